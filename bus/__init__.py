@@ -1,0 +1,76 @@
+"""Doubledecker: an async message bus for Python services, with the write side on one deck and the
+read side on the other."""
+
+from bus.bus import Bus
+from bus.delivery.worker import Worker
+from bus.errors import (
+    AggregateNotFound,
+    BusError,
+    ConcurrencyError,
+    ConfigurationError,
+    InvalidMessage,
+    MessageError,
+    NoHandler,
+    NotCaughtUp,
+    OutcomeUnknown,
+    ProjectionError,
+    Reject,
+    StoreUnavailable,
+    TopologyMismatch,
+    TransportUnavailable,
+    Unavailable,
+    UnknownMessage,
+    Unroutable,
+)
+from bus.messages import Command, Envelope, Event, Query, Receipt
+from bus.middleware import Following, Middleware, timeout
+from bus.read.documents import Documents
+from bus.read.projection import Delete, Projection, Update
+from bus.router import Router
+from bus.settings import Settings
+from bus.stores.base import Index
+from bus.version import __version__
+from bus.write.aggregate import Aggregate
+from bus.write.repository import Repository
+from bus.write.unit_of_work import Outbox
+
+__all__ = [
+    "Aggregate",
+    "AggregateNotFound",
+    "Bus",
+    "BusError",
+    "Command",
+    "ConcurrencyError",
+    "ConfigurationError",
+    "Delete",
+    "Documents",
+    "Envelope",
+    "Event",
+    "Following",
+    "Index",
+    "InvalidMessage",
+    "MessageError",
+    "Middleware",
+    "NoHandler",
+    "NotCaughtUp",
+    "Outbox",
+    "OutcomeUnknown",
+    "Projection",
+    "ProjectionError",
+    "Query",
+    "Receipt",
+    "Reject",
+    "Repository",
+    "Router",
+    "Settings",
+    "StoreUnavailable",
+    "TopologyMismatch",
+    "TransportUnavailable",
+    "Unavailable",
+    "UnknownMessage",
+    "Unroutable",
+    "Update",
+    "Worker",
+    "__version__",
+    "timeout",
+]

@@ -1,0 +1,47 @@
+"""Time, ids and chance: the one seam through which they enter.
+
+A test (or seeded chaos) replaces `ambient.source` to hold all three.
+"""
+
+import random
+import time
+from datetime import UTC, datetime
+
+
+class Source:
+    """The real clock and a real random generator."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+        self._bits = random.Random(self._random.getrandbits(128)).getrandbits
+
+    def seconds(self) -> float:
+        return time.time()
+
+    def bits(self, count: int) -> int:
+        return self._bits(count)
+
+    def fraction(self) -> float:
+        return self._bits(53) / 2**53
+
+
+source = Source()
+
+
+def now() -> datetime:
+    """The current time, in UTC, in whole milliseconds (what the event log can keep)."""
+    return datetime.fromtimestamp(int(source.seconds() * 1000) / 1000, UTC)
+
+
+def new_id() -> str:
+    """A fresh id: 32 hexadecimal digits, a UUID of version 7 (RFC 9562); ids sort by time."""
+    milliseconds = int(source.seconds() * 1000)
+    chance = source.bits(74)
+    high = (milliseconds << 16) | 0x7000 | (chance >> 62)
+    low = (0b10 << 62) | (chance & (2**62 - 1))
+    return f"{high:016x}{low:016x}"
+
+
+def jittered(seconds: float) -> float:
+    """`seconds`, give or take a half, so that many waiters do not come back at once."""
+    return seconds * (0.5 + source.fraction())

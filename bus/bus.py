@@ -1,0 +1,309 @@
+"""Bus: what a service embeds. Puts the parts together; each part's story is told elsewhere."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import structlog
+
+from bus import ambient
+from bus.codec import RESERVED_HEADERS, command_frame
+from bus.delivery.retry import pauses
+from bus.dependencies import Provided, views_of
+from bus.dispatcher import Dispatcher
+from bus.errors import ConfigurationError, InvalidMessage, TransportUnavailable
+from bus.messages import Command, Envelope, Event, Message, Query, Receipt
+from bus.middleware import Middleware, logging, retry_on_conflict
+from bus.parts import Parts, command_registry, subscriptions_of
+from bus.read.documents import Documents
+from bus.read.freshness import wait_for
+from bus.read.projection import Projection
+from bus.router import Router
+from bus.settings import MEMORY, Settings
+from bus.stores.base import EventLog, ReadStore
+from bus.transports.base import Transport
+from bus.write.publisher import Publisher
+from bus.write.unit_of_work import UnitOfWork
+
+Answer = TypeVar("Answer")
+
+log = structlog.get_logger("bus")
+
+
+class Bus:
+    """The two decks of one service.
+
+    `service` names its exchanges, queues and (unless the settings do) its database. `provide` gives
+    values to handlers by type. `middleware` goes round every handler, outermost first, outside of
+    the bus's own (logging, retry on conflict). `client` is a MongoDB client to use, motor's or
+    PyMongo's asynchronous one; by default the bus makes one of motor's from the settings.
+
+        async with Bus("bank", routers=[accounts], settings=Settings()) as bus:
+            receipt = await bus.execute(OpenAccount(account_id="a1", owner="Ada"))
+
+    Raises: ConfigurationError, for whatever is wrong with handlers and projections.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        routers: Sequence[Router] = (),
+        projections: Sequence[Projection[Any]] = (),
+        settings: Settings,
+        provide: Mapping[Any, Any] | None = None,
+        middleware: Sequence[Middleware] = (),
+        client: Any = None,
+    ) -> None:
+        _check_names(service, routers, projections)
+        self.service = service
+        self._projections = {one.view: one for one in projections}
+        transport = _transport(service, settings)
+        event_log, read_store = _stores(service, settings, client)
+        publisher = Publisher(event_log, transport)
+        handlers = [handler for router in routers for handler in router.handlers]
+        self._documents = {
+            one.view: Documents(
+                read_store.documents(one.target()), one.view, waiting=self._waiting(one)
+            )
+            for one in projections
+        }
+        dispatcher = Dispatcher(
+            service,
+            handlers,
+            provided=Provided(provide or {}, self._documents),
+            middleware=[logging, *middleware, retry_on_conflict()],
+            event_log=event_log,
+            publishing=publisher,
+        )
+        self.parts = Parts(
+            service,
+            settings,
+            transport,
+            event_log,
+            read_store,
+            dispatcher,
+            publisher,
+            subscriptions_of(service, routers, projections),
+            command_registry(handlers),
+        )
+        self._open: AsyncExitStack | None = None
+
+    async def __aenter__(self) -> Self:
+        """Connects. RabbitMQ may be away, then events wait in the log; MongoDB may not.
+
+        Raises: StoreUnavailable, ConfigurationError, TopologyMismatch.
+        """
+        parts = self.parts
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(parts.event_log.close)
+            await parts.event_log.open()
+            stack.push_async_callback(parts.read_store.close)
+            await parts.read_store.open()
+            for projection in self._projections.values():
+                await parts.read_store.prepare(projection.target())
+            stack.push_async_callback(parts.transport.close)
+            await self._connect(stack)
+            stack.push_async_callback(parts.publisher.close)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        opened, self._open = self._open, None
+        if opened:
+            await opened.aclose()
+
+    async def execute(
+        self,
+        command: Command,
+        *,
+        id: str | None = None,
+        after: Receipt | None = None,
+        timeout: float = 5.0,
+        correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Receipt:
+        """Carries a command out, here and now; on return its events are durable.
+
+        A command with an `id` is carried out at most once per id: a repeat gets the first receipt.
+        With `after`, it first waits (`timeout` seconds at most) until the read collections that
+        its handler reads include what that receipt tells of.
+        Raises: NoHandler, NotCaughtUp, ConcurrencyError, OutcomeUnknown (repeat with the same id),
+        StoreUnavailable, and whatever the handler raises; then nothing was stored.
+        """
+        envelope = _envelope(command, id, correlation_id, headers)
+        if after is not None:
+            await self._caught_up(type(command), after, timeout)
+        dispatcher = self.parts.dispatcher
+        return await (
+            dispatcher.execute(envelope) if id is None else dispatcher.execute_once(envelope)
+        )
+
+    async def query(
+        self, query: Query[Answer], *, after: Receipt | None = None, timeout: float = 5.0
+    ) -> Answer:
+        """Answers a query.
+
+        With `after`, it first waits (`timeout` seconds at most) until the read collections that
+        the handler reads include what that receipt tells of.
+        Raises: NoHandler, NotCaughtUp, StoreUnavailable, and whatever the handler raises.
+        """
+        if after is not None:
+            await self._caught_up(type(query), after, timeout)
+        answer: Answer = await self.parts.dispatcher.ask(_envelope(query))
+        return answer
+
+    async def send(
+        self,
+        command: Command,
+        *,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
+        """Puts a command on the service's queue, durably, for a worker; returns its id.
+
+        Raises: Unroutable (nobody declared the queue), TransportUnavailable (it may have arrived:
+        sending again with the same id is safe), InvalidMessage.
+        """
+        envelope = _envelope(command, id, correlation_id, headers)
+        failures = await self.parts.transport.publish([command_frame(envelope)], must_route=True)
+        for failure in failures.values():
+            raise failure
+        return envelope.id
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        id: str | None = None,
+        correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Receipt:
+        """Stores and publishes a fact that belongs to no aggregate, under the service's own stream.
+
+        Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage.
+        """
+        envelope = _envelope(event, id, correlation_id, headers)
+        parts = self.parts
+        work = UnitOfWork(envelope.id, self.service, envelope, parts.event_log, parts.publisher)
+        work.outbox.publish(event)
+        return await work.commit()
+
+    async def _caught_up(self, message: type[Message], after: Receipt, timeout: float) -> None:
+        read = views_of(self.parts.dispatcher.handler_of(message))
+        projections = [self._projections[view] for view in read]
+        await wait_for(self.parts.read_store, projections, after.versions, timeout)
+
+    def _waiting(self, projection: Projection[Any]) -> Any:
+        async def waiting(versions: Mapping[str, int], timeout: float) -> None:
+            await wait_for(self.parts.read_store, [projection], versions, timeout)
+
+        return waiting
+
+    async def _connect(self, stack: AsyncExitStack) -> None:
+        """Connects and declares; where the broker is away, goes on trying in the background."""
+        try:
+            await self.parts.transport.open()
+            await self.parts.transport.declare(self.parts.topology)
+            self.parts.publisher.start()
+        except TransportUnavailable as error:
+            log.warning("broker away; events wait in the log meanwhile", reason=str(error))
+            task = asyncio.create_task(self._declare_later())
+            stack.push_async_callback(_end, task)
+
+    async def _declare_later(self) -> None:
+        for pause in pauses():
+            await asyncio.sleep(pause)
+            with suppress(TransportUnavailable):
+                await self.parts.transport.declare(self.parts.topology)
+                self.parts.publisher.start()
+                return
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _envelope(
+    message: Message,
+    id: str | None = None,
+    correlation_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Envelope:
+    if headers:
+        _check_headers(headers)
+    if id is not None and not (0 < len(id) <= 200 and id.isprintable()):
+        raise InvalidMessage("an id has 1 to 200 printable characters")
+    id = id or ambient.new_id()
+    return Envelope(message, id, ambient.now(), correlation_id or id, headers=headers or {})
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for key, value in headers.items():
+        if key in RESERVED_HEADERS or not isinstance(value, str) or len(key) > 100 or not key:
+            raise InvalidMessage(
+                f"header {key[:100]!r}: names of 1 to 100 characters, none of "
+                f"{', '.join(sorted(RESERVED_HEADERS))}, and text as value"
+            )
+
+
+def _check_names(
+    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
+) -> None:
+    if not (service.isidentifier() and service.islower() and len(service) <= 50):
+        raise ConfigurationError(
+            f"Bus({service!r}): the name becomes that of exchanges and queues; use lower-case "
+            f"letters, digits and underscores, 50 at most"
+        )
+    names = [
+        "commands",
+        "events",
+        "dead",
+        *(r.name for r in routers),
+        *(p.name for p in projections),
+    ]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            f"Bus({service!r}): routers and projections name queues, and each name is to be used "
+            f"once; rename one of {', '.join(twice)}"
+        )
+    views = [projection.view for projection in projections]
+    for view in views:
+        if views.count(view) > 1:
+            raise ConfigurationError(
+                f"Bus({service!r}): two projections declare view={view.__name__}, so "
+                f"Documents[{view.__name__}] would be either; give each a view of its own"
+            )
+
+
+def _transport(service: str, settings: Settings) -> Transport:
+    if settings.amqp_url == MEMORY:
+        from bus.transports.memory import MemoryBroker, MemoryTransport
+
+        return MemoryTransport(MemoryBroker(), service)
+    from bus.transports.rabbitmq import RabbitTransport
+
+    return RabbitTransport(settings.amqp_urls, service=service, heartbeat=settings.heartbeat)
+
+
+def _stores(service: str, settings: Settings, client: Any) -> tuple[EventLog, ReadStore]:
+    if settings.mongo_url == MEMORY and client is None:
+        from bus.stores.memory import MemoryEventLog, MemoryReadStore
+
+        return MemoryEventLog(), MemoryReadStore()
+    from bus.stores.mongo import MongoEventLog, MongoReadStore, connect
+
+    client = client or connect(settings.mongo_url)
+    database = settings.mongo_db or service
+    return MongoEventLog(client, database), MongoReadStore(client, database)

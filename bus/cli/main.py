@@ -1,0 +1,125 @@
+"""The commands. Each is a few lines: what it does is told in the package proper."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from bus import log
+from bus.bus import Bus
+from bus.cli.loading import load
+from bus.delivery.worker import Worker
+from bus.errors import BusError
+from bus.settings import Settings
+from bus.version import __version__
+from bus.write.relay import Relay
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="bus",
+    help="Runs and describes a service on the bus.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Target = Annotated[str, typer.Argument(help="the service: module:function, as handlers.app:build")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+@app.command()
+def worker(
+    target: Target,
+    only: Annotated[
+        list[str] | None, typer.Option(help="a subscription to run; all by default")
+    ] = None,
+) -> None:
+    """Runs projections, event handlers and queued commands until SIGTERM or SIGINT.
+
+    The first signal stops gracefully; the second one at once.
+    """
+
+    async def run(bus: Bus) -> None:
+        async with bus, Worker(bus, only=only or ()):
+            await _signalled()
+
+    _run(target, run)
+
+
+@app.command()
+def relay(target: Target) -> None:
+    """Publishes what is stored but not yet confirmed by the broker, until SIGTERM or SIGINT."""
+
+    async def run(bus: Bus) -> None:
+        async with bus:
+            parts = bus.parts
+            relaying = asyncio.create_task(
+                Relay(parts.event_log, parts.publisher, parts.read_store).run()
+            )
+            stop = asyncio.create_task(_signalled())
+            await asyncio.wait([relaying, stop], return_when=asyncio.FIRST_COMPLETED)
+            for task in (relaying, stop):
+                task.cancel()
+            await asyncio.gather(relaying, stop, return_exceptions=True)
+
+    _run(target, run)
+
+
+@app.command()
+def topology(target: Target, as_json: Json = False) -> None:
+    """Prints the queues of a service and what they are bound to. Needs no broker."""
+    described = _guarded(lambda: load(target, Settings.in_memory()).parts.topology)
+    if as_json:
+        queues = [queue._asdict() for queue in described.queues]
+        print(json.dumps({"service": described.service, "queues": queues}, indent=2))
+        return
+    for queue in described.queues:
+        print(queue.name)
+        topics = [f"{described.service}.{queue.address}: {topic}" for topic in queue.topics]
+        shown = topics if len(topics) <= 6 else [*topics[:5], f"... and {len(topics) - 5} more"]
+        print("".join(f"    {topic}\n" for topic in shown), end="")
+
+
+@app.command()
+def version(as_json: Json = False) -> None:
+    """Prints the version."""
+    print(json.dumps({"version": __version__}) if as_json else __version__)
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+def _run(target: str, run: Callable[[Bus], Awaitable[None]]) -> None:
+    log.configure(level=os.environ.get("BUS_LOG_LEVEL", "INFO"))
+
+    async def whole() -> None:
+        await run(load(target, Settings()))
+
+    _guarded(lambda: asyncio.run(whole()))
+
+
+def _guarded(action: Callable[[], Result]) -> Result:
+    try:
+        return action()
+    except BusError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+async def _signalled() -> None:
+    """Waits for SIGTERM or SIGINT. From then on a second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    received = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, received.set)
+    await received.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, os._exit, 128 + number)

@@ -1,0 +1,205 @@
+"""Envelope ⇄ Frame, and what a commit publishes. Pure; no I/O.
+
+A receiver reads only names that it registered. Size is capped before anything is parsed.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+from bus.errors import InvalidMessage, UnknownMessage
+from bus.messages import Command, Envelope, Event, Message
+from bus.stores.base import Commit, Document, Outgoing, Recorded
+from bus.transports.base import MAX_BODY, Frame
+from bus.transports.topology import COMMAND_TOPIC, event_topic
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+Registry = Mapping[str, type[AnyMessage]]
+
+RESERVED_HEADERS = frozenset({"stream", "version", "schema", "causation_id"})
+
+
+class Unread(Event):
+    """Stands for an event whose name nobody here reads: it only counts as a version."""
+
+
+UNREAD = Unread()
+
+
+def data_of(message: Message) -> Document:
+    """The message's fields as JSON types. Raises: InvalidMessage."""
+    try:
+        return message.__pydantic_serializer__.to_python(message, mode="json")  # type: ignore[no-any-return]
+    except Exception as error:
+        raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from error
+
+
+def record(event: Event) -> Recorded:
+    return Recorded(event.wire_name, event.wire_schema, data_of(event))
+
+
+def address(command: Command, command_id: str) -> Outgoing:
+    return Outgoing(command_id, command.wire_name, command.wire_schema, data_of(command))
+
+
+def frames_of(commit: Commit) -> list[Frame]:
+    """One frame for each event of a commit, then one for each command that it sends.
+
+    Raises: InvalidMessage where a body is over the limit.
+    """
+    return [*_event_frames(commit), *_command_frames(commit)]
+
+
+def _event_frames(commit: Commit) -> Iterator[Frame]:
+    for index, event in enumerate(commit.events):
+        yield Frame(
+            address="events",
+            topic=event_topic(commit.category, event.name, commit.stream),
+            id=f"{commit.id}:{index + 1}",
+            name=event.name,
+            body=_body(event.name, event.data),
+            time=commit.time,
+            correlation_id=commit.correlation_id,
+            headers={
+                **commit.headers,
+                "stream": commit.stream,
+                "version": commit.first + index,
+                "schema": event.schema,
+                "causation_id": commit.causation_id or commit.id,
+            },
+        )
+
+
+def _command_frames(commit: Commit) -> Iterator[Frame]:
+    for command in commit.outgoing:
+        yield Frame(
+            address="commands",
+            topic=COMMAND_TOPIC,
+            id=command.id,
+            name=command.name,
+            body=_body(command.name, command.data),
+            time=commit.time,
+            correlation_id=commit.correlation_id,
+            headers={**commit.headers, "schema": command.schema, "causation_id": commit.id},
+        )
+
+
+def command_frame(envelope: Envelope) -> Frame:
+    """A command as it travels to its service's queue."""
+    return Frame(
+        address="commands",
+        topic=COMMAND_TOPIC,
+        id=envelope.id,
+        name=envelope.name,
+        body=_body(envelope.name, data_of(envelope.message)),
+        time=envelope.time,
+        correlation_id=envelope.correlation_id,
+        headers={
+            **envelope.headers,
+            "schema": envelope.message.wire_schema,
+            "causation_id": envelope.causation_id or "",
+        },
+    )
+
+
+def _body(name: str, data: Document) -> bytes:
+    body = to_json(data)
+    if len(body) > MAX_BODY:
+        raise InvalidMessage(f"{name}: {len(body):,} bytes of JSON are over {MAX_BODY:,}")
+    return body
+
+
+def read_frame(frame: Frame, registry: Registry[Any]) -> Envelope:
+    """The envelope that a frame carries.
+
+    Raises: UnknownMessage (a name that is not in the registry), InvalidMessage (with the reason).
+    """
+    kind = registry.get(frame.name)
+    if kind is None:
+        raise UnknownMessage(f"no message named {frame.name[:100]!r} is registered here")
+    return envelope_of(frame, _parse(frame, kind))
+
+
+def envelope_of(frame: Frame, message: Message) -> Envelope:
+    """A frame's envelope around a message. Raises: InvalidMessage for headers that cannot be."""
+    headers = frame.headers
+    stream, version = headers.get("stream", ""), headers.get("version", 0)
+    if frame.address == "events" and not (
+        isinstance(stream, str) and "-" in stream and isinstance(version, int) and version > 0
+    ):
+        raise InvalidMessage(
+            f"{frame.name[:100]}: headers 'stream' and 'version' are not as they must be"
+        )
+    return Envelope(
+        message,
+        frame.id,
+        frame.time,
+        frame.correlation_id or frame.id,
+        str(headers.get("causation_id") or "") or None,
+        str(stream),
+        int(version),
+        {key: str(headers[key]) for key in headers.keys() - RESERVED_HEADERS},
+    )
+
+
+def _parse(frame: Frame, kind: type[AnyMessage]) -> AnyMessage:
+    if len(frame.body) > MAX_BODY:
+        raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
+    schema = frame.headers.get("schema", 1)
+    try:
+        if schema == kind.wire_schema:
+            return kind.model_validate_json(frame.body)
+        return _validate(kind, from_json(frame.body, allow_inf_nan=False), int(schema))
+    except ValidationError as error:
+        raise _invalid(kind, error) from None
+    except ValueError as error:
+        raise InvalidMessage(f"{frame.name}: {error}") from None
+
+
+def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
+    """A stored event as its class; `UNREAD` where the name is not in the registry.
+
+    Raises: InvalidMessage.
+    """
+    kind = registry.get(event.name)
+    return UNREAD if kind is None else _validate(kind, event.data, event.schema)
+
+
+def _validate(kind: type[AnyMessage], data: Any, schema: int) -> AnyMessage:
+    try:
+        if schema != kind.wire_schema:
+            data = kind.upcast(dict(data), schema)
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise _invalid(kind, error) from None
+    except (TypeError, ValueError, KeyError) as error:
+        raise InvalidMessage(f"{kind.wire_name}, schema {schema}: {error!r}") from None
+
+
+def _invalid(kind: type[Message], error: ValidationError) -> InvalidMessage:
+    """Says where and why, without the values: a payload has no place in a log."""
+    reasons = [
+        f"{'.'.join(str(part) for part in detail['loc']) or 'body'}: {detail['msg']}"
+        for detail in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+    more = f" (and {len(reasons) - 5} more)" if len(reasons) > 5 else ""
+    return InvalidMessage(f"{kind.wire_name}: {'; '.join(reasons[:5])}{more}")
+
+
+def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:
+    """The commit's events beyond version `after`, as if they had arrived."""
+    for index, event in enumerate(commit.events):
+        version = commit.first + index
+        if version > after:
+            yield Envelope(
+                read_recorded(event, registry),
+                f"{commit.id}:{index + 1}",
+                commit.time,
+                commit.correlation_id,
+                commit.causation_id or commit.id,
+                commit.stream,
+                version,
+                commit.headers,
+            )

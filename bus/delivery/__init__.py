@@ -1,0 +1,1 @@
+"""Delivery: what a worker process does with the queues of its subscriptions."""

@@ -1,0 +1,234 @@
+"""Consumers: the life of a queue's messages in a worker.
+
+Both kinds read top to bottom: take what has arrived → decode → handle → settle. Outcome becomes
+acknowledgement in one place of each, and nothing is settled that was not stored.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+
+from bus.codec import UNREAD, Registry, envelope_of, read_frame
+from bus.delivery.deadletters import bury
+from bus.delivery.lanes import Lanes
+from bus.delivery.retry import Tries, insist, never, outage, pauses
+from bus.errors import InvalidMessage, MessageError, TransportUnavailable, UnknownMessage
+from bus.log import current_attempt, current_handler
+from bus.messages import Envelope
+from bus.read.projector import Projector
+from bus.stores.base import ReadStore
+from bus.transports.base import Delivery, Inbox, Transport
+
+TEND_EVERY = 1.0
+FEW_TRIES = Tries()
+
+log = structlog.get_logger("bus.consumer")
+
+
+class Consumer(Protocol):
+    """Consumes one queue until it is stopped."""
+
+    queue: str
+
+    async def run(self) -> None: ...
+
+    async def stop(self, timeout: float) -> None: ...
+
+
+class ProjectionConsumer:
+    """Feeds one queue of a projection to its projector, in batches of what has arrived."""
+
+    def __init__(
+        self,
+        queue: str,
+        projector: Projector,
+        transport: Transport,
+        store: ReadStore,
+        *,
+        prefetch: int,
+        batch: int,
+    ) -> None:
+        self.queue = queue
+        self._projector = projector
+        self._transport = transport
+        self._store = store
+        self._prefetch = prefetch
+        self._batch = batch
+        self._registry: Registry[Any] = projector.projection.registry()
+        self._stopping = asyncio.Event()
+        self._inbox: Inbox | None = None
+        self._generation: int | None = None
+
+    async def run(self) -> None:
+        """Consumes until stopped; outages of broker and database only delay it."""
+        self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
+        try:
+            while not self._stopping.is_set():
+                deliveries = await self._take(self._inbox)
+                if deliveries:
+                    await insist(partial(self._project, deliveries), self.queue)
+                    await self._settle(self._inbox, deliveries)
+                if self._generation is not None:
+                    await insist(self._projector.retry_parked, self.queue)
+        finally:
+            await self._inbox.close()
+            await self._projector.close()
+
+    async def stop(self, timeout: float) -> None:
+        """Takes nothing more; the batch at hand is finished by `run`."""
+        self._stopping.set()
+        if self._inbox:
+            await self._inbox.stop()
+
+    async def _take(self, inbox: Inbox) -> list[Delivery]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TEND_EVERY):
+                return await inbox.take(self._batch)
+        return []
+
+    async def _project(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries[-1].generation != self._generation:
+            await self._projector.take_over()
+            self._generation = deliveries[-1].generation
+        envelopes, unreadable = await self._decode(deliveries)
+        await self._projector.apply(envelopes)
+        if unreadable:
+            await self._projector.apply_streams(unreadable)
+
+    async def _decode(self, deliveries: Iterable[Delivery]) -> tuple[list[Envelope], set[str]]:
+        """The readable events, and the streams of which only the log can tell the truth."""
+        envelopes: list[Envelope] = []
+        unreadable: set[str] = set()
+        for delivery in deliveries:
+            try:
+                envelopes.append(self._read(delivery))
+            except MessageError as error:
+                await bury(self._store, delivery, error, handler=self.queue, attempts=1)
+                unreadable |= self._stream_of(delivery)
+        return envelopes, unreadable
+
+    def _read(self, delivery: Delivery) -> Envelope:
+        try:
+            return read_frame(delivery.frame, self._registry)
+        except UnknownMessage:
+            return envelope_of(delivery.frame, UNREAD)
+
+    def _stream_of(self, delivery: Delivery) -> set[str]:
+        with suppress(InvalidMessage):
+            stream = envelope_of(delivery.frame, UNREAD).stream
+            if stream.partition("-")[0] in self._projector.projection.categories:
+                return {stream}
+        return set()
+
+    async def _settle(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
+        with suppress(TransportUnavailable):
+            await inbox.acknowledge(deliveries)
+
+
+class HandlerConsumer:
+    """Runs handlers with side effects: events of a router, or the service's commands.
+
+    Up to `concurrency` at once, in order for each stream, each with a few tries before the message
+    becomes a dead letter.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        handle: Callable[[Envelope], Awaitable[object]],
+        registry: Registry[Any],
+        transport: Transport,
+        store: ReadStore,
+        *,
+        prefetch: int,
+        concurrency: int,
+        tries: Tries = FEW_TRIES,
+    ) -> None:
+        self.queue = queue
+        self._handle = handle
+        self._registry = registry
+        self._transport = transport
+        self._store = store
+        self._prefetch = prefetch
+        self._concurrency = concurrency
+        self._tries = tries
+        self._stopping = asyncio.Event()
+        self._inbox: Inbox | None = None
+        self._lanes: Lanes[tuple[Delivery, Envelope]] | None = None
+
+    async def run(self) -> None:
+        """Consumes until stopped; outages of broker and database only delay it."""
+        inbox = self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
+        self._lanes = Lanes(self._concurrency, lambda item: self._process(inbox, *item))
+        try:
+            while not self._stopping.is_set():
+                for delivery in await inbox.take(self._prefetch):
+                    await self._start(inbox, self._lanes, delivery)
+        finally:
+            await self._lanes.stop(0)
+            await inbox.close()
+
+    async def stop(self, timeout: float) -> None:
+        """Takes nothing more, and finishes what is being handled."""
+        self._stopping.set()
+        if self._lanes:
+            await self._lanes.stop(timeout)
+        if self._inbox:
+            await self._inbox.stop()
+
+    async def _start(
+        self, inbox: Inbox, lanes: Lanes[tuple[Delivery, Envelope]], delivery: Delivery
+    ) -> None:
+        try:
+            envelope = read_frame(delivery.frame, self._registry)
+        except MessageError as error:
+            await self._settle(inbox, delivery, error, attempts=1)
+        else:
+            lanes.put(envelope.stream or envelope.id, (delivery, envelope))
+
+    async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
+        current_handler.set(self.queue)
+        error, attempts = await self._outcome(envelope)
+        await self._settle(inbox, delivery, error, attempts)
+
+    async def _outcome(self, envelope: Envelope) -> tuple[Exception | None, int]:
+        """Handles, with tries in place; returns the last error, or None, and the tries it took."""
+        attempt = 1
+        for pause in pauses(self._tries.pause):
+            current_attempt.set(attempt)
+            try:
+                await self._handle(envelope)
+                return None, attempt
+            except Exception as error:
+                if never(error) or (attempt >= self._tries.most and not outage(error)):
+                    return error, attempt
+                attempt += not outage(error)
+            await asyncio.sleep(pause)
+        raise AssertionError("pauses are endless")
+
+    async def _settle(
+        self, inbox: Inbox, delivery: Delivery, error: Exception | None, attempts: int
+    ) -> None:
+        """The one place where an outcome becomes an acknowledgement."""
+        if error is not None:
+            giving_up = partial(
+                bury, self._store, delivery, error, handler=self.queue, attempts=attempts
+            )
+            await insist(giving_up, self.queue)
+        with suppress(TransportUnavailable):
+            await inbox.acknowledge([delivery])
+
+
+async def open_inbox(transport: Transport, queue: str, prefetch: int) -> Inbox:
+    """The queue's inbox, as soon as the broker is there."""
+    for pause in pauses():
+        try:
+            return await transport.inbox(queue, prefetch=prefetch)
+        except TransportUnavailable as error:
+            log.warning("broker away; waiting to consume", queue=queue, reason=str(error))
+        await asyncio.sleep(pause)
+    raise AssertionError("pauses are endless")

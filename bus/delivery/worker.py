@@ -1,0 +1,169 @@
+"""Worker: runs a bus's subscriptions in this process, and the relay beside them.
+
+Its life: declare → consume, relay and sweep → stop taking → finish and settle → leave.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from bus import ambient
+from bus.delivery.consumer import Consumer, HandlerConsumer, ProjectionConsumer
+from bus.delivery.retry import pauses
+from bus.errors import BusError, ConfigurationError
+from bus.messages import Envelope
+from bus.parts import HasParts, Parts, Subscription, event_registry
+from bus.read.projection import Projection
+from bus.read.projector import Projector, Sweeper
+from bus.router import Router
+from bus.write.relay import Relay
+
+log = structlog.get_logger("bus.worker")
+
+
+class Worker:
+    """Consumes the queues of a bus's subscriptions while it is entered.
+
+        async with build(settings) as bus, Worker(bus):
+            ...
+
+    `only` names the subscriptions to run (projections, routers, "commands"); all by default. The
+    bus must be open. Any number of workers may run; a projection's queue has one active consumer.
+    """
+
+    def __init__(self, bus: HasParts, *, only: Collection[str] = ()) -> None:
+        self._bus = bus
+        self._only = frozenset(only)
+        self._consumers: list[Consumer] = []
+        self._tasks: dict[Consumer | None, asyncio.Task[None]] = {}
+        self._others: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        parts = self._bus.parts
+        chosen = self._chosen(parts)
+        self._consumers = [consumer for one in chosen for consumer in _consumers(parts, one)]
+        self._tasks = {
+            one: asyncio.create_task(_supervise(one.run, one.queue)) for one in self._consumers
+        }
+        relay = Relay(parts.event_log, parts.publisher, parts.read_store)
+        self._others = [asyncio.create_task(_supervise(relay.run, "relay"))]
+        for one in chosen:
+            if isinstance(one.of, Projection):
+                self._others.append(asyncio.create_task(_sweep(parts, one.of)))
+        log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Takes nothing more, finishes and settles what is at hand, within `stop_within` seconds.
+
+        What could not be finished is delivered again.
+        """
+        deadline = time.monotonic() + self._bus.parts.settings.stop_within
+        for task in self._others:
+            task.cancel()
+        await asyncio.gather(*self._others, return_exceptions=True)
+        await asyncio.gather(
+            *(one.stop(deadline - time.monotonic()) for one in self._consumers),
+            return_exceptions=True,
+        )
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=max(0, deadline - time.monotonic()))
+        unfinished = [task for task in self._tasks.values() if not task.done()]
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        log.info("worker stopped", unfinished=len(unfinished))
+        self._consumers, self._tasks, self._others = [], {}, []
+
+    def _chosen(self, parts: Parts) -> list[Subscription]:
+        names = [one.name for one in parts.subscriptions]
+        unknown = sorted(self._only - set(names))
+        if unknown:
+            raise ConfigurationError(
+                f"service {parts.service!r} has no subscription {', '.join(unknown)}; "
+                f"it has {', '.join(names)}"
+            )
+        return [one for one in parts.subscriptions if not self._only or one.name in self._only]
+
+
+def _consumers(parts: Parts, subscription: Subscription) -> Iterator[Consumer]:
+    settings, of = parts.settings, subscription.of
+    for queue in subscription.queues:
+        if isinstance(of, Projection):
+            yield ProjectionConsumer(
+                queue.name,
+                _projector(parts, of, queue.name),
+                parts.transport,
+                parts.read_store,
+                prefetch=settings.prefetch,
+                batch=settings.batch,
+            )
+        else:
+            yield HandlerConsumer(
+                queue.name,
+                _handler(parts, of),
+                event_registry(of) if of else parts.commands,
+                parts.transport,
+                parts.read_store,
+                prefetch=min(settings.prefetch, 100),
+                concurrency=of.concurrency if of else 16,
+            )
+
+
+def _projector(parts: Parts, projection: Projection[Any], name: str) -> Projector:
+    writer = parts.read_store.writer(projection.target(), name)
+    return Projector(projection, parts.event_log, parts.read_store, writer)
+
+
+def _handler(parts: Parts, router: Router | None) -> Callable[[Envelope], Awaitable[object]]:
+    if router is None:
+        return parts.dispatcher.execute_once
+    name = router.name
+    return lambda envelope: parts.dispatcher.handle(name, envelope)
+
+
+async def _supervise(run: Callable[[], Awaitable[None]], name: str) -> None:
+    """Starts again what ended by an error nobody foresaw, with growing pauses."""
+    for pause in pauses(1.0):
+        try:
+            await run()
+            return
+        except Exception:
+            log.exception("failed; starting again", part=name)
+        await asyncio.sleep(pause)
+
+
+async def _sweep(parts: Parts, projection: Projection[Any]) -> None:
+    """Sweeps at start and then as often as the settings say, unless another worker just did."""
+    every = parts.settings.sweep_every
+    projector = _projector(parts, projection, f"{parts.service}.{projection.name}.sweep")
+    sweeper = Sweeper(projector, parts.event_log, parts.read_store)
+    first = True
+    try:
+        while True:
+            with suppress(BusError):
+                if first or await _due(parts, projection, every):
+                    await sweeper.sweep()
+                    first = False
+            await asyncio.sleep(ambient.jittered(every) if not first else 1.0)
+    finally:
+        await projector.close()
+
+
+async def _due(parts: Parts, projection: Projection[Any], every: float) -> bool:
+    swept = await parts.read_store.swept(projection.target())
+    return swept is None or ambient.now() - swept > timedelta(seconds=every)

@@ -1,0 +1,79 @@
+"""Fills a handler's further parameters by type, resolved once when the bus is built.
+
+No scopes, no nested resolution, no globals: a parameter is a value that the service provides, or
+something that the bus knows for each message.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, get_args, get_origin
+
+from bus.errors import ConfigurationError
+from bus.messages import Envelope
+from bus.read.documents import Documents
+from bus.router import Handler
+from bus.write.aggregate import Aggregate
+from bus.write.repository import Repository
+from bus.write.unit_of_work import Outbox, UnitOfWork
+
+Bound = Callable[[UnitOfWork], Awaitable[Any]]
+Supplier = Callable[[UnitOfWork], Any]
+
+
+class Provided(NamedTuple):
+    """What handlers may ask for: the service's values by type, and the read collections by view."""
+
+    values: Mapping[Any, Any]
+    documents: Mapping[type, Documents[Any]]
+
+
+def bind(handler: Handler, provided: Provided) -> Bound:
+    """The handler as `async (unit of work) -> result`. Raises: ConfigurationError."""
+    suppliers = [_supplier(handler, kind, provided) for kind in handler.dependencies]
+    function = handler.function
+    if not suppliers:
+        return lambda work: function(work.envelope.message)
+    return lambda work: function(work.envelope.message, *[supply(work) for supply in suppliers])
+
+
+def views_of(handler: Handler) -> list[type]:
+    """The views whose documents a handler reads."""
+    return [get_args(kind)[0] for kind in handler.dependencies if get_origin(kind) is Documents]
+
+
+def _supplier(handler: Handler, kind: Any, provided: Provided) -> Supplier:
+    if kind in provided.values:
+        value = provided.values[kind]
+        return lambda _: value
+    if get_origin(kind) is Documents:
+        documents = _documents(handler, get_args(kind)[0], provided)
+        return lambda _: documents
+    if kind is Envelope:
+        return lambda work: work.envelope
+    if handler.kind != "query":
+        if kind is Outbox:
+            return lambda work: work.outbox
+        if get_origin(kind) is Repository and issubclass(get_args(kind)[0], Aggregate):
+            aggregate = get_args(kind)[0]
+            return lambda work: work.repository(aggregate)
+    raise ConfigurationError(
+        f"{handler.name}: nobody provides {_shown(kind)}; {_remedy(handler, kind)}"
+    )
+
+
+def _documents(handler: Handler, view: type, provided: Provided) -> Documents[Any]:
+    if view not in provided.documents:
+        raise ConfigurationError(
+            f"{handler.name}: no projection of this bus declares view={_shown(view)}; "
+            f"add it to Bus(projections=[...])"
+        )
+    return provided.documents[view]
+
+
+def _remedy(handler: Handler, kind: Any) -> str:
+    if handler.kind == "query" and (kind is Outbox or get_origin(kind) is Repository):
+        return "a query changes nothing, so read Documents[...] instead"
+    return f"give a value in Bus(provide={{{_shown(kind)}: ...}})"
+
+
+def _shown(kind: Any) -> str:
+    return getattr(kind, "__name__", None) or str(kind)

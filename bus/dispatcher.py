@@ -1,0 +1,155 @@
+"""Dispatcher: finds the one handler of a message and runs it, in its unit of work.
+
+Everything is composed when the bus is built; a dispatch is a look-up and an await.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from bus.dependencies import Bound, Provided, bind
+from bus.errors import ConfigurationError, NoHandler
+from bus.messages import Envelope, Message, Receipt
+from bus.middleware import Following, Middleware, compose
+from bus.router import Handler, Kind
+from bus.stores.base import EventLog
+from bus.write.unit_of_work import Publishing, UnitOfWork, receipt_of
+
+Route = Callable[[Envelope], Awaitable[Any]]
+
+
+class Dispatcher:
+    """Routes commands and queries to their one handler, and events to a subscription's handler."""
+
+    def __init__(
+        self,
+        service: str,
+        handlers: Iterable[Handler],
+        *,
+        provided: Provided,
+        middleware: Sequence[Middleware],
+        event_log: EventLog,
+        publishing: Publishing,
+    ) -> None:
+        self._service = service
+        self._provided = provided
+        self._middleware = middleware
+        self._log = event_log
+        self._publishing = publishing
+        self._results: dict[type[Message], TypeAdapter[Any]] = {}
+        self._single: dict[Kind, dict[type[Message], Route]] = {"command": {}, "query": {}}
+        self._events: dict[tuple[str, type[Message]], Route] = {}
+        self._by: dict[type[Message], Handler] = {}
+        for handler in handlers:
+            self._add(handler)
+
+    async def execute(self, envelope: Envelope) -> Receipt:
+        """Runs a command under a fresh id. Raises: NoHandler, and whatever its handler raises."""
+        receipt: Receipt = await self._route("command", envelope)(envelope)
+        return receipt
+
+    async def execute_once(self, envelope: Envelope) -> Receipt:
+        """Runs a command under an id that may have been used before: then its first receipt."""
+        route = self._route("command", envelope)
+        stored = await self._stored(envelope)
+        if stored is not None:
+            return stored
+        try:
+            receipt: Receipt = await route(envelope)
+        except Exception:
+            stored = await self._stored(envelope)
+            if stored is None:
+                raise
+            return stored
+        return receipt
+
+    async def ask(self, envelope: Envelope) -> Any:
+        """Runs a query. Raises: NoHandler, and whatever its handler raises."""
+        return await self._route("query", envelope)(envelope)
+
+    async def handle(self, subscription: str, envelope: Envelope) -> None:
+        """Runs a subscription's handler of an event; what it changes is stored at most once."""
+        route = self._events.get((subscription, type(envelope.message)))
+        if route is not None:
+            await route(envelope)
+
+    def handler_of(self, message: type[Message]) -> Handler:
+        """Raises: NoHandler."""
+        if message not in self._by:
+            raise NoHandler(
+                f"nobody handles {message.__name__}; is its router in Bus(routers=[...])?"
+            )
+        return self._by[message]
+
+    def _add(self, handler: Handler) -> None:
+        bound = bind(handler, self._provided)
+        if handler.kind == "event":
+            for message in handler.messages:
+                self._events[handler.router, message] = self._composed(
+                    self._run_event, handler, bound
+                )
+            return
+        (message,) = handler.messages
+        if message in self._by:
+            raise ConfigurationError(
+                f"{handler.name}: {message.__name__} is handled by {self._by[message].name} "
+                f"already; a {handler.kind} has one handler, remove one"
+            )
+        self._by[message] = handler
+        run = self._run_command if handler.kind == "command" else self._run_query
+        self._single[handler.kind][message] = self._composed(run, handler, bound)
+        if handler.kind == "command":
+            self._results[message] = TypeAdapter(handler.returns or Any)
+
+    def _composed(
+        self,
+        run: Callable[[Envelope, Handler, Bound], Awaitable[Any]],
+        handler: Handler,
+        bound: Bound,
+    ) -> Following:
+        return compose(self._middleware, lambda envelope: run(envelope, handler, bound))
+
+    async def _run_command(self, envelope: Envelope, handler: Handler, bound: Bound) -> Receipt:
+        work = self._unit_of_work(envelope.id, envelope)
+        result = await bound(work)
+        if result is None:
+            return await work.commit()
+        adapter = self._results[type(envelope.message)]
+        receipt = await work.commit(adapter.dump_python(result, mode="json"))
+        return receipt._replace(result=adapter.validate_python(receipt.result))
+
+    async def _run_event(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
+        seed = f"{envelope.id}>{self._service}.{handler.router}"
+        id = hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
+        work = self._unit_of_work(id, envelope)
+        try:
+            await bound(work)
+            await work.commit()
+        except Exception:
+            if not await self._log.find(id):
+                raise
+
+    async def _run_query(self, envelope: Envelope, handler: Handler, bound: Bound) -> Any:
+        return await bound(self._unit_of_work(envelope.id, envelope))
+
+    def _unit_of_work(self, id: str, envelope: Envelope) -> UnitOfWork:
+        return UnitOfWork(id, self._service, envelope, self._log, self._publishing)
+
+    def _route(self, kind: Kind, envelope: Envelope) -> Route:
+        route = self._single[kind].get(type(envelope.message))
+        if route is None:
+            raise NoHandler(
+                f"nobody handles the {kind} {envelope.name}; is its router in Bus(routers=[...])?"
+            )
+        return route
+
+    async def _stored(self, envelope: Envelope) -> Receipt | None:
+        commits = await self._log.find(envelope.id)
+        if not commits:
+            return None
+        result = commits[0].result
+        if result is not None:
+            result = self._results[type(envelope.message)].validate_python(result)
+        return receipt_of(commits, result)

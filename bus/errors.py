@@ -1,0 +1,90 @@
+"""Everything the package raises, named by what to do next.
+
+    BusError
+    ├── ConfigurationError        mend the program or its settings, then start again
+    │   └── TopologyMismatch      a queue or exchange exists with other properties
+    ├── MessageError              never retried: the message itself is wrong
+    │   ├── InvalidMessage        not JSON, wrong shape, too large, too deep
+    │   ├── UnknownMessage        a name that nobody here registered
+    │   └── Reject                a handler's own word: give this message up
+    ├── NoHandler                 nobody here handles this command or query
+    ├── AggregateNotFound         the stream has no events
+    ├── ConcurrencyError          somebody else wrote first: read again, then decide
+    ├── OutcomeUnknown            no answer in time: repeat with the same id
+    ├── Unavailable               wait, then try again
+    │   ├── StoreUnavailable      the database did not answer
+    │   ├── TransportUnavailable  the broker did not answer, or refused for now
+    │   └── NotCaughtUp           a projection has not reached the receipt yet
+    ├── Unroutable                the broker knows no queue for this message
+    └── ProjectionError           a projection's handler failed or returned what it may not
+
+Domain errors are the author's own exceptions: they pass through the bus unchanged.
+"""
+
+
+class BusError(Exception):
+    """The root of all errors that the bus raises."""
+
+
+class ConfigurationError(BusError):
+    """The program or its settings are wrong; the message says what, where, and the remedy."""
+
+
+class TopologyMismatch(ConfigurationError):
+    """A queue or exchange of that name exists with other properties."""
+
+
+class MessageError(BusError):
+    """The message itself is wrong: trying again cannot help."""
+
+
+class InvalidMessage(MessageError):
+    """The body or the headers cannot be read as the message they claim to be."""
+
+
+class UnknownMessage(MessageError):
+    """A wire name that nobody registered here."""
+
+
+class Reject(MessageError):
+    """Raised by a handler to give a message up at once, without retries."""
+
+
+class NoHandler(BusError):
+    """Nobody here handles this command or query."""
+
+
+class AggregateNotFound(BusError):
+    """The aggregate's stream holds no events."""
+
+
+class ConcurrencyError(BusError):
+    """The stream moved on since it was read."""
+
+
+class OutcomeUnknown(BusError):
+    """The store did not say in time whether it wrote: repeating with the same id settles it."""
+
+
+class Unavailable(BusError):
+    """A service did not answer, or not yet; waiting helps."""
+
+
+class StoreUnavailable(Unavailable):
+    """The database did not answer in time, and nothing was written."""
+
+
+class TransportUnavailable(Unavailable):
+    """The broker is away, blocked, or refused the message for now."""
+
+
+class NotCaughtUp(Unavailable):
+    """A projection did not reach the receipt's versions within the time given."""
+
+
+class Unroutable(BusError):
+    """The broker knows no queue for a message that must have one."""
+
+
+class ProjectionError(BusError):
+    """A projection's handler failed, or returned what it may not."""

@@ -1,0 +1,122 @@
+"""Commands, events and queries, and the envelope that carries one.
+
+Knows nothing of how a message travels or where it is kept.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from urllib.parse import parse_qsl, urlencode
+
+from pydantic import BaseModel, ConfigDict
+
+from bus.errors import ConfigurationError, InvalidMessage
+
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
+
+
+class Message(BaseModel):
+    """What commands, events and queries share: an immutable pydantic model with a wire name.
+
+    The wire name is the class name unless `name=` fixes it; `schema=` is the version of the shape,
+    to be raised together with an `upcast` that turns older data into the current shape.
+
+        class AccountOpened(Event, name="AccountOpened", schema=2): ...
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    wire_name: ClassVar[str] = ""
+    wire_schema: ClassVar[int] = 1
+
+    def __init_subclass__(cls, name: str = "", schema: int = 1, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.wire_name = name or cls.__name__.partition("[")[0]
+        cls.wire_schema = schema
+        if not _NAME.fullmatch(cls.wire_name):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: {cls.wire_name!r} is no wire name; "
+                f"use letters, digits and underscores, 100 at most"
+            )
+
+    @classmethod
+    def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
+        """Turns `data` of an older `schema` into the current shape; override to do so."""
+        return data
+
+
+class Command(Message):
+    """A request to change something; exactly one handler; named in the imperative."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Event(Message):
+    """A fact that happened; any number of subscribers; named in the past tense.
+
+    Fields that this version of the class does not know are ignored, so that a newer publisher
+    does not stop an older subscriber.
+    """
+
+
+class Query(Message, Generic[Answer_co]):
+    """A request for data; one handler; changes nothing. `Query[JobView]` asks for a JobView."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Envelope(NamedTuple):
+    """A message with its identity.
+
+    `stream` and `version` are set for events only; versions count 1, 2, 3 ... in their stream.
+    `correlation_id` is that of the whole conversation, `causation_id` the id of the message that
+    caused this one. `headers` hold short strings, `traceparent` (W3C trace context) among them.
+    """
+
+    message: Message
+    id: str
+    time: datetime
+    correlation_id: str
+    causation_id: str | None = None
+    stream: str = ""
+    version: int = 0
+    headers: Mapping[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self.message.wire_name
+
+
+class Receipt(NamedTuple):
+    """What a command returns: its id, the handler's result, and the stream versions it wrote."""
+
+    id: str
+    versions: Mapping[str, int]
+    result: Any = None
+
+    @property
+    def token(self) -> str:
+        """The versions as a short text, fit for an HTTP header; `from_token` reads it back."""
+        return urlencode(dict(self.versions))
+
+    @classmethod
+    def from_token(cls, token: str) -> Self:
+        """Raises: InvalidMessage where the text is no token."""
+        try:
+            pairs = parse_qsl(token, strict_parsing=True, max_num_fields=100) if token else []
+            return cls("", {stream: int(version) for stream, version in pairs})
+        except ValueError as error:
+            raise InvalidMessage(f"{token[:100]!r} is no receipt: {error}") from None
+
+
+def category_of(stream: str) -> str:
+    """The category of a stream id: `job` for `job-0192`."""
+    return stream.partition("-")[0]
+
+
+def key_of(stream: str) -> str:
+    """The aggregate's id in a stream id: `0192` for `job-0192`."""
+    return stream.partition("-")[2]

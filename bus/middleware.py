@@ -1,0 +1,72 @@
+"""What runs round every handler: `async (envelope, following) -> result`, composed once.
+
+Retries of a delivery, delays and dead letters are not here: they belong to the worker, which alone
+holds the delivery.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+
+from bus import ambient
+from bus.errors import ConcurrencyError
+from bus.log import current_envelope
+from bus.messages import Envelope
+
+Following = Callable[[Envelope], Awaitable[Any]]
+Middleware = Callable[[Envelope, Following], Awaitable[Any]]
+
+log = structlog.get_logger("bus")
+
+
+def compose(middleware: Sequence[Middleware], innermost: Following) -> Following:
+    """The chain of `middleware`, the first one outermost, around `innermost`."""
+    chain = innermost
+    for outer in reversed(middleware):
+        chain = _around(outer, chain)
+    return chain
+
+
+def _around(outer: Middleware, following: Following) -> Following:
+    def run(envelope: Envelope) -> Awaitable[Any]:
+        return outer(envelope, following)
+
+    return run
+
+
+async def logging(envelope: Envelope, following: Following) -> Any:
+    """Names the message in every log line written meanwhile, and logs a handler's failure."""
+    token = current_envelope.set(envelope)
+    try:
+        return await following(envelope)
+    except Exception as error:
+        log.info("message failed", error=type(error).__name__, reason=str(error)[:500])
+        raise
+    finally:
+        current_envelope.reset(token)
+
+
+def timeout(seconds: float) -> Middleware:
+    """Ends a handler that takes longer than `seconds`, with TimeoutError."""
+
+    async def limit(envelope: Envelope, following: Following) -> Any:
+        async with asyncio.timeout(seconds):
+            return await following(envelope)
+
+    return limit
+
+
+def retry_on_conflict(tries: int = 10) -> Middleware:
+    """Runs the handler again, on fresh state, when somebody else wrote to its streams first."""
+
+    async def retry(envelope: Envelope, following: Following) -> Any:
+        for attempt in range(1, tries):
+            try:
+                return await following(envelope)
+            except ConcurrencyError:
+                await asyncio.sleep(ambient.jittered(0.002 * min(attempt, 10)))
+        return await following(envelope)
+
+    return retry

@@ -1,0 +1,92 @@
+"""Parts: what a bus is put together from, for the delivery and the command line to use."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from bus.dispatcher import Dispatcher
+from bus.messages import Command, Event
+from bus.read.projection import Projection
+from bus.router import Handler, Router
+from bus.settings import Settings
+from bus.stores.base import EventLog, ReadStore
+from bus.transports.base import Transport
+from bus.transports.topology import (
+    Queue,
+    Topology,
+    command_queue,
+    handler_queue,
+    projection_queues,
+)
+from bus.write.publisher import Publisher
+
+
+class Subscription(NamedTuple):
+    """Queues, and who handles their messages: a projection, a router's event handlers, or None
+    for the service's commands."""
+
+    name: str
+    queues: tuple[Queue, ...]
+    of: Projection[Any] | Router | None
+
+
+class Parts(NamedTuple):
+    """A bus taken apart."""
+
+    service: str
+    settings: Settings
+    transport: Transport
+    event_log: EventLog
+    read_store: ReadStore
+    dispatcher: Dispatcher
+    publisher: Publisher
+    subscriptions: tuple[Subscription, ...]
+    commands: dict[str, type[Command]]
+
+    @property
+    def topology(self) -> Topology:
+        return Topology(self.service, tuple(q for s in self.subscriptions for q in s.queues))
+
+
+class HasParts(Protocol):
+    """A bus, as those beneath it see it."""
+
+    @property
+    def parts(self) -> Parts: ...
+
+
+def subscriptions_of(
+    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
+) -> tuple[Subscription, ...]:
+    """Every subscription of a service: its commands, its event handlers, its projections."""
+    found = [Subscription("commands", (command_queue(service),), None)]
+    for router in routers:
+        events = sorted(event_registry(router))
+        if events:
+            found.append(
+                Subscription(router.name, (handler_queue(service, router.name, events),), router)
+            )
+    for one in projections:
+        queues = projection_queues(service, one.name, one.categories, one.partitions)
+        found.append(Subscription(one.name, tuple(queues), one))
+    return tuple(found)
+
+
+def event_registry(router: Router) -> dict[str, type[Event]]:
+    """The events that a router handles, by wire name."""
+    return {
+        message.wire_name: message
+        for handler in router.handlers
+        if handler.kind == "event"
+        for message in handler.messages
+        if issubclass(message, Event)
+    }
+
+
+def command_registry(handlers: Sequence[Handler]) -> dict[str, type[Command]]:
+    """The commands that a service handles, by wire name."""
+    return {
+        message.wire_name: message
+        for handler in handlers
+        for message in handler.messages
+        if issubclass(message, Command)
+    }

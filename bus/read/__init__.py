@@ -1,0 +1,1 @@
+"""The read deck: projections fold events into read collections; queries read those."""

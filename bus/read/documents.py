@@ -1,0 +1,88 @@
+"""Documents: typed access to one projection's read collection."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from bus.errors import ProjectionError
+from bus.messages import Envelope, Receipt
+from bus.stores import base
+
+View = TypeVar("View", bound=BaseModel)
+Waiting = Callable[[Mapping[str, int], float], Awaitable[None]]
+
+
+class Documents(Generic[View]):
+    """The documents of the projection that declares `view=View`.
+
+    Filters, updates and sort orders are MongoDB's; each document comes as a View, whose field `id`
+    (if it has one) is the document's `_id`.
+    """
+
+    def __init__(
+        self,
+        raw: base.Documents,
+        view: type[View],
+        *,
+        waiting: Waiting | None = None,
+        writing: base.WritableDocuments | None = None,
+    ) -> None:
+        self._raw = raw
+        self._view = view
+        self._waiting = waiting
+        self._writing = writing
+
+    async def get(self, key: str) -> View | None:
+        """The document with this key, or None."""
+        found = await self._raw.find_one({"_id": key})
+        return None if found is None else self._read(found)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, Any]] = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[View]:
+        """The documents that a MongoDB filter selects; a `limit` of 0 means all."""
+        found = await self._raw.find(filter, sort=sort, skip=skip, limit=limit)
+        return [self._read(document) for document in found]
+
+    async def count(self, filter: Mapping[str, Any]) -> int:
+        """How many documents a MongoDB filter selects."""
+        return await self._raw.count(filter)
+
+    async def including(self, origin: Envelope | Receipt, timeout: float = 5.0) -> None:
+        """Waits until the documents include an event, or what a receipt tells of.
+
+        `timeout` is in seconds. Raises: NotCaughtUp.
+        """
+        if self._waiting is not None:
+            versions = (
+                origin.versions if isinstance(origin, Receipt) else {origin.stream: origin.version}
+            )
+            await self._waiting(versions, timeout)
+
+    async def update(self, key: str, update: Mapping[str, Any]) -> None:
+        """Applies a MongoDB update to one document; makes it where it does not exist.
+
+        Only in a projection's own handler. Raises: ProjectionError elsewhere.
+        """
+        await self._writable().update(key, update)
+
+    async def delete(self, key: str) -> None:
+        """Deletes one document. Only in a projection's own handler."""
+        await self._writable().delete(key)
+
+    def _writable(self) -> base.WritableDocuments:
+        if self._writing is None:
+            raise ProjectionError(
+                f"documents of {self._view.__name__} can be changed by their projection's handlers "
+                f"only; record an event and let the projection fold it"
+            )
+        return self._writing
+
+    def _read(self, document: base.Document) -> View:
+        return self._view.model_validate({"id": document["_id"], **document})

@@ -1,0 +1,69 @@
+"""Settings: one frozen object, read from the environment, validated whole."""
+
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bus.errors import ConfigurationError
+
+MEMORY = "memory://"
+
+
+class Settings(BaseSettings):
+    """Where the broker and the database are, and the few figures that services differ in.
+
+    Each field is read from the environment variable `BUS_<FIELD>`, for example `BUS_AMQP_URL`.
+    Durations are in seconds. Raises: ConfigurationError, with every problem at once.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BUS_", frozen=True, extra="forbid")
+
+    amqp_url: str = Field(description="amqp[s]://user:password@host:port/vhost; several, by comma")
+    mongo_url: str = Field(description="mongodb://host:port/?replicaSet=name")
+    mongo_db: str = Field(default="", description="the database; the service's name by default")
+    heartbeat: int = Field(default=10, ge=2, le=60)
+    prefetch: int = Field(default=1000, ge=1, le=10_000)
+    batch: int = Field(default=500, ge=1, le=10_000)
+    sweep_every: float = Field(default=60.0, gt=0)
+    stop_within: float = Field(default=25.0, gt=0)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "".join(
+                f"\n  BUS_{str(detail['loc'][0]).upper()}: {detail['msg']}"
+                for detail in error.errors(include_input=False, include_url=False)
+            )
+            raise ConfigurationError(
+                f"the settings are not complete:{problems}\n"
+                f"set these variables; `bin/services run COMMAND` does it on a development machine"
+            ) from None
+
+    @classmethod
+    def in_memory(cls, **values: Any) -> Self:
+        """Nothing outside this process: for tests and for trying things out. Nothing is kept."""
+        return cls(amqp_url=MEMORY, mongo_url=MEMORY, **values)
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _amqp(cls, value: str) -> str:
+        return _of_scheme(value, "amqp", "amqps")
+
+    @field_validator("mongo_url")
+    @classmethod
+    def _mongo(cls, value: str) -> str:
+        return _of_scheme(value, "mongodb", "mongodb+srv")
+
+    @property
+    def amqp_urls(self) -> tuple[str, ...]:
+        return tuple(url.strip() for url in self.amqp_url.split(","))
+
+
+def _of_scheme(value: str, *schemes: str) -> str:
+    for url in value.split(",") if schemes[0] == "amqp" else [value]:
+        if url.strip() != MEMORY and urlsplit(url.strip()).scheme not in schemes:
+            raise ValueError(f"is no URL of {' or '.join(schemes)}, nor {MEMORY}")
+    return value

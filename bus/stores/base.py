@@ -1,0 +1,289 @@
+"""What the bus asks of its stores: the event log, the read store, and small shared records.
+
+Knows no database. Every implementation passes the contracts in `bus.testing`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+Document = dict[str, Any]
+
+
+class Recorded(NamedTuple):
+    """An event as it is stored: its wire name, schema version, and data as JSON types."""
+
+    name: str
+    schema: int
+    data: Document
+
+
+class Outgoing(NamedTuple):
+    """A command that a unit of work sends: stored with its commit, published like its events."""
+
+    id: str
+    name: str
+    schema: int
+    data: Document
+
+
+class Commit(NamedTuple):
+    """What one command appended to one stream: one document, written at once or not at all.
+
+    `id` is the command's id (`id/2` and so on for further streams of the same command) and thereby
+    the idempotency key. `first` is the version of its first event; `(stream, first)` is unique.
+    `result` is what the handler returned, as JSON types.
+    """
+
+    id: str
+    stream: str
+    category: str
+    first: int
+    events: tuple[Recorded, ...]
+    time: datetime
+    correlation_id: str
+    causation_id: str | None = None
+    headers: Mapping[str, str] = {}
+    outgoing: tuple[Outgoing, ...] = ()
+    result: Any = None
+
+    @property
+    def last(self) -> int:
+        """The version of its last event; `first - 1` where it has none."""
+        return self.first + len(self.events) - 1
+
+
+class Snapshot(NamedTuple):
+    """An aggregate's state at `version`. `shape` tells states of differing classes apart."""
+
+    stream: str
+    version: int
+    shape: str
+    state: Document
+
+
+class EventLog(Protocol):
+    """All commits of a service: the source of truth, and the outbox. Durable on return."""
+
+    async def open(self) -> None:
+        """Connects and makes the indexes. Raises: StoreUnavailable, ConfigurationError."""
+        ...
+
+    async def close(self) -> None:
+        """Ends its own tasks, once what they write is written; the client remains the caller's."""
+        ...
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        """Stores all of them or none, and returns what now stands in the log under their ids.
+
+        That is `commits` itself, or, where the first one's id was there already, the commits stored
+        then (a repeat: nothing is written). New commits are pending until `confirmed`.
+        Raises: ConcurrencyError (a `(stream, first)` is taken), InvalidMessage (cannot be kept:
+        too large, integers beyond 64 bits), OutcomeUnknown, StoreUnavailable.
+        """
+        ...
+
+    async def find(self, command_id: str) -> list[Commit]:
+        """The commits of one command: `id`, `id/2`, ...; empty where there are none."""
+        ...
+
+    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """The commits that hold the stream's events beyond version `after`, in order.
+
+        The first may begin at or before `after` (a commit is not cut). `limit` counts commits;
+        0 means all.
+        """
+        ...
+
+    def scan(
+        self, categories: Sequence[str], since: datetime | None = None
+    ) -> AsyncIterator[Commit]:
+        """All commits of these categories with events, from `since` on, by time, then by version.
+
+        Where the clocks of writers disagree, commits of one stream can come out of order; and a
+        commit stored during the scan, with an earlier time, is missed. Versions tell.
+        """
+        ...
+
+    async def pending(self, before: datetime, limit: int) -> list[Commit]:
+        """Commits from before `before` whose events are not confirmed, oldest first."""
+        ...
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        """Clears the pending mark. Losing this write only costs a duplicate later."""
+        ...
+
+    async def snapshot(self, stream: str) -> Snapshot | None:
+        """The latest snapshot of a stream: a cache, which may be absent at any time."""
+        ...
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Replaces an older snapshot of the stream; an equal or newer one stays."""
+        ...
+
+
+class Index(NamedTuple):
+    """An index of a read collection. `keys` are (field, 1 | -1 | "text") pairs."""
+
+    keys: tuple[tuple[str, int | str], ...]
+    unique: bool = False
+
+
+class Target(NamedTuple):
+    """Where a projection keeps its documents and the versions they reached.
+
+    With `versions_in_documents`, the document with key K is fed by the one stream
+    `{category}-K` alone and holds its version as `_version`; otherwise the versions stand in the
+    `checkpoints` collection, one row for each stream.
+    """
+
+    projection: str
+    collection: str
+    versions_in_documents: bool
+    indexes: tuple[Index, ...] = ()
+
+
+class Write(NamedTuple):
+    """A change of one document: a MongoDB update (upserted), or None to delete it."""
+
+    key: str
+    update: Mapping[str, Any] | None
+
+
+class Changes(NamedTuple):
+    """What a batch changes: writes, in order, and the version that each of its streams reached."""
+
+    writes: Sequence[Write]
+    versions: Mapping[str, int]
+
+
+class Parked(NamedTuple):
+    """A stream that a projection cannot apply just now."""
+
+    stream: str
+    version: int
+    error: str
+    tries: int
+    next_try: datetime
+
+
+class Documents(Protocol):
+    """Raw reads and writes of a read collection; tombstones never show.
+
+    Filters, updates and sort orders are MongoDB's. Documents come as stored, `_id` included,
+    without the bus's own fields.
+    """
+
+    async def find_one(self, filter: Mapping[str, Any]) -> Document | None: ...
+
+    async def find(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, Any]] = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[Document]: ...
+
+    async def count(self, filter: Mapping[str, Any]) -> int: ...
+
+
+class ReadUnit(Protocol):
+    """A batch's transaction, as the fold sees it: the versions its streams have reached (0 where
+    never seen), and the documents as they are within the transaction."""
+
+    @property
+    def versions(self) -> Mapping[str, int]: ...
+
+    @property
+    def documents(self) -> "WritableDocuments": ...
+
+
+class WritableDocuments(Documents, Protocol):
+    """Documents inside a batch's transaction."""
+
+    async def update(self, key: str, update: Mapping[str, Any]) -> None:
+        """Applies a MongoDB update to one document; makes it where it does not exist."""
+        ...
+
+    async def delete(self, key: str) -> None: ...
+
+
+Fold = Callable[[ReadUnit], Awaitable[Changes]]
+
+
+class Writer(Protocol):
+    """The one writer of a projection's queue: owns the session of its transactions."""
+
+    async def take_over(self) -> None:
+        """Ends what a predecessor on this queue may have left open, and signs in as its heir."""
+        ...
+
+    async def transact(self, streams: Sequence[str], fold: Fold) -> Changes:
+        """Runs `fold` in one transaction over the streams' versions, and writes what it returns.
+
+        `fold` may run several times: a conflict with another writer starts it again on fresh
+        versions. Its own exceptions pass through, and then nothing is written.
+        Raises: ProjectionError (no update, or one that the database refuses; nothing is written),
+        StoreUnavailable, OutcomeUnknown (repeating is safe: the versions decide).
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ReadStore(Protocol):
+    """Read collections, checkpoints, parked streams, and small shared records."""
+
+    async def open(self) -> None:
+        """Connects, makes the shared indexes, and checks that transactions are to be had.
+
+        Raises: StoreUnavailable, ConfigurationError (no replica set).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends its own tasks; the client remains the caller's."""
+        ...
+
+    async def prepare(self, target: Target) -> None:
+        """Makes the target's collection and indexes. Idempotent."""
+        ...
+
+    def documents(self, target: Target) -> Documents: ...
+
+    def writer(self, target: Target, queue: str) -> Writer: ...
+
+    async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        """The versions that the target has reached, durably; streams never seen are absent."""
+        ...
+
+    async def park(self, target: Target, parked: Parked) -> None: ...
+
+    async def unpark(self, target: Target, stream: str) -> None: ...
+
+    async def parked(self, target: Target) -> list[Parked]: ...
+
+    async def swept(self, target: Target) -> datetime | None:
+        """Up to when the target was last compared with the log."""
+        ...
+
+    async def mark_swept(self, target: Target, until: datetime) -> None: ...
+
+    async def lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Takes or keeps a lease; False while another owner holds it.
+
+        It saves work and guards nothing.
+        """
+        ...
+
+    async def add_dead_letter(self, letter: Document) -> None:
+        """Keeps a dead letter; the same `_id` again replaces nothing and counts `seen`.
+
+        The store adds `seen`, `first_seen` and `last_seen`.
+        """
+        ...
+
+    async def dead_letters(self, limit: int = 100) -> list[Document]:
+        """The dead letters seen last, the latest first."""
+        ...

@@ -1,0 +1,1 @@
+"""Transports: how frames travel. The technology of a broker stays in its own module."""

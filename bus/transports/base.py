@@ -1,0 +1,173 @@
+"""What the bus asks of a message transport. Knows no broker.
+
+A transport moves frames: from `publish` to the queues that its topology binds to the frame's
+topic, and from a queue to whoever takes from its inbox.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from bus.errors import InvalidMessage
+from bus.transports.topology import DELAYS, Topology
+
+MAX_BODY = 1024 * 1024
+MAX_HEADERS = 32 * 1024
+MAX_WORD = 200
+ADDRESSES = frozenset(["events", "commands", "dead", *(f"delay.{n}s" for n in DELAYS)])
+
+
+class Frame(NamedTuple):
+    """A message as it travels.
+
+    `address` names the exchange by its role ("events" or "commands", see topology) and `topic` the
+    routing within it. `id` is the message's identity, the same at every attempt to publish it.
+    `time` is kept to the millisecond. Header values are strings and integers within 32 bits.
+
+    A frame taken from the dead queue has the address "dead" and, besides its own headers,
+    `x-first-death-queue` (which queue gave it up) and `x-first-death-reason`.
+    """
+
+    address: str
+    topic: str
+    id: str
+    name: str
+    body: bytes
+    time: datetime
+    correlation_id: str
+    headers: Mapping[str, str | int] = {}
+
+
+def refusal(frame: Frame) -> InvalidMessage | None:
+    """Why no transport may carry this frame, or None."""
+    if len(frame.body) > MAX_BODY:
+        return InvalidMessage(f"{frame.name}: body of {len(frame.body)} bytes, over {MAX_BODY}")
+    if frame.address not in ADDRESSES:
+        return InvalidMessage(f"{frame.name}: no such address: {frame.address}")
+    words = (frame.topic, frame.id, frame.name, frame.correlation_id)
+    if any(len(word.encode()) > MAX_WORD for word in words):
+        return InvalidMessage(f"{frame.name[:80]}: topic, id, name: at most {MAX_WORD} bytes each")
+    size = 0
+    for key, value in frame.headers.items():
+        size += len(key.encode()) + 8
+        if type(value) is str:
+            size += len(value.encode())
+        elif type(value) is not int or not -(2**31) <= value < 2**31:
+            return InvalidMessage(f"{frame.name}: header {key[:80]}: a string or 32-bit integer")
+        if size > MAX_HEADERS or len(key.encode()) > 128:
+            return InvalidMessage(f"{frame.name}: headers over {MAX_HEADERS} bytes")
+    return None
+
+
+class Delivery(NamedTuple):
+    """A frame as it arrived. `tag` is the inbox's own; `redelivered` is a hint only.
+
+    `generation` grows whenever the inbox lost its connection: what was delivered before that
+    cannot be settled any more, and comes again.
+    """
+
+    frame: Frame
+    queue: str
+    tag: int
+    generation: int
+    redelivered: bool = False
+
+
+class Inbox(Protocol):
+    """One queue being consumed. Survives lost connections by itself."""
+
+    queue: str
+
+    async def take(self, limit: int) -> list[Delivery]:
+        """Waits until something has arrived, then returns all of it, at most `limit`, in order.
+
+        After `stop` it returns what is still buffered and then an empty list, at once.
+        """
+        ...
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Settles them as done, in as few frames as order allows. Older generations are ignored."""
+        ...
+
+    async def reject(self, delivery: Delivery) -> None:
+        """Counts as a failed delivery: comes again, until the queue's delivery limit."""
+        ...
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Not now: comes again, and does not count as a failure."""
+        ...
+
+    async def stop(self) -> None:
+        """No further deliveries are asked for; what was taken can still be settled."""
+        ...
+
+    async def close(self) -> None:
+        """Stops, and gives back to the queue everything that is not settled."""
+        ...
+
+
+class Transport(Protocol):
+    """A connection to a broker, restored by itself after it was lost."""
+
+    async def open(self) -> None:
+        """Connects. Raises: TransportUnavailable when the broker does not answer in time.
+
+        After raising it goes on trying in the background until `close`: a service may start while
+        its broker is away.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Waits (bounded) for what is being published, then disconnects. Safe to call twice."""
+        ...
+
+    async def declare(self, topology: Topology) -> None:
+        """Makes exchanges, queues and bindings, or finds them as they should be.
+
+        Raises: TopologyMismatch (what, where, remedy), TransportUnavailable.
+        """
+        ...
+
+    async def publish(
+        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+    ) -> dict[str, Exception]:
+        """Publishes frames and waits until each is confirmed, refused, or `timeout` seconds passed.
+
+        Many calls may be in flight at once; those of one loop tick leave in one write. Returns the
+        frames that are not known to be safe, by id: Unroutable (only with `must_route`),
+        TransportUnavailable (away, blocked, refused, or no answer in time: it may have arrived),
+        InvalidMessage (too large, or headers that cannot travel; the other frames go).
+        """
+        ...
+
+    async def inbox(self, queue: str, *, prefetch: int) -> Inbox:
+        """Starts to consume `queue`; at most `prefetch` deliveries are unsettled at a time.
+
+        Where the broker or the queue is away it waits a bounded time, then returns all the same:
+        the inbox goes on trying.
+        """
+        ...
+
+    async def consumers(self, queue: str) -> int:
+        """How many consumers the broker itself sees on `queue`; 0 if there is no such queue.
+
+        Raises: TransportUnavailable.
+        """
+        ...
+
+    async def depth(self, queue: str) -> int:
+        """How many messages are ready in `queue`; 0 if there is no such queue.
+
+        Raises: TransportUnavailable.
+        """
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it is connected and not blocked just now."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """The broker and its version, for people: "RabbitMQ 3.10.8"."""
+        ...

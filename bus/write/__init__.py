@@ -1,0 +1,1 @@
+"""The write deck: aggregates decide, a unit of work stores, publisher and relay publish."""

@@ -1,0 +1,116 @@
+"""Publisher: sends stored commits to the broker and clears their pending marks.
+
+It never fails and never blocks a command. What it cannot send stays pending in the log, where the
+relay finds it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from bus.errors import BusError, TransportUnavailable
+from bus.stores.base import Commit, EventLog
+from bus.transports.base import Frame, Transport
+
+MOST_WAITING = 10_000
+
+log = structlog.get_logger("bus.publisher")
+
+
+class Publisher:
+    """Publishes the commits of one loop tick together; many such batches are in flight at once."""
+
+    def __init__(self, event_log: EventLog, transport: Transport) -> None:
+        self._log = event_log
+        self._transport = transport
+        self._waiting: list[tuple[Commit, list[Frame]]] = []
+        self._confirmed: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._marking: asyncio.Task[None] | None = None
+        self._unsent = 0
+        self._open = False
+
+    def start(self) -> None:
+        """From now on publishes what is offered; the topology must be declared."""
+        self._open = True
+
+    def offer(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> None:
+        """Takes stored commits with their frames."""
+        if not self._open or len(self._waiting) >= MOST_WAITING:
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._waiting += zip(commits, frames, strict=True)
+
+    async def publish(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> int:
+        """Publishes commits and clears their marks; returns how many were confirmed."""
+        confirmed = await self._publish(list(zip(commits, frames, strict=True)))
+        if confirmed:
+            await self._log.confirmed(confirmed)
+        return len(confirmed)
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Waits, `timeout` seconds at most, for what was offered."""
+        self._send()
+        self._open = False
+        tasks = [*self._tasks]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+        if self._marking:
+            await asyncio.wait([self._marking], timeout=timeout)
+        for task in (*self._tasks, *([self._marking] if self._marking else [])):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _send(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            task = asyncio.create_task(self._publish_and_mark(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _publish_and_mark(self, batch: list[tuple[Commit, list[Frame]]]) -> None:
+        self._confirmed += await self._publish(batch)
+        if self._confirmed and self._marking is None:
+            self._marking = asyncio.create_task(self._mark())
+
+    async def _publish(self, batch: list[tuple[Commit, list[Frame]]]) -> list[str]:
+        """Publishes; returns the ids of the commits of which every frame was confirmed."""
+        failures = await self._send_frames([f for _, frames in batch for f in frames])
+        self._report(failures)
+        return [c.id for c, frames in batch if not any(f.id in failures for f in frames)]
+
+    async def _send_frames(self, frames: list[Frame]) -> dict[str, Exception]:
+        """Events may have no subscriber; a command must reach its queue."""
+        events = [frame for frame in frames if frame.address == "events"]
+        commands = [frame for frame in frames if frame.address == "commands"]
+        try:
+            failures = await self._transport.publish(events) if events else {}
+            if commands:
+                failures |= await self._transport.publish(commands, must_route=True)
+        except BusError as error:
+            return {frame.id: error for frame in frames}
+        return failures
+
+    async def _mark(self) -> None:
+        """Clears marks, all that came together meanwhile at once."""
+        try:
+            while self._confirmed:
+                ids, self._confirmed = self._confirmed, []
+                await self._log.confirmed(ids)
+        except BusError as error:
+            log.warning("marks not cleared; the relay publishes these again", reason=str(error))
+        finally:
+            self._marking = None
+
+    def _report(self, failures: dict[str, Exception]) -> None:
+        """Says once that the broker is away, and once that it is back."""
+        if failures and not self._unsent:
+            reason = next(iter(failures.values()))
+            level = log.warning if isinstance(reason, TransportUnavailable) else log.error
+            level("not published; waits in the log for the relay", reason=str(reason))
+        if not failures and self._unsent:
+            log.info("publishing again", were_left_to_the_relay=self._unsent)
+            self._unsent = 0
+        self._unsent += len(failures)

@@ -1,0 +1,64 @@
+"""Relay: publishes commits that are stored but not yet confirmed by the broker.
+
+The event log is the outbox (Richardson's transactional outbox): after a crash between storing and
+publishing, or an outage of the broker, the pending marks say what is missing.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from bus import ambient
+from bus.codec import frames_of
+from bus.errors import BusError
+from bus.stores.base import EventLog
+from bus.write.publisher import Publisher
+
+BATCH = 500
+GRACE = timedelta(seconds=2)
+LEASE = 10.0
+
+log = structlog.get_logger("bus.relay")
+
+
+class Leases(Protocol):
+    """Who may relay just now."""
+
+    async def lease(self, name: str, owner: str, seconds: float) -> bool: ...
+
+
+class Relay:
+    """Polls for pending commits. Any number may run: a lease lets one work, others stand by."""
+
+    def __init__(
+        self, event_log: EventLog, publisher: Publisher, leases: Leases, *, poll: float = 0.5
+    ) -> None:
+        self._log = event_log
+        self._publisher = publisher
+        self._leases = leases
+        self._poll = poll
+        self._owner = ambient.new_id()
+
+    async def run(self) -> None:
+        """Relays until cancelled; outages of store and broker only delay it."""
+        while True:
+            try:
+                moving = await self.relay_once()
+            except BusError as error:
+                log.warning("cannot relay just now", reason=str(error))
+                moving = False
+            if not moving:
+                await asyncio.sleep(ambient.jittered(self._poll))
+
+    async def relay_once(self) -> bool:
+        """Publishes one batch of what waits; False where nothing could be done."""
+        if not await self._leases.lease("relay", self._owner, LEASE):
+            return False
+        commits = await self._log.pending(ambient.now() - GRACE, BATCH)
+        if not commits:
+            return False
+        sent = await self._publisher.publish(commits, [frames_of(commit) for commit in commits])
+        log.info("relayed", commits=sent, waiting=len(commits) - sent)
+        return sent > 0

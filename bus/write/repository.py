@@ -1,0 +1,70 @@
+"""Repository: hands out the aggregates of one class, and remembers them for the unit of work."""
+
+from typing import Generic, TypeVar, cast
+
+from bus.codec import UNREAD, envelopes_of
+from bus.errors import AggregateNotFound, ConfigurationError
+from bus.messages import Event
+from bus.stores.base import EventLog
+from bus.write.aggregate import Aggregate, check_id, stream_of
+
+AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
+
+
+class Repository(Generic[AnyAggregate]):
+    """The aggregates of one class, as one unit of work sees them.
+
+    What it handed out or was given is stored when the handler has returned; there is no save.
+    """
+
+    def __init__(self, kind: type[AnyAggregate], log: EventLog) -> None:
+        self._kind = kind
+        self._log = log
+        self._seen: dict[str, AnyAggregate] = {}
+
+    def add(self, aggregate: AnyAggregate) -> None:
+        """Takes in a new aggregate.
+
+        Where its stream exists already, the command ends in a ConcurrencyError; `find` first
+        where that is to be expected.
+        """
+        if self._seen.setdefault(aggregate.id, aggregate) is not aggregate:
+            raise ConfigurationError(
+                f"{aggregate.stream} was handed out already; work on that one instead of adding"
+            )
+
+    async def get(self, id: str) -> AnyAggregate:
+        """The aggregate, rebuilt from its events. Raises: AggregateNotFound."""
+        aggregate = await self.find(id)
+        if aggregate is None:
+            raise AggregateNotFound(f"there is no {self._kind.__name__} {id!r}")
+        return aggregate
+
+    async def find(self, id: str) -> AnyAggregate | None:
+        """The aggregate, or None where its stream holds no events."""
+        check_id(self._kind, id)
+        if id not in self._seen:
+            aggregate = await self._load(id)
+            if aggregate.version == 0:
+                return None
+            self._seen[id] = aggregate
+        return self._seen[id]
+
+    def seen(self) -> list[AnyAggregate]:
+        return list(self._seen.values())
+
+    async def _load(self, id: str) -> AnyAggregate:
+        aggregate = await self._from_snapshot(id) or self._kind(id)
+        registry = self._kind.events()
+        for commit in await self._log.read(stream_of(self._kind, id), after=aggregate.version):
+            for envelope in envelopes_of(commit, registry, after=aggregate.version):
+                if envelope.message is not UNREAD:
+                    aggregate.apply(cast(Event, envelope.message))
+                aggregate.version = envelope.version
+        return aggregate
+
+    async def _from_snapshot(self, id: str) -> AnyAggregate | None:
+        if not self._kind.snapshot_every:
+            return None
+        snapshot = await self._log.snapshot(stream_of(self._kind, id))
+        return None if snapshot is None else self._kind.from_snapshot(snapshot, id)

@@ -1,0 +1,127 @@
+"""Unit of work: everything that one command (or one event handler's run) stores, at once.
+
+One stream is one insert, several are one transaction; the events leave for the broker after that.
+"""
+
+import hashlib
+from typing import Any, Protocol, TypeVar, cast
+
+from bus import ambient
+from bus.codec import address, frames_of, record
+from bus.messages import Command, Envelope, Event, Receipt
+from bus.stores.base import Commit, EventLog, Outgoing, Recorded
+from bus.transports.base import Frame
+from bus.write.aggregate import Aggregate
+from bus.write.repository import Repository
+
+AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
+
+
+class Publishing(Protocol):
+    """Where stored commits go next."""
+
+    def offer(self, commits: list[Commit], frames: list[list[Frame]]) -> None: ...
+
+
+class Outbox:
+    """Commands and events that leave as part of the unit of work: stored with it, or not at all.
+
+    Their ids derive from the message being handled and the handler, so that a redelivery repeats
+    nothing.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self.commands: list[Outgoing] = []
+        self.events: list[Recorded] = []
+
+    def send(self, command: Command) -> str:
+        """Sends a command to this service's queue; returns the id under which it is carried out."""
+        number = len(self.commands) + 1
+        digest = hashlib.blake2s(f"{self._seed}>{number}".encode(), digest_size=16)
+        self.commands.append(address(command, digest.hexdigest()))
+        return self.commands[-1].id
+
+    def publish(self, event: Event) -> None:
+        """Publishes a fact that belongs to no aggregate."""
+        self.events.append(record(event))
+
+
+class UnitOfWork:
+    """Collects what a handler changes. `id` is the id of its first commit."""
+
+    def __init__(
+        self, id: str, service: str, envelope: Envelope, log: EventLog, publishing: Publishing
+    ) -> None:
+        self.id = id
+        self.envelope = envelope
+        self.outbox = Outbox(id)
+        self._service = service
+        self._log = log
+        self._publishing = publishing
+        self._repositories: dict[type[Aggregate], Repository[Any]] = {}
+
+    def repository(self, kind: type[AnyAggregate]) -> Repository[AnyAggregate]:
+        if kind not in self._repositories:
+            self._repositories[kind] = Repository(kind, self._log)
+        return cast(Repository[AnyAggregate], self._repositories[kind])
+
+    async def commit(self, result: Any = None) -> Receipt:
+        """Stores what the handler did and hands it to the publisher.
+
+        Raises: ConcurrencyError, InvalidMessage, OutcomeUnknown, StoreUnavailable.
+        """
+        changed = self._changed()
+        commits = self._commits(changed, result)
+        if not commits:
+            return Receipt(self.id, {}, result)
+        frames = [frames_of(commit) for commit in commits]
+        stored = await self._log.append(commits)
+        if stored is commits:
+            self._publishing.offer(commits, frames)
+            await self._snapshot(changed)
+            return receipt_of(commits, result)
+        return receipt_of(stored, stored[0].result)
+
+    def _changed(self) -> list[Aggregate]:
+        repositories = self._repositories.values()
+        return [one for repository in repositories for one in repository.seen() if one.recorded]
+
+    def _commits(self, changed: list[Aggregate], result: Any) -> list[Commit]:
+        parts = [
+            (a.category, a.stream, a.version, [record(e) for e in a.recorded]) for a in changed
+        ]
+        if self.outbox.events or (self.outbox.commands and not parts):
+            own = self.outbox.events
+            parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
+        time = ambient.now()
+        return [
+            Commit(
+                id=self.id if index == 0 else f"{self.id}/{index + 1}",
+                stream=stream,
+                category=category,
+                first=last - len(events) + 1,
+                events=tuple(events),
+                time=time,
+                correlation_id=self.envelope.correlation_id,
+                causation_id=self.envelope.id,
+                headers=self.envelope.headers,
+                outgoing=tuple(self.outbox.commands) if index == 0 else (),
+                result=result if index == 0 else None,
+            )
+            for index, (category, stream, last, events) in enumerate(parts)
+        ]
+
+    async def _snapshot(self, changed: list[Aggregate]) -> None:
+        for aggregate in changed:
+            every = aggregate.snapshot_every
+            before = aggregate.version - len(aggregate.recorded)
+            if every and before // every != aggregate.version // every:
+                await self._log.save_snapshot(aggregate.to_snapshot())
+
+
+def receipt_of(commits: list[Commit] | Any, result: Any) -> Receipt:
+    """The receipt of a command whose commits are stored."""
+    return Receipt(
+        commits[0].id, {commit.stream: commit.last for commit in commits if commit.events}, result
+    )

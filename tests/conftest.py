@@ -1,0 +1,29 @@
+"""What every test shares: the services that `bin/test` started, and names nobody else uses."""
+
+import os
+import uuid
+
+import pytest
+
+
+def _service(variable: str) -> str:
+    url = os.environ.get(variable)
+    if not url:
+        pytest.fail(f"{variable} is not set: run the tests by bin/test, which starts the services")
+    return url
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    return _service("BUS_AMQP_URL")
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> str:
+    return _service("BUS_MONGO_URL")
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test has: for a service, its queues and its database."""
+    return f"t{uuid.uuid4().hex[:10]}"

@@ -1,0 +1,157 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from bus import Command, Envelope, Event, InvalidMessage, UnknownMessage
+from bus.codec import (
+    UNREAD,
+    command_frame,
+    data_of,
+    envelopes_of,
+    frames_of,
+    read_frame,
+    read_recorded,
+    record,
+)
+from bus.stores.base import Commit, Outgoing, Recorded
+from bus.transports.base import MAX_BODY, Frame
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+class Opened(Event, schema=2):
+    owner: str
+    deposit: float = 0.0
+
+    @classmethod
+    def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
+        return {"owner": data["name"]} if schema == 1 else data
+
+
+class Nested(Event):
+    inner: Any
+
+
+class Close(Command):
+    account_id: str
+
+
+REGISTRY = {"Opened": Opened, "Nested": Nested}
+
+
+def frame(body: bytes, *, name: str = "Opened", **headers: str | int) -> Frame:
+    all_headers = {"stream": "account-1", "version": 1, "schema": 2} | headers
+    return Frame("events", "account.Opened.1", "c1:1", name, body, NOW, "corr", all_headers)
+
+
+def commit(*events: Event, outgoing: tuple[Outgoing, ...] = ()) -> Commit:
+    recorded = tuple(record(event) for event in events)
+    return Commit(
+        "c1",
+        "account-1",
+        "account",
+        4,
+        recorded,
+        NOW,
+        "corr",
+        "cause",
+        {"traceparent": "00"},
+        outgoing,
+    )
+
+
+def test_an_event_arrives_as_it_was_recorded() -> None:
+    stored = commit(Opened(owner="Ada"), Opened(owner="Bob"))
+    arrived = [read_frame(one, REGISTRY) for one in frames_of(stored)]
+    assert arrived == list(envelopes_of(stored, REGISTRY))
+    assert [(e.stream, e.version, e.id) for e in arrived] == [
+        ("account-1", 4, "c1:1"),
+        ("account-1", 5, "c1:2"),
+    ]
+    assert arrived[0].headers == {"traceparent": "00"}
+    assert (arrived[0].correlation_id, arrived[0].causation_id) == ("corr", "cause")
+
+
+def test_a_commits_commands_travel_with_their_own_ids() -> None:
+    sent = Outgoing("k1", "Close", 1, {"account_id": "1"})
+    (one,) = frames_of(commit(outgoing=(sent,)))
+    assert (one.address, one.id, one.headers["causation_id"]) == ("commands", "k1", "c1")
+    assert read_frame(one, {"Close": Close}).message == Close(account_id="1")
+
+
+def test_a_command_arrives_as_it_was_sent() -> None:
+    envelope = Envelope(Close(account_id="1"), "k1", NOW, "corr", "cause", headers={"tenant": "t"})
+    assert read_frame(command_frame(envelope), {"Close": Close}) == envelope
+
+
+def test_older_data_is_upcast_on_receipt_and_on_load() -> None:
+    assert read_frame(frame(b'{"name":"Ada"}', schema=1), REGISTRY).message == Opened(owner="Ada")
+    assert read_recorded(Recorded("Opened", 1, {"name": "Ada"}), REGISTRY) == Opened(owner="Ada")
+
+
+def test_an_upcast_that_fails_is_an_invalid_message() -> None:
+    with pytest.raises(InvalidMessage, match="Opened, schema 1: KeyError"):
+        read_recorded(Recorded("Opened", 1, {}), REGISTRY)
+
+
+def test_a_stored_event_of_unknown_name_is_kept_apart_not_an_error() -> None:
+    assert read_recorded(Recorded("Gone", 1, {}), REGISTRY) is UNREAD
+
+
+def test_a_name_that_is_not_registered_is_refused() -> None:
+    with pytest.raises(UnknownMessage, match="'Evil'"):
+        read_frame(frame(b"{}", name="Evil"), REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "EOF"),
+        (b"not json", "expected"),
+        (b"[]", "object"),
+        (b'{"deposit":1}', "owner: Field required"),
+        (b'{"owner":7}', "owner: Input should be a valid string"),
+        (b'{"owner":"A","deposit":NaN}', "deposit: Input should be a finite number"),
+        (b'{"owner":"A","deposit":1e999}', "deposit: Input should be a finite number"),
+        (b'{"owner":"\xff"}', "Opened"),
+        (b'{"owner":"\\ud800"}', "Opened"),
+        (b"x" * (MAX_BODY + 1), "over the limit"),
+    ],
+)
+def test_a_body_that_cannot_be_the_message_is_refused_with_the_reason(
+    body: bytes, reason: str
+) -> None:
+    with pytest.raises(InvalidMessage, match=reason):
+        read_frame(frame(body), REGISTRY)
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_deep_nesting_is_refused(depth: int) -> None:
+    body = b'{"inner":' + b"[" * depth + b"]" * depth + b"}"
+    with pytest.raises(InvalidMessage, match="recursion"):
+        read_frame(frame(body, name="Nested", schema=1), REGISTRY)
+
+
+def test_reasons_do_not_repeat_the_payload() -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        read_frame(frame(b'{"owner":{"secret":"4711"}}'), REGISTRY)
+    assert "4711" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"stream": "nodash"}, {"stream": 7}, {"version": 0}, {"version": "1"}]
+)
+def test_headers_that_make_no_sense_are_refused(headers: dict[str, Any]) -> None:
+    with pytest.raises(InvalidMessage, match="headers 'stream' and 'version'"):
+        read_frame(frame(b'{"owner":"A"}', **headers), REGISTRY)
+
+
+def test_an_event_too_large_to_travel_is_refused_before_it_is_stored() -> None:
+    with pytest.raises(InvalidMessage, match="are over"):
+        frames_of(commit(Opened(owner="x" * MAX_BODY)))
+
+
+def test_a_message_that_is_not_json_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="cannot be written as JSON"):
+        data_of(Nested(inner=object()))

@@ -1,0 +1,104 @@
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from bus import (
+    Command,
+    ConfigurationError,
+    Envelope,
+    Event,
+    InvalidMessage,
+    Query,
+    Receipt,
+    ambient,
+)
+from bus.messages import category_of, key_of
+
+
+class OpenAccount(Command):
+    account_id: str
+    deposit: float = 0.0
+
+
+class AccountOpened(Event, name="account_opened", schema=3):
+    account_id: str
+
+
+class GetBalance(Query[int | None]):
+    account_id: str
+
+
+def test_the_wire_name_is_the_class_name_unless_it_is_fixed() -> None:
+    assert OpenAccount.wire_name == "OpenAccount"
+    assert (AccountOpened.wire_name, AccountOpened.wire_schema) == ("account_opened", 3)
+    assert GetBalance.wire_name == "GetBalance"
+
+
+def test_a_wire_name_that_cannot_travel_is_refused_at_the_class() -> None:
+    with pytest.raises(ConfigurationError, match="is no wire name; use letters"):
+
+        class Opened(Event, name="account opened"):
+            pass
+
+
+def test_messages_are_immutable() -> None:
+    with pytest.raises(ValidationError):
+        OpenAccount(account_id="a").account_id = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("deposit", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_json_does_not_know_are_refused(deposit: float) -> None:
+    with pytest.raises(ValidationError):
+        OpenAccount(account_id="a", deposit=deposit)
+
+
+def test_a_command_refuses_fields_it_does_not_know_and_an_event_ignores_them() -> None:
+    with pytest.raises(ValidationError):
+        OpenAccount.model_validate({"account_id": "a", "typo": 1})
+    assert AccountOpened.model_validate({"account_id": "a", "newer": 1}).account_id == "a"
+
+
+def test_a_receipt_travels_as_a_token() -> None:
+    receipt = Receipt("c1", {"job-1": 3, "odd name-ä & b=c": 12})
+    assert Receipt.from_token(receipt.token).versions == receipt.versions
+    assert receipt.token.isascii()
+    assert Receipt.from_token("").versions == {}
+
+
+@pytest.mark.parametrize("token", ["job-1", "job-1=x", "job-1=1&&", "=&" * 200])
+def test_a_token_that_is_none_is_a_clear_error(token: str) -> None:
+    with pytest.raises(InvalidMessage, match="is no receipt"):
+        Receipt.from_token(token)
+
+
+def test_a_stream_id_holds_category_and_key() -> None:
+    assert (category_of("job-01-92"), key_of("job-01-92")) == ("job", "01-92")
+
+
+def test_ids_are_uuids_of_version_7_and_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fixed(ambient.Source):
+        clock = 1_700_000_000.0
+
+        def seconds(self) -> float:
+            return self.clock
+
+    source = Fixed()
+    monkeypatch.setattr(ambient, "source", source)
+    early = ambient.new_id()
+    source.clock += 0.001
+    late = ambient.new_id()
+    assert early < late
+    assert len(early) == 32
+    assert early[12] == "7"
+    assert early[16] in "89ab"
+    assert ambient.now() == datetime(2023, 11, 14, 22, 13, 20, 1000, tzinfo=UTC)
+
+
+def test_ids_do_not_repeat() -> None:
+    assert len({ambient.new_id() for _ in range(10_000)}) == 10_000
+
+
+def test_an_envelope_knows_its_messages_name() -> None:
+    envelope = Envelope(AccountOpened(account_id="a"), "e1", ambient.now(), "c1")
+    assert envelope.name == "account_opened"
