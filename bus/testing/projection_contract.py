@@ -1,0 +1,341 @@
+"""What projections promise on any event log and read store."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import pytest
+from pydantic import BaseModel
+
+from bus import ambient
+from bus.codec import envelopes_of, record
+from bus.errors import NotCaughtUp
+from bus.messages import Envelope, Event
+from bus.read.documents import Documents
+from bus.read.freshness import wait_for
+from bus.read.projection import Delete, Projection, Update
+from bus.read.projector import Projector, Sweeper
+from bus.stores.base import Commit, EventLog, ReadStore
+
+
+class Opened(Event):
+    """An account begins."""
+
+    owner: str
+
+
+class Deposited(Event):
+    """Money comes in; `bank` keeps a total over all accounts."""
+
+    amount: int
+    bank: str = "b"
+
+
+class Closed(Event):
+    """An account ends."""
+
+
+class Account:
+    """Names the category that feeds the projections here."""
+
+    category = "account"
+
+
+class AccountView(BaseModel):
+    """One account."""
+
+    id: str
+    owner: str = ""
+    total: int = 0
+
+
+class BankView(BaseModel):
+    """One bank, fed by many accounts."""
+
+    id: str
+    total: int = 0
+    deposits: int = 0
+
+
+class LedgerView(BaseModel):
+    """One account, written by an async handler that reads first."""
+
+    id: str
+    entries: list[int] = []
+
+
+def accounts() -> Projection[AccountView]:
+    """Each document is fed by its own stream: versions stand in the documents."""
+    projection = Projection("accounts", of=[Account], view=AccountView)
+
+    @projection.on(Opened)
+    def opened(event: Opened) -> Update:
+        return {"$set": {"owner": event.owner}}
+
+    @projection.on(Deposited)
+    def deposited(event: Deposited) -> Update:
+        if event.amount < 0:
+            raise ValueError("a deposit cannot be negative")
+        return {"$inc": {"total": event.amount}}
+
+    @projection.on(Closed)
+    def closed(event: Closed) -> Delete:
+        return Delete()
+
+    return projection
+
+
+def banks() -> Projection[BankView]:
+    """Many streams feed one document: versions stand in checkpoints."""
+    projection = Projection("banks", of=[Account], view=BankView)
+
+    @projection.on(Deposited, key=lambda event: event.bank)
+    def deposited(event: Deposited) -> Update:
+        if event.amount < 0:
+            raise ValueError("a deposit cannot be negative")
+        return {"$inc": {"total": event.amount, "deposits": 1}}
+
+    return projection
+
+
+def ledgers() -> Projection[LedgerView]:
+    """An async handler reads and writes inside the batch's transaction."""
+    projection = Projection("ledgers", of=[Account], view=LedgerView)
+
+    @projection.on(Deposited)
+    async def deposited(
+        event: Deposited, envelope: Envelope, documents: Documents[LedgerView]
+    ) -> None:
+        key = envelope.stream.partition("-")[2]
+        ledger = await documents.get(key)
+        entries = [*(ledger.entries if ledger else []), event.amount]
+        await documents.update(key, {"$set": {"entries": entries}})
+        if event.amount < 0:
+            raise ValueError("a deposit cannot be negative")
+
+    return projection
+
+
+class Stores(Protocol):
+    """What an implementation gives: both stores, open, and empty."""
+
+    event_log: EventLog
+    read_store: ReadStore
+
+
+class ProjectionContract:
+    """Subclasses give one fixture: `stores`, a `Stores`."""
+
+    async def append(
+        self, stores: Stores, stream: str, first: int, *events: Event
+    ) -> list[Envelope]:
+        """Appends events and returns them as they would arrive."""
+        commit = Commit(
+            ambient.new_id(),
+            stream,
+            "account",
+            first,
+            tuple(record(event) for event in events),
+            ambient.now(),
+            "conversation",
+        )
+        await stores.event_log.append([commit])
+        names: dict[str, type[Event]] = {"Opened": Opened, "Deposited": Deposited, "Closed": Closed}
+        return list(envelopes_of(commit, names))
+
+    async def projector(self, stores: Stores, projection: Projection[Any]) -> Projector:
+        """A projector that has taken over."""
+        target = projection.target()
+        await stores.read_store.prepare(target)
+        projector = Projector(
+            projection,
+            stores.event_log,
+            stores.read_store,
+            stores.read_store.writer(target, f"test.{projection.name}"),
+        )
+        await projector.take_over()
+        return projector
+
+    def documents(self, stores: Stores, projection: Projection[Any]) -> Documents[Any]:
+        """The read collection, typed."""
+        return Documents(stores.read_store.documents(projection.target()), projection.view)
+
+    def test_where_versions_stand_follows_from_the_declaration(self) -> None:
+        assert accounts().target().versions_in_documents
+        assert not banks().target().versions_in_documents
+        assert not ledgers().target().versions_in_documents
+
+    @pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 1, 0, 2, 2], [2], [0, 2]])
+    async def test_any_order_with_duplicates_and_gaps_ends_in_the_fold_of_the_log(
+        self, stores: Stores, order: Sequence[int]
+    ) -> None:
+        for projection in (accounts(), banks(), ledgers()):
+            stream = f"account-{projection.name}"
+            events = await self.append(
+                stores, stream, 1, Opened(owner="Ada"), Deposited(amount=5, bank=projection.name),
+                Deposited(amount=7, bank=projection.name),
+            )  # fmt: skip
+            projector = await self.projector(stores, projection)
+            for index in order:
+                await projector.apply([events[index]])
+            await projector.apply([events[index] for index in order])
+            found = await self.documents(stores, projection).get(projection.name)
+            assert found is not None
+            assert getattr(found, "total", 12) == 12
+            assert getattr(found, "entries", [5, 7]) == [5, 7]
+            await projector.close()
+
+    async def test_a_projection_heals_a_gap_from_the_log(self, stores: Stores) -> None:
+        projection = accounts()
+        projector = await self.projector(stores, projection)
+        await self.append(stores, "account-a", 1, Opened(owner="Ada"), Deposited(amount=1))
+        (late,) = await self.append(stores, "account-a", 3, Deposited(amount=2))
+        applied = await projector.apply([late])
+        assert applied == (3, 3, 0)
+        assert await self.documents(stores, projection).get("a") == AccountView(
+            id="a", owner="Ada", total=3
+        )
+
+    async def test_an_event_that_nobody_reads_only_counts_as_a_version(
+        self, stores: Stores
+    ) -> None:
+        projection = banks()
+        projector = await self.projector(stores, projection)
+        await projector.apply(await self.append(stores, "account-a", 1, Opened(owner="Ada")))
+        reached = await stores.read_store.versions(projection.target(), ["account-a"])
+        assert reached == {"account-a": 1}
+        assert await self.documents(stores, projection).find({}) == []
+
+    async def test_a_deleted_document_stays_deleted_when_duplicates_come(
+        self, stores: Stores
+    ) -> None:
+        projection = accounts()
+        projector = await self.projector(stores, projection)
+        events = await self.append(stores, "account-a", 1, Opened(owner="Ada"), Closed())
+        await projector.apply(events)
+        await projector.apply(events[:1])
+        assert await self.documents(stores, projection).get("a") is None
+
+    @pytest.mark.parametrize("make", [accounts, banks, ledgers])
+    async def test_a_failing_event_parks_its_stream_and_the_others_go_on(
+        self, stores: Stores, make: Any
+    ) -> None:
+        projection = make()
+        projector = await self.projector(stores, projection)
+        bad = await self.append(
+            stores, "account-bad", 1, Opened(owner="B"), Deposited(amount=1), Deposited(amount=-1)
+        )
+        good = await self.append(
+            stores, "account-good", 1, Opened(owner="G"), Deposited(amount=2, bank="g")
+        )
+        await projector.apply([*bad, *good])
+        target = projection.target()
+        reached = await stores.read_store.versions(target, ["account-bad", "account-good"])
+        assert reached == {"account-bad": 2, "account-good": 2}
+        (parked,) = await stores.read_store.parked(target)
+        assert (parked.stream, parked.version, parked.tries) == ("account-bad", 3, 1)
+        assert "a deposit cannot be negative" in parked.error
+
+    async def test_a_parked_stream_catches_up_from_the_log_once_its_handler_is_mended(
+        self, stores: Stores, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken = accounts()
+        projector = await self.projector(stores, broken)
+        events = await self.append(stores, "account-a", 1, Opened(owner="A"), Deposited(amount=-1))
+        await projector.apply(events)
+        later = await self.append(stores, "account-a", 3, Deposited(amount=5))
+        await projector.apply(later)
+        mended = Projection("accounts", of=[Account], view=AccountView)
+
+        @mended.on(Opened)
+        def opened(event: Opened) -> Update:
+            return {"$set": {"owner": event.owner}}
+
+        @mended.on(Deposited)
+        def deposited(event: Deposited) -> Update:
+            return {"$inc": {"total": event.amount}}
+
+        heir = await self.projector(stores, mended)
+        monkeypatch.setattr(ambient, "source", _Later())
+        await heir.retry_parked()
+        assert await stores.read_store.parked(mended.target()) == []
+        assert await self.documents(stores, mended).get("a") == AccountView(
+            id="a", owner="A", total=4
+        )
+
+    async def test_an_update_that_the_store_refuses_parks_only_its_stream(
+        self, stores: Stores
+    ) -> None:
+        projection = Projection("accounts", of=[Account], view=AccountView)
+
+        @projection.on(Deposited)
+        def deposited(event: Deposited) -> Update:
+            return {"$inc": {"total": event.amount if event.amount > 0 else "no number"}}
+
+        projector = await self.projector(stores, projection)
+        bad = await self.append(stores, "account-bad", 1, Deposited(amount=0))
+        good = await self.append(stores, "account-good", 1, Deposited(amount=2))
+        await projector.apply([*bad, *good])
+        (parked,) = await stores.read_store.parked(projection.target())
+        assert parked.stream == "account-bad"
+        assert await self.documents(stores, projection).get("good") is not None
+
+    @pytest.mark.parametrize("make", [accounts, banks])
+    async def test_two_that_both_think_they_are_in_charge_apply_each_event_once(
+        self, stores: Stores, make: Any
+    ) -> None:
+        projection = make()
+        first = await self.projector(stores, projection)
+        second = await self.projector(stores, projection)
+        events: list[Envelope] = []
+        for number in range(20):
+            events += await self.append(
+                stores, f"account-{number}", 1, *[Deposited(amount=1, bank="all")] * 5
+            )
+        batches = [events[start : start + 10] for start in range(0, len(events), 10)]
+
+        async def work(projector: Projector) -> None:
+            for batch in batches:
+                await projector.apply(batch)
+
+        await asyncio.gather(work(first), work(second))
+        found = await self.documents(stores, projection).find({})
+        assert sum(document.total for document in found) == 100
+
+    async def test_a_sweep_applies_what_never_arrived(
+        self, stores: Stores, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        projection = accounts()
+        projector = await self.projector(stores, projection)
+        await self.append(stores, "account-a", 1, Opened(owner="Ada"), Deposited(amount=1))
+        await self.append(stores, "account-b", 1, Opened(owner="Bob"))
+        monkeypatch.setattr(ambient, "source", _Later())
+        sweeper = Sweeper(projector, stores.event_log, stores.read_store)
+        assert await sweeper.sweep() == 3
+        assert await sweeper.sweep() == 0
+        assert await self.documents(stores, projection).count({}) == 2
+
+    async def test_freshness_waits_until_the_versions_are_reached(self, stores: Stores) -> None:
+        projection = accounts()
+        projector = await self.projector(stores, projection)
+        events = await self.append(stores, "account-a", 1, Opened(owner="Ada"))
+        waiting = asyncio.create_task(
+            wait_for(stores.read_store, [projection], {"account-a": 1, "other-a": 9}, 5)
+        )
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await projector.apply(events)
+        await waiting
+
+    async def test_freshness_ends_in_time_with_what_is_behind(self, stores: Stores) -> None:
+        projection = accounts()
+        await stores.read_store.prepare(projection.target())
+        with pytest.raises(NotCaughtUp, match="'accounts'.*account-a at 0 of 3"):
+            await wait_for(stores.read_store, [projection], {"account-a": 3}, 0.05)
+
+
+class _Later(ambient.Source):
+    """A clock that is an hour ahead."""
+
+    def seconds(self) -> float:
+        return super().seconds() + 3600

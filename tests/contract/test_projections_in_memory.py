@@ -1,0 +1,15 @@
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import pytest
+
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.testing.projection_contract import ProjectionContract, Stores
+
+
+class TestProjectionsInMemory(ProjectionContract):
+    @pytest.fixture
+    async def stores(self) -> AsyncIterator[Stores]:
+        event_log, read_store = MemoryEventLog(), MemoryReadStore()
+        await read_store.open()
+        yield SimpleNamespace(event_log=event_log, read_store=read_store)
