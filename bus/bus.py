@@ -1,8 +1,9 @@
 """Bus: what a service embeds. Puts the parts together; each part's story is told elsewhere."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -28,6 +29,7 @@ from bus.write.publisher import Publisher
 from bus.write.unit_of_work import UnitOfWork
 
 Answer = TypeVar("Answer")
+Closing = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger("bus")
 
@@ -61,7 +63,7 @@ class Bus:
         self.service = service
         self._projections = {one.view: one for one in projections}
         transport = _transport(service, settings)
-        event_log, read_store = _stores(service, settings, client)
+        event_log, read_store, self._disconnect = _stores(service, settings, client)
         publisher = Publisher(event_log, transport)
         handlers = [handler for router in routers for handler in router.handlers]
         self._documents = {
@@ -98,6 +100,7 @@ class Bus:
         """
         parts = self.parts
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._disconnect)
             stack.push_async_callback(parts.event_log.close)
             await parts.event_log.open()
             stack.push_async_callback(parts.read_store.close)
@@ -297,13 +300,19 @@ def _transport(service: str, settings: Settings) -> Transport:
     return RabbitTransport(settings.amqp_urls, service=service, heartbeat=settings.heartbeat)
 
 
-def _stores(service: str, settings: Settings, client: Any) -> tuple[EventLog, ReadStore]:
+async def _nothing() -> None:
+    """A client that was given to us is its owner's to close."""
+
+
+def _stores(service: str, settings: Settings, client: Any) -> tuple[EventLog, ReadStore, Closing]:
     if settings.mongo_url == MEMORY and client is None:
         from bus.stores.memory import MemoryEventLog, MemoryReadStore
 
-        return MemoryEventLog(), MemoryReadStore()
-    from bus.stores.mongo import MongoEventLog, MongoReadStore, connect
+        return MemoryEventLog(), MemoryReadStore(), _nothing
+    from bus.stores.mongo import MongoEventLog, MongoReadStore, close, connect
 
-    client = client or connect(settings.mongo_url)
+    own = connect(settings.mongo_url) if client is None else None
+    client = client if own is None else own
     database = settings.mongo_db or service
-    return MongoEventLog(client, database), MongoReadStore(client, database)
+    closing = _nothing if own is None else partial(close, own)
+    return MongoEventLog(client, database), MongoReadStore(client, database), closing

@@ -75,11 +75,8 @@ class Worker:
         deadline = time.monotonic() + self._bus.parts.settings.stop_within
         for task in self._others:
             task.cancel()
-        await asyncio.gather(*self._others, return_exceptions=True)
-        await asyncio.gather(
-            *(one.stop(deadline - time.monotonic()) for one in self._consumers),
-            return_exceptions=True,
-        )
+        stopping = [one.stop(deadline - time.monotonic()) for one in self._consumers]
+        await asyncio.gather(*stopping, *self._others, return_exceptions=True)
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=max(0, deadline - time.monotonic()))
         unfinished = [task for task in self._tasks.values() if not task.done()]

@@ -40,6 +40,13 @@ class Frame(NamedTuple):
 
 def refusal(frame: Frame) -> InvalidMessage | None:
     """Why no transport may carry this frame, or None."""
+    try:
+        return _refusal(frame)
+    except UnicodeEncodeError:
+        return InvalidMessage(f"{frame.name!a}: text that UTF-8 cannot say (lone surrogates)")
+
+
+def _refusal(frame: Frame) -> InvalidMessage | None:
     if len(frame.body) > MAX_BODY:
         return InvalidMessage(f"{frame.name}: body of {len(frame.body)} bytes, over {MAX_BODY}")
     if frame.address not in ADDRESSES:
@@ -151,7 +158,7 @@ class Transport(Protocol):
     async def consumers(self, queue: str) -> int:
         """How many consumers the broker itself sees on `queue`; 0 if there is no such queue.
 
-        Raises: TransportUnavailable.
+        Of a single-consumer queue those standing by may not count. Raises: TransportUnavailable.
         """
         ...
 

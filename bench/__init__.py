@@ -1,0 +1,1 @@
+"""Benchmarks: each runs us and a peer alternately in one run, and prints medians and ratios."""

@@ -1,0 +1,47 @@
+"""`bin/bench [name] [--quick] [--json]`: runs benchmarks on services that it starts itself."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.end_to_end.measure import measure, report
+from tools.services import services
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / ".venv-peers"
+
+
+def main() -> None:
+    """Runs one benchmark."""
+    parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
+    parser.add_argument("name", nargs="?", default="end_to_end", choices=["end_to_end"])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and commands")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    peers = peers_python()
+    with services(need=("rabbitmq", "mongodb")) as found:
+        result = measure(found.amqp_url, found.mongo_url, peers, quick=options.quick)
+    print(json.dumps(result, indent=2) if options.json else report(result))
+
+
+def peers_python() -> Path:
+    """The Python of the peers' own virtual environment, made where it is missing."""
+    python = PEERS / "bin" / "python"
+    wanted = (ROOT / "bench" / "peers.txt").read_text()
+    stamp = PEERS / "installed.txt"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print("Setting up the peers' virtual environment ...", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+        requirements = ["-r", str(ROOT / "bench" / "peers.txt")]
+        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        done = subprocess.run([*install, *requirements], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"the peers could not be installed:\n{done.stderr}")
+        stamp.write_text(wanted)
+    return python
+
+
+if __name__ == "__main__":
+    main()

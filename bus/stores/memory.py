@@ -1,0 +1,199 @@
+"""The event log and the read store in memory: the same contracts, durable as long as the process.
+
+For tests, demos, and services that may forget. Nothing here is shared between processes.
+"""
+
+from bisect import bisect_right, insort
+from collections.abc import AsyncIterator, Sequence
+from copy import deepcopy
+from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import NamedTuple
+
+from bus import ambient
+from bus.errors import ConcurrencyError
+from bus.stores.base import Commit, Document, Documents, Parked, Snapshot, Target, Writer
+from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
+from bus.stores.records import commit_document, commit_from, decoded, encoded
+
+
+class _Entry(NamedTuple):
+    first: int
+    time: datetime
+    id: str
+
+
+class MemoryEventLog:
+    """All commits of a service, kept as BSON, so that nobody holds a part of what is stored."""
+
+    def __init__(self) -> None:
+        self._commits: dict[str, bytes] = {}
+        self._streams: dict[str, list[_Entry]] = {}
+        self._categories: dict[str, list[_Entry]] = {}
+        self._taken: set[tuple[str, int]] = set()
+        self._pending: dict[str, _Entry] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing in flight."""
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        """As `EventLog.append`."""
+        data = [encoded(commit_document(commit)) for commit in commits]
+        if commits and commits[0].id in self._commits:
+            return await self.find(commits[0].id)
+        places = {(commit.stream, commit.first) for commit in commits}
+        ids = {commit.id for commit in commits}
+        if (
+            len(places) + len(ids) < 2 * len(commits)
+            or places & self._taken
+            or ids & set(self._commits)
+        ):
+            raise ConcurrencyError(f"{commits[0].id}: one of its streams has moved on")
+        for commit, stored in zip(commits, data, strict=True):
+            self._store(commit, stored)
+        return commits
+
+    def _store(self, commit: Commit, data: bytes) -> None:
+        entry = _Entry(commit.first, commit.time, commit.id)
+        self._commits[commit.id] = data
+        self._taken.add((commit.stream, commit.first))
+        self._pending[commit.id] = entry
+        insort(self._streams.setdefault(commit.stream, []), entry)
+        self._categories.setdefault(commit.category, []).append(entry)
+
+    async def find(self, command_id: str) -> list[Commit]:
+        """As `EventLog.find`."""
+        found: list[Commit] = []
+        commit_id = command_id
+        while commit_id in self._commits:
+            found.append(self._commit(commit_id))
+            commit_id = f"{command_id}/{len(found) + 1}"
+        return found
+
+    def _commit(self, commit_id: str) -> Commit:
+        return commit_from(decoded(self._commits[commit_id]))
+
+    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """As `EventLog.read`."""
+        entries = self._streams.get(stream, [])
+        start = bisect_right(entries, after, key=attrgetter("first"))
+        commits = [
+            self._commit(entry.id)
+            for entry in entries[max(start - 1, 0) :][: limit + 1 if limit else None]
+        ]
+        found = [commit for commit in commits if commit.last > after]
+        return found[:limit] if limit else found
+
+    async def scan(
+        self, categories: Sequence[str], since: datetime | None = None
+    ) -> AsyncIterator[Commit]:
+        """As `EventLog.scan`."""
+        entries = [entry for name in set(categories) for entry in self._categories.get(name, ())]
+        for entry in sorted(entries, key=attrgetter("time", "first")):
+            if since is None or entry.time >= since:
+                commit = self._commit(entry.id)
+                if commit.events:
+                    yield commit
+
+    async def pending(self, before: datetime, limit: int) -> list[Commit]:
+        """As `EventLog.pending`."""
+        waiting = [entry for entry in self._pending.values() if entry.time < before]
+        waiting.sort(key=attrgetter("time", "first"))
+        return [self._commit(entry.id) for entry in waiting[:limit]]
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        """As `EventLog.confirmed`."""
+        for commit_id in commit_ids:
+            self._pending.pop(commit_id, None)
+
+    async def snapshot(self, stream: str) -> Snapshot | None:
+        """As `EventLog.snapshot`."""
+        return deepcopy(self._snapshots.get(stream))
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """As `EventLog.save_snapshot`."""
+        encoded(snapshot._asdict())
+        stored = self._snapshots.get(snapshot.stream)
+        if stored is None or stored.version < snapshot.version:
+            self._snapshots[snapshot.stream] = deepcopy(snapshot)
+
+
+class MemoryReadStore:
+    """Read collections by mongomock; transactions with snapshot isolation, first committer wins.
+
+    Raises: ConfigurationError where mongomock is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._tables = Tables()
+        self._parked: dict[tuple[str, str], Parked] = {}
+        self._swept: dict[str, datetime] = {}
+        self._leases: dict[str, tuple[str, datetime]] = {}
+        self._letters: dict[str, Document] = {}
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing in flight."""
+
+    async def prepare(self, target: Target) -> None:
+        """As `ReadStore.prepare`."""
+        self._tables.prepare(target)
+
+    def documents(self, target: Target) -> Documents:
+        """As `ReadStore.documents`."""
+        return MemoryDocuments(self._tables, target)
+
+    def writer(self, target: Target, queue: str) -> Writer:
+        """As `ReadStore.writer`; writers of one store share nothing that one could leave locked."""
+        return MemoryWriter(self._tables, target)
+
+    async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        """As `ReadStore.versions`."""
+        return self._tables.versions(target, streams)
+
+    async def park(self, target: Target, parked: Parked) -> None:
+        """As `ReadStore.park`."""
+        self._parked[target.projection, parked.stream] = parked
+
+    async def unpark(self, target: Target, stream: str) -> None:
+        """As `ReadStore.unpark`."""
+        self._parked.pop((target.projection, stream), None)
+
+    async def parked(self, target: Target) -> list[Parked]:
+        """As `ReadStore.parked`."""
+        return [parked for (owner, _), parked in self._parked.items() if owner == target.projection]
+
+    async def swept(self, target: Target) -> datetime | None:
+        """As `ReadStore.swept`."""
+        return self._swept.get(target.projection)
+
+    async def mark_swept(self, target: Target, until: datetime) -> None:
+        """As `ReadStore.mark_swept`."""
+        self._swept[target.projection] = until
+
+    async def lease(self, name: str, owner: str, seconds: float) -> bool:
+        """As `ReadStore.lease`."""
+        now = ambient.now()
+        holder, until = self._leases.get(name, (owner, now))
+        if holder != owner and until > now:
+            return False
+        self._leases[name] = (owner, now + timedelta(seconds=seconds))
+        return True
+
+    async def add_dead_letter(self, letter: Document) -> None:
+        """As `ReadStore.add_dead_letter`."""
+        now = ambient.now()
+        stored = self._letters.pop(
+            letter["_id"], {**deepcopy(letter), "first_seen": now, "seen": 0}
+        )
+        self._letters[letter["_id"]] = {**stored, "seen": stored["seen"] + 1, "last_seen": now}
+
+    async def dead_letters(self, limit: int = 100) -> list[Document]:
+        """As `ReadStore.dead_letters`."""
+        return deepcopy(list(self._letters.values())[::-1][:limit])

@@ -1,0 +1,284 @@
+"""Read collections in memory, and the transactions that write them; mongomock applies updates.
+
+A stored document is never changed in place, only replaced. So a transaction works on its own copy
+of the table, and puts its results in place at once if nobody has written any of them meanwhile.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from bus.errors import ConfigurationError, MessageError, ProjectionError, StoreUnavailable
+from bus.messages import key_of
+from bus.stores.base import Changes, Document, Fold, Index, Target
+from bus.stores.records import encoded
+from bus.stores.updates import (
+    HIDDEN,
+    VERSION,
+    Advance,
+    Bury,
+    Delete,
+    Step,
+    Update,
+    buried,
+    plain_steps,
+    updated,
+    versioned_steps,
+    visible,
+)
+
+Table = dict[str, Document]
+"""Documents by `_id`."""
+
+TRIES = 1000
+
+
+class Conflict(Exception):
+    """Another writer was first."""
+
+
+class Engine:
+    """What mongomock does for us: filters, sorts, and updates of one document."""
+
+    def __init__(self) -> None:
+        try:
+            from mongomock import MongoClient
+            from mongomock.filtering import filter_applies
+        except ImportError:
+            raise ConfigurationError(
+                "the read store in memory needs mongomock: install doubledecker[memory]"
+            ) from None
+        self._applies: Any = filter_applies
+        self._database: Any = MongoClient(tz_aware=True)["memory"]
+
+    def find(
+        self, table: Table, filter: Mapping[str, Any], sort: Sequence[tuple[str, Any]]
+    ) -> list[Document]:
+        """Copies of the documents that a filter selects."""
+        found = [deepcopy(one) for one in _candidates(table, filter) if self._applies(filter, one)]
+        if not sort or not found:
+            return found
+        self._database.drop_collection("sorting")
+        self._database["sorting"].insert_many(found)
+        return list(self._database["sorting"].find().sort(list(sort)))
+
+    def update(self, table: Table, key: str, update: Document) -> None:
+        """Updates a document; makes it where it does not exist. Raises: ProjectionError."""
+        place = {"_id": key}
+        scratch = self._database["updating"]
+        try:
+            encoded({"_id": key, "update": update})
+            scratch.delete_many({})
+            if key in table:
+                scratch.insert_one(table[key])
+            scratch.update_one(place, update, upsert=True)
+        except (PyMongoError, MessageError, ValueError, TypeError, NotImplementedError) as error:
+            raise ProjectionError(f"the document {key!r} cannot be updated: {error}") from error
+        table[key] = scratch.find_one(place)
+
+
+class Tables:
+    """All read collections and checkpoints, and when each of their keys was last written."""
+
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.now = 0
+        """Counts the transactions that were committed."""
+        self._tables: dict[str, Table] = {}
+        self._unique: dict[str, list[Index]] = {}
+        self._checkpoints: dict[tuple[str, str], int] = {}
+        self._written: dict[tuple[str, str], int] = {}
+
+    def of(self, target: Target) -> Table:
+        """The target's documents, hidden ones too."""
+        return self._tables.setdefault(target.collection, {})
+
+    def prepare(self, target: Target) -> None:
+        """Of the indexes, only unique ones change what can be stored."""
+        self._unique[target.collection] = [index for index in target.indexes if index.unique]
+
+    def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        """The versions that the target has reached."""
+        if target.versions_in_documents:
+            table = self.of(target)
+            found = {s: table.get(key_of(s), {}).get(VERSION, 0) for s in streams}
+        else:
+            found = {s: self._checkpoints.get((target.projection, s), 0) for s in streams}
+        return {stream: version for stream, version in found.items() if version}
+
+    def commit(
+        self, target: Target, began: int, results: Mapping[str, Document | None], changes: Changes
+    ) -> None:
+        """Puts a transaction's results in place, all or none of them."""
+        marks = [(f"document of {target.collection}", key) for key in results]
+        marks += [(f"version of {target.projection}", stream) for stream in changes.versions]
+        if any(self._written.get(mark, 0) > began for mark in marks):
+            raise Conflict
+        table = _replaced(self.of(target), results)
+        for index in self._unique.get(target.collection, ()):
+            _check_unique(table, index)
+        self._tables[target.collection] = table
+        if not target.versions_in_documents:
+            for stream, version in changes.versions.items():
+                self._checkpoints[target.projection, stream] = version
+        self.now += 1
+        self._written.update(dict.fromkeys(marks, self.now))
+
+
+class MemoryDocuments:
+    """Reads of one collection, without hidden documents and the bus's own fields."""
+
+    def __init__(self, tables: Tables, target: Target) -> None:
+        self._tables = tables
+        self._target = target
+
+    def _table(self) -> Table:
+        return self._tables.of(self._target)
+
+    async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
+        """As `Documents.find_one`."""
+        found = await self.find(filter, limit=1)
+        return found[0] if found else None
+
+    async def find(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, Any]] = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[Document]:
+        """As `Documents.find`."""
+        versioned = self._target.versions_in_documents
+        wanted = visible(filter) if versioned else filter
+        found = self._tables.engine.find(self._table(), wanted, sort)
+        if versioned:
+            found = [_without_own_fields(document) for document in found]
+        return found[skip : skip + limit] if limit else found[skip:]
+
+    async def count(self, filter: Mapping[str, Any]) -> int:
+        """As `Documents.count`."""
+        return len(await self.find(filter))
+
+
+class MemoryUnit(MemoryDocuments):
+    """One transaction: what it reads is as it was when it began, apart from its own writes."""
+
+    def __init__(self, tables: Tables, target: Target, streams: Sequence[str]) -> None:
+        super().__init__(tables, target)
+        self._began = tables.now
+        self._copy = dict(tables.of(target))
+        self._touched: set[str] = set()
+        reached = tables.versions(target, streams)
+        self.versions = {stream: reached.get(stream, 0) for stream in streams}
+        keys = map(key_of, streams)
+        self._hidden = {key for key in keys if self._copy.get(key, {}).get(HIDDEN)}
+
+    @property
+    def documents(self) -> "MemoryUnit":
+        """The unit itself."""
+        return self
+
+    def _table(self) -> Table:
+        return self._copy
+
+    async def update(self, key: str, update: Mapping[str, Any]) -> None:
+        """As `WritableDocuments.update`."""
+        self._apply(updated(key, update, self._hidden))
+
+    async def delete(self, key: str) -> None:
+        """As `WritableDocuments.delete`."""
+        versioned = self._target.versions_in_documents
+        self._apply(buried(key, 0, self._hidden) if versioned else Delete(key))
+
+    def commit(self, changes: Changes) -> None:
+        """Writes the changes, and all that was written so far."""
+        versioned = self._target.versions_in_documents
+        steps: Iterator[Step] = (
+            versioned_steps(changes, self._hidden) if versioned else plain_steps(changes.writes)
+        )
+        for step in steps:
+            self._apply(step)
+        results = {key: self._copy.get(key) for key in self._touched}
+        self._tables.commit(self._target, self._began, results, changes)
+
+    def _apply(self, step: Step) -> None:
+        self._touched.add(step.key)
+        match step:
+            case Update(key, update):
+                self._tables.engine.update(self._copy, key, update)
+            case Delete(key):
+                self._copy.pop(key, None)
+            case Bury(key, version):
+                self._copy[key] = {"_id": key, VERSION: version, HIDDEN: True}
+            case Advance(key, version):
+                stub = self._copy.get(key, {"_id": key, HIDDEN: True})
+                self._copy[key] = {**stub, VERSION: version}
+
+
+class MemoryWriter:
+    """Runs a projection's transactions, again where another writer was first."""
+
+    def __init__(self, tables: Tables, target: Target) -> None:
+        self._tables = tables
+        self._target = target
+
+    async def take_over(self) -> None:
+        """A predecessor leaves nothing open here."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def transact(self, streams: Sequence[str], fold: Fold) -> Changes:
+        """As `Writer.transact`."""
+        for _ in range(TRIES):
+            unit = MemoryUnit(self._tables, self._target, streams)
+            changes = await fold(unit)
+            try:
+                unit.commit(changes)
+            except Conflict:
+                await asyncio.sleep(0)
+            else:
+                return changes
+        raise StoreUnavailable(f"{self._target.projection}: other writers were first {TRIES} times")
+
+
+def _candidates(table: Table, filter: Mapping[str, Any]) -> Iterable[Document]:
+    key = filter.get("_id")
+    if isinstance(key, str):
+        return [table[key]] if key in table else []
+    return table.values()
+
+
+def _without_own_fields(document: Document) -> Document:
+    return {name: value for name, value in document.items() if name not in (VERSION, HIDDEN)}
+
+
+def _replaced(table: Table, results: Mapping[str, Document | None]) -> Table:
+    changed = dict(table)
+    for key, document in results.items():
+        if document is None:
+            changed.pop(key, None)
+        else:
+            changed[key] = document
+    return changed
+
+
+def _check_unique(table: Table, index: Index) -> None:
+    """As a sparse unique index: documents without any of its fields are not in it."""
+    seen: dict[str, str] = {}
+    for key, document in table.items():
+        values = [_field(document, name) for name, _ in index.keys]
+        if any(value is not None for value in values):
+            other = seen.setdefault(repr(values), key)
+            if other != key:
+                raise ProjectionError(f"{key!r} and {other!r}: the index {index.keys} is unique")
+
+
+def _field(document: Any, path: str) -> Any:
+    for name in path.split("."):
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document

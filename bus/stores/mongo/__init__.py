@@ -1,0 +1,7 @@
+"""The event log and the read store in MongoDB, by motor or by PyMongo's asynchronous client."""
+
+from bus.stores.mongo.client import close, connect
+from bus.stores.mongo.event_log import MongoEventLog
+from bus.stores.mongo.read_store import MongoReadStore
+
+__all__ = ["MongoEventLog", "MongoReadStore", "close", "connect"]

@@ -1,0 +1,96 @@
+"""The two drivers, motor and PyMongo's own asynchronous one, made one.
+
+They agree on collections, cursors and cursors' `to_list`. What they differ in is here alone: which
+of a few calls give something to await.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from inspect import isawaitable
+from typing import Any
+
+import pymongo
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import ReadPreference, WriteConcern
+from pymongo.errors import NetworkTimeout
+from pymongo.read_concern import ReadConcern
+
+from bus.stores.records import OPTIONS
+
+Client = Any
+"""motor's `AsyncIOMotorClient` or PyMongo's `AsyncMongoClient`; motor has no types."""
+Database = Any
+Collection = Any
+Session = Any
+
+DURABLE = WriteConcern("majority", j=True)
+MAJORITY = ReadConcern("majority")
+SNAPSHOT = ReadConcern("snapshot")
+
+ANSWER_WITHIN = 5.0
+MARGIN = 2.0
+
+
+class Stuck(NetworkTimeout):
+    """The driver kept neither to its timeout: its call may still be under way."""
+
+
+def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0) -> Client:
+    """A client of motor's, which finds its server or an error within the seconds given."""
+    return AsyncIOMotorClient(
+        url,
+        serverSelectionTimeoutMS=int(select_within * 1000),
+        timeoutMS=int(answer_within * 1000),
+        appname="doubledecker",
+    )
+
+
+async def close(client: Client) -> None:
+    """Closes a client of either driver."""
+    await settled(client.close())
+
+
+def database(client: Client, name: str) -> Database:
+    """The database, with concerns set here, so that no URL can weaken them."""
+    return client.get_database(
+        name,
+        codec_options=OPTIONS,
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=DURABLE,
+        read_concern=MAJORITY,
+    )
+
+
+async def start_session(client: Client) -> Session:
+    """An explicit session; the caller ends it."""
+    return await settled(client.start_session())
+
+
+async def start_transaction(session: Session) -> None:
+    """Starts a transaction that sees one moment of majority-committed data."""
+    await settled(
+        session.start_transaction(
+            read_concern=SNAPSHOT, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY
+        )
+    )
+
+
+async def settled(value: Any) -> Any:
+    """The value, awaited where this driver's is to be awaited."""
+    return await value if isawaitable(value) else value
+
+
+@asynccontextmanager
+async def bounded(seconds: float = ANSWER_WITHIN) -> AsyncIterator[None]:
+    """Bounds what the driver does within; it raises only PyMongo's errors.
+
+    A client that was given to us may have no timeout of its own: then a frozen primary would hold
+    the caller for as long as it is frozen.
+    """
+    try:
+        with pymongo.timeout(seconds):
+            async with asyncio.timeout(seconds + MARGIN):
+                yield
+    except TimeoutError as error:
+        raise Stuck(f"no answer within {seconds + MARGIN:.0f} s") from error

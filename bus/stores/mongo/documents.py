@@ -1,0 +1,202 @@
+"""Reads and writes of a read collection, inside and outside of a transaction."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pymongo import DeleteOne, ReplaceOne, UpdateOne
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from bus.errors import ProjectionError
+from bus.messages import key_of
+from bus.stores.base import Document, Target
+from bus.stores.mongo.client import Collection, Session, bounded
+from bus.stores.mongo.failures import (
+    DUPLICATE_KEY,
+    ENCODING_ERRORS,
+    is_cut_short,
+    is_refused,
+    translated,
+)
+from bus.stores.mongo.transactions import Conflict
+from bus.stores.updates import (
+    HIDDEN,
+    VERSION,
+    Advance,
+    Bury,
+    Delete,
+    Step,
+    Update,
+    buried,
+    updated,
+    visible,
+)
+
+Operation = UpdateOne | ReplaceOne[Document] | DeleteOne
+
+
+class MongoDocuments:
+    """Reads of one collection, without hidden documents and the bus's own fields."""
+
+    def __init__(
+        self, collection: Collection, target: Target, session: Session | None = None
+    ) -> None:
+        self._collection = collection
+        self._versioned = target.versions_in_documents
+        self._session = session
+        self._own_fields = {VERSION: 0, HIDDEN: 0} if self._versioned else None
+
+    async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
+        """As `Documents.find_one`."""
+        found = await self.find(filter, limit=1)
+        return found[0] if found else None
+
+    async def find(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, Any]] = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[Document]:
+        """As `Documents.find`."""
+        async with self._reading():
+            cursor = self._collection.find(
+                self._wanted(filter),
+                self._own_fields,
+                sort=list(sort) or None,
+                skip=skip,
+                limit=limit,
+                session=self._session,
+            )
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+    async def count(self, filter: Mapping[str, Any]) -> int:
+        """As `Documents.count`."""
+        async with self._reading():
+            counted: int = await self._collection.count_documents(
+                self._wanted(filter), session=self._session
+            )
+            return counted
+
+    def _wanted(self, filter: Mapping[str, Any]) -> Document:
+        return visible(filter) if self._versioned else dict(filter)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        try:
+            async with bounded():
+                yield
+        except (PyMongoError, *ENCODING_ERRORS) as error:
+            self._note(error)
+            if is_refused(error) or not isinstance(error, PyMongoError):
+                raise ProjectionError(
+                    f"MongoDB refuses the filter or sort order: {error!s:.500}"
+                ) from error
+            raise translated(error, writing=False) from error
+
+    def _note(self, error: Exception) -> None:
+        """For a transaction: what has failed within it."""
+
+
+class MongoUnit(MongoDocuments):
+    """A batch's transaction, as the fold sees it."""
+
+    def __init__(self, collection: Collection, target: Target, session: Session) -> None:
+        super().__init__(collection, target, session)
+        self.versions: dict[str, int] = {}
+        self.hidden: set[str] = set()
+        self.failure: PyMongoError | Conflict | None = None
+        """What ended the transaction from within, whatever the fold makes of it."""
+
+    @property
+    def documents(self) -> "MongoUnit":
+        """The unit itself."""
+        return self
+
+    async def read_versions(self, streams: Sequence[str]) -> None:
+        """Reads what the documents hold of these streams."""
+        keys = [key_of(stream) for stream in streams]
+        async with bounded():
+            rows = await self._collection.find(
+                {"_id": {"$in": keys}}, {VERSION: 1, HIDDEN: 1}, session=self._session
+            ).to_list(None)
+        reached = {row["_id"]: row.get(VERSION, 0) for row in rows}
+        self.versions = {stream: reached.get(key_of(stream), 0) for stream in streams}
+        self.hidden = {row["_id"] for row in rows if row.get(HIDDEN)}
+
+    async def update(self, key: str, update: Mapping[str, Any]) -> None:
+        """As `WritableDocuments.update`."""
+        await self._write_now(updated(key, update, self.hidden))
+
+    async def delete(self, key: str) -> None:
+        """As `WritableDocuments.delete`."""
+        await self._write_now(buried(key, 0, self.hidden) if self._versioned else Delete(key))
+
+    async def _write_now(self, step: Step) -> None:
+        try:
+            await self.write([step])
+        except Conflict as error:
+            self.failure = error
+            raise
+        except PyMongoError as error:
+            self.failure = error
+            raise translated(error, writing=False) from error
+
+    async def write(self, steps: Iterable[Step]) -> None:
+        """Writes in order. Raises: PyMongoError, Conflict, ProjectionError."""
+        operations = [_operation(step) for step in steps]
+        await bulk_write(self._collection, operations, self._session)
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, PyMongoError) and not is_refused(error):
+            self.failure = error
+
+
+async def bulk_write(
+    collection: Collection, operations: Sequence[Operation], session: Session
+) -> None:
+    """Writes in order, in a transaction. Raises: PyMongoError, Conflict, ProjectionError."""
+    if not operations:
+        return
+    try:
+        async with bounded():
+            await collection.bulk_write(operations, session=session)
+    except BulkWriteError as error:
+        _raise_reason(error, operations)
+    except PyMongoError as error:
+        if is_refused(error):
+            raise ProjectionError(f"MongoDB refuses a write: {error!s:.500}") from error
+        raise
+    except ENCODING_ERRORS as error:
+        raise ProjectionError(f"a write cannot be stored: {error!s:.500}") from error
+
+
+def _operation(step: Step) -> Operation:
+    place = {"_id": step.key}
+    match step:
+        case Update(_, update):
+            return UpdateOne(place, update, upsert=True)
+        case Delete():
+            return DeleteOne(place)
+        case Bury(_, version):
+            return ReplaceOne(place, {VERSION: version, HIDDEN: True}, upsert=True)
+        case Advance(_, version):
+            stub = {"$set": {VERSION: version}, "$setOnInsert": {HIDDEN: True}}
+            return UpdateOne(place, stub, upsert=True)
+
+
+def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> None:
+    """A taken `_id` is another writer's doing; all else is the write's own fault."""
+    failures = error.details["writeErrors"]
+    if not failures or is_cut_short(failures[0]["code"]):
+        raise error
+    failed = failures[0]
+    if error.has_error_label("TransientTransactionError"):
+        raise error
+    if failed["code"] == DUPLICATE_KEY and "_id" in failed.get("keyPattern", {}):
+        raise Conflict(failed["errmsg"])
+    raise ProjectionError(
+        f"MongoDB refuses the write {operations[failed['index']]!r:.300}: {failed['errmsg']:.500}"
+    ) from error

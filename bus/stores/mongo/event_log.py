@@ -1,0 +1,185 @@
+"""The event log in MongoDB: one document for each commit, durable on a majority, journaled."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import IndexModel, WriteConcern
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+
+from bus.errors import ConcurrencyError
+from bus.stores.base import Commit, Document, Snapshot
+from bus.stores.mongo.appender import Appender, Outcome
+from bus.stores.mongo.client import Client, Session, bounded, database, start_session
+from bus.stores.mongo.failures import DUPLICATE_KEY, reading, writing
+from bus.stores.mongo.transactions import in_transaction
+from bus.stores.records import commit_document, commit_from, encoded, is_of_command
+
+INDEXES = [
+    IndexModel([("stream", 1), ("first", 1)], unique=True),
+    IndexModel([("category", 1), ("time", 1), ("first", 1)]),
+    IndexModel([("pending", 1), ("time", 1)], partialFilterExpression={"pending": True}),
+]
+
+MOST_TRANSACTIONS = 16
+TRANSACTION_WITHIN = 10.0
+OPEN_WITHIN = 30.0
+PAGE = 1000
+
+
+class _Taken(Exception):
+    """An id or a place in a stream is taken already."""
+
+
+class MongoEventLog:
+    """The collections `commits` and `snapshots` of one database.
+
+    A commit of one stream is one insert and needs no replica set; commits of several streams are
+    one transaction and do.
+    """
+
+    def __init__(self, client: Client, database_name: str) -> None:
+        self._client = client
+        self._database = database(client, database_name)
+        self._commits = self._database["commits"]
+        self._marks = self._commits.with_options(write_concern=WriteConcern(1))
+        self._snapshots = self._database["snapshots"]
+        self._appender = Appender(self._commits)
+        self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
+
+    async def open(self) -> None:
+        """As `EventLog.open`."""
+        async with reading(OPEN_WITHIN):
+            await self._commits.create_indexes(INDEXES)
+
+    async def close(self) -> None:
+        """As `EventLog.close`."""
+        await self._appender.close()
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        """As `EventLog.append`."""
+        if len(commits) != 1:
+            return await self._append_several(commits) if commits else commits
+        outcome = await self._appender.append(commits[0])
+        if outcome is Outcome.REPEAT:
+            return await self.find(commits[0].id)
+        if outcome is Outcome.CONFLICT:
+            raise _moved_on(commits)
+        return commits
+
+    async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        documents = [RawBSONDocument(encoded(commit_document(commit))) for commit in commits]
+        try:
+            async with self._transactions:
+                await self._insert_all(documents)
+        except _Taken:
+            stored = await self.find(commits[0].id)
+            if not stored:
+                raise _moved_on(commits) from None
+            return commits if stored == list(commits) else stored
+        return commits
+
+    async def _insert_all(self, documents: Sequence[RawBSONDocument]) -> None:
+        session = await start_session(self._client)
+        try:
+            body = partial(self._insert, documents, session)
+            await in_transaction(session, body, TRANSACTION_WITHIN)
+        finally:
+            await session.end_session()
+
+    async def _insert(self, documents: Sequence[RawBSONDocument], session: Session) -> None:
+        try:
+            async with bounded():
+                await self._commits.insert_many(documents, session=session)
+        except BulkWriteError as error:
+            if any(one["code"] == DUPLICATE_KEY for one in error.details["writeErrors"]):
+                raise _Taken from None
+            raise
+
+    async def find(self, command_id: str) -> list[Commit]:
+        """As `EventLog.find`."""
+        further = {"$gt": f"{command_id}/", "$lt": f"{command_id}0"}
+        async with reading():
+            documents = await self._commits.find(
+                {"$or": [{"_id": command_id}, {"_id": further}]}
+            ).to_list(None)
+        commits = [commit_from(one) for one in documents if is_of_command(one["_id"], command_id)]
+        return sorted(commits, key=lambda commit: (len(commit.id), commit.id))
+
+    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """As `EventLog.read`."""
+        found = await self._read({"stream": stream, "first": {"$gt": after}}, 1, limit)
+        if after > 0 and not (found and found[0].first == after + 1):
+            before = await self._read({"stream": stream, "first": {"$lte": after}}, -1, 1)
+            found = [commit for commit in before if commit.last > after] + found
+        return found[:limit] if limit else found
+
+    async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
+        async with reading():
+            cursor = self._commits.find(filter).sort([("first", direction)]).limit(limit)
+            return [commit_from(document) for document in await cursor.to_list(None)]
+
+    async def scan(
+        self, categories: Sequence[str], since: datetime | None = None
+    ) -> AsyncIterator[Commit]:
+        """As `EventLog.scan`. Page by page, so that a slow reader holds no cursor."""
+        seen: set[str] = set()
+        while True:
+            page = await self._page(categories, since, seen)
+            for commit in page:
+                if commit.events:
+                    yield commit
+            if len(page) < PAGE:
+                return
+            if page[-1].time != since:
+                since, seen = page[-1].time, set()
+            seen |= {commit.id for commit in page if commit.time == since}
+
+    async def _page(
+        self, categories: Sequence[str], since: datetime | None, seen: set[str]
+    ) -> list[Commit]:
+        filter: dict[str, Any] = {"category": {"$in": list(categories)}}
+        if since is not None:
+            filter |= {"time": {"$gte": since}, "_id": {"$nin": list(seen)}}
+        async with reading():
+            cursor = self._commits.find(filter).sort([("time", 1), ("first", 1)]).limit(PAGE)
+            return [commit_from(document) for document in await cursor.to_list(None)]
+
+    async def pending(self, before: datetime, limit: int) -> list[Commit]:
+        """As `EventLog.pending`."""
+        filter = {"pending": True, "time": {"$lt": before}}
+        async with reading():
+            cursor = self._commits.find(filter).sort([("time", 1), ("first", 1)]).limit(limit)
+            return [commit_from(document) for document in await cursor.to_list(None)]
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        """As `EventLog.confirmed`; not waiting for a majority."""
+        async with writing():
+            await self._marks.update_many(
+                {"_id": {"$in": list(commit_ids)}}, {"$unset": {"pending": ""}}
+            )
+
+    async def snapshot(self, stream: str) -> Snapshot | None:
+        """As `EventLog.snapshot`."""
+        async with reading():
+            found = await self._snapshots.find_one({"_id": stream})
+        return found and Snapshot(found["_id"], found["version"], found["shape"], found["state"])
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """As `EventLog.save_snapshot`."""
+        fields = {**snapshot._asdict(), "_id": snapshot.stream}
+        older = {"_id": snapshot.stream, "version": {"$lt": snapshot.version}}
+        encoded(fields)
+        async with writing():
+            try:
+                await self._snapshots.replace_one(older, fields, upsert=True)
+            except DuplicateKeyError:
+                return
+
+
+def _moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
+    places = ", ".join(f"{commit.stream} at {commit.first}" for commit in commits)
+    return ConcurrencyError(f"written by somebody else meanwhile: {places}")

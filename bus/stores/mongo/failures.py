@@ -1,0 +1,101 @@
+"""What an error of the driver's says of the write that met it, and which of our errors that is."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from bson.errors import BSONError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WriteConcernError,
+    WTimeoutError,
+)
+
+from bus.errors import (
+    BusError,
+    ConfigurationError,
+    InvalidMessage,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from bus.stores.mongo.client import ANSWER_WITHIN, bounded
+
+DUPLICATE_KEY = 11000
+NO_REPLICA_SET = 20
+
+_NOT_ALLOWED = {13, 18}
+_CUT_SHORT = {50, 64, 89, 91, 189, 262, 11600, 11601, 11602}
+"""Time limits, interruptions, shut-downs, elections: they say nothing of what was written."""
+
+ENCODING_ERRORS = (BSONError, OverflowError, UnicodeError, TypeError, ValueError, RecursionError)
+
+
+def is_unclear(error: Exception) -> bool:
+    """Whether the write that met this error may have been carried out, or may be yet."""
+    if isinstance(error, ServerSelectionTimeoutError):
+        return False
+    if isinstance(error, ConnectionFailure | ExecutionTimeout | WTimeoutError | WriteConcernError):
+        return True
+    return isinstance(error, OperationFailure) and error.code in _CUT_SHORT
+
+
+def is_cut_short(code: int) -> bool:
+    """Whether an error code of one write in a bulk leaves its outcome open."""
+    return code in _CUT_SHORT
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether the server understood and said no: nothing was written, repeating is in vain."""
+    if not isinstance(error, OperationFailure) or isinstance(error, BulkWriteError):
+        return False
+    passing = is_unclear(error) or error.has_error_label("TransientTransactionError")
+    return not passing and error.code not in _NOT_ALLOWED
+
+
+def translated(error: Exception, *, writing: bool) -> BusError:
+    """Our error for one of the driver's."""
+    if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
+        return ConfigurationError(
+            f"MongoDB does not allow it: {error}; check the user and password in the URL, and that "
+            f"this user may read and write the database"
+        )
+    if isinstance(error, OperationFailure) and error.code == NO_REPLICA_SET:
+        return no_transactions()
+    if not isinstance(error, PyMongoError):
+        return InvalidMessage(f"cannot be stored: {error}")
+    if writing and is_unclear(error):
+        return OutcomeUnknown(f"MongoDB did not say whether it wrote: {error!s:.500}")
+    return StoreUnavailable(f"MongoDB: {error!s:.500}")
+
+
+def no_transactions() -> ConfigurationError:
+    """What to do about a server without transactions."""
+    return ConfigurationError(
+        "this MongoDB server stands alone and has no transactions, which projections and commands "
+        "on several streams need; start mongod with --replSet rs0, run rs.initiate() once (one "
+        "member is enough), and put ?replicaSet=rs0 into the URL"
+    )
+
+
+@asynccontextmanager
+async def reading(seconds: float = ANSWER_WITHIN) -> AsyncIterator[None]:
+    """Bounds reads. Raises: StoreUnavailable, ConfigurationError."""
+    try:
+        async with bounded(seconds):
+            yield
+    except PyMongoError as error:
+        raise translated(error, writing=False) from error
+
+
+@asynccontextmanager
+async def writing(seconds: float = ANSWER_WITHIN) -> AsyncIterator[None]:
+    """Bounds writes. Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage."""
+    try:
+        async with bounded(seconds):
+            yield
+    except (PyMongoError, *ENCODING_ERRORS) as error:
+        raise translated(error, writing=True) from error

@@ -1,0 +1,159 @@
+"""The read store in MongoDB: read collections, checkpoints, and small shared records."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pymongo import IndexModel
+from pymongo.errors import CollectionInvalid, DuplicateKeyError
+
+from bus import ambient
+from bus.errors import ConfigurationError
+from bus.messages import key_of
+from bus.stores.base import Document, Documents, Index, Parked, Target, Writer
+from bus.stores.mongo.client import Client, database
+from bus.stores.mongo.documents import MongoDocuments
+from bus.stores.mongo.failures import no_transactions, reading, writing
+from bus.stores.mongo.writer import MongoWriter
+from bus.stores.updates import VERSION
+
+OWN_COLLECTIONS = frozenset(
+    ["commits", "snapshots", "checkpoints", "writers", "parked", "swept", "leases", "dead_letters"]
+)
+OPEN_WITHIN = 30.0
+
+
+class MongoReadStore:
+    """Read collections and the bus's own ones beside them, in one database of a replica set."""
+
+    def __init__(self, client: Client, database_name: str) -> None:
+        self._client = client
+        self._database = database(client, database_name)
+        self._parked = self._database["parked"]
+        self._swept = self._database["swept"]
+        self._leases = self._database["leases"]
+        self._letters = self._database["dead_letters"]
+
+    async def open(self) -> None:
+        """As `ReadStore.open`."""
+        async with reading(OPEN_WITHIN):
+            hello = await self._client.get_database("admin").command("hello")
+            if "setName" not in hello and hello.get("msg") != "isdbgrid":
+                raise no_transactions()
+            await self._parked.create_indexes([IndexModel([("projection", 1)])])
+            await self._letters.create_indexes([IndexModel([("last_seen", -1)])])
+            await self._make("checkpoints")
+
+    async def close(self) -> None:
+        """As `ReadStore.close`."""
+
+    async def prepare(self, target: Target) -> None:
+        """As `ReadStore.prepare`."""
+        if target.collection in OWN_COLLECTIONS:
+            raise ConfigurationError(
+                f"projection {target.projection!r}: the collection {target.collection!r} is the "
+                f"bus's own; choose another name"
+            )
+        async with reading(OPEN_WITHIN):
+            await self._make(target.collection)
+            if target.indexes:
+                models = [_index_model(index) for index in target.indexes]
+                await self._database[target.collection].create_indexes(models)
+
+    async def _make(self, collection: str) -> None:
+        """Makes a collection beforehand: within a transaction, two writers would collide on it."""
+        if not await self._database.list_collection_names(filter={"name": collection}):
+            try:
+                await self._database.create_collection(collection)
+            except CollectionInvalid:
+                return
+
+    def documents(self, target: Target) -> Documents:
+        """As `ReadStore.documents`."""
+        return MongoDocuments(self._database[target.collection], target)
+
+    def writer(self, target: Target, queue: str) -> Writer:
+        """As `ReadStore.writer`."""
+        return MongoWriter(self._client, self._database, target, queue)
+
+    async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        """As `ReadStore.versions`."""
+        if target.versions_in_documents:
+            ids = {key_of(stream): stream for stream in streams}
+            name, field = target.collection, VERSION
+        else:
+            ids = {f"{target.projection}/{stream}": stream for stream in streams}
+            name, field = "checkpoints", "version"
+        async with reading():
+            cursor = self._database[name].find({"_id": {"$in": list(ids)}}, {field: 1})
+            rows = await cursor.to_list(None)
+        return {ids[row["_id"]]: row[field] for row in rows if row.get(field)}
+
+    async def park(self, target: Target, parked: Parked) -> None:
+        """As `ReadStore.park`."""
+        fields = {"projection": target.projection, **parked._asdict()}
+        async with writing():
+            await self._parked.replace_one(_row(target, parked.stream), fields, upsert=True)
+
+    async def unpark(self, target: Target, stream: str) -> None:
+        """As `ReadStore.unpark`."""
+        async with writing():
+            await self._parked.delete_one(_row(target, stream))
+
+    async def parked(self, target: Target) -> list[Parked]:
+        """As `ReadStore.parked`."""
+        fields = {"_id": 0, "projection": 0}
+        async with reading():
+            cursor = self._parked.find({"projection": target.projection}, fields)
+            return [Parked(**row) for row in await cursor.to_list(None)]
+
+    async def swept(self, target: Target) -> datetime | None:
+        """As `ReadStore.swept`."""
+        async with reading():
+            row: Document | None = await self._swept.find_one({"_id": target.projection})
+        return row["until"] if row else None
+
+    async def mark_swept(self, target: Target, until: datetime) -> None:
+        """As `ReadStore.mark_swept`."""
+        async with writing():
+            await self._swept.replace_one({"_id": target.projection}, {"until": until}, upsert=True)
+
+    async def lease(self, name: str, owner: str, seconds: float) -> bool:
+        """As `ReadStore.lease`."""
+        now = ambient.now()
+        free = {"_id": name, "$or": [{"owner": owner}, {"until": {"$lte": now}}]}
+        mine = {"owner": owner, "until": now + timedelta(seconds=seconds)}
+        async with writing():
+            try:
+                await self._leases.find_one_and_update(free, {"$set": mine}, upsert=True)
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def add_dead_letter(self, letter: Document) -> None:
+        """As `ReadStore.add_dead_letter`."""
+        now = ambient.now()
+        first = {key: value for key, value in letter.items() if key != "_id"}
+        change = {
+            "$setOnInsert": {**first, "first_seen": now},
+            "$set": {"last_seen": now},
+            "$inc": {"seen": 1},
+        }
+        async with writing():
+            await self._letters.update_one({"_id": letter["_id"]}, change, upsert=True)
+
+    async def dead_letters(self, limit: int = 100) -> list[Document]:
+        """As `ReadStore.dead_letters`."""
+        async with reading():
+            cursor = self._letters.find().sort([("last_seen", -1)]).limit(limit)
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+
+def _row(target: Target, stream: str) -> Document:
+    return {"_id": f"{target.projection}/{stream}"}
+
+
+def _index_model(index: Index) -> IndexModel:
+    """Unique indexes are sparse: hidden documents, which have no fields, must not collide."""
+    keys = list(index.keys)
+    return IndexModel(keys, unique=True, sparse=True) if index.unique else IndexModel(keys)

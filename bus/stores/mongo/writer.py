@@ -1,0 +1,134 @@
+"""The one writer of a projection's queue: a transaction for each batch, all in one session.
+
+A killed process leaves its transaction's locks standing for a minute and more. So a writer records
+its session where its successor finds it, and the successor kills that session before it begins.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from pymongo import UpdateOne
+
+from bus import ambient
+from bus.errors import OutcomeUnknown, Unavailable
+from bus.stores.base import Changes, Fold, Target
+from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
+from bus.stores.mongo.documents import MongoUnit, bulk_write
+from bus.stores.mongo.failures import reading, writing
+from bus.stores.mongo.transactions import in_transaction
+from bus.stores.updates import plain_steps, versioned_steps
+
+TRANSACT_WITHIN = 15.0
+
+
+class MongoWriter:
+    """Transactions of one target; one at a time."""
+
+    def __init__(self, client: Client, database: Database, target: Target, queue: str) -> None:
+        self._client = client
+        self._database = database
+        self._target = target
+        self._queue = queue
+        self._session: Session | None = None
+        self._turn = asyncio.Lock()
+
+    async def take_over(self) -> None:
+        """As `Writer.take_over`."""
+        async with self._turn:
+            await self._take_over()
+
+    async def transact(self, streams: Sequence[str], fold: Fold) -> Changes:
+        """As `Writer.transact`."""
+        async with self._turn:
+            session = self._session or await self._take_over()
+
+            async def body() -> Changes:
+                return await self._apply(session, streams, fold)
+
+            try:
+                return await in_transaction(session, body, TRANSACT_WITHIN)
+            except (asyncio.CancelledError, Unavailable, OutcomeUnknown):
+                # A command of this session may still be under way. It is not given back to the
+                # driver, which would lend it to others; the next transaction kills it first.
+                self._session = None
+                raise
+
+    async def close(self) -> None:
+        """Signs off and ends the session. Where that fails, the successor does it."""
+        async with self._turn:
+            session, self._session = self._session, None
+            if session is None:
+                return
+            own = {"_id": self._queue, "session": session.session_id["id"]}
+            with suppress(Unavailable, OutcomeUnknown):
+                async with writing():
+                    await self._database["writers"].delete_one(own)
+                    await session.end_session()
+
+    async def _take_over(self) -> Session:
+        writers = self._database["writers"]
+        async with reading():
+            before = await writers.find_one({"_id": self._queue})
+            if before:
+                await self._kill(before["session"])
+            session = await start_session(self._client)
+            own = {"session": session.session_id["id"], "since": ambient.now()}
+        async with writing():
+            await writers.replace_one({"_id": self._queue}, own, upsert=True)
+        self._session = session
+        return session
+
+    async def _kill(self, session_id: object) -> None:
+        await self._client.get_database("admin").command("killSessions", [{"id": session_id}])
+
+    async def _apply(self, session: Session, streams: Sequence[str], fold: Fold) -> Changes:
+        """One try: reads, folds, writes; the commit is the caller's."""
+        collection = self._database[self._target.collection]
+        unit = MongoUnit(collection, self._target, session)
+        if self._target.versions_in_documents:
+            await unit.read_versions(streams)
+        else:
+            unit.versions = await self._read_checkpoints(session, streams)
+        changes = await _folded(unit, fold)
+        if self._target.versions_in_documents:
+            await unit.write(versioned_steps(changes, unit.hidden))
+        else:
+            await unit.write(plain_steps(changes.writes))
+            await self._write_checkpoints(session, changes.versions)
+        return changes
+
+    async def _read_checkpoints(self, session: Session, streams: Sequence[str]) -> dict[str, int]:
+        start = len(self._target.projection) + 1
+        ids = [f"{self._target.projection}/{stream}" for stream in streams]
+        async with bounded():
+            rows = await (
+                self._database["checkpoints"]
+                .find({"_id": {"$in": ids}}, session=session)
+                .to_list(None)
+            )
+        return dict.fromkeys(streams, 0) | {row["_id"][start:]: row["version"] for row in rows}
+
+    async def _write_checkpoints(self, session: Session, versions: Mapping[str, int]) -> None:
+        operations = [
+            UpdateOne(
+                {"_id": f"{self._target.projection}/{stream}"},
+                {"$set": {"version": version}},
+                upsert=True,
+            )
+            for stream, version in versions.items()
+        ]
+        await bulk_write(self._database["checkpoints"], operations, session)
+
+
+async def _folded(unit: MongoUnit, fold: Fold) -> Changes:
+    """The fold's result. Where the transaction failed beneath it, that counts, not what it says."""
+    try:
+        changes = await fold(unit)
+    except Exception:
+        if unit.failure is not None:
+            raise unit.failure from None
+        raise
+    if unit.failure is not None:
+        raise unit.failure
+    return changes

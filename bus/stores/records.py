@@ -1,0 +1,89 @@
+"""Commits ⇄ BSON: what both event logs keep, so that they refuse and return the same.
+
+Knows the encoding, no connection.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import BSONError
+
+from bus.errors import InvalidMessage
+from bus.stores.base import Commit, Document, Outgoing, Recorded
+
+MAX_BYTES = 15 * 1024 * 1024
+"""MongoDB takes 16 MiB; the rest is room for what an update adds."""
+
+OPTIONS: CodecOptions[Document] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
+
+
+def commit_document(commit: Commit) -> Document:
+    """The commit as it stands in the log, pending; what is empty is left out."""
+    document: Document = {
+        "_id": commit.id,
+        "stream": commit.stream,
+        "category": commit.category,
+        "first": commit.first,
+        "events": [event._asdict() for event in commit.events],
+        "time": commit.time,
+        "correlation_id": commit.correlation_id,
+        "causation_id": commit.causation_id,
+        "pending": True,
+    }
+    if commit.headers:
+        document["headers"] = dict(commit.headers)
+    if commit.outgoing:
+        document["outgoing"] = [command._asdict() for command in commit.outgoing]
+    if commit.result is not None:
+        document["result"] = commit.result
+    return document
+
+
+def commit_from(document: Mapping[str, Any]) -> Commit:
+    """The commit that a document of the log holds."""
+    return Commit(
+        id=document["_id"],
+        stream=document["stream"],
+        category=document["category"],
+        first=document["first"],
+        events=tuple(Recorded(e["name"], e["schema"], e["data"]) for e in document["events"]),
+        time=document["time"],
+        correlation_id=document["correlation_id"],
+        causation_id=document["causation_id"],
+        headers=document.get("headers", {}),
+        outgoing=tuple(Outgoing(**command) for command in document.get("outgoing", ())),
+        result=document.get("result"),
+    )
+
+
+def encoded(document: Mapping[str, Any]) -> bytes:
+    """The document as BSON. Raises: InvalidMessage where it cannot be kept."""
+    try:
+        data = bson.encode(document, codec_options=OPTIONS)
+    except (BSONError, OverflowError, UnicodeError, TypeError, RecursionError) as error:
+        raise InvalidMessage(
+            f"{document.get('_id')!r} cannot be stored: {error}; keep to JSON types and to "
+            f"integers within 64 bits"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise InvalidMessage(
+            f"{document.get('_id')!r} cannot be stored: {len(data)} bytes, more than {MAX_BYTES}; "
+            f"record fewer or smaller events, and keep large data outside of them"
+        )
+    return data
+
+
+def decoded(data: bytes) -> Document:
+    """What `encoded` made."""
+    return bson.decode(data, codec_options=OPTIONS)
+
+
+def is_of_command(commit_id: str, command_id: str) -> bool:
+    """Whether a commit's id is the command's own or one of its `id/2`, `id/3` ..."""
+    if commit_id == command_id:
+        return True
+    start, _, number = commit_id.rpartition("/")
+    return start == command_id and number.isdigit()

@@ -1,0 +1,142 @@
+"""What a batch writes into a read collection, worked out without touching a database.
+
+A document that a projection deleted, or has not made yet, may still have to hold its stream's
+version: it then stands as a hidden one, which no reader ever sees.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from bus.errors import ProjectionError
+from bus.messages import key_of
+from bus.stores.base import Changes, Document, Write
+
+VERSION = "_version"
+HIDDEN = "_hidden"
+
+OPERATORS = frozenset(
+    [
+        "$set",
+        "$unset",
+        "$inc",
+        "$mul",
+        "$min",
+        "$max",
+        "$rename",
+        "$setOnInsert",
+        "$currentDate",
+        "$push",
+        "$pull",
+        "$pullAll",
+        "$addToSet",
+        "$pop",
+        "$bit",
+    ]
+)
+
+
+class Update(NamedTuple):
+    """Apply a MongoDB update to the document; make it where it does not exist."""
+
+    key: str
+    update: Document
+
+
+class Delete(NamedTuple):
+    """Remove the document."""
+
+    key: str
+
+
+class Bury(NamedTuple):
+    """Put a tombstone that holds `version` in the document's place."""
+
+    key: str
+    version: int
+
+
+class Advance(NamedTuple):
+    """Note `version` in the document, or in a hidden stub where there is none."""
+
+    key: str
+    version: int
+
+
+Step = Update | Delete | Bury | Advance
+
+
+def checked(key: str, update: Any) -> Document:
+    """The update as a dict. Raises: ProjectionError where it is none that MongoDB could apply."""
+    if not isinstance(update, Mapping) or not update:
+        raise ProjectionError(
+            f"the update of {key!r} is {update!r:.200}; return a dict of MongoDB update operators, "
+            f'such as {{"$set": {{...}}}}'
+        )
+    for operator, fields in update.items():
+        if operator not in OPERATORS:
+            raise ProjectionError(
+                f"the update of {key!r} has the key {operator!r:.100}, which is no MongoDB update "
+                f"operator; put fields under one, such as $set or $inc"
+            )
+        if not isinstance(fields, Mapping):
+            raise ProjectionError(
+                f"the update of {key!r} gives {operator} {fields!r:.100}; it takes a dict of fields"
+            )
+    return dict(update)
+
+
+def plain_steps(writes: Iterable[Write]) -> Iterator[Step]:
+    """The steps where the versions are kept elsewhere: a delete is a real delete."""
+    for write in writes:
+        if write.update is None:
+            yield Delete(write.key)
+        else:
+            yield Update(write.key, checked(write.key, write.update))
+
+
+def versioned_steps(changes: Changes, hidden: set[str]) -> Iterator[Step]:
+    """The steps where each document holds its stream's version, which its last write sets.
+
+    `hidden` names the keys whose documents are hidden so far; it is kept up to date.
+    """
+    versions = {key_of(stream): version for stream, version in changes.versions.items()}
+    last = {write.key: position for position, write in enumerate(changes.writes)}
+    for position, write in enumerate(changes.writes):
+        if write.key not in versions:
+            raise ProjectionError(f"{write.key!r} is written, but its stream is not in this batch")
+        if write.update is None:
+            yield buried(write.key, versions[write.key], hidden)
+            continue
+        update = updated(write.key, write.update, hidden).update
+        if last[write.key] == position:
+            update = merged(update, "$set", {VERSION: versions[write.key]})
+        yield Update(write.key, update)
+    yield from (Advance(key, version) for key, version in versions.items() if key not in last)
+
+
+def buried(key: str, version: int, hidden: set[str]) -> Bury:
+    """Puts a tombstone at `key`."""
+    hidden.add(key)
+    return Bury(key, version)
+
+
+def updated(key: str, update: Any, hidden: set[str]) -> Update:
+    """The update at `key`, where a hidden document may stand: to its author, it then inserts."""
+    update = checked(key, update)
+    if key not in hidden:
+        return Update(key, update)
+    hidden.remove(key)
+    on_insert = update.pop("$setOnInsert", {})
+    if on_insert:
+        update = merged(update, "$set", on_insert)
+    return Update(key, merged(update, "$unset", {HIDDEN: ""}))
+
+
+def merged(update: Document, operator: str, fields: Mapping[str, Any]) -> Document:
+    """The update with more fields under one operator."""
+    return {**update, operator: {**update.get(operator, {}), **fields}}
+
+
+def visible(filter: Mapping[str, Any]) -> Document:
+    """The filter, without hidden documents."""
+    return {**filter, HIDDEN: {"$exists": False}}

@@ -1,0 +1,268 @@
+"""A broker within the process: real queues without a network, lost when the process ends.
+
+What holds of the real broker holds here: bindings, prefetch, single consumers, redelivery in order,
+the delivery limit and dead letters. Ask for it by name; nothing falls back to it.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Iterable, Sequence
+
+from bus.errors import TopologyMismatch, TransportUnavailable, Unroutable
+from bus.transports.base import Delivery, Frame, refusal
+from bus.transports.buffer import Buffer
+from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology
+
+
+class _Message:
+    __slots__ = ("failures", "frame", "position", "redelivered")
+
+    def __init__(self, frame: Frame, position: int) -> None:
+        self.frame = frame
+        self.position = position
+        self.failures = 0
+        self.redelivered = False
+
+    def __lt__(self, other: "_Message") -> bool:
+        return self.position < other.position
+
+
+class _Queue:
+    """Messages by their position; what comes back takes its old place again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.declared: Queue | None = None
+        self.dead: _Queue | None = None
+        self.ready: list[_Message] = []
+        self.consumers: list[MemoryInbox] = []
+        self._positions = 0
+
+    def put(self, frame: Frame) -> None:
+        self._positions += 1
+        heapq.heappush(self.ready, _Message(frame, self._positions))
+        self.hand_out()
+
+    def put_back(self, messages: Iterable[_Message], *, failed: bool) -> None:
+        for message in messages:
+            message.redelivered = True
+            message.failures += failed
+            if self.dead and message.failures > DELIVERY_LIMIT:
+                self.dead.put(_dead_letter(message.frame, self.name))
+            else:
+                heapq.heappush(self.ready, message)
+        self.hand_out()
+
+    def hand_out(self) -> None:
+        while self.ready and (inbox := self._next_consumer()):
+            inbox.deliver(heapq.heappop(self.ready))
+
+    def _next_consumer(self) -> "MemoryInbox | None":
+        alone = self.declared is not None and self.declared.single_consumer
+        for inbox in self.consumers[:1] if alone else self.consumers:
+            if inbox.has_room:
+                if not alone:  # the others' turn comes first next time
+                    self.consumers.remove(inbox)
+                    self.consumers.append(inbox)
+                return inbox
+        return None
+
+
+def _dead_letter(frame: Frame, queue: str) -> Frame:
+    death = {"x-first-death-queue": queue, "x-first-death-reason": "delivery_limit"}
+    return frame._replace(address="dead", headers={**frame.headers, **death})
+
+
+class _Exchange:
+    """Bindings, and which queues they gave for the topics seen so far."""
+
+    def __init__(self) -> None:
+        self._bindings: dict[tuple[str, ...], set[str]] = {}
+        self._routes: dict[str, list[str]] = {}
+
+    def bind(self, pattern: tuple[str, ...], queue: str) -> None:
+        self._bindings.setdefault(pattern, set()).add(queue)
+        self._routes.clear()
+
+    def queues(self, topic: str) -> list[str]:
+        if topic not in self._routes:
+            words = topic.split(".")
+            found: set[str] = set()
+            for pattern, queues in self._bindings.items():
+                if pattern == (topic,) or _matches(pattern, words):
+                    found |= queues
+            self._routes[topic] = sorted(found)
+        return self._routes[topic]
+
+
+def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
+    if not pattern:
+        return not words
+    first, rest = pattern[0], pattern[1:]
+    if first == "#":
+        return any(_matches(rest, words[start:]) for start in range(len(words) + 1))
+    return bool(words) and first in ("*", words[0]) and _matches(rest, words[1:])
+
+
+class MemoryBroker:
+    """Exchanges and queues, for all transports that are given this object."""
+
+    def __init__(self) -> None:
+        self._exchanges: dict[str, _Exchange] = {}
+        self._queues: dict[str, _Queue] = {}
+
+    def queue(self, name: str) -> _Queue:
+        return self._queues.setdefault(name, _Queue(name))
+
+    def exchange(self, name: str) -> _Exchange:
+        return self._exchanges.setdefault(name, _Exchange())
+
+    def declare(self, topology: Topology) -> None:
+        self._check(topology)
+        dead = self.queue(f"{topology.service}.dead")
+        for declared in topology.queues:
+            queue = self.queue(declared.name)
+            queue.declared, queue.dead = declared, dead
+            exchange = self.exchange(f"{topology.service}.{declared.address}")
+            for topic in declared.topics:
+                words = tuple(topic.split("."))
+                exchange.bind((topic,) if declared.address == "commands" else words, queue.name)
+
+    def route(self, exchange: str, frame: Frame) -> bool:
+        """Whether any queue took the frame."""
+        queues = self.exchange(exchange).queues(frame.topic)
+        for name in queues:
+            self.queue(name).put(frame)
+        return bool(queues)
+
+    def _check(self, topology: Topology) -> None:
+        for declared in topology.queues:
+            there = self.queue(declared.name).declared
+            if there and there.single_consumer != declared.single_consumer:
+                raise TopologyMismatch(
+                    f"The queue {declared.name} exists with single_consumer="
+                    f"{there.single_consumer}. Rename the subscription, or use a new MemoryBroker."
+                )
+
+
+class MemoryInbox:
+    """One consumer of a queue; `deliver` and `has_room` are the broker's side of it."""
+
+    def __init__(self, queue: _Queue, prefetch: int) -> None:
+        self.queue = queue.name
+        self._source = queue
+        self._prefetch = prefetch
+        self._buffer = Buffer()
+        self._unsettled: dict[int, _Message] = {}
+        self._tags = 0
+        self._source.consumers.append(self)
+        self._source.hand_out()
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._unsettled) < self._prefetch
+
+    def deliver(self, message: _Message) -> None:
+        self._tags += 1
+        self._unsettled[self._tags] = message
+        self._buffer.add(Delivery(message.frame, self.queue, self._tags, 1, message.redelivered))
+
+    async def take(self, limit: int) -> list[Delivery]:
+        return await self._buffer.take(limit)
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        self._settle(deliveries)
+        self._source.hand_out()
+
+    async def reject(self, delivery: Delivery) -> None:
+        self._source.put_back(self._settle([delivery]), failed=True)
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        self._source.put_back(self._settle(deliveries), failed=False)
+
+    async def stop(self) -> None:
+        self._leave()
+        self._source.hand_out()
+
+    async def close(self) -> None:
+        self._leave()
+        self._buffer.clear()
+        messages = list(self._unsettled.values())
+        self._unsettled.clear()
+        self._source.put_back(messages, failed=False)
+
+    def _leave(self) -> None:
+        if self in self._source.consumers:
+            self._source.consumers.remove(self)
+        self._buffer.stop()
+
+    def _settle(self, deliveries: Sequence[Delivery]) -> list[_Message]:
+        taken = (self._unsettled.pop(delivery.tag, None) for delivery in deliveries)
+        return [message for message in taken if message]
+
+
+class MemoryTransport:
+    """A transport for `service` over a broker in this process."""
+
+    def __init__(self, broker: MemoryBroker, service: str) -> None:
+        self._broker = broker
+        self._service = service
+        self._inboxes: list[MemoryInbox] = []
+        self._open = False
+
+    async def open(self) -> None:
+        self._open = True
+
+    async def close(self) -> None:
+        self._open = False
+        for inbox in self._inboxes:
+            await inbox.close()
+        self._inboxes.clear()
+
+    async def declare(self, topology: Topology) -> None:
+        self._require_open()
+        self._broker.declare(topology)
+
+    async def publish(
+        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+    ) -> dict[str, Exception]:
+        failures: dict[str, Exception] = {}
+        for frame in frames:
+            if problem := self._publish(frame, must_route):
+                failures[frame.id] = problem
+        await asyncio.sleep(0)  # nobody may count on publishing without a pause
+        return failures
+
+    def _publish(self, frame: Frame, must_route: bool) -> Exception | None:
+        if not self._open:
+            return TransportUnavailable("the transport is closed")
+        if problem := refusal(frame):
+            return problem
+        copy = frame._replace(headers=dict(frame.headers))
+        if self._broker.route(f"{self._service}.{frame.address}", copy) or not must_route:
+            return None
+        return Unroutable(f"no queue of {self._service}.{frame.address} takes {frame.topic}")
+
+    async def inbox(self, queue: str, *, prefetch: int) -> MemoryInbox:
+        self._require_open()
+        inbox = MemoryInbox(self._broker.queue(queue), prefetch)
+        self._inboxes.append(inbox)
+        return inbox
+
+    async def consumers(self, queue: str) -> int:
+        return len(self._broker.queue(queue).consumers)
+
+    async def depth(self, queue: str) -> int:
+        return len(self._broker.queue(queue).ready)
+
+    @property
+    def healthy(self) -> bool:
+        return self._open
+
+    @property
+    def description(self) -> str:
+        return "memory"
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise TransportUnavailable("the transport is not open: await transport.open() first")

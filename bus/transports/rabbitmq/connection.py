@@ -1,0 +1,213 @@
+"""Connecting and staying connected: each await bounded, each loss noticed, each task owned."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import aio_pika
+import structlog
+from aiormq.abc import AbstractChannel, AbstractConnection
+from yarl import URL
+
+from bus.ambient import jittered
+from bus.errors import ConfigurationError, TransportUnavailable
+from bus.transports.rabbitmq.tap import Tap, TapFactory
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_CLOSE_TIMEOUT = 3.0
+_SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 5.0
+
+
+def checked_urls(urls: Sequence[str], heartbeat: int) -> list[URL]:
+    """The brokers' addresses, with our heartbeat. Raises: ConfigurationError."""
+    if not urls:
+        raise ConfigurationError("RabbitMQ: no URL given. Give at least one, amqp://host:port/")
+    return [_checked(url).update_query(heartbeat=heartbeat) for url in urls]
+
+
+def _checked(text: str) -> URL:
+    try:
+        url = URL(text)
+    except ValueError:
+        raise ConfigurationError("RabbitMQ: a URL cannot be read (amqp://host:port/)") from None
+    if url.scheme not in ("amqp", "amqps") or not url.host:
+        raise ConfigurationError(f"RabbitMQ: {place(url)}: write amqp://host:port/ or amqps://")
+    if "no_verify_ssl" in url.query:
+        raise ConfigurationError(
+            f"RabbitMQ: {place(url)}: no_verify_ssl turns the TLS checks off. "
+            "Remove it, and give the authority's certificate as cafile=..."
+        )
+    return url
+
+
+def place(url: URL) -> str:
+    """Where a broker is, without credentials."""
+    return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
+
+
+async def genuine(awaitable: Awaitable[T]) -> T:
+    """Awaits; a CancelledError that nobody asked for is a lost connection (the library's way)."""
+    try:
+        return await awaitable
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was lost meanwhile") from None
+
+
+class Session:
+    """One live connection, from its handshake until it is lost."""
+
+    def __init__(
+        self, connection: aio_pika.Connection, tap: Tap, writer: asyncio.StreamWriter
+    ) -> None:
+        assert connection.transport is not None
+        self.connection = connection
+        self.amqp: AbstractConnection = connection.transport.connection
+        self.tap = tap
+        self.writer = writer
+
+    @property
+    def alive(self) -> bool:
+        return not self.writer.is_closing() and self.amqp.is_opened
+
+    @property
+    def server(self) -> str:
+        properties = self.amqp.server_properties
+        return f"{properties.get('product')!s} {properties.get('version')!s}"
+
+    async def channel(self, *, confirms: bool) -> AbstractChannel:
+        return await genuine(self.amqp.channel(publisher_confirms=confirms))
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                await genuine(self.connection.close())
+        except Exception as error:  # it is being given up, whatever it says
+            log.debug("rabbitmq_close", error=type(error).__name__)
+        finally:
+            self.writer.transport.abort()
+
+
+async def connect(url: URL, timeout: float) -> Session:
+    """One attempt. Raises: TransportUnavailable."""
+    factory = TapFactory()
+    connection = aio_pika.Connection(url)
+    connection.kwargs["transport_factory"] = factory
+    try:
+        async with asyncio.timeout(timeout):
+            await genuine(connection.connect())
+    except BaseException as error:
+        if factory.writer is not None:
+            factory.writer.transport.abort()
+        await connection.close()
+        if not isinstance(error, Exception):
+            raise
+        reason = str(error) or "no answer in time"
+        raise TransportUnavailable(f"RabbitMQ at {place(url)}: {reason}") from None
+    assert factory.writer is not None
+    return Session(connection, factory.tap, factory.writer)
+
+
+async def connect_any(urls: Sequence[URL], timeout: float) -> Session:
+    """The first broker that answers. Raises: TransportUnavailable, the last one's."""
+    problem = TransportUnavailable("RabbitMQ: no URL")
+    for url in urls:
+        try:
+            return await connect(url, timeout)
+        except TransportUnavailable as error:
+            problem = error
+    raise problem
+
+
+class Backoff:
+    """Waits that double, from a tenth of a second to five, each give or take a half."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._delay = _SHORTEST_DELAY
+
+    async def wait(self) -> None:
+        await asyncio.sleep(jittered(self._delay))
+        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+
+
+class Link:
+    """Keeps one connection: makes it, and makes it again whenever it was lost."""
+
+    def __init__(self, urls: Sequence[URL], purpose: str, connect_timeout: float) -> None:
+        self._urls = urls
+        self._purpose = purpose
+        self._connect_timeout = connect_timeout
+        self._connected = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.session: Session | None = None
+        self.problem = TransportUnavailable("RabbitMQ: not connected")
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(), name=f"rabbitmq {self._purpose}")
+
+    async def close(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            await stop(task)
+
+    async def connected(self) -> Session:
+        """Waits for a live connection."""
+        while self.session is None or not self.session.alive:
+            self._connected.clear()
+            await self._connected.wait()
+        return self.session
+
+    async def _keep(self) -> None:
+        backoff = Backoff()
+        while True:
+            try:
+                session = await connect_any(self._urls, self._connect_timeout)
+            except TransportUnavailable as problem:
+                self.problem = problem
+                log.warning("rabbitmq_away", purpose=self._purpose, problem=str(problem))
+            else:
+                backoff.reset()
+                await self._hold(session)
+            await backoff.wait()
+
+    async def _hold(self, session: Session) -> None:
+        log.info("rabbitmq_connected", purpose=self._purpose, broker=session.server)
+        self.session = session
+        self._connected.set()
+        try:
+            await asyncio.wait([session.amqp.closing])
+            log.warning("rabbitmq_lost", purpose=self._purpose)
+        finally:
+            self.session = None
+            self.problem = TransportUnavailable("RabbitMQ: the connection was lost")
+            await session.close()
+
+
+async def attend(
+    link: Link, purpose: str, use: Callable[[Session, Backoff], Awaitable[None]]
+) -> None:
+    """Runs `use` on each connection in turn, for ever; it ends when what it holds is lost."""
+    backoff = Backoff()
+    while True:
+        session = await link.connected()
+        try:
+            await genuine(use(session, backoff))
+        except Exception as error:
+            log.warning(
+                "rabbitmq_retry", purpose=purpose, error=type(error).__name__, why=str(error)
+            )
+        await backoff.wait()
+
+
+async def stop(task: "asyncio.Task[None]") -> None:
+    """Cancels a task of ours and waits for its end."""
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,222 @@
+"""Consuming one queue: deliveries straight into a buffer, settled in as few frames as can be."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from bus.transports.base import Delivery, Frame
+from bus.transports.buffer import Buffer
+from bus.transports.rabbitmq import wire
+from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, genuine, stop
+
+log = structlog.get_logger()
+_TIMEOUT = 5.0
+_MULTIPLE, _REQUEUE = 1, 2
+
+
+class _Consuming:
+    """One consumer on one channel, until either is lost: a generation of the inbox."""
+
+    def __init__(
+        self, session: Session, channel: AbstractChannel, generation: int, inbox: "RabbitInbox"
+    ) -> None:
+        self.channel = channel
+        self.generation = generation
+        self.tag = f"{inbox.queue}.{generation}"
+        self.lost = asyncio.Event()
+        self._session = session
+        self._queue = inbox.queue
+        self._buffer = inbox.buffer
+        self._unsettled: dict[int, None] = {}
+        self._incoming: wire.Incoming | None = None
+        self._frame: Frame | None = None
+        self._missing = 0
+        self._pieces: list[bytes] = []
+        self._closed = False
+
+    async def start(self, prefetch: int) -> None:
+        self._session.tap.sinks[self.channel.number] = self
+        self.channel.closing.add_done_callback(lambda _: self.lost.set())
+        self.channel.on_consumer_cancel_callbacks.add(lambda _: self.lost.set())
+        await genuine(self.channel.basic_qos(prefetch_count=prefetch))
+        await genuine(self.channel.basic_consume(self._queue, _untapped, consumer_tag=self.tag))
+
+    async def cancel(self) -> None:
+        """Asks for no more; what was sent before is here when it returns."""
+        async with asyncio.timeout(_TIMEOUT):
+            await genuine(self.channel.basic_cancel(self.tag))
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await genuine(self.channel.close())
+        finally:
+            self._session.tap.sinks.pop(self.channel.number, None)
+
+    # -- what arrives
+
+    def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
+        if kind == wire.METHOD:
+            method = wire.method(data, start)
+            self._closed |= method == wire.CHANNEL_CLOSE
+            if method != wire.DELIVER:
+                return False
+            self._incoming = wire.deliver(data, start)
+            return True
+        if kind == wire.HEADER:
+            self._begin(data, start)
+        else:
+            self._continue(data[start:end])
+        return True
+
+    def _begin(self, data: bytes, start: int) -> None:
+        assert self._incoming is not None
+        self._frame = wire.content(data, start, self._incoming)
+        self._missing = wire.body_size(data, start)
+        self._pieces = []
+        if not self._missing:
+            self._finish(b"")
+
+    def _continue(self, piece: bytes) -> None:
+        self._missing -= len(piece)
+        if self._missing:
+            self._pieces.append(piece)
+        else:
+            self._finish(b"".join([*self._pieces, piece]) if self._pieces else piece)
+
+    def _finish(self, body: bytes) -> None:
+        assert self._incoming is not None
+        assert self._frame is not None
+        address, topic, identity, name, _, time, correlation_id, headers = self._frame
+        frame = Frame(address, topic, identity, name, body, time, correlation_id, headers)
+        tag = self._incoming.tag
+        self._unsettled[tag] = None
+        self._buffer.add(
+            Delivery(frame, self._queue, tag, self.generation, self._incoming.redelivered)
+        )
+
+    # -- what is settled
+
+    def settle(self, method: tuple[int, int], bits: int, deliveries: Sequence[Delivery]) -> None:
+        """One frame for those that are the oldest unsettled, one each for the others."""
+        tags = sorted(
+            delivery.tag
+            for delivery in deliveries
+            if delivery.generation == self.generation and delivery.tag in self._unsettled
+        )
+        prefix = 0
+        for tag, oldest in zip(tags, self._unsettled, strict=False):
+            if tag != oldest:
+                break
+            prefix += 1
+        number = self.channel.number
+        parts = [wire.settle(method, number, tag, bits) for tag in tags[prefix:]]
+        if prefix:
+            parts.insert(0, wire.settle(method, number, tags[prefix - 1], bits | _MULTIPLE))
+        self._forget_and_write(tags, b"".join(parts))
+
+    def reject(self, delivery: Delivery) -> None:
+        if delivery.generation == self.generation and delivery.tag in self._unsettled:
+            self._forget_and_write([delivery.tag], wire.reject(self.channel.number, delivery.tag))
+
+    def _forget_and_write(self, tags: Sequence[int], data: bytes) -> None:
+        for tag in tags:
+            del self._unsettled[tag]
+        if data and not self._closed and self._session.alive:
+            self._session.writer.write(data)
+
+
+async def _untapped(message: Any) -> None:
+    """The library's own way of delivering, which the tap leaves without work."""
+    raise AssertionError(f"a delivery passed by the tap: {message.delivery_tag}")
+
+
+class RabbitInbox:
+    """A queue being consumed; after a loss it consumes again by itself.
+
+    `restore` declares the topology again, for a queue that is gone.
+    """
+
+    def __init__(
+        self, link: Link, queue: str, prefetch: int, restore: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.queue = queue
+        self.buffer = Buffer()
+        self.started = asyncio.Event()
+        self._prefetch = prefetch
+        self._restore = restore
+        self._consuming: _Consuming | None = None
+        self._generation = 0
+        self._stopped = False
+        self._task = asyncio.create_task(
+            attend(link, f"consuming {queue}", self._use), name=f"inbox {queue}"
+        )
+
+    async def take(self, limit: int) -> list[Delivery]:
+        return await self.buffer.take(limit)
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        if self._consuming:
+            self._consuming.settle(wire.ACK, 0, deliveries)
+
+    async def reject(self, delivery: Delivery) -> None:
+        if self._consuming:
+            self._consuming.reject(delivery)
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        if self._consuming:
+            self._consuming.settle(wire.NACK, _REQUEUE, deliveries)
+
+    async def stop(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._consuming:
+            try:
+                await self._consuming.cancel()
+            except (Exception, TimeoutError) as error:
+                log.debug("rabbitmq_cancel", queue=self.queue, error=type(error).__name__)
+        self.buffer.stop()
+
+    async def close(self) -> None:
+        # Closing the channel gives everything back and hands over in one step. Cancelling first
+        # would let the one who stands by begin with later messages.
+        self._stopped = True
+        self.buffer.clear()
+        self.buffer.stop()
+        await stop(self._task)
+
+    async def _use(self, session: Session, backoff: Backoff) -> None:
+        if self._stopped:
+            await asyncio.Event().wait()  # until close: nothing is to be consumed any more
+        self._generation += 1
+        channel = await self._opened(session)
+        consuming = _Consuming(session, channel, self._generation, self)
+        try:
+            await self._start(consuming)
+            backoff.reset()
+            await consuming.lost.wait()
+            log.warning("rabbitmq_consumer_lost", queue=self.queue)
+        finally:
+            self._consuming = None
+            if not self._stopped:
+                self.buffer.clear()  # they come again, with another generation
+            await consuming.close()
+
+    async def _opened(self, session: Session) -> AbstractChannel:
+        async with asyncio.timeout(_TIMEOUT):
+            return await session.channel(confirms=False)
+
+    async def _start(self, consuming: _Consuming) -> None:
+        self._consuming = consuming
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await consuming.start(self._prefetch)
+        except ChannelNotFoundEntity:
+            await self._restore()
+            raise
+        self.started.set()

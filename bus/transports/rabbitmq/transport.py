@@ -1,0 +1,129 @@
+"""The transport as a whole: two connections, what is declared, who consumes."""
+
+import asyncio
+from collections.abc import Sequence
+
+from bus.errors import TransportUnavailable
+from bus.transports.base import Frame
+from bus.transports.rabbitmq.connection import (
+    Link,
+    Session,
+    checked_urls,
+    connect_any,
+    place,
+)
+from bus.transports.rabbitmq.declare import count, declare
+from bus.transports.rabbitmq.inbox import RabbitInbox
+from bus.transports.rabbitmq.publisher import Publisher
+from bus.transports.topology import Topology
+
+_DECLARE_TIMEOUT = 60.0
+_COUNT_TIMEOUT = 5.0
+
+
+class RabbitTransport:
+    """RabbitMQ, for one service.
+
+    `urls` are tried in turn. `heartbeat` (seconds) decides how soon a silent broker is noticed:
+    after about three times as long. `connect_timeout` (seconds) bounds each attempt for each URL.
+    Raises: ConfigurationError for a URL that cannot be used or turns TLS checks off.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        service: str,
+        heartbeat: int = 10,
+        connect_timeout: float = 5.0,
+    ) -> None:
+        self._urls = checked_urls(urls, heartbeat)
+        self._connect_timeout = connect_timeout
+        self._publishing = Link(self._urls, "publishing", connect_timeout)
+        self._consuming = Link(self._urls, "consuming", connect_timeout)
+        self._publisher = Publisher(self._publishing, service)
+        self._inboxes: list[RabbitInbox] = []
+        self._topology: Topology | None = None
+        self._server = "RabbitMQ"
+
+    async def open(self) -> None:
+        self._publishing.start()
+        self._consuming.start()
+        self._publisher.start()
+        try:
+            async with asyncio.timeout(self._connect_timeout * len(self._urls)):
+                await self._publisher.ready()
+                session = await self._consuming.connected()
+        except TimeoutError:
+            places = ", ".join(place(url) for url in self._urls)
+            raise TransportUnavailable(
+                f"RabbitMQ does not answer at {places}: {self._publishing.problem}"
+            ) from None
+        self._server = session.server
+
+    async def close(self) -> None:
+        inboxes, self._inboxes = self._inboxes, []
+        try:
+            await asyncio.gather(*(inbox.close() for inbox in inboxes))
+            await self._publisher.close()
+        finally:
+            await asyncio.gather(self._publishing.close(), self._consuming.close())
+
+    async def declare(self, topology: Topology) -> None:
+        self._topology = topology
+        session = await connect_any(self._urls, self._connect_timeout)
+        try:
+            async with asyncio.timeout(_DECLARE_TIMEOUT):
+                await declare(session, topology)
+        except (TimeoutError, ConnectionError) as error:
+            raise TransportUnavailable(f"RabbitMQ: declaring failed: {error}") from None
+        finally:
+            await session.close()
+
+    async def publish(
+        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+    ) -> dict[str, Exception]:
+        return await self._publisher.publish(frames, must_route, timeout)
+
+    async def inbox(self, queue: str, *, prefetch: int) -> RabbitInbox:
+        inbox = RabbitInbox(self._consuming, queue, prefetch, self._declare_again)
+        self._inboxes.append(inbox)
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await inbox.started.wait()
+        except TimeoutError:
+            pass  # it goes on trying
+        return inbox
+
+    async def consumers(self, queue: str) -> int:
+        return (await self._count(queue))[1]
+
+    async def depth(self, queue: str) -> int:
+        return (await self._count(queue))[0]
+
+    @property
+    def healthy(self) -> bool:
+        session = self._consuming.session
+        return self._publisher.healthy and session is not None and session.alive
+
+    @property
+    def description(self) -> str:
+        return self._server
+
+    async def _declare_again(self) -> None:
+        if self._topology is not None:
+            await self.declare(self._topology)
+
+    async def _count(self, queue: str) -> tuple[int, int]:
+        session = self._live_session()
+        try:
+            async with asyncio.timeout(_COUNT_TIMEOUT):
+                return await count(session, queue)
+        except (TimeoutError, ConnectionError) as error:
+            raise TransportUnavailable(f"RabbitMQ: {queue} cannot be counted: {error}") from None
+
+    def _live_session(self) -> Session:
+        session = self._consuming.session
+        if session is None or not session.alive:
+            raise self._consuming.problem
+        return session

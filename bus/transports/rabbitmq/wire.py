@@ -1,0 +1,235 @@
+"""The few AMQP frames of the hot path as bytes: publishing, deliveries and settling.
+
+All others (opening, declaring, consuming) are left to the library.
+"""
+
+import struct
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pamqp import decode
+
+from bus.transports.base import Frame
+
+METHOD, HEADER, BODY = 1, 2, 3
+RETURN, DELIVER, ACK, NACK = (60, 50), (60, 60), (60, 80), (60, 120)
+CHANNEL_CLOSE = (20, 40)
+BLOCKED, UNBLOCKED = (10, 60), (10, 61)
+HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+END = b"\xce"
+
+# The time in milliseconds (the property holds seconds); the name is RabbitMQ's own for it.
+MILLISECONDS = "timestamp_in_ms"
+_COUNTERS = {"x-delivery-count", "x-acquired-count"}
+
+_FRAME = struct.Struct(">BHI")
+_PUBLISH = struct.Struct(">BHIHHH")
+_CONTENT = struct.Struct(">BHIHHQH")
+_SETTLE = struct.Struct(">BHIHHQBB")
+_LENGTH = struct.Struct(">I")
+_INTEGER = struct.Struct(">I")
+_LONG = struct.Struct(">q")
+_TAG = struct.Struct(">Q")
+_METHOD = struct.Struct(">HH")
+
+_CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION = 1 << 15, 1 << 13, 1 << 12, 1 << 10
+_MESSAGE_ID, _TIMESTAMP, _TYPE, _APP_ID = 1 << 7, 1 << 6, 1 << 5, 1 << 3
+_FLAGS = (
+    _CONTENT_TYPE | _HEADERS | _MODE | _CORRELATION | _MESSAGE_ID | _TIMESTAMP | _TYPE | _APP_ID
+)
+# Every property in the order of the wire: short string, table, octet or timestamp.
+_LAYOUT = tuple(zip((1 << bit for bit in range(15, 1, -1)), "sstoosssstssss", strict=True))
+_LAYOUT = tuple((flag, "T" if flag == _TIMESTAMP else kind) for flag, kind in _LAYOUT)
+
+_NUMBERS = {
+    ord(kind): struct.Struct(layout)
+    for kind, layout in {"b": ">b", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q"}.items()
+}
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+class Incoming(NamedTuple):
+    """What a delivery's method frame says, before its content."""
+
+    tag: int
+    redelivered: bool
+    exchange: str
+    topic: str
+
+
+def method(data: bytes, start: int) -> tuple[int, int]:
+    class_id, method_id = _METHOD.unpack_from(data, start)
+    return class_id, method_id
+
+
+def short(text: str) -> bytes:
+    raw = text.encode()
+    return bytes((len(raw),)) + raw
+
+
+def publish(
+    frame: Frame,
+    message_id: str,
+    *,
+    channel: int,
+    exchange: bytes,
+    app_id: bytes,
+    mandatory: bool,
+    limit: int,
+) -> bytes:
+    """The frames that publish one message; `exchange` and `app_id` are short strings already."""
+    topic = short(frame.topic)
+    properties = _properties(frame, message_id, app_id)
+    body = frame.body
+    parts = [
+        _PUBLISH.pack(METHOD, channel, 7 + len(exchange) + len(topic), 60, 40, 0),
+        exchange,
+        topic,
+        b"\x01\xce" if mandatory else b"\x00\xce",
+        _CONTENT.pack(HEADER, channel, 14 + len(properties), 60, 0, len(body), _FLAGS),
+        properties,
+        END,
+    ]
+    for start in range(0, len(body), limit):
+        piece = body[start : start + limit]
+        parts += (_FRAME.pack(BODY, channel, len(piece)), piece, END)
+    return b"".join(parts)
+
+
+def _properties(frame: Frame, message_id: str, app_id: bytes) -> bytes:
+    milliseconds = round(frame.time.timestamp() * 1000)
+    return b"".join(
+        (
+            b"\x10application/json",
+            _table(frame, milliseconds),
+            b"\x02",
+            short(frame.correlation_id),
+            short(message_id),
+            _TAG.pack(milliseconds // 1000),
+            short(frame.name),
+            app_id,
+        )
+    )
+
+
+def _table(frame: Frame, milliseconds: int) -> bytes:
+    parts = [b"", short(MILLISECONDS), b"l", _LONG.pack(milliseconds)]
+    for key, value in frame.headers.items():
+        if isinstance(value, str):
+            raw = value.encode()
+            parts += (short(key), b"S", _LENGTH.pack(len(raw)), raw)
+        else:
+            parts += (short(key), b"I", _INTEGER.pack(value & 0xFFFFFFFF))
+    parts[0] = _LENGTH.pack(sum(map(len, parts)))
+    return b"".join(parts)
+
+
+def settle(kind: tuple[int, int], channel: int, tag: int, bits: int) -> bytes:
+    """An acknowledgement (bit 0: multiple) or a nack (bit 0: multiple, bit 1: requeue)."""
+    return _SETTLE.pack(METHOD, channel, 13, *kind, tag, bits, 0xCE)
+
+
+def reject(channel: int, tag: int) -> bytes:
+    """Gives one delivery back to its queue."""
+    return _SETTLE.pack(METHOD, channel, 13, 60, 90, tag, 1, 0xCE)
+
+
+def confirmation(data: bytes, start: int) -> tuple[int, bool]:
+    """The tag of an acknowledgement or nack, and whether it speaks for all before it."""
+    return _TAG.unpack_from(data, start + 4)[0], bool(data[start + 12] & 1)
+
+
+def deliver(data: bytes, start: int) -> Incoming:
+    at = start + 5 + data[start + 4]  # past the consumer's tag
+    tag = _TAG.unpack_from(data, at)[0]
+    exchange, at_topic = _short(data, at + 9)
+    topic, _ = _short(data, at_topic)
+    return Incoming(tag, bool(data[at + 8]), exchange, topic)
+
+
+def body_size(data: bytes, start: int) -> int:
+    size: int = _TAG.unpack_from(data, start + 4)[0]
+    return size
+
+
+def content(data: bytes, start: int, incoming: Incoming) -> Frame:
+    """The frame that a content header describes, still without its body."""
+    values = _read_properties(data, start)
+    headers: dict[str, str | int] = values.get(_HEADERS, {})
+    milliseconds = headers.pop(MILLISECONDS, None)
+    if not isinstance(milliseconds, int):
+        milliseconds = values.get(_TIMESTAMP, 0) * 1000
+    return Frame(
+        address=incoming.exchange.rpartition(".")[2] if incoming.exchange else "",
+        topic=incoming.topic,
+        id=values.get(_MESSAGE_ID, "").rpartition("#")[0] or values.get(_MESSAGE_ID, ""),
+        name=values.get(_TYPE, ""),
+        body=b"",
+        time=_time(milliseconds),
+        correlation_id=values.get(_CORRELATION, ""),
+        headers=headers,
+    )
+
+
+def message_id(data: bytes, start: int) -> str:
+    """The message id in a content header."""
+    return str(_read_properties(data, start).get(_MESSAGE_ID, ""))
+
+
+def _time(milliseconds: int) -> datetime:
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # a foreign publisher's
+        return EPOCH
+
+
+def _read_properties(data: bytes, start: int) -> dict[int, Any]:
+    flags = data[start + 12] << 8 | data[start + 13]
+    at = start + 14
+    values: dict[int, Any] = {}
+    for flag, kind in _LAYOUT:
+        if not flags & flag:
+            continue
+        if kind == "s":
+            values[flag], at = _short(data, at)
+        elif kind == "t":
+            values[flag], at = _read_table(data, at)
+        elif kind == "T":
+            values[flag], at = _TAG.unpack_from(data, at)[0], at + 8
+        else:
+            values[flag], at = data[at], at + 1
+    return values
+
+
+def _short(data: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + data[at]
+    return str(data[at + 1 : end], "utf-8", "replace"), end
+
+
+def _read_table(data: bytes, at: int) -> tuple[dict[str, str | int], int]:
+    """A table's strings and integers; what else the broker may add is left out."""
+    start, end = at, at + 4 + _LENGTH.unpack_from(data, at)[0]
+    at += 4
+    values: dict[str, str | int] = {}
+    while at < end:
+        key, at = _short(data, at)
+        kind = data[at]
+        if kind == 83:  # S
+            stop = at + 5 + _LENGTH.unpack_from(data, at + 1)[0]
+            values[key], at = str(data[at + 5 : stop], "utf-8", "replace"), stop
+        elif number := _NUMBERS.get(kind):
+            values[key], at = number.unpack_from(data, at + 1)[0], at + 1 + number.size
+        else:
+            values = _rare_table(data[start:end])
+            break
+    for counter in _COUNTERS & values.keys():
+        del values[counter]
+    return values, end
+
+
+def _rare_table(data: bytes) -> dict[str, str | int]:
+    try:
+        _, table = decode.field_table(data)
+    except (ValueError, struct.error):
+        return {}
+    return {key: value for key, value in table.items() if type(value) is str or type(value) is int}

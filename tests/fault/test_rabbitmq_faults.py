@@ -1,0 +1,440 @@
+"""What RabbitMQ and the network do to the transport, on a node of our own."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aio_pika
+import pytest
+
+from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
+from bus.testing.transport_contract import event, eventually, numbers, take
+from bus.transports.base import Frame, Inbox
+from bus.transports.rabbitmq import RabbitTransport
+from bus.transports.topology import Queue, Topology, projection_queues
+from tools.services.rabbitmq import RabbitMQNode
+
+Opened = Callable[..., Awaitable[RabbitTransport]]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    with RabbitMQNode(Path(tmp_path_factory.mktemp("rabbitmq"))) as node:
+        yield node
+
+
+@pytest.fixture
+def queue(unique: str) -> Queue:
+    return projection_queues(unique, "board", ["job"], 1)[0]
+
+
+@pytest.fixture
+async def opened(node: RabbitMQNode, unique: str, queue: Queue) -> AsyncIterator[Opened]:
+    """Opens a transport whose queue is declared."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(*urls: str, **options: Any) -> RabbitTransport:
+            transport = RabbitTransport(urls or [node.url], service=unique, **options)
+            stack.push_async_callback(transport.close)
+            await transport.open()
+            await transport.declare(Topology(unique, (queue,)))
+            return transport
+
+        yield opened
+
+
+@pytest.fixture
+async def transport(opened: Opened) -> RabbitTransport:
+    return await opened()
+
+
+async def publish_until_confirmed(transport: RabbitTransport, frame: Frame) -> None:
+    while failures := await transport.publish([frame], must_route=True, timeout=5):
+        assert isinstance(failures[frame.id], TransportUnavailable), failures
+        await asyncio.sleep(0.02)
+
+
+async def healthy(transport: RabbitTransport) -> bool:
+    return transport.healthy
+
+
+async def unhealthy(transport: RabbitTransport) -> bool:
+    return not transport.healthy
+
+
+class Traffic:
+    """Publishes without a pause, consumes and acknowledges, and remembers both."""
+
+    def __init__(self, transport: RabbitTransport, inbox: Inbox) -> None:
+        self.confirmed: set[str] = set()
+        self.arrived: set[str] = set()
+        self._transport = transport
+        self._inbox = inbox
+        self._ids = itertools.count()
+
+    @asynccontextmanager
+    async def flowing(self) -> AsyncIterator[None]:
+        publishing = [asyncio.create_task(self._publish()) for _ in range(20)]
+        consuming = asyncio.create_task(self._consume())
+        await eventually(self._some, "messages flow before the fault")
+        yield
+        for task in publishing:
+            task.cancel()
+        await asyncio.wait(publishing)
+        await eventually(self._all, "every confirmed message arrives")
+        consuming.cancel()
+        await asyncio.wait([consuming])
+
+    async def _some(self) -> bool:
+        return len(self.arrived) > 50
+
+    async def _all(self) -> bool:
+        return self.confirmed <= self.arrived
+
+    async def _publish(self) -> None:
+        for number in self._ids:
+            frame = event(number)
+            await publish_until_confirmed(self._transport, frame)
+            self.confirmed.add(frame.id)
+
+    async def _consume(self) -> None:
+        while deliveries := await self._inbox.take(100):
+            self.arrived |= {delivery.frame.id for delivery in deliveries}
+            await self._inbox.acknowledge(deliveries)
+
+
+# -- declaring
+
+
+async def test_a_mismatch_names_the_queue_and_the_remedy_and_disturbs_nobody(
+    node: RabbitMQNode, transport: RabbitTransport, unique: str, queue: Queue
+) -> None:
+    inbox = await transport.inbox(queue.name, prefetch=10)
+    async with await aio_pika.connect(node.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue(f"{unique}.other", durable=True)
+    other = Queue(f"{unique}.other", "events", ("x.#",))
+    with pytest.raises(TopologyMismatch, match=f"{unique}.other.*inequivalent arg.*delete it"):
+        await transport.declare(Topology(unique, (other,)))
+    assert transport.healthy
+    assert await transport.publish([event(1)], must_route=True) == {}
+    assert numbers(await take(inbox, 1)) == [1]
+
+
+async def test_a_missing_exchange_is_made_again(
+    node: RabbitMQNode, transport: RabbitTransport, unique: str, queue: Queue
+) -> None:
+    async with await aio_pika.connect(node.url) as connection:
+        await (await connection.channel()).exchange_delete(f"{unique}.events")
+    failures = await transport.publish([event(1)])
+    assert isinstance(failures[event(1).id], TransportUnavailable)
+    await eventually(lambda: healthy(transport), "the publisher has a channel again")
+    assert await transport.publish([event(2)]) == {}
+
+
+# -- losing the broker
+
+
+async def test_all_connections_closed_by_the_broker(
+    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+) -> None:
+    inbox = await transport.inbox(queue.name, prefetch=100)
+    traffic = Traffic(transport, inbox)
+    async with traffic.flowing():
+        closing = asyncio.create_task(
+            asyncio.to_thread(node.control, "close_all_connections", "a test")
+        )
+        await eventually(lambda: unhealthy(transport), "the connections are closed")
+        lost = asyncio.get_running_loop().time()
+        before = len(traffic.arrived)
+        await eventually(lambda: healthy(transport), "the connections are back")
+
+        async def flows() -> bool:
+            return len(traffic.arrived) > before + 20
+
+        await eventually(flows, "messages arrive again")
+        assert asyncio.get_running_loop().time() - lost < 2
+        await closing
+
+
+async def test_a_killed_broker_loses_no_confirmed_message(
+    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+) -> None:
+    inbox = await transport.inbox(queue.name, prefetch=100)
+    traffic = Traffic(transport, inbox)
+    async with traffic.flowing():
+        await asyncio.sleep(2)  # a quorum queue younger than that may not survive its only node
+        await asyncio.to_thread(node.kill)
+        await eventually(lambda: unhealthy(transport), "the loss is noticed")
+        await asyncio.to_thread(node.start)
+        await eventually(lambda: healthy(transport), "the connections are back")
+        before = len(traffic.arrived)
+
+        async def flows() -> bool:
+            return len(traffic.arrived) > before + 50
+
+        await eventually(flows, "messages arrive again")
+
+
+async def test_a_deleted_queue_is_made_and_consumed_again(
+    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+) -> None:
+    inbox = await transport.inbox(queue.name, prefetch=10)
+    async with await aio_pika.connect(node.url) as connection:
+        await (await connection.channel()).queue_delete(queue.name)
+    await publish_until_routed(transport, event(1))
+    deliveries = await take(inbox, 1)
+    assert deliveries[0].generation > 1
+    await inbox.acknowledge(deliveries)
+
+
+async def publish_until_routed(transport: RabbitTransport, frame: Frame) -> None:
+    async def routed() -> bool:
+        return not await transport.publish([frame], must_route=True)
+
+    await eventually(routed, "the queue is there again")
+
+
+async def test_a_delivery_of_a_lost_connection_comes_again_and_cannot_be_settled(
+    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+) -> None:
+    inbox = await transport.inbox(queue.name, prefetch=10)
+    await transport.publish([event(1), event(2)])
+    old = await take(inbox, 2)
+    await asyncio.to_thread(node.control, "close_all_connections", "a test")
+    new = await take(inbox, 2)
+    assert numbers(new) == [1, 2]
+    assert new[0].generation > old[0].generation
+    await inbox.acknowledge(old)
+    await inbox.release(old)
+    await inbox.reject(old[0])
+    await inbox.acknowledge(new[:1])
+    await inbox.close()
+    later = await transport.inbox(queue.name, prefetch=10)
+    assert numbers(await take(later, 1)) == [2]
+
+
+async def test_a_frozen_broker_ends_a_publish_in_time_and_the_message_arrives_later(
+    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+) -> None:
+    inbox = await transport.inbox(queue.name, prefetch=10)
+    node.pause()
+    try:
+        async with asyncio.timeout(3):
+            failures = await transport.publish([event(1)], timeout=0.2)
+    finally:
+        node.resume()
+    assert "may have arrived" in str(failures[event(1).id])
+    assert numbers(await take(inbox, 1)) == [1]
+
+
+async def test_an_alarm_refuses_publishing_and_lets_consumers_go_on(
+    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+) -> None:
+    await transport.publish([event(1)])
+    await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0.00001")
+    try:
+
+        async def refused() -> bool:
+            failures = await transport.publish([event(2)], timeout=0.2)
+            return "alarm" in str(failures.get(event(2).id))
+
+        await eventually(refused, "the alarm is known")
+        assert not transport.healthy
+        inbox = await transport.inbox(queue.name, prefetch=1)
+        assert numbers(await take(inbox, 1)) == [1]
+    finally:
+        await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0.4")
+    await eventually(lambda: healthy(transport), "the alarm is over")
+    assert await transport.publish([event(3)]) == {}
+
+
+# -- connecting
+
+
+class Gate:
+    """A port in front of the broker that may be shut, or let nothing through."""
+
+    def __init__(self, url: str) -> None:
+        self._broker = urlsplit(url)
+        self._server: asyncio.Server | None = None
+        self._writers: list[asyncio.StreamWriter] = []
+        self._pumps: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.silent = False
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:secret-word@127.0.0.1:{self.port}/"
+
+    @property
+    def open_url(self) -> str:
+        return self.url.replace("secret-word", "guest")
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server:
+            self._server.close()
+        for pump in self._pumps:
+            pump.cancel()
+        for writer in self._writers:
+            writer.transport.abort()
+        if self._pumps:
+            await asyncio.wait(self._pumps)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        if self.silent:
+            return
+        port = self._broker.port
+        from_broker, to_broker = await asyncio.open_connection("127.0.0.1", port)
+        self._writers.append(to_broker)
+        for source, target in ((reader, to_broker), (from_broker, writer)):
+            pump = asyncio.create_task(self._pump(source, target))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await source.read(65536):
+                if not self.silent:
+                    target.write(data)
+        target.transport.abort()
+
+
+@pytest.fixture
+async def gate(node: RabbitMQNode) -> AsyncIterator[Gate]:
+    gate = Gate(node.url)
+    await gate.start()
+    yield gate
+    await gate.stop()
+
+
+async def test_a_peer_that_says_nothing_ends_opening_in_time_and_names_no_password(
+    gate: Gate, unique: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gate.silent = True
+    transport = RabbitTransport([gate.url], service=unique, connect_timeout=0.2)
+    async with asyncio.timeout(3):
+        with pytest.raises(TransportUnavailable, match=f"127.0.0.1:{gate.port}") as raised:
+            await transport.open()
+        failures = await transport.publish([event(1)])
+        await transport.close()
+    assert isinstance(failures[event(1).id], TransportUnavailable)
+    assert "secret-word" not in str(raised.value) + "".join(capfd.readouterr())
+
+
+async def test_a_wrong_password_is_told_without_it(
+    gate: Gate, unique: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    transport = RabbitTransport([gate.url], service=unique, connect_timeout=2)
+    with pytest.raises(TransportUnavailable, match="ACCESS_REFUSED") as raised:
+        await transport.open()
+    await transport.close()
+    assert "secret-word" not in str(raised.value) + "".join(capfd.readouterr())
+
+
+async def test_a_broker_that_comes_later_is_found(gate: Gate, unique: str, queue: Queue) -> None:
+    await gate.stop()
+    transport = RabbitTransport([gate.open_url], service=unique, connect_timeout=0.2)
+    try:
+        with pytest.raises(TransportUnavailable):
+            await transport.open()
+        with pytest.raises(TransportUnavailable):
+            await transport.declare(Topology(unique, (queue,)))
+        inbox = await transport.inbox(queue.name, prefetch=10)
+        await gate.start()
+        await publish_until_routed(transport, event(1))  # the inbox declares what it misses
+        assert numbers(await take(inbox, 1)) == [1]
+    finally:
+        await transport.close()
+
+
+async def test_a_half_open_connection_is_noticed(gate: Gate, opened: Opened, queue: Queue) -> None:
+    transport = await opened(gate.open_url, heartbeat=1, connect_timeout=1)
+    inbox = await transport.inbox(queue.name, prefetch=10)
+    gate.silent = True
+    await eventually(lambda: unhealthy(transport), "the silence is noticed")
+    gate.silent = False
+    await eventually(lambda: healthy(transport), "the connections are back")
+    assert await transport.publish([event(1)]) == {}
+    assert numbers(await take(inbox, 1)) == [1]
+
+
+async def test_the_next_url_is_tried(gate: Gate, node: RabbitMQNode, opened: Opened) -> None:
+    await gate.stop()
+    transport = await opened(gate.url, node.url)
+    assert transport.healthy
+
+
+@pytest.mark.parametrize(
+    ("urls", "problem"),
+    [
+        ([], "no URL given"),
+        (["http://user:secret-word@host/"], "host:80: write amqp://"),
+        (["amqps://user:secret-word@host/?no_verify_ssl=1"], "TLS checks"),
+        (["amqp://user:secret-word@host:port/"], "cannot be read"),
+    ],
+)
+def test_a_url_that_cannot_serve_is_refused(urls: list[str], problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem) as raised:
+        RabbitTransport(urls, service="s")
+    assert "secret-word" not in str(raised.value)
+
+
+# -- the hot path
+
+
+async def test_a_cancelled_publish_leaves_the_others_alone(
+    transport: RabbitTransport, queue: Queue
+) -> None:
+    inbox = await transport.inbox(queue.name, prefetch=100)
+    calls = [asyncio.create_task(transport.publish([event(n)])) for n in range(30)]
+    await asyncio.sleep(0)  # they are all on their way
+    for call in calls[::3]:
+        call.cancel()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[::3])
+    assert [result for n, result in enumerate(results) if n % 3] == [{}] * 20
+    assert await transport.publish([event(30)]) == {}
+    assert numbers(await take(inbox, 31)) == list(range(31))
+
+
+async def test_no_task_is_made_for_a_message_and_one_tick_is_one_write(
+    transport: RabbitTransport, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails where an upgrade of the library leads past our hot path."""
+    tasks, writes = 0, 0
+    loop = asyncio.get_running_loop()
+    write = asyncio.StreamWriter.write
+
+    def counted_task(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal tasks
+        tasks += 1
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    def counted_write(writer: asyncio.StreamWriter, data: bytes) -> None:
+        nonlocal writes
+        writes += b"JobPosted" in data
+        write(writer, data)
+
+    inbox = await transport.inbox(queue.name, prefetch=1000)
+    monkeypatch.setattr(asyncio.StreamWriter, "write", counted_write)
+    loop.set_task_factory(counted_task)
+    try:
+        await asyncio.gather(*(transport.publish([event(n), event(n)]) for n in range(100)))
+        gathered, tasks = tasks, 0
+        deliveries = await take(inbox, 200)
+        await inbox.acknowledge(deliveries)
+    finally:
+        loop.set_task_factory(None)
+    assert gathered <= 110  # gather's own
+    assert tasks <= 10
+    assert writes == 1

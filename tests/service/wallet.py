@@ -1,0 +1,147 @@
+"""A small service for tests of delivery: one aggregate, one projection, handlers that misbehave."""
+
+import asyncio
+from typing import Any
+
+from pydantic import BaseModel
+
+from bus import (
+    Aggregate,
+    Bus,
+    Command,
+    Documents,
+    Envelope,
+    Event,
+    Outbox,
+    Projection,
+    Query,
+    Reject,
+    Repository,
+    Router,
+    Settings,
+    StoreUnavailable,
+    Update,
+)
+
+
+class Pay(Command):
+    wallet_id: str
+    amount: int
+    mood: str = ""
+
+
+class Thank(Command):
+    wallet_id: str
+
+
+class Paid(Event):
+    amount: int
+    mood: str = ""
+
+
+class Thanked(Event):
+    pass
+
+
+class Wallet(Aggregate):
+    total: int = 0
+    thanks: int = 0
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Paid():
+                self.total += event.amount
+            case Thanked():
+                self.thanks += 1
+
+
+class WalletView(BaseModel):
+    id: str
+    total: int = 0
+    thanks: int = 0
+
+
+class GetWallet(Query[WalletView | None]):
+    wallet_id: str
+
+
+class Diary:
+    """What the event handlers did, in order; `open` holds them back until it is set."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+        self.tries: dict[str, int] = {}
+        self.running = 0
+        self.most_running = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+
+def build(
+    settings: Settings, diary: Diary | None = None, service: str = "wallets", **more: Any
+) -> Bus:
+    """The bus of the wallets; a fresh set of routers each time."""
+    commands, thanking = Router("payments"), Router("thanking", concurrency=8)
+    wallets = Projection("wallets", of=[Wallet], view=WalletView)
+
+    @commands.command
+    async def pay(command: Pay, repository: Repository[Wallet]) -> int:
+        wallet = await repository.find(command.wallet_id)
+        if wallet is None:
+            wallet = Wallet(command.wallet_id)
+            repository.add(wallet)
+        wallet.record(Paid(amount=command.amount, mood=command.mood))
+        return wallet.total
+
+    @commands.command
+    async def thank(command: Thank, repository: Repository[Wallet]) -> None:
+        (await repository.get(command.wallet_id)).record(Thanked())
+
+    @thanking.event
+    async def on_paid(event: Paid, envelope: Envelope, diary: Diary, outbox: Outbox) -> None:
+        diary.running += 1
+        diary.most_running = max(diary.most_running, diary.running)
+        try:
+            await _moody(event, envelope, diary)
+            await diary.open.wait()
+            diary.seen.append((envelope.stream, envelope.version))
+            if event.mood == "grateful":
+                outbox.send(Thank(wallet_id=envelope.stream.partition("-")[2]))
+        finally:
+            diary.running -= 1
+
+    @wallets.on(Paid)
+    def paid(event: Paid) -> Update:
+        if event.mood == "unprojectable":
+            raise ValueError("cannot be projected")
+        return {"$inc": {"total": event.amount}}
+
+    @wallets.on(Thanked)
+    def thanked(event: Thanked) -> Update:
+        return {"$inc": {"thanks": 1}}
+
+    @commands.query
+    async def get_wallet(query: GetWallet, documents: Documents[WalletView]) -> WalletView | None:
+        return await documents.get(query.wallet_id)
+
+    return Bus(
+        service,
+        routers=[commands, thanking],
+        projections=[wallets],
+        settings=settings,
+        provide={Diary: diary or Diary()},
+        **more,
+    )
+
+
+async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
+    """Fails as the event says."""
+    tries = diary.tries[envelope.id] = diary.tries.get(envelope.id, 0) + 1
+    if event.mood == "always fails":
+        raise RuntimeError("no way")
+    if event.mood == "fails once" and tries == 1:
+        raise RuntimeError("not yet")
+    if event.mood == "rejects":
+        raise Reject("never")
+    if event.mood == "outage" and tries < 6:
+        raise StoreUnavailable("the other database is away")

@@ -1,0 +1,1 @@
+"""What developing this project needs and its users do not."""

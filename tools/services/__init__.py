@@ -1,0 +1,23 @@
+"""Find or start the RabbitMQ and MongoDB that the demo, the tests and the benchmarks run on.
+
+    with services() as found:
+        ...  # found.amqp_url, found.mongo_url
+
+Knows nothing of the bus: it hands out URLs, and nodes that tests may kill, pause and restart.
+"""
+
+from tools.services.errors import CommandFailed, ServiceError, ServiceUnavailable
+from tools.services.finding import Found, Origin, services
+from tools.services.mongodb import MongoNode
+from tools.services.rabbitmq import RabbitMQNode
+
+__all__ = [
+    "CommandFailed",
+    "Found",
+    "MongoNode",
+    "Origin",
+    "RabbitMQNode",
+    "ServiceError",
+    "ServiceUnavailable",
+    "services",
+]

@@ -1,0 +1,205 @@
+"""Where the services are: in the environment, kept, in Docker, or else private nodes of ours."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tools.services import docker, kept
+from tools.services.errors import ServiceUnavailable
+from tools.services.mongodb import MongoNode
+from tools.services.node import Node
+from tools.services.ports import places, reachable
+from tools.services.progress import say
+from tools.services.rabbitmq import RabbitMQNode
+
+Origin = Literal["environment", "kept", "docker", "private", "memory", "none"]
+
+RABBITMQ, MONGODB = "rabbitmq", "mongodb"
+EVERYTHING = (RABBITMQ, MONGODB)
+LABELS = {RABBITMQ: RabbitMQNode.label, MONGODB: MongoNode.label}
+VARIABLES = {RABBITMQ: "BUS_AMQP_URL", MONGODB: "BUS_MONGO_URL"}
+MEMORY_URL = "memory://"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one service is, who put it there, and our node if it is one."""
+
+    url: str = ""
+    origin: Origin = "none"
+    node: Node | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The services that were asked for; of one that was not, an empty URL and origin `none`."""
+
+    amqp_url: str
+    mongo_url: str
+    amqp_origin: Origin
+    mongo_origin: Origin
+    rabbitmq: RabbitMQNode | None
+    mongodb: MongoNode | None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that hand these services to a command."""
+        urls = {VARIABLES[RABBITMQ]: self.amqp_url, VARIABLES[MONGODB]: self.mongo_url}
+        return {variable: url for variable, url in urls.items() if url}
+
+
+@contextmanager
+def services(
+    need: Iterable[str] = EVERYTHING,
+    *,
+    folder: Path | None = None,
+    kept_folder: Path = kept.FOLDER,
+    allow_memory: bool = False,
+) -> Iterator[Found]:
+    """Find or start the services; what was started here is stopped at the end.
+
+    Private nodes live in `folder` and leave their data there; without it, in a temporary folder
+    that goes with them. With `allow_memory` a RabbitMQ that cannot be had becomes `memory://`.
+    Raises `ServiceUnavailable` where a service cannot be had.
+    """
+    wanted = _checked(need)
+    with ExitStack() as ending:
+        found = standing(wanted, kept_folder)
+        found |= _in_docker(_missing(wanted, found), ending)
+        found |= _private(_missing(wanted, found), folder, allow_memory, ending)
+        yield _found(found)
+
+
+def standing(wanted: Iterable[str], kept_folder: Path) -> dict[str, Place]:
+    """What runs already: in the environment's URLs first, then what `up` keeps."""
+    found = _in_environment(wanted)
+    return _kept(_missing(wanted, found), kept_folder) | found
+
+
+def start_in_docker(wanted: list[str]) -> tuple[dict[str, Place], list[str]]:
+    """The services in Docker, and which of them were started for it; none where it fails."""
+    if not wanted or not docker.is_running():
+        return {}, []
+    say("Starting the services in Docker ...")
+    try:
+        started = docker.up(wanted)
+    except ServiceUnavailable as error:
+        say(f"{error}\nGoing on with private nodes.")
+        return {}, []
+    return {name: Place(docker.url(name), "docker") for name in wanted}, started
+
+
+def make_nodes(wanted: Iterable[str], home: Path, *, detached: bool = False) -> dict[str, Node]:
+    makers = {RABBITMQ: RabbitMQNode, MONGODB: MongoNode}
+    return {name: makers[name](home / name, detached=detached) for name in wanted}
+
+
+def start_together(nodes: Mapping[str, Node]) -> dict[str, ServiceUnavailable]:
+    """Start nodes at once; returns those that cannot be had. On any other error none is left."""
+    with ThreadPoolExecutor(max_workers=max(len(nodes), 1)) as threads:
+        try:
+            starts = {name: threads.submit(node.start) for name, node in nodes.items()}
+            failures = {name: start.exception() for name, start in starts.items()}
+        except BaseException:
+            # Interrupted: the threads only end once their nodes have.
+            for node in nodes.values():
+                node.close()
+            raise
+    unavailable: dict[str, ServiceUnavailable] = {}
+    for name, failure in failures.items():
+        match failure:
+            case None:
+                continue
+            case ServiceUnavailable():
+                unavailable[name] = failure
+            case _:
+                raise failure
+    return unavailable
+
+
+def _checked(need: Iterable[str]) -> list[str]:
+    wanted = list(need)
+    unknown = [name for name in wanted if name not in EVERYTHING]
+    if unknown:
+        raise ValueError(f"services(need=...): {unknown[0]!r} is none of {', '.join(EVERYTHING)}")
+    return wanted
+
+
+def _missing(wanted: Iterable[str], found: Mapping[str, Place]) -> list[str]:
+    return [name for name in wanted if name not in found]
+
+
+def _in_environment(wanted: Iterable[str]) -> dict[str, Place]:
+    given = {name: os.environ.get(VARIABLES[name], "") for name in wanted}
+    for name, url in given.items():
+        _require_reachable(VARIABLES[name], url)
+    return {name: Place(url, "environment") for name, url in given.items() if url}
+
+
+def _require_reachable(variable: str, url: str) -> None:
+    if url and not reachable(url):
+        # Host and port only: a URL may hold a password.
+        where = ", ".join(f"{host}:{port}" for host, port in places(url))
+        raise ServiceUnavailable(
+            f"{variable} names {where}, where nothing answers: start that server, or unset "
+            f"{variable} and bin/services finds or starts one"
+        )
+
+
+def _kept(wanted: Iterable[str], folder: Path) -> dict[str, Place]:
+    state = kept.read(folder)
+    return {
+        name: Place(state[name].url, "kept")
+        for name in wanted
+        if name in state and reachable(state[name].url)
+    }
+
+
+def _in_docker(wanted: list[str], ending: ExitStack) -> dict[str, Place]:
+    found, started = start_in_docker(wanted)
+    ending.callback(docker.stop, started)
+    return found
+
+
+def _private(
+    wanted: list[str], folder: Path | None, allow_memory: bool, ending: ExitStack
+) -> dict[str, Place]:
+    if not wanted:
+        return {}
+    home = folder or _temporary_folder(ending)
+    nodes = make_nodes(wanted, home)
+    for node in nodes.values():
+        ending.callback(node.close, remove=folder is None)
+    unavailable = start_together(nodes)
+    found = {name: Place(node.url, "private", node) for name, node in nodes.items()}
+    for name, error in unavailable.items():
+        if name != RABBITMQ or not allow_memory:
+            raise error
+        say(f"{error}\nGoing on without RabbitMQ, on the in-memory transport ({MEMORY_URL}).")
+        found[name] = Place(MEMORY_URL, "memory")
+    return found
+
+
+def _temporary_folder(ending: ExitStack) -> Path:
+    folder = tempfile.mkdtemp(prefix="doubledecker-")
+    ending.callback(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def _found(places_by_name: Mapping[str, Place]) -> Found:
+    amqp = places_by_name.get(RABBITMQ, Place())
+    mongo = places_by_name.get(MONGODB, Place())
+    return Found(
+        amqp_url=amqp.url,
+        mongo_url=mongo.url,
+        amqp_origin=amqp.origin,
+        mongo_origin=mongo.origin,
+        rabbitmq=amqp.node if isinstance(amqp.node, RabbitMQNode) else None,
+        mongodb=mongo.node if isinstance(mongo.node, MongoNode) else None,
+    )

@@ -1,0 +1,111 @@
+"""Server processes: start, signal, await, and find again one that another program started."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from tools.services.ports import wait_until
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A running server: our child, or (after `adopt`) somebody else's."""
+
+    pid: int
+    started: str
+    child: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def start(
+        cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, detached: bool
+    ) -> "ServerProcess":
+        """Start a server; unless detached, the kernel kills it when this process dies."""
+        bound = [] if detached else [*_bound_to_us()]
+        child = _spawner(os.getpid()).submit(_spawn, [*bound, *command], environment, log).result()
+        return cls(child.pid, start_time(child.pid), child)
+
+    @classmethod
+    def adopt(cls, pid: int, started: str) -> "ServerProcess | None":
+        """The process of that number, if it is still the one that started then."""
+        process = cls(pid, started)
+        return process if process.alive else None
+
+    @property
+    def alive(self) -> bool:
+        if self.child is not None:
+            return self.child.poll() is None
+        return self.started != "" and start_time(self.pid) == self.started
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.alive:
+            os.kill(self.pid, number)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended in time."""
+        return wait_until(lambda: not self.alive, seconds)
+
+    def stop(self, seconds: float) -> None:
+        """End it cleanly; kill it where that takes longer than `seconds`."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
+        if not self.wait(seconds):
+            self.kill()
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.wait(10)
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in the kernel's ticks: tells it from a later one of that number."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _spawn(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C goes to the terminal's whole group: the command ends first, its servers after.
+            start_new_session=True,
+        )
+
+
+@cache
+def _spawner(pid: int) -> ThreadPoolExecutor:
+    """The one thread that starts servers, for the whole life of this process.
+
+    The kernel counts a server's parent as dead when the *thread* that started it ends; a worker
+    thread of a test must not take a server with it. A forked child has another number, hence a
+    thread of its own.
+    """
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"servers-of-{pid}")
+
+
+@cache
+def _bound_to_us() -> tuple[str, ...]:
+    """The command that makes the kernel kill a server when we die; empty where there is none.
+
+    Kill, not terminate: a server that a test has paused would never act on the latter.
+    """
+    prefix = ("setpriv", "--pdeathsig", "KILL", "--")
+    if shutil.which("setpriv") is None:
+        return ()
+    probe = subprocess.run([*prefix, "true"], capture_output=True, check=False)
+    return prefix if probe.returncode == 0 else ()
