@@ -15,11 +15,12 @@ from bus.delivery.retry import pauses
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
 from bus.errors import ConfigurationError, InvalidMessage, TransportUnavailable
+from bus.log import configure_default
 from bus.messages import Command, Envelope, Event, Message, Query, Receipt
 from bus.middleware import Middleware, logging, retry_on_conflict
 from bus.parts import Parts, command_registry, subscriptions_of
 from bus.read.documents import Documents
-from bus.read.freshness import wait_for
+from bus.read.freshness import Freshness
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import MEMORY, Settings
@@ -65,6 +66,7 @@ class Bus:
         transport = _transport(service, settings)
         event_log, read_store, self._disconnect = _stores(service, settings, client)
         publisher = Publisher(event_log, transport)
+        self._freshness = Freshness(read_store)
         handlers = [handler for router in routers for handler in router.handlers]
         self._documents = {
             one.view: Documents(
@@ -98,6 +100,7 @@ class Bus:
 
         Raises: StoreUnavailable, ConfigurationError, TopologyMismatch.
         """
+        configure_default()
         parts = self.parts
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._disconnect)
@@ -105,6 +108,7 @@ class Bus:
             await parts.event_log.open()
             stack.push_async_callback(parts.read_store.close)
             await parts.read_store.open()
+            stack.push_async_callback(self._freshness.close)
             for projection in self._projections.values():
                 await parts.read_store.prepare(projection.target())
             stack.push_async_callback(parts.transport.close)
@@ -203,11 +207,11 @@ class Bus:
     async def _caught_up(self, message: type[Message], after: Receipt, timeout: float) -> None:
         read = views_of(self.parts.dispatcher.handler_of(message))
         projections = [self._projections[view] for view in read]
-        await wait_for(self.parts.read_store, projections, after.versions, timeout)
+        await self._freshness.wait_for(projections, after.versions, timeout)
 
     def _waiting(self, projection: Projection[Any]) -> Any:
         async def waiting(versions: Mapping[str, int], timeout: float) -> None:
-            await wait_for(self.parts.read_store, [projection], versions, timeout)
+            await self._freshness.wait_for([projection], versions, timeout)
 
         return waiting
 

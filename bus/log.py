@@ -63,3 +63,12 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def configure_default() -> None:
+    """Where the program left structlog as it is: warnings only, on standard error.
+
+    structlog's own default would print every line into the program's standard output.
+    """
+    if not structlog.is_configured():
+        configure(level="WARNING")

@@ -23,7 +23,7 @@ class AccountOpened(BaseModel):
 
 
 service = sys.argv[2]
-broker = RabbitBroker(os.environ["BUS_AMQP_URL"], default_channel=Channel(prefetch_count=1000))
+broker = RabbitBroker(os.environ["BUS_AMQP_URL"], default_channel=Channel(prefetch_count=1000), logger=None)
 exchange = RabbitExchange(f"{service}.events", type=ExchangeType.TOPIC, durable=True)
 queue = RabbitQueue(
     f"{service}.views", queue_type=QueueType.QUORUM, durable=True, routing_key="account.#"

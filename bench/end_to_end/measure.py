@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pymongo import MongoClient
 
 HERE = Path(__file__).parent
-GIVE_UP_AFTER = 180.0
+GIVE_UP_AFTER = 90.0
 
 
 class Side(NamedTuple):

@@ -70,7 +70,9 @@ class Appender:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self._arrived: list[Append] = []
+        self._writing = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writing = 0
 
     async def append(self, commit: Commit) -> Outcome:
         """Stores one commit.
@@ -80,7 +82,8 @@ class Appender:
         data = encoded(commit_document(commit))
         waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._arrived.append(Append(commit, data, time.monotonic(), waiting))
-        if len(self._tasks) < IN_FLIGHT:
+        if self._writing < IN_FLIGHT:
+            self._writing += 1
             task = asyncio.create_task(self._write_arrived())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -91,13 +94,21 @@ class Appender:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _write_arrived(self) -> None:
-        while group := self._next_group():
-            try:
-                await _Settling(self._collection, group).run()
-            except BaseException:
-                for append in group:
-                    append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
-                raise
+        # Counted here and not by the task's end, of which the loop tells later: an append that came
+        # in between would wait for ever.
+        try:
+            while group := self._next_group():
+                await self._write(group)
+        finally:
+            self._writing -= 1
+
+    async def _write(self, group: Group) -> None:
+        try:
+            await _Settling(self._collection, group).run()
+        except BaseException:
+            for append in group:
+                append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
+            raise
 
     def _next_group(self) -> Group:
         """Takes what fits into one insert; what has waited too long was never sent, and fails."""
