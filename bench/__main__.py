@@ -34,9 +34,9 @@ def peers_python() -> Path:
     if not stamp.exists() or stamp.read_text() != wanted:
         print("Setting up the peers' virtual environment ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+        pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         requirements = ["-r", str(ROOT / "bench" / "peers.txt")]
-        install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        done = subprocess.run([*install, *requirements], capture_output=True, text=True)
+        done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"the peers could not be installed:\n{done.stderr}")
         stamp.write_text(wanted)

@@ -2,8 +2,13 @@
 
 import os
 import uuid
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient
+
+from bus import Settings
 
 
 def _service(variable: str) -> str:
@@ -27,3 +32,12 @@ def mongo_url() -> str:
 def unique() -> str:
     """A name that no other test has: for a service, its queues and its database."""
     return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+async def real_settings(amqp_url: str, mongo_url: str, unique: str) -> AsyncIterator[Settings]:
+    """Settings for the real services, with a database that is dropped afterwards."""
+    yield Settings(amqp_url=amqp_url, mongo_url=mongo_url, mongo_db=unique)
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
+    await client.drop_database(unique)
+    await client.close()

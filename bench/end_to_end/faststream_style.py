@@ -9,9 +9,17 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 from faststream import AckPolicy
-from faststream.rabbit import Channel, ExchangeType, QueueType, RabbitBroker, RabbitExchange, RabbitQueue
+from faststream.rabbit import (
+    Channel,
+    ExchangeType,
+    QueueType,
+    RabbitBroker,
+    RabbitExchange,
+    RabbitQueue,
+)
 from pydantic import BaseModel
 from pymongo import AsyncMongoClient, WriteConcern
 
@@ -23,12 +31,14 @@ class AccountOpened(BaseModel):
 
 
 service = sys.argv[2]
-broker = RabbitBroker(os.environ["BUS_AMQP_URL"], default_channel=Channel(prefetch_count=1000), logger=None)
+broker = RabbitBroker(
+    os.environ["BUS_AMQP_URL"], default_channel=Channel(prefetch_count=1000), logger=None
+)
 exchange = RabbitExchange(f"{service}.events", type=ExchangeType.TOPIC, durable=True)
 queue = RabbitQueue(
     f"{service}.views", queue_type=QueueType.QUORUM, durable=True, routing_key="account.#"
 )
-client: AsyncMongoClient = AsyncMongoClient(os.environ["BUS_MONGO_URL"])
+client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(os.environ["BUS_MONGO_URL"])
 database = client.get_database(service, write_concern=WriteConcern(w="majority", j=True))
 
 
@@ -45,7 +55,8 @@ async def open_account(account_id: str, owner: str, note: str) -> None:
     await database.events.insert_one(
         {"stream": f"account-{account_id}", "version": 1, "data": event.model_dump()}
     )
-    await broker.publish(event, exchange=exchange, routing_key="account.AccountOpened", persist=True)
+    topic = "account.AccountOpened"
+    await broker.publish(event, exchange=exchange, routing_key=topic, persist=True)
 
 
 async def drive(count: int, concurrent: int) -> None:

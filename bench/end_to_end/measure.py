@@ -151,8 +151,8 @@ def report(result: dict[str, Any]) -> str:
     for one in result["rows"]:
         rate = one["per_second"]
         lines.append(
-            f"{one['concurrent']:>10} {rate['doubledecker']:>12,.0f}/s {rate['faststream']:>10,.0f}/s"
-            f" {one['ratio_to_faststream']:>6.1f}x"
+            f"{one['concurrent']:>10} {rate['doubledecker']:>12,.0f}/s "
+            f"{rate['faststream']:>10,.0f}/s {one['ratio_to_faststream']:>6.1f}x"
         )
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     return "\n".join([*lines, "", versions])

@@ -16,9 +16,19 @@ from typing import Protocol
 import pytest
 
 from bus.ambient import now
-from bus.errors import InvalidMessage, TransportUnavailable, Unroutable
-from bus.transports.base import MAX_BODY, MAX_HEADERS, Delivery, Frame, Inbox, Transport
+from bus.errors import InvalidMessage, TopologyMismatch, TransportUnavailable, Unroutable
+from bus.transports.base import (
+    DEATH_QUEUE,
+    DEATH_REASON,
+    MAX_BODY,
+    MAX_HEADERS,
+    Delivery,
+    Frame,
+    Inbox,
+    Transport,
+)
 from bus.transports.topology import (
+    DELAYS,
     DELIVERY_LIMIT,
     Queue,
     Topology,
@@ -28,7 +38,7 @@ from bus.transports.topology import (
     slot_of,
 )
 
-DEADLINE = 20.0
+DEADLINE = 30.0
 
 
 class TransportFactory(Protocol):
@@ -205,9 +215,20 @@ class TransportContract:
         dead = await take(await transport.inbox(f"{service}.dead", prefetch=1), 1)
         letter = dead[0].frame
         assert letter.headers.items() >= poison.headers.items()
-        assert letter.headers["x-first-death-queue"] == queue.name
-        assert letter.headers["x-first-death-reason"] == "delivery_limit"
+        assert letter.headers[DEATH_QUEUE] == queue.name
+        assert letter.headers[DEATH_REASON] == "delivery_limit"
         assert letter._replace(address="events", headers=poison.headers) == poison
+
+    async def test_a_delayed_frame_comes_to_its_queue_later(
+        self, transport: Transport, queue: Queue
+    ) -> None:
+        inbox = await transport.inbox(queue.name, prefetch=10)
+        delayed = event(1, address=f"delay.{DELAYS[0]}s", topic=queue.name)
+        assert await transport.publish([delayed], must_route=True) == {}
+        assert await transport.publish([event(2)], must_route=True) == {}
+        later, first = reversed(await take(inbox, 2))
+        assert numbers([first, later]) == [2, 1]
+        assert later.frame == delayed._replace(address="")
 
     async def test_no_more_than_the_prefetch_is_unsettled(
         self, transport: Transport, queue: Queue
@@ -315,6 +336,14 @@ class TransportContract:
         await transport.declare(Topology(service, (queue, command_queue(service))))
         await eventually(lambda: _depth(transport, queue.name, 1), "the message is still there")
 
+    async def test_declaring_otherwise_is_a_mismatch_that_names_the_queue(
+        self, transport: Transport, service: str, queue: Queue
+    ) -> None:
+        other = queue._replace(single_consumer=False)
+        with pytest.raises(TopologyMismatch, match=queue.name):
+            await transport.declare(Topology(service, (other,)))
+        assert await transport.publish([event(1)], must_route=True) == {}
+
     async def test_stop_leaves_what_has_arrived_to_be_taken_and_settled(
         self, transport: Transport, queue: Queue
     ) -> None:
@@ -326,6 +355,7 @@ class TransportContract:
         rest = await inbox.take(100)
         assert numbers(rest) == [1, 2]
         assert await inbox.take(100) == []
+        await inbox.stop()  # twice is fine
         await inbox.acknowledge(first + rest)
         await eventually(lambda: _consumers(transport, queue.name, 0), "nobody consumes")
         await inbox.close()
@@ -367,12 +397,29 @@ class TransportContract:
         await transport.close()
         await transport.close()
 
-    async def test_a_closed_transport_publishes_nothing_and_says_so(
-        self, transport: Transport
+    async def test_a_closed_transport_does_nothing_and_says_so(
+        self, transport: Transport, queue: Queue
     ) -> None:
         await transport.close()
         failures = await transport.publish([event(1)])
         assert isinstance(failures[event(1).id], TransportUnavailable)
+        for refused in (
+            transport.inbox(queue.name, prefetch=1),
+            transport.depth(queue.name),
+            transport.consumers(queue.name),
+            transport.declare(Topology(queue.name, ())),
+        ):
+            with pytest.raises(TransportUnavailable):
+                await refused
+
+    async def test_a_closed_transport_may_be_opened_again(
+        self, transport: Transport, queue: Queue
+    ) -> None:
+        await transport.close()
+        await transport.open()
+        assert await transport.publish([event(1)], must_route=True) == {}
+        inbox = await transport.inbox(queue.name, prefetch=1)
+        assert numbers(await take(inbox, 1)) == [1]
 
     async def test_closing_waits_for_what_is_being_published(self, transport: Transport) -> None:
         publishing = asyncio.create_task(transport.publish([event(n) for n in range(100)]))

@@ -1,4 +1,3 @@
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +8,7 @@ from bus.testing.projection_contract import ProjectionContract, Stores
 
 class TestProjectionsInMemory(ProjectionContract):
     @pytest.fixture
-    async def stores(self) -> AsyncIterator[Stores]:
+    async def stores(self) -> Stores:
         event_log, read_store = MemoryEventLog(), MemoryReadStore()
         await read_store.open()
-        yield SimpleNamespace(event_log=event_log, read_store=read_store)
+        return SimpleNamespace(event_log=event_log, read_store=read_store)

@@ -48,8 +48,7 @@ class WorkerProcess:
             )  # fmt: skip
 
     async def ready(self) -> None:
-        starts = self.log().count("worker started")
-        await until(lambda: self.log().count("worker started") > starts or starts, "a worker", within=30)
+        await until(lambda: "worker started" in self.log(), "the worker to start", within=30)
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pymongo import AsyncMongoClient
 
-from bus import Bus, Settings
+from bus import Bus, Projection, Settings
+from bus.messages import key_of
 from tests.end_to_end.processes import WorkerProcess
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
@@ -19,10 +19,8 @@ WALLETS = 40
 
 
 @pytest.fixture
-async def settings(amqp_url: str, mongo_url: str, unique: str) -> AsyncIterator[Settings]:
-    yield Settings(amqp_url=amqp_url, mongo_url=mongo_url, mongo_db=unique)
-    async with AsyncMongoClient(mongo_url) as client:
-        await client.drop_database(unique)
+def settings(real_settings: Settings) -> Settings:
+    return real_settings
 
 
 @pytest.fixture
@@ -47,22 +45,17 @@ async def pay(bus: Bus, count: int) -> dict[str, int]:
     return versions
 
 
-async def expect_every_payment_once(bus: Bus, versions: dict[str, int], mongo: str, name: str) -> None:
-    async with AsyncMongoClient(mongo) as client:
+async def expect_every_payment_once(bus: Bus, versions: dict[str, int]) -> None:
+    """Each payment is one version and one unit of money, so both must have come to the same."""
+    (target,) = (s.of.target() for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+    store = bus.parts.read_store
 
-        async def caught_up() -> bool:
-            cursor = client[name]["wallets"].find({})
-            return {d["_id"]: d["_version"] for d in await cursor.to_list()} == {
-                stream.partition("-")[2]: version for stream, version in versions.items()
-            }
+    async def caught_up() -> bool:
+        return await store.versions(target, list(versions)) == versions
 
-        await until(caught_up, "the documents are not at the versions written", within=30)
-        wrong = [
-            document
-            async for document in client[name]["wallets"].find({})
-            if document["total"] != document["_version"]
-        ]
-    assert wrong == []
+    await until(caught_up, "the documents are not at the versions written", within=30)
+    found = {one["_id"]: one["total"] for one in await store.documents(target).find({})}
+    assert found == {key_of(stream): version for stream, version in versions.items()}
 
 
 async def test_a_worker_killed_in_the_middle_of_batches_loses_and_repeats_nothing(
@@ -81,7 +74,7 @@ async def test_a_worker_killed_in_the_middle_of_batches_loses_and_repeats_nothin
             await worker.start()
         versions = await paying
         assert kills >= 2
-        await expect_every_payment_once(bus, versions, settings.mongo_url, unique)
+        await expect_every_payment_once(bus, versions)
 
 
 async def test_sigterm_under_load_finishes_what_is_held_and_the_next_worker_goes_on(
@@ -99,7 +92,7 @@ async def test_sigterm_under_load_finishes_what_is_held_and_the_next_worker_goes
         assert await first.ended(12) == 0
         assert time.monotonic() - started < 10
         assert '"unfinished": 0' in first.log()
-        await expect_every_payment_once(bus, await paying, settings.mongo_url, unique)
+        await expect_every_payment_once(bus, await paying)
 
 
 async def test_sigint_stops_gracefully_too_and_a_second_signal_at_once(
@@ -128,7 +121,7 @@ async def test_of_two_workers_one_takes_over_when_the_other_is_killed(
             versions = await pay(bus, 400)
             first.kill()
             later = await pay(bus, 400)
-            await expect_every_payment_once(bus, versions | later, settings.mongo_url, unique)
+            await expect_every_payment_once(bus, versions | later)
 
 
 async def test_a_frozen_worker_that_comes_back_corrupts_nothing(
@@ -144,10 +137,10 @@ async def test_a_frozen_worker_that_comes_back_corrupts_nothing(
         async with heir:
             await heir.ready()
             versions = await paying
-            await expect_every_payment_once(bus, versions, settings.mongo_url, unique)
+            await expect_every_payment_once(bus, versions)
             frozen.signal(signal.SIGCONT)
             versions |= await pay(bus, 400)
-            await expect_every_payment_once(bus, versions, settings.mongo_url, unique)
+            await expect_every_payment_once(bus, versions)
 
 
 async def test_a_wrong_import_string_is_a_clear_error(tmp_path: Path, settings: Settings) -> None:
@@ -155,5 +148,3 @@ async def test_a_wrong_import_string_is_a_clear_error(tmp_path: Path, settings: 
     async with worker:
         assert await worker.ended(30) == 2
     assert "has no subscription nothing; it has commands, thanking, wallets" in worker.log()
-
-

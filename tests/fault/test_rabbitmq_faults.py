@@ -279,13 +279,17 @@ class Gate:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
     async def stop(self) -> None:
         if self._server:
             self._server.close()
         for pump in self._pumps:
             pump.cancel()
-        for writer in self._writers:
-            writer.transport.abort()
+        self.cut()
         if self._pumps:
             await asyncio.wait(self._pumps)
 
@@ -354,6 +358,48 @@ async def test_a_broker_that_comes_later_is_found(gate: Gate, unique: str, queue
         await publish_until_routed(transport, event(1))  # the inbox declares what it misses
         assert numbers(await take(inbox, 1)) == [1]
     finally:
+        await transport.close()
+
+
+async def test_random_cuts_lose_no_confirmed_message(
+    gate: Gate, opened: Opened, queue: Queue
+) -> None:
+    transport = await opened(gate.open_url)
+    traffic = Traffic(transport, await transport.inbox(queue.name, prefetch=100))
+    async with traffic.flowing():
+        for _ in range(10):
+            before = len(traffic.arrived)
+            gate.cut()
+            await eventually(lambda: unhealthy(transport), "the cut is noticed")
+            await eventually(lambda: healthy(transport), "the connections are back")
+
+            async def flows(before: int = before) -> bool:
+                return len(traffic.arrived) > before + 20
+
+            await eventually(flows, "messages arrive again")
+
+
+async def test_without_a_broker_nothing_waits_for_ever(
+    gate: Gate, opened: Opened, queue: Queue
+) -> None:
+    transport = await opened(gate.open_url, connect_timeout=0.3)
+    inbox = await transport.inbox(queue.name, prefetch=10)
+    await transport.publish([event(1)])
+    taken = await take(inbox, 1)
+    await gate.stop()
+    await eventually(lambda: unhealthy(transport), "the loss is noticed")
+    async with asyncio.timeout(3):
+        failures = await transport.publish([event(2)])
+        assert isinstance(failures[event(2).id], TransportUnavailable)
+        for counting in (transport.depth(queue.name), transport.consumers(queue.name)):
+            with pytest.raises(TransportUnavailable):
+                await counting
+        with pytest.raises(TransportUnavailable):
+            await transport.declare(Topology("t", ()))
+        await inbox.acknowledge(taken)
+        await inbox.stop()
+        assert await inbox.take(10) == []
+        await inbox.close()
         await transport.close()
 
 

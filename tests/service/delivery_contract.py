@@ -17,7 +17,7 @@ from tests.waiting import until
 def stray(body: bytes, name: str = "Paid", **headers: str | int) -> Frame:
     """A frame as somebody else might publish it."""
     stream = str(headers.get("stream", "wallet-x"))
-    full = {"stream": stream, "version": 1, "schema": 1} | headers
+    full: dict[str, str | int] = {"stream": stream, "version": 1, "schema": 1, **headers}
     topic = event_topic("wallet", name, stream)
     return Frame("events", topic, ambient.new_id(), name, body, ambient.now(), "c", full)
 

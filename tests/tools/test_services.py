@@ -303,8 +303,12 @@ def test_services_die_with_the_one_that_ran_them_however_it_dies(tmp_path: Path)
         (home,) = tmp_path.glob("doubledecker-*")
         child.kill()
         child.wait()
-        assert nothing_runs_in(home), "nodes outlived a killed `run`"
-        os.killpg(child.pid, signal.SIGKILL)  # the command itself, which got no signal
+        try:
+            assert nothing_runs_in(home), "nodes outlived a killed `run`"
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)  # the command itself, which got no signal
+            for pid in processes_of(home):
+                os.kill(int(pid), signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("alone", "no_rabbitmq")

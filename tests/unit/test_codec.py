@@ -37,11 +37,16 @@ class Close(Command):
     account_id: str
 
 
-REGISTRY = {"Opened": Opened, "Nested": Nested}
+REGISTRY: dict[str, type[Event]] = {"Opened": Opened, "Nested": Nested}
 
 
 def frame(body: bytes, *, name: str = "Opened", **headers: str | int) -> Frame:
-    all_headers = {"stream": "account-1", "version": 1, "schema": 2} | headers
+    all_headers: dict[str, str | int] = {
+        "stream": "account-1",
+        "version": 1,
+        "schema": 2,
+        **headers,
+    }
     return Frame("events", "account.Opened.1", "c1:1", name, body, NOW, "corr", all_headers)
 
 

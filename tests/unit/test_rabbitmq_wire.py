@@ -13,6 +13,7 @@ from bus.transports.rabbitmq import wire
 from bus.transports.rabbitmq.tap import Tap
 
 TIME = datetime(2026, 11, 23, 9, 0, 0, 417000, UTC)
+TORN = b"\x01\x00\x01\x00"
 MILLISECONDS = round(TIME.timestamp() * 1000)
 FRAME = Frame(
     address="events",
@@ -173,15 +174,18 @@ async def test_the_tap_takes_its_frames_from_a_stream_torn_anywhere(size: int) -
     taken = [
         pamqp.frame.marshal(commands.Basic.Deliver("c", n, False, "e", "r"), 1) for n in range(5)
     ]
-    stream = b"".join([left[0], taken[0], taken[1], *left[1:3], *taken[2:], left[3]]) + b"torn"
+    stream = b"".join([left[0], taken[0], taken[1], *left[1:3], *taken[2:], left[3]]) + TORN
     for start in range(0, len(stream), size):
         tap.feed_data(stream[start : start + size])
     tap.feed_eof()
     assert taker.tags == [0, 1, 2, 3, 4]
     rest = await tap.read()
-    assert rest.replace(wire.HEARTBEAT, b"") == (b"".join(left) + b"torn").replace(
-        wire.HEARTBEAT, b""
-    )
+    assert rest.replace(wire.HEARTBEAT, b"") == (b"".join(left) + TORN).replace(wire.HEARTBEAT, b"")
+
+
+async def test_the_tap_refuses_what_is_not_amqp() -> None:
+    with pytest.raises(ConnectionError):
+        Tap().feed_data(b"HTTP/1.1 400 Bad Request")
 
 
 async def test_the_tap_knows_of_an_alarm() -> None:

@@ -1,0 +1,268 @@
+"""What every event log promises. Subclasses give the fixture `event_log`: open, and empty."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from bus import ambient
+from bus.errors import ConcurrencyError, InvalidMessage
+from bus.stores.base import Commit, EventLog, Outgoing, Recorded, Snapshot
+
+TIME = ambient.now()
+
+
+def commit(id: str, stream: str = "job-1", first: int = 1, count: int = 1, **fields: Any) -> Commit:
+    """A commit of `count` events; `fields` replace others."""
+    events = tuple(Recorded("JobPosted", 1, {"version": first + n}) for n in range(count))
+    given: dict[str, Any] = {"category": stream.partition("-")[0], "events": events}
+    given |= {"time": TIME, "correlation_id": "conversation"}
+    return Commit(id=id, stream=stream, first=first, **(given | fields))
+
+
+def full_commit() -> Commit:
+    """A commit that uses every field."""
+    return commit(
+        "full",
+        events=(
+            Recorded("JobPosted", 3, {"title": "Cook", "pay": [1, 2.5, None, {"$a.b": True}]}),
+        ),
+        causation_id="cause",
+        headers={"traceparent": "00-1-2-01"},
+        outgoing=(Outgoing("next", "CloseJob", 2, {"id": "1"}),),
+        result={"id": "job-1", "numbers": [2**63 - 1]},
+    )
+
+
+async def seconds_apart(log: EventLog, *commits: Commit) -> list[Commit]:
+    """Appends commits, each a second later than the one before; returns them so."""
+    appended = []
+    for number, one in enumerate(commits):
+        appended.append(one._replace(time=TIME + timedelta(seconds=number)))
+        await log.append([appended[-1]])
+    return appended
+
+
+async def outcome(log: EventLog, commits: Sequence[Commit]) -> str:
+    """What became of an append, in a word."""
+    try:
+        stored = await log.append(commits)
+    except (ConcurrencyError, InvalidMessage) as error:
+        return type(error).__name__
+    return "stored" if stored is commits else f"repeat of {stored[0].events[0].data}"
+
+
+async def until_pending(log: EventLog, expected: Sequence[Commit]) -> None:
+    """Waits until these are pending: confirming need not show at once."""
+    deadline = time.monotonic() + 10
+    while (found := await log.pending(TIME + timedelta(days=1), 10)) != list(expected):
+        assert time.monotonic() < deadline, f"{found} instead of {expected} are pending"
+        await asyncio.sleep(0.01)
+
+
+class EventLogContract:
+    """Appending, reading, scanning, and what is pending."""
+
+    async def test_what_was_appended_is_read_as_it_was(self, event_log: EventLog) -> None:
+        commits = [full_commit()]
+        assert await event_log.append(commits) is commits
+        assert await event_log.read("job-1") == commits
+        assert await event_log.find("full") == commits
+
+    async def test_a_stream_never_written_is_empty(self, event_log: EventLog) -> None:
+        assert await event_log.read("job-1") == []
+        assert await event_log.find("nothing") == []
+
+    async def test_a_taken_place_is_a_conflict(self, event_log: EventLog) -> None:
+        first = commit("a")
+        await event_log.append([first])
+        with pytest.raises(ConcurrencyError):
+            await event_log.append([commit("b")])
+        assert await event_log.read("job-1") == [first]
+
+    async def test_a_repeat_writes_nothing_and_gets_what_was_stored(
+        self, event_log: EventLog
+    ) -> None:
+        first = commit("a", result="first")
+        await event_log.append([first])
+        again = [commit("a", first=2, result="again")]
+        assert await event_log.append(again) == [first]
+        assert await event_log.read("job-1") == [first]
+
+    async def test_of_many_at_once_each_gets_its_own_outcome(self, event_log: EventLog) -> None:
+        await event_log.append([commit("old", "old-1")])
+        await event_log.append([commit("taken", "taken-1")])
+        kinds = {
+            "stored": [commit(f"new{n}", f"new-{n}") for n in range(80)],
+            "repeat of {'version': 1}": [commit("old", f"other-{n}", 7) for n in range(40)],
+            "ConcurrencyError": [commit(f"late{n}", "taken-1") for n in range(40)],
+            "InvalidMessage": [commit(f"big{n}", f"big-{n}", result=2**64) for n in range(40)],
+        }
+        mixed = [(kind, one) for kind, commits in kinds.items() for one in commits]
+        mixed.sort(key=lambda pair: pair[1].id[::-1])
+        got = await asyncio.gather(*[outcome(event_log, [one]) for _, one in mixed])
+        assert got == [kind for kind, _ in mixed]
+        for one in kinds["stored"]:
+            assert await event_log.read(one.stream) == [one]
+        assert await event_log.read("big-1") == []
+
+    async def test_of_many_for_one_place_exactly_one_wins(self, event_log: EventLog) -> None:
+        tries = [outcome(event_log, [commit(f"c{n}")]) for n in range(50)]
+        got = await asyncio.gather(*tries)
+        assert sorted(got) == ["ConcurrencyError"] * 49 + ["stored"]
+        (winner,) = await event_log.read("job-1")
+        assert got[int(winner.id[1:])] == "stored"
+
+    async def test_of_many_with_one_id_one_is_stored(self, event_log: EventLog) -> None:
+        commits = [commit("a", f"job-{n}", events=()) for n in range(20)]
+        stored = await asyncio.gather(*[event_log.append([one]) for one in commits])
+        assert len({one.stream for (one,) in stored}) == 1
+
+    async def test_several_streams_are_stored_together(self, event_log: EventLog) -> None:
+        commits = [commit("a", "job-1", result=7), commit("a/2", "job-2"), commit("a/3", "job-3")]
+        assert await event_log.append(commits) is commits
+        assert await event_log.find("a") == commits
+        assert await event_log.append([commit("a", "job-9"), commit("a/2", "job-8")]) == commits
+        assert await event_log.append([commit("a", "job-9")]) == commits
+
+    async def test_several_streams_are_stored_all_or_none(self, event_log: EventLog) -> None:
+        await event_log.append([commit("taken", "job-2")])
+        with pytest.raises(ConcurrencyError):
+            await event_log.append([commit("a", "job-1"), commit("a/2", "job-2")])
+        with pytest.raises(InvalidMessage):
+            await event_log.append([commit("b"), commit("b/2", "job-3", result=2**64)])
+        assert await event_log.read("job-1") == []
+        assert await event_log.find("a") == []
+
+    async def test_many_transactions_at_once_over_the_same_streams(
+        self, event_log: EventLog
+    ) -> None:
+        def pair(n: int) -> list[Commit]:
+            streams = ["job-1", "job-2"] if n % 2 else ["job-2", "job-1"]
+            return [commit(f"c{n}", streams[0]), commit(f"c{n}/2", streams[1])]
+
+        got = await asyncio.gather(*[outcome(event_log, pair(n)) for n in range(20)])
+        assert sorted(got) == ["ConcurrencyError"] * 19 + ["stored"]
+        (one,), (two,) = await event_log.read("job-1"), await event_log.read("job-2")
+        assert one.id.partition("/")[0] == two.id.partition("/")[0]
+
+    async def test_find_takes_no_other_command_for_this_one(self, event_log: EventLog) -> None:
+        commits = [commit("a" if n == 1 else f"a/{n}", f"job-{n}") for n in range(1, 13)]
+        await event_log.append(commits)
+        for n, other in enumerate(("aa", "a0", "a/x", "a/2/2")):
+            await event_log.append([commit(other, f"other-{n}")])
+        assert await event_log.find("a") == commits
+
+    async def test_reading_from_within_a_commit_includes_it(self, event_log: EventLog) -> None:
+        one, three, two = commit("a"), commit("b", first=2, count=3), commit("c", first=5, count=2)
+        for each in (one, three, two):
+            await event_log.append([each])
+        expected = [
+            [one, three, two], [three, two], [three, two], [three, two], [two], [two], [], [],
+        ]  # fmt: skip
+        assert [await event_log.read("job-1", after) for after in range(8)] == expected
+
+    async def test_a_limit_counts_commits(self, event_log: EventLog) -> None:
+        commits = [commit(f"c{n}", first=2 * n + 1, count=2) for n in range(6)]
+        for each in commits:
+            await event_log.append([each])
+        assert await event_log.read("job-1", limit=2) == commits[:2]
+        assert await event_log.read("job-1", after=3, limit=2) == commits[1:3]
+        assert await event_log.read("job-1", after=4, limit=2) == commits[2:4]
+
+    async def test_a_stream_is_read_by_version_whatever_order_it_came_in(
+        self, event_log: EventLog
+    ) -> None:
+        commits = [commit(f"c{n}", first=n) for n in range(1, 13)]
+        await asyncio.gather(*[event_log.append([one]) for one in commits[::-1]])
+        assert await event_log.read("job-1") == commits
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [2**63, {"a": [-(2**63) - 1]}, "\ud800", {"a\0b": 1}, "x" * 16_000_000],
+        ids=["integer", "nested integer", "surrogate", "key", "size"],
+    )
+    async def test_what_cannot_be_kept_is_refused_alone(
+        self, event_log: EventLog, wrong: object
+    ) -> None:
+        good = [commit(f"good{n}", f"good-{n}") for n in range(20)]
+        bad = commit("bad", "bad-1", result=wrong)
+        got = await asyncio.gather(*[outcome(event_log, [one]) for one in (*good, bad, *good[:0])])
+        assert got == ["stored"] * 20 + ["InvalidMessage"]
+        assert await event_log.read("bad-1") == []
+
+    async def test_what_is_stored_is_nobodys_object(self, event_log: EventLog) -> None:
+        data: dict[str, Any] = {"list": [1]}
+        await event_log.append([commit("a", events=(Recorded("JobPosted", 1, data),))])
+        data["list"].append(2)
+        (stored,) = await event_log.read("job-1")
+        stored.events[0].data["list"].append(3)
+        (stored,) = await event_log.read("job-1")
+        assert stored.events[0].data == {"list": [1]}
+
+    async def test_a_cancelled_caller_disturbs_nobody(self, event_log: EventLog) -> None:
+        appends = [
+            asyncio.ensure_future(event_log.append([commit(f"c{n}", f"job-{n}")]))
+            for n in range(30)
+        ]
+        await asyncio.sleep(0)
+        for append in appends[::3]:
+            append.cancel()
+        got = await asyncio.gather(*appends, return_exceptions=True)
+        failed = [one for one in got if isinstance(one, Exception)]
+        assert failed == []
+        for n, one in enumerate(got):
+            if not isinstance(one, BaseException):
+                assert await event_log.read(f"job-{n}") == list(one)
+
+    async def test_a_scan_is_ordered_by_time_and_then_by_version(self, event_log: EventLog) -> None:
+        a, b, c = commit("a", "job-1"), commit("b", "other-1"), commit("c", "job-2")
+        a, b, c = await seconds_apart(event_log, a, b, c)
+        same = [commit(f"s{n}", "job-3", n, time=c.time) for n in (3, 2, 4)]
+        for each in same:
+            await event_log.append([each])
+        await event_log.append([commit("empty", "job-9", events=())])
+        scanned = [one async for one in event_log.scan(["job"])]
+        assert scanned == [a, c, same[1], same[0], same[2]]
+        later = [one.id async for one in event_log.scan(["other", "job"], b.time)]
+        assert later == ["b", "c", "s2", "s3", "s4"]
+        assert [one async for one in event_log.scan(["none"])] == []
+
+    async def test_a_long_scan_misses_and_repeats_nothing(self, event_log: EventLog) -> None:
+        commits = [
+            commit(f"c{n}", f"job-{n}", time=TIME + timedelta(milliseconds=n // 700))
+            for n in range(2500)
+        ]
+        await asyncio.gather(*[event_log.append([one]) for one in commits])
+        scanned = [one async for one in event_log.scan(["job"])]
+        assert len(scanned) == 2500
+        assert {one.id for one in scanned} == {one.id for one in commits}
+
+    async def test_commits_are_pending_until_confirmed(self, event_log: EventLog) -> None:
+        a, b, c = await seconds_apart(
+            event_log, commit("a"), commit("b", "job-2"), commit("c", "job-3")
+        )
+        assert await event_log.pending(c.time, 10) == [a, b]
+        assert await event_log.pending(c.time, 1) == [a]
+        await event_log.confirmed(["a", "c"])
+        await until_pending(event_log, [b])
+        assert await event_log.read("job-1") == [a]
+        await event_log.confirmed([])
+
+    async def test_the_newest_snapshot_stays(self, event_log: EventLog) -> None:
+        assert await event_log.snapshot("job-1") is None
+        new, old = Snapshot("job-1", 20, "s", {"a": [1]}), Snapshot("job-1", 10, "s", {})
+        for each in (old, new, old, new._replace(state={"other": 1})):
+            await event_log.save_snapshot(each)
+        assert await event_log.snapshot("job-1") == new
+        assert await event_log.snapshot("job-2") is None
+
+    async def test_closing_waits_for_what_was_begun(self, event_log: EventLog) -> None:
+        append = asyncio.ensure_future(event_log.append([commit("a")]))
+        await asyncio.sleep(0)
+        await event_log.close()
+        assert append.done()
+        assert len(await append) == 1

@@ -1,0 +1,341 @@
+"""What every read store promises.
+
+Subclasses give the fixture `read_store`, open and empty; they close it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from bus import ambient
+from bus.errors import ProjectionError
+from bus.stores.base import (
+    Changes,
+    Document,
+    Fold,
+    Index,
+    Parked,
+    ReadStore,
+    ReadUnit,
+    Target,
+    Write,
+    Writer,
+)
+
+Update = Mapping[str, Any]
+
+IN_DOCUMENTS = Target("jobs", "jobs", True)
+IN_CHECKPOINTS = Target("board", "board", False)
+
+
+def changing(*writes: tuple[str, Update | None], **versions: int) -> Fold:
+    """A fold with fixed changes; `versions` by the streams' keys, in the category `job`."""
+    changes = Changes(
+        [Write(key, update) for key, update in writes],
+        {f"job-{key}": version for key, version in versions.items()},
+    )
+
+    async def fold(unit: ReadUnit) -> Changes:
+        return changes
+
+    return fold
+
+
+def counting(version: int, key: str = "a") -> Fold:
+    """Folds the events of one stream up to `version`, each of which adds one."""
+
+    async def fold(unit: ReadUnit) -> Changes:
+        new = range(unit.versions[f"job-{key}"], version)
+        if not new:
+            return Changes([], {})
+        return Changes([Write(key, {"$inc": {"n": 1}}) for _ in new], {f"job-{key}": version})
+
+    return fold
+
+
+class ReadStoreContract:
+    """Transactions, reads, and the small shared records."""
+
+    @pytest.fixture(params=[IN_DOCUMENTS, IN_CHECKPOINTS], ids=["in documents", "in checkpoints"])
+    async def target(self, request: pytest.FixtureRequest, read_store: ReadStore) -> Target:
+        """Both places for the versions."""
+        target: Target = request.param
+        await read_store.prepare(target)
+        return target
+
+    @pytest.fixture
+    async def writer(self, read_store: ReadStore, target: Target) -> AsyncIterator[Writer]:
+        """A writer that has taken over."""
+        writer = read_store.writer(target, "queue")
+        await writer.take_over()
+        yield writer
+        await writer.close()
+
+    async def test_changes_are_written_with_their_versions(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        fold = changing(("a", {"$set": {"n": 1}}), ("b", {"$inc": {"n": 5}}), a=3, b=1)
+        changes = await writer.transact(["job-a", "job-b", "job-c"], fold)
+        assert changes.versions == {"job-a": 3, "job-b": 1}
+        streams = ["job-c", "job-b", "job-a"]
+        assert await read_store.versions(target, streams) == {"job-a": 3, "job-b": 1}
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 1}, {"_id": "b", "n": 5}]
+
+    async def test_the_fold_is_told_the_versions_reached(self, writer: Writer) -> None:
+        await writer.transact(["job-a"], changing(("a", {"$set": {"n": 1}}), a=3))
+        seen: dict[str, int] = {}
+
+        async def fold(unit: ReadUnit) -> Changes:
+            seen.update(unit.versions)
+            return Changes([], {})
+
+        await writer.transact(["job-a", "job-b"], fold)
+        assert seen == {"job-a": 3, "job-b": 0}
+
+    async def test_a_fold_that_raises_writes_nothing(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        async def fold(unit: ReadUnit) -> Changes:
+            await unit.documents.update("a", {"$set": {"n": 1}})
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await writer.transact(["job-a"], fold)
+        assert await all_of(read_store, target) == []
+        assert await read_store.versions(target, ["job-a"]) == {}
+        await writer.transact(["job-a"], counting(2))
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 2}]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"n": 1},
+            {},
+            [{"$set": {"n": 1}}],
+            {"$set": {"n": 1}, "m": 2},
+            {"$set": 1},
+            {"$where": {"n": 1}},
+            {"$set": {"n": 2**63}},
+            {"$inc": {"text": 1}},
+        ],
+        ids=str,
+    )
+    async def test_what_is_no_update_is_refused_and_nothing_is_written(
+        self, read_store: ReadStore, target: Target, writer: Writer, wrong: Any
+    ) -> None:
+        await writer.transact(["job-a"], changing(("a", {"$set": {"text": "x"}}), a=1))
+        with pytest.raises(ProjectionError):
+            await writer.transact(
+                ["job-a", "job-b"], changing(("b", {"$set": {"n": 1}}), ("a", wrong), a=2, b=1)
+            )
+        assert await all_of(read_store, target) == [{"_id": "a", "text": "x"}]
+        assert await read_store.versions(target, ["job-a", "job-b"]) == {"job-a": 1}
+
+    async def test_updates_of_one_document_apply_in_order(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        updates: list[Update | None] = [
+            {"$set": {"first": 1}, "$setOnInsert": {"made": 1}},
+            {"$push": {"list": "x"}},
+            {"$push": {"list": "y"}, "$unset": {"first": ""}, "$inc": {"n": 2}},
+        ]
+        await writer.transact(["job-a"], changing(*[("a", one) for one in updates], a=3))
+        expected = {"_id": "a", "made": 1, "list": ["x", "y"], "n": 2}
+        assert await all_of(read_store, target) == [expected]
+
+    async def test_a_stream_without_a_document_has_a_version_and_shows_nothing(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        await writer.transact(["job-a"], changing(a=4))
+        assert await read_store.versions(target, ["job-a"]) == {"job-a": 4}
+        documents = read_store.documents(target)
+        assert await documents.find({}) == []
+        assert await documents.find_one({"_id": "a"}) is None
+        assert await documents.count({}) == 0
+
+    async def test_a_document_made_after_a_stub_or_a_delete_is_new_to_its_author(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        make = {"$setOnInsert": {"made": 1}, "$inc": {"n": 1}, "$unset": {"x": ""}}
+        await writer.transact(["job-a"], changing(a=1))
+        await writer.transact(["job-a"], changing(("a", make), a=2))
+        assert await all_of(read_store, target) == [{"_id": "a", "made": 1, "n": 1}]
+        await writer.transact(["job-a"], changing(("a", None), ("a", make), ("a", make), a=5))
+        assert await all_of(read_store, target) == [{"_id": "a", "made": 1, "n": 2}]
+
+    async def test_a_deleted_document_keeps_its_version(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        await writer.transact(["job-a"], counting(2))
+        await writer.transact(["job-a"], changing(("a", None), a=3))
+        assert await all_of(read_store, target) == []
+        assert await read_store.versions(target, ["job-a"]) == {"job-a": 3}
+        await writer.transact(["job-a"], counting(2))
+        assert await all_of(read_store, target) == []
+        await writer.transact(["job-a"], changing(("a", None), a=4))
+        await writer.transact(["job-a"], counting(5))
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 1}]
+
+    async def test_a_version_advances_without_touching_the_document(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        await writer.transact(["job-a"], counting(1))
+        await writer.transact(["job-a"], changing(a=7))
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 1}]
+        assert await read_store.versions(target, ["job-a"]) == {"job-a": 7}
+
+    async def test_a_fold_reads_its_own_writes(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        await writer.transact(["job-a", "job-b"], changing(("a", {"$set": {"n": 1}}), a=1, b=1))
+
+        async def fold(unit: ReadUnit) -> Changes:
+            documents = unit.documents
+            await documents.update("a", {"$inc": {"n": 1}})
+            await documents.update("b", {"$setOnInsert": {"made": 1}})
+            found = await documents.find({}, sort=[("_id", -1)])
+            assert found == [{"_id": "b", "made": 1}, {"_id": "a", "n": 2}]
+            assert await all_of(read_store, target) == [{"_id": "a", "n": 1}]
+            await documents.delete("a")
+            assert await documents.find_one({"_id": "a"}) is None
+            assert await documents.count({}) == 1
+            return Changes([Write("b", {"$set": {"n": 3}})], {"job-a": 2, "job-b": 2})
+
+        await writer.transact(["job-a", "job-b"], fold)
+        assert await all_of(read_store, target) == [{"_id": "b", "made": 1, "n": 3}]
+        assert await read_store.versions(target, ["job-a", "job-b"]) == {"job-a": 2, "job-b": 2}
+
+    @pytest.mark.parametrize("known", [0, 2])
+    async def test_of_two_writers_the_later_one_folds_again_on_fresh_versions(
+        self, read_store: ReadStore, target: Target, writer: Writer, known: int
+    ) -> None:
+        if known:
+            await writer.transact(["job-a"], counting(known))
+        zombie = read_store.writer(target, "another queue")
+        seen: list[int] = []
+
+        async def fold(unit: ReadUnit) -> Changes:
+            seen.append(unit.versions["job-a"])
+            if len(seen) == 1:
+                await writer.transact(["job-a"], counting(3))
+            return await counting(4)(unit)
+
+        await zombie.transact(["job-a"], fold)
+        await zombie.close()
+        assert seen == [known, 3]
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 4}]
+        assert await read_store.versions(target, ["job-a"]) == {"job-a": 4}
+
+    async def test_many_writers_apply_each_event_once(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        writers = [read_store.writer(target, f"queue {n}") for n in range(4)]
+        keys = ["a", "b", "c"]
+
+        async def work(writer: Writer) -> None:
+            for version in range(1, 8):
+                for key in keys:
+                    await writer.transact([f"job-{key}"], counting(version, key))
+
+        await asyncio.gather(*map(work, writers))
+        for writer in writers:
+            await writer.close()
+        assert await all_of(read_store, target) == [{"_id": key, "n": 7} for key in keys]
+
+    async def test_documents_are_filtered_sorted_and_paged(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        keys = [f"k{n}" for n in range(9)]
+        writes = [(key, {"$set": {"n": n % 3, "m": n}}) for n, key in enumerate(keys)]
+        await writer.transact([], changing(*writes, **dict.fromkeys(keys, 1)))
+        documents = read_store.documents(target)
+        order = [("n", 1), ("m", -1)]
+        found = await documents.find({"m": {"$gte": 2}}, sort=order, skip=1, limit=4)
+        assert [one["m"] for one in found] == [3, 7, 4, 8]
+        assert [one["m"] for one in await documents.find({}, sort=[("m", 1)], skip=7)] == [7, 8]
+        assert await documents.count({"n": 1}) == 3
+        assert await documents.find_one({"_id": "k4"}) == {"_id": "k4", "n": 1, "m": 4}
+
+    async def test_times_come_back_in_utc(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        now = ambient.now()
+        await writer.transact([], changing(("a", {"$set": {"time": now}}), a=1))
+        (found,) = await all_of(read_store, target)
+        assert found["time"] == now
+
+    async def test_a_unique_index_refuses_what_it_must_and_hidden_documents_never(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        await read_store.prepare(target._replace(indexes=(Index((("name", 1),), unique=True),)))
+        writes = [(key, {"$set": {"name": key}}) for key in ("a", "b")]
+        await writer.transact([], changing(*writes, a=1, b=1))
+        await writer.transact([], changing(("a", None), ("b", None), a=2, b=2, c=1, d=1))
+        await writer.transact([], changing(*writes, a=3, b=3))
+        with pytest.raises(ProjectionError):
+            await writer.transact([], changing(("a", {"$set": {"name": "b"}}), a=4))
+        assert await read_store.versions(target, ["job-a"]) == {"job-a": 3}
+
+    async def test_preparing_twice_does_no_harm(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        indexes = (Index((("n", 1), ("m", -1))), Index((("title", "text"),)))
+        for _ in range(2):
+            await read_store.prepare(target._replace(indexes=indexes))
+
+    async def test_projections_share_no_versions(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        await writer.transact([], changing(a=3))
+        other = target._replace(projection="other", collection="other")
+        assert await read_store.versions(other, ["job-a"]) == {}
+
+    async def test_parked_streams_are_kept_until_unparked(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        parked = Parked("job-a", 4, "boom", 1, ambient.now())
+        await read_store.park(target, parked)
+        await read_store.park(target, parked._replace(stream="job-b"))
+        await read_store.park(target, parked._replace(tries=2))
+        found = {one.stream: one for one in await read_store.parked(target)}
+        assert found["job-a"] == parked._replace(tries=2)
+        assert set(found) == {"job-a", "job-b"}
+        assert await read_store.parked(target._replace(projection="other")) == []
+        await read_store.unpark(target, "job-a")
+        await read_store.unpark(target, "job-never")
+        assert [one.stream for one in await read_store.parked(target)] == ["job-b"]
+
+    async def test_the_sweep_mark_is_kept(self, read_store: ReadStore, target: Target) -> None:
+        assert await read_store.swept(target) is None
+        now = ambient.now()
+        for until in (now, now + timedelta(minutes=1)):
+            await read_store.mark_swept(target, until)
+            assert await read_store.swept(target) == until
+
+    async def test_a_lease_has_one_holder_until_it_ends(self, read_store: ReadStore) -> None:
+        assert await read_store.lease("relay", "a", 60)
+        assert await read_store.lease("relay", "a", 0)
+        assert await read_store.lease("relay", "b", 60)
+        assert not await read_store.lease("relay", "a", 60)
+        assert await read_store.lease("other", "a", 60)
+        got = await asyncio.gather(*[read_store.lease("new", f"o{n}", 60) for n in range(20)])
+        assert sorted(got) == [False] * 19 + [True]
+
+    async def test_dead_letters_are_kept_and_counted(self, read_store: ReadStore) -> None:
+        letter = {"_id": "q/1", "body": b"x", "headers": {"a.b": "$c"}, "time": ambient.now()}
+        await read_store.add_dead_letter(letter)
+        await read_store.add_dead_letter({**letter, "_id": "q/2"})
+        await read_store.add_dead_letter({**letter, "body": b"other"})
+        found = {one["_id"]: one for one in await read_store.dead_letters()}
+        assert set(found) == {"q/1", "q/2"}
+        assert found["q/1"].items() >= {**letter, "seen": 2}.items()
+        assert found["q/2"]["seen"] == 1
+        assert len(await read_store.dead_letters(limit=1)) == 1
+
+
+async def all_of(store: ReadStore, target: Target) -> list[Document]:
+    """All documents that show, by key."""
+    return await store.documents(target).find({}, sort=[("_id", 1)])

@@ -1,0 +1,58 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from bus.stores.base import EventLog
+from bus.stores.memory import MemoryEventLog
+from bus.stores.mongo import MongoEventLog, close, connect
+from bus.testing.event_log_contract import EventLogContract, commit, outcome
+
+
+class TestMemoryEventLog(EventLogContract):
+    @pytest.fixture
+    async def event_log(self) -> EventLog:
+        return MemoryEventLog()
+
+
+class MongoEventLogContract(EventLogContract):
+    async def test_a_commit_nested_too_deeply_is_refused_alone(self, event_log: EventLog) -> None:
+        deep: object = 1
+        for _ in range(300):
+            deep = [deep]
+        good = [commit(f"good{n}", f"good-{n}") for n in range(5)]
+        await event_log.append(good[:1])
+        kinds = ["repeat of {'version': 1}", *["stored"] * 4, "InvalidMessage"]
+        commits = [*good, commit("bad", "bad-1", result=deep)]
+        got = await asyncio.gather(*[outcome(event_log, [one]) for one in commits])
+        assert got == kinds
+
+    async def test_opening_again_keeps_everything(self, event_log: EventLog) -> None:
+        await event_log.append([commit("a")])
+        await event_log.open()
+        assert len(await event_log.read("job-1")) == 1
+
+
+class TestMongoEventLogByMotor(MongoEventLogContract):
+    @pytest.fixture
+    async def event_log(self, mongo_url: str, unique: str) -> AsyncIterator[EventLog]:
+        client = connect(mongo_url)
+        log = MongoEventLog(client, unique)
+        await log.open()
+        yield log
+        await log.close()
+        await client.drop_database(unique)
+        await close(client)
+
+
+class TestMongoEventLogByPyMongo(MongoEventLogContract):
+    @pytest.fixture
+    async def event_log(self, mongo_url: str, unique: str) -> AsyncIterator[EventLog]:
+        client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(mongo_url)
+        log = MongoEventLog(client, unique)
+        await log.open()
+        yield log
+        await log.close()
+        await client.drop_database(unique)
+        await close(client)

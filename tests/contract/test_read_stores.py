@@ -1,0 +1,115 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from bus.errors import ConfigurationError
+from bus.stores.base import Changes, ReadStore, ReadUnit, Target
+from bus.stores.memory import MemoryReadStore
+from bus.stores.mongo import MongoReadStore, close, connect
+from bus.testing.read_store_contract import ReadStoreContract, all_of, changing, counting
+
+
+class TestMemoryReadStore(ReadStoreContract):
+    @pytest.fixture
+    async def read_store(self) -> ReadStore:
+        return MemoryReadStore()
+
+
+class MongoReadStoreContract(ReadStoreContract):
+    async def test_taking_over_frees_an_abandoned_transactions_locks_at_once(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        abandoned = read_store.writer(target, "queue")
+        locked, forever = asyncio.Event(), asyncio.Event()
+        tries: list[int] = []
+
+        async def fold(unit: ReadUnit) -> Changes:
+            tries.append(unit.versions["job-a"])
+            await unit.documents.update("a", {"$set": {"lost": True}})
+            locked.set()
+            await forever.wait()
+            return await counting(2)(unit)
+
+        zombie = asyncio.create_task(abandoned.transact(["job-a"], fold))
+        await asyncio.wait_for(locked.wait(), 10)
+
+        heir = read_store.writer(target, "queue")
+        started = time.monotonic()
+        await heir.take_over()
+        await heir.transact(["job-a"], counting(3))
+        assert time.monotonic() - started < 2
+
+        forever.set()
+        await zombie
+        assert tries == [0, 3]
+        (document,) = await all_of(read_store, target)
+        assert document["n"] == 3
+        await abandoned.close()
+        await heir.close()
+
+    async def test_a_cancelled_transaction_leaves_no_locks(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        writer = read_store.writer(target, "queue")
+        locked = asyncio.Event()
+
+        async def fold(unit: ReadUnit) -> Changes:
+            await unit.documents.update("a", {"$set": {"lost": True}})
+            locked.set()
+            await asyncio.Event().wait()
+            raise AssertionError("never reached")
+
+        task = asyncio.create_task(writer.transact(["job-a"], fold))
+        await asyncio.wait_for(locked.wait(), 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(writer.transact(["job-a"], counting(1)), 5)
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 1}]
+        await writer.close()
+
+    async def test_a_projection_may_not_take_the_buss_own_collections(
+        self, read_store: ReadStore
+    ) -> None:
+        with pytest.raises(ConfigurationError, match="commits"):
+            await read_store.prepare(Target("jobs", "commits", True))
+
+    async def test_text_is_searched(self, read_store: ReadStore) -> None:
+        from bus.stores.base import Index
+
+        target = Target("jobs", "jobs", True, (Index((("title", "text"),)),))
+        await read_store.prepare(target)
+        writer = read_store.writer(target, "queue")
+        titles = {"a": "a cook", "b": "a waiter", "c": "a cook and cook"}
+        writes = [(key, {"$set": {"title": title}}) for key, title in titles.items()]
+        await writer.transact([], changing(*writes, a=1, b=1, c=1))
+        await writer.close()
+        found = await read_store.documents(target).find(
+            {"$text": {"$search": "cook"}}, sort=[("score", {"$meta": "textScore"})]
+        )
+        assert [one["_id"] for one in found] == ["c", "a"]
+
+
+class TestMongoReadStoreByMotor(MongoReadStoreContract):
+    @pytest.fixture
+    async def read_store(self, mongo_url: str, unique: str) -> AsyncIterator[ReadStore]:
+        client = connect(mongo_url)
+        store = MongoReadStore(client, unique)
+        await store.open()
+        yield store
+        await client.drop_database(unique)
+        await close(client)
+
+
+class TestMongoReadStoreByPyMongo(MongoReadStoreContract):
+    @pytest.fixture
+    async def read_store(self, mongo_url: str, unique: str) -> AsyncIterator[ReadStore]:
+        client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(mongo_url)
+        store = MongoReadStore(client, unique)
+        await store.open()
+        yield store
+        await client.drop_database(unique)
+        await close(client)
