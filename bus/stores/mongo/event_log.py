@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
-from pymongo import IndexModel, WriteConcern
+from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from bus.errors import ConcurrencyError
@@ -45,7 +45,6 @@ class MongoEventLog:
         self._client = client
         self._database = database(client, database_name)
         self._commits = self._database["commits"]
-        self._marks = self._commits.with_options(write_concern=WriteConcern(1))
         self._snapshots = self._database["snapshots"]
         self._appender = Appender(self._commits)
         self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
@@ -156,9 +155,9 @@ class MongoEventLog:
             return [commit_from(document) for document in await cursor.to_list(None)]
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
-        """As `EventLog.confirmed`; not waiting for a majority."""
+        """As `EventLog.confirmed`; durable, or the relay would read the marks a moment longer."""
         async with writing():
-            await self._marks.update_many(
+            await self._commits.update_many(
                 {"_id": {"$in": list(commit_ids)}}, {"$unset": {"pending": ""}}
             )
 

@@ -1,0 +1,151 @@
+"""RabbitMQ away, killed and restarted, and processes that die between storing and publishing."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bus import Bus, Receipt, Settings, Worker, ambient
+from bus.write.relay import Relay
+from tests.service.wallet import Diary, GetWallet, Pay, build
+from tests.waiting import until
+from tools.services import RabbitMQNode
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    """A RabbitMQ of this module's own, to be killed."""
+    node = RabbitMQNode(tmp_path_factory.mktemp("rabbitmq"))
+    node.start()
+    yield node
+    node.close(remove=True)
+
+
+@pytest.fixture
+def running(node: RabbitMQNode) -> RabbitMQNode:
+    if not node.running:
+        node.start()
+    return node
+
+
+@pytest.fixture
+def settings(real_settings: Settings, node: RabbitMQNode) -> Settings:
+    return real_settings.model_copy(update={"amqp_url": node.url})
+
+
+async def visible(bus: Bus, receipts: list[Receipt], within: float) -> None:
+    """Waits until every receipt's wallet shows it."""
+    for receipt in receipts:
+        (stream,) = receipt.versions
+        query = GetWallet(wallet_id=stream.partition("-")[2])
+        assert await bus.query(query, after=receipt, timeout=within)
+
+
+async def test_commands_succeed_while_rabbitmq_is_down_and_their_events_go_out_later(
+    running: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    async with build(settings, Diary(), unique) as bus, Worker(bus):
+        await visible(bus, [await bus.execute(Pay(wallet_id="before", amount=1))], 10)
+        await asyncio.sleep(2)  # younger quorum queues can be lost by a single node's crash
+        await asyncio.to_thread(running.kill)
+        started = time.monotonic()
+        receipts = [await bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(100)]
+        assert time.monotonic() - started < 10
+        assert len(await bus.parts.event_log.pending(ambient.now(), 1000)) == 100
+        await asyncio.to_thread(running.start)
+        await visible(bus, receipts, 30)
+        pending = bus.parts.event_log.pending
+        await until(lambda: _empty(pending(ambient.now(), 1000)), "marks still pending", within=20)
+
+
+async def test_a_broker_restarted_twice_under_load_loses_and_repeats_nothing(
+    running: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    async with build(settings, Diary(), unique) as bus, Worker(bus):
+        await asyncio.sleep(2)
+        receipts: list[Receipt] = []
+        stop = asyncio.Event()
+
+        async def client(number: int) -> None:
+            while not stop.is_set():
+                receipts.append(await bus.execute(Pay(wallet_id=f"w{number}", amount=1)))
+                await asyncio.sleep(0.005)
+
+        clients = [asyncio.create_task(client(number)) for number in range(10)]
+        for _ in range(2):
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(running.kill)
+            await asyncio.to_thread(running.start)
+        await asyncio.sleep(0.5)
+        stop.set()
+        await asyncio.gather(*clients)
+        last = {str(r.versions): r for r in receipts}
+        await visible(bus, list(last.values()), 60)
+        for number in range(10):
+            paid = sum(f"wallet-w{number}" in receipt.versions for receipt in receipts)
+            wallet = await bus.query(GetWallet(wallet_id=f"w{number}"))
+            assert wallet is not None
+            assert wallet.total == paid
+
+
+async def test_a_service_starts_and_works_while_rabbitmq_is_down(
+    running: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    await asyncio.to_thread(running.stop)
+    async with build(settings, Diary(), unique) as bus, Worker(bus):
+        receipt = await bus.execute(Pay(wallet_id="a", amount=1))
+        await asyncio.to_thread(running.start)
+        await visible(bus, [receipt], 30)
+
+
+CRASH = """
+import asyncio, os, signal, sys
+from bus import Settings
+from tests.service.wallet import Diary, Pay, build
+
+async def main():
+    async with build(Settings(), Diary(), sys.argv[1]) as bus:
+        async def crash(*_, **__):
+            os.kill(os.getpid(), signal.SIGKILL)
+        bus.parts.transport.publish = crash
+        await bus.execute(Pay(wallet_id="a", amount=7), id="k1")
+        await asyncio.sleep(30)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_relay(
+    running: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    environment = {
+        **os.environ,
+        "BUS_AMQP_URL": settings.amqp_url,
+        "BUS_MONGO_URL": settings.mongo_url,
+        "BUS_MONGO_DB": settings.mongo_db,
+        "PYTHONPATH": str(ROOT),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CRASH, unique, env=environment
+    )
+    async with asyncio.timeout(30):
+        assert await process.wait() == -signal.SIGKILL
+    async with build(settings, Diary(), unique) as bus:
+        (commit,) = await bus.parts.event_log.pending(ambient.now(), 10)
+        assert commit.id == "k1"
+        relay = Relay(bus.parts.event_log, bus.parts.publisher, bus.parts.read_store)
+        await until(relay.relay_once, "the relay to publish", within=15)
+        assert await bus.parts.event_log.pending(ambient.now(), 10) == []
+        async with Worker(bus, only=["wallets"]):
+            await visible(bus, [Receipt("k1", {"wallet-a": 1})], 10)
+
+
+async def _empty(found: object) -> bool:
+    return not await found  # type: ignore[misc]
