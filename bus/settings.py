@@ -20,8 +20,10 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BUS_", frozen=True, extra="forbid")
 
-    amqp_url: str = Field(description="amqp[s]://user:password@host:port/vhost; several, by comma")
-    mongo_url: str = Field(description="mongodb://host:port/?replicaSet=name")
+    amqp_url: str = Field(
+        repr=False, description="amqp[s]://user:password@host:port/vhost; several, by comma"
+    )
+    mongo_url: str = Field(repr=False, description="mongodb://host:port/?replicaSet=name")
     mongo_db: str = Field(default="", description="the database; the service's name by default")
     heartbeat: int = Field(default=10, ge=2, le=60)
     prefetch: int = Field(default=1000, ge=1, le=10_000)

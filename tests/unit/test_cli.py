@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bus.cli.main import app
+from bus.version import __version__
+
+SERVICE = """
+from bus import Bus, Settings
+def build(settings: Settings) -> Bus:
+    return Bus("tiny", settings=settings)
+def wrong(settings: Settings) -> str:
+    return "no bus"
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"service_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(SERVICE)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def test_the_topology_is_printed_for_people_and_as_json(service: str) -> None:
+    shown = CliRunner().invoke(app, ["topology", f"{service}:build"])
+    assert shown.stdout == "tiny.commands\n    tiny.commands: command\n"
+    as_json = CliRunner().invoke(app, ["topology", f"{service}:build", "--json"])
+    assert json.loads(as_json.stdout)["queues"][0]["name"] == "tiny.commands"
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("{}", "is no import string; write module:function"),
+        ("nowhere_at_all:build", "there is no module 'nowhere_at_all'"),
+        ("{}:missing", "has no function 'missing'"),
+        ("{}:wrong", "returned str; it must take Settings and return a Bus"),
+    ],
+)
+def test_a_wrong_target_is_a_clear_error(service: str, target: str, told: str) -> None:
+    result = CliRunner().invoke(app, ["topology", target.format(service)])
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_a_worker_without_settings_says_what_is_missing(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BUS_AMQP_URL", raising=False)
+    monkeypatch.delenv("BUS_MONGO_URL", raising=False)
+    result = CliRunner().invoke(app, ["worker", f"{service}:build"])
+    assert result.exit_code == 2
+    assert "BUS_AMQP_URL: Field required" in result.stderr
+    assert "BUS_MONGO_URL: Field required" in result.stderr
+
+
+def test_the_version_is_printed() -> None:
+    assert CliRunner().invoke(app, ["version"]).stdout == f"{__version__}\n"
+    assert json.loads(CliRunner().invoke(app, ["version", "--json"]).stdout) == {
+        "version": __version__
+    }

@@ -1,0 +1,53 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from bus import Command, Envelope, ambient, log
+from bus.middleware import logging
+
+
+class Open(Command):
+    secret: str
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+async def test_each_line_names_the_message_and_none_holds_its_payload(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure(json=True)
+    envelope = Envelope(Open(secret="4711"), "m1", ambient.now(), "c1", "cause")
+
+    async def handler(_: Envelope) -> None:
+        structlog.get_logger().info("working")
+        raise RuntimeError("broken\nFAKE LINE")
+
+    with pytest.raises(RuntimeError):
+        await logging(envelope, handler)
+    printed = capsys.readouterr().err
+    first, second = map(json.loads, printed.splitlines())
+    for line in (first, second):
+        assert (line["message"], line["message_id"], line["correlation_id"]) == ("Open", "m1", "c1")
+        assert (line["causation_id"], line["attempt"]) == ("cause", 1)
+    assert second["reason"] == "broken\\x0aFAKE LINE"
+    assert "4711" not in printed
+
+
+def test_a_program_that_configured_nothing_gets_warnings_on_standard_error_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    structlog.reset_defaults()
+    log.configure_default()
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "loud" in printed.err
+    assert "quiet" not in printed.err
