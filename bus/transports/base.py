@@ -14,6 +14,8 @@ from bus.transports.topology import DELAYS, Topology
 MAX_BODY = 1024 * 1024
 MAX_HEADERS = 32 * 1024
 MAX_WORD = 200
+MAX_KEY = 128
+DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
 ADDRESSES = frozenset(["events", "commands", "dead", *(f"delay.{n}s" for n in DELAYS)])
 
 
@@ -25,7 +27,8 @@ class Frame(NamedTuple):
     `time` is kept to the millisecond. Header values are strings and integers within 32 bits.
 
     A frame taken from the dead queue has the address "dead" and, besides its own headers,
-    `x-first-death-queue` (which queue gave it up) and `x-first-death-reason`.
+    DEATH_QUEUE (which queue gave it up) and DEATH_REASON. One published to "delay.5s" comes, after
+    that time, to the queue that its topic names, with an empty address.
     """
 
     address: str
@@ -52,18 +55,24 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
     if frame.address not in ADDRESSES:
         return InvalidMessage(f"{frame.name}: no such address: {frame.address}")
     words = (frame.topic, frame.id, frame.name, frame.correlation_id)
-    if any(len(word.encode()) > MAX_WORD for word in words):
+    if max(map(_size, words)) > MAX_WORD:
         return InvalidMessage(f"{frame.name[:80]}: topic, id, name: at most {MAX_WORD} bytes each")
     size = 0
     for key, value in frame.headers.items():
-        size += len(key.encode()) + 8
+        size += _size(key) + 8
         if type(value) is str:
-            size += len(value.encode())
+            size += _size(value)
         elif type(value) is not int or not -(2**31) <= value < 2**31:
             return InvalidMessage(f"{frame.name}: header {key[:80]}: a string or 32-bit integer")
-        if size > MAX_HEADERS or len(key.encode()) > 128:
-            return InvalidMessage(f"{frame.name}: headers over {MAX_HEADERS} bytes")
+        if size > MAX_HEADERS or _size(key) > MAX_KEY:
+            return InvalidMessage(
+                f"{frame.name}: headers over {MAX_HEADERS} bytes, {MAX_KEY} a key"
+            )
     return None
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Delivery(NamedTuple):
@@ -101,7 +110,7 @@ class Inbox(Protocol):
         ...
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Not now: comes again, and does not count as a failure."""
+        """Not now: comes again, and does not count as a failure (RabbitMQ before 4.3 counts it)."""
         ...
 
     async def stop(self) -> None:
@@ -109,7 +118,7 @@ class Inbox(Protocol):
         ...
 
     async def close(self) -> None:
-        """Stops, and gives back to the queue everything that is not settled."""
+        """Gives back to the queue everything that is not settled, in order, to who comes next."""
         ...
 
 

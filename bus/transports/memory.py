@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 from bus.errors import TopologyMismatch, TransportUnavailable, Unroutable
-from bus.transports.base import Delivery, Frame, refusal
+from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame, refusal
 from bus.transports.buffer import Buffer
 from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology
 
@@ -69,7 +69,7 @@ class _Queue:
 
 
 def _dead_letter(frame: Frame, queue: str) -> Frame:
-    death = {"x-first-death-queue": queue, "x-first-death-reason": "delivery_limit"}
+    death = {DEATH_QUEUE: queue, DEATH_REASON: "delivery_limit"}
     return frame._replace(address="dead", headers={**frame.headers, **death})
 
 
@@ -130,10 +130,20 @@ class MemoryBroker:
 
     def route(self, exchange: str, frame: Frame) -> bool:
         """Whether any queue took the frame."""
+        if frame.address.startswith("delay."):
+            return self._delay(frame)
         queues = self.exchange(exchange).queues(frame.topic)
         for name in queues:
             self.queue(name).put(frame)
         return bool(queues)
+
+    def _delay(self, frame: Frame) -> bool:
+        # A timer of the loop holds it. Where no such queue is, it is dropped.
+        seconds = int(frame.address.removeprefix("delay.").removesuffix("s"))
+        if queue := self._queues.get(frame.topic):
+            loop = asyncio.get_running_loop()
+            loop.call_later(seconds, queue.put, frame._replace(address=""))
+        return True
 
     def _check(self, topology: Topology) -> None:
         for declared in topology.queues:
@@ -250,9 +260,11 @@ class MemoryTransport:
         return inbox
 
     async def consumers(self, queue: str) -> int:
+        self._require_open()
         return len(self._broker.queue(queue).consumers)
 
     async def depth(self, queue: str) -> int:
+        self._require_open()
         return len(self._broker.queue(queue).ready)
 
     @property

@@ -108,6 +108,7 @@ class ProjectorMachine(RuleBasedStateMachine):
             self.deliver_some_in_any_order_and_maybe_again(data)
         except (StoreUnavailable, OutcomeUnknown):
             self.restart()
+        self.writer.crash_at = ""
 
     @rule()
     def restart(self) -> None:

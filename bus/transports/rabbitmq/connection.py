@@ -1,8 +1,8 @@
 """Connecting and staying connected: each await bounded, each loss noticed, each task owned."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import aio_pika
 import structlog
@@ -84,10 +84,7 @@ class Session:
 
     async def close(self) -> None:
         try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
-                await genuine(self.connection.close())
-        except Exception as error:  # it is being given up, whatever it says
-            log.debug("rabbitmq_close", error=type(error).__name__)
+            await finish(self.connection.close(), _CLOSE_TIMEOUT)
         finally:
             self.writer.transport.abort()
 
@@ -207,7 +204,22 @@ async def attend(
         await backoff.wait()
 
 
-async def stop(task: "asyncio.Task[None]") -> None:
-    """Cancels a task of ours and waits for its end."""
-    task.cancel()
-    await asyncio.wait([task])
+async def finish(closing: Coroutine[Any, Any, Any], seconds: float) -> None:
+    """Lets the library close something, for so long at most, whatever comes of it."""
+    task = asyncio.create_task(closing)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        await stop(task, patience=0.1)
+
+
+async def stop(task: "asyncio.Task[Any]", *, patience: float = 2 * _CLOSE_TIMEOUT) -> None:
+    """Cancels a task of ours and waits for its end; cancels again whenever patience ends.
+
+    Once is not enough: the library waits in a `finally` here and there, or loses a cancellation.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=patience)
+    if not task.cancelled() and (error := task.exception()):
+        log.debug("rabbitmq_stopped", task=task.get_name(), error=type(error).__name__)

@@ -11,10 +11,11 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from bus.transports.base import Delivery, Frame
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import wire
-from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, genuine, stop
+from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, finish, genuine, stop
 
 log = structlog.get_logger()
 _TIMEOUT = 5.0
+_CLOSE_TIMEOUT = 2.0
 _MULTIPLE, _REQUEUE = 1, 2
 
 
@@ -51,11 +52,8 @@ class _Consuming:
             await genuine(self.channel.basic_cancel(self.tag))
 
     async def close(self) -> None:
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                await genuine(self.channel.close())
-        finally:
-            self._session.tap.sinks.pop(self.channel.number, None)
+        await finish(self.channel.close(), _CLOSE_TIMEOUT)
+        self._session.tap.sinks.pop(self.channel.number, None)
 
     # -- what arrives
 
@@ -198,13 +196,14 @@ class RabbitInbox:
         consuming = _Consuming(session, channel, self._generation, self)
         try:
             await self._start(consuming)
+            if self._stopped:  # meanwhile
+                await consuming.cancel()
             backoff.reset()
             await consuming.lost.wait()
             log.warning("rabbitmq_consumer_lost", queue=self.queue)
         finally:
             self._consuming = None
-            if not self._stopped:
-                self.buffer.clear()  # they come again, with another generation
+            self.buffer.clear()  # they come again, with another generation
             await consuming.close()
 
     async def _opened(self, session: Session) -> AbstractChannel:

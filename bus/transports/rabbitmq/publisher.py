@@ -63,7 +63,7 @@ class _Confirming:
 
     @property
     def usable(self) -> bool:
-        return not self._closed and self._session.alive
+        return not self._closed and not self._session.writer.is_closing()
 
     @property
     def blocked(self) -> bool:
@@ -243,5 +243,6 @@ class Publisher:
         finally:
             session.tap.sinks.pop(amqp.number, None)
             self._channel = None
+            self._ready.clear()
             self._attempts = channel.attempts
             channel.lost()

@@ -14,6 +14,8 @@ from yarl import URL
 from bus.transports.rabbitmq import wire
 
 _FRAME = struct.Struct(">BHI")
+_KINDS = frozenset((wire.METHOD, wire.HEADER, wire.BODY, wire.HEARTBEAT[0]))
+_LONGEST = 16 * 1024 * 1024
 _BEAT_EVERY = 1.0
 
 
@@ -36,12 +38,15 @@ class Tap(asyncio.StreamReader):
         self._last_beat = 0.0
 
     def feed_data(self, data: Any) -> None:
+        # An error here ends the connection, by asyncio's doing.
         if self._rest:
             data = self._rest + data
         at, size, left = 0, len(data), []
         while size - at >= 8:
             kind, channel, length = _FRAME.unpack_from(data, at)
             end = at + 8 + length
+            if kind not in _KINDS or length > _LONGEST:
+                raise ConnectionError("RabbitMQ: what arrives is not AMQP")
             if end > size:
                 break
             if not self._take(kind, channel, data, at + 7, end - 1):

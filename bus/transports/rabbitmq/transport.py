@@ -45,8 +45,10 @@ class RabbitTransport:
         self._inboxes: list[RabbitInbox] = []
         self._topology: Topology | None = None
         self._server = "RabbitMQ"
+        self._open = False
 
     async def open(self) -> None:
+        self._open = True
         self._publishing.start()
         self._consuming.start()
         self._publisher.start()
@@ -62,6 +64,7 @@ class RabbitTransport:
         self._server = session.server
 
     async def close(self) -> None:
+        self._open = False
         inboxes, self._inboxes = self._inboxes, []
         try:
             await asyncio.gather(*(inbox.close() for inbox in inboxes))
@@ -70,6 +73,7 @@ class RabbitTransport:
             await asyncio.gather(self._publishing.close(), self._consuming.close())
 
     async def declare(self, topology: Topology) -> None:
+        self._require_open()
         self._topology = topology
         session = await connect_any(self._urls, self._connect_timeout)
         try:
@@ -86,6 +90,7 @@ class RabbitTransport:
         return await self._publisher.publish(frames, must_route, timeout)
 
     async def inbox(self, queue: str, *, prefetch: int) -> RabbitInbox:
+        self._require_open()
         inbox = RabbitInbox(self._consuming, queue, prefetch, self._declare_again)
         self._inboxes.append(inbox)
         try:
@@ -122,7 +127,12 @@ class RabbitTransport:
         except (TimeoutError, ConnectionError) as error:
             raise TransportUnavailable(f"RabbitMQ: {queue} cannot be counted: {error}") from None
 
+    def _require_open(self) -> None:
+        if not self._open:
+            raise TransportUnavailable("the transport is not open: await transport.open() first")
+
     def _live_session(self) -> Session:
+        self._require_open()
         session = self._consuming.session
         if session is None or not session.alive:
             raise self._consuming.problem

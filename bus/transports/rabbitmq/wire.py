@@ -5,11 +5,12 @@ All others (opening, declaring, consuming) are left to the library.
 
 import struct
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pamqp import decode
 
-from bus.transports.base import Frame
+from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Frame
 
 METHOD, HEADER, BODY = 1, 2, 3
 RETURN, DELIVER, ACK, NACK = (60, 50), (60, 60), (60, 80), (60, 120)
@@ -20,7 +21,12 @@ END = b"\xce"
 
 # The time in milliseconds (the property holds seconds); the name is RabbitMQ's own for it.
 MILLISECONDS = "timestamp_in_ms"
-_COUNTERS = {"x-delivery-count", "x-acquired-count"}
+# What brokers add: their versions differ in it, and a frame arrives as it was published.
+_ADDED = {"x-delivery-count", "x-acquired-count"} | {
+    f"x-{which}-death-{what}"
+    for which in ("first", "last")
+    for what in ("queue", "reason", "exchange")
+}
 
 _FRAME = struct.Struct(">BHI")
 _PUBLISH = struct.Struct(">BHIHHH")
@@ -41,6 +47,7 @@ _FLAGS = (
 _LAYOUT = tuple(zip((1 << bit for bit in range(15, 1, -1)), "sstoosssstssss", strict=True))
 _LAYOUT = tuple((flag, "T" if flag == _TIMESTAMP else kind) for flag, kind in _LAYOUT)
 
+_OCTETS = [bytes((octet,)) for octet in range(256)]
 _NUMBERS = {
     ord(kind): struct.Struct(layout)
     for kind, layout in {"b": ">b", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q"}.items()
@@ -64,7 +71,10 @@ def method(data: bytes, start: int) -> tuple[int, int]:
 
 def short(text: str) -> bytes:
     raw = text.encode()
-    return bytes((len(raw),)) + raw
+    return _OCTETS[len(raw)] + raw
+
+
+_key = lru_cache(4096)(short)  # header names repeat
 
 
 def publish(
@@ -113,13 +123,13 @@ def _properties(frame: Frame, message_id: str, app_id: bytes) -> bytes:
 
 
 def _table(frame: Frame, milliseconds: int) -> bytes:
-    parts = [b"", short(MILLISECONDS), b"l", _LONG.pack(milliseconds)]
+    parts = [b"", _key(MILLISECONDS), b"l", _LONG.pack(milliseconds)]
     for key, value in frame.headers.items():
         if isinstance(value, str):
             raw = value.encode()
-            parts += (short(key), b"S", _LENGTH.pack(len(raw)), raw)
+            parts += (_key(key), b"S", _LENGTH.pack(len(raw)), raw)
         else:
-            parts += (short(key), b"I", _INTEGER.pack(value & 0xFFFFFFFF))
+            parts += (_key(key), b"I", _INTEGER.pack(value & 0xFFFFFFFF))
     parts[0] = _LENGTH.pack(sum(map(len, parts)))
     return b"".join(parts)
 
@@ -156,11 +166,15 @@ def content(data: bytes, start: int, incoming: Incoming) -> Frame:
     """The frame that a content header describes, still without its body."""
     values = _read_properties(data, start)
     headers: dict[str, str | int] = values.get(_HEADERS, {})
+    address = incoming.exchange.rpartition(".")[2] if incoming.exchange else ""
+    if address != "dead":  # it was merely delayed
+        headers.pop(DEATH_QUEUE, None)
+        headers.pop(DEATH_REASON, None)
     milliseconds = headers.pop(MILLISECONDS, None)
     if not isinstance(milliseconds, int):
         milliseconds = values.get(_TIMESTAMP, 0) * 1000
     return Frame(
-        address=incoming.exchange.rpartition(".")[2] if incoming.exchange else "",
+        address=address,
         topic=incoming.topic,
         id=values.get(_MESSAGE_ID, "").rpartition("#")[0] or values.get(_MESSAGE_ID, ""),
         name=values.get(_TYPE, ""),
@@ -222,8 +236,8 @@ def _read_table(data: bytes, at: int) -> tuple[dict[str, str | int], int]:
         else:
             values = _rare_table(data[start:end])
             break
-    for counter in _COUNTERS & values.keys():
-        del values[counter]
+    for added in _ADDED & values.keys():
+        del values[added]
     return values, end
 
 
@@ -232,4 +246,9 @@ def _rare_table(data: bytes) -> dict[str, str | int]:
         _, table = decode.field_table(data)
     except (ValueError, struct.error):
         return {}
-    return {key: value for key, value in table.items() if type(value) is str or type(value) is int}
+    values = {key: item for key, item in table.items() if type(item) is str or type(item) is int}
+    deaths = table.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):  # the latest is first
+        values[DEATH_QUEUE] = str(deaths[0].get("queue"))
+        values[DEATH_REASON] = str(deaths[0].get("reason"))
+    return values
