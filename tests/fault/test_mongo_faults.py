@@ -1,0 +1,389 @@
+"""What MongoDB and the network do to the stores, on a node of our own."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, MongoClient
+
+from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
+from bus.stores.base import Commit, Target
+from bus.stores.mongo import MongoEventLog, MongoReadStore, close
+from bus.testing.event_log_contract import commit, outcome
+from bus.testing.read_store_contract import all_of, counting
+from tests.waiting import until
+from tools.services.mongodb import MongoNode, program
+from tools.services.ports import LOOPBACK, answers, free_ports
+
+Connect = Callable[..., Any]
+
+IN_CHECKPOINTS = Target("board", "board", False)
+BOUND = 20.0
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
+    with MongoNode(Path(tmp_path_factory.mktemp("mongodb"))) as node:
+        yield node
+
+
+@pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    """Connects a driver: to a URL, with its options."""
+    clients: list[Any] = []
+
+    def connected(url: str, **options: Any) -> Any:
+        clients.append(request.param(url, serverSelectionTimeoutMS=3000, **options))
+        return clients[-1]
+
+    yield connected
+    for client in clients:
+        await close(client)
+
+
+@pytest.fixture
+async def log(node: MongoNode, connect: Connect, unique: str) -> MongoEventLog:
+    log = MongoEventLog(connect(node.url), unique)
+    await log.open()
+    return log
+
+
+@pytest.fixture
+async def store(node: MongoNode, connect: Connect, unique: str) -> MongoReadStore:
+    store = MongoReadStore(connect(node.url), unique)
+    await store.open()
+    await store.prepare(IN_CHECKPOINTS)
+    return store
+
+
+@asynccontextmanager
+async def failing(node: MongoNode, command: str, times: int, **fault: Any) -> AsyncIterator[None]:
+    """For the next commands of this name, the server does what `fault` says."""
+
+    def configure(mode: object, data: dict[str, Any]) -> None:
+        with MongoClient[dict[str, Any]](node.url) as client:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+
+    data = {"failCommands": [command], **fault}
+    await asyncio.to_thread(configure, {"times": times}, data)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(configure, "off", {})
+
+
+class Cut:
+    """A proxy that passes requests on and can lose the answers to some of them."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._command = b""
+        self._times = 0
+        self._silent = False
+        self.lost = 0
+
+    def lose(self, command: str, times: int, *, silently: bool = False) -> None:
+        """The next answers to this command are lost; the connection is cut, or just silent."""
+        self._command, self._times = command.encode() + b"\0", times
+        self._silent = silently
+
+    async def passing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(LOOPBACK, self._port)
+        swallow = asyncio.Event()
+        answers = asyncio.create_task(self._answers(there, writer, swallow))
+        self._tasks.add(answers)
+        with suppress(OSError):
+            while data := await reader.read(2**16):
+                if self._times and self._command in data[:64]:
+                    self._times -= 1
+                    swallow.set()
+                back.write(data)
+                await back.drain()
+        answers.cancel()
+        back.close()
+        writer.close()
+
+    async def _answers(
+        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := await there.read(2**16):
+                if swallow.is_set():
+                    self.lost += 1
+                    if self._silent:
+                        continue
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def cut(node: MongoNode) -> AsyncIterator[tuple[Cut, str]]:
+    """The proxy, and the URL through it."""
+    proxy = Cut(node.port)
+    server = await asyncio.start_server(proxy.passing, LOOPBACK, 0)
+    port = server.sockets[0].getsockname()[1]
+    yield proxy, f"mongodb://{LOOPBACK}:{port}/?directConnection=true"
+    server.close()
+
+
+@pytest.mark.parametrize("retry", [True, False], ids=["driver retries", "driver does not"])
+async def test_an_insert_cut_after_it_was_written_is_stored_once(
+    cut: tuple[Cut, str], connect: Connect, unique: str, retry: bool
+) -> None:
+    proxy, url = cut
+    log = MongoEventLog(connect(url, retryWrites=retry), unique)
+    await log.open()
+    proxy.lose("insert", 2)
+    commits = [commit("a")]
+    assert await log.append(commits) is commits
+    assert proxy.lost
+    assert await log.read("job-1") == commits
+    await log.close()
+
+
+async def test_an_insert_without_an_answer_is_stored_once(
+    cut: tuple[Cut, str], connect: Connect, unique: str
+) -> None:
+    proxy, url = cut
+    log = MongoEventLog(connect(url, retryWrites=False), unique)
+    await log.open()
+    proxy.lose("insert", 1, silently=True)
+    commits = [commit("a")]
+    assert await log.append(commits) is commits
+    assert proxy.lost
+    assert await log.read("job-1") == commits
+    await log.close()
+
+
+async def test_of_a_group_cut_after_it_was_written_each_gets_its_own_outcome(
+    cut: tuple[Cut, str], connect: Connect, unique: str
+) -> None:
+    proxy, url = cut
+    log = MongoEventLog(connect(url, retryWrites=False), unique)
+    await log.open()
+    await log.append([commit("old", "old-1")])
+    await log.append([commit("taken", "taken-1")])
+    mixed = [
+        *[("stored", commit(f"new{n}", f"new-{n}")) for n in range(50)],
+        *[("repeat of {'version': 1}", commit("old", f"x-{n}", 9)) for n in range(50)],
+        *[("ConcurrencyError", commit(f"late{n}", "taken-1")) for n in range(50)],
+    ]
+    proxy.lose("insert", 2)
+    got = await asyncio.gather(*[outcome(log, [one]) for _, one in mixed])
+    assert proxy.lost
+    assert got == [kind for kind, _ in mixed]
+    assert len(await log.read("new-7")) == 1
+    await log.close()
+
+
+async def test_several_streams_cut_in_the_commit_are_stored_once(
+    cut: tuple[Cut, str], connect: Connect, unique: str
+) -> None:
+    proxy, url = cut
+    log = MongoEventLog(connect(url), unique)
+    await log.open()
+    proxy.lose("commitTransaction", 2)
+    commits = [commit("a", "job-1"), commit("a/2", "job-2")]
+    assert await log.append(commits) is commits
+    assert proxy.lost
+    assert await log.find("a") == commits
+
+
+FAULTS = {
+    "transient": {"errorCode": 251, "errorLabels": ["TransientTransactionError"]},
+    "unknown": {"errorCode": 91, "errorLabels": ["UnknownTransactionCommitResult"]},
+    "cut": {"closeConnection": True},
+    "not durable": {"writeConcernError": {"code": 64, "errmsg": "waited long enough"}},
+}
+
+
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_batch_whose_commit_fails_is_applied_once(
+    node: MongoNode, store: MongoReadStore, fault: str, times: int
+) -> None:
+    writer = store.writer(IN_CHECKPOINTS, "queue")
+    async with failing(node, "commitTransaction", times, **FAULTS[fault]):
+        for version in range(1, 6):
+            await writer.transact(["job-a"], counting(version))
+    await writer.close()
+    assert await all_of(store, IN_CHECKPOINTS) == [{"_id": "a", "n": 5}]
+    assert await store.versions(IN_CHECKPOINTS, ["job-a"]) == {"job-a": 5}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_several_streams_whose_commit_fails_are_stored_once(
+    node: MongoNode, log: MongoEventLog, fault: str
+) -> None:
+    async with failing(node, "commitTransaction", 3, **FAULTS[fault]):
+        commits = [commit("a", "job-1"), commit("a/2", "job-2")]
+        assert await log.append(commits) is commits
+    assert await log.find("a") == commits
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        FAULTS["not durable"],
+        FAULTS["cut"],
+        {"errorCode": 11600},
+        {"errorCode": 50},
+        {"errorCode": 189},
+    ],
+    ids=["not durable", "cut", "shut down", "time limit", "stepped down"],
+)
+async def test_an_insert_that_fails_for_now_is_stored_once(
+    node: MongoNode, log: MongoEventLog, fault: dict[str, Any]
+) -> None:
+    async with failing(node, "insert", 4, **fault):
+        commits = [commit("a")]
+        assert await log.append(commits) is commits
+    assert await log.read("job-1") == commits
+
+
+async def test_a_refused_user_is_told_so(node: MongoNode, log: MongoEventLog) -> None:
+    async with failing(node, "insert", 4, errorCode=13):
+        with pytest.raises(ConfigurationError, match="user"):
+            await log.append([commit("a")])
+
+
+async def settled(log: MongoEventLog, commits: list[Commit]) -> list[Commit]:
+    """Repeats an append with the same id until its outcome is known."""
+    while True:
+        try:
+            return list(await log.append(commits))
+        except (OutcomeUnknown, StoreUnavailable):
+            await asyncio.sleep(0.05)
+
+
+async def within_bound(call: Awaitable[Any]) -> BaseException | None:
+    """The error that a call ends with, in time."""
+    started = time.monotonic()
+    (result,) = await asyncio.gather(call, return_exceptions=True)
+    assert time.monotonic() - started < BOUND
+    return result if isinstance(result, BaseException) else None
+
+
+async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles_it(
+    node: MongoNode, log: MongoEventLog, store: MongoReadStore
+) -> None:
+    writer = store.writer(IN_CHECKPOINTS, "queue")
+    await writer.transact(["job-a"], counting(1))
+    await log.append([commit("warm", "warm-1")])
+    await asyncio.to_thread(node.pause)
+    try:
+        errors = await asyncio.gather(
+            within_bound(log.append([commit("a")])),
+            within_bound(log.append([commit("b", "job-1"), commit("b/2", "job-2")])),
+            within_bound(log.read("warm-1")),
+            within_bound(store.documents(IN_CHECKPOINTS).find({})),
+            within_bound(writer.transact(["job-a"], counting(2))),
+        )
+    finally:
+        await asyncio.to_thread(node.resume)
+    assert isinstance(errors[0], OutcomeUnknown)
+    assert [type(error) for error in errors[1:4]] == [StoreUnavailable] * 3
+    assert isinstance(errors[4], StoreUnavailable | OutcomeUnknown)
+    assert await settled(log, [commit("a")]) == [commit("a")]
+    assert await log.read("job-1") == [commit("a")]
+
+    async def applied() -> bool:
+        with suppress(StoreUnavailable, OutcomeUnknown):
+            await writer.transact(["job-a"], counting(2))
+            return True
+        return False
+
+    await until(applied, "the batch is applied")
+    assert await all_of(store, IN_CHECKPOINTS) == [{"_id": "a", "n": 2}]
+    await writer.close()
+
+
+async def test_appends_while_the_primary_is_killed_are_stored_exactly_once(
+    node: MongoNode, log: MongoEventLog
+) -> None:
+    commits = [commit(f"c{n}", f"job-{n % 40}", n // 40 + 1) for n in range(400)]
+
+    async def stream(start: int) -> None:
+        for one in commits[start::40]:
+            assert await settled(log, [one]) == [one]
+
+    appending = asyncio.gather(*[stream(start) for start in range(40)])
+    for _ in range(2):
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(node.kill)
+        await asyncio.to_thread(node.start)
+    await asyncio.wait_for(appending, 60)
+    for start in range(40):
+        assert await log.read(f"job-{start}") == commits[start::40]
+
+
+async def test_batches_while_the_primary_is_killed_are_applied_exactly_once(
+    node: MongoNode, store: MongoReadStore
+) -> None:
+    writer = store.writer(IN_CHECKPOINTS, "queue")
+    done = asyncio.Event()
+    reached = 0
+
+    async def apply() -> None:
+        nonlocal reached
+        while not done.is_set() or reached < 50:
+            with suppress(StoreUnavailable, OutcomeUnknown):
+                await writer.transact(["job-a"], counting(reached + 1))
+                reached += 1
+
+    applying = asyncio.create_task(apply())
+    for _ in range(2):
+        await until(lambda: reached > 5, "some batches are applied")
+        await asyncio.to_thread(node.kill)
+        await asyncio.to_thread(node.start)
+    done.set()
+    await asyncio.wait_for(applying, 60)
+    assert await all_of(store, IN_CHECKPOINTS) == [{"_id": "a", "n": reached}]
+    await writer.close()
+
+
+@pytest.fixture(scope="module")
+def standalone_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server without a replica set."""
+    folder = tmp_path_factory.mktemp("standalone")
+    (port,) = free_ports(1)
+    options = [f"--dbpath={folder}", f"--port={port}", f"--bind_ip={LOOPBACK}", "--nounixsocket"]
+    with subprocess.Popen([program()[0], *options], stdout=subprocess.DEVNULL) as server:
+        deadline = time.monotonic() + 30
+        while not answers(LOOPBACK, port) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield f"mongodb://{LOOPBACK}:{port}"
+        server.kill()
+
+
+async def test_a_standalone_server_serves_commands_on_one_stream_and_says_what_else_needs(
+    standalone_url: str, connect: Connect, unique: str
+) -> None:
+    client = connect(standalone_url)
+    log = MongoEventLog(client, unique)
+    await log.open()
+    commits = [commit("a")]
+    assert await log.append(commits) is commits
+    assert await log.append([commit("a", first=2)]) == commits
+    assert await log.read("job-1") == commits
+    with pytest.raises(ConfigurationError, match="replSet"):
+        await log.append([commit("b", "job-2"), commit("b/2", "job-3")])
+    with pytest.raises(ConfigurationError, match="replSet"):
+        await MongoReadStore(client, unique).open()
+
+
+async def test_a_server_that_is_away_is_unavailable_at_once(connect: Connect, unique: str) -> None:
+    (port,) = free_ports(1)
+    client = connect(f"mongodb://{LOOPBACK}:{port}/?serverSelectionTimeoutMS=500")
+    log = MongoEventLog(client, unique)
+    for call in (log.open(), log.append([commit("a")]), MongoReadStore(client, unique).open()):
+        assert isinstance(await within_bound(call), StoreUnavailable)

@@ -1,0 +1,94 @@
+"""The command line of `bin/demo`."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from rich.console import Console
+
+from tools.demo.errors import DemoFailed
+from tools.demo.report import Report, print_json, print_report
+from tools.demo.run import Plan, run
+from tools.demo.screen import Screen
+from tools.services import ServiceError, command, services
+
+WRONG, FAILED = 1, 2
+
+
+def main() -> int:
+    began = time.monotonic()
+    options = _parser().parse_args()
+    command.leave_on_signals()
+    screen = Screen(Console(stderr=True))
+    logs = Path(tempfile.mkdtemp(prefix="doubledecker-demo-"))
+    try:
+        report = _run(_plan(options, began), options.broker == "memory", logs, screen)
+    except (DemoFailed, ServiceError) as error:
+        screen.console.print(f"The demo could not run: {error}", markup=False, highlight=False)
+        return FAILED
+    _print(report, as_json=options.json)
+    if report.problems:
+        return WRONG
+    shutil.rmtree(logs, ignore_errors=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bin/demo",
+        description="Runs the job board under load, kills a worker half way, and compares every "
+        "read document with the event log. Exit status 0: nothing is wrong; 1: something is; "
+        "2: the demo could not run.",
+    )
+    parser.add_argument("--commands", type=_count, default=3000, help="how many (default: 3000)")
+    parser.add_argument("--seed", type=int, default=1, help="of the load's choices")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument(
+        "--broker",
+        choices=("rabbitmq", "memory"),
+        default="rabbitmq",
+        help="memory: the in-memory transport, in one process (default: rabbitmq where it can be "
+        "had)",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave queues and database on services that stay"
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("one command at least")
+    return number
+
+
+def _plan(options: argparse.Namespace, began: float) -> Plan:
+    """Names of its own, unless the environment gives them: demos do not disturb each other."""
+    service = os.environ.get("JOBBOARD_SERVICE") or f"demo_{uuid.uuid4().hex[:8]}"
+    database = os.environ.get("BUS_MONGO_DB") or service
+    return Plan(options.commands, options.seed, service, database, options.keep, began)
+
+
+def _run(plan: Plan, in_memory: bool, logs: Path, screen: Screen) -> Report:
+    screen.stage("Finding or starting RabbitMQ and MongoDB ...")
+    if in_memory:
+        os.environ["BUS_AMQP_URL"] = "memory://"
+    with services(allow_memory=True) as found:
+        return run(found, plan, logs, screen)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+    if not as_json or report.problems:
+        print_report(report, Console(stderr=as_json))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The fold of the log, in plain Python: what every read document ought to be.
+
+Knows what each event means, and nothing of how the service projects it: no code is shared with
+`bus` or `read_models`, so that a mistake there is not repeated here.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+Document = dict[str, Any]
+Collections = Mapping[str, Mapping[str, Document]]
+
+COLLECTIONS = ("job_board", "job_replicas", "applications_by_job", "applicant_history")
+
+
+class Fact(NamedTuple):
+    """One event of the log."""
+
+    stream: str
+    version: int
+    time: datetime
+    name: str
+    data: Document
+
+
+class Folded:
+    """The documents that the log makes, and what else it tells."""
+
+    def __init__(self) -> None:
+        self.collections: dict[str, dict[str, Document]] = {
+            name: defaultdict(dict) for name in COLLECTIONS
+        }
+        self.versions: dict[str, int] = defaultdict(int)
+        self.gaps: list[str] = []
+        self.events = 0
+        self.archived: set[str] = set()
+        self.open: dict[str, str] = {}
+
+    @property
+    def left_open(self) -> list[str]:
+        """Applications that ought to be closed, since their job is archived, and are not yet."""
+        return [application for application, job in self.open.items() if job in self.archived]
+
+    def add(self, fact: Fact) -> None:
+        if fact.version != self.versions[fact.stream] + 1:
+            self.gaps.append(f"{fact.stream}: {fact.version} after {self.versions[fact.stream]}")
+        self.versions[fact.stream] = fact.version
+        self.events += 1
+        _MEANINGS[fact.name](self, fact)
+
+    def _change(self, collection: str, key: str, **fields: Any) -> None:
+        self.collections[collection][key].update(fields)
+
+    def _posted(self, fact: Fact) -> None:
+        key, data = fact.data["job_id"], fact.data
+        self._change("job_board", key, status="open", posted=fact.time)
+        self._revised(fact)
+        self._change("job_replicas", key, title=data["title"])
+
+    def _revised(self, fact: Fact) -> None:
+        key, title = fact.data["job_id"], fact.data["title"]
+        text = fact.data["description"]
+        self._change("job_board", key, title=title, description=text, version=fact.version)
+        self._change("job_replicas", key, title=title)
+
+    def _archived(self, fact: Fact) -> None:
+        key = fact.data["job_id"]
+        self.archived.add(key)
+        self._change("job_board", key, status="archived", version=fact.version)
+        self._change("job_replicas", key, archived=True)
+
+    def _submitted(self, fact: Fact) -> None:
+        data = fact.data
+        key, job = data["application_id"], data["job_id"]
+        self.open[key] = job
+        before = self.collections["job_board"][job].get("applications", 0)
+        self._change("job_board", job, applications=before + 1)
+        both = {"applicant": data["applicant"], "status": "open", "submitted": fact.time}
+        self._change("applications_by_job", key, job_id=job, letter=data["letter"], **both)
+        self._change("applicant_history", key, job_id=job, job_title=data["job_title"], **both)
+
+    def _closed(self, fact: Fact) -> None:
+        key = fact.data["application_id"]
+        self.open.pop(key, None)
+        self._change("applications_by_job", key, status="closed")
+        self._change(
+            "applicant_history", key, status="closed", closed=fact.time, reason=fact.data["reason"]
+        )
+
+
+_MEANINGS: Mapping[str, Callable[[Folded, Fact], None]] = {
+    "JobPosted": Folded._posted,
+    "JobRevised": Folded._revised,
+    "JobArchived": Folded._archived,
+    "ApplicationSubmitted": Folded._submitted,
+    "ApplicationClosed": Folded._closed,
+}
+
+
+def fold(commits: Iterable[Document]) -> Folded:
+    """Folds commits, given in the order of their streams' versions."""
+    folded = Folded()
+    for commit in commits:
+        for number, event in enumerate(commit["events"]):
+            folded.add(
+                Fact(
+                    commit["stream"],
+                    commit["first"] + number,
+                    commit["time"],
+                    event["name"],
+                    event["data"],
+                )
+            )
+    return folded

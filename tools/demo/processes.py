@@ -1,0 +1,98 @@
+"""The demo's processes: an API, workers and a relay, which end with the demo whatever happens."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from tools.services.ports import LOOPBACK, free_ports
+from tools.services.process import ServerProcess
+
+ROOT = Path(__file__).parents[2]
+TARGET = "handlers.app:build"
+STOP_WITHIN = 10.0
+
+
+class Counted(NamedTuple):
+    """What the workers' logs tell of deliveries that came twice, or not at all."""
+
+    duplicates: int
+    healed: int
+
+
+class Processes:
+    """The processes of one demo; each writes a log of its own into `folder`."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+        self._running: dict[str, ServerProcess] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
+        self.url = ""
+        self.kills = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with ThreadPoolExecutor(max_workers=max(1, len(self._running))) as threads:
+            list(threads.map(lambda one: one.stop(STOP_WITHIN), self._running.values()))
+
+    def start_api(self, *options: str) -> None:
+        (port,) = free_ports(1)
+        self.url = f"http://{LOOPBACK}:{port}"
+        self._start("api", "handlers.http", "--host", LOOPBACK, "--port", str(port), *options)
+
+    def start_workers(self, count: int) -> None:
+        for number in range(1, count + 1):
+            self._start(f"worker-{number}", "bus", "worker", TARGET)
+
+    def start_relay(self) -> None:
+        self._start("relay", "bus", "relay", TARGET)
+
+    def kill_worker(self) -> None:
+        """Kills the first worker, as a crash would, and starts it again."""
+        name = "worker-1"
+        self._running[name].signal(signal.SIGKILL)
+        self._running[name].wait(STOP_WITHIN)
+        self.kills += 1
+        self._start(name, *self._commands[name])
+
+    @property
+    def workers(self) -> int:
+        return sum(name.startswith("worker-") for name in self._running)
+
+    @property
+    def ended(self) -> list[str]:
+        """Processes that ended by themselves."""
+        return [name for name, process in self._running.items() if not process.alive]
+
+    def counted(self) -> Counted:
+        """Sums up what the projectors logged."""
+        lines = [line for line in self._log_lines() if line.get("event") == "projected"]
+        return Counted(sum(x["duplicates"] for x in lines), sum(x["healed"] for x in lines))
+
+    def _start(self, name: str, *module: str) -> None:
+        self._commands[name] = module
+        self._running[name] = ServerProcess.start(
+            [sys.executable, "-m", *module],
+            environment=self._environment,
+            log=self.folder / f"{name}.log",
+            detached=False,
+        )
+
+    def _log_lines(self) -> Iterator[dict[str, Any]]:
+        for path in sorted(self.folder.glob("*.log")):
+            for line in path.read_text(errors="replace").splitlines():
+                if line.startswith("{"):
+                    yield json.loads(line)

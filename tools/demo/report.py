@@ -1,0 +1,184 @@
+"""The report: what happened, a few documents as a person would read them, where to look next."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from tools.demo.fold import Document
+from tools.demo.processes import Counted
+from tools.demo.tally import Tally, percentile
+from tools.demo.verify import Checked
+
+NEXT = (
+    ("write_models/jobs.py", "what a job decides, in plain Python"),
+    ("handlers/closing.py", "how two processes close late applications without a lock"),
+    ("read_models/job_board.py", "how two streams of events feed one document"),
+    ("bin/test", "runs the tests, those that break brokers and databases included"),
+)
+
+
+class Places(NamedTuple):
+    """Which broker and database it ran on, and who put them there."""
+
+    broker: str
+    broker_version: str
+    broker_origin: str
+    mongo_version: str
+    mongo_origin: str
+
+
+class Report(NamedTuple):
+    """All that there is to tell of one run."""
+
+    places: Places
+    tally: Tally
+    checked: Checked
+    counted: Counted
+    worker_kills: int
+    seconds: float
+    logs: Path
+
+    @property
+    def lost(self) -> list[str]:
+        """Streams of which a receipt told more than the log holds."""
+        versions = self.checked.folded.versions
+        return [s for s, version in self.tally.reached.items() if versions.get(s, 0) < version]
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong, in words; empty where nothing is."""
+        found = [*self.checked.unsettled, *self.tally.unexpected, *self.checked.folded.gaps]
+        found += [f"{stream}: acknowledged, and not in the log" for stream in self.lost]
+        if self.checked.given_up:
+            found.append(f"{self.checked.given_up} messages are dead letters")
+        found += [
+            f"{one.collection} {one.key}: {one.field} is {one.stored!r}, and the log says "
+            f"{one.expected!r}"
+            for one in self.checked.differences
+        ]
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """The figures by name, for programs."""
+        tally, checked = self.tally, self.checked
+        return {
+            "broker": self.places.broker,
+            "broker_version": self.places.broker_version,
+            "mongo_version": self.places.mongo_version,
+            "commands": tally.commands,
+            "refused": tally.refused.total(),
+            "refusals": dict(sorted(tally.refused.items())),
+            "repeated": tally.repeated,
+            "tried_again": tally.tried_again,
+            "unexpected": len(tally.unexpected),
+            "events": checked.folded.events,
+            "documents": checked.documents,
+            "wrong_documents": checked.wrong_documents,
+            "lost_commands": len(self.lost),
+            "dead_letters": checked.given_up,
+            "unsettled": list(checked.unsettled),
+            "duplicates": self.counted.duplicates,
+            "healed": self.counted.healed,
+            "worker_kills": self.worker_kills,
+            "p50_ms": round(percentile(tally.latencies, 50) * 1000, 1),
+            "p99_ms": round(percentile(tally.latencies, 99) * 1000, 1),
+            "commands_per_second": round(tally.per_second),
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def print_json(report: Report) -> None:
+    print(json.dumps(report.figures()))
+
+
+def print_report(report: Report, console: Console) -> None:
+    """The report for people."""
+    console.print()
+    console.print(_table(report))
+    _print_samples(report, console)
+    _print_verdict(report, console)
+
+
+def _table(report: Report) -> Table:
+    figures, places, tally = report.figures(), report.places, report.tally
+    refusals = ", ".join(f"{name} {count}" for name, count in tally.refused.most_common())
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    rows = {
+        "broker": f"{places.broker_version} ({places.broker_origin})",
+        "database": f"MongoDB {places.mongo_version} ({places.mongo_origin})",
+        "commands": f"{tally.commands:,}, of which {tally.refused.total():,} refused as they should"
+        f" be ({refusals}) and {tally.repeated:,} sent twice",
+        "events": f"{figures['events']:,}",
+        "documents": f"{figures['documents']:,}, every one compared with the log",
+        "wrong documents": f"{figures['wrong_documents']:,}",
+        "workers killed": f"{report.worker_kills}",
+        "duplicates seen": f"{report.counted.duplicates:,} deliveries that came again, and "
+        f"{report.counted.healed:,} events read from the log",
+        "command → visible": f"median {figures['p50_ms']} ms, "
+        f"99th percentile {figures['p99_ms']} ms",
+        "speed": f"{figures['commands_per_second']:,} commands per second",
+        "time": f"{report.seconds:.1f} s in all",
+    }
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), value)
+    return table
+
+
+def _print_samples(report: Report, console: Console) -> None:
+    stored = report.checked.stored
+    board = stored["job_board"]
+    if not board:
+        return
+    job = max(board.values(), key=lambda one: (one.get("version", 0), one.get("applications", 0)))
+    mine = [one for one in stored["applications_by_job"].values() if one["job_id"] == job["_id"]]
+    closed = [one for one in stored["applicant_history"].values() if one["status"] == "closed"]
+    samples = {
+        "job_board: what people browse": [job],
+        "applications_by_job: what the administrator reads of it": mine[:1],
+        "applicant_history: what an applicant was told": closed[:1],
+    }
+    console.print()
+    for title, documents in samples.items():
+        if documents:
+            parts = [_document(document) for document in documents]
+            console.print(Panel(Group(*parts), title=title, title_align="left", expand=False))
+
+
+def _document(document: Document) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in document.items():
+        if name == "_id" or not name.startswith("_"):
+            table.add_row(Text(name, style="dim"), Text(_plain(value)))
+    return table
+
+
+def _plain(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value)
+
+
+def _print_verdict(report: Report, console: Console) -> None:
+    problems = report.problems
+    console.print()
+    if problems:
+        console.print(f"{len(problems)} things are wrong:", style="bold red")
+        for problem in problems[:10]:
+            console.print(f"  {problem}", markup=False, highlight=False)
+        console.print(f"The logs of its processes are in {report.logs}", highlight=False)
+        return
+    console.print("Nothing is wrong: every document equals the fold of the log.", style="green")
+    console.print("\nWhere to look next:")
+    _print_pairs(dict(NEXT), console)
+
+
+def _print_pairs(pairs: Mapping[str, str], console: Console) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, value in pairs.items():
+        table.add_row(Text(name, style="bold"), value)
+    console.print(table)

@@ -1,0 +1,171 @@
+"""One run: start the processes, drive them, kill a worker, wait until all is settled, compare."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pymongo import MongoClient
+
+from tools.demo import cleaning
+from tools.demo.client import Client
+from tools.demo.errors import DemoFailed
+from tools.demo.fold import Document
+from tools.demo.http import Connection
+from tools.demo.load import load
+from tools.demo.processes import Processes
+from tools.demo.report import Places, Report
+from tools.demo.screen import Screen
+from tools.demo.tally import Tally
+from tools.demo.verify import Books, settle
+from tools.services import Found
+
+READY_WITHIN = 60.0
+PEOPLE = 24
+WORKERS = 2
+
+
+class Plan(NamedTuple):
+    """What is asked of a run. `keep` leaves its queues and its database where they are."""
+
+    commands: int
+    seed: int
+    service: str
+    database: str
+    keep: bool
+    began: float
+
+
+def run(found: Found, plan: Plan, logs: Path, screen: Screen) -> Report:
+    """Raises: DemoFailed."""
+    client: MongoClient[Document] = MongoClient(found.mongo_url, tz_aware=True)
+    with client:
+        try:
+            return _run(found, plan, logs, screen, client)
+        finally:
+            if not plan.keep:
+                _clean(found, plan, client)
+
+
+def _run(
+    found: Found, plan: Plan, logs: Path, screen: Screen, client: MongoClient[Document]
+) -> Report:
+    tally, books = Tally(), Books(client, plan.database)
+    with Processes(logs, _environment(found, plan)) as processes:
+        version = _start(found, processes, screen)
+        asyncio.run(_drive(plan, tally, processes, screen))
+        screen.stage("Waiting until every event has arrived ...")
+        settle(books, lambda: _look_after(processes))
+        screen.stage("Stopping the processes, then comparing every document with the log ...")
+    return Report(
+        Places(
+            "memory" if found.amqp_origin == "memory" else "rabbitmq",
+            version,
+            found.amqp_origin,
+            client.server_info()["version"],
+            found.mongo_origin,
+        ),
+        tally,
+        books.check(),
+        processes.counted(),
+        processes.kills,
+        time.monotonic() - plan.began,
+        logs,
+    )
+
+
+def _environment(found: Found, plan: Plan) -> dict[str, str]:
+    names = {"JOBBOARD_SERVICE": plan.service, "BUS_MONGO_DB": plan.database}
+    return {**found.environment, **names, "BUS_LOG_LEVEL": "INFO"}
+
+
+def _start(found: Found, processes: Processes, screen: Screen) -> str:
+    """Starts what the broker allows; returns the broker's name and version."""
+    if found.amqp_origin == "memory":
+        screen.stage("Starting API, worker and relay in one process (without RabbitMQ) ...")
+        processes.start_api("--with-worker")
+    else:
+        screen.stage(f"Starting an API, {WORKERS} workers and a relay ...")
+        processes.start_api()
+        processes.start_workers(WORKERS)
+        processes.start_relay()
+    return _broker(processes)
+
+
+def _broker(processes: Processes) -> str:
+    """Waits until the API is ready and its broker connected, which then tells what it is."""
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        _look_after(processes)
+        broker = asyncio.run(_asked(processes.url))
+        if broker.get("healthy"):
+            return str(broker["is"])
+        time.sleep(0.1)
+    raise DemoFailed(
+        f"the API was not ready within {READY_WITHIN:g} s; its log is {processes.folder}/api.log"
+    )
+
+
+async def _asked(url: str) -> dict[str, Any]:
+    """What the API says of its broker; nothing while it is not ready."""
+    connection = Connection(url)
+    try:
+        response = await connection.request("GET", "/readyz")
+    except OSError:
+        return {}
+    finally:
+        connection.close()
+    broker: dict[str, Any] = response.json().get("broker", {})
+    return broker
+
+
+async def _drive(plan: Plan, tally: Tally, processes: Processes, screen: Screen) -> None:
+    async def halfway() -> None:
+        if processes.workers:
+            await asyncio.to_thread(processes.kill_worker)
+            screen.stage("Killed a worker with SIGKILL, and started it again.")
+
+    async def look() -> None:
+        while True:
+            _look_after(processes)
+            await asyncio.sleep(0.5)
+
+    connections = [Connection(processes.url) for _ in range(PEOPLE)]
+    clients = [Client(connection, tally) for connection in connections]
+    tally.start()
+    with screen.bar(plan.commands) as bar:
+        await _race(
+            load(clients, tally, count=plan.commands, seed=plan.seed, halfway=halfway),
+            bar.follow(tally),
+            look(),
+        )
+        bar.show(tally)
+    for connection in connections:
+        connection.close()
+
+
+async def _race(*runners: Coroutine[Any, Any, None]) -> None:
+    """Runs all until the first one ends or fails, then cancels the others."""
+    tasks = [asyncio.create_task(runner) for runner in runners]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _look_after(processes: Processes) -> None:
+    if ended := processes.ended:
+        raise DemoFailed(f"{', '.join(ended)} ended by itself; the logs are in {processes.folder}")
+
+
+def _clean(found: Found, plan: Plan, client: MongoClient[Document]) -> None:
+    """Private services go with the demo; those that stay get nothing left behind."""
+    if found.mongodb is None:
+        cleaning.drop_database(client, plan.database)
+    if found.rabbitmq is None and found.amqp_origin != "memory":
+        cleaning.delete_queues(found.amqp_url, plan.service)
