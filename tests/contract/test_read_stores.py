@@ -6,7 +6,7 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from bus.errors import ConfigurationError
-from bus.stores.base import Changes, ReadStore, ReadUnit, Target
+from bus.stores.base import Changes, Index, ReadStore, ReadUnit, Target
 from bus.stores.memory import MemoryReadStore
 from bus.stores.mongo import MongoReadStore, close, connect
 from bus.testing.read_store_contract import ReadStoreContract, all_of, changing, counting
@@ -19,6 +19,21 @@ class TestMemoryReadStore(ReadStoreContract):
 
 
 class MongoReadStoreContract(ReadStoreContract):
+    async def test_processes_that_start_together_do_not_disturb_each_other(
+        self, mongo_url: str, unique: str
+    ) -> None:
+        clients = [connect(mongo_url) for _ in range(8)]
+        name = f"{unique}_together"
+        try:
+            stores = [MongoReadStore(client, name) for client in clients]
+            await asyncio.gather(*(store.open() for store in stores))
+            target = Target("jobs", "jobs", True, (Index((("title", "text"),)),))
+            await asyncio.gather(*(store.prepare(target) for store in stores))
+        finally:
+            await clients[0].drop_database(name)
+            for client in clients:
+                await close(client)
+
     async def test_taking_over_frees_an_abandoned_transactions_locks_at_once(
         self, read_store: ReadStore, target: Target
     ) -> None:

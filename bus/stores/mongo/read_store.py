@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pymongo import IndexModel
-from pymongo.errors import CollectionInvalid, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from bus import ambient
 from bus.errors import ConfigurationError
@@ -20,6 +20,7 @@ OWN_COLLECTIONS = frozenset(
     ["commits", "snapshots", "checkpoints", "writers", "parked", "swept", "leases", "dead_letters"]
 )
 OPEN_WITHIN = 30.0
+NAMESPACE_EXISTS = 48
 
 
 class MongoReadStore:
@@ -61,11 +62,11 @@ class MongoReadStore:
 
     async def _make(self, collection: str) -> None:
         """Makes a collection beforehand: within a transaction, two writers would collide on it."""
-        if not await self._database.list_collection_names(filter={"name": collection}):
-            try:
-                await self._database.create_collection(collection)
-            except CollectionInvalid:
-                return
+        try:
+            await self._database.create_collection(collection, check_exists=False)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
 
     def documents(self, target: Target) -> Documents:
         """As `ReadStore.documents`."""
