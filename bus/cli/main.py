@@ -103,7 +103,20 @@ def _run(target: str, run: Callable[[Bus], Awaitable[None]]) -> None:
     async def whole() -> None:
         await run(load(target, Settings()))
 
-    _guarded(lambda: asyncio.run(whole()))
+    def run_whole() -> None:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(whole())
+
+    _guarded(run_whole)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where the extra is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _guarded(action: Callable[[], Result]) -> Result:

@@ -5,6 +5,7 @@ publishing, or an outage of the broker, the pending marks say what is missing.
 """
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import Protocol
 
@@ -40,6 +41,7 @@ class Relay:
         self._leases = leases
         self._poll = poll
         self._owner = ambient.new_id()
+        self._renew_at = 0.0
 
     async def run(self) -> None:
         """Relays until cancelled; outages of store and broker only delay it."""
@@ -54,7 +56,7 @@ class Relay:
 
     async def relay_once(self) -> bool:
         """Publishes one batch of what waits; False where nothing could be done."""
-        if not await self._leases.lease("relay", self._owner, LEASE):
+        if not await self._leads():
             return False
         commits = await self._log.pending(ambient.now() - GRACE, BATCH)
         if not commits:
@@ -62,3 +64,11 @@ class Relay:
         sent = await self._publisher.publish(commits, [frames_of(commit) for commit in commits])
         log.info("relayed", commits=sent, waiting=len(commits) - sent)
         return sent > 0
+
+    async def _leads(self) -> bool:
+        if time.monotonic() < self._renew_at:
+            return True
+        if not await self._leases.lease("relay", self._owner, LEASE):
+            return False
+        self._renew_at = time.monotonic() + LEASE / 2
+        return True

@@ -198,7 +198,7 @@ async def test_several_streams_cut_in_the_commit_are_stored_once(
     assert await log.find("a") == commits
 
 
-FAULTS = {
+FAULTS: dict[str, dict[str, Any]] = {
     "transient": {"errorCode": 251, "errorLabels": ["TransientTransactionError"]},
     "unknown": {"errorCode": 91, "errorLabels": ["UnknownTransactionCommitResult"]},
     "cut": {"closeConnection": True},
@@ -268,7 +268,7 @@ async def settled(log: MongoEventLog, commits: list[Commit]) -> list[Commit]:
 async def within_bound(call: Awaitable[Any]) -> BaseException | None:
     """The error that a call ends with, in time."""
     started = time.monotonic()
-    (result,) = await asyncio.gather(call, return_exceptions=True)
+    result: Any = (await asyncio.gather(call, return_exceptions=True))[0]
     assert time.monotonic() - started < BOUND
     return result if isinstance(result, BaseException) else None
 
