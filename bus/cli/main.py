@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, TypeVar
 
 import typer
@@ -45,9 +46,9 @@ def worker(
     The first signal stops gracefully; the second one at once.
     """
 
-    async def run(bus: Bus) -> None:
+    async def run(bus: Bus, stop: asyncio.Event) -> None:
         async with bus, Worker(bus, only=only or ()):
-            await _signalled()
+            await stop.wait()
 
     _run(target, run)
 
@@ -56,17 +57,17 @@ def worker(
 def relay(target: Target) -> None:
     """Publishes what is stored but not yet confirmed by the broker, until SIGTERM or SIGINT."""
 
-    async def run(bus: Bus) -> None:
+    async def run(bus: Bus, stop: asyncio.Event) -> None:
         async with bus:
             parts = bus.parts
             relaying = asyncio.create_task(
                 Relay(parts.event_log, parts.publisher, parts.read_store).run()
             )
-            stop = asyncio.create_task(_signalled())
-            await asyncio.wait([relaying, stop], return_when=asyncio.FIRST_COMPLETED)
-            for task in (relaying, stop):
-                task.cancel()
-            await asyncio.gather(relaying, stop, return_exceptions=True)
+            relaying.add_done_callback(lambda _: stop.set())
+            await stop.wait()
+            relaying.cancel()
+            with suppress(asyncio.CancelledError):
+                await relaying
 
     _run(target, run)
 
@@ -97,11 +98,11 @@ def main() -> None:
     app()
 
 
-def _run(target: str, run: Callable[[Bus], Awaitable[None]]) -> None:
+def _run(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
     log.configure(level=os.environ.get("BUS_LOG_LEVEL", "INFO"))
 
     async def whole() -> None:
-        await run(load(target, Settings()))
+        await run(load(target, Settings()), _stop_on_signals())
 
     def run_whole() -> None:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -127,12 +128,15 @@ def _guarded(action: Callable[[], Result]) -> Result:
         raise SystemExit(2) from None
 
 
-async def _signalled() -> None:
-    """Waits for SIGTERM or SIGINT. From then on a second signal ends the process at once."""
-    loop = asyncio.get_running_loop()
-    received = asyncio.Event()
+def _stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; the second signal ends the process at once."""
+    stop = asyncio.Event()
+
+    def receive(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, received.set)
-    await received.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, os._exit, 128 + number)
+        asyncio.get_running_loop().add_signal_handler(number, receive, number)
+    return stop

@@ -39,7 +39,8 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     clients: list[Any] = []
 
     def connected(url: str, **options: Any) -> Any:
-        clients.append(request.param(url, serverSelectionTimeoutMS=3000, **options))
+        options = {"serverSelectionTimeoutMS": 3000, "heartbeatFrequencyMS": 500, **options}
+        clients.append(request.param(url, **options))
         return clients[-1]
 
     yield connected
