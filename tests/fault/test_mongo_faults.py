@@ -39,8 +39,8 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     clients: list[Any] = []
 
     def connected(url: str, **options: Any) -> Any:
-        options = {"serverSelectionTimeoutMS": 3000, "heartbeatFrequencyMS": 500, **options}
-        clients.append(request.param(url, **options))
+        bounds = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 2000}
+        clients.append(request.param(url, heartbeatFrequencyMS=500, **bounds, **options))
         return clients[-1]
 
     yield connected

@@ -44,6 +44,7 @@ def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0
         url,
         serverSelectionTimeoutMS=int(select_within * 1000),
         timeoutMS=int(answer_within * 1000),
+        connectTimeoutMS=int(select_within * 1000),
         heartbeatFrequencyMS=FIND_AGAIN_MS,
         appname="doubledecker",
     )

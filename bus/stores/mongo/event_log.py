@@ -10,11 +10,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from bus.errors import ConcurrencyError
+from bus.errors import ConcurrencyError, OutcomeUnknown, StoreUnavailable
 from bus.stores.base import Commit, Document, Snapshot
 from bus.stores.mongo.appender import Appender, Outcome
 from bus.stores.mongo.client import Client, Session, bounded, database, start_session
-from bus.stores.mongo.failures import DUPLICATE_KEY, reading, writing
+from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import commit_document, commit_from, encoded, is_of_command
 
@@ -48,9 +48,11 @@ class MongoEventLog:
         self._snapshots = self._database["snapshots"]
         self._appender = Appender(self._commits)
         self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
+        self._abandoned: list[object] = []
 
     async def open(self) -> None:
         """As `EventLog.open`."""
+        await hello(self._client)
         async with reading(OPEN_WITHIN):
             await self._commits.create_indexes(INDEXES)
 
@@ -60,6 +62,8 @@ class MongoEventLog:
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """As `EventLog.append`."""
+        if self._abandoned:
+            await self._end_abandoned()
         if len(commits) != 1:
             return await self._append_several(commits) if commits else commits
         outcome = await self._appender.append(commits[0])
@@ -86,8 +90,20 @@ class MongoEventLog:
         try:
             body = partial(self._insert, documents, session)
             await in_transaction(session, body, TRANSACTION_WITHIN)
+        except (asyncio.CancelledError, OutcomeUnknown, StoreUnavailable):
+            self._abandoned.append({"id": session.session_id["id"]})
+            raise
         finally:
             await session.end_session()
+
+    async def _end_abandoned(self) -> None:
+        """Ends transactions that the server may still hold open: their locks stand for a minute."""
+        abandoned, self._abandoned = self._abandoned, []
+        try:
+            async with reading():
+                await self._client.get_database("admin").command("killSessions", abandoned)
+        except StoreUnavailable:
+            self._abandoned += abandoned
 
     async def _insert(self, documents: Sequence[RawBSONDocument], session: Session) -> None:
         try:

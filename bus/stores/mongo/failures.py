@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from bson.errors import BSONError
 from pymongo.errors import (
@@ -22,7 +23,7 @@ from bus.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
-from bus.stores.mongo.client import ANSWER_WITHIN, bounded
+from bus.stores.mongo.client import ANSWER_WITHIN, Client, bounded
 
 DUPLICATE_KEY = 11000
 NO_REPLICA_SET = 20
@@ -89,6 +90,12 @@ async def reading(seconds: float = ANSWER_WITHIN) -> AsyncIterator[None]:
             yield
     except PyMongoError as error:
         raise translated(error, writing=False) from error
+
+
+async def hello(client: Client) -> Any:
+    """The server's word on itself. Raises: StoreUnavailable, soon, where there is none."""
+    async with reading():
+        return await client.get_database("admin").command("hello")
 
 
 @asynccontextmanager

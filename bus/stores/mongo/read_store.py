@@ -12,7 +12,7 @@ from bus.messages import key_of
 from bus.stores.base import Document, Documents, Index, Parked, Target, Writer
 from bus.stores.mongo.client import Client, database
 from bus.stores.mongo.documents import MongoDocuments
-from bus.stores.mongo.failures import no_transactions, reading, writing
+from bus.stores.mongo.failures import hello, no_transactions, reading, writing
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.updates import VERSION
 
@@ -36,10 +36,10 @@ class MongoReadStore:
 
     async def open(self) -> None:
         """As `ReadStore.open`."""
+        server = await hello(self._client)
+        if "setName" not in server and server.get("msg") != "isdbgrid":
+            raise no_transactions()
         async with reading(OPEN_WITHIN):
-            hello = await self._client.get_database("admin").command("hello")
-            if "setName" not in hello and hello.get("msg") != "isdbgrid":
-                raise no_transactions()
             await self._parked.create_indexes([IndexModel([("projection", 1)])])
             await self._letters.create_indexes([IndexModel([("last_seen", -1)])])
             await self._make("checkpoints")
