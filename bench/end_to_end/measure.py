@@ -36,9 +36,9 @@ class Round(NamedTuple):
 
 def measure(amqp_url: str, mongo_url: str, peers: Path, *, quick: bool) -> dict[str, Any]:
     """Medians by side and concurrency, and their ratios."""
-    factor, rounds = (1, 3) if quick else (4, 5)
+    factor, rounds = (1, 3) if quick else (2, 5)
     ours = Side("doubledecker", Path(sys.executable), HERE / "ours.py", 6000 * factor)
-    peer = Side("faststream", peers, HERE / "faststream_style.py", 1000 * factor)
+    peer = Side("faststream", peers, HERE / "faststream_style.py", 3000 * factor)
     mongo: MongoClient[dict[str, Any]] = MongoClient(mongo_url)
     environment = {**os.environ, "BUS_AMQP_URL": amqp_url, "BUS_MONGO_URL": mongo_url}
     rows = []

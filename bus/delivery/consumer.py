@@ -73,7 +73,7 @@ class ProjectionConsumer:
                     await insist(partial(self._project, deliveries), self.queue)
                     await self._settle(self._inbox, deliveries)
                 if self._generation is not None:
-                    await insist(self._projector.retry_parked, self.queue)
+                    await insist(self._projector.tend, self.queue)
         finally:
             await self._inbox.close()
             await self._projector.close()

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from bus.errors import NotCaughtUp
@@ -49,10 +48,11 @@ class Freshness:
 
 
 class _Waiter:
-    """What one caller still waits for, and how far that is."""
+    """What one caller still waits for, since when, and how far that is."""
 
     def __init__(self, wanted: Mapping[str, int]) -> None:
         self.wanted = wanted
+        self.since = time.monotonic()
         self.reached: Mapping[str, int] = {}
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -71,21 +71,20 @@ class _Waiter:
 class _Watch:
     """One projection and those who wait for it; asks the store while there are any.
 
-    It pauses at least twice as long as an answer took, so that waiting never keeps a busy store
-    from getting on.
+    It asks some four times in the time that a wait usually takes, so that waiting is short where
+    the projection is fast, and does not keep a busy store from getting on where it is slow.
     """
 
     def __init__(self, store: ReadStore, target: Target) -> None:
         self._store = store
         self._target = target
         self._waiters: set[_Waiter] = set()
-        self._joined = asyncio.Event()
+        self._usual = SHORTEST_PAUSE
         self._asking: asyncio.Task[None] | None = None
 
     async def reach(self, wanted: Mapping[str, int], timeout: float) -> None:
         waiter = _Waiter(wanted)
         self._waiters.add(waiter)
-        self._joined.set()
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
         try:
@@ -98,6 +97,7 @@ class _Watch:
             ) from None
         finally:
             self._waiters.discard(waiter)
+        self._usual += (time.monotonic() - waiter.since - self._usual) / 10
 
     async def close(self) -> None:
         if self._asking:
@@ -105,14 +105,11 @@ class _Watch:
             await asyncio.wait([self._asking])
 
     async def _ask(self) -> None:
-        pause = SHORTEST_PAUSE
         try:
             while self._waiters:
-                pause = SHORTEST_PAUSE if self._joined.is_set() else min(pause * 2, LONGEST_PAUSE)
-                self._joined.clear()
-                began = time.monotonic()
                 await self._ask_once()
-                await self._rest(2 * (time.monotonic() - began), pause)
+                if self._waiters:
+                    await asyncio.sleep(self._pause())
         except Exception as error:
             self._fail(error)
         finally:
@@ -125,12 +122,10 @@ class _Watch:
         for waiter in asking:
             waiter.learn(reached)
 
-    async def _rest(self, least: float, pause: float) -> None:
-        """Rests `pause` seconds; a newcomer cuts that short, though not below `least`."""
-        await asyncio.sleep(max(least, SHORTEST_PAUSE))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause - least):
-                await self._joined.wait()
+    def _pause(self) -> float:
+        """A quarter of what is usual; longer where even the newest has waited longer than that."""
+        newest = time.monotonic() - max(waiter.since for waiter in self._waiters)
+        return min(max(self._usual / 4, newest / 4, SHORTEST_PAUSE), LONGEST_PAUSE)
 
     def _fail(self, error: Exception) -> None:
         for waiter in self._waiters:

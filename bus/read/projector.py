@@ -4,6 +4,7 @@ A stream's versions have no gaps, so each event is known to be a duplicate, the 
 early; what is missing is read from the log. The decision and the write are one transaction.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from bus.transports.topology import DELAYS
 Batch = Mapping[str, Sequence[Envelope]]
 """Events by stream, in any order; an empty sequence asks for whatever the log holds."""
 
+TEND_EVERY = 1.0
 SWEEP_BATCH = 500
 SWEEP_GRACE = timedelta(seconds=5)
 SWEEP_OVERLAP = timedelta(minutes=2)
@@ -63,6 +65,7 @@ class Projector:
         self._store = store
         self._writer = writer
         self._parked: dict[str, Parked] = {}
+        self._tend_at = 0.0
 
     async def take_over(self) -> None:
         """Ends what a predecessor may have left open. To be called before the first batch."""
@@ -92,6 +95,13 @@ class Projector:
         """Applies whatever the log holds of these streams beyond the versions reached."""
         batch: Batch = {stream: [] for stream in streams if stream not in self._parked}
         return await self._apply(batch)
+
+    async def tend(self) -> None:
+        """Looks once in a while which streams are parked, and tries again what is due."""
+        if time.monotonic() >= self._tend_at:
+            self._tend_at = time.monotonic() + TEND_EVERY
+            await self.refresh()
+            await self.retry_parked()
 
     async def retry_parked(self) -> None:
         """Tries again each parked stream whose time has come."""
