@@ -3,6 +3,7 @@
 A test (or seeded chaos) replaces `ambient.source` to hold all three.
 """
 
+import asyncio
 import random
 import time
 from datetime import UTC, datetime
@@ -45,3 +46,9 @@ def new_id() -> str:
 def jittered(seconds: float) -> float:
     """`seconds`, give or take a half, so that many waiters do not come back at once."""
     return seconds * (0.5 + source.fraction())
+
+
+def is_cancelled() -> bool:
+    """Whether the current task is being cancelled, rather than something that it awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

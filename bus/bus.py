@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,7 +14,7 @@ from bus.codec import RESERVED_HEADERS, command_frame
 from bus.delivery.retry import pauses
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
-from bus.errors import ConfigurationError, InvalidMessage, TransportUnavailable
+from bus.errors import BusError, ConfigurationError, InvalidMessage, TransportUnavailable
 from bus.log import configure_default
 from bus.messages import Command, Envelope, Event, Message, Query, Receipt
 from bus.middleware import Middleware, logging, retry_on_conflict
@@ -229,16 +229,19 @@ class Bus:
     async def _declare_later(self) -> None:
         for pause in pauses():
             await asyncio.sleep(pause)
-            with suppress(TransportUnavailable):
+            try:
                 await self.parts.transport.declare(self.parts.topology)
-                self.parts.publisher.start()
-                return
+            except TransportUnavailable:
+                continue
+            except BusError as error:
+                log.error("queues are not as they should be", reason=str(error))
+            self.parts.publisher.start()
+            return
 
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _envelope(
@@ -249,8 +252,8 @@ def _envelope(
 ) -> Envelope:
     if headers:
         _check_headers(headers)
-    if id is not None and not (0 < len(id) <= 200 and id.isprintable()):
-        raise InvalidMessage("an id has 1 to 200 printable characters")
+    if id is not None and not (0 < len(id) <= 150 and id.isprintable() and "/" not in id):
+        raise InvalidMessage("an id has 1 to 150 printable characters, and no slash")
     id = id or ambient.new_id()
     return Envelope(message, id, ambient.now(), correlation_id or id, headers=headers or {})
 
@@ -285,12 +288,30 @@ def _check_names(
             f"Bus({service!r}): routers and projections name queues, and each name is to be used "
             f"once; rename one of {', '.join(twice)}"
         )
+    _check_messages(service, routers, projections)
     views = [projection.view for projection in projections]
     for view in views:
         if views.count(view) > 1:
             raise ConfigurationError(
                 f"Bus({service!r}): two projections declare view={view.__name__}, so "
                 f"Documents[{view.__name__}] would be either; give each a view of its own"
+            )
+
+
+def _check_messages(
+    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
+) -> None:
+    """A wire name is one class: otherwise a message would be read as another one."""
+    handled = [m for router in routers for handler in router.handlers for m in handler.messages]
+    projected = [event for projection in projections for event in projection.handlers]
+    known: dict[str, type[Message]] = {}
+    for message in (*handled, *projected):
+        other = known.setdefault(message.wire_name, message)
+        if other is not message:
+            raise ConfigurationError(
+                f"Bus({service!r}): {message.__module__}.{message.__qualname__} and "
+                f"{other.__module__}.{other.__qualname__} both travel as {message.wire_name!r}; "
+                f"give one of them another name, as in `class ...(Event, name=...)`"
             )
 
 

@@ -15,7 +15,7 @@ from bus.messages import Envelope, Message, Receipt
 from bus.middleware import Following, Middleware, compose
 from bus.router import Handler, Kind
 from bus.stores.base import EventLog
-from bus.write.unit_of_work import Publishing, UnitOfWork, receipt_of
+from bus.write.unit_of_work import Publishing, UnitOfWork, receipt_of_repeat
 
 Route = Callable[[Envelope], Awaitable[Any]]
 
@@ -63,7 +63,7 @@ class Dispatcher:
             if stored is None:
                 raise
             return stored
-        return receipt
+        return receipt if receipt.versions else await self._remember(envelope, receipt)
 
     async def ask(self, envelope: Envelope) -> Any:
         """Runs a query. Raises: NoHandler, and whatever its handler raises."""
@@ -117,8 +117,12 @@ class Dispatcher:
         if result is None:
             return await work.commit()
         adapter = self._results[type(envelope.message)]
-        receipt = await work.commit(adapter.dump_python(result, mode="json"))
-        return receipt._replace(result=adapter.validate_python(receipt.result))
+        typed = adapter.validate_python(result)
+        stored = adapter.dump_python(typed, mode="json")
+        receipt = await work.commit(stored)
+        if receipt.result is not stored:
+            typed = adapter.validate_python(receipt.result)
+        return receipt._replace(result=typed)
 
     async def _run_event(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
         seed = f"{envelope.id}>{self._service}.{handler.router}"
@@ -145,11 +149,20 @@ class Dispatcher:
             )
         return route
 
+    async def _remember(self, envelope: Envelope, receipt: Receipt) -> Receipt:
+        """Keeps the id of a command that recorded nothing, so that a repeat gets its receipt."""
+        result = receipt.result
+        if result is not None:
+            result = self._results[type(envelope.message)].dump_python(result, mode="json")
+        kept = await self._unit_of_work(envelope.id, envelope).commit(result, keep=True)
+        return receipt if kept.result == result else await self._stored(envelope) or kept
+
     async def _stored(self, envelope: Envelope) -> Receipt | None:
         commits = await self._log.find(envelope.id)
         if not commits:
             return None
-        result = commits[0].result
-        if result is not None:
-            result = self._results[type(envelope.message)].validate_python(result)
-        return receipt_of(commits, result)
+        receipt = receipt_of_repeat(commits, envelope)
+        if receipt.result is None:
+            return receipt
+        adapter = self._results[type(envelope.message)]
+        return receipt._replace(result=adapter.validate_python(receipt.result))

@@ -49,7 +49,11 @@ async def logging(envelope: Envelope, following: Following) -> Any:
 
 
 def timeout(seconds: float) -> Middleware:
-    """Ends a handler that takes longer than `seconds`, with TimeoutError."""
+    """Ends what takes longer than `seconds`, with TimeoutError.
+
+    Where the time is up while a command is being stored, it may be stored all the same: give the
+    command an id, and repeat it with that.
+    """
 
     async def limit(envelope: Envelope, following: Following) -> Any:
         async with asyncio.timeout(seconds):

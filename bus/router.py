@@ -54,7 +54,7 @@ class Router:
     def event(self, function: Function) -> Function:
         """Registers a handler with side effects for an event, or for a union of events.
 
-        It runs at least once for each event, in the order of the event's stream.
+        It runs at least once for each event; of one stream, one event at a time in a worker.
         """
         return self._add("event", function)
 

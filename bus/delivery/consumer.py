@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from bus import ambient
 from bus.codec import UNREAD, Registry, envelope_of, read_frame
 from bus.delivery.deadletters import bury
 from bus.delivery.lanes import Lanes
@@ -23,7 +24,7 @@ from bus.read.projector import Projector
 from bus.stores.base import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 
-TEND_EVERY = 1.0
+WAIT = 1.0
 FEW_TRIES = Tries()
 
 log = structlog.get_logger("bus.consumer")
@@ -72,8 +73,7 @@ class ProjectionConsumer:
                 if deliveries:
                     await insist(partial(self._project, deliveries), self.queue)
                     await self._settle(self._inbox, deliveries)
-                if self._generation is not None:
-                    await insist(self._projector.tend, self.queue)
+                await insist(self._projector.look, self.queue)
         finally:
             await self._inbox.close()
             await self._projector.close()
@@ -86,7 +86,7 @@ class ProjectionConsumer:
 
     async def _take(self, inbox: Inbox) -> list[Delivery]:
         with suppress(TimeoutError):
-            async with asyncio.timeout(TEND_EVERY):
+            async with asyncio.timeout(WAIT):
                 return await inbox.take(self._batch)
         return []
 
@@ -158,25 +158,29 @@ class HandlerConsumer:
         self._tries = tries
         self._stopping = asyncio.Event()
         self._inbox: Inbox | None = None
-        self._lanes: Lanes[tuple[Delivery, Envelope]] | None = None
+        self._grace = 0.0
+        self._failure: Exception | None = None
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
         inbox = self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
-        self._lanes = Lanes(self._concurrency, lambda item: self._process(inbox, *item))
+        lanes: Lanes[tuple[Delivery, Envelope]] = Lanes(
+            self._concurrency, lambda item: self._process(inbox, *item)
+        )
         try:
             while not self._stopping.is_set():
                 for delivery in await inbox.take(self._prefetch):
-                    await self._start(inbox, self._lanes, delivery)
+                    await self._start(inbox, lanes, delivery)
+                if self._failure:
+                    raise self._failure
         finally:
-            await self._lanes.stop(0)
+            await lanes.stop(self._grace)
             await inbox.close()
 
     async def stop(self, timeout: float) -> None:
-        """Takes nothing more, and finishes what is being handled."""
+        """Takes nothing more; what is being handled is finished by `run`."""
         self._stopping.set()
-        if self._lanes:
-            await self._lanes.stop(timeout)
+        self._grace = timeout
         if self._inbox:
             await self._inbox.stop()
 
@@ -185,6 +189,9 @@ class HandlerConsumer:
     ) -> None:
         try:
             envelope = read_frame(delivery.frame, self._registry)
+        except UnknownMessage as error:
+            left_over = delivery.frame.address == "events"
+            await self._settle(inbox, delivery, None if left_over else error, attempts=1)
         except MessageError as error:
             await self._settle(inbox, delivery, error, attempts=1)
         else:
@@ -193,22 +200,34 @@ class HandlerConsumer:
     async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
         current_handler.set(self.queue)
         error, attempts = await self._outcome(envelope)
-        await self._settle(inbox, delivery, error, attempts)
+        try:
+            await self._settle(inbox, delivery, error, attempts)
+        except Exception as failure:
+            self._failure = failure
+            await inbox.stop()
 
     async def _outcome(self, envelope: Envelope) -> tuple[Exception | None, int]:
         """Handles, with tries in place; returns the last error, or None, and the tries it took."""
         attempt = 1
         for pause in pauses(self._tries.pause):
             current_attempt.set(attempt)
-            try:
-                await self._handle(envelope)
-                return None, attempt
-            except Exception as error:
-                if never(error) or (attempt >= self._tries.most and not outage(error)):
-                    return error, attempt
-                attempt += not outage(error)
+            error = await self._try(envelope)
+            if error is None or never(error) or attempt >= self._tries.of(error):
+                return error, attempt
+            attempt += not outage(error)
             await asyncio.sleep(pause)
         raise AssertionError("pauses are endless")
+
+    async def _try(self, envelope: Envelope) -> Exception | None:
+        try:
+            await self._handle(envelope)
+        except asyncio.CancelledError:
+            if ambient.is_cancelled():
+                raise
+            return RuntimeError("something that the handler awaited was cancelled")
+        except Exception as error:
+            return error
+        return None
 
     async def _settle(
         self, inbox: Inbox, delivery: Delivery, error: Exception | None, attempts: int

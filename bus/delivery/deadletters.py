@@ -1,6 +1,7 @@
 """Dead letters: messages given up, kept with their error until someone acts."""
 
 import traceback
+import zlib
 from pathlib import PurePath
 
 import structlog
@@ -19,7 +20,7 @@ async def bury(
     frame = delivery.frame
     await store.add_dead_letter(
         {
-            "_id": f"{delivery.queue}/{frame.id}",
+            "_id": f"{delivery.queue}/{frame.id}/{zlib.crc32(frame.body):08x}",
             "queue": delivery.queue,
             "handler": handler,
             "message": frame.name,

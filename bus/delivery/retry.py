@@ -7,7 +7,7 @@ from typing import NamedTuple
 import structlog
 
 from bus import ambient
-from bus.errors import MessageError, NoHandler, OutcomeUnknown, Unavailable
+from bus.errors import MessageError, NoHandler, NotCaughtUp, OutcomeUnknown, Unavailable
 
 LONGEST_PAUSE = 5.0
 
@@ -15,10 +15,20 @@ log = structlog.get_logger("bus.retry")
 
 
 class Tries(NamedTuple):
-    """A few tries in place, with pauses (in seconds) that double."""
+    """A few tries in place, with pauses (in seconds) that double.
+
+    Waiting for a projection that is behind is patient, but not endless: the stream may be parked.
+    """
 
     most: int = 4
+    most_behind: int = 12
     pause: float = 0.1
+
+    def of(self, error: Exception) -> float:
+        """How many tries an error is worth."""
+        if isinstance(error, NotCaughtUp):
+            return self.most_behind
+        return float("inf") if outage(error) else self.most
 
 
 def never(error: Exception) -> bool:
@@ -28,7 +38,7 @@ def never(error: Exception) -> bool:
 
 def outage(error: Exception) -> bool:
     """Whether a service is away: not the message's fault, so it does not count as a try."""
-    return isinstance(error, Unavailable | OutcomeUnknown)
+    return isinstance(error, Unavailable | OutcomeUnknown) and not isinstance(error, NotCaughtUp)
 
 
 def pauses(first: float = 0.1) -> Iterator[float]:

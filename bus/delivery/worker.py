@@ -6,8 +6,7 @@ Its life: declare → consume, relay and sweep → stop taking → finish and se
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import suppress
-from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,13 +15,15 @@ import structlog
 from bus import ambient
 from bus.delivery.consumer import Consumer, HandlerConsumer, ProjectionConsumer
 from bus.delivery.retry import pauses
-from bus.errors import BusError, ConfigurationError
+from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.messages import Envelope
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
 from bus.read.projector import Projector, Sweeper
 from bus.router import Router
 from bus.write.relay import Relay
+
+TEND_EVERY = 2.0
 
 log = structlog.get_logger("bus.worker")
 
@@ -41,7 +42,7 @@ class Worker:
         self._bus = bus
         self._only = frozenset(only)
         self._consumers: list[Consumer] = []
-        self._tasks: dict[Consumer | None, asyncio.Task[None]] = {}
+        self._tasks: dict[Consumer, asyncio.Task[None]] = {}
         self._others: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -55,7 +56,9 @@ class Worker:
         self._others = [asyncio.create_task(_supervise(relay.run, "relay"))]
         for one in chosen:
             if isinstance(one.of, Projection):
-                self._others.append(asyncio.create_task(_sweep(parts, one.of)))
+                look_after = partial(_look_after, parts, one.of)
+                task = asyncio.create_task(_supervise(look_after, f"{one.name}.sweep"))
+                self._others.append(task)
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
         return self
 
@@ -139,28 +142,30 @@ async def _supervise(run: Callable[[], Awaitable[None]], name: str) -> None:
         try:
             await run()
             return
+        except asyncio.CancelledError:
+            if ambient.is_cancelled():
+                raise
+            log.error("cancelled by something it awaited; starting again", part=name)
         except Exception:
             log.exception("failed; starting again", part=name)
         await asyncio.sleep(pause)
 
 
-async def _sweep(parts: Parts, projection: Projection[Any]) -> None:
-    """Sweeps at start and then as often as the settings say, unless another worker just did."""
+async def _look_after(parts: Parts, projection: Projection[Any]) -> None:
+    """Sweeps at start and then as often as the settings say, and tends to parked streams."""
     every = parts.settings.sweep_every
     projector = _projector(parts, projection, f"{parts.service}.{projection.name}.sweep")
     sweeper = Sweeper(projector, parts.event_log, parts.read_store)
     first = True
     try:
         while True:
-            with suppress(BusError):
-                if first or await _due(parts, projection, every):
+            try:
+                if first or await sweeper.is_due(every):
                     await sweeper.sweep()
                     first = False
-            await asyncio.sleep(ambient.jittered(every) if not first else 1.0)
+                await sweeper.tend()
+            except (Unavailable, OutcomeUnknown) as error:
+                log.warning("cannot sweep just now", part=projection.name, reason=str(error))
+            await asyncio.sleep(ambient.jittered(TEND_EVERY))
     finally:
         await projector.close()
-
-
-async def _due(parts: Parts, projection: Projection[Any], every: float) -> bool:
-    swept = await parts.read_store.swept(projection.target())
-    return swept is None or ambient.now() - swept > timedelta(seconds=every)

@@ -134,6 +134,11 @@ class Projection(Generic[View]):
         key: Callable[[Any], str] | None,
     ) -> ProjectionHandler:
         first, *extras, returns = parameter_types(function)
+        if returns is None:
+            raise ConfigurationError(
+                f"{name_of(function)}: its result has no type, and where versions are kept follows "
+                f"from it; annotate it, as in `-> Update`"
+            )
         taken = tuple(kind for kind in members(first) if isinstance(kind, type))
         for event in events:
             if not issubclass(event, taken):

@@ -4,6 +4,7 @@ A stream's versions have no gaps, so each event is known to be a duplicate, the 
 early; what is missing is read from the log. The decision and the write are one transaction.
 """
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -23,7 +24,8 @@ from bus.transports.topology import DELAYS
 Batch = Mapping[str, Sequence[Envelope]]
 """Events by stream, in any order; an empty sequence asks for whatever the log holds."""
 
-TEND_EVERY = 1.0
+LOOK_EVERY = 1.0
+TEND_LEASE = 10.0
 SWEEP_BATCH = 500
 SWEEP_GRACE = timedelta(seconds=5)
 SWEEP_OVERLAP = timedelta(minutes=2)
@@ -65,7 +67,7 @@ class Projector:
         self._store = store
         self._writer = writer
         self._parked: dict[str, Parked] = {}
-        self._tend_at = 0.0
+        self._look_at = 0.0
 
     async def take_over(self) -> None:
         """Ends what a predecessor may have left open. To be called before the first batch."""
@@ -96,18 +98,24 @@ class Projector:
         batch: Batch = {stream: [] for stream in streams if stream not in self._parked}
         return await self._apply(batch)
 
-    async def tend(self) -> None:
-        """Looks once in a while which streams are parked, and tries again what is due."""
-        if time.monotonic() >= self._tend_at:
-            self._tend_at = time.monotonic() + TEND_EVERY
+    async def look(self) -> None:
+        """Learns once in a while which streams are parked."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY
             await self.refresh()
-            await self.retry_parked()
 
-    async def retry_parked(self) -> None:
-        """Tries again each parked stream whose time has come."""
+    @property
+    def has_due(self) -> bool:
+        """Whether a parked stream's time has come."""
+        return any(one.next_try <= ambient.now() for one in self._parked.values())
+
+    async def retry_parked(self) -> list[str]:
+        """Tries again each parked stream whose time has come; returns those that were applied."""
         now = ambient.now()
-        for parked in [one for one in self._parked.values() if one.next_try <= now]:
-            await self._apply({parked.stream: []})
+        due = [one.stream for one in self._parked.values() if one.next_try <= now]
+        for stream in due:
+            await self._apply({stream: []})
+        return [stream for stream in due if stream not in self._parked]
 
     async def close(self) -> None:
         await self._writer.close()
@@ -233,6 +241,11 @@ class _Fold:
             return await self._projector.projection.changes(envelope, unit)
         except (Unavailable, OutcomeUnknown):
             raise
+        except asyncio.CancelledError as error:
+            if ambient.is_cancelled():
+                raise
+            cause = ProjectionError("something that the handler awaited was cancelled")
+            raise StreamFailed(envelope.stream, envelope.version, cause) from error
         except Exception as error:
             raise StreamFailed(envelope.stream, envelope.version, error) from error
 
@@ -244,7 +257,7 @@ class _Fold:
 
 
 class Sweeper:
-    """Compares recent commits with what a projection has reached, and applies what is missing.
+    """Looks after a projection beside its consumers: what never arrived, and what is parked.
 
     A delivery that never came (a queue deleted by hand, a broker lost for good) only delays.
     """
@@ -253,6 +266,26 @@ class Sweeper:
         self._projector = projector
         self._log = event_log
         self._store = store
+        self._owner = ambient.new_id()
+        self._again: list[str] = []
+
+    async def tend(self) -> None:
+        """Tries again the parked streams that are due. To be called every few seconds.
+
+        Consumers drop events of a stream for as long as they take it for parked, so a stream that
+        was applied is looked at once more, the next time.
+        """
+        await self._projector.refresh()
+        again, self._again = self._again, []
+        await self._projector.apply_streams(again)
+        lease = f"parked/{self._projector.projection.name}"
+        if self._projector.has_due and await self._store.lease(lease, self._owner, TEND_LEASE):
+            self._again = await self._projector.retry_parked()
+
+    async def is_due(self, every: float) -> bool:
+        """Whether nobody has swept for `every` seconds."""
+        swept = await self._store.swept(self._projector.target)
+        return swept is None or ambient.now() - swept > timedelta(seconds=every)
 
     async def sweep(self) -> int:
         """Applies what is missing of all commits since the last sweep; returns how many events."""

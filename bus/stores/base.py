@@ -32,7 +32,8 @@ class Commit(NamedTuple):
 
     `id` is the command's id (`id/2` and so on for further streams of the same command) and thereby
     the idempotency key. `first` is the version of its first event; `(stream, first)` is unique.
-    `result` is what the handler returned, as JSON types.
+    `message` is the name of the message that caused it, `result` what its handler returned, as
+    JSON types.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Commit(NamedTuple):
     headers: Mapping[str, str] = {}
     outgoing: tuple[Outgoing, ...] = ()
     result: Any = None
+    message: str = ""
 
     @property
     def last(self) -> int:

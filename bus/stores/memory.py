@@ -15,6 +15,7 @@ from bus.errors import ConcurrencyError
 from bus.stores.base import Commit, Document, Documents, Parked, Snapshot, Target, Writer
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.records import commit_document, commit_from, decoded, encoded
+from bus.stores.updates import moved
 
 
 class _Entry(NamedTuple):
@@ -130,6 +131,7 @@ class MemoryReadStore:
 
     def __init__(self) -> None:
         self._tables = Tables()
+        self._kinds: dict[str, bool] = {}
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}
         self._leases: dict[str, tuple[str, datetime]] = {}
@@ -143,6 +145,9 @@ class MemoryReadStore:
 
     async def prepare(self, target: Target) -> None:
         """As `ReadStore.prepare`."""
+        kind = self._kinds.setdefault(target.projection, target.versions_in_documents)
+        if kind != target.versions_in_documents:
+            raise moved(target)
         self._tables.prepare(target)
 
     def documents(self, target: Target) -> Documents:

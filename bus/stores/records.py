@@ -31,6 +31,7 @@ def commit_document(commit: Commit) -> Document:
         "time": commit.time,
         "correlation_id": commit.correlation_id,
         "causation_id": commit.causation_id,
+        "message": commit.message,
         "pending": True,
     }
     if commit.headers:
@@ -56,6 +57,7 @@ def commit_from(document: Mapping[str, Any]) -> Commit:
         headers=document.get("headers", {}),
         outgoing=tuple(Outgoing(**command) for command in document.get("outgoing", ())),
         result=document.get("result"),
+        message=document.get("message", ""),
     )
 
 

@@ -7,9 +7,9 @@ version: it then stands as a hidden one, which no reader ever sees.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from bus.errors import ProjectionError
+from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
-from bus.stores.base import Changes, Document, Write
+from bus.stores.base import Changes, Document, Target, Write
 
 VERSION = "_version"
 HIDDEN = "_hidden"
@@ -63,6 +63,17 @@ class Advance(NamedTuple):
 
 
 Step = Update | Delete | Bury | Advance
+
+
+def moved(target: Target) -> ConfigurationError:
+    """What to say where a projection's declaration now asks for its versions elsewhere."""
+    return ConfigurationError(
+        f"projection {target.projection!r} kept the versions of its streams "
+        f"{'in checkpoints' if target.versions_in_documents else 'in its documents'} so far, and "
+        f"is now declared so that they stand elsewhere (another category, a key=, a list of "
+        f"changes or an async handler decides that); its documents would be folded twice, so "
+        f"give it a new name"
+    )
 
 
 def checked(key: str, update: Any) -> Document:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bus import ambient
-from bus.errors import ProjectionError
+from bus.errors import ConfigurationError, ProjectionError
 from bus.stores.base import (
     Changes,
     Document,
@@ -334,6 +334,14 @@ class ReadStoreContract:
         assert found["q/1"].items() >= {**letter, "seen": 2}.items()
         assert found["q/2"]["seen"] == 1
         assert len(await read_store.dead_letters(limit=1)) == 1
+
+    async def test_where_versions_are_kept_cannot_change_under_a_name(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        otherwise = target._replace(versions_in_documents=not target.versions_in_documents)
+        await read_store.prepare(target)
+        with pytest.raises(ConfigurationError, match="give it a new name"):
+            await read_store.prepare(otherwise)
 
 
 async def all_of(store: ReadStore, target: Target) -> list[Document]:

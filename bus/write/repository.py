@@ -47,7 +47,7 @@ class Repository(Generic[AnyAggregate]):
             aggregate = await self._load(id)
             if aggregate.version == 0:
                 return None
-            self._seen[id] = aggregate
+            self._seen.setdefault(id, aggregate)
         return self._seen[id]
 
     def seen(self) -> list[AnyAggregate]:

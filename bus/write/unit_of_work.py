@@ -4,10 +4,14 @@ One stream is one insert, several are one transaction; the events leave for the 
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, cast
+
+import structlog
 
 from bus import ambient
 from bus.codec import address, frames_of, record
+from bus.errors import InvalidMessage
 from bus.messages import Command, Envelope, Event, Receipt
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
 from bus.transports.base import Frame
@@ -15,6 +19,9 @@ from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
 
 AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
+
+
+log = structlog.get_logger("bus.write")
 
 
 class Publishing(Protocol):
@@ -66,13 +73,14 @@ class UnitOfWork:
             self._repositories[kind] = Repository(kind, self._log)
         return cast(Repository[AnyAggregate], self._repositories[kind])
 
-    async def commit(self, result: Any = None) -> Receipt:
+    async def commit(self, result: Any = None, *, keep: bool = False) -> Receipt:
         """Stores what the handler did and hands it to the publisher.
 
+        With `keep`, it stores a commit even where there is nothing to store but the result.
         Raises: ConcurrencyError, InvalidMessage, OutcomeUnknown, StoreUnavailable.
         """
         changed = self._changed()
-        commits = self._commits(changed, result)
+        commits = self._commits(changed, result, keep)
         if not commits:
             return Receipt(self.id, {}, result)
         frames = [frames_of(commit) for commit in commits]
@@ -81,17 +89,17 @@ class UnitOfWork:
             self._publishing.offer(commits, frames)
             await self._snapshot(changed)
             return receipt_of(commits, result)
-        return receipt_of(stored, stored[0].result)
+        return receipt_of_repeat(stored, self.envelope)
 
     def _changed(self) -> list[Aggregate]:
         repositories = self._repositories.values()
         return [one for repository in repositories for one in repository.seen() if one.recorded]
 
-    def _commits(self, changed: list[Aggregate], result: Any) -> list[Commit]:
+    def _commits(self, changed: list[Aggregate], result: Any, keep: bool) -> list[Commit]:
         parts = [
             (a.category, a.stream, a.version, [record(e) for e in a.recorded]) for a in changed
         ]
-        if self.outbox.events or (self.outbox.commands and not parts):
+        if self.outbox.events or ((self.outbox.commands or keep) and not parts):
             own = self.outbox.events
             parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
         time = ambient.now()
@@ -108,6 +116,7 @@ class UnitOfWork:
                 headers=self.envelope.headers,
                 outgoing=tuple(self.outbox.commands) if index == 0 else (),
                 result=result if index == 0 else None,
+                message=self.envelope.name,
             )
             for index, (category, stream, last, events) in enumerate(parts)
         ]
@@ -117,10 +126,26 @@ class UnitOfWork:
             every = aggregate.snapshot_every
             before = aggregate.version - len(aggregate.recorded)
             if every and before // every != aggregate.version // every:
-                await self._log.save_snapshot(aggregate.to_snapshot())
+                try:
+                    await self._log.save_snapshot(aggregate.to_snapshot())
+                except Exception as error:  # the events are stored: a cache must not say otherwise
+                    log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
 
 
-def receipt_of(commits: list[Commit] | Any, result: Any) -> Receipt:
+def receipt_of_repeat(commits: Sequence[Commit], envelope: Envelope) -> Receipt:
+    """The first receipt of a message that comes again.
+
+    Raises: InvalidMessage where the id was that of another kind of message.
+    """
+    if commits[0].message != envelope.name:
+        raise InvalidMessage(
+            f"the id {envelope.id} was used for a {commits[0].message} before, and now for a "
+            f"{envelope.name}; give each message an id of its own"
+        )
+    return receipt_of(commits, commits[0].result)
+
+
+def receipt_of(commits: Sequence[Commit], result: Any) -> Receipt:
     """The receipt of a command whose commits are stored."""
     return Receipt(
         commits[0].id, {commit.stream: commit.last for commit in commits if commit.events}, result

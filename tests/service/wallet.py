@@ -75,12 +75,14 @@ class Diary:
         self.most_running = 0
         self.open = asyncio.Event()
         self.open.set()
+        self.mended = False
 
 
 def build(
     settings: Settings, diary: Diary | None = None, service: str = "wallets", **more: Any
 ) -> Bus:
     """The bus of the wallets; a fresh set of routers each time."""
+    diary = diary or Diary()
     commands, thanking = Router("payments"), Router("thanking", concurrency=8)
     wallets = Projection("wallets", of=[Wallet], view=WalletView)
 
@@ -112,7 +114,7 @@ def build(
 
     @wallets.on(Paid)
     def paid(event: Paid) -> Update:
-        if event.mood == "unprojectable":
+        if event.mood == "unprojectable" and not diary.mended:
             raise ValueError("cannot be projected")
         return {"$inc": {"total": event.amount}}
 
@@ -129,7 +131,7 @@ def build(
         routers=[commands, thanking],
         projections=[wallets],
         settings=settings,
-        provide={Diary: diary or Diary()},
+        provide={Diary: diary},
         **more,
     )
 
@@ -141,6 +143,8 @@ async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
         raise RuntimeError("no way")
     if event.mood == "fails once" and tries == 1:
         raise RuntimeError("not yet")
+    if event.mood == "cancels":
+        raise asyncio.CancelledError
     if event.mood == "rejects":
         raise Reject("never")
     if event.mood == "outage" and tries < 6:

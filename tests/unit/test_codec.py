@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from pydantic import Field, field_validator
 
 from bus import Command, Envelope, Event, InvalidMessage, UnknownMessage
 from bus.codec import (
@@ -153,10 +154,47 @@ def test_headers_that_make_no_sense_are_refused(headers: dict[str, Any]) -> None
 
 
 def test_an_event_too_large_to_travel_is_refused_before_it_is_stored() -> None:
-    with pytest.raises(InvalidMessage, match="are over"):
+    with pytest.raises(InvalidMessage, match="over"):
         frames_of(commit(Opened(owner="x" * MAX_BODY)))
 
 
 def test_a_message_that_is_not_json_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="cannot be written as JSON"):
         data_of(Nested(inner=object()))
+
+
+class Trimmed(Event, schema=2):
+    text: str
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def _strip(cls, value: Any) -> Any:
+        return value.strip()
+
+    @classmethod
+    def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
+        return {"text": data["parts"][7]}
+
+
+def test_whatever_an_authors_validator_or_upcast_raises_it_is_the_message_that_is_wrong() -> None:
+    registry: dict[str, type[Event]] = {"Trimmed": Trimmed}
+    with pytest.raises(InvalidMessage, match="Trimmed: AttributeError"):
+        read_frame(frame(b'{"text":5}', name="Trimmed"), registry)
+    with pytest.raises(InvalidMessage, match="Trimmed, schema 1: IndexError"):
+        read_recorded(Recorded("Trimmed", 1, {"parts": []}), registry)
+
+
+def test_a_command_with_senseless_headers_is_refused() -> None:
+    sent = command_frame(Envelope(Close(account_id="1"), "k1", NOW, "corr"))
+    headers: dict[str, str | int] = {**sent.headers, "version": "abc"}
+    with pytest.raises(InvalidMessage, match="not as they must be"):
+        read_frame(sent._replace(headers=headers), {"Close": Close})
+
+
+class Aliased(Event):
+    owner_name: str = Field(alias="ownerName")
+
+
+def test_aliases_are_written_as_they_are_read() -> None:
+    event = Aliased(ownerName="Ada")
+    assert read_recorded(record(event), {"Aliased": Aliased}) == event

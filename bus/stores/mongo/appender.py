@@ -72,7 +72,6 @@ class Appender:
         self._arrived: list[Append] = []
         self._writing = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writing = 0
 
     async def append(self, commit: Commit) -> Outcome:
         """Stores one commit.

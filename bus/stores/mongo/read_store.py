@@ -14,10 +14,20 @@ from bus.stores.mongo.client import Client, database
 from bus.stores.mongo.documents import MongoDocuments
 from bus.stores.mongo.failures import hello, no_transactions, reading, writing
 from bus.stores.mongo.writer import MongoWriter
-from bus.stores.updates import VERSION
+from bus.stores.updates import VERSION, moved
 
 OWN_COLLECTIONS = frozenset(
-    ["commits", "snapshots", "checkpoints", "writers", "parked", "swept", "leases", "dead_letters"]
+    [
+        "commits",
+        "snapshots",
+        "projections",
+        "checkpoints",
+        "writers",
+        "parked",
+        "swept",
+        "leases",
+        "dead_letters",
+    ]
 )
 OPEN_WITHIN = 30.0
 NAMESPACE_EXISTS = 48
@@ -29,6 +39,7 @@ class MongoReadStore:
     def __init__(self, client: Client, database_name: str) -> None:
         self._client = client
         self._database = database(client, database_name)
+        self._projections = self._database["projections"]
         self._parked = self._database["parked"]
         self._swept = self._database["swept"]
         self._leases = self._database["leases"]
@@ -54,11 +65,22 @@ class MongoReadStore:
                 f"projection {target.projection!r}: the collection {target.collection!r} is the "
                 f"bus's own; choose another name"
             )
+        await self._remember(target)
         async with reading(OPEN_WITHIN):
             await self._make(target.collection)
             if target.indexes:
                 models = [_index_model(index) for index in target.indexes]
                 await self._database[target.collection].create_indexes(models)
+
+    async def _remember(self, target: Target) -> None:
+        """Where versions are kept is settled by the first declaration."""
+        kind = {"versions_in_documents": target.versions_in_documents}
+        async with writing():
+            try:
+                await self._projections.insert_one({"_id": target.projection, **kind})
+            except DuplicateKeyError:
+                if not await self._projections.find_one({"_id": target.projection, **kind}):
+                    raise moved(target) from None
 
     async def _make(self, collection: str) -> None:
         """Makes a collection beforehand: within a transaction, two writers would collide on it."""
