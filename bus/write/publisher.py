@@ -13,7 +13,7 @@ from bus.errors import BusError, TransportUnavailable
 from bus.stores.base import Commit, EventLog
 from bus.transports.base import Frame, Transport
 
-MOST_WAITING = 10_000
+MOST_HELD = 10_000
 
 log = structlog.get_logger("bus.publisher")
 
@@ -28,6 +28,7 @@ class Publisher:
         self._confirmed: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._marking: asyncio.Task[None] | None = None
+        self._held = 0
         self._unsent = 0
         self._open = False
 
@@ -37,10 +38,11 @@ class Publisher:
 
     def offer(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> None:
         """Takes stored commits with their frames."""
-        if not self._open or len(self._waiting) >= MOST_WAITING:
+        if not self._open or self._held >= MOST_HELD:
             return
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._send)
+        self._held += len(commits)
         self._waiting += zip(commits, frames, strict=True)
 
     async def publish(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> int:
@@ -54,14 +56,13 @@ class Publisher:
         """Waits, `timeout` seconds at most, for what was offered."""
         self._send()
         self._open = False
-        tasks = [*self._tasks]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
-        if self._marking:
-            await asyncio.wait([self._marking], timeout=timeout)
-        for task in (*self._tasks, *([self._marking] if self._marking else [])):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        deadline = asyncio.get_running_loop().time() + timeout
+        while tasks := {*self._tasks, *([self._marking] if self._marking else [])}:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                for task in tasks:
+                    task.cancel()
+            await asyncio.wait(tasks, timeout=max(left, 0.1))
 
     def _send(self) -> None:
         batch, self._waiting = self._waiting, []
@@ -71,7 +72,10 @@ class Publisher:
             task.add_done_callback(self._tasks.discard)
 
     async def _publish_and_mark(self, batch: list[tuple[Commit, list[Frame]]]) -> None:
-        self._confirmed += await self._publish(batch)
+        try:
+            self._confirmed += await self._publish(batch)
+        finally:
+            self._held -= len(batch)
         if self._confirmed and self._marking is None:
             self._marking = asyncio.create_task(self._mark())
 
