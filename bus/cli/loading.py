@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from bus.errors import ConfigurationError
 from bus.settings import Settings
 
 
-def load(target: str, settings: Settings) -> Bus:
-    """The bus that `module:function` builds from settings.
+def load(target: str, settings: Callable[[], Settings]) -> Bus:
+    """The bus that `module:function` builds from what `settings` gives.
 
     The working directory is importable, as with `python -m`. Raises: ConfigurationError.
     """
-    built: Any = _function(target)(settings)
+    build = _function(target)
+    built: Any = build(settings())
     if not isinstance(built, Bus):
         raise ConfigurationError(
             f"{target} returned {type(built).__name__}; it must take Settings and return a Bus"

@@ -47,7 +47,8 @@ def worker(
     """
 
     async def run(bus: Bus, stop: asyncio.Event) -> None:
-        async with bus, Worker(bus, only=only or ()):
+        worker = Worker(bus, only=only or ())
+        async with bus, worker:
             await stop.wait()
 
     _run(target, run)
@@ -75,7 +76,7 @@ def relay(target: Target) -> None:
 @app.command()
 def topology(target: Target, as_json: Json = False) -> None:
     """Prints the queues of a service and what they are bound to. Needs no broker."""
-    described = _guarded(lambda: load(target, Settings.in_memory()).parts.topology)
+    described = _guarded(lambda: load(target, Settings.in_memory).parts.topology)
     if as_json:
         queues = [queue._asdict() for queue in described.queues]
         print(json.dumps({"service": described.service, "queues": queues}, indent=2))
@@ -102,7 +103,7 @@ def _run(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> N
     log.configure(level=os.environ.get("BUS_LOG_LEVEL", "INFO"))
 
     async def whole() -> None:
-        await run(load(target, Settings()), _stop_on_signals())
+        await run(load(target, Settings), _stop_on_signals())
 
     def run_whole() -> None:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -35,19 +35,20 @@ class Worker:
             ...
 
     `only` names the subscriptions to run (projections, routers, "commands"); all by default. The
-    bus must be open. Any number of workers may run; a projection's queue has one active consumer.
+    bus must be open by then. Any number of workers may run; a projection's queue has one active
+    consumer.
     """
 
     def __init__(self, bus: HasParts, *, only: Collection[str] = ()) -> None:
         self._bus = bus
-        self._only = frozenset(only)
+        self._chosen = _chosen(bus.parts, frozenset(only))
         self._consumers: list[Consumer] = []
         self._tasks: dict[Consumer, asyncio.Task[None]] = {}
         self._others: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         parts = self._bus.parts
-        chosen = self._chosen(parts)
+        chosen = self._chosen
         self._consumers = [consumer for one in chosen for consumer in _consumers(parts, one)]
         self._tasks = {
             one: asyncio.create_task(_supervise(one.run, one.queue)) for one in self._consumers
@@ -89,15 +90,16 @@ class Worker:
         log.info("worker stopped", unfinished=len(unfinished))
         self._consumers, self._tasks, self._others = [], {}, []
 
-    def _chosen(self, parts: Parts) -> list[Subscription]:
-        names = [one.name for one in parts.subscriptions]
-        unknown = sorted(self._only - set(names))
-        if unknown:
-            raise ConfigurationError(
-                f"service {parts.service!r} has no subscription {', '.join(unknown)}; "
-                f"it has {', '.join(names)}"
-            )
-        return [one for one in parts.subscriptions if not self._only or one.name in self._only]
+
+def _chosen(parts: Parts, only: frozenset[str]) -> list[Subscription]:
+    names = [one.name for one in parts.subscriptions]
+    unknown = sorted(only - set(names))
+    if unknown:
+        raise ConfigurationError(
+            f"service {parts.service!r} has no subscription {', '.join(unknown)}; "
+            f"it has {', '.join(names)}"
+        )
+    return [one for one in parts.subscriptions if not only or one.name in only]
 
 
 def _consumers(parts: Parts, subscription: Subscription) -> Iterator[Consumer]:

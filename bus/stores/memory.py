@@ -53,7 +53,10 @@ class MemoryEventLog:
             or places & self._taken
             or ids & set(self._commits)
         ):
-            raise ConcurrencyError(f"{commits[0].id}: one of its streams has moved on")
+            taken = ", ".join(f"{commit.stream} at {commit.first}" for commit in commits)
+            raise ConcurrencyError(
+                f"written since it was read, or there before it was added: {taken}"
+            )
         for commit, stored in zip(commits, data, strict=True):
             self._store(commit, stored)
         return commits

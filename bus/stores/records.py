@@ -3,7 +3,7 @@
 Knows the encoding, no connection.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -11,7 +11,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
-from bus.errors import InvalidMessage
+from bus.errors import ConcurrencyError, InvalidMessage
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 
 MAX_BYTES = 15 * 1024 * 1024
@@ -89,3 +89,9 @@ def is_of_command(commit_id: str, command_id: str) -> bool:
         return True
     start, _, number = commit_id.rpartition("/")
     return start == command_id and number.isdigit()
+
+
+def moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
+    """What to say where a place in a stream is taken."""
+    places = ", ".join(f"{commit.stream} at {commit.first}" for commit in commits)
+    return ConcurrencyError(f"written since it was read, or there before it was added: {places}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi import Query as Parameter
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.http.calls import Calls, calls_of
 from read_models.applicant_history import ApplicantHistory, HistoryEntry
@@ -22,7 +22,13 @@ routes = APIRouter()
 api = APIRouter(prefix="/api/v1")
 
 
-class Posting(BaseModel):
+class Body(BaseModel):
+    """What a request carries: nothing that its reader does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Posting(Body):
     """What a job says."""
 
     title: str = Field(min_length=1, max_length=200)
@@ -35,7 +41,7 @@ class Revision(Posting):
     version: int = Field(ge=1)
 
 
-class Letter(BaseModel):
+class Letter(Body):
     """An application for a job."""
 
     job_id: str = Field(min_length=1, max_length=100)

@@ -16,6 +16,7 @@ import pytest
 from pymongo import MongoClient
 
 from tools.services import MongoNode, RabbitMQNode, ServiceUnavailable, services
+from tools.services.command import run as run_command
 from tools.services.ports import free_ports, is_free, places, reachable, wait_until
 from tools.services.rabbitmq import speaks_amqp
 
@@ -371,3 +372,13 @@ def test_kept_services_stay_until_they_are_taken_down(tmp_path: Path) -> None:
         run("down", "--remove", *folder)
     assert nothing_runs_in(tmp_path)
     assert run("status", *folder).returncode == 1
+
+
+def test_a_command_imports_from_its_own_folder_not_from_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOUBLEDECKER_PYTHONPATH", "/of/the/caller")
+    monkeypatch.setenv("PYTHONPATH", "/of/ours")
+    seen = tmp_path / "seen"
+    assert run_command(["sh", "-c", f'printf %s "$PYTHONPATH" > {seen}'], {}) == 0
+    assert seen.read_text() == "/of/the/caller"

@@ -1,6 +1,9 @@
 """What the documents say of the code is so."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,23 @@ def test_every_guarantee_names_a_test() -> None:
     rows = [line for line in GUARANTEES.splitlines() if re.match(r"\| G\d+ \|", line)]
     assert len(rows) == 10
     assert all("::test_" in row or "::Test" in row for row in rows)
+
+
+def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "a-service-of-your-own.md").read_text()
+    files = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", page, re.DOTALL)
+    assert len(files) == 3
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    shown = subprocess.run(
+        [sys.executable, "-m", "bus", "topology", "handlers.app:build"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    assert "bank.balances\n    bank.events: account.#" in shown.stdout, shown.stderr
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=str)

@@ -63,8 +63,9 @@ class Processes:
     def kill_worker(self) -> None:
         """Kills the first worker, as a crash would, and starts it again."""
         name = "worker-1"
-        self._running[name].signal(signal.SIGKILL)
-        self._running[name].wait(STOP_WITHIN)
+        worker = self._running.pop(name)
+        worker.signal(signal.SIGKILL)
+        worker.wait(STOP_WITHIN)
         self.kills += 1
         self._start(name, *self._commands[name])
 

@@ -16,7 +16,7 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
     """Run a command with further environment variables; returns its status as a shell tells it."""
     try:
-        child = subprocess.Popen(command, env={**os.environ, **variables})
+        child = subprocess.Popen(command, env=_environment(variables))
     except FileNotFoundError:
         return _refuse(command[0], "is not found: correct its name, or the PATH", NOT_FOUND)
     except PermissionError:
@@ -79,3 +79,12 @@ def _in_terminals_foreground() -> bool:
 def _refuse(program: str, why: str, status: int) -> int:
     print(f"{program} {why}", file=sys.stderr)
     return status
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment and `variables`; our own modules are not the command's to import."""
+    environment = {**os.environ, **variables}
+    before = environment.pop("DOUBLEDECKER_PYTHONPATH", None)
+    if before is not None:
+        environment["PYTHONPATH"] = before
+    return environment

@@ -10,13 +10,13 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from bus.errors import ConcurrencyError, OutcomeUnknown, StoreUnavailable
+from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.base import Commit, Document, Snapshot
 from bus.stores.mongo.appender import Appender, Outcome
 from bus.stores.mongo.client import Client, Session, bounded, database, start_session
 from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
 from bus.stores.mongo.transactions import in_transaction
-from bus.stores.records import commit_document, commit_from, encoded, is_of_command
+from bus.stores.records import commit_document, commit_from, encoded, is_of_command, moved_on
 
 INDEXES = [
     IndexModel([("stream", 1), ("first", 1)], unique=True),
@@ -70,7 +70,7 @@ class MongoEventLog:
         if outcome is Outcome.REPEAT:
             return await self.find(commits[0].id)
         if outcome is Outcome.CONFLICT:
-            raise _moved_on(commits)
+            raise moved_on(commits)
         return commits
 
     async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
@@ -81,7 +81,7 @@ class MongoEventLog:
         except _Taken:
             stored = await self.find(commits[0].id)
             if not stored:
-                raise _moved_on(commits) from None
+                raise moved_on(commits) from None
             return commits if stored == list(commits) else stored
         return commits
 
@@ -193,8 +193,3 @@ class MongoEventLog:
                 await self._snapshots.replace_one(older, fields, upsert=True)
             except DuplicateKeyError:
                 return
-
-
-def _moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
-    places = ", ".join(f"{commit.stream} at {commit.first}" for commit in commits)
-    return ConcurrencyError(f"written by somebody else meanwhile: {places}")

@@ -70,7 +70,8 @@ def translated(error: Exception, *, writing: bool) -> BusError:
         return InvalidMessage(f"cannot be stored: {error}")
     if writing and is_unclear(error):
         return OutcomeUnknown(f"MongoDB did not say whether it wrote: {error!s:.500}")
-    return StoreUnavailable(f"MongoDB: {error!s:.500}")
+    reason = str(error).partition(" (configured timeouts")[0]
+    return StoreUnavailable(f"MongoDB: {reason:.500}; is it running, and is its URL right?")
 
 
 def no_transactions() -> ConfigurationError:
