@@ -11,10 +11,9 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from bus import ambient
-from bus.errors import ConcurrencyError
 from bus.stores.base import Commit, Document, Documents, Parked, Snapshot, Target, Writer
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
-from bus.stores.records import commit_document, commit_from, decoded, encoded
+from bus.stores.records import commit_document, commit_from, decoded, encoded, moved_on
 from bus.stores.updates import moved
 
 
@@ -53,10 +52,7 @@ class MemoryEventLog:
             or places & self._taken
             or ids & set(self._commits)
         ):
-            taken = ", ".join(f"{commit.stream} at {commit.first}" for commit in commits)
-            raise ConcurrencyError(
-                f"written since it was read, or there before it was added: {taken}"
-            )
+            raise moved_on(commits)
         for commit, stored in zip(commits, data, strict=True):
             self._store(commit, stored)
         return commits

@@ -32,13 +32,16 @@ def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path)
     page = (ROOT / "docs" / "a-service-of-your-own.md").read_text()
     files = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", page, re.DOTALL)
     assert len(files) == 3
+    alone = tmp_path / "installed"
+    alone.mkdir()
+    (alone / "bus").symlink_to(ROOT / "bus")
     for name, text in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     shown = subprocess.run(
         [sys.executable, "-m", "bus", "topology", "handlers.app:build"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        env={**os.environ, "PYTHONPATH": str(alone)},
         capture_output=True,
         text=True,
     )
