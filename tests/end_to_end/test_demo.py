@@ -58,3 +58,12 @@ def test_the_demo_reports_to_people(settings: Settings) -> None:
     assert done.returncode == 0, done.stderr
     assert "Nothing is wrong: every document equals the fold of the log." in done.stdout
     assert "job_board: what people browse" in done.stdout
+
+
+def test_without_rabbitmq_the_demo_runs_in_one_process_and_says_so(settings: Settings) -> None:
+    done = demo(settings, "--json", "--broker", "memory")
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (report["broker"], report["wrong_documents"]) == ("memory", 0)
+    assert report["worker_kills"] == 0
+    assert "without RabbitMQ" in done.stderr

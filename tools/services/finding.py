@@ -139,11 +139,15 @@ def _in_environment(wanted: Iterable[str]) -> dict[str, Place]:
     given = {name: os.environ.get(VARIABLES[name], "") for name in wanted}
     for name, url in given.items():
         _require_reachable(VARIABLES[name], url)
-    return {name: Place(url, "environment") for name, url in given.items() if url}
+    return {
+        name: Place(url, "memory" if url == MEMORY_URL else "environment")
+        for name, url in given.items()
+        if url
+    }
 
 
 def _require_reachable(variable: str, url: str) -> None:
-    if url and not reachable(url):
+    if url and url != MEMORY_URL and not reachable(url):
         # Host and port only: a URL may hold a password.
         where = ", ".join(f"{host}:{port}" for host, port in places(url))
         raise ServiceUnavailable(
