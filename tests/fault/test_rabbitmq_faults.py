@@ -157,7 +157,7 @@ async def test_all_connections_closed_by_the_broker(
             return len(traffic.arrived) > before + 20
 
         await eventually(flows, "messages arrive again")
-        assert asyncio.get_running_loop().time() - lost < 5  # 0.3 s on an idle machine
+        assert asyncio.get_running_loop().time() - lost < 5
         await closing
 
 
