@@ -24,6 +24,7 @@ from bus.router import Router
 from bus.write.relay import Relay
 
 TEND_EVERY = 2.0
+PROJECTIONS_SHARE = 0.2
 
 log = structlog.get_logger("bus.worker")
 
@@ -74,21 +75,31 @@ class Worker:
     async def stop(self) -> None:
         """Takes nothing more, finishes and settles what is at hand, within `stop_within` seconds.
 
+        Handlers end before projections: one may be waiting for a projection of this very worker.
         What could not be finished is delivered again.
         """
-        deadline = time.monotonic() + self._bus.parts.settings.stop_within
+        within = self._bus.parts.settings.stop_within
+        deadline = time.monotonic() + within
         for task in self._others:
             task.cancel()
-        stopping = [one.stop(deadline - time.monotonic()) for one in self._consumers]
-        await asyncio.gather(*stopping, *self._others, return_exceptions=True)
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=max(0, deadline - time.monotonic()))
+        handlers = [one for one in self._consumers if isinstance(one, HandlerConsumer)]
+        projections = [one for one in self._consumers if one not in handlers]
+        await self._finish(handlers, deadline - within * PROJECTIONS_SHARE)
+        await self._finish(projections, deadline)
         unfinished = [task for task in self._tasks.values() if not task.done()]
         for task in unfinished:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), *self._others, return_exceptions=True)
         log.info("worker stopped", unfinished=len(unfinished))
         self._consumers, self._tasks, self._others = [], {}, []
+
+    async def _finish(self, consumers: Collection[Consumer], deadline: float) -> None:
+        """Stops these, and waits until the deadline for what they have at hand."""
+        left = deadline - time.monotonic()
+        await asyncio.gather(*(one.stop(left) for one in consumers), return_exceptions=True)
+        if consumers:
+            tasks = [self._tasks[one] for one in consumers]
+            await asyncio.wait(tasks, timeout=max(0, deadline - time.monotonic()))
 
 
 def _chosen(parts: Parts, only: frozenset[str]) -> list[Subscription]:

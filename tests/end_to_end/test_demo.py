@@ -2,13 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from bus import Settings
+from tools.demo import cleaning
 
 ROOT = Path(__file__).parents[2]
 PROMISED = {
@@ -67,3 +72,54 @@ def test_without_rabbitmq_the_demo_runs_in_one_process_and_says_so(settings: Set
     assert (report["broker"], report["wrong_documents"]) == ("memory", 0)
     assert report["worker_kills"] == 0
     assert "without RabbitMQ" in done.stderr
+
+
+@pytest.fixture
+def service(settings: Settings, unique: str) -> Iterator[str]:
+    """A name for the demo's service, of which nothing is left behind however the demo ends."""
+    yield unique
+    cleaning.delete_queues(settings.amqp_url, unique)
+    with MongoClient[dict[str, Any]](settings.mongo_url) as client:
+        client.drop_database(unique)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_its_processes_end_with_the_demo_whatever_ends_it(
+    settings: Settings, service: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        "BUS_AMQP_URL": settings.amqp_url,
+        "BUS_MONGO_URL": settings.mongo_url,
+        "JOBBOARD_SERVICE": service,
+        "TMPDIR": str(tmp_path),
+    }
+    command = [str(ROOT / "bin" / "demo"), "--commands", "100000"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as running:
+        wait_until(lambda: len(processes_of(service)) >= 5, "the demo's processes do not run")
+        running.send_signal(number)
+    wait_until(lambda: not processes_of(service), "processes outlived the demo")
+    if number != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+
+
+def processes_of(service: str) -> list[int]:
+    """The demo, its API, its workers and its relay: all that have the name in their environment."""
+    mark = f"JOBBOARD_SERVICE={service}\0".encode()
+    return [
+        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if has(path, mark)
+    ]
+
+
+def has(path: Path, mark: bytes) -> bool:
+    try:
+        return mark in path.read_bytes()
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], missing: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds:g} s: {missing}"
+        time.sleep(0.05)

@@ -1,6 +1,7 @@
 """The job board through its bus: commands in, read models out."""
 
 import asyncio
+import time
 from typing import NamedTuple
 
 import pytest
@@ -183,6 +184,18 @@ async def test_a_late_application_is_closed_when_it_is_listed_last(idle: Bus, un
         assert await statuses(idle) == []
         async with Worker(idle, only=["applications_by_job"]):
             await until(lambda: both_closed(idle), "an application stayed open")
+
+
+async def test_a_stopping_worker_lets_its_handlers_see_its_own_projections(idle: Bus) -> None:
+    """A handler at work waits for a projection of the same worker; each time it is stopped a little
+    later, so that some of them catch the handler waiting."""
+    for number in range(10):
+        async with Worker(idle):
+            await idle.execute(PostJob(job_id=f"n{number}", title="-", description="-"))
+            await idle.execute(ArchiveJob(job_id=f"n{number}"))
+            await asyncio.sleep(0.005 * number)
+            began = time.monotonic()
+        assert time.monotonic() - began < 4
 
 
 async def test_no_application_of_an_archived_job_stays_open(bus: Bus, until: Until) -> None:

@@ -26,16 +26,19 @@ def main() -> int:
     command.leave_on_signals()
     screen = Screen(Console(stderr=True))
     logs = Path(tempfile.mkdtemp(prefix="doubledecker-demo-"))
+    wanted = False
     try:
         report = _run(_plan(options, began), options.broker == "memory", logs, screen)
+        _print(report, as_json=options.json)
+        wanted = bool(report.problems)
+        return WRONG if wanted else 0
     except (DemoFailed, ServiceError) as error:
         screen.console.print(f"The demo could not run: {error}", markup=False, highlight=False)
+        wanted = isinstance(error, DemoFailed)
         return FAILED
-    _print(report, as_json=options.json)
-    if report.problems:
-        return WRONG
-    shutil.rmtree(logs, ignore_errors=True)
-    return 0
+    finally:
+        if not wanted:
+            shutil.rmtree(logs, ignore_errors=True)
 
 
 def _parser() -> argparse.ArgumentParser:
