@@ -18,7 +18,11 @@ from bus.transports.topology import COMMAND_TOPIC, event_topic
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 Registry = Mapping[str, type[AnyMessage]]
 
-RESERVED_HEADERS = frozenset({"stream", "version", "schema", "causation_id"})
+DEAD_LETTER = "dead-letter"
+"""The header of a message that is retried: which dead letter it is to settle."""
+
+RESERVED_HEADERS = frozenset({"stream", "version", "schema", "causation_id", DEAD_LETTER})
+MOST_REASONS = 5
 
 
 class Unread(Event):
@@ -111,15 +115,15 @@ def command_frame(envelope: Envelope) -> Frame:
     )
 
 
-def read_frame(frame: Frame, registry: Registry[Any]) -> Envelope:
-    """The envelope that a frame carries.
+def read_frame(frame: Frame, registry: Registry[Any], reasons: int = MOST_REASONS) -> Envelope:
+    """The envelope that a frame carries; an error tells `reasons` of its reasons at most.
 
     Raises: UnknownMessage (a name that is not in the registry), InvalidMessage (with the reason).
     """
     kind = registry.get(frame.name)
     if kind is None:
         raise UnknownMessage(f"no message named {frame.name[:100]!r} is registered here")
-    return envelope_of(frame, _parse(frame, kind))
+    return envelope_of(frame, _parse(frame, kind, reasons))
 
 
 def envelope_of(frame: Frame, message: Message) -> Envelope:
@@ -127,7 +131,8 @@ def envelope_of(frame: Frame, message: Message) -> Envelope:
     headers = frame.headers
     stream, version = headers.get("stream", ""), headers.get("version", 0)
     told = isinstance(stream, str) and isinstance(version, int)
-    if not told or (frame.address == "events" and not ("-" in str(stream) and int(version) > 0)):
+    is_event = isinstance(message, Event)
+    if not told or (is_event and not ("-" in str(stream) and int(version) > 0)):
         raise InvalidMessage(
             f"{frame.name[:100]}: headers 'stream' and 'version' are not as they must be"
         )
@@ -143,18 +148,18 @@ def envelope_of(frame: Frame, message: Message) -> Envelope:
     )
 
 
-def _parse(frame: Frame, kind: type[AnyMessage]) -> AnyMessage:
+def _parse(frame: Frame, kind: type[AnyMessage], reasons: int) -> AnyMessage:
     if len(frame.body) > MAX_BODY:
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     schema = frame.headers.get("schema", 1)
     try:
         if schema == kind.wire_schema:
             return kind.model_validate_json(frame.body)
-        return _validate(kind, from_json(frame.body, allow_inf_nan=False), int(schema))
+        return _validate(kind, from_json(frame.body, allow_inf_nan=False), int(schema), reasons)
     except InvalidMessage:
         raise
     except Exception as error:
-        raise _invalid(kind, error) from None
+        raise _invalid(kind, error, reasons=reasons) from None
 
 
 def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
@@ -166,28 +171,32 @@ def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
     return UNREAD if kind is None else _validate(kind, event.data, event.schema)
 
 
-def _validate(kind: type[AnyMessage], data: Any, schema: int) -> AnyMessage:
+def _validate(
+    kind: type[AnyMessage], data: Any, schema: int, reasons: int = MOST_REASONS
+) -> AnyMessage:
     try:
         if schema != kind.wire_schema:
             data = kind.upcast(dict(data), schema)
         return kind.model_validate(data, strict=False)
     except Exception as error:
-        raise _invalid(kind, error, f", schema {schema}") from None
+        raise _invalid(kind, error, f", schema {schema}", reasons) from None
 
 
-def _invalid(kind: type[Message], error: Exception, place: str = "") -> InvalidMessage:
+def _invalid(
+    kind: type[Message], error: Exception, place: str = "", reasons: int = MOST_REASONS
+) -> InvalidMessage:
     """Says where and why, without the values: a payload has no place in a log.
 
     An author's validators and upcasts may raise anything: it is the message that is wrong.
     """
     if not isinstance(error, ValidationError):
         return InvalidMessage(f"{kind.wire_name}{place}: {type(error).__name__}")
-    reasons = [
+    told = [
         f"{'.'.join(str(part) for part in detail['loc']) or 'body'}: {detail['msg']}"
         for detail in error.errors(include_input=False, include_url=False, include_context=False)
     ]
-    more = f" (and {len(reasons) - 5} more)" if len(reasons) > 5 else ""
-    return InvalidMessage(f"{kind.wire_name}: {'; '.join(reasons[:5])}{more}")
+    more = f" (and {len(told) - reasons} more)" if len(told) > reasons else ""
+    return InvalidMessage(f"{kind.wire_name}: {'; '.join(told[:reasons])}{more}")
 
 
 def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:

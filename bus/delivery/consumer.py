@@ -14,7 +14,7 @@ import structlog
 
 from bus import ambient
 from bus.codec import UNREAD, Registry, envelope_of, read_frame
-from bus.delivery.deadletters import bury
+from bus.delivery.deadletters import bury, repaired, repaired_in
 from bus.delivery.lanes import Lanes
 from bus.delivery.retry import Tries, insist, never, outage, pauses
 from bus.errors import InvalidMessage, MessageError, TransportUnavailable, UnknownMessage
@@ -98,6 +98,7 @@ class ProjectionConsumer:
         await self._projector.apply(envelopes)
         if unreadable:
             await self._projector.apply_streams(unreadable)
+        await repaired_in(self._store, self._projector.projection, deliveries)
 
     async def _decode(self, deliveries: Iterable[Delivery]) -> tuple[list[Envelope], set[str]]:
         """The readable events, and the streams of which only the log can tell the truth."""
@@ -238,6 +239,8 @@ class HandlerConsumer:
                 bury, self._store, delivery, error, handler=self.queue, attempts=attempts
             )
             await insist(giving_up, self.queue)
+        else:
+            await insist(partial(repaired, self._store, delivery), self.queue)
         with suppress(TransportUnavailable):
             await inbox.acknowledge([delivery])
 

@@ -1,38 +1,45 @@
-"""Dead letters: messages given up, kept with their error until someone acts."""
+"""Dead letters: messages given up, kept with their error until a retry of them succeeds."""
 
-import traceback
 import zlib
-from pathlib import PurePath
+from collections.abc import Iterable
+from typing import Any
 
 import structlog
 
-from bus import ambient
-from bus.stores.base import ReadStore
-from bus.transports.base import Delivery
+from bus.codec import DEAD_LETTER
+from bus.fingerprint import failure_of
+from bus.messages import category_of
+from bus.read.projection import Projection
+from bus.stores.base import Document, ReadStore
+from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame
 
 log = structlog.get_logger("bus.deadletters")
+
+_NOT_KEPT = {DEAD_LETTER, DEATH_QUEUE, DEATH_REASON}
 
 
 async def bury(
     store: ReadStore, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
 ) -> None:
-    """Keeps a message that is given up. Raises: StoreUnavailable, OutcomeUnknown."""
+    """Keeps a message that is given up; a retry that failed falls back on its own dead letter.
+
+    Raises: StoreUnavailable, OutcomeUnknown.
+    """
     frame = delivery.frame
+    failure = failure_of(error, frame.name, handler)
     await store.add_dead_letter(
         {
-            "_id": f"{delivery.queue}/{frame.id}/{zlib.crc32(frame.body):08x}",
+            "_id": _letter_of(frame) or f"{delivery.queue}/{frame.id}/{zlib.crc32(frame.body):08x}",
             "queue": delivery.queue,
             "handler": handler,
             "message": frame.name,
             "message_id": frame.id,
             "correlation_id": frame.correlation_id,
-            "headers": dict(frame.headers),
+            "headers": _kept(frame),
             "body": frame.body,
-            "error": type(error).__name__,
-            "reason": str(error)[:2000],
-            "frames": innermost_frames(error),
+            **failure._asdict(),
             "attempts": attempts,
-            "time": ambient.now(),
+            "time": frame.time,
         }
     )
     log.error(
@@ -40,13 +47,75 @@ async def bury(
         queue=delivery.queue,
         message=frame.name,
         message_id=frame.id,
-        error=type(error).__name__,
-        reason=str(error)[:500],
+        error=failure.error,
+        reason=failure.reason[:500],
+        group=failure.fingerprint,
         attempts=attempts,
     )
 
 
-def innermost_frames(error: BaseException, count: int = 3) -> list[str]:
-    """The places where it was raised, innermost last, without line contents."""
-    frames = traceback.extract_tb(error.__traceback__)[-count:]
-    return [f"{PurePath(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+def frame_of(letter: Document) -> Frame:
+    """The frame that brings a dead letter back to the one queue that gave it up."""
+    return Frame(
+        address="queue",
+        topic=letter["queue"],
+        id=letter["message_id"],
+        name=letter["message"],
+        body=letter["body"],
+        time=letter["time"],
+        correlation_id=letter["correlation_id"],
+        headers={**letter["headers"], DEAD_LETTER: letter["_id"]},
+    )
+
+
+async def repaired(store: ReadStore, delivery: Delivery) -> None:
+    """To be called once a message was handled: removes the dead letter that it was a retry of."""
+    letter = _letter_of(delivery.frame)
+    if letter:
+        await _remove(store, [letter])
+
+
+async def repaired_in(
+    store: ReadStore, projection: Projection[Any], deliveries: Iterable[Delivery]
+) -> None:
+    """To be called once a batch was projected: removes the dead letters that it settled.
+
+    Those are the ones whose stream has reached their version, by what came or by the log.
+    """
+    retried = [frame for delivery in deliveries if _letter_of(frame := delivery.frame)]
+    if not retried:
+        return
+    streams = {_place(frame)[0] for frame in retried}
+    own = [one for one in streams if category_of(one) in projection.categories]
+    reached = await store.versions(projection.target(), own)
+    done = [frame for frame in retried if _is_reached(_place(frame), reached)]
+    await _remove(store, [_letter_of(frame) for frame in done])
+
+
+def _is_reached(place: tuple[str, int], reached: dict[str, int]) -> bool:
+    stream, version = place
+    return 0 < version <= reached.get(stream, 0)
+
+
+def _place(frame: Frame) -> tuple[str, int]:
+    version = frame.headers.get("version", 0)
+    return str(frame.headers.get("stream", "")), version if isinstance(version, int) else 0
+
+
+async def _remove(store: ReadStore, letters: list[str]) -> None:
+    if await store.remove_dead_letters(letters):
+        log.info("dead letters repaired", letters=letters)
+
+
+def _letter_of(frame: Frame) -> str:
+    """The dead letter that a frame is a retry of, if any."""
+    return str(frame.headers.get(DEAD_LETTER, ""))
+
+
+def _kept(frame: Frame) -> dict[str, str | int]:
+    """The headers that the message came with, fit for the store: no field has NUL in its name."""
+    return {
+        key.replace("\0", "\\0"): value
+        for key, value in frame.headers.items()
+        if key not in _NOT_KEPT
+    }

@@ -16,6 +16,7 @@ import structlog
 from bus import ambient
 from bus.codec import envelopes_of
 from bus.errors import MessageError, OutcomeUnknown, ProjectionError, Unavailable
+from bus.fingerprint import failure_of
 from bus.messages import Envelope
 from bus.read.projection import Projection
 from bus.stores.base import Changes, Commit, EventLog, Parked, ReadStore, ReadUnit, Write, Writer
@@ -159,15 +160,23 @@ class Projector:
         return Applied()
 
     async def _park(self, failure: StreamFailed) -> None:
+        message = await self._message_at(failure.stream, failure.version)
+        told = failure_of(failure.cause, message, self.projection.name)
         before = self._parked.get(failure.stream)
         tries = before.tries + 1 if before else 1
         delay = ambient.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
         parked = Parked(
             failure.stream,
             failure.version,
-            f"{type(failure.cause).__name__}: {failure.cause}"[:2000],
+            told.error,
             tries,
             ambient.now() + timedelta(seconds=delay),
+            message,
+            told.reason,
+            told.frames,
+            told.fingerprint,
+            before.first_seen if before else ambient.now(),
+            ambient.now(),
         )
         await self._store.park(self.target, parked)
         self._parked[failure.stream] = parked
@@ -176,10 +185,18 @@ class Projector:
             projection=self.projection.name,
             stream=failure.stream,
             version=failure.version,
+            message=message,
             error=parked.error,
+            reason=parked.reason[:500],
             tries=tries,
             next_try=parked.next_try.isoformat(),
         )
+
+    async def _message_at(self, stream: str, version: int) -> str:
+        """The name of a stream's event; empty where the log does not hold it."""
+        for commit in await self._log.read(stream, after=version - 1, limit=1):
+            return commit.events[version - commit.first].name
+        return ""
 
     async def _unpark(self, batch: Batch) -> None:
         for stream in batch:

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-Document = dict[str, Any]
+from bus.stores.letters import Document as Document
+from bus.stores.letters import KeepsLetters
 
 
 class Recorded(NamedTuple):
@@ -160,13 +161,23 @@ class Changes(NamedTuple):
 
 
 class Parked(NamedTuple):
-    """A stream that a projection cannot apply just now."""
+    """A stream that a projection cannot apply just now.
+
+    `message` is the name of the event at `version`, which fails; `error`, `reason`, `frames` and
+    `fingerprint` are those of its `Failure`.
+    """
 
     stream: str
     version: int
     error: str
     tries: int
     next_try: datetime
+    message: str = ""
+    reason: str = ""
+    frames: tuple[str, ...] = ()
+    fingerprint: str = ""
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
 
 
 class Documents(Protocol):
@@ -234,8 +245,8 @@ class Writer(Protocol):
     async def close(self) -> None: ...
 
 
-class ReadStore(Protocol):
-    """Read collections, checkpoints, parked streams, and small shared records."""
+class ReadStore(KeepsLetters, Protocol):
+    """Read collections, checkpoints, parked streams, dead letters, and small shared records."""
 
     async def open(self) -> None:
         """Connects, makes the shared indexes, and checks that transactions are to be had.
@@ -277,15 +288,4 @@ class ReadStore(Protocol):
 
         It saves work and guards nothing.
         """
-        ...
-
-    async def add_dead_letter(self, letter: Document) -> None:
-        """Keeps a dead letter; the same `_id` again replaces nothing and counts `seen`.
-
-        The store adds `seen`, `first_seen` and `last_seen`.
-        """
-        ...
-
-    async def dead_letters(self, limit: int = 100) -> list[Document]:
-        """The dead letters seen last, the latest first."""
         ...

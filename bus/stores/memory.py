@@ -11,8 +11,9 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from bus import ambient
-from bus.stores.base import Commit, Document, Documents, Parked, Snapshot, Target, Writer
+from bus.stores.base import Commit, Documents, Parked, Snapshot, Target, Writer
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
+from bus.stores.memory_letters import MemoryLetters
 from bus.stores.records import commit_document, commit_from, decoded, encoded, moved_on
 from bus.stores.updates import moved
 
@@ -122,19 +123,19 @@ class MemoryEventLog:
             self._snapshots[snapshot.stream] = deepcopy(snapshot)
 
 
-class MemoryReadStore:
+class MemoryReadStore(MemoryLetters):
     """Read collections by mongomock; transactions with snapshot isolation, first committer wins.
 
     Raises: ConfigurationError where mongomock is not installed.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._tables = Tables()
         self._kinds: dict[str, bool] = {}
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}
         self._leases: dict[str, tuple[str, datetime]] = {}
-        self._letters: dict[str, Document] = {}
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -189,15 +190,3 @@ class MemoryReadStore:
             return False
         self._leases[name] = (owner, now + timedelta(seconds=seconds))
         return True
-
-    async def add_dead_letter(self, letter: Document) -> None:
-        """As `ReadStore.add_dead_letter`."""
-        now = ambient.now()
-        stored = self._letters.pop(
-            letter["_id"], {**deepcopy(letter), "first_seen": now, "seen": 0}
-        )
-        self._letters[letter["_id"]] = {**stored, "seen": stored["seen"] + 1, "last_seen": now}
-
-    async def dead_letters(self, limit: int = 100) -> list[Document]:
-        """As `ReadStore.dead_letters`."""
-        return deepcopy(list(self._letters.values())[::-1][:limit])

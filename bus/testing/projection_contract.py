@@ -234,7 +234,9 @@ class ProjectionContract:
         assert reached == {"account-bad": 2, "account-good": 2}
         (parked,) = await stores.read_store.parked(target)
         assert (parked.stream, parked.version, parked.tries) == ("account-bad", 3, 1)
-        assert "a deposit cannot be negative" in parked.error
+        assert "a deposit cannot be negative" in parked.reason
+        assert (parked.message, parked.error) == ("Deposited", "ValueError")
+        assert "deposited" in parked.frames[-1]
 
     async def test_a_parked_stream_catches_up_from_the_log_once_its_handler_is_mended(
         self, stores: Stores, monkeypatch: pytest.MonkeyPatch

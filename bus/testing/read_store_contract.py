@@ -74,6 +74,13 @@ class ReadStoreContract:
         yield writer
         await writer.close()
 
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> "Ticking":
+        """Time stands still but for what the test lets pass."""
+        clock = Ticking()
+        monkeypatch.setattr(ambient, "source", clock)
+        return clock
+
     async def test_changes_are_written_with_their_versions(
         self, read_store: ReadStore, target: Target, writer: Writer
     ) -> None:
@@ -296,7 +303,9 @@ class ReadStoreContract:
     async def test_parked_streams_are_kept_until_unparked(
         self, read_store: ReadStore, target: Target
     ) -> None:
-        parked = Parked("job-a", 4, "boom", 1, ambient.now())
+        now = ambient.now()
+        failed = ("Paid", "no way", ("a.py:1 f", "b.py:2 g"), "f1", now, now)
+        parked = Parked("job-a", 4, "ValueError", 1, now, *failed)
         await read_store.park(target, parked)
         await read_store.park(target, parked._replace(stream="job-b"))
         await read_store.park(target, parked._replace(tries=2))
@@ -335,6 +344,68 @@ class ReadStoreContract:
         assert found["q/2"]["seen"] == 1
         assert len(await read_store.dead_letters(limit=1)) == 1
 
+    async def test_a_dead_letter_that_fails_again_keeps_its_message_and_tells_the_new_error(
+        self, read_store: ReadStore
+    ) -> None:
+        first = letter("q/1", body=b"first")
+        await read_store.add_dead_letter(first)
+        assert await read_store.change_dead_letter("q/1", {"body": b"edited"})
+        again = {**first, "error": "KeyError", "fingerprint": "f2", "attempts": 9}
+        await read_store.add_dead_letter(again)
+        (found,) = await read_store.dead_letters()
+        assert found.items() >= {**again, "body": b"edited", "seen": 2}.items()
+        assert found["first_seen"] <= found["last_seen"]
+
+    async def test_dead_letters_are_found_by_their_fields_page_by_page(
+        self, read_store: ReadStore, clock: "Ticking"
+    ) -> None:
+        for number in range(5):
+            await read_store.add_dead_letter(letter(f"q/{number}", message=f"M{number % 2}"))
+            clock.tick()
+        await read_store.add_dead_letter(letter("q/0", message="M0"))
+        assert await ids(read_store) == ["q/0", "q/4", "q/3", "q/2", "q/1"]
+        assert await ids(read_store, limit=2, skip=1) == ["q/4", "q/3"]
+        assert await ids(read_store, where={"message": "M1", "queue": "q"}) == ["q/3", "q/1"]
+        assert await ids(read_store, where={"_id": "q/2"}) == ["q/2"]
+        assert await ids(read_store, where={"queue": "other"}) == []
+        assert await read_store.dead_letter_ids() == [f"q/{number}" for number in range(5)]
+        assert await read_store.dead_letter_ids({"message": "M1"}) == ["q/1", "q/3"]
+
+    async def test_dead_letters_of_one_fingerprint_are_a_group(
+        self, read_store: ReadStore, clock: "Ticking"
+    ) -> None:
+        assert await read_store.dead_letter_groups() == []
+        started = ambient.now()
+        for number, fingerprint in enumerate(["f1", "f2", "f1"]):
+            one = letter(f"q/{number}", fingerprint=fingerprint, reason=f"r{number}")
+            await read_store.add_dead_letter(one)
+            clock.tick()
+        first, second = await read_store.dead_letter_groups()
+        assert first == {
+            "fingerprint": "f1",
+            "count": 2,
+            "first_seen": started,
+            "last_seen": started + timedelta(seconds=2),
+            "queue": "q",
+            "handler": "q",
+            "message": "M",
+            "error": "ValueError",
+            "reason": "r2",
+        }
+        assert (second["fingerprint"], second["count"]) == ("f2", 1)
+
+    async def test_a_dead_letter_is_changed_and_removed_by_its_id(
+        self, read_store: ReadStore
+    ) -> None:
+        for id in ("q/1", "q/2", "q/3"):
+            await read_store.add_dead_letter(letter(id))
+        assert await read_store.change_dead_letter("q/2", {"headers": {"a.b": "$c"}})
+        assert not await read_store.change_dead_letter("q/9", {"headers": {}})
+        assert await read_store.remove_dead_letters(["q/1", "q/3", "q/9"]) == 2
+        assert await read_store.remove_dead_letters([]) == 0
+        (left,) = await read_store.dead_letters()
+        assert (left["_id"], left["headers"], left["body"]) == ("q/2", {"a.b": "$c"}, b"x")
+
     async def test_where_versions_are_kept_cannot_change_under_a_name(
         self, read_store: ReadStore, target: Target
     ) -> None:
@@ -342,6 +413,44 @@ class ReadStoreContract:
         await read_store.prepare(target)
         with pytest.raises(ConfigurationError, match="give it a new name"):
             await read_store.prepare(otherwise)
+
+
+class Ticking(ambient.Source):
+    """A clock that a test moves on, by a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = float(int(super().seconds()))
+
+    def seconds(self) -> float:
+        return self._now
+
+    def tick(self) -> None:
+        self._now += 1
+
+
+def letter(id: str, **fields: Any) -> Document:
+    """A dead letter as the delivery makes it, with `fields` of the test's own."""
+    return {
+        "_id": id,
+        "queue": "q",
+        "handler": "q",
+        "message": "M",
+        "headers": {},
+        "body": b"x",
+        "error": "ValueError",
+        "reason": "r",
+        "frames": ["file.py:1 function"],
+        "fingerprint": "f1",
+        "attempts": 4,
+        "time": ambient.now(),
+        **fields,
+    }
+
+
+async def ids(store: ReadStore, **selection: Any) -> list[str]:
+    """The ids of the dead letters that a selection finds, in its order."""
+    return [one["_id"] for one in await store.dead_letters(**selection)]
 
 
 async def all_of(store: ReadStore, target: Target) -> list[Document]:

@@ -230,6 +230,25 @@ class TransportContract:
         assert numbers([first, later]) == [2, 1]
         assert later.frame == delayed._replace(address="")
 
+    async def test_a_frame_for_one_queue_comes_to_no_other(
+        self, transport: Transport, service: str
+    ) -> None:
+        both = [projection_queues(service, name, ["job"], 1)[0] for name in ("one", "two")]
+        await transport.declare(Topology(service, tuple(both)))
+        one, two = [await transport.inbox(queue.name, prefetch=10) for queue in both]
+        direct = event(1, address="queue", topic=both[0].name)
+        assert await transport.publish([direct], must_route=True) == {}
+        assert [delivery.frame for delivery in await take(one, 1)] == [direct._replace(address="")]
+        await transport.publish([event(2)])
+        assert numbers(await take(two, 1)) == [2]
+
+    async def test_a_frame_for_a_queue_that_is_not_there_is_an_error(
+        self, transport: Transport, service: str
+    ) -> None:
+        nowhere = event(1, address="queue", topic=f"{service}.nowhere")
+        failures = await transport.publish([nowhere, event(2)], must_route=True)
+        assert {id: type(failure) for id, failure in failures.items()} == {nowhere.id: Unroutable}
+
     async def test_no_more_than_the_prefetch_is_unsettled(
         self, transport: Transport, queue: Queue
     ) -> None:

@@ -16,7 +16,7 @@ MAX_HEADERS = 32 * 1024
 MAX_WORD = 200
 MAX_KEY = 128
 DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
-ADDRESSES = frozenset(["events", "commands", "dead", *(f"delay.{n}s" for n in DELAYS)])
+ADDRESSES = frozenset(["events", "commands", "dead", "queue", *(f"delay.{n}s" for n in DELAYS)])
 
 
 class Frame(NamedTuple):
@@ -27,8 +27,9 @@ class Frame(NamedTuple):
     `time` is kept to the millisecond. Header values are strings and integers within 32 bits.
 
     A frame taken from the dead queue has the address "dead" and, besides its own headers,
-    DEATH_QUEUE (which queue gave it up) and DEATH_REASON. One published to "delay.5s" comes, after
-    that time, to the queue that its topic names, with an empty address.
+    DEATH_QUEUE (which queue gave it up) and DEATH_REASON. One published to "queue" comes to the
+    queue that its topic names, and to no other, with an empty address; one published to "delay.5s"
+    does so after that time.
     """
 
     address: str

@@ -132,10 +132,19 @@ class MemoryBroker:
         """Whether any queue took the frame."""
         if frame.address.startswith("delay."):
             return self._delay(frame)
+        if frame.address == "queue":
+            return self._direct(frame)
         queues = self.exchange(exchange).queues(frame.topic)
         for name in queues:
             self.queue(name).put(frame)
         return bool(queues)
+
+    def _direct(self, frame: Frame) -> bool:
+        queue = self._queues.get(frame.topic)
+        if queue is None or queue.declared is None:
+            return False
+        queue.put(frame._replace(address=""))
+        return True
 
     def _delay(self, frame: Frame) -> bool:
         # A timer of the loop holds it. Where no such queue is, it is dropped.

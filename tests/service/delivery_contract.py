@@ -234,7 +234,8 @@ class DeliveryContract:
         async with Worker(bus):
             receipt = await bus.execute(Pay(wallet_id="a", amount=3, mood="unprojectable"))
             (one,) = await until(parked, "the stream to be parked")
-            assert one.error == "ValueError: cannot be projected"
+            assert (one.message, one.error) == ("Paid", "ValueError")
+            assert one.reason == "cannot be projected"
         diary.mended = True
         async with Worker(bus):
             found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=15)

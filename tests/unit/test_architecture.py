@@ -11,7 +11,7 @@ MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
     {"errors", "version"},
-    {"ambient"},
+    {"ambient", "fingerprint"},
     {"messages"},
     {"log", "settings"},
     {"router", "middleware", "transports", "stores"},

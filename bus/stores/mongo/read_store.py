@@ -13,6 +13,7 @@ from bus.stores.base import Document, Documents, Index, Parked, Target, Writer
 from bus.stores.mongo.client import Client, database
 from bus.stores.mongo.documents import MongoDocuments
 from bus.stores.mongo.failures import hello, no_transactions, reading, writing
+from bus.stores.mongo.letters import MongoLetters
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.updates import VERSION, moved
 
@@ -33,17 +34,17 @@ OPEN_WITHIN = 30.0
 NAMESPACE_EXISTS = 48
 
 
-class MongoReadStore:
+class MongoReadStore(MongoLetters):
     """Read collections and the bus's own ones beside them, in one database of a replica set."""
 
     def __init__(self, client: Client, database_name: str) -> None:
         self._client = client
         self._database = database(client, database_name)
+        super().__init__(self._database["dead_letters"])
         self._projections = self._database["projections"]
         self._parked = self._database["parked"]
         self._swept = self._database["swept"]
         self._leases = self._database["leases"]
-        self._letters = self._database["dead_letters"]
 
     async def open(self) -> None:
         """As `ReadStore.open`."""
@@ -52,7 +53,7 @@ class MongoReadStore:
             raise no_transactions()
         async with reading(OPEN_WITHIN):
             await self._parked.create_indexes([IndexModel([("projection", 1)])])
-            await self._letters.create_indexes([IndexModel([("last_seen", -1)])])
+            await self.index_letters()
             await self._make("checkpoints")
 
     async def close(self) -> None:
@@ -127,7 +128,7 @@ class MongoReadStore:
         fields = {"_id": 0, "projection": 0}
         async with reading():
             cursor = self._parked.find({"projection": target.projection}, fields)
-            return [Parked(**row) for row in await cursor.to_list(None)]
+            return [_parked(row) for row in await cursor.to_list(None)]
 
     async def swept(self, target: Target) -> datetime | None:
         """As `ReadStore.swept`."""
@@ -152,24 +153,9 @@ class MongoReadStore:
                 return False
         return True
 
-    async def add_dead_letter(self, letter: Document) -> None:
-        """As `ReadStore.add_dead_letter`."""
-        now = ambient.now()
-        first = {key: value for key, value in letter.items() if key != "_id"}
-        change = {
-            "$setOnInsert": {**first, "first_seen": now},
-            "$set": {"last_seen": now},
-            "$inc": {"seen": 1},
-        }
-        async with writing():
-            await self._letters.update_one({"_id": letter["_id"]}, change, upsert=True)
 
-    async def dead_letters(self, limit: int = 100) -> list[Document]:
-        """As `ReadStore.dead_letters`."""
-        async with reading():
-            cursor = self._letters.find().sort([("last_seen", -1)]).limit(limit)
-            found: list[Document] = await cursor.to_list(None)
-            return found
+def _parked(row: Document) -> Parked:
+    return Parked(**{**row, "frames": tuple(row.get("frames", ()))})
 
 
 def _row(target: Target, stream: str) -> Document:

@@ -48,7 +48,7 @@ class _Confirming:
         self._session = session
         self._number = number
         self._app_id = wire.short(service)
-        self._exchanges: dict[str, bytes] = {}
+        self._exchanges: dict[str, bytes] = {"queue": wire.short("")}
         self._service = service
         self._limit = (session.amqp.connection_tune.frame_max or 131072) - 8
         self._buffer: list[bytes] = []
@@ -89,6 +89,7 @@ class _Confirming:
         call.left += 1
 
     def _exchange(self, address: str) -> bytes:
+        """The exchange of an address; the nameless one takes every queue's name as its topic."""
         if address not in self._exchanges:
             self._exchanges[address] = wire.short(f"{self._service}.{address}")
         return self._exchanges[address]

@@ -1,0 +1,44 @@
+"""Which failures are one: what an error was, where it was raised, and a short name for both.
+
+Knows nothing of messages or of who keeps the answer.
+"""
+
+import hashlib
+import traceback
+from pathlib import PurePath
+from typing import NamedTuple
+
+
+class Failure(NamedTuple):
+    """What is kept of an error. `frames` are where it was raised, innermost last.
+
+    `fingerprint` is the same for all failures of one kind: the same message, handler and type of
+    error, raised in the same functions. Lines may move, and the reason may tell of other values.
+    """
+
+    error: str
+    reason: str
+    frames: tuple[str, ...]
+    fingerprint: str
+
+
+def failure_of(error: BaseException, message: str, handler: str) -> Failure:
+    """The failure that an error is, of one message in one handler."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    files = [PurePath(frame.filename).name for frame in frames]
+    kind = type(error).__name__
+    places = [f"{file} {frame.name}" for file, frame in zip(files, frames, strict=True)]
+    same = "\n".join((message, handler, kind, *places))
+    return Failure(
+        kind,
+        storable(str(error)[:2000]),
+        tuple(
+            f"{file}:{frame.lineno} {frame.name}" for file, frame in zip(files, frames, strict=True)
+        ),
+        hashlib.blake2s(storable(same).encode(), digest_size=5).hexdigest(),
+    )
+
+
+def storable(text: str) -> str:
+    """The text without what UTF-8 cannot say."""
+    return text.encode(errors="backslashreplace").decode()

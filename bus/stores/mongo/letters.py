@@ -1,0 +1,84 @@
+"""Dead letters in MongoDB: one document each."""
+
+from collections.abc import Mapping, Sequence
+
+from pymongo import IndexModel
+
+from bus import ambient
+from bus.stores.letters import FAILED, GROUPED, Document
+from bus.stores.mongo.client import Collection, settled
+from bus.stores.mongo.failures import reading, writing
+
+LISTED_WITHIN = 30.0
+
+
+class MongoLetters:
+    """The dead letters in one collection."""
+
+    def __init__(self, letters: Collection) -> None:
+        self._letters = letters
+
+    async def index_letters(self) -> None:
+        keys = ("last_seen", -1), ("first_seen", 1), ("fingerprint", 1)
+        await self._letters.create_indexes([IndexModel([key]) for key in keys])
+
+    async def add_dead_letter(self, letter: Document) -> None:
+        """As `ReadStore.add_dead_letter`."""
+        now = ambient.now()
+        failed = {key: value for key, value in letter.items() if key in FAILED}
+        first = {key: value for key, value in letter.items() if key not in (*FAILED, "_id")}
+        change = {
+            "$setOnInsert": {**first, "first_seen": now},
+            "$set": {**failed, "last_seen": now},
+            "$inc": {"seen": 1},
+        }
+        async with writing():
+            await self._letters.update_one({"_id": letter["_id"]}, change, upsert=True)
+
+    async def dead_letters(
+        self, limit: int = 100, *, skip: int = 0, where: Mapping[str, str] = {}
+    ) -> list[Document]:
+        """As `ReadStore.dead_letters`."""
+        order = [("last_seen", -1), ("_id", 1)]
+        async with reading():
+            cursor = self._letters.find(dict(where)).sort(order).skip(skip).limit(limit)
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+    async def dead_letter_ids(self, where: Mapping[str, str] = {}) -> list[str]:
+        """As `ReadStore.dead_letter_ids`."""
+        async with reading(LISTED_WITHIN):
+            cursor = self._letters.find(dict(where), {"_id": 1}).sort([("first_seen", 1)])
+            return [row["_id"] for row in await cursor.to_list(None)]
+
+    async def dead_letter_groups(self) -> list[Document]:
+        """As `ReadStore.dead_letter_groups`."""
+        group: Document = {field: {"$last": f"${field}"} for field in GROUPED}
+        group |= {
+            "_id": "$fingerprint",
+            "count": {"$sum": 1},
+            "first_seen": {"$min": "$first_seen"},
+            "last_seen": {"$max": "$last_seen"},
+        }
+        steps = [
+            {"$sort": {"last_seen": 1}},
+            {"$group": group},
+            {"$sort": {"last_seen": -1}},
+            {"$unset": "_id"},
+        ]
+        async with reading(LISTED_WITHIN):
+            cursor = await settled(self._letters.aggregate(steps))
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+    async def change_dead_letter(self, id: str, changes: Document) -> bool:
+        """As `ReadStore.change_dead_letter`."""
+        async with writing():
+            done = await self._letters.update_one({"_id": id}, {"$set": changes})
+        return bool(done.matched_count)
+
+    async def remove_dead_letters(self, ids: Sequence[str]) -> int:
+        """As `ReadStore.remove_dead_letters`."""
+        async with writing():
+            done = await self._letters.delete_many({"_id": {"$in": list(ids)}})
+        return int(done.deleted_count)
