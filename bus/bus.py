@@ -11,6 +11,7 @@ import structlog
 
 from bus import ambient
 from bus.codec import RESERVED_HEADERS, command_frame
+from bus.delivery.replies import receipt_in
 from bus.delivery.retry import pauses
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
@@ -185,6 +186,28 @@ class Bus:
         for failure in failures.values():
             raise failure
         return envelope.id
+
+    async def request(
+        self,
+        command: Command,
+        *,
+        id: str | None = None,
+        timeout: float = 30.0,
+        correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Receipt:
+        """Puts a command on the service's queue, durably, and waits for the receipt of the worker
+        that carries it out, `timeout` seconds at most.
+
+        Raises: what the handler raised (an error of the bus as itself, another one as RemoteError),
+        then nothing was stored; OutcomeUnknown (not answered in time, or the connection was lost
+        meanwhile: repeating it with the error's `id` gets the receipt, and carries nothing out a
+        second time); Unroutable, TransportUnavailable and InvalidMessage as `send` does, but
+        TransportUnavailable only where nobody received it.
+        """
+        envelope = _envelope(command, id, correlation_id, headers)
+        reply = await self.parts.transport.request(command_frame(envelope), timeout)
+        return self.parts.dispatcher.typed(type(command), receipt_in(reply))
 
     async def publish(
         self,

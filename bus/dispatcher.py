@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from bus.dependencies import Bound, Provided, bind
-from bus.errors import ConfigurationError, NoHandler
+from bus.errors import ConfigurationError, InvalidMessage, NoHandler
 from bus.messages import Envelope, Message, Receipt
 from bus.middleware import Following, Middleware, compose
 from bus.router import Handler, Kind
@@ -64,6 +64,27 @@ class Dispatcher:
                 raise
             return stored
         return receipt if receipt.versions else await self._remember(envelope, receipt)
+
+    async def recorded(self, envelope: Envelope) -> Receipt | None:
+        """The receipt that the log holds for a command's id, its result as JSON types."""
+        commits = await self._log.find(envelope.id)
+        return receipt_of_repeat(commits, envelope) if commits else None
+
+    def typed(self, command: type[Message], receipt: Receipt) -> Receipt:
+        """The receipt with its result as the handler's annotation says, if that handler is here.
+
+        Raises: InvalidMessage, where the result of another version of it does not fit.
+        """
+        adapter = self._results.get(command)
+        if adapter is None or receipt.result is None:
+            return receipt
+        try:
+            return receipt._replace(result=adapter.validate_python(receipt.result))
+        except ValidationError as error:
+            raise InvalidMessage(
+                f"{command.wire_name} was carried out, but its result is not as its handler here "
+                f"returns it ({error.error_count()} differences); do both sides run one version?"
+            ) from None
 
     async def ask(self, envelope: Envelope) -> Any:
         """Runs a query. Raises: NoHandler, and whatever its handler raises."""
@@ -158,11 +179,8 @@ class Dispatcher:
         return receipt if kept.result == result else await self._stored(envelope) or kept
 
     async def _stored(self, envelope: Envelope) -> Receipt | None:
-        commits = await self._log.find(envelope.id)
-        if not commits:
-            return None
-        receipt = receipt_of_repeat(commits, envelope)
-        if receipt.result is None:
+        receipt = await self.recorded(envelope)
+        if receipt is None or receipt.result is None:
             return receipt
         adapter = self._results[type(envelope.message)]
         return receipt._replace(result=adapter.validate_python(receipt.result))

@@ -11,6 +11,7 @@
     ├── AggregateNotFound         the stream has no events
     ├── ConcurrencyError          somebody else wrote first: read again, then decide
     ├── OutcomeUnknown            no answer in time: repeat with the same id
+    ├── RemoteError               a requested command failed where it was carried out
     ├── Unavailable               wait, then try again
     │   ├── StoreUnavailable      the database did not answer
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
@@ -63,7 +64,29 @@ class ConcurrencyError(BusError):
 
 
 class OutcomeUnknown(BusError):
-    """The store did not say in time whether it wrote: repeating with the same id settles it."""
+    """Nobody said in time whether it was done: repeating with the same id settles it.
+
+    `id` is the id to repeat with, where the bus chose or knows it.
+    """
+
+    def __init__(self, *what: object, id: str = "") -> None:
+        super().__init__(*what)
+        self.id = id
+
+
+class RemoteError(BusError):
+    """A requested command's handler failed, elsewhere; nothing was stored.
+
+    `type` is the name of the error that it raised, `reason` that error's text.
+    """
+
+    def __init__(self, type: str, reason: str) -> None:
+        super().__init__(type, reason)
+        self.type = type
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.reason}"
 
 
 class Unavailable(BusError):

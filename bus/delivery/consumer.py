@@ -16,6 +16,7 @@ from bus import ambient
 from bus.codec import UNREAD, Registry, envelope_of, read_frame
 from bus.delivery.deadletters import bury, repaired, repaired_in
 from bus.delivery.lanes import Lanes
+from bus.delivery.replies import Replies
 from bus.delivery.retry import Tries, insist, never, outage, pauses
 from bus.errors import InvalidMessage, MessageError, TransportUnavailable, UnknownMessage
 from bus.log import current_attempt, current_handler
@@ -148,6 +149,7 @@ class HandlerConsumer:
         prefetch: int,
         concurrency: int,
         tries: Tries = FEW_TRIES,
+        replies: Replies | None = None,
     ) -> None:
         self.queue = queue
         self._handle = handle
@@ -157,6 +159,7 @@ class HandlerConsumer:
         self._prefetch = prefetch
         self._concurrency = concurrency
         self._tries = tries
+        self._replies = replies
         self._stopping = asyncio.Event()
         self._inbox: Inbox | None = None
         self._grace = 0.0
@@ -234,6 +237,8 @@ class HandlerConsumer:
         self, inbox: Inbox, delivery: Delivery, error: Exception | None, attempts: int
     ) -> None:
         """The one place where an outcome becomes an acknowledgement."""
+        if self._replies is not None:
+            error = await self._replies.settled(delivery, error)
         if error is not None:
             giving_up = partial(
                 bury, self._store, delivery, error, handler=self.queue, attempts=attempts

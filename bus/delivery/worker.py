@@ -14,6 +14,7 @@ import structlog
 
 from bus import ambient
 from bus.delivery.consumer import Consumer, HandlerConsumer, ProjectionConsumer
+from bus.delivery.replies import Replies
 from bus.delivery.retry import pauses
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.messages import Envelope
@@ -134,6 +135,7 @@ def _consumers(parts: Parts, subscription: Subscription) -> Iterator[Consumer]:
                 parts.read_store,
                 prefetch=min(settings.prefetch, 100),
                 concurrency=of.concurrency if of else 16,
+                replies=None if of else Replies(parts.transport, parts.dispatcher, parts.commands),
             )
 
 

@@ -16,18 +16,26 @@ from typing import Protocol
 import pytest
 
 from bus.ambient import now
-from bus.errors import InvalidMessage, TopologyMismatch, TransportUnavailable, Unroutable
+from bus.errors import (
+    InvalidMessage,
+    OutcomeUnknown,
+    TopologyMismatch,
+    TransportUnavailable,
+    Unroutable,
+)
 from bus.transports.base import (
     DEATH_QUEUE,
     DEATH_REASON,
     MAX_BODY,
     MAX_HEADERS,
+    REPLY,
     Delivery,
     Frame,
     Inbox,
     Transport,
 )
 from bus.transports.topology import (
+    COMMAND_TOPIC,
     DELAYS,
     DELIVERY_LIMIT,
     Queue,
@@ -91,6 +99,15 @@ def event(number: int, stream: str = "job-1", **fields: object) -> Frame:
 
 def numbers(deliveries: Sequence[Delivery]) -> list[str | int]:
     return [delivery.frame.headers["version"] for delivery in deliveries]
+
+
+def command(number: int) -> Frame:
+    return event(number, address="commands", topic=COMMAND_TOPIC)
+
+
+def reply_to(delivery: Delivery, body: bytes) -> Frame:
+    asked = delivery.frame
+    return event(0, address=REPLY, topic=asked.reply_to, id=asked.id, name="answer", body=body)
 
 
 class TransportContract:
@@ -319,6 +336,86 @@ class TransportContract:
             assert [delivery.frame for delivery in taken] == expected
             await inbox.acknowledge(taken)
             await nothing_more(transport, inbox)
+
+    # -- requests
+
+    async def test_a_request_is_answered_by_whoever_takes_it(
+        self, transport_factory: TransportFactory, transport: Transport, service: str
+    ) -> None:
+        other = await transport_factory(service)
+        inbox = await other.inbox(f"{service}.commands", prefetch=10)
+        asked = command(1)
+        asking = asyncio.create_task(transport.request(asked, DEADLINE))
+        (delivery,) = await take(inbox, 1)
+        assert delivery.frame._replace(reply_to="") == asked
+        body = bytes(range(256)) * 2000  # more than one AMQP frame holds
+        assert await other.publish([reply_to(delivery, body)]) == {}
+        answer = await asking
+        assert (answer.id, answer.name, answer.body) == (asked.id, "answer", body)
+        assert answer.headers == event(0).headers
+
+    async def test_many_requests_at_once_each_get_their_own_answer(
+        self, transport: Transport, service: str
+    ) -> None:
+        """Even those of one id: the answer to the first attempt is none to the second."""
+        inbox = await transport.inbox(f"{service}.commands", prefetch=100)
+        same = [command(1)] * 3
+        frames = [*same, *(command(number) for number in range(2, 60))]
+        asking = [asyncio.create_task(transport.request(frame, DEADLINE)) for frame in frames]
+        deliveries = await take(inbox, len(frames))
+        bodies = [f"{number}" for number in range(len(frames))]
+        for delivery, body in reversed(list(zip(deliveries, bodies, strict=True))):
+            await transport.publish([reply_to(delivery, body.encode())])
+        answers = await asyncio.gather(*asking)
+        assert [answer.body.decode() for answer in answers] == bodies
+
+    async def test_a_request_without_an_answer_ends_in_time_and_a_late_one_is_dropped(
+        self, transport: Transport, service: str
+    ) -> None:
+        inbox = await transport.inbox(f"{service}.commands", prefetch=10)
+        with pytest.raises(OutcomeUnknown, match=f"repeat it with id='{command(1).id}'") as raised:
+            await transport.request(command(1), 0.05)
+        assert raised.value.id == command(1).id
+        (late,) = await take(inbox, 1)
+        assert await transport.publish([reply_to(late, b"late")]) == {}
+        asking = asyncio.create_task(transport.request(command(1), DEADLINE))
+        (again,) = await take(inbox, 1)
+        await transport.publish([reply_to(late, b"late"), reply_to(again, b"in time")])
+        assert (await asking).body == b"in time"
+
+    async def test_a_request_that_was_delayed_or_came_again_can_still_be_answered(
+        self, transport: Transport, service: str
+    ) -> None:
+        queue = f"{service}.commands"
+        inbox = await transport.inbox(queue, prefetch=10)
+        asking = asyncio.create_task(transport.request(command(1), DEADLINE))
+        await inbox.release(await take(inbox, 1))
+        (again,) = await take(inbox, 1)
+        delayed = again.frame._replace(address=f"delay.{DELAYS[0]}s", topic=queue)
+        assert await transport.publish([delayed], must_route=True) == {}
+        (later,) = await take(inbox, 1)
+        await transport.publish([reply_to(later, b"at last")])
+        assert (await asking).body == b"at last"
+
+    async def test_a_request_that_nobody_can_take_is_an_error(self, transport: Transport) -> None:
+        with pytest.raises(Unroutable):
+            await transport.request(event(1, topic="other.Thing.0"), DEADLINE)
+        with pytest.raises(InvalidMessage):
+            await transport.request(command(1)._replace(body=b" " * (MAX_BODY + 1)), DEADLINE)
+
+    async def test_an_answer_to_one_who_is_gone_is_dropped(
+        self, transport_factory: TransportFactory, transport: Transport, service: str
+    ) -> None:
+        other = await transport_factory(service)
+        asking = asyncio.create_task(other.request(command(1), DEADLINE))
+        inbox = await transport.inbox(f"{service}.commands", prefetch=10)
+        (delivery,) = await take(inbox, 1)
+        await other.close()
+        with pytest.raises(OutcomeUnknown, match="connection was lost"):
+            await asking
+        assert await transport.publish([reply_to(delivery, b"")]) == {}
+        with pytest.raises(TransportUnavailable):
+            await other.request(command(2), DEADLINE)
 
     # -- several consumers
 

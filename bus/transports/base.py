@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from bus.errors import InvalidMessage
+from bus.errors import InvalidMessage, OutcomeUnknown
 from bus.transports.topology import DELAYS, Topology
 
 MAX_BODY = 1024 * 1024
 MAX_HEADERS = 32 * 1024
 MAX_WORD = 200
 MAX_KEY = 128
+MAX_ADDRESS = 255
 DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
-ADDRESSES = frozenset(["events", "commands", "dead", "queue", *(f"delay.{n}s" for n in DELAYS)])
+REPLY = "reply"
+ADDRESSES = frozenset(
+    ["events", "commands", "dead", "queue", REPLY, *(f"delay.{n}s" for n in DELAYS)]
+)
 
 
 class Frame(NamedTuple):
@@ -30,6 +34,9 @@ class Frame(NamedTuple):
     DEATH_QUEUE (which queue gave it up) and DEATH_REASON. One published to "queue" comes to the
     queue that its topic names, and to no other, with an empty address; one published to "delay.5s"
     does so after that time.
+
+    `reply_to` is set on what was published by `request`: who takes it answers by publishing to the
+    address "reply" with that as the topic.
     """
 
     address: str
@@ -40,6 +47,7 @@ class Frame(NamedTuple):
     time: datetime
     correlation_id: str
     headers: Mapping[str, str | int] = {}
+    reply_to: str = ""
 
 
 def refusal(frame: Frame) -> InvalidMessage | None:
@@ -55,7 +63,10 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
         return InvalidMessage(f"{frame.name}: body of {len(frame.body)} bytes, over {MAX_BODY}")
     if frame.address not in ADDRESSES:
         return InvalidMessage(f"{frame.name}: no such address: {frame.address}")
-    words = (frame.topic, frame.id, frame.name, frame.correlation_id)
+    topic, place = ("", frame.topic) if frame.address == REPLY else (frame.topic, frame.reply_to)
+    if _size(place) > MAX_ADDRESS:
+        return InvalidMessage(f"{frame.name[:80]}: to reply to: at most {MAX_ADDRESS} bytes")
+    words = (topic, frame.id, frame.name, frame.correlation_id)
     if max(map(_size, words)) > MAX_WORD:
         return InvalidMessage(f"{frame.name[:80]}: topic, id, name: at most {MAX_WORD} bytes each")
     size = 0
@@ -70,6 +81,15 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
                 f"{frame.name}: headers over {MAX_HEADERS} bytes, {MAX_KEY} a key"
             )
     return None
+
+
+def unanswered(frame: Frame, why: str) -> OutcomeUnknown:
+    """What to say of a request that was sent, and of which nothing more is known."""
+    return OutcomeUnknown(
+        f"{frame.name}: {why}; it may have been carried out, or may be yet: repeat it with "
+        f"id={frame.id!r} to get its receipt",
+        id=frame.id,
+    )
 
 
 def _size(text: str) -> int:
@@ -154,6 +174,16 @@ class Transport(Protocol):
         frames that are not known to be safe, by id: Unroutable (only with `must_route`),
         TransportUnavailable (away, blocked, refused, or no answer in time: it may have arrived),
         InvalidMessage (too large, or headers that cannot travel; the other frames go).
+        """
+        ...
+
+    async def request(self, frame: Frame, timeout: float) -> Frame:
+        """Publishes a frame that must be routed, and waits until it is answered.
+
+        Of the answer its id, name, body and headers are told. One that comes too late is dropped.
+        Raises: Unroutable, TransportUnavailable (away, blocked or refused: nobody received it),
+        InvalidMessage, OutcomeUnknown (sent, but not answered in time, or the connection was lost
+        meanwhile).
         """
         ...
 

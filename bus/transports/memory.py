@@ -9,8 +9,10 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 from bus.errors import TopologyMismatch, TransportUnavailable, Unroutable
-from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame, refusal
+from bus.transports.base import DEATH_QUEUE, DEATH_REASON, REPLY, Delivery, Frame, refusal
+from bus.transports.bindings import Exchange
 from bus.transports.buffer import Buffer
+from bus.transports.replies import Replies, answer
 from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology
 
 
@@ -73,49 +75,19 @@ def _dead_letter(frame: Frame, queue: str) -> Frame:
     return frame._replace(address="dead", headers={**frame.headers, **death})
 
 
-class _Exchange:
-    """Bindings, and which queues they gave for the topics seen so far."""
-
-    def __init__(self) -> None:
-        self._bindings: dict[tuple[str, ...], set[str]] = {}
-        self._routes: dict[str, list[str]] = {}
-
-    def bind(self, pattern: tuple[str, ...], queue: str) -> None:
-        self._bindings.setdefault(pattern, set()).add(queue)
-        self._routes.clear()
-
-    def queues(self, topic: str) -> list[str]:
-        if topic not in self._routes:
-            words = topic.split(".")
-            found: set[str] = set()
-            for pattern, queues in self._bindings.items():
-                if pattern == (topic,) or _matches(pattern, words):
-                    found |= queues
-            self._routes[topic] = sorted(found)
-        return self._routes[topic]
-
-
-def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
-    if not pattern:
-        return not words
-    first, rest = pattern[0], pattern[1:]
-    if first == "#":
-        return any(_matches(rest, words[start:]) for start in range(len(words) + 1))
-    return bool(words) and first in ("*", words[0]) and _matches(rest, words[1:])
-
-
 class MemoryBroker:
     """Exchanges and queues, for all transports that are given this object."""
 
     def __init__(self) -> None:
-        self._exchanges: dict[str, _Exchange] = {}
+        self._exchanges: dict[str, Exchange] = {}
         self._queues: dict[str, _Queue] = {}
+        self.replies: dict[str, Replies] = {}
 
     def queue(self, name: str) -> _Queue:
         return self._queues.setdefault(name, _Queue(name))
 
-    def exchange(self, name: str) -> _Exchange:
-        return self._exchanges.setdefault(name, _Exchange())
+    def exchange(self, name: str) -> Exchange:
+        return self._exchanges.setdefault(name, Exchange())
 
     def declare(self, topology: Topology) -> None:
         self._check(topology)
@@ -134,6 +106,8 @@ class MemoryBroker:
             return self._delay(frame)
         if frame.address == "queue":
             return self._direct(frame)
+        if frame.address == REPLY:
+            return self._reply(frame)
         queues = self.exchange(exchange).queues(frame.topic)
         for name in queues:
             self.queue(name).put(frame)
@@ -152,6 +126,12 @@ class MemoryBroker:
         if queue := self._queues.get(frame.topic):
             loop = asyncio.get_running_loop()
             loop.call_later(seconds, queue.put, frame._replace(address=""))
+        return True
+
+    def _reply(self, frame: Frame) -> bool:
+        place, _, ticket = frame.topic.rpartition("#")
+        if replies := self.replies.get(place):
+            replies.arrived(ticket, frame)
         return True
 
     def _check(self, topology: Topology) -> None:
@@ -227,13 +207,18 @@ class MemoryTransport:
         self._broker = broker
         self._service = service
         self._inboxes: list[MemoryInbox] = []
+        self._replies = Replies()
+        self._requests = 0
         self._open = False
 
     async def open(self) -> None:
         self._open = True
+        self._broker.replies[self._place] = self._replies
 
     async def close(self) -> None:
         self._open = False
+        self._broker.replies.pop(self._place, None)
+        self._replies.lost()
         for inbox in self._inboxes:
             await inbox.close()
         self._inboxes.clear()
@@ -251,6 +236,23 @@ class MemoryTransport:
                 failures[frame.id] = problem
         await asyncio.sleep(0)  # nobody may count on publishing without a pause
         return failures
+
+    async def request(self, frame: Frame, timeout: float) -> Frame:
+        deadline = asyncio.get_running_loop().time() + timeout
+        self._requests += 1
+        ticket = str(self._requests)
+        reply = self._replies.expect(ticket)
+        try:
+            asking = frame._replace(reply_to=f"{self._place}#{ticket}")
+            for problem in (await self.publish([asking], must_route=True)).values():
+                raise problem
+            return await answer(frame, reply, deadline, timeout)
+        finally:
+            reply.cancel()
+
+    @property
+    def _place(self) -> str:
+        return f"memory.{id(self)}"
 
     def _publish(self, frame: Frame, must_route: bool) -> Exception | None:
         if not self._open:

@@ -11,6 +11,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from bus.transports.base import Delivery, Frame
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import wire
+from bus.transports.rabbitmq.arriving import Arriving
 from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, finish, genuine, stop
 
 log = structlog.get_logger()
@@ -33,10 +34,7 @@ class _Consuming:
         self._queue = inbox.queue
         self._buffer = inbox.buffer
         self._unsettled: dict[int, None] = {}
-        self._incoming: wire.Incoming | None = None
-        self._frame: Frame | None = None
-        self._missing = 0
-        self._pieces: list[bytes] = []
+        self._arriving = Arriving()
         self._closed = False
 
     async def start(self, prefetch: int) -> None:
@@ -63,38 +61,16 @@ class _Consuming:
             self._closed |= method == wire.CHANNEL_CLOSE
             if method != wire.DELIVER:
                 return False
-            self._incoming = wire.deliver(data, start)
-            return True
-        if kind == wire.HEADER:
-            self._begin(data, start)
-        else:
-            self._continue(data[start:end])
+            self._arriving.begin(data, start)
+        elif frame := self._arriving.receive(kind, data, start, end):
+            self._add(frame)
         return True
 
-    def _begin(self, data: bytes, start: int) -> None:
-        assert self._incoming is not None
-        self._frame = wire.content(data, start, self._incoming)
-        self._missing = wire.body_size(data, start)
-        self._pieces = []
-        if not self._missing:
-            self._finish(b"")
-
-    def _continue(self, piece: bytes) -> None:
-        self._missing -= len(piece)
-        if self._missing:
-            self._pieces.append(piece)
-        else:
-            self._finish(b"".join([*self._pieces, piece]) if self._pieces else piece)
-
-    def _finish(self, body: bytes) -> None:
-        assert self._incoming is not None
-        assert self._frame is not None
-        address, topic, identity, name, _, time, correlation_id, headers = self._frame
-        frame = Frame(address, topic, identity, name, body, time, correlation_id, headers)
-        tag = self._incoming.tag
-        self._unsettled[tag] = None
+    def _add(self, frame: Frame) -> None:
+        incoming = self._arriving.incoming
+        self._unsettled[incoming.tag] = None
         self._buffer.add(
-            Delivery(frame, self._queue, tag, self.generation, self._incoming.redelivered)
+            Delivery(frame, self._queue, incoming.tag, self.generation, incoming.redelivered)
         )
 
     # -- what is settled

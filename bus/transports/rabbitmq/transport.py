@@ -89,6 +89,9 @@ class RabbitTransport:
     ) -> dict[str, Exception]:
         return await self._publisher.publish(frames, must_route, timeout)
 
+    async def request(self, frame: Frame, timeout: float) -> Frame:
+        return await self._publisher.request(frame, timeout)
+
     async def inbox(self, queue: str, *, prefetch: int) -> RabbitInbox:
         self._require_open()
         inbox = RabbitInbox(self._consuming, queue, prefetch, self._declare_again)

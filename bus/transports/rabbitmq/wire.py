@@ -19,6 +19,8 @@ BLOCKED, UNBLOCKED = (10, 60), (10, 61)
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 END = b"\xce"
 
+# The queue that answers come from without being one, and what it hands to those who answer.
+REPLIES = "amq.rabbitmq.reply-to"
 # The time in milliseconds (the property holds seconds); the name is RabbitMQ's own for it.
 MILLISECONDS = "timestamp_in_ms"
 # What brokers add: their versions differ in it, and a frame arrives as it was published.
@@ -38,7 +40,7 @@ _LONG = struct.Struct(">q")
 _TAG = struct.Struct(">Q")
 _METHOD = struct.Struct(">HH")
 
-_CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION = 1 << 15, 1 << 13, 1 << 12, 1 << 10
+_CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION, _REPLY_TO = 1 << 15, 1 << 13, 1 << 12, 1 << 10, 1 << 9
 _MESSAGE_ID, _TIMESTAMP, _TYPE, _APP_ID = 1 << 7, 1 << 6, 1 << 5, 1 << 3
 _FLAGS = (
     _CONTENT_TYPE | _HEADERS | _MODE | _CORRELATION | _MESSAGE_ID | _TIMESTAMP | _TYPE | _APP_ID
@@ -90,13 +92,14 @@ def publish(
     """The frames that publish one message; `exchange` and `app_id` are short strings already."""
     topic = short(frame.topic)
     properties = _properties(frame, message_id, app_id)
+    flags = _FLAGS | _REPLY_TO if frame.reply_to else _FLAGS
     body = frame.body
     parts = [
         _PUBLISH.pack(METHOD, channel, 7 + len(exchange) + len(topic), 60, 40, 0),
         exchange,
         topic,
         b"\x01\xce" if mandatory else b"\x00\xce",
-        _CONTENT.pack(HEADER, channel, 14 + len(properties), 60, 0, len(body), _FLAGS),
+        _CONTENT.pack(HEADER, channel, 14 + len(properties), 60, 0, len(body), flags),
         properties,
         END,
     ]
@@ -114,6 +117,7 @@ def _properties(frame: Frame, message_id: str, app_id: bytes) -> bytes:
             _table(frame, milliseconds),
             b"\x02",
             short(frame.correlation_id),
+            short(frame.reply_to) if frame.reply_to else b"",
             short(message_id),
             _TAG.pack(milliseconds // 1000),
             short(frame.name),
@@ -173,16 +177,35 @@ def content(data: bytes, start: int, incoming: Incoming) -> Frame:
     milliseconds = headers.pop(MILLISECONDS, None)
     if not isinstance(milliseconds, int):
         milliseconds = values.get(_TIMESTAMP, 0) * 1000
+    sent_as = values.get(_MESSAGE_ID, "")
+    identity, _, attempt = sent_as.rpartition("#")
     return Frame(
         address=address,
         topic=incoming.topic,
-        id=values.get(_MESSAGE_ID, "").rpartition("#")[0] or values.get(_MESSAGE_ID, ""),
+        id=identity or sent_as,
         name=values.get(_TYPE, ""),
         body=b"",
         time=_time(milliseconds),
         correlation_id=values.get(_CORRELATION, ""),
         headers=headers,
+        reply_to=_reply_to(values.get(_REPLY_TO, ""), attempt),
     )
+
+
+def answering(reply: Frame) -> Frame:
+    """A reply as it travels: to the channel that asked, saying which request it answers."""
+    place, _, ticket = reply.topic.rpartition("#")
+    return reply._replace(topic=place, correlation_id=ticket)
+
+
+def _reply_to(place: str, attempt: str) -> str:
+    """Where to reply, and to which attempt, which a message published anew (delayed) keeps.
+
+    Only to channels that wait: a foreign publisher might name any queue.
+    """
+    if not place.startswith(f"{REPLIES}."):
+        return ""
+    return place if "#" in place else f"{place}#{attempt}"
 
 
 def message_id(data: bytes, start: int) -> str:

@@ -1,0 +1,104 @@
+"""Replies: what becomes of a command whose requester waits for its receipt.
+
+A worker answers with the receipt or with the error; then the requester decides what to do about the
+error, and the command is done with. `receipt_in` is the requester's side.
+"""
+
+from typing import Any, NamedTuple
+
+import structlog
+from pydantic_core import from_json, to_json
+
+from bus import ambient, errors
+from bus.codec import Registry, read_frame
+from bus.delivery.retry import outage
+from bus.dispatcher import Dispatcher
+from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError
+from bus.messages import Command, Receipt
+from bus.transports.base import REPLY, Delivery, Frame, Transport
+
+RECEIPT, BUS_ERROR, OTHER_ERROR = "receipt", "bus_error", "error"
+LONGEST_REASON = 2000
+WITHIN = 5.0
+
+log = structlog.get_logger("bus.replies")
+
+
+class Replies(NamedTuple):
+    """Answers a service's requested commands."""
+
+    transport: Transport
+    dispatcher: Dispatcher
+    commands: Registry[Command]
+
+    async def settled(self, delivery: Delivery, error: Exception | None) -> Exception | None:
+        """Answers if somebody asked; returns the error that is still to be dealt with here.
+
+        An outage is no answer: whatever is done about it, the command may yet be carried out.
+        """
+        if not delivery.frame.reply_to or (error is not None and outage(error)):
+            return error
+        try:
+            await self._answer(delivery.frame, error)
+        except Exception as problem:
+            log.warning("a reply is lost; its requester may ask again", reason=str(problem)[:500])
+        return None
+
+    async def _answer(self, request: Frame, error: Exception | None) -> None:
+        reply = await self._receipt(request) if error is None else _failed(request, error)
+        failure = await self._send(reply)
+        if isinstance(failure, InvalidMessage):
+            too_large = OutcomeUnknown(
+                f"it was carried out, but its receipt cannot come: {failure}"
+            )
+            failure = await self._send(_failed(request, too_large))
+        if failure is not None:
+            raise failure
+
+    async def _receipt(self, request: Frame) -> Frame:
+        """Tells what the log holds of the command: the same to each who ever asks for it."""
+        receipt = await self.dispatcher.recorded(read_frame(request, self.commands))
+        assert receipt is not None, "it was carried out under this id"
+        return _reply(request, RECEIPT, {"versions": receipt.versions, "result": receipt.result})
+
+    async def _send(self, reply: Frame) -> Exception | None:
+        failures = await self.transport.publish([reply], timeout=WITHIN)
+        return failures.get(reply.id)
+
+
+def _failed(request: Frame, error: Exception) -> Frame:
+    own = type(error).__module__ == errors.__name__
+    told = {"error": type(error).__name__, "reason": str(error)[:LONGEST_REASON]}
+    return _reply(request, BUS_ERROR if own else OTHER_ERROR, told)
+
+
+def _reply(request: Frame, name: str, content: dict[str, Any]) -> Frame:
+    return Frame(
+        address=REPLY,
+        topic=request.reply_to,
+        id=request.id,
+        name=name,
+        body=to_json(content),
+        time=ambient.now(),
+        correlation_id=request.correlation_id,
+    )
+
+
+def receipt_in(reply: Frame) -> Receipt:
+    """The receipt that a reply carries, its result as JSON types.
+
+    Raises: the bus's own error, or RemoteError, where the command failed.
+    """
+    content = from_json(reply.body)
+    if reply.name == RECEIPT:
+        return Receipt(reply.id, content["versions"], content["result"])
+    raise _error(reply, content["error"], content["reason"])
+
+
+def _error(reply: Frame, name: str, reason: str) -> BusError:
+    kind = getattr(errors, name, None) if reply.name == BUS_ERROR else None
+    if kind is OutcomeUnknown:
+        return OutcomeUnknown(reason, id=reply.id)
+    if kind is None or kind is RemoteError or not issubclass(kind, BusError):
+        return RemoteError(name, reason)
+    return kind(reason)  # type: ignore[no-any-return]

@@ -1,0 +1,34 @@
+"""Which queues a topic reaches, by AMQP's rules for topic exchanges. Knows no queue."""
+
+from collections.abc import Sequence
+
+
+class Exchange:
+    """Bindings, and which queues they gave for the topics seen so far."""
+
+    def __init__(self) -> None:
+        self._bindings: dict[tuple[str, ...], set[str]] = {}
+        self._routes: dict[str, list[str]] = {}
+
+    def bind(self, pattern: tuple[str, ...], queue: str) -> None:
+        self._bindings.setdefault(pattern, set()).add(queue)
+        self._routes.clear()
+
+    def queues(self, topic: str) -> list[str]:
+        if topic not in self._routes:
+            words = topic.split(".")
+            found: set[str] = set()
+            for pattern, queues in self._bindings.items():
+                if pattern == (topic,) or _matches(pattern, words):
+                    found |= queues
+            self._routes[topic] = sorted(found)
+        return self._routes[topic]
+
+
+def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
+    if not pattern:
+        return not words
+    first, rest = pattern[0], pattern[1:]
+    if first == "#":
+        return any(_matches(rest, words[start:]) for start in range(len(words) + 1))
+    return bool(words) and first in ("*", words[0]) and _matches(rest, words[1:])

@@ -1,0 +1,164 @@
+"""One publishing channel: what it sent, what is still unconfirmed, who waits for a reply."""
+
+import asyncio
+
+from bus.errors import TransportUnavailable, Unroutable
+from bus.transports.base import REPLY, Frame
+from bus.transports.rabbitmq import wire
+from bus.transports.rabbitmq.arriving import Arriving
+from bus.transports.rabbitmq.connection import Session
+from bus.transports.replies import Replies
+
+
+class Unconfirmed(TransportUnavailable):
+    """It left, and nobody said what became of it."""
+
+
+class Call:
+    """One call of `publish`: counts down to its last confirm."""
+
+    __slots__ = ("done", "failures", "left", "tags")
+
+    def __init__(self, done: "asyncio.Future[None]") -> None:
+        self.done = done
+        self.left = 0
+        self.tags: list[int] = []
+        self.failures: dict[str, Exception] = {}
+
+    def settle(self) -> None:
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, frame_id: str, problem: Exception) -> None:
+        self.failures.setdefault(frame_id, problem)
+        self.settle()
+
+
+class Confirming:
+    """A channel in confirm mode: numbers what it sends, and knows what is still unconfirmed.
+
+    `attempts` is how many messages earlier channels sent: with the tag it makes each message id
+    unique, by which a returned message is matched.
+    """
+
+    def __init__(self, session: Session, number: int, service: str, attempts: int) -> None:
+        self.pending: dict[int, tuple[Call, str]] = {}
+        self.replies = Replies()
+        self.sent = 0
+        self._attempts = attempts
+        self._session = session
+        self._number = number
+        self._app_id = wire.short(service)
+        self._exchanges = {"queue": wire.short(""), REPLY: wire.short("")}
+        self._service = service
+        self._limit = (session.amqp.connection_tune.frame_max or 131072) - 8
+        self._buffer: list[bytes] = []
+        self._confirmed = 0
+        self._arriving: Arriving | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def attempts(self) -> int:
+        return self._attempts + self.sent
+
+    @property
+    def usable(self) -> bool:
+        return not self._closed and not self._session.writer.is_closing()
+
+    @property
+    def blocked(self) -> bool:
+        return self._session.tap.blocked
+
+    def send(self, call: Call, frame: Frame, mandatory: bool) -> None:
+        if frame.address == REPLY:
+            frame = wire.answering(frame)
+        tag = self.sent + 1
+        data = wire.publish(
+            frame,
+            f"{frame.id}#{self._attempts + tag}",
+            channel=self._number,
+            exchange=self._exchange(frame.address),
+            app_id=self._app_id,
+            mandatory=mandatory,
+            limit=self._limit,
+        )
+        if not self._buffer:
+            self._loop.call_soon(self._flush)
+        self._buffer.append(data)
+        self.sent = tag
+        self.pending[tag] = call, frame.id
+        call.tags.append(tag)
+        call.left += 1
+
+    def _exchange(self, address: str) -> bytes:
+        """The exchange of an address; the nameless one takes every queue's name as its topic."""
+        if address not in self._exchanges:
+            self._exchanges[address] = wire.short(f"{self._service}.{address}")
+        return self._exchanges[address]
+
+    def _flush(self) -> None:
+        data, self._buffer = b"".join(self._buffer), []
+        if self.usable:
+            self._session.writer.write(data)
+
+    def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
+        if kind != wire.METHOD:
+            return self._receive_content(kind, data, start, end)
+        match wire.method(data, start):
+            case wire.ACK:
+                self._settle(data, start, None)
+            case wire.NACK:
+                self._settle(data, start, TransportUnavailable("RabbitMQ refused the message"))
+            case wire.RETURN:
+                self._arriving = None
+            case wire.DELIVER:
+                self._arriving = Arriving()
+                self._arriving.begin(data, start)
+            case other:
+                self._closed |= other == wire.CHANNEL_CLOSE
+                return False
+        return True
+
+    def _receive_content(self, kind: int, data: bytes, start: int, end: int) -> bool:
+        if self._arriving is None:
+            self._receive_returned(kind, data, start)
+        elif reply := self._arriving.receive(kind, data, start, end):
+            self.replies.arrived(reply.correlation_id, reply)
+        return True
+
+    def _receive_returned(self, kind: int, data: bytes, start: int) -> None:
+        # The confirm follows: it counts the message down, the failure stays.
+        if kind == wire.HEADER:
+            attempt = wire.message_id(data, start).rpartition("#")[2]
+            if attempt.isdecimal() and (entry := self.pending.get(int(attempt) - self._attempts)):
+                call, frame_id = entry
+                call.failures[frame_id] = Unroutable("no queue is bound for this message")
+
+    def _settle(self, data: bytes, start: int, problem: Exception | None) -> None:
+        tag, multiple = wire.confirmation(data, start)
+        for each in range(self._confirmed + 1, tag + 1) if multiple else (tag,):
+            if entry := self.pending.pop(each, None):
+                self._resolve(*entry, problem)
+        if multiple:
+            self._confirmed = max(self._confirmed, tag)
+
+    def _resolve(self, call: Call, frame_id: str, problem: Exception | None) -> None:
+        if problem:
+            call.fail(frame_id, problem)
+        else:
+            call.settle()
+
+    def give_up(self, call: Call, problem: Exception) -> None:
+        """What of this call is still unconfirmed has failed; its frames are on their way."""
+        for tag in call.tags:
+            if entry := self.pending.pop(tag, None):
+                call.fail(entry[1], problem)
+
+    def lost(self) -> None:
+        pending, self.pending = self.pending, {}
+        problem = Unconfirmed("the connection was lost: it may have arrived")
+        for call, frame_id in pending.values():
+            call.fail(frame_id, problem)
+        self.replies.lost()
