@@ -4,13 +4,13 @@ import asyncio
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient
 
 from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from bus.stores.base import Commit, Target
@@ -18,6 +18,7 @@ from bus.stores.mongo import MongoEventLog, MongoReadStore, close
 from bus.testing.event_log_contract import commit, outcome
 from bus.testing.read_store_contract import all_of, counting
 from tests.waiting import until
+from tools.faults import Proxy, failing
 from tools.services.mongodb import MongoNode, program
 from tools.services.ports import LOOPBACK, answers, free_ports
 
@@ -63,113 +64,43 @@ async def store(node: MongoNode, connect: Connect, unique: str) -> MongoReadStor
     return store
 
 
-@asynccontextmanager
-async def failing(node: MongoNode, command: str, times: int, **fault: Any) -> AsyncIterator[None]:
-    """For the next commands of this name, the server does what `fault` says."""
-
-    def configure(mode: object, data: dict[str, Any]) -> None:
-        with MongoClient[dict[str, Any]](node.url) as client:
-            client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
-
-    data = {"failCommands": [command], **fault}
-    await asyncio.to_thread(configure, {"times": times}, data)
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(configure, "off", {})
-
-
-class Cut:
-    """A proxy that passes requests on and can lose the answers to some of them."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._command = b""
-        self._times = 0
-        self._silent = False
-        self.lost = 0
-
-    def lose(self, command: str, times: int, *, silently: bool = False) -> None:
-        """The next answers to this command are lost; the connection is cut, or just silent."""
-        self._command, self._times = command.encode() + b"\0", times
-        self._silent = silently
-
-    async def passing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(LOOPBACK, self._port)
-        swallow = asyncio.Event()
-        answers = asyncio.create_task(self._answers(there, writer, swallow))
-        self._tasks.add(answers)
-        with suppress(OSError):
-            while data := await reader.read(2**16):
-                if self._times and self._command in data[:64]:
-                    self._times -= 1
-                    swallow.set()
-                back.write(data)
-                await back.drain()
-        answers.cancel()
-        back.close()
-        writer.close()
-
-    async def _answers(
-        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event
-    ) -> None:
-        with suppress(OSError):
-            while data := await there.read(2**16):
-                if swallow.is_set():
-                    self.lost += 1
-                    if self._silent:
-                        continue
-                    break
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-
 @pytest.fixture
-async def cut(node: MongoNode) -> AsyncIterator[tuple[Cut, str]]:
-    """The proxy, and the URL through it."""
-    proxy = Cut(node.port)
-    server = await asyncio.start_server(proxy.passing, LOOPBACK, 0)
-    port = server.sockets[0].getsockname()[1]
-    yield proxy, f"mongodb://{LOOPBACK}:{port}/?directConnection=true"
-    server.close()
+async def proxy(node: MongoNode) -> AsyncIterator[Proxy]:
+    async with Proxy(node.url) as proxy:
+        yield proxy
 
 
 @pytest.mark.parametrize("retry", [True, False], ids=["driver retries", "driver does not"])
 async def test_an_insert_cut_after_it_was_written_is_stored_once(
-    cut: tuple[Cut, str], connect: Connect, unique: str, retry: bool
+    proxy: Proxy, connect: Connect, unique: str, retry: bool
 ) -> None:
-    proxy, url = cut
-    log = MongoEventLog(connect(url, retryWrites=retry), unique)
+    log = MongoEventLog(connect(proxy.url, retryWrites=retry), unique)
     await log.open()
-    proxy.lose("insert", 2)
+    proxy.lose_answers(b"insert\0", 2)
     commits = [commit("a")]
     assert await log.append(commits) is commits
-    assert proxy.lost
+    assert proxy.answers_lost
     assert await log.read("job-1") == commits
     await log.close()
 
 
 async def test_an_insert_without_an_answer_is_stored_once(
-    cut: tuple[Cut, str], connect: Connect, unique: str
+    proxy: Proxy, connect: Connect, unique: str
 ) -> None:
-    proxy, url = cut
-    log = MongoEventLog(connect(url, retryWrites=False), unique)
+    log = MongoEventLog(connect(proxy.url, retryWrites=False), unique)
     await log.open()
-    proxy.lose("insert", 1, silently=True)
+    proxy.lose_answers(b"insert\0", 1, silently=True)
     commits = [commit("a")]
     assert await log.append(commits) is commits
-    assert proxy.lost
+    assert proxy.answers_lost
     assert await log.read("job-1") == commits
     await log.close()
 
 
 async def test_of_a_group_cut_after_it_was_written_each_gets_its_own_outcome(
-    cut: tuple[Cut, str], connect: Connect, unique: str
+    proxy: Proxy, connect: Connect, unique: str
 ) -> None:
-    proxy, url = cut
-    log = MongoEventLog(connect(url, retryWrites=False), unique)
+    log = MongoEventLog(connect(proxy.url, retryWrites=False), unique)
     await log.open()
     await log.append([commit("old", "old-1")])
     await log.append([commit("taken", "taken-1")])
@@ -178,24 +109,23 @@ async def test_of_a_group_cut_after_it_was_written_each_gets_its_own_outcome(
         *[("repeat of {'version': 1}", commit("old", f"x-{n}", 9)) for n in range(50)],
         *[("ConcurrencyError", commit(f"late{n}", "taken-1")) for n in range(50)],
     ]
-    proxy.lose("insert", 2)
+    proxy.lose_answers(b"insert\0", 2)
     got = await asyncio.gather(*[outcome(log, [one]) for _, one in mixed])
-    assert proxy.lost
+    assert proxy.answers_lost
     assert got == [kind for kind, _ in mixed]
     assert len(await log.read("new-7")) == 1
     await log.close()
 
 
 async def test_several_streams_cut_in_the_commit_are_stored_once(
-    cut: tuple[Cut, str], connect: Connect, unique: str
+    proxy: Proxy, connect: Connect, unique: str
 ) -> None:
-    proxy, url = cut
-    log = MongoEventLog(connect(url), unique)
+    log = MongoEventLog(connect(proxy.url), unique)
     await log.open()
-    proxy.lose("commitTransaction", 2)
+    proxy.lose_answers(b"commitTransaction\0", 2)
     commits = [commit("a", "job-1"), commit("a/2", "job-2")]
     assert await log.append(commits) is commits
-    assert proxy.lost
+    assert proxy.answers_lost
     assert await log.find("a") == commits
 
 
@@ -213,7 +143,7 @@ async def test_a_batch_whose_commit_fails_is_applied_once(
     node: MongoNode, store: MongoReadStore, fault: str, times: int
 ) -> None:
     writer = store.writer(IN_CHECKPOINTS, "queue")
-    async with failing(node, "commitTransaction", times, **FAULTS[fault]):
+    with failing(node, "commitTransaction", times, **FAULTS[fault]):
         for version in range(1, 6):
             await writer.transact(["job-a"], counting(version))
     await writer.close()
@@ -225,7 +155,7 @@ async def test_a_batch_whose_commit_fails_is_applied_once(
 async def test_several_streams_whose_commit_fails_are_stored_once(
     node: MongoNode, log: MongoEventLog, fault: str
 ) -> None:
-    async with failing(node, "commitTransaction", 3, **FAULTS[fault]):
+    with failing(node, "commitTransaction", 3, **FAULTS[fault]):
         commits = [commit("a", "job-1"), commit("a/2", "job-2")]
         assert await log.append(commits) is commits
     assert await log.find("a") == commits
@@ -245,16 +175,16 @@ async def test_several_streams_whose_commit_fails_are_stored_once(
 async def test_an_insert_that_fails_for_now_is_stored_once(
     node: MongoNode, log: MongoEventLog, fault: dict[str, Any]
 ) -> None:
-    async with failing(node, "insert", 4, **fault):
+    with failing(node, "insert", 4, **fault):
         commits = [commit("a")]
         assert await log.append(commits) is commits
     assert await log.read("job-1") == commits
 
 
 async def test_a_refused_user_is_told_so(node: MongoNode, log: MongoEventLog) -> None:
-    async with failing(node, "insert", 4, errorCode=13):
-        with pytest.raises(ConfigurationError, match="user"):
-            await log.append([commit("a")])
+    refused = pytest.raises(ConfigurationError, match="user")
+    with failing(node, "insert", 4, errorCode=13), refused:
+        await log.append([commit("a")])
 
 
 async def settled(log: MongoEventLog, commits: list[Commit]) -> list[Commit]:

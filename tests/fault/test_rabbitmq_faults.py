@@ -3,10 +3,9 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
@@ -16,6 +15,7 @@ from bus.testing.transport_contract import event, eventually, numbers, take
 from bus.transports.base import Frame, Inbox
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Queue, Topology, projection_queues
+from tools.faults import Proxy
 from tools.services.rabbitmq import RabbitMQNode
 
 Opened = Callable[..., Awaitable[RabbitTransport]]
@@ -256,78 +256,24 @@ async def test_an_alarm_refuses_publishing_and_lets_consumers_go_on(
 # -- connecting
 
 
-class Gate:
-    """A port in front of the broker that may be shut, or let nothing through."""
-
-    def __init__(self, url: str) -> None:
-        self._broker = urlsplit(url)
-        self._server: asyncio.Server | None = None
-        self._writers: list[asyncio.StreamWriter] = []
-        self._pumps: set[asyncio.Task[None]] = set()
-        self.port = 0
-        self.silent = False
-
-    @property
-    def url(self) -> str:
-        return f"amqp://guest:secret-word@127.0.0.1:{self.port}/"
-
-    @property
-    def open_url(self) -> str:
-        return self.url.replace("secret-word", "guest")
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    async def stop(self) -> None:
-        if self._server:
-            self._server.close()
-        for pump in self._pumps:
-            pump.cancel()
-        self.cut()
-        if self._pumps:
-            await asyncio.wait(self._pumps)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        if self.silent:
-            return
-        port = self._broker.port
-        from_broker, to_broker = await asyncio.open_connection("127.0.0.1", port)
-        self._writers.append(to_broker)
-        for source, target in ((reader, to_broker), (from_broker, writer)):
-            pump = asyncio.create_task(self._pump(source, target))
-            self._pumps.add(pump)
-            pump.add_done_callback(self._pumps.discard)
-
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await source.read(65536):
-                if not self.silent:
-                    target.write(data)
-        target.transport.abort()
-
-
 @pytest.fixture
-async def gate(node: RabbitMQNode) -> AsyncIterator[Gate]:
-    gate = Gate(node.url)
-    await gate.start()
-    yield gate
-    await gate.stop()
+async def proxy(node: RabbitMQNode) -> AsyncIterator[Proxy]:
+    async with Proxy(node.url) as proxy:
+        yield proxy
+
+
+def wrong(url: str) -> str:
+    """The URL with a password that is not the broker's."""
+    return url.replace("guest:guest", "guest:secret-word")
 
 
 async def test_a_peer_that_says_nothing_ends_opening_in_time_and_names_no_password(
-    gate: Gate, unique: str, capfd: pytest.CaptureFixture[str]
+    proxy: Proxy, unique: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    gate.silent = True
-    transport = RabbitTransport([gate.url], service=unique, connect_timeout=0.2)
+    proxy.mute = True
+    transport = RabbitTransport([wrong(proxy.url)], service=unique, connect_timeout=0.2)
     async with asyncio.timeout(3):
-        with pytest.raises(TransportUnavailable, match=f"127.0.0.1:{gate.port}") as raised:
+        with pytest.raises(TransportUnavailable, match=f"127.0.0.1:{proxy.port}") as raised:
             await transport.open()
         failures = await transport.publish([event(1)])
         await transport.close()
@@ -336,25 +282,25 @@ async def test_a_peer_that_says_nothing_ends_opening_in_time_and_names_no_passwo
 
 
 async def test_a_wrong_password_is_told_without_it(
-    gate: Gate, unique: str, capfd: pytest.CaptureFixture[str]
+    proxy: Proxy, unique: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    transport = RabbitTransport([gate.url], service=unique, connect_timeout=2)
+    transport = RabbitTransport([wrong(proxy.url)], service=unique, connect_timeout=2)
     with pytest.raises(TransportUnavailable, match="ACCESS_REFUSED") as raised:
         await transport.open()
     await transport.close()
     assert "secret-word" not in str(raised.value) + "".join(capfd.readouterr())
 
 
-async def test_a_broker_that_comes_later_is_found(gate: Gate, unique: str, queue: Queue) -> None:
-    await gate.stop()
-    transport = RabbitTransport([gate.open_url], service=unique, connect_timeout=0.2)
+async def test_a_broker_that_comes_later_is_found(proxy: Proxy, unique: str, queue: Queue) -> None:
+    await proxy.shut()
+    transport = RabbitTransport([proxy.url], service=unique, connect_timeout=0.2)
     try:
         with pytest.raises(TransportUnavailable):
             await transport.open()
         with pytest.raises(TransportUnavailable):
             await transport.declare(Topology(unique, (queue,)))
         inbox = await transport.inbox(queue.name, prefetch=10)
-        await gate.start()
+        await proxy.open()
         await publish_until_routed(transport, event(1))  # the inbox declares what it misses
         assert numbers(await take(inbox, 1)) == [1]
     finally:
@@ -362,14 +308,14 @@ async def test_a_broker_that_comes_later_is_found(gate: Gate, unique: str, queue
 
 
 async def test_random_cuts_lose_no_confirmed_message(
-    gate: Gate, opened: Opened, queue: Queue
+    proxy: Proxy, opened: Opened, queue: Queue
 ) -> None:
-    transport = await opened(gate.open_url)
+    transport = await opened(proxy.url)
     traffic = Traffic(transport, await transport.inbox(queue.name, prefetch=100))
     async with traffic.flowing():
         for _ in range(10):
             before = len(traffic.arrived)
-            gate.cut()
+            proxy.cut()
             await eventually(lambda: unhealthy(transport), "the cut is noticed")
             await eventually(lambda: healthy(transport), "the connections are back")
 
@@ -380,13 +326,13 @@ async def test_random_cuts_lose_no_confirmed_message(
 
 
 async def test_without_a_broker_nothing_waits_for_ever(
-    gate: Gate, opened: Opened, queue: Queue
+    proxy: Proxy, opened: Opened, queue: Queue
 ) -> None:
-    transport = await opened(gate.open_url, connect_timeout=0.3)
+    transport = await opened(proxy.url, connect_timeout=0.3)
     inbox = await transport.inbox(queue.name, prefetch=10)
     await transport.publish([event(1)])
     taken = await take(inbox, 1)
-    await gate.stop()
+    await proxy.shut()
     await eventually(lambda: unhealthy(transport), "the loss is noticed")
     async with asyncio.timeout(3):
         failures = await transport.publish([event(2)])
@@ -403,20 +349,23 @@ async def test_without_a_broker_nothing_waits_for_ever(
         await transport.close()
 
 
-async def test_a_half_open_connection_is_noticed(gate: Gate, opened: Opened, queue: Queue) -> None:
-    transport = await opened(gate.open_url, heartbeat=1, connect_timeout=1)
+async def test_a_half_open_connection_is_noticed(
+    proxy: Proxy, opened: Opened, queue: Queue
+) -> None:
+    transport = await opened(proxy.url, heartbeat=1, connect_timeout=1)
     inbox = await transport.inbox(queue.name, prefetch=10)
-    gate.silent = True
+    proxy.mute = True
+    proxy.half_open()
     await eventually(lambda: unhealthy(transport), "the silence is noticed")
-    gate.silent = False
+    proxy.mute = False
     await eventually(lambda: healthy(transport), "the connections are back")
     assert await transport.publish([event(1)]) == {}
     assert numbers(await take(inbox, 1)) == [1]
 
 
-async def test_the_next_url_is_tried(gate: Gate, node: RabbitMQNode, opened: Opened) -> None:
-    await gate.stop()
-    transport = await opened(gate.url, node.url)
+async def test_the_next_url_is_tried(proxy: Proxy, node: RabbitMQNode, opened: Opened) -> None:
+    await proxy.shut()
+    transport = await opened(proxy.url, node.url)
     assert transport.healthy
 
 

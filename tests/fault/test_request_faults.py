@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from bus import Bus, OutcomeUnknown, Settings, TransportUnavailable, Worker
-from tests.fault.test_rabbitmq_faults import Gate
 from tests.service.test_requests import DAY, Book, Desk, bookings, build
 from tests.waiting import until
+from tools.faults import Proxy
 
 
 @pytest.fixture
@@ -19,18 +19,16 @@ def desk() -> Desk:
 
 
 @pytest.fixture
-async def gate(amqp_url: str) -> AsyncIterator[Gate]:
-    gate = Gate(amqp_url)
-    await gate.start()
-    yield gate
-    await gate.stop()
+async def proxy(amqp_url: str) -> AsyncIterator[Proxy]:
+    async with Proxy(amqp_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-async def bus(gate: Gate, real_settings: Settings, unique: str, desk: Desk) -> AsyncIterator[Bus]:
-    """The requester's: between it and the broker stands the gate; its worker has no gate."""
+async def bus(proxy: Proxy, real_settings: Settings, unique: str, desk: Desk) -> AsyncIterator[Bus]:
+    """The requester's: between it and the broker stands the proxy; its worker goes past it."""
     through = Settings(
-        amqp_url=gate.open_url, mongo_url=real_settings.mongo_url, mongo_db=real_settings.mongo_db
+        amqp_url=proxy.url, mongo_url=real_settings.mongo_url, mongo_db=real_settings.mongo_db
     )
     async with (
         build(real_settings, unique, desk) as elsewhere,
@@ -49,13 +47,13 @@ async def request_until_back(bus: Bus, id: str) -> object:
 
 
 async def test_a_cut_while_a_reply_is_awaited_is_told_at_once_and_a_repeat_gets_the_receipt(
-    bus: Bus, gate: Gate, desk: Desk
+    bus: Bus, proxy: Proxy, desk: Desk
 ) -> None:
     for number in range(1, 6):
         desk.open.clear()
         asking = asyncio.create_task(bus.request(Book(room_id="r1", day=DAY), id=f"b{number}"))
         await until(partial(desk.tries.get, f"b{number}"), "the handler is at work")
-        gate.cut()
+        proxy.cut()
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown, match="connection was lost") as raised:
             await asking
@@ -67,14 +65,13 @@ async def test_a_cut_while_a_reply_is_awaited_is_told_at_once_and_a_repeat_gets_
     assert set(desk.tries.values()) == {1}
 
 
-async def test_a_silent_broker_ends_a_request_in_time(bus: Bus, gate: Gate, desk: Desk) -> None:
-    gate.silent = True
+async def test_a_silent_broker_ends_a_request_in_time(bus: Bus, proxy: Proxy, desk: Desk) -> None:
+    proxy.half_open()
     began = time.monotonic()
     with pytest.raises(OutcomeUnknown, match="id='b1'"):
         await bus.request(Book(room_id="r1", day=DAY), id="b1", timeout=0.3)
     assert time.monotonic() - began < 1
-    gate.silent = False
-    gate.cut()
+    proxy.cut()
     async with asyncio.timeout(15):
         assert await request_until_back(bus, "b1") == {"room-r1": 1}
     assert await bookings(bus) == 1

@@ -96,7 +96,7 @@ class MongoNode(Node):
             LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=1000
         )
         with client:
-            while not self._is_primary(client):
+            while not self._is_ready(client):
                 self._still_starting(deadline)
                 time.sleep(0.05)
 
@@ -131,7 +131,8 @@ class MongoNode(Node):
             *settings,
         ]
 
-    def _is_primary(self, client: MongoClient[dict[str, Any]]) -> bool:
+    def _is_ready(self, client: MongoClient[dict[str, Any]]) -> bool:
+        """Whether it is primary; it becomes that when its set is initiated."""
         try:
             hello = client.admin.command("hello")
             if "setName" not in hello:

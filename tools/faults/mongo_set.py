@@ -1,0 +1,163 @@
+"""A replica set of private MongoDB members, whose primary can be killed, frozen or told to go."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pymongo import MongoClient
+from pymongo.errors import AutoReconnect, PyMongoError
+
+from tools.services.errors import ServiceUnavailable
+from tools.services.mongodb import MongoNode
+from tools.services.ports import LOOPBACK, wait_until
+
+ELECT_SECONDS = 30.0
+# The time-out of heartbeats matters where a member freezes: an election waits for its word.
+SETTINGS = {
+    "electionTimeoutMillis": 1000,
+    "heartbeatIntervalMillis": 500,
+    "heartbeatTimeoutSecs": 1,
+}
+
+
+class Member(MongoNode):
+    """One of several: ready when it answers, for the set is none of its business."""
+
+    def _is_ready(self, client: "MongoClient[dict[str, Any]]") -> bool:
+        return hello(client) is not None
+
+
+class MongoSet:
+    """Three members (or as many as `size` says) that elect a primary within a second or two.
+
+    A member of `nodes` is killed, stopped, paused and started by its own methods.
+    """
+
+    def __init__(self, folder: Path, *, size: int = 3) -> None:
+        self.nodes = [Member(folder / f"member{n}") for n in range(1, size + 1)]
+
+    @property
+    def url(self) -> str:
+        members = ",".join(f"{LOOPBACK}:{node.port}" for node in self.nodes)
+        return f"mongodb://{members}/?replicaSet={self.nodes[0].replica_set}"
+
+    def start(self) -> None:
+        """Start what does not run, and return when there is a primary, and all can take its place.
+
+        Raises `ServiceUnavailable` where that takes too long.
+        """
+        with ThreadPoolExecutor(len(self.nodes)) as threads:
+            list(threads.map(Member.start, self.nodes))
+        with directly(self.nodes[0]) as client:
+            if "setName" not in (hello(client) or {}):
+                self._initiate(client)
+        if not wait_until(self._is_whole, ELECT_SECONDS):
+            raise ServiceUnavailable(f"not all members joined in {ELECT_SECONDS:.0f} s: {self.url}")
+
+    def close(self, *, remove: bool = False) -> None:
+        for node in self.nodes:
+            node.close(remove=remove)
+
+    def primary(self) -> Member | None:
+        """The member that takes writes just now; one that is paused says nothing."""
+        for node in self.nodes:
+            with directly(node) as client:
+                if node.running and (hello(client) or {}).get("isWritablePrimary"):
+                    return node
+        return None
+
+    def await_primary(self, other_than: Member | None = None) -> Member:
+        """The primary, as soon as there is one. Raises `ServiceUnavailable` in the end."""
+        deadline = time.monotonic() + ELECT_SECONDS
+        while (found := self.primary()) is None or found is other_than:
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(f"no primary within {ELECT_SECONDS:.0f} s: {self.url}")
+            time.sleep(0.05)
+        return found
+
+    def step_down(self) -> Member:
+        """Make the primary give up its place for 3 s; returns which one it was."""
+        before = self.await_primary()
+        # It may close connections when it goes.
+        with directly(before, seconds=10) as client, suppress(AutoReconnect):
+            client.admin.command("replSetStepDown", 3, secondaryCatchUpPeriodSecs=2)
+        return before
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close(remove=True)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(remove=True)
+
+    def _is_whole(self) -> bool:
+        return all(_takes_part(node) for node in self.nodes)
+
+    def _initiate(self, client: "MongoClient[dict[str, Any]]") -> None:
+        members = [
+            {"_id": number, "host": f"{LOOPBACK}:{node.port}"}
+            for number, node in enumerate(self.nodes)
+        ]
+        configuration = {
+            "_id": self.nodes[0].replica_set,
+            "members": members,
+            "settings": SETTINGS,
+        }
+        client.admin.command("replSetInitiate", configuration)
+
+
+def hello(client: "MongoClient[dict[str, Any]]") -> dict[str, Any] | None:
+    """What a member says of itself; None where it does not answer."""
+    try:
+        return client.admin.command("hello")
+    except PyMongoError:
+        return None
+
+
+def _takes_part(node: MongoNode) -> bool:
+    with directly(node) as client:
+        said = hello(client) or {}
+    return bool(said.get("isWritablePrimary") or said.get("secondary"))
+
+
+@contextmanager
+def directly(node: MongoNode, seconds: float = 0.5) -> "Iterator[MongoClient[dict[str, Any]]]":
+    """A client of this member alone, that waits for an answer so long."""
+    milliseconds = int(seconds * 1000)
+    with MongoClient[dict[str, Any]](
+        LOOPBACK,
+        node.port,
+        directConnection=True,
+        serverSelectionTimeoutMS=milliseconds,
+        connectTimeoutMS=milliseconds,
+        socketTimeoutMS=milliseconds,
+    ) as client:
+        yield client
+
+
+@contextmanager
+def failing(node: MongoNode, command: str, times: int, **fault: Any) -> Iterator[None]:
+    """For the next commands of this name, the member does what `fault` says (a failpoint)."""
+
+    def configure(mode: object, data: dict[str, Any]) -> None:
+        with directly(node, seconds=10) as client:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+
+    configure({"times": times}, {"failCommands": [command], **fault})
+    try:
+        yield
+    finally:
+        configure("off", {})
