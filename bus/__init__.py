@@ -2,12 +2,15 @@
 read side on the other."""
 
 from bus.bus import Bus
+from bus.delivery.letters import DeadLetter, DeadLetterGroup
+from bus.delivery.repair import DeadLetters, Outcome
 from bus.delivery.worker import Worker
 from bus.errors import (
     AggregateNotFound,
     BusError,
     ConcurrencyError,
     ConfigurationError,
+    DeadLetterError,
     InvalidMessage,
     MessageError,
     NoHandler,
@@ -43,6 +46,10 @@ __all__ = [
     "Command",
     "ConcurrencyError",
     "ConfigurationError",
+    "DeadLetter",
+    "DeadLetterError",
+    "DeadLetterGroup",
+    "DeadLetters",
     "Delete",
     "Documents",
     "Envelope",
@@ -55,6 +62,7 @@ __all__ = [
     "NoHandler",
     "NotCaughtUp",
     "Outbox",
+    "Outcome",
     "OutcomeUnknown",
     "Projection",
     "ProjectionError",

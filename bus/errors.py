@@ -17,6 +17,7 @@
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
     │   └── NotCaughtUp           a projection has not reached the receipt yet
     ├── Unroutable                the broker knows no queue for this message
+    ├── DeadLetterError           there is no such dead letter, or another remedy is needed for it
     └── ProjectionError           a projection's handler failed or returned what it may not
 
 Domain errors are the author's own exceptions: they pass through the bus unchanged.
@@ -107,6 +108,10 @@ class NotCaughtUp(Unavailable):
 
 class Unroutable(BusError):
     """The broker knows no queue for a message that must have one."""
+
+
+class DeadLetterError(BusError):
+    """There is no such dead letter, or it cannot be repaired in this way: the message says how."""
 
 
 class ProjectionError(BusError):

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pydantic
 import pytest
 from pydantic import Field, field_validator
 
@@ -198,3 +199,22 @@ class Aliased(Event):
 def test_aliases_are_written_as_they_are_read() -> None:
     event = Aliased(ownerName="Ada")
     assert read_recorded(record(event), {"Aliased": Aliased}) == event
+
+
+def test_an_event_that_comes_to_one_queue_alone_needs_its_place_all_the_same() -> None:
+    retried = frame(b'{"owner":"A"}')._replace(address="")
+    assert read_frame(retried, REGISTRY).version == 1
+    with pytest.raises(InvalidMessage, match="'stream' and 'version'"):
+        read_frame(frame(b'{"owner":"A"}', version=0)._replace(address=""), REGISTRY)
+
+
+def test_all_reasons_are_told_to_who_asks_for_them() -> None:
+    wide = pydantic.create_model(
+        "Wide",
+        __base__=Event,
+        **dict.fromkeys("abcdefg", (int, ...)),  # type: ignore[call-overload]
+    )
+    with pytest.raises(InvalidMessage, match=r"e: Field required \(and 2 more\)"):
+        read_frame(frame(b"{}", name="Wide", schema=1), {"Wide": wide})
+    with pytest.raises(InvalidMessage, match=r"g: Field required$"):
+        read_frame(frame(b"{}", name="Wide", schema=1), {"Wide": wide}, reasons=100)
