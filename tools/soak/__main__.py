@@ -1,0 +1,105 @@
+"""The command line of `bin/soak`."""
+
+import argparse
+import asyncio
+import logging
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import structlog
+import uvloop
+from rich.console import Console
+
+from tools.services import ServiceError, command
+from tools.soak.faults import KINDS
+from tools.soak.plan import Plan
+from tools.soak.report import print_json, print_report
+from tools.soak.run import SoakFailed, run
+from tools.soak.schedule import chosen, needed
+from tools.soak.screen import Screen
+
+WRONG, FAILED = 1, 2
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    command.leave_on_signals()
+    screen = Screen(Console(stderr=True))
+    folder = Path(tempfile.mkdtemp(prefix="doubledecker-soak-"))
+    _log_to(folder / "probe.log")
+    keep = True
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(run(_plan(options), folder, screen))
+        if options.json:
+            print_json(report)
+        print_report(report, Console(stderr=options.json))
+        keep = options.keep or bool(report.problems)
+        return WRONG if report.problems else 0
+    except (SoakFailed, ServiceError) as error:
+        screen.console.print(f"The soak could not run: {error}", markup=False, highlight=False)
+        return FAILED
+    finally:
+        if keep:
+            screen.stage(f"Kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bin/soak",
+        description="Runs the job board under load while things break, and compares a ledger of "
+        "all commands with the event log and every read document. Exit status 0: nothing is "
+        "lost, applied twice, out of order or wrong; 1: something is; 2: the soak could not run.",
+        epilog=f"Faults: {', '.join(KINDS)}.",
+    )
+    parser.add_argument("--minutes", type=float, default=2.0, help="under load (default: 2)")
+    parser.add_argument(
+        "--faults",
+        type=chosen,
+        default="all",
+        metavar="LIST",
+        help="all, none, or kinds by comma, each with a weight of its own or not: "
+        "wire_cut=20,broker_kill (default: all that one node and one member can have)",
+    )
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument("--nodes", type=int, choices=(1, 3), help="RabbitMQ nodes")
+    parser.add_argument("--members", type=int, choices=(1, 3), help="MongoDB members")
+    parser.add_argument(
+        "--every", type=float, default=0.0, help="seconds from one recovery to the next fault"
+    )
+    parser.add_argument("--authors", type=int, default=96, help="at a time (default: 96)")
+    parser.add_argument("--keep", action="store_true", help="keep ledger and logs in any case")
+    return parser
+
+
+def _log_to(path: Path) -> None:
+    """What the probe's bus and its libraries have to say is no matter of the screen."""
+    logging.basicConfig(filename=path, level=logging.WARNING)
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    nodes, members, wired = needed(options.faults)
+    return Plan(
+        seed=random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed,
+        minutes=options.minutes,
+        faults=options.faults,
+        nodes=max(nodes, options.nodes or 1),
+        members=max(members, options.members or 1),
+        every=options.every,
+        authors=options.authors,
+        wired=wired,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Calls: commands as a careful client sends them, each noted in the ledger before and after."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from bus import Bus, BusError, ConcurrencyError, OutcomeUnknown, Receipt, Unavailable
+from tools.soak.ledger import Ledger
+from tools.soak.script import Step
+
+PAUSE = 0.1
+OPEN = (OutcomeUnknown, Unavailable, ConcurrencyError)
+
+
+class Caller:
+    """Sends commands until their outcome is known: always under the same id."""
+
+    def __init__(self, bus: Bus, ledger: Ledger) -> None:
+        self._bus = bus
+        self._ledger = ledger
+
+    async def call(
+        self, step: Step, after: Receipt | None = None, *, going_on: Callable[[], bool] = bool
+    ) -> Receipt | None:
+        """Returns the receipt, or None where the domain refused; tries for as long as it takes."""
+        while True:
+            self._ledger.intend(step.id, type(step.command).__name__)
+            began = time.monotonic()
+            try:
+                receipt = await self._bus.execute(step.command, id=step.id, after=after)
+            except OPEN as error:
+                reason = f"{type(error).__name__}: {error!s:.200}"
+                self._ledger.unknown(step.id, reason, time.monotonic() - began)
+                await asyncio.sleep(PAUSE)
+            except Exception as error:
+                name = type(error).__name__
+                expected = name in step.may and not isinstance(error, BusError)
+                text = name if expected else f"{name}: {error!s:.300}"
+                seconds = time.monotonic() - began
+                self._ledger.refused(step.id, text, expected=expected, seconds=seconds)
+                return None
+            else:
+                self._ledger.accepted(step.id, receipt.versions, time.monotonic() - began)
+                return receipt

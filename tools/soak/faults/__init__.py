@@ -1,0 +1,33 @@
+"""The faults: one function each, by what they break; this is the list of them."""
+
+from collections.abc import Mapping
+
+from tools.soak.faults import broker, database, messages, processes, wires
+from tools.soak.faults.base import Kind
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("wire_cut", wires.wire_cut, weight=200, within=1, wired=True),
+        Kind("half_open", wires.half_open, weight=0.3, within=22, wired=True),
+        Kind("consumer_kill", processes.consumer_kill, weight=30, within=2),
+        Kind("sigterm", processes.sigterm, weight=5, within=2),
+        Kind("relay_kill", processes.relay_kill, weight=5, within=2),
+        Kind("client_kill", processes.client_kill, weight=4, within=10),
+        Kind("broker_kill", broker.broker_kill, weight=3, within=2),
+        Kind("broker_stop", broker.broker_stop, weight=1, within=2),
+        Kind("broker_freeze", broker.broker_freeze, weight=2, within=2),
+        Kind("alarm", broker.alarm, weight=2, within=2),
+        Kind("connections_closed", broker.connections_closed, weight=5, within=1),
+        Kind("queue_deleted", broker.queue_deleted, weight=3, within=2),
+        Kind("poison", messages.poison, weight=5, within=2),
+        Kind("duplicate", messages.duplicate, weight=5, within=2),
+        Kind("leader_kill", broker.leader_kill, weight=10, within=5, nodes=3),
+        Kind("majority_lost", broker.majority_lost, weight=2, within=2, nodes=3),
+        Kind("primary_kill", database.primary_kill, weight=20, within=4, members=3),
+        Kind("primary_freeze", database.primary_freeze, weight=5, within=12, members=3),
+        Kind("step_down", database.step_down, weight=10, within=4, members=3),
+    )
+}
+
+__all__ = ["KINDS", "Kind"]

@@ -1,0 +1,31 @@
+"""What a fault is."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+from typing import NamedTuple
+
+from tools.soak.scene import Scene
+
+Injection = Callable[[Scene, Random], AsyncIterator[None]]
+"""Breaks something, and yields when the fault is over: from then on the service has to recover.
+
+After the yield, which returns when it has, it mends what the service can do without.
+"""
+
+
+class Kind(NamedTuple):
+    """A kind of fault: what it does, how often it is drawn, and within how many seconds of its end
+    the service is expected to have recovered. `nodes` and `members` are what it needs at least."""
+
+    name: str
+    injection: Injection
+    weight: float
+    within: float
+    nodes: int = 1
+    members: int = 1
+    wired: bool = False
+
+    def inject(self, scene: Scene, draw: Random) -> AbstractAsyncContextManager[None]:
+        """Entered when the fault is over; to be left when the service has recovered."""
+        return asynccontextmanager(self.injection)(scene, draw)

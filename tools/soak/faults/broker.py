@@ -1,0 +1,112 @@
+"""What happens to RabbitMQ."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random
+
+from tools.services.rabbitmq import RabbitMQNode
+from tools.soak.plan import SERVICE
+from tools.soak.scene import Scene
+
+QUEUES = (
+    "job_board.0of2",
+    "job_board.1of2",
+    "job_replicas",
+    "applications_by_job",
+    "applicant_history",
+)
+NO_MEMORY, USUAL_MEMORY = "0.00001", "0.4"
+
+
+async def broker_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """SIGKILL to a node; it is started again."""
+    await scene.queues_safe()
+    node = draw.choice(scene.rabbit.nodes)
+    await asyncio.to_thread(node.kill)
+    await asyncio.sleep(draw.uniform(0, 1))
+    await _start(scene, node)
+    yield
+
+
+async def broker_stop(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A node is stopped cleanly, and started again."""
+    await scene.queues_safe()
+    node = draw.choice(scene.rabbit.nodes)
+    await asyncio.to_thread(node.stop)
+    await _start(scene, node)
+    yield
+
+
+async def broker_freeze(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A node does not get on for some seconds; its connections stay open."""
+    node = draw.choice(scene.rabbit.nodes)
+    node.pause()
+    try:
+        await asyncio.sleep(draw.uniform(0.5, 6))
+    finally:
+        node.resume()
+    yield
+
+
+async def alarm(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A node is out of memory, it says, and takes no messages for a while."""
+    node = scene.any_broker()
+    await _control(node, "set_vm_memory_high_watermark", NO_MEMORY)
+    try:
+        await asyncio.sleep(draw.uniform(0.5, 3))
+    finally:
+        await _control(node, "set_vm_memory_high_watermark", USUAL_MEMORY)
+    yield
+
+
+async def connections_closed(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The broker closes all connections."""
+    await _control(scene.any_broker(), "close_all_connections", "the soak")
+    yield
+
+
+async def queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A projection's queue is deleted with all that is in it; the log has it."""
+    async with scene.channel() as channel:
+        await channel.queue_delete(f"{SERVICE}.{draw.choice(QUEUES)}")
+    scene.queues_declared()
+    yield
+
+
+async def leader_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """SIGKILL to the node that leads a queue; another one takes the lead."""
+    queue = f"{SERVICE}.{draw.choice(QUEUES)}"
+    await scene.queues_safe()
+    node = await asyncio.to_thread(scene.rabbit.leader_of, queue)
+    await asyncio.to_thread(node.kill)
+    yield
+    await _start(scene, node)
+
+
+async def majority_lost(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """Two nodes of three are killed: nothing is confirmed until one is back."""
+    await scene.queues_safe()
+    nodes = draw.sample(scene.rabbit.nodes, k=len(scene.rabbit.nodes) // 2 + 1)
+    await asyncio.gather(*(asyncio.to_thread(node.kill) for node in nodes))
+    await asyncio.sleep(draw.uniform(0, 2))
+    await asyncio.gather(*(asyncio.to_thread(node.start) for node in nodes))
+    await _whole(scene)
+    yield
+
+
+async def _start(scene: Scene, node: RabbitMQNode) -> None:
+    await asyncio.to_thread(node.start)
+    await _whole(scene)
+
+
+async def _whole(scene: Scene) -> None:
+    """A member that is not back yet counts as lost: the next fault would lose the majority."""
+    if len(scene.rabbit.nodes) == 1:
+        return
+    await asyncio.to_thread(scene.rabbit.await_whole)
+    for queue in QUEUES:
+        await asyncio.to_thread(scene.rabbit.await_online, f"{SERVICE}.{queue}")
+
+
+async def _control(node: RabbitMQNode, *arguments: str) -> None:
+    await asyncio.to_thread(node.control, *arguments)

@@ -1,0 +1,34 @@
+"""What happens to MongoDB's primary, in a set of three."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random
+
+from tools.soak.scene import Scene
+
+
+async def primary_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """SIGKILL to the primary; another member is elected, and it is started again afterwards."""
+    primary = await asyncio.to_thread(scene.mongo.await_primary)
+    await asyncio.to_thread(primary.kill)
+    yield
+    await asyncio.to_thread(primary.start)
+    await asyncio.to_thread(scene.mongo.await_primary)
+
+
+async def primary_freeze(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The primary does not get on; another member is elected, and then it wakes up again."""
+    primary = await asyncio.to_thread(scene.mongo.await_primary)
+    primary.pause()
+    try:
+        yield
+        await asyncio.sleep(draw.uniform(0, 2))
+    finally:
+        primary.resume()
+    await asyncio.to_thread(scene.mongo.await_primary)
+
+
+async def step_down(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The primary is told to give up its place."""
+    await asyncio.to_thread(scene.mongo.step_down)
+    yield

@@ -1,0 +1,37 @@
+"""What a network does: connections reset at any byte, or silent for good."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random
+
+from tools.faults.proxy import Proxy, Towards
+from tools.services.ports import wait_until
+from tools.soak.scene import Scene
+
+MOST_BYTES = 20_000
+CUT_WITHIN = 0.5
+
+
+async def wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """One connection reset within a frame, or all of them at once."""
+    wire = draw.choice(scene.wires)
+    size, towards = draw.randrange(MOST_BYTES), draw.choice(list(Towards))
+    if draw.random() < 0.5:
+        await _cut_one(wire, size, towards)
+    else:
+        wire.cut()
+    yield
+
+
+async def half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """Every connection through one wire stays open, and nothing passes on it any more."""
+    draw.choice(scene.wires).half_open()
+    yield
+
+
+async def _cut_one(wire: Proxy, size: int, towards: Towards) -> None:
+    """Where too little passes for that, it is cut as it is."""
+    before = wire.cuts
+    wire.cut_after(size, towards)
+    if not await asyncio.to_thread(wait_until, lambda: wire.cuts > before, CUT_WITHIN, 0.005):
+        wire.cut()

@@ -1,0 +1,95 @@
+"""Ledger: what was intended and what its outcome was, in an append-only file of JSON lines.
+
+Each line has left the process before the command does, so that a process killed at any moment
+leaves the truth behind: a command without an outcome is one whose outcome is unknown.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from tools.soak.script import author_of
+
+
+class Ledger:
+    """Writes lines to a file that outlives its writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = -1
+
+    def __enter__(self) -> Self:
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+    def intend(self, id: str, command: str) -> None:
+        """To be called before a command is sent, each time."""
+        self._write({"intended": id, "command": command})
+
+    def accepted(self, id: str, versions: Mapping[str, int], seconds: float) -> None:
+        self._write({"accepted": id, "versions": versions, "seconds": round(seconds, 4)})
+
+    def refused(self, id: str, error: str, *, expected: bool, seconds: float) -> None:
+        self._write(
+            {"refused": id, "error": error, "expected": expected, "seconds": round(seconds, 4)}
+        )
+
+    def unknown(self, id: str, error: str, seconds: float) -> None:
+        """The outcome is open; the same id is sent again."""
+        self._write({"unknown": id, "error": error, "seconds": round(seconds, 4)})
+
+    def finished(self, author: int) -> None:
+        """Every step of an author has its outcome."""
+        self._write({"finished": author})
+
+    def ended(self, tasks: list[str]) -> None:
+        """The process leaves by itself; `tasks` are those that nobody ended."""
+        self._write({"ended": os.getpid(), "tasks": tasks})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+
+class Progress(NamedTuple):
+    """How far a killed load had come: the next author, and of each unfinished one what is done."""
+
+    next_author: int
+    unfinished: Mapping[int, frozenset[str]]
+
+
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a ledger; what a kill tore off was never told to anybody."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n") and line.startswith(b"{"):
+                yield json.loads(line)
+
+
+def progress(path: Path) -> Progress:
+    """Where a load that was killed has to go on."""
+    done: dict[int, set[str]] = {}
+    latest = -1
+    for line in lines(path):
+        if "finished" in line:
+            done.pop(line["finished"], None)
+            continue
+        if "intended" in line:
+            author = author_of(line["intended"])
+            latest = max(latest, author)
+            done.setdefault(author, set())
+        elif settled := line.get("accepted") or line.get("refused"):
+            done[author_of(settled)].add(settled)
+    return Progress(latest + 1, {author: frozenset(ids) for author, ids in done.items()})

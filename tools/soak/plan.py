@@ -1,0 +1,23 @@
+"""Plan: what is asked of a soak. Pure data."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+SERVICE = "soak"
+
+
+class Plan(NamedTuple):
+    """`faults` are kinds with how often each is drawn, in relation to the others.
+
+    `minutes` is the time under load, `every` the seconds between one fault's recovery and the
+    next fault, `authors` how many there are at a time. `wired` puts proxies before the servers.
+    """
+
+    seed: int
+    minutes: float
+    faults: Mapping[str, float]
+    nodes: int = 1
+    members: int = 1
+    every: float = 0.0
+    authors: int = 96
+    wired: bool = False

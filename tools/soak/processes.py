@@ -1,0 +1,113 @@
+"""The soak's processes: a load, workers and a relay; killed, stopped and started again by name."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tools.services.ports import wait_until
+from tools.services.process import ServerProcess
+
+ROOT = Path(__file__).parents[2]
+TARGET = "handlers.app:build"
+LOAD, RELAY = "load", "relay"
+WORKERS = ("worker-1", "worker-2")
+STARTED = b"worker started"
+AWAY_AT_START = b"StoreUnavailable: "
+READY_WITHIN = 60.0
+STOP_WITHIN = 30.0
+
+
+class Processes:
+    """Each writes a log of its own into `folder`, over all its lives."""
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], load_options: Sequence[str]
+    ) -> None:
+        self._folder = folder
+        self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+        self._running: dict[str, ServerProcess] = {}
+        self._log_before: dict[str, int] = {}
+        self._modules: dict[str, Sequence[str]] = {
+            **dict.fromkeys(WORKERS, ("bus", "worker", TARGET)),
+            RELAY: ("bus", "relay", TARGET),
+            LOAD: ("tools.soak.load", *load_options),
+        }
+        self.complaints: list[str] = []
+        self.failed_starts = 0
+
+    def start(self, name: str) -> None:
+        log = self._log(name)
+        self._log_before[name] = log.stat().st_size if log.exists() else 0
+        self._running[name] = ServerProcess.start(
+            [sys.executable, "-m", *self._modules[name]],
+            environment=self._environment,
+            log=log,
+            detached=False,
+        )
+
+    def await_worker(self, name: str) -> None:
+        """Returns when a worker consumes. Raises: TimeoutError."""
+        if not wait_until(lambda: self._has_started(name), READY_WITHIN):
+            raise TimeoutError(f"{name} does not start; its log is {self._log(name)}")
+
+    def tend(self) -> list[str]:
+        """Starts again what could not start since MongoDB was away, as a supervisor would.
+
+        Returns those that ended by themselves in any other way.
+        """
+        ended = [name for name, process in self._running.items() if not process.alive]
+        for name in ended:
+            if self._was_away_at_start(name):
+                self.failed_starts += 1
+                self.start(name)
+        return [name for name in ended if not self._running[name].alive]
+
+    def kill(self, name: str) -> None:
+        """Ends it as a crash would."""
+        self._running.pop(name).kill()
+
+    def stop(self, name: str) -> None:
+        """Ends it by SIGTERM; whatever but a clean end within its deadline is a complaint."""
+        process = self._running.pop(name)
+        began = time.monotonic()
+        process.signal(signal.SIGTERM)
+        if not process.wait(STOP_WITHIN):
+            self.complaints.append(f"{name} did not end within {STOP_WITHIN:g} s of SIGTERM")
+            process.kill()
+            return
+        code = process.child.returncode if process.child else 0
+        if code != 0:
+            seconds = time.monotonic() - began
+            self.complaints.append(
+                f"{name} ended with status {code}, {seconds:.1f} s after SIGTERM"
+            )
+
+    def stop_all(self) -> None:
+        with ThreadPoolExecutor(max_workers=4) as threads:
+            list(threads.map(self.stop, list(self._running)))
+
+    def kill_all(self) -> None:
+        for name in list(self._running):
+            self.kill(name)
+
+    def _has_started(self, name: str) -> bool:
+        self.tend()
+        return STARTED in self._said(name)
+
+    def _was_away_at_start(self, name: str) -> bool:
+        lines = self._said(name).splitlines()
+        return (
+            bool(lines) and lines[-1].startswith(AWAY_AT_START) and STARTED not in self._said(name)
+        )
+
+    def _said(self, name: str) -> bytes:
+        with self._log(name).open("rb") as log:
+            log.seek(self._log_before[name])
+            return log.read()
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"

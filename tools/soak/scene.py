@@ -1,0 +1,139 @@
+"""Scene: all that a soak runs on and its faults break: servers, wires, processes."""
+
+import asyncio
+import platform
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+from pymongo import MongoClient
+
+from bus import Settings, __version__
+from tools.faults.mongo_set import MongoSet
+from tools.faults.proxy import Proxy
+from tools.faults.rabbit_cluster import RabbitCluster
+from tools.services.rabbitmq import RabbitMQNode
+from tools.soak.plan import SERVICE, Plan
+from tools.soak.processes import LOAD, RELAY, WORKERS, Processes
+
+SWEEP_EVERY = "15"
+SAFE_AGE = 2.0  # a quorum queue younger than that may not survive the kill of its only node
+
+Document = dict[str, Any]
+
+
+class Scene:
+    """Everything private to one soak; it ends with the block."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.ledger_path = folder / "ledger.jsonl"
+        self.probes_path = folder / "probes.jsonl"
+        self.rabbit = RabbitCluster(folder / "rabbitmq", size=plan.nodes)
+        self.mongo = MongoSet(folder / "mongodb", size=plan.members)
+        self.broker_wires: list[Proxy] = []
+        self.store_wires: list[Proxy] = []
+        self.poisoned = 0
+        self._declared = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self.rabbit.close, remove=True)
+            stack.push_async_callback(asyncio.to_thread, self.mongo.close, remove=True)
+            await asyncio.gather(
+                asyncio.to_thread(self.rabbit.start), asyncio.to_thread(self.mongo.start)
+            )
+            await self._lay_wires(stack)
+            self.client: MongoClient[Document] = MongoClient(self.mongo.url, tz_aware=True)
+            stack.callback(self.client.close)
+            self.database = self.client[SERVICE]
+            self.processes = Processes(self.folder, self.environment, self._load_options())
+            stack.callback(self.processes.kill_all)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _lay_wires(self, stack: AsyncExitStack) -> None:
+        """A driver of MongoDB's goes round a wire to the members: there is one for a single one."""
+        if not self.plan.wired:
+            return
+        self.broker_wires = [Proxy(node.url) for node in self.rabbit.nodes]
+        if self.plan.members == 1:
+            self.store_wires = [Proxy(self.mongo.nodes[0].url)]
+        for wire in self.wires:
+            await stack.enter_async_context(wire)
+
+    @property
+    def wires(self) -> list[Proxy]:
+        return [*self.broker_wires, *self.store_wires]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the service's processes are told."""
+        amqp = ",".join(wire.url for wire in self.broker_wires) or self.rabbit.url
+        return {
+            "BUS_AMQP_URL": amqp,
+            "BUS_MONGO_URL": self.store_wires[0].url if self.store_wires else self.mongo.url,
+            "BUS_MONGO_DB": SERVICE,
+            "BUS_SWEEP_EVERY": SWEEP_EVERY,
+            "JOBBOARD_SERVICE": SERVICE,
+        }
+
+    @property
+    def settings(self) -> Settings:
+        """The same, for a bus in this process."""
+        told = self.environment
+        return Settings(
+            amqp_url=told["BUS_AMQP_URL"], mongo_url=told["BUS_MONGO_URL"], mongo_db=SERVICE
+        )
+
+    async def start_processes(self) -> None:
+        """Workers first, so that queues are there; then what feeds them."""
+        for name in (*WORKERS, RELAY):
+            self.processes.start(name)
+        for name in WORKERS:
+            await asyncio.to_thread(self.processes.await_worker, name)
+        self.processes.start(LOAD)
+        self.queues_declared()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {
+            "doubledecker": __version__,
+            "rabbitmq": self.rabbit.nodes[0].version,
+            "mongodb": self.mongo.nodes[0].version,
+            "python": platform.python_version(),
+        }
+
+    def queues_declared(self) -> None:
+        """To be called when queues are new."""
+        self._declared = time.monotonic()
+
+    async def queues_safe(self) -> None:
+        """Waits until no queue is too young to survive a kill."""
+        await asyncio.sleep(max(0.0, self._declared + SAFE_AGE - time.monotonic()))
+
+    def any_broker(self) -> RabbitMQNode:
+        return next(node for node in self.rabbit.nodes if node.running)
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel to the broker that no wire carries."""
+        connection = await aio_pika.connect(self.any_broker().url, timeout=10)
+        async with connection, connection.channel() as channel:
+            yield channel
+
+    def _load_options(self) -> list[str]:
+        plan = self.plan
+        return [
+            f"--ledger={self.ledger_path}",
+            f"--seed={plan.seed}",
+            f"--authors={plan.authors}",
+        ]

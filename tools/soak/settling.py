@@ -1,0 +1,110 @@
+"""Settling: waits until nothing moves any more, and reads what there is then."""
+
+import time
+from collections.abc import Callable
+from itertools import chain
+from typing import NamedTuple
+
+from pymongo.errors import PyMongoError
+
+from tools.demo.fold import COLLECTIONS
+from tools.soak.account import account
+from tools.soak.checker import Document, Verdict, check
+from tools.soak.faults.messages import POISON
+from tools.soak.ledger import lines
+from tools.soak.observer import Observer
+from tools.soak.plan import SERVICE
+from tools.soak.scene import Scene
+
+QUIET_WITHIN, RIGHT_WITHIN, GONE_WITHIN = 180.0, 60.0, 15.0
+PAUSE = 0.5
+
+
+class Remains(NamedTuple):
+    """What ought not to be left when all is done, in words."""
+
+    unsettled: list[str]
+    leaked: list[str]
+
+
+def settle(scene: Scene) -> list[str]:
+    """Waits until nothing is pending and the queues are empty; returns what still was."""
+    return _until_empty(lambda: _moving(scene), QUIET_WITHIN)
+
+
+def judge(scene: Scene, observer: Observer) -> Verdict:
+    """Compares until all is right, or long enough for that it were: a sweep may be due."""
+    deadline = time.monotonic() + RIGHT_WITHIN
+    while True:
+        verdict = _judge_now(scene, observer)
+        if not verdict.problems or time.monotonic() > deadline:
+            return verdict
+        time.sleep(PAUSE)
+
+
+def leaked(scene: Scene) -> list[str]:
+    """Connections that outlived the processes; to be called when these have ended."""
+    return _until_empty(lambda: _connections(scene), GONE_WITHIN)
+
+
+def _judge_now(scene: Scene, observer: Observer) -> Verdict:
+    ledgers = account(chain(lines(scene.ledger_path), lines(scene.probes_path)))
+    commits = list(scene.database["commits"].find({}).sort([("stream", 1), ("first", 1)]))
+    stored = {
+        name: {document["_id"]: document for document in scene.database[name].find({})}
+        for name in COLLECTIONS
+    }
+    verdict = check(ledgers, commits, stored, observer.sequence)
+    verdict.others += _given_up(scene)
+    if observer.problem:
+        verdict.others.append(observer.problem)
+    return verdict
+
+
+def _given_up(scene: Scene) -> list[str]:
+    letters = scene.database["dead_letters"].find(
+        {"message_id": {"$not": {"$regex": f"^{POISON}"}}}
+    )
+    found = [f"dead letter {one['_id']}: {one['error']}: {one['reason']:.200}" for one in letters]
+    if parked := scene.database["parked"].count_documents({}):
+        found.append(f"{parked} streams are parked")
+    return found
+
+
+def _moving(scene: Scene) -> list[str]:
+    try:
+        pending = scene.database["commits"].count_documents({"pending": True})
+    except PyMongoError as error:
+        return [f"MongoDB does not answer: {error!s:.200}"]
+    found = [f"{pending} commits are not published"] if pending else []
+    rows = scene.any_broker().control("list_queues", "name", "messages").splitlines()
+    queues = [row.split("\t") for row in rows if row.startswith(SERVICE)]
+    return found + [
+        f"queue {name} holds {messages} messages"
+        for name, messages in queues
+        if messages != "0" and not name.endswith(".dead")
+    ]
+
+
+def _connections(scene: Scene) -> list[str]:
+    found = []
+    for node in scene.rabbit.nodes:
+        if rows := node.control("list_connections", "pid").split():
+            found.append(f"{len(rows)} connections are left at RabbitMQ {node.port}")
+            break
+    idle: list[Document] = [
+        {"$currentOp": {"allUsers": True, "idleConnections": True, "localOps": True}},
+        {"$match": {"appName": "doubledecker"}},
+    ]
+    if rows_left := len(list(scene.client.admin.aggregate(idle))):
+        found.append(f"{rows_left} connections are left at MongoDB")
+    return found
+
+
+def _until_empty(question: Callable[[], list[str]], seconds: float) -> list[str]:
+    deadline = time.monotonic() + seconds
+    while True:
+        found = question()
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(PAUSE)
