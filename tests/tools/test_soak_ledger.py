@@ -1,0 +1,74 @@
+"""The soak's plan comes from its seed, and its ledger survives whoever writes it."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tools.soak.account import account
+from tools.soak.ledger import Ledger, lines, progress
+from tools.soak.plan import Plan
+from tools.soak.schedule import chosen, needed, schedule
+from tools.soak.script import script
+from tools.soak.tail import Tail
+
+
+def drawn(seed: int) -> list[tuple[str, float]]:
+    plan = Plan(seed, 1.0, chosen("all"))
+    return [(fault.kind.name, fault.draw.random()) for fault in islice(schedule(plan), 200)]
+
+
+def test_a_seed_draws_the_same_faults_and_commands_again_and_another_seed_others() -> None:
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert list(script(1, 5)) == list(script(1, 5)) != list(script(2, 5))
+
+
+def test_a_fault_that_is_unknown_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match="no fault 'wire'; there are wire_cut, "):
+        chosen("wire")
+
+
+def test_the_faults_say_what_they_need() -> None:
+    assert needed(chosen("all"))[:2] == (1, 1)
+    assert needed(chosen("leader_kill=2,primary_kill")) == (3, 3, False)
+    assert needed(chosen("none")) == (1, 1, False)
+
+
+def test_a_ledger_tells_what_is_done_and_what_has_no_outcome(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        ledger.intend("0.1", "PostJob")
+        ledger.accepted("0.1", {"job-j0": 1}, 0.1)
+        ledger.finished(0)
+        ledger.intend("1.1", "PostJob")
+        ledger.accepted("1.1", {"job-j1": 1}, 0.1)
+        ledger.intend("1.2", "ReviseJob")
+        ledger.unknown("1.2", "OutcomeUnknown: no answer", 0.1)
+    assert progress(path) == (2, {1: {"1.1"}})
+    found = account(lines(path))
+    assert found.unsettled == {"1.2"}
+    assert found.unknown == {"OutcomeUnknown": 1}
+
+
+def test_a_line_that_a_kill_tore_off_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        ledger.intend("0.1", "PostJob")
+    with path.open("ab") as file:
+        file.write(b'{"accepted":"0.')
+    assert len(list(lines(path))) == 1
+    with Ledger(path) as ledger:
+        ledger.intend("0.1", "PostJob")
+        ledger.accepted("0.1", {"job-j0": 1}, 0.1)
+    assert account(lines(path)).accepted == {"0.1": {"job-j0": 1}}
+
+
+def test_a_tail_counts_each_accepted_command_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    tail = Tail(path)
+    assert tail.accepted == 0
+    path.write_bytes(b'{"accepted":"1"}\n{"accep')
+    assert tail.accepted == 1
+    with path.open("ab") as file:
+        file.write(b'ted":"2"}\n')
+    assert tail.accepted == 2
