@@ -115,9 +115,7 @@ def test_a_version_that_goes_backwards_is_out_of_order_and_one_written_again_com
     run: Run,
 ) -> None:
     for version in (1, 3, 2, 2):
-        run.observed.note(
-            {"collection": "job_board", "key": "j0", "changed": {"version": version}}
-        )
+        run.observed.note({"collection": "job_board", "key": "j0", "changed": {"version": version}})
     verdict = run.check()
     assert verdict.out_of_order == ["job_board j0: version 2 after 3"]
     assert verdict.twice == ["job_board j0: version 2 was written twice"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tools.soak.account import account
-from tools.soak.ledger import Ledger, lines, progress
+from tools.soak.ledger import Ledger, Progress, lines, progress
 from tools.soak.plan import Plan
 from tools.soak.schedule import chosen, needed, schedule
 from tools.soak.script import script
@@ -44,7 +44,7 @@ def test_a_ledger_tells_what_is_done_and_what_has_no_outcome(tmp_path: Path) -> 
         ledger.accepted("1.1", {"job-j1": 1}, 0.1)
         ledger.intend("1.2", "ReviseJob")
         ledger.unknown("1.2", "OutcomeUnknown: no answer", 0.1)
-    assert progress(path) == (2, {1: {"1.1"}})
+    assert progress(path) == Progress(2, {1: frozenset({"1.1"})})
     found = account(lines(path))
     assert found.unsettled == {"1.2"}
     assert found.unknown == {"OutcomeUnknown": 1}

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=2.0, help="under load (default: 2)")
     parser.add_argument(
         "--faults",
-        type=chosen,
+        type=_faults,
         default="all",
         metavar="LIST",
         help="all, none, or kinds by comma, each with a weight of its own or not: "
@@ -76,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--authors", type=int, default=96, help="at a time (default: 96)")
     parser.add_argument("--keep", action="store_true", help="keep ledger and logs in any case")
     return parser
+
+
+def _faults(text: str) -> dict[str, float]:
+    try:
+        return chosen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _log_to(path: Path) -> None:
