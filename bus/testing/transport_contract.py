@@ -83,6 +83,13 @@ async def nothing_more(transport: Transport, inbox: Inbox) -> None:
     assert await transport.depth(inbox.queue) == 0
 
 
+async def nothing_more_taken(transport: Transport, inbox: Inbox) -> None:
+    """Nobody consumes the queue: its message stays, and the inbox gives none."""
+    assert await inbox.take(1000) == []
+    await eventually(lambda: _consumers(transport, inbox.queue, 0), "nobody consumes")
+    await eventually(lambda: _depth(transport, inbox.queue, 1), "the message stays")
+
+
 def event(number: int, stream: str = "job-1", **fields: object) -> Frame:
     frame = Frame(
         address="events",
@@ -505,6 +512,37 @@ class TransportContract:
         assert transport.description
         await transport.close()
         assert not transport.healthy
+
+    async def test_a_reopened_inbox_consumes_by_a_new_generation(
+        self, transport: Transport, queue: Queue
+    ) -> None:
+        inbox = await transport.inbox(queue.name, prefetch=2)
+        await transport.publish([event(n) for n in range(3)])
+        old = await take(inbox, 2)
+        for connection in (False, True):
+            assert inbox.consuming
+            await inbox.reopen(connection=connection)
+            new = await take(inbox, 2)
+            assert numbers(new) == [0, 1]
+            assert new[0].redelivered
+            assert new[0].generation > old[0].generation
+            await inbox.acknowledge(old)  # too late: they have come again
+            await eventually(lambda: _depth(transport, queue.name, 1), "nothing was settled")
+            await eventually(lambda: _consumers(transport, queue.name, 1), "it consumes once")
+            old = new
+        await inbox.acknowledge(new)
+        assert numbers(await take(inbox, 1)) == [2]
+
+    async def test_a_stopped_inbox_is_not_reopened(
+        self, transport: Transport, queue: Queue
+    ) -> None:
+        inbox = await transport.inbox(queue.name, prefetch=2)
+        await inbox.stop()
+        assert not inbox.consuming
+        await inbox.reopen()
+        await inbox.reopen(connection=True)
+        await transport.publish([event(1)])
+        await nothing_more_taken(transport, inbox)
 
     async def test_closing_twice_is_fine(self, transport: Transport, queue: Queue) -> None:
         inbox = await transport.inbox(queue.name, prefetch=1)

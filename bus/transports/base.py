@@ -115,6 +115,19 @@ class Inbox(Protocol):
 
     queue: str
 
+    @property
+    def consuming(self) -> bool:
+        """Whether it takes itself for a consumer of the queue just now; the broker may differ."""
+        ...
+
+    async def reopen(self, *, connection: bool = False) -> None:
+        """Consumes anew, by a new generation: for a consumer that the broker has forgotten.
+
+        With `connection` on a new connection, which also serves the other inboxes of the transport.
+        Does nothing where it takes itself for no consumer: then it is on its way already.
+        """
+        ...
+
     async def take(self, limit: int) -> list[Delivery]:
         """Waits until something has arrived, then returns all of it, at most `limit`, in order.
 

@@ -154,6 +154,8 @@ class MemoryInbox:
         self._buffer = Buffer()
         self._unsettled: dict[int, _Message] = {}
         self._tags = 0
+        self._generation = 1
+        self.consuming = True
         self._source.consumers.append(self)
         self._source.hand_out()
 
@@ -164,7 +166,16 @@ class MemoryInbox:
     def deliver(self, message: _Message) -> None:
         self._tags += 1
         self._unsettled[self._tags] = message
-        self._buffer.add(Delivery(message.frame, self.queue, self._tags, 1, message.redelivered))
+        place = self.queue, self._tags, self._generation
+        self._buffer.add(Delivery(message.frame, *place, message.redelivered))
+
+    async def reopen(self, *, connection: bool = False) -> None:
+        if self.consuming:
+            self._forget()
+            self._generation += 1
+            self._give_back()
+            self._source.consumers.append(self)
+            self._source.hand_out()
 
     async def take(self, limit: int) -> list[Delivery]:
         return await self._buffer.take(limit)
@@ -185,15 +196,22 @@ class MemoryInbox:
 
     async def close(self) -> None:
         self._leave()
+        self._give_back()
+
+    def _leave(self) -> None:
+        self.consuming = False
+        self._forget()
+        self._buffer.stop()
+
+    def _forget(self) -> None:
+        if self in self._source.consumers:
+            self._source.consumers.remove(self)
+
+    def _give_back(self) -> None:
         self._buffer.clear()
         messages = list(self._unsettled.values())
         self._unsettled.clear()
         self._source.put_back(messages, failed=False)
-
-    def _leave(self) -> None:
-        if self in self._source.consumers:
-            self._source.consumers.remove(self)
-        self._buffer.stop()
 
     def _settle(self, deliveries: Sequence[Delivery]) -> list[_Message]:
         taken = (self._unsettled.pop(delivery.tag, None) for delivery in deliveries)

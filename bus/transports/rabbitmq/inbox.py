@@ -30,7 +30,8 @@ class _Consuming:
         self.generation = generation
         self.tag = f"{inbox.queue}.{generation}"
         self.lost = asyncio.Event()
-        self._session = session
+        self.session = session
+        self._accepted = False
         self._queue = inbox.queue
         self._buffer = inbox.buffer
         self._unsettled: dict[int, None] = {}
@@ -38,11 +39,17 @@ class _Consuming:
         self._closed = False
 
     async def start(self, prefetch: int) -> None:
-        self._session.tap.sinks[self.channel.number] = self
+        self.session.tap.sinks[self.channel.number] = self
         self.channel.closing.add_done_callback(lambda _: self.lost.set())
         self.channel.on_consumer_cancel_callbacks.add(lambda _: self.lost.set())
         await genuine(self.channel.basic_qos(prefetch_count=prefetch))
         await genuine(self.channel.basic_consume(self._queue, _untapped, consumer_tag=self.tag))
+        self._accepted = True
+
+    @property
+    def believed(self) -> bool:
+        """Whether the broker accepted it, and has said nothing to the contrary since."""
+        return self._accepted and not self.lost.is_set() and self.session.alive
 
     async def cancel(self) -> None:
         """Asks for no more; what was sent before is here when it returns."""
@@ -51,7 +58,7 @@ class _Consuming:
 
     async def close(self) -> None:
         await finish(self.channel.close(), _CLOSE_TIMEOUT)
-        self._session.tap.sinks.pop(self.channel.number, None)
+        self.session.tap.sinks.pop(self.channel.number, None)
 
     # -- what arrives
 
@@ -100,8 +107,8 @@ class _Consuming:
     def _forget_and_write(self, tags: Sequence[int], data: bytes) -> None:
         for tag in tags:
             del self._unsettled[tag]
-        if data and not self._closed and self._session.alive:
-            self._session.writer.write(data)
+        if data and not self._closed and self.session.alive:
+            self.session.writer.write(data)
 
 
 async def _untapped(message: Any) -> None:
@@ -129,6 +136,19 @@ class RabbitInbox:
         self._task = asyncio.create_task(
             attend(link, f"consuming {queue}", self._use), name=f"inbox {queue}"
         )
+
+    @property
+    def consuming(self) -> bool:
+        return not self._stopped and self._consuming is not None and self._consuming.believed
+
+    async def reopen(self, *, connection: bool = False) -> None:
+        if not self.consuming:
+            return
+        assert self._consuming is not None
+        if connection:
+            await self._consuming.session.close()
+        else:
+            self._consuming.lost.set()
 
     async def take(self, limit: int) -> list[Delivery]:
         return await self.buffer.take(limit)
