@@ -26,6 +26,7 @@ from bus.errors import (
     UnknownMessage,
     Unroutable,
 )
+from bus.health import Health, Problem
 from bus.messages import Command, Envelope, Event, Query, Receipt
 from bus.middleware import Following, Middleware, timeout
 from bus.read.documents import Documents
@@ -55,6 +56,7 @@ __all__ = [
     "Envelope",
     "Event",
     "Following",
+    "Health",
     "Index",
     "InvalidMessage",
     "MessageError",
@@ -64,6 +66,7 @@ __all__ = [
     "Outbox",
     "Outcome",
     "OutcomeUnknown",
+    "Problem",
     "Projection",
     "ProjectionError",
     "Query",

@@ -16,6 +16,7 @@ from bus.delivery.retry import pauses
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, ConfigurationError, InvalidMessage, TransportUnavailable
+from bus.health import Checkup, Health, service_checks
 from bus.log import configure_default
 from bus.messages import Command, Envelope, Event, Message, Query, Receipt
 from bus.middleware import Middleware, logging, retry_on_conflict
@@ -69,6 +70,7 @@ class Bus:
         publisher = Publisher(event_log, transport)
         self._freshness = Freshness(read_store)
         handlers = [handler for router in routers for handler in router.handlers]
+        targets = [one.target() for one in projections]
         self._documents = {
             one.view: Documents(
                 read_store.documents(one.target()), one.view, waiting=self._waiting(one)
@@ -93,6 +95,7 @@ class Bus:
             publisher,
             subscriptions_of(service, routers, projections),
             command_registry(handlers),
+            Checkup(service_checks(transport, event_log, read_store, targets)),
         )
         self._open: AsyncExitStack | None = None
 
@@ -115,6 +118,7 @@ class Bus:
             stack.push_async_callback(parts.transport.close)
             await self._connect(stack)
             stack.push_async_callback(parts.publisher.close)
+            stack.push_async_callback(parts.checkup.close)
             self._open = stack.pop_all()
         return self
 
@@ -226,6 +230,18 @@ class Bus:
         work = UnitOfWork(envelope.id, self.service, envelope, parts.event_log, parts.publisher)
         work.outbox.publish(event)
         return await work.commit()
+
+    async def health(self) -> Health:
+        """What is wrong just now with the parts that this process works with; within about 1 s.
+
+        Not ready without its database; the broker may be away, then events wait in the log. Where
+        a worker runs in this process, what it needs counts too. Never raises.
+        """
+        return await self.parts.checkup.health()
+
+    async def alive(self) -> bool:
+        """False where only a restart helps. Asks nobody outside this process; never raises."""
+        return (await self.parts.checkup.alive()).alive
 
     async def _caught_up(self, message: type[Message], after: Receipt, timeout: float) -> None:
         read = views_of(self.parts.dispatcher.handler_of(message))

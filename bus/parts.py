@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bus.dispatcher import Dispatcher
+from bus.health import Checkup
 from bus.messages import Command, Event
 from bus.read.projection import Projection
 from bus.router import Handler, Router
@@ -41,6 +42,7 @@ class Parts(NamedTuple):
     publisher: Publisher
     subscriptions: tuple[Subscription, ...]
     commands: dict[str, type[Command]]
+    checkup: Checkup
 
     @property
     def topology(self) -> Topology:

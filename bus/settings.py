@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     batch: int = Field(default=500, ge=1, le=10_000)
     sweep_every: float = Field(default=60.0, gt=0)
     stop_within: float = Field(default=25.0, gt=0)
+    sentinel_every: float = Field(default=10.0, gt=0)
+    health_host: str = Field(default="127.0.0.1", min_length=1)
+    health_port: int = Field(
+        default=0, ge=0, le=65535, description="where a worker answers /livez and /readyz; 0: off"
+    )
 
     def __init__(self, **values: Any) -> None:
         try:

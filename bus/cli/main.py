@@ -7,12 +7,13 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
 from bus import log
 from bus.bus import Bus
+from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
 from bus.delivery.worker import Worker
 from bus.errors import BusError
@@ -40,11 +41,17 @@ def worker(
     only: Annotated[
         list[str] | None, typer.Option(help="a subscription to run; all by default")
     ] = None,
+    check: Annotated[
+        bool, typer.Option(help="ask the worker that runs on this machine, and exit: 0 if ready")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Runs projections, event handlers and queued commands until SIGTERM or SIGINT.
 
     The first signal stops gracefully; the second one at once.
     """
+    if check:
+        _check_worker(as_json)
 
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         worker = Worker(bus, only=only or ())
@@ -97,6 +104,12 @@ def version(as_json: Json = False) -> None:
 def main() -> None:
     """The console script."""
     app()
+
+
+def _check_worker(as_json: bool) -> NoReturn:
+    report = _guarded(lambda: ask_worker(Settings()))
+    print(json.dumps(report) if as_json else shown(report))
+    raise SystemExit(0 if report["ready"] else 1)
 
 
 def _run(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:

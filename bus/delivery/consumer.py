@@ -36,6 +36,16 @@ class Consumer(Protocol):
 
     queue: str
 
+    @property
+    def problem(self) -> str | None:
+        """What keeps it from getting on just now."""
+        ...
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """Where its messages come from, once it consumes."""
+        ...
+
     async def run(self) -> None: ...
 
     async def stop(self, timeout: float) -> None: ...
@@ -64,6 +74,14 @@ class ProjectionConsumer:
         self._stopping = asyncio.Event()
         self._inbox: Inbox | None = None
         self._generation: int | None = None
+
+    @property
+    def problem(self) -> str | None:
+        return None
+
+    @property
+    def inbox(self) -> Inbox | None:
+        return self._inbox
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
@@ -138,6 +156,8 @@ class HandlerConsumer:
     becomes a dead letter.
     """
 
+    problem: str | None = None
+
     def __init__(
         self,
         queue: str,
@@ -164,6 +184,10 @@ class HandlerConsumer:
         self._inbox: Inbox | None = None
         self._grace = 0.0
         self._failure: Exception | None = None
+
+    @property
+    def inbox(self) -> Inbox | None:
+        return self._inbox
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""

@@ -14,9 +14,13 @@ import structlog
 
 from bus import ambient
 from bus.delivery.consumer import Consumer, HandlerConsumer, ProjectionConsumer
+from bus.delivery.health_server import HealthServer
+from bus.delivery.loop_watch import LoopWatch
 from bus.delivery.replies import Replies
 from bus.delivery.retry import pauses
+from bus.delivery.sentinel import Sentinel, consumer_check
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
+from bus.health import Check
 from bus.messages import Envelope
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
@@ -47,16 +51,23 @@ class Worker:
         self._consumers: list[Consumer] = []
         self._tasks: dict[Consumer, asyncio.Task[None]] = {}
         self._others: list[asyncio.Task[None]] = []
+        settings, checkup = bus.parts.settings, bus.parts.checkup
+        self._server = HealthServer(checkup, settings.health_host, settings.health_port)
+        self._checks: list[Check] = []
+        self._stopping = False
 
     async def __aenter__(self) -> Self:
         parts = self._bus.parts
         chosen = self._chosen
+        self._stopping = False
+        if parts.settings.health_port:
+            await self._server.start()
         self._consumers = [consumer for one in chosen for consumer in _consumers(parts, one)]
         self._tasks = {
             one: asyncio.create_task(_supervise(one.run, one.queue)) for one in self._consumers
         }
         relay = Relay(parts.event_log, parts.publisher, parts.read_store)
-        self._others = [asyncio.create_task(_supervise(relay.run, "relay"))]
+        self._others = [asyncio.create_task(_supervise(relay.run, "relay")), *self._watches()]
         for one in chosen:
             if isinstance(one.of, Projection):
                 look_after = partial(_look_after, parts, one.of)
@@ -64,6 +75,23 @@ class Worker:
                 self._others.append(task)
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
         return self
+
+    def _watches(self) -> list[asyncio.Task[None]]:
+        """What looks after this worker itself; health asks the same."""
+        parts = self._bus.parts
+        every = parts.settings.sentinel_every
+        sentinel, loop = Sentinel(self._consumers, parts.transport, every=every), LoopWatch()
+        consuming = (consumer_check(one, parts.transport) for one in self._consumers)
+        stopping = Check("worker", self._is_stopping, "ready")
+        self._checks = [stopping, *consuming, sentinel.check, loop.check]
+        parts.checkup.add(self._checks)
+        return [
+            asyncio.create_task(_supervise(sentinel.run, "sentinel")),
+            asyncio.create_task(_supervise(loop.run, "event loop")),
+        ]
+
+    async def _is_stopping(self) -> str | None:
+        return "it is stopping" if self._stopping else None
 
     async def __aexit__(
         self,
@@ -81,6 +109,7 @@ class Worker:
         """
         within = self._bus.parts.settings.stop_within
         deadline = time.monotonic() + within
+        self._stopping = True
         for task in self._others:
             task.cancel()
         handlers = [one for one in self._consumers if isinstance(one, HandlerConsumer)]
@@ -92,7 +121,9 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), *self._others, return_exceptions=True)
         log.info("worker stopped", unfinished=len(unfinished))
-        self._consumers, self._tasks, self._others = [], {}, []
+        self._bus.parts.checkup.remove(self._checks)
+        await self._server.close()
+        self._consumers, self._tasks, self._others, self._checks = [], {}, [], []
 
     async def _finish(self, consumers: Collection[Consumer], deadline: float) -> None:
         """Stops these, and waits until the deadline for what they have at hand."""

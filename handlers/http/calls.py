@@ -4,7 +4,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import Header, Request, Response
 
-from bus import Bus, Command, Query, Receipt
+from bus import Bus, Command, Health, Query, Receipt
 
 Answer = TypeVar("Answer")
 
@@ -40,6 +40,12 @@ class Calls:
 
     async def query(self, query: Query[Answer]) -> Answer:
         return await self._bus.query(query, after=self._after)
+
+    async def alive(self) -> bool:
+        return await self._bus.alive()
+
+    async def health(self) -> Health:
+        return await self._bus.health()
 
     @property
     def broker(self) -> dict[str, str | bool]:

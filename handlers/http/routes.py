@@ -1,11 +1,12 @@
 """Routes: each one command or one query."""
 
 import uuid
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi import Query as Parameter
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.http.calls import Calls, calls_of
@@ -155,16 +156,18 @@ async def list_applications(
 
 
 @routes.get("/livez", include_in_schema=False)
-async def alive() -> dict[str, str]:
-    """The process answers."""
-    return {"status": "alive"}
+async def alive(calls: Caller) -> JSONResponse:
+    """The process answers, and a restart would mend nothing."""
+    lives = await calls.alive()
+    return JSONResponse({"alive": lives}, 200 if lives else 503)
 
 
 @routes.get("/readyz", include_in_schema=False)
-async def ready(calls: Caller) -> dict[str, Any]:
+async def ready(calls: Caller) -> JSONResponse:
     """The database answers. RabbitMQ may be away: then events wait in the log."""
-    await calls.query(ListJobs(limit=1))
-    return {"status": "ready", "broker": calls.broker}
+    health = await calls.health()
+    body = {**health.as_json(), "broker": calls.broker}
+    return JSONResponse(body, 200 if health.ready else 503)
 
 
 routes.include_router(api)

@@ -199,11 +199,30 @@ async def test_an_outage_may_be_tried_again(
     assert answer.headers["Retry-After"] == "1"
 
 
-async def test_it_tells_whether_it_lives_and_is_ready(api: httpx.AsyncClient) -> None:
-    assert (await api.get("/livez")).json() == {"status": "alive"}
+async def test_it_tells_whether_it_lives_and_is_ready(api: httpx.AsyncClient, until: Until) -> None:
+    assert (await api.get("/livez")).json() == {"alive": True}
+
+    async def consuming() -> bool:
+        return (await api.get("/readyz")).status_code == 200
+
+    await until(consuming, "its worker consumes")
     ready = (await api.get("/readyz")).json()
-    assert ready["status"] == "ready"
+    assert (ready["alive"], ready["ready"], ready["problems"]) == (True, True, [])
     assert ready["broker"]["healthy"] is True
+
+
+async def test_it_is_not_ready_while_the_database_is_away(
+    idle: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the database is away")
+
+    monkeypatch.setattr(idle.parts.event_log, "read", away)
+    async with client_of(idle) as api:
+        answer = await api.get("/readyz")
+        assert (await api.get("/livez")).status_code == 200
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert answer.json()["problems"][0]["what"] == "the database is away"
 
 
 async def test_the_docs_page_needs_nothing_from_elsewhere(api: httpx.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """A small service for tests of delivery: one aggregate, one projection, handlers that misbehave."""
 
 import asyncio
+import time
 from typing import Any
 
 from pydantic import BaseModel
@@ -143,6 +144,8 @@ async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
         raise RuntimeError("no way")
     if event.mood == "fails once" and tries == 1:
         raise RuntimeError("not yet")
+    if event.mood == "blocks":
+        time.sleep(3)  # noqa: ASYNC251 (what no handler should do)
     if event.mood == "cancels":
         raise asyncio.CancelledError
     if event.mood == "rejects":

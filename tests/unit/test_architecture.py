@@ -17,7 +17,7 @@ LAYERS = [
     {"router", "middleware", "transports", "stores"},
     {"codec"},
     {"write", "read"},
-    {"dependencies"},
+    {"dependencies", "health"},
     {"dispatcher"},
     {"parts"},
     {"delivery"},

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from bus.cli.main import app
 from bus.version import __version__
+from tools.services.ports import free_ports
 
 SERVICE = """
 from bus import Bus, Settings
@@ -55,6 +56,36 @@ def test_a_worker_without_settings_says_what_is_missing(
     assert result.exit_code == 2
     assert "BUS_AMQP_URL: Field required" in result.stderr
     assert "BUS_MONGO_URL: Field required" in result.stderr
+
+
+def test_checking_a_worker_without_a_port_names_the_remedy(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory(monkeypatch)
+    result = CliRunner().invoke(app, ["worker", f"{service}:build", "--check"])
+    assert result.exit_code == 2
+    assert "set BUS_HEALTH_PORT to a free port" in result.stderr
+
+
+def test_a_worker_that_does_not_run_is_not_ready(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    in_memory(monkeypatch, BUS_HEALTH_PORT=str(port))
+    result = CliRunner().invoke(app, ["worker", f"{service}:build", "--check"])
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"not ready\n  worker: no answer at 127.0.0.1:{port}")
+    as_json = CliRunner().invoke(app, ["worker", f"{service}:build", "--check", "--json"])
+    assert as_json.exit_code == 1
+    report = json.loads(as_json.stdout)
+    assert (report["alive"], report["ready"]) == (False, False)
+    assert report["problems"][0]["part"] == "worker"
+
+
+def in_memory(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    urls = {"BUS_AMQP_URL": "memory://", "BUS_MONGO_URL": "memory://"}
+    for name, value in {**urls, **variables}.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_the_version_is_printed() -> None:

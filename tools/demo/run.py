@@ -116,8 +116,8 @@ async def _asked(url: str) -> dict[str, Any]:
         return {}
     finally:
         connection.close()
-    broker: dict[str, Any] = response.json().get("broker", {})
-    return broker
+    health: dict[str, Any] = response.json()
+    return health["broker"] if health["ready"] else {}
 
 
 async def _drive(plan: Plan, tally: Tally, processes: Processes, screen: Screen) -> None:

@@ -1,0 +1,187 @@
+"""Health: whether a process is alive and ready, and what is wrong with the parts it works with.
+
+Each part is asked a question of its own. Questions run together, each is bounded, and one that
+fails or does not come back is a problem like any other: asking for health never raises.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
+
+from bus import ambient
+from bus.errors import Unavailable
+from bus.stores.base import EventLog, ReadStore, Target
+from bus.transports.base import Frame, Transport
+
+PATIENCE = 1.0
+LATE = timedelta(seconds=10)
+NOBODY = "health"
+"""A topic that no queue of commands is bound to, and no stream's name."""
+
+Breaks = Literal["nothing", "ready", "alive"]
+Ask = Callable[[], Awaitable[str | None]]
+
+
+class Problem(NamedTuple):
+    """What is wrong with a part, and for how many seconds it has been known.
+
+    `breaks` says what follows from it. "ready": this process cannot do its work until it is over.
+    "alive": only a restart helps. "nothing": work goes on, somebody should know.
+    """
+
+    part: str
+    what: str
+    seconds: float
+    breaks: Breaks = "nothing"
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.what} (for {self.seconds:.0f} s)"
+
+
+class Health(NamedTuple):
+    """The state of a process: what probes ask for."""
+
+    alive: bool
+    ready: bool
+    problems: tuple[Problem, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as JSON types."""
+        problems = [
+            {**problem._asdict(), "seconds": round(problem.seconds, 1)} for problem in self.problems
+        ]
+        return {"alive": self.alive, "ready": self.ready, "problems": problems}
+
+
+class Check(NamedTuple):
+    """A question: `ask` returns what is wrong with the part, or None."""
+
+    part: str
+    ask: Ask
+    breaks: Breaks = "nothing"
+
+
+class Checkup:
+    """All checks of a process. A worker adds its own to those of its bus."""
+
+    def __init__(self, checks: Iterable[Check], *, patience: float = PATIENCE) -> None:
+        self._checks = list(checks)
+        self._patience = patience
+        self._open: dict[Check, asyncio.Task[str | None]] = {}
+        self._since: dict[Check, float] = {}
+
+    def add(self, checks: Iterable[Check]) -> None:
+        self._checks += checks
+
+    def remove(self, checks: Iterable[Check]) -> None:
+        for check in checks:
+            self._checks.remove(check)
+            self._since.pop(check, None)
+
+    async def health(self) -> Health:
+        """Asks every part, all at once."""
+        return _health(await self._problems(self._checks))
+
+    async def alive(self) -> Health:
+        """Asks only for what a restart would mend; that never leaves the process."""
+        return _health(await self._problems([c for c in self._checks if c.breaks == "alive"]))
+
+    async def close(self) -> None:
+        """Gives up the questions that are still unanswered."""
+        tasks = list(self._open.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _problems(self, checks: Iterable[Check]) -> list[Problem]:
+        found = await asyncio.gather(*(self._problem(check) for check in checks))
+        return [problem for problem in found if problem]
+
+    async def _problem(self, check: Check) -> Problem | None:
+        what = await self._answer(check)
+        if what is None:
+            self._since.pop(check, None)
+            return None
+        since = self._since.setdefault(check, time.monotonic())
+        return Problem(check.part, what, time.monotonic() - since, check.breaks)
+
+    async def _answer(self, check: Check) -> str | None:
+        """A question without an answer stays open and is not asked again: asking must not pile up
+        what a part that is frozen has to work off."""
+        task = self._open.get(check)
+        if task is None:
+            task = self._open[check] = asyncio.create_task(_asked(check))
+            task.add_done_callback(lambda _: self._open.pop(check, None))
+        await asyncio.wait([task], timeout=self._patience)
+        if not task.done():
+            return f"no answer within {self._patience:g} s"
+        return "the question was cut off" if task.cancelled() else task.result()
+
+
+async def _asked(check: Check) -> str | None:
+    try:
+        return await check.ask()
+    except Unavailable as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _health(problems: list[Problem]) -> Health:
+    broken = {problem.breaks for problem in problems}
+    return Health("alive" not in broken, broken <= {"nothing"}, tuple(problems))
+
+
+def service_checks(
+    transport: Transport, event_log: EventLog, store: ReadStore, targets: Sequence[Target]
+) -> list[Check]:
+    """What every process of a service asks.
+
+    Without its database it is not ready. The broker may be away: what is written waits in the log.
+    """
+
+    async def broker() -> str | None:
+        """Publishes a message that reaches nobody: nothing less shows an alarm."""
+        id = ambient.new_id()
+        probe = Frame("commands", NOBODY, id, "Health", b"", ambient.now(), id)
+        failures = await transport.publish([probe], timeout=PATIENCE * 0.9)
+        return str(failures[id]) if failures else None
+
+    async def database() -> str | None:
+        await event_log.read(NOBODY, limit=1)
+        return None
+
+    async def relay() -> str | None:
+        late = await event_log.pending(ambient.now() - LATE, 1)
+        if not late:
+            return None
+        seconds = (ambient.now() - late[0].time).total_seconds()
+        return f"the oldest unpublished commit is {seconds:.0f} s old"
+
+    def parked(target: Target) -> Ask:
+        async def ask() -> str | None:
+            count = len(await store.parked(target))
+            return f"streams parked: {count}" if count else None
+
+        return ask
+
+    return [
+        Check("broker", broker),
+        Check("database", database, "ready"),
+        Check("relay", _unless_away(relay)),
+        *(Check(f"projection {t.projection}", _unless_away(parked(t))) for t in targets),
+    ]
+
+
+def _unless_away(ask: Ask) -> Ask:
+    """The check of the database itself says when that is away; it is enough to say it once."""
+
+    async def asked() -> str | None:
+        try:
+            return await ask()
+        except Unavailable:
+            return None
+
+    return asked

@@ -1,0 +1,259 @@
+"""What the report says, whatever the parts do."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bus import (
+    Bus,
+    Health,
+    Projection,
+    Settings,
+    StoreUnavailable,
+    TransportUnavailable,
+    ambient,
+)
+from bus.delivery.health_server import HealthServer
+from bus.delivery.loop_watch import LoopWatch
+from bus.health import Breaks, Check, Checkup
+from bus.stores.base import Parked
+from tests.service.wallet import Diary, Pay, build
+from tests.waiting import until
+from tools.services.ports import LOOPBACK, free_ports
+
+
+def answering(part: str, what: str | None, breaks: Breaks = "nothing") -> Check:
+    async def ask() -> str | None:
+        return what
+
+    return Check(part, ask, breaks)
+
+
+def failing(part: str, error: BaseException) -> Check:
+    async def ask() -> str | None:
+        raise error
+
+    return Check(part, ask)
+
+
+async def test_without_problems_it_is_alive_and_ready() -> None:
+    assert await Checkup([answering("broker", None)]).health() == Health(True, True)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "alive", "ready"),
+    [("nothing", True, True), ("ready", True, False), ("alive", False, False)],
+)
+async def test_a_problem_breaks_what_it_says(breaks: Breaks, alive: bool, ready: bool) -> None:
+    checkup = Checkup([answering("part", "is broken", breaks), answering("other", None)])
+    health = await checkup.health()
+    assert (health.alive, health.ready) == (alive, ready)
+    assert str(health.problems[0]) == "part: is broken (for 0 s)"
+
+
+async def test_a_question_that_fails_is_a_problem_and_not_an_error() -> None:
+    checkup = Checkup(
+        [
+            failing("store", StoreUnavailable("no server")),
+            failing("code", KeyError("x")),
+            failing("stray", asyncio.CancelledError()),
+            answering("fine", None),
+        ]
+    )
+    found = {problem.part: problem.what for problem in (await checkup.health()).problems}
+    assert found == {
+        "store": "no server",
+        "code": "KeyError: 'x'",
+        "stray": "the question was cut off",
+    }
+
+
+async def test_questions_run_together_and_one_without_an_answer_is_not_asked_again() -> None:
+    asked = 0
+    answer = asyncio.Event()
+
+    async def hang() -> str | None:
+        nonlocal asked
+        asked += 1
+        await answer.wait()
+        return None
+
+    checkup = Checkup([Check("a", hang, "ready"), Check("b", hang)], patience=0.05)
+    async with asyncio.timeout(5):
+        reports = [await checkup.health() for _ in range(3)]
+    assert asked == 2
+    assert [p.what for p in reports[-1].problems] == ["no answer within 0.05 s"] * 2
+    assert reports[-1].problems[0].seconds >= 0.1
+    answer.set()
+    assert await checkup.health() == Health(True, True)
+    await checkup.health()
+    assert asked == 4
+
+
+async def test_a_problem_that_comes_back_begins_anew() -> None:
+    what: str | None = "gone"
+
+    async def ask() -> str | None:
+        return what
+
+    checkup = Checkup([Check("part", ask)])
+    await checkup.health()
+    await asyncio.sleep(0.05)
+    (old,) = (await checkup.health()).problems
+    assert old.seconds >= 0.05
+    what = None
+    await checkup.health()
+    what = "gone again"
+    (new,) = (await checkup.health()).problems
+    assert new.seconds < old.seconds
+
+
+async def test_asking_whether_it_is_alive_asks_nothing_else() -> None:
+    checkup = Checkup([failing("outside", AssertionError()), answering("in", "stuck", "alive")])
+    assert [problem.part for problem in (await checkup.alive()).problems] == ["in"]
+
+
+async def test_closing_gives_up_what_is_unanswered() -> None:
+    checkup = Checkup([Check("a", asyncio.Event().wait)], patience=0.01)  # type: ignore[arg-type]
+    await checkup.health()
+    await checkup.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# -- what a bus asks
+
+
+@pytest.fixture
+async def bus(unique: str) -> AsyncIterator[Bus]:
+    async with build(Settings.in_memory(), Diary(), unique) as bus:
+        yield bus
+
+
+async def test_a_bus_by_itself_is_well(bus: Bus) -> None:
+    assert await bus.health() == Health(True, True)
+    assert await bus.alive()
+
+
+async def test_a_broker_that_is_away_is_told_and_breaks_nothing(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = TransportUnavailable("RabbitMQ: the connection was lost")
+
+    async def publish(frames: list[object], **_: object) -> dict[str, Exception]:
+        return {frame.id: away for frame in frames}  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(bus.parts.transport, "publish", publish)
+    health = await bus.health()
+    assert (health.alive, health.ready) == (True, True)
+    assert [(p.part, p.what) for p in health.problems] == [("broker", str(away))]
+
+
+async def test_a_database_that_is_away_is_told_once_and_it_is_not_ready(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("no server")
+
+    for store, call in [
+        (bus.parts.event_log, "read"),
+        (bus.parts.event_log, "pending"),
+        (bus.parts.read_store, "parked"),
+    ]:
+        monkeypatch.setattr(store, call, away)
+    health = await bus.health()
+    assert (health.alive, health.ready) == (True, False)
+    assert [(p.part, p.what) for p in health.problems] == [("database", "no server")]
+
+
+async def test_what_waits_too_long_for_the_relay_is_told(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus.parts.publisher, "offer", lambda *_: None)
+    await bus.execute(Pay(wallet_id="a", amount=1))
+    assert await bus.health() == Health(True, True)
+    (commit,) = await bus.parts.event_log.read("wallet-a")
+    later = commit.time.timestamp() + 40
+    monkeypatch.setattr("bus.ambient.source.seconds", lambda: later)
+    health = await bus.health()
+    assert health.ready
+    assert [(p.part, p.what) for p in health.problems] == [
+        ("relay", "the oldest unpublished commit is 40 s old")
+    ]
+
+
+async def test_parked_streams_are_told_and_break_nothing(bus: Bus) -> None:
+    (target,) = (s.of.target() for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+    for stream in ("wallet-a", "wallet-b"):
+        parked = Parked(stream, 1, "ValueError: secret", 1, ambient.now())
+        await bus.parts.read_store.park(target, parked)
+    health = await bus.health()
+    assert health.ready
+    assert [(p.part, p.what) for p in health.problems] == [
+        ("projection wallets", "streams parked: 2")
+    ]
+
+
+# -- the event loop
+
+
+async def test_a_loop_that_was_blocked_is_told_for_a_while() -> None:
+    watch = LoopWatch(late=0.2)
+    watching = asyncio.create_task(watch.run())
+    try:
+        await asyncio.sleep(0)
+        assert await Checkup([watch.check]).health() == Health(True, True)
+        time.sleep(0.6)  # noqa: ASYNC251 (the offence itself)
+        await until(watch.check.ask, "the delay is noticed")
+    finally:
+        watching.cancel()
+    health = await Checkup([watch.check]).health()
+    assert health.ready
+    assert health.problems[0].what.startswith("something blocked it for 0.")
+
+
+# -- over HTTP
+
+
+async def asked(port: int, request: bytes) -> tuple[int, bytes]:
+    """The status and the body that the server answers; 0 where it only closes."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    writer.write(request)
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else 0, body
+
+
+async def test_a_worker_answers_two_pages_and_nothing_else() -> None:
+    checkup = Checkup([answering("database", "away", "ready")])
+    (port,) = free_ports(1)
+    server = HealthServer(checkup, LOOPBACK, port)
+    await server.start()
+    try:
+        status, body = await asked(port, b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (status, json.loads(body)) == (503, (await checkup.health()).as_json())
+        status, body = await asked(port, b"GET /livez?x=1 HTTP/1.0\r\n\r\n")
+        assert (status, json.loads(body)) == (200, {"alive": True, "problems": []})
+        assert await asked(port, b"HEAD /readyz HTTP/1.1\r\n\r\n") == (503, b"")
+        assert await asked(port, b"GET / HTTP/1.1\r\n\r\n") == (404, b"")
+        assert await asked(port, b"POST /readyz HTTP/1.1\r\n\r\n") == (405, b"")
+        assert await asked(port, b"what?\r\n\r\n") == (405, b"")
+        assert (await asked(port, b"GET /" + b"x" * 100_000))[0] == 0
+    finally:
+        await server.close()
+
+
+async def test_a_client_that_says_nothing_does_not_keep_the_server_from_closing() -> None:
+    (port,) = free_ports(1)
+    server = HealthServer(Checkup([]), LOOPBACK, port)
+    await server.start()
+    reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    assert (await asked(port, b"GET /livez HTTP/1.1\r\n\r\n"))[0] == 200
+    async with asyncio.timeout(5):
+        await server.close()
+        assert await reader.read() == b""
+    writer.close()
