@@ -1,12 +1,12 @@
 """Settings: one frozen object, read from the environment, validated whole."""
 
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.errors import ConfigurationError
+from bus.urls import AMQP_SCHEMES, MONGO_SCHEMES, problem_of
 
 MEMORY = "memory://"
 
@@ -57,20 +57,20 @@ class Settings(BaseSettings):
     @field_validator("amqp_url")
     @classmethod
     def _amqp(cls, value: str) -> str:
-        return _of_scheme(value, "amqp", "amqps")
+        return _checked(value, value.split(","), AMQP_SCHEMES)
 
     @field_validator("mongo_url")
     @classmethod
     def _mongo(cls, value: str) -> str:
-        return _of_scheme(value, "mongodb", "mongodb+srv")
+        return _checked(value, [value], MONGO_SCHEMES)
 
     @property
     def amqp_urls(self) -> tuple[str, ...]:
         return tuple(url.strip() for url in self.amqp_url.split(","))
 
 
-def _of_scheme(value: str, *schemes: str) -> str:
-    for url in value.split(",") if schemes[0] == "amqp" else [value]:
-        if url.strip() != MEMORY and urlsplit(url.strip()).scheme not in schemes:
-            raise ValueError(f"is no URL of {' or '.join(schemes)}, nor {MEMORY}")
+def _checked(value: str, urls: list[str], schemes: tuple[str, ...]) -> str:
+    for url in urls:
+        if url.strip() != MEMORY and (problem := problem_of(url.strip(), schemes)):
+            raise ValueError(problem)
     return value

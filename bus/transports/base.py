@@ -160,10 +160,11 @@ class Transport(Protocol):
     """A connection to a broker, restored by itself after it was lost."""
 
     async def open(self) -> None:
-        """Connects. Raises: TransportUnavailable when the broker does not answer in time.
+        """Connects. Raises: TransportUnavailable when the broker does not answer in time,
+        ConfigurationError when it cannot even be asked.
 
-        After raising it goes on trying in the background until `close`: a service may start while
-        its broker is away.
+        After the former it goes on trying in the background until `close`: a service may start
+        while its broker is away.
         """
         ...
 

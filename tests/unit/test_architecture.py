@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
-    {"errors", "version"},
+    {"errors", "urls", "version"},
     {"ambient", "fingerprint"},
     {"messages"},
     {"log", "settings"},

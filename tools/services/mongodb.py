@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,15 +60,21 @@ class MongoNode(Node):
         port: int | None = None,
         replica_set: str = "rs0",
         parameters: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+        url_options: str = "",
         detached: bool = False,
     ) -> None:
+        """`flags` go to mongod besides ours; `url_options` (`&tls=true...`) are what they ask of
+        those who connect."""
         super().__init__(folder, port=port, detached=detached)
         self.replica_set = replica_set
         self.parameters = {**PARAMETERS, **(parameters or {})}
+        self.flags = flags
+        self.url_options = url_options
 
     @property
     def url(self) -> str:
-        return f"mongodb://{LOOPBACK}:{self.port}/?replicaSet={self.replica_set}"
+        return f"mongodb://{LOOPBACK}:{self.port}/?replicaSet={self.replica_set}{self.url_options}"
 
     @property
     def version(self) -> str:
@@ -92,9 +98,8 @@ class MongoNode(Node):
         while not answers(LOOPBACK, self.port):
             self._still_starting(deadline)
             time.sleep(0.02)
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=1000
-        )
+        alone = self.url.replace(f"replicaSet={self.replica_set}", "directConnection=true")
+        client: MongoClient[dict[str, Any]] = MongoClient(alone, serverSelectionTimeoutMS=1000)
         with client:
             while not self._is_ready(client):
                 self._still_starting(deadline)
@@ -128,6 +133,7 @@ class MongoNode(Node):
             f"--port={self.port}",
             f"--replSet={self.replica_set}",
             *FLAGS,
+            *self.flags,
             *settings,
         ]
 

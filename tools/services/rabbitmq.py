@@ -49,12 +49,14 @@ class RabbitMQNode(Node):
         folder: Path,
         *,
         port: int | None = None,
+        configuration: Sequence[str] = (),
         detached: bool = False,
         members: "Sequence[RabbitMQNode]" = (),
         host: str = LOOPBACK,
         prefix: Sequence[str] = (),
     ) -> None:
         super().__init__(folder, port=port, detached=detached)
+        self.configuration = configuration
         self.members = members
         self.host = host
         self._prefix = prefix
@@ -121,7 +123,8 @@ class RabbitMQNode(Node):
     def _prepare(self) -> None:
         for folder in (self._home, self._log_folder):
             folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "rabbitmq.conf").write_text(CONFIGURATION + self._formation())
+        lines = "".join(f"{line}\n" for line in self.configuration)
+        (self.folder / "rabbitmq.conf").write_text(CONFIGURATION + self._formation() + lines)
         (self.folder / "advanced.config").write_text("[].\n")
         (self.folder / "enabled_plugins").write_text("[].\n")
         (self.folder / "rabbitmq-env.conf").write_text("")

@@ -13,9 +13,10 @@ from typing import Any
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import ReadPreference, WriteConcern
-from pymongo.errors import NetworkTimeout
+from pymongo.errors import NetworkTimeout, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from bus.errors import ConfigurationError
 from bus.stores.records import OPTIONS
 
 Client = Any
@@ -39,14 +40,27 @@ class Stuck(NetworkTimeout):
 
 
 def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0) -> Client:
-    """A client of motor's, which finds its server or an error within the seconds given."""
-    return AsyncIOMotorClient(
-        url,
-        serverSelectionTimeoutMS=int(select_within * 1000),
-        timeoutMS=int(answer_within * 1000),
-        connectTimeoutMS=int(select_within * 1000),
-        heartbeatFrequencyMS=FIND_AGAIN_MS,
-        appname="doubledecker",
+    """A client of motor's, which finds its server or an error within the seconds given.
+
+    Raises: ConfigurationError, which quotes of the URL no more than the name of a missing file.
+    """
+    try:
+        return AsyncIOMotorClient(
+            url,
+            serverSelectionTimeoutMS=int(select_within * 1000),
+            timeoutMS=int(answer_within * 1000),
+            connectTimeoutMS=int(select_within * 1000),
+            heartbeatFrequencyMS=FIND_AGAIN_MS,
+            appname="doubledecker",
+        )
+    except OSError as error:
+        file = f" {error.filename}" if error.filename else ""
+        reason = f"a certificate{file} cannot be read ({error.strerror})"
+    except (PyMongoError, ValueError, TypeError) as error:
+        reason = f"it is not as it should be ({type(error).__name__})"
+    raise ConfigurationError(
+        f"MongoDB: the URL cannot be used: {reason}; write mongodb://host:port/?replicaSet=name, "
+        f"percent-encode user and password (urllib.parse.quote_plus), and check the options' values"
     )
 
 

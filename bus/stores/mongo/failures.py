@@ -32,6 +32,11 @@ _NOT_ALLOWED = {13, 18}
 _CUT_SHORT = {50, 64, 89, 91, 189, 262, 11600, 11601, 11602}
 """Time limits, interruptions, shut-downs, elections: they say nothing of what was written."""
 
+_TLS_REMEDY = (
+    " If it asks for TLS: tls=true, tlsCAFile= for the authority that signed its certificate, the "
+    "host name which that names, and tlsCertificateKeyFile= if it asks for one of ours."
+)
+
 ENCODING_ERRORS = (BSONError, OverflowError, UnicodeError, TypeError, ValueError, RecursionError)
 
 
@@ -71,7 +76,10 @@ def translated(error: Exception, *, writing: bool) -> BusError:
     if writing and is_unclear(error):
         return OutcomeUnknown(f"MongoDB did not say whether it wrote: {error!s:.500}")
     reason = str(error).partition(" (configured timeouts")[0]
-    return StoreUnavailable(f"MongoDB: {reason:.500}; is it running, and is its URL right?")
+    remedy = "is it running, and is its URL right?"
+    if "SSL" in reason or "connection closed" in reason:
+        remedy += _TLS_REMEDY
+    return StoreUnavailable(f"MongoDB: {reason:.500}; {remedy}")
 
 
 def no_transactions() -> ConfigurationError:

@@ -1,6 +1,7 @@
 """Connecting and staying connected: each await bounded, each loss noticed, each task owned."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -12,11 +13,17 @@ from yarl import URL
 from bus.ambient import jittered
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.transports.rabbitmq.tap import Tap, TapFactory
+from bus.urls import AMQP_SCHEMES, problem_of
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 3.0
+_TLS_REMEDY = (
+    "check that cafile= is the authority that signed the broker's certificate, that the URL has "
+    "the host name which that names, that certfile= and keyfile= are given if the broker asks for "
+    "a certificate, and that the port is the one for TLS"
+)
 _SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 5.0
 
 
@@ -28,18 +35,27 @@ def checked_urls(urls: Sequence[str], heartbeat: int) -> list[URL]:
 
 
 def _checked(text: str) -> URL:
+    if problem := problem_of(text, AMQP_SCHEMES):
+        raise ConfigurationError(f"RabbitMQ: the URL {problem}")
     try:
         url = URL(text)
     except ValueError:
         raise ConfigurationError("RabbitMQ: a URL cannot be read (amqp://host:port/)") from None
-    if url.scheme not in ("amqp", "amqps") or not url.host:
-        raise ConfigurationError(f"RabbitMQ: {place(url)}: write amqp://host:port/ or amqps://")
-    if "no_verify_ssl" in url.query:
-        raise ConfigurationError(
-            f"RabbitMQ: {place(url)}: no_verify_ssl turns the TLS checks off. "
-            "Remove it, and give the authority's certificate as cafile=..."
-        )
+    if not url.host:
+        raise ConfigurationError("RabbitMQ: a URL names no host: write amqp://host:port/")
     return url
+
+
+def check_files(urls: Sequence[URL]) -> None:
+    """The certificates that the URLs name are there. Raises: ConfigurationError."""
+    for url in urls:
+        for option in ("cafile", "capath", "certfile", "keyfile"):
+            named = url.query.get(option)
+            if named and not os.access(named, os.R_OK):
+                raise ConfigurationError(
+                    f"RabbitMQ at {place(url)}: {option}={named} cannot be read; correct the path "
+                    f"in the URL, or its permissions"
+                )
 
 
 def place(url: URL) -> str:
@@ -103,10 +119,16 @@ async def connect(url: URL, timeout: float) -> Session:
         await connection.close()
         if not isinstance(error, Exception):
             raise
-        reason = str(error) or "no answer in time"
-        raise TransportUnavailable(f"RabbitMQ at {place(url)}: {reason}") from None
+        raise TransportUnavailable(f"RabbitMQ at {place(url)}: {_reason(url, error)}") from None
     assert factory.writer is not None
     return Session(connection, factory.tap, factory.writer)
+
+
+def _reason(url: URL, error: Exception) -> str:
+    reason = str(error) or "no answer in time"
+    # A broker that misses our certificate says so, and resets: which of both arrives is chance.
+    refused = url.scheme == "amqps" and ("SSL" in reason or "reset" in reason)
+    return f"{reason}; {_TLS_REMEDY}" if refused else reason
 
 
 async def connect_any(urls: Sequence[URL], timeout: float) -> Session:

@@ -8,6 +8,7 @@ from bus.transports.base import Frame
 from bus.transports.rabbitmq.connection import (
     Link,
     Session,
+    check_files,
     checked_urls,
     connect_any,
     place,
@@ -48,6 +49,7 @@ class RabbitTransport:
         self._open = False
 
     async def open(self) -> None:
+        check_files(self._urls)
         self._open = True
         self._publishing.start()
         self._consuming.start()
