@@ -188,6 +188,23 @@ async def test_an_alarm_is_told_and_keeps_nobody_from_working(
     await well(bus, settings)
 
 
+async def test_a_deleted_queue_is_not_ready_until_it_is_there_again(
+    bus: Bus, settings: Settings, broker: RabbitMQNode
+) -> None:
+    queue = f"{SERVICE}.wallets"
+    deleting = asyncio.create_task(asyncio.to_thread(broker.control, "delete_queue", queue))
+    await worker_says(
+        settings,
+        lambda r: r["alive"] and not r["ready"] and parts(r) - PAST == {f"queue {queue}"},
+        "the worker knows that its queue is gone",
+        LATER,  # most of it is rabbitmqctl's
+    )
+    await deleting
+    await well(bus, settings)
+    receipt = await bus.execute(Pay(wallet_id="deleted", amount=1))
+    assert await bus.query(GetWallet(wallet_id="deleted"), after=receipt, timeout=5)
+
+
 @pytest.mark.parametrize("fault", ["stopped", "frozen"])
 async def test_without_mongodb_nobody_is_ready_and_everybody_alive(
     bus: Bus, settings: Settings, database: MongoNode, fault: str

@@ -24,8 +24,11 @@ class Denying(MemoryTransport):
     """A broker that may deny its consumers, or not answer."""
 
     denies = silent = False
+    ending: Inbox | None = None
 
     async def consumers(self, queue: str) -> int:
+        if self.ending:
+            await self.ending.stop()
         if self.silent:
             raise TransportUnavailable("no answer")
         return 0 if self.denies else await super().consumers(queue)
@@ -149,6 +152,14 @@ async def test_an_inbox_that_does_not_consume_yet_is_not_disturbed(
     assert [p.what for p in (await checkup.health()).problems] == [
         "it is not being consumed just now"
     ]
+
+
+async def test_an_inbox_that_ends_while_the_broker_is_asked_is_no_mismatch(
+    transport: Denying, sentinel: Sentinel, consumer: Consuming
+) -> None:
+    transport.ending = consumer.inbox
+    await sentinel.look()
+    assert consumer.reopened == []
 
 
 async def test_what_a_consumer_says_of_itself_is_told(
