@@ -34,6 +34,7 @@ from bus.read.projection import Delete, Projection, Update
 from bus.router import Router
 from bus.settings import Settings
 from bus.stores.base import Index
+from bus.stores.session import Session
 from bus.version import __version__
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
@@ -75,6 +76,7 @@ __all__ = [
     "RemoteError",
     "Repository",
     "Router",
+    "Session",
     "Settings",
     "StoreUnavailable",
     "TopologyMismatch",

@@ -27,6 +27,7 @@ from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import MEMORY, Settings
 from bus.stores.base import EventLog, ReadStore
+from bus.stores.session import Effects
 from bus.transports.base import Transport
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import UnitOfWork
@@ -66,7 +67,9 @@ class Bus:
         self.service = service
         self._projections = {one.view: one for one in projections}
         transport = _transport(service, settings)
-        event_log, read_store, self._disconnect = _stores(service, settings, client)
+        projected = [one.target().collection for one in projections]
+        stores = _stores(service, settings, client, projected)
+        event_log, read_store, self._effects, self._disconnect = stores
         publisher = Publisher(event_log, transport)
         self._freshness = Freshness(read_store)
         handlers = [handler for router in routers for handler in router.handlers]
@@ -84,6 +87,7 @@ class Bus:
             middleware=[logging, *middleware, retry_on_conflict()],
             event_log=event_log,
             publishing=publisher,
+            effects=self._effects,
         )
         self.parts = Parts(
             service,
@@ -112,6 +116,8 @@ class Bus:
             await parts.event_log.open()
             stack.push_async_callback(parts.read_store.close)
             await parts.read_store.open()
+            stack.push_async_callback(self._effects.close)
+            await self._effects.open()
             stack.push_async_callback(self._freshness.close)
             for projection in self._projections.values():
                 await parts.read_store.prepare(projection.target())
@@ -368,15 +374,22 @@ async def _nothing() -> None:
     """A client that was given to us is its owner's to close."""
 
 
-def _stores(service: str, settings: Settings, client: Any) -> tuple[EventLog, ReadStore, Closing]:
+def _stores(
+    service: str, settings: Settings, client: Any, projected: Sequence[str]
+) -> tuple[EventLog, ReadStore, Effects, Closing]:
+    rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
     if settings.mongo_url == MEMORY and client is None:
         from bus.stores.memory import MemoryEventLog, MemoryReadStore
+        from bus.stores.memory_effects import MemoryEffects
 
-        return MemoryEventLog(), MemoryReadStore(), _nothing
-    from bus.stores.mongo import MongoEventLog, MongoReadStore, close, connect
+        log, store = MemoryEventLog(), MemoryReadStore()
+        return log, store, MemoryEffects(log, store, **rules), _nothing
+    from bus.stores.mongo import MongoEffects, MongoEventLog, MongoReadStore, close, connect
 
     own = connect(settings.mongo_url) if client is None else None
     client = client if own is None else own
-    database = settings.mongo_db or service
+    name = settings.mongo_db or service
     closing = _nothing if own is None else partial(close, own)
-    return MongoEventLog(client, database), MongoReadStore(client, database), closing
+    event_log = MongoEventLog(client, name)
+    effects = MongoEffects(client, name, event_log, **rules)
+    return event_log, MongoReadStore(client, name), effects, closing

@@ -11,6 +11,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Envelope
 from bus.read.documents import Documents
 from bus.router import Handler
+from bus.stores.session import Session
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
 from bus.write.unit_of_work import Outbox, UnitOfWork
@@ -40,6 +41,11 @@ def views_of(handler: Handler) -> list[type]:
     return [get_args(kind)[0] for kind in handler.dependencies if get_origin(kind) is Documents]
 
 
+def takes_session(handler: Handler) -> bool:
+    """Whether an event handler's run is to be one transaction."""
+    return Session in handler.dependencies
+
+
 def _supplier(handler: Handler, kind: Any, provided: Provided) -> Supplier:
     if kind in provided.values:
         value = provided.values[kind]
@@ -49,6 +55,8 @@ def _supplier(handler: Handler, kind: Any, provided: Provided) -> Supplier:
         return lambda _: documents
     if kind is Envelope:
         return lambda work: work.envelope
+    if kind is Session and handler.kind == "event":
+        return lambda work: work.session
     if handler.kind != "query":
         if kind is Outbox:
             return lambda work: work.outbox
@@ -70,8 +78,13 @@ def _documents(handler: Handler, view: type, provided: Provided) -> Documents[An
 
 
 def _remedy(handler: Handler, kind: Any) -> str:
-    if handler.kind == "query" and (kind is Outbox or get_origin(kind) is Repository):
+    if handler.kind == "query" and (kind in (Outbox, Session) or get_origin(kind) is Repository):
         return "a query changes nothing, so read Documents[...] instead"
+    if kind is Session:
+        return (
+            "a session is for event handlers; a command stores through Repository[...] and Outbox, "
+            "and an event handler writes what follows from its events"
+        )
     return f"give a value in Bus(provide={{{_shown(kind)}: ...}})"
 
 

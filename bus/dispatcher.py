@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from bus.dependencies import Bound, Provided, bind
+from bus.dependencies import Bound, Provided, bind, takes_session
 from bus.errors import ConfigurationError, InvalidMessage, NoHandler
 from bus.messages import Envelope, Message, Receipt
 from bus.middleware import Following, Middleware, compose
 from bus.router import Handler, Kind
-from bus.stores.base import EventLog
+from bus.stores.base import Commit, EventLog
+from bus.stores.session import Effects, Session
 from bus.write.unit_of_work import Publishing, UnitOfWork, receipt_of_repeat
 
 Route = Callable[[Envelope], Awaitable[Any]]
@@ -32,12 +33,14 @@ class Dispatcher:
         middleware: Sequence[Middleware],
         event_log: EventLog,
         publishing: Publishing,
+        effects: Effects,
     ) -> None:
         self._service = service
         self._provided = provided
         self._middleware = middleware
         self._log = event_log
         self._publishing = publishing
+        self._effects = effects
         self._results: dict[type[Message], TypeAdapter[Any]] = {}
         self._single: dict[Kind, dict[type[Message], Route]] = {"command": {}, "query": {}}
         self._events: dict[tuple[str, type[Message]], Route] = {}
@@ -107,10 +110,9 @@ class Dispatcher:
     def _add(self, handler: Handler) -> None:
         bound = bind(handler, self._provided)
         if handler.kind == "event":
+            run_event = self._run_event_once if takes_session(handler) else self._run_event
             for message in handler.messages:
-                self._events[handler.router, message] = self._composed(
-                    self._run_event, handler, bound
-                )
+                self._events[handler.router, message] = self._composed(run_event, handler, bound)
             return
         (message,) = handler.messages
         if message in self._by:
@@ -146,8 +148,7 @@ class Dispatcher:
         return receipt._replace(result=typed)
 
     async def _run_event(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
-        seed = f"{envelope.id}>{self._service}.{handler.router}"
-        id = hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
+        id = self._id_of_handling(envelope, handler)
         work = self._unit_of_work(id, envelope)
         try:
             await bound(work)
@@ -156,11 +157,32 @@ class Dispatcher:
             if not await self._log.find(id):
                 raise
 
+    async def _run_event_once(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
+        """With a session: the handler's effects, its commits and the mark are one transaction."""
+        id = self._id_of_handling(envelope, handler)
+        work = self._unit_of_work(id, envelope)
+
+        async def handling(session: Session) -> list[Commit]:
+            nonlocal work
+            work = self._unit_of_work(id, envelope, session)
+            await bound(work)
+            return work.prepare()
+
+        mark = f"{self._service}.{handler.router}/{envelope.id}"
+        if await self._effects.once(mark, handling):
+            await work.announce()
+
+    def _id_of_handling(self, envelope: Envelope, handler: Handler) -> str:
+        seed = f"{envelope.id}>{self._service}.{handler.router}"
+        return hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
+
     async def _run_query(self, envelope: Envelope, handler: Handler, bound: Bound) -> Any:
         return await bound(self._unit_of_work(envelope.id, envelope))
 
-    def _unit_of_work(self, id: str, envelope: Envelope) -> UnitOfWork:
-        return UnitOfWork(id, self._service, envelope, self._log, self._publishing)
+    def _unit_of_work(
+        self, id: str, envelope: Envelope, session: Session | None = None
+    ) -> UnitOfWork:
+        return UnitOfWork(id, self._service, envelope, self._log, self._publishing, session=session)
 
     def _route(self, kind: Kind, envelope: Envelope) -> Route:
         route = self._single[kind].get(type(envelope.message))

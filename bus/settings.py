@@ -29,6 +29,12 @@ class Settings(BaseSettings):
     prefetch: int = Field(default=1000, ge=1, le=10_000)
     batch: int = Field(default=500, ge=1, le=10_000)
     sweep_every: float = Field(default=60.0, gt=0)
+    handled_for: int = Field(
+        default=14 * 24 * 3600,
+        ge=60,
+        lt=2**31,
+        description="how long an event that a handler with a Session handled is remembered",
+    )
     stop_within: float = Field(default=25.0, gt=0)
     sentinel_every: float = Field(default=10.0, gt=0)
     health_host: str = Field(default="127.0.0.1", min_length=1)

@@ -131,7 +131,8 @@ class MemoryReadStore(MemoryLetters):
 
     def __init__(self) -> None:
         super().__init__()
-        self._tables = Tables()
+        self.tables = Tables()
+        """What the effects in memory share."""
         self._kinds: dict[str, bool] = {}
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}
@@ -148,19 +149,19 @@ class MemoryReadStore(MemoryLetters):
         kind = self._kinds.setdefault(target.projection, target.versions_in_documents)
         if kind != target.versions_in_documents:
             raise moved(target)
-        self._tables.prepare(target)
+        self.tables.prepare(target)
 
     def documents(self, target: Target) -> Documents:
         """As `ReadStore.documents`."""
-        return MemoryDocuments(self._tables, target)
+        return MemoryDocuments(self.tables, target)
 
     def writer(self, target: Target, queue: str) -> Writer:
         """As `ReadStore.writer`; writers of one store share nothing that one could leave locked."""
-        return MemoryWriter(self._tables, target)
+        return MemoryWriter(self.tables, target)
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """As `ReadStore.versions`."""
-        return self._tables.versions(target, streams)
+        return self.tables.versions(target, streams)
 
     async def park(self, target: Target, parked: Parked) -> None:
         """As `ReadStore.park`."""

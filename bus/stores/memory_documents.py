@@ -96,6 +96,10 @@ class Tables:
         """The target's documents, hidden ones too."""
         return self._tables.setdefault(target.collection, {})
 
+    def snapshot(self) -> dict[str, Table]:
+        """All collections as they are now: tables are replaced, never changed."""
+        return dict(self._tables)
+
     def prepare(self, target: Target) -> None:
         """Of the indexes, only unique ones change what can be stored."""
         self._unique[target.collection] = [index for index in target.indexes if index.unique]
@@ -113,10 +117,7 @@ class Tables:
         self, target: Target, began: int, results: Mapping[str, Document | None], changes: Changes
     ) -> None:
         """Puts a transaction's results in place, all or none of them."""
-        marks = [(f"document of {target.collection}", key) for key in results]
-        marks += [(f"version of {target.projection}", stream) for stream in changes.versions]
-        if any(self._written.get(mark, 0) > began for mark in marks):
-            raise Conflict
+        marks = self.check(began, target, results, changes.versions)
         table = _replaced(self.of(target), results)
         for index in self._unique.get(target.collection, ()):
             _check_unique(table, index)
@@ -126,6 +127,16 @@ class Tables:
                 self._checkpoints[target.projection, stream] = version
         self.now += 1
         self._written.update(dict.fromkeys(marks, self.now))
+
+    def check(
+        self, began: int, target: Target, keys: Iterable[str], streams: Iterable[str] = ()
+    ) -> list[tuple[str, str]]:
+        """What a transaction writes. Raises: Conflict where another one wrote it since `began`."""
+        marks = [(f"document of {target.collection}", key) for key in keys]
+        marks += [(f"version of {target.projection}", stream) for stream in streams]
+        if any(self._written.get(mark, 0) > began for mark in marks):
+            raise Conflict
+        return marks
 
 
 class MemoryDocuments:

@@ -14,6 +14,7 @@ from bus.codec import address, frames_of, record
 from bus.errors import InvalidMessage
 from bus.messages import Command, Envelope, Event, Receipt
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
+from bus.stores.session import Session
 from bus.transports.base import Frame
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
@@ -58,15 +59,25 @@ class UnitOfWork:
     """Collects what a handler changes. `id` is the id of its first commit."""
 
     def __init__(
-        self, id: str, service: str, envelope: Envelope, log: EventLog, publishing: Publishing
+        self,
+        id: str,
+        service: str,
+        envelope: Envelope,
+        log: EventLog,
+        publishing: Publishing,
+        *,
+        session: Session | None = None,
     ) -> None:
         self.id = id
         self.envelope = envelope
         self.outbox = Outbox(id)
+        self.session = session
         self._service = service
         self._log = log
         self._publishing = publishing
         self._repositories: dict[type[Aggregate], Repository[Any]] = {}
+        self._prepared: list[Commit] = []
+        self._frames: list[list[Frame]] = []
 
     def repository(self, kind: type[AnyAggregate]) -> Repository[AnyAggregate]:
         if kind not in self._repositories:
@@ -79,17 +90,25 @@ class UnitOfWork:
         With `keep`, it stores a commit even where there is nothing to store but the result.
         Raises: ConcurrencyError, InvalidMessage, OutcomeUnknown, StoreUnavailable.
         """
-        changed = self._changed()
-        commits = self._commits(changed, result, keep)
+        commits = self.prepare(result, keep=keep)
         if not commits:
             return Receipt(self.id, {}, result)
-        frames = [frames_of(commit) for commit in commits]
         stored = await self._log.append(commits)
         if stored is commits:
-            self._publishing.offer(commits, frames)
-            await self._snapshot(changed)
+            await self.announce()
             return receipt_of(commits, result)
         return receipt_of_repeat(stored, self.envelope)
+
+    def prepare(self, result: Any = None, *, keep: bool = False) -> list[Commit]:
+        """What is to be stored. Raises: InvalidMessage where it could not be published."""
+        self._prepared = self._commits(self._changed(), result, keep)
+        self._frames = [frames_of(commit) for commit in self._prepared]
+        return self._prepared
+
+    async def announce(self) -> None:
+        """Hands what was prepared, and is stored by now, to the publisher."""
+        self._publishing.offer(self._prepared, self._frames)
+        await self._snapshot(self._changed())
 
     def _changed(self) -> list[Aggregate]:
         repositories = self._repositories.values()

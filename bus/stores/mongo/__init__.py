@@ -1,7 +1,8 @@
 """The event log and the read store in MongoDB, by motor or by PyMongo's asynchronous client."""
 
 from bus.stores.mongo.client import close, connect
+from bus.stores.mongo.effects import MongoEffects
 from bus.stores.mongo.event_log import MongoEventLog
 from bus.stores.mongo.read_store import MongoReadStore
 
-__all__ = ["MongoEventLog", "MongoReadStore", "close", "connect"]
+__all__ = ["MongoEffects", "MongoEventLog", "MongoReadStore", "close", "connect"]

@@ -30,7 +30,7 @@ OPEN_WITHIN = 30.0
 PAGE = 1000
 
 
-class _Taken(Exception):
+class Taken(Exception):
     """An id or a place in a stream is taken already."""
 
 
@@ -73,12 +73,19 @@ class MongoEventLog:
             raise moved_on(commits)
         return commits
 
+    async def append_within(self, session: Session, commits: Sequence[Commit]) -> None:
+        """Stores commits as a part of the caller's transaction.
+
+        Raises: Taken, InvalidMessage, and the driver's errors.
+        """
+        await self._insert(_documents(commits), session)
+
     async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
-        documents = [RawBSONDocument(encoded(commit_document(commit))) for commit in commits]
+        documents = _documents(commits)
         try:
             async with self._transactions:
                 await self._insert_all(documents)
-        except _Taken:
+        except Taken:
             stored = await self.find(commits[0].id)
             if not stored:
                 raise moved_on(commits) from None
@@ -111,7 +118,7 @@ class MongoEventLog:
                 await self._commits.insert_many(documents, session=session)
         except BulkWriteError as error:
             if any(one["code"] == DUPLICATE_KEY for one in error.details["writeErrors"]):
-                raise _Taken from None
+                raise Taken from None
             raise
 
     async def find(self, command_id: str) -> list[Commit]:
@@ -193,3 +200,7 @@ class MongoEventLog:
                 await self._snapshots.replace_one(older, fields, upsert=True)
             except DuplicateKeyError:
                 return
+
+
+def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:
+    return [RawBSONDocument(encoded(commit_document(commit))) for commit in commits]

@@ -15,21 +15,9 @@ from bus.stores.mongo.documents import MongoDocuments
 from bus.stores.mongo.failures import hello, no_transactions, reading, writing
 from bus.stores.mongo.letters import MongoLetters
 from bus.stores.mongo.writer import MongoWriter
+from bus.stores.session import OWN_COLLECTIONS
 from bus.stores.updates import VERSION, moved
 
-OWN_COLLECTIONS = frozenset(
-    [
-        "commits",
-        "snapshots",
-        "projections",
-        "checkpoints",
-        "writers",
-        "parked",
-        "swept",
-        "leases",
-        "dead_letters",
-    ]
-)
 OPEN_WITHIN = 30.0
 NAMESPACE_EXISTS = 48
 

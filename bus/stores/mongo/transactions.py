@@ -41,7 +41,7 @@ async def in_transaction(
             return result
         except (PyMongoError, Conflict) as error:
             await _abort(session)
-            if not _may_repeat(error):
+            if not may_repeat(error):
                 raise translated(error, writing=False) from error
             if time.monotonic() + pause > deadline:
                 raise StoreUnavailable(f"MongoDB took no transaction: {error!s:.500}") from error
@@ -78,7 +78,8 @@ async def _abort(session: Session) -> None:
                 await session.abort_transaction()
 
 
-def _may_repeat(error: Exception) -> bool:
+def may_repeat(error: Exception) -> bool:
+    """Whether a transaction that met this error may fare better the next time."""
     if isinstance(error, Stuck):
         return False
     if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):

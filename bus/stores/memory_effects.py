@@ -1,0 +1,129 @@
+"""Effects in memory: a handler's writes are put in place at once, if nobody was first."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from bus import ambient
+from bus.errors import ConfigurationError, StoreUnavailable
+from bus.stores.base import Changes, Commit, Target, WritableDocuments
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory_documents import TRIES, Conflict, MemoryUnit, Table, Tables
+from bus.stores.session import Handling, own_target
+
+NOTHING_MORE = Changes((), {})
+
+
+class MemoryEffects:
+    """Handlers' transactions over one event log and one read store."""
+
+    def __init__(
+        self,
+        event_log: MemoryEventLog,
+        read_store: MemoryReadStore,
+        *,
+        projected: Collection[str],
+        handled_for: float,
+    ) -> None:
+        self._log = event_log
+        self._tables = read_store.tables
+        self._projected = projected
+        self._handled_for = timedelta(seconds=handled_for)
+        self._handled: dict[str, datetime] = {}
+
+    async def open(self) -> None:
+        """Nothing to make."""
+
+    async def close(self) -> None:
+        """Nothing in flight."""
+
+    async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
+        """As `Effects.once`."""
+        for _ in range(TRIES):
+            if self._is_handled(id):
+                return None
+            session = MemorySession(self._tables, self._projected)
+            commits = await handling(session)
+            try:
+                return await self._commit(id, session, commits)
+            except Conflict:
+                await asyncio.sleep(0)
+        raise StoreUnavailable(f"{id}: other handlers were first {TRIES} times")
+
+    def _is_handled(self, id: str) -> bool:
+        oldest = ambient.now() - self._handled_for
+        while self._handled and next(iter(self._handled.values())) < oldest:
+            del self._handled[next(iter(self._handled))]
+        return id in self._handled
+
+    async def _commit(
+        self, id: str, session: "MemorySession", commits: Sequence[Commit]
+    ) -> Sequence[Commit] | None:
+        """Nothing in here lets another task run, so that it happens at once."""
+        if self._is_handled(id):
+            return None
+        session.check()
+        if await self._log.append(commits) is not commits:
+            return None
+        session.commit()
+        self._handled[id] = ambient.now()
+        return commits
+
+
+class MemorySession:
+    """One transaction: it sees the collections as they were when it began."""
+
+    def __init__(self, tables: Tables, projected: Collection[str]) -> None:
+        self._tables = tables
+        self._projected = projected
+        self._began = tables.now
+        self._snapshot = tables.snapshot()
+        self._units: dict[str, _SessionUnit] = {}
+
+    def documents(self, collection: str) -> WritableDocuments:
+        """As `Session.documents`."""
+        if collection not in self._units:
+            target = own_target(collection, self._projected)
+            table = self._snapshot.get(collection, {})
+            self._units[collection] = _SessionUnit(self._tables, target, self._began, table)
+        return self._units[collection]
+
+    @property
+    def native(self) -> Any:
+        """As `Session.native`."""
+        raise _no_driver("native")
+
+    @property
+    def database(self) -> Any:
+        """As `Session.database`."""
+        raise _no_driver("database")
+
+    def check(self) -> None:
+        """Raises: Conflict where another writer was first."""
+        for unit in self._units.values():
+            unit.check()
+
+    def commit(self) -> None:
+        """Puts all that was written in place."""
+        for unit in self._units.values():
+            unit.commit(NOTHING_MORE)
+
+
+class _SessionUnit(MemoryUnit):
+    """One collection, as it was when the session began, apart from the session's own writes."""
+
+    def __init__(self, tables: Tables, target: Target, began: int, table: Table) -> None:
+        super().__init__(tables, target, ())
+        self._began = began
+        self._copy = dict(table)
+
+    def check(self) -> None:
+        self._tables.check(self._began, self._target, self._touched)
+
+
+def _no_driver(asked: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"session.{asked} is the MongoDB driver's, and this bus runs in memory; use "
+        f"session.documents(...), or give the bus a MongoDB"
+    )

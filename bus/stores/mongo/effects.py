@@ -1,0 +1,204 @@
+"""Effects in MongoDB: a handler's writes, its commits and its mark in one transaction."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pymongo import IndexModel
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+
+from bus import ambient
+from bus.errors import ProjectionError, StoreUnavailable
+from bus.stores.base import Commit, WritableDocuments
+from bus.stores.mongo.client import Client, Database, bounded, database
+from bus.stores.mongo.client import Session as Native
+from bus.stores.mongo.documents import MongoUnit
+from bus.stores.mongo.event_log import MongoEventLog, Taken
+from bus.stores.mongo.failures import reading
+from bus.stores.mongo.sessions import Sessions
+from bus.stores.mongo.transactions import Conflict, in_transaction, may_repeat
+from bus.stores.records import moved_on
+from bus.stores.session import Handling, own_target
+
+TRANSACT_WITHIN = 15.0
+MOST_ENDED = 6
+"""So often a transaction may turn out to have ended before its handler did."""
+OPEN_WITHIN = 30.0
+
+INDEX_DIFFERS = 85
+NO_SUCH_TRANSACTION = 251
+
+
+class _Handled(Exception):
+    """The mark stands already."""
+
+
+class _Failed(Exception):
+    """The handler failed with an error of the driver's, which is its own and not ours."""
+
+    def __init__(self, error: PyMongoError) -> None:
+        self.error = error
+
+
+class MongoEffects:
+    """The collection `handled`: a mark for each event that a handler with a session handled."""
+
+    def __init__(
+        self,
+        client: Client,
+        database_name: str,
+        event_log: MongoEventLog,
+        *,
+        projected: Collection[str],
+        handled_for: int,
+    ) -> None:
+        self._database = database(client, database_name)
+        self._handled = self._database["handled"]
+        self._log = event_log
+        self._projected = projected
+        self._handled_for = handled_for
+        self._sessions = Sessions(client, self._database)
+
+    async def open(self) -> None:
+        """As `Effects.open`."""
+        async with reading(OPEN_WITHIN):
+            await self._keep_marks()
+
+    async def close(self) -> None:
+        """As `Effects.close`."""
+        await self._sessions.close()
+
+    async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
+        """As `Effects.once`."""
+        try:
+            async with self._sessions.one() as native:
+                run = _Run(self, native, id, handling)
+                return await in_transaction(native, run, TRANSACT_WITHIN)
+        except _Handled:
+            return None
+        except _Failed as failed:
+            raise failed.error from None
+        except StoreUnavailable as error:
+            if _is_ended(error.__cause__):
+                raise _ended(id) from error
+            raise
+
+    def session(self, native: Native) -> "MongoSession":
+        """What a handler is given."""
+        return MongoSession(native, self._database, self._projected)
+
+    async def mark(self, id: str, native: Native) -> None:
+        """Sets the mark. Raises: _Handled where it stands."""
+        try:
+            async with bounded():
+                await self._handled.insert_one({"_id": id, "time": ambient.now()}, session=native)
+        except DuplicateKeyError:
+            raise _Handled from None
+
+    async def store(self, commits: Sequence[Commit], native: Native) -> None:
+        """Stores commits. Raises: ConcurrencyError, _Handled (by their ids, the mark expired)."""
+        try:
+            await self._log.append_within(native, commits)
+        except Taken:
+            if await self._log.find(commits[0].id):
+                raise _Handled from None
+            raise moved_on(commits) from None
+
+    async def _keep_marks(self) -> None:
+        """Makes the index by which the server drops old marks; another window changes it."""
+        seconds = {"expireAfterSeconds": self._handled_for}
+        try:
+            await self._handled.create_indexes([IndexModel([("time", 1)], **seconds)])
+        except OperationFailure as error:
+            if error.code != INDEX_DIFFERS:
+                raise
+            index = {"keyPattern": {"time": 1}, **seconds}
+            await self._database.command("collMod", "handled", index=index)
+
+
+class _Run:
+    """The handling of one event, which runs again with each try of its transaction."""
+
+    def __init__(self, effects: MongoEffects, native: Native, id: str, handling: Handling) -> None:
+        self._effects = effects
+        self._native = native
+        self._id = id
+        self._handling = handling
+        self._ended = 0
+        self._complete = False
+
+    async def __call__(self) -> Sequence[Commit]:
+        self._ended += self._complete
+        if self._ended >= MOST_ENDED:
+            raise _ended(self._id)
+        self._complete = False
+        await self._effects.mark(self._id, self._native)
+        commits = await self._handle(self._effects.session(self._native))
+        if commits:
+            await self._store(commits)
+        self._complete = True
+        return commits
+
+    async def _store(self, commits: Sequence[Commit]) -> None:
+        try:
+            await self._effects.store(commits, self._native)
+        except OperationFailure as error:
+            self._ended += _is_ended(error)
+            raise
+
+    async def _handle(self, session: "MongoSession") -> Sequence[Commit]:
+        """Where the transaction failed beneath the handler, that counts, not what it says."""
+        try:
+            commits = await self._handling(session)
+        except Exception as error:
+            if session.failure is not None:
+                raise session.failure from None
+            if isinstance(error, PyMongoError) and not may_repeat(error):
+                raise _Failed(error) from None
+            raise
+        if session.failure is not None:
+            raise session.failure
+        return commits
+
+
+class MongoSession:
+    """One try of a transaction."""
+
+    def __init__(self, native: Native, database: Database, projected: Collection[str]) -> None:
+        self._native = native
+        self._database = database
+        self._projected = projected
+        self._units: list[MongoUnit] = []
+
+    def documents(self, collection: str) -> WritableDocuments:
+        """As `Session.documents`."""
+        target = own_target(collection, self._projected)
+        unit = MongoUnit(self._database[collection], target, self._native)
+        self._units.append(unit)
+        return unit
+
+    @property
+    def native(self) -> Any:
+        """As `Session.native`."""
+        return self._native
+
+    @property
+    def database(self) -> Any:
+        """As `Session.database`."""
+        return self._database
+
+    @property
+    def failure(self) -> PyMongoError | Conflict | None:
+        """What ended the transaction from within."""
+        return next((unit.failure for unit in self._units if unit.failure is not None), None)
+
+
+def _is_ended(error: BaseException | None) -> bool:
+    return isinstance(error, OperationFailure) and error.code == NO_SUCH_TRANSACTION
+
+
+def _ended(id: str) -> ProjectionError:
+    return ProjectionError(
+        f"{id}: the transaction had ended before its handler did; either the handler swallowed the "
+        f"error of an operation in its session (let it pass: it ends the transaction), or it takes "
+        f"longer than the server lets a transaction stand (transactionLifetimeLimitSeconds, 60)"
+    )
