@@ -69,7 +69,7 @@ class Bus:
         transport = _transport(service, settings)
         projected = [one.target().collection for one in projections]
         stores = _stores(service, settings, client, projected)
-        event_log, read_store, self._effects, self._disconnect = stores
+        event_log, read_store, effects, self._disconnect = stores
         publisher = Publisher(event_log, transport)
         self._freshness = Freshness(read_store)
         handlers = [handler for router in routers for handler in router.handlers]
@@ -87,7 +87,7 @@ class Bus:
             middleware=[logging, *middleware, retry_on_conflict()],
             event_log=event_log,
             publishing=publisher,
-            effects=self._effects,
+            effects=effects,
         )
         self.parts = Parts(
             service,
@@ -95,6 +95,7 @@ class Bus:
             transport,
             event_log,
             read_store,
+            effects,
             dispatcher,
             publisher,
             subscriptions_of(service, routers, projections),
@@ -116,8 +117,8 @@ class Bus:
             await parts.event_log.open()
             stack.push_async_callback(parts.read_store.close)
             await parts.read_store.open()
-            stack.push_async_callback(self._effects.close)
-            await self._effects.open()
+            stack.push_async_callback(parts.effects.close)
+            await parts.effects.open()
             stack.push_async_callback(self._freshness.close)
             for projection in self._projections.values():
                 await parts.read_store.prepare(projection.target())

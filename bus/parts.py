@@ -10,6 +10,7 @@ from bus.read.projection import Projection
 from bus.router import Handler, Router
 from bus.settings import Settings
 from bus.stores.base import EventLog, ReadStore
+from bus.stores.session import Effects
 from bus.transports.base import Transport
 from bus.transports.topology import (
     Queue,
@@ -38,6 +39,7 @@ class Parts(NamedTuple):
     transport: Transport
     event_log: EventLog
     read_store: ReadStore
+    effects: Effects
     dispatcher: Dispatcher
     publisher: Publisher
     subscriptions: tuple[Subscription, ...]

@@ -32,6 +32,7 @@ class Sessions:
         self._ids: list[object] = []
         self._free: list[Session] = []
         self._abandoned: list[object] = []
+        self._signing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -88,8 +89,8 @@ class Sessions:
 
     async def _sign(self) -> None:
         """Says, by the server's clock, that this process lives, and which sessions are its own."""
-        alive = {"$set": {"sessions": list(self._ids)}, "$currentDate": {"seen": True}}
-        async with writing():
+        async with self._signing, writing():
+            alive = {"$set": {"sessions": list(self._ids)}, "$currentDate": {"seen": True}}
             await self._writers.update_one({"_id": self._name}, alive, upsert=True)
 
     async def _end_abandoned(self) -> None:
