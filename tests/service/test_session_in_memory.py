@@ -2,7 +2,7 @@ import pytest
 
 from bus import Bus, ConfigurationError, Session, Settings, ambient
 from tests.service.mailing import Post
-from tests.service.session_contract import SessionContract
+from tests.service.session_contract import RedeliveryContract, SessionContract
 
 
 class Later(ambient.Source):
@@ -21,7 +21,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Later:
     return later
 
 
-class TestSessionInMemory(SessionContract):
+class TestSessionInMemory(SessionContract, RedeliveryContract):
     @pytest.fixture
     def settings(self) -> Settings:
         return Settings.in_memory(handled_for=3600)
