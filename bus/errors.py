@@ -18,7 +18,8 @@
     │   └── NotCaughtUp           a projection has not reached the receipt yet
     ├── Unroutable                the broker knows no queue for this message
     ├── DeadLetterError           there is no such dead letter, or another remedy is needed for it
-    └── ProjectionError           a projection's handler failed or returned what it may not
+    └── ProjectionError           a projection's handler failed or returned what it may not,
+                                  or MongoDB refuses what a handler does in its session
 
 Domain errors are the author's own exceptions: they pass through the bus unchanged.
 """
@@ -115,4 +116,4 @@ class DeadLetterError(BusError):
 
 
 class ProjectionError(BusError):
-    """A projection's handler failed, or returned what it may not."""
+    """A projection's handler failed or returned what it may not, or a session refuses a write."""

@@ -54,7 +54,8 @@ class Router:
     def event(self, function: Function) -> Function:
         """Registers a handler with side effects for an event, or for a union of events.
 
-        It runs at least once for each event; of one stream, one event at a time in a worker.
+        It runs at least once for each event; of one stream, one event at a time in a worker. What
+        it writes through a `Session` happens exactly once.
         """
         return self._add("event", function)
 

@@ -18,10 +18,11 @@ from bus import Bus, Session, Settings, Worker, ambient
 from bus.codec import envelopes_of
 from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from bus.stores.mongo import close
-from tests.fault.test_mongo_faults import FAULTS, failing
+from tests.fault.test_mongo_faults import FAULTS
 from tests.service.mailing import Post, all_of, build, paid_in_total
 from tests.service.wallet import Paid, Pay
 from tests.waiting import until
+from tools.faults import failing
 from tools.services.mongodb import MongoNode
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +154,7 @@ async def test_an_effect_whose_commit_fails_happens_once(
     node: MongoNode, handling: Handling, fault: str
 ) -> None:
     bus, post, handle = handling
-    async with failing(node, "commitTransaction", 2, **FAULTS[fault]):
+    with failing(node, "commitTransaction", 2, **FAULTS[fault]):
         await handle()
     await handle()
     assert post.runs >= 1
@@ -165,9 +166,8 @@ async def test_a_commit_that_is_refused_leaves_neither_effect_nor_events(
     node: MongoNode, handling: Handling
 ) -> None:
     bus, _, handle = handling
-    async with failing(node, "commitTransaction", 1, errorCode=13):
-        with pytest.raises(ConfigurationError):
-            await handle()
+    with failing(node, "commitTransaction", 1, errorCode=13), pytest.raises(ConfigurationError):
+        await handle()
     assert await paid_in_total(bus) == 0
     assert await booked(bus) == []
     await handle()
@@ -179,7 +179,7 @@ async def test_an_effect_cut_off_within_its_transaction_happens_once(
     node: MongoNode, handling: Handling, command: str
 ) -> None:
     bus, _, handle = handling
-    async with failing(node, command, 2, closeConnection=True):
+    with failing(node, command, 2, closeConnection=True):
         await handle()
     assert await paid_in_total(bus) == 7
     assert await booked(bus) == [7]
