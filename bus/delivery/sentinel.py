@@ -84,10 +84,9 @@ def consumer_check(consumer: Consumer, transport: Transport) -> Check:
 
     async def ask() -> str | None:
         inbox = consumer.inbox
-        if inbox is None or not inbox.consuming:
+        missed = inbox is not None and await forgotten(inbox, transport)
+        if inbox is None or not inbox.consuming:  # it may have been lost while the broker was asked
             return "it is not being consumed just now"
-        if await forgotten(inbox, transport):
-            return "the broker knows no consumer of ours"
-        return consumer.problem
+        return "the broker knows no consumer of ours" if missed else consumer.problem
 
     return Check(f"queue {consumer.queue}", ask, "ready")

@@ -154,7 +154,16 @@ async def test_an_inbox_that_does_not_consume_yet_is_not_disturbed(
     ]
 
 
-async def test_an_inbox_that_ends_while_the_broker_is_asked_is_no_mismatch(
+async def test_an_inbox_that_ends_while_the_broker_is_asked_is_no_mismatch_and_not_ready(
+    transport: Denying, consumer: Consuming, checkup: Checkup
+) -> None:
+    transport.ending = consumer.inbox
+    health = await checkup.health()
+    assert [p.what for p in health.problems] == ["it is not being consumed just now"]
+    assert not health.ready
+
+
+async def test_an_inbox_that_ends_while_the_sentinel_asks_is_not_disturbed(
     transport: Denying, sentinel: Sentinel, consumer: Consuming
 ) -> None:
     transport.ending = consumer.inbox
