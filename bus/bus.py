@@ -117,8 +117,9 @@ class Bus:
             await parts.event_log.open()
             stack.push_async_callback(parts.read_store.close)
             await parts.read_store.open()
-            stack.push_async_callback(parts.effects.close)
-            await parts.effects.open()
+            if parts.dispatcher.lends_sessions:
+                stack.push_async_callback(parts.effects.close)
+                await parts.effects.open()
             stack.push_async_callback(self._freshness.close)
             for projection in self._projections.values():
                 await parts.read_store.prepare(projection.target())

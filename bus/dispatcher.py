@@ -41,6 +41,8 @@ class Dispatcher:
         self._log = event_log
         self._publishing = publishing
         self._effects = effects
+        self.lends_sessions = False
+        """Whether any handler takes a session, so that effects must be open."""
         self._results: dict[type[Message], TypeAdapter[Any]] = {}
         self._single: dict[Kind, dict[type[Message], Route]] = {"command": {}, "query": {}}
         self._events: dict[tuple[str, type[Message]], Route] = {}
@@ -110,6 +112,7 @@ class Dispatcher:
     def _add(self, handler: Handler) -> None:
         bound = bind(handler, self._provided)
         if handler.kind == "event":
+            self.lends_sessions |= takes_session(handler)
             run_event = self._run_event_once if takes_session(handler) else self._run_event
             for message in handler.messages:
                 self._events[handler.router, message] = self._composed(run_event, handler, bound)

@@ -120,7 +120,7 @@ class SessionContract(Mailing):
     ) -> None:
         async def be_first(session: Session) -> None:
             if post.runs == 1:
-                await other.parts.event_log.append([booked("ledger-a", amount=1)])
+                await other.parts.event_log.append([first_booking("ledger-a", amount=1)])
 
         commit = await self.paid(bus)
         post.meanwhile = be_first
@@ -202,7 +202,7 @@ class RedeliveryContract(Mailing):
         assert len(await thanked("wallet-a")) == 2
 
 
-def booked(stream: str, amount: int) -> Commit:
+def first_booking(stream: str, amount: int) -> Commit:
     """The first commit of a ledger, as another handler would store it."""
     event = Recorded("Booked", 1, {"amount": amount})
     return Commit("b", stream, "ledger", 1, (event,), ambient.now(), "c")

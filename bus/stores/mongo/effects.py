@@ -62,6 +62,7 @@ class MongoEffects:
         """As `Effects.open`."""
         async with reading(OPEN_WITHIN):
             await self._keep_marks()
+        self._sessions.open()
 
     async def close(self) -> None:
         """As `Effects.close`."""

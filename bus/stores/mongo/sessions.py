@@ -35,11 +35,13 @@ class Sessions:
         self._signing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
 
+    def open(self) -> None:
+        """From now on looks after the sessions of others too, whether it lends any or not."""
+        self._watching = asyncio.create_task(self._watch())
+
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Session]:
         """A session that nobody else uses meanwhile."""
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
         session = self._free.pop() if self._free else await self._start()
         try:
             yield session
@@ -80,7 +82,8 @@ class Sessions:
     async def _watch(self) -> None:
         while True:
             try:
-                await self._sign()
+                if self._ids:
+                    await self._sign()
                 await self._end_abandoned()
                 await self._end_dead()
             except BusError as error:
