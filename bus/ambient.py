@@ -25,6 +25,9 @@ class Source:
     def fraction(self) -> float:
         return self._bits(53) / 2**53
 
+    def jittered(self, seconds: float) -> float:
+        return seconds * (0.5 + self.fraction())
+
 
 source = Source()
 
@@ -45,7 +48,7 @@ def new_id() -> str:
 
 def jittered(seconds: float) -> float:
     """`seconds`, give or take a half, so that many waiters do not come back at once."""
-    return seconds * (0.5 + source.fraction())
+    return source.jittered(seconds)
 
 
 def is_cancelled() -> bool:

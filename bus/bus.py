@@ -20,7 +20,7 @@ from bus.health import Checkup, Health, service_checks
 from bus.log import configure_default
 from bus.messages import Command, Envelope, Event, Message, Query, Receipt
 from bus.middleware import Middleware, logging, retry_on_conflict
-from bus.parts import Parts, command_registry, subscriptions_of
+from bus.parts import Backend, BringsBackend, Parts, command_registry, subscriptions_of
 from bus.read.documents import Documents
 from bus.read.freshness import Freshness
 from bus.read.projection import Projection
@@ -66,10 +66,9 @@ class Bus:
         _check_names(service, routers, projections)
         self.service = service
         self._projections = {one.view: one for one in projections}
-        transport = _transport(service, settings)
         projected = [one.target().collection for one in projections]
-        stores = _stores(service, settings, client, projected)
-        event_log, read_store, effects, self._disconnect = stores
+        backend = _backend(service, settings, client, projected)
+        transport, event_log, read_store, effects, self._disconnect, inner = backend
         publisher = Publisher(event_log, transport)
         self._freshness = Freshness(read_store)
         handlers = [handler for router in routers for handler in router.handlers]
@@ -84,7 +83,7 @@ class Bus:
             service,
             handlers,
             provided=Provided(provide or {}, self._documents),
-            middleware=[logging, *middleware, retry_on_conflict()],
+            middleware=[logging, *middleware, *inner, retry_on_conflict()],
             event_log=event_log,
             publishing=publisher,
             effects=effects,
@@ -360,6 +359,14 @@ def _check_messages(
                 f"{other.__module__}.{other.__qualname__} both travel as {message.wire_name!r}; "
                 f"give one of them another name, as in `class ...(Event, name=...)`"
             )
+
+
+def _backend(
+    service: str, settings: Settings, client: Any, projected: Sequence[str]
+) -> Backend:
+    if isinstance(settings, BringsBackend):
+        return settings.backend(service, projected)
+    return Backend(_transport(service, settings), *_stores(service, settings, client, projected))
 
 
 def _transport(service: str, settings: Settings) -> Transport:

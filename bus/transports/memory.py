@@ -163,6 +163,17 @@ class MemoryInbox:
     def has_room(self) -> bool:
         return len(self._unsettled) < self._prefetch
 
+    @property
+    def unsettled(self) -> int:
+        """How many deliveries are neither settled nor given back."""
+        return len(self._unsettled)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether its queue has a single consumer at a time."""
+        declared = self._source.declared
+        return declared is not None and declared.single_consumer
+
     def deliver(self, message: _Message) -> None:
         self._tags += 1
         self._unsettled[self._tags] = message
@@ -224,7 +235,7 @@ class MemoryTransport:
     def __init__(self, broker: MemoryBroker, service: str) -> None:
         self._broker = broker
         self._service = service
-        self._inboxes: list[MemoryInbox] = []
+        self.inboxes: list[MemoryInbox] = []
         self._replies = Replies()
         self._requests = 0
         self._open = False
@@ -237,9 +248,9 @@ class MemoryTransport:
         self._open = False
         self._broker.replies.pop(self._place, None)
         self._replies.lost()
-        for inbox in self._inboxes:
+        for inbox in self.inboxes:
             await inbox.close()
-        self._inboxes.clear()
+        self.inboxes.clear()
 
     async def declare(self, topology: Topology) -> None:
         self._require_open()
@@ -285,7 +296,7 @@ class MemoryTransport:
     async def inbox(self, queue: str, *, prefetch: int) -> MemoryInbox:
         self._require_open()
         inbox = MemoryInbox(self._broker.queue(queue), prefetch)
-        self._inboxes.append(inbox)
+        self.inboxes.append(inbox)
         return inbox
 
     async def consumers(self, queue: str) -> int:

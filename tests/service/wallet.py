@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -62,6 +63,13 @@ class WalletView(BaseModel):
     thanks: int = 0
 
 
+class Ledger(BaseModel):
+    """What happened to a wallet, in order: amounts, and 0 for thanks."""
+
+    id: str
+    entries: list[int] = []
+
+
 class GetWallet(Query[WalletView | None]):
     wallet_id: str
 
@@ -80,9 +88,13 @@ class Diary:
 
 
 def build(
-    settings: Settings, diary: Diary | None = None, service: str = "wallets", **more: Any
+    settings: Settings,
+    diary: Diary | None = None,
+    service: str = "wallets",
+    also: Sequence[Projection[Any]] = (),
+    **more: Any,
 ) -> Bus:
-    """The bus of the wallets; a fresh set of routers each time."""
+    """The bus of the wallets, and of further projections; a fresh set of routers each time."""
     diary = diary or Diary()
     commands, thanking = Router("payments"), Router("thanking", concurrency=8)
     wallets = Projection("wallets", of=[Wallet], view=WalletView)
@@ -130,11 +142,26 @@ def build(
     return Bus(
         service,
         routers=[commands, thanking],
-        projections=[wallets],
+        projections=[wallets, *also],
         settings=settings,
         provide={Diary: diary},
         **more,
     )
+
+
+def ledgers() -> Projection[Ledger]:
+    """A projection that shows what was applied twice, or out of order."""
+    projection = Projection("ledgers", of=[Wallet], view=Ledger)
+
+    @projection.on(Paid)
+    def paid(event: Paid) -> Update:
+        return {"$push": {"entries": event.amount}}
+
+    @projection.on(Thanked)
+    def thanked(event: Thanked) -> Update:
+        return {"$push": {"entries": 0}}
+
+    return projection
 
 
 async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
