@@ -10,7 +10,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bus.dependencies import Bound, Provided, bind, takes_session
-from bus.errors import ConfigurationError, InvalidMessage, NoHandler
+from bus.errors import (
+    ConfigurationError,
+    InvalidMessage,
+    NoHandler,
+    OutcomeUnknown,
+    Unavailable,
+)
 from bus.messages import Envelope, Message, Receipt
 from bus.middleware import Following, Middleware, compose
 from bus.router import Handler, Kind
@@ -63,8 +69,8 @@ class Dispatcher:
             return stored
         try:
             receipt: Receipt = await route(envelope)
-        except Exception:
-            stored = await self._stored(envelope)
+        except Exception as error:
+            stored = await self._stored_after(error, envelope)
             if stored is None:
                 raise
             return stored
@@ -202,6 +208,16 @@ class Dispatcher:
             result = self._results[type(envelope.message)].dump_python(result, mode="json")
         kept = await self._unit_of_work(envelope.id, envelope).commit(result, keep=True)
         return receipt if kept.result == result else await self._stored(envelope) or kept
+
+    async def _stored_after(self, error: Exception, envelope: Envelope) -> Receipt | None:
+        """What stands under the command's id. Raises: OutcomeUnknown where that cannot be asked."""
+        try:
+            return await self._stored(envelope)
+        except (Unavailable, OutcomeUnknown):
+            raise OutcomeUnknown(
+                f"{envelope.name} {envelope.id} ended in {error!r}, and whether it was stored "
+                f"cannot be asked just now; repeat it with the same id"
+            ) from error
 
     async def _stored(self, envelope: Envelope) -> Receipt | None:
         receipt = await self.recorded(envelope)
