@@ -361,9 +361,7 @@ def _check_messages(
             )
 
 
-def _backend(
-    service: str, settings: Settings, client: Any, projected: Sequence[str]
-) -> Backend:
+def _backend(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> Backend:
     if isinstance(settings, BringsBackend):
         return settings.backend(service, projected)
     return Backend(_transport(service, settings), *_stores(service, settings, client, projected))

@@ -94,8 +94,10 @@ class ProjectionConsumer:
                     await self._settle(self._inbox, deliveries)
                 await insist(self._projector.look, self.queue)
         finally:
-            await self._inbox.close()
-            await self._projector.close()
+            try:
+                await self._inbox.close()
+            finally:
+                await self._projector.close()
 
     async def stop(self, timeout: float) -> None:
         """Takes nothing more; the batch at hand is finished by `run`."""
@@ -201,9 +203,14 @@ class HandlerConsumer:
                     await self._start(inbox, lanes, delivery)
                 if self._failure:
                     raise self._failure
+        except asyncio.CancelledError:
+            self._grace = 0.0  # whoever stopped it waits no more
+            raise
         finally:
-            await lanes.stop(self._grace)
-            await inbox.close()
+            try:
+                await lanes.stop(self._grace)
+            finally:
+                await inbox.close()
 
     async def stop(self, timeout: float) -> None:
         """Takes nothing more; what is being handled is finished by `run`."""

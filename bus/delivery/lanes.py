@@ -30,10 +30,12 @@ class Lanes(Generic[Item]):
             self._ready.get_nowait()
         for _ in self._runners:
             self._ready.put_nowait(None)
-        await asyncio.wait(self._runners, timeout=timeout)
-        for runner in self._runners:
-            runner.cancel()
-        await asyncio.gather(*self._runners, return_exceptions=True)
+        try:
+            await asyncio.wait(self._runners, timeout=timeout)
+        finally:  # also where the stopping itself was cancelled
+            for runner in self._runners:
+                runner.cancel()
+            await asyncio.gather(*self._runners, return_exceptions=True)
 
     async def _run(self) -> None:
         while (key := await self._ready.get()) is not None:

@@ -114,16 +114,26 @@ class Worker:
             task.cancel()
         handlers = [one for one in self._consumers if isinstance(one, HandlerConsumer)]
         projections = [one for one in self._consumers if one not in handlers]
-        await self._finish(handlers, deadline - within * PROJECTIONS_SHARE)
-        await self._finish(projections, deadline)
+        try:
+            await self._finish(handlers, deadline - within * PROJECTIONS_SHARE)
+            await self._finish(projections, deadline)
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Ends what still runs, also where the stopping itself was cancelled."""
+        tasks = [*self._tasks.values(), *self._others]
         unfinished = [task for task in self._tasks.values() if not task.done()]
+        self._bus.parts.checkup.remove(self._checks)
+        self._consumers, self._tasks, self._others, self._checks = [], {}, [], []
         for task in unfinished:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), *self._others, return_exceptions=True)
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+        finally:
+            await self._server.close()
         log.info("worker stopped", unfinished=len(unfinished))
-        self._bus.parts.checkup.remove(self._checks)
-        await self._server.close()
-        self._consumers, self._tasks, self._others, self._checks = [], {}, [], []
 
     async def _finish(self, consumers: Collection[Consumer], deadline: float) -> None:
         """Stops these, and waits until the deadline for what they have at hand."""

@@ -57,12 +57,22 @@ class Publisher:
         self._send()
         self._open = False
         deadline = asyncio.get_running_loop().time() + timeout
-        while tasks := {*self._tasks, *([self._marking] if self._marking else [])}:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                for task in tasks:
-                    task.cancel()
-            await asyncio.wait(tasks, timeout=max(left, 0.1))
+        try:
+            while tasks := self._running():
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    self._cancel()
+                await asyncio.wait(tasks, timeout=max(left, 0.1))
+        except asyncio.CancelledError:
+            self._cancel()
+            raise
+
+    def _running(self) -> set[asyncio.Task[None]]:
+        return {*self._tasks, *([self._marking] if self._marking else [])}
+
+    def _cancel(self) -> None:
+        for task in self._running():
+            task.cancel()
 
     def _send(self) -> None:
         batch, self._waiting = self._waiting, []

@@ -66,6 +66,15 @@ class RabbitTransport:
         self._server = session.server
 
     async def close(self) -> None:
+        """As `Transport.close`; begun, it ends, also where the caller is cancelled meanwhile."""
+        closing = asyncio.create_task(self._close())
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([closing])
+            raise
+
+    async def _close(self) -> None:
         self._open = False
         inboxes, self._inboxes = self._inboxes, []
         try:
@@ -103,6 +112,10 @@ class RabbitTransport:
                 await inbox.started.wait()
         except TimeoutError:
             pass  # it goes on trying
+        except asyncio.CancelledError:  # nobody has it, so nobody would settle what it takes
+            self._inboxes.remove(inbox)
+            await inbox.close()
+            raise
         return inbox
 
     async def consumers(self, queue: str) -> int:
