@@ -30,8 +30,8 @@ def test_a_fault_that_is_unknown_is_named_with_those_that_there_are() -> None:
 
 def test_the_faults_say_what_they_need() -> None:
     assert needed(chosen("all"))[:2] == (1, 1)
-    assert needed(chosen("leader_kill=2,primary_kill")) == (3, 3, False)
-    assert needed(chosen("none")) == (1, 1, False)
+    assert needed(chosen("leader_kill=2,primary_kill")) == (3, 3, frozenset())
+    assert needed(chosen("none")) == (1, 1, frozenset())
 
 
 def test_a_ledger_tells_what_is_done_and_what_has_no_outcome(tmp_path: Path) -> None:

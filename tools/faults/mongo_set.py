@@ -52,7 +52,7 @@ class MongoSet:
         """
         with ThreadPoolExecutor(len(self.nodes)) as threads:
             list(threads.map(Member.start, self.nodes))
-        with directly(self.nodes[0]) as client:
+        with directly(self.nodes[0], seconds=ELECT_SECONDS) as client:
             if "setName" not in (hello(client) or {}):
                 self._initiate(client)
         if not wait_until(self._is_whole, ELECT_SECONDS):

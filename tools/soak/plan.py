@@ -10,7 +10,8 @@ class Plan(NamedTuple):
     """`faults` are kinds with how often each is drawn, in relation to the others.
 
     `minutes` is the time under load, `every` the seconds between one fault's recovery and the
-    next fault, `authors` how many there are at a time. `wired` puts proxies before the servers.
+    next fault, `authors` how many there are at a time. `wires` says before which servers there are
+    proxies: "broker", "store".
     """
 
     seed: int
@@ -20,4 +21,4 @@ class Plan(NamedTuple):
     members: int = 1
     every: float = 0.0
     authors: int = 96
-    wired: bool = False
+    wires: frozenset[str] = frozenset()

@@ -61,11 +61,9 @@ class Scene:
         await self._stack.aclose()
 
     async def _lay_wires(self, stack: AsyncExitStack) -> None:
-        """A driver of MongoDB's goes round a wire to the members: there is one for a single one."""
-        if not self.plan.wired:
-            return
-        self.broker_wires = [Proxy(node.url) for node in self.rabbit.nodes]
-        if self.plan.members == 1:
+        if "broker" in self.plan.wires:
+            self.broker_wires = [Proxy(node.url) for node in self.rabbit.nodes]
+        if "store" in self.plan.wires:
             self.store_wires = [Proxy(self.mongo.nodes[0].url)]
         for wire in self.wires:
             await stack.enter_async_context(wire)

@@ -37,13 +37,13 @@ def chosen(text: str) -> dict[str, float]:
     return dict(_weighted(part) for part in text.split(","))
 
 
-def needed(names: Iterable[str]) -> tuple[int, int, bool]:
-    """How many nodes of RabbitMQ and members of MongoDB these kinds need, and whether wires."""
+def needed(names: Iterable[str]) -> tuple[int, int, frozenset[str]]:
+    """How many nodes of RabbitMQ and members of MongoDB these kinds need, and which wires."""
     kinds = [KINDS[name] for name in names]
     return (
         max((kind.nodes for kind in kinds), default=1),
         max((kind.members for kind in kinds), default=1),
-        any(kind.wired for kind in kinds),
+        frozenset(kind.wires for kind in kinds if kind.wires),
     )
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from itertools import chain
-from typing import NamedTuple
 
 from pymongo.errors import PyMongoError
 
@@ -18,13 +17,7 @@ from tools.soak.scene import Scene
 
 QUIET_WITHIN, RIGHT_WITHIN, GONE_WITHIN = 180.0, 60.0, 15.0
 PAUSE = 0.5
-
-
-class Remains(NamedTuple):
-    """What ought not to be left when all is done, in words."""
-
-    unsettled: list[str]
-    leaked: list[str]
+TELLING = ("type", "desc", "client", "active", "secs_running", "command", "transaction", "lsid")
 
 
 def settle(scene: Scene) -> list[str]:
@@ -92,12 +85,13 @@ def _connections(scene: Scene) -> list[str]:
         if rows := node.control("list_connections", "pid").split():
             found.append(f"{len(rows)} connections are left at RabbitMQ {node.port}")
             break
-    idle: list[Document] = [
+    everything: list[Document] = [
         {"$currentOp": {"allUsers": True, "idleConnections": True, "localOps": True}},
         {"$match": {"appName": "doubledecker"}},
     ]
-    if rows_left := len(list(scene.client.admin.aggregate(idle))):
-        found.append(f"{rows_left} connections are left at MongoDB")
+    for one in scene.client.admin.aggregate(everything):
+        what = {key: one[key] for key in TELLING if key in one}
+        found.append(f"left at MongoDB: {what}")
     return found
 
 

@@ -8,8 +8,10 @@ from tools.soak.faults.base import Kind
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("wire_cut", wires.wire_cut, weight=200, within=1, wired=True),
-        Kind("half_open", wires.half_open, weight=0.3, within=22, wired=True),
+        Kind("wire_cut", wires.wire_cut, weight=150, within=1, wires="broker"),
+        Kind("half_open", wires.half_open, weight=0.3, within=22, wires="broker"),
+        Kind("store_wire_cut", wires.store_wire_cut, weight=50, within=2, wires="store"),
+        Kind("store_half_open", wires.store_half_open, weight=0.3, within=12, wires="store"),
         Kind("consumer_kill", processes.consumer_kill, weight=30, within=2),
         Kind("sigterm", processes.sigterm, weight=5, within=2),
         Kind("relay_kill", processes.relay_kill, weight=5, within=2),

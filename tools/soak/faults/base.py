@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tools.soak.scene import Scene
 
@@ -16,7 +16,8 @@ After the yield, which returns when it has, it mends what the service can do wit
 
 class Kind(NamedTuple):
     """A kind of fault: what it does, how often it is drawn, and within how many seconds of its end
-    the service is expected to have recovered. `nodes` and `members` are what it needs at least."""
+    the service is expected to have recovered. `nodes` and `members` are what it needs at
+    least, `wires` before what there have to be proxies."""
 
     name: str
     injection: Injection
@@ -24,7 +25,7 @@ class Kind(NamedTuple):
     within: float
     nodes: int = 1
     members: int = 1
-    wired: bool = False
+    wires: Literal["", "broker", "store"] = ""
 
     def inject(self, scene: Scene, draw: Random) -> AbstractAsyncContextManager[None]:
         """Entered when the fault is over; to be left when the service has recovered."""

@@ -13,20 +13,35 @@ CUT_WITHIN = 0.5
 
 
 async def wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
-    """One connection reset within a frame, or all of them at once."""
-    wire = draw.choice(scene.wires)
+    """A connection to RabbitMQ reset within a frame, or all of them at once."""
+    await _cut(draw.choice(scene.broker_wires), draw)
+    yield
+
+
+async def store_wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A connection to MongoDB reset within a message, or all of them at once."""
+    await _cut(draw.choice(scene.store_wires), draw)
+    yield
+
+
+async def half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """Every connection to RabbitMQ stays open, and nothing passes on it any more."""
+    draw.choice(scene.broker_wires).half_open()
+    yield
+
+
+async def store_half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """Every connection to MongoDB stays open, and nothing passes on it any more."""
+    draw.choice(scene.store_wires).half_open()
+    yield
+
+
+async def _cut(wire: Proxy, draw: Random) -> None:
     size, towards = draw.randrange(MOST_BYTES), draw.choice(list(Towards))
     if draw.random() < 0.5:
         await _cut_one(wire, size, towards)
     else:
         wire.cut()
-    yield
-
-
-async def half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
-    """Every connection through one wire stays open, and nothing passes on it any more."""
-    draw.choice(scene.wires).half_open()
-    yield
 
 
 async def _cut_one(wire: Proxy, size: int, towards: Towards) -> None:
