@@ -307,6 +307,22 @@ async def test_a_broker_that_comes_later_is_found(proxy: Proxy, unique: str, que
         await transport.close()
 
 
+async def test_a_broker_that_was_away_for_long_is_found_within_two_seconds_of_its_return(
+    proxy: Proxy, opened: Opened
+) -> None:
+    transports = [await opened(proxy.url) for _ in range(4)]
+    await proxy.shut()
+    await asyncio.sleep(6.5)  # the outage: pauses have grown as long as they get
+    await proxy.open()
+    back = asyncio.get_running_loop().time()
+
+    async def all_healthy() -> bool:
+        return all(transport.healthy for transport in transports)
+
+    await eventually(all_healthy, "all are connected again")
+    assert asyncio.get_running_loop().time() - back < 2.5
+
+
 async def test_random_cuts_lose_no_confirmed_message(
     proxy: Proxy, opened: Opened, queue: Queue
 ) -> None:

@@ -37,6 +37,10 @@ class Account:
                 self._refuse(id, line["error"], line["expected"])
             case {"unknown": str(id)}:
                 self.unknown[line["error"].partition(":")[0]] += 1
+            case {"stale": str(job)}:
+                self.unexpected.append(
+                    f"job {job} was read at {line['got']} after a receipt for {line['wanted']}"
+                )
             case {"ended": int(_)}:
                 self.left_tasks += line["tasks"]
 

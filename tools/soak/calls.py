@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from bus import Bus, BusError, ConcurrencyError, OutcomeUnknown, Receipt, Unavailable
+from read_models.job_board import GetJob
 from tools.soak.ledger import Ledger
 from tools.soak.script import Step
 
@@ -19,9 +19,7 @@ class Caller:
         self._bus = bus
         self._ledger = ledger
 
-    async def call(
-        self, step: Step, after: Receipt | None = None, *, going_on: Callable[[], bool] = bool
-    ) -> Receipt | None:
+    async def call(self, step: Step, after: Receipt | None = None) -> Receipt | None:
         """Returns the receipt, or None where the domain refused; tries for as long as it takes."""
         while True:
             self._ledger.intend(step.id, type(step.command).__name__)
@@ -42,3 +40,17 @@ class Caller:
             else:
                 self._ledger.accepted(step.id, receipt.versions, time.monotonic() - began)
                 return receipt
+
+    async def read(self, job: str, after: Receipt) -> None:
+        """Reads a job back, its own writes included; an answer that lacks them is noted."""
+        while True:
+            began = time.monotonic()
+            try:
+                view = await self._bus.query(GetJob(job_id=job), after=after)
+            except Unavailable:
+                await asyncio.sleep(PAUSE)
+                continue
+            wanted, got = after.versions[f"job-{job}"], view.version if view else 0
+            if got < wanted:
+                self._ledger.stale(job, wanted, got, time.monotonic() - began)
+            return

@@ -53,6 +53,10 @@ class Ledger:
         """The outcome is open; the same id is sent again."""
         self._write({"unknown": id, "error": error, "seconds": round(seconds, 4)})
 
+    def stale(self, job: str, wanted: int, got: int, seconds: float) -> None:
+        """A query did not include what its receipt told of."""
+        self._write({"stale": job, "wanted": wanted, "got": got, "seconds": round(seconds, 4)})
+
     def finished(self, author: int) -> None:
         """Every step of an author has its outcome."""
         self._write({"finished": author})

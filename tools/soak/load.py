@@ -49,7 +49,8 @@ class Load:
                 group.create_task(one_after_the_other())
 
     async def _play(self, author: int, done: Collection[str]) -> None:
-        versions: dict[str, int] = {f"job-j{author}": 1} if done else {}
+        job = f"j{author}"
+        versions: dict[str, int] = {f"job-{job}": 1}
         for step in script(self._seed, author):
             if step.id in done:
                 continue
@@ -59,6 +60,8 @@ class Load:
             receipt = await self._caller.call(step, after)
             if receipt is not None:
                 versions |= receipt.versions
+        # This also keeps the load from running away from what projects it.
+        await self._caller.read(job, Receipt("", versions))
         self._ledger.finished(author)
 
 

@@ -1,9 +1,11 @@
 """One soak: start everything, break things under load, let it settle, compare."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +125,14 @@ async def _strike(scene: Scene, recovering: "Recovering", fault: Fault) -> Recov
             raise NotRecovered(f"after {fault.kind.name}: {error}") from None
     if ended := scene.processes.tend():
         raise SoakFailed(f"{', '.join(ended)} ended by itself; the logs are in {scene.folder}")
+    _note(scene, fault, seconds)
     return Recovery(fault.kind.name, seconds, fault.kind.within)
+
+
+def _note(scene: Scene, fault: Fault, seconds: float) -> None:
+    line = {"at": datetime.now(UTC).isoformat(), "fault": fault.kind.name, "recovered_s": seconds}
+    with (scene.folder / "faults.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 class Recovering:
