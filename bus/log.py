@@ -35,9 +35,16 @@ def escape_control_characters(
 ) -> MutableMapping[str, Any]:
     """Keeps a hostile string from breaking out of its log line."""
     for key, value in line.items():
-        if key != "exception" and isinstance(value, str) and not value.isprintable():
-            line[key] = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
+        if key != "exception" and isinstance(value, str):
+            line[key] = printable(value)
     return line
+
+
+def printable(text: str) -> str:
+    """The text on one line, control characters escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def configure(*, json: bool | None = None, level: str = "INFO") -> None:

@@ -4,24 +4,22 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn
 
 import typer
 
 from bus import log
 from bus.bus import Bus
+from bus.cli import deadletters
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
+from bus.cli.running import Json, Target, guarded, loop_factory
 from bus.delivery.worker import Worker
-from bus.errors import BusError
 from bus.settings import Settings
 from bus.version import __version__
 from bus.write.relay import Relay
-
-Result = TypeVar("Result")
 
 app = typer.Typer(
     name="bus",
@@ -31,8 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Target = Annotated[str, typer.Argument(help="the service: module:function, as handlers.app:build")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+app.add_typer(deadletters.app)
 
 
 @app.command()
@@ -83,7 +80,7 @@ def relay(target: Target) -> None:
 @app.command()
 def topology(target: Target, as_json: Json = False) -> None:
     """Prints the queues of a service and what they are bound to. Needs no broker."""
-    described = _guarded(lambda: load(target, Settings.in_memory).parts.topology)
+    described = guarded(lambda: load(target, Settings.in_memory).parts.topology)
     if as_json:
         queues = [queue._asdict() for queue in described.queues]
         print(json.dumps({"service": described.service, "queues": queues}, indent=2))
@@ -107,7 +104,7 @@ def main() -> None:
 
 
 def _check_worker(as_json: bool) -> NoReturn:
-    report = _guarded(lambda: ask_worker(Settings()))
+    report = guarded(lambda: ask_worker(Settings()))
     print(json.dumps(report) if as_json else shown(report))
     raise SystemExit(0 if report["ready"] else 1)
 
@@ -119,27 +116,10 @@ def _run(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> N
         await run(load(target, Settings), _stop_on_signals())
 
     def run_whole() -> None:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(whole())
 
-    _guarded(run_whole)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where the extra is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _guarded(action: Callable[[], Result]) -> Result:
-    try:
-        return action()
-    except BusError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    guarded(run_whole)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -1,0 +1,231 @@
+"""`bus deadletters`: what was given up, listed and repaired. Prints; the work is in the package.
+
+Exit status: 0 done, 1 something failed or nothing matched, 2 wrong usage.
+"""
+
+import asyncio
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic_core import from_json
+
+from bus.cli.loading import load
+from bus.cli.running import Json, Target, guarded, loop_factory
+from bus.cli.tables import cell, lines, print_json, print_progress, print_table
+from bus.delivery.letters import DeadLetter
+from bus.delivery.repair import DeadLetters, Outcome
+from bus.settings import Settings
+
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name="deadletters",
+    help="Lists and repairs what was given up: dead letters and parked streams.",
+    no_args_is_help=True,
+)
+
+Id = Annotated[str, typer.Argument(help="as `list` shows it")]
+Ids = Annotated[list[str] | None, typer.Argument(help="as `list` shows them")]
+Group = Annotated[str, typer.Option(help="all of this group, as `groups` shows it")]
+All = Annotated[bool, typer.Option("--all", help="all that there are")]
+
+
+@app.command("list")
+def list_(
+    target: Target,
+    group: Annotated[str, typer.Option(help="only of this group")] = "",
+    queue: Annotated[str, typer.Option(help="only of this queue")] = "",
+    message: Annotated[str, typer.Option(help="only messages of this name")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 100,
+    skip: Annotated[int, typer.Option(min=0, help="how many to pass over")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Lists dead letters and parked streams, the one seen last first; no payloads."""
+    found = _with(
+        target,
+        lambda letters: letters.list(
+            group=group, queue=queue, message=message, limit=limit, skip=skip
+        ),
+    )
+    if as_json:
+        print_json([_facts(one) for one in found])
+        return
+    heads = ("LAST SEEN", "KIND", "GROUP", "MESSAGE", "ERROR", "ATTEMPTS", "ID")
+    print_table(
+        heads,
+        ((o.last_seen, o.kind, o.group, o.message, o.error, o.attempts, o.id) for o in found),
+    )
+
+
+@app.command()
+def groups(target: Target, as_json: Json = False) -> None:
+    """Lists those that failed alike together: same message, handler, error and place."""
+    found = _with(target, lambda letters: letters.groups())
+    if as_json:
+        print_json([one._asdict() for one in found])
+        return
+    heads = ("GROUP", "KIND", "COUNT", "LAST SEEN", "MESSAGE", "HANDLER", "ERROR", "REASON")
+    print_table(
+        heads,
+        (
+            (o.group, o.kind, o.count, o.last_seen, o.message, o.handler, o.error, o.reason)
+            for o in found
+        ),
+    )
+
+
+@app.command()
+def show(target: Target, id: Id, as_json: Json = False) -> None:
+    """Shows one of them whole: where it failed, its headers, and its payload."""
+    found = _with(target, lambda letters: letters.show(id))
+    facts = {**_facts(found), **_payload(found)}
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        print(f"{name}: {lines(value)}")
+
+
+@app.command()
+def retry(
+    target: Target,
+    ids: Ids = None,
+    group: Group = "",
+    all: All = False,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="how many a second at most")] = None,
+    as_json: Json = False,
+) -> None:
+    """Brings them back to the one handler that failed; they are gone once that succeeded."""
+    _check_choice(ids, group, all)
+    outcome = _with(
+        target,
+        lambda letters: letters.retry(
+            *(ids or ()), group=group, all=all, rate=rate, report=print_progress
+        ),
+    )
+    _end(outcome, "retried", as_json)
+
+
+@app.command()
+def edit(
+    target: Target,
+    id: Id,
+    data: Annotated[str | None, typer.Option(help="the new data, as JSON")] = None,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="a file with the new data")
+    ] = None,
+) -> None:
+    """Replaces a message's data, checked against its class; without options, in $EDITOR."""
+    if data is not None and file is not None:
+        raise typer.BadParameter("give --data or --file, not both")
+    if file is not None:
+        data = file.read_text()
+    if data is None:
+        data = _from_editor(_with(target, lambda letters: letters.show(id)))
+    new = _parsed(data)
+    _with(target, lambda letters: letters.edit(id, new))
+    print("edited; `retry` brings it back to its handler")
+
+
+@app.command()
+def discard(
+    target: Target,
+    ids: Ids = None,
+    group: Group = "",
+    all: All = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    as_json: Json = False,
+) -> None:
+    """Removes dead letters for good; asks first where they may be several."""
+    _check_choice(ids, group, all)
+    if not yes and len(ids or ()) != 1:
+        typer.confirm("Remove them for good?", abort=True, err=True)
+    outcome = _with(
+        target,
+        lambda letters: letters.discard(*(ids or ()), group=group, all=all, report=print_progress),
+    )
+    _end(outcome, "discarded", as_json)
+
+
+def _with(target: str, action: Callable[[DeadLetters], Awaitable[Result]]) -> Result:
+    """What the action gives, on the service's open bus."""
+
+    async def whole() -> Result:
+        async with load(target, Settings) as bus:
+            return await action(DeadLetters(bus))
+
+    def run() -> Result:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(whole())
+
+    return guarded(run)
+
+
+def _check_choice(ids: list[str] | None, group: str, all: bool) -> None:
+    if bool(ids) + bool(group) + all != 1:
+        raise typer.BadParameter("say which: IDS, or --group, or --all")
+
+
+def _end(outcome: Outcome, done: str, as_json: bool) -> None:
+    """Tells what was done and what was not, and ends with the status that says so."""
+    if as_json:
+        print_json({done: outcome.done, "failed": outcome.failed})
+    else:
+        print(f"{done}: {len(outcome.done)}")
+    for id, problem in outcome.failed.items():
+        print(f"{cell(id)}: {cell(problem)}", file=sys.stderr)
+    if not (outcome.done or outcome.failed):
+        print("nothing matched; `groups` and `list` show what there is", file=sys.stderr)
+    if outcome.failed or not outcome.done:
+        raise typer.Exit(1)
+
+
+def _facts(letter: DeadLetter) -> dict[str, Any]:
+    """All but the payload."""
+    facts = letter._asdict()
+    del facts["body"]
+    return facts
+
+
+def _payload(letter: DeadLetter) -> dict[str, Any]:
+    """As JSON where it is that, else as text."""
+    try:
+        return {"data": from_json(letter.body, allow_inf_nan=False)}
+    except ValueError:
+        return {"text": letter.body.decode(errors="backslashreplace")}
+
+
+def _from_editor(letter: DeadLetter) -> str:
+    """What the user made of a letter's data in an editor of theirs."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor:
+        raise typer.BadParameter("give --data or --file, or set EDITOR")
+    payload = _payload(letter)
+    before = json.dumps(payload["data"], indent=2) if "data" in payload else payload["text"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "data.json")
+        path.write_text(before)
+        subprocess.run([*shlex.split(editor), str(path)], check=True)
+        after = path.read_text()
+    if after == before:
+        print("nothing was changed", file=sys.stderr)
+        raise typer.Exit(1)
+    return after
+
+
+def _parsed(text: str) -> Mapping[str, Any]:
+    try:
+        data = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise typer.BadParameter(f"the data is no JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise typer.BadParameter("the data is a JSON object, with the message's fields")
+    return data

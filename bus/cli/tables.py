@@ -1,0 +1,55 @@
+"""How listings look: a table for people, JSON for programs. What came from outside is escaped."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bus.log import printable
+
+PROGRESS = 30
+
+
+def print_json(value: Any) -> None:
+    """Prints a value; times are in ISO 8601."""
+    print(json.dumps(value, indent=2, default=_told))
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints rows under their heads; on a terminal the last column ends at its edge."""
+    lines = [list(heads), *([cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines:
+        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip()[:edge])
+
+
+def cell(value: object) -> str:
+    """A value as people read it, on one line."""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return printable(str(value))
+
+
+def lines(value: object) -> str:
+    """A value whole: lists and objects over several lines."""
+    if isinstance(value, Mapping) and value:
+        return json.dumps(value, indent=2)
+    if isinstance(value, tuple | list):
+        return "".join(f"\n  {cell(one)}" for one in value)
+    return cell(value)
+
+
+def print_progress(done: int, of: int) -> None:
+    """Draws how far it is, on a terminal."""
+    if sys.stderr.isatty():
+        drawn = "#" * (PROGRESS * done // of)
+        end = "\n" if done == of else ""
+        print(f"\r[{drawn:<{PROGRESS}}] {done}/{of}", end=end, file=sys.stderr, flush=True)
+
+
+def _told(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
