@@ -145,7 +145,12 @@ class RepairContract:
         torn = [stray(b"torn", "parcel-a", version) for version in (1, 2)]
         await bus.parts.transport.publish(torn)
         async with Worker(bus, only=["parcels"]):
-            (group,) = await self.groups(letters, 1)
+
+            async def both() -> bool:
+                return [one.count for one in await letters.groups()] == [2]
+
+            await until(both, "a group of two letters")
+            (group,) = await letters.groups()
             outcome = await letters.retry(group=group.group)
             assert len(outcome.done) == 2
             left = await self.the_one(letters)
