@@ -10,6 +10,8 @@ from pymongo import AsyncMongoClient
 
 from bus import Settings
 
+pytest_plugins = ["bus.testing.plugin"]
+
 
 def _service(variable: str) -> str:
     url = os.environ.get(variable)

@@ -28,16 +28,40 @@ def test_every_guarantee_names_a_test() -> None:
     assert all("::test_" in row or "::Test" in row for row in rows)
 
 
-def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "a-service-of-your-own.md").read_text()
-    files = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", page, re.DOTALL)
-    assert len(files) == 3
-    alone = tmp_path / "installed"
+def write_files(page: str, folder: Path) -> int:
+    """Writes the files that a page shows; returns how many."""
+    text = (ROOT / "docs" / page).read_text()
+    files = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", text, re.DOTALL)
+    for name, content in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+    return len(files)
+
+
+def installed(folder: Path) -> Path:
+    """A folder that holds `bus` and nothing else of this repository."""
+    alone = folder / "installed"
     alone.mkdir()
     (alone / "bus").symlink_to(ROOT / "bus")
-    for name, text in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
+    return alone
+
+
+def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
+    write_files("a-service-of-your-own.md", tmp_path)
+    assert write_files("testing.md", tmp_path) == 3
+    shown = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{installed(tmp_path)}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    assert "7 passed" in shown.stdout, shown.stdout
+
+
+def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:
+    assert write_files("a-service-of-your-own.md", tmp_path) == 3
+    alone = installed(tmp_path)
     shown = subprocess.run(
         [sys.executable, "-m", "bus", "topology", "handlers.app:build"],
         cwd=tmp_path,

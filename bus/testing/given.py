@@ -1,0 +1,221 @@
+"""Given, when, then: handlers, aggregates and projections, tested as the plain functions they are.
+
+What is given stands in an event log and a read store in memory, encoded as in the real ones.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel
+
+from bus import ambient
+from bus.codec import envelopes_of, record
+from bus.dependencies import Provided, bind
+from bus.messages import Command, Envelope, Event, Message, Query
+from bus.read.documents import Documents
+from bus.read.projection import Projection
+from bus.router import Kind, Router
+from bus.stores.base import Changes, Commit, ReadUnit, Target, Write
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory_effects import MemorySession
+from bus.testing.outcome import Folded, Outcome, Said
+from bus.transports.base import Frame
+from bus.write.aggregate import Aggregate, stream_of
+from bus.write.repository import Repository
+from bus.write.unit_of_work import UnitOfWork
+
+Answer = TypeVar("Answer")
+
+
+def given(aggregate: type[Aggregate], id: str, *events: Event) -> "Scenario":
+    """What has happened to an aggregate so far; nothing, where no events are named.
+
+    given(Account, "a1", AccountOpened(owner="Ada")).when(Account.deposit, 5).then(Deposited(...))
+    """
+    return Scenario().given(aggregate, id, *events)
+
+
+def given_documents(documents: Mapping[str, BaseModel]) -> "Scenario":
+    """What stands in read collections, by key."""
+    return Scenario().given_documents(documents)
+
+
+class Scenario:
+    """What there is before a message comes."""
+
+    def __init__(self) -> None:
+        self._log = MemoryEventLog()
+        self._commits: list[Commit] = []
+        self._events: list[Envelope] = []
+        self._first: tuple[type[Aggregate], str] | None = None
+        self._documents: dict[type[BaseModel], dict[str, BaseModel]] = {}
+
+    def given(self, aggregate: type[Aggregate], id: str, *events: Event) -> Self:
+        """As the function of this name, beside what is given already."""
+        self._first = self._first or (aggregate, id)
+        if events:
+            stream = stream_of(aggregate, id)
+            first = 1 + sum(len(c.events) for c in self._commits if c.stream == stream)
+            commit = Commit(
+                ambient.new_id(), stream, aggregate.category, first,
+                tuple(map(record, events)), ambient.now(), ambient.new_id(),
+            )  # fmt: skip
+            _run(self._log.append([commit]))
+            self._commits.append(commit)
+            self._events += envelopes_of(commit, aggregate.events())
+        return self
+
+    def given_documents(self, documents: Mapping[str, BaseModel]) -> Self:
+        """As the function of this name, beside what is given already."""
+        for key, view in documents.items():
+            self._documents.setdefault(type(view), {})[key] = view
+        return self
+
+    def when(self, step: Callable[..., object], *arguments: Any, **named: Any) -> Outcome:
+        """Calls a method of the first aggregate that was given, or a class method that makes it."""
+        if self._first is None:
+            raise AssertionError("when(...): give an aggregate first, as in given(Account, 'a1')")
+        aggregate, id = self._first
+        if inspect.ismethod(step):
+            return _outcome_of(step, arguments, named)
+        it = _run(Repository(aggregate, self._log).find(id)) or aggregate(id)
+        return _outcome_of(step, (it, *arguments), named, it)
+
+    def when_handled(
+        self,
+        message: Message | Envelope,
+        *,
+        by: Callable[..., Awaitable[Any]],
+        provide: Mapping[Any, Any] | None = None,
+    ) -> Outcome:
+        """Runs a handler of a command, an event or a query, with what it asks for by type.
+
+        Repositories, Documents, the Envelope, the Outbox and the Session are made of what was
+        given; `provide` gives the rest, as in `Bus(provide=...)`. An event that was given comes
+        with its own stream and version.
+        """
+        return _run(self._handled(self._envelope(message), by, provide or {}))
+
+    def project(self, projection: Projection[Any]) -> Folded:
+        """Folds the events that were given, in their order, into documents."""
+        return _run(self._folded(projection))
+
+    def _envelope(self, message: Message | Envelope) -> Envelope:
+        if isinstance(message, Envelope):
+            return message
+        for envelope in reversed(self._events):
+            if envelope.message == message:
+                return envelope
+        id = ambient.new_id()
+        return Envelope(message, id, ambient.now(), id)
+
+    async def _handled(
+        self, envelope: Envelope, function: Callable[..., Awaitable[Any]], values: Mapping[Any, Any]
+    ) -> Outcome:
+        router = Router("given")
+        getattr(router, _kind(envelope.message))(function)
+        (handler,) = router.handlers
+        store = MemoryReadStore()
+        asked = [kind.__args__[0] for kind in handler.dependencies if _is_documents(kind)]
+        documents = {view: await self._stored(store, view) for view in asked}
+        bound = bind(handler, Provided(values, documents))
+        offered = _Offered()
+        work = UnitOfWork(
+            envelope.id, "given", envelope, self._log, offered,
+            session=MemorySession(store.tables, ()),
+        )  # fmt: skip
+        try:
+            result = await bound(work)
+            if handler.kind != "query":
+                await work.commit()
+        except Exception as error:
+            return Outcome(error=error)
+        return Outcome(offered.events, offered.commands, result)
+
+    async def _stored(self, store: MemoryReadStore, view: type[BaseModel]) -> Documents[Any]:
+        """The documents of a view, as its projection might have made them."""
+        target = Target(view.__qualname__, view.__qualname__, versions_in_documents=False)
+        writes = [
+            Write(key, {"$set": one.model_dump(exclude={"id"})})
+            for key, one in self._documents.get(view, {}).items()
+        ]
+        await store.prepare(target)
+        await store.writer(target, "given").transact([], partial(_written, writes))
+        return Documents(store.documents(target), view)
+
+    async def _folded(self, projection: Projection[Any]) -> Folded:
+        store, target = MemoryReadStore(), projection.target()
+        await store.prepare(target)
+        writer = store.writer(target, "given")
+        for commit in self._commits:
+            if commit.category in projection.categories:
+                for envelope in envelopes_of(commit, projection.registry()):
+                    await writer.transact([commit.stream], partial(_fold, projection, envelope))
+        found = await store.documents(target).find({})
+        return Folded(projection.view, {document.pop("_id"): document for document in found})
+
+
+class _Offered:
+    """Takes what is stored, in place of the publisher."""
+
+    def __init__(self) -> None:
+        self.events: list[Said] = []
+        self.commands: list[Said] = []
+
+    def offer(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> None:
+        for commit in commits:
+            self.events += [Said(one.name, one.schema, one.data) for one in commit.events]
+            self.commands += [Said(one.name, one.schema, one.data) for one in commit.outgoing]
+
+
+async def _written(writes: Sequence[Write], unit: ReadUnit) -> Changes:
+    return Changes(writes, {})
+
+
+async def _fold(projection: Projection[Any], envelope: Envelope, unit: ReadUnit) -> Changes:
+    return Changes(await projection.changes(envelope, unit), {envelope.stream: envelope.version})
+
+
+def _outcome_of(
+    step: Callable[..., object],
+    arguments: tuple[Any, ...],
+    named: Mapping[str, Any],
+    aggregate: Aggregate | None = None,
+) -> Outcome:
+    try:
+        result = step(*arguments, **named)
+    except Exception as error:
+        return Outcome(error=error)
+    changed = aggregate or (result if isinstance(result, Aggregate) else None)
+    return Outcome([Said.of(event) for event in changed.recorded] if changed else [], [], result)
+
+
+def _kind(message: Message) -> Kind:
+    if isinstance(message, Command):
+        return "command"
+    return "query" if isinstance(message, Query) else "event"
+
+
+def _is_documents(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) is Documents
+
+
+def _run(running: Coroutine[Any, Any, Answer]) -> Answer:
+    """Runs to the end: in a loop of its own, or, where one is running, without waiting."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(running)
+    try:
+        running.send(None)
+    except StopIteration as done:
+        answer: Answer = done.value
+        return answer
+    running.close()
+    raise AssertionError(
+        "the handler waits for something that was not given; provide a stand-in for it, or write "
+        "the test as a plain `def`, in which handlers may wait"
+    )

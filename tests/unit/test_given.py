@@ -1,0 +1,171 @@
+"""Given, when, then: what users test their handlers with says what was expected and what came."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bus import AggregateNotFound, Documents, Envelope, Event, Outbox, Query, Repository, Router
+from bus.testing import given, given_documents
+from tests.service.wallet import (
+    Ledger,
+    Paid,
+    Pay,
+    Thank,
+    Thanked,
+    Wallet,
+    WalletView,
+    ledgers,
+)
+
+router = Router("testing_given")
+
+
+class Spender:
+    """Something that a service provides."""
+
+    limit = 10
+
+
+class Rich(Query[list[str]]):
+    least: int
+
+
+@router.command
+async def pay(command: Pay, repository: Repository[Wallet], spender: Spender) -> int:
+    if command.amount > spender.limit:
+        raise ValueError(f"{command.amount} is too much")
+    wallet = await repository.get(command.wallet_id)
+    wallet.record(Paid(amount=command.amount))
+    return wallet.total
+
+
+@router.event
+async def on_paid(
+    event: Paid, envelope: Envelope, wallets: Documents[WalletView], outbox: Outbox
+) -> None:
+    wallet = await wallets.get(envelope.stream.partition("-")[2])
+    if wallet is not None and wallet.thanks == 0:
+        outbox.send(Thank(wallet_id=wallet.id))
+
+
+@router.query
+async def rich(query: Rich, wallets: Documents[WalletView]) -> list[str]:
+    found = await wallets.find({"total": {"$gte": query.least}}, sort=[("_id", 1)])
+    return [wallet.id for wallet in found]
+
+
+async def slow(command: Thank, repository: Repository[Wallet]) -> None:
+    await asyncio.sleep(0)
+    (await repository.get(command.wallet_id)).record(Thanked())
+
+
+def spend(wallet: Wallet, amount: int) -> int:
+    if amount > wallet.total:
+        raise ValueError("not enough")
+    wallet.record(Paid(amount=-amount))
+    return wallet.total
+
+
+def test_a_method_is_called_on_the_aggregate_that_its_events_make() -> None:
+    purse = given(Wallet, "a", Paid(amount=3), Paid(amount=4))
+    purse.when(spend, 5).then(Paid(amount=-5)).returns(2)
+    purse.when(spend, amount=9).raises(ValueError, "not enough")
+    given(Wallet, "a").when(spend, 0).then(Paid(amount=0))
+
+
+def test_a_command_handler_runs_with_what_it_asks_for() -> None:
+    purse = given(Wallet, "a", Paid(amount=3))
+    provide = {Spender: Spender()}
+    paid = purse.when_handled(Pay(wallet_id="a", amount=4), by=pay, provide=provide)
+    paid.then(Paid(amount=4)).sends().returns(7)
+    purse.when_handled(Pay(wallet_id="b", amount=4), by=pay, provide=provide).raises(
+        AggregateNotFound
+    )
+
+
+async def test_it_works_within_a_loop_too() -> None:
+    given(Wallet, "a", Paid(amount=3)).when_handled(
+        Pay(wallet_id="a", amount=4), by=pay, provide={Spender: Spender()}
+    ).then(Paid(amount=4))
+
+
+async def test_a_handler_that_waits_for_something_else_is_told_where_it_may() -> None:
+    with pytest.raises(AssertionError, match="plain `def`"):
+        given(Wallet, "a", Paid(amount=3)).when_handled(Thank(wallet_id="a"), by=slow)
+
+
+def test_a_handler_may_wait_where_no_loop_is_running() -> None:
+    given(Wallet, "a", Paid(amount=3)).when_handled(Thank(wallet_id="a"), by=slow).then(Thanked())
+
+
+def test_an_event_handler_reads_documents_and_sends_commands() -> None:
+    event = Paid(amount=3)
+    unthanked = given_documents({"a": WalletView(id="a", total=3)}).given(Wallet, "a", event)
+    unthanked.when_handled(event, by=on_paid).sends(Thank(wallet_id="a")).then()
+    thanked = given_documents({"a": WalletView(id="a", thanks=1)}).given(Wallet, "a", event)
+    thanked.when_handled(event, by=on_paid).sends()
+
+
+def test_a_query_handler_answers_from_the_documents() -> None:
+    there = given_documents({name: WalletView(id=name, total=n) for n, name in enumerate("abc")})
+    there.when_handled(Rich(least=1), by=rich).returns(["b", "c"])
+
+
+def test_a_projection_folds_what_was_given() -> None:
+    folded = given(Wallet, "a", Paid(amount=3), Thanked()).given(Wallet, "b", Paid(amount=1))
+    folded.given(Wallet, "a", Paid(amount=5)).project(ledgers()).then(
+        {"a": Ledger(id="a", entries=[3, 0, 5]), "b": {"entries": [1]}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (lambda o: o.then(Paid(amount=2)), r"expected events: \n  Paid\(amount=2.*there came: \n"),
+        (lambda o: o.then(), r"expected events: none\nthere came: \n  Paid\(amount=-1"),
+        (lambda o: o.sends(Thank(wallet_id="a")), r"Thank\(wallet_id='a'\)\nthere came: none"),
+        (lambda o: o.returns(5), "expected the result 5, and 2 came"),
+        (lambda o: o.raises(ValueError), "expected ValueError, and it went through with \n  Paid"),
+    ],
+)
+def test_a_failure_says_what_was_expected_and_what_came(check: Any, message: str) -> None:
+    outcome = given(Wallet, "a", Paid(amount=3)).when(spend, 1)
+    with pytest.raises(AssertionError, match=f"(?s){message}"):
+        check(outcome)
+
+
+def test_an_error_nobody_expected_is_shown_and_chained() -> None:
+    outcome = given(Wallet, "a").when(spend, 1)
+    with pytest.raises(AssertionError, match="it raised: ValueError") as caught:
+        outcome.then()
+    assert caught.value.__cause__ is outcome.error
+    with pytest.raises(AssertionError, match="expected KeyError, and it raised ValueError"):
+        outcome.raises(KeyError)
+    with pytest.raises(AssertionError, match="with 'other'"):
+        outcome.raises(ValueError, "other")
+
+
+def test_documents_that_differ_are_shown() -> None:
+    folded = given(Wallet, "a", Paid(amount=3)).project(ledgers())
+    with pytest.raises(AssertionError, match=r"(?s)b: .*there came: \n  a: "):
+        folded.then({"b": Ledger(id="b")})
+
+
+def test_an_aggregate_is_to_be_given_first() -> None:
+    with pytest.raises(AssertionError, match="give an aggregate first"):
+        given_documents({}).when(spend, 1)
+
+
+def test_a_class_method_makes_the_aggregate() -> None:
+    class Opened(Event):
+        owner: str
+
+    class Account(Wallet, events=[Opened]):
+        @classmethod
+        def open(cls, id: str, owner: str) -> "Account":
+            account = cls(id)
+            account.record(Opened(owner=owner))
+            return account
+
+    given(Account, "a").when(Account.open, "a", owner="Ada").then(Opened(owner="Ada"))
