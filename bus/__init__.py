@@ -19,6 +19,7 @@ from bus.errors import (
     ProjectionError,
     Reject,
     RemoteError,
+    Retry,
     StoreUnavailable,
     TopologyMismatch,
     TransportUnavailable,
@@ -27,8 +28,9 @@ from bus.errors import (
     Unroutable,
 )
 from bus.health import Health, Problem
-from bus.messages import Command, Envelope, Event, Query, Receipt
+from bus.messages import Command, Envelope, Event, Fault, Query, Receipt
 from bus.middleware import Following, Middleware, timeout
+from bus.policies import GIVE_UP, RetryPolicy
 from bus.read.documents import Documents
 from bus.read.projection import Delete, Projection, Update
 from bus.router import Router
@@ -41,6 +43,7 @@ from bus.write.repository import Repository
 from bus.write.unit_of_work import Outbox
 
 __all__ = [
+    "GIVE_UP",
     "Aggregate",
     "AggregateNotFound",
     "Bus",
@@ -56,6 +59,7 @@ __all__ = [
     "Documents",
     "Envelope",
     "Event",
+    "Fault",
     "Following",
     "Health",
     "Index",
@@ -75,6 +79,8 @@ __all__ = [
     "Reject",
     "RemoteError",
     "Repository",
+    "Retry",
+    "RetryPolicy",
     "Router",
     "Session",
     "Settings",

@@ -100,6 +100,7 @@ class Bus:
             subscriptions_of(service, routers, projections),
             command_registry(handlers),
             Checkup(service_checks(transport, event_log, read_store, targets)),
+            {router.name: router for router in routers},
         )
         self._open: AsyncExitStack | None = None
 

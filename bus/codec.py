@@ -18,10 +18,12 @@ from bus.transports.topology import COMMAND_TOPIC, event_topic
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 Registry = Mapping[str, type[AnyMessage]]
 
+ATTEMPT = "attempt"
+"""The header of a message on the delay ladder: how often it has been tried."""
 DEAD_LETTER = "dead-letter"
 """The header of a message that is retried: which dead letter it is to settle."""
 
-RESERVED_HEADERS = frozenset({"stream", "version", "schema", "causation_id", DEAD_LETTER})
+RESERVED_HEADERS = frozenset({"stream", "version", "schema", "causation_id", ATTEMPT, DEAD_LETTER})
 MOST_REASONS = 5
 
 

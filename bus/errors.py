@@ -18,6 +18,7 @@
     │   └── NotCaughtUp           a projection has not reached the receipt yet
     ├── Unroutable                the broker knows no queue for this message
     ├── DeadLetterError           there is no such dead letter, or another remedy is needed for it
+    ├── Retry                     a handler's own word: try this message again later
     └── ProjectionError           a projection's handler failed or returned what it may not,
                                   or MongoDB refuses what a handler does in its session
 
@@ -113,6 +114,18 @@ class Unroutable(BusError):
 
 class DeadLetterError(BusError):
     """There is no such dead letter, or it cannot be repaired in this way: the message says how."""
+
+
+class Retry(BusError):
+    """Raised by a handler: not now, try this message again after `delay` seconds.
+
+    The delay is rounded up to a rung of the delay ladder (1, 5, 30, 120, 600, 3600 seconds; the
+    last one at most). Raised again and again, it delays the message again and again.
+    """
+
+    def __init__(self, delay: float, reason: str = "the handler asks for a later try") -> None:
+        super().__init__(reason)
+        self.delay = delay
 
 
 class ProjectionError(BusError):

@@ -31,12 +31,20 @@ def failure_of(error: BaseException, message: str, handler: str) -> Failure:
     same = "\n".join((message, handler, kind, *places))
     return Failure(
         kind,
-        storable(str(error)[:2000]),
+        reason_of(error),
         tuple(
             f"{file}:{frame.lineno} {frame.name}" for file, frame in zip(files, frames, strict=True)
         ),
         hashlib.blake2s(storable(same).encode(), digest_size=5).hexdigest(),
     )
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, as text that can be stored, whatever it is."""
+    try:
+        return storable(str(error)[:2000])
+    except Exception:  # an author's exception may fail at saying it too
+        return ""
 
 
 def storable(text: str) -> str:

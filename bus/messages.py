@@ -68,6 +68,20 @@ class Query(Message, Generic[Answer_co]):
     model_config = ConfigDict(extra="forbid")
 
 
+class Fault(Event, name="Fault"):
+    """Told by a worker when it gives a message up; the message itself is a dead letter.
+
+    `subscription` is the queue whose handler failed, `error` the type of its last exception.
+    """
+
+    message: str
+    message_id: str
+    subscription: str
+    error: str
+    reason: str
+    attempts: int
+
+
 class Envelope(NamedTuple):
     """A message with its identity.
 

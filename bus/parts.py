@@ -46,6 +46,7 @@ class Parts(NamedTuple):
     subscriptions: tuple[Subscription, ...]
     commands: dict[str, type[Command]]
     checkup: Checkup
+    routers: dict[str, Router]
 
     @property
     def topology(self) -> Topology:

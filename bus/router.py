@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message, Query
+from bus.policies import DEFAULT, Retries, checked
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Kind = Literal["command", "event", "query"]
@@ -37,14 +38,28 @@ class Router:
     starts a new queue, and leaves the old one with whatever it holds.
     """
 
-    def __init__(self, name: str, *, concurrency: int = 16) -> None:
-        """`concurrency` is how many of its event handlers a worker runs at once."""
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int = 16,
+        retry: Retries = DEFAULT,
+        time_limit: float = 300.0,
+    ) -> None:
+        """`concurrency` is how many of its event handlers a worker runs at once.
+
+        `retry` says how often a worker tries its handlers of events and of queued commands: one
+        policy, or one for each type of exception. A try that takes longer than `time_limit` seconds
+        is cancelled and has failed, with TimeoutError.
+        """
         if not name.isidentifier():
             raise ConfigurationError(
                 f"Router({name!r}): the name becomes a queue's; use letters, digits, underscores"
             )
         self.name = name
         self.concurrency = concurrency
+        self.retry = checked(retry, f"Router({name!r})")
+        self.time_limit = time_limit
         self.handlers: list[Handler] = []
 
     def command(self, function: Function) -> Function:

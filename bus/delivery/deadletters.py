@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from bus.codec import DEAD_LETTER
+from bus.codec import ATTEMPT, DEAD_LETTER
 from bus.fingerprint import failure_of
 from bus.messages import category_of
 from bus.read.projection import Projection
@@ -15,7 +15,7 @@ from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame
 
 log = structlog.get_logger("bus.deadletters")
 
-_NOT_KEPT = {DEAD_LETTER, DEATH_QUEUE, DEATH_REASON}
+_NOT_KEPT = {ATTEMPT, DEAD_LETTER, DEATH_QUEUE, DEATH_REASON}
 
 
 async def bury(

@@ -13,7 +13,7 @@ from bus import ambient, errors
 from bus.codec import Registry, read_frame
 from bus.delivery.retry import outage
 from bus.dispatcher import Dispatcher
-from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError
+from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError, Retry
 from bus.messages import Command, Receipt
 from bus.transports.base import REPLY, Delivery, Frame, Transport
 
@@ -99,6 +99,6 @@ def _error(reply: Frame, name: str, reason: str) -> BusError:
     kind = getattr(errors, name, None) if reply.name == BUS_ERROR else None
     if kind is OutcomeUnknown:
         return OutcomeUnknown(reason, id=reply.id)
-    if kind is None or kind is RemoteError or not issubclass(kind, BusError):
+    if kind in (None, RemoteError, Retry) or not issubclass(kind, BusError):
         return RemoteError(name, reason)
     return kind(reason)  # type: ignore[no-any-return]

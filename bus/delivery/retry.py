@@ -1,39 +1,43 @@
-"""Retry: how often a handler is tried on one delivery, and with which pauses."""
+"""Retry: what to do about a handler's failure, and how to hold on while a service is away."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
 
 from bus import ambient
-from bus.errors import MessageError, NoHandler, NotCaughtUp, OutcomeUnknown, Unavailable
+from bus.errors import MessageError, NoHandler, NotCaughtUp, OutcomeUnknown, Retry, Unavailable
+from bus.policies import RetryPolicy
 
 LONGEST_PAUSE = 5.0
 
 log = structlog.get_logger("bus.retry")
 
 
-class Tries(NamedTuple):
-    """A few tries in place, with pauses (in seconds) that double.
-
-    Waiting for a projection that is behind is patient, but not endless: the stream may be parked.
-    """
-
-    most: int = 4
-    most_behind: int = 12
-    pause: float = 0.1
-
-    def of(self, error: Exception) -> float:
-        """How many tries an error is worth."""
-        if isinstance(error, NotCaughtUp):
-            return self.most_behind
-        return float("inf") if outage(error) else self.most
+class Stopped(Exception):
+    """The worker is to stop, and a service is still away: what is at hand stays unsettled."""
 
 
-def never(error: Exception) -> bool:
-    """Whether trying again cannot help."""
-    return isinstance(error, MessageError | NoHandler)
+class Step(NamedTuple):
+    """What follows a failed try: another one after a `pause` in place, or after a `delay` on the
+    ladder (both in seconds). With neither, the message is given up."""
+
+    pause: float | None = None
+    delay: float | None = None
+
+
+def next_step(error: Exception, attempt: int, policy: RetryPolicy) -> Step:
+    """What follows when the try number `attempt` ended in this error."""
+    if isinstance(error, Retry):
+        return Step(delay=error.delay)
+    if isinstance(error, MessageError | NoHandler):
+        return Step()
+    if attempt < policy.tries:
+        return Step(pause=ambient.jittered(policy.pause * 2 ** min(attempt - 1, 10)))
+    delays = policy.delays[attempt - policy.tries :]
+    return Step(delay=delays[0]) if delays else Step()
 
 
 def outage(error: Exception) -> bool:
@@ -49,8 +53,13 @@ def pauses(first: float = 0.1) -> Iterator[float]:
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-async def insist(step: Callable[[], Awaitable[object]], queue: str) -> None:
-    """Repeats a step, one that may be repeated safely, for as long as a service is away."""
+async def insist(
+    step: Callable[[], Awaitable[object]], queue: str, stopping: asyncio.Event
+) -> None:
+    """Repeats a step, one that may be repeated safely, for as long as a service is away.
+
+    Raises: Stopped, where the worker is to stop meanwhile.
+    """
     for pause in pauses():
         try:
             await step()
@@ -58,5 +67,9 @@ async def insist(step: Callable[[], Awaitable[object]], queue: str) -> None:
         except Exception as error:
             if not outage(error):
                 raise
-            log.warning("a service is away; holding on", queue=queue, reason=str(error))
-        await asyncio.sleep(pause)
+            log.warning("holding on", queue=queue, reason=str(error))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await stopping.wait()
+        if stopping.is_set():
+            raise Stopped

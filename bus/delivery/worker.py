@@ -5,7 +5,7 @@ Its life: declare → consume, relay and sweep → stop taking → finish and se
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -13,9 +13,13 @@ from typing import Any, Self
 import structlog
 
 from bus import ambient
-from bus.delivery.consumer import Consumer, HandlerConsumer, ProjectionConsumer
+from bus.delivery.consumer import Consumer
+from bus.delivery.drain import DeadQueueConsumer
+from bus.delivery.faults import GiveUp
+from bus.delivery.handling import HandlerConsumer
 from bus.delivery.health_server import HealthServer
 from bus.delivery.loop_watch import LoopWatch
+from bus.delivery.projecting import ProjectionConsumer
 from bus.delivery.replies import Replies
 from bus.delivery.retry import pauses
 from bus.delivery.sentinel import Sentinel, consumer_check
@@ -24,8 +28,10 @@ from bus.health import Check
 from bus.messages import Envelope
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
-from bus.read.projector import Projector, Sweeper
+from bus.read.projector import Projector
+from bus.read.sweeper import Sweeper
 from bus.router import Router
+from bus.transports.topology import dead_queue
 from bus.write.relay import Relay
 
 TEND_EVERY = 2.0
@@ -62,7 +68,7 @@ class Worker:
         self._stopping = False
         if parts.settings.health_port:
             await self._server.start()
-        self._consumers = [consumer for one in chosen for consumer in _consumers(parts, one)]
+        self._consumers = _all_consumers(parts, chosen)
         self._tasks = {
             one: asyncio.create_task(_supervise(one.run, one.queue)) for one in self._consumers
         }
@@ -112,10 +118,10 @@ class Worker:
         self._stopping = True
         for task in self._others:
             task.cancel()
-        handlers = [one for one in self._consumers if isinstance(one, HandlerConsumer)]
-        projections = [one for one in self._consumers if one not in handlers]
+        projections = [one for one in self._consumers if isinstance(one, ProjectionConsumer)]
+        others = [one for one in self._consumers if one not in projections]
         try:
-            await self._finish(handlers, deadline - within * PROJECTIONS_SHARE)
+            await self._finish(others, deadline - within * PROJECTIONS_SHARE)
             await self._finish(projections, deadline)
         finally:
             await self._leave()
@@ -155,7 +161,13 @@ def _chosen(parts: Parts, only: frozenset[str]) -> list[Subscription]:
     return [one for one in parts.subscriptions if not only or one.name in only]
 
 
-def _consumers(parts: Parts, subscription: Subscription) -> Iterator[Consumer]:
+def _all_consumers(parts: Parts, chosen: Sequence[Subscription]) -> list[Consumer]:
+    give_up = GiveUp(parts)
+    consumers = [consumer for one in chosen for consumer in _consumers(parts, one, give_up)]
+    return [*consumers, DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up)]
+
+
+def _consumers(parts: Parts, subscription: Subscription, give_up: GiveUp) -> Iterator[Consumer]:
     settings, of = parts.settings, subscription.of
     for queue in subscription.queues:
         if isinstance(of, Projection):
@@ -164,6 +176,7 @@ def _consumers(parts: Parts, subscription: Subscription) -> Iterator[Consumer]:
                 _projector(parts, of, queue.name),
                 parts.transport,
                 parts.read_store,
+                give_up,
                 prefetch=settings.prefetch,
                 batch=settings.batch,
             )
@@ -171,10 +184,12 @@ def _consumers(parts: Parts, subscription: Subscription) -> Iterator[Consumer]:
             yield HandlerConsumer(
                 queue.name,
                 _handler(parts, of),
+                _router_of(parts, of),
                 event_registry(of) if of else parts.commands,
                 parts.transport,
                 parts.read_store,
-                prefetch=min(settings.prefetch, 100),
+                give_up,
+                prefetch=settings.prefetch,
                 concurrency=of.concurrency if of else 16,
                 replies=None if of else Replies(parts.transport, parts.dispatcher, parts.commands),
             )
@@ -190,6 +205,14 @@ def _handler(parts: Parts, router: Router | None) -> Callable[[Envelope], Awaita
         return parts.dispatcher.execute_once
     name = router.name
     return lambda envelope: parts.dispatcher.handle(name, envelope)
+
+
+def _router_of(parts: Parts, router: Router | None) -> Callable[[Envelope], Router]:
+    """A command's policies are those of the router that its handler is in."""
+    if router is not None:
+        return lambda _: router
+    handler_of = parts.dispatcher.handler_of
+    return lambda envelope: parts.routers[handler_of(type(envelope.message)).router]
 
 
 async def _supervise(run: Callable[[], Awaitable[None]], name: str) -> None:

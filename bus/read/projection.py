@@ -111,6 +111,11 @@ class Projection(Generic[View]):
         """The events that it reads, by wire name; others only count as versions."""
         return {event.wire_name: event for event in self.handlers}
 
+    def writes_itself(self, envelope: Envelope) -> bool:
+        """Whether the event's handler may write within the transaction, by its `Documents`."""
+        handler = self.handlers.get(type(envelope.message))  # type: ignore[arg-type]
+        return handler is not None and handler.is_async
+
     async def changes(self, envelope: Envelope, unit: ReadUnit) -> list[Write]:
         """What one event changes. Raises: ProjectionError, and whatever the handler raises."""
         handler = self.handlers.get(type(envelope.message))  # type: ignore[arg-type]

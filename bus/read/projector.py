@@ -4,55 +4,34 @@ A stream's versions have no gaps, so each event is known to be a duplicate, the 
 early; what is missing is read from the log. The decision and the write are one transaction.
 """
 
-import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
 
 import structlog
 
 from bus import ambient
 from bus.codec import envelopes_of
-from bus.errors import MessageError, OutcomeUnknown, ProjectionError, Unavailable
+from bus.errors import MessageError, ProjectionError, Unavailable
 from bus.fingerprint import failure_of
 from bus.messages import Envelope
+from bus.read.fold import Applied, Batch, Fold, Spoiled, StreamFailed
 from bus.read.projection import Projection
-from bus.stores.base import Changes, Commit, EventLog, Parked, ReadStore, ReadUnit, Write, Writer
+from bus.stores.base import EventLog, Parked, ReadStore, Writer
 from bus.transports.topology import DELAYS
 
-Batch = Mapping[str, Sequence[Envelope]]
-"""Events by stream, in any order; an empty sequence asks for whatever the log holds."""
-
 LOOK_EVERY = 1.0
-TEND_LEASE = 10.0
-SWEEP_BATCH = 500
-SWEEP_GRACE = timedelta(seconds=5)
-SWEEP_OVERLAP = timedelta(minutes=2)
+TROUBLE_AT = 10
+"""So many streams failing, with none applied between them, are no matter of single streams."""
 
 log = structlog.get_logger("bus.projector")
 
 
-class StreamFailed(Exception):
-    """An event of one stream cannot be applied; the other streams of the batch can."""
-
-    def __init__(self, stream: str, version: int, cause: Exception) -> None:
-        super().__init__(f"{stream}@{version}: {cause!r}")
-        self.stream = stream
-        self.version = version
-        self.cause = cause
-
-
-class Applied(NamedTuple):
-    """What became of a batch: events applied (of these from the log), and duplicates dropped."""
-
-    events: int = 0
-    healed: int = 0
-    duplicates: int = 0
-
-    def __add__(self, other: "Applied") -> "Applied":  # type: ignore[override]
-        return Applied(*(a + b for a, b in zip(self, other, strict=True)))
+class InTrouble(Unavailable):
+    """Every stream fails just now: hold the batch, and come back for one more try."""
 
 
 class Projector:
@@ -68,7 +47,9 @@ class Projector:
         self._store = store
         self._writer = writer
         self._parked: dict[str, Parked] = {}
+        self._failing: set[str] = set()
         self._look_at = 0.0
+        self.trouble: str | None = None
 
     async def take_over(self) -> None:
         """Ends what a predecessor may have left open. To be called before the first batch."""
@@ -83,7 +64,7 @@ class Projector:
         """Applies what arrived, each event exactly once; a stream that fails is parked.
 
         Events of a parked stream are dropped: its retry reads the log.
-        Raises: StoreUnavailable, OutcomeUnknown (applying the same again is safe).
+        Raises: StoreUnavailable, OutcomeUnknown, InTrouble (applying the same again is safe).
         """
         batch: dict[str, list[Envelope]] = defaultdict(list)
         for envelope in arrived:
@@ -122,42 +103,54 @@ class Projector:
         await self._writer.close()
 
     async def _apply(self, batch: Batch) -> Applied:
+        """One transaction; where every stream fails, one stream at a time until one is applied."""
         done = Applied()
         while batch:
-            fold = _Fold(self, batch)
-            try:
-                await self._writer.transact(list(batch), fold)
-            except StreamFailed as failure:
-                batch, before = _without(batch, failure)
-                done += await self._apply_before(before, failure)
+            now, batch = _first_of(batch) if self.trouble else (batch, {})
+            applied, failures = await self._transact(now)
+            self._judge(applied, failures)
+            for failure in failures[:1] if self.trouble else failures:
                 await self._park(failure)
-            except ProjectionError as error:
-                return done + await self._apply_each(batch, error)
-            else:
-                await self._unpark(batch)
-                return done + fold.applied
+            await self._unpark(now.keys() - {failure.stream for failure in failures})
+            if failures and self.trouble:
+                raise InTrouble(f"projection {self.projection.name!r}: {self.trouble}")
+            done += applied
         return done
 
-    async def _apply_before(self, batch: Batch, failure: StreamFailed) -> Applied:
-        """Applies what precedes the failing event of its stream, so that only it stands still."""
-        fold = _Fold(self, batch, before=failure.version)
+    async def _transact(self, batch: Batch) -> tuple[Applied, list[StreamFailed]]:
+        """Applies what can be applied of a batch, and tells which streams cannot."""
+        fold = Fold(self.projection, self.events_after, batch)
         try:
-            await self._writer.transact(list(batch), fold)
-        except (StreamFailed, ProjectionError):
-            return Applied()
-        return fold.applied
+            while True:
+                with suppress(Spoiled):
+                    await self._writer.transact(list(batch), fold)
+                    return fold.applied, list(fold.failures.values())
+        except ProjectionError as error:
+            return await self._transact_each(batch, error)
 
-    async def _apply_each(self, batch: Batch, error: ProjectionError) -> Applied:
+    async def _transact_each(
+        self, batch: Batch, error: ProjectionError
+    ) -> tuple[Applied, list[StreamFailed]]:
         """The store refused the batch's writes without saying whose: stream by stream it shows."""
-        if len(batch) > 1:
-            done = Applied()
-            for stream, events in batch.items():
-                done += await self._apply({stream: events})
-            return done
-        (stream,) = batch
-        version = (await self._store.versions(self.target, [stream])).get(stream, 0) + 1
-        await self._park(StreamFailed(stream, version, error))
-        return Applied()
+        if len(batch) == 1:
+            (stream,) = batch
+            reached = await self._store.versions(self.target, [stream])
+            return Applied(), [StreamFailed(stream, reached.get(stream, 0) + 1, error)]
+        done, failed = Applied(), list[StreamFailed]()
+        for stream, events in batch.items():
+            applied, failures = await self._transact({stream: events})
+            done += applied
+            failed += failures
+        return done, failed
+
+    def _judge(self, applied: Applied, failures: Sequence[StreamFailed]) -> None:
+        """Tells failing streams from a failing projection, which must not park them all."""
+        if applied.events:
+            self._failing.clear()
+            self.trouble = None
+        self._failing |= {one.stream for one in failures if one.stream not in self._parked}
+        if failures and len(self._failing) >= TROUBLE_AT:
+            self.trouble = f"every stream fails, as with {failures[0]}"[:2000]
 
     async def _park(self, failure: StreamFailed) -> None:
         message = await self._message_at(failure.stream, failure.version)
@@ -198,8 +191,8 @@ class Projector:
             return commit.events[version - commit.first].name
         return ""
 
-    async def _unpark(self, batch: Batch) -> None:
-        for stream in batch:
+    async def _unpark(self, streams: Iterable[str]) -> None:
+        for stream in streams:
             if self._parked.pop(stream, None):
                 await self._store.unpark(self.target, stream)
                 log.info("stream applied again", projection=self.projection.name, stream=stream)
@@ -228,116 +221,7 @@ class Projector:
         return healed, True
 
 
-class _Fold:
-    """What a transaction runs: from the versions reached to the changes that a batch makes."""
-
-    def __init__(self, projector: Projector, batch: Batch, before: int | None = None) -> None:
-        self._projector = projector
-        self._batch = batch
-        self._before = before
-        self.applied = Applied()
-
-    async def __call__(self, unit: ReadUnit) -> Changes:
-        self.applied = Applied()
-        writes: list[Write] = []
-        versions: dict[str, int] = {}
-        for stream, arrived in self._batch.items():
-            version = unit.versions.get(stream, 0)
-            events, from_log = await self._projector.events_after(stream, version, arrived)
-            if self._before is not None:
-                events = [event for event in events if event.version < self._before]
-            for envelope in events:
-                writes += await self._changes(envelope, unit)
-            if events:
-                versions[stream] = events[-1].version
-            self._count(arrived, version, len(events), from_log)
-        return Changes(writes, versions)
-
-    async def _changes(self, envelope: Envelope, unit: ReadUnit) -> list[Write]:
-        try:
-            return await self._projector.projection.changes(envelope, unit)
-        except (Unavailable, OutcomeUnknown):
-            raise
-        except asyncio.CancelledError as error:
-            if ambient.is_cancelled():
-                raise
-            cause = ProjectionError("something that the handler awaited was cancelled")
-            raise StreamFailed(envelope.stream, envelope.version, cause) from error
-        except Exception as error:
-            raise StreamFailed(envelope.stream, envelope.version, error) from error
-
-    def _count(
-        self, arrived: Sequence[Envelope], version: int, events: int, from_log: bool
-    ) -> None:
-        fresh = {envelope.version for envelope in arrived if envelope.version > version}
-        self.applied += Applied(events, events if from_log else 0, len(arrived) - len(fresh))
-
-
-class Sweeper:
-    """Looks after a projection beside its consumers: what never arrived, and what is parked.
-
-    A delivery that never came (a queue deleted by hand, a broker lost for good) only delays.
-    """
-
-    def __init__(self, projector: Projector, event_log: EventLog, store: ReadStore) -> None:
-        self._projector = projector
-        self._log = event_log
-        self._store = store
-        self._owner = ambient.new_id()
-        self._again: list[str] = []
-
-    async def tend(self) -> None:
-        """Tries again the parked streams that are due. To be called every few seconds.
-
-        Consumers drop events of a stream for as long as they take it for parked, so a stream that
-        was applied is looked at once more, the next time.
-        """
-        await self._projector.refresh()
-        again, self._again = self._again, []
-        await self._projector.apply_streams(again)
-        lease = f"parked/{self._projector.projection.name}"
-        if self._projector.has_due and await self._store.lease(lease, self._owner, TEND_LEASE):
-            self._again = await self._projector.retry_parked()
-
-    async def is_due(self, every: float) -> bool:
-        """Whether nobody has swept for `every` seconds."""
-        swept = await self._store.swept(self._projector.target)
-        return swept is None or ambient.now() - swept > timedelta(seconds=every)
-
-    async def sweep(self) -> int:
-        """Applies what is missing of all commits since the last sweep; returns how many events."""
-        target = self._projector.target
-        until = ambient.now() - SWEEP_GRACE
-        since = await self._store.swept(target)
-        await self._projector.refresh()
-        found = 0
-        async for commits in self._chunks(since and since - SWEEP_OVERLAP, until):
-            found += await self._apply_missing(commits)
-        await self._store.mark_swept(target, until)
-        if found:
-            log.info("swept", projection=target.projection, missing=found)
-        return found
-
-    async def _chunks(self, since: datetime | None, until: datetime) -> AsyncIterator[list[Commit]]:
-        chunk: list[Commit] = []
-        async for commit in self._log.scan(self._projector.projection.categories, since):
-            if commit.time > until:
-                break
-            chunk.append(commit)
-            if len(chunk) >= SWEEP_BATCH:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
-
-    async def _apply_missing(self, commits: Sequence[Commit]) -> int:
-        streams = list({commit.stream for commit in commits})
-        reached = await self._store.versions(self._projector.target, streams)
-        behind = {c.stream for c in commits if c.last > reached.get(c.stream, 0)}
-        return (await self._projector.apply_streams(behind)).events
-
-
-def _without(batch: Batch, failure: StreamFailed) -> tuple[Batch, Batch]:
-    """The batch without the failing stream, and that stream alone."""
-    others = {stream: events for stream, events in batch.items() if stream != failure.stream}
-    return others, {failure.stream: batch[failure.stream]}
+def _first_of(batch: Batch) -> tuple[Batch, Batch]:
+    """The first stream's part of a batch, and the rest."""
+    first = next(iter(batch))
+    return {first: batch[first]}, {one: batch[one] for one in batch if one != first}

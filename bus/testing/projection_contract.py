@@ -14,7 +14,8 @@ from bus.messages import Envelope, Event
 from bus.read.documents import Documents
 from bus.read.freshness import wait_for
 from bus.read.projection import Delete, Projection, Update
-from bus.read.projector import Projector, Sweeper
+from bus.read.projector import Projector
+from bus.read.sweeper import Sweeper
 from bus.stores.base import Commit, EventLog, ReadStore
 
 

@@ -13,7 +13,7 @@ from bus.transports.base import DEATH_QUEUE, DEATH_REASON, REPLY, Delivery, Fram
 from bus.transports.bindings import Exchange
 from bus.transports.buffer import Buffer
 from bus.transports.replies import Replies, answer
-from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology
+from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology, dead_queue
 
 
 class _Message:
@@ -91,7 +91,7 @@ class MemoryBroker:
 
     def declare(self, topology: Topology) -> None:
         self._check(topology)
-        dead = self.queue(f"{topology.service}.dead")
+        dead = self.queue(dead_queue(topology.service))
         for declared in topology.queues:
             queue = self.queue(declared.name)
             queue.declared, queue.dead = declared, dead

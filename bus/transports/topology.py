@@ -36,6 +36,16 @@ def slot_of(stream: str) -> int:
     return zlib.crc32(stream.encode()) % SLOTS
 
 
+def rung(seconds: float) -> int:
+    """The shortest delay of the ladder that is as long as asked for, or else the longest."""
+    return next((delay for delay in DELAYS if delay >= seconds), DELAYS[-1])
+
+
+def dead_queue(service: str) -> str:
+    """Where the broker puts what it delivered too often in vain."""
+    return f"{service}.dead"
+
+
 def event_topic(category: str, name: str, stream: str) -> str:
     return f"{category}.{name}.{slot_of(stream)}"
 

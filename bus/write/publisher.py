@@ -46,7 +46,12 @@ class Publisher:
         self._waiting += zip(commits, frames, strict=True)
 
     async def publish(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> int:
-        """Publishes commits and clears their marks; returns how many were confirmed."""
+        """Publishes commits and clears their marks; returns how many were confirmed.
+
+        None before `start`: the broker confirms what no queue takes, and nobody would see it.
+        """
+        if not self._open:
+            return 0
         confirmed = await self._publish(list(zip(commits, frames, strict=True)))
         if confirmed:
             await self._log.confirmed(confirmed)

@@ -147,4 +147,7 @@ async def test_a_wrong_import_string_is_a_clear_error(tmp_path: Path, settings: 
     worker = WorkerProcess(settings, "x", tmp_path / "log", "--only", "nothing")
     async with worker:
         assert await worker.ended(30) == 2
-    assert "has no subscription nothing; it has commands, thanking, wallets" in worker.log()
+    assert (
+        "has no subscription nothing; it has commands, thanking, complaints, wallets"
+        in worker.log()
+    )

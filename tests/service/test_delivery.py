@@ -6,10 +6,17 @@ from pymongo import AsyncMongoClient
 
 from bus import Bus, Settings
 from tests.service.delivery_contract import DeliveryContract
+from tests.service.failure_contract import FailureContract
 from tests.service.wallet import Diary, build
 
 
 class TestDelivery(DeliveryContract):
+    @pytest.fixture
+    def settings(self, real_settings: Settings) -> Settings:
+        return real_settings
+
+
+class TestFailures(FailureContract):
     @pytest.fixture
     def settings(self, real_settings: Settings) -> Settings:
         return real_settings

@@ -14,11 +14,14 @@ from bus import (
     Documents,
     Envelope,
     Event,
+    Fault,
     Outbox,
     Projection,
     Query,
     Reject,
     Repository,
+    Retry,
+    RetryPolicy,
     Router,
     Settings,
     StoreUnavailable,
@@ -85,6 +88,15 @@ class Diary:
         self.open = asyncio.Event()
         self.open.set()
         self.mended = False
+        self.faults: list[Fault] = []
+
+
+FEW = RetryPolicy(tries=2, pause=0.01, delays=(1,))
+ONCE = RetryPolicy(tries=1, delays=())
+
+
+class Hopeless(Exception):
+    """Not worth a second try."""
 
 
 def build(
@@ -96,7 +108,14 @@ def build(
 ) -> Bus:
     """The bus of the wallets, and of further projections; a fresh set of routers each time."""
     diary = diary or Diary()
-    commands, thanking = Router("payments"), Router("thanking", concurrency=8)
+    commands = Router("payments", retry=FEW)
+    thanking = Router(
+        "thanking",
+        concurrency=8,
+        retry={Exception: FEW, Hopeless: ONCE, TimeoutError: ONCE},
+        time_limit=3.0,
+    )
+    complaints = Router("complaints", retry=ONCE)
     wallets = Projection("wallets", of=[Wallet], view=WalletView)
 
     @commands.command
@@ -125,6 +144,12 @@ def build(
         finally:
             diary.running -= 1
 
+    @complaints.event
+    async def on_fault(fault: Fault, diary: Diary) -> None:
+        diary.faults.append(fault)
+        if "complains" in fault.reason:
+            raise RuntimeError("a fault of its own")
+
     @wallets.on(Paid)
     def paid(event: Paid) -> Update:
         if event.mood == "unprojectable" and not diary.mended:
@@ -141,7 +166,7 @@ def build(
 
     return Bus(
         service,
-        routers=[commands, thanking],
+        routers=[commands, thanking, complaints],
         projections=[wallets, *also],
         settings=settings,
         provide={Diary: diary},
@@ -175,6 +200,16 @@ async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
         time.sleep(3)  # noqa: ASYNC251 (what no handler should do)
     if event.mood == "cancels":
         raise asyncio.CancelledError
+    if event.mood == "needs the ladder" and tries <= 2:
+        raise RuntimeError("not yet")
+    if event.mood == "later" and tries == 1:
+        raise Retry(delay=0.5)
+    if event.mood == "hopeless":
+        raise Hopeless
+    if event.mood == "complains":
+        raise Reject("complains")
+    if event.mood == "hangs":
+        await asyncio.Event().wait()
     if event.mood == "rejects":
         raise Reject("never")
     if event.mood == "outage" and tries < 6:

@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "urls", "version"},
     {"ambient", "fingerprint"},
     {"messages"},
-    {"log", "settings"},
+    {"log", "settings", "policies"},
     {"router", "middleware", "transports", "stores"},
     {"codec"},
     {"write", "read"},

@@ -13,7 +13,8 @@ from bus import OutcomeUnknown, StoreUnavailable, ambient
 from bus.codec import envelopes_of, record
 from bus.messages import Envelope, Event
 from bus.read.projection import Projection
-from bus.read.projector import Projector, Sweeper
+from bus.read.projector import Projector
+from bus.read.sweeper import Sweeper
 from bus.stores.base import Changes, Commit, Fold, Writer
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.testing.projection_contract import Closed, Deposited, Opened, accounts, banks, ledgers

@@ -13,7 +13,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from bus.errors import TopologyMismatch
 from bus.transports.rabbitmq.connection import Session, genuine
-from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology
+from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology, dead_queue
 
 # RabbitMQ 4 limits where nothing is said (to 20), and before 4 there is no word for "no limit".
 _NO_LIMIT = 1_000_000_000
@@ -24,7 +24,7 @@ async def declare(session: Session, topology: Topology) -> None:
     await declare_exchanges(session, topology.service)
     channel = session.connection.channel()
     await genuine(channel)
-    dead = f"{topology.service}.dead"
+    dead = dead_queue(topology.service)
     await _queue(channel, dead, {"x-delivery-limit": _NO_LIMIT}, {dead: ("",)})
     for seconds in DELAYS:
         name = f"{topology.service}.delay.{seconds}s"

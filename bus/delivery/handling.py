@@ -1,0 +1,214 @@
+"""Handling: the life of the queues whose handlers have side effects, in a worker.
+
+It reads top to bottom: take what has arrived → decode → handle, with tries in place → settle.
+Outcome becomes acknowledgement in one place.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import structlog
+
+from bus import ambient
+from bus.codec import ATTEMPT, Registry, read_frame
+from bus.delivery.consumer import PREFETCH, open_inbox
+from bus.delivery.deadletters import repaired
+from bus.delivery.faults import GiveUp
+from bus.delivery.lanes import Lanes
+from bus.delivery.replies import Replies
+from bus.delivery.retry import Step, Stopped, insist, next_step, outage, pauses
+from bus.errors import MessageError, TransportUnavailable, UnknownMessage
+from bus.log import current_attempt, current_handler
+from bus.messages import Envelope
+from bus.policies import policy_for
+from bus.router import Router
+from bus.stores.base import ReadStore
+from bus.transports.base import Delivery, Inbox, Transport
+from bus.transports.topology import rung
+
+log = structlog.get_logger("bus.handling")
+
+
+class Outcome(NamedTuple):
+    """What came of handling a message: done where there is no error; else what follows."""
+
+    error: Exception | None
+    attempts: int
+    step: Step = Step()
+
+
+class HandlerConsumer:
+    """Runs handlers with side effects: events of a router, or the service's commands.
+
+    Up to `concurrency` at once, in order for each stream. A message that fails is tried again as
+    its router's policy says, in place and then by way of the delay ladder, before it is given up.
+    """
+
+    problem: str | None = None
+
+    def __init__(
+        self,
+        queue: str,
+        handle: Callable[[Envelope], Awaitable[object]],
+        router_of: Callable[[Envelope], Router],
+        registry: Registry[Any],
+        transport: Transport,
+        store: ReadStore,
+        give_up: GiveUp,
+        *,
+        prefetch: int,
+        concurrency: int,
+        replies: Replies | None = None,
+    ) -> None:
+        self.queue = queue
+        self._handle = handle
+        self._router_of = router_of
+        self._registry = registry
+        self._transport = transport
+        self._store = store
+        self._give_up = give_up
+        self._prefetch = min(prefetch, PREFETCH)
+        self._concurrency = concurrency
+        self._replies = replies
+        self._stopping = asyncio.Event()
+        self._inbox: Inbox | None = None
+        self._grace = 0.0
+        self._failure: Exception | None = None
+
+    @property
+    def inbox(self) -> Inbox | None:
+        return self._inbox
+
+    async def run(self) -> None:
+        """Consumes until stopped; outages of broker and database only delay it."""
+        inbox = self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
+        lanes: Lanes[tuple[Delivery, Envelope]] = Lanes(
+            self._concurrency, lambda item: self._process(inbox, *item)
+        )
+        try:
+            while not self._stopping.is_set():
+                for delivery in await inbox.take(self._prefetch):
+                    await self._start(inbox, lanes, delivery)
+                if self._failure:
+                    raise self._failure
+        except Stopped:
+            pass
+        except asyncio.CancelledError:
+            self._grace = 0.0  # whoever stopped it waits no more
+            raise
+        finally:
+            try:
+                await lanes.stop(self._grace)
+            finally:
+                await inbox.close()
+
+    async def stop(self, timeout: float) -> None:
+        """Takes nothing more; what is being handled is finished by `run`."""
+        self._stopping.set()
+        self._grace = timeout
+        if self._inbox:
+            await self._inbox.stop()
+
+    async def _start(
+        self, inbox: Inbox, lanes: Lanes[tuple[Delivery, Envelope]], delivery: Delivery
+    ) -> None:
+        try:
+            envelope = read_frame(delivery.frame, self._registry)
+        except UnknownMessage as error:
+            left_over = delivery.frame.address == "events"
+            await self._settle(inbox, delivery, Outcome(None if left_over else error, 1))
+        except MessageError as error:
+            await self._settle(inbox, delivery, Outcome(error, 1))
+        else:
+            lanes.put(envelope.stream or envelope.id, (delivery, envelope))
+
+    async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
+        current_handler.set(self.queue)
+        try:
+            outcome = await self._outcome(envelope, attempts_of(delivery))
+            await self._settle(inbox, delivery, outcome)
+        except Stopped:
+            pass
+        except Exception as failure:
+            self._failure = failure
+            await inbox.stop()
+
+    async def _outcome(self, envelope: Envelope, attempts: int) -> Outcome:
+        """Handles, with tries in place, until it is clear what becomes of the message."""
+        router = self._router_of(envelope)
+        attempt = attempts + 1
+        for while_away in pauses():
+            current_attempt.set(attempt)
+            error = await self._try(envelope, router.time_limit)
+            if error is None:
+                return Outcome(None, attempt)
+            if outage(error):
+                self._hold_on_unless_stopping(error)
+                await asyncio.sleep(while_away)
+                continue
+            step = next_step(error, attempt, policy_for(error, router.retry))
+            if step.pause is None:
+                return Outcome(error, attempt, step)
+            attempt += 1
+            await asyncio.sleep(step.pause)
+        raise AssertionError("pauses are endless")
+
+    def _hold_on_unless_stopping(self, error: Exception) -> None:
+        log.warning("holding on", queue=self.queue, reason=str(error))
+        if self._stopping.is_set():
+            raise Stopped
+
+    async def _try(self, envelope: Envelope, time_limit: float) -> Exception | None:
+        try:
+            async with asyncio.timeout(time_limit):
+                await self._handle(envelope)
+        except asyncio.CancelledError:
+            if ambient.is_cancelled():
+                raise
+            return RuntimeError("something that the handler awaited was cancelled")
+        except Exception as error:
+            return error
+        return None
+
+    async def _settle(self, inbox: Inbox, delivery: Delivery, outcome: Outcome) -> None:
+        """The one place where an outcome becomes an acknowledgement."""
+        error = outcome.error
+        if self._replies is not None:
+            error = await self._replies.settled(delivery, error)
+        if error is None:
+            follow_up = partial(repaired, self._store, delivery)
+        else:
+            follow_up = partial(self._follow_up, delivery, error, outcome)
+        await insist(follow_up, self.queue, self._stopping)
+        with suppress(TransportUnavailable):
+            await inbox.acknowledge([delivery])
+
+    async def _follow_up(self, delivery: Delivery, error: Exception, outcome: Outcome) -> None:
+        """Sends it on its way to a later try, or gives it up."""
+        delay, attempts = outcome.step.delay, outcome.attempts
+        if delay is None or not await self._put_off(delivery, delay, attempts):
+            await self._give_up(delivery, error, handler=self.queue, attempts=attempts)
+
+    async def _put_off(self, delivery: Delivery, delay: float, attempts: int) -> bool:
+        """Puts a copy on the delay ladder; False where it cannot travel (any more).
+
+        Raises: TransportUnavailable.
+        """
+        frame = delivery.frame._replace(
+            address=f"delay.{rung(delay)}s",
+            topic=self.queue,
+            headers={**delivery.frame.headers, ATTEMPT: attempts},
+        )
+        failure = (await self._transport.publish([frame], must_route=True)).get(frame.id)
+        if isinstance(failure, TransportUnavailable):
+            raise failure
+        return failure is None
+
+
+def attempts_of(delivery: Delivery) -> int:
+    """How many tries a message has had, before it came here by the delay ladder."""
+    attempts = delivery.frame.headers.get(ATTEMPT, 0)
+    return attempts if isinstance(attempts, int) and attempts > 0 else 0

@@ -1,0 +1,128 @@
+"""Projecting: the life of a projection's queue in a worker.
+
+It reads top to bottom: take what has arrived → decode → project → settle; nothing is settled that
+was not stored.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from bus.codec import UNREAD, Registry, envelope_of, read_frame
+from bus.delivery.consumer import open_inbox
+from bus.delivery.deadletters import repaired_in
+from bus.delivery.faults import GiveUp
+from bus.delivery.retry import Stopped, insist
+from bus.errors import InvalidMessage, MessageError, TransportUnavailable, UnknownMessage
+from bus.messages import Envelope
+from bus.read.projector import Projector
+from bus.stores.base import ReadStore
+from bus.transports.base import Delivery, Inbox, Transport
+
+WAIT = 1.0
+
+
+class ProjectionConsumer:
+    """Feeds one queue of a projection to its projector, in batches of what has arrived."""
+
+    def __init__(
+        self,
+        queue: str,
+        projector: Projector,
+        transport: Transport,
+        store: ReadStore,
+        give_up: GiveUp,
+        *,
+        prefetch: int,
+        batch: int,
+    ) -> None:
+        self.queue = queue
+        self._projector = projector
+        self._transport = transport
+        self._store = store
+        self._give_up = give_up
+        self._prefetch = prefetch
+        self._batch = batch
+        self._registry: Registry[Any] = projector.projection.registry()
+        self._stopping = asyncio.Event()
+        self._inbox: Inbox | None = None
+        self._generation: int | None = None
+
+    @property
+    def problem(self) -> str | None:
+        return self._projector.trouble
+
+    @property
+    def inbox(self) -> Inbox | None:
+        return self._inbox
+
+    async def run(self) -> None:
+        """Consumes until stopped; outages of broker and database only delay it."""
+        self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
+        try:
+            while not self._stopping.is_set():
+                deliveries = await self._take(self._inbox)
+                if deliveries:
+                    await insist(partial(self._project, deliveries), self.queue, self._stopping)
+                    await self._settle(self._inbox, deliveries)
+                await insist(self._projector.look, self.queue, self._stopping)
+        except Stopped:
+            pass
+        finally:
+            try:
+                await self._inbox.close()
+            finally:
+                await self._projector.close()
+
+    async def stop(self, timeout: float) -> None:
+        """Takes nothing more; the batch at hand is finished by `run`."""
+        self._stopping.set()
+        if self._inbox:
+            await self._inbox.stop()
+
+    async def _take(self, inbox: Inbox) -> list[Delivery]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT):
+                return await inbox.take(self._batch)
+        return []
+
+    async def _project(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries[-1].generation != self._generation:
+            await self._projector.take_over()
+            self._generation = deliveries[-1].generation
+        envelopes, unreadable = await self._decode(deliveries)
+        await self._projector.apply(envelopes)
+        if unreadable:
+            await self._projector.apply_streams(unreadable)
+        await repaired_in(self._store, self._projector.projection, deliveries)
+
+    async def _decode(self, deliveries: Iterable[Delivery]) -> tuple[list[Envelope], set[str]]:
+        """The readable events, and the streams of which only the log can tell the truth."""
+        envelopes: list[Envelope] = []
+        unreadable: set[str] = set()
+        for delivery in deliveries:
+            try:
+                envelopes.append(self._read(delivery))
+            except MessageError as error:
+                await self._give_up(delivery, error, handler=self.queue, attempts=1)
+                unreadable |= self._stream_of(delivery)
+        return envelopes, unreadable
+
+    def _read(self, delivery: Delivery) -> Envelope:
+        try:
+            return read_frame(delivery.frame, self._registry)
+        except UnknownMessage:
+            return envelope_of(delivery.frame, UNREAD)
+
+    def _stream_of(self, delivery: Delivery) -> set[str]:
+        with suppress(InvalidMessage):
+            stream = envelope_of(delivery.frame, UNREAD).stream
+            if stream.partition("-")[0] in self._projector.projection.categories:
+                return {stream}
+        return set()
+
+    async def _settle(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
+        with suppress(TransportUnavailable):
+            await inbox.acknowledge(deliveries)

@@ -1,0 +1,49 @@
+"""Policies: how often and how long a worker tries a handler on one message. Pure data."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bus.errors import ConfigurationError
+
+
+class RetryPolicy(NamedTuple):
+    """How often a handler is tried on one message before it becomes a dead letter.
+
+    First up to `tries` times in place, with pauses of `pause` seconds that double, each give or
+    take a half. Then once after each of `delays` (seconds, each rounded up to a rung of the delay
+    ladder: 1, 5, 30, 120, 600, 3600), during which other messages go on.
+    """
+
+    tries: int = 4
+    pause: float = 0.1
+    delays: tuple[float, ...] = (1, 5, 30, 120, 600)
+
+
+DEFAULT = RetryPolicy()
+GIVE_UP = RetryPolicy(tries=1, delays=())
+"""At the first failure."""
+
+Retries = RetryPolicy | Mapping[type[Exception], RetryPolicy]
+"""One policy for every error, or one for each type of error: the nearest base class counts."""
+
+
+def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolicy]:
+    """A policy for each type of error, `Exception` included. Raises: ConfigurationError."""
+    each = {Exception: retries} if isinstance(retries, RetryPolicy) else retries
+    for error, policy in each.items():
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            raise ConfigurationError(
+                f"{where}: retry= has the key {error!r}, which is no type of exception"
+            )
+        if policy.tries < 1 or policy.pause < 0 or any(delay <= 0 for delay in policy.delays):
+            raise ConfigurationError(
+                f"{where}: {policy!r}: at least one try, and pauses and delays are in seconds"
+            )
+    return {Exception: DEFAULT, **each}
+
+
+def policy_for(
+    error: BaseException, policies: Mapping[type[Exception], RetryPolicy]
+) -> RetryPolicy:
+    """The policy of the error's nearest base class."""
+    return next(policies[kind] for kind in type(error).__mro__ if kind in policies)

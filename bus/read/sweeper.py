@@ -1,0 +1,82 @@
+"""Sweeper: looks after a projection beside its consumers.
+
+A delivery that never came (a queue deleted by hand, a broker lost for good) only delays: the log
+tells what is missing.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+
+from bus import ambient
+from bus.read.projector import Projector
+from bus.stores.base import Commit, EventLog, ReadStore
+
+TEND_LEASE = 10.0
+SWEEP_BATCH = 500
+SWEEP_GRACE = timedelta(seconds=5)
+SWEEP_OVERLAP = timedelta(minutes=2)
+
+log = structlog.get_logger("bus.sweeper")
+
+
+class Sweeper:
+    """Applies what never arrived, and tries again what is parked."""
+
+    def __init__(self, projector: Projector, event_log: EventLog, store: ReadStore) -> None:
+        self._projector = projector
+        self._log = event_log
+        self._store = store
+        self._owner = ambient.new_id()
+        self._again: list[str] = []
+
+    async def tend(self) -> None:
+        """Tries again the parked streams that are due. To be called every few seconds.
+
+        Consumers drop events of a stream for as long as they take it for parked, so a stream that
+        was applied is looked at once more, the next time.
+        """
+        await self._projector.refresh()
+        again, self._again = self._again, []
+        await self._projector.apply_streams(again)
+        lease = f"parked/{self._projector.projection.name}"
+        if self._projector.has_due and await self._store.lease(lease, self._owner, TEND_LEASE):
+            self._again = await self._projector.retry_parked()
+
+    async def is_due(self, every: float) -> bool:
+        """Whether nobody has swept for `every` seconds."""
+        swept = await self._store.swept(self._projector.target)
+        return swept is None or ambient.now() - swept > timedelta(seconds=every)
+
+    async def sweep(self) -> int:
+        """Applies what is missing of all commits since the last sweep; returns how many events."""
+        target = self._projector.target
+        until = ambient.now() - SWEEP_GRACE
+        since = await self._store.swept(target)
+        await self._projector.refresh()
+        found = 0
+        async for commits in self._chunks(since and since - SWEEP_OVERLAP, until):
+            found += await self._apply_missing(commits)
+        await self._store.mark_swept(target, until)
+        if found:
+            log.info("swept", projection=target.projection, missing=found)
+        return found
+
+    async def _chunks(self, since: datetime | None, until: datetime) -> AsyncIterator[list[Commit]]:
+        chunk: list[Commit] = []
+        async for commit in self._log.scan(self._projector.projection.categories, since):
+            if commit.time > until:
+                break
+            chunk.append(commit)
+            if len(chunk) >= SWEEP_BATCH:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+
+    async def _apply_missing(self, commits: Sequence[Commit]) -> int:
+        streams = list({commit.stream for commit in commits})
+        reached = await self._store.versions(self._projector.target, streams)
+        behind = {c.stream for c in commits if c.last > reached.get(c.stream, 0)}
+        return (await self._projector.apply_streams(behind)).events

@@ -1,0 +1,147 @@
+"""What a worker does about handlers that fail, on any pair of transport and stores."""
+
+import asyncio
+
+from bus import Bus, Projection, Worker, ambient
+from bus.transports.base import Frame, Inbox
+from bus.transports.topology import COMMAND_TOPIC, DELIVERY_LIMIT
+from tests.service.delivery_contract import WalletService
+from tests.service.wallet import Diary, Pay
+from tests.waiting import until
+
+
+class FailureContract(WalletService):
+    """Subclasses give one fixture: `settings`, complete and with a database of its own."""
+
+    async def test_a_handlers_failures_are_retried_then_kept(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="fails once"))
+        await bus.execute(Pay(wallet_id="b", amount=1, mood="always fails"))
+        await bus.execute(Pay(wallet_id="c", amount=1, mood="rejects"))
+        await bus.execute(Pay(wallet_id="d", amount=1, mood="outage"))
+        letters = await self.dead_letters(bus, 2)
+        assert {(one["error"], one["attempts"]) for one in letters} == {
+            ("RuntimeError", 3),
+            ("Reject", 1),
+        }
+        assert "wallet.py" in next(one for one in letters if one["error"] == "Reject")["frames"][-1]
+        await until(lambda: len(diary.seen) == 2, "a and d are not handled")
+        assert set(diary.seen) == {("wallet-a", 1), ("wallet-d", 1)}
+
+    async def test_a_message_on_the_delay_ladder_lets_others_pass(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="needs the ladder"))
+        await until(lambda: len(diary.tries) == 1, "the first try")
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        await until(lambda: len(diary.seen) == 2, "both are handled")
+        assert diary.seen == [("wallet-a", 2), ("wallet-a", 1)]
+        assert sorted(diary.tries.values()) == [1, 3]
+        assert await bus.parts.read_store.dead_letters() == []
+
+    async def test_a_handler_may_choose_when_it_is_tried_again(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        began = asyncio.get_running_loop().time()
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="later"))
+        await until(lambda: diary.seen, "it is handled")
+        assert asyncio.get_running_loop().time() - began >= 1
+        assert list(diary.tries.values()) == [2]
+
+    async def test_each_type_of_error_has_its_own_policy(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="hopeless"))
+        await bus.execute(Pay(wallet_id="b", amount=1, mood="hangs"))
+        letters = await self.dead_letters(bus, 2)
+        assert {one["error"]: one["attempts"] for one in letters} == {
+            "Hopeless": 1,
+            "TimeoutError": 1,
+        }
+
+    async def test_who_gives_a_message_up_tells_of_it_once(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="rejects"), correlation_id="c1")
+        await until(lambda: diary.faults, "the fault is told")
+        (fault,) = diary.faults
+        assert fault.message == "Paid"
+        assert fault.subscription == f"{bus.service}.thanking"
+        assert (fault.error, fault.reason, fault.attempts) == ("Reject", "never", 1)
+        (commit,) = await bus.parts.event_log.read("wallet-a")
+        assert fault.message_id == f"{commit.id}:1"
+
+    async def test_a_fault_that_cannot_be_handled_makes_no_further_fault(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="complains"))
+        letters = await self.dead_letters(bus, 2)
+        assert {one["message"] for one in letters} == {"Paid", "Fault"}
+        await bus.execute(Pay(wallet_id="b", amount=1, mood="rejects"))
+        await until(lambda: len(diary.faults) == 2, "the next fault")
+        assert [one.message for one in diary.faults] == ["Paid", "Paid"]
+
+    async def test_what_the_broker_gave_up_becomes_a_dead_letter(self, bus: Bus) -> None:
+        transport = bus.parts.transport
+        command = Frame(
+            "commands", COMMAND_TOPIC, "k1", "Pay", b"{}", ambient.now(), "c1", {"schema": 1}
+        )
+        assert await transport.publish([command], must_route=True) == {}
+        inbox = await transport.inbox(f"{bus.service}.commands", prefetch=1)
+        for _ in range(DELIVERY_LIMIT + 1):
+            await reject_one(inbox)
+        await inbox.close()
+        async with Worker(bus, only=["wallets"]):
+            (letter,) = await self.dead_letters(bus, 1)
+        assert letter["queue"] == f"{bus.service}.commands"
+        assert (letter["message_id"], letter["error"]) == ("k1", "DeliveryLimitReached")
+
+    async def test_a_cancellation_that_is_not_the_workers_own_counts_as_a_failure(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        for n in range(10):
+            await bus.execute(Pay(wallet_id=f"w{n}", amount=1, mood="cancels"))
+        await bus.execute(Pay(wallet_id="good", amount=1))
+        letters = await self.dead_letters(bus, 10)
+        assert {letter["reason"] for letter in letters} == {
+            "something that the handler awaited was cancelled"
+        }
+        await until(lambda: ("wallet-good", 1) in diary.seen, "the good one is handled")
+
+    async def test_a_projection_that_fails_everywhere_slows_down_instead_of_parking_all(
+        self, bus: Bus, diary: Diary
+    ) -> None:
+        (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+        target, store = projection.target(), bus.parts.read_store
+        diary.mended = False
+        receipts = [
+            await bus.execute(Pay(wallet_id=f"w{n}", amount=1, mood="unprojectable"))
+            for n in range(60)
+        ]
+
+        async def in_trouble() -> bool:
+            problems = (await bus.health()).problems
+            return any("every stream fails" in problem.what for problem in problems)
+
+        async def out_of_trouble() -> bool:
+            return not await in_trouble()
+
+        async with Worker(bus, only=["wallets"]):
+            await until(in_trouble, "health tells of the trouble")
+            diary.mended = True
+            await until(out_of_trouble, "the trouble is over")
+            streams = [stream for receipt in receipts for stream in receipt.versions]
+
+            async def all_applied_or_parked() -> bool:
+                reached = await store.versions(target, streams)
+                parked = {one.stream for one in await store.parked(target)}
+                assert len(parked) < 30
+                return len(reached.keys() | parked) == 60
+
+            await until(all_applied_or_parked, "every stream is applied, or a few are parked")
+
+
+async def reject_one(inbox: Inbox) -> None:
+    (delivery,) = await inbox.take(1)
+    await inbox.reject(delivery)
