@@ -91,7 +91,8 @@ def show(target: Target, id: Id, as_json: Json = False) -> None:
         print_json(facts)
         return
     for name, value in facts.items():
-        print(f"{name}: {lines(value)}")
+        if value:
+            print(f"{name}: {lines(value)}")
 
 
 @app.command()

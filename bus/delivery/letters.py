@@ -14,7 +14,8 @@ class DeadLetter(NamedTuple):
 
     `group` is the fingerprint of its failure, `frames` where that was raised, innermost last;
     `attempts` are those of the last time. A stream stands still at its `version`, and `message`
-    names that event. `body` is what arrived; of a stream it is told by `DeadLetters.show` alone.
+    names that event. `seen` counts how often a message was given up. `body` is what arrived; of a
+    stream it is told by `DeadLetters.show` alone.
     """
 
     id: str
@@ -36,6 +37,7 @@ class DeadLetter(NamedTuple):
     headers: Mapping[str, str | int] = {}
     body: bytes = b""
     next_try: datetime | None = None
+    seen: int = 1
 
 
 class DeadLetterGroup(NamedTuple):
@@ -76,6 +78,7 @@ def letter_of(row: Document) -> DeadLetter:
         version if isinstance(version, int) else 0,
         headers,
         row["body"],
+        seen=row["seen"],
     )
 
 
