@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.end_to_end.measure import measure, report
+from bench.end_to_end import measure as end_to_end
+from bench.poison import measure as poison
 from tools.services import services
 
 ROOT = Path(__file__).parents[1]
@@ -16,14 +17,19 @@ PEERS = ROOT / ".venv-peers"
 def main() -> None:
     """Runs one benchmark."""
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
-    parser.add_argument("name", nargs="?", default="end_to_end", choices=["end_to_end"])
+    parser.add_argument("name", nargs="?", default="end_to_end", choices=["end_to_end", "poison"])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and commands")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    peers = peers_python()
     with services(need=("rabbitmq", "mongodb")) as found:
-        result = measure(found.amqp_url, found.mongo_url, peers, quick=options.quick)
-    print(json.dumps(result, indent=2) if options.json else report(result))
+        urls = found.amqp_url, found.mongo_url
+        if options.name == "poison":
+            result = poison.measure(*urls, quick=options.quick)
+            shown = poison.report(result)
+        else:
+            result = end_to_end.measure(*urls, peers_python(), quick=options.quick)
+            shown = end_to_end.report(result)
+    print(json.dumps(result, indent=2) if options.json else shown)
 
 
 def peers_python() -> Path:
