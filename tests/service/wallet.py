@@ -154,7 +154,7 @@ def build(
     def paid(event: Paid) -> Update:
         if event.mood == "unprojectable" and not diary.mended:
             raise ValueError("cannot be projected")
-        return {"$inc": {"total": event.amount}}
+        return {"$inc": {"total": event.amount}, "$push": {"payments": event.amount}}
 
     @wallets.on(Thanked)
     def thanked(event: Thanked) -> Update:
