@@ -46,6 +46,7 @@ class Confirming:
         self.pending: dict[int, tuple[Call, str]] = {}
         self.replies = Replies()
         self.sent = 0
+        self.refused = False
         self._attempts = attempts
         self._session = session
         self._number = number
@@ -110,6 +111,7 @@ class Confirming:
             case wire.ACK:
                 self._settle(data, start, None)
             case wire.NACK:
+                self.refused = True
                 self._settle(data, start, TransportUnavailable("RabbitMQ refused the message"))
             case wire.RETURN:
                 self._arriving = None

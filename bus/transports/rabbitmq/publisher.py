@@ -4,16 +4,28 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from aiormq.abc import AbstractChannel
+
 from bus.errors import TransportUnavailable
 from bus.transports.base import Frame, refusal, unanswered
 from bus.transports.rabbitmq import wire
 from bus.transports.rabbitmq.confirming import Call, Confirming, Unconfirmed
-from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, genuine, stop
+from bus.transports.rabbitmq.connection import (
+    Backoff,
+    Link,
+    Session,
+    attend,
+    finish,
+    genuine,
+    stop,
+)
 from bus.transports.rabbitmq.declare import declare_exchanges
 from bus.transports.replies import answer
 
 _SETUP_TIMEOUT = 5.0
 _DRAIN_TIMEOUT = 5.0
+_CLOSE_TIMEOUT = 2.0
+_LOOK_EVERY = 10.0
 
 
 class Publisher:
@@ -126,13 +138,24 @@ class Publisher:
             self._channel = channel
             self._ready.set()
             backoff.reset()
-            await asyncio.wait([amqp.closing])
+            await _until_lost_or_refused(amqp, channel)
         finally:
             session.tap.sinks.pop(amqp.number, None)
             self._channel = None
             self._ready.clear()
             self._attempts = channel.attempts
             channel.lost()
+            await finish(amqp.close(), _CLOSE_TIMEOUT)
+
+
+async def _until_lost_or_refused(amqp: AbstractChannel, channel: Confirming) -> None:
+    """Returns when another channel is needed.
+
+    RabbitMQ lets a channel that met a full queue refuse for that queue for ever, once the limit is
+    taken away rather than the queue emptied.
+    """
+    while not amqp.closing.done() and not channel.refused:
+        await asyncio.wait([amqp.closing], timeout=_LOOK_EVERY)
 
 
 def _raise_failure(frame: Frame, call: Call) -> None:
