@@ -134,7 +134,7 @@ async def test_a_wire_cut_at_any_byte(
 ) -> None:
     chance = random.Random(seed)
     async with paying(real_settings, proxy.url, unique):
-        for _ in range(15):
+        for _ in range(10):
             cuts = proxy.cuts + 1
             proxy.cut_after(chance.randrange(1, 20_000), chance.choice([*Towards]))
             await until(partial(reached, proxy, cuts), "so much to pass", within=20)

@@ -12,6 +12,7 @@ import pytest
 
 from bus import Bus, Receipt, Settings, Worker, ambient
 from bus.write.relay import Relay
+from tests.fault.conftest import Recovered
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
 from tools.services import RabbitMQNode
@@ -122,9 +123,25 @@ asyncio.run(main())
 """
 
 
-async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_relay(
-    running: RabbitMQNode, settings: Settings, unique: str
-) -> None:
+CRASH_IN_A_TRANSACTION = """
+import asyncio, os, signal, sys
+from bus import Settings, Worker
+from bus.stores.mongo import transactions
+from tests.service.wallet import Diary, build
+
+async def main():
+    async def crash(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+    transactions._commit = crash
+    async with build(Settings(), Diary(), sys.argv[1]) as bus, Worker(bus, only=["wallets"]):
+        await asyncio.sleep(30)
+
+asyncio.run(main())
+"""
+
+
+async def crashed(program: str, settings: Settings, service: str) -> None:
+    """Runs a program that kills itself."""
     environment = {
         **os.environ,
         "BUS_AMQP_URL": settings.amqp_url,
@@ -133,10 +150,28 @@ async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_
         "PYTHONPATH": str(ROOT),
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", CRASH, unique, env=environment
+        sys.executable, "-c", program, service, env=environment
     )
     async with asyncio.timeout(30):
         assert await process.wait() == -signal.SIGKILL
+
+
+async def test_a_worker_killed_in_a_transaction_holds_up_its_successor_for_no_time(
+    running: RabbitMQNode, settings: Settings, unique: str, recovered: Recovered
+) -> None:
+    async with build(settings, Diary(), unique) as bus:
+        receipt = await bus.execute(Pay(wallet_id="a", amount=1))
+        await crashed(CRASH_IN_A_TRANSACTION, settings, unique)
+        started = time.monotonic()
+        async with Worker(bus, only=["wallets"]):
+            await visible(bus, [receipt], 30)
+            recovered("a kill in a transaction", time.monotonic() - started, 5)
+
+
+async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_relay(
+    running: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    await crashed(CRASH, settings, unique)
     async with build(settings, Diary(), unique) as bus:
         (commit,) = await bus.parts.event_log.pending(ambient.now(), 10)
         assert commit.id == "k1"

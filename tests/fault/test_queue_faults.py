@@ -1,0 +1,243 @@
+"""What becomes of messages while queues are missing, full, wrong, or deliver as they please."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+import aio_pika
+import pytest
+
+from bus import Bus, Settings, TopologyMismatch, Unroutable, Worker, ambient
+from bus.parts import Parts
+from bus.testing.transport_contract import event, take
+from bus.transports.base import Delivery, Inbox, Transport
+from bus.transports.rabbitmq import RabbitTransport
+from bus.transports.topology import DELIVERY_LIMIT, Topology, projection_queues
+from tests.fault.load import Payments
+from tests.service.wallet import Diary, Pay, build
+from tests.waiting import until
+from tools.services import RabbitMQNode
+
+RETRY_SOON = "application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500)."
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
+        # By default it tries again every 180 s to publish dead letters that it could not.
+        node.control("eval", RETRY_SOON)
+        yield node
+
+
+@pytest.fixture
+def settings(real_settings: Settings, node: RabbitMQNode) -> Settings:
+    return real_settings.model_copy(update={"amqp_url": node.url, "sweep_every": 1.0})
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+@pytest.fixture
+async def bus(settings: Settings, unique: str, diary: Diary) -> AsyncIterator[Bus]:
+    async with build(settings, diary, unique) as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def channel_of(node: RabbitMQNode) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    async with await aio_pika.connect(node.url) as connection, connection.channel() as channel:
+        yield channel
+
+
+# -- missing
+
+
+async def test_events_lost_with_a_deleted_queue_are_healed_from_the_log(
+    node: RabbitMQNode, bus: Bus, diary: Diary, unique: str
+) -> None:
+    payments = Payments(bus, diary)
+    async with Worker(bus), channel_of(node) as channel:
+        async with payments.flowing():
+            for _ in range(3):
+                await channel.queue_delete(f"{unique}.wallets")
+                await payments.recovery(within=15)
+        await payments.expect_each_once()
+
+
+async def test_a_command_whose_queue_is_missing_is_an_error_or_waits_and_is_never_dropped(
+    node: RabbitMQNode, bus: Bus, diary: Diary, unique: str
+) -> None:
+    payments = Payments(bus, diary)
+    async with channel_of(node) as channel:
+        await channel.queue_delete(f"{unique}.commands")
+    with pytest.raises(Unroutable):
+        await bus.send(Pay(wallet_id="x", amount=1))
+    async with Worker(bus, only=["wallets", "thanking"]):
+        await payments.pay("a", mood="grateful")  # whose handler sends a command
+        await until(lambda: diary.seen, "the payment is handled")
+    await bus.parts.transport.declare(bus.parts.topology)
+    async with Worker(bus):
+        await payments.expect_each_once()
+
+
+async def test_a_message_over_its_delivery_limit_waits_for_the_target_of_dead_letters(
+    node: RabbitMQNode, unique: str
+) -> None:
+    queue = projection_queues(unique, "board", ["job"], 1)[0]
+    transport = RabbitTransport([node.url], service=unique)
+    await transport.open()
+    try:
+        await transport.declare(Topology(unique, (queue,)))
+        async with channel_of(node) as channel:
+            await channel.queue_delete(f"{unique}.dead")
+        inbox = await transport.inbox(queue.name, prefetch=10)
+        assert await transport.publish([event(1)]) == {}
+        for _ in range(DELIVERY_LIMIT + 1):
+            await inbox.reject((await take(inbox, 1))[0])
+        await transport.declare(Topology(unique, (queue,)))
+        dead = await transport.inbox(f"{unique}.dead", prefetch=10)
+        (letter,) = await take(dead, 1)
+        assert letter.frame.body == event(1).body
+        await dead.acknowledge([letter])
+        assert await transport.depth(queue.name) == await transport.depth(f"{unique}.dead") == 0
+    finally:
+        await transport.close()
+
+
+# -- full
+
+
+async def refused(bus: Bus) -> int:
+    """How many commits wait in the log, at least so long that nobody is at them just now."""
+    waiting = await bus.parts.event_log.pending(ambient.now() - timedelta(seconds=1), 100)
+    return len(waiting)
+
+
+async def test_what_a_full_queue_refuses_waits_in_the_log(
+    node: RabbitMQNode, bus: Bus, diary: Diary, unique: str
+) -> None:
+    limit = json.dumps({"max-length": 5})
+    policy = ("--apply-to", "queues", unique, rf"^{unique}\.wallets$", limit)
+    await asyncio.to_thread(node.control, "set_policy", *policy)
+    payments = Payments(bus, diary)
+    for number in range(40):
+        await payments.pay(f"w{number % 4}")
+    await until(partial(refused, bus), "some are refused")
+    await asyncio.to_thread(node.control, "clear_policy", unique)
+    async with Worker(bus):
+        await payments.expect_each_once()
+
+
+# -- wrong
+
+
+async def test_a_queue_that_does_not_match_stops_only_its_own_consumer(
+    node: RabbitMQNode, settings: Settings, bus: Bus, diary: Diary, unique: str
+) -> None:
+    payments = Payments(bus, diary)
+    async with Worker(bus), channel_of(node) as channel:
+        await payments.pay("before")
+        await until(lambda: diary.seen, "the payment is handled")
+        await channel.queue_delete(f"{unique}.thanking")
+        await channel.declare_queue(f"{unique}.thanking", durable=True)
+        with pytest.raises(TopologyMismatch, match=rf"{unique}\.thanking.*delete it"):
+            async with build(settings, Diary(), unique):
+                pass
+        await payments.recovery(within=10)
+        await channel.queue_delete(f"{unique}.thanking")
+
+
+# -- unruly
+
+
+class Unruly:
+    """An inbox that holds deliveries back, gives them in any order, and some of them again."""
+
+    def __init__(self, inbox: Inbox, chance: random.Random) -> None:
+        self.repeated = 0
+        self._inbox = inbox
+        self._chance = chance
+        self._held: list[Delivery] = []
+        self._past: list[Delivery] = []
+
+    async def take(self, limit: int) -> list[Delivery]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.02 if self._held else None):
+                self._held += await self._inbox.take(limit)
+        self._chance.shuffle(self._held)
+        count = self._chance.randint(0, len(self._held))
+        given, self._held = self._held[:count], self._held[count:]
+        again = self._chance.sample(self._past, min(len(self._past), self._chance.randint(0, 3)))
+        self.repeated += len(again)
+        self._past += given
+        return given + again
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        await self._inbox.acknowledge([*{(d.generation, d.tag): d for d in deliveries}.values()])
+
+    async def stop(self) -> None:
+        self._held.clear()  # they come again
+        await self._inbox.stop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inbox, name)
+
+
+class UnrulyTransport:
+    """A transport whose inboxes are unruly."""
+
+    def __init__(self, transport: Transport, seed: int) -> None:
+        self._transport = transport
+        self._chance = random.Random(seed)
+        self.inboxes: list[Unruly] = []
+
+    async def inbox(self, queue: str, *, prefetch: int) -> Any:
+        inbox = await self._transport.inbox(queue, prefetch=prefetch)
+        self.inboxes.append(Unruly(inbox, self._chance))
+        return self.inboxes[-1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Half(NamedTuple):
+    """A bus, as its worker sees it."""
+
+    parts: Parts
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_deliveries_shuffled_held_back_and_repeated_change_nothing(
+    bus: Bus, diary: Diary, seed: int
+) -> None:
+    unruly = UnrulyTransport(bus.parts.transport, seed)
+    payments = Payments(bus, diary, pause=0.001)
+    async with Worker(Half(bus.parts._replace(transport=unruly))):
+        async with payments.flowing():
+            await until(lambda: payments.paid.total() > 500, "500 payments", within=30)
+        await payments.expect_each_once()
+    assert sum(inbox.repeated for inbox in unruly.inboxes) > 50
+
+
+# -- starved
+
+
+async def test_a_loop_that_stands_still_for_longer_than_the_heartbeat_allows(
+    settings: Settings, unique: str, diary: Diary, capfd: pytest.CaptureFixture[str]
+) -> None:
+    starved = settings.model_copy(update={"heartbeat": 2})
+    async with build(starved, diary, unique) as bus, Worker(bus):
+        payments = Payments(bus, diary)
+        async with payments.flowing():
+            time.sleep(7)  # noqa: ASYNC251  # this is the fault
+            await payments.recovery(within=10)
+        await payments.expect_each_once()
+    assert "rabbitmq_lost" in "".join(capfd.readouterr())
