@@ -89,12 +89,11 @@ class Projector:
     @property
     def has_due(self) -> bool:
         """Whether a parked stream's time has come."""
-        return any(one.next_try <= ambient.now() for one in self._parked.values())
+        return any(map(_is_due, self._parked.values()))
 
     async def retry_parked(self) -> list[str]:
         """Tries again each parked stream whose time has come; returns those that were applied."""
-        now = ambient.now()
-        due = [one.stream for one in self._parked.values() if one.next_try <= now]
+        due = [one.stream for one in self._parked.values() if _is_due(one)]
         for stream in due:
             await self._apply({stream: []})
         return [stream for stream in due if stream not in self._parked]
@@ -225,3 +224,10 @@ def _first_of(batch: Batch) -> tuple[Batch, Batch]:
     """The first stream's part of a batch, and the rest."""
     first = next(iter(batch))
     return {first: batch[first]}, {one: batch[one] for one in batch if one != first}
+
+
+def _is_due(parked: Parked) -> bool:
+    """Whether its time has come, or cannot be right: then the clock was set back meanwhile."""
+    left = (parked.next_try - ambient.now()).total_seconds()
+    longest = 1.5 * DELAYS[min(max(parked.tries, 1), len(DELAYS)) - 1]
+    return not 0 < left <= longest

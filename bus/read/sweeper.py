@@ -5,7 +5,7 @@ tells what is missing.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -47,7 +47,7 @@ class Sweeper:
     async def is_due(self, every: float) -> bool:
         """Whether nobody has swept for `every` seconds."""
         swept = await self._store.swept(self._projector.target)
-        return swept is None or ambient.now() - swept > timedelta(seconds=every)
+        return swept is None or abs(ambient.now() - swept) > timedelta(seconds=every)
 
     async def sweep(self) -> int:
         """Applies what is missing of all commits since the last sweep; returns how many events."""
@@ -56,7 +56,10 @@ class Sweeper:
         since = await self._store.swept(target)
         await self._projector.refresh()
         found = 0
-        async for commits in self._chunks(since and since - SWEEP_OVERLAP, until):
+        latest = until
+        if since and since > until + SWEEP_OVERLAP:  # the clock was set back: times tell nothing
+            since, latest = None, datetime.max.replace(tzinfo=UTC)
+        async for commits in self._chunks(since and since - SWEEP_OVERLAP, latest):
             found += await self._apply_missing(commits)
         await self._store.mark_swept(target, until)
         if found:

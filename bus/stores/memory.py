@@ -136,7 +136,7 @@ class MemoryReadStore(MemoryLetters):
         self._kinds: dict[str, bool] = {}
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}
-        self._leases: dict[str, tuple[str, datetime]] = {}
+        self._leases: dict[str, tuple[str, datetime, datetime]] = {}
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -186,8 +186,8 @@ class MemoryReadStore(MemoryLetters):
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """As `ReadStore.lease`."""
         now = ambient.now()
-        holder, until = self._leases.get(name, (owner, now))
-        if holder != owner and until > now:
+        holder, since, until = self._leases.get(name, (owner, now, now))
+        if holder != owner and since <= now < until:  # earlier, the clock was set back
             return False
-        self._leases[name] = (owner, now + timedelta(seconds=seconds))
+        self._leases[name] = (owner, now, now + timedelta(seconds=seconds))
         return True

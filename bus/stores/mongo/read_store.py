@@ -1,12 +1,11 @@
 """The read store in MongoDB: read collections, checkpoints, and small shared records."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from bus import ambient
 from bus.errors import ConfigurationError
 from bus.messages import key_of
 from bus.stores.base import Document, Documents, Index, Parked, Target, Writer
@@ -130,16 +129,22 @@ class MongoReadStore(MongoLetters):
             await self._swept.replace_one({"_id": target.projection}, {"until": until}, upsert=True)
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
-        """As `ReadStore.lease`."""
-        now = ambient.now()
-        free = {"_id": name, "$or": [{"owner": owner}, {"until": {"$lte": now}}]}
-        mine = {"owner": owner, "until": now + timedelta(seconds=seconds)}
+        """As `ReadStore.lease`; by the server's clock, so that nobody else's can hold it up."""
+        over = {"$lte": [{"$ifNull": ["$until", "$$NOW"]}, "$$NOW"]}
+        free = {"$or": [over, {"$eq": ["$owner", {"$literal": owner}]}]}
+        until = {"$add": ["$$NOW", int(seconds * 1000)]}
+        mine = {
+            "owner": {"$cond": [free, {"$literal": owner}, "$owner"]},
+            "until": {"$cond": [free, until, "$until"]},
+        }
         async with writing():
             try:
-                await self._leases.find_one_and_update(free, {"$set": mine}, upsert=True)
+                held: Document = await self._leases.find_one_and_update(
+                    {"_id": name}, [{"$set": mine}], upsert=True, return_document=True
+                )
             except DuplicateKeyError:
                 return False
-        return True
+        return bool(held["owner"] == owner)
 
 
 def _parked(row: Document) -> Parked:
