@@ -187,7 +187,7 @@ class BrokenInbox(Mortal):
         fate = self._life.fate
         found: list[Delivery] = []
         for delivery in arrived:
-            if self._inner.is_alone and fate.strikes("lose"):
+            if fate.strikes("lose") and self._inner.is_alone:
                 await self._inner.acknowledge([delivery])
             elif fate.strikes("drop"):
                 await self._inner.release([delivery])
