@@ -65,6 +65,7 @@ def _given_up(scene: Scene) -> list[str]:
 
 
 def _moving(scene: Scene) -> list[str]:
+    scene.processes.tend()
     try:
         pending = scene.database["commits"].count_documents({"pending": True})
     except PyMongoError as error:
