@@ -65,7 +65,8 @@ class ProjectionConsumer:
             while not self._stopping.is_set():
                 deliveries = await self._take(self._inbox)
                 if deliveries:
-                    await insist(partial(self._project, deliveries), self.queue, self._stopping)
+                    project = partial(self._project, self._inbox, deliveries)
+                    await insist(project, self.queue, self._stopping)
                     await self._settle(self._inbox, deliveries)
                 await insist(self._projector.look, self.queue, self._stopping)
         except Stopped:
@@ -88,7 +89,11 @@ class ProjectionConsumer:
                 return await inbox.take(self._batch)
         return []
 
-    async def _project(self, deliveries: Sequence[Delivery]) -> None:
+    async def _project(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
+        if deliveries[-1].generation != inbox.generation:
+            # They come again, maybe to another consumer by now. To insist on them would end the
+            # transactions of that one, who would end ours in turn.
+            return
         if deliveries[-1].generation != self._generation:
             await self._projector.take_over()
             self._generation = deliveries[-1].generation

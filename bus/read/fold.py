@@ -16,9 +16,10 @@ from bus.stores.base import Changes, ReadUnit, Write
 Batch = Mapping[str, Sequence[Envelope]]
 """Events by stream, in any order; an empty sequence asks for whatever the log holds."""
 
-EventsAfter = Callable[[str, int, Sequence[Envelope]], Awaitable[tuple[list[Envelope], bool]]]
-"""The events of a stream beyond a version, without gaps, given what has arrived; and whether the
-log was needed for them."""
+FromLog = Callable[[str, int, Sequence[Envelope]], Awaitable[list[Envelope]]]
+"""The events that the log holds of a stream beyond a version, at least those that have arrived."""
+
+READS_AT_ONCE = 16
 
 
 class StreamFailed(Exception):
@@ -52,11 +53,9 @@ class Fold:
     Of a stream that fails it keeps what precedes the failing event, and goes on with the others.
     """
 
-    def __init__(
-        self, projection: Projection[Any], events_after: EventsAfter, batch: Batch
-    ) -> None:
+    def __init__(self, projection: Projection[Any], from_log: FromLog, batch: Batch) -> None:
         self._projection = projection
-        self._events_after = events_after
+        self._from_log = from_log
         self._batch = batch
         self._spoiling: dict[str, StreamFailed] = {}
         self.failures: dict[str, StreamFailed] = {}
@@ -67,18 +66,46 @@ class Fold:
         self.failures = dict(self._spoiling)
         writes: list[Write] = []
         versions: dict[str, int] = {}
+        healed = await self._healed(unit)
         for stream, arrived in self._batch.items():
             version = unit.versions.get(stream, 0)
-            try:
-                events, from_log = await self._events_after(stream, version, arrived)
-            except StreamFailed as failure:
-                self.failures[stream] = failure
-                continue
+            events = healed[stream] if stream in healed else next_in_order(version, arrived)
+            if events is None:
+                continue  # it failed
             reached = await self._fold(events, unit, writes) or version
             if reached > version:
                 versions[stream] = reached
-            self._count(arrived, version, reached, from_log)
+            self._count(arrived, version, reached, stream in healed)
         return Changes(writes, versions)
+
+    async def _healed(self, unit: ReadUnit) -> dict[str, list[Envelope] | None]:
+        """The events of the streams that have a gap, from the log; None where that fails.
+
+        Many reads at once: after an outage nearly every stream has one, and the longer this takes,
+        the likelier another transaction is first.
+        """
+        turns = asyncio.Semaphore(READS_AT_ONCE)
+
+        async def heal(stream: str, version: int) -> list[Envelope] | None:
+            try:
+                async with turns:
+                    return await self._from_log(stream, version, self._batch[stream])
+            except StreamFailed as failure:
+                self.failures[stream] = failure
+                return None
+
+        reached = {stream: unit.versions.get(stream, 0) for stream in self._batch}
+        reading = {
+            stream: asyncio.create_task(heal(stream, version))
+            for stream, version in reached.items()
+            if next_in_order(version, self._batch[stream]) is None
+        }
+        try:
+            return dict(zip(reading, await asyncio.gather(*reading.values()), strict=True))
+        finally:
+            for task in reading.values():
+                task.cancel()
+            await asyncio.gather(*reading.values(), return_exceptions=True)
 
     async def _fold(self, events: Sequence[Envelope], unit: ReadUnit, writes: list[Write]) -> int:
         """Adds what a stream's events change, up to a failing one; returns the version reached."""
@@ -120,3 +147,11 @@ class Fold:
         fresh = {envelope.version for envelope in arrived if envelope.version > version}
         events = reached - version
         self.applied += Applied(events, events if from_log else 0, len(arrived) - len(fresh))
+
+
+def next_in_order(version: int, arrived: Sequence[Envelope]) -> list[Envelope] | None:
+    """What has arrived beyond a version, in order; None where something is missing."""
+    new = {envelope.version: envelope for envelope in arrived if envelope.version > version}
+    if arrived and len(new) == max(new, default=version) - version:
+        return [new[number] for number in sorted(new)]
+    return None

@@ -118,7 +118,7 @@ class Projector:
 
     async def _transact(self, batch: Batch) -> tuple[Applied, list[StreamFailed]]:
         """Applies what can be applied of a batch, and tells which streams cannot."""
-        fold = Fold(self.projection, self.events_after, batch)
+        fold = Fold(self.projection, self.from_log, batch)
         try:
             while True:
                 with suppress(Spoiled):
@@ -196,28 +196,25 @@ class Projector:
                 await self._store.unpark(self.target, stream)
                 log.info("stream applied again", projection=self.projection.name, stream=stream)
 
-    async def events_after(
+    async def from_log(
         self, stream: str, version: int, arrived: Sequence[Envelope]
-    ) -> tuple[list[Envelope], bool]:
-        """The events to apply next, without gaps, and whether the log was needed for them.
+    ) -> list[Envelope]:
+        """The events that the log holds of a stream beyond a version.
 
         Raises: StreamFailed where the log cannot be read as events, or lacks what has arrived.
         """
-        new = {envelope.version: envelope for envelope in arrived if envelope.version > version}
-        if arrived and len(new) == max(new, default=version) - version:
-            return [new[number] for number in sorted(new)], False
-        healed: list[Envelope] = []
+        found: list[Envelope] = []
         reached = version
         try:
             for commit in await self._log.read(stream, after=version):
                 for envelope in envelopes_of(commit, self._registry, after=reached):
-                    healed.append(envelope)
+                    found.append(envelope)
                     reached = envelope.version
         except MessageError as error:
             raise StreamFailed(stream, reached + 1, error) from error
-        if reached < max(new, default=0):
+        if reached < max((envelope.version for envelope in arrived), default=0):
             raise StreamFailed(stream, reached + 1, ProjectionError("the log lacks this event"))
-        return healed, True
+        return found
 
 
 def _first_of(batch: Batch) -> tuple[Batch, Batch]:

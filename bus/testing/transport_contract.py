@@ -526,6 +526,7 @@ class TransportContract:
             assert numbers(new) == [0, 1]
             assert new[0].redelivered
             assert new[0].generation > old[0].generation
+            assert inbox.generation == new[0].generation
             await inbox.acknowledge(old)  # too late: they have come again
             await eventually(lambda: _depth(transport, queue.name, 1), "nothing was settled")
             await eventually(lambda: _consumers(transport, queue.name, 1), "it consumes once")

@@ -120,6 +120,11 @@ class Inbox(Protocol):
         """Whether it takes itself for a consumer of the queue just now; the broker may differ."""
         ...
 
+    @property
+    def generation(self) -> int | None:
+        """That of the deliveries which can be settled just now; None while there are none such."""
+        ...
+
     async def reopen(self, *, connection: bool = False) -> None:
         """Consumes anew, by a new generation: for a consumer that the broker has forgotten.
 

@@ -180,6 +180,10 @@ class MemoryInbox:
         place = self.queue, self._tags, self._generation
         self._buffer.add(Delivery(message.frame, *place, message.redelivered))
 
+    @property
+    def generation(self) -> int | None:
+        return self._generation
+
     async def reopen(self, *, connection: bool = False) -> None:
         if self.consuming:
             self._forget()

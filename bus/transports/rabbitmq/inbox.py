@@ -141,6 +141,10 @@ class RabbitInbox:
     def consuming(self) -> bool:
         return not self._stopped and self._consuming is not None and self._consuming.believed
 
+    @property
+    def generation(self) -> int | None:
+        return self._consuming.generation if self._consuming else None
+
     async def reopen(self, *, connection: bool = False) -> None:
         if not self.consuming:
             return

@@ -1,0 +1,65 @@
+"""A projection's consumer, and deliveries that it has lost."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, cast
+
+from bus.codec import frames_of
+from bus.delivery.faults import GiveUp
+from bus.delivery.projecting import ProjectionConsumer
+from bus.errors import StoreUnavailable
+from bus.messages import Envelope
+from bus.read.fold import Applied
+from bus.read.projector import Projector
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.testing.projection_contract import Opened, accounts
+from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.topology import Topology, projection_queues
+from tests.unit.test_fold import stored
+from tests.waiting import until
+
+(QUEUE,) = projection_queues("bank", "accounts", ["account"], 1)
+
+
+class Overtaken(Projector):
+    """Fails at its first batch, whose deliveries are lost meanwhile: they come again."""
+
+    transport: MemoryTransport
+    batches = 0
+
+    async def apply(self, arrived: Iterable[Envelope]) -> Applied:
+        self.batches += 1
+        if self.batches == 1:
+            (inbox,) = self.transport.inboxes
+            await inbox.reopen()
+            raise StoreUnavailable("ended by the one who took over")
+        return await super().apply(arrived)
+
+
+async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
+    projection, log, store = accounts(), MemoryEventLog(), MemoryReadStore()
+    target = projection.target()
+    await store.open()
+    await store.prepare(target)
+    transport = MemoryTransport(MemoryBroker(), "bank")
+    await transport.open()
+    await transport.declare(Topology("bank", (QUEUE,)))
+    projector = Overtaken(projection, log, store, store.writer(target, QUEUE.name))
+    projector.transport = transport
+    nobody = cast(GiveUp, None)
+    consumer = ProjectionConsumer(
+        QUEUE.name, projector, transport, store, nobody, prefetch=10, batch=10
+    )
+    running = asyncio.create_task(consumer.run())
+    commit = stored("account-a", [Opened(owner="Ada")])
+    await log.append([commit])
+    await transport.publish(frames_of(commit))
+
+    async def settled() -> Any:
+        applied = await store.versions(target, ["account-a"]) == {"account-a": 1}
+        return applied and not transport.inboxes[0].unsettled
+
+    await until(settled, "what came again is applied and settled")
+    assert projector.batches == 2
+    await consumer.stop(1)
+    await running
