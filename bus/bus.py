@@ -18,7 +18,7 @@ from bus.dispatcher import Dispatcher
 from bus.errors import BusError, ConfigurationError, InvalidMessage, TransportUnavailable
 from bus.health import Checkup, Health, service_checks
 from bus.log import configure_default
-from bus.messages import Command, Envelope, Event, Message, Query, Receipt
+from bus.messages import Command, Envelope, Event, Message, Query, Receipt, check_id
 from bus.middleware import Middleware, logging, retry_on_conflict
 from bus.parts import Backend, BringsBackend, Parts, command_registry, subscriptions_of
 from bus.read.documents import Documents
@@ -299,8 +299,8 @@ def _envelope(
 ) -> Envelope:
     if headers:
         _check_headers(headers)
-    if id is not None and not (0 < len(id) <= 150 and id.isprintable() and "/" not in id):
-        raise InvalidMessage("an id has 1 to 150 printable characters, and no slash")
+    if id is not None:
+        check_id(id)
     id = id or ambient.new_id()
     return Envelope(message, id, ambient.now(), correlation_id or id, headers=headers or {})
 

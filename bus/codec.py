@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
+from bus import payload
 from bus.errors import InvalidMessage, UnknownMessage
-from bus.messages import Command, Envelope, Event, Message
+from bus.fingerprint import reason_of
+from bus.messages import Command, Envelope, Event, Message, check_id
 from bus.stores.base import Commit, Document, Outgoing, Recorded
-from bus.transports.base import MAX_BODY, Frame, refusal
+from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -37,11 +39,13 @@ UNREAD = Unread()
 def data_of(message: Message) -> Document:
     """The message's fields as JSON types. Raises: InvalidMessage."""
     try:
-        return message.__pydantic_serializer__.to_python(  # type: ignore[no-any-return]
+        data: Document = message.__pydantic_serializer__.to_python(
             message, mode="json", by_alias=True, round_trip=True
         )
+        payload.check(data)
     except Exception as error:
-        raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from error
+        raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from None
+    return data
 
 
 def record(event: Event) -> Recorded:
@@ -125,6 +129,8 @@ def read_frame(frame: Frame, registry: Registry[Any], reasons: int = MOST_REASON
     kind = registry.get(frame.name)
     if kind is None:
         raise UnknownMessage(f"no message named {frame.name[:100]!r} is registered here")
+    if issubclass(kind, Command):
+        check_id(frame.id)
     return envelope_of(frame, _parse(frame, kind, reasons))
 
 
@@ -132,6 +138,8 @@ def envelope_of(frame: Frame, message: Message) -> Envelope:
     """A frame's envelope around a message. Raises: InvalidMessage for headers that cannot be."""
     headers = frame.headers
     stream, version = headers.get("stream", ""), headers.get("version", 0)
+    if problem := refused_headers(frame):
+        raise problem
     told = isinstance(stream, str) and isinstance(version, int)
     is_event = isinstance(message, Event)
     if not told or (is_event and not ("-" in str(stream) and int(version) > 0)):
@@ -155,9 +163,13 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int) -> AnyMessage:
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     schema = frame.headers.get("schema", 1)
     try:
+        data = payload.parsed(frame.body)
+    except InvalidMessage as error:
+        raise InvalidMessage(f"{frame.name}: {error}") from None
+    try:
         if schema == kind.wire_schema:
             return kind.model_validate_json(frame.body)
-        return _validate(kind, from_json(frame.body, allow_inf_nan=False), int(schema), reasons)
+        return _validate(kind, data, int(schema), reasons)
     except InvalidMessage:
         raise
     except Exception as error:
@@ -193,12 +205,7 @@ def _invalid(
     """
     if not isinstance(error, ValidationError):
         return InvalidMessage(f"{kind.wire_name}{place}: {type(error).__name__}")
-    told = [
-        f"{'.'.join(str(part) for part in detail['loc']) or 'body'}: {detail['msg']}"
-        for detail in error.errors(include_input=False, include_url=False, include_context=False)
-    ]
-    more = f" (and {len(told) - reasons} more)" if len(told) > reasons else ""
-    return InvalidMessage(f"{kind.wire_name}: {'; '.join(told[:reasons])}{more}")
+    return InvalidMessage(f"{kind.wire_name}: {reason_of(error, reasons)}")
 
 
 def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:

@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from bus import payload
 from bus.dependencies import Bound, Provided, bind, takes_session
 from bus.errors import (
     ConfigurationError,
@@ -17,6 +18,7 @@ from bus.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from bus.fingerprint import reason_of
 from bus.messages import Envelope, Message, Receipt
 from bus.middleware import Following, Middleware, compose
 from bus.router import Handler, Kind
@@ -133,7 +135,7 @@ class Dispatcher:
         run = self._run_command if handler.kind == "command" else self._run_query
         self._single[handler.kind][message] = self._composed(run, handler, bound)
         if handler.kind == "command":
-            self._results[message] = TypeAdapter(handler.returns or Any)
+            self._results[message] = _adapter(handler.returns or Any)
 
     def _composed(
         self,
@@ -149,8 +151,7 @@ class Dispatcher:
         if result is None:
             return await work.commit()
         adapter = self._results[type(envelope.message)]
-        typed = adapter.validate_python(result)
-        stored = adapter.dump_python(typed, mode="json")
+        typed, stored = _storable(adapter, result, handler)
         receipt = await work.commit(stored)
         if receipt.result is not stored:
             typed = adapter.validate_python(receipt.result)
@@ -225,3 +226,24 @@ class Dispatcher:
             return receipt
         adapter = self._results[type(envelope.message)]
         return receipt._replace(result=adapter.validate_python(receipt.result))
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Writes NaN as NaN, which is then refused: pydantic's way is to write null instead."""
+    try:
+        return TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
+    except PydanticUserError:  # a model, which has a configuration of its own
+        return TypeAdapter(kind)
+
+
+def _storable(adapter: TypeAdapter[Any], result: Any, handler: Handler) -> tuple[Any, Any]:
+    """A command's result as its handler declares it, and as JSON types. Raises: InvalidMessage."""
+    try:
+        typed = adapter.validate_python(result)
+        stored = adapter.dump_python(typed, mode="json")
+        payload.check(stored)
+    except (InvalidMessage, ValueError, RecursionError) as error:
+        raise InvalidMessage(
+            f"{handler.name}: its result cannot be kept as its annotation says: {reason_of(error)}"
+        ) from None
+    return typed, stored

@@ -8,6 +8,9 @@ import traceback
 from pathlib import PurePath
 from typing import NamedTuple
 
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
 
 class Failure(NamedTuple):
     """What is kept of an error. `frames` are where it was raised, innermost last.
@@ -39,12 +42,27 @@ def failure_of(error: BaseException, message: str, handler: str) -> Failure:
     )
 
 
-def reason_of(error: BaseException) -> str:
-    """What an error says, as text that can be stored, whatever it is."""
+def reason_of(error: BaseException, most: int = 5) -> str:
+    """What an error says, as text that can be stored, whatever it is.
+
+    Of a model's error it tells the places and mistakes, not the values found there.
+    """
     try:
-        return storable(str(error)[:2000])
+        said = _mistakes(error, most) if isinstance(error, ValidationError) else str(error)
+        return storable(said[:2000])
     except Exception:  # an author's exception may fail at saying it too
         return ""
+
+
+def _mistakes(error: ValidationError, most: int) -> str:
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    told = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {_said(one)}" for one in details[:most]]
+    more = f" (and {len(details) - most} more)" if len(details) > most else ""
+    return f"{'; '.join(told)}{more}"
+
+
+def _said(detail: ErrorDetails) -> str:
+    return "an unknown tag" if detail["type"] == "union_tag_invalid" else detail["msg"]
 
 
 def storable(text: str) -> str:

@@ -2,13 +2,17 @@
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
 import structlog
 
+from bus.fingerprint import reason_of
 from bus.messages import Envelope
+
+MOST_CAUSES = 5
 
 current_envelope: ContextVar[Envelope | None] = ContextVar("current_envelope", default=None)
 current_attempt: ContextVar[int] = ContextVar("current_attempt", default=1)
@@ -30,18 +34,60 @@ def add_message(
     return line
 
 
-def escape_control_characters(
+def add_exception(
     _logger: Any, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Keeps a hostile string from breaking out of its log line."""
-    for key, value in line.items():
-        if key != "exception" and isinstance(value, str):
-            line[key] = printable(value)
+    """Adds where an error was raised and what it says, each error in one line of its own.
+
+    No values in which a model found a mistake, and of the errors behind it their types only: a
+    library's own words may quote what it was given.
+    """
+    told = line.pop("exc_info", None)
+    error = sys.exc_info()[1] if told is True else told[1] if isinstance(told, tuple) else told
+    if isinstance(error, BaseException):
+        line["exception"] = "\n".join(_told(error))
     return line
 
 
+def _told(error: BaseException) -> list[str]:
+    """The error, where it was raised, and the types of those that led to it."""
+    before: list[str] = []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    while cause is not None and len(before) < MOST_CAUSES:
+        before.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()
+    after = f" (after {', '.join(before)})" if before else ""
+    return [*frames, printable(f"{type(error).__name__}: {reason_of(error)}{after}")]
+
+
+def escape_control_characters(
+    _logger: Any, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Keeps a hostile string, however deep in a value, from breaking out of its log line."""
+    for key, value in line.items():
+        if key != "exception":
+            line[key] = _harmless(value)
+    return line
+
+
+def _harmless(value: Any) -> Any:
+    match value:
+        case str():
+            return printable(value)
+        case bool() | int() | float() | None:
+            return value
+        case dict():
+            return {printable(str(key)): _harmless(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_harmless(one) for one in value]
+        case BaseException():
+            return printable(f"{type(value).__name__}: {reason_of(value)}")
+    return printable(repr(value))
+
+
 def printable(text: str) -> str:
-    """The text on one line, control characters escaped."""
+    """The text with what is not printable written as hexadecimal numbers."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
@@ -61,7 +107,7 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             add_message,
-            structlog.processors.format_exc_info,
+            add_exception,
             escape_control_characters,
             last,
         ],

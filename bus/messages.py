@@ -27,7 +27,7 @@ class Message(BaseModel):
         class AccountOpened(Event, name="AccountOpened", schema=2): ...
     """
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
 
     wire_name: ClassVar[str] = ""
     wire_schema: ClassVar[int] = 1
@@ -124,6 +124,12 @@ class Receipt(NamedTuple):
             return cls("", {stream: int(version) for stream, version in pairs})
         except ValueError as error:
             raise InvalidMessage(f"{token[:100]!r} is no receipt: {error}") from None
+
+
+def check_id(id: str) -> None:
+    """Raises: InvalidMessage for text that cannot be a command's id."""
+    if not (0 < len(id) <= 150 and id.isprintable() and "/" not in id):
+        raise InvalidMessage("an id has 1 to 150 printable characters, and no slash")
 
 
 def category_of(stream: str) -> str:

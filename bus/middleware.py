@@ -12,6 +12,7 @@ import structlog
 
 from bus import ambient
 from bus.errors import ConcurrencyError
+from bus.fingerprint import reason_of
 from bus.log import current_envelope
 from bus.messages import Envelope
 
@@ -42,7 +43,7 @@ async def logging(envelope: Envelope, following: Following) -> Any:
     try:
         return await following(envelope)
     except Exception as error:
-        log.info("message failed", error=type(error).__name__, reason=str(error)[:500])
+        log.info("message failed", error=type(error).__name__, reason=reason_of(error)[:500])
         raise
     finally:
         current_envelope.reset(token)

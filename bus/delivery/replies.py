@@ -14,11 +14,11 @@ from bus.codec import Registry, read_frame
 from bus.delivery.retry import outage
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError, Retry
+from bus.fingerprint import reason_of
 from bus.messages import Command, Receipt
 from bus.transports.base import REPLY, Delivery, Frame, Transport
 
 RECEIPT, BUS_ERROR, OTHER_ERROR = "receipt", "bus_error", "error"
-LONGEST_REASON = 2000
 WITHIN = 5.0
 
 log = structlog.get_logger("bus.replies")
@@ -68,7 +68,7 @@ class Replies(NamedTuple):
 
 def _failed(request: Frame, error: Exception) -> Frame:
     own = type(error).__module__ == errors.__name__
-    told = {"error": type(error).__name__, "reason": str(error)[:LONGEST_REASON]}
+    told = {"error": type(error).__name__, "reason": reason_of(error)}
     return _reply(request, BUS_ERROR if own else OTHER_ERROR, told)
 
 

@@ -10,6 +10,8 @@ from bus.messages import Envelope, Receipt
 from bus.stores import base
 
 View = TypeVar("View", bound=BaseModel)
+SCRIPTS = frozenset({"$where", "$function", "$accumulator"})
+
 Waiting = Callable[[Mapping[str, int], float], Awaitable[None]]
 
 
@@ -35,6 +37,8 @@ class Documents(Generic[View]):
 
     async def get(self, key: str) -> View | None:
         """The document with this key, or None."""
+        if not isinstance(key, str):
+            raise ProjectionError(f"a key is text, and this one is {type(key).__name__}")
         found = await self._raw.find_one({"_id": key})
         return None if found is None else self._read(found)
 
@@ -46,12 +50,18 @@ class Documents(Generic[View]):
         skip: int = 0,
         limit: int = 0,
     ) -> list[View]:
-        """The documents that a MongoDB filter selects; a `limit` of 0 means all."""
+        """The documents that a MongoDB filter selects; a `limit` of 0 means all.
+
+        A value that a user gave is to be typed (`str`, say) before it comes into a filter: as a
+        dict it may be an operator. Raises: ProjectionError.
+        """
+        refuse_scripts(filter)
         found = await self._raw.find(filter, sort=sort, skip=skip, limit=limit)
         return [self._read(document) for document in found]
 
     async def count(self, filter: Mapping[str, Any]) -> int:
-        """How many documents a MongoDB filter selects."""
+        """How many documents a MongoDB filter selects. Raises: ProjectionError."""
+        refuse_scripts(filter)
         return await self._raw.count(filter)
 
     async def including(self, origin: Envelope | Receipt, timeout: float = 5.0) -> None:
@@ -86,3 +96,14 @@ class Documents(Generic[View]):
 
     def _read(self, document: base.Document) -> View:
         return self._view.model_validate({"id": document["_id"], **document})
+
+
+def refuse_scripts(filter: Any) -> None:
+    """Raises: ProjectionError where a filter would run JavaScript within the database."""
+    if isinstance(filter, Mapping):
+        for name in SCRIPTS & filter.keys():
+            raise ProjectionError(f"a filter runs no script in the database: {name} is refused")
+        filter = list(filter.values())
+    if isinstance(filter, list | tuple):
+        for part in filter:
+            refuse_scripts(part)

@@ -9,9 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from pymongo.errors import PyMongoError
-
-from bus.errors import ConfigurationError, MessageError, ProjectionError, StoreUnavailable
+from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
 from bus.stores.base import Changes, Document, Fold, Index, Target
 from bus.stores.records import encoded
@@ -57,8 +55,17 @@ class Engine:
     def find(
         self, table: Table, filter: Mapping[str, Any], sort: Sequence[tuple[str, Any]]
     ) -> list[Document]:
-        """Copies of the documents that a filter selects."""
-        found = [deepcopy(one) for one in _candidates(table, filter) if self._applies(filter, one)]
+        """Copies of the documents that a filter selects. Raises: ProjectionError."""
+        try:
+            encoded({"_id": "filter", "filter": filter})
+            found = [one for one in _candidates(table, filter) if self._applies(filter, one)]
+            return self._sorted(deepcopy(found), sort)
+        except Exception as error:  # mongomock raises whatever comes
+            raise ProjectionError(
+                f"the filter or sort order is refused: {type(error).__name__}"
+            ) from error
+
+    def _sorted(self, found: list[Document], sort: Sequence[tuple[str, Any]]) -> list[Document]:
         if not sort or not found:
             return found
         self._database.drop_collection("sorting")
@@ -75,8 +82,10 @@ class Engine:
             if key in table:
                 scratch.insert_one(table[key])
             scratch.update_one(place, update, upsert=True)
-        except (PyMongoError, MessageError, ValueError, TypeError, NotImplementedError) as error:
-            raise ProjectionError(f"the document {key!r} cannot be updated: {error}") from error
+        except Exception as error:  # mongomock raises whatever comes
+            raise ProjectionError(
+                f"the document {key!r} cannot be updated: {type(error).__name__}"
+            ) from error
         table[key] = scratch.find_one(place)
 
 

@@ -67,15 +67,21 @@ def encoded(document: Mapping[str, Any]) -> bytes:
         data = bson.encode(document, codec_options=OPTIONS)
     except (BSONError, OverflowError, UnicodeError, TypeError, RecursionError) as error:
         raise InvalidMessage(
-            f"{document.get('_id')!r} cannot be stored: {error}; keep to JSON types and to "
-            f"integers within 64 bits"
-        ) from error
+            f"{document.get('_id')!r} cannot be stored: {unencodable(error)}; keep to JSON "
+            f"types and to integers within 64 bits"
+        ) from None
     if len(data) > MAX_BYTES:
         raise InvalidMessage(
             f"{document.get('_id')!r} cannot be stored: {len(data)} bytes, more than {MAX_BYTES}; "
             f"record fewer or smaller events, and keep large data outside of them"
         )
     return data
+
+
+def unencodable(error: Exception) -> str:
+    """Why something cannot be encoded, without the thing itself."""
+    before, quoted, after = str(error).partition("cannot encode object: ")
+    return f"{before}{quoted}{after.rpartition(', of type: ')[2]}"
 
 
 def decoded(data: bytes) -> Document:

@@ -13,6 +13,7 @@ from bus.stores.base import Changes, Document, Target, Write
 
 VERSION = "_version"
 HIDDEN = "_hidden"
+OWN_FIELDS = frozenset({"_id", VERSION, HIDDEN})
 
 OPERATORS = frozenset(
     [
@@ -80,8 +81,8 @@ def checked(key: str, update: Any) -> Document:
     """The update as a dict. Raises: ProjectionError where it is none that MongoDB could apply."""
     if not isinstance(update, Mapping) or not update:
         raise ProjectionError(
-            f"the update of {key!r} is {update!r:.200}; return a dict of MongoDB update operators, "
-            f'such as {{"$set": {{...}}}}'
+            f"the update of {key!r} is {type(update).__name__}, or empty; return a dict of MongoDB "
+            f'update operators, such as {{"$set": {{...}}}}'
         )
     for operator, fields in update.items():
         if operator not in OPERATORS:
@@ -91,9 +92,32 @@ def checked(key: str, update: Any) -> Document:
             )
         if not isinstance(fields, Mapping):
             raise ProjectionError(
-                f"the update of {key!r} gives {operator} {fields!r:.100}; it takes a dict of fields"
+                f"the update of {key!r} gives {operator} {type(fields).__name__}; it takes a dict "
+                f"of fields"
             )
+        for path in (*fields, *(fields.values() if operator == "$rename" else ())):
+            _check_path(key, path)
     return dict(update)
+
+
+def _check_path(key: str, path: Any) -> None:
+    """Raises: ProjectionError for a field that would be misread, or is the bus's own.
+
+    A path may hold a value of the event's: then a dot in it leads elsewhere, which only its author
+    can know; what is refused here is never meant.
+    """
+    parts = path.split(".") if isinstance(path, str) else [""]
+    if parts[0] in OWN_FIELDS:
+        raise ProjectionError(
+            f"the update of {key!r} writes {parts[0]}, which is the bus's; name the field otherwise"
+        )
+    for part in parts:
+        if not part or "\0" in part or (part.startswith("$") and part != "$[]"):
+            raise ProjectionError(
+                f"the update of {key!r} has the field {path!r:.100}, which MongoDB would misread: "
+                f"its parts are text, not empty, without $ in front and without NUL; a value of "
+                f"the event's belongs into a field, not into its name"
+            )
 
 
 def plain_steps(writes: Iterable[Write]) -> Iterator[Step]:

@@ -15,6 +15,7 @@ MAX_BODY = 1024 * 1024
 MAX_HEADERS = 32 * 1024
 MAX_WORD = 200
 MAX_KEY = 128
+MAX_COUNT = 100
 MAX_ADDRESS = 255
 DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
 REPLY = "reply"
@@ -69,16 +70,24 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
     words = (topic, frame.id, frame.name, frame.correlation_id)
     if max(map(_size, words)) > MAX_WORD:
         return InvalidMessage(f"{frame.name[:80]}: topic, id, name: at most {MAX_WORD} bytes each")
+    return refused_headers(frame)
+
+
+def refused_headers(frame: Frame) -> InvalidMessage | None:
+    """Why a frame's headers may neither leave nor come in, or None."""
     size = 0
     for key, value in frame.headers.items():
         size += _size(key) + 8
         if type(value) is str:
             size += _size(value)
         elif type(value) is not int or not -(2**31) <= value < 2**31:
-            return InvalidMessage(f"{frame.name}: header {key[:80]}: a string or 32-bit integer")
-        if size > MAX_HEADERS or _size(key) > MAX_KEY:
             return InvalidMessage(
-                f"{frame.name}: headers over {MAX_HEADERS} bytes, {MAX_KEY} a key"
+                f"{frame.name[:80]}: header {key[:80]}: a string or 32-bit integer"
+            )
+        if size > MAX_HEADERS or _size(key) > MAX_KEY or len(frame.headers) > MAX_COUNT:
+            return InvalidMessage(
+                f"{frame.name[:80]}: headers over {MAX_HEADERS} bytes, {MAX_KEY} a key, or more "
+                f"than {MAX_COUNT}"
             )
     return None
 

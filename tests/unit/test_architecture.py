@@ -11,7 +11,7 @@ MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
     {"errors", "urls", "version"},
-    {"ambient", "fingerprint"},
+    {"ambient", "fingerprint", "payload"},
     {"messages"},
     {"log", "settings", "policies"},
     {"router", "middleware", "transports", "stores"},

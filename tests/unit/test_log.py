@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from pydantic import BaseModel, ValidationError
 
 from bus import Command, Envelope, ambient, log
 from bus.middleware import logging
@@ -51,3 +52,36 @@ def test_a_program_that_configured_nothing_gets_warnings_on_standard_error_only(
     assert printed.out == ""
     assert "loud" in printed.err
     assert "quiet" not in printed.err
+
+
+class Inner(BaseModel):
+    amount: int
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_a_hostile_value_stays_within_its_line_and_models_quote_nothing(
+    json_lines: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(json=json_lines)
+    wrong = {"amount": "-".join(["secret", "4711"])}
+    hostile = "x\n2026-01-01 [info] FAKE\x1b[31m\u2028"
+    try:
+        try:
+            Inner.model_validate(wrong)
+        except ValidationError as error:
+            raise RuntimeError(hostile) from error
+    except RuntimeError:
+        structlog.get_logger().exception("failed", nested={"k": [hostile, {hostile: (hostile,)}]})
+    try:
+        Inner.model_validate(wrong)
+    except ValidationError as error:
+        structlog.get_logger().warning("refused", error=error, exc_info=True)
+    printed = capsys.readouterr().err
+    assert printed.count("FAKE") == 4
+    assert not any(line.startswith("2026-01-01 [info] FAKE") for line in printed.split("\n"))
+    assert "FAKE\x1b" not in printed
+    assert "\u2028" not in printed
+    assert "RuntimeError: x\\" in printed
+    assert "after ValidationError" in printed
+    assert "amount: Input should be a valid integer" in printed
+    assert "secret-4711" not in printed

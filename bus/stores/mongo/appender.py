@@ -19,9 +19,11 @@ from bus.stores.base import Commit
 from bus.stores.mongo.client import Collection, bounded
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
+    code_name,
     is_cut_short,
     is_refused,
     is_unclear,
+    said,
     translated,
 )
 from bus.stores.records import commit_document, commit_from, encoded
@@ -172,7 +174,7 @@ class _Settling:
     async def _one_by_one(self, error: PyMongoError) -> None:
         """One document spoils the insert (nested too deeply, say): the others must not suffer."""
         if len(self._open) == 1:
-            self._fail(self._open, InvalidMessage(f"MongoDB refuses the commit: {error!s:.500}"))
+            self._fail(self._open, InvalidMessage(f"MongoDB refuses the commit: {said(error)}"))
         for append in list(self._open):
             alone = _Settling(self._collection, [append])
             alone._doubt = self._doubt
@@ -192,7 +194,7 @@ class _Settling:
             if one["code"] == DUPLICATE_KEY:
                 duplicates[group[index].commit.id] = one.get("keyPattern", {})
             elif not is_cut_short(one["code"]):
-                refusal = InvalidMessage(f"MongoDB refuses the commit: {one['errmsg']:.500}")
+                refusal = InvalidMessage(f"MongoDB refuses the commit: {code_name(one['code'])}")
                 self._fail([group[index]], refusal)
         await self._tell_duplicates(
             [a for a in self._open if a.commit.id in duplicates], duplicates

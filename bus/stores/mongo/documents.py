@@ -16,9 +16,11 @@ from bus.stores.mongo.failures import (
     ENCODING_ERRORS,
     is_cut_short,
     is_refused,
+    said,
     translated,
 )
 from bus.stores.mongo.transactions import Conflict
+from bus.stores.records import unencodable
 from bus.stores.updates import (
     HIDDEN,
     VERSION,
@@ -92,7 +94,7 @@ class MongoDocuments:
             self._note(error)
             if is_refused(error) or not isinstance(error, PyMongoError):
                 raise ProjectionError(
-                    f"MongoDB refuses the filter or sort order: {error!s:.500}"
+                    f"MongoDB refuses the filter or sort order: {_why(error)}"
                 ) from error
             raise translated(error, writing=False) from error
 
@@ -167,10 +169,10 @@ async def bulk_write(
         _raise_reason(error, operations)
     except PyMongoError as error:
         if is_refused(error):
-            raise ProjectionError(f"MongoDB refuses a write: {error!s:.500}") from error
+            raise ProjectionError(f"MongoDB refuses a write: {said(error)}") from error
         raise
     except ENCODING_ERRORS as error:
-        raise ProjectionError(f"a write cannot be stored: {error!s:.500}") from error
+        raise ProjectionError(f"a write cannot be stored: {unencodable(error)}") from error
 
 
 def _operation(step: Step) -> Operation:
@@ -196,7 +198,18 @@ def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> Non
     if error.has_error_label("TransientTransactionError"):
         raise error
     if failed["code"] == DUPLICATE_KEY and "_id" in failed.get("keyPattern", {}):
-        raise Conflict(failed["errmsg"])
+        raise Conflict("another writer made the document first")
     raise ProjectionError(
-        f"MongoDB refuses the write {operations[failed['index']]!r:.300}: {failed['errmsg']:.500}"
+        f"MongoDB refuses the write {_shape(operations[failed['index']])}: {said(error)}"
     ) from error
+
+
+def _shape(operation: Operation) -> str:
+    """What an operation writes: operators and fields, no values."""
+    update = getattr(operation, "_doc", None) or {}
+    fields = {name: list(one) for name, one in update.items() if isinstance(one, Mapping)}
+    return f"{fields!r:.300}"
+
+
+def _why(error: Exception) -> str:
+    return said(error) if isinstance(error, PyMongoError) else unencodable(error)

@@ -24,6 +24,7 @@ from bus.errors import (
     StoreUnavailable,
 )
 from bus.stores.mongo.client import ANSWER_WITHIN, Client, bounded
+from bus.stores.records import unencodable
 
 DUPLICATE_KEY = 11000
 NO_REPLICA_SET = 20
@@ -31,6 +32,22 @@ NO_REPLICA_SET = 20
 _NOT_ALLOWED = {13, 18}
 _CUT_SHORT = {50, 64, 89, 91, 189, 262, 11600, 11601, 11602}
 """Time limits, interruptions, shut-downs, elections: they say nothing of what was written."""
+
+_NAMES = {
+    2: "BadValue",
+    9: "FailedToParse",
+    14: "TypeMismatch",
+    15: "Overflow",
+    28: "PathNotViable",
+    40: "ConflictingUpdateOperators",
+    52: "DollarPrefixedFieldName",
+    54: "NotSingleValueField",
+    56: "EmptyFieldName",
+    57: "DottedFieldName",
+    66: "ImmutableField",
+    10334: "BSONObjectTooLarge",
+    DUPLICATE_KEY: "DuplicateKey",
+}
 
 _TLS_REMEDY = (
     " If it asks for TLS: tls=true, tlsCAFile= for the authority that signed its certificate, the "
@@ -62,24 +79,39 @@ def is_refused(error: Exception) -> bool:
     return not passing and error.code not in _NOT_ALLOWED
 
 
+def said(error: Exception) -> str:
+    """What an error says, without what MongoDB quotes of documents and filters."""
+    if isinstance(error, BulkWriteError):
+        failures = error.details["writeErrors"]
+        return code_name(failures[0]["code"]) if failures else "a write concern failed"
+    if isinstance(error, OperationFailure):
+        return code_name(error.code or 0, (error.details or {}).get("codeName", ""))
+    return f"{str(error).partition(' (configured timeouts')[0]:.500}"
+
+
+def code_name(code: int, name: str = "") -> str:
+    """An error code of MongoDB's with its name, as its manual lists them."""
+    return f"{name or _NAMES.get(code, 'error')} (code {code})"
+
+
 def translated(error: Exception, *, writing: bool) -> BusError:
     """Our error for one of the driver's."""
     if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
         return ConfigurationError(
-            f"MongoDB does not allow it: {error}; check the user and password in the URL, and that "
-            f"this user may read and write the database"
+            f"MongoDB does not allow it: {said(error)}; check the user and password in the "
+            f"URL, and that this user may read and write the database"
         )
     if isinstance(error, OperationFailure) and error.code == NO_REPLICA_SET:
         return no_transactions()
     if not isinstance(error, PyMongoError):
-        return InvalidMessage(f"cannot be stored: {error}")
+        return InvalidMessage(f"cannot be stored: {unencodable(error)}")
     if writing and is_unclear(error):
-        return OutcomeUnknown(f"MongoDB did not say whether it wrote: {error!s:.500}")
-    reason = str(error).partition(" (configured timeouts")[0]
+        return OutcomeUnknown(f"MongoDB did not say whether it wrote: {said(error)}")
+    reason = said(error)
     remedy = "is it running, and is its URL right?"
     if "SSL" in reason or "connection closed" in reason:
         remedy += _TLS_REMEDY
-    return StoreUnavailable(f"MongoDB: {reason:.500}; {remedy}")
+    return StoreUnavailable(f"MongoDB: {reason}; {remedy}")
 
 
 def no_transactions() -> ConfigurationError:

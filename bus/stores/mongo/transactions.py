@@ -11,7 +11,7 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.mongo.client import Session, Stuck, bounded, start_transaction
-from bus.stores.mongo.failures import translated
+from bus.stores.mongo.failures import said, translated
 
 Result = TypeVar("Result")
 
@@ -44,7 +44,7 @@ async def in_transaction(
             if not may_repeat(error):
                 raise translated(error, writing=False) from error
             if time.monotonic() + pause > deadline:
-                raise StoreUnavailable(f"MongoDB took no transaction: {error!s:.500}") from error
+                raise StoreUnavailable(f"MongoDB took no transaction: {said(error)}") from error
         except BaseException:
             await _abort(session)
             raise
@@ -65,7 +65,7 @@ async def _commit(session: Session, deadline: float) -> None:
             if not unknown and not isinstance(error, Stuck):
                 raise
             if isinstance(error, Stuck) or time.monotonic() + pause > deadline:
-                raise OutcomeUnknown(f"MongoDB did not confirm a commit: {error!s:.500}") from error
+                raise OutcomeUnknown(f"MongoDB did not confirm a commit: {said(error)}") from error
         await asyncio.sleep(ambient.jittered(pause))
         pause = min(pause * 2, LONGEST_PAUSE)
 
