@@ -6,6 +6,7 @@ publishing, or an outage of the broker, the pending marks say what is missing.
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -21,6 +22,7 @@ BATCH = 500
 GRACE = timedelta(seconds=2)
 LEASE = 10.0
 LOOK_AHEAD_EVERY = 5.0
+HAND_OVER_WITHIN = 1.0
 
 log = structlog.get_logger("bus.relay")
 
@@ -46,15 +48,13 @@ class Relay:
         self._look_ahead_at = 0.0
 
     async def run(self) -> None:
-        """Relays until cancelled; outages of store and broker only delay it."""
-        while True:
-            try:
-                moving = await self.relay_once()
-            except BusError as error:
-                log.warning("cannot relay just now", reason=str(error))
-                moving = False
-            if not moving:
-                await asyncio.sleep(ambient.jittered(self._poll))
+        """Relays until cancelled, and then leaves it to others at once; outages only delay it."""
+        try:
+            while True:
+                if not await self._relay():
+                    await asyncio.sleep(ambient.jittered(self._poll))
+        finally:
+            await self._hand_over()
 
     async def relay_once(self) -> bool:
         """Publishes one batch of what waits; False where nothing could be done."""
@@ -74,6 +74,19 @@ class Relay:
         self._look_ahead_at = time.monotonic() + LOOK_AHEAD_EVERY
         waiting = await self._log.pending(datetime.max.replace(tzinfo=UTC), BATCH)
         return [commit for commit in waiting if commit.time > ambient.now() + GRACE]
+
+    async def _relay(self) -> bool:
+        try:
+            return await self.relay_once()
+        except BusError as error:
+            log.warning("cannot relay just now", reason=str(error))
+            return False
+
+    async def _hand_over(self) -> None:
+        if time.monotonic() < self._renew_at + LEASE / 2:
+            with suppress(BusError, TimeoutError):
+                async with asyncio.timeout(HAND_OVER_WITHIN):
+                    await self._leases.lease("relay", self._owner, 0)
 
     async def _leads(self) -> bool:
         if time.monotonic() < self._renew_at:
