@@ -24,7 +24,7 @@ GRATEFUL_EVERY = 5  # so often the handler answers with a command, through the b
 class Payments:
     """A load of payments, and the ledger of it."""
 
-    def __init__(self, bus: Bus, diary: Diary, *, clients: int = 10, pause: float = 0.01) -> None:
+    def __init__(self, bus: Bus, diary: Diary, *, clients: int = 10, pause: float = 0.04) -> None:
         self.paid: Counter[str] = Counter()
         self.grateful: Counter[str] = Counter()
         self._bus = bus

@@ -109,7 +109,7 @@ async def test_connections_closed_by_the_broker_again_and_again(
     node: RabbitMQNode, real_settings: Settings, unique: str
 ) -> None:
     async with paying(real_settings, node.url, unique) as (_, payments):
-        for _ in range(3):
+        for _ in range(2):
             await asyncio.to_thread(node.control, "close_all_connections", "a test")
             await payments.recovery(within=10)
 

@@ -66,7 +66,7 @@ async def test_events_lost_with_a_deleted_queue_are_healed_from_the_log(
     payments = Payments(bus, diary)
     async with Worker(bus), channel_of(node) as channel:
         async with payments.flowing():
-            for _ in range(3):
+            for _ in range(2):
                 await channel.queue_delete(f"{unique}.wallets")
                 await payments.recovery(within=15)
         await payments.expect_each_once()
@@ -214,7 +214,7 @@ class Half(NamedTuple):
     parts: Parts
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_deliveries_shuffled_held_back_and_repeated_change_nothing(
     bus: Bus, diary: Diary, seed: int
 ) -> None:
