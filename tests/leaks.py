@@ -14,12 +14,12 @@ WITHIN = 5.0
 
 
 @asynccontextmanager
-async def nothing_left(*urls: str) -> AsyncIterator[None]:
+async def nothing_left(*urls: str, within: float = WITHIN) -> AsyncIterator[None]:
     """Tasks and connections to these servers that are begun in the block end with it, or soon."""
     ports = {port for url in urls for one in _single(url) for _, port in places(one)}
     before = _tasks() | _connections(ports)
     yield
-    deadline = time.monotonic() + WITHIN
+    deadline = time.monotonic() + within
     while left := (_tasks() | _connections(ports)) - before:
         assert time.monotonic() < deadline, f"left behind: {sorted(left)}"
         await asyncio.sleep(0.05)
