@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     )
     mongo_url: str = Field(repr=False, description="mongodb://host:port/?replicaSet=name")
     mongo_db: str = Field(default="", description="the database; the service's name by default")
-    heartbeat: int = Field(default=10, ge=2, le=60)
+    heartbeat: int = Field(default=7, ge=2, le=60)
     prefetch: int = Field(default=1000, ge=1, le=10_000)
     batch: int = Field(default=500, ge=1, le=10_000)
     sweep_every: float = Field(default=60.0, gt=0)

@@ -145,7 +145,7 @@ async def test_half_open_connections(
 ) -> None:
     async with paying(real_settings, proxy.url, unique) as (_, payments):
         assert proxy.half_open() >= 2
-        recovered(f"half-open, heartbeat {HEARTBEAT}", await payments.recovery(30), 15)
+        recovered(f"half-open, heartbeat {HEARTBEAT}", await payments.recovery(30), 9)
 
 
 async def test_a_broker_that_accepts_and_says_nothing(

@@ -1,7 +1,9 @@
 """Connecting and staying connected: each await bounded, each loss noticed, each task owned."""
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +21,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 3.0
+_LISTEN_EVERY = 0.5
 _TLS_REMEDY = (
     "check that cafile= is the authority that signed the broker's certificate, that the URL has "
     "the host name which that names, that certfile= and keyfile= are given if the broker asks for "
@@ -89,6 +92,12 @@ class Session:
     @property
     def alive(self) -> bool:
         return not self.writer.is_closing() and self.amqp.is_opened
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing came for two heartbeats: AMQP's sign of a peer that is gone."""
+        heartbeat = self.amqp.connection_tune.heartbeat or math.inf
+        return time.monotonic() - self.tap.heard_at > 2 * heartbeat
 
     @property
     def server(self) -> str:
@@ -205,12 +214,21 @@ class Link:
         self.session = session
         self._connected.set()
         try:
-            await asyncio.wait([session.amqp.closing])
+            await _until_lost(session)
             log.warning("rabbitmq_lost", purpose=self._purpose)
         finally:
             self.session = None
             self.problem = TransportUnavailable("RabbitMQ: the connection was lost")
             await session.close()
+
+
+async def _until_lost(session: Session) -> None:
+    """The library waits for longer than two heartbeats, and would wait for a reply to its close."""
+    while not session.amqp.closing.done():
+        await asyncio.wait([session.amqp.closing], timeout=_LISTEN_EVERY)
+        if session.silent:
+            session.writer.transport.abort()
+            return
 
 
 async def attend(

@@ -6,6 +6,7 @@ frames of chosen channels to their sink, in place: no object, queue or task for 
 
 import asyncio
 import struct
+import time
 from typing import Any, Protocol
 
 from aiormq import SSLContextProvider, TransportFactory
@@ -36,9 +37,11 @@ class Tap(asyncio.StreamReader):
         self.blocked = False
         self._rest = b""
         self._last_beat = 0.0
+        self.heard_at = time.monotonic()
 
     def feed_data(self, data: Any) -> None:
         # An error here ends the connection, by asyncio's doing.
+        self.heard_at = time.monotonic()
         if self._rest:
             data = self._rest + data
         at, size, left = 0, len(data), []

@@ -26,7 +26,7 @@ class RabbitTransport:
     """RabbitMQ, for one service.
 
     `urls` are tried in turn. `heartbeat` (seconds) decides how soon a silent broker is noticed:
-    after about three times as long. `connect_timeout` (seconds) bounds each attempt for each URL.
+    after two to three times as long. `connect_timeout` (seconds) bounds each attempt for each URL.
     Raises: ConfigurationError for a URL that cannot be used or turns TLS checks off.
     """
 
@@ -35,7 +35,7 @@ class RabbitTransport:
         urls: Sequence[str],
         *,
         service: str,
-        heartbeat: int = 10,
+        heartbeat: int = 7,
         connect_timeout: float = 5.0,
     ) -> None:
         self._urls = checked_urls(urls, heartbeat)
