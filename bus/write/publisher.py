@@ -88,9 +88,10 @@ class Publisher:
 
     async def _publish_and_mark(self, batch: list[tuple[Commit, list[Frame]]]) -> None:
         try:
-            self._confirmed += await self._publish(batch)
+            confirmed = await self._publish(batch)
         finally:
             self._held -= len(batch)
+        self._confirmed += confirmed  # not in one line: the list would be the one before the await
         if self._confirmed and self._marking is None:
             self._marking = asyncio.create_task(self._mark())
 

@@ -1,11 +1,17 @@
 """The publisher, over the in-memory pair."""
 
+import asyncio
+from collections.abc import Sequence
+
 from bus import ambient
 from bus.codec import frames_of
 from bus.stores.base import Commit, Recorded
 from bus.stores.memory import MemoryEventLog
+from bus.transports.base import Frame
 from bus.transports.memory import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher
+
+LATER = ambient.now().replace(year=2999)
 
 
 async def test_nothing_is_published_before_the_queues_are_declared() -> None:
@@ -13,12 +19,48 @@ async def test_nothing_is_published_before_the_queues_are_declared() -> None:
     log, transport = MemoryEventLog(), MemoryTransport(MemoryBroker(), "bank")
     await transport.open()
     publisher = Publisher(log, transport)
-    event = Recorded("Opened", 1, {})
-    commit = Commit("c1", "account-a", "account", 1, (event,), ambient.now(), "c1")
+    commit = opened("c1")
     await log.append([commit])
-    later = ambient.now().replace(year=2999)
     assert await publisher.publish([commit], [frames_of(commit)]) == 0
-    assert await log.pending(later, 10) == [commit]
+    assert await log.pending(LATER, 10) == [commit]
     publisher.start()
     assert await publisher.publish([commit], [frames_of(commit)]) == 1
-    assert await log.pending(later, 10) == []
+    assert await log.pending(LATER, 10) == []
+
+
+class SlowLog(MemoryEventLog):
+    """Takes its time to clear marks."""
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        await asyncio.sleep(0)
+        await super().confirmed(commit_ids)
+
+
+class TurnedTransport(MemoryTransport):
+    """Confirms what was published later the sooner, so that confirms and marks cross."""
+
+    async def publish(
+        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+    ) -> dict[str, Exception]:
+        for _ in range(7 - int(frames[0].id.partition(":")[0]) % 7):
+            await asyncio.sleep(0)
+        return await super().publish(frames, must_route=must_route, timeout=timeout)
+
+
+async def test_no_mark_stays_however_confirms_and_marks_cross() -> None:
+    log, transport = SlowLog(), TurnedTransport(MemoryBroker(), "bank")
+    await transport.open()
+    publisher = Publisher(log, transport)
+    publisher.start()
+    for number in range(50):
+        commit = opened(str(number))
+        await log.append([commit])
+        publisher.offer([commit], [frames_of(commit)])
+        await asyncio.sleep(0)
+    await publisher.close()
+    assert await log.pending(LATER, 100) == []
+
+
+def opened(id: str) -> Commit:
+    event = Recorded("Opened", 1, {})
+    return Commit(id, f"account-{id}", "account", 1, (event,), ambient.now(), id)
