@@ -84,6 +84,7 @@ class HandlerConsumer:
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
+        self._failure = None
         inbox = self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
         lanes: Lanes[tuple[Delivery, Envelope]] = Lanes(
             self._concurrency, lambda item: self._process(inbox, *item)
