@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 import structlog
 
-from bus import ambient
+from bus import ambient, payload
 from bus.codec import RESERVED_HEADERS, command_frame
 from bus.delivery.replies import receipt_in
 from bus.delivery.retry import pauses
@@ -312,6 +312,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
                 f"header {key[:100]!r}: names of 1 to 100 characters, none of "
                 f"{', '.join(sorted(RESERVED_HEADERS))}, and text as value"
             )
+    payload.check({**headers})
 
 
 def _check_names(

@@ -146,6 +146,8 @@ def envelope_of(frame: Frame, message: Message) -> Envelope:
         raise InvalidMessage(
             f"{frame.name[:100]}: headers 'stream' and 'version' are not as they must be"
         )
+    own = {key: str(headers[key]) for key in headers.keys() - RESERVED_HEADERS}
+    payload.check(own)
     return Envelope(
         message,
         frame.id,
@@ -154,7 +156,7 @@ def envelope_of(frame: Frame, message: Message) -> Envelope:
         str(headers.get("causation_id") or "") or None,
         str(stream),
         int(version),
-        {key: str(headers[key]) for key in headers.keys() - RESERVED_HEADERS},
+        own,
     )
 
 

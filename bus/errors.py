@@ -125,7 +125,7 @@ class Retry(BusError):
 
     def __init__(self, delay: float, reason: str = "the handler asks for a later try") -> None:
         super().__init__(reason)
-        self.delay = delay
+        self.delay = float(delay)  # fails here, in the handler, and not where the worker waits
 
 
 class ProjectionError(BusError):

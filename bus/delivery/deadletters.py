@@ -11,7 +11,7 @@ from bus.fingerprint import failure_of
 from bus.messages import category_of
 from bus.read.projection import Projection
 from bus.stores.base import Document, ReadStore
-from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame
+from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
 
 log = structlog.get_logger("bus.deadletters")
 
@@ -23,6 +23,7 @@ async def bury(
 ) -> None:
     """Keeps a message that is given up; a retry that failed falls back on its own dead letter.
 
+    Of a body over the limit it keeps so much that a retry of it is refused as too large.
     Raises: StoreUnavailable, OutcomeUnknown.
     """
     frame = delivery.frame
@@ -36,7 +37,7 @@ async def bury(
             "message_id": frame.id,
             "correlation_id": frame.correlation_id,
             "headers": _kept(frame),
-            "body": frame.body,
+            "body": frame.body[: MAX_BODY + 1],
             **failure._asdict(),
             "attempts": attempts,
             "time": frame.time,
@@ -113,9 +114,15 @@ def _letter_of(frame: Frame) -> str:
 
 
 def _kept(frame: Frame) -> dict[str, str | int]:
-    """The headers that the message came with, fit for the store: no field has NUL in its name."""
+    """The headers that the message came with, fit for the store, whoever made them."""
     return {
-        key.replace("\0", "\\0"): value
+        _fit(key): value if isinstance(value, str) or abs(value) < 2**63 else str(value)
         for key, value in frame.headers.items()
         if key not in _NOT_KEPT
     }
+
+
+def _fit(key: str) -> str:
+    """A field's name without NUL, and without a `$` in front, which might make it an operator."""
+    key = key.replace("\0", "\\0")
+    return f"\\{key}" if key.startswith("$") else key

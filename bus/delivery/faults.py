@@ -2,13 +2,18 @@
 
 import hashlib
 
+import structlog
+
 from bus import ambient
 from bus.delivery.deadletters import bury
+from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
 from bus.messages import Envelope, Fault
 from bus.parts import Parts
 from bus.transports.base import Delivery
 from bus.write.unit_of_work import UnitOfWork
+
+log = structlog.get_logger("bus.faults")
 
 
 class GiveUp:
@@ -40,8 +45,11 @@ class GiveUp:
             reason=reason_of(error),
             attempts=attempts,
         )
-        envelope = Envelope(fault, id, ambient.now(), frame.correlation_id or id, frame.id)
+        envelope = Envelope(fault, frame.id, ambient.now(), frame.correlation_id or id)
         parts = self._parts
         work = UnitOfWork(id, parts.service, envelope, parts.event_log, parts.publisher)
         work.outbox.publish(fault)
-        await work.commit()
+        try:
+            await work.commit()
+        except InvalidMessage as problem:  # ids too long to travel on, say: the letter tells enough
+            log.warning("no fault event", message_id=frame.id, reason=str(problem))

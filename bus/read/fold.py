@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable
+from bus.fingerprint import reason_of
 from bus.messages import Envelope
 from bus.read.projection import Projection
 from bus.stores.base import Changes, ReadUnit, Write
@@ -26,7 +27,7 @@ class StreamFailed(Exception):
     """An event of one stream cannot be applied; the other streams of the batch can."""
 
     def __init__(self, stream: str, version: int, cause: Exception) -> None:
-        super().__init__(f"{stream}@{version}: {cause!r}")
+        super().__init__(f"{stream}@{version}: {type(cause).__name__}: {reason_of(cause)}")
         self.stream = stream
         self.version = version
         self.cause = cause

@@ -147,6 +147,7 @@ class Projector:
         if applied.events:
             self._failing.clear()
             self.trouble = None
+            return
         self._failing |= {one.stream for one in failures if one.stream not in self._parked}
         if failures and len(self._failing) >= TROUBLE_AT:
             self.trouble = f"every stream fails, as with {failures[0]}"[:2000]

@@ -6,7 +6,7 @@ from bus import Bus, Projection, Worker, ambient
 from bus.transports.base import Frame, Inbox
 from bus.transports.topology import COMMAND_TOPIC, DELIVERY_LIMIT
 from tests.service.delivery_contract import WalletService
-from tests.service.wallet import Diary, Pay
+from tests.service.wallet import Diary, GetWallet, Pay
 from tests.waiting import until
 
 
@@ -60,6 +60,42 @@ class FailureContract(WalletService):
             "TimeoutError": 1,
         }
 
+    async def test_errors_that_are_not_as_they_should_be_are_kept_like_any_other(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        diary.mended = False
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="soon"))
+        await bus.execute(Pay(wallet_id="b", amount=1, mood="unspeakable"))
+        good = await bus.execute(Pay(wallet_id="c", amount=1))
+        letters = await self.dead_letters(bus, 2)
+        assert {one["error"]: one["attempts"] for one in letters} == {
+            "ValueError": 3,
+            "Speechless": 3,
+        }
+        assert await bus.query(GetWallet(wallet_id="c"), after=good)
+        (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+
+        async def parked() -> list[str]:
+            streams = await bus.parts.read_store.parked(projection.target())
+            return [one.error for one in streams if one.stream == "wallet-b"]
+
+        assert await until(parked, "the stream is parked") == ["Speechless"]
+
+    async def test_some_failing_streams_among_good_ones_are_no_trouble(
+        self, bus: Bus, diary: Diary
+    ) -> None:
+        (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+        target, store = projection.target(), bus.parts.read_store
+        for number in range(60):
+            mood = "unprojectable" if number % 3 == 0 else ""
+            await bus.execute(Pay(wallet_id=f"w{number}", amount=1, mood=mood))
+
+        async def each_failing_one_is_parked() -> bool:
+            return len(await store.parked(target)) == 20
+
+        async with Worker(bus, only=["wallets"]):
+            await until(each_failing_one_is_parked, "the failing ones are parked", within=5)
+
     async def test_who_gives_a_message_up_tells_of_it_once(
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
@@ -71,6 +107,8 @@ class FailureContract(WalletService):
         assert (fault.error, fault.reason, fault.attempts) == ("Reject", "never", 1)
         (commit,) = await bus.parts.event_log.read("wallet-a")
         assert fault.message_id == f"{commit.id}:1"
+        (told,) = [c async for c in bus.parts.event_log.scan([bus.service])]
+        assert (told.correlation_id, told.causation_id) == ("c1", fault.message_id)
 
     async def test_a_fault_that_cannot_be_handled_makes_no_further_fault(
         self, bus: Bus, worker: Worker, diary: Diary

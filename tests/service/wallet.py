@@ -99,6 +99,15 @@ class Hopeless(Exception):
     """Not worth a second try."""
 
 
+class Speechless(Exception):
+    """Fails at saying what it is, as errors that quote a lost object may."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
 def build(
     settings: Settings,
     diary: Diary | None = None,
@@ -154,6 +163,8 @@ def build(
     def paid(event: Paid) -> Update:
         if event.mood == "unprojectable" and not diary.mended:
             raise ValueError("cannot be projected")
+        if event.mood == "unspeakable" and not diary.mended:
+            raise Speechless
         return {"$inc": {"total": event.amount}, "$push": {"payments": event.amount}}
 
     @wallets.on(Thanked)
@@ -204,6 +215,10 @@ async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
         raise RuntimeError("not yet")
     if event.mood == "later" and tries == 1:
         raise Retry(delay=0.5)
+    if event.mood == "soon":
+        raise Retry("soon")  # type: ignore[arg-type]
+    if event.mood == "unspeakable":
+        raise Speechless
     if event.mood == "hopeless":
         raise Hopeless
     if event.mood == "complains":

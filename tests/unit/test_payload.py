@@ -123,6 +123,23 @@ def test_headers_have_limits_on_the_way_in_too() -> None:
             read_frame(frame(b"{}", **headers), {"Noted": Noted})
 
 
+def test_no_header_may_come_back_from_the_log_as_another_type() -> None:
+    for headers in ({"$ref": "a", "$id": "b"}, {"a\0b": "c"}):
+        with pytest.raises(InvalidMessage, match="a key that"):
+            read_frame(frame(b"{}", **headers), {"Noted": Noted})
+
+
+async def test_no_such_header_can_be_given_to_a_command() -> None:
+    router = Router("notes")
+
+    @router.command
+    async def note(command: Note) -> None: ...
+
+    async with Bus("notes", routers=[router], settings=Settings.in_memory()) as bus:
+        with pytest.raises(InvalidMessage, match=r"starts with \$"):
+            await bus.execute(Note(), headers={"$ref": "a", "$id": "b"})
+
+
 @pytest.mark.parametrize("id", ["", "a/2", "a\nb", "x" * 151])
 def test_a_command_that_comes_in_has_an_id_as_ours_have(id: str) -> None:
     with pytest.raises(InvalidMessage, match="an id has"):
