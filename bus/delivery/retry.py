@@ -41,8 +41,14 @@ def next_step(error: Exception, attempt: int, policy: RetryPolicy) -> Step:
 
 
 def outage(error: Exception) -> bool:
-    """Whether a service is away: not the message's fault, so it does not count as a try."""
-    return isinstance(error, Unavailable | OutcomeUnknown) and not isinstance(error, NotCaughtUp)
+    """Whether a service is away: not the message's fault, so it does not count as a try.
+
+    A request of the handler's own that nobody answered (it has an id) counts: else who asks in vain
+    would ask for ever.
+    """
+    if isinstance(error, OutcomeUnknown):
+        return not error.id
+    return isinstance(error, Unavailable) and not isinstance(error, NotCaughtUp)
 
 
 def pauses(first: float = 0.1) -> Iterator[float]:

@@ -4,8 +4,17 @@ import asyncio
 
 import pytest
 
-from bus import GIVE_UP, ConfigurationError, Reject, Retry, RetryPolicy, Router, StoreUnavailable
-from bus.delivery.retry import Step, Stopped, insist, next_step
+from bus import (
+    GIVE_UP,
+    ConfigurationError,
+    OutcomeUnknown,
+    Reject,
+    Retry,
+    RetryPolicy,
+    Router,
+    StoreUnavailable,
+)
+from bus.delivery.retry import Step, Stopped, insist, next_step, outage
 from bus.policies import policy_for
 from bus.transports.topology import DELAYS, rung
 
@@ -72,6 +81,11 @@ async def test_whoever_stops_meanwhile_is_not_held_up() -> None:
 
     with pytest.raises(Stopped):
         await insist(step, "queue", stopping)
+
+
+def test_a_request_that_nobody_answers_is_no_outage_that_would_be_waited_for() -> None:
+    assert outage(OutcomeUnknown("the database did not say"))
+    assert not outage(OutcomeUnknown("no answer within 30 s", id="c1"))
 
 
 async def test_another_error_is_no_reason_to_hold_on() -> None:
