@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from bus.errors import TransportUnavailable
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.exceptions import ChannelAccessRefused
+
+from bus.errors import ConfigurationError, TransportUnavailable
 from bus.transports.base import Frame
 from bus.transports.rabbitmq.connection import (
     Link,
@@ -12,6 +15,7 @@ from bus.transports.rabbitmq.connection import (
     checked_urls,
     connect_any,
     place,
+    stop,
 )
 from bus.transports.rabbitmq.declare import count, declare
 from bus.transports.rabbitmq.inbox import RabbitInbox
@@ -45,6 +49,7 @@ class RabbitTransport:
         self._publisher = Publisher(self._publishing, service)
         self._inboxes: list[RabbitInbox] = []
         self._topology: Topology | None = None
+        self._counting: dict[str, asyncio.Task[tuple[int, int]]] = {}
         self._server = "RabbitMQ"
         self._open = False
 
@@ -82,6 +87,7 @@ class RabbitTransport:
             await self._publisher.close()
         finally:
             await asyncio.gather(self._publishing.close(), self._consuming.close())
+            await asyncio.gather(*map(stop, list(self._counting.values())))
 
     async def declare(self, topology: Topology) -> None:
         self._require_open()
@@ -90,7 +96,12 @@ class RabbitTransport:
         try:
             async with asyncio.timeout(_DECLARE_TIMEOUT):
                 await declare(session, topology)
-        except (TimeoutError, ConnectionError) as error:
+        except ChannelAccessRefused as error:
+            raise ConfigurationError(
+                f"RabbitMQ: {error}; let the user in the URL configure, write and read what begins "
+                f"with {topology.service}."
+            ) from None
+        except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
             raise TransportUnavailable(f"RabbitMQ: declaring failed: {error}") from None
         finally:
             await session.close()
@@ -138,11 +149,19 @@ class RabbitTransport:
             await self.declare(self._topology)
 
     async def _count(self, queue: str) -> tuple[int, int]:
+        """Who is tired of waiting does not cut the question off, which could end the connection of
+        all consumers; who asks meanwhile waits for the same answer."""
         session = self._live_session()
+        task = self._counting.get(queue)
+        if task is None:
+            task = self._counting[queue] = asyncio.create_task(count(session, queue))
+            task.add_done_callback(lambda _: self._counting.pop(queue, None))
+        await asyncio.wait([task], timeout=_COUNT_TIMEOUT)
+        if not task.done() or task.cancelled():
+            raise TransportUnavailable(f"RabbitMQ: no answer yet to how many there are in {queue}")
         try:
-            async with asyncio.timeout(_COUNT_TIMEOUT):
-                return await count(session, queue)
-        except (TimeoutError, ConnectionError) as error:
+            return task.result()
+        except (ConnectionError, AMQPError, ChannelInvalidStateError) as error:
             raise TransportUnavailable(f"RabbitMQ: {queue} cannot be counted: {error}") from None
 
     def _require_open(self) -> None:
