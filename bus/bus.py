@@ -1,39 +1,35 @@
 """Bus: what a service embeds. Puts the parts together; each part's story is told elsewhere."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import structlog
 
-from bus import ambient, payload
-from bus.codec import RESERVED_HEADERS, command_frame
+from bus.backend import backend_of
+from bus.codec import command_frame, new_envelope
+from bus.declarations import check_declarations
 from bus.delivery.replies import receipt_in
 from bus.delivery.retry import pauses
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
-from bus.errors import BusError, ConfigurationError, InvalidMessage, TransportUnavailable
+from bus.errors import BusError, TransportUnavailable
 from bus.health import Checkup, Health, service_checks
 from bus.log import configure_default
-from bus.messages import Command, Envelope, Event, Message, Query, Receipt, check_id
+from bus.messages import Command, Event, Message, Query, Receipt
 from bus.middleware import Middleware, logging, retry_on_conflict
-from bus.parts import Backend, BringsBackend, Parts, command_registry, subscriptions_of
+from bus.parts import Parts, command_registry, subscriptions_of
 from bus.read.documents import Documents
 from bus.read.freshness import Freshness
 from bus.read.projection import Projection
 from bus.router import Router
-from bus.settings import MEMORY, Settings
-from bus.stores.base import EventLog, ReadStore
-from bus.stores.session import Effects
-from bus.transports.base import Transport
+from bus.settings import Settings
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import UnitOfWork
 
 Answer = TypeVar("Answer")
-Closing = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger("bus")
 
@@ -63,11 +59,11 @@ class Bus:
         middleware: Sequence[Middleware] = (),
         client: Any = None,
     ) -> None:
-        _check_names(service, routers, projections)
+        check_declarations(service, routers, projections)
         self.service = service
         self._projections = {one.view: one for one in projections}
         projected = [one.target().collection for one in projections]
-        backend = _backend(service, settings, client, projected)
+        backend = backend_of(service, settings, client, projected)
         transport, event_log, read_store, effects, self._disconnect, inner = backend
         publisher = Publisher(event_log, transport)
         self._freshness = Freshness(read_store)
@@ -158,7 +154,7 @@ class Bus:
         Raises: NoHandler, NotCaughtUp, ConcurrencyError, OutcomeUnknown (repeat with the same id),
         StoreUnavailable, and whatever the handler raises; then nothing was stored.
         """
-        envelope = _envelope(command, id, correlation_id, headers)
+        envelope = new_envelope(command, id, correlation_id, headers)
         if after is not None:
             await self._caught_up(type(command), after, timeout)
         dispatcher = self.parts.dispatcher
@@ -177,7 +173,7 @@ class Bus:
         """
         if after is not None:
             await self._caught_up(type(query), after, timeout)
-        answer: Answer = await self.parts.dispatcher.ask(_envelope(query))
+        answer: Answer = await self.parts.dispatcher.ask(new_envelope(query))
         return answer
 
     async def send(
@@ -193,7 +189,7 @@ class Bus:
         Raises: Unroutable (nobody declared the queue), TransportUnavailable (it may have arrived:
         sending again with the same id is safe), InvalidMessage.
         """
-        envelope = _envelope(command, id, correlation_id, headers)
+        envelope = new_envelope(command, id, correlation_id, headers)
         failures = await self.parts.transport.publish([command_frame(envelope)], must_route=True)
         for failure in failures.values():
             raise failure
@@ -217,7 +213,7 @@ class Bus:
         second time); Unroutable, TransportUnavailable and InvalidMessage as `send` does, but
         TransportUnavailable only where nobody received it.
         """
-        envelope = _envelope(command, id, correlation_id, headers)
+        envelope = new_envelope(command, id, correlation_id, headers)
         reply = await self.parts.transport.request(command_frame(envelope), timeout)
         return self.parts.dispatcher.typed(type(command), receipt_in(reply))
 
@@ -233,7 +229,7 @@ class Bus:
 
         Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage.
         """
-        envelope = _envelope(event, id, correlation_id, headers)
+        envelope = new_envelope(event, id, correlation_id, headers)
         parts = self.parts
         work = UnitOfWork(envelope.id, self.service, envelope, parts.event_log, parts.publisher)
         work.outbox.publish(event)
@@ -289,116 +285,3 @@ class Bus:
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _envelope(
-    message: Message,
-    id: str | None = None,
-    correlation_id: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Envelope:
-    if headers:
-        _check_headers(headers)
-    if id is not None:
-        check_id(id)
-    id = id or ambient.new_id()
-    return Envelope(message, id, ambient.now(), correlation_id or id, headers=headers or {})
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    for key, value in headers.items():
-        if key in RESERVED_HEADERS or not isinstance(value, str) or len(key) > 100 or not key:
-            raise InvalidMessage(
-                f"header {key[:100]!r}: names of 1 to 100 characters, none of "
-                f"{', '.join(sorted(RESERVED_HEADERS))}, and text as value"
-            )
-    payload.check({**headers})
-
-
-def _check_names(
-    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
-) -> None:
-    if not (service.isidentifier() and service.islower() and len(service) <= 50):
-        raise ConfigurationError(
-            f"Bus({service!r}): the name becomes that of exchanges and queues; use lower-case "
-            f"letters, digits and underscores, 50 at most"
-        )
-    names = [
-        "commands",
-        "events",
-        "dead",
-        *(r.name for r in routers),
-        *(p.name for p in projections),
-    ]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigurationError(
-            f"Bus({service!r}): routers and projections name queues, and each name is to be used "
-            f"once; rename one of {', '.join(twice)}"
-        )
-    _check_messages(service, routers, projections)
-    views = [projection.view for projection in projections]
-    for view in views:
-        if views.count(view) > 1:
-            raise ConfigurationError(
-                f"Bus({service!r}): two projections declare view={view.__name__}, so "
-                f"Documents[{view.__name__}] would be either; give each a view of its own"
-            )
-
-
-def _check_messages(
-    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
-) -> None:
-    """A wire name is one class: otherwise a message would be read as another one."""
-    handled = [m for router in routers for handler in router.handlers for m in handler.messages]
-    projected = [event for projection in projections for event in projection.handlers]
-    known: dict[str, type[Message]] = {}
-    for message in (*handled, *projected):
-        other = known.setdefault(message.wire_name, message)
-        if other is not message:
-            raise ConfigurationError(
-                f"Bus({service!r}): {message.__module__}.{message.__qualname__} and "
-                f"{other.__module__}.{other.__qualname__} both travel as {message.wire_name!r}; "
-                f"give one of them another name, as in `class ...(Event, name=...)`"
-            )
-
-
-def _backend(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> Backend:
-    if isinstance(settings, BringsBackend):
-        return settings.backend(service, projected)
-    return Backend(_transport(service, settings), *_stores(service, settings, client, projected))
-
-
-def _transport(service: str, settings: Settings) -> Transport:
-    if settings.amqp_url == MEMORY:
-        from bus.transports.memory import MemoryBroker, MemoryTransport
-
-        return MemoryTransport(MemoryBroker(), service)
-    from bus.transports.rabbitmq import RabbitTransport
-
-    return RabbitTransport(settings.amqp_urls, service=service, heartbeat=settings.heartbeat)
-
-
-async def _nothing() -> None:
-    """A client that was given to us is its owner's to close."""
-
-
-def _stores(
-    service: str, settings: Settings, client: Any, projected: Sequence[str]
-) -> tuple[EventLog, ReadStore, Effects, Closing]:
-    rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
-    if settings.mongo_url == MEMORY and client is None:
-        from bus.stores.memory import MemoryEventLog, MemoryReadStore
-        from bus.stores.memory_effects import MemoryEffects
-
-        log, store = MemoryEventLog(), MemoryReadStore()
-        return log, store, MemoryEffects(log, store, **rules), _nothing
-    from bus.stores.mongo import MongoEffects, MongoEventLog, MongoReadStore, close, connect
-
-    own = connect(settings.mongo_url) if client is None else None
-    client = client if own is None else own
-    name = settings.mongo_db or service
-    closing = _nothing if own is None else partial(close, own)
-    event_log = MongoEventLog(client, name)
-    effects = MongoEffects(client, name, event_log, **rules)
-    return event_log, MongoReadStore(client, name), effects, closing

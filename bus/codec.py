@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from bus import payload
+from bus import ambient, payload
 from bus.errors import InvalidMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.messages import Command, Envelope, Event, Message, check_id
@@ -34,6 +34,31 @@ class Unread(Event):
 
 
 UNREAD = Unread()
+
+
+def new_envelope(
+    message: Message,
+    id: str | None = None,
+    correlation_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Envelope:
+    """A message that sets out from here. Raises: InvalidMessage for ids and headers that cannot."""
+    if headers:
+        _check_headers(headers)
+    if id is not None:
+        check_id(id)
+    id = id or ambient.new_id()
+    return Envelope(message, id, ambient.now(), correlation_id or id, headers=headers or {})
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for key, value in headers.items():
+        if key in RESERVED_HEADERS or not isinstance(value, str) or len(key) > 100 or not key:
+            raise InvalidMessage(
+                f"header {key[:100]!r}: names of 1 to 100 characters, none of "
+                f"{', '.join(sorted(RESERVED_HEADERS))}, and text as value"
+            )
+    payload.check({**headers})
 
 
 def data_of(message: Message) -> Document:

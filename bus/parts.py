@@ -1,12 +1,11 @@
 """Parts: what a bus is put together from, for the delivery and the command line to use."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from bus.dispatcher import Dispatcher
 from bus.health import Checkup
 from bus.messages import Command, Event
-from bus.middleware import Middleware
 from bus.read.projection import Projection
 from bus.router import Handler, Router
 from bus.settings import Settings
@@ -51,25 +50,6 @@ class Parts(NamedTuple):
     @property
     def topology(self) -> Topology:
         return Topology(self.service, tuple(q for s in self.subscriptions for q in s.queues))
-
-
-class Backend(NamedTuple):
-    """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` goes
-    round every handler, inside of the service's own."""
-
-    transport: Transport
-    event_log: EventLog
-    read_store: ReadStore
-    effects: Effects
-    disconnect: Callable[[], Awaitable[None]]
-    middleware: Sequence[Middleware] = ()
-
-
-@runtime_checkable
-class BringsBackend(Protocol):
-    """Settings that bring transport and stores themselves, as those of `bus.testing` do."""
-
-    def backend(self, service: str, projected: Sequence[str]) -> Backend: ...
 
 
 class HasParts(Protocol):

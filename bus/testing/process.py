@@ -9,10 +9,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import PrivateAttr
 
+from bus.backend import Backend
 from bus.bus import Bus
 from bus.delivery.worker import Worker
 from bus.errors import ConfigurationError, Unavailable
-from bus.parts import Backend
 from bus.settings import MEMORY, Settings
 from bus.stores.base import EventLog, ReadStore
 from bus.stores.memory import MemoryEventLog, MemoryReadStore

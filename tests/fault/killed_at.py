@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from bus import Settings, Worker
-from bus.bus import _backend
-from bus.parts import Backend
+from bus.backend import Backend, backend_of
 from bus.testing import NO_FAULTS, Step, When
 from bus.testing.broken import (
     BrokenEffects,
@@ -44,7 +43,7 @@ class MortalSettings(Settings):
     """The real services, wrapped."""
 
     def backend(self, service: str, projected: Sequence[str]) -> Backend:
-        real = _backend(service, Settings(), None, projected)
+        real = backend_of(service, Settings(), None, projected)
         return Backend(
             cast(Any, BrokenTransport(cast(Any, real.transport), LIFE)),
             cast(Any, BrokenEventLog(real.event_log, LIFE)),

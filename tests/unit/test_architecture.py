@@ -17,7 +17,7 @@ LAYERS = [
     {"router", "middleware", "transports", "stores"},
     {"codec"},
     {"write", "read"},
-    {"dependencies", "health"},
+    {"dependencies", "health", "backend", "declarations"},
     {"dispatcher"},
     {"parts"},
     {"delivery"},

@@ -1,0 +1,77 @@
+"""Backend: the transport and stores that a bus stands on, chosen by its settings.
+
+Each technology is imported only where it is asked for.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from bus.middleware import Middleware
+from bus.settings import MEMORY, Settings
+from bus.stores.base import EventLog, ReadStore
+from bus.stores.session import Effects
+from bus.transports.base import Transport
+
+Closing = Callable[[], Awaitable[None]]
+
+
+class Backend(NamedTuple):
+    """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` goes
+    round every handler, inside of the service's own."""
+
+    transport: Transport
+    event_log: EventLog
+    read_store: ReadStore
+    effects: Effects
+    disconnect: Closing
+    middleware: Sequence[Middleware] = ()
+
+
+@runtime_checkable
+class BringsBackend(Protocol):
+    """Settings that bring transport and stores themselves, as those of `bus.testing` do."""
+
+    def backend(self, service: str, projected: Sequence[str]) -> Backend: ...
+
+
+def backend_of(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> Backend:
+    """What the settings ask for; `client` is a MongoDB client to use instead of one of our own."""
+    if isinstance(settings, BringsBackend):
+        return settings.backend(service, projected)
+    return Backend(_transport(service, settings), *_stores(service, settings, client, projected))
+
+
+def _transport(service: str, settings: Settings) -> Transport:
+    if settings.amqp_url == MEMORY:
+        from bus.transports.memory import MemoryBroker, MemoryTransport
+
+        return MemoryTransport(MemoryBroker(), service)
+    from bus.transports.rabbitmq import RabbitTransport
+
+    return RabbitTransport(settings.amqp_urls, service=service, heartbeat=settings.heartbeat)
+
+
+async def _nothing() -> None:
+    """A client that was given to us is its owner's to close."""
+
+
+def _stores(
+    service: str, settings: Settings, client: Any, projected: Sequence[str]
+) -> tuple[EventLog, ReadStore, Effects, Closing]:
+    rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
+    if settings.mongo_url == MEMORY and client is None:
+        from bus.stores.memory import MemoryEventLog, MemoryReadStore
+        from bus.stores.memory_effects import MemoryEffects
+
+        log, store = MemoryEventLog(), MemoryReadStore()
+        return log, store, MemoryEffects(log, store, **rules), _nothing
+    from bus.stores.mongo import MongoEffects, MongoEventLog, MongoReadStore, close, connect
+
+    own = connect(settings.mongo_url) if client is None else None
+    client = client if own is None else own
+    name = settings.mongo_db or service
+    closing = _nothing if own is None else partial(close, own)
+    event_log = MongoEventLog(client, name)
+    effects = MongoEffects(client, name, event_log, **rules)
+    return event_log, MongoReadStore(client, name), effects, closing
