@@ -14,8 +14,9 @@ import structlog
 
 from bus import ambient
 from bus.codec import frames_of
-from bus.errors import BusError
+from bus.errors import BusError, InvalidMessage
 from bus.stores.base import Commit, EventLog
+from bus.transports.base import Frame
 from bus.write.publisher import Publisher
 
 BATCH = 500
@@ -63,7 +64,8 @@ class Relay:
         commits = await self._log.pending(ambient.now() - GRACE, BATCH) or await self._ahead()
         if not commits:
             return False
-        sent = await self._publisher.publish(commits, [frames_of(commit) for commit in commits])
+        framed = [(one, frames) for one in commits if (frames := _frames_of(one)) is not None]
+        sent = await self._publisher.publish([one for one, _ in framed], [f for _, f in framed])
         log.info("relayed", commits=sent, waiting=len(commits) - sent)
         return sent > 0
 
@@ -95,3 +97,12 @@ class Relay:
             return False
         self._renew_at = time.monotonic() + LEASE / 2
         return True
+
+
+def _frames_of(commit: Commit) -> list[Frame] | None:
+    """Its frames; None where they may not travel (any more), which must not hold up others."""
+    try:
+        return frames_of(commit)
+    except InvalidMessage as error:
+        log.error("a stored commit cannot be published", commit=commit.id, reason=str(error))
+        return None
