@@ -133,6 +133,11 @@ class HandlerConsumer:
             await self._settle(inbox, delivery, outcome)
         except Stopped:
             pass
+        except asyncio.CancelledError:
+            if ambient.is_cancelled():
+                raise
+            self._failure = RuntimeError("something that settling awaited was cancelled")
+            await inbox.stop()
         except Exception as failure:
             self._failure = failure
             await inbox.stop()

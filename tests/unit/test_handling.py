@@ -23,7 +23,8 @@ class Rung(Event):
 class FailingOnce(GiveUp):
     """Fails at the first message, with an error that nobody foresaw."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
         self.given_up: list[str] = []
         self.failed = False
 
@@ -32,7 +33,7 @@ class FailingOnce(GiveUp):
     ) -> None:
         if not self.failed:
             self.failed = True
-            raise ZeroDivisionError
+            raise self.error
         self.given_up.append(delivery.frame.id)
 
 
@@ -41,11 +42,17 @@ def rung(number: int) -> Frame:
     return Frame("events", "bell.Rung.0", f"r{number}", "Rung", b"{}", ambient.now(), "c", headers)
 
 
-async def test_a_consumer_that_is_started_again_leaves_its_failure_behind() -> None:
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(ZeroDivisionError, ZeroDivisionError), (asyncio.CancelledError, RuntimeError)],
+)
+async def test_a_consumer_that_is_started_again_leaves_its_failure_behind(
+    error: type[BaseException], raised: type[Exception]
+) -> None:
     transport = MemoryTransport(MemoryBroker(), "bank")
     await transport.open()
     await transport.declare(Topology("bank", (QUEUE,)))
-    give_up, router = FailingOnce(), Router("mails")
+    give_up, router = FailingOnce(error), Router("mails")
 
     async def handle(envelope: Envelope) -> None:
         raise Reject("no")
@@ -63,8 +70,9 @@ async def test_a_consumer_that_is_started_again_leaves_its_failure_behind() -> N
     )
 
     await transport.publish([rung(1)])
-    with pytest.raises(ZeroDivisionError):
-        await consumer.run()
+    with pytest.raises(raised):
+        async with asyncio.timeout(5):
+            await consumer.run()
     running = asyncio.create_task(consumer.run())
     await transport.publish([rung(2)])
     await until(lambda: give_up.given_up == ["r1", "r2"], "both are given up")
