@@ -57,6 +57,7 @@ class Probe:
         self._outstanding: list[Round] = []
         self._visible: deque[Round] = deque(maxlen=100)
         self._calls: set[asyncio.Task[Any]] = set()
+        self._ending = False
 
     async def run(self) -> None:
         """Posts and looks until cancelled; what was sent still gets its outcome in the ledger."""
@@ -67,7 +68,7 @@ class Probe:
                     self._begin()
                 await asyncio.sleep(EVERY)
         finally:
-            looking.cancel()
+            self._ending = True  # not by cancelling: PyMongo's client may lose a cancellation
             await asyncio.wait([looking, *self._calls])
 
     async def first_after(self, moment: float) -> float:
@@ -101,7 +102,7 @@ class Probe:
         )
         database = client.get_database(SERVICE, read_concern=ReadConcern("majority"))
         async with client:
-            while True:
+            while not self._ending:
                 await asyncio.sleep(LOOK_EVERY)
                 missing = [job for one in self._outstanding for job in one.missing]
                 if missing:
