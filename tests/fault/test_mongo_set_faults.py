@@ -3,20 +3,28 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
+from pymongo import WriteConcern
 
 from bus import Settings, Worker
+from bus.stores.base import Commit, Recorded
+from bus.stores.mongo import MongoEventLog, close, connect
+from bus.stores.records import commit_document
 from tests.fault.conftest import Recovered
 from tests.fault.load import Payments
 from tests.leaks import nothing_left
 from tests.service.wallet import Diary, build
 from tests.waiting import until
 from tools.faults import MongoSet, Proxy, Towards
+from tools.faults.mongo_set import directly
 from tools.services import MongoNode
+
+TIME = datetime(2026, 1, 2, tzinfo=UTC)
 
 Fault = Callable[[MongoSet], MongoNode]
 
@@ -88,6 +96,48 @@ async def after(breaking: Fault, replicas: MongoSet, payments: Payments) -> None
     """Breaks it, and returns when a payment shows again."""
     await asyncio.to_thread(breaking, replicas)
     await payments.recovery(within=30)
+
+
+async def test_a_primary_decides_by_all_that_it_holds_and_promises_what_a_majority_holds(
+    replicas: MongoSet, unique: str
+) -> None:
+    """So it is after an election: the new primary has it all, and does not know of whom else."""
+    client = connect(replicas.url)
+    log = MongoEventLog(client, unique)
+    await log.open()
+    primary = replicas.await_primary()
+    others = [node for node in replicas.nodes if node is not primary]
+    with following_stopped(others):
+        unconfirmed = client[unique]["commits"].with_options(write_concern=WriteConcern(1))
+        await unconfirmed.insert_one(commit_document(commit(unique)))
+        assert await log.read(f"job-{unique}") == [commit(unique)]
+        finding = asyncio.create_task(log.find(unique))
+        await asyncio.wait([finding], timeout=1)
+        assert not finding.done()
+    assert await finding == [commit(unique)]
+    await log.close()
+    await close(client)
+
+
+@contextmanager
+def following_stopped(nodes: Sequence[MongoNode]) -> Iterator[None]:
+    """These members copy nothing meanwhile (a failpoint)."""
+
+    def configure(mode: str) -> None:
+        for node in nodes:
+            with directly(node, seconds=10) as direct:
+                direct.admin.command({"configureFailPoint": "stopReplProducer", "mode": mode})
+
+    configure("alwaysOn")
+    try:
+        yield
+    finally:
+        configure("off")
+
+
+def commit(id: str) -> Commit:
+    event = Recorded("JobPosted", 1, {})
+    return Commit(id, f"job-{id}", "job", 1, (event,), TIME, id)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

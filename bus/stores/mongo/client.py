@@ -27,6 +27,7 @@ Session = Any
 
 DURABLE = WriteConcern("majority", j=True)
 MAJORITY = ReadConcern("majority")
+LATEST = ReadConcern("local")
 SNAPSHOT = ReadConcern("snapshot")
 
 ANSWER_WITHIN = 5.0

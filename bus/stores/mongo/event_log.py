@@ -1,6 +1,7 @@
 """The event log in MongoDB: one document for each commit, durable on a majority, journaled."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -10,10 +11,19 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.base import Commit, Document, Snapshot
 from bus.stores.mongo.appender import Appender, Outcome
-from bus.stores.mongo.client import Client, Session, bounded, database, start_session
+from bus.stores.mongo.client import (
+    LATEST,
+    Client,
+    Collection,
+    Session,
+    bounded,
+    database,
+    start_session,
+)
 from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import commit_document, commit_from, encoded, is_of_command, moved_on
@@ -27,6 +37,8 @@ INDEXES = [
 MOST_TRANSACTIONS = 16
 TRANSACTION_WITHIN = 10.0
 OPEN_WITHIN = 30.0
+HELD_WITHIN = 5.0
+PAUSE = 0.02
 PAGE = 1000
 
 
@@ -45,6 +57,10 @@ class MongoEventLog:
         self._client = client
         self._database = database(client, database_name)
         self._commits = self._database["commits"]
+        # A new primary holds every commit that was stored, and for a moment it does not know that
+        # a majority does: whoever decides by what the majority is known to hold decides by less.
+        # What is decided here by a commit that is rolled back after all is rolled back with it.
+        self._latest = self._commits.with_options(read_concern=LATEST)
         self._snapshots = self._database["snapshots"]
         self._appender = Appender(self._commits)
         self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
@@ -122,14 +138,24 @@ class MongoEventLog:
             raise
 
     async def find(self, command_id: str) -> list[Commit]:
-        """As `EventLog.find`."""
+        """As `EventLog.find`: told only once a majority holds it, for a receipt is a promise."""
+        deadline = time.monotonic() + HELD_WITHIN
+        while found := await self._find(self._latest, command_id):
+            if await self._find(self._commits, command_id) == found:
+                return found
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"MongoDB: no majority holds {command_id} yet")
+            await asyncio.sleep(ambient.jittered(PAUSE))
+        return []
+
+    async def _find(self, commits: Collection, command_id: str) -> list[Commit]:
         further = {"$gt": f"{command_id}/", "$lt": f"{command_id}0"}
         async with reading():
-            documents = await self._commits.find(
+            documents = await commits.find(
                 {"$or": [{"_id": command_id}, {"_id": further}]}
             ).to_list(None)
-        commits = [commit_from(one) for one in documents if is_of_command(one["_id"], command_id)]
-        return sorted(commits, key=lambda commit: (len(commit.id), commit.id))
+        found = [commit_from(one) for one in documents if is_of_command(one["_id"], command_id)]
+        return sorted(found, key=lambda commit: (len(commit.id), commit.id))
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """As `EventLog.read`."""
@@ -141,7 +167,7 @@ class MongoEventLog:
 
     async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
         async with reading():
-            cursor = self._commits.find(filter).sort([("first", direction)]).limit(limit)
+            cursor = self._latest.find(filter).sort([("first", direction)]).limit(limit)
             return [commit_from(document) for document in await cursor.to_list(None)]
 
     async def scan(
