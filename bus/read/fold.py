@@ -34,11 +34,13 @@ class StreamFailed(Exception):
 
 
 class Applied(NamedTuple):
-    """What became of a batch: events applied (of these from the log), and duplicates dropped."""
+    """What became of a batch: events applied (of these from the log), and duplicates dropped;
+    and how many streams got on, and did not fail."""
 
     events: int = 0
     healed: int = 0
     duplicates: int = 0
+    streams: int = 0
 
     def __add__(self, other: "Applied") -> "Applied":  # type: ignore[override]
         return Applied(*(a + b for a, b in zip(self, other, strict=True)))
@@ -77,6 +79,7 @@ class Fold:
             if reached > version:
                 versions[stream] = reached
             self._count(arrived, version, reached, stream in healed)
+        self.applied += Applied(streams=len(versions.keys() - self.failures.keys()))
         return Changes(writes, versions)
 
     async def _healed(self, unit: ReadUnit) -> dict[str, list[Envelope] | None]:

@@ -144,7 +144,7 @@ class Projector:
 
     def _judge(self, applied: Applied, failures: Sequence[StreamFailed]) -> None:
         """Tells failing streams from a failing projection, which must not park them all."""
-        if applied.events:
+        if applied.streams:
             self._failing.clear()
             self.trouble = None
             return

@@ -192,7 +192,7 @@ class ProjectionContract:
         await self.append(stores, "account-a", 1, Opened(owner="Ada"), Deposited(amount=1))
         (late,) = await self.append(stores, "account-a", 3, Deposited(amount=2))
         applied = await projector.apply([late])
-        assert applied == (3, 3, 0)
+        assert applied == (3, 3, 0, 1)
         assert await self.documents(stores, projection).get("a") == AccountView(
             id="a", owner="Ada", total=3
         )

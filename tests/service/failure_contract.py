@@ -81,6 +81,19 @@ class FailureContract(WalletService):
 
         assert await until(parked, "the stream is parked") == ["Speechless"]
 
+    async def is_in_trouble(self, bus: Bus) -> bool:
+        problems = (await bus.health()).problems
+        return any("every stream fails" in problem.what for problem in problems)
+
+    async def test_a_projection_of_which_each_stream_gets_on_and_then_fails_is_in_trouble_too(
+        self, bus: Bus, diary: Diary
+    ) -> None:
+        for mood in ("", "unprojectable"):
+            for number in range(30):
+                await bus.execute(Pay(wallet_id=f"w{number}", amount=1, mood=mood))
+        async with Worker(bus, only=["wallets"]):
+            await until(lambda: self.is_in_trouble(bus), "health tells of the trouble")
+
     async def test_some_failing_streams_among_good_ones_are_no_trouble(
         self, bus: Bus, diary: Diary
     ) -> None:
@@ -159,8 +172,7 @@ class FailureContract(WalletService):
         ]
 
         async def in_trouble() -> bool:
-            problems = (await bus.health()).problems
-            return any("every stream fails" in problem.what for problem in problems)
+            return await self.is_in_trouble(bus)
 
         async def out_of_trouble() -> bool:
             return not await in_trouble()
