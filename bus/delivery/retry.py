@@ -11,7 +11,7 @@ from bus import ambient
 from bus.errors import MessageError, NoHandler, NotCaughtUp, OutcomeUnknown, Retry, Unavailable
 from bus.policies import RetryPolicy
 
-LONGEST_PAUSE = 5.0
+LONGEST_PAUSE = 1.0
 
 log = structlog.get_logger("bus.retry")
 
@@ -51,12 +51,12 @@ def outage(error: Exception) -> bool:
     return isinstance(error, Unavailable) and not isinstance(error, NotCaughtUp)
 
 
-def pauses(first: float = 0.1) -> Iterator[float]:
+def pauses(first: float = 0.1, longest: float = LONGEST_PAUSE) -> Iterator[float]:
     """Endless pauses with jitter, doubling up to the longest."""
     pause = first
     while True:
-        yield min(ambient.jittered(pause), LONGEST_PAUSE)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        yield min(ambient.jittered(pause), longest)
+        pause = min(pause * 2, longest)
 
 
 async def insist(

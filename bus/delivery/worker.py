@@ -217,7 +217,7 @@ def _router_of(parts: Parts, router: Router | None) -> Callable[[Envelope], Rout
 
 async def _supervise(run: Callable[[], Awaitable[None]], name: str) -> None:
     """Starts again what ended by an error nobody foresaw, with growing pauses."""
-    for pause in pauses(1.0):
+    for pause in pauses(1.0, longest=10.0):
         try:
             await run()
             return

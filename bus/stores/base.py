@@ -108,8 +108,10 @@ class EventLog(Protocol):
         """
         ...
 
-    async def pending(self, before: datetime, limit: int) -> list[Commit]:
-        """Commits from before `before` whose events are not confirmed, oldest first."""
+    async def pending(
+        self, before: datetime, limit: int, since: datetime | None = None
+    ) -> list[Commit]:
+        """Commits not confirmed, from before `before` and from `since` on, oldest first."""
         ...
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:

@@ -100,9 +100,13 @@ class MemoryEventLog:
                 if commit.events:
                     yield commit
 
-    async def pending(self, before: datetime, limit: int) -> list[Commit]:
+    async def pending(
+        self, before: datetime, limit: int, since: datetime | None = None
+    ) -> list[Commit]:
         """As `EventLog.pending`."""
         waiting = [entry for entry in self._pending.values() if entry.time < before]
+        if since is not None:
+            waiting = [entry for entry in waiting if entry.time >= since]
         waiting.sort(key=attrgetter("time", "first"))
         return [self._commit(entry.id) for entry in waiting[:limit]]
 

@@ -247,6 +247,7 @@ class EventLogContract:
         )
         assert await event_log.pending(c.time, 10) == [a, b]
         assert await event_log.pending(c.time, 1) == [a]
+        assert await event_log.pending(c.time, 10, since=b.time) == [b]
         await event_log.confirmed(["a", "c"])
         await until_pending(event_log, [b])
         assert await event_log.read("job-1") == [a]

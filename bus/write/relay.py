@@ -47,6 +47,7 @@ class Relay:
         self._owner = ambient.new_id()
         self._renew_at = 0.0
         self._look_ahead_at = 0.0
+        self._since: datetime | None = None
 
     async def run(self) -> None:
         """Relays until cancelled, and then leaves it to others at once; outages only delay it."""
@@ -61,13 +62,20 @@ class Relay:
         """Publishes one batch of what waits; False where nothing could be done."""
         if not await self._leads():
             return False
-        commits = await self._log.pending(ambient.now() - GRACE, BATCH) or await self._ahead()
+        commits = await self._waiting() or await self._ahead()
         if not commits:
             return False
         framed = [(one, frames) for one in commits if (frames := _frames_of(one)) is not None]
         sent = await self._publisher.publish([one for one, _ in framed], [f for _, f in framed])
         log.info("relayed", commits=sent, waiting=len(commits) - sent)
+        self._since = _beyond(commits, self._since) if not sent and len(commits) == BATCH else None
         return sent > 0
+
+    async def _waiting(self) -> list[Commit]:
+        """What waits; where nothing of a full batch could go, what comes after it."""
+        before, since = ambient.now() - GRACE, self._since
+        commits = await self._log.pending(before, BATCH, since)
+        return commits if commits or since is None else await self._log.pending(before, BATCH)
 
     async def _ahead(self) -> list[Commit]:
         """What a clock stored that ran ahead of this one; looked for once in a while."""
@@ -97,6 +105,12 @@ class Relay:
             return False
         self._renew_at = time.monotonic() + LEASE / 2
         return True
+
+
+def _beyond(commits: list[Commit], since: datetime | None) -> datetime:
+    """A time that leaves these commits behind, all but those of its own millisecond."""
+    last = commits[-1].time
+    return last + timedelta(milliseconds=1) if last == since else last
 
 
 def _frames_of(commit: Commit) -> list[Frame] | None:

@@ -96,6 +96,7 @@ _MEANINGS: Mapping[str, Callable[[Folded, Fact], None]] = {
     "JobArchived": Folded._archived,
     "ApplicationSubmitted": Folded._submitted,
     "ApplicationClosed": Folded._closed,
+    "Fault": lambda folded, fact: None,  # tells of a message given up; no document holds it
 }
 
 

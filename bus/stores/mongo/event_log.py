@@ -196,9 +196,12 @@ class MongoEventLog:
             cursor = self._commits.find(filter).sort([("time", 1), ("first", 1)]).limit(PAGE)
             return [commit_from(document) for document in await cursor.to_list(None)]
 
-    async def pending(self, before: datetime, limit: int) -> list[Commit]:
+    async def pending(
+        self, before: datetime, limit: int, since: datetime | None = None
+    ) -> list[Commit]:
         """As `EventLog.pending`."""
-        filter = {"pending": True, "time": {"$lt": before}}
+        times = {"$lt": before} if since is None else {"$lt": before, "$gte": since}
+        filter = {"pending": True, "time": times}
         async with reading():
             cursor = self._commits.find(filter).sort([("time", 1), ("first", 1)]).limit(limit)
             return [commit_from(document) for document in await cursor.to_list(None)]

@@ -9,7 +9,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from bus.errors import ConfigurationError
 from bus.messages import key_of
 from bus.stores.base import Document, Documents, Index, Parked, Target, Writer
-from bus.stores.mongo.client import Client, database
+from bus.stores.mongo.client import LATEST, Client, database
 from bus.stores.mongo.documents import MongoDocuments
 from bus.stores.mongo.failures import hello, no_transactions, reading, writing
 from bus.stores.mongo.letters import MongoLetters
@@ -79,8 +79,14 @@ class MongoReadStore(MongoLetters):
                 raise
 
     def documents(self, target: Target) -> Documents:
-        """As `ReadStore.documents`."""
-        return MongoDocuments(self._database[target.collection], target)
+        """As `ReadStore.documents`.
+
+        Read as the primary holds them: right after an election, what a majority is known to hold
+        can be older than what a receipt has promised. Each of their events is durable already, so
+        a document that is rolled back after all is made again as it was.
+        """
+        collection = self._database[target.collection].with_options(read_concern=LATEST)
+        return MongoDocuments(collection, target)
 
     def writer(self, target: Target, queue: str) -> Writer:
         """As `ReadStore.writer`."""
