@@ -180,6 +180,10 @@ class RabbitInbox:
                 log.debug("rabbitmq_cancel", queue=self.queue, error=type(error).__name__)
         self.buffer.stop()
 
+    @property
+    def closed(self) -> bool:
+        return self._task.done()
+
     async def close(self) -> None:
         # Closing the channel gives everything back and hands over in one step. Cancelling first
         # would let the one who stands by begin with later messages.

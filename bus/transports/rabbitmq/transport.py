@@ -117,7 +117,7 @@ class RabbitTransport:
     async def inbox(self, queue: str, *, prefetch: int) -> RabbitInbox:
         self._require_open()
         inbox = RabbitInbox(self._consuming, queue, prefetch, self._declare_again)
-        self._inboxes.append(inbox)
+        self._inboxes = [*(one for one in self._inboxes if not one.closed), inbox]
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await inbox.started.wait()
