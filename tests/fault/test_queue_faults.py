@@ -64,11 +64,16 @@ async def test_events_lost_with_a_deleted_queue_are_healed_from_the_log(
     node: RabbitMQNode, bus: Bus, diary: Diary, unique: str
 ) -> None:
     payments = Payments(bus, diary)
+
+    async def consumed() -> bool:
+        return await bus.parts.transport.consumers(f"{unique}.wallets") == 1
+
     async with Worker(bus), channel_of(node) as channel:
         async with payments.flowing():
             for _ in range(2):
                 await channel.queue_delete(f"{unique}.wallets")
                 await payments.recovery(within=15)
+                await until(consumed, "the queue is there again, and consumed")
         await payments.expect_each_once()
 
 
