@@ -128,7 +128,7 @@ async def test_a_cut_wire(
         recovered("a cut wire", max(times), 5)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 async def test_a_wire_cut_at_any_byte(
     proxy: Proxy, real_settings: Settings, unique: str, seed: int
 ) -> None:

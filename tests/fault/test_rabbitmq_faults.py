@@ -389,8 +389,8 @@ async def test_the_next_url_is_tried(proxy: Proxy, node: RabbitMQNode, opened: O
     ("urls", "problem"),
     [
         ([], "no URL given"),
-        (["http://user:secret-word@host/"], "host:80: write amqp://"),
-        (["amqps://user:secret-word@host/?no_verify_ssl=1"], "TLS checks"),
+        (["http://user:secret-word@host/"], "is no URL of amqp"),
+        (["amqps://user:secret-word@host/?no_verify_ssl=1"], "turns the checks of TLS off"),
         (["amqp://user:secret-word@host:port/"], "cannot be read"),
     ],
 )
