@@ -26,6 +26,7 @@ from bus.read.freshness import Freshness
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import Settings
+from bus.tasks import end
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import UnitOfWork
 
@@ -283,5 +284,4 @@ class Bus:
 
 
 async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end([task])

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -18,6 +17,7 @@ from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded, loop_factory
 from bus.delivery.worker import Worker
 from bus.settings import Settings
+from bus.tasks import end
 from bus.version import __version__
 from bus.write.relay import Relay
 
@@ -70,9 +70,7 @@ def relay(target: Target) -> None:
             )
             relaying.add_done_callback(lambda _: stop.set())
             await stop.wait()
-            relaying.cancel()
-            with suppress(asyncio.CancelledError):
-                await relaying
+            await end([relaying])
 
     _run(target, run)
 

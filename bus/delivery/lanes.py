@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from bus.tasks import end
+
 Item = TypeVar("Item")
 
 
@@ -33,9 +35,7 @@ class Lanes(Generic[Item]):
         try:
             await asyncio.wait(self._runners, timeout=timeout)
         finally:  # also where the stopping itself was cancelled
-            for runner in self._runners:
-                runner.cancel()
-            await asyncio.gather(*self._runners, return_exceptions=True)
+            await end(self._runners)
 
     async def _run(self) -> None:
         while (key := await self._ready.get()) is not None:

@@ -31,6 +31,7 @@ from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
 from bus.router import Router
+from bus.tasks import end
 from bus.transports.topology import dead_queue
 from bus.write.relay import Relay
 
@@ -132,11 +133,8 @@ class Worker:
         unfinished = [task for task in self._tasks.values() if not task.done()]
         self._bus.parts.checkup.remove(self._checks)
         self._consumers, self._tasks, self._others, self._checks = [], {}, [], []
-        for task in unfinished:
-            task.cancel()
         try:
-            if tasks:
-                await asyncio.wait(tasks)
+            await end(tasks)
         finally:
             await self._server.close()
         log.info("worker stopped", unfinished=len(unfinished))

@@ -9,6 +9,7 @@ from bus.errors import NotCaughtUp
 from bus.messages import category_of
 from bus.read.projection import Projection
 from bus.stores.base import ReadStore, Target
+from bus.tasks import end
 
 SHORTEST_PAUSE = 0.003
 LONGEST_PAUSE = 0.05
@@ -101,8 +102,7 @@ class _Watch:
 
     async def close(self) -> None:
         if self._asking:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+            await end([self._asking])
 
     async def _ask(self) -> None:
         try:

@@ -11,7 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from bus import Bus, OutcomeUnknown, Projection, Receipt, StoreUnavailable, ambient
+from bus import (
+    Bus,
+    ConcurrencyError,
+    OutcomeUnknown,
+    Projection,
+    Receipt,
+    StoreUnavailable,
+    ambient,
+)
 from bus.errors import NotCaughtUp
 from tests.service.wallet import Diary, GetWallet, Pay
 from tests.waiting import until
@@ -70,7 +78,7 @@ class Payments:
         command = Pay(wallet_id=wallet, amount=self.paid[wallet] + 1, mood=mood)
         id = ambient.new_id()
         while True:
-            with suppress(OutcomeUnknown, StoreUnavailable):
+            with suppress(OutcomeUnknown, StoreUnavailable, ConcurrencyError):
                 receipt = await self._bus.execute(command, id=id)
                 self.paid[wallet] += 1
                 self.grateful[wallet] += mood == "grateful"

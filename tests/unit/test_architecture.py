@@ -11,7 +11,7 @@ MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
     {"errors", "urls", "version"},
-    {"ambient", "fingerprint", "payload"},
+    {"ambient", "fingerprint", "payload", "tasks"},
     {"messages"},
     {"log", "settings", "policies"},
     {"router", "middleware", "transports", "stores"},

@@ -15,6 +15,7 @@ from bus import ambient
 from bus.errors import BusError, OutcomeUnknown, Unavailable
 from bus.stores.mongo.client import Client, Database, Session, start_session
 from bus.stores.mongo.failures import reading, writing
+from bus.tasks import end
 
 BEAT = 1.0
 DEAD_AFTER = 4.0
@@ -58,8 +59,7 @@ class Sessions:
         """Ends all sessions and signs off. Where that fails, others do it."""
         if self._watching is None:
             return
-        self._watching.cancel()
-        await asyncio.gather(self._watching, return_exceptions=True)
+        await end([self._watching])
         with suppress(BusError):
             await self._end(self._abandoned)
             async with writing():

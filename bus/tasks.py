@@ -1,0 +1,17 @@
+"""Tasks: how those of our own end."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+
+async def end(tasks: Iterable["asyncio.Task[Any]"], *, patience: float = 5.0) -> None:
+    """Cancels tasks and waits for their end; cancels again whenever `patience` (seconds) ends.
+
+    Once is not enough: drivers lose a cancellation now and then.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=patience)
