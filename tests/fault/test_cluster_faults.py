@@ -48,7 +48,8 @@ async def test_the_node_that_leads_a_queue_is_killed(
     async with paying(settings, unique) as payments:
         leader = await asyncio.to_thread(cluster.leader_of, queue)
         await asyncio.to_thread(leader.kill)
-        recovered("a killed leader, from the kill", await payments.recovery(30), 10)
+        # A publish that the dead leader was to confirm is given up after its 10 seconds.
+        recovered("a killed leader, from the kill", await payments.recovery(30), 15)
         assert await asyncio.to_thread(cluster.leader_of, queue) is not leader
         await asyncio.to_thread(leader.start)
         await asyncio.to_thread(cluster.await_online, queue)
