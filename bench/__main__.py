@@ -1,35 +1,55 @@
-"""`bin/bench [name] [--quick] [--json]`: runs benchmarks on services that it starts itself."""
+"""`bin/bench [name ...] [--quick] [--json]`: runs benchmarks on services that it starts itself."""
 
 import argparse
 import json
+import platform
+import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from bench.end_to_end import measure as end_to_end
-from bench.poison import measure as poison
-from tools.services import services
+from bench.services import Servers
+from tools.services import Found, services
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
+OURS = ("aio-pika", "aiormq", "motor", "pymongo", "pydantic")
+
+NAMES = (
+    "end_to_end",
+    "poison",
+)
 
 
 def main() -> None:
-    """Runs one benchmark."""
+    """Runs the benchmarks that are named, or all."""
     parser = argparse.ArgumentParser(prog="bin/bench", description=__doc__)
-    parser.add_argument("name", nargs="?", default="end_to_end", choices=["end_to_end", "poison"])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and commands")
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(NAMES)}; all where none is named")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller counts")
+    parser.add_argument("--rounds", type=int, help="how often each side runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
+    unknown = [name for name in options.name if name not in NAMES]
+    if unknown:
+        parser.error(f"no benchmark is named {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    peers = peers_python()
+    results = []
     with services(need=("rabbitmq", "mongodb")) as found:
-        urls = found.amqp_url, found.mongo_url
-        if options.name == "poison":
-            result = poison.measure(*urls, quick=options.quick)
-            shown = poison.report(result)
-        else:
-            result = end_to_end.measure(*urls, peers_python(), quick=options.quick)
-            shown = end_to_end.report(result)
-    print(json.dumps(result, indent=2) if options.json else shown)
+        servers = Servers.of(found)
+        for name in options.name or NAMES:
+            benchmark = import_module(f"bench.{name}").BENCHMARK
+            result = benchmark.measure(servers, peers, quick=options.quick, rounds=options.rounds)
+            results.append(result)
+            if not options.json:
+                print(f"{benchmark.report(result)}\n", flush=True)
+        versions = {**_versions(), **_server_versions(found)}
+    if options.json:
+        print(json.dumps({"results": results, "versions": versions}, indent=2))
+    else:
+        print(", ".join(f"{name} {number}" for name, number in versions.items()))
 
 
 def peers_python() -> Path:
@@ -47,6 +67,22 @@ def peers_python() -> Path:
             raise SystemExit(f"the peers could not be installed:\n{done.stderr}")
         stamp.write_text(wanted)
     return python
+
+
+def _versions() -> dict[str, str]:
+    """Ours, and those of the peers that are pinned."""
+    wanted = (ROOT / "bench" / "peers.txt").read_text()
+    pinned = dict(re.findall(r"^([\w-]+)\S*?==(\S+)", wanted, re.MULTILINE))
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in OURS},
+        **pinned,
+    }
+
+
+def _server_versions(found: Found) -> dict[str, Any]:
+    nodes = {"RabbitMQ": found.rabbitmq, "MongoDB": found.mongodb}
+    return {name: node.version for name, node in nodes.items() if node}
 
 
 if __name__ == "__main__":

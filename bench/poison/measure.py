@@ -10,11 +10,13 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
 
 from bench.poison.service import Deposit, Moods, build
+from bench.services import Servers
 from bus import Bus, DeadLetters, Settings, Worker, ambient, log
 from bus.transports.base import Frame
 from bus.transports.topology import event_topic
@@ -24,10 +26,11 @@ FRAMES, STREAMS, HANDLED = 20, 10, 20
 WITHIN = 120.0
 
 
-def measure(amqp_url: str, mongo_url: str, *, quick: bool) -> dict[str, Any]:
+def measure(servers: Servers, peers: Path, *, quick: bool, rounds: int | None) -> dict[str, Any]:
     """Medians of the rates without and with poison, their ratio, and what was repaired."""
     log.configure(level="CRITICAL")
-    return asyncio.run(_measure(amqp_url, mongo_url, *((2000, 3) if quick else (10_000, 5))))
+    good, usual = (2000, 3) if quick else (10_000, 5)
+    return asyncio.run(_measure(servers.amqp_url, servers.mongo_url, good, rounds or usual))
 
 
 async def _measure(amqp_url: str, mongo_url: str, good: int, rounds: int) -> dict[str, Any]:

@@ -26,9 +26,9 @@ KINDS: Mapping[str, Kind] = {
         Kind("duplicate", messages.duplicate, weight=5, within=2),
         Kind("leader_kill", broker.leader_kill, weight=10, within=5, nodes=3),
         Kind("majority_lost", broker.majority_lost, weight=2, within=2, nodes=3),
-        Kind("primary_kill", database.primary_kill, weight=20, within=4, members=3),
-        Kind("primary_freeze", database.primary_freeze, weight=5, within=12, members=3),
-        Kind("step_down", database.step_down, weight=10, within=4, members=3),
+        Kind("primary_kill", database.primary_kill, weight=20, within=2, members=3),
+        Kind("primary_freeze", database.primary_freeze, weight=5, within=5, members=3),
+        Kind("step_down", database.step_down, weight=10, within=2, members=3),
     )
 }
 

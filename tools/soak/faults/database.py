@@ -8,22 +8,24 @@ from tools.soak.scene import Scene
 
 
 async def primary_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
-    """SIGKILL to the primary; another member is elected, and it is started again afterwards.
+    """SIGKILL to the primary, until another member is elected; it is started again afterwards.
 
     The next fault waits until it takes part again: of a set with two failing members nobody is
-    elected, and that is not the service's recovery.
+    elected.
     """
     primary = await asyncio.to_thread(scene.mongo.await_primary)
     await asyncio.to_thread(primary.kill)
+    await asyncio.to_thread(scene.mongo.await_primary, other_than=primary)
     yield
     await asyncio.to_thread(scene.mongo.start)
 
 
 async def primary_freeze(scene: Scene, draw: Random) -> AsyncIterator[None]:
-    """The primary does not get on; another member is elected, and then it wakes up again."""
+    """The primary does not get on, until another member is elected; then it wakes up again."""
     primary = await asyncio.to_thread(scene.mongo.await_primary)
     primary.pause()
     try:
+        await asyncio.to_thread(scene.mongo.await_primary, other_than=primary)
         yield
         await asyncio.sleep(draw.uniform(0, 2))
     finally:
@@ -32,6 +34,7 @@ async def primary_freeze(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 
 async def step_down(scene: Scene, draw: Random) -> AsyncIterator[None]:
-    """The primary is told to give up its place."""
-    await asyncio.to_thread(scene.mongo.step_down)
+    """The primary is told to give up its place, until another member has it."""
+    before = await asyncio.to_thread(scene.mongo.step_down)
+    await asyncio.to_thread(scene.mongo.await_primary, other_than=before)
     yield

@@ -1,0 +1,78 @@
+"""What each side of a comparison is: a script that measures itself once, in a fresh process.
+
+    python script.py '{"count": 1000, ...}'   prints one JSON object as its last line
+
+Runs in the peers' environment too, so it knows the standard library alone.
+"""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Arguments = dict[str, Any]
+Metrics = dict[str, float]
+
+WORKER_STARTS_WITHIN = 60.0
+
+
+def run(measure: Callable[[Arguments], Awaitable[Metrics]], **roles: Any) -> None:
+    """The script's main function: measures, or plays the role that `worker` started it for."""
+    arguments = json.loads(sys.argv[1])
+    role = roles.get(arguments.pop("role", ""), measure)
+    found = asyncio.run(role(arguments))
+    if role is measure:
+        print(json.dumps(found), flush=True)
+
+
+@contextmanager
+def worker(arguments: Arguments, role: str = "worker") -> Iterator[None]:
+    """The same script as another process, in another role; told to stop in the end."""
+    command = [sys.executable, sys.argv[0], json.dumps({**arguments, "role": role})]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        if process.stdout.readline() != "ready\n":
+            raise SystemExit(f"{sys.argv[0]}: the {role} ended before it was ready")
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        process.stdout.close()
+
+
+async def ready_until_stopped() -> None:
+    """For a worker: says that it is ready, and waits for the end."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    print("ready", flush=True)
+    await stop.wait()
+
+
+async def concurrently(
+    count: int, concurrent: int, one: Callable[[int], Awaitable[object]]
+) -> float:
+    """Runs `one(0)` to `one(count - 1)`, so many at a time; returns the seconds it took."""
+    numbers = iter(range(count))
+
+    async def client() -> None:
+        for number in numbers:
+            await one(number)
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(concurrent)))
+    return time.perf_counter() - start
+
+
+async def until(condition: Callable[[], Awaitable[bool]], missing: str, within: float) -> None:
+    """Asks every 10 ms. Raises: SystemExit, which says what is missing."""
+    deadline = time.monotonic() + within
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{sys.argv[0]}: after {within:.0f} s: {missing}")
+        await asyncio.sleep(0.01)
