@@ -171,8 +171,10 @@ def envelope_of(frame: Frame, message: Message) -> Envelope:
         raise InvalidMessage(
             f"{frame.name[:100]}: headers 'stream' and 'version' are not as they must be"
         )
-    own = {key: str(headers[key]) for key in headers.keys() - RESERVED_HEADERS}
-    payload.check(own)
+    own = {}
+    if not headers.keys() <= RESERVED_HEADERS:
+        own = {key: str(headers[key]) for key in headers.keys() - RESERVED_HEADERS}
+        payload.check(own)
     return Envelope(
         message,
         frame.id,

@@ -27,7 +27,7 @@ def commit_document(commit: Commit) -> Document:
         "stream": commit.stream,
         "category": commit.category,
         "first": commit.first,
-        "events": [event._asdict() for event in commit.events],
+        "events": [{"name": e.name, "schema": e.schema, "data": e.data} for e in commit.events],
         "time": commit.time,
         "correlation_id": commit.correlation_id,
         "causation_id": commit.causation_id,

@@ -53,6 +53,14 @@ class Frame(NamedTuple):
 
 def refusal(frame: Frame) -> InvalidMessage | None:
     """Why no transport may carry this frame, or None."""
+    words = (frame.topic, frame.id, frame.name, frame.correlation_id, frame.reply_to)
+    if (
+        len(frame.body) <= MAX_BODY
+        and frame.address in ADDRESSES
+        and _plain(words)
+        and _plain_headers(frame.headers)
+    ):
+        return None
     try:
         return _refusal(frame)
     except UnicodeEncodeError:
@@ -73,8 +81,26 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
     return refused_headers(frame)
 
 
+def _plain(words: Sequence[str]) -> bool:
+    """Whether these are so short, and so plain, that no limit can be met: nearly all are."""
+    text = "".join(words)
+    return text.isascii() and (len(text) <= MAX_KEY or len(max(words, key=len)) <= MAX_KEY)
+
+
+def _plain_headers(headers: Mapping[str, str | int]) -> bool:
+    words = [*headers]
+    for value in headers.values():
+        if type(value) is str:
+            words.append(value)
+        elif type(value) is not int or not -(2**31) <= value < 2**31:
+            return False
+    return len(words) <= 30 and _plain(words)
+
+
 def refused_headers(frame: Frame) -> InvalidMessage | None:
     """Why a frame's headers may neither leave nor come in, or None."""
+    if _plain_headers(frame.headers):
+        return None
     size = 0
     for key, value in frame.headers.items():
         size += _size(key) + 8

@@ -99,6 +99,8 @@ class Publisher:
         """Publishes; returns the ids of the commits of which every frame was confirmed."""
         failures = await self._send_frames([f for _, frames in batch for f in frames])
         self._report(failures)
+        if not failures:
+            return [commit.id for commit, _ in batch]
         return [c.id for c, frames in batch if not any(f.id in failures for f in frames)]
 
     async def _send_frames(self, frames: list[Frame]) -> dict[str, Exception]:

@@ -1,5 +1,6 @@
 """Repository: hands out the aggregates of one class, and remembers them for the unit of work."""
 
+from collections.abc import Collection
 from typing import Generic, TypeVar, cast
 
 from bus.codec import UNREAD, envelopes_of
@@ -16,6 +17,8 @@ class Repository(Generic[AnyAggregate]):
 
     What it handed out or was given is stored when the handler has returned; there is no save.
     """
+
+    __slots__ = ("_kind", "_log", "_seen")
 
     def __init__(self, kind: type[AnyAggregate], log: EventLog) -> None:
         self._kind = kind
@@ -50,8 +53,8 @@ class Repository(Generic[AnyAggregate]):
             self._seen.setdefault(id, aggregate)
         return self._seen[id]
 
-    def seen(self) -> list[AnyAggregate]:
-        return list(self._seen.values())
+    def seen(self) -> Collection[AnyAggregate]:
+        return self._seen.values()
 
     async def _load(self, id: str) -> AnyAggregate:
         aggregate = await self._from_snapshot(id) or self._kind(id)

@@ -58,6 +58,20 @@ class Outbox:
 class UnitOfWork:
     """Collects what a handler changes. `id` is the id of its first commit."""
 
+    __slots__ = (
+        "_changed",
+        "_frames",
+        "_log",
+        "_outbox",
+        "_prepared",
+        "_publishing",
+        "_repositories",
+        "_service",
+        "envelope",
+        "id",
+        "session",
+    )
+
     def __init__(
         self,
         id: str,
@@ -70,14 +84,21 @@ class UnitOfWork:
     ) -> None:
         self.id = id
         self.envelope = envelope
-        self.outbox = Outbox(id)
         self.session = session
         self._service = service
         self._log = log
         self._publishing = publishing
+        self._outbox: Outbox | None = None
         self._repositories: dict[type[Aggregate], Repository[Any]] = {}
+        self._changed: list[Aggregate] = []
         self._prepared: list[Commit] = []
         self._frames: list[list[Frame]] = []
+
+    @property
+    def outbox(self) -> Outbox:
+        if self._outbox is None:
+            self._outbox = Outbox(self.id)
+        return self._outbox
 
     def repository(self, kind: type[AnyAggregate]) -> Repository[AnyAggregate]:
         if kind not in self._repositories:
@@ -101,25 +122,31 @@ class UnitOfWork:
 
     def prepare(self, result: Any = None, *, keep: bool = False) -> list[Commit]:
         """What is to be stored. Raises: InvalidMessage where it could not be published."""
-        self._prepared = self._commits(self._changed(), result, keep)
+        self._changed = [
+            aggregate
+            for repository in self._repositories.values()
+            for aggregate in repository.seen()
+            if aggregate.recorded
+        ]
+        self._prepared = self._commits(result, keep)
         self._frames = [frames_of(commit) for commit in self._prepared]
         return self._prepared
 
     async def announce(self) -> None:
         """Hands what was prepared, and is stored by now, to the publisher."""
         self._publishing.offer(self._prepared, self._frames)
-        await self._snapshot(self._changed())
+        for aggregate in self._changed:
+            if aggregate.snapshot_every:
+                await self._snapshot(aggregate)
 
-    def _changed(self) -> list[Aggregate]:
-        repositories = self._repositories.values()
-        return [one for repository in repositories for one in repository.seen() if one.recorded]
-
-    def _commits(self, changed: list[Aggregate], result: Any, keep: bool) -> list[Commit]:
+    def _commits(self, result: Any, keep: bool) -> list[Commit]:
         parts = [
-            (a.category, a.stream, a.version, [record(e) for e in a.recorded]) for a in changed
+            (a.category, a.stream, a.version, [record(e) for e in a.recorded])
+            for a in self._changed
         ]
-        if self.outbox.events or ((self.outbox.commands or keep) and not parts):
-            own = self.outbox.events
+        own = self._outbox.events if self._outbox else []
+        outgoing = tuple(self._outbox.commands) if self._outbox else ()
+        if own or ((outgoing or keep) and not parts):
             parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
         time = ambient.now()
         return [
@@ -133,22 +160,21 @@ class UnitOfWork:
                 correlation_id=self.envelope.correlation_id,
                 causation_id=self.envelope.id,
                 headers=self.envelope.headers,
-                outgoing=tuple(self.outbox.commands) if index == 0 else (),
+                outgoing=outgoing if index == 0 else (),
                 result=result if index == 0 else None,
                 message=self.envelope.name,
             )
             for index, (category, stream, last, events) in enumerate(parts)
         ]
 
-    async def _snapshot(self, changed: list[Aggregate]) -> None:
-        for aggregate in changed:
-            every = aggregate.snapshot_every
-            before = aggregate.version - len(aggregate.recorded)
-            if every and before // every != aggregate.version // every:
-                try:
-                    await self._log.save_snapshot(aggregate.to_snapshot())
-                except Exception as error:  # the events are stored: a cache must not say otherwise
-                    log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
+    async def _snapshot(self, aggregate: Aggregate) -> None:
+        every = aggregate.snapshot_every
+        before = aggregate.version - len(aggregate.recorded)
+        if before // every != aggregate.version // every:
+            try:
+                await self._log.save_snapshot(aggregate.to_snapshot())
+            except Exception as error:  # the events are stored: a cache must not say otherwise
+                log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
 
 
 def receipt_of_repeat(commits: Sequence[Commit], envelope: Envelope) -> Receipt:

@@ -39,7 +39,7 @@ def read_all(data: bytes) -> list[Any]:
 
 def content(properties: commands.Basic.Properties) -> Frame:
     data = header.ContentHeader(0, 10, properties).marshal()
-    return wire.content(data, 0, wire.Incoming(1, False, "jobs.events", "job.JobPosted.7"))
+    return wire.content(data, 0, wire.Incoming(1, False, "jobs.events", "job.JobPosted.7"), b"")
 
 
 @pytest.mark.parametrize(("limit", "pieces"), [(100, 1), (10, 1), (4, 3)])
@@ -206,3 +206,21 @@ async def test_a_stream_that_is_taken_whole_still_shows_the_library_a_sign_of_li
     tap.feed_data(frame)
     async with asyncio.timeout(1):
         assert await tap.readexactly(8) == wire.HEARTBEAT
+
+
+def test_what_we_publish_is_read_in_a_straight_line_as_in_any_other() -> None:
+    published = wire.publish(
+        FRAME,
+        "id#1#9",
+        channel=3,
+        exchange=wire.short("jobs.events"),
+        app_id=wire.short("jobs"),
+        mandatory=True,
+        limit=100,
+    )
+    _, head, _ = read_all(published)
+    start = published.index(b"\xce") + 8  # past the method's frame, and the header's beginning
+    others = commands.Basic.Properties(**{**dict(head.properties), "priority": 1})
+    incoming = wire.Incoming(1, False, "jobs.events", FRAME.topic)
+    assert wire.content(published, start, incoming, FRAME.body) == FRAME
+    assert content(others) == FRAME._replace(body=b"")

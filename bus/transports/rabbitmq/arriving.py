@@ -9,7 +9,7 @@ class Arriving:
 
     def __init__(self) -> None:
         self.incoming = wire.Incoming(0, False, "", "")
-        self._frame: Frame | None = None
+        self._header = b""
         self._missing = 0
         self._pieces: list[bytes] = []
 
@@ -20,7 +20,7 @@ class Arriving:
     def receive(self, kind: int, data: bytes, start: int, end: int) -> Frame | None:
         """Takes the payload of a header or body; returns the frame that is complete with it."""
         if kind == wire.HEADER:
-            self._frame = wire.content(data, start, self.incoming)
+            self._header = data[start:end]
             self._missing = wire.body_size(data, start)
             self._pieces = []
             return None if self._missing else self._complete(b"")
@@ -32,6 +32,4 @@ class Arriving:
         return self._complete(b"".join([*self._pieces, piece]) if self._pieces else piece)
 
     def _complete(self, body: bytes) -> Frame:
-        assert self._frame is not None
-        address, topic, identity, name, _, time, correlation_id, headers, reply_to = self._frame
-        return Frame(address, topic, identity, name, body, time, correlation_id, headers, reply_to)
+        return wire.content(self._header, 0, self.incoming, body)

@@ -33,7 +33,7 @@ class Tap(asyncio.StreamReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sinks: dict[int, Sink] = {}
+        self.sinks: dict[int, Sink] = {0: self}
         self.blocked = False
         self._rest = b""
         self._last_beat = 0.0
@@ -52,7 +52,8 @@ class Tap(asyncio.StreamReader):
                 raise ConnectionError("RabbitMQ: what arrives is not AMQP")
             if end > size:
                 break
-            if not self._take(kind, channel, data, at + 7, end - 1):
+            sink = self.sinks.get(channel)
+            if sink is None or not sink.receive(kind, data, at + 7, end - 1):
                 left.append(data[at:end])
             at = end
         self._rest = data[at:]
@@ -67,17 +68,12 @@ class Tap(asyncio.StreamReader):
             self._rest = b""
         super().feed_eof()
 
-    def _take(self, kind: int, channel: int, data: bytes, start: int, end: int) -> bool:
-        if channel == 0:
-            self._watch_alarm(kind, data, start)
-            return False
-        sink = self.sinks.get(channel)
-        return sink is not None and sink.receive(kind, data, start, end)
-
-    def _watch_alarm(self, kind: int, data: bytes, start: int) -> None:
+    def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
+        """As the sink of the connection's own channel: learns of alarms, and takes nothing."""
         if kind == wire.METHOD:
             method = wire.method(data, start)
             self.blocked = method == wire.BLOCKED or (self.blocked and method != wire.UNBLOCKED)
+        return False
 
     def _beat(self) -> None:
         # The library calls a peer dead of which it sees no frame, and a busy broker sends no

@@ -4,9 +4,10 @@ All others (opening, declaring, consuming) are left to the library.
 """
 
 import struct
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pamqp import decode
 
@@ -76,7 +77,18 @@ def short(text: str) -> bytes:
     return _OCTETS[len(raw)] + raw
 
 
-_key = lru_cache(4096)(short)  # header names repeat
+@lru_cache(4096)
+def _text_key(name: str) -> bytes:
+    """How a header with a text begins; names repeat."""
+    return short(name) + b"S"
+
+
+@lru_cache(4096)
+def _integer_key(name: str) -> bytes:
+    return short(name) + b"I"
+
+
+_MILLISECONDS_KEY = short(MILLISECONDS) + b"l"
 
 
 def publish(
@@ -114,7 +126,7 @@ def _properties(frame: Frame, message_id: str, app_id: bytes) -> bytes:
     return b"".join(
         (
             b"\x10application/json",
-            _table(frame, milliseconds),
+            _table(frame.headers, milliseconds),
             b"\x02",
             short(frame.correlation_id),
             short(frame.reply_to) if frame.reply_to else b"",
@@ -126,16 +138,16 @@ def _properties(frame: Frame, message_id: str, app_id: bytes) -> bytes:
     )
 
 
-def _table(frame: Frame, milliseconds: int) -> bytes:
-    parts = [b"", _key(MILLISECONDS), b"l", _LONG.pack(milliseconds)]
-    for key, value in frame.headers.items():
+def _table(headers: Mapping[str, str | int], milliseconds: int) -> bytes:
+    parts = [_MILLISECONDS_KEY, _LONG.pack(milliseconds)]
+    for key, value in headers.items():
         if isinstance(value, str):
             raw = value.encode()
-            parts += (_key(key), b"S", _LENGTH.pack(len(raw)), raw)
+            parts += (_text_key(key), _LENGTH.pack(len(raw)), raw)
         else:
-            parts += (_key(key), b"I", _INTEGER.pack(value & 0xFFFFFFFF))
-    parts[0] = _LENGTH.pack(sum(map(len, parts)))
-    return b"".join(parts)
+            parts += (_integer_key(key), _INTEGER.pack(value & 0xFFFFFFFF))
+    table = b"".join(parts)
+    return _LENGTH.pack(len(table)) + table
 
 
 def settle(kind: tuple[int, int], channel: int, tag: int, bits: int) -> bytes:
@@ -166,29 +178,29 @@ def body_size(data: bytes, start: int) -> int:
     return size
 
 
-def content(data: bytes, start: int, incoming: Incoming) -> Frame:
-    """The frame that a content header describes, still without its body."""
-    values = _read_properties(data, start)
-    headers: dict[str, str | int] = values.get(_HEADERS, {})
+def content(data: bytes, start: int, incoming: Incoming, body: bytes) -> Frame:
+    """The frame that a content header describes."""
+    properties = _read_properties(data, start)
+    headers = properties.headers
     address = incoming.exchange.rpartition(".")[2] if incoming.exchange else ""
     if address != "dead":  # it was merely delayed
         headers.pop(DEATH_QUEUE, None)
         headers.pop(DEATH_REASON, None)
     milliseconds = headers.pop(MILLISECONDS, None)
     if not isinstance(milliseconds, int):
-        milliseconds = values.get(_TIMESTAMP, 0) * 1000
-    sent_as = values.get(_MESSAGE_ID, "")
+        milliseconds = properties.timestamp * 1000
+    sent_as = properties.message_id
     identity, _, attempt = sent_as.rpartition("#")
     return Frame(
-        address=address,
-        topic=incoming.topic,
-        id=identity or sent_as,
-        name=values.get(_TYPE, ""),
-        body=b"",
-        time=_time(milliseconds),
-        correlation_id=values.get(_CORRELATION, ""),
-        headers=headers,
-        reply_to=_reply_to(values.get(_REPLY_TO, ""), attempt),
+        address,
+        incoming.topic,
+        identity or sent_as,
+        properties.type,
+        body,
+        _time(milliseconds),
+        properties.correlation_id,
+        headers,
+        _reply_to(properties.reply_to, attempt) if properties.reply_to else "",
     )
 
 
@@ -210,7 +222,7 @@ def _reply_to(place: str, attempt: str) -> str:
 
 def message_id(data: bytes, start: int) -> str:
     """The message id in a content header."""
-    return str(_read_properties(data, start).get(_MESSAGE_ID, ""))
+    return _read_properties(data, start).message_id
 
 
 def _time(milliseconds: int) -> datetime:
@@ -220,9 +232,35 @@ def _time(milliseconds: int) -> datetime:
         return EPOCH
 
 
-def _read_properties(data: bytes, start: int) -> dict[int, Any]:
+class _Properties(NamedTuple):
+    """Those properties of a message that we read."""
+
+    headers: dict[str, str | int]
+    correlation_id: str
+    reply_to: str
+    message_id: str
+    timestamp: int
+    type: str
+
+
+def _read_properties(data: bytes, start: int) -> _Properties:
     flags = data[start + 12] << 8 | data[start + 13]
-    at = start + 14
+    return (_read_own if flags == _FLAGS else _read_any)(data, start + 14, flags)
+
+
+def _read_own(data: bytes, at: int, flags: int) -> _Properties:
+    """Properties as `publish` writes them, in a straight line: half the time of `_read_any`."""
+    headers, at = _read_table(data, at + 1 + data[at])
+    end = at + 2 + data[at + 1]
+    correlation_id = str(data[at + 2 : end], "utf-8", "replace")
+    at = end + 1 + data[end]
+    message_id = str(data[end + 1 : at], "utf-8", "replace")
+    (timestamp,) = _TAG.unpack_from(data, at)
+    kind = str(data[at + 9 : at + 9 + data[at + 8]], "utf-8", "replace")
+    return _Properties(headers, correlation_id, "", message_id, timestamp, kind)
+
+
+def _read_any(data: bytes, at: int, flags: int) -> _Properties:
     values: dict[int, Any] = {}
     for flag, kind in _LAYOUT:
         if not flags & flag:
@@ -235,7 +273,14 @@ def _read_properties(data: bytes, start: int) -> dict[int, Any]:
             values[flag], at = _TAG.unpack_from(data, at)[0], at + 8
         else:
             values[flag], at = data[at], at + 1
-    return values
+    return _Properties(
+        values.get(_HEADERS, {}),
+        values.get(_CORRELATION, ""),
+        values.get(_REPLY_TO, ""),
+        values.get(_MESSAGE_ID, ""),
+        values.get(_TIMESTAMP, 0),
+        values.get(_TYPE, ""),
+    )
 
 
 def _short(data: bytes, at: int) -> tuple[str, int]:
@@ -243,25 +288,31 @@ def _short(data: bytes, at: int) -> tuple[str, int]:
     return str(data[at + 1 : end], "utf-8", "replace"), end
 
 
+@lru_cache(4096)
+def _name(raw: bytes) -> str | None:
+    """A header's name; None for what brokers add."""
+    name = str(raw, "utf-8", "replace")
+    return None if name in _ADDED else name
+
+
 def _read_table(data: bytes, at: int) -> tuple[dict[str, str | int], int]:
     """A table's strings and integers; what else the broker may add is left out."""
     start, end = at, at + 4 + _LENGTH.unpack_from(data, at)[0]
     at += 4
-    values: dict[str, str | int] = {}
+    values: dict[str | None, str | int] = {}
     while at < end:
-        key, at = _short(data, at)
-        kind = data[at]
+        stop = at + 1 + data[at]
+        key = _name(data[at + 1 : stop])
+        kind = data[stop]
         if kind == 83:  # S
-            stop = at + 5 + _LENGTH.unpack_from(data, at + 1)[0]
-            values[key], at = str(data[at + 5 : stop], "utf-8", "replace"), stop
+            at = stop + 5 + _LENGTH.unpack_from(data, stop + 1)[0]
+            values[key] = str(data[stop + 5 : at], "utf-8", "replace")
         elif number := _NUMBERS.get(kind):
-            values[key], at = number.unpack_from(data, at + 1)[0], at + 1 + number.size
+            values[key], at = number.unpack_from(data, stop + 1)[0], stop + 1 + number.size
         else:
-            values = _rare_table(data[start:end])
-            break
-    for added in _ADDED & values.keys():
-        del values[added]
-    return values, end
+            return _rare_table(data[start:end]), end
+    values.pop(None, None)
+    return cast(dict[str, str | int], values), end
 
 
 def _rare_table(data: bytes) -> dict[str, str | int]:
@@ -270,6 +321,8 @@ def _rare_table(data: bytes) -> dict[str, str | int]:
     except (ValueError, struct.error):
         return {}
     values = {key: item for key, item in table.items() if type(item) is str or type(item) is int}
+    for added in _ADDED & values.keys():
+        del values[added]
     deaths = table.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):  # the latest is first
         values[DEATH_QUEUE] = str(deaths[0].get("queue"))
