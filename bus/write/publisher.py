@@ -14,6 +14,10 @@ from bus.stores.base import Commit, EventLog
 from bus.transports.base import Frame, Transport
 
 MOST_HELD = 10_000
+MARK_EVERY = 0.05
+"""Seconds. Nobody waits for a mark to be cleared: the relay looks at none younger than two seconds.
+At 64 commands at a time, a clearing for each group took 9 % of all CPU, servers included.
+"""
 
 log = structlog.get_logger("bus.publisher")
 
@@ -119,6 +123,8 @@ class Publisher:
         """Clears marks, all that came together meanwhile at once."""
         try:
             while self._confirmed:
+                if self._open:
+                    await asyncio.sleep(MARK_EVERY)
                 ids, self._confirmed = self._confirmed, []
                 await self._log.confirmed(ids)
         except BusError as error:
