@@ -20,6 +20,9 @@ OURS = ("aio-pika", "aiormq", "motor", "pymongo", "pydantic")
 
 NAMES = (
     "end_to_end",
+    "publish",
+    "consume",
+    "append",
     "poison",
 )
 

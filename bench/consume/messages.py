@@ -1,0 +1,60 @@
+"""The event that our sides handle, and their queue filled with it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from bench import side
+from bench.queues import AMQP_URL, data_of
+from bus import Aggregate, Event
+from bus.codec import frames_of, record
+from bus.log import configure_default
+from bus.stores.base import Commit
+from bus.transports.base import Frame
+from bus.transports.rabbitmq import RabbitTransport
+from bus.transports.topology import Queue, Topology
+
+AT_ONCE = 1000
+
+
+class AccountOpened(Event):
+    account_id: str
+    owner: str
+    note: str
+
+
+class Account(Aggregate, events=[AccountOpened]): ...
+
+
+async def fill(arguments: side.Arguments, queue: Queue) -> None:
+    """Role of a process of its own: fills the queue, and says when it is done."""
+    service = arguments["service"]
+    configure_default()
+    transport = RabbitTransport([AMQP_URL], service=service)
+    await transport.open()
+    try:
+        await transport.declare(Topology(service, (queue,)))
+        for start in range(0, arguments["count"], AT_ONCE):
+            numbers = range(start, min(start + AT_ONCE, arguments["count"]))
+            failures = await transport.publish(list(_frames(numbers)), must_route=True)
+            for failure in failures.values():
+                raise failure
+    finally:
+        await transport.close()
+    await side.ready_until_stopped()
+
+
+def _frames(numbers: range) -> Iterator[Frame]:
+    """What the bus publishes of commits with one event each."""
+    for number in numbers:
+        command = f"c{number}"
+        event = AccountOpened(**data_of(number))
+        commit = Commit(
+            id=command,
+            stream=f"account-a{number}",
+            category=Account.category,
+            first=1,
+            events=(record(event),),
+            time=datetime.now(UTC),
+            correlation_id=command,
+        )
+        yield from frames_of(commit)
