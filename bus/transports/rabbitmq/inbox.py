@@ -35,6 +35,7 @@ class _Consuming:
         self._queue = inbox.queue
         self._buffer = inbox.buffer
         self._unsettled: dict[int, None] = {}
+        self._done: list[Delivery] = []
         self._arriving = Arriving()
         self._closed = False
 
@@ -57,6 +58,7 @@ class _Consuming:
             await genuine(self.channel.basic_cancel(self.tag))
 
     async def close(self) -> None:
+        self._acknowledge_done()
         await finish(self.channel.close(), _CLOSE_TIMEOUT)
         self.session.tap.sinks.pop(self.channel.number, None)
 
@@ -82,12 +84,24 @@ class _Consuming:
 
     # -- what is settled
 
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Those of one loop tick share their frames."""
+        if not self._done:
+            asyncio.get_running_loop().call_soon(self._acknowledge_done)
+        self._done += deliveries
+
+    def _acknowledge_done(self) -> None:
+        done, self._done = self._done, []
+        self.settle(wire.ACK, 0, done)
+
     def settle(self, method: tuple[int, int], bits: int, deliveries: Sequence[Delivery]) -> None:
         """One frame for those that are the oldest unsettled, one each for the others."""
         tags = sorted(
-            delivery.tag
-            for delivery in deliveries
-            if delivery.generation == self.generation and delivery.tag in self._unsettled
+            {
+                delivery.tag
+                for delivery in deliveries
+                if delivery.generation == self.generation and delivery.tag in self._unsettled
+            }
         )
         prefix = 0
         for tag, oldest in zip(tags, self._unsettled, strict=False):
@@ -159,7 +173,7 @@ class RabbitInbox:
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         if self._consuming:
-            self._consuming.settle(wire.ACK, 0, deliveries)
+            self._consuming.acknowledge(deliveries)
 
     async def reject(self, delivery: Delivery) -> None:
         if self._consuming:
