@@ -5,6 +5,7 @@ Runs in the peers' environment too: aio-pika and no bus.
 
 import json
 import os
+from datetime import UTC, datetime
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
@@ -26,13 +27,23 @@ def body_of(number: int) -> bytes:
 
 
 def message_of(number: int) -> aio_pika.Message:
-    """What the peers send: persistent, with an id, and without our headers."""
+    """What the peers send: persistent, with the properties and headers that our events carry."""
+    command = f"c{number}"
     return aio_pika.Message(
         body_of(number),
         content_type="application/json",
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        message_id=f"m{number}",
+        message_id=f"{command}:1",
         type="AccountOpened",
+        correlation_id=command,
+        timestamp=datetime.now(UTC),
+        app_id="bench",
+        headers={
+            "stream": f"account-a{number}",
+            "version": 1,
+            "schema": 1,
+            "causation_id": command,
+        },
     )
 
 

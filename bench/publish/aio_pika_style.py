@@ -1,7 +1,6 @@
 """The peer: aio-pika as its documentation publishes, each message awaited until it is confirmed.
 
-It keeps what it says on the wire. It carries no headers, and makes of a lost connection an error
-for each message that was under way, or a cancellation.
+It makes of a lost connection an error for each message that was under way, or a cancellation.
 """
 
 import aio_pika

@@ -10,6 +10,10 @@ from bus.transports.rabbitmq.connection import Session
 from bus.transports.replies import Replies
 
 
+FRAMES_AT_ONCE = 64
+"""A turn of the loop may have hundreds: the broker begins with the first while others are made."""
+
+
 class Unconfirmed(TransportUnavailable):
     """It left, and nobody said what became of it."""
 
@@ -88,6 +92,8 @@ class Confirming:
         if not self._buffer:
             self._loop.call_soon(self._flush)
         self._buffer.append(data)
+        if len(self._buffer) == FRAMES_AT_ONCE:
+            self._flush()
         self.sent = tag
         self.pending[tag] = call, frame.id
         call.tags.append(tag)
@@ -101,7 +107,7 @@ class Confirming:
 
     def _flush(self) -> None:
         data, self._buffer = b"".join(self._buffer), []
-        if self.usable:
+        if data and self.usable:
             self._session.writer.write(data)
 
     def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
