@@ -9,7 +9,6 @@ from bus.transports.rabbitmq.arriving import Arriving
 from bus.transports.rabbitmq.connection import Session
 from bus.transports.replies import Replies
 
-
 FRAMES_AT_ONCE = 64
 """A turn of the loop may have hundreds: the broker begins with the first while others are made."""
 
