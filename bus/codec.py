@@ -86,7 +86,8 @@ def frames_of(commit: Commit) -> list[Frame]:
 
     Raises: InvalidMessage where one could not travel (a body or headers over the limit, say).
     """
-    frames = [*_event_frames(commit), *_command_frames(commit)]
+    frames = [_event_frame(commit, place, event) for place, event in enumerate(commit.events)]
+    frames += [_command_frame(commit, command) for command in commit.outgoing]
     for frame in frames:
         problem = refusal(frame)
         if problem is not None:
@@ -94,38 +95,36 @@ def frames_of(commit: Commit) -> list[Frame]:
     return frames
 
 
-def _event_frames(commit: Commit) -> Iterator[Frame]:
-    for index, event in enumerate(commit.events):
-        yield Frame(
-            address="events",
-            topic=event_topic(commit.category, event.name, commit.stream),
-            id=f"{commit.id}:{index + 1}",
-            name=event.name,
-            body=to_json(event.data),
-            time=commit.time,
-            correlation_id=commit.correlation_id,
-            headers={
-                **commit.headers,
-                "stream": commit.stream,
-                "version": commit.first + index,
-                "schema": event.schema,
-                "causation_id": commit.causation_id or commit.id,
-            },
-        )
+def _event_frame(commit: Commit, place: int, event: Recorded) -> Frame:
+    return Frame(
+        "events",
+        event_topic(commit.category, event.name, commit.stream),
+        f"{commit.id}:{place + 1}",
+        event.name,
+        to_json(event.data),
+        commit.time,
+        commit.correlation_id,
+        {
+            **commit.headers,
+            "stream": commit.stream,
+            "version": commit.first + place,
+            "schema": event.schema,
+            "causation_id": commit.causation_id or commit.id,
+        },
+    )
 
 
-def _command_frames(commit: Commit) -> Iterator[Frame]:
-    for command in commit.outgoing:
-        yield Frame(
-            address="commands",
-            topic=COMMAND_TOPIC,
-            id=command.id,
-            name=command.name,
-            body=to_json(command.data),
-            time=commit.time,
-            correlation_id=commit.correlation_id,
-            headers={**commit.headers, "schema": command.schema, "causation_id": commit.id},
-        )
+def _command_frame(commit: Commit, command: Outgoing) -> Frame:
+    return Frame(
+        "commands",
+        COMMAND_TOPIC,
+        command.id,
+        command.name,
+        to_json(command.data),
+        commit.time,
+        commit.correlation_id,
+        {**commit.headers, "schema": command.schema, "causation_id": commit.id},
+    )
 
 
 def command_frame(envelope: Envelope) -> Frame:
