@@ -20,6 +20,8 @@ OURS = ("aio-pika", "aiormq", "motor", "pymongo", "pydantic")
 
 NAMES = (
     "end_to_end",
+    "projecting",
+    "loading",
     "poison",
 )
 
