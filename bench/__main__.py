@@ -23,6 +23,8 @@ NAMES = (
     "publish",
     "consume",
     "append",
+    "projecting",
+    "loading",
     "poison",
 )
 

@@ -65,29 +65,40 @@ class Fold:
         self.applied = Applied()
 
     async def __call__(self, unit: ReadUnit) -> Changes:
-        self.applied = Applied()
         self.failures = dict(self._spoiling)
         writes: list[Write] = []
         versions: dict[str, int] = {}
-        healed = await self._healed(unit)
-        for stream, arrived in self._batch.items():
-            version = unit.versions.get(stream, 0)
-            events = healed[stream] if stream in healed else next_in_order(version, arrived)
+        before = {stream: unit.versions.get(stream, 0) for stream in self._batch}
+        ordered = {
+            stream: next_in_order(before[stream], arrived)
+            for stream, arrived in self._batch.items()
+        }
+        healed = await self._healed(before, [s for s, events in ordered.items() if events is None])
+        count = from_log = duplicates = 0
+        for stream, events in {**ordered, **healed}.items():
             if events is None:
                 continue  # it failed
+            version = before[stream]
             reached = await self._fold(events, unit, writes) or version
             if reached > version:
                 versions[stream] = reached
-            self._count(arrived, version, reached, stream in healed)
-        self.applied += Applied(streams=len(versions.keys() - self.failures.keys()))
+            count += reached - version
+            from_log += reached - version if stream in healed else 0
+            duplicates += len(self._batch[stream]) - _fresh(self._batch[stream], version)
+        streams = len(versions.keys() - self.failures.keys())
+        self.applied = Applied(count, from_log, duplicates, streams)
         return Changes(writes, versions)
 
-    async def _healed(self, unit: ReadUnit) -> dict[str, list[Envelope] | None]:
-        """The events of the streams that have a gap, from the log; None where that fails.
+    async def _healed(
+        self, before: Mapping[str, int], streams: Sequence[str]
+    ) -> dict[str, list[Envelope] | None]:
+        """The events of these streams, which have a gap, from the log; None where that fails.
 
         Many reads at once: after an outage nearly every stream has one, and the longer this takes,
         the likelier another transaction is first.
         """
+        if not streams:
+            return {}
         turns = asyncio.Semaphore(READS_AT_ONCE)
 
         async def heal(stream: str, version: int) -> list[Envelope] | None:
@@ -98,12 +109,7 @@ class Fold:
                 self.failures[stream] = failure
                 return None
 
-        reached = {stream: unit.versions.get(stream, 0) for stream in self._batch}
-        reading = {
-            stream: asyncio.create_task(heal(stream, version))
-            for stream, version in reached.items()
-            if next_in_order(version, self._batch[stream]) is None
-        }
+        reading = {stream: asyncio.create_task(heal(stream, before[stream])) for stream in streams}
         try:
             return dict(zip(reading, await asyncio.gather(*reading.values()), strict=True))
         finally:
@@ -145,17 +151,19 @@ class Fold:
         except Exception as error:
             raise StreamFailed(envelope.stream, envelope.version, error) from error
 
-    def _count(
-        self, arrived: Sequence[Envelope], version: int, reached: int, from_log: bool
-    ) -> None:
-        fresh = {envelope.version for envelope in arrived if envelope.version > version}
-        events = reached - version
-        self.applied += Applied(events, events if from_log else 0, len(arrived) - len(fresh))
-
 
 def next_in_order(version: int, arrived: Sequence[Envelope]) -> list[Envelope] | None:
     """What has arrived beyond a version, in order; None where something is missing."""
+    if len(arrived) == 1 and arrived[0].version == version + 1:  # nearly always
+        return [arrived[0]]
     new = {envelope.version: envelope for envelope in arrived if envelope.version > version}
     if arrived and len(new) == max(new, default=version) - version:
         return [new[number] for number in sorted(new)]
     return None
+
+
+def _fresh(arrived: Sequence[Envelope], version: int) -> int:
+    """How many versions beyond this one have arrived."""
+    if len(arrived) == 1:
+        return int(arrived[0].version > version)
+    return len({envelope.version for envelope in arrived if envelope.version > version})

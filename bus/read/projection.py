@@ -121,14 +121,14 @@ class Projection(Generic[View]):
         handler = self.handlers.get(type(envelope.message))  # type: ignore[arg-type]
         if handler is None:
             return []
-        extras = [
+        extras = handler.extras and [
             envelope
             if extra is Envelope
             else Documents(unit.documents, self.view, writing=unit.documents)
             for extra in handler.extras
         ]
         changed = handler.function(envelope.message, *extras)
-        if isinstance(changed, Awaitable):
+        if type(changed) is not dict and isinstance(changed, Awaitable):
             changed = await changed
         return _writes(handler, envelope, changed)
 
@@ -169,7 +169,8 @@ def _is_mapping(kind: Any) -> bool:
 def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> list[Write]:
     if changed is None:
         return []
-    if isinstance(changed, Mapping | Delete):
+    # Asking whether something is a Mapping takes long: nearly everything is a dict.
+    if type(changed) is dict or isinstance(changed, Mapping | Delete):
         key = handler.key(envelope.message) if handler.key else key_of(envelope.stream)
         return [_write(handler, key, changed)]
     if isinstance(changed, list | tuple) and handler.many:

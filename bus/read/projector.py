@@ -110,7 +110,8 @@ class Projector:
             self._judge(applied, failures)
             for failure in failures[:1] if self.trouble else failures:
                 await self._park(failure)
-            await self._unpark(now.keys() - {failure.stream for failure in failures})
+            if self._parked:
+                await self._unpark(now.keys() - {failure.stream for failure in failures})
             if failures and self.trouble:
                 raise InTrouble(f"projection {self.projection.name!r}: {self.trouble}")
             done += applied

@@ -79,7 +79,7 @@ def moved(target: Target) -> ConfigurationError:
 
 def checked(key: str, update: Any) -> Document:
     """The update as a dict. Raises: ProjectionError where it is none that MongoDB could apply."""
-    if not isinstance(update, Mapping) or not update:
+    if (type(update) is not dict and not isinstance(update, Mapping)) or not update:
         raise ProjectionError(
             f"the update of {key!r} is {type(update).__name__}, or empty; return a dict of MongoDB "
             f'update operators, such as {{"$set": {{...}}}}'
@@ -90,13 +90,14 @@ def checked(key: str, update: Any) -> Document:
                 f"the update of {key!r} has the key {operator!r:.100}, which is no MongoDB update "
                 f"operator; put fields under one, such as $set or $inc"
             )
-        if not isinstance(fields, Mapping):
+        if type(fields) is not dict and not isinstance(fields, Mapping):
             raise ProjectionError(
                 f"the update of {key!r} gives {operator} {type(fields).__name__}; it takes a dict "
                 f"of fields"
             )
         for path in (*fields, *(fields.values() if operator == "$rename" else ())):
-            _check_path(key, path)
+            if type(path) is not str or not path.isidentifier() or path in OWN_FIELDS:
+                _check_path(key, path)
     return dict(update)
 
 

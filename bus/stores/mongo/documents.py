@@ -125,7 +125,8 @@ class MongoUnit(MongoDocuments):
                 {"_id": {"$in": keys}}, {VERSION: 1, HIDDEN: 1}, session=self._session
             ).to_list(None)
         reached = {row["_id"]: row.get(VERSION, 0) for row in rows}
-        self.versions = {stream: reached.get(key_of(stream), 0) for stream in streams}
+        places = zip(streams, keys, strict=True)
+        self.versions = {stream: reached.get(key, 0) for stream, key in places}
         self.hidden = {row["_id"] for row in rows if row.get(HIDDEN)}
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:

@@ -1,0 +1,51 @@
+"""The service whose events are projected: one event a commit, about 500 bytes each.
+
+Its read collection comes in two kinds. "documents": one document for each stream, which holds the
+version. "checkpoints": documents fed by several streams, whose versions stand in `checkpoints`.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from bench.side import Arguments
+from bus import Aggregate, Bus, Event, Projection, Settings, Update
+
+NOTE = "x" * 400
+
+
+class Deposited(Event):
+    account_id: str
+    owner: str
+    number: int
+    note: str
+
+
+class Account(Aggregate, events=[Deposited]): ...
+
+
+class AccountView(BaseModel):
+    events: int
+    note: str
+
+
+def projection(kind: str, partitions: int) -> Projection[Any]:
+    views = Projection("views", of=[Account], view=AccountView, partitions=partitions)
+    if kind == "documents":
+
+        @views.on(Deposited)
+        def deposited(event: Deposited) -> Update:
+            return {"$set": {"events": event.number, "owner": event.owner, "note": event.note}}
+
+    else:
+
+        @views.on(Deposited, key=lambda event: event.owner)
+        def deposited_by_owner(event: Deposited) -> Update:
+            return {"$inc": {"events": 1}, "$set": {"note": event.note}}
+
+    return views
+
+
+def build(arguments: Arguments) -> Bus:
+    views = projection(arguments["kind"], arguments["partitions"])
+    return Bus(arguments["service"], projections=[views], settings=Settings())
