@@ -1,4 +1,5 @@
-"""`bin/bench [name ...] [--quick] [--json]`: runs benchmarks on services that it starts itself."""
+"""`bin/bench [name ...] [--quick] [--json] [--plot FOLDER]`: runs benchmarks, on services that it
+starts itself."""
 
 import argparse
 import json
@@ -25,6 +26,8 @@ NAMES = (
     "append",
     "projecting",
     "loading",
+    "latency",
+    "growth",
     "poison",
 )
 
@@ -36,6 +39,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller counts")
     parser.add_argument("--rounds", type=int, help="how often each side runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--plot", type=Path, help="a folder for pictures of what can be drawn")
     options = parser.parse_args()
     unknown = [name for name in options.name if name not in NAMES]
     if unknown:
@@ -50,6 +54,8 @@ def main() -> None:
             results.append(result)
             if not options.json:
                 print(f"{benchmark.report(result)}\n", flush=True)
+            if options.plot and hasattr(benchmark, "plot"):
+                print(benchmark.plot(result, options.plot, peers), file=sys.stderr)
         versions = {**_versions(), **_server_versions(found)}
     if options.json:
         print(json.dumps({"results": results, "versions": versions}, indent=2))

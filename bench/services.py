@@ -29,9 +29,10 @@ class Servers(NamedTuple):
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU that each has used since it started, user and system."""
-        return {name: _cpu_seconds(pid) for name, pid in self.pids}
+        return {name: cpu_seconds(pid) for name, pid in self.pids}
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """CPU that a process has used since it started, all of its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK

@@ -31,15 +31,15 @@ def run(measure: Callable[[Arguments], Awaitable[Metrics]], **roles: Any) -> Non
 
 
 @contextmanager
-def worker(arguments: Arguments, role: str = "worker") -> Iterator[None]:
-    """The same script as another process, in another role; told to stop in the end."""
+def worker(arguments: Arguments, role: str = "worker") -> Iterator[int]:
+    """The same script as another process, in another role; told to stop in the end. Its pid."""
     command = [sys.executable, sys.argv[0], json.dumps({**arguments, "role": role})]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     try:
         if process.stdout.readline() != "ready\n":
             raise SystemExit(f"{sys.argv[0]}: the {role} ended before it was ready")
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
