@@ -20,6 +20,7 @@ OURS = ("aio-pika", "aiormq", "motor", "pymongo", "pydantic")
 
 NAMES = (
     "end_to_end",
+    "dispatch",
     "poison",
 )
 
