@@ -192,7 +192,6 @@ def _once(comparison: Comparison, side: Side, case: Case, servers: Servers, peer
         server["server_cpu_ms"] = sum(server.values())
     return {
         "client_cpu_ms": (used.ru_utime + used.ru_stime) * 1000 / counted,
-        "memory_mb": used.ru_maxrss / 1024,
         **server,
         **metrics,
     }

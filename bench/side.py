@@ -7,12 +7,15 @@ Runs in the peers' environment too, so it knows the standard library alone.
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 Arguments = dict[str, Any]
@@ -27,23 +30,55 @@ def run(measure: Callable[[Arguments], Awaitable[Metrics]], **roles: Any) -> Non
     role = roles.get(arguments.pop("role", ""), measure)
     found = asyncio.run(role(arguments))
     if role is measure:
-        print(json.dumps(found), flush=True)
+        print(json.dumps({"memory_mb": memory_mb("VmHWM"), **found}), flush=True)
 
 
 @contextmanager
-def worker(arguments: Arguments, role: str = "worker") -> Iterator[None]:
-    """The same script as another process, in another role; told to stop in the end."""
-    command = [sys.executable, sys.argv[0], json.dumps({**arguments, "role": role})]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def worker(arguments: Arguments, role: str = "worker", *, bare: bool = False) -> Iterator[int]:
+    """The same script as another process, in another role; told to stop in the end. Its pid.
+
+    With `bare`, it starts as from an environment that nothing else is installed in.
+    """
+    python = bare_python() if bare else [sys.executable]
+    command = [*python, sys.argv[0], json.dumps({**arguments, "role": role})]
+    environment = bare_environment() if bare else None
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
     try:
         if process.stdout.readline() != "ready\n":
             raise SystemExit(f"{sys.argv[0]}: the {role} ended before it was ready")
-        yield
+        yield process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         process.stdout.close()
+
+
+def bare_python() -> list[str]:
+    """An interpreter that runs nothing at its start but itself: of our environment, say, an
+    editable installation costs every process 10 ms."""
+    return [sys.executable, "-S"]
+
+
+def bare_environment() -> dict[str, str]:
+    """What lets `bare_python` find this environment's packages all the same."""
+    paths = [os.environ.get("PYTHONPATH", ""), sysconfig.get_path("purelib")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def memory_mb(which: str, pid: int | str = "self") -> float:
+    """What a process has in memory: VmRSS now, or VmHWM, which is the most so far.
+
+    `ru_maxrss` would not do: a process inherits it from the one that started it.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith(f"{which}:"))
+    return int(line.split()[1]) / 1024
+
+
+def cpu_ms(pid: int) -> float:
+    """CPU that a process's main thread has used since it started."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
 async def ready_until_stopped() -> None:
