@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -34,14 +33,13 @@ def run(measure: Callable[[Arguments], Awaitable[Metrics]], **roles: Any) -> Non
 
 
 @contextmanager
-def worker(arguments: Arguments, role: str = "worker", *, bare: bool = False) -> Iterator[int]:
+def worker(arguments: Arguments, role: str = "worker", *, packages: str = "") -> Iterator[int]:
     """The same script as another process, in another role; told to stop in the end. Its pid.
 
-    With `bare`, it starts as from an environment that nothing else is installed in.
+    With `packages`, a folder, it starts as `bare_python` does.
     """
-    python = bare_python() if bare else [sys.executable]
+    python, environment = bare_python(packages) if packages else ([sys.executable], None)
     command = [*python, sys.argv[0], json.dumps({**arguments, "role": role})]
-    environment = bare_environment() if bare else None
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
     try:
@@ -54,16 +52,13 @@ def worker(arguments: Arguments, role: str = "worker", *, bare: bool = False) ->
         process.stdout.close()
 
 
-def bare_python() -> list[str]:
-    """An interpreter that runs nothing at its start but itself: of our environment, say, an
-    editable installation costs every process 10 ms."""
-    return [sys.executable, "-S"]
-
-
-def bare_environment() -> dict[str, str]:
-    """What lets `bare_python` find this environment's packages all the same."""
-    paths = [os.environ.get("PYTHONPATH", ""), sysconfig.get_path("purelib")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+def bare_python(packages: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of an interpreter that finds what is in that folder, and runs
+    nothing at its start; it keeps the bytecode it makes, as that of installed packages is kept."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    paths = [os.environ.get("PYTHONPATH", ""), packages]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return [sys.executable, "-S"], environment
 
 
 def memory_mb(which: str, pid: int | str = "self") -> float:

@@ -84,11 +84,9 @@ async def work(arguments: side.Arguments) -> None:
 
 
 async def measure(arguments: side.Arguments) -> side.Metrics:
-    if arguments["what"] == "import":
-        return processes.imported("faststream.rabbit", arguments["count"])
-    if arguments["what"] == "ready":
-        return processes.until_ready(arguments)
-    return await processes.memory_of_worker(arguments, load)
+    return await processes.measure(
+        arguments, load, module="faststream.rabbit", requirements=("faststream[rabbit]", "pymongo")
+    )
 
 
 async def load(arguments: side.Arguments) -> None:

@@ -29,11 +29,7 @@ async def work(arguments: side.Arguments) -> None:
 
 
 async def measure(arguments: side.Arguments) -> side.Metrics:
-    if arguments["what"] == "import":
-        return processes.imported("bus", arguments["count"])
-    if arguments["what"] == "ready":
-        return processes.until_ready(arguments)
-    return await processes.memory_of_worker(arguments, load)
+    return await processes.measure(arguments, load, module="bus", requirements=("doubledecker",))
 
 
 async def load(arguments: side.Arguments) -> None:
