@@ -121,6 +121,8 @@ class UnitOfWork:
         if self.outbox.events or ((self.outbox.commands or keep) and not parts):
             own = self.outbox.events
             parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
+        if not parts:
+            return []
         time = ambient.now()
         return [
             Commit(
