@@ -28,6 +28,8 @@ NAMES = (
     "loading",
     "latency",
     "growth",
+    "dispatch",
+    "starting",
     "poison",
 )
 
@@ -70,7 +72,8 @@ def peers_python() -> Path:
     stamp = PEERS / "installed.txt"
     if not stamp.exists() or stamp.read_text() != wanted:
         print("Setting up the peers' virtual environment ...", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         requirements = ["-r", str(ROOT / "bench" / "peers.txt")]
         done = subprocess.run([*pip, *requirements], capture_output=True, text=True)

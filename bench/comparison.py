@@ -19,18 +19,6 @@ ROOT = Path(__file__).parents[1]
 GIVE_UP_AFTER = 600.0
 
 
-class Side(NamedTuple):
-    """One of those compared: a script, and whose Python runs it.
-
-    `share` is how much of a case's `count` it gets: a slow peer needs no hour.
-    """
-
-    name: str
-    script: str
-    peer: bool = False
-    share: float = 1.0
-
-
 class Case(NamedTuple):
     """One row: what the sides are told to do; a quick run overrides some of it."""
 
@@ -39,14 +27,35 @@ class Case(NamedTuple):
     quick: Arguments | None = None
 
 
+class Side(NamedTuple):
+    """One of those compared: a script, and whose Python runs it.
+
+    `share` is how much of a case's `count` it gets: a slow peer needs no hour. `cases` are those
+    that it takes part in, all where none is named.
+    """
+
+    name: str
+    script: str
+    peer: bool = False
+    share: float = 1.0
+    cases: Sequence[str] = ()
+
+    def takes_part_in(self, case: Case) -> bool:
+        return not self.cases or case.label in self.cases
+
+
 class Goal(NamedTuple):
-    """What ours shall reach against a side, as a ratio of medians: ours through theirs."""
+    """What ours shall reach against a side, as a ratio of medians: ours through theirs.
+
+    It is about the comparison's metric, unless it names one.
+    """
 
     against: str
     at_least: float | None = None
     at_most: float | None = None
     cases: Sequence[str] = ()
     ours: str = "doubledecker"
+    metric: str = ""
 
     def applies_to(self, case: Case) -> bool:
         return not self.cases or case.label in self.cases
@@ -84,9 +93,10 @@ class Comparison(NamedTuple):
         for case in self.cases:
             if quick and case.quick is not None:
                 case = case._replace(arguments={**case.arguments, **case.quick})
-            found: dict[str, list[Metrics]] = {side.name: [] for side in self.sides}
+            sides = [side for side in self.sides if side.takes_part_in(case)]
+            found: dict[str, list[Metrics]] = {side.name: [] for side in sides}
             for number in range(rounds):
-                for side in self.sides if number % 2 == 0 else reversed(self.sides):
+                for side in sides if number % 2 == 0 else reversed(sides):
                     found[side.name].append(_once(self, side, case, servers, peers))
                     _say(self, side, case, number + 1, rounds, found[side.name][-1])
             rows.append(self._row(case, found))
@@ -108,12 +118,14 @@ class Comparison(NamedTuple):
         }
 
     def _judged(self, goal: Goal, found: Mapping[str, Sequence[Metrics]]) -> dict[str, Any]:
-        ours = [one[self.metric] for one in found[goal.ours]]
-        theirs = [one[self.metric] for one in found[goal.against]]
+        metric = goal.metric or self.metric
+        ours = [one[metric] for one in found[goal.ours]]
+        theirs = [one[metric] for one in found[goal.against]]
         ratio = statistics.median(ours) / statistics.median(theirs)
         return {
             "ours": goal.ours,
             "against": goal.against,
+            "metric": metric,
             "ratio": round(ratio, 3),
             "ratios_by_round": [round(a / b, 2) for a, b in zip(ours, theirs, strict=True)],
             "goal": goal.text,
@@ -132,9 +144,10 @@ class Comparison(NamedTuple):
             for goal in row["goals"]:
                 mark = "met" if goal["met"] else "MISSED"
                 ours = "" if goal["ours"] == "doubledecker" else f"{goal['ours']} "
+                about = "" if goal["metric"] == self.metric else f", {_unit(goal['metric'])}"
                 rounds = goal["ratios_by_round"]
                 lines.append(
-                    f"    {ours}against {goal['against']}: {goal['ratio']:.2f} "
+                    f"    {ours}against {goal['against']}{about}: {goal['ratio']:.2f} "
                     f"({min(rounds):.2f} to {max(rounds):.2f})   goal {goal['goal']}: {mark}"
                 )
         return "\n".join(lines)
@@ -179,7 +192,6 @@ def _once(comparison: Comparison, side: Side, case: Case, servers: Servers, peer
         server["server_cpu_ms"] = sum(server.values())
     return {
         "client_cpu_ms": (used.ru_utime + used.ru_stime) * 1000 / counted,
-        "memory_mb": used.ru_maxrss / 1024,
         **server,
         **metrics,
     }
@@ -205,15 +217,16 @@ def _shown(value: float) -> str:
 
 
 def _unit(metric: str) -> str:
-    return {"per_second": "/s"}.get(metric, metric.replace("_", " "))
+    return {"per_second": "/s", "microseconds": "µs"}.get(metric, metric.replace("_", " "))
 
 
 def _say(
     comparison: Comparison, side: Side, case: Case, number: int, rounds: int, found: Metrics
 ) -> None:
+    metric = next(m for m in (comparison.metric, *comparison.also) if m in found)
     print(
         f"  {comparison.name}, {case.label}, round {number}/{rounds}: {side.name:<28}"
-        f"{_shown(found[comparison.metric]):>10} {_unit(comparison.metric)}",
+        f"{_shown(found[metric]):>10} {_unit(metric)}",
         file=sys.stderr,
         flush=True,
     )

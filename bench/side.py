@@ -7,12 +7,14 @@ Runs in the peers' environment too, so it knows the standard library alone.
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 Arguments = dict[str, Any]
@@ -27,14 +29,18 @@ def run(measure: Callable[[Arguments], Awaitable[Metrics]], **roles: Any) -> Non
     role = roles.get(arguments.pop("role", ""), measure)
     found = asyncio.run(role(arguments))
     if role is measure:
-        print(json.dumps(found), flush=True)
+        print(json.dumps({"memory_mb": memory_mb("VmHWM"), **found}), flush=True)
 
 
 @contextmanager
-def worker(arguments: Arguments, role: str = "worker") -> Iterator[int]:
-    """The same script as another process, in another role; told to stop in the end. Its pid."""
-    command = [sys.executable, sys.argv[0], json.dumps({**arguments, "role": role})]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def worker(arguments: Arguments, role: str = "worker", *, packages: str = "") -> Iterator[int]:
+    """The same script as another process, in another role; told to stop in the end. Its pid.
+
+    With `packages`, a folder, it starts as `bare_python` does.
+    """
+    python, environment = bare_python(packages) if packages else ([sys.executable], None)
+    command = [*python, sys.argv[0], json.dumps({**arguments, "role": role})]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout
     try:
         if process.stdout.readline() != "ready\n":
@@ -44,6 +50,30 @@ def worker(arguments: Arguments, role: str = "worker") -> Iterator[int]:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
         process.stdout.close()
+
+
+def bare_python(packages: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of an interpreter that finds what is in that folder, and runs
+    nothing at its start; it keeps the bytecode it makes, as that of installed packages is kept."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    paths = [os.environ.get("PYTHONPATH", ""), packages]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return [sys.executable, "-S"], environment
+
+
+def memory_mb(which: str, pid: int | str = "self") -> float:
+    """What a process has in memory: VmRSS now, or VmHWM, which is the most so far.
+
+    `ru_maxrss` would not do: a process inherits it from the one that started it.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith(f"{which}:"))
+    return int(line.split()[1]) / 1024
+
+
+def cpu_ms(pid: int) -> float:
+    """CPU that a process's main thread has used since it started."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
 async def ready_until_stopped() -> None:
@@ -67,6 +97,18 @@ async def concurrently(
     start = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(concurrent)))
     return time.perf_counter() - start
+
+
+async def best_of(loops: int, loop: Callable[[int], Awaitable[None]], count: int) -> Metrics:
+    """Microseconds for each of the `count` things that `loop` does: the fastest of many loops, all
+    in this process, after one to warm up. The fastest is the one that others disturbed least."""
+    await loop(count)
+    seconds = []
+    for _ in range(loops):
+        start = time.perf_counter()
+        await loop(count)
+        seconds.append(time.perf_counter() - start)
+    return {"microseconds": min(seconds) / count * 1e6, "count": count * (loops + 1)}
 
 
 async def until(condition: Callable[[], Awaitable[bool]], missing: str, within: float) -> None:

@@ -9,6 +9,10 @@ import time
 from datetime import UTC, datetime
 
 
+_VERSION_AND_VARIANT = (7 << 76) | (0b10 << 62)
+_CHANCE = (1 << 76) - 1 - (0b11 << 62)
+
+
 class Source:
     """The real clock and a real random generator."""
 
@@ -34,16 +38,32 @@ source = Source()
 
 def now() -> datetime:
     """The current time, in UTC, in whole milliseconds (what the event log can keep)."""
-    return datetime.fromtimestamp(int(source.seconds() * 1000) / 1000, UTC)
+    return _time_of(_milliseconds())
 
 
 def new_id() -> str:
     """A fresh id: 32 hexadecimal digits, a UUID of version 7 (RFC 9562); ids sort by time."""
-    milliseconds = int(source.seconds() * 1000)
-    chance = source.bits(74)
-    high = (milliseconds << 16) | 0x7000 | (chance >> 62)
-    low = (0b10 << 62) | (chance & (2**62 - 1))
-    return f"{high:016x}{low:016x}"
+    return _id_of(_milliseconds())
+
+
+def new_id_and_time() -> tuple[str, datetime]:
+    """A fresh id, and the time that it sorts by: one look at the clock for both."""
+    milliseconds = _milliseconds()
+    return _id_of(milliseconds), _time_of(milliseconds)
+
+
+def _milliseconds() -> int:
+    return int(source.seconds() * 1000)
+
+
+def _time_of(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _id_of(milliseconds: int) -> str:
+    """48 bits of time, 80 of chance; version and variant take the place of six of those."""
+    chance = source.bits(80) & _CHANCE | _VERSION_AND_VARIANT
+    return (milliseconds << 80 | chance).to_bytes(16, "big").hex()
 
 
 def jittered(seconds: float) -> float:

@@ -45,10 +45,12 @@ def new_envelope(
     """A message that sets out from here. Raises: InvalidMessage for ids and headers that cannot."""
     if headers:
         _check_headers(headers)
-    if id is not None:
+    if id is None:
+        id, time = ambient.new_id_and_time()
+    else:
         check_id(id)
-    id = id or ambient.new_id()
-    return Envelope(message, id, ambient.now(), correlation_id or id, headers=headers or {})
+        time = ambient.now()
+    return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:

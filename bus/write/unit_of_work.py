@@ -148,6 +148,8 @@ class UnitOfWork:
         outgoing = tuple(self._outbox.commands) if self._outbox else ()
         if own or ((outgoing or keep) and not parts):
             parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
+        if not parts:
+            return []
         time = ambient.now()
         return [
             Commit(
