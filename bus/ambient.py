@@ -8,7 +8,6 @@ import random
 import time
 from datetime import UTC, datetime
 
-
 _VERSION_AND_VARIANT = (7 << 76) | (0b10 << 62)
 _CHANCE = (1 << 76) - 1 - (0b11 << 62)
 
