@@ -221,7 +221,8 @@ def _validate(
     try:
         if schema != kind.wire_schema:
             data = kind.upcast(dict(data), schema)
-        return kind.model_validate(data, strict=False)
+        valid: AnyMessage = kind.__pydantic_validator__.validate_python(data, strict=False)
+        return valid
     except Exception as error:
         raise _invalid(kind, error, f", schema {schema}", reasons) from None
 

@@ -98,6 +98,11 @@ class EventLog(Protocol):
         """
         ...
 
+    async def events(self, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
+        """The stream's events beyond version `after`, each with its version: no more than it takes
+        to build an aggregate."""
+        ...
+
     def scan(
         self, categories: Sequence[str], since: datetime | None = None
     ) -> AsyncIterator[Commit]:

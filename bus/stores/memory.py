@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from bus import ambient
-from bus.stores.base import Commit, Documents, Parked, Snapshot, Target, Writer
+from bus.stores.base import Commit, Documents, Parked, Recorded, Snapshot, Target, Writer
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.memory_letters import MemoryLetters
 from bus.stores.records import commit_document, commit_from, decoded, encoded, moved_on
@@ -88,6 +88,15 @@ class MemoryEventLog:
         ]
         found = [commit for commit in commits if commit.last > after]
         return found[:limit] if limit else found
+
+    async def events(self, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
+        """As `EventLog.events`."""
+        found = [
+            (version, event)
+            for commit in await self.read(stream, after)
+            for version, event in enumerate(commit.events, commit.first)
+        ]
+        return [one for one in found if one[0] > after]
 
     async def scan(
         self, categories: Sequence[str], since: datetime | None = None

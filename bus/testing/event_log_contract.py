@@ -165,6 +165,18 @@ class EventLogContract:
         ]  # fmt: skip
         assert [await event_log.read("job-1", after) for after in range(8)] == expected
 
+    async def test_events_are_those_beyond_a_version_wherever_commits_begin(
+        self, event_log: EventLog
+    ) -> None:
+        for each in (commit("a"), commit("b", first=2, count=3), commit("c", first=5, count=2)):
+            await event_log.append([each])
+        commits = await event_log.read("job-1")
+        told = [(n, e) for one in commits for n, e in enumerate(one.events, one.first)]
+        assert [version for version, _ in told] == [1, 2, 3, 4, 5, 6]
+        for after in range(8):
+            assert await event_log.events("job-1", after) == told[after:]
+        assert await event_log.events("job-2") == []
+
     async def test_a_limit_counts_commits(self, event_log: EventLog) -> None:
         commits = [commit(f"c{n}", first=2 * n + 1, count=2) for n in range(6)]
         for each in commits:

@@ -1,11 +1,10 @@
 """Repository: hands out the aggregates of one class, and remembers them for the unit of work."""
 
 from collections.abc import Collection
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
-from bus.codec import UNREAD, envelopes_of
+from bus.codec import UNREAD, read_recorded
 from bus.errors import AggregateNotFound, ConfigurationError
-from bus.messages import Event
 from bus.stores.base import EventLog
 from bus.write.aggregate import Aggregate, check_id, stream_of
 
@@ -59,11 +58,12 @@ class Repository(Generic[AnyAggregate]):
     async def _load(self, id: str) -> AnyAggregate:
         aggregate = await self._from_snapshot(id) or self._kind(id)
         registry = self._kind.events()
-        for commit in await self._log.read(stream_of(self._kind, id), after=aggregate.version):
-            for envelope in envelopes_of(commit, registry, after=aggregate.version):
-                if envelope.message is not UNREAD:
-                    aggregate.apply(cast(Event, envelope.message))
-                aggregate.version = envelope.version
+        stream = stream_of(self._kind, id)
+        for version, recorded in await self._log.events(stream, after=aggregate.version):
+            event = read_recorded(recorded, registry)
+            if event is not UNREAD:
+                aggregate.apply(event)
+            aggregate.version = version
         return aggregate
 
     async def _from_snapshot(self, id: str) -> AnyAggregate | None:

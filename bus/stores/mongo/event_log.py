@@ -13,7 +13,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
-from bus.stores.base import Commit, Document, Snapshot
+from bus.stores.base import Commit, Document, Recorded, Snapshot
 from bus.stores.mongo.appender import Appender, Outcome
 from bus.stores.mongo.client import (
     LATEST,
@@ -164,6 +164,26 @@ class MongoEventLog:
             before = await self._read({"stream": stream, "first": {"$lte": after}}, -1, 1)
             found = [commit for commit in before if commit.last > after] + found
         return found[:limit] if limit else found
+
+    async def events(self, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
+        """As `EventLog.events`. Reads no more of a commit than is asked for."""
+        found = await self._events({"stream": stream, "first": {"$gt": after}}, 1, 0)
+        if after > 0 and not (found and found[0][0] == after + 1):
+            before = await self._events({"stream": stream, "first": {"$lte": after}}, -1, 1)
+            found = [one for one in before if one[0] > after] + found
+        return found
+
+    async def _events(
+        self, filter: Document, direction: int, limit: int
+    ) -> list[tuple[int, Recorded]]:
+        async with reading():
+            cursor = self._latest.find(filter, {"_id": 0, "first": 1, "events": 1})
+            commits = await cursor.sort([("first", direction)]).limit(limit).to_list(None)
+        return [
+            (version, Recorded(event["name"], event["schema"], event["data"]))
+            for commit in commits
+            for version, event in enumerate(commit["events"], commit["first"])
+        ]
 
     async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
         async with reading():
