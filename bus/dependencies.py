@@ -17,6 +17,9 @@ from bus.write.repository import Repository
 from bus.write.unit_of_work import Outbox, UnitOfWork
 
 Bound = Callable[[UnitOfWork], Awaitable[Any]]
+Alone = Callable[[Envelope], Awaitable[Any]]
+
+_THIS_ENVELOPE = object()
 Supplier = Callable[[UnitOfWork], Any]
 
 
@@ -29,11 +32,28 @@ class Provided(NamedTuple):
 
 def bind(handler: Handler, provided: Provided) -> Bound:
     """The handler as `async (unit of work) -> result`. Raises: ConfigurationError."""
+    alone = bind_alone(handler, provided)
+    if alone is not None:
+        return lambda work: alone(work.envelope)
     suppliers = [_supplier(handler, kind, provided) for kind in handler.dependencies]
     function = handler.function
-    if not suppliers:
-        return lambda work: function(work.envelope.message)
     return lambda work: function(work.envelope.message, *[supply(work) for supply in suppliers])
+
+
+def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
+    """The handler as `async (envelope) -> result`, where nothing that it asks for changes anything.
+
+    None where it needs a unit of work. Raises: ConfigurationError.
+    """
+    found = [_constant(handler, kind, provided) for kind in handler.dependencies]
+    if None in found:
+        return None
+    function, values = handler.function, [value for (value,) in filter(None, found)]
+    if any(value is _THIS_ENVELOPE for value in values):
+        return lambda envelope: function(
+            envelope.message, *[envelope if v is _THIS_ENVELOPE else v for v in values]
+        )
+    return lambda envelope: function(envelope.message, *values)
 
 
 def views_of(handler: Handler) -> list[type]:
@@ -47,14 +67,10 @@ def takes_session(handler: Handler) -> bool:
 
 
 def _supplier(handler: Handler, kind: Any, provided: Provided) -> Supplier:
-    if kind in provided.values:
-        value = provided.values[kind]
-        return lambda _: value
-    if get_origin(kind) is Documents:
-        documents = _documents(handler, get_args(kind)[0], provided)
-        return lambda _: documents
-    if kind is Envelope:
-        return lambda work: work.envelope
+    constant = _constant(handler, kind, provided)
+    if constant is not None:
+        (value,) = constant
+        return (lambda work: work.envelope) if value is _THIS_ENVELOPE else lambda _: value
     if kind is Session and handler.kind == "event":
         return lambda work: work.session
     if handler.kind != "query":
@@ -66,6 +82,15 @@ def _supplier(handler: Handler, kind: Any, provided: Provided) -> Supplier:
     raise ConfigurationError(
         f"{handler.name}: nobody provides {_shown(kind)}; {_remedy(handler, kind)}"
     )
+
+
+def _constant(handler: Handler, kind: Any, provided: Provided) -> tuple[Any] | None:
+    """What needs no unit of work, in a tuple: a value, or that it is the message's envelope."""
+    if kind in provided.values:
+        return (provided.values[kind],)
+    if get_origin(kind) is Documents:
+        return (_documents(handler, get_args(kind)[0], provided),)
+    return (_THIS_ENVELOPE,) if kind is Envelope else None
 
 
 def _documents(handler: Handler, view: type, provided: Provided) -> Documents[Any]:

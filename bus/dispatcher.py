@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from bus import payload
-from bus.dependencies import Bound, Provided, bind, takes_session
+from bus.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
 from bus.errors import (
     ConfigurationError,
     InvalidMessage,
@@ -118,12 +118,14 @@ class Dispatcher:
         return self._by[message]
 
     def _add(self, handler: Handler) -> None:
-        bound = bind(handler, self._provided)
         if handler.kind == "event":
             self.lends_sessions |= takes_session(handler)
             run_event = self._run_event_once if takes_session(handler) else self._run_event
+            bound = bind(handler, self._provided)
             for message in handler.messages:
-                self._events[handler.router, message] = self._composed(run_event, handler, bound)
+                self._events[handler.router, message] = self._composed(
+                    lambda envelope: run_event(envelope, handler, bound)
+                )
             return
         (message,) = handler.messages
         if message in self._by:
@@ -132,30 +134,39 @@ class Dispatcher:
                 f"already; a {handler.kind} has one handler, remove one"
             )
         self._by[message] = handler
-        run = self._run_command if handler.kind == "command" else self._run_query
-        self._single[handler.kind][message] = self._composed(run, handler, bound)
-        if handler.kind == "command":
-            self._results[message] = _adapter(handler.returns or Any)
+        run = self._command(handler) if handler.kind == "command" else self._query(handler)
+        self._single[handler.kind][message] = self._composed(run)
 
-    def _composed(
-        self,
-        run: Callable[[Envelope, Handler, Bound], Awaitable[Any]],
-        handler: Handler,
-        bound: Bound,
-    ) -> Following:
-        return compose(self._middleware, lambda envelope: run(envelope, handler, bound))
+    def _composed(self, run: Following) -> Following:
+        return compose(self._middleware, run)
 
-    async def _run_command(self, envelope: Envelope, handler: Handler, bound: Bound) -> Receipt:
-        work = self._unit_of_work(envelope.id, envelope)
-        result = await bound(work)
-        if result is None:
-            return await work.commit()
-        adapter = self._results[type(envelope.message)]
-        typed, stored = _storable(adapter, result, handler)
-        receipt = await work.commit(stored)
-        if receipt.result is not stored:
-            typed = adapter.validate_python(receipt.result)
-        return receipt._replace(result=typed)
+    def _query(self, handler: Handler) -> Following:
+        """A query changes nothing: it has no unit of work."""
+        alone = bind_alone(handler, self._provided)
+        if alone is None:
+            bind(handler, self._provided)  # says what nobody provides
+            raise AssertionError("a query asks for what only a unit of work has")
+        return alone
+
+    def _command(self, handler: Handler) -> Following:
+        adapter = self._results[handler.messages[0]] = _adapter(handler.returns or Any)
+        alone = bind_alone(handler, self._provided)
+        if alone is not None:
+            return _without_changes(handler, alone, adapter)
+        bound = bind(handler, self._provided)
+
+        async def run(envelope: Envelope) -> Receipt:
+            work = self._unit_of_work(envelope.id, envelope)
+            result = await bound(work)
+            if result is None:
+                return await work.commit()
+            typed, stored = _storable(adapter, result, handler)
+            receipt = await work.commit(stored)
+            if receipt.result is not stored:
+                typed = adapter.validate_python(receipt.result)
+            return receipt._replace(result=typed)
+
+        return run
 
     async def _run_event(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
         id = self._id_of_handling(envelope, handler)
@@ -185,9 +196,6 @@ class Dispatcher:
     def _id_of_handling(self, envelope: Envelope, handler: Handler) -> str:
         seed = f"{envelope.id}>{self._service}.{handler.router}"
         return hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
-
-    async def _run_query(self, envelope: Envelope, handler: Handler, bound: Bound) -> Any:
-        return await bound(self._unit_of_work(envelope.id, envelope))
 
     def _unit_of_work(
         self, id: str, envelope: Envelope, session: Session | None = None
@@ -226,6 +234,18 @@ class Dispatcher:
             return receipt
         adapter = self._results[type(envelope.message)]
         return receipt._replace(result=adapter.validate_python(receipt.result))
+
+
+def _without_changes(handler: Handler, alone: Alone, adapter: TypeAdapter[Any]) -> Following:
+    """Runs a command's handler that took nothing to change things with: no unit of work for it."""
+
+    async def run(envelope: Envelope) -> Receipt:
+        result = await alone(envelope)
+        if result is not None:
+            result, _ = _storable(adapter, result, handler)
+        return Receipt(envelope.id, {}, result)
+
+    return run
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
