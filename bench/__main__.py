@@ -60,7 +60,8 @@ def main() -> None:
                 print(benchmark.plot(result, options.plot, peers), file=sys.stderr)
         versions = {**_versions(), **_server_versions(found)}
     if options.json:
-        print(json.dumps({"results": results, "versions": versions}, indent=2))
+        result = results[0] if len(results) == 1 else {"results": results}
+        print(json.dumps({**result, "versions": versions}, indent=2))
     else:
         print(", ".join(f"{name} {number}" for name, number in versions.items()))
 

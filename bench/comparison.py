@@ -107,6 +107,7 @@ class Comparison(NamedTuple):
             "rounds": rounds,
             "rows": rows,
             "met": all(goal["met"] for row in rows for goal in row["goals"]),
+            **_lowest_ratios(rows),
         }
 
     def _row(self, case: Case, found: Mapping[str, Sequence[Metrics]]) -> dict[str, Any]:
