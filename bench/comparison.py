@@ -154,6 +154,15 @@ class Comparison(NamedTuple):
         return "\n".join(lines)
 
 
+def _lowest_ratios(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """By side the lowest ratio that ours reached: `ratio_to_faststream`, say."""
+    ratios: dict[str, float] = {}
+    for goal in [goal for row in rows for goal in row["goals"] if goal["ours"] == "doubledecker"]:
+        name = f"ratio_to_{goal['against'].replace(' ', '_')}"
+        ratios[name] = min(goal["ratio"], ratios.get(name, goal["ratio"]))
+    return ratios
+
+
 def _once(comparison: Comparison, side: Side, case: Case, servers: Servers, peers: Path) -> Metrics:
     """One measurement in a fresh process, with a database and queues of its own."""
     service = f"bench_{uuid.uuid4().hex[:8]}"
