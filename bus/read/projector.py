@@ -6,7 +6,7 @@ early; what is missing is read from the log. The decision and the write are one 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -43,6 +43,7 @@ class Projector:
         self.projection = projection
         self.target = projection.target()
         self._registry = projection.registry()
+        self._reads_documents = any(one.is_async for one in projection.handlers.values())
         self._log = event_log
         self._store = store
         self._writer = writer
@@ -123,10 +124,23 @@ class Projector:
         try:
             while True:
                 with suppress(Spoiled):
-                    await self._writer.transact(list(batch), fold)
+                    await self._writer.transact(list(batch), fold, believed=self._believed(batch))
                     return fold.applied, list(fold.failures.values())
         except ProjectionError as error:
             return await self._transact_each(batch, error)
+
+    def _believed(self, batch: Batch) -> Mapping[str, int] | None:
+        """What the streams are at if nothing was lost or repeated.
+
+        None where it is not to be told from the batch, or where a handler of this projection reads
+        documents: it could fail by what it would not see in truth.
+        """
+        if self._reads_documents or not all(batch.values()):
+            return None
+        return {
+            stream: min(envelope.version for envelope in events) - 1
+            for stream, events in batch.items()
+        }
 
     async def _transact_each(
         self, batch: Batch, error: ProjectionError

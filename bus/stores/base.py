@@ -239,11 +239,15 @@ class Writer(Protocol):
         """Ends what a predecessor on this queue may have left open, and signs in as its heir."""
         ...
 
-    async def transact(self, streams: Sequence[str], fold: Fold) -> Changes:
+    async def transact(
+        self, streams: Sequence[str], fold: Fold, *, believed: Mapping[str, int] | None = None
+    ) -> Changes:
         """Runs `fold` in one transaction over the streams' versions, and writes what it returns.
 
         `fold` may run several times: a conflict with another writer starts it again on fresh
-        versions. Its own exceptions pass through, and then nothing is written.
+        versions. Its own exceptions pass through, and then nothing is written. With `believed` the
+        store may take the streams for being at these versions instead of reading them, as long as
+        it writes nothing where they are not.
         Raises: ProjectionError (no update, or one that the database refuses; nothing is written),
         StoreUnavailable, OutcomeUnknown (repeating is safe: the versions decide).
         """

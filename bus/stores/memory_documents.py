@@ -252,8 +252,10 @@ class MemoryWriter:
     async def close(self) -> None:
         """Nothing to close."""
 
-    async def transact(self, streams: Sequence[str], fold: Fold) -> Changes:
-        """As `Writer.transact`."""
+    async def transact(
+        self, streams: Sequence[str], fold: Fold, *, believed: Mapping[str, int] | None = None
+    ) -> Changes:
+        """As `Writer.transact`; reading versions costs nothing here."""
         for _ in range(TRIES):
             unit = MemoryUnit(self._tables, self._target, streams)
             changes = await fold(unit)

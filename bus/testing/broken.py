@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -116,13 +116,16 @@ class BrokenReadStore(Fragile):
 class BrokenWriter(Fragile):
     """A writer that fails while it folds, before it commits, or after that."""
 
-    async def transact(self, streams: Sequence[str], fold: Fold) -> Changes:
+    async def transact(
+        self, streams: Sequence[str], fold: Fold, *, believed: Mapping[str, int] | None = None
+    ) -> Changes:
         async def folding(unit: ReadUnit) -> Changes:
             async with self._life.step("project"):
                 return await fold(unit)
 
         async with self._life.step("checkpoint"):
-            return await self._life.risk(partial(self._inner.transact, streams, folding))
+            transact = partial(self._inner.transact, streams, folding, believed=believed)
+            return await self._life.risk(transact)
 
 
 class BrokenTransport(Mortal):

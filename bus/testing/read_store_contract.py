@@ -236,6 +236,57 @@ class ReadStoreContract:
         assert await all_of(read_store, target) == [{"_id": "a", "n": 4}]
         assert await read_store.versions(target, ["job-a"]) == {"job-a": 4}
 
+    @pytest.mark.parametrize("believed", [0, 1, 2, 3, 4])
+    @pytest.mark.parametrize("known", [0, 2, 4])
+    async def test_what_is_believed_of_a_stream_decides_nothing(
+        self, read_store: ReadStore, target: Target, writer: Writer, known: int, believed: int
+    ) -> None:
+        if known:
+            await writer.transact(["job-a"], counting(known))
+        await writer.transact(["job-b"], counting(1, "b"))
+        seen: list[int] = []
+
+        async def fold(unit: ReadUnit) -> Changes:
+            seen.append(unit.versions["job-a"])
+            a, b = await counting(5)(unit), await counting(2, "b")(unit)
+            return Changes([*a.writes, *b.writes], {**a.versions, **b.versions})
+
+        beliefs = {"job-a": believed, "job-b": 1}
+        await writer.transact(["job-a", "job-b"], fold, believed=beliefs)
+        assert seen[-1] == known
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 5}, {"_id": "b", "n": 2}]
+        assert await read_store.versions(target, ["job-a", "job-b"]) == {"job-a": 5, "job-b": 2}
+
+    async def test_a_hidden_document_shows_again_whatever_was_believed(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        make: dict[str, Any] = {"$setOnInsert": {"made": True}, "$inc": {"n": 1}}
+        await writer.transact(["job-a"], changing(("a", {"$set": {"n": 7}}), a=1))
+        await writer.transact(["job-a"], changing(("a", None), a=2), believed={"job-a": 1})
+        await writer.transact(["job-b"], changing(b=1), believed={"job-b": 0})
+        await writer.transact(["job-b"], changing(b=2), believed={"job-b": 1})
+        assert await all_of(read_store, target) == []
+        fold = changing(("a", make), ("b", make), a=3, b=3)
+        await writer.transact(["job-a", "job-b"], fold, believed={"job-a": 2, "job-b": 2})
+        made = {"made": True, "n": 1}
+        assert await all_of(read_store, target) == [{"_id": "a", **made}, {"_id": "b", **made}]
+        assert await read_store.versions(target, ["job-a", "job-b"]) == {"job-a": 3, "job-b": 3}
+
+    async def test_many_writers_that_believe_what_they_like_apply_each_event_once(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        writers = [read_store.writer(target, f"queue {n}") for n in range(4)]
+
+        async def work(writer: Writer) -> None:
+            for version in range(1, 8):
+                believed = {"job-a": version - 1}
+                await writer.transact(["job-a"], counting(version), believed=believed)
+
+        await asyncio.gather(*map(work, writers))
+        for writer in writers:
+            await writer.close()
+        assert await all_of(read_store, target) == [{"_id": "a", "n": 7}]
+
     async def test_many_writers_apply_each_event_once(
         self, read_store: ReadStore, target: Target
     ) -> None:

@@ -1,7 +1,7 @@
 """Whatever is reordered, repeated, lost or interrupted: the documents equal the fold of the log."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import hypothesis.strategies as st
@@ -37,7 +37,9 @@ class CrashingWriter:
     async def close(self) -> None:
         await self._inner.close()
 
-    async def transact(self, streams: Sequence[str], fold: Fold) -> Changes:
+    async def transact(
+        self, streams: Sequence[str], fold: Fold, *, believed: Mapping[str, int] | None = None
+    ) -> Changes:
         point, self.crash_at = self.crash_at, ""
         if point == "before the commit":
 
@@ -45,8 +47,8 @@ class CrashingWriter:
                 await fold(unit)
                 raise StoreUnavailable("crashed before the commit")
 
-            await self._inner.transact(streams, interrupted)
-        changes = await self._inner.transact(streams, fold)
+            await self._inner.transact(streams, interrupted, believed=believed)
+        changes = await self._inner.transact(streams, fold, believed=believed)
         if point == "after the commit":
             raise OutcomeUnknown("crashed after the commit")
         return changes

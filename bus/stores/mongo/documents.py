@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from pymongo import DeleteOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -35,6 +35,12 @@ from bus.stores.updates import (
 )
 
 Operation = UpdateOne | ReplaceOne[Document] | DeleteOne
+
+ABSENT = {"$exists": False}
+
+
+class Mistaken(Exception):
+    """The versions were believed to be others than they are."""
 
 
 class MongoDocuments:
@@ -149,8 +155,20 @@ class MongoUnit(MongoDocuments):
 
     async def write(self, steps: Iterable[Step]) -> None:
         """Writes in order. Raises: PyMongoError, Conflict, ProjectionError."""
-        operations = [_operation(step) for step in steps]
+        operations = [_operation(step, {"_id": step.key}) for step in steps]
         await bulk_write(self._collection, operations, self._session)
+
+    async def write_believing(self, steps: Iterable[Step], versions: Mapping[str, int]) -> None:
+        """Writes in order where each document is at its version. Raises: also Mistaken."""
+        unproven = {key_of(stream): version for stream, version in versions.items()}
+        operations: list[Operation] = []
+        for step in steps:
+            version = unproven.pop(step.key, None)
+            if version is None:  # written before in this batch
+                operations.append(_operation(step, {"_id": step.key}))
+            else:
+                operations.append(_operation(step, _place(step, version), upsert=version == 0))
+        await bulk_write_believing(self._collection, operations, self._session)
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, PyMongoError) and not is_refused(error):
@@ -159,13 +177,16 @@ class MongoUnit(MongoDocuments):
 
 async def bulk_write(
     collection: Collection, operations: Sequence[Operation], session: Session
-) -> None:
-    """Writes in order, in a transaction. Raises: PyMongoError, Conflict, ProjectionError."""
+) -> int:
+    """Writes in order, in a transaction; returns how many documents were found or made.
+
+    Raises: PyMongoError, Conflict, ProjectionError.
+    """
     if not operations:
-        return
+        return 0
     try:
         async with bounded():
-            await collection.bulk_write(operations, session=session)
+            done = await collection.bulk_write(operations, session=session)
     except BulkWriteError as error:
         _raise_reason(error, operations)
     except PyMongoError as error:
@@ -174,23 +195,44 @@ async def bulk_write(
         raise
     except ENCODING_ERRORS as error:
         raise ProjectionError(f"a write cannot be stored: {unencodable(error)}") from error
+    return int(done.matched_count + done.upserted_count)
 
 
-def _operation(step: Step) -> Operation:
-    place = {"_id": step.key}
+async def bulk_write_believing(
+    collection: Collection, operations: Sequence[Operation], session: Session
+) -> None:
+    """Writes in order, in a transaction. Raises: PyMongoError, Mistaken where one found nothing.
+
+    What else is wrong with a write may follow from the mistake, and shows again once that is gone.
+    """
+    try:
+        found = await bulk_write(collection, operations, session)
+    except (Conflict, ProjectionError):
+        raise Mistaken from None
+    if found < len(operations):
+        raise Mistaken
+
+
+def _place(step: Step, version: int) -> Document:
+    """Finds the step's document only where it is at this version, and as visible as believed."""
+    place: Document = {"_id": step.key, VERSION: version or ABSENT}
+    return {**place, HIDDEN: ABSENT} if version and isinstance(step, Update) else place
+
+
+def _operation(step: Step, place: Document, *, upsert: bool = True) -> Operation:
     match step:
         case Update(_, update):
-            return UpdateOne(place, update, upsert=True)
+            return UpdateOne(place, update, upsert=upsert)
         case Delete():
             return DeleteOne(place)
         case Bury(_, version):
-            return ReplaceOne(place, {VERSION: version, HIDDEN: True}, upsert=True)
+            return ReplaceOne(place, {VERSION: version, HIDDEN: True}, upsert=upsert)
         case Advance(_, version):
             stub = {"$set": {VERSION: version}, "$setOnInsert": {HIDDEN: True}}
-            return UpdateOne(place, stub, upsert=True)
+            return UpdateOne(place, stub, upsert=upsert)
 
 
-def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> None:
+def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> NoReturn:
     """A taken `_id` is another writer's doing; all else is the write's own fault."""
     failures = error.details["writeErrors"]
     if not failures or is_cut_short(failures[0]["code"]):
