@@ -12,9 +12,8 @@ from pymongo import AsyncMongoClient
 
 from bench import side
 from bench.growth.prefill import chunks, confirmed
-from bench.growth.process import peak_mb
+from bench.growth.process import Usage, peak_mb
 from bench.growth.service import build
-from bench.services import cpu_seconds
 from bus import Worker
 from bus.codec import frames_of
 
@@ -37,14 +36,11 @@ async def drive(arguments: side.Arguments) -> side.Metrics:
             return visible >= depth
 
         with side.worker(arguments) as pid:
-            start, used = time.perf_counter(), cpu_seconds(pid)
+            usage, start = Usage({"worker": [pid], **arguments["pids"]}), time.perf_counter()
             await side.until(is_drained, "the backlog is not worked off", DRAINED_WITHIN)
             seconds = time.perf_counter() - start
-            return {
-                "per_second": depth / seconds,
-                "memory_mb": peak_mb(pid),
-                "worker_us": (cpu_seconds(pid) - used) * 1e6 / depth,
-            }
+            own = {"per_second": depth / seconds, "memory_mb": peak_mb(pid)}
+            return {**own, **usage.for_each(depth)}
 
 
 async def _pile_up(arguments: side.Arguments, database: Any) -> None:

@@ -26,6 +26,7 @@ COLUMNS = {
     "worker_us": "µs worker",
     "rabbitmq_us": "µs RabbitMQ",
     "mongodb_us": "µs MongoDB",
+    "total_us": "µs in all",
     "memory_mb": "MB worker",
     "busiest_worker": "of it by the busiest",
 }

@@ -18,7 +18,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 
 from bench import side
-from bench.growth.process import peak_mb
+from bench.growth.process import Usage, peak_mb
 from bench.growth.service import Deposit, Open, build, name_of, note
 from bench.latency.arrivals import Arrival, at_rate, latencies
 from bench.latency.watching import watching
@@ -80,18 +80,16 @@ class Load:
 
     async def throughput(self, workers: Sequence[int]) -> side.Metrics:
         """Commands per second until the last is visible, and CPU for each, in microseconds."""
-        pids = {"client": [os.getpid()], "worker": workers, **self._arguments["pids"]}
-        before = {name: sum(map(cpu_seconds, of)) for name, of in pids.items()}
-        busy_before = [cpu_seconds(pid) for pid in workers]
+        usage = Usage({"client": [os.getpid()], "worker": workers, **self._arguments["pids"]})
+        before = {pid: cpu_seconds(pid) for pid in workers}
         done, seconds = await self.run(self._arguments["seconds"])
-        cpu = {name: sum(map(cpu_seconds, of)) - before[name] for name, of in pids.items()}
-        busy = [cpu_seconds(pid) - b for pid, b in zip(workers, busy_before, strict=True)]
+        busy = [cpu_seconds(pid) - since for pid, since in before.items()]
         return {
             "per_second": done / seconds,
             "conflicts_given_up": self.failed,
             "busiest_worker": max(busy, default=0.0) / (sum(busy) or 1.0),
             "memory_mb": max((peak_mb(pid) for pid in workers), default=0.0),
-            **{f"{name}_us": used * 1e6 / done for name, used in cpu.items()},
+            **usage.for_each(done),
         }
 
     async def run(self, seconds: float) -> tuple[int, float]:

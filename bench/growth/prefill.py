@@ -18,6 +18,7 @@ from bus.stores.records import commit_document, encoded
 
 CHUNK = 2000
 SPREAD_OVER = 30 * 24 * 3600.0
+UNTIL_AGO = 3600.0
 
 
 class Past(ambient.Source):
@@ -31,9 +32,9 @@ class Past(ambient.Source):
         return self.at
 
 
-def fill(mongo_url: str, database: str, count: int, payload: int, *, projected: bool) -> None:
-    """So many commits of one event each, on streams `account-p0`, `account-p1` ...; where they are
-    `projected`, `views` holds their documents, and was compared with the log just now."""
+def fill(mongo_url: str, database: str, count: int, payload: int, *, swept: bool = True) -> None:
+    """So many commits of one event each, on streams `account-p0`, `account-p1` ..., their documents
+    in `views`; with `swept`, these were compared with the log just now."""
     with MongoClient[dict[str, Any]](mongo_url) as client:
         # Not journaled one by one; the checkpoint below makes all of it durable.
         filled = client.get_database(database, write_concern=WriteConcern(w=1, j=False))
@@ -41,23 +42,23 @@ def fill(mongo_url: str, database: str, count: int, payload: int, *, projected: 
         for commits in chunks(count, payload):
             documents = [confirmed(one) for one in commits]
             filled["commits"].insert_many(documents, ordered=False)
-            if projected:
-                views = [_view(one) for one in commits]
-                filled["views"].insert_many(views, ordered=False)
-        if projected:
+            filled["views"].insert_many([_view(one) for one in commits], ordered=False)
+        if swept:
             filled["swept"].insert_one({"_id": "views", "until": datetime.now(UTC)})
         client.admin.command("fsync")
 
 
-def chunks(count: int, payload: int, until_ago: float = 3600.0) -> Iterator[list[Commit]]:
+def chunks(count: int, payload: int) -> Iterator[list[Commit]]:
     """The commits, as of the last thirty days."""
     past = Past()
-    end = past.at - until_ago
+    end = past.at - UNTIL_AGO
     for first in range(0, count, CHUNK):
-        past.at = end - SPREAD_OVER * (1 - first / count)
         real, ambient.source = ambient.source, past
         try:
-            made = [commit(number, payload) for number in range(first, min(first + CHUNK, count))]
+            made = []
+            for number in range(first, min(first + CHUNK, count)):
+                past.at = end - SPREAD_OVER * (1 - number / count)
+                made.append(commit(number, payload))
         finally:
             ambient.source = real
         yield made

@@ -22,6 +22,8 @@ from bus.transports.topology import DELAYS, command_queue, dead_queue, projectio
 ROOT = Path(__file__).parents[2]
 LARGE = 500_000
 """A log of so many events is filled once and used again; what a run adds hardly counts."""
+TRIES = 3
+DISTURBED = 0.15
 
 
 class Runs:
@@ -34,12 +36,16 @@ class Runs:
         self._filled: dict[int, str] = {}
 
     def once(self, script: str, arguments: Arguments, turn: int) -> Metrics:
+        """A run beside which somebody else kept the machine busy is repeated, twice at most."""
         alike = turn, json.dumps([script, arguments], sort_keys=True)
-        if alike not in self._done:
+        for _ in range(TRIES if alike not in self._done else 0):
             with ExitStack() as stack:
                 service = self._service(arguments, stack)
                 stack.callback(_delete_queues, self._servers.amqp_url, service, arguments)
                 self._done[alike] = self._run(script, {**arguments, "service": service})
+            if self._done[alike]["others"] < DISTURBED:
+                break
+            print("  growth: others are busy on this machine", file=sys.stderr)
         return self._done[alike]
 
     def _service(self, arguments: Arguments, stack: ExitStack) -> str:
@@ -53,7 +59,7 @@ class Runs:
         if filled:
             print(f"  growth: filling a log with {filled:,} events ...", file=sys.stderr)
             url, payload = self._servers.mongo_url, arguments["payload"]
-            fill(url, service, filled, payload, projected=True)
+            fill(url, service, filled, payload)
         if large:
             self._filled[filled] = service
         return service

@@ -110,4 +110,25 @@ LINES = (
         script="backlog.py",
         once=True,
     ),
+    Line(
+        "commits waiting for the broker",
+        "one relay",
+        [
+            Value("1 thousand", 1000, {"depth": 1000}),
+            Value("10 thousand", 10_000, {"depth": 10_000}),
+            Value("100 thousand", 100_000, {"depth": 100_000}, quick=False),
+        ],
+        script="outbox.py",
+        once=True,
+    ),
+    Line(
+        "commits to compare",
+        "one sweep",
+        [
+            Value("10 thousand", 10_000, {"depth": 10_000}),
+            Value("100 thousand", 100_000, {"depth": 100_000}, quick=False),
+        ],
+        script="sweep.py",
+        once=True,
+    ),
 )

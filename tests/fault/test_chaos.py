@@ -46,7 +46,7 @@ async def test_nothing_is_left_running_when_the_world_is_left() -> None:
     async with chaos(payments.wallets(Diary()), seed=9) as world:
         await payments.pay(world)
         await world.settle()
-        assert world.crashes > 3
+        assert world.crashes > 1
     assert asyncio.all_tasks() == before
 
 

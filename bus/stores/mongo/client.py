@@ -5,10 +5,12 @@ of a few calls give something to await.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from inspect import isawaitable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -55,14 +57,21 @@ def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0
             appname="doubledecker",
         )
     except OSError as error:
-        file = f" {error.filename}" if error.filename else ""
-        reason = f"a certificate{file} cannot be read ({error.strerror})"
+        files = ", ".join(unreadable_files(url)) or "a certificate"
+        reason = f"{files} cannot be read ({error.strerror})"
     except (PyMongoError, ValueError, TypeError) as error:
         reason = f"it is not as it should be ({type(error).__name__})"
     raise ConfigurationError(
         f"MongoDB: the URL cannot be used: {reason}; write mongodb://host:port/?replicaSet=name, "
         f"percent-encode user and password (urllib.parse.quote_plus), and check the options' values"
     )
+
+
+def unreadable_files(url: str) -> list[str]:
+    """The certificates and keys that a URL names and that cannot be read here."""
+    options = parse_qsl(url.partition("?")[2])
+    files = [value for name, value in options if name.lower().endswith("file")]
+    return [file for file in files if not os.access(file, os.R_OK)]
 
 
 async def close(client: Client) -> None:
