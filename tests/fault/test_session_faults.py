@@ -178,14 +178,15 @@ async def test_a_commit_that_is_refused_leaves_neither_effect_nor_events(
 
 @pytest.mark.parametrize("command", ["update", "find"])
 async def test_an_effect_cut_off_within_its_transaction_happens_once(
-    node: MongoNode, handling: Handling, command: str
+    node: MongoNode, handling: Handling, unique: str, command: str
 ) -> None:
     bus, post, handle = handling
+    fault = {"closeConnection": True, "namespace": f"{unique}.mail_queue"}
 
     async def cut_off(session: Session) -> None:
         if post.runs > 1:
             return
-        with failing(node, command, 1, closeConnection=True):
+        with failing(node, command, 1, **fault):
             documents = session.documents("mail_queue")
             await documents.find({})
             await documents.update("further", {"$set": {"copies": 1}})

@@ -99,7 +99,7 @@ class Node(ABC):
 
     def pause(self) -> None:
         """Freeze: connections stay open and nothing answers."""
-        self._running_process().signal(signal.SIGSTOP)
+        self._running_process().freeze()
 
     def resume(self) -> None:
         self._running_process().signal(signal.SIGCONT)

@@ -6,11 +6,14 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from tools.services.ports import wait_until
+
+FREEZE_SECONDS = 5.0  # a thread in the middle of a slow write to disk stops after it
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class ServerProcess:
         if self.alive:
             os.kill(self.pid, number)
 
+    def freeze(self) -> None:
+        """Stop it where it is; at the end no thread of it runs any more.
+
+        The kernel stops the threads one by one, a busy machine's later than this call's return.
+        """
+        self.signal(signal.SIGSTOP)
+        wait_until(lambda: thread_states(self.pid) <= {"T"}, FREEZE_SECONDS, pause=0.001)
+
     def wait(self, seconds: float) -> bool:
         """Whether it has ended in time."""
         return wait_until(lambda: not self.alive, seconds)
@@ -60,6 +71,15 @@ class ServerProcess:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
         self.wait(10)
+
+
+def thread_states(pid: int) -> set[str]:
+    """The letters by which the kernel tells what a process's threads do; empty once it is gone."""
+    states = set()
+    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            states.add(file.read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 def start_time(pid: int) -> str:
