@@ -9,25 +9,17 @@ from bench import side
 from bench.projecting import race
 from bench.projecting.backlog import Backlog, fill
 from bench.projecting.service import build
-from bus import Bus, Worker, ambient
-from bus.parts import Parts, Subscription
+from bus import Worker, ambient
 from bus.read.projection import Projection
-
-
-class OnePartition:
-    """A bus of which a worker sees no more than one queue of the projection."""
-
-    def __init__(self, bus: Bus, partition: int) -> None:
-        (views,) = (one for one in bus.parts.subscriptions if isinstance(one.of, Projection))
-        share = Subscription(views.name, (views.queues[partition],), views.of)
-        self.parts: Parts = bus.parts._replace(subscriptions=(share,))
 
 
 async def work(arguments: side.Arguments) -> None:
     async with build(arguments) as bus:
+        partition, partitions = arguments["partition"], arguments["partitions"]
+        only = "views" if partitions == 1 else f"views.{partition}of{partitions}"
         stop = await race.ready()
         with race.told():
-            async with Worker(OnePartition(bus, arguments["partition"])):
+            async with Worker(bus, only=[only]):
                 await stop.wait()
 
 

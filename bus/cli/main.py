@@ -36,7 +36,10 @@ app.add_typer(deadletters.app)
 def worker(
     target: Target,
     only: Annotated[
-        list[str] | None, typer.Option(help="a subscription to run; all by default")
+        list[str] | None,
+        typer.Option(
+            help="a subscription to run, or a partition of one (name.0of2); all by default"
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option(help="ask the worker that runs on this machine, and exit: 0 if ready")

@@ -47,9 +47,10 @@ class Worker:
         async with build(settings) as bus, Worker(bus):
             ...
 
-    `only` names the subscriptions to run (projections, routers, "commands"); all by default. The
-    bus must be open by then. Any number of workers may run; a projection's queue has one active
-    consumer.
+    `only` names the subscriptions to run (projections, routers, "commands"), or single partitions
+    of a projection ("balances.0of4"); all by default. The bus must be open by then. Any number of
+    workers may run; a projection's queue has one active consumer, the first that came, so a worker
+    of all partitions keeps all of them.
     """
 
     def __init__(self, bus: HasParts, *, only: Collection[str] = ()) -> None:
@@ -149,14 +150,23 @@ class Worker:
 
 
 def _chosen(parts: Parts, only: frozenset[str]) -> list[Subscription]:
-    names = [one.name for one in parts.subscriptions]
-    unknown = sorted(only - set(names))
-    if unknown:
+    """The subscriptions, each with those of its queues that were named."""
+    if not only:
+        return list(parts.subscriptions)
+    start = len(parts.service) + 1
+    chosen = []
+    for one in parts.subscriptions:
+        queues = [q for q in one.queues if one.name in only or q.name[start:] in only]
+        if queues:
+            chosen.append(one._replace(queues=tuple(queues)))
+    known = {n for one in chosen for n in (one.name, *(q.name[start:] for q in one.queues))}
+    if unknown := sorted(only - known):
+        names = [one.name for one in parts.subscriptions]
         raise ConfigurationError(
             f"service {parts.service!r} has no subscription {', '.join(unknown)}; "
             f"it has {', '.join(names)}"
         )
-    return [one for one in parts.subscriptions if not only or one.name in only]
+    return chosen
 
 
 def _all_consumers(parts: Parts, chosen: Sequence[Subscription]) -> list[Consumer]:
