@@ -1,7 +1,4 @@
-"""Our side: a worker with every guarantee on, of one partition's queue each.
-
-The sweep at start is not what is asked here: another worker is taken to have swept just now.
-"""
+"""Our side: a worker with every guarantee on, of one partition's queue each."""
 
 from functools import partial
 
@@ -9,8 +6,7 @@ from bench import side
 from bench.projecting import race
 from bench.projecting.backlog import Backlog, fill
 from bench.projecting.service import build
-from bus import Worker, ambient
-from bus.read.projection import Projection
+from bus import Worker
 
 
 async def work(arguments: side.Arguments) -> None:
@@ -28,9 +24,6 @@ async def drive(arguments: side.Arguments, partitions: int = 1) -> side.Metrics:
     backlog = Backlog(arguments)
     async with build(arguments) as bus:
         await fill(bus, backlog)
-        for one in bus.parts.subscriptions:
-            if isinstance(one.of, Projection):
-                await bus.parts.read_store.mark_swept(one.of.target(), ambient.now())
     return await race.until_projected(arguments, backlog)
 
 

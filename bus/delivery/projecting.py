@@ -49,6 +49,8 @@ class ProjectionConsumer:
         self._stopping = asyncio.Event()
         self._inbox: Inbox | None = None
         self._generation: int | None = None
+        self.behind = True
+        """Whether more had arrived than one batch holds, or nothing is known yet."""
 
     @property
     def problem(self) -> str | None:
@@ -84,10 +86,12 @@ class ProjectionConsumer:
             await self._inbox.stop()
 
     async def _take(self, inbox: Inbox) -> list[Delivery]:
+        taken: list[Delivery] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(WAIT):
-                return await inbox.take(self._batch)
-        return []
+                taken = await inbox.take(self._batch)
+        self.behind = len(taken) == self._batch
+        return taken
 
     async def _project(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
         if deliveries[-1].generation != inbox.generation:

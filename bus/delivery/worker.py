@@ -37,6 +37,7 @@ from bus.write.relay import Relay
 
 TEND_EVERY = 2.0
 PROJECTIONS_SHARE = 0.2
+PATIENCE = 10
 
 log = structlog.get_logger("bus.worker")
 
@@ -78,11 +79,19 @@ class Worker:
         self._others = [asyncio.create_task(_supervise(relay.run, "relay")), *self._watches()]
         for one in chosen:
             if isinstance(one.of, Projection):
-                look_after = partial(_look_after, parts, one.of)
+                look_after = partial(_look_after, parts, one.of, self._is_behind(one))
                 task = asyncio.create_task(_supervise(look_after, f"{one.name}.sweep"))
                 self._others.append(task)
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
         return self
+
+    def _is_behind(self, subscription: Subscription) -> Callable[[], bool]:
+        """Tells whether this worker has a backlog in a queue of a projection just now."""
+        names = {queue.name for queue in subscription.queues}
+        consumers = [c for c in self._consumers if isinstance(c, ProjectionConsumer)]
+        own = [consumer for consumer in consumers if consumer.queue in names]
+        transport = self._bus.parts.transport
+        return lambda: transport.healthy and any(consumer.behind for consumer in own)
 
     def _watches(self) -> list[asyncio.Task[None]]:
         """What looks after this worker itself; health asks the same."""
@@ -238,18 +247,27 @@ async def _supervise(run: Callable[[], Awaitable[None]], name: str) -> None:
         await asyncio.sleep(pause)
 
 
-async def _look_after(parts: Parts, projection: Projection[Any]) -> None:
-    """Sweeps at start and then as often as the settings say, and tends to parked streams."""
+async def _look_after(
+    parts: Parts, projection: Projection[Any], is_behind: Callable[[], bool]
+) -> None:
+    """Sweeps at start and then as often as the settings say, and tends to parked streams.
+
+    What is in the queues yet would all be missing to a sweep, which would apply it from the log and
+    fight with the consumers over it. So it waits until they have caught up, within PATIENCE turns.
+    """
     every = parts.settings.sweep_every
     projector = _projector(parts, projection, f"{parts.service}.{projection.name}.sweep")
     sweeper = Sweeper(projector, parts.event_log, parts.read_store)
     first = True
+    waiting = 0.0
     try:
         while True:
             try:
                 if first or await sweeper.is_due(every):
-                    await sweeper.sweep()
-                    first = False
+                    waiting = waiting or time.monotonic()
+                    if not is_behind() or time.monotonic() - waiting > PATIENCE * every:
+                        await sweeper.sweep()
+                        first, waiting = False, 0.0
                 await sweeper.tend()
             except (Unavailable, OutcomeUnknown) as error:
                 log.warning("cannot sweep just now", part=projection.name, reason=str(error))

@@ -1,9 +1,26 @@
-"""Which queues a worker takes."""
+"""Which queues a worker takes, and when it sweeps."""
+
+import asyncio
+from datetime import timedelta
 
 import pytest
 from pydantic import BaseModel
 
-from bus import Aggregate, Bus, ConfigurationError, Event, Projection, Settings, Update, Worker
+from bus import (
+    Aggregate,
+    Bus,
+    ConfigurationError,
+    Event,
+    Projection,
+    Settings,
+    Update,
+    Worker,
+    ambient,
+)
+from bus.codec import record
+from bus.delivery import worker
+from bus.stores.base import Commit
+from bus.tasks import end
 from tests.waiting import until
 
 
@@ -66,3 +83,50 @@ async def test_a_worker_takes_the_subscriptions_and_the_partitions_that_are_name
 async def test_a_worker_refuses_what_there_is_none_of(unknown: str) -> None:
     with pytest.raises(ConfigurationError, match="has no subscription"):
         Worker(bank(), only=["owners", unknown])
+
+
+async def test_a_sweep_waits_while_the_queues_have_a_backlog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "TEND_EVERY", 0.001)
+    behind, asked = True, 0
+
+    def is_behind() -> bool:
+        nonlocal asked
+        asked += 1
+        return behind
+
+    async with bank() as bus:
+        parts = bus.parts
+        (_, _, owners) = parts.subscriptions
+        assert isinstance(owners.of, Projection)
+        target = owners.of.target()
+        opened = (record(Opened(owner="Ada")),)
+        time = ambient.now() - timedelta(minutes=1)
+        await parts.event_log.append([Commit("c", "account-a", "account", 1, opened, time, "c")])
+        sweeping = asyncio.create_task(worker._look_after(parts, owners.of, is_behind))
+
+        async def asked_often() -> bool:
+            return asked > 20
+
+        async def swept() -> bool:
+            return await parts.read_store.swept(target) is not None
+
+        await until(asked_often, "it asks for the backlog")
+        assert not await swept()
+        behind = False
+        await until(swept, "it sweeps")
+        assert await parts.read_store.versions(target, ["account-a"]) == {"account-a": 1}
+        await end([sweeping])
+
+
+async def test_a_worker_is_behind_until_it_has_taken_less_than_a_batch() -> None:
+    async with bank() as bus, Worker(bus, only=["owners"]) as running:
+        (owners,) = running._chosen
+        is_behind = running._is_behind(owners)
+        assert is_behind()
+
+        async def caught_up() -> bool:
+            return not is_behind()
+
+        await until(caught_up, "an empty queue is no backlog")
