@@ -3,7 +3,7 @@
 Knows no database. Every implementation passes the contracts in `bus.testing`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -98,9 +98,15 @@ class EventLog(Protocol):
         """
         ...
 
-    async def events(self, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
+    def events(
+        self, stream: str, after: int = 0
+    ) -> AsyncGenerator[Sequence[tuple[int, Recorded]], None]:
         """The stream's events beyond version `after`, each with its version: no more than it takes
-        to build an aggregate."""
+        to build an aggregate.
+
+        They come page by page, so that a long stream is never held whole. Close it where it is not
+        read to its end.
+        """
         ...
 
     def scan(

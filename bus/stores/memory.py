@@ -4,7 +4,7 @@ For tests, demos, and services that may forget. Nothing here is shared between p
 """
 
 from bisect import bisect_right, insort
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -89,14 +89,12 @@ class MemoryEventLog:
         found = [commit for commit in commits if commit.last > after]
         return found[:limit] if limit else found
 
-    async def events(self, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
+    async def events(
+        self, stream: str, after: int = 0
+    ) -> AsyncGenerator[Sequence[tuple[int, Recorded]], None]:
         """As `EventLog.events`."""
-        found = [
-            (version, event)
-            for commit in await self.read(stream, after)
-            for version, event in enumerate(commit.events, commit.first)
-        ]
-        return [one for one in found if one[0] > after]
+        for commit in await self.read(stream, after):
+            yield [one for one in enumerate(commit.events, commit.first) if one[0] > after]
 
     async def scan(
         self, categories: Sequence[str], since: datetime | None = None

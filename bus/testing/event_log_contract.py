@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -61,6 +62,10 @@ async def until_pending(log: EventLog, expected: Sequence[Commit]) -> None:
     while (found := await log.pending(TIME + timedelta(days=1), 10)) != list(expected):
         assert time.monotonic() < deadline, f"{found} instead of {expected} are pending"
         await asyncio.sleep(0.01)
+
+
+async def events_of(log: EventLog, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
+    return [event async for page in log.events(stream, after) for event in page]
 
 
 class EventLogContract:
@@ -174,8 +179,20 @@ class EventLogContract:
         told = [(n, e) for one in commits for n, e in enumerate(one.events, one.first)]
         assert [version for version, _ in told] == [1, 2, 3, 4, 5, 6]
         for after in range(8):
-            assert await event_log.events("job-1", after) == told[after:]
-        assert await event_log.events("job-2") == []
+            assert await events_of(event_log, "job-1", after) == told[after:]
+        assert await events_of(event_log, "job-2") == []
+
+    async def test_the_events_of_a_long_stream_come_page_by_page(self, event_log: EventLog) -> None:
+        commits = [commit(f"c{n}", first=n) for n in range(1, 1001)]
+        for start in range(0, len(commits), 500):
+            await asyncio.gather(*[event_log.append([one]) for one in commits[start : start + 500]])
+        told = [(one.first, one.events[0]) for one in commits]
+        assert await events_of(event_log, "job-1", 0) == told
+        assert await events_of(event_log, "job-1", 599) == told[599:]
+        async with aclosing(event_log.events("job-1")) as pages:
+            async for page in pages:
+                assert page[0] == told[0]
+                break  # and nothing stays open
 
     async def test_a_limit_counts_commits(self, event_log: EventLog) -> None:
         commits = [commit(f"c{n}", first=2 * n + 1, count=2) for n in range(6)]

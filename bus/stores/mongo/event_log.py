@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from bus.stores.mongo.client import (
     Session,
     bounded,
     database,
+    settled,
     start_session,
 )
 from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
@@ -40,6 +42,10 @@ OPEN_WITHIN = 30.0
 HELD_WITHIN = 5.0
 PAUSE = 0.02
 PAGE = 1000
+EVENTS = {"_id": 0, "first": 1, "events": 1}
+COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
+"""Of one stream: so many are fetched at once, and made into events at a time. What is held grows
+with both, and what is held is gone through by the garbage collector again and again."""
 
 
 class Taken(Exception):
@@ -165,25 +171,41 @@ class MongoEventLog:
             found = [commit for commit in before if commit.last > after] + found
         return found[:limit] if limit else found
 
-    async def events(self, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
-        """As `EventLog.events`. Reads no more of a commit than is asked for."""
-        found = await self._events({"stream": stream, "first": {"$gt": after}}, 1, 0)
-        if after > 0 and not (found and found[0][0] == after + 1):
-            before = await self._events({"stream": stream, "first": {"$lte": after}}, -1, 1)
-            found = [one for one in before if one[0] > after] + found
-        return found
+    async def events(
+        self, stream: str, after: int = 0
+    ) -> AsyncGenerator[Sequence[tuple[int, Recorded]], None]:
+        """As `EventLog.events`. Reads no more of a commit than is asked for.
 
-    async def _events(
-        self, filter: Document, direction: int, limit: int
-    ) -> list[tuple[int, Recorded]]:
+        By one cursor: a failover between two pages ends it in an error.
+        """
+        filter = {"stream": stream, "first": {"$gte": after}}
+        cursor = self._latest.find(filter, EVENTS).sort([("first", 1)]).batch_size(COMMITS_AT_ONCE)
+        try:
+            commits = await self._next_commits(cursor)
+            if after > 0 and not (commits and commits[0]["first"] <= after + 1):
+                commits = await self._around(stream, after) + commits
+            while commits:
+                for start in range(0, len(commits), COMMITS_AT_A_TIME):
+                    yield _events_in(commits[start : start + COMMITS_AT_A_TIME], after)
+                commits = await self._next_commits(cursor) if cursor.alive else []
+        finally:
+            if cursor.alive:  # it was left early
+                with suppress(StoreUnavailable):
+                    async with reading():
+                        await settled(cursor.close())
+
+    async def _next_commits(self, cursor: Any) -> list[Document]:
         async with reading():
-            cursor = self._latest.find(filter, {"_id": 0, "first": 1, "events": 1})
-            commits = await cursor.sort([("first", direction)]).limit(limit).to_list(None)
-        return [
-            (version, Recorded(event["name"], event["schema"], event["data"]))
-            for commit in commits
-            for version, event in enumerate(commit["events"], commit["first"])
-        ]
+            commits: list[Document] = await cursor.to_list(COMMITS_AT_ONCE)
+            return commits
+
+    async def _around(self, stream: str, version: int) -> list[Document]:
+        """The commit that began before a version, and may hold what follows it."""
+        filter = {"stream": stream, "first": {"$lt": version}}
+        async with reading():
+            cursor = self._latest.find(filter, EVENTS).sort([("first", -1)]).limit(1)
+            commits: list[Document] = await cursor.to_list(None)
+            return commits
 
     async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
         async with reading():
@@ -249,6 +271,15 @@ class MongoEventLog:
                 await self._snapshots.replace_one(older, fields, upsert=True)
             except DuplicateKeyError:
                 return
+
+
+def _events_in(commits: Sequence[Document], after: int) -> list[tuple[int, Recorded]]:
+    return [
+        (version, Recorded(event["name"], event["schema"], event["data"]))
+        for commit in commits
+        for version, event in enumerate(commit["events"], commit["first"])
+        if version > after
+    ]
 
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:
