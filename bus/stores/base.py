@@ -3,7 +3,7 @@
 Knows no database. Every implementation passes the contracts in `bus.testing`.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -98,14 +98,9 @@ class EventLog(Protocol):
         """
         ...
 
-    def events(
-        self, stream: str, after: int = 0
-    ) -> AsyncGenerator[Sequence[tuple[int, Recorded]], None]:
+    def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """The stream's events beyond version `after`, each with its version: no more than it takes
-        to build an aggregate.
-
-        They come page by page, so that a long stream is never held whole. Close it where it is not
-        read to its end.
+        to build an aggregate. They come page by page, so that a long stream is never held whole.
         """
         ...
 

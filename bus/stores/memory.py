@@ -4,7 +4,7 @@ For tests, demos, and services that may forget. Nothing here is shared between p
 """
 
 from bisect import bisect_right, insort
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -91,7 +91,7 @@ class MemoryEventLog:
 
     async def events(
         self, stream: str, after: int = 0
-    ) -> AsyncGenerator[Sequence[tuple[int, Recorded]], None]:
+    ) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """As `EventLog.events`."""
         for commit in await self.read(stream, after):
             yield [one for one in enumerate(commit.events, commit.first) if one[0] > after]

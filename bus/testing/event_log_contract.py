@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -189,10 +188,29 @@ class EventLogContract:
         told = [(one.first, one.events[0]) for one in commits]
         assert await events_of(event_log, "job-1", 0) == told
         assert await events_of(event_log, "job-1", 599) == told[599:]
-        async with aclosing(event_log.events("job-1")) as pages:
-            async for page in pages:
-                assert page[0] == told[0]
-                break  # and nothing stays open
+
+    async def test_loads_that_come_together_get_each_its_own_events(
+        self, event_log: EventLog
+    ) -> None:
+        """Long streams and short ones, unknown ones, some asked for twice, some given up."""
+        lengths = {f"job-{n}": 700 if n in (3, 11) else n % 7 for n in range(40)}
+        commits = [
+            commit(f"{stream}/{n}", stream, first=n)
+            for stream, length in lengths.items()
+            for n in range(1, length + 1)
+        ]
+        for start in range(0, len(commits), 500):
+            await asyncio.gather(*[event_log.append([one]) for one in commits[start : start + 500]])
+        streams = [*lengths, "job-3", "job-5", "job-5"]
+        given_up = [asyncio.ensure_future(events_of(event_log, "job-6")) for _ in range(3)]
+        loads = [asyncio.ensure_future(events_of(event_log, stream)) for stream in streams]
+        await asyncio.sleep(0)
+        for load in given_up:
+            load.cancel()
+        for stream, events in zip(streams, await asyncio.gather(*loads), strict=True):
+            assert [version for version, _ in events] == [*range(1, lengths[stream] + 1)]
+            assert all(event.data == {"version": version} for version, event in events)
+        assert len({id(load.result()[0][1].data) for load in loads[-2:]}) == 2
 
     async def test_a_limit_counts_commits(self, event_log: EventLog) -> None:
         commits = [commit(f"c{n}", first=2 * n + 1, count=2) for n in range(6)]

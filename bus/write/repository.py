@@ -1,7 +1,6 @@
 """Repository: hands out the aggregates of one class, and remembers them for the unit of work."""
 
 from collections.abc import Collection
-from contextlib import aclosing
 from typing import Generic, TypeVar
 
 from bus.codec import UNREAD, read_recorded
@@ -59,14 +58,13 @@ class Repository(Generic[AnyAggregate]):
     async def _load(self, id: str) -> AnyAggregate:
         aggregate = await self._from_snapshot(id) or self._kind(id)
         registry = self._kind.events()
-        pages = self._log.events(stream_of(self._kind, id), after=aggregate.version)
-        async with aclosing(pages):
-            async for page in pages:
-                for version, recorded in page:
-                    event = read_recorded(recorded, registry)
-                    if event is not UNREAD:
-                        aggregate.apply(event)
-                    aggregate.version = version
+        stream = stream_of(self._kind, id)
+        async for page in self._log.events(stream, after=aggregate.version):
+            for version, recorded in page:
+                event = read_recorded(recorded, registry)
+                if event is not UNREAD:
+                    aggregate.apply(event)
+                aggregate.version = version
         return aggregate
 
     async def _from_snapshot(self, id: str) -> AnyAggregate | None:

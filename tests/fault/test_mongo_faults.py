@@ -216,14 +216,15 @@ async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles
             within_bound(log.append([commit("a")])),
             within_bound(log.append([commit("b", "job-1"), commit("b/2", "job-2")])),
             within_bound(log.read("warm-1")),
+            within_bound(anext(aiter(log.events("warm-1")))),
             within_bound(store.documents(IN_CHECKPOINTS).find({})),
             within_bound(writer.transact(["job-a"], counting(2))),
         )
     finally:
         await asyncio.to_thread(node.resume)
     assert isinstance(errors[0], OutcomeUnknown)
-    assert [type(error) for error in errors[1:4]] == [StoreUnavailable] * 3
-    assert isinstance(errors[4], StoreUnavailable | OutcomeUnknown)
+    assert [type(error) for error in errors[1:5]] == [StoreUnavailable] * 4
+    assert isinstance(errors[5], StoreUnavailable | OutcomeUnknown)
     assert await settled(log, [commit("a")]) == [commit("a")]
     assert await log.read("job-1") == [commit("a")]
 

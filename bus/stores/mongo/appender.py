@@ -1,8 +1,4 @@
-"""Group commit: appends that come together share one insert, and each gets its own outcome.
-
-While one insert is in flight the next group builds up. No timers: an append that comes alone is
-written at once.
-"""
+"""Group commit: appends that come together share one insert, and each gets its own outcome."""
 
 import asyncio
 import time
@@ -26,11 +22,11 @@ from bus.stores.mongo.failures import (
     said,
     translated,
 )
+from bus.stores.mongo.grouping import Grouping
 from bus.stores.records import commit_document, commit_from, encoded
 
 MOST_DOCUMENTS = 500
 MOST_BYTES = 8 * 1024 * 1024
-IN_FLIGHT = 1
 SETTLE_WITHIN = 10.0
 ATTEMPT_WITHIN = 4.0
 PAUSE = 0.1
@@ -72,8 +68,7 @@ class Appender:
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
         self._arrived: list[Append] = []
-        self._writing = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._grouping = Grouping(self._write_next)
 
     async def append(self, commit: Commit) -> Outcome:
         """Stores one commit.
@@ -83,33 +78,22 @@ class Appender:
         data = encoded(commit_document(commit))
         waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._arrived.append(Append(commit, data, time.monotonic(), waiting))
-        if self._writing < IN_FLIGHT:
-            self._writing += 1
-            task = asyncio.create_task(self._write_arrived())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._grouping.arrived()
         return await waiting
 
     async def close(self) -> None:
         """Waits until what was begun is settled."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._grouping.close()
 
-    async def _write_arrived(self) -> None:
-        # Counted here and not by the task's end, of which the loop tells later: an append that came
-        # in between would wait for ever.
-        try:
-            while group := self._next_group():
-                await self._write(group)
-        finally:
-            self._writing -= 1
-
-    async def _write(self, group: Group) -> None:
+    async def _write_next(self) -> bool:
+        group = self._next_group()
         try:
             await _Settling(self._collection, group).run()
         except BaseException:
             for append in group:
                 append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
             raise
+        return bool(self._arrived)
 
     def _next_group(self) -> Group:
         """Takes what fits into one insert; what has waited too long was never sent, and fails."""

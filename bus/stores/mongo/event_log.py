@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -23,10 +22,10 @@ from bus.stores.mongo.client import (
     Session,
     bounded,
     database,
-    settled,
     start_session,
 )
 from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
+from bus.stores.mongo.loader import Loader
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import commit_document, commit_from, encoded, is_of_command, moved_on
 
@@ -42,10 +41,6 @@ OPEN_WITHIN = 30.0
 HELD_WITHIN = 5.0
 PAUSE = 0.02
 PAGE = 1000
-EVENTS = {"_id": 0, "first": 1, "events": 1}
-COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
-"""Of one stream: so many are fetched at once, and made into events at a time. What is held grows
-with both, and what is held is gone through by the garbage collector again and again."""
 
 
 class Taken(Exception):
@@ -68,6 +63,7 @@ class MongoEventLog:
         # What is decided here by a commit that is rolled back after all is rolled back with it.
         self._latest = self._commits.with_options(read_concern=LATEST)
         self._snapshots = self._database["snapshots"]
+        self._loader = Loader(self._latest)
         self._appender = Appender(self._commits)
         self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._abandoned: list[object] = []
@@ -81,6 +77,7 @@ class MongoEventLog:
     async def close(self) -> None:
         """As `EventLog.close`."""
         await self._appender.close()
+        await self._loader.close()
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """As `EventLog.append`."""
@@ -171,41 +168,9 @@ class MongoEventLog:
             found = [commit for commit in before if commit.last > after] + found
         return found[:limit] if limit else found
 
-    async def events(
-        self, stream: str, after: int = 0
-    ) -> AsyncGenerator[Sequence[tuple[int, Recorded]], None]:
-        """As `EventLog.events`. Reads no more of a commit than is asked for.
-
-        By one cursor: a failover between two pages ends it in an error.
-        """
-        filter = {"stream": stream, "first": {"$gte": after}}
-        cursor = self._latest.find(filter, EVENTS).sort([("first", 1)]).batch_size(COMMITS_AT_ONCE)
-        try:
-            commits = await self._next_commits(cursor)
-            if after > 0 and not (commits and commits[0]["first"] <= after + 1):
-                commits = await self._around(stream, after) + commits
-            while commits:
-                for start in range(0, len(commits), COMMITS_AT_A_TIME):
-                    yield _events_in(commits[start : start + COMMITS_AT_A_TIME], after)
-                commits = await self._next_commits(cursor) if cursor.alive else []
-        finally:
-            if cursor.alive:  # it was left early
-                with suppress(StoreUnavailable):
-                    async with reading():
-                        await settled(cursor.close())
-
-    async def _next_commits(self, cursor: Any) -> list[Document]:
-        async with reading():
-            commits: list[Document] = await cursor.to_list(COMMITS_AT_ONCE)
-            return commits
-
-    async def _around(self, stream: str, version: int) -> list[Document]:
-        """The commit that began before a version, and may hold what follows it."""
-        filter = {"stream": stream, "first": {"$lt": version}}
-        async with reading():
-            cursor = self._latest.find(filter, EVENTS).sort([("first", -1)]).limit(1)
-            commits: list[Document] = await cursor.to_list(None)
-            return commits
+    def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
+        """As `EventLog.events`."""
+        return self._loader.events(stream, after)
 
     async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
         async with reading():
@@ -271,15 +236,6 @@ class MongoEventLog:
                 await self._snapshots.replace_one(older, fields, upsert=True)
             except DuplicateKeyError:
                 return
-
-
-def _events_in(commits: Sequence[Document], after: int) -> list[tuple[int, Recorded]]:
-    return [
-        (version, Recorded(event["name"], event["schema"], event["data"]))
-        for commit in commits
-        for version, event in enumerate(commit["events"], commit["first"])
-        if version > after
-    ]
 
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:

@@ -1,0 +1,37 @@
+"""Carries out together what arrived together.
+
+While one group is under way the next builds up. No timers: what comes alone is carried out at once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class Grouping:
+    """Calls `next_group` until it returns False, in one task of its own at a time."""
+
+    def __init__(self, next_group: Callable[[], Awaitable[bool]]) -> None:
+        self._next_group = next_group
+        self._running = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def arrived(self) -> None:
+        """Something waits to be carried out: it is part of the next group."""
+        if not self._running:
+            self._running = True
+            task = asyncio.create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Waits until what was begun is done."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        # The end is noted here and not by the task's own, of which the loop tells later: what came
+        # in between would wait for ever.
+        try:
+            while await self._next_group():
+                pass
+        finally:
+            self._running = False
