@@ -26,7 +26,7 @@ from bus.read.freshness import Freshness
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import Settings
-from bus.tasks import end
+from bus.tasks import end, together
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import UnitOfWork
 
@@ -111,17 +111,11 @@ class Bus:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._disconnect)
             stack.push_async_callback(parts.event_log.close)
-            await parts.event_log.open()
             stack.push_async_callback(parts.read_store.close)
-            await parts.read_store.open()
-            if parts.dispatcher.lends_sessions:
-                stack.push_async_callback(parts.effects.close)
-                await parts.effects.open()
+            stack.push_async_callback(parts.effects.close)
             stack.push_async_callback(self._freshness.close)
-            for projection in self._projections.values():
-                await parts.read_store.prepare(projection.target())
             stack.push_async_callback(parts.transport.close)
-            await self._connect(stack)
+            await together(self._open_stores(), self._connect(stack))
             stack.push_async_callback(parts.publisher.close)
             stack.push_async_callback(parts.checkup.close)
             self._open = stack.pop_all()
@@ -258,6 +252,17 @@ class Bus:
             await self._freshness.wait_for([projection], versions, timeout)
 
         return waiting
+
+    async def _open_stores(self) -> None:
+        parts = self.parts
+        await together(parts.event_log.open(), self._open_read_store())
+        if parts.dispatcher.lends_sessions:
+            await parts.effects.open()
+
+    async def _open_read_store(self) -> None:
+        read_store = self.parts.read_store
+        await read_store.open()
+        await together(*(read_store.prepare(one.target()) for one in self._projections.values()))
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         """Connects and declares; where the broker is away, goes on trying in the background."""

@@ -1,7 +1,7 @@
-"""Tasks: how those of our own end."""
+"""Tasks: how those of our own go side by side, and how they end."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 
@@ -15,3 +15,12 @@ async def end(tasks: Iterable["asyncio.Task[Any]"], *, patience: float = 5.0) ->
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=patience)
+
+
+async def together(*work: Coroutine[Any, Any, None]) -> None:
+    """Carries out all of it side by side; the first error ends the rest and is raised."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await end(tasks)

@@ -4,34 +4,63 @@ Declared on a connection that is thrown away: a refused declaration closes its c
 whatever else is under way there. Valid for RabbitMQ 3.10 and for 4.
 """
 
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from aio_pika import ExchangeType
-from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from bus.errors import TopologyMismatch
+from bus.tasks import together
 from bus.transports.rabbitmq.connection import Session, genuine
 from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology, dead_queue
 
 # RabbitMQ 4 limits where nothing is said (to 20), and before 4 there is no word for "no limit".
 _NO_LIMIT = 1_000_000_000
 
+CHANNELS = 4
+"""A broker makes the queues of one channel one by one, at some eight milliseconds each."""
+
+
+class _Queue(NamedTuple):
+    """A queue, and the topics by which exchanges feed it."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    exchange: str
+    topics: Sequence[str]
+
 
 async def declare(session: Session, topology: Topology) -> None:
     """Makes all of it, or finds it as it should be. Raises: TopologyMismatch."""
     await declare_exchanges(session, topology.service)
+    queues = _queues(topology)
+    shares = (queues[start::CHANNELS] for start in range(CHANNELS))
+    await together(*(_declare_queues(session, share) for share in shares))
+
+
+def _queues(topology: Topology) -> list[_Queue]:
+    service, dead = topology.service, dead_queue(topology.service)
+    delays = {f"{service}.delay.{seconds}s": _delay(seconds) for seconds in DELAYS}
+    return [
+        _Queue(dead, {"x-delivery-limit": _NO_LIMIT}, dead, ("",)),
+        *(_Queue(name, arguments, name, ("",)) for name, arguments in delays.items()),
+        *(
+            _Queue(one.name, _arguments(one, dead), f"{service}.{one.address}", one.topics)
+            for one in topology.queues
+        ),
+    ]
+
+
+async def _declare_queues(session: Session, queues: Sequence[_Queue]) -> None:
     channel = session.connection.channel()
     await genuine(channel)
-    dead = dead_queue(topology.service)
-    await _queue(channel, dead, {"x-delivery-limit": _NO_LIMIT}, {dead: ("",)})
-    for seconds in DELAYS:
-        name = f"{topology.service}.delay.{seconds}s"
-        await _queue(channel, name, _delay(seconds), {name: ("",)})
-    for queue in topology.queues:
-        exchange = f"{topology.service}.{queue.address}"
-        await _queue(channel, queue.name, _arguments(queue, dead), {exchange: queue.topics})
+    for one in queues:
+        arguments = {"x-queue-type": "quorum", **one.arguments}
+        declaration = channel.declare_queue(one.name, durable=True, arguments=arguments)
+        queue = await _declared(f"queue {one.name}", declaration)
+        for topic in one.topics:
+            await genuine(queue.bind(one.exchange, topic))
     await genuine(channel.close())
 
 
@@ -45,20 +74,6 @@ async def declare_exchanges(session: Session, service: str) -> None:
         name = f"{service}.{role}"
         await _declared(f"exchange {name}", channel.declare_exchange(name, kind, durable=True))
     await genuine(channel.close())
-
-
-async def _queue(
-    channel: AbstractChannel,
-    name: str,
-    arguments: dict[str, Any],
-    bindings: dict[str, tuple[str, ...]],
-) -> None:
-    arguments = {"x-queue-type": "quorum", **arguments}
-    declaration = channel.declare_queue(name, durable=True, arguments=arguments)
-    queue = await _declared(f"queue {name}", declaration)
-    for exchange, topics in bindings.items():
-        for topic in topics:
-            await genuine(queue.bind(exchange, topic))
 
 
 def _arguments(queue: Queue, dead: str) -> dict[str, Any]:
