@@ -19,7 +19,7 @@ from bus.errors import BusError, TransportUnavailable
 from bus.health import Checkup, Health, service_checks
 from bus.log import configure_default
 from bus.messages import Command, Event, Message, Query, Receipt
-from bus.middleware import Middleware, logging, retry_on_conflict
+from bus.middleware import Middleware
 from bus.parts import Parts, command_registry, subscriptions_of
 from bus.read.documents import Documents
 from bus.read.freshness import Freshness
@@ -80,7 +80,7 @@ class Bus:
             service,
             handlers,
             provided=Provided(provide or {}, self._documents),
-            middleware=[logging, *middleware, *inner, retry_on_conflict()],
+            middleware=[*middleware, *inner],
             event_log=event_log,
             publishing=publisher,
             effects=effects,

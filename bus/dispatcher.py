@@ -20,7 +20,7 @@ from bus.errors import (
 )
 from bus.fingerprint import reason_of
 from bus.messages import Envelope, Message, Receipt
-from bus.middleware import Following, Middleware, compose
+from bus.middleware import Following, Middleware, compose, logged, retried_on_conflict
 from bus.router import Handler, Kind
 from bus.stores.base import Commit, EventLog
 from bus.stores.session import Effects, Session
@@ -138,7 +138,7 @@ class Dispatcher:
         self._single[handler.kind][message] = self._composed(run)
 
     def _composed(self, run: Following) -> Following:
-        return compose(self._middleware, run)
+        return logged(compose(self._middleware, retried_on_conflict(run)))
 
     def _query(self, handler: Handler) -> Following:
         """A query changes nothing: it has no unit of work."""

@@ -1,5 +1,6 @@
 """What runs round every handler: `async (envelope, following) -> result`, composed once.
 
+The bus's own layers are made around the following one, which saves a call for each message.
 Retries of a delivery, delays and dead letters are not here: they belong to the worker, which alone
 holds the delivery.
 """
@@ -15,6 +16,8 @@ from bus.errors import ConcurrencyError
 from bus.fingerprint import reason_of
 from bus.log import current_envelope
 from bus.messages import Envelope
+
+TRIES = 10
 
 Following = Callable[[Envelope], Awaitable[Any]]
 Middleware = Callable[[Envelope, Following], Awaitable[Any]]
@@ -37,16 +40,20 @@ def _around(outer: Middleware, following: Following) -> Following:
     return run
 
 
-async def logging(envelope: Envelope, following: Following) -> Any:
+def logged(following: Following) -> Following:
     """Names the message in every log line written meanwhile, and logs a handler's failure."""
-    token = current_envelope.set(envelope)
-    try:
-        return await following(envelope)
-    except Exception as error:
-        log.info("message failed", error=type(error).__name__, reason=reason_of(error)[:500])
-        raise
-    finally:
-        current_envelope.reset(token)
+
+    async def run(envelope: Envelope) -> Any:
+        token = current_envelope.set(envelope)
+        try:
+            return await following(envelope)
+        except Exception as error:
+            log.info("message failed", error=type(error).__name__, reason=reason_of(error)[:500])
+            raise
+        finally:
+            current_envelope.reset(token)
+
+    return run
 
 
 def timeout(seconds: float) -> Middleware:
@@ -63,15 +70,26 @@ def timeout(seconds: float) -> Middleware:
     return limit
 
 
-def retry_on_conflict(tries: int = 10) -> Middleware:
+def retried_on_conflict(following: Following) -> Following:
     """Runs the handler again, on fresh state, when somebody else wrote to its streams first."""
 
-    async def retry(envelope: Envelope, following: Following) -> Any:
-        for attempt in range(1, tries):
-            try:
-                return await following(envelope)
-            except ConcurrencyError:
-                await asyncio.sleep(ambient.jittered(0.002 * min(attempt, 10)))
-        return await following(envelope)
+    async def run(envelope: Envelope) -> Any:
+        try:
+            return await following(envelope)
+        except ConcurrencyError:
+            pass
+        return await _again(following, envelope)
 
-    return retry
+    return run
+
+
+async def _again(following: Following, envelope: Envelope) -> Any:
+    failed = 1
+    while True:
+        await asyncio.sleep(ambient.jittered(0.002 * min(failed, 10)))
+        try:
+            return await following(envelope)
+        except ConcurrencyError:
+            failed += 1
+            if failed == TRIES:
+                raise

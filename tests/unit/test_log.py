@@ -6,7 +6,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from bus import Command, Envelope, ambient, log
-from bus.middleware import logging
+from bus.middleware import logged
 
 
 class Open(Command):
@@ -31,7 +31,7 @@ async def test_each_line_names_the_message_and_none_holds_its_payload(
         raise RuntimeError("broken\nFAKE LINE")
 
     with pytest.raises(RuntimeError):
-        await logging(envelope, handler)
+        await logged(handler)(envelope)
     printed = capsys.readouterr().err
     first, second = map(json.loads, printed.splitlines())
     for line in (first, second):
