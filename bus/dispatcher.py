@@ -29,6 +29,20 @@ from bus.write.unit_of_work import Publishing, UnitOfWork, receipt_of_repeat
 Route = Callable[[Envelope], Awaitable[Any]]
 
 
+class Routes(dict[type[Message], Route]):
+    """The one route of each command, or of each query. A look-up raises: NoHandler."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, message: type[Message]) -> Route:
+        raise NoHandler(
+            f"nobody handles the {self._kind} {message.wire_name}; "
+            f"is its router in Bus(routers=[...])?"
+        )
+
+
 class Dispatcher:
     """Routes commands and queries to their one handler, and events to a subscription's handler."""
 
@@ -52,20 +66,20 @@ class Dispatcher:
         self.lends_sessions = False
         """Whether any handler takes a session, so that effects must be open."""
         self._results: dict[type[Message], TypeAdapter[Any]] = {}
-        self._single: dict[Kind, dict[type[Message], Route]] = {"command": {}, "query": {}}
+        self._commands = Routes("command")
+        self._queries = Routes("query")
         self._events: dict[tuple[str, type[Message]], Route] = {}
         self._by: dict[type[Message], Handler] = {}
         for handler in handlers:
             self._add(handler)
 
-    async def execute(self, envelope: Envelope) -> Receipt:
+    def execute(self, envelope: Envelope) -> Awaitable[Receipt]:
         """Runs a command under a fresh id. Raises: NoHandler, and whatever its handler raises."""
-        receipt: Receipt = await self._route("command", envelope)(envelope)
-        return receipt
+        return self._commands[type(envelope.message)](envelope)
 
     async def execute_once(self, envelope: Envelope) -> Receipt:
         """Runs a command under an id that may have been used before: then its first receipt."""
-        route = self._route("command", envelope)
+        route = self._commands[type(envelope.message)]
         stored = await self._stored(envelope)
         if stored is not None:
             return stored
@@ -99,9 +113,9 @@ class Dispatcher:
                 f"returns it ({error.error_count()} differences); do both sides run one version?"
             ) from None
 
-    async def ask(self, envelope: Envelope) -> Any:
+    def ask(self, envelope: Envelope) -> Awaitable[Any]:
         """Runs a query. Raises: NoHandler, and whatever its handler raises."""
-        return await self._route("query", envelope)(envelope)
+        return self._queries[type(envelope.message)](envelope)
 
     async def handle(self, subscription: str, envelope: Envelope) -> None:
         """Runs a subscription's handler of an event; what it changes is stored at most once."""
@@ -134,8 +148,10 @@ class Dispatcher:
                 f"already; a {handler.kind} has one handler, remove one"
             )
         self._by[message] = handler
-        run = self._command(handler) if handler.kind == "command" else self._query(handler)
-        self._single[handler.kind][message] = self._composed(run)
+        if handler.kind == "command":
+            self._commands[message] = self._composed(self._command(handler))
+        else:
+            self._queries[message] = self._composed(self._query(handler))
 
     def _composed(self, run: Following) -> Following:
         return logged(compose(self._middleware, retried_on_conflict(run)))
@@ -201,14 +217,6 @@ class Dispatcher:
         self, id: str, envelope: Envelope, session: Session | None = None
     ) -> UnitOfWork:
         return UnitOfWork(id, self._service, envelope, self._log, self._publishing, session=session)
-
-    def _route(self, kind: Kind, envelope: Envelope) -> Route:
-        route = self._single[kind].get(type(envelope.message))
-        if route is None:
-            raise NoHandler(
-                f"nobody handles the {kind} {envelope.name}; is its router in Bus(routers=[...])?"
-            )
-        return route
 
     async def _remember(self, envelope: Envelope, receipt: Receipt) -> Receipt:
         """Keeps the id of a command that recorded nothing, so that a repeat gets its receipt."""
