@@ -37,32 +37,22 @@ source = Source()
 
 def now() -> datetime:
     """The current time, in UTC, in whole milliseconds (what the event log can keep)."""
-    return _time_of(_milliseconds())
+    return datetime.fromtimestamp(int(source.seconds() * 1000) / 1000, UTC)
 
 
 def new_id() -> str:
     """A fresh id: 32 hexadecimal digits, a UUID of version 7 (RFC 9562); ids sort by time."""
-    return _id_of(_milliseconds())
+    return new_id_and_time()[0]
 
 
 def new_id_and_time() -> tuple[str, datetime]:
-    """A fresh id, and the time that it sorts by: one look at the clock for both."""
-    milliseconds = _milliseconds()
-    return _id_of(milliseconds), _time_of(milliseconds)
+    """A fresh id, and the time that it sorts by: one look at the clock for both.
 
-
-def _milliseconds() -> int:
-    return int(source.seconds() * 1000)
-
-
-def _time_of(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _id_of(milliseconds: int) -> str:
-    """48 bits of time, 80 of chance; version and variant take the place of six of those."""
-    chance = source.bits(80) & _CHANCE | _VERSION_AND_VARIANT
-    return (milliseconds << 80 | chance).to_bytes(16, "big").hex()
+    48 bits of time, 80 of chance; version and variant take the place of six of those.
+    """
+    milliseconds = int(source.seconds() * 1000)
+    bits = milliseconds << 80 | source.bits(80) & _CHANCE | _VERSION_AND_VARIANT
+    return bits.to_bytes(16, "big").hex(), datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def jittered(seconds: float) -> float:
