@@ -53,6 +53,9 @@ def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
         return lambda envelope: function(
             envelope.message, *[envelope if v is _THIS_ENVELOPE else v for v in values]
         )
+    if len(values) == 1:  # what most ask for, and a list costs time
+        (value,) = values
+        return lambda envelope: function(envelope.message, value)
     return lambda envelope: function(envelope.message, *values)
 
 
