@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _VERSION_AND_VARIANT = (7 << 76) | (0b10 << 62)
 _CHANCE = (1 << 76) - 1 - (0b11 << 62)
@@ -37,7 +38,7 @@ source = Source()
 
 def now() -> datetime:
     """The current time, in UTC, in whole milliseconds (what the event log can keep)."""
-    return datetime.fromtimestamp(int(source.seconds() * 1000) / 1000, UTC)
+    return _first_digits_and_time(int(source.seconds() * 1000))[1]
 
 
 def new_id() -> str:
@@ -50,9 +51,14 @@ def new_id_and_time() -> tuple[str, datetime]:
 
     48 bits of time, 80 of chance; version and variant take the place of six of those.
     """
-    milliseconds = int(source.seconds() * 1000)
-    bits = milliseconds << 80 | source.bits(80) & _CHANCE | _VERSION_AND_VARIANT
-    return bits.to_bytes(16, "big").hex(), datetime.fromtimestamp(milliseconds / 1000, UTC)
+    digits, moment = _first_digits_and_time(int(source.seconds() * 1000))
+    chance = source.bits(80) & _CHANCE | _VERSION_AND_VARIANT
+    return digits + chance.to_bytes(10, "big").hex(), moment
+
+
+@lru_cache(maxsize=1)  # for all who come in the same millisecond
+def _first_digits_and_time(milliseconds: int) -> tuple[str, datetime]:
+    return f"{milliseconds:012x}", datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def jittered(seconds: float) -> float:
