@@ -20,7 +20,14 @@ from bus.errors import (
 )
 from bus.fingerprint import reason_of
 from bus.messages import Envelope, Message, Receipt
-from bus.middleware import Following, Middleware, compose, logged, retried_on_conflict
+from bus.middleware import (
+    Following,
+    Middleware,
+    compose,
+    logged,
+    logged_and_retried,
+    retried_on_conflict,
+)
 from bus.router import Handler, Kind
 from bus.stores.base import Commit, EventLog
 from bus.stores.session import Effects, Session
@@ -154,6 +161,8 @@ class Dispatcher:
             self._queries[message] = self._composed(self._query(handler))
 
     def _composed(self, run: Following) -> Following:
+        if not self._middleware:
+            return logged_and_retried(run)
         return logged(compose(self._middleware, retried_on_conflict(run)))
 
     def _query(self, handler: Handler) -> Following:

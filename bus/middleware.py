@@ -7,6 +7,7 @@ holds the delivery.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -40,13 +41,18 @@ def _around(outer: Middleware, following: Following) -> Following:
     return run
 
 
-def logged(following: Following) -> Following:
+def logged(following: Following, *, after_conflict: Following | None = None) -> Following:
     """Names the message in every log line written meanwhile, and logs a handler's failure."""
 
     async def run(envelope: Envelope) -> Any:
         token = current_envelope.set(envelope)
         try:
-            return await following(envelope)
+            try:
+                return await following(envelope)
+            except ConcurrencyError:
+                if after_conflict is None:
+                    raise
+            return await after_conflict(envelope)
         except Exception as error:
             log.info("message failed", error=type(error).__name__, reason=reason_of(error)[:500])
             raise
@@ -54,6 +60,11 @@ def logged(following: Following) -> Following:
             current_envelope.reset(token)
 
     return run
+
+
+def logged_and_retried(following: Following) -> Following:
+    """`logged(retried_on_conflict(following))` in one: a coroutine less for each message."""
+    return logged(following, after_conflict=partial(_again, following))
 
 
 def timeout(seconds: float) -> Middleware:
