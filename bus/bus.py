@@ -6,8 +6,6 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import structlog
-
 from bus.backend import backend_of
 from bus.codec import command_frame, new_envelope
 from bus.declarations import check_declarations
@@ -17,7 +15,7 @@ from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, TransportUnavailable
 from bus.health import Checkup, Health, service_checks
-from bus.log import configure_default
+from bus.log import Logger, configure_default
 from bus.messages import Command, Event, Message, Query, Receipt
 from bus.middleware import Middleware
 from bus.parts import Parts, command_registry, subscriptions_of
@@ -32,7 +30,7 @@ from bus.write.unit_of_work import UnitOfWork
 
 Answer = TypeVar("Answer")
 
-log = structlog.get_logger("bus")
+log = Logger("bus")
 
 
 class Bus:

@@ -7,8 +7,6 @@ from collections.abc import MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-import structlog
-
 from bus.fingerprint import reason_of
 from bus.messages import Envelope
 
@@ -17,6 +15,31 @@ MOST_CAUSES = 5
 current_envelope: ContextVar[Envelope | None] = ContextVar("current_envelope", default=None)
 current_attempt: ContextVar[int] = ContextVar("current_attempt", default=1)
 current_handler: ContextVar[str] = ContextVar("current_handler", default="")
+
+
+class Logger:
+    """structlog's logger of that name, got when there is a line to tell.
+
+    Importing structlog brings rich, where that is installed: a sixth of the time that `import bus`
+    would take. While nobody in the process has imported it, nobody has configured it, and then
+    warnings and worse alone are told.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        """structlog's own method, so that a line is its caller's, not this module's."""
+        if method in ("debug", "info") and "structlog" not in sys.modules:
+            return _not_told
+        import structlog
+
+        configure_default()
+        return getattr(structlog.get_logger(self._name), method)
+
+
+def _not_told(_event: str, **_values: Any) -> None:
+    pass
 
 
 def add_message(
@@ -99,6 +122,8 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     A program that configures structlog itself need not call this; `add_message` is the processor
     to include.
     """
+    import structlog
+
     json = not sys.stderr.isatty() if json is None else json
     last: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer()
     structlog.configure(
@@ -123,5 +148,6 @@ def configure_default() -> None:
 
     structlog's own default would print every line into the program's standard output.
     """
-    if not structlog.is_configured():
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and not structlog.is_configured():
         configure(level="WARNING")

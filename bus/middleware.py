@@ -10,12 +10,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import structlog
-
 from bus import ambient
 from bus.errors import ConcurrencyError
 from bus.fingerprint import reason_of
-from bus.log import current_envelope
+from bus.log import Logger, current_envelope
 from bus.messages import Envelope
 
 TRIES = 10
@@ -23,7 +21,7 @@ TRIES = 10
 Following = Callable[[Envelope], Awaitable[Any]]
 Middleware = Callable[[Envelope, Following], Awaitable[Any]]
 
-log = structlog.get_logger("bus")
+log = Logger("bus")
 
 
 def compose(middleware: Sequence[Middleware], innermost: Following) -> Following:

@@ -3,15 +3,14 @@
 import asyncio
 from typing import Protocol
 
-import structlog
-
 from bus.delivery.retry import pauses
 from bus.errors import TransportUnavailable
+from bus.log import Logger
 from bus.transports.base import Inbox, Transport
 
 PREFETCH = 100
 
-log = structlog.get_logger("bus.consumer")
+log = Logger("bus.consumer")
 
 
 class Consumer(Protocol):

@@ -4,16 +4,15 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-import structlog
-
 from bus.codec import ATTEMPT, DEAD_LETTER
 from bus.fingerprint import failure_of
+from bus.log import Logger
 from bus.messages import category_of
 from bus.read.projection import Projection
 from bus.stores.base import Document, ReadStore
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
 
-log = structlog.get_logger("bus.deadletters")
+log = Logger("bus.deadletters")
 
 _NOT_KEPT = {ATTEMPT, DEAD_LETTER, DEATH_QUEUE, DEATH_REASON}
 

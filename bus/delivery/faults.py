@@ -2,18 +2,17 @@
 
 import hashlib
 
-import structlog
-
 from bus import ambient
 from bus.delivery.deadletters import bury
 from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
+from bus.log import Logger
 from bus.messages import Envelope, Fault
 from bus.parts import Parts
 from bus.transports.base import Delivery
 from bus.write.unit_of_work import UnitOfWork
 
-log = structlog.get_logger("bus.faults")
+log = Logger("bus.faults")
 
 
 class GiveUp:

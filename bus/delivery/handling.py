@@ -10,8 +10,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-import structlog
-
 from bus import ambient
 from bus.codec import ATTEMPT, Registry, read_frame
 from bus.delivery.consumer import PREFETCH, open_inbox
@@ -21,7 +19,7 @@ from bus.delivery.lanes import Lanes
 from bus.delivery.replies import Replies
 from bus.delivery.retry import Step, Stopped, insist, next_step, outage, pauses
 from bus.errors import MessageError, TransportUnavailable, UnknownMessage
-from bus.log import current_attempt, current_handler
+from bus.log import Logger, current_attempt, current_handler
 from bus.messages import Envelope
 from bus.policies import policy_for
 from bus.router import Router
@@ -29,7 +27,7 @@ from bus.stores.base import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import rung
 
-log = structlog.get_logger("bus.handling")
+log = Logger("bus.handling")
 
 
 class Outcome(NamedTuple):

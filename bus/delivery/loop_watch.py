@@ -3,15 +3,14 @@
 import asyncio
 import time
 
-import structlog
-
 from bus.health import Check
+from bus.log import Logger
 
 EVERY = 0.25
 LATE = 1.0
 REMEMBERED = 60.0
 
-log = structlog.get_logger("bus.loop")
+log = Logger("bus.loop")
 
 
 class LoopWatch:

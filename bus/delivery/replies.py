@@ -6,7 +6,6 @@ error, and the command is done with. `receipt_in` is the requester's side.
 
 from typing import Any, NamedTuple
 
-import structlog
 from pydantic_core import from_json, to_json
 
 from bus import ambient, errors
@@ -15,13 +14,14 @@ from bus.delivery.retry import outage
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError, Retry
 from bus.fingerprint import reason_of
+from bus.log import Logger
 from bus.messages import Command, Receipt
 from bus.transports.base import REPLY, Delivery, Frame, Transport
 
 RECEIPT, BUS_ERROR, OTHER_ERROR = "receipt", "bus_error", "error"
 WITHIN = 5.0
 
-log = structlog.get_logger("bus.replies")
+log = Logger("bus.replies")
 
 
 class Replies(NamedTuple):

@@ -5,15 +5,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-import structlog
-
 from bus import ambient
 from bus.errors import MessageError, NoHandler, NotCaughtUp, OutcomeUnknown, Retry, Unavailable
+from bus.log import Logger
 from bus.policies import RetryPolicy
 
 LONGEST_PAUSE = 1.0
 
-log = structlog.get_logger("bus.retry")
+log = Logger("bus.retry")
 
 
 class Stopped(Exception):

@@ -9,19 +9,18 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-import structlog
-
 from bus import ambient
 from bus.delivery.consumer import Consumer
 from bus.errors import TransportUnavailable
 from bus.health import Check
+from bus.log import Logger
 from bus.transports.base import Inbox, Transport
 
 ROUNDS = 3
 """Reopening the channel, then the connection; if that does not help either, only a restart may."""
 ANSWER_WITHIN = 3.0
 
-log = structlog.get_logger("bus.sentinel")
+log = Logger("bus.sentinel")
 
 
 class Sentinel:

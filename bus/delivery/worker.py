@@ -10,8 +10,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
-
 from bus import ambient
 from bus.delivery.consumer import Consumer
 from bus.delivery.drain import DeadQueueConsumer
@@ -25,6 +23,7 @@ from bus.delivery.retry import pauses
 from bus.delivery.sentinel import Sentinel, consumer_check
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.health import Check
+from bus.log import Logger
 from bus.messages import Envelope
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
@@ -39,7 +38,7 @@ TEND_EVERY = 2.0
 PROJECTIONS_SHARE = 0.2
 PATIENCE = 10
 
-log = structlog.get_logger("bus.worker")
+log = Logger("bus.worker")
 
 
 class Worker:

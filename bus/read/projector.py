@@ -11,12 +11,11 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-import structlog
-
 from bus import ambient
 from bus.codec import envelopes_of
 from bus.errors import MessageError, ProjectionError, Unavailable
 from bus.fingerprint import failure_of
+from bus.log import Logger
 from bus.messages import Envelope
 from bus.read.fold import Applied, Batch, Fold, Spoiled, StreamFailed
 from bus.read.projection import Projection
@@ -27,7 +26,7 @@ LOOK_EVERY = 1.0
 TROUBLE_AT = 10
 """So many streams failing, with none applied between them, are no matter of single streams."""
 
-log = structlog.get_logger("bus.projector")
+log = Logger("bus.projector")
 
 
 class InTrouble(Unavailable):

@@ -7,9 +7,8 @@ tells what is missing.
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from bus import ambient
+from bus.log import Logger
 from bus.read.projector import Projector
 from bus.stores.base import Commit, EventLog, ReadStore
 
@@ -18,7 +17,7 @@ SWEEP_BATCH = 500
 SWEEP_GRACE = timedelta(seconds=5)
 SWEEP_OVERLAP = timedelta(minutes=2)
 
-log = structlog.get_logger("bus.sweeper")
+log = Logger("bus.sweeper")
 
 
 class Sweeper:

@@ -10,11 +10,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-import structlog
-
 from bus import ambient
 from bus.codec import frames_of
 from bus.errors import BusError, InvalidMessage
+from bus.log import Logger
 from bus.stores.base import Commit, EventLog
 from bus.transports.base import Frame
 from bus.write.publisher import Publisher
@@ -25,7 +24,7 @@ LEASE = 10.0
 LOOK_AHEAD_EVERY = 5.0
 HAND_OVER_WITHIN = 1.0
 
-log = structlog.get_logger("bus.relay")
+log = Logger("bus.relay")
 
 
 class Leases(Protocol):

@@ -7,11 +7,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-import structlog
-
 from bus import ambient
 from bus.codec import address, frames_of, record
 from bus.errors import InvalidMessage
+from bus.log import Logger
 from bus.messages import Command, Envelope, Event, Receipt
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
@@ -22,7 +21,7 @@ from bus.write.repository import Repository
 AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
 
 
-log = structlog.get_logger("bus.write")
+log = Logger("bus.write")
 
 
 class Publishing(Protocol):

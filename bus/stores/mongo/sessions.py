@@ -9,10 +9,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-import structlog
-
 from bus import ambient
 from bus.errors import BusError, OutcomeUnknown, Unavailable
+from bus.log import Logger
 from bus.stores.mongo.client import Client, Database, Session, start_session
 from bus.stores.mongo.failures import reading, writing
 from bus.tasks import end
@@ -20,7 +19,7 @@ from bus.tasks import end
 BEAT = 1.0
 DEAD_AFTER = 4.0
 
-log = structlog.get_logger("bus.sessions")
+log = Logger("bus.sessions")
 
 
 class Sessions:

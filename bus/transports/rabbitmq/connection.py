@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import aio_pika
-import structlog
 from aiormq.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
 from bus.ambient import jittered
 from bus.errors import ConfigurationError, TransportUnavailable
+from bus.log import Logger
 from bus.transports.rabbitmq.tap import Tap, TapFactory
 from bus.urls import AMQP_SCHEMES, problem_of
 
-log = structlog.get_logger()
+log = Logger("bus.rabbitmq")
 T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 3.0

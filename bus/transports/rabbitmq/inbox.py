@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import structlog
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from bus.log import Logger
 from bus.transports.base import Delivery, Frame
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import wire
 from bus.transports.rabbitmq.arriving import Arriving
 from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, finish, genuine, stop
 
-log = structlog.get_logger()
+log = Logger("bus.rabbitmq")
 _TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 2.0
 _MULTIPLE, _REQUEUE = 1, 2
