@@ -39,7 +39,8 @@ class Bus:
     `service` names its exchanges, queues and (unless the settings do) its database. `provide` gives
     values to handlers by type. `middleware` goes round every handler, outermost first, within
     the bus's own logging and outside of its retry on conflict. `client` is a MongoDB client to use,
-    motor's or PyMongo's asynchronous one; by default the bus makes one of motor's from the settings.
+    motor's or PyMongo's asynchronous one; by default the bus makes one of motor's from the
+    settings.
 
         async with Bus("bank", routers=[accounts], settings=Settings()) as bus:
             receipt = await bus.execute(OpenAccount(account_id="a1", owner="Ada"))

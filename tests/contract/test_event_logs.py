@@ -1,13 +1,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import pymongo
 import pytest
 from pymongo import AsyncMongoClient
 
 from bus.stores.base import EventLog
 from bus.stores.memory import MemoryEventLog
 from bus.stores.mongo import MongoEventLog, close, connect
-from bus.testing.event_log_contract import EventLogContract, commit, outcome
+from bus.testing.event_log_contract import EventLogContract, commit, events_of, outcome
 
 
 class TestMemoryEventLog(EventLogContract):
@@ -27,6 +28,19 @@ class MongoEventLogContract(EventLogContract):
         commits = [*good, commit("bad", "bad-1", result=deep)]
         got = await asyncio.gather(*[outcome(event_log, [one]) for one in commits])
         assert got == kinds
+
+    async def test_a_callers_deadline_is_of_that_caller_alone(self, event_log: EventLog) -> None:
+        with pymongo.timeout(0.001):
+            await asyncio.sleep(0.01)
+            hurried = asyncio.create_task(event_log.append([commit("a", "job-1")]))
+        await asyncio.sleep(0)
+        await event_log.append([commit("b", "job-2")])
+        with pymongo.timeout(0.001):
+            await asyncio.sleep(0.01)
+            hurried_load = asyncio.create_task(events_of(event_log, "job-1"))
+        await asyncio.sleep(0)
+        assert len(await events_of(event_log, "job-2")) == 1
+        await asyncio.gather(hurried, hurried_load, return_exceptions=True)
 
     async def test_opening_again_keeps_everything(self, event_log: EventLog) -> None:
         await event_log.append([commit("a")])

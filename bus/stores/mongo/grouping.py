@@ -5,6 +5,7 @@ While one group is under way the next builds up. No timers: what comes alone is 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 
 
 class Grouping:
@@ -19,7 +20,8 @@ class Grouping:
         """Something waits to be carried out: it is part of the next group."""
         if not self._running:
             self._running = True
-            task = asyncio.create_task(self._run())
+            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
+            task = asyncio.create_task(self._run(), context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
