@@ -6,6 +6,7 @@ relay finds it.
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import Context
 
 from bus.errors import BusError, TransportUnavailable
 from bus.log import Logger
@@ -44,7 +45,8 @@ class Publisher:
         if not self._open or self._held >= MOST_HELD:
             return
         if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._send)
+            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
+            asyncio.get_running_loop().call_soon(self._send, context=Context())
         self._held += len(commits)
         self._waiting += zip(commits, frames, strict=True)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 from bus import ambient
 from bus.codec import frames_of
@@ -59,6 +60,36 @@ async def test_no_mark_stays_however_confirms_and_marks_cross() -> None:
         await asyncio.sleep(0)
     await publisher.close()
     assert await log.pending(LATER, 100) == []
+
+
+OF_THE_CALLER = ContextVar("OF_THE_CALLER", default="nothing")
+
+
+class LookingLog(MemoryEventLog):
+    """Notes what of a caller's context reaches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        self.seen.append(OF_THE_CALLER.get())
+        await super().confirmed(commit_ids)
+
+
+async def test_marks_are_cleared_outside_the_callers_context() -> None:
+    """A caller's `pymongo.timeout` would bound the clearing of everybody's marks."""
+    log, transport = LookingLog(), MemoryTransport(MemoryBroker(), "bank")
+    await transport.open()
+    publisher = Publisher(log, transport)
+    publisher.start()
+    commit = opened("c1")
+    await log.append([commit])
+    OF_THE_CALLER.set("a deadline")
+    publisher.offer([commit], [frames_of(commit)])
+    await asyncio.sleep(0)
+    await publisher.close()
+    assert log.seen == ["nothing"]
 
 
 def opened(id: str) -> Commit:
