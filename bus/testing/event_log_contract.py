@@ -211,6 +211,13 @@ class EventLogContract:
             assert [version for version, _ in events] == [*range(1, lengths[stream] + 1)]
             assert all(event.data == {"version": version} for version, event in events)
         assert len({id(load.result()[0][1].data) for load in loads[-2:]}) == 2
+        after = {
+            stream: number % 5 * (100 if length > 500 else 1)
+            for number, (stream, length) in enumerate(lengths.items())
+        }
+        tails = await asyncio.gather(*[events_of(event_log, s, after[s]) for s in lengths])
+        for (stream, length), tail in zip(lengths.items(), tails, strict=True):
+            assert [version for version, _ in tail] == [*range(after[stream] + 1, length + 1)]
 
     async def test_a_limit_counts_commits(self, event_log: EventLog) -> None:
         commits = [commit(f"c{n}", first=2 * n + 1, count=2) for n in range(6)]
@@ -307,6 +314,16 @@ class EventLogContract:
             await event_log.save_snapshot(each)
         assert await event_log.snapshot("job-1") == new
         assert await event_log.snapshot("job-2") is None
+
+    async def test_snapshots_that_are_asked_for_together_are_each_the_right_one(
+        self, event_log: EventLog
+    ) -> None:
+        kept = [Snapshot(f"job-{n}", n, "s1", {"count": n}) for n in range(1, 30)]
+        await asyncio.gather(*map(event_log.save_snapshot, kept))
+        streams = [*(one.stream for one in kept), "job-unknown", "job-1", "job-1"]
+        found = await asyncio.gather(*map(event_log.snapshot, streams))
+        assert found == [*kept, None, kept[0], kept[0]]
+        assert len({id(one.state) for one in found[-2:] if one}) == 2
 
     async def test_closing_waits_for_what_was_begun(self, event_log: EventLog) -> None:
         append = asyncio.ensure_future(event_log.append([commit("a")]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
@@ -26,6 +26,7 @@ from bus.stores.mongo.client import (
 )
 from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
 from bus.stores.mongo.loader import Loader
+from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import commit_document, commit_from, encoded, is_of_command, moved_on
 
@@ -62,7 +63,7 @@ class MongoEventLog:
         # a majority does: whoever decides by what the majority is known to hold decides by less.
         # What is decided here by a commit that is rolled back after all is rolled back with it.
         self._latest = self._commits.with_options(read_concern=LATEST)
-        self._snapshots = self._database["snapshots"]
+        self._snapshots = MongoSnapshots(self._database["snapshots"])
         self._loader = Loader(self._latest)
         self._appender = Appender(self._commits)
         self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
@@ -78,6 +79,7 @@ class MongoEventLog:
         """As `EventLog.close`."""
         await self._appender.close()
         await self._loader.close()
+        await self._snapshots.close()
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """As `EventLog.append`."""
@@ -222,20 +224,11 @@ class MongoEventLog:
 
     async def snapshot(self, stream: str) -> Snapshot | None:
         """As `EventLog.snapshot`."""
-        async with reading():
-            found = await self._snapshots.find_one({"_id": stream})
-        return found and Snapshot(found["_id"], found["version"], found["shape"], found["state"])
+        return await self._snapshots.find(stream)
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """As `EventLog.save_snapshot`."""
-        fields = {**snapshot._asdict(), "_id": snapshot.stream}
-        older = {"_id": snapshot.stream, "version": {"$lt": snapshot.version}}
-        encoded(fields)
-        async with writing():
-            try:
-                await self._snapshots.replace_one(older, fields, upsert=True)
-            except DuplicateKeyError:
-                return
+        await self._snapshots.save(snapshot)
 
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:

@@ -3,19 +3,16 @@
 A long stream is read page by page, so that it is never held whole.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-from bus.errors import StoreUnavailable
 from bus.stores.base import Document, Recorded
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading
-from bus.stores.mongo.grouping import Grouping
+from bus.stores.mongo.shared_reads import Read, SharedReads
 
-MOST_STREAMS = 200
 COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
 """So many are fetched at once, and made into events at a time. What is held grows with both, and
 what is held is gone through by the garbage collector again and again."""
@@ -28,26 +25,18 @@ Page = list[Document]
 """Commits of one stream, in order, with its FIELDS alone."""
 
 
-class Load(NamedTuple):
-    """One stream, and the caller who waits for its first page."""
-
-    stream: str
-    waiting: "asyncio.Future[Page]"
-
-
 class Loader:
     """Reads streams. Cancelling a caller disturbs no other."""
 
     def __init__(self, commits: Collection) -> None:
         self._commits = commits
-        self._arrived: list[Load] = []
-        self._grouping = Grouping(self._load_next)
+        self._first_pages = SharedReads(self._load)
 
     async def events(
         self, stream: str, after: int
     ) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """As `EventLog.events`. Reads no more of a commit than is asked for."""
-        page = await (self._beyond(stream, after) if after else self._first_page(stream))
+        page = await self._first_page(stream, after)
         while page:
             for start in range(0, len(page), COMMITS_AT_A_TIME):
                 yield _events_in(page[start : start + COMMITS_AT_A_TIME], after)
@@ -57,12 +46,12 @@ class Loader:
 
     async def close(self) -> None:
         """Waits until what was begun is read."""
-        await self._grouping.close()
+        await self._first_pages.close()
 
-    async def _beyond(self, stream: str, after: int) -> Page:
+    async def _first_page(self, stream: str, after: int) -> Page:
         """The page that holds version `after + 1`, which may stand within a commit."""
-        page = await self._page({"stream": stream, "first": {"$gte": after}})
-        if not page or page[0]["first"] > after + 1:
+        page: Page = await self._first_pages.read(stream, after)
+        if after and (not page or page[0]["first"] > after + 1):
             earlier = {"stream": stream, "first": {"$lt": after}}
             page = await self._page(earlier, DESCENDING, 1) + page
         return page
@@ -75,60 +64,33 @@ class Loader:
             page: Page = await cursor.to_list(None)
             return page
 
-    # --- first pages, together ---------------------------------------------------------------
-
-    async def _first_page(self, stream: str) -> Page:
-        load = Load(stream, asyncio.get_running_loop().create_future())
-        self._arrived.append(load)
-        self._grouping.arrived()
-        return await load.waiting
-
-    async def _load_next(self) -> bool:
-        group = self._next_group()
-        try:
-            await self._load(group)
-        except Exception as error:
-            _fail(group, error)
-        except BaseException:
-            _fail(group, StoreUnavailable("the reader was stopped"))
-            raise
-        return bool(self._arrived)
-
-    def _next_group(self) -> list[Load]:
-        """Of two who load one stream, the second waits: what they get is theirs to change."""
-        group: dict[str, Load] = {}
-        later: list[Load] = []
-        for load in self._arrived:
-            if load.stream in group or len(group) == MOST_STREAMS:
-                later.append(load)
-            elif not load.waiting.cancelled():
-                group[load.stream] = load
-        self._arrived = later
-        return sorted(group.values())
-
-    async def _load(self, group: Sequence[Load]) -> None:
+    async def _load(self, group: Sequence[Read]) -> None:
         """Gives each its page. A query that ends within a stream starts the next with it."""
         while group:
-            commits = await self._page({"stream": {"$in": [load.stream for load in group]}})
+            commits = await self._page(_all_of(group))
             pages = {stream: list(page) for stream, page in groupby(commits, itemgetter("stream"))}
             whole = len(commits) < COMMITS_AT_ONCE
             if not whole and len(pages) > 1:
                 del pages[commits[-1]["stream"]]
             told = len(group) if whole else _index_of(list(pages)[-1], group) + 1
-            for load in group[:told]:
-                if not load.waiting.done():
-                    load.waiting.set_result(pages.get(load.stream, []))
+            for read in group[:told]:
+                read.answer(pages.get(read.stream, []))
             group = group[told:]
 
 
-def _index_of(stream: str, group: Sequence[Load]) -> int:
-    return next(index for index, load in enumerate(group) if load.stream == stream)
+def _all_of(group: Sequence[Read]) -> Document:
+    """Selects what the group reads: `$in` where it can, which takes half as long as `$or`."""
+    whole = [read.stream for read in group if not read.after]
+    parts: list[Document] = [
+        {"stream": read.stream, "first": {"$gte": read.after}} for read in group if read.after
+    ]
+    if whole:
+        parts.append({"stream": {"$in": whole}})
+    return parts[0] if len(parts) == 1 else {"$or": parts}
 
 
-def _fail(group: Iterable[Load], error: Exception) -> None:
-    for load in group:
-        if not load.waiting.done():
-            load.waiting.set_exception(error)
+def _index_of(stream: str, group: Sequence[Read]) -> int:
+    return next(index for index, read in enumerate(group) if read.stream == stream)
 
 
 def _events_in(commits: Sequence[Document], after: int) -> list[tuple[int, Recorded]]:

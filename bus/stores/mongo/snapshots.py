@@ -1,0 +1,51 @@
+"""Snapshots in MongoDB: one document for each stream, a cache that may be dropped."""
+
+from collections.abc import Sequence
+
+from pymongo.errors import DuplicateKeyError
+
+from bus.stores.base import Snapshot
+from bus.stores.mongo.client import Collection
+from bus.stores.mongo.failures import reading, writing
+from bus.stores.mongo.shared_reads import Read, SharedReads
+from bus.stores.records import encoded
+
+
+class MongoSnapshots:
+    """The latest snapshots of streams."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._reads = SharedReads(self._find)
+
+    async def find(self, stream: str) -> Snapshot | None:
+        """As `EventLog.snapshot`."""
+        found: Snapshot | None = await self._reads.read(stream)
+        return found
+
+    async def save(self, snapshot: Snapshot) -> None:
+        """As `EventLog.save_snapshot`."""
+        fields = {**snapshot._asdict(), "_id": snapshot.stream}
+        older = {"_id": snapshot.stream, "version": {"$lt": snapshot.version}}
+        encoded(fields)
+        async with writing():
+            try:
+                await self._collection.replace_one(older, fields, upsert=True)
+            except DuplicateKeyError:
+                return
+
+    async def close(self) -> None:
+        """Waits until what was begun is read."""
+        await self._reads.close()
+
+    async def _find(self, group: Sequence[Read]) -> None:
+        async with reading():
+            rows = await self._collection.find(
+                {"_id": {"$in": [one.stream for one in group]}}
+            ).to_list(None)
+        found = {
+            row["_id"]: Snapshot(row["_id"], row["version"], row["shape"], row["state"])
+            for row in rows
+        }
+        for one in group:
+            one.answer(found.get(one.stream))
