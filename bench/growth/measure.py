@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pymongo import MongoClient
+
 from bench.growth.runs import Runs
 from bench.growth.variables import LINES, QUICK, USUAL, Line
 from bench.services import Servers
@@ -18,6 +20,9 @@ from bench.side import Metrics
 ROOT = Path(__file__).parents[2]
 FLAT = "events in the log"
 FLAT_WITHIN = 0.2
+CACHE = "4G"
+"""What a server of ours, else small, may keep in memory: a database whose working set does not fit
+is measured by its disk."""
 COLUMNS = {
     "per_second": "/s",
     "execute_ms": "ms execute",
@@ -48,6 +53,8 @@ class Growth(NamedTuple):
         ]
         points = [(line, number) for line in lines for number in range(len(line.values))]
         found: dict[tuple[str, str, int], list[Metrics]] = defaultdict(list)
+        if servers.pids:
+            _enlarge_cache(servers.mongo_url)
         with ExitStack() as stack:
             runs = Runs(servers, stack)
             for turn in range(rounds):
@@ -124,6 +131,11 @@ def _told(point: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def _shown(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _enlarge_cache(mongo_url: str) -> None:
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        client.admin.command("setParameter", 1, wiredTigerEngineRuntimeConfig=f"cache_size={CACHE}")
 
 
 def _say(line: Line, number: int, turn: int, rounds: int, metrics: Metrics) -> None:

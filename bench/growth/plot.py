@@ -118,7 +118,7 @@ def _finish(axes: Any, lines: Sequence[LINE], unit: str) -> None:
     axes.margins(x=0.12)
     axes.grid(axis="y", color=PALE, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,g}"))
     axes.set_ylabel(unit)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -89,8 +88,7 @@ def told() -> Iterator[None]:
     before = time.process_time()
     yield
     cpu = time.process_time() - before
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cpu": cpu, "memory_mb": memory}), flush=True)
+    print(json.dumps({"cpu": cpu, "memory_mb": side.memory_mb("VmHWM")}), flush=True)
 
 
 async def _all_as_they_must_be(arguments: Arguments, backlog: Backlog) -> None:

@@ -208,12 +208,14 @@ class MongoEventLog:
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None
     ) -> list[Commit]:
-        """As `EventLog.pending`."""
+        """As `EventLog.pending`. The index gives the order of times; to sort by more than that, the
+        server would go through all that is pending, for each page again."""
         times = {"$lt": before} if since is None else {"$lt": before, "$gte": since}
         filter = {"pending": True, "time": times}
         async with reading():
-            cursor = self._commits.find(filter).sort([("time", 1), ("first", 1)]).limit(limit)
-            return [commit_from(document) for document in await cursor.to_list(None)]
+            cursor = self._commits.find(filter).sort([("time", 1)]).limit(limit)
+            found = [commit_from(document) for document in await cursor.to_list(None)]
+        return sorted(found, key=lambda commit: (commit.time, commit.first))
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
         """As `EventLog.confirmed`; durable, or the relay would read the marks a moment longer."""

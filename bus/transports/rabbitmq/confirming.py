@@ -61,7 +61,7 @@ class Confirming:
         self._confirmed = 0
         self._arriving: Arriving | None = None
         self._closed = False
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
 
     @property
     def attempts(self) -> int:
@@ -89,7 +89,7 @@ class Confirming:
             limit=self._limit,
         )
         if not self._buffer:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._buffer.append(data)
         if len(self._buffer) == FRAMES_AT_ONCE:
             self._flush()
