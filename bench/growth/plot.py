@@ -22,6 +22,12 @@ COLUMNS = {
 }
 WAITING, OUTBOX = "messages waiting", "commits waiting for the broker"
 NEW, LOADED, EXECUTE, VISIBLE, PALE = "#1f5fa8", "#c2571a", "#7a7a7a", "#1f5fa8", "#dddddd"
+BUSY = "#3d8b4f"
+LOOKS = {
+    "10 thousand": (BUSY, "10k of its streams, loaded"),
+    "loaded": (LOADED, "any stream, loaded"),
+    "": (NEW, "new streams"),
+}
 STYLE = {
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -60,13 +66,11 @@ def draw(result: Mapping[str, Any], picture: str) -> None:
 
 def _throughput(axes: Any, lines: Sequence[LINE], *, first: bool) -> None:
     for line in lines:
-        loaded = "loaded" in line["name"]
-        colour = LOADED if loaded else NEW
+        colour, text = next(look for name, look in LOOKS.items() if name in line["name"])
         at, values = _series(line, "per_second")
-        axes.plot(at, values, color=colour)
-        if first:
-            text = "streams loaded first" if loaded else "new streams"
-            axes.text(at[0], values[0] + 250, text, color=colour)
+        axes.plot(at, values, color=colour, label=text)
+    if first:
+        axes.legend(frameon=False, loc="lower left", labelcolor="linecolor", handlelength=0)
     _finish(axes, lines, "commands/s" if first else "")
 
 

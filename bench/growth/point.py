@@ -139,13 +139,15 @@ class Load:
             await side.until(are_visible, "commands are not visible", VISIBLE_WITHIN)
 
     def _endless_keys(self) -> Iterator[str]:
-        """Names of streams: new ones (0), or the first so many, in turn, or any that was filled."""
+        """Names of streams: new ones (0), or the first so many, in turn, or any that was filled, or
+        so many of these that are busy."""
         streams, filled = self._arguments["streams"], self._arguments["filled"]
+        busy = self._arguments["busy"] or filled
         run = f"{time.time_ns():x}"
         step = 7919  # a prime: neighbours in the database are not neighbours in time
         for number in counting():
             if filled and self._arguments["command"] == "deposit":
-                yield f"p{number * step % filled}"
+                yield f"p{number * step % busy * (filled // busy)}"
             else:
                 yield f"s{number % streams}" if streams else f"{run}.{number}"
 

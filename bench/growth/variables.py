@@ -9,6 +9,7 @@ USUAL: Arguments = {
     "command": "open",
     "streams": 0,
     "filled": 0,
+    "busy": 0,
     "payload": 500,
     "partitions": 1,
     "subscriptions": 1,
@@ -43,11 +44,14 @@ class Line(NamedTuple):
     once: bool = False
 
 
-def _log_size(command: str) -> list[Value]:
+BUSY = 10_000
+
+
+def _log_size(command: str, busy: int = 0) -> list[Value]:
     sizes = {"10 thousand": 10_000, "100 thousand": 100_000}
     large = {"1 million": 1_000_000, "3 million": 3_000_000}
     return [
-        Value(label, size, {"filled": size, "command": command}, quick=label in sizes)
+        Value(label, size, {"filled": size, "command": command, "busy": busy}, quick=label in sizes)
         for label, size in {**sizes, **large}.items()
     ]
 
@@ -59,6 +63,9 @@ def _partitions(count: int) -> Arguments:
 LINES = (
     Line("events in the log", "new streams", _log_size("open")),
     Line("events in the log", "streams of the log, loaded first", _log_size("deposit")),
+    Line(
+        "events in the log", "10 thousand streams of it, loaded first", _log_size("deposit", BUSY)
+    ),
     Line(
         "streams",
         "each stream loaded first",
