@@ -114,6 +114,24 @@ class EventLog(Protocol):
         """
         ...
 
+    def scan_streams(
+        self, category: str, after: str = "", until: str = ""
+    ) -> AsyncIterator[Sequence[Commit]]:
+        """All commits of a category with events, stream by stream and each in order, page by page.
+
+        Of the streams beyond `after` (all by default), up to and with `until` (to the last).
+        """
+        ...
+
+    async def split(self, category: str, parts: int) -> list[str]:
+        """Streams that divide a category into about so many equal parts: each is the last of its
+        part, and the last part has none. Fewer where there are few commits."""
+        ...
+
+    async def count(self, categories: Sequence[str]) -> int:
+        """How many commits there are of these categories, about."""
+        ...
+
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None
     ) -> list[Commit]:
@@ -143,15 +161,24 @@ class Index(NamedTuple):
 class Target(NamedTuple):
     """Where a projection keeps its documents and the versions they reached.
 
-    With `versions_in_documents`, the document with key K is fed by the one stream
-    `{category}-K` alone and holds its version as `_version`; otherwise the versions stand in the
-    `checkpoints` collection, one row for each stream.
+    `collection` names the documents, and all that is kept beside them (versions, parked streams,
+    how far it was swept); `projection` is for people. With `versions_in_documents`, the document
+    with key K is fed by the one stream `{category}-K` alone and holds its version as `_version`;
+    otherwise the versions stand in the `checkpoints` collection, one row for each stream.
     """
 
     projection: str
     collection: str
     versions_in_documents: bool
     indexes: tuple[Index, ...] = ()
+
+
+class Note(NamedTuple):
+    """A small shared record. `revision` counts its changes; 0 where it was never written."""
+
+    key: str
+    value: Document
+    revision: int = 0
 
 
 class Write(NamedTuple):
@@ -279,6 +306,17 @@ class ReadStore(KeepsLetters, Protocol):
 
     def writer(self, target: Target, queue: str) -> Writer: ...
 
+    async def insert(self, target: Target, documents: Sequence[Document]) -> None:
+        """Adds whole documents, with `_id` and the bus's own fields, durably; those whose key is
+        taken already stay as they are. Raises: ProjectionError (one is refused; others may have
+        been added), StoreUnavailable, OutcomeUnknown (repeating is safe).
+        """
+        ...
+
+    async def drop(self, target: Target) -> None:
+        """Removes the target's documents and all that is kept beside them. Idempotent."""
+        ...
+
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """The versions that the target has reached, durably; streams never seen are absent."""
         ...
@@ -294,6 +332,14 @@ class ReadStore(KeepsLetters, Protocol):
         ...
 
     async def mark_swept(self, target: Target, until: datetime) -> None: ...
+
+    async def note(self, key: str) -> Note:
+        """A shared record, as a majority holds it; empty, of revision 0, where there is none."""
+        ...
+
+    async def write_note(self, note: Note) -> bool:
+        """Writes the record if nobody has since `note.revision`, which then counts one more."""
+        ...
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """Takes or keeps a lease; False while another owner holds it.

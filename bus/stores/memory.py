@@ -11,7 +11,17 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from bus import ambient
-from bus.stores.base import Commit, Documents, Parked, Recorded, Snapshot, Target, Writer
+from bus.stores.base import (
+    Commit,
+    Document,
+    Documents,
+    Note,
+    Parked,
+    Recorded,
+    Snapshot,
+    Target,
+    Writer,
+)
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.memory_letters import MemoryLetters
 from bus.stores.records import commit_document, commit_from, decoded, encoded, moved_on
@@ -107,6 +117,27 @@ class MemoryEventLog:
                 if commit.events:
                     yield commit
 
+    async def scan_streams(
+        self, category: str, after: str = "", until: str = ""
+    ) -> AsyncIterator[Sequence[Commit]]:
+        """As `EventLog.scan_streams`."""
+        for stream in self._streams_of(category):
+            if stream > after and (not until or stream <= until):
+                yield [commit for commit in await self.read(stream) if commit.events]
+
+    async def split(self, category: str, parts: int) -> list[str]:
+        """As `EventLog.split`."""
+        streams = [one for one in self._streams_of(category) for _ in self._streams[one]]
+        places = [len(streams) * part // parts for part in range(1, parts)] if streams else []
+        return sorted({streams[place] for place in places})
+
+    def _streams_of(self, category: str) -> list[str]:
+        return sorted(one for one in self._streams if one.startswith(f"{category}-"))
+
+    async def count(self, categories: Sequence[str]) -> int:
+        """As `EventLog.count`."""
+        return sum(len(self._categories.get(name, ())) for name in set(categories))
+
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None
     ) -> list[Commit]:
@@ -145,6 +176,7 @@ class MemoryReadStore(MemoryLetters):
         self.tables = Tables()
         """What the effects in memory share."""
         self._kinds: dict[str, bool] = {}
+        self._notes: dict[str, Note] = {}
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}
         self._leases: dict[str, tuple[str, datetime, datetime]] = {}
@@ -170,29 +202,52 @@ class MemoryReadStore(MemoryLetters):
         """As `ReadStore.writer`; writers of one store share nothing that one could leave locked."""
         return MemoryWriter(self.tables, target)
 
+    async def insert(self, target: Target, documents: Sequence[Document]) -> None:
+        """As `ReadStore.insert`."""
+        self.tables.insert(target, documents)
+
+    async def drop(self, target: Target) -> None:
+        """As `ReadStore.drop`."""
+        self.tables.drop(target)
+        self._swept.pop(target.collection, None)
+        for owner, stream in list(self._parked):
+            if owner == target.collection:
+                del self._parked[owner, stream]
+
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """As `ReadStore.versions`."""
         return self.tables.versions(target, streams)
 
     async def park(self, target: Target, parked: Parked) -> None:
         """As `ReadStore.park`."""
-        self._parked[target.projection, parked.stream] = parked
+        self._parked[target.collection, parked.stream] = parked
 
     async def unpark(self, target: Target, stream: str) -> None:
         """As `ReadStore.unpark`."""
-        self._parked.pop((target.projection, stream), None)
+        self._parked.pop((target.collection, stream), None)
 
     async def parked(self, target: Target) -> list[Parked]:
         """As `ReadStore.parked`."""
-        return [parked for (owner, _), parked in self._parked.items() if owner == target.projection]
+        return [parked for (owner, _), parked in self._parked.items() if owner == target.collection]
 
     async def swept(self, target: Target) -> datetime | None:
         """As `ReadStore.swept`."""
-        return self._swept.get(target.projection)
+        return self._swept.get(target.collection)
 
     async def mark_swept(self, target: Target, until: datetime) -> None:
         """As `ReadStore.mark_swept`."""
-        self._swept[target.projection] = until
+        self._swept[target.collection] = until
+
+    async def note(self, key: str) -> Note:
+        """As `ReadStore.note`."""
+        return deepcopy(self._notes.get(key, Note(key, {})))
+
+    async def write_note(self, note: Note) -> bool:
+        """As `ReadStore.write_note`."""
+        if self._notes.get(note.key, note).revision != note.revision:
+            return False
+        self._notes[note.key] = deepcopy(note._replace(revision=note.revision + 1))
+        return True
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """As `ReadStore.lease`."""

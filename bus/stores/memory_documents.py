@@ -12,7 +12,7 @@ from typing import Any
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
 from bus.stores.base import Changes, Document, Fold, Index, Target
-from bus.stores.records import encoded
+from bus.stores.records import decoded, encoded
 from bus.stores.updates import (
     HIDDEN,
     VERSION,
@@ -119,8 +119,24 @@ class Tables:
             table = self.of(target)
             found = {s: table.get(key_of(s), {}).get(VERSION, 0) for s in streams}
         else:
-            found = {s: self._checkpoints.get((target.projection, s), 0) for s in streams}
+            found = {s: self._checkpoints.get((target.collection, s), 0) for s in streams}
         return {stream: version for stream, version in found.items() if version}
+
+    def insert(self, target: Target, documents: Sequence[Document]) -> None:
+        """Adds documents; those whose key is taken stay as they are. Raises: ProjectionError."""
+        table = self.of(target)
+        new: dict[str, Document | None] = {
+            one["_id"]: decoded(encoded(one)) for one in documents if one["_id"] not in table
+        }
+        self.commit(target, self.now, new, Changes([], {}))
+
+    def drop(self, target: Target) -> None:
+        """Forgets a collection, and the versions it reached."""
+        self._tables.pop(target.collection, None)
+        self._unique.pop(target.collection, None)
+        for owner, stream in list(self._checkpoints):
+            if owner == target.collection:
+                del self._checkpoints[owner, stream]
 
     def commit(
         self, target: Target, began: int, results: Mapping[str, Document | None], changes: Changes
@@ -133,7 +149,7 @@ class Tables:
         self._tables[target.collection] = table
         if not target.versions_in_documents:
             for stream, version in changes.versions.items():
-                self._checkpoints[target.projection, stream] = version
+                self._checkpoints[target.collection, stream] = version
         self.now += 1
         self._written.update(dict.fromkeys(marks, self.now))
 
@@ -142,7 +158,7 @@ class Tables:
     ) -> list[tuple[str, str]]:
         """What a transaction writes. Raises: Conflict where another one wrote it since `began`."""
         marks = [(f"document of {target.collection}", key) for key in keys]
-        marks += [(f"version of {target.projection}", stream) for stream in streams]
+        marks += [(f"version of {target.collection}", stream) for stream in streams]
         if any(self._written.get(mark, 0) > began for mark in marks):
             raise Conflict
         return marks

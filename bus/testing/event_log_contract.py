@@ -1,6 +1,7 @@
 """What every event log promises. Subclasses give the fixture `event_log`: open, and empty."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -294,6 +295,33 @@ class EventLogContract:
         scanned = [one async for one in event_log.scan(["job"])]
         assert len(scanned) == 2500
         assert {one.id for one in scanned} == {one.id for one in commits}
+
+    async def test_a_category_is_scanned_stream_by_stream(self, event_log: EventLog) -> None:
+        """From beyond one stream to another, over pages, in order; no other category's."""
+        streams = [f"job-{n:03}" for n in range(700)]
+        commits = [commit(f"{s}/{n}", s, first=n) for s in streams for n in (1, 2, 3)]
+        others = [commit(f"x{n}", s) for n, s in enumerate(("jo-1", "jobs-1", "job", "job.1"))]
+        await asyncio.gather(*[event_log.append([one]) for one in (*reversed(commits), *others)])
+        await event_log.append([commit("empty", "job-999", events=())])
+
+        async def scanned(after: str = "", until: str = "") -> list[Commit]:
+            pages = event_log.scan_streams("job", after, until)
+            return [one async for page in pages for one in page]
+
+        assert await scanned() == commits
+        assert await scanned("job-500") == commits[3 * 501 :]
+        assert await scanned("job-009", "job-010") == commits[30:33]
+        assert 0 <= await event_log.count(["job"]) - len(commits) <= 2
+
+    async def test_a_category_is_split_into_about_equal_parts(self, event_log: EventLog) -> None:
+        assert await event_log.split("job", 4) == []
+        commits = [commit(f"c{n}", f"job-{n:03}") for n in range(200)]
+        await asyncio.gather(*[event_log.append([one]) for one in commits])
+        ends = ["", *await event_log.split("job", 4), ""]
+        assert len(ends) == 5
+        for after, until in itertools.pairwise(ends):
+            pages = event_log.scan_streams("job", after, until)
+            assert 40 <= len([one async for page in pages for one in page]) <= 60
 
     async def test_commits_are_pending_until_confirmed(self, event_log: EventLog) -> None:
         a, b, c = await seconds_apart(

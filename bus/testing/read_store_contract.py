@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from bus import ambient
-from bus.errors import ConfigurationError, ProjectionError
+from bus.errors import ConfigurationError, InvalidMessage, ProjectionError
 from bus.stores.base import (
     Changes,
     Document,
     Fold,
     Index,
+    Note,
     Parked,
     ReadStore,
     ReadUnit,
@@ -101,6 +102,57 @@ class ReadStoreContract:
 
         await writer.transact(["job-a", "job-b"], fold)
         assert seen == {"job-a": 3, "job-b": 0}
+
+    async def test_whole_documents_are_inserted_and_those_that_stand_there_stay(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        await writer.transact(["job-a"], changing(("a", {"$set": {"n": 1}}), a=3))
+        new = [{"_id": key, "n": 9, "_version": 7} for key in ("a", "b", "c")]
+        await read_store.insert(target, new)
+        shown = [(one["_id"], one["n"]) for one in await all_of(read_store, target)]
+        assert shown == [("a", 1), ("b", 9), ("c", 9)]
+        if target.versions_in_documents:
+            reached = await read_store.versions(target, ["job-a", "job-b"])
+            assert reached == {"job-a": 3, "job-b": 7}
+
+    async def test_a_document_that_cannot_be_inserted_is_refused(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        with pytest.raises((ProjectionError, InvalidMessage)):
+            await read_store.insert(target, [{"_id": "a", "n": 2**70}])
+
+    async def test_a_dropped_target_is_as_if_it_had_never_been(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        other = target._replace(projection="others", collection="others")
+        await read_store.prepare(other)
+        for one in (target, other):
+            own = read_store.writer(one, f"queue of {one.collection}")
+            await own.transact(["job-a"], changing(("a", {"$set": {"n": 1}}), a=3))
+            await own.close()
+            await read_store.park(one, Parked("job-b", 1, "Error", 1, ambient.now()))
+            await read_store.mark_swept(one, ambient.now())
+        for _ in range(2):
+            await read_store.drop(target)
+        assert await all_of(read_store, target) == []
+        assert await read_store.versions(target, ["job-a"]) == {}
+        assert await read_store.parked(target) == []
+        assert await read_store.swept(target) is None
+        assert await read_store.versions(other, ["job-a"]) == {"job-a": 3}
+        assert len(await read_store.parked(other)) == 1
+
+    async def test_a_note_is_written_by_one_of_those_who_read_it(
+        self, read_store: ReadStore
+    ) -> None:
+        empty = await read_store.note("n")
+        assert empty == Note("n", {})
+        tries = [read_store.write_note(empty._replace(value={"by": n})) for n in range(5)]
+        assert sum(await asyncio.gather(*tries)) == 1
+        first = await read_store.note("n")
+        assert first.revision == 1
+        assert await read_store.write_note(first._replace(value={"list": [{"a": 1.5}], "by": 9}))
+        assert not await read_store.write_note(first)
+        assert await read_store.note("n") == Note("n", {"list": [{"a": 1.5}], "by": 9}, 2)
 
     async def test_a_fold_that_raises_writes_nothing(
         self, read_store: ReadStore, target: Target, writer: Writer
@@ -363,7 +415,7 @@ class ReadStoreContract:
         found = {one.stream: one for one in await read_store.parked(target)}
         assert found["job-a"] == parked._replace(tries=2)
         assert set(found) == {"job-a", "job-b"}
-        assert await read_store.parked(target._replace(projection="other")) == []
+        assert await read_store.parked(target._replace(collection="other")) == []
         await read_store.unpark(target, "job-a")
         await read_store.unpark(target, "job-never")
         assert [one.stream for one in await read_store.parked(target)] == ["job-b"]

@@ -507,6 +507,17 @@ class TransportContract:
         assert await transport.depth("nowhere") == 0
         assert await transport.consumers("nowhere") == 0
 
+    async def test_a_deleted_queue_is_gone_with_what_was_in_it(
+        self, transport: Transport, service: str, queue: Queue
+    ) -> None:
+        await transport.publish([event(1)])
+        await transport.delete([queue.name, f"{service}.nowhere"])
+        failures = await transport.publish([event(2)], must_route=True)
+        assert isinstance(failures[event(2).id], Unroutable)
+        await transport.declare(Topology(service, (queue,)))
+        assert await transport.depth(queue.name) == 0
+        assert not await transport.publish([event(3)], must_route=True)
+
     async def test_an_open_transport_says_so(self, transport: Transport) -> None:
         assert transport.healthy
         assert transport.description

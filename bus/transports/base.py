@@ -256,6 +256,13 @@ class Transport(Protocol):
         """
         ...
 
+    async def delete(self, queues: Sequence[str]) -> None:
+        """Deletes queues, with what is in them; those that are not there are no error.
+
+        Raises: TransportUnavailable.
+        """
+        ...
+
     async def depth(self, queue: str) -> int:
         """How many messages are ready in `queue`; 0 if there is no such queue.
 

@@ -14,6 +14,12 @@ class Exchange:
         self._bindings.setdefault(pattern, set()).add(queue)
         self._routes.clear()
 
+    def forget(self, queue: str) -> None:
+        """Takes away whatever leads to a queue."""
+        for queues in self._bindings.values():
+            queues.discard(queue)
+        self._routes.clear()
+
     def queues(self, topic: str) -> list[str]:
         if topic not in self._routes:
             words = topic.split(".")

@@ -100,6 +100,15 @@ class MemoryBroker:
                 words = tuple(topic.split("."))
                 exchange.bind((topic,) if declared.address == "commands" else words, queue.name)
 
+    def delete(self, names: Iterable[str]) -> None:
+        """Queues with all that is in them; consumers of one wait for a new one by that name."""
+        for name in names:
+            if queue := self._queues.get(name):
+                queue.declared = None
+                queue.ready.clear()
+                for exchange in self._exchanges.values():
+                    exchange.forget(name)
+
     def route(self, exchange: str, frame: Frame) -> bool:
         """Whether any queue took the frame."""
         if frame.address.startswith("delay."):
@@ -306,6 +315,11 @@ class MemoryTransport:
     async def consumers(self, queue: str) -> int:
         self._require_open()
         return len(self._broker.queue(queue).consumers)
+
+    async def delete(self, queues: Sequence[str]) -> None:
+        """As `Transport.delete`."""
+        self._require_open()
+        self._broker.delete(queues)
 
     async def depth(self, queue: str) -> int:
         self._require_open()

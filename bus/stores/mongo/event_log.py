@@ -205,6 +205,43 @@ class MongoEventLog:
             cursor = self._commits.find(filter).sort([("time", 1), ("first", 1)]).limit(PAGE)
             return [commit_from(document) for document in await cursor.to_list(None)]
 
+    async def scan_streams(
+        self, category: str, after: str = "", until: str = ""
+    ) -> AsyncIterator[Sequence[Commit]]:
+        """As `EventLog.scan_streams`. Page by page, so that a slow reader holds no cursor."""
+        streams = _streams_of(category, after, until)
+        place: Document = {"stream": streams}
+        while True:
+            async with reading():
+                cursor = self._commits.find(place).sort([("stream", 1), ("first", 1)]).limit(PAGE)
+                page = [commit_from(document) for document in await cursor.to_list(None)]
+            yield [commit for commit in page if commit.events]
+            if len(page) < PAGE:
+                return
+            last = page[-1]
+            rest = {"stream": last.stream, "first": {"$gt": last.first}}
+            place = {"$or": [rest, {"stream": {**streams, "$gt": last.stream}}]}
+
+    async def split(self, category: str, parts: int) -> list[str]:
+        """As `EventLog.split`."""
+        streams = {"stream": _streams_of(category)}
+        async with reading():
+            count = await self._commits.count_documents(streams)
+            found = []
+            for part in range(1, parts):
+                cursor = self._commits.find(streams, {"_id": 0, "stream": 1})
+                cursor = cursor.sort([("stream", 1)]).skip(count * part // parts).limit(1)
+                found += [row["stream"] for row in await cursor.to_list(None)]
+        return sorted(set(found))
+
+    async def count(self, categories: Sequence[str]) -> int:
+        """As `EventLog.count`."""
+        async with reading():
+            count: int = await self._commits.count_documents(
+                {"category": {"$in": list(categories)}}
+            )
+            return count
+
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None
     ) -> list[Commit]:
@@ -231,6 +268,13 @@ class MongoEventLog:
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """As `EventLog.save_snapshot`."""
         await self._snapshots.save(snapshot)
+
+
+def _streams_of(category: str, after: str = "", until: str = "") -> Document:
+    """The ids of a category's streams: they begin with its name and a hyphen, and `.` follows `-`
+    in their order."""
+    end = {"$lte": until} if until else {"$lt": f"{category}."}
+    return {"$gt": after or f"{category}-", **end}
 
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:

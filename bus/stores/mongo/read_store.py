@@ -4,20 +4,31 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pymongo import IndexModel
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
-from bus.errors import ConfigurationError
+from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
-from bus.stores.base import Document, Documents, Index, Parked, Target, Writer
-from bus.stores.mongo.client import LATEST, Client, database
-from bus.stores.mongo.documents import MongoDocuments
-from bus.stores.mongo.failures import hello, no_transactions, reading, writing
+from bus.stores.base import Document, Documents, Index, Note, Parked, Target, Writer
+from bus.stores.mongo.client import LATEST, Client, bounded, database
+from bus.stores.mongo.documents import ABSENT, MongoDocuments
+from bus.stores.mongo.failures import (
+    DUPLICATE_KEY,
+    ENCODING_ERRORS,
+    hello,
+    no_transactions,
+    reading,
+    said,
+    translated,
+    writing,
+)
 from bus.stores.mongo.letters import MongoLetters
 from bus.stores.mongo.writer import MongoWriter
+from bus.stores.records import unencodable
 from bus.stores.session import OWN_COLLECTIONS
 from bus.stores.updates import VERSION, moved
 
 OPEN_WITHIN = 30.0
+INSERT_WITHIN = 15.0
 NAMESPACE_EXISTS = 48
 
 
@@ -92,13 +103,37 @@ class MongoReadStore(MongoLetters):
         """As `ReadStore.writer`."""
         return MongoWriter(self._client, self._database, target, queue)
 
+    async def insert(self, target: Target, documents: Sequence[Document]) -> None:
+        """As `ReadStore.insert`."""
+        try:
+            async with bounded(INSERT_WITHIN):
+                await self._database[target.collection].insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            failed = error.details["writeErrors"]
+            if not failed or not all(map(_is_taken, failed)):
+                raise ProjectionError(f"MongoDB refuses a document: {said(error)}") from error
+        except ENCODING_ERRORS as error:
+            raise ProjectionError(f"a document cannot be stored: {unencodable(error)}") from error
+        except PyMongoError as error:
+            raise translated(error, writing=True) from error
+
+    async def drop(self, target: Target) -> None:
+        """As `ReadStore.drop`."""
+        own = {"$gte": f"{target.collection}/", "$lt": f"{target.collection}0"}
+        async with writing():
+            await self._database.drop_collection(target.collection)
+            await self._database["checkpoints"].delete_many({"_id": own})
+            await self._parked.delete_many({"projection": target.collection})
+            await self._swept.delete_one({"_id": target.collection})
+            await self._projections.delete_many({"_id": own})
+
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """As `ReadStore.versions`."""
         if target.versions_in_documents:
             ids = {key_of(stream): stream for stream in streams}
             name, field = target.collection, VERSION
         else:
-            ids = {f"{target.projection}/{stream}": stream for stream in streams}
+            ids = {f"{target.collection}/{stream}": stream for stream in streams}
             name, field = "checkpoints", "version"
         async with reading():
             cursor = self._database[name].find({"_id": {"$in": list(ids)}}, {field: 1})
@@ -107,7 +142,7 @@ class MongoReadStore(MongoLetters):
 
     async def park(self, target: Target, parked: Parked) -> None:
         """As `ReadStore.park`."""
-        fields = {"projection": target.projection, **parked._asdict()}
+        fields = {"projection": target.collection, **parked._asdict()}
         async with writing():
             await self._parked.replace_one(_row(target, parked.stream), fields, upsert=True)
 
@@ -120,19 +155,39 @@ class MongoReadStore(MongoLetters):
         """As `ReadStore.parked`."""
         fields = {"_id": 0, "projection": 0}
         async with reading():
-            cursor = self._parked.find({"projection": target.projection}, fields)
+            cursor = self._parked.find({"projection": target.collection}, fields)
             return [_parked(row) for row in await cursor.to_list(None)]
 
     async def swept(self, target: Target) -> datetime | None:
         """As `ReadStore.swept`."""
         async with reading():
-            row: Document | None = await self._swept.find_one({"_id": target.projection})
+            row: Document | None = await self._swept.find_one({"_id": target.collection})
         return row["until"] if row else None
 
     async def mark_swept(self, target: Target, until: datetime) -> None:
         """As `ReadStore.mark_swept`."""
         async with writing():
-            await self._swept.replace_one({"_id": target.projection}, {"until": until}, upsert=True)
+            await self._swept.replace_one({"_id": target.collection}, {"until": until}, upsert=True)
+
+    async def note(self, key: str) -> Note:
+        """As `ReadStore.note`."""
+        async with reading():
+            row: Document | None = await self._projections.find_one({"_id": key})
+        value = {k: v for k, v in (row or {}).items() if k not in ("_id", "revision")}
+        return Note(key, value, (row or {}).get("revision", 0))
+
+    async def write_note(self, note: Note) -> bool:
+        """As `ReadStore.write_note`. One without a revision is older than revisions are."""
+        unchanged = {"_id": note.key, "revision": note.revision or ABSENT}
+        fields = {**note.value, "revision": note.revision + 1}
+        async with writing():
+            try:
+                done = await self._projections.replace_one(
+                    unchanged, fields, upsert=note.revision == 0
+                )
+            except DuplicateKeyError:
+                return False
+        return bool(done.matched_count or done.upserted_id)
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """As `ReadStore.lease`; by the server's clock, so that nobody else's can hold it up."""
@@ -157,8 +212,12 @@ def _parked(row: Document) -> Parked:
     return Parked(**{**row, "frames": tuple(row.get("frames", ()))})
 
 
+def _is_taken(failure: Document) -> bool:
+    return failure["code"] == DUPLICATE_KEY and "_id" in failure.get("keyPattern", {})
+
+
 def _row(target: Target, stream: str) -> Document:
-    return {"_id": f"{target.projection}/{stream}"}
+    return {"_id": f"{target.collection}/{stream}"}
 
 
 def _index_model(index: Index) -> IndexModel:

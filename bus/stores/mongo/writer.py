@@ -129,8 +129,8 @@ class MongoWriter:
         return changes
 
     async def _read_checkpoints(self, session: Session, streams: Sequence[str]) -> dict[str, int]:
-        start = len(self._target.projection) + 1
-        ids = [f"{self._target.projection}/{stream}" for stream in streams]
+        start = len(self._target.collection) + 1
+        ids = [f"{self._target.collection}/{stream}" for stream in streams]
         async with bounded():
             rows = await (
                 self._database["checkpoints"]
@@ -160,7 +160,7 @@ class MongoWriter:
         await bulk_write_believing(self._database["checkpoints"], operations, session)
 
     def _row(self, stream: str) -> Document:
-        return {"_id": f"{self._target.projection}/{stream}"}
+        return {"_id": f"{self._target.collection}/{stream}"}
 
 
 async def _folded(unit: MongoUnit, fold: Fold) -> Changes:

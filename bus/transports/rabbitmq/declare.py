@@ -106,6 +106,15 @@ async def _declared(what: str, declaration: Awaitable[Any]) -> Any:
         ) from None
 
 
+async def delete(session: Session, queues: Sequence[str]) -> None:
+    """Deletes queues with all that is in them."""
+    channel = session.connection.channel()
+    await genuine(channel)
+    for name in queues:
+        await genuine(channel.queue_delete(name))
+    await genuine(channel.close())
+
+
 async def count(session: Session, queue: str) -> tuple[int, int]:
     """How many messages are ready in a queue, and how many consumers it has: 0, 0 if none such."""
     channel = await session.channel(confirms=False)

@@ -1,7 +1,8 @@
 """The transport as a whole: two connections, what is declared, who consumes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from aiormq.exceptions import ChannelAccessRefused
@@ -17,7 +18,7 @@ from bus.transports.rabbitmq.connection import (
     place,
     stop,
 )
-from bus.transports.rabbitmq.declare import count, declare
+from bus.transports.rabbitmq.declare import count, declare, delete
 from bus.transports.rabbitmq.inbox import RabbitInbox
 from bus.transports.rabbitmq.publisher import Publisher
 from bus.transports.topology import Topology
@@ -92,17 +93,27 @@ class RabbitTransport:
     async def declare(self, topology: Topology) -> None:
         self._require_open()
         self._topology = topology
+        await self._apart(partial(declare, topology=topology), "declaring", topology.service)
+
+    async def delete(self, queues: Sequence[str]) -> None:
+        self._require_open()
+        await self._apart(partial(delete, queues=queues), "deleting", ", ".join(queues))
+
+    async def _apart(
+        self, work: Callable[[Session], Awaitable[None]], what: str, begins_with: str
+    ) -> None:
+        """On a connection of its own, which may be refused and closed."""
         session = await connect_any(self._urls, self._connect_timeout)
         try:
             async with asyncio.timeout(_DECLARE_TIMEOUT):
-                await declare(session, topology)
+                await work(session)
         except ChannelAccessRefused as error:
             raise ConfigurationError(
                 f"RabbitMQ: {error}; let the user in the URL configure, write and read what begins "
-                f"with {topology.service}."
+                f"with {begins_with}."
             ) from None
         except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
-            raise TransportUnavailable(f"RabbitMQ: declaring failed: {error}") from None
+            raise TransportUnavailable(f"RabbitMQ: {what} failed: {error}") from None
         finally:
             await session.close()
 

@@ -1,0 +1,135 @@
+"""Applies a MongoDB update to a document in memory exactly as MongoDB would, or not at all.
+
+Only what is simple: values set, removed, counted or appended, under names or paths through objects.
+Whoever meets `Beyond` has the database do it. Knows no database.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from datetime import datetime
+from typing import Any
+
+from bus.stores.base import Document
+
+MOST, LEAST = 2**63 - 1, -(2**63)
+SCALARS = frozenset([str, int, float, bool, type(None), datetime])
+
+
+class Beyond(Exception):
+    """An update that is the database's to apply. The document is not to be used any more."""
+
+
+def apply(document: Document | None, update: Mapping[str, Any]) -> Document:
+    """The document after an update that `checked` let pass, changed in place; a new one where
+    there is none. Raises: Beyond.
+    """
+    applied: Document = {} if document is None else document
+    seen: set[str] = set()
+    # In the order of their paths, as MongoDB goes through them: it decides the order of new fields.
+    for path, operator, value in sorted(_steps(update), key=_path_of):
+        *parents, name = path.split(".")
+        if path in seen or "$" in path or any(path.startswith(f"{one}.") for one in seen):
+            raise Beyond
+        seen.add(path)
+        if operator is _set_on_insert and document is not None:
+            continue
+        holder = _holder(applied, parents, making=operator is not _unset)
+        if holder is not None:
+            operator(holder, name, value)
+    return applied
+
+
+Operator = Callable[[Document, str, Any], None]
+
+
+def _steps(update: Mapping[str, Any]) -> Iterator[tuple[str, Operator, Any]]:
+    for name, fields in update.items():
+        operator = OPERATORS.get(name)
+        if operator is None:
+            raise Beyond
+        for path, value in fields.items():
+            yield path, operator, value
+
+
+def _path_of(step: tuple[str, Operator, Any]) -> str:
+    return step[0]
+
+
+def _holder(document: Document, parents: list[str], *, making: bool) -> Document | None:
+    """The object that holds the field; None where there is none, and it is not to be made."""
+    for name in parents:
+        if name not in document:
+            if not making:
+                return None
+            document[name] = {}
+        document = document[name]
+        if type(document) is not dict:
+            raise Beyond
+    return document
+
+
+def _set(holder: Document, name: str, value: Any) -> None:
+    holder[name] = _own(value)
+
+
+def _set_on_insert(holder: Document, name: str, value: Any) -> None:
+    _set(holder, name, value)
+
+
+def _unset(holder: Document, name: str, value: Any) -> None:
+    holder.pop(name, None)
+
+
+def _inc(holder: Document, name: str, value: Any) -> None:
+    total = _number(holder.get(name, 0)) + _number(value)
+    if type(total) is int and not LEAST <= total <= MOST:
+        raise Beyond
+    holder[name] = total
+
+
+def _push(holder: Document, name: str, value: Any) -> None:
+    entries = holder.setdefault(name, [])
+    if type(entries) is not list:
+        raise Beyond
+    if isinstance(value, Mapping) and any(str(key).startswith("$") for key in value):
+        if value.keys() != {"$each"} or type(value["$each"]) is not list:
+            raise Beyond
+        entries += map(_own, value["$each"])
+    else:
+        entries.append(_own(value))
+
+
+def _max(holder: Document, name: str, value: Any) -> None:
+    if name not in holder or _comparable(holder[name]) < _comparable(value):
+        holder[name] = value
+
+
+def _min(holder: Document, name: str, value: Any) -> None:
+    if name not in holder or _comparable(holder[name]) > _comparable(value):
+        holder[name] = value
+
+
+OPERATORS: dict[str, Operator] = {
+    "$set": _set,
+    "$setOnInsert": _set_on_insert,
+    "$unset": _unset,
+    "$inc": _inc,
+    "$push": _push,
+    "$max": _max,
+    "$min": _min,
+}
+
+
+def _own(value: Any) -> Any:
+    """The value, or a copy of what somebody else may hold too."""
+    return value if type(value) in SCALARS else deepcopy(value)
+
+
+def _number(value: Any) -> Any:
+    if type(value) not in (int, float):
+        raise Beyond
+    return value
+
+
+_comparable = _number
+"""MongoDB orders values of all types; here only numbers are."""

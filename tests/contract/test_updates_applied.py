@@ -1,0 +1,72 @@
+"""Updates applied in memory come out as MongoDB applies them."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from pymongo import MongoClient
+
+from bus.stores.applying import Beyond, apply
+
+NAMES = st.sampled_from(["a", "b", "a.b", "a.c", "b.d.e", "list", "n", "n2"])
+NUMBERS = st.one_of(st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6))
+VALUES = st.one_of(
+    NUMBERS,
+    st.text(max_size=3),
+    st.none(),
+    st.booleans(),
+    st.lists(st.integers(0, 9), max_size=2),
+    st.dictionaries(st.sampled_from(["b", "c", "x"]), st.integers(0, 9), max_size=2),
+)
+FIELDS = {
+    "$set": VALUES,
+    "$setOnInsert": VALUES,
+    "$unset": st.just(""),
+    "$inc": NUMBERS,
+    "$push": VALUES,
+    "$max": NUMBERS,
+    "$min": NUMBERS,
+}
+UPDATES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.dictionaries(NAMES, values, min_size=1, max_size=2)
+            for name, values in FIELDS.items()
+        },
+    ).filter(bool),
+    min_size=1,
+    max_size=5,
+)
+
+
+@pytest.fixture(scope="module")
+def scratch(mongo_url: str) -> Iterator[Any]:
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        yield client["applying"]["scratch"]
+        client.drop_database("applying")
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(updates=UPDATES)
+def test_a_document_is_as_mongodb_makes_it(scratch: Any, updates: list[dict[str, Any]]) -> None:
+    scratch.delete_many({})
+    document: dict[str, Any] | None = None
+    for update in updates:
+        try:
+            document = apply(deepcopy(document), update)
+        except Beyond:
+            event("left to the database")
+            return
+        scratch.update_one({"_id": 1}, update, upsert=True)
+        assert in_order(scratch.find_one({"_id": 1}, {"_id": 0})) == in_order(document)
+
+
+def in_order(value: Any) -> Any:
+    """With the order of fields, which tells nested objects apart in queries."""
+    if isinstance(value, dict):
+        return [(name, in_order(one)) for name, one in value.items()]
+    return [in_order(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,80 @@
+"""Lineages: which collections a projection has."""
+
+import pytest
+
+from bus.errors import ProjectionError
+from bus.read.lineage import Generation, Lineage, collection_of, lineage_from
+
+
+def generation(collection: str, version: int) -> Generation:
+    return Generation(collection, version, 1, True)
+
+
+FIRST, SECOND, AGAIN = (
+    generation("balances", 1),
+    generation("balances__v2", 2),
+    generation("balances__v2r2", 2),
+)
+FLIPPED = Lineage("balances").begun(FIRST).flipped("balances").begun(SECOND).flipped("balances__v2")
+
+
+def test_collections_say_which_version_and_run_they_are() -> None:
+    named = [collection_of("balances", v, run) for v, run in ((1, 1), (2, 1), (1, 2), (3, 2))]
+    assert named == ["balances", "balances__v2", "balances__v1r2", "balances__v3r2"]
+
+
+def test_a_name_is_not_given_twice_at_a_time() -> None:
+    assert FLIPPED.next_collection(2) == "balances__v2r2"
+    assert FLIPPED.next_collection(3) == "balances__v3"
+    assert FLIPPED.begun(AGAIN).next_collection(2) == "balances__v2r3"
+
+
+def test_each_version_of_the_code_feeds_its_own() -> None:
+    """While a rebuild is on, that is what readers read and what they will read."""
+    assert FLIPPED.fed_by(1) == [FIRST]
+    assert FLIPPED.fed_by(2) == [SECOND]
+    assert FLIPPED.begun(AGAIN).fed_by(2) == [SECOND, AGAIN]
+    assert FLIPPED.begun(AGAIN).flipped("balances__v2r2").fed_by(2) == [AGAIN]
+    assert FLIPPED.fed_by(3) == []
+
+
+def test_what_is_read_is_in_use_by_whatever_version() -> None:
+    building = FLIPPED.begun(generation("balances__v3", 3))
+    assert building.in_use(3) == [SECOND, generation("balances__v3", 3)]
+
+
+def test_readers_go_back_and_forth_between_two() -> None:
+    assert (FLIPPED.active, FLIPPED.previous) == ("balances__v2", "balances")
+    back = FLIPPED.flipped("balances")
+    assert (back.active, back.previous, back.building) == ("balances", "balances__v2", "")
+
+
+def test_a_build_of_another_collection_goes_on_while_readers_move() -> None:
+    assert FLIPPED.begun(AGAIN).flipped("balances").building == "balances__v2r2"
+
+
+def test_what_is_read_cannot_be_dropped() -> None:
+    with pytest.raises(ProjectionError, match="readers read"):
+        FLIPPED.dropped("balances__v2")
+    with pytest.raises(ProjectionError, match="has no collection 'others'; it has balances"):
+        FLIPPED.dropped("others")
+    left = FLIPPED.dropped("balances")
+    assert (left.generations, left.previous) == ((SECOND,), "")
+
+
+def test_only_the_active_one_is_held_and_only_for_a_time() -> None:
+    held = FLIPPED.held(100.0)
+    assert held.is_held(SECOND, 99.0)
+    assert not held.is_held(FIRST, 99.0)
+    assert not held.is_held(SECOND, 100.0)
+    assert not held.flipped("balances").is_held(FIRST, 99.0)
+
+
+@pytest.mark.parametrize("lineage", [Lineage("balances"), FLIPPED, FLIPPED.begun(AGAIN).held(5.0)])
+def test_a_lineage_is_kept_as_a_document(lineage: Lineage) -> None:
+    assert lineage_from("balances", lineage.document(), 1) == lineage
+
+
+def test_what_was_there_before_lineages_is_the_first_and_is_read() -> None:
+    found = lineage_from("balances", {"versions_in_documents": False}, 4)
+    assert found == Lineage("balances", (Generation("balances", 1, 4, False),), "balances")
