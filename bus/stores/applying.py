@@ -9,9 +9,9 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
+from bus.payload import LEAST, MOST
 from bus.stores.base import Document
 
-MOST, LEAST = 2**63 - 1, -(2**63)
 SCALARS = frozenset([str, int, float, bool, type(None), datetime])
 
 
@@ -100,13 +100,13 @@ def _push(holder: Document, name: str, value: Any) -> None:
 
 
 def _max(holder: Document, name: str, value: Any) -> None:
-    if name not in holder or _comparable(holder[name]) < _comparable(value):
-        holder[name] = value
+    if name not in holder or _number(holder[name]) < _number(value):
+        _set(holder, name, value)
 
 
 def _min(holder: Document, name: str, value: Any) -> None:
-    if name not in holder or _comparable(holder[name]) > _comparable(value):
-        holder[name] = value
+    if name not in holder or _number(holder[name]) > _number(value):
+        _set(holder, name, value)
 
 
 OPERATORS: dict[str, Operator] = {
@@ -126,10 +126,7 @@ def _own(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
+    """MongoDB orders values of all types, and adds more kinds of numbers; here these alone are."""
     if type(value) not in (int, float):
         raise Beyond
     return value
-
-
-_comparable = _number
-"""MongoDB orders values of all types; here only numbers are."""

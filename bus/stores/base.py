@@ -314,7 +314,8 @@ class ReadStore(KeepsLetters, Protocol):
         ...
 
     async def drop(self, target: Target) -> None:
-        """Removes the target's documents and all that is kept beside them. Idempotent."""
+        """Removes the target's documents and all that is kept beside them, its notes too (whose
+        keys begin with the collection's name and a slash). Idempotent."""
         ...
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:

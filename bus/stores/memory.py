@@ -213,6 +213,8 @@ class MemoryReadStore(MemoryLetters):
         for owner, stream in list(self._parked):
             if owner == target.collection:
                 del self._parked[owner, stream]
+        for key in [key for key in self._notes if key.startswith(f"{target.collection}/")]:
+            del self._notes[key]
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """As `ReadStore.versions`."""

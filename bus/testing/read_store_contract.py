@@ -132,12 +132,15 @@ class ReadStoreContract:
             await own.close()
             await read_store.park(one, Parked("job-b", 1, "Error", 1, ambient.now()))
             await read_store.mark_swept(one, ambient.now())
+            assert await read_store.write_note(Note(f"{one.collection}/plan", {"n": 1}))
         for _ in range(2):
             await read_store.drop(target)
         assert await all_of(read_store, target) == []
         assert await read_store.versions(target, ["job-a"]) == {}
         assert await read_store.parked(target) == []
         assert await read_store.swept(target) is None
+        assert (await read_store.note(f"{target.collection}/plan")).revision == 0
+        assert (await read_store.note("others/plan")).revision == 1
         assert await read_store.versions(other, ["job-a"]) == {"job-a": 3}
         assert len(await read_store.parked(other)) == 1
 

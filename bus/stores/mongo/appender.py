@@ -22,7 +22,7 @@ from bus.stores.mongo.failures import (
     said,
     translated,
 )
-from bus.stores.mongo.grouping import Grouping
+from bus.stores.mongo.grouping import Grouping, tell, tell_error
 from bus.stores.records import commit_document, commit_from, encoded
 
 MOST_DOCUMENTS = 500
@@ -49,14 +49,10 @@ class Append(NamedTuple):
     waiting: "asyncio.Future[Outcome]"
 
     def settle(self, outcome: Outcome) -> None:
-        """Tells the caller, if it still waits."""
-        if not self.waiting.done():
-            self.waiting.set_result(outcome)
+        tell(self.waiting, outcome)
 
     def fail(self, error: Exception) -> None:
-        """Tells the caller why not, if it still waits."""
-        if not self.waiting.done():
-            self.waiting.set_exception(error)
+        tell_error(self.waiting, error)
 
 
 Group = Sequence[Append]

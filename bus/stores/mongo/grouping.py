@@ -6,6 +6,19 @@ While one group is under way the next builds up. No timers: what comes alone is 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from typing import Any
+
+
+def tell(waiting: "asyncio.Future[Any]", result: Any) -> None:
+    """Gives a caller the result, if it still waits."""
+    if not waiting.done():
+        waiting.set_result(result)
+
+
+def tell_error(waiting: "asyncio.Future[Any]", error: Exception) -> None:
+    """Tells a caller why not, if it still waits."""
+    if not waiting.done():
+        waiting.set_exception(error)
 
 
 class Grouping:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bus.errors import StoreUnavailable
-from bus.stores.mongo.grouping import Grouping
+from bus.stores.mongo.grouping import Grouping, tell, tell_error
 
 MOST_STREAMS = 200
 
@@ -18,9 +18,7 @@ class Read(NamedTuple):
     waiting: "asyncio.Future[Any]"
 
     def answer(self, found: Any) -> None:
-        """Tells the caller, if it still waits."""
-        if not self.waiting.done():
-            self.waiting.set_result(found)
+        tell(self.waiting, found)
 
 
 class SharedReads:
@@ -71,5 +69,4 @@ class SharedReads:
 
 def _fail(group: Iterable[Read], error: Exception) -> None:
     for read in group:
-        if not read.waiting.done():
-            read.waiting.set_exception(error)
+        tell_error(read.waiting, error)
