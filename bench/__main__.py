@@ -25,6 +25,7 @@ NAMES = (
     "consume",
     "append",
     "projecting",
+    "rebuilding",
     "loading",
     "latency",
     "growth",

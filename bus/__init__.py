@@ -3,6 +3,7 @@ read side on the other."""
 
 from bus.bus import Bus
 from bus.delivery.letters import DeadLetter, DeadLetterGroup
+from bus.delivery.projections import CollectionStatus, Projections
 from bus.delivery.repair import DeadLetters, Outcome
 from bus.delivery.worker import Worker
 from bus.errors import (
@@ -14,6 +15,7 @@ from bus.errors import (
     InvalidMessage,
     MessageError,
     NoHandler,
+    NotBuilt,
     NotCaughtUp,
     OutcomeUnknown,
     ProjectionError,
@@ -48,6 +50,7 @@ __all__ = [
     "AggregateNotFound",
     "Bus",
     "BusError",
+    "CollectionStatus",
     "Command",
     "ConcurrencyError",
     "ConfigurationError",
@@ -67,6 +70,7 @@ __all__ = [
     "MessageError",
     "Middleware",
     "NoHandler",
+    "NotBuilt",
     "NotCaughtUp",
     "Outbox",
     "Outcome",
@@ -74,6 +78,7 @@ __all__ = [
     "Problem",
     "Projection",
     "ProjectionError",
+    "Projections",
     "Query",
     "Receipt",
     "Reject",

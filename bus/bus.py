@@ -19,6 +19,7 @@ from bus.log import Logger, configure_default
 from bus.messages import Command, Event, Message, Query, Receipt
 from bus.middleware import Middleware
 from bus.parts import Parts, command_registry, subscriptions_of
+from bus.read.catalogue import Catalogue, CurrentDocuments
 from bus.read.documents import Documents
 from bus.read.freshness import Freshness
 from bus.read.projection import Projection
@@ -62,16 +63,16 @@ class Bus:
         check_declarations(service, routers, projections)
         self.service = service
         self._projections = {one.view: one for one in projections}
-        projected = [one.target().collection for one in projections]
+        projected = [one.name for one in projections]
         backend = backend_of(service, settings, client, projected)
         transport, event_log, read_store, effects, self._disconnect, inner = backend
         publisher = Publisher(event_log, transport)
-        self._freshness = Freshness(read_store)
+        catalogue = Catalogue(projections, event_log, read_store)
+        self._freshness = Freshness(read_store, catalogue.target)
         handlers = [handler for router in routers for handler in router.handlers]
-        targets = [one.target() for one in projections]
         self._documents = {
             one.view: Documents(
-                read_store.documents(one.target()), one.view, waiting=self._waiting(one)
+                CurrentDocuments(one, catalogue, read_store), one.view, waiting=self._waiting(one)
             )
             for one in projections
         }
@@ -94,8 +95,9 @@ class Bus:
             dispatcher,
             publisher,
             subscriptions_of(service, routers, projections),
+            catalogue,
             command_registry(handlers),
-            Checkup(service_checks(transport, event_log, read_store, targets)),
+            Checkup(service_checks(transport, event_log, read_store, catalogue, projections)),
             {router.name: router for router in routers},
         )
         self._open: AsyncExitStack | None = None
@@ -112,9 +114,16 @@ class Bus:
             stack.push_async_callback(parts.event_log.close)
             stack.push_async_callback(parts.read_store.close)
             stack.push_async_callback(parts.effects.close)
+            stack.push_async_callback(parts.catalogue.close)
             stack.push_async_callback(self._freshness.close)
             stack.push_async_callback(parts.transport.close)
-            await together(self._open_stores(), self._connect(stack))
+            await together(
+                parts.event_log.open(),
+                parts.read_store.open(),
+                parts.catalogue.open(),
+                self._open_effects(),
+                self._connect(stack),
+            )
             stack.push_async_callback(parts.publisher.close)
             stack.push_async_callback(parts.checkup.close)
             self._open = stack.pop_all()
@@ -252,21 +261,16 @@ class Bus:
 
         return waiting
 
-    async def _open_stores(self) -> None:
+    async def _open_effects(self) -> None:
         parts = self.parts
-        await together(parts.event_log.open(), self._open_read_store())
         if parts.dispatcher.lends_sessions:
             await parts.effects.open()
-
-    async def _open_read_store(self) -> None:
-        read_store = self.parts.read_store
-        await read_store.open()
-        await together(*(read_store.prepare(one.target()) for one in self._projections.values()))
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         """Connects and declares; where the broker is away, goes on trying in the background."""
         try:
             await self.parts.transport.open()
+            await self.parts.catalogue.learned.wait()
             await self.parts.transport.declare(self.parts.topology)
             self.parts.publisher.start()
         except TransportUnavailable as error:

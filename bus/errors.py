@@ -15,7 +15,8 @@
     ├── Unavailable               wait, then try again
     │   ├── StoreUnavailable      the database did not answer
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
-    │   └── NotCaughtUp           a projection has not reached the receipt yet
+    │   ├── NotCaughtUp           a projection has not reached the receipt yet
+    │   └── NotBuilt              a projection is new, and is being built from the log
     ├── Unroutable                the broker knows no queue for this message
     ├── DeadLetterError           there is no such dead letter, or another remedy is needed for it
     ├── Retry                     a handler's own word: try this message again later
@@ -106,6 +107,10 @@ class TransportUnavailable(Unavailable):
 
 class NotCaughtUp(Unavailable):
     """A projection did not reach the receipt's versions within the time given."""
+
+
+class NotBuilt(Unavailable):
+    """A projection is new to a service with a history, and is being built from the log."""
 
 
 class Unroutable(BusError):

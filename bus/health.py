@@ -11,8 +11,10 @@ from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from bus import ambient
-from bus.errors import Unavailable
-from bus.stores.base import EventLog, ReadStore, Target
+from bus.errors import NotBuilt, Unavailable
+from bus.read.catalogue import Catalogue
+from bus.read.projection import Projection
+from bus.stores.base import EventLog, ReadStore
 from bus.transports.base import Frame, Transport
 
 PATIENCE = 1.0
@@ -135,7 +137,11 @@ def _health(problems: list[Problem]) -> Health:
 
 
 def service_checks(
-    transport: Transport, event_log: EventLog, store: ReadStore, targets: Sequence[Target]
+    transport: Transport,
+    event_log: EventLog,
+    store: ReadStore,
+    catalogue: Catalogue,
+    projections: Sequence[Projection[Any]],
 ) -> list[Check]:
     """What every process of a service asks.
 
@@ -160,8 +166,12 @@ def service_checks(
         seconds = (ambient.now() - late[0].time).total_seconds()
         return f"the oldest unpublished commit is {seconds:.0f} s old"
 
-    def parked(target: Target) -> Ask:
+    def parked(projection: Projection[Any]) -> Ask:
         async def ask() -> str | None:
+            try:
+                target = await catalogue.target(projection)
+            except NotBuilt as error:
+                return str(error)
             count = len(await store.parked(target))
             return f"streams parked: {count}" if count else None
 
@@ -171,7 +181,7 @@ def service_checks(
         Check("broker", broker),
         Check("database", database, "ready"),
         Check("relay", _unless_away(relay)),
-        *(Check(f"projection {t.projection}", _unless_away(parked(t))) for t in targets),
+        *(Check(f"projection {one.name}", _unless_away(parked(one))) for one in projections),
     ]
 
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 from bus.dispatcher import Dispatcher
 from bus.health import Checkup
 from bus.messages import Command, Event
+from bus.read.catalogue import Catalogue
+from bus.read.lineage import Generation
 from bus.read.projection import Projection
 from bus.router import Handler, Router
 from bus.settings import Settings
@@ -32,7 +34,7 @@ class Subscription(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A bus taken apart."""
+    """A bus taken apart. Of a projection, `declared` has no queues: they come and go."""
 
     service: str
     settings: Settings
@@ -42,10 +44,24 @@ class Parts(NamedTuple):
     effects: Effects
     dispatcher: Dispatcher
     publisher: Publisher
-    subscriptions: tuple[Subscription, ...]
+    declared: tuple[Subscription, ...]
+    catalogue: Catalogue
     commands: dict[str, type[Command]]
     checkup: Checkup
     routers: dict[str, Router]
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """All of them. A projection's queues are those of the collections that this version of the
+        code feeds, as far as is known."""
+        return tuple(self._with_queues(one) for one in self.declared)
+
+    def _with_queues(self, one: Subscription) -> Subscription:
+        if not isinstance(one.of, Projection):
+            return one
+        fed = self.catalogue.known(one.of).fed_by(one.of.version)
+        queues = (queue for each in fed for queue in queues_of(self.service, one.of, each))
+        return one._replace(queues=tuple(queues))
 
     @property
     def topology(self) -> Topology:
@@ -70,10 +86,19 @@ def subscriptions_of(
             found.append(
                 Subscription(router.name, (handler_queue(service, router.name, events),), router)
             )
-    for one in projections:
-        queues = projection_queues(service, one.name, one.categories, one.partitions)
-        found.append(Subscription(one.name, tuple(queues), one))
-    return tuple(found)
+    return (*found, *(Subscription(one.name, (), one) for one in projections))
+
+
+def queues_of(
+    service: str, projection: Projection[Any], generation: Generation, partitions: int = 0
+) -> list[Queue]:
+    """The queues that feed one collection of a projection; or did, when it had so many."""
+    return projection_queues(
+        service,
+        generation.collection,
+        projection.categories,
+        partitions or generation.partitions,
+    )
 
 
 def event_registry(router: Router) -> dict[str, type[Event]]:

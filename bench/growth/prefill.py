@@ -43,6 +43,8 @@ def fill(mongo_url: str, database: str, count: int, payload: int, *, swept: bool
             documents = [confirmed(one) for one in commits]
             filled["commits"].insert_many(documents, ordered=False)
             filled["views"].insert_many([_view(one) for one in commits], ordered=False)
+        kind = {"versions_in_documents": True}
+        filled["projections"].insert_one({"_id": "views", **kind})
         if swept:
             filled["swept"].insert_one({"_id": "views", "until": datetime.now(UTC)})
         client.admin.command("fsync")

@@ -22,7 +22,7 @@ async def drive(arguments: side.Arguments) -> side.Metrics:
         parts = bus.parts
         (views,) = (one.of for one in parts.subscriptions if isinstance(one.of, Projection))
         writer = parts.read_store.writer(views.target(), f"{service}.views.sweep")
-        projector = Projector(views, parts.event_log, parts.read_store, writer)
+        projector = Projector(views, views.target(), parts.event_log, parts.read_store, writer)
         usage = Usage({"worker": [os.getpid()], **arguments["pids"]})
         start = time.perf_counter()
         if missing := await Sweeper(projector, parts.event_log, parts.read_store).sweep():

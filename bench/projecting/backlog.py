@@ -92,14 +92,15 @@ async def fill(bus: Bus, backlog: Backlog) -> None:
             frames = [frame for commit in chunk for frame in frames_of(commit)]
             failures, _ = await asyncio.gather(
                 bus.parts.transport.publish(frames, timeout=60),
-                log.insert_many([_stored(commit) for commit in chunk], ordered=False),
+                log.insert_many([stored(commit) for commit in chunk], ordered=False),
             )
             for failure in failures.values():
                 raise failure
         await client.admin.command("fsync")
 
 
-def _stored(commit: Commit) -> RawBSONDocument:
+def stored(commit: Commit) -> RawBSONDocument:
+    """The commit as it stands in the log, published."""
     document = commit_document(commit)
     del document["pending"]
     return RawBSONDocument(encoded(document))

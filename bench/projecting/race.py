@@ -20,23 +20,23 @@ from bench.side import Arguments, Metrics
 WITHIN = 900.0
 
 
-async def until_projected(arguments: Arguments, backlog: Backlog) -> Metrics:
-    """Starts one worker for each partition, lets all of them go, waits for the documents."""
-    partitions = arguments["partitions"]
+async def until_projected(arguments: Arguments, backlog: Backlog, workers: int = 0) -> Metrics:
+    """Starts workers, one for each partition unless their number is given, lets all of them go,
+    waits for the documents."""
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(_worker({**arguments, "partition": partition}))
-            for partition in range(partitions)
+        started = [
+            stack.enter_context(_worker({**arguments, "partition": number}))
+            for number in range(workers or arguments["partitions"])
         ]
         start = time.perf_counter()
-        for one in workers:
+        for one in started:
             one.go()
         await _all_as_they_must_be(arguments, backlog)
         seconds = time.perf_counter() - start
     return {
         "per_second": backlog.count / seconds,
-        "client_cpu_ms": sum(one.used["cpu"] for one in workers) * 1000 / backlog.count,
-        "memory_mb": max(one.used["memory_mb"] for one in workers),
+        "client_cpu_ms": sum(one.used["cpu"] for one in started) * 1000 / backlog.count,
+        "memory_mb": max(one.used["memory_mb"] for one in started),
     }
 
 

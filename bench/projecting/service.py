@@ -47,5 +47,7 @@ def projection(kind: str, partitions: int) -> Projection[Any]:
 
 
 def build(arguments: Arguments) -> Bus:
+    """The service; with `without_views`, before it had a projection."""
     views = projection(arguments["kind"], arguments["partitions"])
-    return Bus(arguments["service"], projections=[views], settings=Settings())
+    projections = [] if arguments.get("without_views") else [views]
+    return Bus(arguments["service"], projections=projections, settings=Settings())

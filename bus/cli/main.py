@@ -11,7 +11,7 @@ import typer
 
 from bus import log
 from bus.bus import Bus
-from bus.cli import deadletters
+from bus.cli import deadletters, projections
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded, loop_factory
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 app.add_typer(deadletters.app)
+app.add_typer(projections.app)
 
 
 @app.command()

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bus.log import printable
@@ -43,12 +43,19 @@ def lines(value: object) -> str:
     return cell(value)
 
 
-def print_progress(done: int, of: int) -> None:
-    """Draws how far it is, on a terminal."""
+def print_progress(done: int, of: int, seconds: float = 0.0) -> None:
+    """Draws how far it is, on a terminal; after so many seconds, how fast and how long yet."""
     if sys.stderr.isatty():
         drawn = "#" * (PROGRESS * done // of)
+        pace = f"  {_pace(done, of, seconds)}" if done and seconds else ""
         end = "\n" if done == of else ""
-        print(f"\r[{drawn:<{PROGRESS}}] {done}/{of}", end=end, file=sys.stderr, flush=True)
+        print(f"\r[{drawn:<{PROGRESS}}] {done}/{of}{pace}", end=end, file=sys.stderr, flush=True)
+
+
+def _pace(done: int, of: int, seconds: float) -> str:
+    """Padded, so that it covers what was written there before."""
+    left = timedelta(seconds=round(seconds * (of - done) / done))
+    return f"{done / seconds:,.0f}/s, {left} left".ljust(30)
 
 
 def _told(value: object) -> str:

@@ -9,7 +9,7 @@ from bus.fingerprint import failure_of
 from bus.log import Logger
 from bus.messages import category_of
 from bus.read.projection import Projection
-from bus.stores.base import Document, ReadStore
+from bus.stores.base import Document, ReadStore, Target
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
 
 log = Logger("bus.deadletters")
@@ -76,9 +76,12 @@ async def repaired(store: ReadStore, delivery: Delivery) -> None:
 
 
 async def repaired_in(
-    store: ReadStore, projection: Projection[Any], deliveries: Iterable[Delivery]
+    store: ReadStore,
+    projection: Projection[Any],
+    target: Target,
+    deliveries: Iterable[Delivery],
 ) -> None:
-    """To be called once a batch was projected: removes the dead letters that it settled.
+    """To be called once a batch was projected there: removes the dead letters that it settled.
 
     Those are the ones whose stream has reached their version, by what came or by the log.
     """
@@ -87,7 +90,7 @@ async def repaired_in(
         return
     streams = {_place(frame)[0] for frame in retried}
     own = [one for one in streams if category_of(one) in projection.categories]
-    reached = await store.versions(projection.target(), own)
+    reached = await store.versions(target, own)
     done = [frame for frame in retried if _is_reached(_place(frame), reached)]
     await _remove(store, [_letter_of(frame) for frame in done])
 

@@ -105,7 +105,9 @@ class ProjectionConsumer:
         await self._projector.apply(envelopes)
         if unreadable:
             await self._projector.apply_streams(unreadable)
-        await repaired_in(self._store, self._projector.projection, deliveries)
+        await repaired_in(
+            self._store, self._projector.projection, self._projector.target, deliveries
+        )
 
     async def _decode(self, deliveries: Iterable[Delivery]) -> tuple[list[Envelope], set[str]]:
         """The readable events, and the streams of which only the log can tell the truth."""

@@ -216,8 +216,12 @@ class DeadLetters:
 
     async def _parked(self) -> dict[str, tuple[Target, Parked]]:
         """All parked streams of the service's projections, by the ids that people see."""
-        subscribed = (one.of for one in self._parts.subscriptions)
-        targets = [one.target() for one in subscribed if isinstance(one, Projection)]
+        targets = [
+            self._parts.catalogue.target_of(one.of, generation)
+            for one in self._parts.declared
+            if isinstance(one.of, Projection)
+            for generation in (await self._parts.catalogue.lineage(one.of)).in_use(one.of.version)
+        ]
         return {
             self._shown(target, parked).id: (target, parked)
             for target in targets
@@ -225,7 +229,7 @@ class DeadLetters:
         }
 
     def _shown(self, target: Target, parked: Parked) -> DeadLetter:
-        return stream_of(self._parts.service, target.projection, parked)
+        return stream_of(self._parts.service, target.collection, parked)
 
     async def _event_at(self, stream: str, version: int) -> bytes:
         for commit in await self._parts.event_log.read(stream, after=version - 1, limit=1):

@@ -6,37 +6,34 @@ Its life: declare → consume, relay and sweep → stop taking → finish and se
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from bus import ambient
 from bus.delivery.consumer import Consumer
 from bus.delivery.drain import DeadQueueConsumer
 from bus.delivery.faults import GiveUp
 from bus.delivery.handling import HandlerConsumer
 from bus.delivery.health_server import HealthServer
+from bus.delivery.keeper import Keeper
 from bus.delivery.loop_watch import LoopWatch
 from bus.delivery.projecting import ProjectionConsumer
 from bus.delivery.replies import Replies
-from bus.delivery.retry import pauses
-from bus.delivery.sentinel import Sentinel, consumer_check
-from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
+from bus.delivery.roster import Roster, supervise
+from bus.delivery.sentinel import Sentinel
+from bus.errors import ConfigurationError
 from bus.health import Check
 from bus.log import Logger
 from bus.messages import Envelope
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
-from bus.read.projector import Projector
-from bus.read.sweeper import Sweeper
 from bus.router import Router
 from bus.tasks import end
 from bus.transports.topology import dead_queue
 from bus.write.relay import Relay
 
-TEND_EVERY = 2.0
 PROJECTIONS_SHARE = 0.2
-PATIENCE = 10
+
+Run = Callable[[], Awaitable[None]]
 
 log = Logger("bus.worker")
 
@@ -55,56 +52,50 @@ class Worker:
 
     def __init__(self, bus: HasParts, *, only: Collection[str] = ()) -> None:
         self._bus = bus
-        self._chosen = _chosen(bus.parts, frozenset(only))
-        self._consumers: list[Consumer] = []
-        self._tasks: dict[Consumer, asyncio.Task[None]] = {}
+        self._only = frozenset(only)
+        parts = bus.parts
+        _chosen(parts, self._only)
+        settings = parts.settings
+        self._server = HealthServer(parts.checkup, settings.health_host, settings.health_port)
+        self._roster = Roster(parts.transport, parts.checkup)
         self._others: list[asyncio.Task[None]] = []
-        settings, checkup = bus.parts.settings, bus.parts.checkup
-        self._server = HealthServer(checkup, settings.health_host, settings.health_port)
         self._checks: list[Check] = []
         self._stopping = False
 
     async def __aenter__(self) -> Self:
         parts = self._bus.parts
-        chosen = self._chosen
+        chosen = _chosen(parts, self._only)
         self._stopping = False
         if parts.settings.health_port:
             await self._server.start()
-        self._consumers = _all_consumers(parts, chosen)
-        self._tasks = {
-            one: asyncio.create_task(_supervise(one.run, one.queue)) for one in self._consumers
-        }
+        give_up = GiveUp(parts)
+        projections = [one.of for one in chosen if isinstance(one.of, Projection)]
+        keepers = [self._keeper(one, give_up) for one in projections]
+        for consumer in _handler_consumers(parts, chosen, give_up):
+            self._roster.start(consumer)
+        for keeper in keepers:
+            keeper.start()
         relay = Relay(parts.event_log, parts.publisher, parts.read_store)
-        self._others = [asyncio.create_task(_supervise(relay.run, "relay")), *self._watches()]
-        for one in chosen:
-            if isinstance(one.of, Projection):
-                look_after = partial(_look_after, parts, one.of, self._is_behind(one))
-                task = asyncio.create_task(_supervise(look_after, f"{one.name}.sweep"))
-                self._others.append(task)
+        running = [("relay", relay.run), *((k.name, k.run) for k in keepers), *self._watches()]
+        self._others = [asyncio.create_task(supervise(run, name)) for name, run in running]
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
         return self
 
-    def _is_behind(self, subscription: Subscription) -> Callable[[], bool]:
-        """Tells whether this worker has a backlog in a queue of a projection just now."""
-        names = {queue.name for queue in subscription.queues}
-        consumers = [c for c in self._consumers if isinstance(c, ProjectionConsumer)]
-        own = [consumer for consumer in consumers if consumer.queue in names]
-        transport = self._bus.parts.transport
-        return lambda: transport.healthy and any(consumer.behind for consumer in own)
+    def _keeper(self, projection: Projection[Any], give_up: GiveUp) -> Keeper:
+        name = projection.name
+        some = {one.removeprefix(f"{name}.") for one in self._only if one.startswith(f"{name}.")}
+        partitions = frozenset() if name in self._only else some
+        return Keeper(self._bus.parts, projection, self._roster, give_up, partitions)
 
-    def _watches(self) -> list[asyncio.Task[None]]:
+    def _watches(self) -> list[tuple[str, Run]]:
         """What looks after this worker itself; health asks the same."""
         parts = self._bus.parts
         every = parts.settings.sentinel_every
-        sentinel, loop = Sentinel(self._consumers, parts.transport, every=every), LoopWatch()
-        consuming = (consumer_check(one, parts.transport) for one in self._consumers)
-        stopping = Check("worker", self._is_stopping, "ready")
-        self._checks = [stopping, *consuming, sentinel.check, loop.check]
+        sentinel = Sentinel(self._roster.consumers, parts.transport, every=every)
+        loop = LoopWatch()
+        self._checks = [Check("worker", self._is_stopping, "ready"), sentinel.check, loop.check]
         parts.checkup.add(self._checks)
-        return [
-            asyncio.create_task(_supervise(sentinel.run, "sentinel")),
-            asyncio.create_task(_supervise(loop.run, "event loop")),
-        ]
+        return [("sentinel", sentinel.run), ("event loop", loop.run)]
 
     async def _is_stopping(self) -> str | None:
         return "it is stopping" if self._stopping else None
@@ -128,92 +119,71 @@ class Worker:
         self._stopping = True
         for task in self._others:
             task.cancel()
-        projections = [one for one in self._consumers if isinstance(one, ProjectionConsumer)]
-        others = [one for one in self._consumers if one not in projections]
+        consumers = self._roster.consumers
+        projections = [one for one in consumers if isinstance(one, ProjectionConsumer)]
+        others = [one for one in consumers if one not in projections]
         try:
-            await self._finish(others, deadline - within * PROJECTIONS_SHARE)
-            await self._finish(projections, deadline)
+            await self._roster.finish(others, deadline - within * PROJECTIONS_SHARE)
+            await self._roster.finish(projections, deadline)
         finally:
             await self._leave()
 
     async def _leave(self) -> None:
         """Ends what still runs, also where the stopping itself was cancelled."""
-        tasks = [*self._tasks.values(), *self._others]
-        unfinished = [task for task in self._tasks.values() if not task.done()]
-        self._bus.parts.checkup.remove(self._checks)
-        self._consumers, self._tasks, self._others, self._checks = [], {}, [], []
+        others, self._others = self._others, []
+        checks, self._checks = self._checks, []
+        self._bus.parts.checkup.remove(checks)
         try:
-            await end(tasks)
+            await end(others)
         finally:
+            unfinished = await self._roster.leave()
             await self._server.close()
-        log.info("worker stopped", unfinished=len(unfinished))
-
-    async def _finish(self, consumers: Collection[Consumer], deadline: float) -> None:
-        """Stops these, and waits until the deadline for what they have at hand."""
-        left = deadline - time.monotonic()
-        await asyncio.gather(*(one.stop(left) for one in consumers), return_exceptions=True)
-        if consumers:
-            tasks = [self._tasks[one] for one in consumers]
-            await asyncio.wait(tasks, timeout=max(0, deadline - time.monotonic()))
+        log.info("worker stopped", unfinished=unfinished)
 
 
 def _chosen(parts: Parts, only: frozenset[str]) -> list[Subscription]:
-    """The subscriptions, each with those of its queues that were named."""
+    """The subscriptions that are named, whole or by a partition. Raises: ConfigurationError."""
     if not only:
-        return list(parts.subscriptions)
-    start = len(parts.service) + 1
-    chosen = []
-    for one in parts.subscriptions:
-        queues = [q for q in one.queues if one.name in only or q.name[start:] in only]
-        if queues:
-            chosen.append(one._replace(queues=tuple(queues)))
-    known = {n for one in chosen for n in (one.name, *(q.name[start:] for q in one.queues))}
-    if unknown := sorted(only - known):
-        names = [one.name for one in parts.subscriptions]
+        return list(parts.declared)
+    known = {one.name: {one.name, *_partitions(one)} for one in parts.declared}
+    if unknown := sorted(only.difference(*known.values())):
         raise ConfigurationError(
             f"service {parts.service!r} has no subscription {', '.join(unknown)}; "
-            f"it has {', '.join(names)}"
+            f"it has {', '.join(known)}"
         )
-    return chosen
+    return [one for one in parts.declared if known[one.name] & only]
 
 
-def _all_consumers(parts: Parts, chosen: Sequence[Subscription]) -> list[Consumer]:
-    give_up = GiveUp(parts)
-    consumers = [consumer for one in chosen for consumer in _consumers(parts, one, give_up)]
-    return [*consumers, DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up)]
+def _partitions(one: Subscription) -> list[str]:
+    """What a projection's partitions are called."""
+    count = one.of.partitions if isinstance(one.of, Projection) else 1
+    return [f"{one.name}.{number}of{count}" for number in range(count)] if count > 1 else []
 
 
-def _consumers(parts: Parts, subscription: Subscription, give_up: GiveUp) -> Iterator[Consumer]:
-    settings, of = parts.settings, subscription.of
-    for queue in subscription.queues:
-        if isinstance(of, Projection):
-            yield ProjectionConsumer(
-                queue.name,
-                _projector(parts, of, queue.name),
-                parts.transport,
-                parts.read_store,
-                give_up,
-                prefetch=settings.prefetch,
-                batch=settings.batch,
-            )
-        else:
+def _handler_consumers(
+    parts: Parts, chosen: Sequence[Subscription], give_up: GiveUp
+) -> Iterator[Consumer]:
+    settings = parts.settings
+    for one in chosen:
+        if not isinstance(one.of, Projection):
+            (queue,) = one.queues
             yield HandlerConsumer(
                 queue.name,
-                _handler(parts, of),
-                _router_of(parts, of),
-                event_registry(of) if of else parts.commands,
+                _handler(parts, one.of),
+                _router_of(parts, one.of),
+                event_registry(one.of) if one.of else parts.commands,
                 parts.transport,
                 parts.read_store,
                 give_up,
                 prefetch=settings.prefetch,
-                concurrency=of.concurrency if of else 16,
-                replies=None if of else Replies(parts.transport, parts.dispatcher, parts.commands),
+                concurrency=one.of.concurrency if one.of else 16,
+                replies=_replies(parts) if one.of is None else None,
             )
+    yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up)
 
 
-def _projector(parts: Parts, projection: Projection[Any], name: str) -> Projector:
-    writer = parts.read_store.writer(projection.target(), name)
-    return Projector(projection, parts.event_log, parts.read_store, writer)
+def _replies(parts: Parts) -> Replies:
+    return Replies(parts.transport, parts.dispatcher, parts.commands)
 
 
 def _handler(parts: Parts, router: Router | None) -> Callable[[Envelope], Awaitable[object]]:
@@ -229,47 +199,3 @@ def _router_of(parts: Parts, router: Router | None) -> Callable[[Envelope], Rout
         return lambda _: router
     handler_of = parts.dispatcher.handler_of
     return lambda envelope: parts.routers[handler_of(type(envelope.message)).router]
-
-
-async def _supervise(run: Callable[[], Awaitable[None]], name: str) -> None:
-    """Starts again what ended by an error nobody foresaw, with growing pauses."""
-    for pause in pauses(1.0, longest=10.0):
-        try:
-            await run()
-            return
-        except asyncio.CancelledError:
-            if ambient.is_cancelled():
-                raise
-            log.error("cancelled by something it awaited; starting again", part=name)
-        except Exception:
-            log.exception("failed; starting again", part=name)
-        await asyncio.sleep(pause)
-
-
-async def _look_after(
-    parts: Parts, projection: Projection[Any], is_behind: Callable[[], bool]
-) -> None:
-    """Sweeps at start and then as often as the settings say, and tends to parked streams.
-
-    What is in the queues yet would all be missing to a sweep, which would apply it from the log and
-    fight with the consumers over it. So it waits until they have caught up, within PATIENCE turns.
-    """
-    every = parts.settings.sweep_every
-    projector = _projector(parts, projection, f"{parts.service}.{projection.name}.sweep")
-    sweeper = Sweeper(projector, parts.event_log, parts.read_store)
-    first = True
-    waiting = 0.0
-    try:
-        while True:
-            try:
-                if first or await sweeper.is_due(every):
-                    waiting = waiting or time.monotonic()
-                    if not is_behind() or time.monotonic() - waiting > PATIENCE * every:
-                        await sweeper.sweep()
-                        first, waiting = False, 0.0
-                await sweeper.tend()
-            except (Unavailable, OutcomeUnknown) as error:
-                log.warning("cannot sweep just now", part=projection.name, reason=str(error))
-            await asyncio.sleep(ambient.jittered(TEND_EVERY))
-    finally:
-        await projector.close()

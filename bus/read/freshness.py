@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from bus.errors import NotCaughtUp
@@ -15,11 +15,16 @@ SHORTEST_PAUSE = 0.003
 LONGEST_PAUSE = 0.05
 
 
+TargetOf = Callable[[Projection[Any]], Awaitable[Target]]
+"""Where readers find a projection's documents just now."""
+
+
 class Freshness:
     """Lets any number of callers wait; all who wait for one projection share one question."""
 
-    def __init__(self, store: ReadStore) -> None:
+    def __init__(self, store: ReadStore, target_of: TargetOf) -> None:
         self._store = store
+        self._target_of = target_of
         self._watches: dict[str, _Watch] = {}
 
     async def wait_for(
@@ -44,7 +49,7 @@ class Freshness:
 
     def _watch(self, projection: Projection[Any]) -> "_Watch":
         if projection.name not in self._watches:
-            self._watches[projection.name] = _Watch(self._store, projection.target())
+            self._watches[projection.name] = _Watch(self._store, projection, self._target_of)
         return self._watches[projection.name]
 
 
@@ -76,9 +81,10 @@ class _Watch:
     the projection is fast, and does not keep a busy store from getting on where it is slow.
     """
 
-    def __init__(self, store: ReadStore, target: Target) -> None:
+    def __init__(self, store: ReadStore, projection: Projection[Any], target_of: TargetOf) -> None:
         self._store = store
-        self._target = target
+        self._projection = projection
+        self._target_of = target_of
         self._waiters: set[_Waiter] = set()
         self._usual = SHORTEST_PAUSE
         self._asking: asyncio.Task[None] | None = None
@@ -93,7 +99,7 @@ class _Watch:
                 await waiter.done
         except TimeoutError:
             raise NotCaughtUp(
-                f"projection {self._target.projection!r} has not caught up in time: "
+                f"projection {self._projection.name!r} has not caught up in time: "
                 f"{waiter.behind}; is a worker running, or is the stream parked?"
             ) from None
         finally:
@@ -118,7 +124,8 @@ class _Watch:
     async def _ask_once(self) -> None:
         asking = list(self._waiters)
         streams = {stream for waiter in asking for stream in waiter.wanted}
-        reached = await self._store.versions(self._target, list(streams))
+        target = await self._target_of(self._projection)
+        reached = await self._store.versions(target, list(streams))
         for waiter in asking:
             waiter.learn(reached)
 
@@ -139,8 +146,12 @@ async def wait_for(
     versions: Mapping[str, int],
     timeout: float,
 ) -> None:
-    """As `Freshness.wait_for`, for one caller."""
-    freshness = Freshness(store)
+    """As `Freshness.wait_for`, for one caller, in the first collections of their versions."""
+
+    async def target_of(projection: Projection[Any]) -> Target:
+        return projection.target()
+
+    freshness = Freshness(store, target_of)
     try:
         await freshness.wait_for(projections, versions, timeout)
     finally:

@@ -1,6 +1,7 @@
 """Projection: the declaration of a read collection, and how each event changes it. No I/O."""
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, get_origin
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import Envelope, Event, key_of
 from bus.read.documents import Documents
+from bus.read.lineage import collection_of
 from bus.router import members, name_of, parameter_types
 from bus.stores.base import Index, ReadUnit, Target, Write
 from bus.transports.topology import SLOTS
@@ -45,8 +47,11 @@ class Projection(Generic[View]):
     """A read collection, kept equal to the fold of its categories' events.
 
     `of` lists the aggregates whose streams feed it; `view` is what a reader gets. The name is a
-    collection and a durable queue: renaming it builds a new one. `partitions` is how many workers
-    can share its load (each stream stays with one of them). `indexes` are made with the collection.
+    collection and a durable queue: renaming it builds a new one. A raised `version` builds a new
+    one too, from the log, while readers go on reading the old one until it is there: raise it with
+    whatever changes what the handlers make of events that have happened. `partitions` is how many
+    workers can share its load (each stream stays with one of them). `indexes` are made with the
+    collection.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Projection(Generic[View]):
         *,
         of: Sequence[Any],
         view: type[View],
+        version: int = 1,
         partitions: int = 1,
         indexes: Sequence[Index] = (),
     ) -> None:
@@ -63,13 +69,21 @@ class Projection(Generic[View]):
                 f"Projection({name!r}): the name becomes a collection's and a queue's; "
                 f"use letters, digits, underscores"
             )
+        if re.search(r"__v\d+(r\d+)?$", name):
+            raise ConfigurationError(
+                f"Projection({name!r}): names like that are its collections'; give the number as "
+                f"version="
+            )
         if not of or not all(getattr(kind, "category", "") for kind in of):
             raise ConfigurationError(f"Projection {name!r}: `of` lists aggregates, one at least")
+        if not isinstance(version, int) or version < 1:
+            raise ConfigurationError(f"Projection {name!r}: versions are 1, 2, 3 ...")
         if not 1 <= partitions <= SLOTS:
             raise ConfigurationError(f"Projection {name!r}: partitions are 1 to {SLOTS}")
         self.name = name
         self.view = view
         self.categories: tuple[str, ...] = tuple(kind.category for kind in of)
+        self.version = version
         self.partitions = partitions
         self.indexes = tuple(indexes)
         self.handlers: dict[type[Event], ProjectionHandler] = {}
@@ -101,11 +115,13 @@ class Projection(Generic[View]):
         return register
 
     def target(self) -> Target:
-        """Where its documents and versions are kept; follows from the declaration alone."""
+        """Where the first collection of its version is; where versions are kept follows from the
+        declaration alone."""
         own_streams = len(self.categories) == 1 and not any(
             handler.key or handler.many or handler.is_async for handler in self.handlers.values()
         )
-        return Target(self.name, self.name, own_streams, self.indexes)
+        collection = collection_of(self.name, self.version)
+        return Target(self.name, collection, own_streams, self.indexes)
 
     def registry(self) -> dict[str, type[Event]]:
         """The events that it reads, by wire name; others only count as versions."""

@@ -19,7 +19,7 @@ from bus.log import Logger
 from bus.messages import Envelope
 from bus.read.fold import Applied, Batch, Fold, Spoiled, StreamFailed
 from bus.read.projection import Projection
-from bus.stores.base import EventLog, Parked, ReadStore, Writer
+from bus.stores.base import EventLog, Parked, ReadStore, Target, Writer
 from bus.transports.topology import DELAYS
 
 LOOK_EVERY = 1.0
@@ -37,10 +37,15 @@ class Projector:
     """Applies events to one projection's documents, through one writer."""
 
     def __init__(
-        self, projection: Projection[Any], event_log: EventLog, store: ReadStore, writer: Writer
+        self,
+        projection: Projection[Any],
+        target: Target,
+        event_log: EventLog,
+        store: ReadStore,
+        writer: Writer,
     ) -> None:
         self.projection = projection
-        self.target = projection.target()
+        self.target = target
         self._registry = projection.registry()
         self._reads_documents = any(one.is_async for one in projection.handlers.values())
         self._log = event_log
@@ -91,9 +96,10 @@ class Projector:
         """Whether a parked stream's time has come."""
         return any(map(_is_due, self._parked.values()))
 
-    async def retry_parked(self) -> list[str]:
-        """Tries again each parked stream whose time has come; returns those that were applied."""
-        due = [one.stream for one in self._parked.values() if _is_due(one)]
+    async def retry_parked(self, *, all: bool = False) -> list[str]:
+        """Tries again each parked stream whose time has come, or all; returns those that were
+        applied."""
+        due = [one.stream for one in self._parked.values() if all or _is_due(one)]
         for stream in due:
             await self._apply({stream: []})
         return [stream for stream in due if stream not in self._parked]

@@ -30,8 +30,8 @@ class Sweeper:
         self._owner = ambient.new_id()
         self._again: list[str] = []
 
-    async def tend(self) -> None:
-        """Tries again the parked streams that are due. To be called every few seconds.
+    async def tend(self, *, all: bool = False) -> None:
+        """Tries again the parked streams that are due, or all. To be called every few seconds.
 
         Consumers drop events of a stream for as long as they take it for parked, so a stream that
         was applied is looked at once more, the next time.
@@ -39,9 +39,12 @@ class Sweeper:
         await self._projector.refresh()
         again, self._again = self._again, []
         await self._projector.apply_streams(again)
-        lease = f"parked/{self._projector.projection.name}"
-        if self._projector.has_due and await self._store.lease(lease, self._owner, TEND_LEASE):
-            self._again = await self._projector.retry_parked()
+        if all or (self._projector.has_due and await self._leads()):
+            self._again = await self._projector.retry_parked(all=all)
+
+    async def _leads(self) -> bool:
+        lease = f"parked/{self._projector.target.collection}"
+        return await self._store.lease(lease, self._owner, TEND_LEASE)
 
     async def is_due(self, every: float) -> bool:
         """Whether nobody has swept for `every` seconds."""
@@ -62,7 +65,7 @@ class Sweeper:
             found += await self._apply_missing(commits)
         await self._store.mark_swept(target, until)
         if found:
-            log.info("swept", projection=target.projection, missing=found)
+            log.info("swept", projection=target.collection, missing=found)
         return found
 
     async def _chunks(self, since: datetime | None, until: datetime) -> AsyncIterator[list[Commit]]:

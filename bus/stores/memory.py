@@ -25,7 +25,6 @@ from bus.stores.base import (
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.memory_letters import MemoryLetters
 from bus.stores.records import commit_document, commit_from, decoded, encoded, moved_on
-from bus.stores.updates import moved
 
 
 class _Entry(NamedTuple):
@@ -175,7 +174,6 @@ class MemoryReadStore(MemoryLetters):
         super().__init__()
         self.tables = Tables()
         """What the effects in memory share."""
-        self._kinds: dict[str, bool] = {}
         self._notes: dict[str, Note] = {}
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}
@@ -189,9 +187,6 @@ class MemoryReadStore(MemoryLetters):
 
     async def prepare(self, target: Target) -> None:
         """As `ReadStore.prepare`."""
-        kind = self._kinds.setdefault(target.projection, target.versions_in_documents)
-        if kind != target.versions_in_documents:
-            raise moved(target)
         self.tables.prepare(target)
 
     def documents(self, target: Target) -> Documents:

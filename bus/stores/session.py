@@ -87,8 +87,11 @@ class Effects(Protocol):
 
 def own_target(collection: str, projected: Collection[str]) -> Target:
     """A collection of the service's own. Raises: ConfigurationError where it is not."""
-    if collection in OWN_COLLECTIONS or collection in projected or collection.startswith("system."):
-        owner = "a projection" if collection in projected else "the bus"
+    of_projection = any(
+        collection == one or collection.startswith(f"{one}__v") for one in projected
+    )
+    if collection in OWN_COLLECTIONS or of_projection or collection.startswith("system."):
+        owner = "a projection" if of_projection else "the bus"
         raise ConfigurationError(
             f"session.documents({collection!r}): this collection belongs to {owner}; "
             f"choose another name for what the handler writes"

@@ -73,7 +73,7 @@ def moved(target: Target) -> ConfigurationError:
         f"{'in checkpoints' if target.versions_in_documents else 'in its documents'} so far, and "
         f"is now declared so that they stand elsewhere (another category, a key=, a list of "
         f"changes or an async handler decides that); its documents would be folded twice, so "
-        f"give it a new name"
+        f"give it another version="
     )
 
 

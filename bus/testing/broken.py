@@ -21,7 +21,7 @@ Call = Callable[..., Awaitable[Any]]
 HELD = 0.005
 """For how long a delayed delivery waits, in seconds, unless others arrive."""
 
-UNHARMED = frozenset({"open", "close", "prepare"})
+UNHARMED = frozenset({"open", "close", "prepare", "note", "write_note"})
 """What happens as a process starts and ends: it only ends with the process's life."""
 
 

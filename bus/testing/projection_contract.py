@@ -150,6 +150,7 @@ class ProjectionContract:
         await stores.read_store.prepare(target)
         projector = Projector(
             projection,
+            target,
             stores.event_log,
             stores.read_store,
             stores.read_store.writer(target, f"test.{projection.name}"),

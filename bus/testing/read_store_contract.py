@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bus import ambient
-from bus.errors import ConfigurationError, InvalidMessage, ProjectionError
+from bus.errors import InvalidMessage, ProjectionError
 from bus.stores.base import (
     Changes,
     Document,
@@ -511,14 +511,6 @@ class ReadStoreContract:
         assert await read_store.remove_dead_letters([]) == 0
         (left,) = await read_store.dead_letters()
         assert (left["_id"], left["headers"], left["body"]) == ("q/2", {"a.b": "$c"}, b"x")
-
-    async def test_where_versions_are_kept_cannot_change_under_a_name(
-        self, read_store: ReadStore, target: Target
-    ) -> None:
-        otherwise = target._replace(versions_in_documents=not target.versions_in_documents)
-        await read_store.prepare(target)
-        with pytest.raises(ConfigurationError, match="give it a new name"):
-            await read_store.prepare(otherwise)
 
 
 class Ticking(ambient.Source):

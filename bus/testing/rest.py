@@ -7,6 +7,7 @@ from bus import ambient
 from bus.messages import category_of
 from bus.parts import Parts
 from bus.read.projection import Projection
+from bus.stores.base import Target
 from bus.testing.process import Ground
 
 HOPELESS = 3
@@ -42,26 +43,30 @@ def _undelivered(ground: Ground, parts: Parts) -> str:
 
 async def _unprojected(ground: Ground, parts: Parts) -> str:
     for one in parts.subscriptions:
-        if isinstance(one.of, Projection) and (behind := await _behind(ground, one.of)):
+        if isinstance(one.of, Projection) and (behind := await _behind(ground, parts, one.of)):
             return f"projection {one.name!r} is behind: {behind}"
     return ""
 
 
-async def _behind(ground: Ground, projection: Projection[Any]) -> str:
-    await _check_parked(ground, projection)
+async def _behind(ground: Ground, parts: Parts, projection: Projection[Any]) -> str:
+    lineage = parts.catalogue.known(projection)
+    if lineage.building:
+        return f"{lineage.building} is being built"
+    target = parts.catalogue.target_of(projection, lineage.of(lineage.active))
+    await _check_parked(ground, target)
     written: dict[str, int] = {}
     async for commit in ground.event_log.scan(projection.categories):
         if category_of(commit.stream) in projection.categories:
             written[commit.stream] = max(commit.last, written.get(commit.stream, 0))
-    reached = await ground.read_store.versions(projection.target(), list(written))
+    reached = await ground.read_store.versions(target, list(written))
     behind = {s: v for s, v in written.items() if reached.get(s, 0) < v}
     return ", ".join(f"{s} at {reached.get(s, 0)} of {v}" for s, v in behind.items())
 
 
-async def _check_parked(ground: Ground, projection: Projection[Any]) -> None:
-    for parked in await ground.read_store.parked(projection.target()):
+async def _check_parked(ground: Ground, target: Target) -> None:
+    for parked in await ground.read_store.parked(target):
         if parked.tries >= HOPELESS:
             raise AssertionError(
-                f"projection {projection.name!r} cannot apply {parked.stream} at version "
+                f"projection {target.projection!r} cannot apply {parked.stream} at version "
                 f"{parked.version}: {parked.error}"
             )

@@ -207,7 +207,7 @@ async def test_a_batch_cancelled_anywhere_is_applied_once_when_it_comes_again(bu
     (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
     parts = bus.parts
     projector = Projector(
-        projection, parts.event_log, parts.read_store,
+        projection, projection.target(), parts.event_log, parts.read_store,
         parts.read_store.writer(projection.target(), "queue"),
     )  # fmt: skip
     await projector.take_over()

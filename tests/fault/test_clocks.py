@@ -134,4 +134,4 @@ def projector_of(bus: Bus) -> Projector:
     (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
     parts = bus.parts
     writer = parts.read_store.writer(projection.target(), "sweep")
-    return Projector(projection, parts.event_log, parts.read_store, writer)
+    return Projector(projection, projection.target(), parts.event_log, parts.read_store, writer)

@@ -131,6 +131,7 @@ async def test_an_application_may_be_projected_before_its_job(idle: Bus) -> None
         applied = await apply(idle, posted)
     projector = Projector(
         job_board.projection,
+        job_board.projection.target(),
         idle.parts.event_log,
         idle.parts.read_store,
         idle.parts.read_store.writer(job_board.projection.target(), "test"),

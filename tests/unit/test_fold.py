@@ -30,7 +30,8 @@ async def projector_on(log: MemoryEventLog) -> tuple[Projector, MemoryReadStore]
     store = MemoryReadStore()
     await store.open()
     await store.prepare(projection.target())
-    return Projector(projection, log, store, store.writer(projection.target(), "q")), store
+    target = projection.target()
+    return Projector(projection, target, log, store, store.writer(target, "q")), store
 
 
 def stored(stream: str, events: Sequence[Opened | Deposited]) -> Commit:

@@ -44,7 +44,7 @@ async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
     transport = MemoryTransport(MemoryBroker(), "bank")
     await transport.open()
     await transport.declare(Topology("bank", (QUEUE,)))
-    projector = Overtaken(projection, log, store, store.writer(target, QUEUE.name))
+    projector = Overtaken(projection, target, log, store, store.writer(target, QUEUE.name))
     projector.transport = transport
     nobody = cast(GiveUp, None)
     consumer = ProjectionConsumer(

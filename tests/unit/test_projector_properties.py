@@ -117,7 +117,9 @@ class ProjectorMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         target = self.projection.target()
         self.writer = CrashingWriter(self.store.writer(target, "queue"))
-        self.projector = Projector(self.projection, self.log, self.store, self.writer)
+        self.projector = Projector(
+            self.projection, self.projection.target(), self.log, self.store, self.writer
+        )
         self.run(self.projector.take_over())
 
     @invariant()

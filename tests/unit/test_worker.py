@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
 from pydantic import BaseModel
@@ -18,10 +19,16 @@ from bus import (
     ambient,
 )
 from bus.codec import record
-from bus.delivery import worker
-from bus.stores.base import Commit
+from bus.delivery import keeper
+from bus.delivery.faults import GiveUp
+from bus.delivery.keeper import Feeding
+from bus.delivery.roster import Roster
+from bus.parts import Parts
+from bus.stores.base import Commit, Target
 from bus.tasks import end
 from tests.waiting import until
+
+Feed = TypeVar("Feed", bound=Feeding)
 
 
 class Opened(Event):
@@ -85,48 +92,54 @@ async def test_a_worker_refuses_what_there_is_none_of(unknown: str) -> None:
         Worker(bank(), only=["owners", unknown])
 
 
+class Watched(Feeding):
+    """Says what it is told about a backlog, and counts how often it is asked."""
+
+    behind = True
+    asked = 0
+
+    @property
+    def is_behind(self) -> bool:
+        self.asked += 1
+        return self.behind
+
+
+def feeding(kind: type[Feed], parts: Parts) -> tuple[Feed, Target]:
+    """What keeps `owners` up to date, and where that is."""
+    (owners,) = [one.of for one in parts.declared if one.name == "owners"]
+    assert isinstance(owners, Projection)
+    (generation,) = parts.catalogue.known(owners).fed_by(1)
+    roster = Roster(parts.transport, parts.checkup)
+    return kind(parts, owners, roster, GiveUp(parts), (), generation), owners.target()
+
+
 async def test_a_sweep_waits_while_the_queues_have_a_backlog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "TEND_EVERY", 0.001)
-    behind, asked = True, 0
-
-    def is_behind() -> bool:
-        nonlocal asked
-        asked += 1
-        return behind
-
+    monkeypatch.setattr(keeper, "TEND_EVERY", 0.001)
     async with bank() as bus:
         parts = bus.parts
-        (_, _, owners) = parts.subscriptions
-        assert isinstance(owners.of, Projection)
-        target = owners.of.target()
+        fed, target = feeding(Watched, parts)
         opened = (record(Opened(owner="Ada")),)
         time = ambient.now() - timedelta(minutes=1)
         await parts.event_log.append([Commit("c", "account-a", "account", 1, opened, time, "c")])
-        sweeping = asyncio.create_task(worker._look_after(parts, owners.of, is_behind))
-
-        async def asked_often() -> bool:
-            return asked > 20
+        sweeping = asyncio.create_task(fed.look_after())
 
         async def swept() -> bool:
             return await parts.read_store.swept(target) is not None
 
-        await until(asked_often, "it asks for the backlog")
+        await until(lambda: fed.asked > 20, "it asks for the backlog")
         assert not await swept()
-        behind = False
+        fed.behind = False
         await until(swept, "it sweeps")
         assert await parts.read_store.versions(target, ["account-a"]) == {"account-a": 1}
         await end([sweeping])
 
 
 async def test_a_worker_is_behind_until_it_has_taken_less_than_a_batch() -> None:
-    async with bank() as bus, Worker(bus, only=["owners"]) as running:
-        (owners,) = running._chosen
-        is_behind = running._is_behind(owners)
-        assert is_behind()
-
-        async def caught_up() -> bool:
-            return not is_behind()
-
-        await until(caught_up, "an empty queue is no backlog")
+    async with bank() as bus:
+        fed, _ = feeding(Feeding, bus.parts)
+        fed.start()
+        assert fed.is_behind
+        await until(lambda: not fed.is_behind, "an empty queue is no backlog")
+        await fed.stop()

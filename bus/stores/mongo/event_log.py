@@ -5,8 +5,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
 
+import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
@@ -28,7 +28,14 @@ from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
 from bus.stores.mongo.loader import Loader
 from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.transactions import in_transaction
-from bus.stores.records import commit_document, commit_from, encoded, is_of_command, moved_on
+from bus.stores.records import (
+    OPTIONS,
+    commit_document,
+    commit_from,
+    encoded,
+    is_of_command,
+    moved_on,
+)
 
 INDEXES = [
     IndexModel([("stream", 1), ("first", 1)], unique=True),
@@ -42,6 +49,8 @@ OPEN_WITHIN = 30.0
 HELD_WITHIN = 5.0
 PAUSE = 0.02
 PAGE = 1000
+
+Order = list[tuple[str, int]]
 
 
 class Taken(Exception):
@@ -184,43 +193,45 @@ class MongoEventLog:
     ) -> AsyncIterator[Commit]:
         """As `EventLog.scan`. Page by page, so that a slow reader holds no cursor."""
         seen: set[str] = set()
-        while True:
-            page = await self._page(categories, since, seen)
+        more = True
+        while more:
+            filter: Document = {"category": {"$in": list(categories)}}
+            if since is not None:
+                filter |= {"time": {"$gte": since}, "_id": {"$nin": list(seen)}}
+            page, more = await self._page(filter, [("time", 1), ("first", 1)])
             for commit in page:
                 if commit.events:
                     yield commit
-            if len(page) < PAGE:
-                return
-            if page[-1].time != since:
+            if page and page[-1].time != since:
                 since, seen = page[-1].time, set()
             seen |= {commit.id for commit in page if commit.time == since}
-
-    async def _page(
-        self, categories: Sequence[str], since: datetime | None, seen: set[str]
-    ) -> list[Commit]:
-        filter: dict[str, Any] = {"category": {"$in": list(categories)}}
-        if since is not None:
-            filter |= {"time": {"$gte": since}, "_id": {"$nin": list(seen)}}
-        async with reading():
-            cursor = self._commits.find(filter).sort([("time", 1), ("first", 1)]).limit(PAGE)
-            return [commit_from(document) for document in await cursor.to_list(None)]
 
     async def scan_streams(
         self, category: str, after: str = "", until: str = ""
     ) -> AsyncIterator[Sequence[Commit]]:
         """As `EventLog.scan_streams`. Page by page, so that a slow reader holds no cursor."""
         streams = _streams_of(category, after, until)
-        place: Document = {"stream": streams}
-        while True:
-            async with reading():
-                cursor = self._commits.find(place).sort([("stream", 1), ("first", 1)]).limit(PAGE)
-                page = [commit_from(document) for document in await cursor.to_list(None)]
+        filter: Document = {"stream": streams}
+        more = True
+        while more:
+            page, more = await self._page(filter, [("stream", 1), ("first", 1)])
             yield [commit for commit in page if commit.events]
-            if len(page) < PAGE:
-                return
-            last = page[-1]
-            rest = {"stream": last.stream, "first": {"$gt": last.first}}
-            place = {"$or": [rest, {"stream": {**streams, "$gt": last.stream}}]}
+            if page:
+                last = page[-1]
+                rest = {"stream": last.stream, "first": {"$gt": last.first}}
+                filter = {"$or": [rest, {"stream": {**streams, "$gt": last.stream}}]}
+
+    async def _page(self, filter: Document, order: Order) -> tuple[list[Commit], bool]:
+        """PAGE commits, or as many as fit into one answer of the server (16 MB): what is held is
+        bounded by both. And whether there may be more."""
+        async with reading():
+            cursor = self._commits.find_raw_batches(filter, sort=order, batch_size=PAGE)
+            try:
+                raw = await anext(cursor, b"")
+                more = cursor.alive
+            finally:
+                await cursor.close()
+        return [commit_from(document) for document in bson.decode_all(raw, OPTIONS)], more
 
     async def split(self, category: str, parts: int) -> list[str]:
         """As `EventLog.split`."""

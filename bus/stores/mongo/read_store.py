@@ -25,7 +25,7 @@ from bus.stores.mongo.letters import MongoLetters
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.records import unencodable
 from bus.stores.session import OWN_COLLECTIONS
-from bus.stores.updates import VERSION, moved
+from bus.stores.updates import VERSION
 
 OPEN_WITHIN = 30.0
 INSERT_WITHIN = 15.0
@@ -64,22 +64,11 @@ class MongoReadStore(MongoLetters):
                 f"projection {target.projection!r}: the collection {target.collection!r} is the "
                 f"bus's own; choose another name"
             )
-        await self._remember(target)
         async with reading(OPEN_WITHIN):
             await self._make(target.collection)
             if target.indexes:
                 models = [_index_model(index) for index in target.indexes]
                 await self._database[target.collection].create_indexes(models)
-
-    async def _remember(self, target: Target) -> None:
-        """Where versions are kept is settled by the first declaration."""
-        kind = {"versions_in_documents": target.versions_in_documents}
-        async with writing():
-            try:
-                await self._projections.insert_one({"_id": target.projection, **kind})
-            except DuplicateKeyError:
-                if not await self._projections.find_one({"_id": target.projection, **kind}):
-                    raise moved(target) from None
 
     async def _make(self, collection: str) -> None:
         """Makes a collection beforehand: within a transaction, two writers would collide on it."""

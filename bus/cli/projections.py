@@ -1,0 +1,155 @@
+"""`bus projections`: looks at read collections, and has them built anew. Prints; the work is in the
+package.
+
+Exit status: 0 done, 1 something is not there or not to be done, 2 wrong usage.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from bus.cli.loading import load
+from bus.cli.running import Json, Target, guarded, loop_factory
+from bus.cli.tables import print_json, print_progress, print_table
+from bus.delivery.projections import CollectionStatus, Declared, Projections
+from bus.settings import Settings
+
+Result = TypeVar("Result")
+
+ASK_EVERY = 0.5
+SILENCE = 15.0
+
+app = typer.Typer(
+    name="projections",
+    help="Looks at read collections, and has them built anew.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="the projection")]
+Names = Annotated[list[str] | None, typer.Argument(help="projections; all by default")]
+HEADS = ("PROJECTION", "COLLECTION", "VERSION", "STATE", "BUILT", "WAITING", "PARKED", "SWEPT")
+
+
+@app.command("list")
+def list_(target: Target, as_json: Json = False) -> None:
+    """The projections as they are declared; asks neither broker nor database."""
+    declared = guarded(lambda: Projections(load(target, Settings.in_memory)).declared())
+    if as_json:
+        print_json([one._asdict() for one in declared])
+        return
+    heads = ("PROJECTION", "VERSION", "OF", "PARTITIONS", "VERSIONS IN", "EVENTS")
+    print_table(heads, map(_declared, declared))
+
+
+@app.command()
+def status(target: Target, names: Names = None, as_json: Json = False) -> None:
+    """Every collection of a projection: which one readers read, how far a new one is."""
+    found = _with(target, lambda projections: projections.status(*(names or ())))
+    if as_json:
+        print_json([one._asdict() for one in found])
+        return
+    print_table(HEADS, map(_row, found))
+
+
+@app.command()
+def rebuild(
+    target: Target,
+    name: Name,
+    wait: Annotated[bool, typer.Option(help="until readers have moved to it")] = True,
+    as_json: Json = False,
+) -> None:
+    """Builds a projection's collection anew from the log, while readers go on reading the old one.
+
+    Workers do it; this command begins it and shows how far it is.
+    """
+    collection = _with(target, lambda projections: _rebuilt(projections, name, wait=wait))
+    if as_json:
+        print_json({"collection": collection, "read": wait})
+    else:
+        print(f"{collection} is read from now on" if wait else f"{collection} is being built")
+
+
+@app.command()
+def rollback(target: Target, name: Name) -> None:
+    """Moves readers back to the collection that they read before."""
+    print(f"{_with(target, lambda projections: projections.rollback(name))} is read from now on")
+
+
+@app.command()
+def drop(
+    target: Target,
+    name: Name,
+    collection: Annotated[str, typer.Argument(help="as `status` shows it")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Removes a collection that is not read, with its queues."""
+    if not yes:
+        typer.confirm(f"Remove {collection} for good?", abort=True, err=True)
+    _with(target, lambda projections: projections.drop(name, collection))
+    print(f"{collection} is gone")
+
+
+def _with(target: str, action: Callable[[Projections], Awaitable[Result]]) -> Result:
+    """What the action gives, on the service's open bus."""
+
+    async def whole() -> Result:
+        async with load(target, Settings) as bus:
+            return await action(Projections(bus))
+
+    def run() -> Result:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(whole())
+
+    return guarded(run)
+
+
+async def _rebuilt(projections: Projections, name: str, *, wait: bool) -> str:
+    collection = await projections.rebuild(name)
+    began = since = time.monotonic()
+    seen = parked = 0
+    while wait:
+        (one,) = [o for o in await projections.status(name) if o.collection == collection]
+        if one.state == "read":
+            break
+        if one.replayed != seen:
+            since, seen = time.monotonic(), one.replayed
+        elif time.monotonic() - since > SILENCE and not one.commits:
+            print("nothing is built yet: does a worker run?", file=sys.stderr)
+            since = time.monotonic()
+        if one.parked > parked:
+            parked = one.parked
+            print(
+                f"streams parked in it: {parked}; readers stay where they are until these are "
+                f"applied (`bus deadletters list` tells why they are not)",
+                file=sys.stderr,
+            )
+        done = min(one.replayed, one.commits)
+        print_progress(done, one.commits or 1, time.monotonic() - began)
+        await asyncio.sleep(ASK_EVERY)
+    return collection
+
+
+def _declared(one: Declared) -> tuple[object, ...]:
+    where = "documents" if one.versions_in_documents else "checkpoints"
+    of, events = ", ".join(one.categories), ", ".join(one.events)
+    return one.projection, one.version, of, one.partitions, where, events
+
+
+def _row(one: CollectionStatus) -> tuple[object, ...]:
+    built = f"{min(100, 100 * one.replayed // one.commits)} %" if one.commits else ""
+    shown = built if one.state == "building" else ""
+    swept = one.swept or ""
+    return (
+        one.projection,
+        one.collection,
+        one.version,
+        one.state,
+        shown,
+        one.waiting,
+        one.parked,
+        swept,
+    )

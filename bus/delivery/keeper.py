@@ -1,0 +1,276 @@
+"""Keeper: looks after one projection in a worker.
+
+It feeds the collections that this version of the code is to keep up to date: each has consumers of
+its own, is swept at start and then once in a while, and its parked streams are tried again.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Any
+
+from bus import ambient
+from bus.delivery.faults import GiveUp
+from bus.delivery.projecting import ProjectionConsumer
+from bus.delivery.retry import pauses
+from bus.delivery.roster import Roster, supervise
+from bus.errors import OutcomeUnknown, Unavailable
+from bus.log import Logger
+from bus.parts import Parts, queues_of
+from bus.read.builder import Builder
+from bus.read.flip import HOLD_FOR, Flip
+from bus.read.lineage import Generation, Lineage
+from bus.read.projection import Projection
+from bus.read.projector import Projector
+from bus.read.sweeper import Sweeper
+from bus.tasks import end
+from bus.transports.topology import Queue
+
+FOLLOW_EVERY = 1.0
+TEND_EVERY = 2.0
+TIDY_EVERY = 60.0
+MOVE_EVERY = 30.0
+PATIENCE = 10
+STOP_WITHIN = 5.0
+
+log = Logger("bus.worker")
+
+
+class Keeper:
+    """Runs in a worker. `partitions` names the only ones to consume ("0of2"); all of them where
+    it is empty."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        projection: Projection[Any],
+        roster: Roster,
+        give_up: GiveUp,
+        partitions: Collection[str] = (),
+    ) -> None:
+        self._projection = projection
+        self._parts = parts
+        self._catalogue = parts.catalogue
+        self._feed = partial(Feeding, parts, projection, roster, give_up, partitions)
+        self._fed: dict[Generation, Feeding] = {}
+        self._tidy_at = 0.0
+        self._idle: set[str] = set()
+        self._deleted: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return self._projection.name
+
+    def start(self) -> None:
+        """Begins with what is known."""
+        self._follow(self._catalogue.known(self._projection))
+
+    async def run(self) -> None:
+        """Follows the projection's lineage until cancelled. Its consumers are the worker's to
+        stop then."""
+        try:
+            while True:
+                await asyncio.sleep(ambient.jittered(FOLLOW_EVERY))
+                try:
+                    await self._look()
+                except (Unavailable, OutcomeUnknown) as error:
+                    log.warning("cannot look just now", part=self.name, reason=str(error))
+        finally:
+            await end([feeding.looking_after for feeding in self._fed.values()])
+
+    async def _look(self) -> None:
+        lineage = await self._catalogue.lineage(self._projection, within=FOLLOW_EVERY / 2)
+        fed = self._to_feed(lineage)
+        for generation in self._fed.keys() - set(fed):
+            await self._fed.pop(generation).stop()
+        if set(fed) - self._fed.keys():
+            await self._prepare()
+        self._follow(lineage)
+        await self._tidy(lineage)
+
+    async def _prepare(self) -> None:
+        """Collections and bound queues, for what is new."""
+        await self._catalogue.prepare(self._projection)
+        await self._parts.transport.declare(self._parts.topology)
+
+    async def _tidy(self, lineage: Lineage) -> None:
+        """Deletes queues that nobody has consumed for a while, of collections that are only kept
+        and of partitions that were: they would grow for ever. The log has what is in them."""
+        if time.monotonic() < self._tidy_at or not self._leads(lineage):
+            return
+        self._tidy_at = time.monotonic() + TIDY_EVERY
+        transport = self._parts.transport
+        names = {queue.name for queue in self._left_over(lineage)}
+        used = {name for name in names if await transport.consumers(name)}
+        self._deleted -= used
+        idle = names - used - self._deleted
+        if over := idle & self._idle:
+            await transport.delete(sorted(over))
+            log.info("queues deleted that nobody consumes", queues=sorted(over))
+            self._deleted |= over
+        self._idle = idle - over
+
+    def _leads(self, lineage: Lineage) -> bool:
+        """Whether readers read what this version of the code makes."""
+        return any(lineage.active == generation.collection for generation in self._fed)
+
+    def _left_over(self, lineage: Lineage) -> Iterator[Queue]:
+        for generation in lineage.generations:
+            queues = partial(queues_of, self._parts.service, self._projection, generation)
+            if generation not in self._fed:
+                yield from queues()
+            for count in generation.former:
+                yield from queues(count)
+
+    def _to_feed(self, lineage: Lineage) -> list[Generation]:
+        now = ambient.now().timestamp()
+        fed = lineage.fed_by(self._projection.version)
+        return [one for one in fed if not lineage.is_held(one, now)]
+
+    def _follow(self, lineage: Lineage) -> None:
+        for generation in self._to_feed(lineage):
+            if generation not in self._fed:
+                self._fed[generation] = self._feed(generation)
+                self._fed[generation].start()
+
+
+class Feeding:
+    """One collection that is kept up to date: its consumers, and what looks after it."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        projection: Projection[Any],
+        roster: Roster,
+        give_up: GiveUp,
+        partitions: Collection[str],
+        generation: Generation,
+    ) -> None:
+        self._parts = parts
+        self._projection = projection
+        self._roster = roster
+        self._give_up = give_up
+        self._generation = generation
+        self._flip = Flip(projection, parts.catalogue, parts.event_log, parts.read_store)
+        self._target = parts.catalogue.target_of(projection, generation)
+        named = [queue.name for queue in queues_of(parts.service, projection, generation)]
+        self._queues = [
+            name for name in named if not partitions or name.rpartition(".")[2] in partitions
+        ]
+        self._consumers: list[ProjectionConsumer] = []
+        self._owner = ambient.new_id()
+        self._move_at = 0.0
+        self.looking_after: asyncio.Task[None]
+
+    def start(self) -> None:
+        """Consumes from now on, unless there is something to build first."""
+        if not self._is_building:
+            self._consume()
+        living = supervise(self._live, f"{self._target.collection}.sweep")
+        self.looking_after = asyncio.create_task(living)
+
+    async def _live(self) -> None:
+        """Build → consume → look after."""
+        if not self._consumers:
+            await self._build()
+            self._consume()
+        await self.look_after()
+
+    def _consume(self) -> None:
+        self._consumers = [self._consumer(name) for name in self._queues]
+        for consumer in self._consumers:
+            self._roster.start(consumer)
+
+    async def _build(self) -> None:
+        """Its queues are bound by now, and hold what happens meanwhile."""
+        event_log, store = self._parts.event_log, self._parts.read_store
+        projector = self._projector(f"{self._parts.service}.{self._target.collection}.build")
+        builder = Builder(projector, event_log, store)
+        try:
+            for pause in pauses():
+                try:
+                    return await builder.run()
+                except (Unavailable, OutcomeUnknown) as error:
+                    part = self._target.collection
+                    log.warning("cannot build just now", part=part, reason=str(error))
+                await asyncio.sleep(pause)
+        finally:
+            await projector.close()
+
+    async def stop(self) -> None:
+        """Finishes what is at hand, and feeds no more."""
+        await end([self.looking_after])
+        await self._roster.finish(self._consumers, time.monotonic() + STOP_WITHIN)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is a backlog in one of its queues just now."""
+        healthy = self._parts.transport.healthy
+        return healthy and any(consumer.behind for consumer in self._consumers)
+
+    async def look_after(self) -> None:
+        """Sweeps at start and then as often as the settings say, and tends to parked streams; at
+        start to all of them, for the code may have been mended.
+
+        What is in the queues yet would all be missing to a sweep, which would apply it from the log
+        and fight with the consumers over it. So it waits until they have caught up, within PATIENCE
+        turns.
+        """
+        every = self._parts.settings.sweep_every
+        projector = self._projector(f"{self._parts.service}.{self._target.collection}.sweep")
+        sweeper = Sweeper(projector, self._parts.event_log, self._parts.read_store)
+        first = untried = True
+        waiting = 0.0
+        try:
+            while True:
+                try:
+                    if first or await sweeper.is_due(every):
+                        waiting = waiting or time.monotonic()
+                        if not self.is_behind or time.monotonic() - waiting > PATIENCE * every:
+                            await sweeper.sweep()
+                            first, waiting = False, 0.0
+                    await sweeper.tend(all=untried)
+                    untried = False
+                    if not first and self._is_building and time.monotonic() >= self._move_at:
+                        await self._move_readers()
+                except (Unavailable, OutcomeUnknown) as error:
+                    part = self._target.collection
+                    log.warning("cannot sweep just now", part=part, reason=str(error))
+                await asyncio.sleep(ambient.jittered(TEND_EVERY))
+        finally:
+            await projector.close()
+
+    @property
+    def _is_building(self) -> bool:
+        lineage = self._parts.catalogue.known(self._projection)
+        return lineage.building == self._generation.collection
+
+    async def _move_readers(self) -> None:
+        """Once there is nothing left to build."""
+        lease = partial(self._parts.read_store.lease, f"flip/{self._projection.name}", self._owner)
+        if await lease(HOLD_FOR):
+            reason = await self._flip.to(self._generation)
+            if reason:
+                self._move_at = time.monotonic() + MOVE_EVERY
+                log.warning("readers stay", built=self._target.collection, reason=reason)
+            else:
+                log.info("readers moved", to=self._target.collection)
+            await lease(0)
+
+    def _consumer(self, queue: str) -> ProjectionConsumer:
+        settings = self._parts.settings
+        return ProjectionConsumer(
+            queue,
+            self._projector(queue),
+            self._parts.transport,
+            self._parts.read_store,
+            self._give_up,
+            prefetch=settings.prefetch,
+            batch=settings.batch,
+        )
+
+    def _projector(self, name: str) -> Projector:
+        event_log, store = self._parts.event_log, self._parts.read_store
+        writer = store.writer(self._target, name)
+        return Projector(self._projection, self._target, event_log, store, writer)

@@ -1,0 +1,179 @@
+"""Projections: what an operator sees of read collections, and does with them.
+
+Building, consuming and moving readers is the workers' work; here it is asked for, and looked at.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from bus.errors import ProjectionError
+from bus.parts import HasParts, queues_of
+from bus.read.builder import plan_from, plan_of
+from bus.read.flip import Flip
+from bus.read.lineage import Generation, Lineage
+from bus.read.projection import Projection
+from bus.read.projector import Projector
+from bus.read.sweeper import Sweeper
+
+
+class Declared(NamedTuple):
+    """A projection as the code declares it; `versions_in_documents` as of `Target`."""
+
+    projection: str
+    version: int
+    categories: tuple[str, ...]
+    events: tuple[str, ...]
+    partitions: int
+    versions_in_documents: bool
+
+
+class CollectionStatus(NamedTuple):
+    """One collection of a projection. `state` is "read" (by readers), "building" or "kept".
+
+    `replayed` of `commits` commits (about) are in it, where it is being built; `waiting` messages
+    are in its queues; so many of its streams are `parked`; up to `swept` it was compared with the
+    log.
+    """
+
+    projection: str
+    collection: str
+    version: int
+    state: str
+    replayed: int
+    commits: int
+    waiting: int
+    parked: int
+    swept: datetime | None
+
+
+class Projections:
+    """The projections of a bus, which is to be open for whatever asks its stores.
+
+    Raises: ProjectionError, which says what is not there or not to be done; StoreUnavailable,
+    TransportUnavailable.
+    """
+
+    def __init__(self, bus: HasParts) -> None:
+        self._parts = bus.parts
+
+    def declared(self) -> Sequence[Declared]:
+        """What there is; also of a bus that is not open."""
+        return [
+            Declared(
+                one.name,
+                one.version,
+                one.categories,
+                tuple(sorted(one.registry())),
+                one.partitions,
+                one.target().versions_in_documents,
+            )
+            for one in self._all()
+        ]
+
+    async def status(self, *names: str) -> Sequence[CollectionStatus]:
+        """Every collection of the projections named, or of all."""
+        chosen = [self._named(name) for name in names] or self._all()
+        return [
+            await self._status(projection, lineage, generation)
+            for projection in chosen
+            for lineage in [await self._lineage(projection)]
+            for generation in lineage.generations
+        ]
+
+    async def rebuild(self, name: str) -> str:
+        """Begins a new collection for the declared version; workers build it, and then move
+        readers to it. Its name."""
+        projection = self._named(name)
+
+        def begin(lineage: Lineage) -> Lineage:
+            if lineage.building:
+                raise ProjectionError(
+                    f"projection {name!r}: {lineage.building} is being built already; wait, "
+                    f"or drop it"
+                )
+            return lineage.begun(
+                Generation(
+                    lineage.next_collection(projection.version),
+                    projection.version,
+                    projection.partitions,
+                    projection.target().versions_in_documents,
+                )
+            )
+
+        begun = await self._parts.catalogue.change(projection, begin)
+        await self._parts.catalogue.prepare(projection)
+        await self._parts.transport.declare(self._parts.topology)
+        return begun.building
+
+    async def rollback(self, name: str) -> str:
+        """Moves readers back to the collection that they read before, once it is up to date. Its
+        name."""
+        projection, parts = self._named(name), self._parts
+        lineage = await self._lineage(projection)
+        if not lineage.previous:
+            raise ProjectionError(f"projection {name!r}: readers have read no other collection yet")
+        generation = lineage.of(lineage.previous)
+        if generation.version != projection.version:
+            raise ProjectionError(
+                f"projection {name!r}: {generation.collection} was made by version "
+                f"{generation.version} of it, and this is version {projection.version}; go back "
+                f"with the code of that version"
+            )
+        target = parts.catalogue.target_of(projection, generation)
+        writer = parts.read_store.writer(target, f"{parts.service}.{target.collection}.rollback")
+        projector = Projector(projection, target, parts.event_log, parts.read_store, writer)
+        flip = Flip(projection, parts.catalogue, parts.event_log, parts.read_store)
+        try:
+            sweeper = Sweeper(projector, parts.event_log, parts.read_store)
+            await sweeper.sweep()
+            reason = await flip.back(generation, sweeper.sweep)
+        finally:
+            await projector.close()
+        if reason:
+            raise ProjectionError(f"projection {name!r}: readers stay, {reason}")
+        return target.collection
+
+    async def drop(self, name: str, collection: str) -> None:
+        """Removes a collection that readers do not read, its queues and its versions."""
+        projection = self._named(name)
+        catalogue = self._parts.catalogue
+        generation = (await self._lineage(projection)).of(collection)
+        await catalogue.change(projection, lambda lineage: lineage.dropped(collection))
+        queues = queues_of(self._parts.service, projection, generation)
+        await self._parts.transport.delete([queue.name for queue in queues])
+        await self._parts.read_store.drop(catalogue.target_of(projection, generation))
+
+    async def _status(
+        self, projection: Projection[Any], lineage: Lineage, generation: Generation
+    ) -> CollectionStatus:
+        store, transport = self._parts.read_store, self._parts.transport
+        target = self._parts.catalogue.target_of(projection, generation)
+        states = {lineage.active: "read", lineage.building: "building"}
+        note = await store.note(plan_of(target.collection))
+        plan = plan_from(note.value) if note.revision else None
+        queues = queues_of(self._parts.service, projection, generation)
+        return CollectionStatus(
+            projection.name,
+            target.collection,
+            generation.version,
+            states.get(target.collection, "kept"),
+            plan.replayed if plan else 0,
+            plan.commits if plan else 0,
+            sum([await transport.depth(queue.name) for queue in queues]),
+            len(await store.parked(target)),
+            await store.swept(target),
+        )
+
+    async def _lineage(self, projection: Projection[Any]) -> Lineage:
+        return await self._parts.catalogue.lineage(projection, within=0)
+
+    def _all(self) -> list[Projection[Any]]:
+        return [one.of for one in self._parts.declared if isinstance(one.of, Projection)]
+
+    def _named(self, name: str) -> Projection[Any]:
+        for projection in self._all():
+            if projection.name == name:
+                return projection
+        known = ", ".join(one.name for one in self._all()) or "none"
+        raise ProjectionError(f"there is no projection {name!r}; this service has {known}")

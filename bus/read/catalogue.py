@@ -1,0 +1,180 @@
+"""Catalogue: which collections a service's projections have just now, as one process knows it.
+
+Readers ask it where to read; it asks the store again when what it knows is a second old.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from typing import Any
+
+from bus.errors import NotBuilt, StoreUnavailable
+from bus.read.lineage import Generation, Lineage, lineage_from
+from bus.read.projection import Projection
+from bus.stores.base import Document, Documents, EventLog, ReadStore, Target
+from bus.stores.updates import moved
+from bus.tasks import end, together
+
+KNOWN_FOR = 1.0
+"""Seconds. A flipped collection is kept up to date for longer than that."""
+TRIES = 100
+
+
+class Catalogue:
+    """The lineages of the projections, all of them opened."""
+
+    def __init__(
+        self, projections: Sequence[Projection[Any]], event_log: EventLog, store: ReadStore
+    ) -> None:
+        self._projections = projections
+        self._log = event_log
+        self._store = store
+        self._known: dict[str, tuple[Lineage, float]] = {}
+        self._asking: dict[str, asyncio.Task[Lineage]] = {}
+        self.learned = asyncio.Event()
+        """Set as soon as it is known which queues there are."""
+
+    async def open(self) -> None:
+        """Learns the lineages, begins those of projections and versions that are new, and makes
+        their collections.
+
+        Raises: ConfigurationError (versions would move), StoreUnavailable.
+        """
+        await together(*map(self._learn, self._projections))
+        self.learned.set()
+        await together(*map(self.prepare, self._projections))
+
+    async def _learn(self, projection: Projection[Any]) -> None:
+        lineage = await self.change(projection, lambda known: known)
+        if not (own := lineage.latest(projection.version)):
+            is_new = not lineage.generations and await self._nothing_happened(projection)
+            await self.change(projection, lambda known: _begun(known, projection, is_new))
+        elif own.versions_in_documents != projection.target().versions_in_documents:
+            raise moved(own.target(projection.name, ()))
+        elif own.partitions != projection.partitions:
+            await self.change(projection, lambda known: _divided(known, projection))
+
+    async def prepare(self, projection: Projection[Any]) -> None:
+        """Makes the collections that this version of the code feeds, as far as is known."""
+        for generation in self.known(projection).fed_by(projection.version):
+            await self._store.prepare(self.target_of(projection, generation))
+
+    async def _nothing_happened(self, projection: Projection[Any]) -> bool:
+        async for _ in self._log.scan(projection.categories):
+            return False
+        return True
+
+    async def change(
+        self, projection: Projection[Any], change: Callable[[Lineage], Lineage]
+    ) -> Lineage:
+        """Changes a lineage, from what stands in the store; returns it as it is then.
+
+        Raises: StoreUnavailable, and whatever `change` does.
+        """
+        for _ in range(TRIES):
+            note = await self._store.note(projection.name)
+            before = lineage_from(projection.name, note.value, projection.partitions)
+            after = change(before)
+            if after == before or await self._store.write_note(
+                note._replace(value=after.document())
+            ):
+                self._known[projection.name] = after, time.monotonic()
+                return after
+        raise StoreUnavailable(f"projection {projection.name!r}: others change its collections")
+
+    async def lineage(self, projection: Projection[Any], within: float = KNOWN_FOR) -> Lineage:
+        """The lineage as it was `within` seconds ago at most."""
+        known = self._known.get(projection.name)
+        if known and time.monotonic() - known[1] <= within:
+            return known[0]
+        if projection.name not in self._asking:
+            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
+            asking = asyncio.create_task(self._ask(projection), context=Context())
+            self._asking[projection.name] = asking
+        return await asyncio.shield(self._asking[projection.name])
+
+    async def _ask(self, projection: Projection[Any]) -> Lineage:
+        """Whoever wants to know meanwhile waits for the same answer."""
+        try:
+            return await self.change(projection, lambda lineage: lineage)
+        finally:
+            del self._asking[projection.name]
+
+    async def close(self) -> None:
+        """Asks no more."""
+        await end(self._asking.values())
+
+    def known(self, projection: Projection[Any]) -> Lineage:
+        """The lineage as it was when somebody asked; before that, as if nothing had ever been."""
+        if known := self._known.get(projection.name):
+            return known[0]
+        return _begun(Lineage(projection.name), projection, is_new=True)
+
+    async def target(self, projection: Projection[Any]) -> Target:
+        """Where readers find the projection's documents. Raises: NotBuilt, StoreUnavailable."""
+        lineage = await self.lineage(projection)
+        if not lineage.active:
+            raise NotBuilt(
+                f"projection {projection.name!r} is being built from the log; ask again later, "
+                f"and see to it that a worker runs (`bus projections status` tells how far it is)"
+            )
+        return self.target_of(projection, lineage.of(lineage.active))
+
+    def target_of(self, projection: Projection[Any], generation: Generation) -> Target:
+        return generation.target(projection.name, projection.indexes)
+
+
+class CurrentDocuments:
+    """The documents of whichever collection readers are to read just now."""
+
+    def __init__(self, projection: Projection[Any], catalogue: Catalogue, store: ReadStore) -> None:
+        self._projection = projection
+        self._catalogue = catalogue
+        self._store = store
+
+    async def _now(self) -> Documents:
+        return self._store.documents(await self._catalogue.target(self._projection))
+
+    async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
+        """As `Documents.find_one`."""
+        return await (await self._now()).find_one(filter)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, Any]] = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[Document]:
+        """As `Documents.find`."""
+        return await (await self._now()).find(filter, sort=sort, skip=skip, limit=limit)
+
+    async def count(self, filter: Mapping[str, Any]) -> int:
+        """As `Documents.count`."""
+        return await (await self._now()).count(filter)
+
+
+def _divided(lineage: Lineage, projection: Projection[Any]) -> Lineage:
+    """With as many queues as are declared. What waits in others is in the log: the sweep at a
+    worker's start finds it there."""
+    for own in lineage.fed_by(projection.version):
+        lineage = lineage.with_generation(own.divided(projection.partitions))
+    return lineage
+
+
+def _begun(lineage: Lineage, projection: Projection[Any], is_new: bool) -> Lineage:
+    """With a generation of the declared version. Where nothing ever happened, it is built."""
+    if lineage.latest(projection.version):
+        return lineage
+    collection = lineage.next_collection(projection.version)
+    begun = lineage.begun(
+        Generation(
+            collection,
+            projection.version,
+            projection.partitions,
+            projection.target().versions_in_documents,
+        )
+    )
+    return begun.flipped(collection) if is_new else begun

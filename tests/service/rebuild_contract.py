@@ -1,0 +1,271 @@
+"""New versions and rebuilds of projections, on any pair of transport and stores."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from pydantic import BaseModel
+
+from bus import (
+    Aggregate,
+    Bus,
+    Command,
+    Documents,
+    Event,
+    NotBuilt,
+    Projection,
+    ProjectionError,
+    Query,
+    Receipt,
+    Repository,
+    Router,
+    Settings,
+    Update,
+    Worker,
+)
+from bus.delivery.projections import CollectionStatus, Projections
+from tests.waiting import until
+
+
+class Pay(Command):
+    purse_id: str
+    amount: int
+
+
+class Paid(Event):
+    amount: int
+    bank: str = "b"
+
+
+class Purse(Aggregate, events=[Paid]):
+    def apply(self, event: Event) -> None:
+        """It decides nothing by what happened."""
+
+
+class PurseView(BaseModel):
+    id: str
+    total: int = 0
+
+
+class BankView(BaseModel):
+    id: str
+    total: int = 0
+
+
+class GetPurse(Query[PurseView | None]):
+    purse_id: str
+
+
+class CountPurses(Query[int]):
+    pass
+
+
+class GetBank(Query[BankView | None]):
+    pass
+
+
+def service(
+    settings: Settings,
+    name: str,
+    *,
+    version: int = 1,
+    partitions: int = 1,
+    bad: str = "",
+    without_banks: bool = False,
+) -> Bus:
+    """Purses, and the bank of all of them. Version 2 counts cents, where version 1 counts euros;
+    with `bad`, it can make nothing of a payment of 13."""
+    router, query_of_banks = Router("payments"), Router("banking")
+
+    @router.command
+    async def pay(command: Pay, purses: Repository[Purse]) -> None:
+        purse = await purses.find(command.purse_id)
+        if purse is None:
+            purse = Purse(command.purse_id)
+            purses.add(purse)
+        purse.record(Paid(amount=command.amount))
+
+    factor = 1 if version == 1 else 100
+
+    purses = Projection(
+        "purses", of=[Purse], view=PurseView, version=version, partitions=partitions
+    )
+    banks = Projection("banks", of=[Purse], view=BankView, version=version)
+
+    @purses.on(Paid)
+    def paid(event: Paid) -> Update:
+        if bad and event.amount == 13:
+            raise ValueError(bad)
+        return {"$inc": {"total": factor * event.amount}}
+
+    @banks.on(Paid, key=lambda event: event.bank)
+    def banked(event: Paid) -> Update:
+        return {"$inc": {"total": factor * event.amount}}
+
+    @router.query
+    async def get_purse(query: GetPurse, documents: Documents[PurseView]) -> PurseView | None:
+        return await documents.get(query.purse_id)
+
+    @router.query
+    async def count_purses(query: CountPurses, documents: Documents[PurseView]) -> int:
+        return await documents.count({})
+
+    @query_of_banks.query
+    async def get_bank(query: GetBank, documents: Documents[BankView]) -> BankView | None:
+        return await documents.get("b")
+
+    if without_banks:
+        return Bus(name, routers=[router], projections=[purses], settings=settings)
+    routers = [router, query_of_banks]
+    return Bus(name, routers=routers, projections=[purses, banks], settings=settings)
+
+
+async def paid_into(bus: Bus, purses: int, amount: int = 1) -> Receipt:
+    """One payment into each of so many purses; the receipt of the last."""
+    receipts = await asyncio.gather(
+        *[bus.execute(Pay(purse_id=f"p{n}", amount=amount)) for n in range(purses)]
+    )
+    return receipts[-1]
+
+
+class RebuildContract:
+    """Subclasses give `make`: a bus of the service above, over the same broker and stores each
+    time."""
+
+    async def read(self, bus: Bus, projection: str = "purses") -> CollectionStatus:
+        """What readers read, of a projection."""
+        (found,) = [o for o in await Projections(bus).status(projection) if o.state == "read"]
+        return found
+
+    async def until_read(self, bus: Bus, collection: str) -> None:
+        name = collection.partition("__")[0]
+
+        async def is_read() -> bool:
+            states = {o.collection: o.state for o in await Projections(bus).status(name)}
+            return states.get(collection) == "read"
+
+        await until(is_read, f"{collection} is read", within=60)
+
+    async def test_a_new_version_is_built_while_the_old_one_is_read(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make() as old, Worker(old):
+            await paid_into(old, 50)
+            receipt = await paid_into(old, 50, amount=2)
+            assert await old.query(GetPurse(purse_id="p49"), after=receipt)
+            async with make(version=2) as new:
+                seen = PurseView(id="p7", total=3)
+                assert await new.query(GetPurse(purse_id="p7")) == seen
+                async with Worker(new):
+                    await self.until_read(new, "purses__v2")
+                    await self.until_read(new, "banks__v2")
+                    receipt = await paid_into(new, 1)
+                    for each in (old, new):
+                        got = await each.query(GetPurse(purse_id="p0"), after=receipt)
+                        assert got == PurseView(id="p0", total=400)
+                        assert await each.query(CountPurses()) == 50
+                        bank = await each.query(GetBank(), after=receipt)
+                        assert bank == BankView(id="b", total=15_100)
+
+    async def test_readers_never_see_less_than_before(self, make: Callable[..., Bus]) -> None:
+        """Payments go on while projections of both kinds are rebuilt; totals and counts only
+        grow."""
+        async with make() as bus, Worker(bus):
+            receipt = await paid_into(bus, 20)
+            await bus.query(CountPurses(), after=receipt)
+            await bus.query(GetBank(), after=receipt)
+            done = False
+            sunk: list[str] = []
+
+            async def pay() -> None:
+                number = 0
+                while not done:
+                    number += 1
+                    await bus.execute(Pay(purse_id=f"q{number % 200}", amount=1))
+                    await asyncio.sleep(0.005)
+
+            async def watch() -> None:
+                count = total = 0
+                while not done:
+                    now = await bus.query(CountPurses())
+                    bank = await bus.query(GetBank())
+                    assert bank
+                    if now < count or bank.total < total:
+                        sunk.append(f"{now} of {count} purses, {bank.total} of {total}")
+                    count, total = now, bank.total
+                    await asyncio.sleep(0.003)
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(pay())
+                tasks.create_task(watch())
+                for projection in ("purses", "banks"):
+                    collection = await Projections(bus).rebuild(projection)
+                    await self.until_read(bus, collection)
+                done = True
+            assert sunk == []
+
+    async def test_a_projection_that_is_new_to_a_history_is_not_read_before_it_is_built(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make(without_banks=True) as before, Worker(before):
+            await paid_into(before, 30)
+        async with make() as bus:
+            with pytest.raises(NotBuilt, match="'banks' is being built"):
+                await bus.query(GetBank())
+            async with Worker(bus):
+                await self.until_read(bus, "banks")
+                assert await bus.query(GetBank()) == BankView(id="b", total=30)
+
+    async def test_going_back_needs_no_build(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus, Worker(bus):
+            await bus.query(CountPurses(), after=await paid_into(bus, 5))
+            projections = Projections(bus)
+            with pytest.raises(ProjectionError, match="no other collection yet"):
+                await projections.rollback("purses")
+            collection = await projections.rebuild("purses")
+            with pytest.raises(ProjectionError, match="being built already"):
+                await projections.rebuild("purses")
+            await self.until_read(bus, collection)
+            receipt = await paid_into(bus, 6)
+            assert await bus.query(CountPurses(), after=receipt) == 6
+            assert await projections.rollback("purses") == "purses"
+            assert await bus.query(CountPurses(), after=receipt) == 6
+            receipt = await paid_into(bus, 7)
+            assert await bus.query(CountPurses(), after=receipt) == 7
+
+    async def test_a_version_that_cannot_make_something_of_an_event_is_not_read(
+        self, make: Callable[..., Bus], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        async with make() as old, Worker(old):
+            receipt = await paid_into(old, 3)
+            receipt = await old.execute(Pay(purse_id="p1", amount=13))
+            await old.query(CountPurses(), after=receipt)
+        told = ""
+
+        async def stays() -> bool:
+            nonlocal told
+            told += capsys.readouterr().err
+            return "readers stay" in told
+
+        async with make(version=2, bad="unlucky") as new, Worker(new):
+            await self.until_read(new, "banks__v2")
+            await until(stays, "readers are not moved to it", within=60)
+            (built,) = [o for o in await Projections(new).status("purses") if o.version == 2]
+            assert (built.state, built.parked) == ("building", 1)
+            assert (await self.read(new)).collection == "purses"
+        async with make(version=2) as mended, Worker(mended):
+            await self.until_read(mended, "purses__v2")
+            found = await mended.query(GetPurse(purse_id="p1"))
+            assert found == PurseView(id="p1", total=1400)
+
+    async def test_what_is_dropped_is_gone_with_its_queue(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus, Worker(bus):
+            await bus.query(CountPurses(), after=await paid_into(bus, 5))
+            projections = Projections(bus)
+            with pytest.raises(ProjectionError, match="readers read 'purses'"):
+                await projections.drop("purses", "purses")
+            await self.until_read(bus, await projections.rebuild("purses"))
+            await projections.drop("purses", "purses")
+            (left,) = await projections.status("purses")
+            assert (left.collection, left.state) == ("purses__v1r2", "read")
+            assert await bus.query(CountPurses()) == 5
