@@ -13,12 +13,15 @@ from typing import Any, Literal, NamedTuple
 from bus import ambient
 from bus.errors import NotBuilt, Unavailable
 from bus.read.catalogue import Catalogue
+from bus.read.lag import Lag, LagMeter
 from bus.read.projection import Projection
 from bus.stores.base import EventLog, ReadStore
 from bus.transports.base import Frame, Transport
 
 PATIENCE = 1.0
 LATE = timedelta(seconds=10)
+LOOK_AT = 10_000
+"""Commits that a projection's lag is measured by, at most each time."""
 NOBODY = "health"
 """A topic that no queue of commands is bound to, and no stream's name."""
 
@@ -166,14 +169,18 @@ def service_checks(
         seconds = (ambient.now() - late[0].time).total_seconds()
         return f"the oldest unpublished commit is {seconds:.0f} s old"
 
-    def parked(projection: Projection[Any]) -> Ask:
+    def behind(projection: Projection[Any]) -> Ask:
+        meter: LagMeter | None = None
+
         async def ask() -> str | None:
+            nonlocal meter
             try:
                 target = await catalogue.target(projection)
             except NotBuilt as error:
                 return str(error)
-            count = len(await store.parked(target))
-            return f"streams parked: {count}" if count else None
+            if meter is None or meter.target != target:
+                meter = LagMeter(projection.categories, target, event_log, store, most=LOOK_AT)
+            return _told(await meter.measure())
 
         return ask
 
@@ -181,8 +188,16 @@ def service_checks(
         Check("broker", broker),
         Check("database", database, "ready"),
         Check("relay", _unless_away(relay)),
-        *(Check(f"projection {one.name}", _unless_away(parked(one))) for one in projections),
+        *(Check(f"projection {one.name}", _unless_away(behind(one))) for one in projections),
     ]
+
+
+def _told(lag: Lag) -> str | None:
+    problems = [f"streams parked: {lag.parked}"] if lag.parked else []
+    if lag.seconds > LATE.total_seconds():
+        more = " and more" if lag.more else ""
+        problems.append(f"events not applied: {lag.events}{more}, for {lag.seconds:.0f} s")
+    return "; ".join(problems) or None
 
 
 def _unless_away(ask: Ask) -> Ask:

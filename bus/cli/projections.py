@@ -1,26 +1,30 @@
 """`bus projections`: looks at read collections, and has them built anew. Prints; the work is in the
 package.
 
-Exit status: 0 done, 1 something is not there or not to be done, 2 wrong usage.
+Exit status: 0 done; 1 something is not there, not to be done, or not right; 2 wrong usage.
 """
 
 import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded, loop_factory
-from bus.cli.tables import print_json, print_progress, print_table
+from bus.cli.tables import cell, print_json, print_progress, print_table
 from bus.delivery.projections import CollectionStatus, Declared, Projections
+from bus.read.audit import Audited, Difference
+from bus.read.lag import Lag
 from bus.settings import Settings
 
 Result = TypeVar("Result")
 
 ASK_EVERY = 0.5
+SAMPLE = 1000
 SILENCE = 15.0
 
 app = typer.Typer(
@@ -31,7 +35,17 @@ app = typer.Typer(
 
 Name = Annotated[str, typer.Argument(help="the projection")]
 Names = Annotated[list[str] | None, typer.Argument(help="projections; all by default")]
-HEADS = ("PROJECTION", "COLLECTION", "VERSION", "STATE", "BUILT", "WAITING", "PARKED", "SWEPT")
+HEADS = (
+    "PROJECTION",
+    "COLLECTION",
+    "VERSION",
+    "STATE",
+    "BUILT",
+    "WAITING",
+    "BEHIND",
+    "PARKED",
+    "SWEPT",
+)
 
 
 @app.command("list")
@@ -50,7 +64,7 @@ def status(target: Target, names: Names = None, as_json: Json = False) -> None:
     """Every collection of a projection: which one readers read, how far a new one is."""
     found = _with(target, lambda projections: projections.status(*(names or ())))
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json([{**one._asdict(), "lag": one.lag and one.lag._asdict()} for one in found])
         return
     print_table(HEADS, map(_row, found))
 
@@ -71,6 +85,65 @@ def rebuild(
         print_json({"collection": collection, "read": wait})
     else:
         print(f"{collection} is read from now on" if wait else f"{collection} is being built")
+
+
+@app.command()
+def refold(
+    target: Target,
+    name: Name,
+    stream: Annotated[list[str] | None, typer.Option(help="a stream, as job-0192")] = None,
+    document: Annotated[list[str] | None, typer.Option(help="a document's key")] = None,
+    matching: Annotated[str, typer.Option(help="streams like this: job-2024*")] = "",
+    since: Annotated[
+        datetime | None, typer.Option(help="streams with events since then (UTC)")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Makes a part of what readers read anew, in place: some streams' or documents.
+
+    Prints what was not as the log makes it. Exit status 1 where something could not be put right.
+    """
+    at = since.replace(tzinfo=since.tzinfo or UTC) if since else None
+    _tell_audited(
+        _with(
+            target,
+            lambda projections: projections.refold(
+                name,
+                streams=stream or (),
+                documents=document or (),
+                matching=matching,
+                since=at,
+                report=_progress(),
+            ),
+        ),
+        as_json,
+    )
+
+
+@app.command()
+def audit(
+    target: Target,
+    name: Name,
+    sample: Annotated[
+        int, typer.Option(min=1, help="how many documents, chosen at random")
+    ] = SAMPLE,
+    all: Annotated[bool, typer.Option("--all", help="every document")] = False,
+    repair: Annotated[bool, typer.Option(help="put right what differs")] = False,
+    as_json: Json = False,
+) -> None:
+    """Folds the log once more and compares: documents that differ, are missing, or should not be.
+
+    Exit status 1 where there are any that it did not repair.
+    """
+    _tell_audited(
+        _with(
+            target,
+            lambda projections: projections.audit(
+                name, sample=0 if all else sample, repair=repair, report=_progress()
+            ),
+        ),
+        as_json,
+    )
 
 
 @app.command()
@@ -139,17 +212,45 @@ def _declared(one: Declared) -> tuple[object, ...]:
     return one.projection, one.version, of, one.partitions, where, events
 
 
+def _told(one: Difference) -> dict[str, Any]:
+    fields = {name: {"found": a, "expected": b} for name, (a, b) in one.fields.items()}
+    return {"key": one.key, "kind": one.kind, "repaired": one.repaired, "fields": fields}
+
+
+def _progress() -> Callable[[int, int], None]:
+    began = time.monotonic()
+    return lambda done, of: print_progress(done, of or 1, time.monotonic() - began)
+
+
+def _tell_audited(found: Audited, as_json: bool) -> None:
+    if as_json:
+        print_json({**found._asdict(), "differences": [_told(o) for o in found.differences]})
+    else:
+        _print_audited(found)
+    if not found.is_right:
+        raise typer.Exit(1)
+
+
+def _print_audited(found: Audited) -> None:
+    for one in found.differences:
+        print(f"{one.key}: {one.kind}{', repaired' if one.repaired else ''}")
+        for name, (here, expected) in one.fields.items():
+            print(f"    {cell(name)}: {cell(here)}, to be {cell(expected)}")
+    print(
+        f"{found.collection}: {found.compared} documents compared, {len(found.differences)} differ"
+    )
+    if found.parked:
+        print(f"streams parked, and not compared: {len(found.parked)}", file=sys.stderr)
+
+
 def _row(one: CollectionStatus) -> tuple[object, ...]:
     built = f"{min(100, 100 * one.replayed // one.commits)} %" if one.commits else ""
     shown = built if one.state == "building" else ""
-    swept = one.swept or ""
-    return (
-        one.projection,
-        one.collection,
-        one.version,
-        one.state,
-        shown,
-        one.waiting,
-        one.parked,
-        swept,
-    )
+    swept, behind = one.swept or "", _behind(one.lag) if one.lag else ""
+    facts = one.projection, one.collection, one.version, one.state
+    return *facts, shown, one.waiting, behind, one.parked, swept
+
+
+def _behind(lag: Lag) -> str:
+    more = "+" if lag.more else ""
+    return f"{lag.events}{more} events, {lag.seconds:.0f} s" if lag.events else "-"

@@ -19,7 +19,8 @@ from bus.errors import OutcomeUnknown, Unavailable
 from bus.log import Logger
 from bus.parts import Parts, queues_of
 from bus.read.builder import Builder
-from bus.read.flip import HOLD_FOR, Flip
+from bus.read.flip import Flip
+from bus.read.hold import HOLD_FOR
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
 from bus.read.projector import Projector

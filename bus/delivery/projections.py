@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 from bus.errors import ProjectionError
 from bus.parts import HasParts, queues_of
+from bus.read.audit import Audit, Audited, Part, Report
 from bus.read.builder import plan_from, plan_of
 from bus.read.flip import Flip
+from bus.read.lag import Lag, LagMeter
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
+from bus.stores.base import Target
 
 
 class Declared(NamedTuple):
@@ -32,8 +35,8 @@ class CollectionStatus(NamedTuple):
     """One collection of a projection. `state` is "read" (by readers), "building" or "kept".
 
     `replayed` of `commits` commits (about) are in it, where it is being built; `waiting` messages
-    are in its queues; so many of its streams are `parked`; up to `swept` it was compared with the
-    log.
+    are in its queues; so far it is behind the log (`lag`, of what readers read); so many of its
+    streams are `parked`; up to `swept` it was compared with the log.
     """
 
     projection: str
@@ -45,6 +48,7 @@ class CollectionStatus(NamedTuple):
     waiting: int
     parked: int
     swept: datetime | None
+    lag: Lag | None = None
 
 
 class Projections:
@@ -144,6 +148,43 @@ class Projections:
         await self._parts.transport.delete([queue.name for queue in queues])
         await self._parts.read_store.drop(catalogue.target_of(projection, generation))
 
+    async def audit(
+        self, name: str, *, sample: int = 0, repair: bool = False, report: Report | None = None
+    ) -> Audited:
+        """Compares the collection that readers read with what the log makes of it: `sample`
+        documents chosen at random, or all. With `repair`, puts those right that differ.
+
+        On a live system too; where something is not alike, the collection stands still for some
+        seconds. `report` is told how far it is, in commits.
+        """
+        audit = await self._audit(name)
+        return await audit.run(sample=sample, repair=repair, report=report)
+
+    async def refold(
+        self,
+        name: str,
+        *,
+        streams: Sequence[str] = (),
+        documents: Sequence[str] = (),
+        matching: str = "",
+        since: datetime | None = None,
+        report: Report | None = None,
+    ) -> Audited:
+        """Makes a part of the collection that readers read anew, in place: what these streams
+        feed, those whose ids match a pattern (`job-2024*`), or that have had events since a time;
+        and documents by their keys. What was not as the log makes it is in the differences.
+        """
+        if not (streams or documents or matching or since):
+            raise ProjectionError("say which part: streams, documents, a pattern, or a time")
+        part = Part(streams, documents, matching, since)
+        return await (await self._audit(name)).run(part=part, repair=True, report=report)
+
+    async def _audit(self, name: str) -> Audit:
+        projection, parts = self._named(name), self._parts
+        target = await parts.catalogue.target(projection)
+        store, event_log = parts.read_store, parts.event_log
+        return Audit(projection, target, parts.catalogue, event_log, store, service=parts.service)
+
     async def _status(
         self, projection: Projection[Any], lineage: Lineage, generation: Generation
     ) -> CollectionStatus:
@@ -163,7 +204,12 @@ class Projections:
             sum([await transport.depth(queue.name) for queue in queues]),
             len(await store.parked(target)),
             await store.swept(target),
+            await self._lag(projection, target) if target.collection == lineage.active else None,
         )
+
+    async def _lag(self, projection: Projection[Any], target: Target) -> Lag:
+        log, store = self._parts.event_log, self._parts.read_store
+        return await LagMeter(projection.categories, target, log, store).measure()
 
     async def _lineage(self, projection: Projection[Any]) -> Lineage:
         return await self._parts.catalogue.lineage(projection, within=0)

@@ -19,7 +19,7 @@ from bus.read.replay_in_time import ReplayInTime
 from bus.stores.base import Document, EventLog, ReadStore
 
 SHARES = 16
-LEASE = 20.0
+LEASE = 10.0
 LOOK_EVERY = 0.5
 TRIES = 100
 
@@ -109,19 +109,21 @@ class Builder:
         since = ambient.now()
         projection = self._projector.projection
         count = await self._log.count(projection.categories)
-        plan = Plan(since, count, tuple(map(Share, await self._ends())))
+        plan = Plan(since, count, tuple(await self._shares()))
         if await self._store.write_note(note._replace(value=plan.document())):
             log.info("building", collection=self._target.collection, commits=count)
         return await self._plan()
 
-    async def _ends(self) -> list[str]:
-        """Where shares end. In time they are as many as the projection has partitions: these do
-        not touch each other's documents, or the author has chosen that they do."""
+    async def _shares(self) -> list[Share]:
+        """Each begins where the one before it ends. In time they are as many as the projection has
+        partitions: these do not touch each other's documents, or the author has chosen that they
+        do."""
         projection = self._projector.projection
         if not self._target.versions_in_documents:
-            return [f"{n}of{projection.partitions}" for n in range(projection.partitions)]
+            return [Share(f"{n}of{projection.partitions}") for n in range(projection.partitions)]
         (category,) = projection.categories
-        return [*await self._log.split(category, SHARES), ""]
+        ends = await self._log.split(category, SHARES)
+        return list(map(Share, [*ends, ""], ["", *ends]))
 
     async def _replay(self, number: int) -> None:
         share = (await self._plan()).shares[number]

@@ -9,18 +9,16 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from bus import ambient
 from bus.read.catalogue import Catalogue
+from bus.read.hold import held
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
 from bus.stores.base import EventLog, ReadStore, Target
 
-HOLD_FOR = 20.0
-HELD_AFTER = 3.0
-"""Seconds in which every worker has learnt that it is to hold, and has finished its batch."""
-MARGIN = 5.0
 PAUSE = 0.05
 LATELY = timedelta(minutes=2)
 """Streams written before that are alike: the new collection was swept since."""
@@ -77,19 +75,13 @@ class Flip:
     async def _overtake(
         self, old: Target, new: Target, catch_up: CatchUp | None = None
     ) -> str | None:
-        held_until = ambient.now().timestamp() + HOLD_FOR
-        until = time.monotonic() + HOLD_FOR - MARGIN
-        await self._change(lambda lineage: lineage.held(held_until))
-        try:
-            await asyncio.sleep(HELD_AFTER)
+        async with held(self._catalogue, self._projection) as until:
             while time.monotonic() < until:
                 if catch_up:
                     await catch_up()
                 if not await self._is_behind(old, new):
                     return await self._moved(new)
                 await asyncio.sleep(PAUSE)
-        finally:
-            await self._change(lambda lineage: lineage.held(0.0))
         return f"it does not catch up with {old.collection}"
 
     async def _is_behind(self, old: Target, new: Target) -> bool:
@@ -104,8 +96,6 @@ class Flip:
 
     async def _moved(self, new: Target) -> str | None:
         """Nothing has kept it from that."""
-        await self._change(lambda lineage: lineage.flipped(new.collection))
+        flipped = partial(Lineage.flipped, collection=new.collection)
+        await self._catalogue.change(self._projection, flipped)
         return None
-
-    async def _change(self, change: Callable[[Lineage], Lineage]) -> None:
-        await self._catalogue.change(self._projection, change)

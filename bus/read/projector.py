@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from bus import ambient
 from bus.codec import envelopes_of
@@ -19,7 +19,7 @@ from bus.log import Logger
 from bus.messages import Envelope
 from bus.read.fold import Applied, Batch, Fold, Spoiled, StreamFailed
 from bus.read.projection import Projection
-from bus.stores.base import EventLog, Parked, ReadStore, Target, Writer
+from bus.stores.base import Commit, Parked, ReadStore, Target, Writer
 from bus.transports.topology import DELAYS
 
 LOOK_EVERY = 1.0
@@ -27,6 +27,14 @@ TROUBLE_AT = 10
 """So many streams failing, with none applied between them, are no matter of single streams."""
 
 log = Logger("bus.projector")
+
+
+class Streams(Protocol):
+    """What a projector asks of the log."""
+
+    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """As `EventLog.read`."""
+        ...
 
 
 class InTrouble(Unavailable):
@@ -40,7 +48,7 @@ class Projector:
         self,
         projection: Projection[Any],
         target: Target,
-        event_log: EventLog,
+        event_log: Streams,
         store: ReadStore,
         writer: Writer,
     ) -> None:

@@ -10,13 +10,14 @@ from datetime import datetime
 from bus.codec import envelopes_of
 from bus.errors import MessageError
 from bus.messages import Envelope
+from bus.read.batches import gathered
 from bus.read.projector import Projector
 from bus.read.replay import Reached
 from bus.stores.base import Commit, EventLog, ReadStore
 from bus.transports.topology import slot_of
 
 AT_ONCE = 500
-"""Commits in one batch."""
+"""Commits in one batch, about."""
 
 
 class ReplayInTime:
@@ -37,16 +38,12 @@ class ReplayInTime:
         own, _, of = until.partition("of")
         since = datetime.fromisoformat(reached.place) if reached.place else None
         count = reached.commits
-        batch: list[Commit] = []
-        async for commit in self._log.scan(self._projector.projection.categories, since):
-            if slot_of(commit.stream) % int(of) == int(own):
-                batch.append(commit)
-                count += 1
-            if len(batch) == AT_ONCE:
-                await self._apply(batch)
-                await progress(Reached(commit.time.isoformat(), count))
-                batch = []
-        await self._apply(batch)
+        scan = self._log.scan(self._projector.projection.categories, since)
+        async for commits in gathered(scan, AT_ONCE * int(of)):
+            mine = [one for one in commits if slot_of(one.stream) % int(of) == int(own)]
+            count += len(mine)
+            await self._apply(mine)
+            await progress(Reached(commits[-1].time.isoformat(), count))
 
     async def _apply(self, commits: Sequence[Commit]) -> None:
         """As if they arrived; of what cannot be read the projector finds out itself."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from bus import ambient
 from bus.log import Logger
+from bus.read.batches import gathered
 from bus.read.projector import Projector
 from bus.stores.base import Commit, EventLog, ReadStore
 
@@ -61,24 +62,19 @@ class Sweeper:
         latest = until
         if since and since > until + SWEEP_OVERLAP:  # the clock was set back: times tell nothing
             since, latest = None, datetime.max.replace(tzinfo=UTC)
-        async for commits in self._chunks(since and since - SWEEP_OVERLAP, latest):
-            found += await self._apply_missing(commits)
+        commits = self._until(latest, since and since - SWEEP_OVERLAP)
+        async for some in gathered(commits, SWEEP_BATCH):
+            found += await self._apply_missing(some)
         await self._store.mark_swept(target, until)
         if found:
             log.info("swept", projection=target.collection, missing=found)
         return found
 
-    async def _chunks(self, since: datetime | None, until: datetime) -> AsyncIterator[list[Commit]]:
-        chunk: list[Commit] = []
+    async def _until(self, latest: datetime, since: datetime | None) -> AsyncIterator[Commit]:
         async for commit in self._log.scan(self._projector.projection.categories, since):
-            if commit.time > until:
-                break
-            chunk.append(commit)
-            if len(chunk) >= SWEEP_BATCH:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+            if commit.time > latest:
+                return
+            yield commit
 
     async def _apply_missing(self, commits: Sequence[Commit]) -> int:
         streams = list({commit.stream for commit in commits})

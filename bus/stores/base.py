@@ -313,6 +313,27 @@ class ReadStore(KeepsLetters, Protocol):
         """
         ...
 
+    async def page(self, target: Target, after: str, limit: int) -> list[Document]:
+        """Whole documents in the order of their keys, from beyond `after` on: with the bus's own
+        fields, and hidden ones too."""
+        ...
+
+    async def whole(self, target: Target, keys: Sequence[str]) -> dict[str, Document]:
+        """Whole documents by key, as `page` has them; those that are not there are absent."""
+        ...
+
+    async def sample(self, target: Target, count: int) -> list[str]:
+        """Keys of documents chosen at random, `count` at most."""
+        ...
+
+    async def replace(
+        self, target: Target, key: str, found: Document | None, wanted: Document | None
+    ) -> bool:
+        """Puts a whole document in the place of another (None: none), if that stands there still,
+        field by field. Raises: ProjectionError (refused), StoreUnavailable, OutcomeUnknown.
+        """
+        ...
+
     async def drop(self, target: Target) -> None:
         """Removes the target's documents and all that is kept beside them, its notes too (whose
         keys begin with the collection's name and a slash). Idempotent."""

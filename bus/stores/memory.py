@@ -201,6 +201,30 @@ class MemoryReadStore(MemoryLetters):
         """As `ReadStore.insert`."""
         self.tables.insert(target, documents)
 
+    async def page(self, target: Target, after: str, limit: int) -> list[Document]:
+        """As `ReadStore.page`."""
+        table = self.tables.of(target)
+        keys = sorted(key for key in table if isinstance(key, str) and key > after)
+        return deepcopy([table[key] for key in keys[:limit]])
+
+    async def whole(self, target: Target, keys: Sequence[str]) -> dict[str, Document]:
+        """As `ReadStore.whole`."""
+        table = self.tables.of(target)
+        return deepcopy({key: table[key] for key in keys if key in table})
+
+    async def sample(self, target: Target, count: int) -> list[str]:
+        """As `ReadStore.sample`."""
+        return sorted(self.tables.of(target), key=lambda _: ambient.source.fraction())[:count]
+
+    async def replace(
+        self, target: Target, key: str, found: Document | None, wanted: Document | None
+    ) -> bool:
+        """As `ReadStore.replace`."""
+        if self.tables.of(target).get(key) != found:
+            return False
+        self.tables.put(target, key, wanted)
+        return True
+
     async def drop(self, target: Target) -> None:
         """As `ReadStore.drop`."""
         self.tables.drop(target)

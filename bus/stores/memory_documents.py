@@ -130,6 +130,11 @@ class Tables:
         }
         self.commit(target, self.now, new, Changes([], {}))
 
+    def put(self, target: Target, key: str, document: Document | None) -> None:
+        """Puts a document in place of whatever stands there. Raises: ProjectionError."""
+        kept = decoded(encoded(document)) if document else None
+        self.commit(target, self.now, {key: kept}, Changes([], {}))
+
     def drop(self, target: Target) -> None:
         """Forgets a collection, and the versions it reached."""
         self._tables.pop(target.collection, None)

@@ -121,6 +121,35 @@ class ReadStoreContract:
         with pytest.raises((ProjectionError, InvalidMessage)):
             await read_store.insert(target, [{"_id": "a", "n": 2**70}])
 
+    async def test_whole_documents_are_read_by_page_by_key_and_at_random(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        documents = [{"_id": key, "_version": 1, "n": key} for key in ("é", "b", "a", "c")]
+        await read_store.insert(target, [*documents, {"_id": "d", "_hidden": True, "_version": 2}])
+        first = await read_store.page(target, "", 2)
+        assert first == [documents[2], documents[1]]
+        rest = await read_store.page(target, "b", 9)
+        assert [one["_id"] for one in rest] == ["c", "d", "é"]
+        assert rest[1] == {"_id": "d", "_hidden": True, "_version": 2}
+        assert await read_store.whole(target, ["a", "x"]) == {"a": documents[2]}
+        chosen = await read_store.sample(target, 3)
+        assert len(set(chosen)) == 3
+        assert set(chosen) < {"a", "b", "c", "d", "é"}
+        assert len(await read_store.sample(target, 9)) == 5
+
+    async def test_a_document_is_replaced_only_where_it_stands_unchanged(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        first, second = {"_id": "a", "n": 1, "of": {"x": "$n"}}, {"_id": "a", "n": 2}
+        assert await read_store.replace(target, "a", None, first)
+        assert not await read_store.replace(target, "a", None, second)
+        assert not await read_store.replace(target, "a", second, first)
+        assert await read_store.replace(target, "a", first, second)
+        assert await read_store.whole(target, ["a"]) == {"a": second}
+        assert not await read_store.replace(target, "a", first, None)
+        assert await read_store.replace(target, "a", second, None)
+        assert await read_store.whole(target, ["a"]) == {}
+
     async def test_a_dropped_target_is_as_if_it_had_never_been(
         self, read_store: ReadStore, target: Target, writer: Writer
     ) -> None:

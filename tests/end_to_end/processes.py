@@ -1,9 +1,10 @@
-"""Worker processes of the wallets: started, signalled and ended by their own pids."""
+"""Worker processes, of the wallets by default: started, signalled and ended by their own pids."""
 
 import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +17,16 @@ ROOT = Path(__file__).parents[2]
 class WorkerProcess:
     """`python -m bus worker`, with its log in a file."""
 
-    def __init__(self, settings: Settings, service: str, log: Path, *options: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        service: str,
+        log: Path,
+        *options: str,
+        target: str = "tests.end_to_end.wallet_service:build",
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        self._target = target
         self._options = options
         self._log = log
         self._environment = {
@@ -27,6 +37,7 @@ class WorkerProcess:
             "BUS_STOP_WITHIN": "10",
             "BUS_HEARTBEAT": "2",
             "WALLET_SERVICE": service,
+            **(names or {}),
             "PYTHONPATH": str(ROOT),
         }
         self._process: asyncio.subprocess.Process | None = None
@@ -43,7 +54,7 @@ class WorkerProcess:
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bus", "worker", "tests.end_to_end.wallet_service:build",
+                sys.executable, "-m", "bus", "worker", self._target,
                 *self._options, env=self._environment, stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -9,6 +9,7 @@ from bus.settings import MEMORY
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemoryEffects
 from bus.transports.memory import MemoryBroker, MemoryTransport
+from tests.service.audit_contract import AuditContract
 from tests.service.rebuild_contract import RebuildContract, service
 
 
@@ -27,9 +28,14 @@ async def _nothing() -> None:
     """There is no connection to close."""
 
 
-class TestRebuildInMemory(RebuildContract):
-    @pytest.fixture
-    def make(self, unique: str) -> Callable[..., Bus]:
-        settings = Shared(amqp_url=MEMORY, mongo_url=MEMORY)
-        settings._ground = MemoryBroker(), MemoryEventLog(), MemoryReadStore()
-        return partial(service, settings, unique)
+@pytest.fixture
+def make(unique: str) -> Callable[..., Bus]:
+    settings = Shared(amqp_url=MEMORY, mongo_url=MEMORY)
+    settings._ground = MemoryBroker(), MemoryEventLog(), MemoryReadStore()
+    return partial(service, settings, unique)
+
+
+class TestRebuildInMemory(RebuildContract): ...
+
+
+class TestAuditInMemory(AuditContract): ...

@@ -168,7 +168,7 @@ async def test_a_database_that_is_away_is_told_once_and_it_is_not_ready(
     assert [(p.part, p.what) for p in health.problems] == [("database", "no server")]
 
 
-async def test_what_waits_too_long_for_the_relay_is_told(
+async def test_what_waits_too_long_for_the_relay_or_for_a_projection_is_told(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus.parts.publisher, "offer", lambda *_: None)
@@ -180,7 +180,8 @@ async def test_what_waits_too_long_for_the_relay_is_told(
     health = await bus.health()
     assert health.ready
     assert [(p.part, p.what) for p in health.problems] == [
-        ("relay", "the oldest unpublished commit is 40 s old")
+        ("relay", "the oldest unpublished commit is 40 s old"),
+        ("projection wallets", "events not applied: 1, for 40 s"),
     ]
 
 

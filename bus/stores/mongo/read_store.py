@@ -9,7 +9,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
 from bus.stores.base import Document, Documents, Index, Note, Parked, Target, Writer
-from bus.stores.mongo.client import LATEST, Client, bounded, database
+from bus.stores.mongo.client import LATEST, Client, bounded, database, settled
 from bus.stores.mongo.documents import ABSENT, MongoDocuments
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
@@ -105,6 +105,46 @@ class MongoReadStore(MongoLetters):
             raise ProjectionError(f"a document cannot be stored: {unencodable(error)}") from error
         except PyMongoError as error:
             raise translated(error, writing=True) from error
+
+    async def page(self, target: Target, after: str, limit: int) -> list[Document]:
+        """As `ReadStore.page`."""
+        return await self._whole(target, {"_id": {"$gt": after}}, limit)
+
+    async def whole(self, target: Target, keys: Sequence[str]) -> dict[str, Document]:
+        """As `ReadStore.whole`."""
+        found = await self._whole(target, {"_id": {"$in": list(keys)}}, 0)
+        return {document["_id"]: document for document in found}
+
+    async def _whole(self, target: Target, filter: Document, limit: int) -> list[Document]:
+        collection = self._database[target.collection].with_options(read_concern=LATEST)
+        async with reading():
+            cursor = collection.find(filter).sort([("_id", 1)]).limit(limit)
+            found: list[Document] = await cursor.to_list(None)
+            return found
+
+    async def sample(self, target: Target, count: int) -> list[str]:
+        """As `ReadStore.sample`."""
+        chosen = [{"$match": {"_id": {"$gte": ""}}}, {"$sample": {"size": count}}]
+        pipeline = [*chosen, {"$project": {"_id": 1}}]
+        async with reading():
+            cursor = await settled(self._database[target.collection].aggregate(pipeline))
+            return [row["_id"] for row in await cursor.to_list(None)]
+
+    async def replace(
+        self, target: Target, key: str, found: Document | None, wanted: Document | None
+    ) -> bool:
+        """As `ReadStore.replace`."""
+        collection = self._database[target.collection]
+        unchanged = {"_id": key, "$expr": {"$eq": ["$$ROOT", {"$literal": found}]}}
+        async with writing():
+            try:
+                if found is None and wanted is not None:
+                    return bool((await collection.insert_one(dict(wanted))).acknowledged)
+                if wanted is None:
+                    return bool((await collection.delete_one(unchanged)).deleted_count)
+                return bool((await collection.replace_one(unchanged, wanted)).matched_count)
+            except DuplicateKeyError:
+                return False
 
     async def drop(self, target: Target) -> None:
         """As `ReadStore.drop`."""

@@ -1,0 +1,42 @@
+"""Hold: keeps what readers read as it is for some seconds, to look at it or to move from it.
+
+Workers learn of it within a second and write nothing more; what happens meanwhile waits in their
+queues.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bus import ambient
+from bus.read.catalogue import Catalogue
+from bus.read.projection import Projection
+
+HOLD_FOR = 20.0
+HELD_AFTER = 3.0
+"""Seconds in which every worker has learnt that it is to hold, and has finished its batch."""
+MARGIN = 5.0
+
+
+@asynccontextmanager
+async def held(catalogue: Catalogue, projection: Projection[Any]) -> AsyncIterator[float]:
+    """Holds the active collection from the block's start to its end; gives the time
+    (`time.monotonic`) by which the block is to be done with it. To be taken by one at a time.
+
+    Raises: StoreUnavailable.
+    """
+    until = time.monotonic() + HOLD_FOR - MARGIN
+    held_until = ambient.now().timestamp() + HOLD_FOR
+    await catalogue.change(projection, lambda lineage: lineage.held(held_until))
+    try:
+        await asyncio.sleep(HELD_AFTER)
+        yield until
+    finally:
+        await catalogue.change(projection, lambda lineage: lineage.held(0.0))
+
+
+def move_lease(projection: Projection[Any]) -> str:
+    """The lease of whoever holds it, or moves its readers."""
+    return f"flip/{projection.name}"

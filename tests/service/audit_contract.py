@@ -1,0 +1,169 @@
+"""Audits of projections, on any pair of transport and stores."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from bus import Bus, ProjectionError, Projections, Worker, ambient
+from bus.read.lag import Lag
+from bus.stores.base import Document
+from tests.service.rebuild_contract import (
+    BankView,
+    Brisk,
+    CountPurses,
+    GetBank,
+    GetPurse,
+    Pay,
+    PurseView,
+    paid_into,
+)
+from tests.waiting import until
+
+
+async def damage(bus: Bus, projection: str, key: str, wanted: Document | None) -> Document | None:
+    """Puts something else in the place of a document, past the bus; what stood there."""
+    store = bus.parts.read_store
+    (one,) = [o.of for o in bus.parts.declared if o.name == projection]
+    target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
+    found = (await store.whole(target, [key])).get(key)
+    changed = {**(found or {"_id": key}), **wanted} if wanted is not None else None
+    assert await store.replace(target, key, found, changed)
+    return found
+
+
+async def swept(bus: Bus) -> bool:
+    """Whether the sweep at a worker's start is over, which heals what is missing."""
+    (status,) = await Projections(bus).status("purses")
+    return status.swept is not None
+
+
+class AuditContract(Brisk):
+    """Subclasses give `make`, as of `RebuildContract`."""
+
+    async def test_nothing_differs_while_commands_go_on(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus, Worker(bus):
+            await bus.query(GetBank(), after=await paid_into(bus, 60))
+            done = False
+
+            async def pay() -> None:
+                number = 0
+                while not done:
+                    number += 1
+                    await bus.execute(Pay(purse_id=f"p{number % 90}", amount=1))
+                    await asyncio.sleep(0.005)
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(2):
+                    tasks.create_task(pay())
+                for name, sample in (("purses", 0), ("purses", 20), ("banks", 0)):
+                    audited = await Projections(bus).audit(name, sample=sample)
+                    assert audited.differences == (), name
+                    assert audited.is_right
+                done = True
+            assert audited.compared == 1
+
+    async def test_what_was_damaged_is_found_and_put_right(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus, Worker(bus):
+            receipt = await paid_into(bus, 30, amount=5)
+            await bus.query(CountPurses(), after=receipt)
+            await until(partial(swept, bus), "purses are swept")
+            await damage(bus, "purses", "p3", {"total": 6})
+            await damage(bus, "purses", "p4", None)
+            await damage(bus, "purses", "stray", {"total": 1})
+            projections = Projections(bus)
+            found = await projections.audit("purses")
+            assert {one.key: one.kind for one in found.differences} == {
+                "p3": "differs",
+                "p4": "missing",
+                "stray": "stray",
+            }
+            by_key = {one.key: one for one in found.differences}
+            assert by_key["p3"].fields == {"total": (6, 5)}
+            assert not found.is_right
+            assert await bus.query(GetPurse(purse_id="p3")) == PurseView(id="p3", total=6)
+
+            mended = await projections.audit("purses", repair=True)
+            assert mended.is_right
+            assert {"p3", "stray"} <= {one.key for one in mended.differences}  # sweeps heal p4
+            assert await bus.query(GetPurse(purse_id="p3")) == PurseView(id="p3", total=5)
+            assert await bus.query(CountPurses()) == 30
+            assert (await projections.audit("purses")).differences == ()
+            receipt = await paid_into(bus, 5, amount=1)
+            got = await bus.query(GetPurse(purse_id="p4"), after=receipt)
+            assert got == PurseView(id="p4", total=6)
+
+    async def test_a_document_of_several_streams_is_put_right(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make() as bus, Worker(bus):
+            receipt = await paid_into(bus, 30)
+            await bus.query(GetBank(), after=receipt)
+            await damage(bus, "banks", "b", {"total": 29})
+            (found,) = (await Projections(bus).audit("banks", sample=5)).differences
+            assert found.fields == {"total": (29, 30)}
+            (mended,) = (await Projections(bus).audit("banks", repair=True)).differences
+            assert mended.repaired
+            receipt = await paid_into(bus, 1)
+            assert await bus.query(GetBank(), after=receipt) == BankView(id="b", total=31)
+
+    async def test_what_waits_in_the_queue_is_no_difference(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus:
+            async with Worker(bus):
+                await bus.query(GetBank(), after=await paid_into(bus, 10))
+            await paid_into(bus, 20)
+            auditing = asyncio.create_task(Projections(bus).audit("purses"))
+            await asyncio.sleep(1)  # so that it meets what is missing
+            async with Worker(bus):
+                assert (await auditing).differences == ()
+
+    async def test_what_never_arrives_is_told_as_missing(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus:
+            await paid_into(bus, 3)
+            found = (await Projections(bus).audit("purses")).differences
+            assert sorted(one.key for one in found) == ["p0", "p1", "p2"]
+            assert {one.kind for one in found} == {"missing"}
+
+    async def test_status_tells_how_far_behind_a_projection_is(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make() as bus:
+            await paid_into(bus, 4)
+            await paid_into(bus, 2)
+            (before,) = await Projections(bus).status("purses")
+            assert before.lag
+            assert (before.lag.events, before.lag.more) == (6, False)
+            assert before.lag.oldest
+            assert 0 <= before.lag.seconds < 60
+            async with Worker(bus):
+                await bus.query(CountPurses(), after=await paid_into(bus, 3))
+            (after,) = await Projections(bus).status("purses")
+            assert after.lag == Lag()
+
+    async def test_a_part_is_made_anew_in_place(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus, Worker(bus):
+            receipt = await paid_into(bus, 12)
+            await bus.query(CountPurses(), after=receipt)
+            await bus.query(GetBank(), after=receipt)
+            await until(partial(swept, bus), "purses are swept")
+            projections = Projections(bus)
+            began = ambient.now() - timedelta(minutes=1)
+            for chosen in (
+                {"streams": ["purse-p3"]},
+                {"documents": ["p3"]},
+                {"matching": "purse-p[23]"},
+                {"since": began},
+            ):
+                await damage(bus, "purses", "p3", {"total": 99})
+                await damage(bus, "purses", "p7", {"total": 98})
+                found = await projections.refold("purses", **chosen)
+                assert "p3" in {one.key for one in found.differences if one.repaired}
+                assert ("p7" in {one.key for one in found.differences}) == ("since" in chosen)
+                assert await bus.query(GetPurse(purse_id="p3")) == PurseView(id="p3", total=1)
+            await damage(bus, "banks", "b", {"total": 0})
+            (mended,) = (await projections.refold("banks", streams=["purse-p1"])).differences
+            assert (mended.key, mended.repaired) == ("b", True)
+            with pytest.raises(ProjectionError, match="say which part"):
+                await projections.refold("purses")

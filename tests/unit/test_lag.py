@@ -1,0 +1,76 @@
+from datetime import datetime, timedelta
+
+import pytest
+
+from bus import ambient
+from bus.read.lag import Lag, LagMeter
+from bus.stores.base import Changes, Commit, Parked, Recorded, Target
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
+
+TARGET = Target("purses", "purses", versions_in_documents=False)
+
+
+class Ground:
+    def __init__(self) -> None:
+        self.log = MemoryEventLog()
+        self.store = MemoryReadStore()
+        self.now = ambient.now()
+
+    async def happened(self, stream: str, first: int, count: int, age: float) -> None:
+        events = tuple(Recorded("Paid", 1, {}) for _ in range(count))
+        id, time = f"{stream}/{first}", self.now - timedelta(seconds=age)
+        await self.log.append([Commit(id, stream, "purse", first, events, time, id)])
+
+    async def applied(self, **versions: int) -> None:
+        async def fold(_: object) -> Changes:
+            return Changes([], reached)
+
+        reached = {f"purse-{key}": version for key, version in versions.items()}
+        await self.store.writer(TARGET, "queue").transact(list(reached), fold)
+
+    async def parked(self, stream: str, since: datetime) -> None:
+        row = Parked(stream, 1, "ValueError", 1, self.now, first_seen=since)
+        await self.store.park(TARGET, row)
+
+    def meter(self, most: int = 1000) -> LagMeter:
+        return LagMeter(["purse"], TARGET, self.log, self.store, most=most)
+
+
+@pytest.fixture
+def ground() -> Ground:
+    return Ground()
+
+
+async def test_events_are_counted_and_the_oldest_tells_the_time(ground: Ground) -> None:
+    await ground.happened("purse-a", 1, 3, age=50)
+    await ground.happened("purse-b", 1, 1, age=40)
+    await ground.happened("purse-a", 4, 2, age=30)
+    await ground.applied(a=2, b=1)
+    lag = await ground.meter().measure()
+    assert (lag.events, lag.more) == (3, False)
+    assert lag.oldest == ground.now - timedelta(seconds=50)
+    assert 50 <= lag.seconds < 60
+
+
+async def test_parked_streams_stand_apart(ground: Ground) -> None:
+    await ground.happened("purse-a", 1, 3, age=50)
+    since = ground.now - timedelta(seconds=45)
+    await ground.parked("purse-a", since)
+    assert await ground.meter().measure() == Lag(parked=1, parked_since=since)
+
+
+async def test_a_long_lag_is_told_as_at_least_that_much(ground: Ground) -> None:
+    for number in range(5):
+        await ground.happened(f"purse-{number}", 1, 1, age=90 - number)
+    lag = await ground.meter(most=3).measure()
+    assert (lag.events, lag.more) == (3, True)
+
+
+async def test_it_goes_on_where_it_stopped(ground: Ground) -> None:
+    for number, key in enumerate("abc"):
+        await ground.happened(f"purse-{key}", 1, 1, age=90 - number)
+    await ground.applied(a=1, b=1)
+    meter = ground.meter(most=2)
+    assert (await meter.measure()).events == 0
+    assert (await meter.measure()).events == 1
+    assert (await meter.measure()).events == 1
