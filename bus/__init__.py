@@ -2,9 +2,12 @@
 read side on the other."""
 
 from bus.bus import Bus
+from bus.contracts import Finding, compare_contracts, contracts_of
+from bus.delivery.events import Events, StoredEvent
 from bus.delivery.letters import DeadLetter, DeadLetterGroup
 from bus.delivery.projections import CollectionStatus, Projections
 from bus.delivery.repair import DeadLetters, Outcome
+from bus.delivery.tracing import Traced
 from bus.delivery.worker import Worker
 from bus.errors import (
     AggregateNotFound,
@@ -37,7 +40,7 @@ from bus.read.documents import Documents
 from bus.read.projection import Delete, Projection, Update
 from bus.router import Router
 from bus.settings import Settings
-from bus.stores.base import Index
+from bus.stores.base import Index, Tally
 from bus.stores.session import Session
 from bus.version import __version__
 from bus.write.aggregate import Aggregate
@@ -62,7 +65,9 @@ __all__ = [
     "Documents",
     "Envelope",
     "Event",
+    "Events",
     "Fault",
+    "Finding",
     "Following",
     "Health",
     "Index",
@@ -90,7 +95,10 @@ __all__ = [
     "Session",
     "Settings",
     "StoreUnavailable",
+    "StoredEvent",
+    "Tally",
     "TopologyMismatch",
+    "Traced",
     "TransportUnavailable",
     "Unavailable",
     "UnknownMessage",
@@ -98,5 +106,7 @@ __all__ = [
     "Update",
     "Worker",
     "__version__",
+    "compare_contracts",
+    "contracts_of",
     "timeout",
 ]

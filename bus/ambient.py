@@ -6,6 +6,7 @@ A test (or seeded chaos) replaces `ambient.source` to hold all three.
 import asyncio
 import random
 import time
+import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -54,6 +55,20 @@ def new_id_and_time() -> tuple[str, datetime]:
     digits, moment = _first_digits_and_time(int(source.seconds() * 1000))
     chance = source.bits(80) & _CHANCE | _VERSION_AND_VARIANT
     return digits + chance.to_bytes(10, "big").hex(), moment
+
+
+def time_of(id: str) -> datetime | None:
+    """When an id was made, by the clock of whoever made it; None where it does not tell.
+
+    UUIDs of version 7 do, with hyphens or without.
+    """
+    try:
+        number = uuid.UUID(id)
+        if number.version != 7:
+            return None
+        return datetime.fromtimestamp((number.int >> 80) / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 @lru_cache(maxsize=1)  # for all who come in the same millisecond

@@ -4,7 +4,8 @@ A receiver reads only names that it registered. Size is capped before anything i
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -12,12 +13,11 @@ from pydantic_core import to_json
 from bus import ambient, payload
 from bus.errors import InvalidMessage, UnknownMessage
 from bus.fingerprint import reason_of
-from bus.messages import Command, Envelope, Event, Message, check_id
+from bus.messages import AnyMessage, Command, Envelope, Event, Message, check_id
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
-AnyMessage = TypeVar("AnyMessage", bound=Message)
 Registry = Mapping[str, type[AnyMessage]]
 
 ATTEMPT = "attempt"
@@ -30,10 +30,15 @@ MOST_REASONS = 5
 
 
 class Unread(Event):
-    """Stands for an event whose name nobody here reads: it only counts as a version."""
+    """Stands for an event whose name the reader has no class for: it only counts as a version."""
+
+    name: str
 
 
-UNREAD = Unread()
+@lru_cache(maxsize=1000)
+def unread(name: str) -> Unread:
+    """What stands for the events of that name."""
+    return Unread.model_construct(name=name[:100])
 
 
 def new_envelope(
@@ -207,19 +212,19 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int) -> AnyMessage:
 
 
 def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
-    """A stored event as its class; `UNREAD` where the name is not in the registry.
+    """A stored event as its class; `Unread` where the name is not in the registry.
 
     Raises: InvalidMessage.
     """
     kind = registry.get(event.name)
-    return UNREAD if kind is None else _validate(kind, event.data, event.schema)
+    return unread(event.name) if kind is None else _validate(kind, event.data, event.schema)
 
 
 def _validate(
     kind: type[AnyMessage], data: Any, schema: int, reasons: int = MOST_REASONS
 ) -> AnyMessage:
     try:
-        if schema != kind.wire_schema:
+        if schema < kind.wire_schema:
             data = kind.upcast(dict(data), schema)
         valid: AnyMessage = kind.__pydantic_validator__.validate_python(data, strict=False)
         return valid

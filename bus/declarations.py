@@ -1,12 +1,14 @@
 """What a service declares, checked as a whole before anything is built from it. No I/O."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from bus.errors import ConfigurationError
-from bus.messages import Message
+from bus.messages import Event, registry_of
 from bus.read.projection import Projection
 from bus.router import Router
+from bus.write.aggregate import Aggregate
+from bus.write.repository import Repository
 
 
 def check_declarations(
@@ -41,15 +43,9 @@ def _check_messages(
     """A wire name is one class: otherwise a message would be read as another one."""
     handled = [m for router in routers for handler in router.handlers for m in handler.messages]
     projected = [event for projection in projections for event in projection.handlers]
-    known: dict[str, type[Message]] = {}
-    for message in (*handled, *projected):
-        other = known.setdefault(message.wire_name, message)
-        if other is not message:
-            raise ConfigurationError(
-                f"Bus({service!r}): {message.__module__}.{message.__qualname__} and "
-                f"{other.__module__}.{other.__qualname__} both travel as {message.wire_name!r}; "
-                f"give one of them another name, as in `class ...(Event, name=...)`"
-            )
+    registry_of(f"Bus({service!r})", (*handled, *projected))
+    for aggregate in aggregates_of(routers, projections):
+        aggregate.events()
 
 
 def _check_views(service: str, projections: Sequence[Projection[Any]]) -> None:
@@ -60,3 +56,27 @@ def _check_views(service: str, projections: Sequence[Projection[Any]]) -> None:
                 f"Bus({service!r}): two projections declare view={view.__name__}, so "
                 f"Documents[{view.__name__}] would be either; give each a view of its own"
             )
+
+
+def aggregates_of(
+    routers: Sequence[Router], projections: Sequence[Projection[Any]]
+) -> list[type[Aggregate]]:
+    """The aggregates that handlers have repositories of, and those that feed projections."""
+    asked = (kind for router in routers for one in router.handlers for kind in one.dependencies)
+    repositories = (get_args(kind)[0] for kind in asked if get_origin(kind) is Repository)
+    fed = (kind for projection in projections for kind in projection.of)
+    found = (one for one in (*repositories, *fed) if isinstance(one, type))
+    return list(dict.fromkeys(one for one in found if issubclass(one, Aggregate)))
+
+
+def events_of(
+    routers: Sequence[Router], projections: Sequence[Projection[Any]]
+) -> list[type[Event]]:
+    """Every class that a service reads events with, those of its aggregates first."""
+    recorded = [
+        event for one in aggregates_of(routers, projections) for event in one.events().values()
+    ]
+    handled = [m for router in routers for handler in router.handlers for m in handler.messages]
+    projected = [event for projection in projections for event in projection.handlers]
+    found = (*recorded, *handled, *projected)
+    return list(dict.fromkeys(one for one in found if issubclass(one, Event)))

@@ -4,7 +4,7 @@ Knows nothing of how a message travels or where it is kept.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from bus.errors import ConfigurationError, InvalidMessage
 
 Answer_co = TypeVar("Answer_co", covariant=True)
+AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
@@ -31,21 +32,54 @@ class Message(BaseModel):
 
     wire_name: ClassVar[str] = ""
     wire_schema: ClassVar[int] = 1
+    former_names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, name: str = "", schema: int = 1, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.wire_name = name or cls.__name__.partition("[")[0]
         cls.wire_schema = schema
-        if not _NAME.fullmatch(cls.wire_name):
-            raise ConfigurationError(
-                f"{cls.__qualname__}: {cls.wire_name!r} is no wire name; "
-                f"use letters, digits and underscores, 100 at most"
-            )
+        cls.former_names = ()
+        _check_wire_name(cls, cls.wire_name)
 
     @classmethod
     def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
         """Turns `data` of an older `schema` into the current shape; override to do so."""
         return data
+
+    @classmethod
+    def wire_names(cls) -> tuple[str, ...]:
+        """The names under which it is read: its own, and those that it had before."""
+        return (cls.wire_name, *cls.former_names)
+
+
+def _check_wire_name(cls: type[Message], name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{cls.__qualname__}: {name!r} is no wire name; "
+            f"use letters, digits and underscores, 100 at most"
+        )
+
+
+def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, type[AnyMessage]]:
+    """The classes by the wire names under which they are read, former names included.
+
+    Raises: ConfigurationError where two classes claim one name; `where` says whose they are.
+    """
+    registry: dict[str, type[AnyMessage]] = {}
+    for message in messages:
+        for name in message.wire_names():
+            other = registry.setdefault(name, message)
+            if other is not message:
+                raise ConfigurationError(
+                    f"{where}: {_place(message)} and {_place(other)} both travel as {name!r}, or "
+                    f"did formerly; give one of them another name, as in "
+                    f"`class ...(Event, name=...)`"
+                )
+    return registry
+
+
+def _place(message: type[Message]) -> str:
+    return f"{message.__module__}.{message.__qualname__}"
 
 
 class Command(Message):
@@ -58,8 +92,23 @@ class Event(Message):
     """A fact that happened; any number of subscribers; named in the past tense.
 
     Fields that this version of the class does not know are ignored, so that a newer publisher
-    does not stop an older subscriber.
+    does not stop an older subscriber. `formerly=` lists the wire names that it had before: what was
+    stored or sent under them is read as this class, and what is recorded now has the new name.
+
+        class AccountOpened(Event, formerly=["AccountCreated"]): ...
     """
+
+    def __init_subclass__(
+        cls, name: str = "", schema: int = 1, formerly: Sequence[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(name=name, schema=schema, **kwargs)
+        if isinstance(formerly, str):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: formerly={formerly!r} is one text; write a list of names"
+            )
+        cls.former_names = tuple(formerly)
+        for former in cls.former_names:
+            _check_wire_name(cls, former)
 
 
 class Query(Message, Generic[Answer_co]):

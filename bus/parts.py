@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from bus.declarations import events_of
 from bus.dispatcher import Dispatcher
 from bus.health import Checkup
-from bus.messages import Command, Event
+from bus.messages import Command, Event, Fault, registry_of
 from bus.read.catalogue import Catalogue
 from bus.read.lineage import Generation
 from bus.read.projection import Projection
@@ -64,6 +65,20 @@ class Parts(NamedTuple):
         return one._replace(queues=tuple(queues))
 
     @property
+    def projections(self) -> list[Projection[Any]]:
+        return [one.of for one in self.declared if isinstance(one.of, Projection)]
+
+    @property
+    def events(self) -> list[type[Event]]:
+        """Every class that somebody here reads events with, and the bus's own `Fault`."""
+        return [*events_of(list(self.routers.values()), self.projections), Fault]
+
+    @property
+    def known_names(self) -> frozenset[str]:
+        """The wire names of events that somebody here has a class for."""
+        return frozenset(name for event in self.events for name in event.wire_names())
+
+    @property
     def topology(self) -> Topology:
         return Topology(self.service, tuple(q for s in self.subscriptions for q in s.queues))
 
@@ -102,21 +117,14 @@ def queues_of(
 
 
 def event_registry(router: Router) -> dict[str, type[Event]]:
-    """The events that a router handles, by wire name."""
-    return {
-        message.wire_name: message
-        for handler in router.handlers
-        if handler.kind == "event"
-        for message in handler.messages
-        if issubclass(message, Event)
-    }
+    """The events that a router handles, by wire name, former names included."""
+    messages = (message for handler in router.handlers for message in handler.messages)
+    events = (message for message in messages if issubclass(message, Event))
+    return registry_of(f"Router({router.name!r})", events)
 
 
 def command_registry(handlers: Sequence[Handler]) -> dict[str, type[Command]]:
     """The commands that a service handles, by wire name."""
-    return {
-        message.wire_name: message
-        for handler in handlers
-        for message in handler.messages
-        if issubclass(message, Command)
-    }
+    messages = (message for handler in handlers for message in handler.messages)
+    commands = (message for message in messages if issubclass(message, Command))
+    return registry_of("commands", commands)

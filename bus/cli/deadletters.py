@@ -3,7 +3,6 @@
 Exit status: 0 done, 1 something failed or nothing matched, 2 wrong usage.
 """
 
-import asyncio
 import json
 import os
 import shlex
@@ -17,12 +16,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic_core import from_json
 
-from bus.cli.loading import load
-from bus.cli.running import Json, Target, guarded, loop_factory
+from bus.cli.running import Json, Target, on_open_bus
 from bus.cli.tables import cell, lines, print_json, print_progress, print_table
 from bus.delivery.letters import DeadLetter
 from bus.delivery.repair import DeadLetters, Outcome
-from bus.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -157,17 +154,7 @@ def discard(
 
 
 def _with(target: str, action: Callable[[DeadLetters], Awaitable[Result]]) -> Result:
-    """What the action gives, on the service's open bus."""
-
-    async def whole() -> Result:
-        async with load(target, Settings) as bus:
-            return await action(DeadLetters(bus))
-
-    def run() -> Result:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(whole())
-
-    return guarded(run)
+    return on_open_bus(target, lambda bus: action(DeadLetters(bus)))
 
 
 def _check_choice(ids: list[str] | None, group: str, all: bool) -> None:

@@ -2,19 +2,15 @@
 
 import asyncio
 import json
-import os
-import signal
-from collections.abc import Awaitable, Callable
 from typing import Annotated, NoReturn
 
 import typer
 
-from bus import log
 from bus.bus import Bus
-from bus.cli import deadletters, projections
+from bus.cli import contracts, deadletters, events, projections
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
-from bus.cli.running import Json, Target, guarded, loop_factory
+from bus.cli.running import Json, Target, guarded, until_stopped
 from bus.delivery.worker import Worker
 from bus.settings import Settings
 from bus.tasks import end
@@ -31,6 +27,8 @@ app = typer.Typer(
 
 app.add_typer(deadletters.app)
 app.add_typer(projections.app)
+app.add_typer(events.app)
+app.add_typer(contracts.app)
 
 
 @app.command()
@@ -59,7 +57,7 @@ def worker(
         async with bus, worker:
             await stop.wait()
 
-    _run(target, run)
+    until_stopped(target, run)
 
 
 @app.command()
@@ -76,7 +74,7 @@ def relay(target: Target) -> None:
             await stop.wait()
             await end([relaying])
 
-    _run(target, run)
+    until_stopped(target, run)
 
 
 @app.command()
@@ -109,30 +107,3 @@ def _check_worker(as_json: bool) -> NoReturn:
     report = guarded(lambda: ask_worker(Settings()))
     print(json.dumps(report) if as_json else shown(report))
     raise SystemExit(0 if report["ready"] else 1)
-
-
-def _run(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
-    log.configure(level=os.environ.get("BUS_LOG_LEVEL", "INFO"))
-
-    async def whole() -> None:
-        await run(load(target, Settings), _stop_on_signals())
-
-    def run_whole() -> None:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(whole())
-
-    guarded(run_whole)
-
-
-def _stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; the second signal ends the process at once."""
-    stop = asyncio.Event()
-
-    def receive(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, receive, number)
-    return stop

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from bus.cli.loading import load
-from bus.cli.running import Json, Target, guarded, loop_factory
+from bus.cli.running import Json, Target, guarded, on_open_bus
 from bus.cli.tables import cell, print_json, print_progress, print_table
 from bus.delivery.projections import CollectionStatus, Declared, Projections
 from bus.read.audit import Audited, Difference
@@ -167,17 +167,7 @@ def drop(
 
 
 def _with(target: str, action: Callable[[Projections], Awaitable[Result]]) -> Result:
-    """What the action gives, on the service's open bus."""
-
-    async def whole() -> Result:
-        async with load(target, Settings) as bus:
-            return await action(Projections(bus))
-
-    def run() -> Result:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(whole())
-
-    return guarded(run)
+    return on_open_bus(target, lambda bus: action(Projections(bus)))
 
 
 async def _rebuilt(projections: Projections, name: str, *, wait: bool) -> str:

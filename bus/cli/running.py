@@ -1,13 +1,19 @@
 """What the commands share: their parameters, the loop they run on, how they end by an error."""
 
 import asyncio
+import os
+import signal
 import sys
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from bus import log
+from bus.bus import Bus
+from bus.cli.loading import load
 from bus.errors import BusError, ConfigurationError
+from bus.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -34,3 +40,42 @@ def guarded(action: Callable[[], Result]) -> Result:
     except BusError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigurationError) else 1) from None
+
+
+def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Result:
+    """What the action gives, on the service's open bus."""
+
+    async def whole() -> Result:
+        async with load(target, Settings) as bus:
+            return await action(bus)
+
+    return guarded(lambda: _run(whole))
+
+
+def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
+    """Runs what ends once SIGTERM or SIGINT sets its event, on the service's bus, not open yet."""
+    log.configure(level=os.environ.get("BUS_LOG_LEVEL", "INFO"))
+
+    async def whole() -> None:
+        await run(load(target, Settings), _stop_on_signals())
+
+    guarded(lambda: _run(whole))
+
+
+def _run(whole: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(whole())
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; the second signal ends the process at once."""
+    stop = asyncio.Event()
+
+    def receive(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, receive, number)
+    return stop

@@ -14,7 +14,7 @@ PROGRESS = 30
 
 def print_json(value: Any) -> None:
     """Prints a value; times are in ISO 8601."""
-    print(json.dumps(value, indent=2, default=_told))
+    print(json.dumps(value, indent=2, default=told))
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -58,5 +58,6 @@ def _pace(done: int, of: int, seconds: float) -> str:
     return f"{done / seconds:,.0f}/s, {left} left".ljust(30)
 
 
-def _told(value: object) -> str:
+def told(value: object) -> str:
+    """What JSON has no type for: times in ISO 8601, all else as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -272,6 +272,12 @@ class Feeding:
         )
 
     def _projector(self, name: str) -> Projector:
-        event_log, store = self._parts.event_log, self._parts.read_store
-        writer = store.writer(self._target, name)
-        return Projector(self._projection, self._target, event_log, store, writer)
+        parts = self._parts
+        return Projector(
+            self._projection,
+            self._target,
+            parts.event_log,
+            parts.read_store,
+            parts.read_store.writer(self._target, name),
+            known_names=parts.known_names,
+        )

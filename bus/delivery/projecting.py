@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from bus.codec import UNREAD, Registry, envelope_of, read_frame
+from bus.codec import Registry, envelope_of, read_frame, unread
 from bus.delivery.consumer import open_inbox
 from bus.delivery.deadletters import repaired_in
 from bus.delivery.faults import GiveUp
@@ -125,11 +125,11 @@ class ProjectionConsumer:
         try:
             return read_frame(delivery.frame, self._registry)
         except UnknownMessage:
-            return envelope_of(delivery.frame, UNREAD)
+            return envelope_of(delivery.frame, unread(delivery.frame.name))
 
     def _stream_of(self, delivery: Delivery) -> set[str]:
         with suppress(InvalidMessage):
-            stream = envelope_of(delivery.frame, UNREAD).stream
+            stream = envelope_of(delivery.frame, unread("")).stream
             if stream.partition("-")[0] in self._projector.projection.categories:
                 return {stream}
         return set()

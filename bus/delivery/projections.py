@@ -126,7 +126,14 @@ class Projections:
             )
         target = parts.catalogue.target_of(projection, generation)
         writer = parts.read_store.writer(target, f"{parts.service}.{target.collection}.rollback")
-        projector = Projector(projection, target, parts.event_log, parts.read_store, writer)
+        projector = Projector(
+            projection,
+            target,
+            parts.event_log,
+            parts.read_store,
+            writer,
+            known_names=parts.known_names,
+        )
         flip = Flip(projection, parts.catalogue, parts.event_log, parts.read_store)
         try:
             sweeper = Sweeper(projector, parts.event_log, parts.read_store)
@@ -215,7 +222,7 @@ class Projections:
         return await self._parts.catalogue.lineage(projection, within=0)
 
     def _all(self) -> list[Projection[Any]]:
-        return [one.of for one in self._parts.declared if isinstance(one.of, Projection)]
+        return self._parts.projections
 
     def _named(self, name: str) -> Projection[Any]:
         for projection in self._all():

@@ -81,7 +81,7 @@ class DeadLetters:
         rows = await self._store.dead_letters(skip + limit, where=where)
         streams = [
             one
-            for one in await self._streams()
+            for one in await self.streams()
             if group in ("", one.group)
             and queue in ("", one.queue)
             and message in ("", one.message)
@@ -92,8 +92,12 @@ class DeadLetters:
     async def groups(self) -> Sequence[DeadLetterGroup]:
         """Those that failed alike, together; the group seen last is the first."""
         groups = map(group_of, await self._store.dead_letter_groups())
-        found = [*groups, *groups_of(await self._streams())]
+        found = [*groups, *groups_of(await self.streams())]
         return sorted(found, key=_last_seen, reverse=True)
+
+    async def streams(self) -> Sequence[DeadLetter]:
+        """All parked streams of the service's projections."""
+        return [self._shown(*one) for one in (await self._parked()).values()]
 
     async def show(self, id: str) -> DeadLetter:
         """One of them, with its body. Raises: DeadLetterError where it is not there."""
@@ -158,7 +162,7 @@ class DeadLetters:
         if ids:
             return ids
         letters = await self._store.dead_letter_ids({"fingerprint": group} if group else {})
-        streams = [one.id for one in await self._streams() if group in ("", one.group)]
+        streams = [one.id for one in await self.streams() if group in ("", one.group)]
         return [*letters, *streams]
 
     async def _retry(self, ids: Sequence[str]) -> Problems:
@@ -210,9 +214,6 @@ class DeadLetters:
         if found is None:
             raise DeadLetterError(f"{id}: {NOT_THERE}")
         return found
-
-    async def _streams(self) -> Sequence[DeadLetter]:
-        return [self._shown(*one) for one in (await self._parked()).values()]
 
     async def _parked(self) -> dict[str, tuple[Target, Parked]]:
         """All parked streams of the service's projections, by the ids that people see."""

@@ -4,10 +4,12 @@ Runs within a transaction, and may run several times. Knows no store.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bus import ambient
+from bus.codec import Unread
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable
 from bus.fingerprint import reason_of
 from bus.messages import Envelope
@@ -63,9 +65,12 @@ class Fold:
         self._spoiling: dict[str, StreamFailed] = {}
         self.failures: dict[str, StreamFailed] = {}
         self.applied = Applied()
+        self.unread: Counter[str] = Counter()
+        """How many events were passed over, by name: the projection has no handler of them."""
 
     async def __call__(self, unit: ReadUnit) -> Changes:
         self.failures = dict(self._spoiling)
+        self.unread.clear()
         writes: list[Write] = []
         versions: dict[str, int] = {}
         before = {stream: unit.versions.get(stream, 0) for stream in self._batch}
@@ -130,6 +135,8 @@ class Fold:
                 self._note(failure, envelope)
                 break
             reached = envelope.version
+            if type(envelope.message) is Unread:
+                self.unread[envelope.message.name] += 1
         return reached
 
     def _note(self, failure: StreamFailed, envelope: Envelope) -> None:

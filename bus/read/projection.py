@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_origin
 from pydantic import BaseModel
 
 from bus.errors import ConfigurationError, ProjectionError
-from bus.messages import Envelope, Event, key_of
+from bus.messages import Envelope, Event, key_of, registry_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
 from bus.router import members, name_of, parameter_types
@@ -82,6 +82,7 @@ class Projection(Generic[View]):
             raise ConfigurationError(f"Projection {name!r}: partitions are 1 to {SLOTS}")
         self.name = name
         self.view = view
+        self.of = tuple(of)
         self.categories: tuple[str, ...] = tuple(kind.category for kind in of)
         self.version = version
         self.partitions = partitions
@@ -124,8 +125,9 @@ class Projection(Generic[View]):
         return Target(self.name, collection, own_streams, self.indexes)
 
     def registry(self) -> dict[str, type[Event]]:
-        """The events that it reads, by wire name; others only count as versions."""
-        return {event.wire_name: event for event in self.handlers}
+        """The events that it reads, by wire name, former names included; others only count as
+        versions. Raises: ConfigurationError where two classes claim one name."""
+        return registry_of(f"projection {self.name!r}", self.handlers)
 
     def writes_itself(self, envelope: Envelope) -> bool:
         """Whether the event's handler may write within the transaction, by its `Documents`."""

@@ -5,8 +5,8 @@ early; what is missing is read from the log. The decision and the write are one 
 """
 
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol
@@ -51,7 +51,11 @@ class Projector:
         event_log: Streams,
         store: ReadStore,
         writer: Writer,
+        *,
+        known_names: Collection[str] | None = None,
     ) -> None:
+        """`known_names` are those of events that somebody in this service has a class for; it
+        warns of others (of none, by default)."""
         self.projection = projection
         self.target = target
         self._registry = projection.registry()
@@ -63,6 +67,9 @@ class Projector:
         self._failing: set[str] = set()
         self._look_at = 0.0
         self.trouble: str | None = None
+        self._known_names = known_names
+        self.unknown: Counter[str] = Counter()
+        """How many events it passed over whose name nobody in this service knows, by name."""
 
     async def take_over(self) -> None:
         """Ends what a predecessor may have left open. To be called before the first batch."""
@@ -112,6 +119,22 @@ class Projector:
             await self._apply({stream: []})
         return [stream for stream in due if stream not in self._parked]
 
+    def count_unread(self, names: Mapping[str, int]) -> None:
+        """Counts events that were passed over, and warns of names that nobody here knows: when one
+        is met first, and then each time that its number has ten times grown."""
+        if self._known_names is None:
+            return
+        for name in names.keys() - self._known_names:
+            before = self.unknown[name]
+            self.unknown[name] += names[name]
+            if len(str(before)) < len(str(self.unknown[name])) or not before:
+                log.warning(
+                    "events of an unknown name are passed over; `bus events unknown` lists them",
+                    projection=self.projection.name,
+                    message=name,
+                    count=self.unknown[name],
+                )
+
     async def close(self) -> None:
         await self._writer.close()
 
@@ -138,6 +161,7 @@ class Projector:
             while True:
                 with suppress(Spoiled):
                     await self._writer.transact(list(batch), fold, believed=self._believed(batch))
+                    self.count_unread(fold.unread)
                     return fold.applied, list(fold.failures.values())
         except ProjectionError as error:
             return await self._transact_each(batch, error)

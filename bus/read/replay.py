@@ -5,12 +5,13 @@ document, and many of these are inserted at once. What cannot be folded here (a 
 an update that only the database can apply) is left to the projector, stream by stream.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
-from bus.codec import envelopes_of
+from bus.codec import Unread, envelopes_of
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable
 from bus.messages import key_of
 from bus.read.projector import Projector
@@ -46,6 +47,7 @@ class _Folding:
         self.version = 0
         self.document: Document | None = None
         self.failed = False
+        self.unread: Counter[str] = Counter()
 
     @property
     def result(self) -> Document:
@@ -98,6 +100,8 @@ class Replay:
                     for write in await self._projection.changes(envelope, NOTHING):
                         folding.document = self._applied(folding.document, write.update)
                     folding.version = envelope.version
+                    if type(envelope.message) is Unread:
+                        folding.unread[envelope.message.name] += 1
         except (Unavailable, OutcomeUnknown):
             raise
         except Exception:  # the projector meets it again, and says what is wrong
@@ -114,5 +118,8 @@ class Replay:
                 await self._store.insert(self._projector.target, documents)
             except ProjectionError:  # one of them spoils it, and does not say for whom
                 aside = [one.stream for one in done]
+            else:
+                for folded in (one for one in done if not one.failed):
+                    self._projector.count_unread(folded.unread)
         if aside:
             await self._projector.apply_streams(aside)

@@ -3,7 +3,15 @@
 Knows no database. Every implementation passes the contracts in `bus.testing`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -63,6 +71,19 @@ class Snapshot(NamedTuple):
     version: int
     shape: str
     state: Document
+
+
+class Tally(NamedTuple):
+    """How many events of a name a category holds, from their first time to the last. `stream` and
+    `version` tell where one of them stands."""
+
+    name: str
+    category: str
+    count: int  # type: ignore[assignment]
+    first: datetime
+    last: datetime
+    stream: str
+    version: int
 
 
 class EventLog(Protocol):
@@ -130,6 +151,30 @@ class EventLog(Protocol):
 
     async def count(self, categories: Sequence[str]) -> int:
         """How many commits there are of these categories, about."""
+        ...
+
+    async def tally(self, without: Collection[str] = ()) -> list[Tally]:
+        """The names of events in the log, but for these: by category, then by name.
+
+        For people: it reads the whole log.
+        """
+        ...
+
+    async def conversation(
+        self, correlation_id: str, since: datetime | None = None
+    ) -> list[Commit]:
+        """All commits with a correlation id, from `since` on, by time, then by version.
+
+        For people: it reads all that was stored since then, or the whole log.
+        """
+        ...
+
+    def follow(self, last: int, categories: Sequence[str] = ()) -> AsyncGenerator[Commit, None]:
+        """The `last` commits with events, by time, and then each one that is stored from now on, in
+        the order in which they are; without an end. Of these categories, of all by default.
+
+        Raises: StoreUnavailable (begin again), ConfigurationError (a server without a replica set).
+        """
         ...
 
     async def pending(

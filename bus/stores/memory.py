@@ -3,8 +3,9 @@
 For tests, demos, and services that may forget. Nothing here is shared between processes.
 """
 
+import asyncio
 from bisect import bisect_right, insort
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -19,6 +20,7 @@ from bus.stores.base import (
     Parked,
     Recorded,
     Snapshot,
+    Tally,
     Target,
     Writer,
 )
@@ -43,6 +45,7 @@ class MemoryEventLog:
         self._taken: set[tuple[str, int]] = set()
         self._pending: dict[str, _Entry] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._followers: set[asyncio.Queue[str]] = set()
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -74,6 +77,8 @@ class MemoryEventLog:
         self._pending[commit.id] = entry
         insort(self._streams.setdefault(commit.stream, []), entry)
         self._categories.setdefault(commit.category, []).append(entry)
+        for follower in self._followers:
+            follower.put_nowait(commit.id)
 
     async def find(self, command_id: str) -> list[Commit]:
         """As `EventLog.find`."""
@@ -136,6 +141,54 @@ class MemoryEventLog:
     async def count(self, categories: Sequence[str]) -> int:
         """As `EventLog.count`."""
         return sum(len(self._categories.get(name, ())) for name in set(categories))
+
+    async def tally(self, without: Collection[str] = ()) -> list[Tally]:
+        """As `EventLog.tally`."""
+        found: dict[tuple[str, str], Tally] = {}
+        for commit in self._all():
+            for version, event in enumerate(commit.events, commit.first):
+                if event.name not in without:
+                    key = commit.category, event.name
+                    own = Tally(event.name, key[0], 0, commit.time, commit.time, commit.stream,
+                                version)  # fmt: skip
+                    before = found.get(key, own)
+                    found[key] = before._replace(count=before.count + 1, last=commit.time)
+        return [found[key] for key in sorted(found)]
+
+    async def conversation(
+        self, correlation_id: str, since: datetime | None = None
+    ) -> list[Commit]:
+        """As `EventLog.conversation`."""
+        return [
+            commit
+            for commit in self._all()
+            if commit.correlation_id == correlation_id and (since is None or commit.time >= since)
+        ]
+
+    async def follow(
+        self, last: int, categories: Sequence[str] = ()
+    ) -> AsyncGenerator[Commit, None]:
+        """As `EventLog.follow`."""
+
+        def wanted(commit: Commit) -> bool:
+            return bool(commit.events) and (not categories or commit.category in categories)
+
+        stored = asyncio.Queue[str]()
+        self._followers.add(stored)
+        try:
+            shown = list(filter(wanted, self._all()))
+            for commit in shown[-last:] if last else ():
+                yield commit
+            while True:
+                commit = self._commit(await stored.get())
+                if wanted(commit):
+                    yield commit
+        finally:
+            self._followers.discard(stored)
+
+    def _all(self) -> list[Commit]:
+        """Every commit, by time, then by version."""
+        return sorted(map(self._commit, self._commits), key=attrgetter("time", "first"))
 
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None

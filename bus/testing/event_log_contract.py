@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from bus import ambient
 from bus.errors import ConcurrencyError, InvalidMessage
-from bus.stores.base import Commit, EventLog, Outgoing, Recorded, Snapshot
+from bus.stores.base import Commit, EventLog, Outgoing, Recorded, Snapshot, Tally
 
 TIME = ambient.now()
 
@@ -62,6 +63,12 @@ async def until_pending(log: EventLog, expected: Sequence[Commit]) -> None:
     while (found := await log.pending(TIME + timedelta(days=1), 10)) != list(expected):
         assert time.monotonic() < deadline, f"{found} instead of {expected} are pending"
         await asyncio.sleep(0.01)
+
+
+async def next_of(following: AsyncIterator[Commit], count: int) -> list[Commit]:
+    """So many commits that a follower gets next."""
+    async with asyncio.timeout(10):
+        return [await anext(following) for _ in range(count)]
 
 
 async def events_of(log: EventLog, stream: str, after: int = 0) -> list[tuple[int, Recorded]]:
@@ -322,6 +329,66 @@ class EventLogContract:
         for after, until in itertools.pairwise(ends):
             pages = event_log.scan_streams("job", after, until)
             assert 40 <= len([one async for page in pages for one in page]) <= 60
+
+    async def test_a_tally_counts_events_by_category_and_name(self, event_log: EventLog) -> None:
+        a, b, c = (Recorded(name, 1, {}) for name in "ABC")
+        first, second, _ = await seconds_apart(
+            event_log,
+            commit("1", events=(a, b, a)),
+            commit("2", first=4, events=(c, a)),
+            commit("3", "order-1", events=(b,)),
+        )
+        await event_log.append([commit("4", "job-2", events=())])
+        told = await event_log.tally()
+        assert [(one.category, one.name, one.count) for one in told] == [
+            ("job", "A", 3), ("job", "B", 1), ("job", "C", 1), ("order", "B", 1),
+        ]  # fmt: skip
+        assert (told[0].first, told[0].last) == (first.time, second.time)
+        assert (told[0].stream, told[0].version) in [("job-1", 1), ("job-1", 3), ("job-1", 5)]
+        assert await event_log.tally(["A", "B"]) == [
+            Tally("C", "job", 1, second.time, second.time, "job-1", 4)
+        ]
+        assert await event_log.tally("ABC") == []
+
+    async def test_a_conversation_is_all_that_has_its_correlation_id(
+        self, event_log: EventLog
+    ) -> None:
+        own: dict[str, Any] = {"correlation_id": "talk"}
+        one, _, two, three = await seconds_apart(
+            event_log,
+            commit("a", **own),
+            commit("b", "job-2"),
+            commit("c", "order-1", **own),
+            commit("d", "job-3", events=(), outgoing=(Outgoing("e", "E", 1, {}),), **own),
+        )
+        assert await event_log.conversation("talk") == [one, two, three]
+        assert await event_log.conversation("talk", two.time) == [two, three]
+        assert await event_log.conversation("none") == []
+        assert await event_log.conversation("none", one.time) == []
+
+    async def test_a_follower_gets_the_last_commits_and_then_each_one_as_it_is_stored(
+        self, event_log: EventLog
+    ) -> None:
+        old = await seconds_apart(event_log, *(commit(f"o{n}", f"job-{n}") for n in range(5)))
+        await event_log.append([commit("kept", "job-9", events=(), time=old[-1].time)])
+        async with aclosing(event_log.follow(3)) as following:
+            assert await next_of(following, 3) == old[2:]
+            new = [commit(f"n{n}", f"{'job' if n % 2 else 'order'}-n{n}") for n in range(40)]
+            for one in new:  # their times are before those of the old ones
+                await event_log.append([one])
+            await event_log.append([commit("none", "job-10", events=())])
+            assert await next_of(following, 40) == new
+        async with aclosing(event_log.follow(0, ["order"])) as following:
+            waiting = asyncio.ensure_future(next_of(following, 2))
+            late = [commit(f"l{n}", f"{'job' if n % 2 else 'order'}-l{n}") for n in range(400)]
+            for one in late:
+                await event_log.append([one])
+                await asyncio.sleep(0)
+                if waiting.done():
+                    break
+            found = await waiting
+            place = late.index(found[0])
+            assert found == late[place : place + 3 : 2]
 
     async def test_commits_are_pending_until_confirmed(self, event_log: EventLog) -> None:
         a, b, c = await seconds_apart(

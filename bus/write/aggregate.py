@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 from pydantic import TypeAdapter, create_model
 
 from bus.errors import ConfigurationError, InvalidMessage
-from bus.messages import Event
+from bus.messages import Event, registry_of
 from bus.router import members
 from bus.stores.base import Snapshot
 
@@ -83,7 +83,7 @@ class Aggregate:
 
     def record(self, event: Event) -> None:
         """Applies an event and keeps it for the unit of work to store."""
-        if type(event).wire_name not in self.events():
+        if self.events().get(type(event).wire_name) is not type(event):
             raise ConfigurationError(
                 f"{type(self).__qualname__} records {type(event).__name__}, which its apply() does "
                 f"not name, so it could not be read back; add a case for it, or list it: "
@@ -99,11 +99,12 @@ class Aggregate:
 
     @classmethod
     def events(cls) -> dict[str, type[Event]]:
-        """The events that are read back from the aggregate's stream, by wire name."""
+        """The events that are read back from the aggregate's stream, by wire name, former names
+        included. Raises: ConfigurationError where two classes claim one name."""
         if cls._events is None:
             applied = (vars(base).get("apply") for base in cls.__mro__ if base is not Aggregate)
             found = [*cls._listed, *(e for f in applied if f for e in _events_named_in(f))]
-            cls._events = {event.wire_name: event for event in found}
+            cls._events = registry_of(cls.__qualname__, found)
         return cls._events
 
     # Snapshots
@@ -123,7 +124,8 @@ class Aggregate:
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, id: str) -> Self | None:
-        """The aggregate as it was, or None where the class has another shape by now."""
+        """The aggregate as it was, or None where the class has another shape by now, or reads
+        other events: it would be another state that they lead to."""
         adapter, shape = cls._state()
         if snapshot.shape != shape:
             return None
@@ -142,7 +144,9 @@ class Aggregate:
                 name: (kind, getattr(cls, name, None)) for name, kind in _annotations(cls).items()
             }
             adapter = TypeAdapter(create_model(f"{cls.__name__}State", **fields))
-            shape = str(sorted((name, str(kind)) for name, (kind, _) in fields.items()))
+            state = sorted((name, str(kind)) for name, (kind, _) in fields.items())
+            read = sorted((name, event.wire_schema) for name, event in cls.events().items())
+            shape = str((state, read))
             cls._state_adapter = adapter, shape
         return adapter, shape
 

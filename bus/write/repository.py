@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Generic, TypeVar
 
-from bus.codec import UNREAD, read_recorded
+from bus.codec import Unread, read_recorded
 from bus.errors import AggregateNotFound, ConfigurationError
 from bus.stores.base import EventLog
 from bus.write.aggregate import Aggregate, check_id, stream_of
@@ -62,7 +62,7 @@ class Repository(Generic[AnyAggregate]):
         async for page in self._log.events(stream, after=aggregate.version):
             for version, recorded in page:
                 event = read_recorded(recorded, registry)
-                if event is not UNREAD:
+                if type(event) is not Unread:
                     aggregate.apply(event)
                 aggregate.version = version
         return aggregate

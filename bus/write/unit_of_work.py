@@ -183,7 +183,7 @@ def receipt_of_repeat(commits: Sequence[Commit], envelope: Envelope) -> Receipt:
 
     Raises: InvalidMessage where the id was that of another kind of message.
     """
-    if commits[0].message != envelope.name:
+    if commits[0].message not in envelope.message.wire_names():
         raise InvalidMessage(
             f"the id {envelope.id} was used for a {commits[0].message} before, and now for a "
             f"{envelope.name}; give each message an id of its own"

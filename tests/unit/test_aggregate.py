@@ -121,6 +121,45 @@ def test_a_snapshot_of_another_shape_is_not_used() -> None:
     assert Account.from_snapshot(snapshot, "a1") is None
 
 
+def test_a_snapshot_made_when_other_events_were_read_is_not_used() -> None:
+    """What was passed over then, under a name that had no class, is missing in its state."""
+
+    class Noted(Event):
+        text: str
+
+    class Before(Aggregate, category="book", events=[Noted]):
+        notes: int = 0
+
+    class After(Aggregate, category="book", events=[Noted, Tagged]):
+        notes: int = 0
+
+    snapshot = Before("b1").to_snapshot()
+    assert Before.from_snapshot(snapshot, "b1")
+    assert After.from_snapshot(snapshot, "b1") is None
+
+    class Noted2(Event, name="Noted", schema=2):
+        text: str
+
+    class Raised(Aggregate, category="book", events=[Noted2]):
+        notes: int = 0
+
+    assert Raised.from_snapshot(snapshot, "b1") is None
+
+
+def test_an_aggregate_with_two_classes_of_one_name_is_refused() -> None:
+    class Closed(Event):
+        pass
+
+    class Ended(Event, formerly=["Closed"]):
+        pass
+
+    class Book(Aggregate, events=[Closed, Ended]):
+        pass
+
+    with pytest.raises(ConfigurationError, match="both travel as 'Closed'"):
+        Book("b1").record(Ended())
+
+
 def test_a_snapshot_needs_types() -> None:
     account = Account("a1")
     account.nickname = "Countess"  # type: ignore[attr-defined]

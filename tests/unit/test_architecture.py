@@ -11,7 +11,7 @@ MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
     {"errors", "urls", "version"},
-    {"ambient", "fingerprint", "payload", "tasks"},
+    {"ambient", "fingerprint", "payload", "shapes", "tasks"},
     {"messages"},
     {"log", "settings", "policies"},
     {"router", "middleware", "transports", "stores"},
@@ -20,7 +20,7 @@ LAYERS = [
     {"dependencies", "health", "backend", "declarations"},
     {"dispatcher"},
     {"parts"},
-    {"delivery"},
+    {"delivery", "contracts"},
     {"bus"},
     {"cli", "testing", "__init__"},
     {"__main__"},

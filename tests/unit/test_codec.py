@@ -7,7 +7,6 @@ from pydantic import Field, field_validator
 
 from bus import Command, Envelope, Event, InvalidMessage, UnknownMessage
 from bus.codec import (
-    UNREAD,
     command_frame,
     data_of,
     envelopes_of,
@@ -15,7 +14,9 @@ from bus.codec import (
     read_frame,
     read_recorded,
     record,
+    unread,
 )
+from bus.messages import registry_of
 from bus.stores.base import Commit, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame
 
@@ -97,13 +98,42 @@ def test_older_data_is_upcast_on_receipt_and_on_load() -> None:
     assert read_recorded(Recorded("Opened", 1, {"name": "Ada"}), REGISTRY) == Opened(owner="Ada")
 
 
+def test_newer_data_is_read_as_it_is() -> None:
+    """The older subscriber's upcast knows nothing of schemas that came after it."""
+
+    class Closed(Event, schema=2):
+        owner: str
+
+        @classmethod
+        def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
+            return {"owner": data["name"]}
+
+    registry = registry_of("here", [Closed])
+    newer = {"owner": "Ada", "more": 1}
+    assert read_recorded(Recorded("Closed", 3, newer), registry) == Closed(owner="Ada")
+    arrived = frame(b'{"owner":"Ada","more":1}', name="Closed", schema=3)
+    assert read_frame(arrived, registry).message == Closed(owner="Ada")
+
+
+def test_an_event_under_a_former_name_is_read_upcast_and_leaves_under_its_new_one() -> None:
+    class AccountOpened(Opened, schema=2, formerly=["Opened"]):
+        pass
+
+    registry = registry_of("here", [AccountOpened])
+    old = frame(b'{"name":"Ada"}', schema=1)
+    assert read_frame(old, registry).message == AccountOpened(owner="Ada")
+    event = read_recorded(Recorded("Opened", 1, {"name": "Ada"}), registry)
+    assert event == AccountOpened(owner="Ada")
+    assert record(event) == Recorded("AccountOpened", 2, {"owner": "Ada", "deposit": 0})
+
+
 def test_an_upcast_that_fails_is_an_invalid_message() -> None:
     with pytest.raises(InvalidMessage, match="Opened, schema 1: KeyError"):
         read_recorded(Recorded("Opened", 1, {}), REGISTRY)
 
 
 def test_a_stored_event_of_unknown_name_is_kept_apart_not_an_error() -> None:
-    assert read_recorded(Recorded("Gone", 1, {}), REGISTRY) is UNREAD
+    assert read_recorded(Recorded("Gone", 1, {}), REGISTRY) is unread("Gone")
 
 
 def test_a_name_that_is_not_registered_is_refused() -> None:

@@ -388,6 +388,86 @@ async def test_a_result_that_is_not_as_declared_fails_before_anything_is_stored(
         assert await bus.parts.event_log.read("account-a") == []
 
 
+def test_an_aggregates_events_of_one_name_fail_at_the_start() -> None:
+    class Again(Event, formerly=["Opened"]):
+        pass
+
+    class Odd(Aggregate, events=[Opened, Again]):
+        pass
+
+    router = Router("odd")
+
+    @router.command
+    async def open_odd(command: Open, repository: Repository[Odd]) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Odd: .*both travel as 'Opened'"):
+        Bus("bank", routers=[router], settings=Settings.in_memory())
+
+
+async def test_a_fact_published_under_its_former_name_is_not_published_again() -> None:
+    class Rang(Event):
+        pass
+
+    class BellRang(Event, formerly=["Rang"]):
+        pass
+
+    async with Bus("bank", settings=Settings.in_memory()) as bus:
+        first = await bus.publish(Rang(), id="ring-1")
+        assert await bus.publish(BellRang(), id="ring-1") == first
+
+
+def test_event_handlers_are_bound_by_former_names_too() -> None:
+    class BellRang(Event, formerly=["Rang"]):
+        pass
+
+    router = Router("bells")
+
+    @router.event
+    async def on_bell(event: BellRang) -> None: ...
+
+    bus = Bus("bank", routers=[router], settings=Settings.in_memory())
+    (queue,) = [one for one in bus.parts.topology.queues if one.name == "bank.bells"]
+    assert queue.topics == ("*.BellRang.*", "*.Rang.*")
+
+
+def test_the_names_that_a_service_knows_are_those_of_all_its_readers() -> None:
+    class Recorded(Event, formerly=["Written"]):
+        pass
+
+    class Fed(Event):
+        pass
+
+    class Handled(Event):
+        pass
+
+    class Projected(Event):
+        pass
+
+    class Book(Aggregate, events=[Recorded]):
+        pass
+
+    class Shelf(Aggregate, events=[Fed]):
+        pass
+
+    class BookView(BaseModel):
+        id: str
+
+    router, books = Router("odd"), Projection("books", of=[Shelf], view=BookView)
+
+    @router.command
+    async def open_odd(command: Open, repository: Repository[Book]) -> None: ...
+
+    @router.event
+    async def on_handled(event: Handled) -> None: ...
+
+    @books.on(Projected)
+    def projected(event: Projected) -> None: ...
+
+    bus = Bus("b", routers=[router], projections=[books], settings=Settings.in_memory())
+    known = {"Recorded", "Written", "Fed", "Handled", "Projected", "Fault"}
+    assert bus.parts.known_names == known
+
+
 def test_two_messages_of_one_name_fail_at_the_start() -> None:
     class Other(Event, name="Opened"):
         pass

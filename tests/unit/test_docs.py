@@ -72,6 +72,50 @@ def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path)
     assert "bank.balances\n    bank.events: account.#" in shown.stdout, shown.stderr
 
 
+OLDER_SHOP = """
+from bus import Aggregate, Bus, Event, Projection, Settings
+from shop import OrderView
+
+class Placed(Event):
+    order_id: str
+    euros: int
+
+class Order(Aggregate, events=[Placed]):
+    pass
+
+def build(settings: Settings) -> Bus:
+    return Bus("shop", projections=[Projection("orders", of=[Order], view=OrderView)],
+               settings=settings)
+"""
+
+
+def test_the_shop_on_the_page_of_evolution_reads_what_it_says(tmp_path: Path) -> None:
+    assert write_files("evolution.md", tmp_path) == 2
+    (tmp_path / "older_shop.py").write_text(OLDER_SHOP)
+    environment = {**os.environ, "PYTHONPATH": f"{installed(tmp_path)}:{tmp_path}"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+
+    tested = run("pytest", "-q", "-p", "no:asyncio")
+    assert "1 passed" in tested.stdout, tested.stdout
+    run("bus", "contracts", "export", "older_shop:build", "contracts.json")
+    checked = run("bus", "contracts", "check", "shop:build", "contracts.json")
+    assert checked.returncode == 1, checked.stderr
+    assert "compatible: event Placed, stored events: is OrderPlaced now" in checked.stdout
+    assert "breaking: event Placed, subscribers: leaves as OrderPlaced" in checked.stdout
+    shown = (ROOT / "docs" / "evolution.md").read_text()
+    told = "subscribers: euros: is required, and is missing"
+    assert told in checked.stdout
+    assert told in shown
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=str)
 def test_links_between_the_documents_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from bus import ambient
 from bus.codec import record
 from bus.read.projector import Projector
-from bus.stores.base import Commit
+from bus.stores.base import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.testing.projection_contract import Deposited, Opened, accounts
 
@@ -49,3 +51,30 @@ async def test_the_gaps_of_a_batch_are_healed_at_once_and_not_one_after_the_othe
     assert applied.healed == 2 * len(STREAMS)
     reached = await store.versions(projector.target, STREAMS)
     assert reached == dict.fromkeys(STREAMS, 2)
+
+
+async def test_events_of_names_that_nobody_knows_are_counted_and_warned_of_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = MemoryEventLog()
+    plain, store = await projector_on(log)
+    projector = Projector(
+        plain.projection,
+        plain.target,
+        log,
+        store,
+        store.writer(plain.target, "q"),
+        known_names={"Opened", "Noted"},
+    )
+    unread = [Recorded("Forgotten", 1, {}), Recorded("Noted", 1, {})]
+    for number in range(12):
+        one = stored(f"account-{number}", [Opened(owner="Ada")])
+        await log.append([one._replace(events=(*one.events, *unread))])
+        await projector.apply_streams([one.stream])
+    assert projector.unknown == {"Forgotten": 12}
+    assert await store.versions(projector.target, ["account-11"]) == {"account-11": 3}
+    warned = [line for line in capsys.readouterr().err.splitlines() if "unknown name" in line]
+    assert len(warned) == 2
+    assert "Forgotten" in warned[0]
+    await plain.apply_streams(["account-0"])
+    assert plain.unknown == {}

@@ -1,4 +1,6 @@
+import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -13,7 +15,7 @@ from bus import (
     Receipt,
     ambient,
 )
-from bus.messages import category_of, key_of
+from bus.messages import category_of, key_of, registry_of
 
 
 class OpenAccount(Command):
@@ -39,6 +41,43 @@ def test_a_wire_name_that_cannot_travel_is_refused_at_the_class() -> None:
     with pytest.raises(ConfigurationError, match="is no wire name; use letters"):
 
         class Opened(Event, name="account opened"):
+            pass
+
+
+def test_an_event_is_read_under_its_former_names_too() -> None:
+    class Renamed(Event, formerly=["Named", "Called"]):
+        pass
+
+    class Heir(Renamed):
+        pass
+
+    assert Renamed.wire_names() == ("Renamed", "Named", "Called")
+    assert Heir.wire_names() == ("Heir",)
+    assert AccountOpened.wire_names() == ("account_opened",)
+    events: list[type[Event]] = [Renamed, AccountOpened, Renamed]
+    assert registry_of("here", events) == {
+        "Renamed": Renamed,
+        "Named": Renamed,
+        "Called": Renamed,
+        "account_opened": AccountOpened,
+    }
+
+
+def test_a_name_that_two_classes_claim_is_refused_and_said() -> None:
+    class Moved(Event, formerly=["account_opened"]):
+        pass
+
+    events: list[type[Event]] = [AccountOpened, Moved]
+    told = r"here: .*Moved and .*AccountOpened both travel as 'account_opened', or did formerly"
+    with pytest.raises(ConfigurationError, match=told):
+        registry_of("here", events)
+
+
+@pytest.mark.parametrize("formerly", ["Opened", ["account opened"], [""]], ids=str)
+def test_former_names_that_are_none_are_refused_at_the_class(formerly: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"write a list|is no wire name"):
+
+        class Opened(Event, formerly=formerly):
             pass
 
 
@@ -93,6 +132,14 @@ def test_ids_are_uuids_of_version_7_and_sort_by_time(monkeypatch: pytest.MonkeyP
     assert early[12] == "7"
     assert early[16] in "89ab"
     assert ambient.now() == datetime(2023, 11, 14, 22, 13, 20, 1000, tzinfo=UTC)
+
+
+def test_an_id_of_version_7_tells_when_it_was_made_and_others_do_not() -> None:
+    id, time = ambient.new_id_and_time()
+    assert ambient.time_of(id) == time
+    assert ambient.time_of(str(uuid.UUID(id))) == time
+    for other in ("", "order 7", uuid.uuid4().hex, "f" * 12 + "7" + "0" * 3 + "8" + "0" * 15):
+        assert ambient.time_of(other) is None
 
 
 def test_ids_do_not_repeat() -> None:

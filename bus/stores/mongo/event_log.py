@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -13,19 +13,20 @@ from pymongo.errors import BulkWriteError
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
-from bus.stores.base import Commit, Document, Recorded, Snapshot
+from bus.stores.base import Commit, Document, Recorded, Snapshot, Tally
 from bus.stores.mongo.appender import Appender, Outcome
 from bus.stores.mongo.client import (
     LATEST,
     Client,
-    Collection,
     Session,
     bounded,
     database,
     start_session,
 )
+from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
 from bus.stores.mongo.loader import Loader
+from bus.stores.mongo.looking import Looking
 from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import (
@@ -74,6 +75,7 @@ class MongoEventLog:
         self._latest = self._commits.with_options(read_concern=LATEST)
         self._snapshots = MongoSnapshots(self._database["snapshots"])
         self._loader = Loader(self._latest)
+        self._looking = Looking(self._commits)
         self._appender = Appender(self._commits)
         self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._abandoned: list[object] = []
@@ -162,7 +164,7 @@ class MongoEventLog:
             await asyncio.sleep(ambient.jittered(PAUSE))
         return []
 
-    async def _find(self, commits: Collection, command_id: str) -> list[Commit]:
+    async def _find(self, commits: MongoCollection, command_id: str) -> list[Commit]:
         further = {"$gt": f"{command_id}/", "$lt": f"{command_id}0"}
         async with reading():
             documents = await commits.find(
@@ -252,6 +254,20 @@ class MongoEventLog:
                 {"category": {"$in": list(categories)}}
             )
             return count
+
+    async def tally(self, without: Collection[str] = ()) -> list[Tally]:
+        """As `EventLog.tally`."""
+        return await self._looking.tally(without)
+
+    async def conversation(
+        self, correlation_id: str, since: datetime | None = None
+    ) -> list[Commit]:
+        """As `EventLog.conversation`."""
+        return await self._looking.conversation(correlation_id, since)
+
+    def follow(self, last: int, categories: Sequence[str] = ()) -> AsyncGenerator[Commit, None]:
+        """As `EventLog.follow`."""
+        return self._looking.follow(last, categories)
 
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None

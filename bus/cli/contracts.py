@@ -1,0 +1,75 @@
+"""`bus contracts`: describes a service's messages, and tells changes that would break somebody.
+Needs neither broker nor database.
+
+Exit status: 0 done, 1 a change breaks somebody, 2 wrong usage.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bus.cli.loading import load
+from bus.cli.running import Json, Target, guarded
+from bus.cli.tables import cell, print_json
+from bus.contracts import Finding, breaks, compare_contracts, contracts_of
+from bus.settings import Settings
+
+STANDARD = Path("-")
+
+app = typer.Typer(
+    name="contracts",
+    help="Describes messages as JSON Schema, and compares them with what they were.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def export(
+    target: Target,
+    file: Annotated[
+        Path, typer.Argument(dir_okay=False, help="to be committed; standard output by default")
+    ] = STANDARD,
+) -> None:
+    """Writes the JSON Schema of every command, event and query of the service."""
+    described = guarded(lambda: contracts_of(load(target, Settings.in_memory)))
+    text = json.dumps(described, indent=2, sort_keys=True) + "\n"
+    if file == STANDARD:
+        print(text, end="")
+    else:
+        file.write_text(text)
+
+
+@app.command()
+def check(
+    target: Target,
+    file: Annotated[Path, typer.Argument(help="what `export` wrote before; - is standard input")],
+    as_json: Json = False,
+) -> None:
+    """Compares the code with an older description; exits with 1 where it breaks somebody."""
+    before = _read(file)
+    found = guarded(
+        lambda: compare_contracts(before, contracts_of(load(target, Settings.in_memory)))
+    )
+    if as_json:
+        print_json({"compatible": not breaks(found), "findings": [one._asdict() for one in found]})
+    else:
+        for one in found:
+            _print(one)
+    if breaks(found):
+        raise typer.Exit(1)
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(sys.stdin.read() if file == STANDARD else file.read_text())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error}") from None
+
+
+def _print(one: Finding) -> None:
+    print(f"{one.verdict}: {cell(one.message)}, {one.concerns}: {cell(one.what)}")
+    if one.remedy:
+        print(f"    {cell(one.remedy)}")

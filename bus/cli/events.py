@@ -1,0 +1,134 @@
+"""`bus events`: looks into the log. Prints; the work is in the package.
+
+Exit status: 0 done, 1 nothing is there, or an error on the way, 2 wrong usage.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import typer
+
+from bus.bus import Bus
+from bus.cli.running import Json, Target, on_open_bus, until_stopped
+from bus.cli.tables import cell, print_json, print_table, told
+from bus.delivery.events import Events, StoredEvent
+from bus.delivery.tracing import Traced
+from bus.tasks import end
+
+app = typer.Typer(
+    name="events", help="Looks into the event log; changes nothing.", no_args_is_help=True
+)
+
+Stream = Annotated[str, typer.Argument(help="category and id, as account-a1")]
+
+
+@app.command()
+def show(
+    target: Target,
+    stream: Stream,
+    after: Annotated[int, typer.Option(min=0, help="only those beyond this version")] = 0,
+    as_json: Json = False,
+) -> None:
+    """The events of a stream, in order, as they are stored; with their data."""
+
+    async def all_of(bus: Bus) -> list[StoredEvent]:
+        return [event async for event in Events(bus).show(stream, after=after)]
+
+    found = on_open_bus(target, all_of)
+    if as_json:
+        print_json([one._asdict() for one in found])
+    else:
+        for one in found:
+            _print_event(one)
+    _check_found(found, f"{stream} has no events" + (f" beyond {after}" if after else ""))
+
+
+@app.command()
+def tail(
+    target: Target,
+    category: Annotated[str, typer.Option(help="only of this category")] = "",
+    last: Annotated[int, typer.Option(min=0, help="begin with so many that are there")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Follows the log: the last events, then each as it is stored, until SIGINT or SIGTERM.
+
+    With --json, each is an object on a line of its own.
+    """
+
+    async def run(bus: Bus, stop: asyncio.Event) -> None:
+        async with bus:
+            showing = asyncio.create_task(
+                _show_all(Events(bus).tail(category=category, last=last), as_json)
+            )
+            showing.add_done_callback(lambda _: stop.set())
+            await stop.wait()
+            if showing.done():
+                showing.result()
+            await end([showing])
+
+    until_stopped(target, run)
+
+
+@app.command()
+def trace(
+    target: Target,
+    correlation_id: Annotated[str, typer.Argument(help="of the conversation")],
+    as_json: Json = False,
+) -> None:
+    """What a conversation was: commands, events and what they caused, each beneath its cause."""
+    found = on_open_bus(target, lambda bus: Events(bus).trace(correlation_id))
+    if as_json:
+        print_json([one._asdict() for one in found])
+    else:
+        for one in found:
+            print(_line(one))
+    _check_found(found, f"nothing in the log has the correlation id {correlation_id}")
+
+
+@app.command()
+def unknown(target: Target, as_json: Json = False) -> None:
+    """Names in the log that nothing in this service has a class for; it reads the whole log."""
+    found = on_open_bus(target, lambda bus: Events(bus).unknown())
+    if as_json:
+        print_json([one._asdict() for one in found])
+        return
+    heads = ("NAME", "CATEGORY", "COUNT", "FIRST", "LAST", "EXAMPLE")
+    print_table(
+        heads,
+        (
+            (o.name, o.category, o.count, o.first, o.last, f"{o.stream} at {o.version}")
+            for o in found
+        ),
+    )
+
+
+def _check_found(found: object, problem: str) -> None:
+    if not found:
+        print(cell(problem), file=sys.stderr)
+        raise typer.Exit(1)
+
+
+async def _show_all(events: AsyncGenerator[StoredEvent, None], as_json: bool) -> None:
+    async with aclosing(events) as following:
+        async for one in following:
+            if as_json:
+                print(json.dumps(one._asdict(), default=told), flush=True)
+            else:
+                _print_event(one)
+
+
+def _print_event(one: StoredEvent) -> None:
+    print(f"{cell(one.time)}  {cell(one.stream)} at {one.version}  {cell(one.name)}", end="")
+    print(f" (schema {one.schema})  {cell(one.id)}")
+    print(f"    correlation {cell(one.correlation_id)}, caused by {cell(one.causation_id)}")
+    print(f"    {json.dumps(one.data)}", flush=True)
+
+
+def _line(one: Traced) -> str:
+    where = f"{one.stream} at {one.version}" if one.stream else ""
+    facts: list[Any] = [one.time or "", one.kind, one.name, where, one.id, one.note]
+    return "  " * one.depth + "  ".join(cell(fact) for fact in facts if fact)

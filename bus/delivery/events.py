@@ -1,0 +1,113 @@
+"""Events: what people see of a service's log. It only reads, and shows what is stored as it is."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from bus import ambient
+from bus.delivery.letters import letter_of
+from bus.delivery.repair import DeadLetters
+from bus.delivery.tracing import Traced, traced
+from bus.parts import HasParts
+from bus.stores.base import Commit, Document, Tally
+
+PAGE = 500
+MOST_LETTERS = 1000
+CLOCKS_APART = timedelta(hours=1)
+
+
+class StoredEvent(NamedTuple):
+    """An event as it stands in the log, in the shape and under the name that it had then.
+
+    `causation_id` is the id of the command, or of the event, whose handler recorded it.
+    """
+
+    stream: str
+    version: int
+    name: str
+    schema: int
+    time: datetime
+    id: str
+    correlation_id: str
+    causation_id: str
+    data: Document
+
+
+class Events:
+    """The event log of an open bus, for people to look into.
+
+        async for event in Events(bus).show("account-a1"):
+            print(event.version, event.name, event.data)
+
+    Raises: StoreUnavailable.
+    """
+
+    def __init__(self, bus: HasParts) -> None:
+        self._parts = bus.parts
+        self._log = bus.parts.event_log
+        self._letters = DeadLetters(bus)
+
+    async def unknown(self) -> list[Tally]:
+        """The names in the log that no aggregate, event handler or projection here has a class
+        for; their events are passed over. It reads the whole log."""
+        return await self._log.tally(self._parts.known_names)
+
+    async def show(self, stream: str, *, after: int = 0) -> AsyncIterator[StoredEvent]:
+        """The stream's events beyond version `after`, in order."""
+        while page := await self._log.read(stream, after, PAGE):
+            for commit in page:
+                for event in _events_in(commit):
+                    if event.version > after:
+                        yield event
+            after = page[-1].last
+            if len(page) < PAGE:
+                return
+
+    async def tail(
+        self, *, category: str = "", last: int = 10
+    ) -> AsyncGenerator[StoredEvent, None]:
+        """The events of the `last` commits, and then those of each as it is stored; without an end.
+
+        Raises: ConfigurationError (MongoDB without a replica set).
+        """
+        categories = [category] if category else []
+        async with aclosing(self._log.follow(last, categories)) as following:
+            async for commit in following:
+                for event in _events_in(commit):
+                    yield event
+
+    async def trace(self, correlation_id: str) -> list[Traced]:
+        """The commands and events of a conversation, each after what caused it, and what of them
+        was given up.
+
+        It reads all that was stored since the id was made, if the id tells (a UUID of version 7,
+        as the bus's own); else the whole log.
+        """
+        commits = await self._log.conversation(correlation_id, _since(correlation_id))
+        rows = await self._parts.read_store.dead_letters(
+            MOST_LETTERS, where={"correlation_id": correlation_id}
+        )
+        letters = [letter_of(row) for row in rows]
+        return traced(commits, [*letters, *await self._letters.streams()])
+
+
+def _since(correlation_id: str) -> datetime | None:
+    """When its conversation began, at the earliest, by clocks that may disagree."""
+    made = ambient.time_of(correlation_id)
+    return made and made - CLOCKS_APART
+
+
+def _events_in(commit: Commit) -> Iterator[StoredEvent]:
+    for place, event in enumerate(commit.events):
+        yield StoredEvent(
+            commit.stream,
+            commit.first + place,
+            event.name,
+            event.schema,
+            commit.time,
+            f"{commit.id}:{place + 1}",
+            commit.correlation_id,
+            commit.causation_id or commit.id,
+            event.data,
+        )

@@ -1,0 +1,115 @@
+"""Looks into the event log as people do: what names it holds, a conversation, what is stored now.
+
+Nothing that a service does goes through here; two of these read all that there is.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any
+
+from bus.errors import StoreUnavailable
+from bus.stores.base import Commit, Document, Tally
+from bus.stores.mongo.client import Collection as MongoCollection
+from bus.stores.mongo.client import settled
+from bus.stores.mongo.failures import reading
+from bus.stores.records import commit_from
+
+READ_WITHIN = 600.0
+AWAIT_MS = 1000
+
+HAS_EVENTS = {"$exists": True}
+
+
+class Looking:
+    """Reads the collection of commits, as a majority holds it."""
+
+    def __init__(self, commits: MongoCollection) -> None:
+        self._commits = commits
+
+    async def tally(self, without: Collection[str]) -> list[Tally]:
+        """As `EventLog.tally`."""
+        other = {"$nin": list(without)}
+        group = {
+            "_id": {"category": "$category", "name": "$name"},
+            "count": {"$sum": 1},
+            "first": {"$min": "$time"},
+            "last": {"$max": "$time"},
+            "stream": {"$first": "$stream"},
+            "version": {"$first": {"$add": ["$first", "$place"]}},
+        }
+        steps: list[Document] = [
+            {"$match": {"events": {"$elemMatch": {"name": other}}}},
+            {"$project": {**dict.fromkeys(("category", "stream", "first", "time"), 1),
+                          "name": "$events.name"}},
+            {"$unwind": {"path": "$name", "includeArrayIndex": "place"}},
+            {"$match": {"name": other}},
+            {"$group": group},
+            {"$sort": {"_id.category": 1, "_id.name": 1}},
+        ]  # fmt: skip
+        async with reading(READ_WITHIN):
+            cursor = await settled(self._commits.aggregate(steps))
+            return [_tally(row) for row in await cursor.to_list(None)]
+
+    async def conversation(self, correlation_id: str, since: datetime | None) -> list[Commit]:
+        """As `EventLog.conversation`. Since a time, by the index of categories and times."""
+        filter: Document = {"correlation_id": correlation_id}
+        async with reading(READ_WITHIN):
+            if since is not None:
+                filter |= {"category": {"$in": await self._categories()}, "time": {"$gte": since}}
+            found = [commit_from(one) for one in await self._commits.find(filter).to_list(None)]
+        return sorted(found, key=lambda commit: (commit.time, commit.first))
+
+    async def follow(self, last: int, categories: Sequence[str]) -> AsyncGenerator[Commit, None]:
+        """As `EventLog.follow`. The stream of changes is open before the last ones are read, so
+        that none is missed between them."""
+        async with await self._changes(categories) as changes:
+            shown = await self._last(last, categories)
+            for commit in shown:
+                yield commit
+            known = {commit.id for commit in shown}
+            while changes.alive:
+                async with reading():
+                    change = await changes.try_next()
+                if change and change["fullDocument"]["_id"] not in known:
+                    yield commit_from(change["fullDocument"])
+        raise StoreUnavailable("MongoDB ended the stream of changes; begin again")
+
+    async def _changes(self, categories: Sequence[str]) -> AbstractAsyncContextManager[Any]:
+        inserted: Document = {"operationType": "insert", "fullDocument.events.0": HAS_EVENTS}
+        if categories:
+            inserted["fullDocument.category"] = {"$in": list(categories)}
+        steps = [{"$match": inserted}, {"$project": {"fullDocument": 1}}]
+        async with reading():
+            watching: AbstractAsyncContextManager[Any] = await settled(
+                self._commits.watch(steps, max_await_time_ms=AWAIT_MS)
+            )
+        return watching
+
+    async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
+        """The last commits with events, by time."""
+        if not count:
+            return []
+        async with reading():
+            of = list(categories) or await self._categories()
+            filter = {"category": {"$in": of}, "events.0": HAS_EVENTS}
+            cursor = self._commits.find(filter).sort([("time", -1), ("first", -1)]).limit(count)
+            found = await cursor.to_list(None)
+        return [commit_from(one) for one in reversed(found)]
+
+    async def _categories(self) -> list[str]:
+        found: list[str] = await self._commits.distinct("category")
+        return found
+
+
+def _tally(row: Document) -> Tally:
+    named = row["_id"]
+    return Tally(
+        named["name"],
+        named["category"],
+        row["count"],
+        row["first"],
+        row["last"],
+        row["stream"],
+        int(row["version"]),
+    )

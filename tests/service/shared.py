@@ -1,0 +1,32 @@
+"""Settings in memory that several buses of one test share."""
+
+from collections.abc import Sequence
+
+from bus import Settings
+from bus.backend import Backend
+from bus.settings import MEMORY
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory_effects import MemoryEffects
+from bus.transports.memory import MemoryBroker, MemoryTransport
+
+
+class Shared(Settings):
+    """Every bus that is made with it stands on the same broker and stores."""
+
+    _ground: tuple[MemoryBroker, MemoryEventLog, MemoryReadStore]
+
+    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+        broker, log, store = self._ground
+        effects = MemoryEffects(log, store, projected=projected, handled_for=60)
+        return Backend(MemoryTransport(broker, service), log, store, effects, _nothing)
+
+
+def shared_settings() -> Settings:
+    """A broker and stores that no other test has."""
+    settings = Shared(amqp_url=MEMORY, mongo_url=MEMORY)
+    settings._ground = MemoryBroker(), MemoryEventLog(), MemoryReadStore()
+    return settings
+
+
+async def _nothing() -> None:
+    """There is no connection to close."""
