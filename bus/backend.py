@@ -3,13 +3,15 @@
 Each technology is imported only where it is asked for.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from bus.errors import ConfigurationError
 from bus.middleware import Middleware
 from bus.settings import MEMORY, Settings
-from bus.stores.base import EventLog, ReadStore
+from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore
+from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects
 from bus.transports.base import Transport
 
@@ -18,7 +20,8 @@ Closing = Callable[[], Awaitable[None]]
 
 class Backend(NamedTuple):
     """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` goes
-    round every handler, inside of the service's own."""
+    round every handler, inside of the service's own. Without `followed` it can follow no other
+    service."""
 
     transport: Transport
     event_log: EventLog
@@ -26,6 +29,7 @@ class Backend(NamedTuple):
     effects: Effects
     disconnect: Closing
     middleware: Sequence[Middleware] = ()
+    followed: FollowedLog | None = None
 
 
 @runtime_checkable
@@ -39,7 +43,26 @@ def backend_of(service: str, settings: Settings, client: Any, projected: Sequenc
     """What the settings ask for; `client` is a MongoDB client to use instead of one of our own."""
     if isinstance(settings, BringsBackend):
         return settings.backend(service, projected)
-    return Backend(_transport(service, settings), *_stores(service, settings, client, projected))
+    log, store, effects, closing, followed = _stores(service, settings, client, projected)
+    transport = _transport(service, settings)
+    return Backend(transport, log, store, effects, closing, followed=followed)
+
+
+def read_log_of(
+    service: str, own: EventLog, followed: FollowedLog | None, copied: Mapping[str, str]
+) -> tuple[ReadableLog, FollowedLog | None]:
+    """What projections read, and the copy of other services' streams, where any are `copied`.
+
+    Raises: ConfigurationError, where there is no place for the copy.
+    """
+    if not copied:
+        return own, None
+    if followed is None:
+        raise ConfigurationError(
+            f"Bus({service!r}): these settings bring no log for the events of other services; let "
+            f"their `backend` give one, as Backend(..., followed=...)"
+        )
+    return RoutedLog(own, followed, copied), followed
 
 
 def _transport(service: str, settings: Settings) -> Transport:
@@ -58,15 +81,23 @@ async def _nothing() -> None:
 
 def _stores(
     service: str, settings: Settings, client: Any, projected: Sequence[str]
-) -> tuple[EventLog, ReadStore, Effects, Closing]:
+) -> tuple[EventLog, ReadStore, Effects, Closing, FollowedLog]:
     rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
     if settings.mongo_url == MEMORY and client is None:
         from bus.stores.memory import MemoryEventLog, MemoryReadStore
         from bus.stores.memory_effects import MemoryEffects
+        from bus.stores.memory_log import MemoryFollowedLog
 
         log, store = MemoryEventLog(), MemoryReadStore()
-        return log, store, MemoryEffects(log, store, **rules), _nothing
-    from bus.stores.mongo import MongoEffects, MongoEventLog, MongoReadStore, close, connect
+        return log, store, MemoryEffects(log, store, **rules), _nothing, MemoryFollowedLog()
+    from bus.stores.mongo import (
+        MongoEffects,
+        MongoEventLog,
+        MongoFollowedLog,
+        MongoReadStore,
+        close,
+        connect,
+    )
 
     own = connect(settings.mongo_url) if client is None else None
     client = client if own is None else own
@@ -74,4 +105,5 @@ def _stores(
     closing = _nothing if own is None else partial(close, own)
     event_log = MongoEventLog(client, name)
     effects = MongoEffects(client, name, event_log, **rules)
-    return event_log, MongoReadStore(client, name), effects, closing
+    followed = MongoFollowedLog(client, name)
+    return event_log, MongoReadStore(client, name), effects, closing, followed

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from bus.backend import backend_of
+from bus.backend import backend_of, read_log_of
 from bus.codec import command_frame, new_envelope
 from bus.declarations import check_declarations
 from bus.delivery.replies import receipt_in
@@ -22,6 +22,7 @@ from bus.parts import Parts, command_registry, subscriptions_of
 from bus.read.catalogue import Catalogue, CurrentDocuments
 from bus.read.documents import Documents
 from bus.read.freshness import Freshness
+from bus.read.history import Foreign, History
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import Settings
@@ -39,7 +40,9 @@ class Bus:
 
     `service` names its exchanges, queues and (unless the settings do) its database. `provide` gives
     values to handlers by type. `middleware` goes round every handler, outermost first, within
-    the bus's own logging and outside of its retry on conflict. `client` is a MongoDB client to use,
+    the bus's own logging and outside of its retry on conflict. `foreign` names the services that
+    categories belong to, where projections or event handlers here follow another service's:
+    `foreign={"job": "jobs"}`. `client` is a MongoDB client to use,
     motor's or PyMongo's asynchronous one; by default the bus makes one of motor's from the
     settings.
 
@@ -58,16 +61,22 @@ class Bus:
         settings: Settings,
         provide: Mapping[Any, Any] | None = None,
         middleware: Sequence[Middleware] = (),
+        foreign: Mapping[str, str] | None = None,
         client: Any = None,
     ) -> None:
-        check_declarations(service, routers, projections)
+        owners = dict(foreign or {})
+        check_declarations(service, routers, projections, owners)
         self.service = service
         self._projections = {one.view: one for one in projections}
         projected = [one.name for one in projections]
         backend = backend_of(service, settings, client, projected)
-        transport, event_log, read_store, effects, self._disconnect, inner = backend
+        transport, event_log, read_store, effects, self._disconnect, inner, followed = backend
         publisher = Publisher(event_log, transport)
-        catalogue = Catalogue(projections, event_log, read_store)
+        projected_categories = {category for one in projections for category in one.categories}
+        copied = {one: owner for one, owner in owners.items() if one in projected_categories}
+        history = History(read_store, copied)
+        read_log, followed = read_log_of(service, event_log, followed, copied)
+        catalogue = Catalogue(projections, read_log, read_store, history)
         self._freshness = Freshness(read_store, catalogue.target)
         handlers = [handler for router in routers for handler in router.handlers]
         self._documents = {
@@ -84,6 +93,7 @@ class Bus:
             event_log=event_log,
             publishing=publisher,
             effects=effects,
+            foreign=owners,
         )
         self.parts = Parts(
             service,
@@ -94,11 +104,19 @@ class Bus:
             effects,
             dispatcher,
             publisher,
-            subscriptions_of(service, routers, projections),
+            subscriptions_of(service, routers, projections, owners),
             catalogue,
             command_registry(handlers),
-            Checkup(service_checks(transport, event_log, read_store, catalogue, projections)),
+            Checkup(
+                service_checks(
+                    transport, event_log, read_log, read_store, catalogue, projections, history
+                )
+            ),
             {router.name: router for router in routers},
+            read_log,
+            followed,
+            Foreign(owners, settings.gap_within),
+            history,
         )
         self._open: AsyncExitStack | None = None
 
@@ -117,6 +135,9 @@ class Bus:
             stack.push_async_callback(parts.catalogue.close)
             stack.push_async_callback(self._freshness.close)
             stack.push_async_callback(parts.transport.close)
+            if parts.followed:
+                stack.push_async_callback(parts.followed.close)
+                await parts.followed.open()
             await together(
                 parts.event_log.open(),
                 parts.read_store.open(),

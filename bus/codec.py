@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from bus import ambient, payload
 from bus.errors import InvalidMessage, UnknownMessage
 from bus.fingerprint import reason_of
-from bus.messages import AnyMessage, Command, Envelope, Event, Message, check_id
+from bus.messages import AnyMessage, Command, Envelope, Event, Message, category_of, check_id
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
@@ -93,13 +93,18 @@ def frames_of(commit: Commit) -> list[Frame]:
 
     Raises: InvalidMessage where one could not travel (a body or headers over the limit, say).
     """
-    frames = [_event_frame(commit, place, event) for place, event in enumerate(commit.events)]
+    frames = event_frames(commit)
     frames += [_command_frame(commit, command) for command in commit.outgoing]
     for frame in frames:
         problem = refusal(frame)
         if problem is not None:
             raise problem
     return frames
+
+
+def event_frames(commit: Commit) -> list[Frame]:
+    """One frame for each event of a commit."""
+    return [_event_frame(commit, place, event) for place, event in enumerate(commit.events)]
 
 
 def _event_frame(commit: Commit, place: int, event: Recorded) -> Frame:
@@ -211,6 +216,47 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int) -> AnyMessage:
         raise _invalid(kind, error, reasons=reasons) from None
 
 
+def check_topic(frame: Frame) -> None:
+    """Nobody tells of a category by the topics of another one, which may be another service's.
+
+    Raises: InvalidMessage.
+    """
+    category = category_of(str(frame.headers.get("stream", "")))
+    if frame.address == "events" and frame.topic.partition(".")[0] != category:
+        raise InvalidMessage(
+            f"{frame.name[:100]}: its stream is of {category[:50]!r}, and it came by the topic "
+            f"{frame.topic[:100]!r}"
+        )
+
+
+def followed_commit(frame: Frame) -> Commit:
+    """An event of another service as the followed log keeps it, whether anybody here reads it.
+
+    Raises: InvalidMessage where it cannot be kept.
+    """
+    envelope = envelope_of(frame, unread(frame.name))
+    category, schema = category_of(envelope.stream), frame.headers.get("schema", 1)
+    if len(frame.body) > MAX_BODY:
+        raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
+    try:
+        data = payload.parsed(frame.body)
+    except InvalidMessage as error:
+        raise InvalidMessage(f"{frame.name[:100]}: {error}") from None
+    if not isinstance(data, dict) or not isinstance(schema, int):
+        raise InvalidMessage(f"{frame.name[:100]}: no object, or a schema that is no number")
+    return Commit(
+        f"{envelope.stream}@{envelope.version}",
+        envelope.stream,
+        category,
+        envelope.version,
+        (Recorded(frame.name, schema, data, envelope.id),),
+        envelope.time,
+        envelope.correlation_id,
+        envelope.causation_id,
+        envelope.headers,
+    )
+
+
 def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
     """A stored event as its class; `Unread` where the name is not in the registry.
 
@@ -251,7 +297,7 @@ def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> I
         if version > after:
             yield Envelope(
                 read_recorded(event, registry),
-                f"{commit.id}:{index + 1}",
+                event.id or f"{commit.id}:{index + 1}",
                 commit.time,
                 commit.correlation_id,
                 commit.causation_id or commit.id,

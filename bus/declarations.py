@@ -1,21 +1,27 @@
 """What a service declares, checked as a whole before anything is built from it. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from bus.errors import ConfigurationError
 from bus.messages import Event, registry_of
 from bus.read.projection import Projection
 from bus.router import Router
-from bus.write.aggregate import Aggregate
+from bus.write.aggregate import Aggregate, is_category
 from bus.write.repository import Repository
 
 
 def check_declarations(
-    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
+    service: str,
+    routers: Sequence[Router],
+    projections: Sequence[Projection[Any]],
+    foreign: Mapping[str, str],
 ) -> None:
-    """Names and types are each used once. Raises: ConfigurationError."""
-    if not (service.isidentifier() and service.islower() and len(service) <= 50):
+    """Names and types are each used once, and what is foreign is not own.
+
+    Raises: ConfigurationError.
+    """
+    if not _names_a_service(service):
         raise ConfigurationError(
             f"Bus({service!r}): the name becomes that of exchanges and queues; use lower-case "
             f"letters, digits and underscores, 50 at most"
@@ -35,6 +41,52 @@ def check_declarations(
         )
     _check_messages(service, routers, projections)
     _check_views(service, projections)
+    for category, owner in foreign.items():
+        _check_foreign(service, category, owner)
+        _check_not_own(service, category, routers)
+        _check_followed(service, category, routers, projections)
+
+
+def _names_a_service(name: str) -> bool:
+    return name.isidentifier() and name.islower() and len(name) <= 50
+
+
+def _check_foreign(service: str, category: str, owner: str) -> None:
+    if not is_category(category):
+        raise ConfigurationError(
+            f"Bus({service!r}): foreign={{{category!r}: ...}} is no category; write an "
+            f"aggregate's, as in foreign={{'job': 'jobs'}}"
+        )
+    if not _names_a_service(owner) or owner == service or category == service:
+        raise ConfigurationError(
+            f"Bus({service!r}): foreign={{{category!r}: {owner!r}}} is to name the other service "
+            f"that the category belongs to, as that one is named in its Bus(...)"
+        )
+
+
+def _check_not_own(service: str, category: str, routers: Sequence[Router]) -> None:
+    for handler in (handler for router in routers for handler in router.handlers):
+        for kind in handler.dependencies:
+            if get_origin(kind) is Repository and get_args(kind)[0].category == category:
+                raise ConfigurationError(
+                    f"{handler.name} takes {get_args(kind)[0].__name__} from its Repository, and "
+                    f"Bus({service!r}) says that {category!r} belongs to another service; take it "
+                    f"out of foreign=, or let its owner handle that command"
+                )
+
+
+def _check_followed(
+    service: str,
+    category: str,
+    routers: Sequence[Router],
+    projections: Sequence[Projection[Any]],
+) -> None:
+    handles = any(one.kind == "event" for router in routers for one in router.handlers)
+    if not handles and not any(category in one.categories for one in projections):
+        raise ConfigurationError(
+            f"Bus({service!r}): nobody follows foreign={{{category!r}: ...}}; give it a projection "
+            f"of that category or a handler of its events, or mend the category's name"
+        )
 
 
 def _check_messages(

@@ -4,7 +4,7 @@ Everything is composed when the bus is built; a dispatch is a look-up and an awa
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -19,7 +19,7 @@ from bus.errors import (
     Unavailable,
 )
 from bus.fingerprint import reason_of
-from bus.messages import Envelope, Message, Receipt
+from bus.messages import Envelope, Message, Receipt, category_of
 from bus.middleware import (
     Following,
     Middleware,
@@ -63,6 +63,7 @@ class Dispatcher:
         event_log: EventLog,
         publishing: Publishing,
         effects: Effects,
+        foreign: Mapping[str, str] | None = None,
     ) -> None:
         self._service = service
         self._provided = provided
@@ -70,6 +71,7 @@ class Dispatcher:
         self._log = event_log
         self._publishing = publishing
         self._effects = effects
+        self._owners = foreign or {}
         self.lends_sessions = False
         """Whether any handler takes a session, so that effects must be open."""
         self._results: dict[type[Message], TypeAdapter[Any]] = {}
@@ -214,13 +216,18 @@ class Dispatcher:
             await bound(work)
             return work.prepare()
 
-        mark = f"{self._service}.{handler.router}/{envelope.id}"
+        mark = f"{self._service}.{handler.router}/{self._identity(envelope)}"
         if await self._effects.once(mark, handling):
             await work.announce()
 
     def _id_of_handling(self, envelope: Envelope, handler: Handler) -> str:
-        seed = f"{envelope.id}>{self._service}.{handler.router}"
+        seed = f"{self._identity(envelope)}>{self._service}.{handler.router}"
         return hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
+
+    def _identity(self, envelope: Envelope) -> str:
+        """An event's id is its service's own: another service's may be called the same."""
+        owner = self._owners.get(category_of(envelope.stream))
+        return f"{owner}/{envelope.id}" if owner else envelope.id
 
     def _unit_of_work(
         self, id: str, envelope: Envelope, session: Session | None = None

@@ -21,7 +21,8 @@
     ├── DeadLetterError           there is no such dead letter, or another remedy is needed for it
     ├── Retry                     a handler's own word: try this message again later
     └── ProjectionError           a projection's handler failed or returned what it may not,
-                                  or MongoDB refuses what a handler does in its session
+        │                         or MongoDB refuses what a handler does in its session
+        └── EventMissing          an event of another service has not arrived
 
 Domain errors are the author's own exceptions: they pass through the bus unchanged.
 """
@@ -135,3 +136,7 @@ class Retry(BusError):
 
 class ProjectionError(BusError):
     """A projection's handler failed or returned what it may not, or a session refuses a write."""
+
+
+class EventMissing(ProjectionError):
+    """An event of another service has not arrived: what comes after it waits."""

@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 from bus import ambient
 from bus.errors import NotBuilt, Unavailable
 from bus.read.catalogue import Catalogue
+from bus.read.history import History
 from bus.read.lag import Lag, LagMeter
 from bus.read.projection import Projection
-from bus.stores.base import EventLog, ReadStore
+from bus.stores.base import EventLog, ReadableLog, ReadStore
 from bus.transports.base import Frame, Transport
 
 PATIENCE = 1.0
@@ -142,9 +143,11 @@ def _health(problems: list[Problem]) -> Health:
 def service_checks(
     transport: Transport,
     event_log: EventLog,
+    read_log: ReadableLog,
     store: ReadStore,
     catalogue: Catalogue,
     projections: Sequence[Projection[Any]],
+    history: History,
 ) -> list[Check]:
     """What every process of a service asks.
 
@@ -179,8 +182,16 @@ def service_checks(
             except NotBuilt as error:
                 return str(error)
             if meter is None or meter.target != target:
-                meter = LagMeter(projection.categories, target, event_log, store, most=LOOK_AT)
+                meter = LagMeter(projection.categories, target, read_log, store, most=LOOK_AT)
             return _told(await meter.measure())
+
+        return ask
+
+    def fetched(category: str, owner: str) -> Ask:
+        async def ask() -> str | None:
+            for one in await history.missing([category]):
+                return f"it is still being fetched from service {owner!r}: {one.events} events"
+            return None
 
         return ask
 
@@ -189,6 +200,10 @@ def service_checks(
         Check("database", database, "ready"),
         Check("relay", _unless_away(relay)),
         *(Check(f"projection {one.name}", _unless_away(behind(one))) for one in projections),
+        *(
+            Check(f"history of {category}", _unless_away(fetched(category, owner)))
+            for category, owner in history.owners.items()
+        ),
     ]
 
 

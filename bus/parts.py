@@ -1,6 +1,6 @@
 """Parts: what a bus is put together from, for the delivery and the command line to use."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bus.declarations import events_of
@@ -8,11 +8,12 @@ from bus.dispatcher import Dispatcher
 from bus.health import Checkup
 from bus.messages import Command, Event, Fault, registry_of
 from bus.read.catalogue import Catalogue
+from bus.read.history import Foreign, History
 from bus.read.lineage import Generation
 from bus.read.projection import Projection
 from bus.router import Handler, Router
 from bus.settings import Settings
-from bus.stores.base import EventLog, ReadStore
+from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore, Target
 from bus.stores.session import Effects
 from bus.transports.base import Transport
 from bus.transports.topology import (
@@ -20,7 +21,9 @@ from bus.transports.topology import (
     Topology,
     command_queue,
     handler_queue,
+    history_queue,
     projection_queues,
+    requests_queue,
 )
 from bus.write.publisher import Publisher
 
@@ -35,7 +38,10 @@ class Subscription(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A bus taken apart. Of a projection, `declared` has no queues: they come and go."""
+    """A bus taken apart. Of a projection, `declared` has no queues: they come and go.
+
+    `read_log` holds all categories that are read here, `followed` those of other services.
+    """
 
     service: str
     settings: Settings
@@ -50,6 +56,10 @@ class Parts(NamedTuple):
     commands: dict[str, type[Command]]
     checkup: Checkup
     routers: dict[str, Router]
+    read_log: ReadableLog
+    followed: FollowedLog | None
+    foreign: Foreign
+    history: History
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -61,8 +71,29 @@ class Parts(NamedTuple):
         if not isinstance(one.of, Projection):
             return one
         fed = self.catalogue.known(one.of).fed_by(one.of.version)
-        queues = (queue for each in fed for queue in queues_of(self.service, one.of, each))
+        queues = (queue for each in fed for queue in self.queues_of(one.of, each))
         return one._replace(queues=tuple(queues))
+
+    def queues_of(
+        self, projection: Projection[Any], generation: Generation, partitions: int = 0
+    ) -> list[Queue]:
+        """The queues that feed one collection of a projection; or did, when it had so many."""
+        return projection_queues(
+            self.service,
+            generation.collection,
+            projection.categories,
+            partitions or generation.partitions,
+            self.foreign.owners,
+        )
+
+    async def targets(self) -> list[Target]:
+        """Where all collections are that are kept up to date or read. Raises: StoreUnavailable."""
+        return [
+            self.catalogue.target_of(one.of, generation)
+            for one in self.declared
+            if isinstance(one.of, Projection)
+            for generation in (await self.catalogue.lineage(one.of)).in_use(one.of.version)
+        ]
 
     @property
     def projections(self) -> list[Projection[Any]]:
@@ -80,7 +111,9 @@ class Parts(NamedTuple):
 
     @property
     def topology(self) -> Topology:
-        return Topology(self.service, tuple(q for s in self.subscriptions for q in s.queues))
+        subscribed = [queue for one in self.subscriptions for queue in one.queues]
+        told = [history_queue(self.service)] if self.history.owners else []
+        return Topology(self.service, (*subscribed, requests_queue(self.service), *told))
 
 
 class HasParts(Protocol):
@@ -91,29 +124,19 @@ class HasParts(Protocol):
 
 
 def subscriptions_of(
-    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
+    service: str,
+    routers: Sequence[Router],
+    projections: Sequence[Projection[Any]],
+    owners: Mapping[str, str],
 ) -> tuple[Subscription, ...]:
     """Every subscription of a service: its commands, its event handlers, its projections."""
     found = [Subscription("commands", (command_queue(service),), None)]
     for router in routers:
         events = sorted(event_registry(router))
         if events:
-            found.append(
-                Subscription(router.name, (handler_queue(service, router.name, events),), router)
-            )
+            queue = handler_queue(service, router.name, events, owners)
+            found.append(Subscription(router.name, (queue,), router))
     return (*found, *(Subscription(one.name, (), one) for one in projections))
-
-
-def queues_of(
-    service: str, projection: Projection[Any], generation: Generation, partitions: int = 0
-) -> list[Queue]:
-    """The queues that feed one collection of a projection; or did, when it had so many."""
-    return projection_queues(
-        service,
-        generation.collection,
-        projection.categories,
-        partitions or generation.partitions,
-    )
 
 
 def event_registry(router: Router) -> dict[str, type[Event]]:

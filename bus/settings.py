@@ -35,6 +35,17 @@ class Settings(BaseSettings):
         lt=2**31,
         description="how long an event that a handler with a Session handled is remembered",
     )
+    gap_within: float = Field(
+        default=30.0,
+        gt=0,
+        description="how long a missing event of another service is waited for before it is asked "
+        "for, and as long again before its stream is parked",
+    )
+    compare_every: float = Field(
+        default=300.0,
+        gt=0,
+        description="how often another service is asked what of its history is missing here",
+    )
     stop_within: float = Field(default=25.0, gt=0)
     sentinel_every: float = Field(default=10.0, gt=0)
     health_host: str = Field(default="127.0.0.1", min_length=1)

@@ -1,14 +1,11 @@
-"""The composition root: the one place where the service is put together."""
+"""The composition root: the one place where the service is put together.
 
-import os
+Jobs and applications run as one service here. `jobs_app` and `applications_app` are the same parts
+as two.
+"""
 
 from bus import Bus, Settings
-from handlers.applications import applications
-from handlers.closing import closing
-from handlers.jobs import jobs
-from read_models import applicant_history, applications_by_job, job_board, job_replicas
-
-SERVICE = "jobboard"
+from handlers import applications_app, jobs_app, services
 
 
 def build(settings: Settings, service: str = "") -> Bus:
@@ -18,20 +15,8 @@ def build(settings: Settings, service: str = "") -> Bus:
     environment variable `JOBBOARD_SERVICE` says, so that several can share one broker.
     """
     return Bus(
-        service or os.environ.get("JOBBOARD_SERVICE") or SERVICE,
-        routers=[
-            jobs,
-            applications,
-            closing,
-            job_board.queries,
-            applications_by_job.queries,
-            applicant_history.queries,
-        ],
-        projections=[
-            job_board.projection,
-            job_replicas.projection,
-            applications_by_job.projection,
-            applicant_history.projection,
-        ],
+        service or services.job_board(),
+        routers=[*jobs_app.ROUTERS, *applications_app.ROUTERS],
+        projections=[*jobs_app.PROJECTIONS, *applications_app.PROJECTIONS],
         settings=settings,
     )

@@ -13,7 +13,8 @@ from pymongo import MongoClient, WriteConcern
 from bench.growth.service import note
 from bus import ambient
 from bus.stores.base import Commit, Recorded
-from bus.stores.mongo.event_log import INDEXES
+from bus.stores.mongo.event_log import PENDING
+from bus.stores.mongo.log import INDEXES
 from bus.stores.records import commit_document, encoded
 
 CHUNK = 2000
@@ -38,7 +39,7 @@ def fill(mongo_url: str, database: str, count: int, payload: int, *, swept: bool
     with MongoClient[dict[str, Any]](mongo_url) as client:
         # Not journaled one by one; the checkpoint below makes all of it durable.
         filled = client.get_database(database, write_concern=WriteConcern(w=1, j=False))
-        filled["commits"].create_indexes(INDEXES)
+        filled["commits"].create_indexes([*INDEXES, PENDING])
         for commits in chunks(count, payload):
             documents = [confirmed(one) for one in commits]
             filled["commits"].insert_many(documents, ordered=False)

@@ -88,6 +88,9 @@ def topology(target: Target, as_json: Json = False) -> None:
     for queue in described.queues:
         print(queue.name)
         topics = [f"{described.service}.{queue.address}: {topic}" for topic in queue.topics]
+        topics += [
+            f"{one.service}.events: {topic}" for one in queue.foreign for topic in one.topics
+        ]
         shown = topics if len(topics) <= 6 else [*topics[:5], f"... and {len(topics) - 5} more"]
         print("".join(f"    {topic}\n" for topic in shown), end="")
 

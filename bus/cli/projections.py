@@ -166,6 +166,16 @@ def drop(
     print(f"{collection} is gone")
 
 
+@app.command()
+def fetch(
+    target: Target,
+    category: Annotated[str, typer.Argument(help="a category of another service, as `job`")],
+) -> None:
+    """Asks another service for the history of a category again; workers take it in."""
+    owner = _with(target, lambda projections: projections.fetch(category))
+    print(f"the history of {category} is asked of {owner}; `status` and health tell how far it is")
+
+
 def _with(target: str, action: Callable[[Projections], Awaitable[Result]]) -> Result:
     return on_open_bus(target, lambda bus: action(Projections(bus)))
 
@@ -235,7 +245,7 @@ def _print_audited(found: Audited) -> None:
 
 def _row(one: CollectionStatus) -> tuple[object, ...]:
     built = f"{min(100, 100 * one.replayed // one.commits)} %" if one.commits else ""
-    shown = built if one.state == "building" else ""
+    shown = {"building": built, "fetching": f"{one.replayed} events"}.get(one.state, "")
     swept, behind = one.swept or "", _behind(one.lag) if one.lag else ""
     facts = one.projection, one.collection, one.version, one.state
     return *facts, shown, one.waiting, behind, one.parked, swept

@@ -12,12 +12,13 @@ from typing import Any
 
 from bus import ambient
 from bus.delivery.faults import GiveUp
+from bus.delivery.keeping import Keeping
 from bus.delivery.projecting import ProjectionConsumer
 from bus.delivery.retry import pauses
 from bus.delivery.roster import Roster, supervise
 from bus.errors import OutcomeUnknown, Unavailable
 from bus.log import Logger
-from bus.parts import Parts, queues_of
+from bus.parts import Parts
 from bus.read.builder import Builder
 from bus.read.flip import Flip
 from bus.read.hold import HOLD_FOR
@@ -118,7 +119,7 @@ class Keeper:
 
     def _left_over(self, lineage: Lineage) -> Iterator[Queue]:
         for generation in lineage.generations:
-            queues = partial(queues_of, self._parts.service, self._projection, generation)
+            queues = partial(self._parts.queues_of, self._projection, generation)
             if generation not in self._fed:
                 yield from queues()
             for count in generation.former:
@@ -153,9 +154,9 @@ class Feeding:
         self._roster = roster
         self._give_up = give_up
         self._generation = generation
-        self._flip = Flip(projection, parts.catalogue, parts.event_log, parts.read_store)
+        self._flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
         self._target = parts.catalogue.target_of(projection, generation)
-        named = [queue.name for queue in queues_of(parts.service, projection, generation)]
+        named = [queue.name for queue in parts.queues_of(projection, generation)]
         self._queues = [
             name for name in named if not partitions or name.rpartition(".")[2] in partitions
         ]
@@ -185,12 +186,13 @@ class Feeding:
 
     async def _build(self) -> None:
         """Its queues are bound by now, and hold what happens meanwhile."""
-        event_log, store = self._parts.event_log, self._parts.read_store
+        log_to_read, store = self._parts.read_log, self._parts.read_store
         projector = self._projector(f"{self._parts.service}.{self._target.collection}.build")
-        builder = Builder(projector, event_log, store)
+        builder = Builder(projector, log_to_read, store)
         try:
             for pause in pauses():
                 try:
+                    await self._wait_for_history()
                     return await builder.run()
                 except (Unavailable, OutcomeUnknown) as error:
                     part = self._target.collection
@@ -198,6 +200,13 @@ class Feeding:
                 await asyncio.sleep(pause)
         finally:
             await projector.close()
+
+    async def _wait_for_history(self) -> None:
+        """Until the history of what it follows is all here; others see to that."""
+        for pause in pauses():
+            if not await self._parts.history.missing(self._projection.categories):
+                return
+            await asyncio.sleep(pause)
 
     async def stop(self) -> None:
         """Finishes what is at hand, and feeds no more."""
@@ -220,7 +229,7 @@ class Feeding:
         """
         every = self._parts.settings.sweep_every
         projector = self._projector(f"{self._parts.service}.{self._target.collection}.sweep")
-        sweeper = Sweeper(projector, self._parts.event_log, self._parts.read_store)
+        sweeper = Sweeper(projector, self._parts.read_log, self._parts.read_store)
         first = untried = True
         waiting = 0.0
         try:
@@ -267,6 +276,7 @@ class Feeding:
             self._parts.transport,
             self._parts.read_store,
             self._give_up,
+            Keeping(self._parts.followed, self._parts.history.owners, self._give_up),
             prefetch=settings.prefetch,
             batch=settings.batch,
         )
@@ -276,8 +286,9 @@ class Feeding:
         return Projector(
             self._projection,
             self._target,
-            parts.event_log,
+            parts.read_log,
             parts.read_store,
             parts.read_store.writer(self._target, name),
+            parts.foreign,
             known_names=parts.known_names,
         )

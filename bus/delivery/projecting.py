@@ -14,6 +14,7 @@ from bus.codec import Registry, envelope_of, read_frame, unread
 from bus.delivery.consumer import open_inbox
 from bus.delivery.deadletters import repaired_in
 from bus.delivery.faults import GiveUp
+from bus.delivery.keeping import Arrived, Keeping
 from bus.delivery.retry import Stopped, insist
 from bus.errors import InvalidMessage, MessageError, TransportUnavailable, UnknownMessage
 from bus.messages import Envelope
@@ -34,6 +35,7 @@ class ProjectionConsumer:
         transport: Transport,
         store: ReadStore,
         give_up: GiveUp,
+        keeping: Keeping,
         *,
         prefetch: int,
         batch: int,
@@ -43,6 +45,7 @@ class ProjectionConsumer:
         self._transport = transport
         self._store = store
         self._give_up = give_up
+        self._keeping = keeping
         self._prefetch = prefetch
         self._batch = batch
         self._registry: Registry[Any] = projector.projection.registry()
@@ -101,7 +104,8 @@ class ProjectionConsumer:
         if deliveries[-1].generation != self._generation:
             await self._projector.take_over()
             self._generation = deliveries[-1].generation
-        envelopes, unreadable = await self._decode(deliveries)
+        envelopes, unreadable, foreign = await self._decode(deliveries)
+        await self._keeping.keep(foreign)
         await self._projector.apply(envelopes)
         if unreadable:
             await self._projector.apply_streams(unreadable)
@@ -109,17 +113,22 @@ class ProjectionConsumer:
             self._store, self._projector.projection, self._projector.target, deliveries
         )
 
-    async def _decode(self, deliveries: Iterable[Delivery]) -> tuple[list[Envelope], set[str]]:
-        """The readable events, and the streams of which only the log can tell the truth."""
+    async def _decode(
+        self, deliveries: Iterable[Delivery]
+    ) -> tuple[list[Envelope], set[str], list[Arrived]]:
+        """The readable events, the streams of which only the log can tell the truth, and what is to
+        be kept for it is another service's."""
         envelopes: list[Envelope] = []
         unreadable: set[str] = set()
+        foreign: list[Arrived] = []
         for delivery in deliveries:
             try:
+                foreign += self._keeping.read(delivery)
                 envelopes.append(self._read(delivery))
             except MessageError as error:
                 await self._give_up(delivery, error, handler=self.queue, attempts=1)
                 unreadable |= self._stream_of(delivery)
-        return envelopes, unreadable
+        return envelopes, unreadable, foreign
 
     def _read(self, delivery: Delivery) -> Envelope:
         try:

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from bus.errors import ProjectionError
-from bus.parts import HasParts, queues_of
+from bus.parts import HasParts
 from bus.read.audit import Audit, Audited, Part, Report
 from bus.read.builder import plan_from, plan_of
 from bus.read.flip import Flip
+from bus.read.history import Progress
 from bus.read.lag import Lag, LagMeter
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
@@ -32,11 +33,13 @@ class Declared(NamedTuple):
 
 
 class CollectionStatus(NamedTuple):
-    """One collection of a projection. `state` is "read" (by readers), "building" or "kept".
+    """One collection of a projection. `state` is "read" (by readers), "building", "fetching" or
+    "kept".
 
-    `replayed` of `commits` commits (about) are in it, where it is being built; `waiting` messages
-    are in its queues; so far it is behind the log (`lag`, of what readers read); so many of its
-    streams are `parked`; up to `swept` it was compared with the log.
+    `replayed` of `commits` commits (about) are in it, where it is being built; while it is
+    fetching what other services have told so far, `replayed` counts these events. `waiting`
+    messages are in its queues; so far it is behind the log (`lag`, of what readers read); so many
+    of its streams are `parked`; up to `swept` it was compared with the log.
     """
 
     projection: str
@@ -129,14 +132,15 @@ class Projections:
         projector = Projector(
             projection,
             target,
-            parts.event_log,
+            parts.read_log,
             parts.read_store,
             writer,
+            parts.foreign,
             known_names=parts.known_names,
         )
-        flip = Flip(projection, parts.catalogue, parts.event_log, parts.read_store)
+        flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
         try:
-            sweeper = Sweeper(projector, parts.event_log, parts.read_store)
+            sweeper = Sweeper(projector, parts.read_log, parts.read_store)
             await sweeper.sweep()
             reason = await flip.back(generation, sweeper.sweep)
         finally:
@@ -151,7 +155,7 @@ class Projections:
         catalogue = self._parts.catalogue
         generation = (await self._lineage(projection)).of(collection)
         await catalogue.change(projection, lambda lineage: lineage.dropped(collection))
-        queues = queues_of(self._parts.service, projection, generation)
+        queues = self._parts.queues_of(projection, generation)
         await self._parts.transport.delete([queue.name for queue in queues])
         await self._parts.read_store.drop(catalogue.target_of(projection, generation))
 
@@ -189,8 +193,28 @@ class Projections:
     async def _audit(self, name: str) -> Audit:
         projection, parts = self._named(name), self._parts
         target = await parts.catalogue.target(projection)
-        store, event_log = parts.read_store, parts.event_log
-        return Audit(projection, target, parts.catalogue, event_log, store, service=parts.service)
+        return Audit(
+            projection,
+            target,
+            parts.catalogue,
+            parts.read_log,
+            parts.read_store,
+            parts.foreign,
+            service=parts.service,
+        )
+
+    async def fetch(self, category: str) -> str:
+        """Asks the owner of a category for its whole history again; workers take it in, and what
+        was missing is applied by their next sweep. The owner's name."""
+        history = self._parts.history
+        if category not in history.owners:
+            known = ", ".join(history.owners) or "none"
+            raise ProjectionError(
+                f"no projection follows the category {category!r} of another service; these are "
+                f"followed: {known}"
+            )
+        await history.change(category, lambda _: Progress(category))
+        return history.owners[category]
 
     async def _status(
         self, projection: Projection[Any], lineage: Lineage, generation: Generation
@@ -200,22 +224,27 @@ class Projections:
         states = {lineage.active: "read", lineage.building: "building"}
         note = await store.note(plan_of(target.collection))
         plan = plan_from(note.value) if note.revision else None
-        queues = queues_of(self._parts.service, projection, generation)
+        state = states.get(target.collection, "kept")
+        replayed, commits = (plan.replayed, plan.commits) if plan else (0, 0)
+        fetched = await self._parts.history.missing(projection.categories)
+        if state == "building" and fetched:
+            state, replayed = "fetching", sum(one.events for one in fetched)
+        queues = self._parts.queues_of(projection, generation)
         return CollectionStatus(
             projection.name,
             target.collection,
             generation.version,
-            states.get(target.collection, "kept"),
-            plan.replayed if plan else 0,
-            plan.commits if plan else 0,
+            state,
+            replayed,
+            commits,
             sum([await transport.depth(queue.name) for queue in queues]),
-            len(await store.parked(target)),
+            len([one for one in await store.parked(target) if not one.is_waiting]),
             await store.swept(target),
             await self._lag(projection, target) if target.collection == lineage.active else None,
         )
 
     async def _lag(self, projection: Projection[Any], target: Target) -> Lag:
-        log, store = self._parts.event_log, self._parts.read_store
+        log, store = self._parts.read_log, self._parts.read_store
         return await LagMeter(projection.categories, target, log, store).measure()
 
     async def _lineage(self, projection: Projection[Any]) -> Lineage:

@@ -217,24 +217,20 @@ class DeadLetters:
 
     async def _parked(self) -> dict[str, tuple[Target, Parked]]:
         """All parked streams of the service's projections, by the ids that people see."""
-        targets = [
-            self._parts.catalogue.target_of(one.of, generation)
-            for one in self._parts.declared
-            if isinstance(one.of, Projection)
-            for generation in (await self._parts.catalogue.lineage(one.of)).in_use(one.of.version)
-        ]
         return {
             self._shown(target, parked).id: (target, parked)
-            for target in targets
+            for target in await self._parts.targets()
             for parked in await self._store.parked(target)
+            if not parked.is_waiting
         }
 
     def _shown(self, target: Target, parked: Parked) -> DeadLetter:
         return stream_of(self._parts.service, target.collection, parked)
 
     async def _event_at(self, stream: str, version: int) -> bytes:
-        for commit in await self._parts.event_log.read(stream, after=version - 1, limit=1):
-            return to_json(commit.events[version - commit.first].data)
+        for commit in await self._parts.read_log.read(stream, after=version - 1, limit=1):
+            if commit.first <= version:
+                return to_json(commit.events[version - commit.first].data)
         return b""
 
     def _registry_of(self, row: Document) -> Registry[Any]:

@@ -9,14 +9,19 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from bus.delivery.asking import Asking
 from bus.delivery.consumer import Consumer
 from bus.delivery.drain import DeadQueueConsumer
 from bus.delivery.faults import GiveUp
+from bus.delivery.following import Following
 from bus.delivery.handling import HandlerConsumer
 from bus.delivery.health_server import HealthServer
+from bus.delivery.history import HistoryConsumer
 from bus.delivery.keeper import Keeper
+from bus.delivery.keeping import Keeping
 from bus.delivery.loop_watch import LoopWatch
 from bus.delivery.projecting import ProjectionConsumer
+from bus.delivery.replaying import ReplayConsumer
 from bus.delivery.replies import Replies
 from bus.delivery.roster import Roster, supervise
 from bus.delivery.sentinel import Sentinel
@@ -76,7 +81,12 @@ class Worker:
         for keeper in keepers:
             keeper.start()
         relay = Relay(parts.event_log, parts.publisher, parts.read_store)
-        running = [("relay", relay.run), *((k.name, k.run) for k in keepers), *self._watches()]
+        running = [
+            ("relay", relay.run),
+            *((k.name, k.run) for k in keepers),
+            *self._follow(give_up),
+            *self._watches(),
+        ]
         self._others = [asyncio.create_task(supervise(run, name)) for name, run in running]
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
         return self
@@ -86,6 +96,17 @@ class Worker:
         some = {one.removeprefix(f"{name}.") for one in self._only if one.startswith(f"{name}.")}
         partitions = frozenset() if name in self._only else some
         return Keeper(self._bus.parts, projection, self._roster, give_up, partitions)
+
+    def _follow(self, give_up: GiveUp) -> list[tuple[str, Run]]:
+        """Takes in the history of other services, where any is followed, and asks for it."""
+        parts = self._bus.parts
+        if parts.followed is None:
+            return []
+        owners = parts.history.owners
+        asking = Asking(parts.transport, parts.service, owners)
+        keeping = Keeping(parts.followed, owners, give_up)
+        self._roster.start(HistoryConsumer(parts, parts.followed, keeping, asking, give_up))
+        return [("following", Following(parts, asking).run)]
 
     def _watches(self) -> list[tuple[str, Run]]:
         """What looks after this worker itself; health asks the same."""
@@ -180,6 +201,7 @@ def _handler_consumers(
                 replies=_replies(parts) if one.of is None else None,
             )
     yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up)
+    yield ReplayConsumer(parts.service, parts.event_log, parts.transport, parts.read_store, give_up)
 
 
 def _replies(parts: Parts) -> Replies:

@@ -28,12 +28,13 @@ from bus.log import Logger
 from bus.messages import key_of
 from bus.read.batches import batched
 from bus.read.catalogue import Catalogue
+from bus.read.history import Foreign
 from bus.read.hold import HOLD_FOR, held, move_lease
 from bus.read.projection import Projection
 from bus.read.projector import Projector, Streams
 from bus.read.replay import NOTHING, Reached, Replay
 from bus.read.replay_in_time import ReplayInTime
-from bus.stores.base import Commit, Document, EventLog, ReadStore, Target
+from bus.stores.base import Commit, Document, ReadableLog, ReadStore, Target
 from bus.stores.updates import HIDDEN
 
 LEASE = 60.0
@@ -116,8 +117,9 @@ class Audit:
         projection: Projection[Any],
         target: Target,
         catalogue: Catalogue,
-        event_log: EventLog,
+        event_log: ReadableLog,
         store: ReadStore,
+        foreign: Foreign,
         *,
         service: str,
     ) -> None:
@@ -126,6 +128,7 @@ class Audit:
         self._catalogue = catalogue
         self._log = event_log
         self._store = store
+        self._foreign = foreign
         self._service = service
         self._again = target._replace(collection=f"{target.collection}__audit", indexes=())
         self._owner = ambient.new_id()
@@ -153,7 +156,8 @@ class Audit:
             await self._store.drop(self._again)
             await self._store.prepare(self._again)
             keys = await self._fold(sample, part, report)
-            parked = {one.stream for one in await self._store.parked(self._target)}
+            rows = await self._store.parked(self._target)
+            parked = {one.stream for one in rows if not one.is_waiting}
             suspects = [key for key in await self._unlike(keys) if not self._waits(key, parked)]
             found = await self._settled(suspects, began, repair)
         finally:
@@ -357,7 +361,7 @@ class Audit:
             await self._apply(here, heads)
 
     async def _streams_since(self, since: datetime) -> list[str]:
-        commits = self._log.scan(self._projection.categories, since)
+        commits = self._log.arrived(self._projection.categories, since)
         return list({commit.stream: None async for commit in commits})
 
     async def _repaired(self, one: Difference) -> Difference:
@@ -368,7 +372,9 @@ class Audit:
     @asynccontextmanager
     async def _projector(self, target: Target, event_log: Streams) -> AsyncIterator[Projector]:
         writer = self._store.writer(target, f"{self._service}.{target.collection}.audit")
-        projector = Projector(self._projection, target, event_log, self._store, writer)
+        projector = Projector(
+            self._projection, target, event_log, self._store, writer, self._foreign
+        )
         try:
             yield projector
         finally:
@@ -378,7 +384,7 @@ class Audit:
 class LogUpTo:
     """A log that ends, for each stream, at a version."""
 
-    def __init__(self, event_log: EventLog, heads: Mapping[str, int]) -> None:
+    def __init__(self, event_log: ReadableLog, heads: Mapping[str, int]) -> None:
         self._log = event_log
         self._heads = heads
 

@@ -11,17 +11,16 @@ from functools import partial
 from typing import NamedTuple
 
 from bus import ambient
-from bus.errors import StoreUnavailable
 from bus.log import Logger
+from bus.read.notes import change_note
 from bus.read.projector import Projector
 from bus.read.replay import Reached, Replay
 from bus.read.replay_in_time import ReplayInTime
-from bus.stores.base import Document, EventLog, ReadStore
+from bus.stores.base import Document, ReadableLog, ReadStore
 
 SHARES = 16
 LEASE = 10.0
 LOOK_EVERY = 0.5
-TRIES = 100
 
 log = Logger("bus.builder")
 
@@ -80,7 +79,7 @@ class _Lost(Exception):
 class Builder:
     """Works on one collection until all of its shares are done, by whomever."""
 
-    def __init__(self, projector: Projector, event_log: EventLog, store: ReadStore) -> None:
+    def __init__(self, projector: Projector, event_log: ReadableLog, store: ReadStore) -> None:
         self._projector = projector
         self._target = projector.target
         self._log = event_log
@@ -152,9 +151,6 @@ class Builder:
         return await self._store.lease(lease, self._owner, LEASE)
 
     async def _change(self, change: Callable[[Plan], Plan]) -> None:
-        for _ in range(TRIES):
-            note = await self._store.note(self._key)
-            after = change(plan_from(note.value))
-            if await self._store.write_note(note._replace(value=after.document())):
-                return
-        raise StoreUnavailable(f"{self._key}: others change it all the time")
+        await change_note(
+            self._store, self._key, lambda document: change(plan_from(document)).document()
+        )

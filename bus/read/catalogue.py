@@ -10,9 +10,10 @@ from contextvars import Context
 from typing import Any
 
 from bus.errors import NotBuilt, StoreUnavailable
+from bus.read.history import History
 from bus.read.lineage import Generation, Lineage, lineage_from
 from bus.read.projection import Projection
-from bus.stores.base import Document, Documents, EventLog, ReadStore, Target
+from bus.stores.base import Document, Documents, ReadableLog, ReadStore, Target
 from bus.stores.updates import moved
 from bus.tasks import end, together
 
@@ -25,11 +26,16 @@ class Catalogue:
     """The lineages of the projections, all of them opened."""
 
     def __init__(
-        self, projections: Sequence[Projection[Any]], event_log: EventLog, store: ReadStore
+        self,
+        projections: Sequence[Projection[Any]],
+        event_log: ReadableLog,
+        store: ReadStore,
+        history: History | None = None,
     ) -> None:
         self._projections = projections
         self._log = event_log
         self._store = store
+        self._history = history
         self._known: dict[str, tuple[Lineage, float]] = {}
         self._asking: dict[str, asyncio.Task[Lineage]] = {}
         self.learned = asyncio.Event()
@@ -61,6 +67,8 @@ class Catalogue:
             await self._store.prepare(self.target_of(projection, generation))
 
     async def _nothing_happened(self, projection: Projection[Any]) -> bool:
+        if self._history and await self._history.missing(projection.categories):
+            return False  # nobody here knows yet
         async for _ in self._log.scan(projection.categories):
             return False
         return True

@@ -17,7 +17,7 @@ from bus.read.catalogue import Catalogue
 from bus.read.hold import held
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
-from bus.stores.base import EventLog, ReadStore, Target
+from bus.stores.base import ReadableLog, ReadStore, Target
 
 PAUSE = 0.05
 LATELY = timedelta(minutes=2)
@@ -31,7 +31,7 @@ class Flip:
     """Moves the readers of one projection."""
 
     def __init__(
-        self, projection: Projection[Any], catalogue: Catalogue, log: EventLog, store: ReadStore
+        self, projection: Projection[Any], catalogue: Catalogue, log: ReadableLog, store: ReadStore
     ) -> None:
         self._projection = projection
         self._catalogue = catalogue
@@ -88,7 +88,7 @@ class Flip:
         since = await self._store.swept(new) or ambient.now()
         streams = {
             commit.stream
-            async for commit in self._log.scan(self._projection.categories, since - LATELY)
+            async for commit in self._log.arrived(self._projection.categories, since - LATELY)
         }
         shown = await self._store.versions(old, list(streams))
         shows = await self._store.versions(new, list(streams))

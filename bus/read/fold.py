@@ -28,8 +28,12 @@ READS_AT_ONCE = 16
 class StreamFailed(Exception):
     """An event of one stream cannot be applied; the other streams of the batch can."""
 
-    def __init__(self, stream: str, version: int, cause: Exception) -> None:
+    def __init__(
+        self, stream: str, version: int, cause: Exception, before: Sequence[Envelope] = ()
+    ) -> None:
         super().__init__(f"{stream}@{version}: {type(cause).__name__}: {reason_of(cause)}")
+        self.before = before
+        """Of what was asked for, the events that precede it."""
         self.stream = stream
         self.version = version
         self.cause = cause
@@ -80,9 +84,8 @@ class Fold:
         }
         healed = await self._healed(before, [s for s, events in ordered.items() if events is None])
         count = from_log = duplicates = 0
-        for stream, events in {**ordered, **healed}.items():
-            if events is None:
-                continue  # it failed
+        for stream, arrived in ordered.items():
+            events = healed[stream] if arrived is None else arrived
             version = before[stream]
             reached = await self._fold(events, unit, writes) or version
             if reached > version:
@@ -96,8 +99,8 @@ class Fold:
 
     async def _healed(
         self, before: Mapping[str, int], streams: Sequence[str]
-    ) -> dict[str, list[Envelope] | None]:
-        """The events of these streams, which have a gap, from the log; None where that fails.
+    ) -> dict[str, Sequence[Envelope]]:
+        """The events of these streams, which have a gap, from the log: up to a failing one.
 
         Many reads at once: after an outage nearly every stream has one, and the longer this takes,
         the likelier another transaction is first.
@@ -106,13 +109,13 @@ class Fold:
             return {}
         turns = asyncio.Semaphore(READS_AT_ONCE)
 
-        async def heal(stream: str, version: int) -> list[Envelope] | None:
+        async def heal(stream: str, version: int) -> Sequence[Envelope]:
             try:
                 async with turns:
                     return await self._from_log(stream, version, self._batch[stream])
             except StreamFailed as failure:
                 self.failures[stream] = failure
-                return None
+                return failure.before
 
         reading = {stream: asyncio.create_task(heal(stream, before[stream])) for stream in streams}
         try:

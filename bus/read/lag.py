@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from bus import ambient
 from bus.read.batches import gathered
-from bus.stores.base import Commit, EventLog, ReadStore, Target
+from bus.stores.base import Commit, ReadableLog, ReadStore, Target
 
 AT_ONCE = 1000
 OVERLAP = timedelta(seconds=10)
@@ -38,7 +38,7 @@ class LagMeter:
         self,
         categories: Sequence[str],
         target: Target,
-        event_log: EventLog,
+        event_log: ReadableLog,
         store: ReadStore,
         *,
         most: int = 200_000,
@@ -53,9 +53,10 @@ class LagMeter:
     async def measure(self) -> Lag:
         """Looks at what happened since everything was applied. Raises: StoreUnavailable."""
         complete = ambient.now() - OVERLAP
-        parked = {one.stream: one for one in await self._store.parked(self.target)}
+        rows = await self._store.parked(self.target)
+        parked = {one.stream: one for one in rows if not one.is_waiting}
         since = self._complete or await self._store.swept(self.target)
-        scan = self._log.scan(self._categories, since)
+        scan = self._log.arrived(self._categories, since)
         events = seen = 0
         oldest: datetime | None = None
         async for commits in gathered(scan, min(AT_ONCE, self._most)):

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 
 from bus import ambient
 from bus.codec import envelopes_of
-from bus.errors import MessageError, ProjectionError, Unavailable
+from bus.errors import EventMissing, MessageError, ProjectionError, Unavailable
 from bus.fingerprint import failure_of
 from bus.log import Logger
-from bus.messages import Envelope
+from bus.messages import Envelope, category_of
 from bus.read.fold import Applied, Batch, Fold, Spoiled, StreamFailed
+from bus.read.history import OWN_ALONE, Foreign
 from bus.read.projection import Projection
 from bus.stores.base import Commit, Parked, ReadStore, Target, Writer
 from bus.transports.topology import DELAYS
@@ -51,6 +52,7 @@ class Projector:
         event_log: Streams,
         store: ReadStore,
         writer: Writer,
+        foreign: Foreign = OWN_ALONE,
         *,
         known_names: Collection[str] | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class Projector:
         self._log = event_log
         self._store = store
         self._writer = writer
+        self._foreign = foreign
         self._parked: dict[str, Parked] = {}
         self._failing: set[str] = set()
         self._look_at = 0.0
@@ -88,8 +91,11 @@ class Projector:
         """
         batch: dict[str, list[Envelope]] = defaultdict(list)
         for envelope in arrived:
-            if envelope.stream not in self._parked:
+            parked = self._parked.get(envelope.stream)
+            if parked is None:
                 batch[envelope.stream].append(envelope)
+            elif parked.is_missed and parked.version == envelope.version:
+                batch[envelope.stream] = []  # all of it is in the log by now
         applied = await self._apply(batch) if batch else Applied()
         if applied.healed or applied.duplicates:
             log.info("projected", projection=self.projection.name, **applied._asdict())
@@ -109,12 +115,12 @@ class Projector:
     @property
     def has_due(self) -> bool:
         """Whether a parked stream's time has come."""
-        return any(map(_is_due, self._parked.values()))
+        return any(map(self._is_due, self._parked.values()))
 
     async def retry_parked(self, *, all: bool = False) -> list[str]:
         """Tries again each parked stream whose time has come, or all; returns those that were
         applied."""
-        due = [one.stream for one in self._parked.values() if all or _is_due(one)]
+        due = [one.stream for one in self._parked.values() if all or self._is_due(one)]
         for stream in due:
             await self._apply({stream: []})
         return [stream for stream in due if stream not in self._parked]
@@ -200,47 +206,78 @@ class Projector:
             self._failing.clear()
             self.trouble = None
             return
-        self._failing |= {one.stream for one in failures if one.stream not in self._parked}
-        if failures and len(self._failing) >= TROUBLE_AT:
-            self.trouble = f"every stream fails, as with {failures[0]}"[:2000]
+        failing = [one for one in failures if not isinstance(one.cause, EventMissing)]
+        self._failing |= {one.stream for one in failing if one.stream not in self._parked}
+        if failing and len(self._failing) >= TROUBLE_AT:
+            self.trouble = f"every stream fails, as with {failing[0]}"[:2000]
 
     async def _park(self, failure: StreamFailed) -> None:
+        """Sets a stream aside. Where an event of another service is missing it only waits at first,
+        and is looked at again when that comes, or when it is late."""
         message = await self._message_at(failure.stream, failure.version)
         told = failure_of(failure.cause, message, self.projection.name)
-        before = self._parked.get(failure.stream)
-        tries = before.tries + 1 if before else 1
-        delay = ambient.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
+        before = self._before(failure, told.error)
+        now = ambient.now()
+        first_seen = before.first_seen if before and before.first_seen else now
+        waits = isinstance(failure.cause, EventMissing) and now - first_seen < self._patience
+        tries = 0 if waits else (before.tries if before else 0) + 1
+        later = ambient.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
+        delay = self._foreign.gap_within if waits else later
         parked = Parked(
             failure.stream,
             failure.version,
             told.error,
             tries,
-            ambient.now() + timedelta(seconds=delay),
+            now + timedelta(seconds=delay),
             message,
             told.reason,
             told.frames,
             told.fingerprint,
-            before.first_seen if before else ambient.now(),
-            ambient.now(),
+            first_seen,
+            now,
         )
         await self._store.park(self.target, parked)
+        if parked.is_missed and await self._message_at(parked.stream, parked.version):
+            # It came before anybody could see that it was waited for.
+            parked = parked._replace(next_try=now)
+            await self._store.park(self.target, parked)
         self._parked[failure.stream] = parked
-        log.error(
-            "stream parked",
+        self._tell(parked)
+
+    def _before(self, failure: StreamFailed, error: str) -> Parked | None:
+        """As what it was parked so far; where something else was missed then, it starts anew."""
+        before = self._parked.get(failure.stream)
+        if before and EventMissing.__name__ in (before.error, error):
+            same = before.error == error and before.version == failure.version
+            return before if same else None
+        return before
+
+    @property
+    def _patience(self) -> timedelta:
+        """How long an event is waited for, and waited for once more after it was asked for."""
+        return timedelta(seconds=2 * self._foreign.gap_within)
+
+    def _tell(self, parked: Parked) -> None:
+        level, what = log.error, "stream parked"
+        if parked.is_waiting:
+            level, what = log.info, "stream waits for an event"
+        level(
+            what,
             projection=self.projection.name,
-            stream=failure.stream,
-            version=failure.version,
-            message=message,
+            stream=parked.stream,
+            version=parked.version,
+            message=parked.message,
             error=parked.error,
             reason=parked.reason[:500],
-            tries=tries,
+            tries=parked.tries,
             next_try=parked.next_try.isoformat(),
         )
 
     async def _message_at(self, stream: str, version: int) -> str:
         """The name of a stream's event; empty where the log does not hold it."""
         for commit in await self._log.read(stream, after=version - 1, limit=1):
-            return commit.events[version - commit.first].name
+            if commit.first <= version:
+                return commit.events[version - commit.first].name
         return ""
 
     async def _unpark(self, streams: Iterable[str]) -> None:
@@ -254,30 +291,43 @@ class Projector:
     ) -> list[Envelope]:
         """The events that the log holds of a stream beyond a version.
 
-        Raises: StreamFailed where the log cannot be read as events, or lacks what has arrived.
+        Raises: StreamFailed where the log cannot be read as events, or lacks one before what it
+        holds or what has arrived.
         """
         found: list[Envelope] = []
         reached = version
         try:
             for commit in await self._log.read(stream, after=version):
+                if commit.first > reached + 1:
+                    raise self._lacking(stream, reached + 1, found)
                 for envelope in envelopes_of(commit, self._registry, after=reached):
                     found.append(envelope)
                     reached = envelope.version
         except MessageError as error:
-            raise StreamFailed(stream, reached + 1, error) from error
+            raise StreamFailed(stream, reached + 1, error, found) from error
         if reached < max((envelope.version for envelope in arrived), default=0):
-            raise StreamFailed(stream, reached + 1, ProjectionError("the log lacks this event"))
+            raise self._lacking(stream, reached + 1, found)
         return found
+
+    def _lacking(self, stream: str, version: int, before: Sequence[Envelope]) -> StreamFailed:
+        owner = self._foreign.owners.get(category_of(stream))
+        cause = ProjectionError("the log lacks this event")
+        if owner:
+            cause = EventMissing(
+                f"version {version} has not arrived from service {owner!r}, and later ones have; "
+                f"it is asked for again and again: is a worker of {owner!r} running?"
+            )
+        return StreamFailed(stream, version, cause, before)
+
+    def _is_due(self, parked: Parked) -> bool:
+        """Whether its time has come, or cannot be right: then the clock was set back meanwhile."""
+        left = (parked.next_try - ambient.now()).total_seconds()
+        delay = DELAYS[min(max(parked.tries, 1), len(DELAYS)) - 1]
+        longest = 1.5 * (self._foreign.gap_within if parked.is_waiting else delay)
+        return not 0 < left <= longest
 
 
 def _first_of(batch: Batch) -> tuple[Batch, Batch]:
     """The first stream's part of a batch, and the rest."""
     first = next(iter(batch))
     return {first: batch[first]}, {one: batch[one] for one in batch if one != first}
-
-
-def _is_due(parked: Parked) -> bool:
-    """Whether its time has come, or cannot be right: then the clock was set back meanwhile."""
-    left = (parked.next_try - ambient.now()).total_seconds()
-    longest = 1.5 * DELAYS[min(max(parked.tries, 1), len(DELAYS)) - 1]
-    return not 0 < left <= longest

@@ -16,7 +16,7 @@ from bus.errors import OutcomeUnknown, ProjectionError, Unavailable
 from bus.messages import key_of
 from bus.read.projector import Projector
 from bus.stores.applying import apply
-from bus.stores.base import Commit, Document, EventLog, ReadStore, ReadUnit
+from bus.stores.base import Commit, Document, ReadableLog, ReadStore, ReadUnit
 from bus.stores.updates import HIDDEN, VERSION, checked
 
 AT_ONCE = 1000
@@ -59,7 +59,7 @@ class _Folding:
 class Replay:
     """Replays a part of a category's streams into one collection."""
 
-    def __init__(self, projector: Projector, log: EventLog, store: ReadStore) -> None:
+    def __init__(self, projector: Projector, log: ReadableLog, store: ReadStore) -> None:
         self._projector = projector
         self._projection = projector.projection
         self._log = log
@@ -96,6 +96,8 @@ class Replay:
         """Folds some of a stream's commits, unless it has failed already."""
         try:
             for commit in () if folding.failed else commits:
+                if commit.first > folding.version + 1:
+                    raise ProjectionError("the log lacks what precedes this event")
                 for envelope in envelopes_of(commit, self._registry, after=folding.version):
                     for write in await self._projection.changes(envelope, NOTHING):
                         folding.document = self._applied(folding.document, write.update)

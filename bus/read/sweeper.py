@@ -4,14 +4,14 @@ A delivery that never came (a queue deleted by hand, a broker lost for good) onl
 tells what is missing.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from bus import ambient
 from bus.log import Logger
 from bus.read.batches import gathered
 from bus.read.projector import Projector
-from bus.stores.base import Commit, EventLog, ReadStore
+from bus.stores.base import Commit, ReadableLog, ReadStore
 
 TEND_LEASE = 10.0
 SWEEP_BATCH = 500
@@ -24,7 +24,7 @@ log = Logger("bus.sweeper")
 class Sweeper:
     """Applies what never arrived, and tries again what is parked."""
 
-    def __init__(self, projector: Projector, event_log: EventLog, store: ReadStore) -> None:
+    def __init__(self, projector: Projector, event_log: ReadableLog, store: ReadStore) -> None:
         self._projector = projector
         self._log = event_log
         self._store = store
@@ -62,19 +62,14 @@ class Sweeper:
         latest = until
         if since and since > until + SWEEP_OVERLAP:  # the clock was set back: times tell nothing
             since, latest = None, datetime.max.replace(tzinfo=UTC)
-        commits = self._until(latest, since and since - SWEEP_OVERLAP)
-        async for some in gathered(commits, SWEEP_BATCH):
+        categories = self._projector.projection.categories
+        arrived = self._log.arrived(categories, since and since - SWEEP_OVERLAP, latest)
+        async for some in gathered(arrived, SWEEP_BATCH):
             found += await self._apply_missing(some)
         await self._store.mark_swept(target, until)
         if found:
             log.info("swept", projection=target.collection, missing=found)
         return found
-
-    async def _until(self, latest: datetime, since: datetime | None) -> AsyncIterator[Commit]:
-        async for commit in self._log.scan(self._projector.projection.categories, since):
-            if commit.time > latest:
-                return
-            yield commit
 
     async def _apply_missing(self, commits: Sequence[Commit]) -> int:
         streams = list({commit.stream for commit in commits})

@@ -15,16 +15,21 @@ from collections.abc import (
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from bus.errors import EventMissing
 from bus.stores.letters import Document as Document
 from bus.stores.letters import KeepsLetters
 
 
 class Recorded(NamedTuple):
-    """An event as it is stored: its wire name, schema version, and data as JSON types."""
+    """An event as it is stored: its wire name, schema version, and data as JSON types.
+
+    `id` is the event's id where it does not derive from that of its commit: another service's.
+    """
 
     name: str
     schema: int
     data: Document
+    id: str = ""
 
 
 class Outgoing(NamedTuple):
@@ -86,8 +91,8 @@ class Tally(NamedTuple):
     version: int
 
 
-class EventLog(Protocol):
-    """All commits of a service: the source of truth, and the outbox. Durable on return."""
+class ReadableLog(Protocol):
+    """Commits by stream and by category, as the read deck reads them."""
 
     async def open(self) -> None:
         """Connects and makes the indexes. Raises: StoreUnavailable, ConfigurationError."""
@@ -97,31 +102,11 @@ class EventLog(Protocol):
         """Ends its own tasks, once what they write is written; the client remains the caller's."""
         ...
 
-    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
-        """Stores all of them or none, and returns what now stands in the log under their ids.
-
-        That is `commits` itself, or, where the first one's id was there already, the commits stored
-        then (a repeat: nothing is written). New commits are pending until `confirmed`.
-        Raises: ConcurrencyError (a `(stream, first)` is taken), InvalidMessage (cannot be kept:
-        too large, integers beyond 64 bits), OutcomeUnknown, StoreUnavailable.
-        """
-        ...
-
-    async def find(self, command_id: str) -> list[Commit]:
-        """The commits of one command: `id`, `id/2`, ...; empty where there are none."""
-        ...
-
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """The commits that hold the stream's events beyond version `after`, in order.
 
         The first may begin at or before `after` (a commit is not cut). `limit` counts commits;
         0 means all.
-        """
-        ...
-
-    def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
-        """The stream's events beyond version `after`, each with its version: no more than it takes
-        to build an aggregate. They come page by page, so that a long stream is never held whole.
         """
         ...
 
@@ -133,6 +118,16 @@ class EventLog(Protocol):
         Where the clocks of writers disagree, commits of one stream can come out of order; and a
         commit stored during the scan, with an earlier time, is missed. Versions tell.
         """
+        ...
+
+    def arrived(
+        self,
+        categories: Sequence[str],
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[Commit]:
+        """All commits of these categories with events that came into the log from `since` on, up to
+        and with `until`, by the clock of whoever stored them."""
         ...
 
     def scan_streams(
@@ -151,6 +146,48 @@ class EventLog(Protocol):
 
     async def count(self, categories: Sequence[str]) -> int:
         """How many commits there are of these categories, about."""
+        ...
+
+
+class EventLog(ReadableLog, Protocol):
+    """All commits of a service: the source of truth, and the outbox. Durable on return."""
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        """Stores all of them or none, and returns what now stands in the log under their ids.
+
+        That is `commits` itself, or, where the first one's id was there already, the commits stored
+        then (a repeat: nothing is written). New commits are pending until `confirmed`.
+        Raises: ConcurrencyError (a `(stream, first)` is taken), InvalidMessage (cannot be kept:
+        too large, integers beyond 64 bits), OutcomeUnknown, StoreUnavailable.
+        """
+        ...
+
+    async def find(self, command_id: str) -> list[Commit]:
+        """The commits of one command: `id`, `id/2`, ...; empty where there are none."""
+        ...
+
+    def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
+        """The stream's events beyond version `after`, each with its version: no more than it takes
+        to build an aggregate. They come page by page, so that a long stream is never held whole.
+        """
+        ...
+
+    async def pending(
+        self, before: datetime, limit: int, since: datetime | None = None
+    ) -> list[Commit]:
+        """Commits not confirmed, from before `before` and from `since` on, oldest first."""
+        ...
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        """Clears the pending mark. Losing this write only costs a duplicate later."""
+        ...
+
+    async def snapshot(self, stream: str) -> Snapshot | None:
+        """The latest snapshot of a stream: a cache, which may be absent at any time."""
+        ...
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Replaces an older snapshot of the stream; an equal or newer one stays."""
         ...
 
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
@@ -177,22 +214,24 @@ class EventLog(Protocol):
         """
         ...
 
-    async def pending(
-        self, before: datetime, limit: int, since: datetime | None = None
-    ) -> list[Commit]:
-        """Commits not confirmed, from before `before` and from `since` on, oldest first."""
+
+class FollowedLog(ReadableLog, Protocol):
+    """A copy of other services' streams, as far as they have arrived, in whatever order.
+
+    Each commit holds one event and keeps that event's own time, by which `scan` goes; `arrived`
+    goes by when it was kept. Where an event has not arrived, a stream's versions have a gap.
+    """
+
+    async def keep(self, commits: Sequence[Commit]) -> None:
+        """Stores what is not there yet, durably; the first to come for a version of a stream stays.
+
+        Raises: InvalidMessage (one cannot be kept; others may have been), OutcomeUnknown and
+        StoreUnavailable (repeating is safe).
+        """
         ...
 
-    async def confirmed(self, commit_ids: Sequence[str]) -> None:
-        """Clears the pending mark. Losing this write only costs a duplicate later."""
-        ...
-
-    async def snapshot(self, stream: str) -> Snapshot | None:
-        """The latest snapshot of a stream: a cache, which may be absent at any time."""
-        ...
-
-    async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Replaces an older snapshot of the stream; an equal or newer one stays."""
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """The highest version that is here of each stream; streams never seen are absent."""
         ...
 
 
@@ -243,6 +282,7 @@ class Changes(NamedTuple):
 class Parked(NamedTuple):
     """A stream that a projection cannot apply just now.
 
+    `tries` are those that failed; none while it only waits for an event of another service.
     `message` is the name of the event at `version`, which fails; `error`, `reason`, `frames` and
     `fingerprint` are those of its `Failure`.
     """
@@ -258,6 +298,16 @@ class Parked(NamedTuple):
     fingerprint: str = ""
     first_seen: datetime | None = None
     last_seen: datetime | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it stands aside for an event that may be on its way, and has not failed (yet)."""
+        return self.tries == 0
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether what it stands aside for is an event of another service that is not here."""
+        return self.error == EventMissing.__name__
 
 
 class Documents(Protocol):

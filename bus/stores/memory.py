@@ -4,12 +4,10 @@ For tests, demos, and services that may forget. Nothing here is shared between p
 """
 
 import asyncio
-from bisect import bisect_right, insort
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import NamedTuple
 
 from bus import ambient
 from bus.stores.base import (
@@ -26,32 +24,19 @@ from bus.stores.base import (
 )
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.memory_letters import MemoryLetters
-from bus.stores.records import commit_document, commit_from, decoded, encoded, moved_on
+from bus.stores.memory_log import Entry, MemoryLog
+from bus.stores.records import commit_document, encoded, moved_on
 
 
-class _Entry(NamedTuple):
-    first: int
-    time: datetime
-    id: str
-
-
-class MemoryEventLog:
-    """All commits of a service, kept as BSON, so that nobody holds a part of what is stored."""
+class MemoryEventLog(MemoryLog):
+    """All commits of a service."""
 
     def __init__(self) -> None:
-        self._commits: dict[str, bytes] = {}
-        self._streams: dict[str, list[_Entry]] = {}
-        self._categories: dict[str, list[_Entry]] = {}
+        super().__init__()
         self._taken: set[tuple[str, int]] = set()
-        self._pending: dict[str, _Entry] = {}
+        self._pending: dict[str, Entry] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._followers: set[asyncio.Queue[str]] = set()
-
-    async def open(self) -> None:
-        """Nothing to connect to."""
-
-    async def close(self) -> None:
-        """Nothing in flight."""
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """As `EventLog.append`."""
@@ -67,18 +52,15 @@ class MemoryEventLog:
         ):
             raise moved_on(commits)
         for commit, stored in zip(commits, data, strict=True):
-            self._store(commit, stored)
+            self._taken.add((commit.stream, commit.first))
+            self._pending[commit.id] = self._store(commit, stored)
         return commits
 
-    def _store(self, commit: Commit, data: bytes) -> None:
-        entry = _Entry(commit.first, commit.time, commit.id)
-        self._commits[commit.id] = data
-        self._taken.add((commit.stream, commit.first))
-        self._pending[commit.id] = entry
-        insort(self._streams.setdefault(commit.stream, []), entry)
-        self._categories.setdefault(commit.category, []).append(entry)
+    def _store(self, commit: Commit, data: bytes) -> Entry:
+        entry = super()._store(commit, data)
         for follower in self._followers:
             follower.put_nowait(commit.id)
+        return entry
 
     async def find(self, command_id: str) -> list[Commit]:
         """As `EventLog.find`."""
@@ -89,58 +71,12 @@ class MemoryEventLog:
             commit_id = f"{command_id}/{len(found) + 1}"
         return found
 
-    def _commit(self, commit_id: str) -> Commit:
-        return commit_from(decoded(self._commits[commit_id]))
-
-    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """As `EventLog.read`."""
-        entries = self._streams.get(stream, [])
-        start = bisect_right(entries, after, key=attrgetter("first"))
-        commits = [
-            self._commit(entry.id)
-            for entry in entries[max(start - 1, 0) :][: limit + 1 if limit else None]
-        ]
-        found = [commit for commit in commits if commit.last > after]
-        return found[:limit] if limit else found
-
     async def events(
         self, stream: str, after: int = 0
     ) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """As `EventLog.events`."""
         for commit in await self.read(stream, after):
             yield [one for one in enumerate(commit.events, commit.first) if one[0] > after]
-
-    async def scan(
-        self, categories: Sequence[str], since: datetime | None = None
-    ) -> AsyncIterator[Commit]:
-        """As `EventLog.scan`."""
-        entries = [entry for name in set(categories) for entry in self._categories.get(name, ())]
-        for entry in sorted(entries, key=attrgetter("time", "first")):
-            if since is None or entry.time >= since:
-                commit = self._commit(entry.id)
-                if commit.events:
-                    yield commit
-
-    async def scan_streams(
-        self, category: str, after: str = "", until: str = ""
-    ) -> AsyncIterator[Sequence[Commit]]:
-        """As `EventLog.scan_streams`."""
-        for stream in self._streams_of(category):
-            if stream > after and (not until or stream <= until):
-                yield [commit for commit in await self.read(stream) if commit.events]
-
-    async def split(self, category: str, parts: int) -> list[str]:
-        """As `EventLog.split`."""
-        streams = [one for one in self._streams_of(category) for _ in self._streams[one]]
-        places = [len(streams) * part // parts for part in range(1, parts)] if streams else []
-        return sorted({streams[place] for place in places})
-
-    def _streams_of(self, category: str) -> list[str]:
-        return sorted(one for one in self._streams if one.startswith(f"{category}-"))
-
-    async def count(self, categories: Sequence[str]) -> int:
-        """As `EventLog.count`."""
-        return sum(len(self._categories.get(name, ())) for name in set(categories))
 
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """As `EventLog.tally`."""

@@ -4,7 +4,7 @@ Knows the encoding, no connection.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import bson
@@ -27,7 +27,7 @@ def commit_document(commit: Commit) -> Document:
         "stream": commit.stream,
         "category": commit.category,
         "first": commit.first,
-        "events": [{"name": e.name, "schema": e.schema, "data": e.data} for e in commit.events],
+        "events": [_event_document(event) for event in commit.events],
         "time": commit.time,
         "correlation_id": commit.correlation_id,
         "causation_id": commit.causation_id,
@@ -43,6 +43,18 @@ def commit_document(commit: Commit) -> Document:
     return document
 
 
+def followed_document(commit: Commit, arrived: datetime) -> Document:
+    """Another service's event as it stands in the followed log, which never publishes it."""
+    document = {**commit_document(commit), "arrived": arrived}
+    del document["pending"]
+    return document
+
+
+def _event_document(event: Recorded) -> Document:
+    document: Document = {"name": event.name, "schema": event.schema, "data": event.data}
+    return {**document, "id": event.id} if event.id else document
+
+
 def commit_from(document: Mapping[str, Any]) -> Commit:
     """The commit that a document of the log holds."""
     return Commit(
@@ -50,7 +62,9 @@ def commit_from(document: Mapping[str, Any]) -> Commit:
         stream=document["stream"],
         category=document["category"],
         first=document["first"],
-        events=tuple(Recorded(e["name"], e["schema"], e["data"]) for e in document["events"]),
+        events=tuple(
+            Recorded(e["name"], e["schema"], e["data"], e.get("id", "")) for e in document["events"]
+        ),
         time=document["time"],
         correlation_id=document["correlation_id"],
         causation_id=document["causation_id"],

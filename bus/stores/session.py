@@ -21,6 +21,7 @@ OWN_COLLECTIONS = frozenset(
         "leases",
         "dead_letters",
         "handled",
+        "followed",
     ]
 )
 """The collections that only the bus writes."""

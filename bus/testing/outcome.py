@@ -20,7 +20,7 @@ class Said(NamedTuple):
     @classmethod
     def of(cls, message: Event | Command) -> "Said":
         if isinstance(message, Event):
-            return cls(*record(message))
+            return cls(*record(message)[:3])
         return cls(*address(message, "")[1:])
 
     def __str__(self) -> str:

@@ -14,15 +14,17 @@ from bus.bus import Bus
 from bus.delivery.worker import Worker
 from bus.errors import ConfigurationError, Unavailable
 from bus.settings import MEMORY, Settings
-from bus.stores.base import EventLog, ReadStore
+from bus.stores.base import EventLog, FollowedLog, ReadStore
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemoryEffects
+from bus.stores.memory_log import MemoryFollowedLog
 from bus.stores.session import Effects
 from bus.testing.broken import (
     BrokenEffects,
     BrokenEventLog,
     BrokenReadStore,
     BrokenTransport,
+    Fragile,
     HastyBroker,
     handling,
 )
@@ -58,6 +60,7 @@ class Ground:
         self.broker = HastyBroker()
         self.event_log = MemoryEventLog()
         self.read_store = MemoryReadStore()
+        self.followed = MemoryFollowedLog()
         self._effects: MemoryEffects | None = None
         self._transports: list[MemoryTransport] = []
 
@@ -95,6 +98,7 @@ class Ground:
             cast(Effects, BrokenEffects(self._effects, life)),
             _nothing,
             [handling(life)],
+            cast(FollowedLog, Fragile(self.followed, life)),
         )
 
 

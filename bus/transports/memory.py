@@ -99,6 +99,9 @@ class MemoryBroker:
             for topic in declared.topics:
                 words = tuple(topic.split("."))
                 exchange.bind((topic,) if declared.address == "commands" else words, queue.name)
+            for service, topics in declared.foreign:
+                for topic in topics:
+                    self.exchange(f"{service}.events").bind(tuple(topic.split(".")), queue.name)
 
     def delete(self, names: Iterable[str]) -> None:
         """Queues with all that is in them; consumers of one wait for a new one by that name."""

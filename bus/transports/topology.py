@@ -4,7 +4,7 @@ The names are the wire: renaming a service or a subscription starts new queues.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 SLOTS = 64
@@ -13,15 +13,24 @@ DELIVERY_LIMIT = 20
 COMMAND_TOPIC = "command"
 
 
+class Binding(NamedTuple):
+    """Topics of another service's "events"."""
+
+    service: str
+    topics: tuple[str, ...]
+
+
 class Queue(NamedTuple):
     """A durable queue. `topics` bind it to the service's "events" (`*` is one word, `#` any
-    number of words), or, for `address` "commands", are exact. With `single_consumer`, one consumer
-    receives at a time and the others stand by."""
+    number of words), or, for `address` "commands", are exact; `foreign` binds it to those of other
+    services too. With `single_consumer`, one consumer receives at a time and the others stand by.
+    """
 
     name: str
     address: str
     topics: tuple[str, ...]
     single_consumer: bool = False
+    foreign: tuple[Binding, ...] = ()
 
 
 class Topology(NamedTuple):
@@ -51,30 +60,80 @@ def event_topic(category: str, name: str, stream: str) -> str:
 
 
 def projection_queues(
-    service: str, subscription: str, categories: Sequence[str], partitions: int
+    service: str,
+    subscription: str,
+    categories: Sequence[str],
+    partitions: int,
+    owners: Mapping[str, str] | None = None,
 ) -> list[Queue]:
-    """One queue for each partition; a partition is bound to every `partitions`-th slot."""
-    if partitions == 1:
-        topics = tuple(f"{category}.#" for category in categories)
-        return [Queue(f"{service}.{subscription}", "events", topics, single_consumer=True)]
+    """One queue for each partition; a partition is bound to every `partitions`-th slot.
+
+    `owners` names the services that categories come from, where it is not this one.
+    """
     return [
-        Queue(
-            f"{service}.{subscription}.{partition}of{partitions}",
-            "events",
-            tuple(
-                f"{category}.*.{slot}"
-                for category in categories
-                for slot in range(partition, SLOTS, partitions)
-            ),
+        _bound(
+            f"{service}.{subscription}{'' if partitions == 1 else f'.{partition}of{partitions}'}",
+            {category: _slots(category, partition, partitions) for category in categories},
+            owners or {},
             single_consumer=True,
         )
         for partition in range(partitions)
     ]
 
 
-def handler_queue(service: str, subscription: str, events: Sequence[str]) -> Queue:
-    """Bound by event name: a handler of side effects has no use for a stream's other versions."""
-    return Queue(f"{service}.{subscription}", "events", tuple(f"*.{name}.*" for name in events))
+def _slots(category: str, partition: int, partitions: int) -> list[str]:
+    if partitions == 1:
+        return [f"{category}.#"]
+    return [f"{category}.*.{slot}" for slot in range(partition, SLOTS, partitions)]
+
+
+def handler_queue(
+    service: str,
+    subscription: str,
+    events: Sequence[str],
+    owners: Mapping[str, str] | None = None,
+) -> Queue:
+    """Bound by event name: a handler of side effects has no use for a stream's other versions.
+
+    Of the service's own events by that alone; of another's, only within the categories followed.
+    """
+    topics = {category: [f"{category}.{name}.*" for name in events] for category in owners or {}}
+    topics["*"] = [f"*.{name}.*" for name in events]
+    return _bound(f"{service}.{subscription}", topics, owners or {})
+
+
+def _bound(
+    name: str,
+    topics: Mapping[str, Sequence[str]],
+    owners: Mapping[str, str],
+    *,
+    single_consumer: bool = False,
+) -> Queue:
+    """A queue bound to the topics of each category, where these come from."""
+    own = tuple(t for category, some in topics.items() if category not in owners for t in some)
+    foreign = tuple(
+        Binding(
+            owner,
+            tuple(
+                t
+                for category, some in topics.items()
+                if owners.get(category) == owner
+                for t in some
+            ),
+        )
+        for owner in sorted({owners[category] for category in topics if category in owners})
+    )
+    return Queue(name, "events", own, single_consumer, foreign)
+
+
+def requests_queue(service: str) -> Queue:
+    """Where others ask a service for its history. Bound to nothing: they name it."""
+    return Queue(f"{service}.history.requests", "events", ())
+
+
+def history_queue(service: str) -> Queue:
+    """Where the history of other services comes to this one, in order."""
+    return Queue(f"{service}.history.events", "events", (), single_consumer=True)
 
 
 def command_queue(service: str) -> Queue:

@@ -53,7 +53,7 @@ class Aggregate:
     ) -> None:
         super().__init_subclass__(**kwargs)
         cls.category = category or _snake_case(cls.__name__)
-        if not _CATEGORY.fullmatch(cls.category):
+        if not is_category(cls.category):
             raise ConfigurationError(
                 f"{cls.__qualname__}: {cls.category!r} is no category; use lower-case letters, "
                 f"digits and underscores, 50 at most"
@@ -151,6 +151,11 @@ class Aggregate:
         return adapter, shape
 
     _state_adapter: ClassVar[tuple[Any, str]]
+
+
+def is_category(name: str) -> bool:
+    """Whether a category may be named so."""
+    return _CATEGORY.fullmatch(name) is not None
 
 
 def stream_of(aggregate: type[Aggregate], id: str) -> str:

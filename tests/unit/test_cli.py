@@ -27,7 +27,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_the_topology_is_printed_for_people_and_as_json(service: str) -> None:
     shown = CliRunner().invoke(app, ["topology", f"{service}:build"])
-    assert shown.stdout == "tiny.commands\n    tiny.commands: command\n"
+    assert shown.stdout == "tiny.commands\n    tiny.commands: command\ntiny.history.requests\n"
     as_json = CliRunner().invoke(app, ["topology", f"{service}:build", "--json"])
     assert json.loads(as_json.stdout)["queues"][0]["name"] == "tiny.commands"
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from bus.codec import frames_of
 from bus.delivery.faults import GiveUp
+from bus.delivery.keeping import Keeping
 from bus.delivery.projecting import ProjectionConsumer
 from bus.errors import StoreUnavailable
 from bus.messages import Envelope
@@ -47,8 +48,9 @@ async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
     projector = Overtaken(projection, target, log, store, store.writer(target, QUEUE.name))
     projector.transport = transport
     nobody = cast(GiveUp, None)
+    keeping = Keeping(None, (), nobody)
     consumer = ProjectionConsumer(
-        QUEUE.name, projector, transport, store, nobody, prefetch=10, batch=10
+        QUEUE.name, projector, transport, store, nobody, keeping, prefetch=10, batch=10
     )
     running = asyncio.create_task(consumer.run())
     commit = stored("account-a", [Opened(owner="Ada")])

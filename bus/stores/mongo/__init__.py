@@ -3,6 +3,14 @@
 from bus.stores.mongo.client import close, connect
 from bus.stores.mongo.effects import MongoEffects
 from bus.stores.mongo.event_log import MongoEventLog
+from bus.stores.mongo.followed_log import MongoFollowedLog
 from bus.stores.mongo.read_store import MongoReadStore
 
-__all__ = ["MongoEffects", "MongoEventLog", "MongoReadStore", "close", "connect"]
+__all__ = [
+    "MongoEffects",
+    "MongoEventLog",
+    "MongoFollowedLog",
+    "MongoReadStore",
+    "close",
+    "connect",
+]

@@ -6,31 +6,23 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from datetime import datetime
 from functools import partial
 
-import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
-from bus.stores.base import Commit, Document, Recorded, Snapshot, Tally
+from bus.stores.base import Commit, Recorded, Snapshot, Tally
 from bus.stores.mongo.appender import Appender, Outcome
-from bus.stores.mongo.client import (
-    LATEST,
-    Client,
-    Session,
-    bounded,
-    database,
-    start_session,
-)
+from bus.stores.mongo.client import Client, Session, bounded, start_session
 from bus.stores.mongo.client import Collection as MongoCollection
-from bus.stores.mongo.failures import DUPLICATE_KEY, hello, reading, writing
+from bus.stores.mongo.failures import DUPLICATE_KEY, reading, writing
 from bus.stores.mongo.loader import Loader
+from bus.stores.mongo.log import MongoLog
 from bus.stores.mongo.looking import Looking
 from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import (
-    OPTIONS,
     commit_document,
     commit_from,
     encoded,
@@ -38,27 +30,19 @@ from bus.stores.records import (
     moved_on,
 )
 
-INDEXES = [
-    IndexModel([("stream", 1), ("first", 1)], unique=True),
-    IndexModel([("category", 1), ("time", 1), ("first", 1)]),
-    IndexModel([("pending", 1), ("time", 1)], partialFilterExpression={"pending": True}),
-]
+PENDING = IndexModel([("pending", 1), ("time", 1)], partialFilterExpression={"pending": True})
 
 MOST_TRANSACTIONS = 16
 TRANSACTION_WITHIN = 10.0
-OPEN_WITHIN = 30.0
 HELD_WITHIN = 5.0
 PAUSE = 0.02
-PAGE = 1000
-
-Order = list[tuple[str, int]]
 
 
 class Taken(Exception):
     """An id or a place in a stream is taken already."""
 
 
-class MongoEventLog:
+class MongoEventLog(MongoLog):
     """The collections `commits` and `snapshots` of one database.
 
     A commit of one stream is one insert and needs no replica set; commits of several streams are
@@ -66,25 +50,13 @@ class MongoEventLog:
     """
 
     def __init__(self, client: Client, database_name: str) -> None:
-        self._client = client
-        self._database = database(client, database_name)
-        self._commits = self._database["commits"]
-        # A new primary holds every commit that was stored, and for a moment it does not know that
-        # a majority does: whoever decides by what the majority is known to hold decides by less.
-        # What is decided here by a commit that is rolled back after all is rolled back with it.
-        self._latest = self._commits.with_options(read_concern=LATEST)
+        super().__init__(client, database_name, "commits", PENDING)
         self._snapshots = MongoSnapshots(self._database["snapshots"])
         self._loader = Loader(self._latest)
         self._looking = Looking(self._commits)
         self._appender = Appender(self._commits)
         self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._abandoned: list[object] = []
-
-    async def open(self) -> None:
-        """As `EventLog.open`."""
-        await hello(self._client)
-        async with reading(OPEN_WITHIN):
-            await self._commits.create_indexes(INDEXES)
 
     async def close(self) -> None:
         """As `EventLog.close`."""
@@ -173,87 +145,9 @@ class MongoEventLog:
         found = [commit_from(one) for one in documents if is_of_command(one["_id"], command_id)]
         return sorted(found, key=lambda commit: (len(commit.id), commit.id))
 
-    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """As `EventLog.read`."""
-        found = await self._read({"stream": stream, "first": {"$gt": after}}, 1, limit)
-        if after > 0 and not (found and found[0].first == after + 1):
-            before = await self._read({"stream": stream, "first": {"$lte": after}}, -1, 1)
-            found = [commit for commit in before if commit.last > after] + found
-        return found[:limit] if limit else found
-
     def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """As `EventLog.events`."""
         return self._loader.events(stream, after)
-
-    async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
-        async with reading():
-            cursor = self._latest.find(filter).sort([("first", direction)]).limit(limit)
-            return [commit_from(document) for document in await cursor.to_list(None)]
-
-    async def scan(
-        self, categories: Sequence[str], since: datetime | None = None
-    ) -> AsyncIterator[Commit]:
-        """As `EventLog.scan`. Page by page, so that a slow reader holds no cursor."""
-        seen: set[str] = set()
-        more = True
-        while more:
-            filter: Document = {"category": {"$in": list(categories)}}
-            if since is not None:
-                filter |= {"time": {"$gte": since}, "_id": {"$nin": list(seen)}}
-            page, more = await self._page(filter, [("time", 1), ("first", 1)])
-            for commit in page:
-                if commit.events:
-                    yield commit
-            if page and page[-1].time != since:
-                since, seen = page[-1].time, set()
-            seen |= {commit.id for commit in page if commit.time == since}
-
-    async def scan_streams(
-        self, category: str, after: str = "", until: str = ""
-    ) -> AsyncIterator[Sequence[Commit]]:
-        """As `EventLog.scan_streams`. Page by page, so that a slow reader holds no cursor."""
-        streams = _streams_of(category, after, until)
-        filter: Document = {"stream": streams}
-        more = True
-        while more:
-            page, more = await self._page(filter, [("stream", 1), ("first", 1)])
-            yield [commit for commit in page if commit.events]
-            if page:
-                last = page[-1]
-                rest = {"stream": last.stream, "first": {"$gt": last.first}}
-                filter = {"$or": [rest, {"stream": {**streams, "$gt": last.stream}}]}
-
-    async def _page(self, filter: Document, order: Order) -> tuple[list[Commit], bool]:
-        """PAGE commits, or as many as fit into one answer of the server (16 MB): what is held is
-        bounded by both. And whether there may be more."""
-        async with reading():
-            cursor = self._commits.find_raw_batches(filter, sort=order, batch_size=PAGE)
-            try:
-                raw = await anext(cursor, b"")
-                more = cursor.alive
-            finally:
-                await cursor.close()
-        return [commit_from(document) for document in bson.decode_all(raw, OPTIONS)], more
-
-    async def split(self, category: str, parts: int) -> list[str]:
-        """As `EventLog.split`."""
-        streams = {"stream": _streams_of(category)}
-        async with reading():
-            count = await self._commits.count_documents(streams)
-            found = []
-            for part in range(1, parts):
-                cursor = self._commits.find(streams, {"_id": 0, "stream": 1})
-                cursor = cursor.sort([("stream", 1)]).skip(count * part // parts).limit(1)
-                found += [row["stream"] for row in await cursor.to_list(None)]
-        return sorted(set(found))
-
-    async def count(self, categories: Sequence[str]) -> int:
-        """As `EventLog.count`."""
-        async with reading():
-            count: int = await self._commits.count_documents(
-                {"category": {"$in": list(categories)}}
-            )
-            return count
 
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """As `EventLog.tally`."""
@@ -295,13 +189,6 @@ class MongoEventLog:
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """As `EventLog.save_snapshot`."""
         await self._snapshots.save(snapshot)
-
-
-def _streams_of(category: str, after: str = "", until: str = "") -> Document:
-    """The ids of a category's streams: they begin with its name and a hyphen, and `.` follows `-`
-    in their order."""
-    end = {"$lte": until} if until else {"$lt": f"{category}."}
-    return {"$gt": after or f"{category}-", **end}
 
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:

@@ -23,17 +23,17 @@ CHANNELS = 4
 
 
 class _Queue(NamedTuple):
-    """A queue, and the topics by which exchanges feed it."""
+    """A queue, and the exchanges that feed it, each by a topic."""
 
     name: str
     arguments: Mapping[str, Any]
-    exchange: str
-    topics: Sequence[str]
+    bindings: Sequence[tuple[str, str]]
 
 
 async def declare(session: Session, topology: Topology) -> None:
     """Makes all of it, or finds it as it should be. Raises: TopologyMismatch."""
     await declare_exchanges(session, topology.service)
+    await _declare_foreign(session, topology)
     queues = _queues(topology)
     shares = (queues[start::CHANNELS] for start in range(CHANNELS))
     await together(*(_declare_queues(session, share) for share in shares))
@@ -43,13 +43,18 @@ def _queues(topology: Topology) -> list[_Queue]:
     service, dead = topology.service, dead_queue(topology.service)
     delays = {f"{service}.delay.{seconds}s": _delay(seconds) for seconds in DELAYS}
     return [
-        _Queue(dead, {"x-delivery-limit": _NO_LIMIT}, dead, ("",)),
-        *(_Queue(name, arguments, name, ("",)) for name, arguments in delays.items()),
+        _Queue(dead, {"x-delivery-limit": _NO_LIMIT}, [(dead, "")]),
+        *(_Queue(name, arguments, [(name, "")]) for name, arguments in delays.items()),
         *(
-            _Queue(one.name, _arguments(one, dead), f"{service}.{one.address}", one.topics)
+            _Queue(one.name, _arguments(one, dead), _bindings(service, one))
             for one in topology.queues
         ),
     ]
+
+
+def _bindings(service: str, queue: Queue) -> list[tuple[str, str]]:
+    own = [(f"{service}.{queue.address}", topic) for topic in queue.topics]
+    return own + [(f"{one.service}.events", topic) for one in queue.foreign for topic in one.topics]
 
 
 async def _declare_queues(session: Session, queues: Sequence[_Queue]) -> None:
@@ -59,8 +64,8 @@ async def _declare_queues(session: Session, queues: Sequence[_Queue]) -> None:
         arguments = {"x-queue-type": "quorum", **one.arguments}
         declaration = channel.declare_queue(one.name, durable=True, arguments=arguments)
         queue = await _declared(f"queue {one.name}", declaration)
-        for topic in one.topics:
-            await genuine(queue.bind(one.exchange, topic))
+        for exchange, topic in one.bindings:
+            await genuine(queue.bind(exchange, topic))
     await genuine(channel.close())
 
 
@@ -68,10 +73,21 @@ async def declare_exchanges(session: Session, service: str) -> None:
     """The exchanges alone: publishing to one that is missing would close the channel."""
     kinds = {"events": ExchangeType.TOPIC, "commands": ExchangeType.DIRECT}
     kinds |= dict.fromkeys(("dead", *(f"delay.{n}s" for n in DELAYS)), ExchangeType.FANOUT)
+    await _declare_exchanges(session, {f"{service}.{role}": kind for role, kind in kinds.items()})
+
+
+async def _declare_foreign(session: Session, topology: Topology) -> None:
+    """Other services' events, which may not have been there yet."""
+    services = {one.service for queue in topology.queues for one in queue.foreign}
+    if services:
+        events = {f"{service}.events": ExchangeType.TOPIC for service in services}
+        await _declare_exchanges(session, events)
+
+
+async def _declare_exchanges(session: Session, kinds: Mapping[str, ExchangeType]) -> None:
     channel = session.connection.channel()
     await genuine(channel)
-    for role, kind in kinds.items():
-        name = f"{service}.{role}"
+    for name, kind in kinds.items():
         await _declared(f"exchange {name}", channel.declare_exchange(name, kind, durable=True))
     await genuine(channel.close())
 

@@ -1,0 +1,113 @@
+"""Following: sees to it that nothing of the streams of other services is missing here.
+
+Asks their owners for the history at first, for events that are late, and once in a while whether
+there is anything that nobody here has heard of. One worker at a time does.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from bus import ambient
+from bus.delivery.asking import Asking
+from bus.errors import OutcomeUnknown, Unavailable, Unroutable
+from bus.log import Logger
+from bus.messages import category_of
+from bus.parts import Parts
+from bus.read.history import Progress
+
+LOOK_EVERY = 1.0
+LEASE = 10.0
+ASK_AGAIN = 5.0
+LONGEST = 60.0
+SOON = 45.0
+"""What happened just before the start, and may have been lost then, can be told by that time."""
+OVERLAP = timedelta(minutes=2)
+"""By so much the clocks of an owner's processes may differ."""
+
+log = Logger("bus.history")
+
+
+class Following:
+    """Asks, in one worker at a time, for what is missing."""
+
+    def __init__(self, parts: Parts, asking: Asking) -> None:
+        self._parts = parts
+        self._asking = asking
+        self._owner = ambient.new_id()
+        self._turns = Turns()
+
+    async def run(self) -> None:
+        """Looks until cancelled; outages only delay it."""
+        while True:
+            try:
+                if await self._parts.read_store.lease("following", self._owner, LEASE):
+                    await self.look()
+            except (Unavailable, OutcomeUnknown) as error:
+                log.warning("cannot ask for history just now", reason=str(error))
+            except Unroutable:
+                log.warning("an owner has not declared where it is asked for history; is it there?")
+            await asyncio.sleep(ambient.jittered(LOOK_EVERY))
+
+    async def look(self) -> None:
+        """Asks for whatever it is time to ask for."""
+        for category in self._parts.history.owners:
+            progress = await self._parts.history.progress(category)
+            if progress.is_done:
+                await self._compare(progress)
+            elif self._turns.is_due(f"part/{category}", progress.place, ASK_AGAIN):
+                log.info("asking for history", category=category, after=progress.place)
+                await self._asking.part(category, progress.place)
+        await self._ask_for_late_events()
+
+    async def _compare(self, progress: Progress) -> None:
+        every = self._parts.settings.compare_every
+        key, soon = f"heads/{progress.category}", min(SOON, every)
+        due = self._turns.is_due(key, "", soon, longest=every)
+        if due and progress.compared:
+            await self._asking.heads(progress.category, progress.compared - OVERLAP)
+
+    async def _ask_for_late_events(self) -> None:
+        patience = timedelta(seconds=self._parts.foreign.gap_within)
+        late: dict[str, dict[str, int]] = defaultdict(dict)
+        for stream, (version, since) in (await self._missed()).items():
+            key = f"stream/{stream}"
+            if ambient.now() - since >= patience and self._turns.is_due(
+                key, str(version), self._parts.foreign.gap_within
+            ):
+                late[category_of(stream)][stream] = version - 1
+        for category, streams in late.items():
+            log.warning("asking for events that are late", category=category, streams=len(streams))
+            await self._asking.streams(category, streams)
+
+    async def _missed(self) -> dict[str, tuple[int, datetime]]:
+        """Streams that stand aside for an event: which one, and since when."""
+        return {
+            one.stream: (one.version, one.first_seen or one.next_try)
+            for target in await self._parts.targets()
+            for one in await self._parts.read_store.parked(target)
+            if one.is_missed and category_of(one.stream) in self._parts.history.owners
+        }
+
+
+class Turns:
+    """When to ask for what again: at once at first, then with growing pauses while nothing comes
+    of it."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, tuple[str, float, float]] = {}
+
+    def is_due(self, key: str, state: str, pause: float, longest: float = LONGEST) -> bool:
+        """Whether it is time to ask; then it is taken for asked. `state` tells how far it is."""
+        now = time.monotonic()
+        if key in self._turns:
+            before, asked, waited = self._turns[key]
+            if state != before:
+                self._turns[key] = state, now, pause
+                return False
+            if now < asked + waited:
+                return False
+            pause = min(2 * waited, max(longest, pause))
+        self._turns[key] = state, now, pause
+        return True

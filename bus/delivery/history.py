@@ -1,0 +1,115 @@
+"""History: takes in what the owners of other categories tell, and notes how far that is."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from bus import ambient
+from bus.delivery.asking import Asking, TellHeads, TellPart, Word, kinds_of, word_in
+from bus.delivery.consumer import BatchConsumer
+from bus.delivery.deadletters import repaired
+from bus.delivery.faults import GiveUp
+from bus.delivery.keeping import Arrived, Keeping
+from bus.errors import InvalidMessage, TransportUnavailable, Unroutable
+from bus.log import Logger
+from bus.parts import Parts
+from bus.read.history import Progress
+from bus.stores.base import FollowedLog
+from bus.transports.base import Delivery
+from bus.transports.topology import history_queue
+
+TOLD = kinds_of(TellPart, TellHeads)
+PREFETCH = 1000
+
+log = Logger("bus.history")
+
+
+class HistoryConsumer(BatchConsumer):
+    """Keeps what is told, in order: a word on how far it reaches counts once that is stored."""
+
+    def __init__(
+        self, parts: Parts, followed: FollowedLog, keeping: Keeping, asking: Asking, give_up: GiveUp
+    ) -> None:
+        super().__init__(history_queue(parts.service).name, parts.transport, prefetch=PREFETCH)
+        self._parts = parts
+        self._followed = followed
+        self._keeping = keeping
+        self._asking = asking
+        self._give_up = give_up
+
+    async def process(self, deliveries: Sequence[Delivery]) -> None:
+        waiting: list[Arrived] = []
+        taken_in: list[Delivery] = []
+        for delivery in deliveries:
+            try:
+                if delivery.frame.name in TOLD:
+                    word = word_in(delivery.frame, TOLD)
+                    await self._keep(waiting)
+                    waiting = []
+                    await self._take_in(word)
+                else:
+                    waiting += self._read(delivery)
+                taken_in.append(delivery)
+            except InvalidMessage as error:
+                await self._give_up(delivery, error, handler=self.queue, attempts=1)
+        await self._keep(waiting)
+        for delivery in taken_in:
+            await repaired(self._parts.read_store, delivery)
+
+    def _read(self, delivery: Delivery) -> list[Arrived]:
+        if not self._keeping.follows(delivery.frame):
+            raise InvalidMessage(f"{delivery.frame.name[:100]}: nobody here follows its category")
+        return self._keeping.read(delivery)
+
+    async def _keep(self, arrived: Sequence[Arrived]) -> None:
+        await self._keeping.keep(arrived)
+        await self._hurry({commit.stream for _, commit in arrived})
+
+    async def _hurry(self, streams: set[str]) -> None:
+        """Lets streams that stand aside for an event be tried now, for that may have come."""
+        store = self._parts.read_store
+        for target in await self._parts.targets() if streams else ():
+            for parked in await store.parked(target):
+                if parked.is_missed and parked.stream in streams:
+                    await store.park(target, parked._replace(next_try=ambient.now()))
+
+    async def _take_in(self, word: Word) -> None:
+        if word.category not in self._parts.history.owners:
+            raise InvalidMessage(f"nobody here follows {word.category[:100]!r}")
+        match word:
+            case TellPart():
+                await self._advance(word)
+            case TellHeads():
+                await self._compare(word)
+
+    async def _advance(self, told: TellPart) -> None:
+        history = self._parts.history
+        progress = await history.change(told.category, partial(_advanced, told))
+        if progress.is_done:
+            log.info("history is here", category=told.category, events=progress.events)
+        elif progress.place == told.place:
+            with suppress(TransportUnavailable, Unroutable):  # it is asked for again anyway
+                await self._asking.part(told.category, progress.place)
+
+    async def _compare(self, told: TellHeads) -> None:
+        held = await self._followed.heads(list(told.versions))
+        behind = {s: held.get(s, 0) for s, v in told.versions.items() if held.get(s, 0) < v}
+        if behind:
+            log.warning("missed events", category=told.category, streams=len(behind))
+            await self._asking.streams(told.category, behind)
+        if told.until:
+            await self._parts.history.change(
+                told.category, lambda progress: progress._replace(compared=told.until)
+            )
+
+
+def _advanced(told: TellPart, progress: Progress) -> Progress:
+    """The progress once a part is here. One that begins beyond what is here tells nothing."""
+    if progress.is_done or told.after > progress.place:
+        return progress
+    return progress._replace(
+        place=max(progress.place, told.place),
+        events=progress.events + (told.events if told.after == progress.place else 0),
+        is_done=told.is_end,
+        compared=progress.compared or told.time,
+    )

@@ -1,0 +1,60 @@
+"""The followed log in MongoDB: the collection `followed`, one document for each event."""
+
+from collections.abc import Sequence
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import IndexModel
+from pymongo.errors import BulkWriteError
+
+from bus import ambient
+from bus.errors import InvalidMessage
+from bus.stores.base import Commit
+from bus.stores.mongo.client import Client, settled
+from bus.stores.mongo.failures import DUPLICATE_KEY, is_cut_short, reading, said, writing
+from bus.stores.mongo.log import MongoLog
+from bus.stores.records import encoded, followed_document
+
+KEEP_WITHIN = 15.0
+
+ARRIVED = IndexModel([("category", 1), ("arrived", 1), ("first", 1)])
+
+
+class MongoFollowedLog(MongoLog):
+    """What has arrived of other services' streams, durable on a majority, journaled."""
+
+    arrival = "arrived"
+
+    def __init__(self, client: Client, database_name: str) -> None:
+        super().__init__(client, database_name, "followed", ARRIVED)
+
+    async def close(self) -> None:
+        """Nothing in flight."""
+
+    async def keep(self, commits: Sequence[Commit]) -> None:
+        """As `FollowedLog.keep`."""
+        now = ambient.now()
+        documents = [RawBSONDocument(encoded(followed_document(one, now))) for one in commits]
+        async with writing(KEEP_WITHIN):
+            try:
+                await self._commits.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                if error.details["writeConcernErrors"] or not _only_repeats(error):
+                    raise
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """As `FollowedLog.heads`."""
+        pipeline = [
+            {"$match": {"stream": {"$in": list(streams)}}},
+            {"$group": {"_id": "$stream", "head": {"$max": "$first"}}},
+        ]
+        async with reading():
+            cursor = await settled(self._latest.aggregate(pipeline))
+            return {row["_id"]: row["head"] for row in await cursor.to_list(None)}
+
+
+def _only_repeats(error: BulkWriteError) -> bool:
+    """Whether all that failed was there already. Raises: InvalidMessage where one is refused."""
+    codes = {one["code"] for one in error.details["writeErrors"]}
+    if any(code != DUPLICATE_KEY and not is_cut_short(code) for code in codes):
+        raise InvalidMessage(f"MongoDB refuses an event of another service: {said(error)}")
+    return codes == {DUPLICATE_KEY}

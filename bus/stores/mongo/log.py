@@ -1,0 +1,151 @@
+"""Commits in one collection, as the read deck reads them: by stream, by category, in pages."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+
+import bson
+from pymongo import IndexModel
+
+from bus.stores.base import Commit, Document
+from bus.stores.mongo.client import LATEST, Client, database
+from bus.stores.mongo.failures import hello, reading
+from bus.stores.records import OPTIONS, commit_from
+
+INDEXES = [
+    IndexModel([("stream", 1), ("first", 1)], unique=True),
+    IndexModel([("category", 1), ("time", 1), ("first", 1)]),
+]
+
+OPEN_WITHIN = 30.0
+PAGE = 1000
+
+Order = list[tuple[str, int]]
+
+
+class MongoLog:
+    """A collection of commits."""
+
+    arrival = "time"
+    """The field that tells when a commit came here."""
+
+    def __init__(
+        self, client: Client, database_name: str, collection: str, *indexes: IndexModel
+    ) -> None:
+        self._client = client
+        self._database = database(client, database_name)
+        self._commits = self._database[collection]
+        # A new primary holds every commit that was stored, and for a moment it does not know that
+        # a majority does: whoever decides by what the majority is known to hold decides by less.
+        # What is decided here by a commit that is rolled back after all is rolled back with it.
+        self._latest = self._commits.with_options(read_concern=LATEST)
+        self._indexes = [*INDEXES, *indexes]
+
+    async def open(self) -> None:
+        """As `ReadableLog.open`."""
+        await hello(self._client)
+        async with reading(OPEN_WITHIN):
+            await self._commits.create_indexes(self._indexes)
+
+    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """As `ReadableLog.read`."""
+        found = await self._read({"stream": stream, "first": {"$gt": after}}, 1, limit)
+        if after > 0 and not (found and found[0].first == after + 1):
+            before = await self._read({"stream": stream, "first": {"$lte": after}}, -1, 1)
+            found = [commit for commit in before if commit.last > after] + found
+        return found[:limit] if limit else found
+
+    async def _read(self, filter: Document, direction: int, limit: int) -> list[Commit]:
+        async with reading():
+            cursor = self._latest.find(filter).sort([("first", direction)]).limit(limit)
+            return [commit_from(document) for document in await cursor.to_list(None)]
+
+    async def scan(
+        self, categories: Sequence[str], since: datetime | None = None
+    ) -> AsyncIterator[Commit]:
+        """As `ReadableLog.scan`."""
+        async for document in self._scan("time", categories, since):
+            yield commit_from(document)
+
+    async def arrived(
+        self,
+        categories: Sequence[str],
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[Commit]:
+        """As `ReadableLog.arrived`."""
+        async for document in self._scan(self.arrival, categories, since):
+            if until is not None and document[self.arrival] > until:
+                return
+            yield commit_from(document)
+
+    async def _scan(
+        self, by: str, categories: Sequence[str], since: datetime | None
+    ) -> AsyncIterator[Document]:
+        """Those with events, by a time. Page by page, so that a slow reader holds no cursor."""
+        seen: set[str] = set()
+        more = True
+        while more:
+            filter: Document = {"category": {"$in": list(categories)}}
+            if since is not None:
+                filter |= {by: {"$gte": since}, "_id": {"$nin": list(seen)}}
+            page, more = await self._page(filter, [(by, 1), ("first", 1)])
+            for document in page:
+                if document["events"]:
+                    yield document
+            if page and page[-1][by] != since:
+                since, seen = page[-1][by], set()
+            seen |= {document["_id"] for document in page if document[by] == since}
+
+    async def scan_streams(
+        self, category: str, after: str = "", until: str = ""
+    ) -> AsyncIterator[Sequence[Commit]]:
+        """As `ReadableLog.scan_streams`. Page by page, so that a slow reader holds no cursor."""
+        streams = _streams_of(category, after, until)
+        filter: Document = {"stream": streams}
+        more = True
+        while more:
+            page, more = await self._page(filter, [("stream", 1), ("first", 1)])
+            yield [commit_from(document) for document in page if document["events"]]
+            if page:
+                last = page[-1]
+                rest = {"stream": last["stream"], "first": {"$gt": last["first"]}}
+                filter = {"$or": [rest, {"stream": {**streams, "$gt": last["stream"]}}]}
+
+    async def _page(self, filter: Document, order: Order) -> tuple[list[Document], bool]:
+        """PAGE commits, or as many as fit into one answer of the server (16 MB): what is held is
+        bounded by both. And whether there may be more."""
+        async with reading():
+            cursor = self._commits.find_raw_batches(filter, sort=order, batch_size=PAGE)
+            try:
+                raw = await anext(cursor, b"")
+                more = cursor.alive
+            finally:
+                await cursor.close()
+        return bson.decode_all(raw, OPTIONS), more
+
+    async def split(self, category: str, parts: int) -> list[str]:
+        """As `ReadableLog.split`."""
+        streams = {"stream": _streams_of(category)}
+        async with reading():
+            count = await self._commits.count_documents(streams)
+            found = []
+            for part in range(1, parts):
+                cursor = self._commits.find(streams, {"_id": 0, "stream": 1})
+                cursor = cursor.sort([("stream", 1)]).skip(count * part // parts).limit(1)
+                found += [row["stream"] for row in await cursor.to_list(None)]
+        return sorted(set(found))
+
+    async def count(self, categories: Sequence[str]) -> int:
+        """As `ReadableLog.count`."""
+        async with reading():
+            count: int = await self._commits.count_documents(
+                {"category": {"$in": list(categories)}}
+            )
+            return count
+
+
+def _streams_of(category: str, after: str = "", until: str = "") -> Document:
+    """The ids of a category's streams: they begin with its name and a hyphen, and `.` follows `-`
+    in their order."""
+    end = {"$lte": until} if until else {"$lt": f"{category}."}
+    return {"$gt": after or f"{category}-", **end}

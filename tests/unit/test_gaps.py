@@ -1,0 +1,134 @@
+"""A stream of another service that lacks an event: what is applied, what waits, and how long."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from bus import ambient
+from bus.codec import record
+from bus.read.history import Foreign
+from bus.read.projector import Projector
+from bus.stores.base import Commit, Parked, Target
+from bus.stores.memory import MemoryReadStore
+from bus.stores.memory_log import MemoryFollowedLog
+from bus.testing.clock import HeldTime, ambient_source
+from bus.testing.projection_contract import Deposited, accounts
+
+STREAM = "account-1"
+
+
+def deposit(version: int) -> Commit:
+    id = f"{STREAM}@{version}"
+    events = (record(Deposited(amount=version)),)
+    return Commit(id, STREAM, "account", version, events, ambient.now(), "c")
+
+
+class Store(MemoryReadStore):
+    """Just before a stream is set aside for the first time, what it lacks comes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.comes_late: tuple[MemoryFollowedLog, Commit] | None = None
+
+    async def park(self, target: Target, parked: Parked) -> None:
+        if self.comes_late:
+            log, commit = self.comes_late
+            self.comes_late = None
+            await log.keep([commit])
+        await super().park(target, parked)
+
+
+@pytest.fixture
+def held() -> Iterator[HeldTime]:
+    with ambient_source(HeldTime()) as held:
+        yield held
+
+
+@pytest.fixture
+def log() -> MemoryFollowedLog:
+    return MemoryFollowedLog()
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+async def projector(log: MemoryFollowedLog, store: Store, held: HeldTime) -> Projector:
+    projection = accounts()
+    target = projection.target()
+    await store.prepare(target)
+    writer = store.writer(target, "q")
+    foreign = Foreign({"account": "bank"}, gap_within=30.0)
+    return Projector(projection, target, log, store, writer, foreign)
+
+
+async def parked_in(store: Store, projector: Projector) -> Parked:
+    (parked,) = await store.parked(projector.target)
+    return parked
+
+
+async def test_what_precedes_a_gap_is_applied_and_the_rest_waits(
+    projector: Projector, log: MemoryFollowedLog, store: Store, held: HeldTime
+) -> None:
+    await log.keep([deposit(version) for version in (1, 2, 4)])
+    applied = await projector.apply_streams([STREAM])
+    assert applied.events == 2
+    assert await store.versions(projector.target, [STREAM]) == {STREAM: 2}
+    parked = await parked_in(store, projector)
+    assert (parked.version, parked.is_waiting, parked.is_missed) == (3, True, True)
+    assert parked.next_try == ambient.now() + timedelta(seconds=30)
+
+
+async def test_it_fails_only_after_it_was_asked_for_and_waited_for_once_more(
+    projector: Projector, log: MemoryFollowedLog, store: Store, held: HeldTime
+) -> None:
+    await log.keep([deposit(2)])
+    await projector.apply_streams([STREAM])
+    for tries in (0, 1, 2):
+        held.advance(31 if tries < 2 else 7)
+        assert projector.has_due
+        assert await projector.retry_parked() == []
+        parked = await parked_in(store, projector)
+        assert parked.tries == tries
+    assert "version 1 has not arrived from service 'bank'" in parked.reason
+    await log.keep([deposit(1)])
+    held.advance(31)
+    assert await projector.retry_parked() == [STREAM]
+    assert await store.parked(projector.target) == []
+    assert await store.versions(projector.target, [STREAM]) == {STREAM: 2}
+
+
+async def test_another_gap_is_waited_for_anew(
+    projector: Projector, log: MemoryFollowedLog, store: Store, held: HeldTime
+) -> None:
+    await log.keep([deposit(version) for version in (2, 4)])
+    await projector.apply_streams([STREAM])
+    held.advance(70)
+    await log.keep([deposit(1)])
+    await projector.retry_parked()
+    parked = await parked_in(store, projector)
+    assert (parked.version, parked.is_waiting) == (3, True)
+    assert parked.first_seen == ambient.now()
+
+
+async def test_what_comes_while_its_stream_is_set_aside_is_not_overlooked(
+    projector: Projector, log: MemoryFollowedLog, store: Store, held: HeldTime
+) -> None:
+    await log.keep([deposit(version) for version in (1, 3)])
+    store.comes_late = log, deposit(2)
+    await projector.apply_streams([STREAM])
+    assert await projector.retry_parked() == [STREAM]
+    assert await store.versions(projector.target, [STREAM]) == {STREAM: 3}
+
+
+async def test_many_gaps_are_no_trouble_of_the_projection(
+    projector: Projector, log: MemoryFollowedLog, store: Store, held: HeldTime
+) -> None:
+    late = [deposit(2)._replace(id=f"{n}", stream=f"account-{n}") for n in range(30)]
+    await log.keep(late)
+    await projector.apply_streams([one.stream for one in late])
+    assert projector.trouble is None
+    assert len(await store.parked(projector.target)) == 30
