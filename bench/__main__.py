@@ -28,6 +28,8 @@ NAMES = (
     "rebuilding",
     "loading",
     "latency",
+    "live_cost",
+    "live_delay",
     "growth",
     "dispatch",
     "starting",

@@ -1,8 +1,8 @@
 """Bus: what a service embeds. Puts the parts together; each part's story is told elsewhere."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,7 +13,7 @@ from bus.delivery.replies import receipt_in
 from bus.delivery.retry import pauses
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
-from bus.errors import BusError, TransportUnavailable
+from bus.errors import BusError, ConfigurationError, TransportUnavailable
 from bus.health import Checkup, Health, service_checks
 from bus.log import Logger, configure_default
 from bus.messages import Command, Event, Message, Query, Receipt
@@ -23,6 +23,7 @@ from bus.read.catalogue import Catalogue, CurrentDocuments
 from bus.read.documents import Documents
 from bus.read.freshness import Freshness
 from bus.read.history import Foreign, History
+from bus.read.live import Live
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import Settings
@@ -78,6 +79,7 @@ class Bus:
         read_log, followed = read_log_of(service, event_log, followed, copied)
         catalogue = Catalogue(projections, read_log, read_store, history)
         self._freshness = Freshness(read_store, catalogue.target)
+        self._live = Live(read_store, catalogue.target)
         handlers = [handler for router in routers for handler in router.handlers]
         self._documents = {
             one.view: Documents(
@@ -134,6 +136,7 @@ class Bus:
             stack.push_async_callback(parts.effects.close)
             stack.push_async_callback(parts.catalogue.close)
             stack.push_async_callback(self._freshness.close)
+            stack.push_async_callback(self._live.close)
             stack.push_async_callback(parts.transport.close)
             if parts.followed:
                 stack.push_async_callback(parts.followed.close)
@@ -199,6 +202,38 @@ class Bus:
             await self._caught_up(type(query), after, timeout)
         answer: Answer = await self.parts.dispatcher.ask(new_envelope(query))
         return answer
+
+    def watch(
+        self, query: Query[Answer], *, after: Receipt | None = None, timeout: float = 5.0
+    ) -> AsyncGenerator[Answer, None]:
+        """The answer to a query now, and then each one that differs from the one before.
+
+            async with aclosing(bus.watch(ListAccounts())) as answers:
+                async for answer in answers: ...
+
+        It is asked again, as `query` would, after something has changed in the read collections
+        that its handler reads; ten times a second at most, so that of changes in between only the
+        last one shows. While the database is away there are no answers; afterwards it goes on.
+        With `after`, the first answer includes what that receipt tells of, as with `query`. The
+        answers end when the bus closes.
+        Raises: ConfigurationError (the handler reads no projection), NoHandler; and from the
+        iteration NotCaughtUp, NotBuilt, and whatever the handler raises.
+        """
+        projections = self._read_by(type(query))
+        if not projections:
+            raise ConfigurationError(
+                f"{query.wire_name} cannot be watched: its handler reads no projection, so that "
+                f"nothing tells when its answer changes; let it take Documents[...], or use query()"
+            )
+
+        async def answers() -> AsyncGenerator[Answer, None]:
+            if after is not None:
+                await self._freshness.wait_for(projections, after.versions, timeout)
+            async with aclosing(self._live.answers(projections, lambda: self.query(query))) as all:
+                async for answer in all:
+                    yield answer
+
+        return answers()
 
     async def send(
         self,
@@ -272,9 +307,11 @@ class Bus:
         return (await self.parts.checkup.alive()).alive
 
     async def _caught_up(self, message: type[Message], after: Receipt, timeout: float) -> None:
-        read = views_of(self.parts.dispatcher.handler_of(message))
-        projections = [self._projections[view] for view in read]
-        await self._freshness.wait_for(projections, after.versions, timeout)
+        await self._freshness.wait_for(self._read_by(message), after.versions, timeout)
+
+    def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
+        views = views_of(self.parts.dispatcher.handler_of(message))
+        return [self._projections[view] for view in views]
 
     def _waiting(self, projection: Projection[Any]) -> Any:
         async def waiting(versions: Mapping[str, int], timeout: float) -> None:

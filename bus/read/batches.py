@@ -1,8 +1,11 @@
-"""Batches: things one after the other, in lists of so many."""
+"""Batches: things one after the other, in lists of so many, or one ahead of who works on them."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import TypeVar
+
+from bus.tasks import end
 
 Item = TypeVar("Item")
 
@@ -24,3 +27,15 @@ async def gathered(items: AsyncIterable[Item], size: int) -> AsyncIterator[list[
             some = []
     if some:
         yield some
+
+
+async def ahead(items: AsyncIterator[Item]) -> AsyncGenerator[Item, None]:
+    """The items; while one is worked on, the next is on its way. To be closed when left early."""
+    fetching = asyncio.create_task(anext(items, None))
+    try:
+        while (item := await fetching) is not None:
+            fetching = asyncio.create_task(anext(items, None))
+            await asyncio.sleep(0)  # so that it is asked for before the work begins
+            yield item
+    finally:
+        await end([fetching])

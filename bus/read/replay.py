@@ -7,6 +7,7 @@ an update that only the database can apply) is left to the projector, stream by 
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, cast
 from bus.codec import Unread, envelopes_of
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable
 from bus.messages import key_of
+from bus.read.batches import ahead
 from bus.read.projector import Projector
 from bus.stores.applying import apply
 from bus.stores.base import Commit, Document, ReadableLog, ReadStore, ReadUnit
@@ -76,17 +78,19 @@ class Replay:
         done: list[_Folding] = []
         current: _Folding | None = None
         count, pages = reached.commits, 0
-        async for page in self._log.scan_streams(category, reached.place, until):
-            count, pages = count + len(page), pages + 1
-            for stream, commits in groupby(page, attrgetter("stream")):
-                if current is None or current.stream != stream:
-                    done += [current] if current else []
-                    current = _Folding(stream)
-                await self._fold(current, commits)
-            if len(done) >= AT_ONCE or (done and pages >= PAGES):
-                await self._store_all(done)
-                await progress(Reached(done[-1].stream, count))
-                done, pages = [], 0
+        scan = self._log.scan_streams(category, reached.place, until)
+        async with aclosing(ahead(scan)) as coming:
+            async for page in coming:
+                count, pages = count + len(page), pages + 1
+                for stream, commits in groupby(page, attrgetter("stream")):
+                    if current is None or current.stream != stream:
+                        done += [current] if current else []
+                        current = _Folding(stream)
+                    await self._fold(current, commits)
+                if len(done) >= AT_ONCE or (done and pages >= PAGES):
+                    await self._store_all(done)
+                    await progress(Reached(done[-1].stream, count))
+                    done, pages = [], 0
         done += [current] if current else []
         if done:
             await self._store_all(done)

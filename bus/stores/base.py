@@ -379,6 +379,23 @@ class Writer(Protocol):
     async def close(self) -> None: ...
 
 
+class ChangeFeed(Protocol):
+    """Tells that a target's documents change; not which of them, nor how."""
+
+    async def changed(self) -> bool:
+        """Waits for a change, a second or so at most, and tells whether it is time to look.
+
+        True at the first call: whatever changes from then on is told by later ones, once where it
+        comes together. After an error the next call goes on where the feed was; where that cannot
+        be had, it is True, as the first one. Raises: StoreUnavailable, ConfigurationError.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Ends it; what the store holds for it is let go."""
+        ...
+
+
 class ReadStore(KeepsLetters, Protocol):
     """Read collections, checkpoints, parked streams, dead letters, and small shared records."""
 
@@ -398,6 +415,10 @@ class ReadStore(KeepsLetters, Protocol):
         ...
 
     def documents(self, target: Target) -> Documents: ...
+
+    def changes(self, target: Target) -> ChangeFeed:
+        """A feed of the target's changes; it costs nothing before its first call."""
+        ...
 
     def writer(self, target: Target, queue: str) -> Writer: ...
 

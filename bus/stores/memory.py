@@ -11,6 +11,7 @@ from operator import attrgetter
 
 from bus import ambient
 from bus.stores.base import (
+    ChangeFeed,
     Commit,
     Document,
     Documents,
@@ -22,6 +23,7 @@ from bus.stores.base import (
     Target,
     Writer,
 )
+from bus.stores.memory_changes import MemoryChangeFeed
 from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.memory_letters import MemoryLetters
 from bus.stores.memory_log import Entry, MemoryLog
@@ -181,6 +183,10 @@ class MemoryReadStore(MemoryLetters):
     def documents(self, target: Target) -> Documents:
         """As `ReadStore.documents`."""
         return MemoryDocuments(self.tables, target)
+
+    def changes(self, target: Target) -> ChangeFeed:
+        """As `ReadStore.changes`."""
+        return MemoryChangeFeed(self.tables.listeners, target.collection)
 
     def writer(self, target: Target, queue: str) -> Writer:
         """As `ReadStore.writer`; writers of one store share nothing that one could leave locked."""

@@ -12,6 +12,7 @@ from typing import Any
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
 from bus.stores.base import Changes, Document, Fold, Index, Target
+from bus.stores.memory_changes import Listeners
 from bus.stores.records import decoded, encoded
 from bus.stores.updates import (
     HIDDEN,
@@ -96,6 +97,7 @@ class Tables:
         self.engine = Engine()
         self.now = 0
         """Counts the transactions that were committed."""
+        self.listeners = Listeners()
         self._tables: dict[str, Table] = {}
         self._unique: dict[str, list[Index]] = {}
         self._checkpoints: dict[tuple[str, str], int] = {}
@@ -142,6 +144,7 @@ class Tables:
         for owner, stream in list(self._checkpoints):
             if owner == target.collection:
                 del self._checkpoints[owner, stream]
+        self.listeners.tell(target.collection)
 
     def commit(
         self, target: Target, began: int, results: Mapping[str, Document | None], changes: Changes
@@ -157,6 +160,8 @@ class Tables:
                 self._checkpoints[target.collection, stream] = version
         self.now += 1
         self._written.update(dict.fromkeys(marks, self.now))
+        if results:
+            self.listeners.tell(target.collection)
 
     def check(
         self, began: int, target: Target, keys: Iterable[str], streams: Iterable[str] = ()

@@ -13,6 +13,7 @@ import pytest
 from bus import ambient
 from bus.errors import InvalidMessage, ProjectionError
 from bus.stores.base import (
+    ChangeFeed,
     Changes,
     Document,
     Fold,
@@ -74,6 +75,13 @@ class ReadStoreContract:
         await writer.take_over()
         yield writer
         await writer.close()
+
+    @pytest.fixture
+    async def feed(self, read_store: ReadStore, target: Target) -> AsyncIterator[ChangeFeed]:
+        """A feed of the target's changes, which nobody has asked yet."""
+        feed = read_store.changes(target)
+        yield feed
+        await feed.close()
 
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> "Ticking":
@@ -185,6 +193,58 @@ class ReadStoreContract:
         assert await read_store.write_note(first._replace(value={"list": [{"a": 1.5}], "by": 9}))
         assert not await read_store.write_note(first)
         assert await read_store.note("n") == Note("n", {"list": [{"a": 1.5}], "by": 9}, 2)
+
+    async def test_a_feed_tells_of_changes_once_where_they_come_together(
+        self, feed: ChangeFeed, writer: Writer
+    ) -> None:
+        assert await feed.changed()
+        assert not await feed.changed()
+        writes = [(key, {"$set": {"n": 1}}) for key in ("a", "b", "c")]
+        await writer.transact([], changing(*writes, a=1, b=1, c=1))
+        assert await feed.changed()
+        assert not await feed.changed()
+        await writer.transact([], changing(("b", None), b=2))
+        assert await feed.changed()
+
+    async def test_a_feed_tells_of_changes_that_nobody_waited_for(
+        self, feed: ChangeFeed, writer: Writer
+    ) -> None:
+        assert await feed.changed()
+        for version in range(1, 4):
+            await writer.transact([], changing(("a", {"$inc": {"n": 1}}), a=version))
+        assert await feed.changed()
+
+    async def test_a_feed_wakes_those_who_wait(self, feed: ChangeFeed, writer: Writer) -> None:
+        assert await feed.changed()
+        waiting = asyncio.create_task(feed.changed())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await writer.transact([], changing(("a", {"$set": {"n": 1}}), a=1))
+        assert await waiting
+
+    async def test_a_feed_tells_nothing_of_other_targets(
+        self, read_store: ReadStore, feed: ChangeFeed
+    ) -> None:
+        assert await feed.changed()
+        other = Target("others", "others", False)
+        await read_store.prepare(other)
+        writer = read_store.writer(other, "queue")
+        await writer.transact([], changing(("a", {"$set": {"n": 1}}), a=1))
+        await writer.close()
+        assert not await feed.changed()
+
+    async def test_a_feed_tells_when_its_target_is_dropped_and_goes_on_with_the_next(
+        self, read_store: ReadStore, target: Target, feed: ChangeFeed, writer: Writer
+    ) -> None:
+        await writer.transact([], changing(("a", {"$set": {"n": 1}}), a=1))
+        assert await feed.changed()
+        await read_store.drop(target)
+        assert await feed.changed()
+        while await feed.changed():
+            pass
+        await read_store.prepare(target)
+        await writer.transact([], changing(("b", {"$set": {"n": 1}}), b=1))
+        assert await feed.changed()
 
     async def test_a_fold_that_raises_writes_nothing(
         self, read_store: ReadStore, target: Target, writer: Writer

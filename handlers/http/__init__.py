@@ -1,11 +1,13 @@
 """The service over HTTP: requests become commands and queries, errors become problem details."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 
 from bus import Bus, Worker
+from handlers.http.board import add_board
 from handlers.http.page import add_page
 from handlers.http.problems import add_problems
 from handlers.http.routes import routes
@@ -34,7 +36,10 @@ def create_app(bus: Bus, *, worker: Worker | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.bus = bus
+    app.state.closing = asyncio.Event()
+    """Set by the server as it begins to stop: live answers end then."""
     app.include_router(routes)
     add_problems(app)
     add_page(app)
+    add_board(app)
     return app

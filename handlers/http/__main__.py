@@ -3,11 +3,10 @@
 import argparse
 import sys
 
-import uvicorn
-
 from bus import ConfigurationError, Settings, Worker, log
 from handlers.app import build
 from handlers.http import create_app
+from handlers.http.server import Server
 
 
 def main() -> None:
@@ -24,7 +23,7 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"bin/api: {error}")
     app = create_app(bus, worker=Worker(bus) if chosen.with_worker else None)
-    uvicorn.run(app, host=chosen.host, port=chosen.port, access_log=False)
+    Server(app, chosen.host, chosen.port).run()
 
 
 if __name__ == "__main__":

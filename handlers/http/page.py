@@ -30,7 +30,7 @@ def _page(api: dict[str, Any]) -> Iterator[str]:
     title = escape(api["info"]["title"])
     yield f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
     yield f"<style>{STYLE}</style><h1>{title}</h1><p>{escape(api['info']['description'])}"
-    yield "<p>Also as <a href='/openapi.json'>OpenAPI</a>."
+    yield "<p>Also as <a href='/openapi.json'>OpenAPI</a>; <a href='/'>the board itself</a>."
     for path, methods in api["paths"].items():
         for method, operation in methods.items():
             yield from _operation(f"{method.upper()} {path}", operation)
@@ -59,9 +59,11 @@ def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
 
 def _shape(described: dict[str, Any]) -> str:
     """The schema of a body, by links to the shapes that it names."""
-    schema = described["content"]["application/json"]["schema"]
+    ((kind, content),) = described["content"].items()
+    schema = content["schema"]
     names = [one["$ref"].rpartition("/")[2] for one in schema.get("anyOf", [schema])]
-    return " or ".join(f"<a href='#{escape(name)}'>{escape(name)}</a>" for name in names)
+    shapes = " or ".join(f"<a href='#{escape(name)}'>{escape(name)}</a>" for name in names)
+    return shapes if kind == "application/json" else f"{shapes} as <code>{escape(kind)}</code>"
 
 
 def _json(value: Any) -> str:

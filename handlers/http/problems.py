@@ -14,6 +14,7 @@ from bus import (
     AggregateNotFound,
     ConcurrencyError,
     InvalidMessage,
+    NotBuilt,
     NotCaughtUp,
     OutcomeUnknown,
     StoreUnavailable,
@@ -44,6 +45,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     JobIsClosed: Problem(409, "job-closed", "The job takes no applications any more"),
     ConcurrencyError: Problem(409, "conflict", "Others changed the same thing at the same time"),
     NotCaughtUp: Problem(503, "not-caught-up", "What you wrote cannot be read yet"),
+    NotBuilt: Problem(503, "not-built", "What you ask for is being built from the log"),
     StoreUnavailable: Problem(503, "store-unavailable", "The database does not answer"),
     OutcomeUnknown: Problem(
         503, "outcome-unknown", "Repeat it with the same Idempotency-Key to learn what became of it"

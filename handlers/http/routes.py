@@ -3,13 +3,14 @@
 import uuid
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, Header, HTTPException, Response
 from fastapi import Query as Parameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.http.calls import Calls, calls_of
+from handlers.http.live import EventStream, events_of
 from read_models.applicant_history import ApplicantHistory, HistoryEntry
 from read_models.applications_by_job import ApplicationView, ListApplications
 from read_models.job_board import GetJob, JobView, ListJobs
@@ -94,6 +95,22 @@ async def list_jobs(
 ) -> Page[JobView]:
     """The open jobs, newest first; with `text`, those that mention one of its words."""
     return await calls.query(ListJobs(text=text, skip=page.skip, limit=page.limit))
+
+
+@api.get("/jobs/live", response_class=Response, responses={200: events_of("Page_JobView_")})
+async def watch_jobs(
+    calls: Caller,
+    page: Paged,
+    text: Annotated[str, Parameter(max_length=200)] = "",
+    last_event_id: Annotated[str | None, Header(max_length=200)] = None,
+) -> EventStream:
+    """The list of jobs now, and again whenever it changes, as server-sent events.
+
+    Each event's id tells its answer from others: a client that comes back with `Last-Event-ID`
+    gets nothing until the answer is another one.
+    """
+    query = ListJobs(text=text, skip=page.skip, limit=page.limit)
+    return await calls.watch(query, seen=last_event_id)
 
 
 @api.get("/jobs/{job_id}")

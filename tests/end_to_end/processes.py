@@ -1,4 +1,4 @@
-"""Worker processes, of the wallets by default: started, signalled and ended by their own pids."""
+"""Processes of a service: started, signalled and ended by their own pids."""
 
 import asyncio
 import os
@@ -10,24 +10,18 @@ from typing import Self
 
 from bus import Settings
 from tests.waiting import until
+from tools.services.ports import LOOPBACK, free_ports
 
 ROOT = Path(__file__).parents[2]
 
 
-class WorkerProcess:
-    """`python -m bus worker`, with its log in a file."""
+class ServiceProcess:
+    """A program of a service's, with its log in a file. `started` is what it logs when it works."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        service: str,
-        log: Path,
-        *options: str,
-        target: str = "tests.end_to_end.wallet_service:build",
-        names: Mapping[str, str] | None = None,
-    ) -> None:
-        self._target = target
-        self._options = options
+    started: str
+
+    def __init__(self, settings: Settings, log: Path, *command: str, **environment: str) -> None:
+        self._command = command
         self._log = log
         self._environment = {
             **os.environ,
@@ -36,9 +30,8 @@ class WorkerProcess:
             "BUS_MONGO_DB": settings.mongo_db,
             "BUS_STOP_WITHIN": "10",
             "BUS_HEARTBEAT": "2",
-            "WALLET_SERVICE": service,
-            **(names or {}),
             "PYTHONPATH": str(ROOT),
+            **environment,
         }
         self._process: asyncio.subprocess.Process | None = None
 
@@ -54,18 +47,20 @@ class WorkerProcess:
     async def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bus", "worker", self._target,
-                *self._options, env=self._environment, stdout=log, stderr=log,
-            )  # fmt: skip
+                *self._command, env=self._environment, stdout=log, stderr=log
+            )
 
     async def ready(self) -> None:
-        await until(lambda: "worker started" in self.log(), "the worker to start", within=30)
+        await until(lambda: self.started in self.log(), "it starts", within=30)
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
     def signal(self, number: signal.Signals) -> None:
         self._running.send_signal(number)
+
+    def terminate(self) -> None:
+        self._running.terminate()
 
     def kill(self) -> None:
         self._running.kill()
@@ -78,3 +73,34 @@ class WorkerProcess:
     def _running(self) -> asyncio.subprocess.Process:
         assert self._process
         return self._process
+
+
+class WorkerProcess(ServiceProcess):
+    """`python -m bus worker`, of the wallets or of another service."""
+
+    started = "worker started"
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: str,
+        log: Path,
+        *options: str,
+        target: str = "tests.end_to_end.wallet_service:build",
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        command = [sys.executable, "-m", "bus", "worker", target, *options]
+        named = {"WALLET_SERVICE": service, "JOBBOARD_SERVICE": service, **(names or {})}
+        super().__init__(settings, log, *command, **named)
+
+
+class ApiProcess(ServiceProcess):
+    """`bin/api`, the job board over HTTP."""
+
+    started = "Uvicorn running"
+
+    def __init__(self, settings: Settings, service: str, log: Path, *options: str) -> None:
+        (port,) = free_ports(1)
+        self.url = f"http://{LOOPBACK}:{port}"
+        command = [str(ROOT / "bin" / "api"), "--port", str(port), *options]
+        super().__init__(settings, log, *command, JOBBOARD_SERVICE=service)

@@ -310,6 +310,8 @@ async def test_a_standalone_server_serves_commands_on_one_stream_and_says_what_e
     with pytest.raises(ConfigurationError, match="replSet"):
         await log.append([commit("b", "job-2"), commit("b/2", "job-3")])
     with pytest.raises(ConfigurationError, match="replSet"):
+        await anext(log.follow(1))
+    with pytest.raises(ConfigurationError, match="replSet"):
         await MongoReadStore(client, unique).open()
 
 

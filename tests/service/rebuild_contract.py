@@ -1,7 +1,7 @@
 """New versions and rebuilds of projections, on any pair of transport and stores."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from pydantic import BaseModel
@@ -25,6 +25,7 @@ from bus import (
 )
 from bus.delivery import keeper
 from bus.delivery.projections import CollectionStatus, Projections
+from bus.middleware import Middleware
 from bus.read import hold
 from tests.waiting import until
 
@@ -74,9 +75,11 @@ def service(
     partitions: int = 1,
     bad: str = "",
     without_banks: bool = False,
+    more: Sequence[Router] = (),
+    middleware: Sequence[Middleware] = (),
 ) -> Bus:
     """Purses, and the bank of all of them. Version 2 counts cents, where version 1 counts euros;
-    with `bad`, it can make nothing of a payment of 13."""
+    with `bad`, it can make nothing of a payment of 13. `more` are a test's own routers."""
     router, query_of_banks = Router("payments"), Router("banking")
 
     @router.command
@@ -118,8 +121,13 @@ def service(
 
     if without_banks:
         return Bus(name, routers=[router], projections=[purses], settings=settings)
-    routers = [router, query_of_banks]
-    return Bus(name, routers=routers, projections=[purses, banks], settings=settings)
+    return Bus(
+        name,
+        routers=[router, query_of_banks, *more],
+        projections=[purses, banks],
+        settings=settings,
+        middleware=middleware,
+    )
 
 
 async def paid_into(bus: Bus, purses: int, amount: int = 1) -> Receipt:
@@ -282,3 +290,32 @@ class RebuildContract(Brisk):
             (left,) = await projections.status("purses")
             assert (left.collection, left.state) == ("purses__v1r2", "read")
             assert await bus.query(CountPurses()) == 5
+
+    async def test_another_number_of_partitions_loses_and_repeats_nothing(
+        self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What waited in the old queues comes from the log; then these are deleted."""
+        monkeypatch.setattr(keeper, "TIDY_EVERY", 0.3)
+        async with make(partitions=2) as before:
+            async with Worker(before):
+                await before.query(CountPurses(), after=await paid_into(before, 20))
+            await paid_into(before, 30)
+            (purses,) = [one for one in before.parts.subscriptions if one.name == "purses"]
+            old = [queue.name for queue in purses.queues]
+        async with make(partitions=3) as after:
+
+            async def waiting() -> int:
+                return sum([await after.parts.transport.depth(name) for name in old])
+
+            async def gone() -> bool:
+                return await waiting() == 0
+
+            assert await waiting() == 30
+            async with Worker(after):
+                receipt = await paid_into(after, 30)
+                await after.query(CountPurses(), after=receipt)
+                await until(gone, "the old queues are deleted", within=30)
+                audited = await Projections(after).audit("purses")
+                assert (audited.compared, audited.differences) == (30, ())
+                found = await after.query(GetPurse(purse_id="p0"), after=receipt)
+                assert found == PurseView(id="p0", total=3)

@@ -11,36 +11,67 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from tools.services.cache import cache_folder, locked
 from tools.services.errors import ServiceUnavailable
 from tools.services.progress import say
 
 NO_INSTALL = "DOUBLEDECKER_NO_INSTALL"
 
 
-def install(packages: Sequence[str], *, units: Sequence[str] = ()) -> None:
-    """Install Debian packages; raises `ServiceUnavailable` with the reason where that fails."""
+def programs(*names: str, packages: Sequence[str]) -> list[str]:
+    """Where these programs are; installs the packages where one is not on the PATH.
+
+    Raises `ServiceUnavailable` where they cannot be had.
+    """
+    if missing(names):
+        with locked(cache_folder() / "install.lock"):
+            if missing(names):
+                install(packages, otherwise=f"put {' and '.join(names)} on the PATH")
+    if absent := missing(names):
+        raise ServiceUnavailable(f"installed, but not on the PATH: {', '.join(absent)}")
+    return [found for name in names if (found := shutil.which(name))]
+
+
+def missing(names: Sequence[str]) -> list[str]:
+    """Those of the programs that are not on the PATH."""
+    return [name for name in names if shutil.which(name) is None]
+
+
+def install(
+    packages: Sequence[str], *, units: Sequence[str] = (), otherwise: str = "start Docker"
+) -> None:
+    """Install Debian packages; raises `ServiceUnavailable` with the reason where that fails.
+
+    `otherwise` is what may be done instead of installing them.
+    """
     names = " ".join(packages)
-    as_root = _as_root(names)
+    as_root = _as_root(names, otherwise)
     say(f"Installing {names} from the system's packages (once) ...")
     masked = list(units) if Path("/run/systemd/system").is_dir() else []
     _systemctl(as_root, "mask", "--runtime", masked)
     try:
-        _apt_get(as_root, names, ["update"], required=False)
-        _apt_get(as_root, names, ["install", "--yes", "--no-install-recommends", *packages])
+        _apt_get(as_root, ["update"])
+        done = _apt_get(as_root, ["install", "--yes", "--no-install-recommends", *packages])
     finally:
         _systemctl(as_root, "unmask", "--runtime", masked)
     _systemctl(as_root, "disable", "--now", masked)
+    # A failed update of one source out of many need not matter: the installation tells.
+    if done.returncode != 0:
+        raise ServiceUnavailable(
+            f"apt-get could not install {names}: {_last_words(done)}. Mend that, run "
+            f"`apt-get install {names}` yourself, or {otherwise}"
+        )
 
 
-def _as_root(names: str) -> list[str]:
+def _as_root(names: str, otherwise: str) -> list[str]:
     """The words before a command that make it run as root."""
-    remedy = f"run `apt-get install {names}` yourself, or start Docker"
+    remedy = f"run `apt-get install {names}` yourself, or {otherwise}"
     if os.environ.get(NO_INSTALL):
         raise ServiceUnavailable(f"{names} is missing and {NO_INSTALL} is set: {remedy}")
     if shutil.which("apt-get") is None:
         raise ServiceUnavailable(
             f"{names} is missing and this system has no apt-get: install it your system's way, "
-            "or start Docker"
+            f"or {otherwise}"
         )
     if os.geteuid() == 0:
         return []
@@ -50,23 +81,17 @@ def _as_root(names: str) -> list[str]:
 
 
 def _apt_get(
-    as_root: Sequence[str], names: str, arguments: Sequence[str], *, required: bool = True
-) -> None:
+    as_root: Sequence[str], arguments: Sequence[str]
+) -> "subprocess.CompletedProcess[str]":
     command = [*as_root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet"]
     waiting = ["--option", "DPkg::Lock::Timeout=120"]
-    done = subprocess.run(
+    return subprocess.run(
         [*command, *waiting, *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
-    # A failed update of one source out of many need not matter: the installation tells.
-    if required and done.returncode != 0:
-        raise ServiceUnavailable(
-            f"apt-get could not install {names}: {_last_words(done)}. Mend that, run "
-            f"`apt-get install {names}` yourself, or start Docker"
-        )
 
 
 def _last_words(done: "subprocess.CompletedProcess[str]") -> str:

@@ -110,14 +110,18 @@ async def settled(value: Any) -> Any:
 
 
 @asynccontextmanager
-async def bounded(seconds: float = ANSWER_WITHIN) -> AsyncIterator[None]:
+async def bounded(
+    seconds: float = ANSWER_WITHIN, *, server_waits: bool = False
+) -> AsyncIterator[None]:
     """Bounds what the driver does within; it raises only PyMongo's errors.
 
     A client that was given to us may have no timeout of its own: then a frozen primary would hold
-    the caller for as long as it is frozen.
+    the caller for as long as it is frozen. Where the server is to wait for data (`server_waits`),
+    the driver must know of no bound: it would have the server wait for as long as itself, so that
+    an answer of "nothing yet" came too late, or just in time.
     """
     try:
-        with pymongo.timeout(seconds):
+        with pymongo.timeout(0 if server_waits else seconds):
             async with asyncio.timeout(seconds + MARGIN):
                 yield
     except TimeoutError as error:

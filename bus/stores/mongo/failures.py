@@ -27,7 +27,8 @@ from bus.stores.mongo.client import ANSWER_WITHIN, Client, bounded
 from bus.stores.records import unencodable
 
 DUPLICATE_KEY = 11000
-NO_REPLICA_SET = 20
+NO_REPLICA_SET = {20, 40573}
+"""Of transactions, and of the stream of changes."""
 
 _NOT_ALLOWED = {13, 18}
 _CUT_SHORT = {50, 64, 89, 91, 189, 262, 11600, 11601, 11602}
@@ -101,7 +102,7 @@ def translated(error: Exception, *, writing: bool) -> BusError:
             f"MongoDB does not allow it: {said(error)}; check the user and password in the "
             f"URL, and that this user may read and write the database"
         )
-    if isinstance(error, OperationFailure) and error.code == NO_REPLICA_SET:
+    if isinstance(error, OperationFailure) and error.code in NO_REPLICA_SET:
         return no_transactions()
     if not isinstance(error, PyMongoError):
         return InvalidMessage(f"cannot be stored: {unencodable(error)}")
@@ -117,17 +118,19 @@ def translated(error: Exception, *, writing: bool) -> BusError:
 def no_transactions() -> ConfigurationError:
     """What to do about a server without transactions."""
     return ConfigurationError(
-        "this MongoDB server stands alone and has no transactions, which projections and commands "
-        "on several streams need; start mongod with --replSet rs0, run rs.initiate() once (one "
-        "member is enough), and put ?replicaSet=rs0 into the URL"
+        "this MongoDB server stands alone: it has no transactions, which projections and commands "
+        "on several streams need, and tells nobody what is stored; start mongod with --replSet "
+        "rs0, run rs.initiate() once (one member is enough), and put ?replicaSet=rs0 into the URL"
     )
 
 
 @asynccontextmanager
-async def reading(seconds: float = ANSWER_WITHIN) -> AsyncIterator[None]:
-    """Bounds reads. Raises: StoreUnavailable, ConfigurationError."""
+async def reading(
+    seconds: float = ANSWER_WITHIN, *, server_waits: bool = False
+) -> AsyncIterator[None]:
+    """Bounds reads, as `bounded` does. Raises: StoreUnavailable, ConfigurationError."""
     try:
-        async with bounded(seconds):
+        async with bounded(seconds, server_waits=server_waits):
             yield
     except PyMongoError as error:
         raise translated(error, writing=False) from error

@@ -3,8 +3,8 @@
 Nothing that a service does goes through here; two of these read all that there is.
 """
 
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -63,7 +63,7 @@ class Looking:
     async def follow(self, last: int, categories: Sequence[str]) -> AsyncGenerator[Commit, None]:
         """As `EventLog.follow`. The stream of changes is open before the last ones are read, so
         that none is missed between them."""
-        async with await self._changes(categories) as changes:
+        async with self._changes(categories) as changes:
             shown = await self._last(last, categories)
             for commit in shown:
                 yield commit
@@ -75,16 +75,20 @@ class Looking:
                     yield commit_from(change["fullDocument"])
         raise StoreUnavailable("MongoDB ended the stream of changes; begin again")
 
-    async def _changes(self, categories: Sequence[str]) -> AbstractAsyncContextManager[Any]:
+    @asynccontextmanager
+    async def _changes(self, categories: Sequence[str]) -> AsyncIterator[Any]:
+        """The stream of changes, open; motor opens it no sooner than it is entered."""
         inserted: Document = {"operationType": "insert", "fullDocument.events.0": HAS_EVENTS}
         if categories:
             inserted["fullDocument.category"] = {"$in": list(categories)}
         steps = [{"$match": inserted}, {"$project": {"fullDocument": 1}}]
         async with reading():
-            watching: AbstractAsyncContextManager[Any] = await settled(
-                self._commits.watch(steps, max_await_time_ms=AWAIT_MS)
-            )
-        return watching
+            watching = await settled(self._commits.watch(steps, max_await_time_ms=AWAIT_MS))
+            changes = await watching.__aenter__()
+        try:
+            yield changes
+        finally:
+            await changes.close()
 
     async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
         """The last commits with events, by time."""

@@ -8,7 +8,17 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
-from bus.stores.base import Document, Documents, Index, Note, Parked, Target, Writer
+from bus.stores.base import (
+    ChangeFeed,
+    Document,
+    Documents,
+    Index,
+    Note,
+    Parked,
+    Target,
+    Writer,
+)
+from bus.stores.mongo.changes import MongoChangeFeed
 from bus.stores.mongo.client import LATEST, Client, bounded, database, settled
 from bus.stores.mongo.documents import ABSENT, MongoDocuments
 from bus.stores.mongo.failures import (
@@ -87,6 +97,10 @@ class MongoReadStore(MongoLetters):
         """
         collection = self._database[target.collection].with_options(read_concern=LATEST)
         return MongoDocuments(collection, target)
+
+    def changes(self, target: Target) -> ChangeFeed:
+        """As `ReadStore.changes`; it tells what a majority holds, which readers see as well."""
+        return MongoChangeFeed(self._client, self._database, target.collection)
 
     def writer(self, target: Target, queue: str) -> Writer:
         """As `ReadStore.writer`."""

@@ -1,0 +1,181 @@
+"""Live: answers of a query that are asked again whenever what it reads has changed.
+
+One feed for each projection that is watched, whoever watches it; it ends a moment after the last
+of them is gone.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Any, TypeVar
+
+from bus import ambient
+from bus.errors import StoreUnavailable
+from bus.log import Logger
+from bus.read.projection import Projection
+from bus.stores.base import ChangeFeed, ReadStore, Target
+from bus.tasks import end
+
+Answer = TypeVar("Answer")
+
+TargetOf = Callable[[Projection[Any]], Awaitable[Target]]
+
+PAUSE = 0.1
+"""Seconds between two answers of one watcher, and between two looks at one feed."""
+AGAIN = 0.5
+"""Seconds, about, until a store that is away is tried again."""
+
+log = Logger("bus.live")
+
+
+class Live:
+    """Watches projections for any number of watchers."""
+
+    def __init__(self, store: ReadStore, target_of: TargetOf) -> None:
+        self._store = store
+        self._target_of = target_of
+        self._bells: dict[str, _Bell] = {}
+        self._ringing: set[asyncio.Task[None]] = set()
+
+    async def answers(
+        self, projections: Sequence[Projection[Any]], ask: Callable[[], Awaitable[Answer]]
+    ) -> AsyncGenerator[Answer, None]:
+        """The answer, then each one that differs from the last. A store that is away delays them.
+
+        They end when this is closed. Raises: whatever `ask` does, but for StoreUnavailable;
+        NotBuilt, ConfigurationError.
+        """
+        with self._watching(projections) as watcher:
+            last: list[Answer] = []
+            while await watcher.time_to_look():
+                try:
+                    answer = await ask()
+                except StoreUnavailable as error:
+                    log.warning("holding on", reason=str(error))
+                    await watcher.look_again()
+                    continue
+                if last != [answer]:
+                    last = [answer]
+                    yield answer
+
+    async def close(self) -> None:
+        """Ends the feeds, and thereby all answers."""
+        for bell in self._bells.values():
+            bell.end()
+        await end(self._ringing)
+
+    @contextmanager
+    def _watching(self, projections: Sequence[Projection[Any]]) -> "Iterator[_Watcher]":
+        watcher = _Watcher([self._bell(projection) for projection in projections])
+        try:
+            yield watcher
+        finally:
+            watcher.leave()
+
+    def _bell(self, projection: Projection[Any]) -> "_Bell":
+        bell = self._bells.get(projection.name)
+        if bell is None or bell.ended:
+            bell = self._bells[projection.name] = _Bell(self._store, projection, self._target_of)
+            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
+            task = asyncio.create_task(bell.ring(), context=Context())
+            self._ringing.add(task)
+            task.add_done_callback(self._ringing.discard)
+        return bell
+
+
+class _Bell:
+    """The changes of what readers read of one projection, told to all who watch it."""
+
+    def __init__(self, store: ReadStore, projection: Projection[Any], target_of: TargetOf) -> None:
+        self.listens = False
+        """Whether every change from now on is told."""
+        self.ended = False
+        self.failure: Exception | None = None
+        self.watchers: set[_Watcher] = set()
+        self._store = store
+        self._projection = projection
+        self._target_of = target_of
+        self._feed: ChangeFeed | None = None
+        self._target: Target | None = None
+
+    async def ring(self) -> None:
+        """Rings for as long as somebody watches."""
+        try:
+            while self.watchers:
+                await self._ring_once()
+        except Exception as error:
+            self.failure = error
+        finally:
+            self.end()
+            if self._feed is not None:
+                await self._feed.close()
+
+    def end(self) -> None:
+        """Whoever comes now needs another one."""
+        self.ended = True
+        self._wake()
+
+    async def _ring_once(self) -> None:
+        try:
+            feed = await self._follow()
+            if await feed.changed():
+                self.listens = True
+                self._wake()
+                await asyncio.sleep(PAUSE)
+        except StoreUnavailable as error:
+            log.warning("holding on", projection=self._projection.name, reason=str(error))
+            await asyncio.sleep(ambient.jittered(AGAIN))
+
+    async def _follow(self) -> ChangeFeed:
+        """The feed of the collection that readers read just now."""
+        target = await self._target_of(self._projection)
+        if self._feed is None or target != self._target:
+            if self._feed is not None:
+                await self._feed.close()
+            self._feed, self._target = self._store.changes(target), target
+        return self._feed
+
+    def _wake(self) -> None:
+        for watcher in self.watchers:
+            watcher.news.set()
+
+
+class _Watcher:
+    """One who asks again when a bell rings, and not too often."""
+
+    def __init__(self, bells: Sequence[_Bell]) -> None:
+        self.news = asyncio.Event()
+        self._bells = bells
+        self._not_before = 0.0
+        for bell in bells:
+            bell.watchers.add(self)
+        self.news.set()
+
+    async def time_to_look(self) -> bool:
+        """Waits for news; at first, until all that changes from then on is told. False at the end.
+
+        Raises: what ended a bell.
+        """
+        await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
+        while True:
+            await self.news.wait()
+            self.news.clear()
+            for bell in self._bells:
+                if bell.failure is not None:
+                    raise bell.failure
+                if bell.ended:
+                    return False
+            if all(bell.listens for bell in self._bells):
+                self._not_before = time.monotonic() + PAUSE
+                return True
+
+    async def look_again(self) -> None:
+        """Has it look a while later, whether there is news or not."""
+        await asyncio.sleep(ambient.jittered(AGAIN))
+        self.news.set()
+
+    def leave(self) -> None:
+        for bell in self._bells:
+            bell.watchers.discard(self)
