@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
-from bus.errors import NotBuilt, StoreUnavailable
+from bus.errors import NotBuilt
 from bus.read.history import History
 from bus.read.lineage import Generation, Lineage, lineage_from
+from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.stores.base import Document, Documents, ReadableLog, ReadStore, Target
 from bus.stores.updates import moved
@@ -19,7 +20,6 @@ from bus.tasks import end, together
 
 KNOWN_FOR = 1.0
 """Seconds. A flipped collection is kept up to date for longer than that."""
-TRIES = 100
 
 
 class Catalogue:
@@ -80,16 +80,17 @@ class Catalogue:
 
         Raises: StoreUnavailable, and whatever `change` does.
         """
-        for _ in range(TRIES):
-            note = await self._store.note(projection.name)
-            before = lineage_from(projection.name, note.value, projection.partitions)
+        after = Lineage(projection.name)
+
+        def changed(document: Document) -> Document:
+            nonlocal after
+            before = lineage_from(projection.name, document, projection.partitions)
             after = change(before)
-            if after == before or await self._store.write_note(
-                note._replace(value=after.document())
-            ):
-                self._known[projection.name] = after, time.monotonic()
-                return after
-        raise StoreUnavailable(f"projection {projection.name!r}: others change its collections")
+            return document if after == before else after.document()
+
+        await change_note(self._store, projection.name, changed)
+        self._known[projection.name] = after, time.monotonic()
+        return after
 
     async def lineage(self, projection: Projection[Any], within: float = KNOWN_FOR) -> Lineage:
         """The lineage as it was `within` seconds ago at most."""
