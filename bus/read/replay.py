@@ -81,12 +81,12 @@ class Replay:
         scan = self._log.scan_streams(category, reached.place, until)
         async with aclosing(ahead(scan)) as coming:
             async for page in coming:
-                count, pages = count + len(page), pages + 1
+                pages += 1
                 for stream, commits in groupby(page, attrgetter("stream")):
                     if current is None or current.stream != stream:
                         done += [current] if current else []
                         current = _Folding(stream)
-                    await self._fold(current, commits)
+                    count += await self._fold(current, commits)
                 if len(done) >= AT_ONCE or (done and pages >= PAGES):
                     await self._store_all(done)
                     await progress(Reached(done[-1].stream, count))
@@ -96,18 +96,25 @@ class Replay:
             await self._store_all(done)
             await progress(Reached(done[-1].stream, count))
 
-    async def _fold(self, folding: _Folding, commits: Iterable[Commit]) -> None:
-        """Folds some of a stream's commits, unless it has failed already."""
+    async def _fold(self, folding: _Folding, commits: Iterable[Commit]) -> int:
+        """Folds some of a stream's commits, unless it has failed; returns how many there are."""
+        count = 0
+        for commit in commits:
+            count += 1
+            if not folding.failed:
+                await self._fold_one(folding, commit)
+        return count
+
+    async def _fold_one(self, folding: _Folding, commit: Commit) -> None:
         try:
-            for commit in () if folding.failed else commits:
-                if commit.first > folding.version + 1:
-                    raise ProjectionError("the log lacks what precedes this event")
-                for envelope in envelopes_of(commit, self._registry, after=folding.version):
-                    for write in await self._projection.changes(envelope, NOTHING):
-                        folding.document = self._applied(folding.document, write.update)
-                    folding.version = envelope.version
-                    if type(envelope.message) is Unread:
-                        folding.unread[envelope.message.name] += 1
+            if commit.first > folding.version + 1:
+                raise ProjectionError("the log lacks what precedes this event")
+            for envelope in envelopes_of(commit, self._registry, after=folding.version):
+                for write in await self._projection.changes(envelope, NOTHING):
+                    folding.document = self._applied(folding.document, write.update)
+                folding.version = envelope.version
+                if type(envelope.message) is Unread:
+                    folding.unread[envelope.message.name] += 1
         except (Unavailable, OutcomeUnknown):
             raise
         except Exception:  # the projector meets it again, and says what is wrong

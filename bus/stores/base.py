@@ -9,6 +9,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterable,
     Mapping,
     Sequence,
 )
@@ -132,8 +133,9 @@ class ReadableLog(Protocol):
 
     def scan_streams(
         self, category: str, after: str = "", until: str = ""
-    ) -> AsyncIterator[Sequence[Commit]]:
-        """All commits of a category with events, stream by stream and each in order, page by page.
+    ) -> AsyncIterator[Iterable[Commit]]:
+        """All commits of a category with events, stream by stream and each in order, page by page,
+        each of which is to be gone through once.
 
         Of the streams beyond `after` (all by default), up to and with `until` (to the last).
         """

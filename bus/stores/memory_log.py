@@ -2,7 +2,7 @@
 of what is stored."""
 
 from bisect import bisect_right, insort
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
@@ -78,7 +78,7 @@ class MemoryLog:
 
     async def scan_streams(
         self, category: str, after: str = "", until: str = ""
-    ) -> AsyncIterator[Sequence[Commit]]:
+    ) -> AsyncIterator[Iterable[Commit]]:
         """As `ReadableLog.scan_streams`."""
         for stream in self._streams_of(category):
             if stream > after and (not until or stream <= until):

@@ -1,6 +1,6 @@
 """One log to read for all categories: a service's own, and its copy of those that it follows."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
 
 from bus.messages import category_of
@@ -50,7 +50,7 @@ class RoutedLog:
 
     def scan_streams(
         self, category: str, after: str = "", until: str = ""
-    ) -> AsyncIterator[Sequence[Commit]]:
+    ) -> AsyncIterator[Iterable[Commit]]:
         """As `ReadableLog.scan_streams`."""
         return self._log_of(category).scan_streams(category, after, until)
 

@@ -1,6 +1,6 @@
 """Commits in one collection, as the read deck reads them: by stream, by category, in pages."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 
 import bson
@@ -88,7 +88,8 @@ class MongoLog:
             filter: Document = {"category": {"$in": list(categories)}}
             if since is not None:
                 filter |= {by: {"$gte": since}, "_id": {"$nin": list(seen)}}
-            page, more = await self._page(filter, [(by, 1), ("first", 1)])
+            raw, more = await self._page(filter, [(by, 1), ("first", 1)])
+            page: list[Document] = bson.decode_all(raw, OPTIONS)
             for document in page:
                 if document["events"]:
                     yield document
@@ -98,22 +99,24 @@ class MongoLog:
 
     async def scan_streams(
         self, category: str, after: str = "", until: str = ""
-    ) -> AsyncIterator[Sequence[Commit]]:
-        """As `ReadableLog.scan_streams`. Page by page, so that a slow reader holds no cursor."""
+    ) -> AsyncIterator[Iterable[Commit]]:
+        """As `ReadableLog.scan_streams`. Page by page, so that a slow reader holds no cursor; a
+        page is decoded as it is gone through, so that little is held for the garbage collector."""
         streams = _streams_of(category, after, until)
         filter: Document = {"stream": streams}
         more = True
         while more:
-            page, more = await self._page(filter, [("stream", 1), ("first", 1)])
-            yield [commit_from(document) for document in page if document["events"]]
-            if page:
-                last = page[-1]
+            raw, more = await self._page(filter, [("stream", 1), ("first", 1)])
+            page = bson.decode_iter(raw, OPTIONS)
+            yield (commit_from(document) for document in page if document["events"])
+            if raw:
+                last = _last_of(raw)
                 rest = {"stream": last["stream"], "first": {"$gt": last["first"]}}
                 filter = {"$or": [rest, {"stream": {**streams, "$gt": last["stream"]}}]}
 
-    async def _page(self, filter: Document, order: Order) -> tuple[list[Document], bool]:
-        """PAGE commits, or as many as fit into one answer of the server (16 MB): what is held is
-        bounded by both. And whether there may be more."""
+    async def _page(self, filter: Document, order: Order) -> tuple[bytes, bool]:
+        """PAGE commits as BSON, or as many as fit into one answer of the server (16 MB): what is
+        held is bounded by both. And whether there may be more."""
         async with reading():
             cursor = self._commits.find_raw_batches(filter, sort=order, batch_size=PAGE)
             try:
@@ -121,7 +124,7 @@ class MongoLog:
                 more = cursor.alive
             finally:
                 await cursor.close()
-        return bson.decode_all(raw, OPTIONS), more
+        return raw, more
 
     async def split(self, category: str, parts: int) -> list[str]:
         """As `ReadableLog.split`."""
@@ -142,6 +145,14 @@ class MongoLog:
                 {"category": {"$in": list(categories)}}
             )
             return count
+
+
+def _last_of(raw: bytes) -> Document:
+    """The last of many documents, each of which begins with its length."""
+    start = 0
+    while (end := start + int.from_bytes(raw[start : start + 4], "little")) < len(raw):
+        start = end
+    return bson.decode(raw[start:], OPTIONS)
 
 
 def _streams_of(category: str, after: str = "", until: str = "") -> Document:
