@@ -71,7 +71,9 @@ class Following:
     async def _ask_for_late_events(self) -> None:
         patience = timedelta(seconds=self._parts.foreign.gap_within)
         late: dict[str, dict[str, int]] = defaultdict(dict)
-        for stream, (version, since) in (await self._missed()).items():
+        missed = await self._missed()
+        self._turns.keep("stream/", {f"stream/{stream}" for stream in missed})
+        for stream, (version, since) in missed.items():
             key = f"stream/{stream}"
             if ambient.now() - since >= patience and self._turns.is_due(
                 key, str(version), self._parts.foreign.gap_within
@@ -97,6 +99,14 @@ class Turns:
 
     def __init__(self) -> None:
         self._turns: dict[str, tuple[str, float, float]] = {}
+
+    def keep(self, prefix: str, keys: set[str]) -> None:
+        """Forgets those that begin so and are none of these."""
+        self._turns = {
+            key: turn
+            for key, turn in self._turns.items()
+            if key in keys or not key.startswith(prefix)
+        }
 
     def is_due(self, key: str, state: str, pause: float, longest: float = LONGEST) -> bool:
         """Whether it is time to ask; then it is taken for asked. `state` tells how far it is."""

@@ -96,7 +96,10 @@ class HistoryConsumer(BatchConsumer):
         behind = {s: held.get(s, 0) for s, v in told.versions.items() if held.get(s, 0) < v}
         if behind:
             log.warning("missed events", category=told.category, streams=len(behind))
-            await self._asking.streams(told.category, behind)
+            try:
+                await self._asking.streams(told.category, behind)
+            except Unroutable:  # compared again, once the owner is there
+                return
         if told.until:
             await self._parts.history.change(
                 told.category, lambda progress: progress._replace(compared=told.until)

@@ -21,7 +21,7 @@ from bus.log import Logger
 from bus.parts import Parts
 from bus.read.builder import Builder
 from bus.read.flip import Flip
-from bus.read.hold import HOLD_FOR
+from bus.read.hold import Busy
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
 from bus.read.projector import Projector
@@ -187,7 +187,9 @@ class Feeding:
     async def _build(self) -> None:
         """Its queues are bound by now, and hold what happens meanwhile."""
         log_to_read, store = self._parts.read_log, self._parts.read_store
-        projector = self._projector(f"{self._parts.service}.{self._target.collection}.build")
+        projector = self._projector(
+            f"{self._parts.service}.{self._target.collection}.build", parks_all=True
+        )
         builder = Builder(projector, log_to_read, store)
         try:
             for pause in pauses():
@@ -258,15 +260,15 @@ class Feeding:
 
     async def _move_readers(self) -> None:
         """Once there is nothing left to build."""
-        lease = partial(self._parts.read_store.lease, f"flip/{self._projection.name}", self._owner)
-        if await lease(HOLD_FOR):
+        try:
             reason = await self._flip.to(self._generation)
-            if reason:
-                self._move_at = time.monotonic() + MOVE_EVERY
-                log.warning("readers stay", built=self._target.collection, reason=reason)
-            else:
-                log.info("readers moved", to=self._target.collection)
-            await lease(0)
+        except Busy:  # another worker is at it
+            return
+        if reason:
+            self._move_at = time.monotonic() + MOVE_EVERY
+            log.warning("readers stay", built=self._target.collection, reason=reason)
+        elif not self._is_building:
+            log.info("readers moved", to=self._target.collection)
 
     def _consumer(self, queue: str) -> ProjectionConsumer:
         settings = self._parts.settings
@@ -281,7 +283,7 @@ class Feeding:
             batch=settings.batch,
         )
 
-    def _projector(self, name: str) -> Projector:
+    def _projector(self, name: str, *, parks_all: bool = False) -> Projector:
         parts = self._parts
         return Projector(
             self._projection,
@@ -291,4 +293,5 @@ class Feeding:
             parts.read_store.writer(self._target, name),
             parts.foreign,
             known_names=parts.known_names,
+            parks_all=parks_all,
         )

@@ -134,8 +134,9 @@ class ReplayConsumer(BatchConsumer):
     async def _tell_streams(self, question: AskStreams, telling: "Telling") -> None:
         for stream, version in question.streams.items():
             if category_of(stream) == question.category:
-                commits = await self._log.read(stream, version, COMMITS_OF_A_STREAM)
-                await telling.commits(commits, after=version)
+                while commits := await self._log.read(stream, version, COMMITS_OF_A_STREAM):
+                    await telling.commits(commits, after=version)
+                    version = commits[-1].last
 
     async def _tell_heads(self, question: AskHeads, telling: "Telling") -> None:
         until = ambient.now() - GRACE

@@ -18,18 +18,18 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any, NamedTuple
 
 from bus import ambient
 from bus.codec import envelopes_of
 from bus.errors import ProjectionError
 from bus.log import Logger
-from bus.messages import key_of
+from bus.messages import category_of, key_of
 from bus.read.batches import batched
 from bus.read.catalogue import Catalogue
 from bus.read.history import Foreign
-from bus.read.hold import HOLD_FOR, held, move_lease
+from bus.read.hold import held
+from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.read.projector import Projector, Streams
 from bus.read.replay import NOTHING, Reached, Replay
@@ -37,11 +37,12 @@ from bus.read.replay_in_time import ReplayInTime
 from bus.stores.base import Commit, Document, ReadableLog, ReadStore, Target
 from bus.stores.updates import HIDDEN
 
-LEASE = 60.0
+LEFT_OVER = timedelta(days=1)
+"""What an audit that was killed has left is removed by a later one after that."""
 PAGE = 500
 PLACES = 16
 """A sample looks for missing documents at so many places of the log."""
-HELD_AT_ONCE = 5000
+HELD_AT_ONCE = 1000
 MOST_STUCK = 2000
 STUCK_AFTER = 5.0
 LOOK_EVERY = 0.5
@@ -130,9 +131,9 @@ class Audit:
         self._store = store
         self._foreign = foreign
         self._service = service
-        self._again = target._replace(collection=f"{target.collection}__audit", indexes=())
-        self._owner = ambient.new_id()
-        self._lease = f"audit/{projection.name}"
+        self._again = target._replace(
+            collection=f"{target.collection}__audit_{ambient.new_id()[-8:]}", indexes=()
+        )
         self._compared = 0
 
     async def run(
@@ -151,9 +152,8 @@ class Audit:
         """
         self._compared = 0
         began = ambient.now()
-        await self._lead()
+        await self._sign_in(began)
         try:
-            await self._store.drop(self._again)
             await self._store.prepare(self._again)
             keys = await self._fold(sample, part, report)
             rows = await self._store.parked(self._target)
@@ -162,7 +162,7 @@ class Audit:
             found = await self._settled(suspects, began, repair)
         finally:
             await self._store.drop(self._again)
-            await self._store.lease(self._lease, self._owner, 0)
+            await self._sign_out()
         streams = tuple(sorted(parked))
         return Audited(self._target.collection, self._compared, tuple(found), streams)
 
@@ -171,13 +171,26 @@ class Audit:
         own = self._target.versions_in_documents
         return own and f"{self._projection.categories[0]}-{key}" in parked
 
-    async def _lead(self) -> None:
-        """Nobody else uses the audit's own collection meanwhile."""
-        if not await self._store.lease(self._lease, self._owner, LEASE):
-            raise ProjectionError(
-                f"projection {self._projection.name!r} is audited by somebody else just now, or "
-                f"was when that ended by force; try again in {LEASE:.0f} s"
-            )
+    async def _sign_in(self, began: datetime) -> None:
+        """Writes down what is to be removed even if this audit is killed; removes what is left of
+        earlier ones."""
+        old: list[str] = []
+
+        def signed(document: Document) -> Document:
+            at = {name: datetime.fromisoformat(time) for name, time in document.items()}
+            old[:] = [name for name, time in at.items() if began - time > LEFT_OVER]
+            kept = {name: document[name] for name in document if name not in old}
+            return {**kept, self._again.collection: began.isoformat()}
+
+        await change_note(self._store, f"audits/{self._projection.name}", signed)
+        for collection in old:
+            await self._store.drop(self._again._replace(collection=collection))
+
+    async def _sign_out(self) -> None:
+        def without(document: Document) -> Document:
+            return {k: v for k, v in document.items() if k != self._again.collection}
+
+        await change_note(self._store, f"audits/{self._projection.name}", without)
 
     # --- folding once more ---------------------------------------------------------------------
 
@@ -204,6 +217,12 @@ class Audit:
 
     async def _streams_of(self, part: Part) -> list[str]:
         """The streams of a part; those that its documents are named after are not among them."""
+        for stream in part.streams:
+            if category_of(stream) not in self._projection.categories:
+                raise ProjectionError(
+                    f"projection {self._projection.name!r} is fed by "
+                    f"{', '.join(self._projection.categories)}, and {stream!r} is none of these"
+                )
         found = dict.fromkeys(part.streams)
         if part.since:
             found |= dict.fromkeys(await self._streams_since(part.since))
@@ -234,7 +253,6 @@ class Audit:
         count = await self._log.count(self._projection.categories)
 
         async def progress(reached: Reached) -> None:
-            await self._lead()
             if report:
                 report(min(reached.commits, count), count)
 
@@ -285,36 +303,53 @@ class Audit:
         """What still differs at the same versions, some keys at a time: each hold is short."""
         differences: list[Difference] = []
         for some in batched(suspects, HELD_AT_ONCE):
-            async with self._level(began) as until:
+            async with self._level(began, repair) as until:
                 found = await self._compare(some)
-                if repair:
-                    found = [await self._repaired(one) for one in found]
-                if time.monotonic() > until:
-                    raise ProjectionError(
-                        f"projection {self._projection.name!r}: comparing took longer than it can "
-                        f"be held; try again when there is less to do"
-                    )
-                differences += found
+                self._check_time(until)
+                differences += (
+                    [await self._repaired(one, until) for one in found] if repair else found
+                )
         return differences
 
+    def _check_time(self, until: float) -> None:
+        if time.monotonic() > until:
+            raise ProjectionError(
+                f"projection {self._projection.name!r}: comparing took longer than it can be held; "
+                f"try again when there is less to do"
+            )
+
     @asynccontextmanager
-    async def _level(self, began: datetime) -> AsyncIterator[float]:
-        """Holds the collection, with both at the same versions of what was in flight."""
+    async def _level(self, began: datetime, repair: bool) -> AsyncIterator[float]:
+        """Holds the collection, with both at the same versions of what was in flight.
+
+        What is stuck shows as a difference, unless it is to be repaired and versions stand apart
+        from the documents: then a document may only be put in where both have all the same.
+        """
         swept = await self._store.swept(self._target)
         since = min(began, swept or began) - LATELY
         stuck = await self._caught_up(since)
-        lease = partial(self._store.lease, move_lease(self._projection), self._owner)
-        if not await lease(HOLD_FOR):
+        apart = repair and not self._target.versions_in_documents
+        if apart:
+            await self._equalise(await self._streams_since(None))
+            stuck = set()
+        async with held(self._catalogue, self._store, self._projection) as until:
+            streams = await self._streams_since(since)
+            await self._equalise([one for one in streams if one not in stuck])
+            if apart:
+                await self._check_parked()
+            yield until
+
+    async def _check_parked(self) -> None:
+        """Raises: ProjectionError where a parked stream stands elsewhere here than there."""
+        rows = [*await self._store.parked(self._target), *await self._store.parked(self._again)]
+        streams = {one.stream for one in rows}
+        here = await self._versions(self._target, streams)
+        if here != await self._versions(self._again, streams):
             raise ProjectionError(
-                f"projection {self._projection.name!r}: its readers are being moved; try again"
+                f"projection {self._projection.name!r}: this code applies parked streams further "
+                f"than its workers did, or less far; nothing is repaired: see to the parked "
+                f"streams first"
             )
-        try:
-            async with held(self._catalogue, self._projection) as until:
-                streams = await self._streams_since(since)
-                await self._equalise([one for one in streams if one not in stuck])
-                yield until
-        finally:
-            await lease(0)
 
     async def _caught_up(self, since: datetime) -> set[str]:
         """Waits until what is in flight now has arrived; returns the streams that do not get on.
@@ -360,11 +395,13 @@ class Audit:
             await here.refresh()
             await self._apply(here, heads)
 
-    async def _streams_since(self, since: datetime) -> list[str]:
+    async def _streams_since(self, since: datetime | None) -> list[str]:
         commits = self._log.arrived(self._projection.categories, since)
         return list({commit.stream: None async for commit in commits})
 
-    async def _repaired(self, one: Difference) -> Difference:
+    async def _repaired(self, one: Difference, until: float) -> Difference:
+        if time.monotonic() > until:  # left for the next time
+            return one
         done = await self._store.replace(self._target, one.key, one.found, one.expected)
         log.info("repaired" if done else "changed meanwhile", key=one.key, kind=one.kind)
         return one._replace(repaired=done)
@@ -373,7 +410,13 @@ class Audit:
     async def _projector(self, target: Target, event_log: Streams) -> AsyncIterator[Projector]:
         writer = self._store.writer(target, f"{self._service}.{target.collection}.audit")
         projector = Projector(
-            self._projection, target, event_log, self._store, writer, self._foreign
+            self._projection,
+            target,
+            event_log,
+            self._store,
+            writer,
+            self._foreign,
+            parks_all=True,
         )
         try:
             yield projector

@@ -41,7 +41,7 @@ class Flip:
     async def to(self, generation: Generation) -> str | None:
         """Moves readers to a collection that is built and swept; says what keeps it from that.
 
-        Raises: StoreUnavailable, OutcomeUnknown.
+        Raises: Busy, StoreUnavailable, OutcomeUnknown.
         """
         lineage = await self._catalogue.lineage(self._projection, within=0)
         new = self._catalogue.target_of(self._projection, generation)
@@ -60,7 +60,7 @@ class Flip:
     async def back(self, generation: Generation, catch_up: CatchUp) -> str | None:
         """Moves readers back to an earlier collection; `catch_up` brings it nearer to the log.
 
-        Says what keeps it from that. Raises: StoreUnavailable, OutcomeUnknown.
+        Says what keeps it from that. Raises: Busy, StoreUnavailable, OutcomeUnknown.
         """
         lineage = await self._catalogue.lineage(self._projection, within=0)
         old = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
@@ -75,7 +75,7 @@ class Flip:
     async def _overtake(
         self, old: Target, new: Target, catch_up: CatchUp | None = None
     ) -> str | None:
-        async with held(self._catalogue, self._projection) as until:
+        async with held(self._catalogue, self._store, self._projection) as until:
             while time.monotonic() < until:
                 if catch_up:
                     await catch_up()

@@ -8,11 +8,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from bus import ambient
+from bus.errors import ProjectionError
 from bus.read.catalogue import Catalogue
 from bus.read.projection import Projection
+from bus.stores.base import ReadStore
 
 HOLD_FOR = 20.0
 HELD_AFTER = 3.0
@@ -20,13 +23,25 @@ HELD_AFTER = 3.0
 MARGIN = 5.0
 
 
-@asynccontextmanager
-async def held(catalogue: Catalogue, projection: Projection[Any]) -> AsyncIterator[float]:
-    """Holds the active collection from the block's start to its end; gives the time
-    (`time.monotonic`) by which the block is to be done with it. To be taken by one at a time.
+class Busy(ProjectionError):
+    """Somebody else holds it just now."""
 
-    Raises: StoreUnavailable.
+
+@asynccontextmanager
+async def held(
+    catalogue: Catalogue, store: ReadStore, projection: Projection[Any]
+) -> AsyncIterator[float]:
+    """Holds the active collection from the block's start to its end; gives the time
+    (`time.monotonic`) by which the block is to be done with it.
+
+    Raises: Busy, StoreUnavailable.
     """
+    lease = partial(store.lease, f"hold/{projection.name}", ambient.new_id())
+    if not await lease(HOLD_FOR):
+        raise Busy(
+            f"projection {projection.name!r}: its readers are being moved, or it is audited; try "
+            f"again in {HOLD_FOR:.0f} s"
+        )
     until = time.monotonic() + HOLD_FOR - MARGIN
     held_until = ambient.now().timestamp() + HOLD_FOR
     await catalogue.change(projection, lambda lineage: lineage.held(held_until))
@@ -34,9 +49,8 @@ async def held(catalogue: Catalogue, projection: Projection[Any]) -> AsyncIterat
         await asyncio.sleep(HELD_AFTER)
         yield until
     finally:
-        await catalogue.change(projection, lambda lineage: lineage.held(0.0))
-
-
-def move_lease(projection: Projection[Any]) -> str:
-    """The lease of whoever holds it, or moves its readers."""
-    return f"flip/{projection.name}"
+        await catalogue.change(
+            projection,
+            lambda lineage: lineage.held(0.0) if lineage.held_until == held_until else lineage,
+        )
+        await lease(0)

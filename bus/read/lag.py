@@ -62,12 +62,13 @@ class LagMeter:
         async for commits in gathered(scan, min(AT_ONCE, self._most)):
             late = await self._late([one for one in commits if one.stream not in parked])
             events += sum(late.values())
-            oldest = oldest or next((one.time for one in commits if one.id in late), None)
+            times = [one.time for one in commits if one.id in late]
+            oldest = min([*times, oldest] if oldest else times, default=None)
             seen += len(commits)
             if seen >= self._most:
                 complete = commits[-1].time
                 break
-        self._complete = oldest or complete
+        self._complete = since if oldest else complete
         seconds = max(0.0, (ambient.now() - oldest).total_seconds()) if oldest else 0.0
         first_seen = [one.first_seen for one in parked.values() if one.first_seen]
         parked_since = min(first_seen, default=None)

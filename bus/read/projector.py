@@ -55,9 +55,11 @@ class Projector:
         foreign: Foreign = OWN_ALONE,
         *,
         known_names: Collection[str] | None = None,
+        parks_all: bool = False,
     ) -> None:
         """`known_names` are those of events that somebody in this service has a class for; it
-        warns of others (of none, by default)."""
+        warns of others (of none, by default). With `parks_all` it parks every stream that fails,
+        and never takes that for a failing projection: where nobody reads what it fills."""
         self.projection = projection
         self.target = target
         self._registry = projection.registry()
@@ -68,6 +70,7 @@ class Projector:
         self._foreign = foreign
         self._parked: dict[str, Parked] = {}
         self._failing: set[str] = set()
+        self._parks_all = parks_all
         self._look_at = 0.0
         self.trouble: str | None = None
         self._known_names = known_names
@@ -208,7 +211,7 @@ class Projector:
             return
         failing = [one for one in failures if not isinstance(one.cause, EventMissing)]
         self._failing |= {one.stream for one in failing if one.stream not in self._parked}
-        if failing and len(self._failing) >= TROUBLE_AT:
+        if failing and len(self._failing) >= TROUBLE_AT and not self._parks_all:
             self.trouble = f"every stream fails, as with {failing[0]}"[:2000]
 
     async def _park(self, failure: StreamFailed) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 from fastapi import Header, Request, Response
 from pydantic import BaseModel
 
-from bus import Bus, Command, Health, Query, Receipt
+from bus import Bus, Command, Health, Query, Receipt, StoreUnavailable
 from handlers.http.live import EventStream
 
 Answer = TypeVar("Answer")
@@ -18,6 +18,8 @@ CORRELATION = "X-Correlation-ID"
 WAIT = 5.0
 LONGEST_WAIT = 30.0
 """Seconds that a call waits for what its receipt tells of: by default, and at most."""
+FIRST_WITHIN = 5.0
+"""Seconds until a live answer's first is there, beyond what its receipt may take."""
 
 
 class Calls:
@@ -59,8 +61,14 @@ class Calls:
     async def watch(self, query: Query[Model], seen: str | None) -> EventStream:
         """The answers as a stream; the first is there, so that what keeps it away is an error."""
         answers = self._bus.watch(query, after=self._after, timeout=self._wait)
+        try:
+            async with asyncio.timeout(FIRST_WITHIN + self._wait):
+                first = await anext(answers)
+        except (TimeoutError, StopAsyncIteration):
+            await answers.aclose()
+            raise StoreUnavailable("there is no answer yet; try again") from None
         return EventStream(
-            await anext(answers),
+            first,
             answers,
             seen=seen,
             closing=self._closing,

@@ -167,3 +167,39 @@ class AuditContract(Brisk):
             assert (mended.key, mended.repaired) == ("b", True)
             with pytest.raises(ProjectionError, match="say which part"):
                 await projections.refold("purses")
+
+    async def test_a_document_whose_streams_wait_is_repaired_without_counting_them_twice(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make() as bus:
+            async with Worker(bus):
+                await bus.query(GetBank(), after=await paid_into(bus, 5))
+            await paid_into(bus, 3)
+            await damage(bus, "banks", "b", {"total": 99})
+            audited = await Projections(bus).audit("banks", repair=True)
+            assert audited.is_right
+            async with Worker(bus):
+                receipt = await paid_into(bus, 1)
+                assert await bus.query(GetBank(), after=receipt) == BankView(id="b", total=9)
+
+    async def test_streams_that_cannot_be_folded_are_listed_however_many(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make() as bus, Worker(bus):
+            await bus.query(CountPurses(), after=await paid_into(bus, 30))
+        async with make(bad="unlucky") as bus, Worker(bus):
+            for number in range(12):
+                await bus.execute(Pay(purse_id=f"p{number}", amount=13))
+
+            async def all_parked() -> bool:
+                (status,) = await Projections(bus).status("purses")
+                return status.parked == 12
+
+            await until(all_parked, "twelve streams are parked", within=60)
+            audited = await Projections(bus).audit("purses")
+            assert (audited.differences, len(audited.parked)) == ((), 12)
+
+    async def test_streams_of_others_are_refused(self, make: Callable[..., Bus]) -> None:
+        async with make() as bus:
+            with pytest.raises(ProjectionError, match="'note-p1' is none of these"):
+                await Projections(bus).refold("purses", streams=["note-p1"])
