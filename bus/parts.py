@@ -11,6 +11,7 @@ from bus.read.catalogue import Catalogue
 from bus.read.history import Foreign, History
 from bus.read.lineage import Generation
 from bus.read.projection import Projection
+from bus.read.projector import Projector
 from bus.router import Handler, Router
 from bus.settings import Settings
 from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore, Target
@@ -73,6 +74,21 @@ class Parts(NamedTuple):
         fed = self.catalogue.known(one.of).fed_by(one.of.version)
         queues = (queue for each in fed for queue in self.queues_of(one.of, each))
         return one._replace(queues=tuple(queues))
+
+    def projector(
+        self, projection: Projection[Any], target: Target, name: str, *, parks_all: bool = False
+    ) -> Projector:
+        """One that fills a collection from what is read here, through a writer of that name."""
+        return Projector(
+            projection,
+            target,
+            self.read_log,
+            self.read_store,
+            self.read_store.writer(target, name),
+            self.foreign,
+            known_names=self.known_names,
+            parks_all=parks_all,
+        )
 
     def queues_of(
         self, projection: Projection[Any], generation: Generation, partitions: int = 0

@@ -161,7 +161,6 @@ class Feeding:
             name for name in named if not partitions or name.rpartition(".")[2] in partitions
         ]
         self._consumers: list[ProjectionConsumer] = []
-        self._owner = ambient.new_id()
         self._move_at = 0.0
         self.looking_after: asyncio.Task[None]
 
@@ -284,14 +283,4 @@ class Feeding:
         )
 
     def _projector(self, name: str, *, parks_all: bool = False) -> Projector:
-        parts = self._parts
-        return Projector(
-            self._projection,
-            self._target,
-            parts.read_log,
-            parts.read_store,
-            parts.read_store.writer(self._target, name),
-            parts.foreign,
-            known_names=parts.known_names,
-            parks_all=parks_all,
-        )
+        return self._parts.projector(self._projection, self._target, name, parks_all=parks_all)

@@ -11,12 +11,12 @@ from bus.errors import ProjectionError
 from bus.parts import HasParts
 from bus.read.audit import Audit, Audited, Part, Report
 from bus.read.builder import plan_from, plan_of
+from bus.read.catalogue import with_next
 from bus.read.flip import Flip
 from bus.read.history import Progress
 from bus.read.lag import Lag, LagMeter
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
-from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
 from bus.stores.base import Target
 
@@ -99,14 +99,7 @@ class Projections:
                     f"projection {name!r}: {lineage.building} is being built already; wait, "
                     f"or drop it"
                 )
-            return lineage.begun(
-                Generation(
-                    lineage.next_collection(projection.version),
-                    projection.version,
-                    projection.partitions,
-                    projection.target().versions_in_documents,
-                )
-            )
+            return with_next(lineage, projection)
 
         begun = await self._parts.catalogue.change(projection, begin)
         await self._parts.catalogue.prepare(projection)
@@ -128,16 +121,8 @@ class Projections:
                 f"with the code of that version"
             )
         target = parts.catalogue.target_of(projection, generation)
-        writer = parts.read_store.writer(target, f"{parts.service}.{target.collection}.rollback")
-        projector = Projector(
-            projection,
-            target,
-            parts.read_log,
-            parts.read_store,
-            writer,
-            parts.foreign,
-            known_names=parts.known_names,
-        )
+        name = f"{parts.service}.{target.collection}.rollback"
+        projector = parts.projector(projection, target, name)
         flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
         try:
             sweeper = Sweeper(projector, parts.read_log, parts.read_store)

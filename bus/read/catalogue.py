@@ -177,13 +177,12 @@ def _begun(lineage: Lineage, projection: Projection[Any], is_new: bool) -> Linea
     """With a generation of the declared version. Where nothing ever happened, it is built."""
     if lineage.latest(projection.version):
         return lineage
+    begun = with_next(lineage, projection)
+    return begun.flipped(begun.building) if is_new else begun
+
+
+def with_next(lineage: Lineage, projection: Projection[Any]) -> Lineage:
+    """With one more generation of the declared version, which is to be built."""
     collection = lineage.next_collection(projection.version)
-    begun = lineage.begun(
-        Generation(
-            collection,
-            projection.version,
-            projection.partitions,
-            projection.target().versions_in_documents,
-        )
-    )
-    return begun.flipped(collection) if is_new else begun
+    own = projection.target().versions_in_documents
+    return lineage.begun(Generation(collection, projection.version, projection.partitions, own))
