@@ -178,9 +178,10 @@ async def test_a_replica_is_built_from_history_and_stays_right_while_workers_are
                 await asyncio.sleep(chance.uniform(1.0, 2.5))
 
             async def built() -> bool:
-                return {o.state for o in await Projections(applications).status()} == {"read"}
+                both = [await Projections(one).status() for one in (jobs, applications)]
+                return all(one.state == "read" for status in both for one in status)
 
-            await until(built, "the applications have built what they read", within=30)
+            await until(built, "both have built what they read", within=60)
             await until(
                 lambda: len(traffic.submitted) > 50, "applications are submitted", within=20
             )

@@ -87,7 +87,9 @@ async def test_a_databases_password_is_never_shown(
     each = [Settings(amqp_url="amqp://h/", mongo_url=url, mongo_db=unique) for url in urls]
     buses = [build(settings) for settings in each]
     told = await asyncio.gather(*map(told_by, buses))
+    async with asyncio.timeout(60):  # a machine with much to do may be too late to be refused
+        while "Authentication" not in "".join(told):
+            told.append(await told_by(build(each[0])))
     assert all("MongoDB" in one for one in told)
-    assert "saslStart" in everything_said() or "Authentication" in "".join(told)
     shown = f"{each!r}{[bus.parts for bus in buses]!r}{told!r}"
     assert SECRET not in shown + everything_said()
