@@ -6,7 +6,7 @@ an update that only the database can apply) is left to the projector, stream by 
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
@@ -58,6 +58,10 @@ class _Folding:
         return {"_id": key_of(self.stream), **shown, VERSION: self.version}
 
 
+_Folded = tuple[list[_Folding], int]
+"""Streams, folded to their ends, and how many commits are replayed with them."""
+
+
 class Replay:
     """Replays a part of a category's streams into one collection."""
 
@@ -74,6 +78,14 @@ class Replay:
         `progress` is told after each insert. Raises: StoreUnavailable, OutcomeUnknown (replaying
         the same again is safe).
         """
+        folded = self._folded(reached, until)
+        async with aclosing(folded), aclosing(ahead(folded)) as coming:
+            async for done, count in coming:
+                await self._store_all(done)
+                await progress(Reached(done[-1].stream, count))
+
+    async def _folded(self, reached: Reached, until: str) -> AsyncGenerator[_Folded, None]:
+        """The streams' folds, some at a time; while these are stored, the next are folded."""
         (category,) = self._projection.categories
         done: list[_Folding] = []
         current: _Folding | None = None
@@ -88,13 +100,11 @@ class Replay:
                         current = _Folding(stream)
                     count += await self._fold(current, commits)
                 if len(done) >= AT_ONCE or (done and pages >= PAGES):
-                    await self._store_all(done)
-                    await progress(Reached(done[-1].stream, count))
+                    yield done, count
                     done, pages = [], 0
         done += [current] if current else []
         if done:
-            await self._store_all(done)
-            await progress(Reached(done[-1].stream, count))
+            yield done, count
 
     async def _fold(self, folding: _Folding, commits: Iterable[Commit]) -> int:
         """Folds some of a stream's commits, unless it has failed; returns how many there are."""

@@ -28,7 +28,9 @@ def apply(document: Document | None, update: Mapping[str, Any]) -> Document:
     # In the order of their paths, as MongoDB goes through them: it decides the order of new fields.
     for path, operator, value in sorted(_steps(update), key=_path_of):
         *parents, name = path.split(".")
-        if path in seen or "$" in path or any(path.startswith(f"{one}.") for one in seen):
+        if path in seen or "$" in path:
+            raise Beyond
+        if parents and any(path.startswith(f"{one}.") for one in seen):
             raise Beyond
         seen.add(path)
         if operator is _set_on_insert and document is not None:

@@ -128,15 +128,17 @@ class MongoLog:
 
     async def split(self, category: str, parts: int) -> list[str]:
         """As `ReadableLog.split`."""
-        streams = {"stream": _streams_of(category)}
+        ends: list[str] = []
         async with reading():
-            count = await self._commits.count_documents(streams)
-            found = []
-            for part in range(1, parts):
+            size = await self._commits.count_documents({"stream": _streams_of(category)}) // parts
+            while len(ends) < parts - 1:
+                streams = {"stream": _streams_of(category, *ends[-1:])}
                 cursor = self._commits.find(streams, {"_id": 0, "stream": 1})
-                cursor = cursor.sort([("stream", 1)]).skip(count * part // parts).limit(1)
-                found += [row["stream"] for row in await cursor.to_list(None)]
-        return sorted(set(found))
+                row = await cursor.sort([("stream", 1)]).skip(size).limit(1).to_list(None)
+                if not row:
+                    break
+                ends.append(row[0]["stream"])
+        return ends
 
     async def count(self, categories: Sequence[str]) -> int:
         """As `ReadableLog.count`."""
