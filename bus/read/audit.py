@@ -34,6 +34,7 @@ from bus.read.projection import Projection
 from bus.read.projector import Projector, Streams
 from bus.read.replay import NOTHING, Reached, Replay
 from bus.read.replay_in_time import ReplayInTime
+from bus.read.sweeper import SWEEP_OVERLAP
 from bus.stores.base import Commit, Document, ReadableLog, ReadStore, Target
 from bus.stores.updates import HIDDEN
 
@@ -46,8 +47,6 @@ HELD_AT_ONCE = 1000
 MOST_STUCK = 2000
 STUCK_AFTER = 5.0
 LOOK_EVERY = 0.5
-LATELY = timedelta(minutes=2)
-"""Streams written before that were swept since: they are not in flight."""
 
 Report = Callable[[int, int], object]
 """Told how many commits are folded, of how many."""
@@ -260,7 +259,7 @@ class Audit:
             replay = Replay(again, self._log, self._store)
             await replay.run(Reached("", 0), "", progress)
         else:
-            await ReplayInTime(again, self._log, self._store).run(Reached("", 0), "0of1", progress)
+            await ReplayInTime(again, self._log).run(Reached("", 0), "0of1", progress)
 
     async def _apply(self, projector: Projector, streams: Collection[str]) -> None:
         for chunk in batched(streams, PAGE):
@@ -326,7 +325,7 @@ class Audit:
         from the documents: then a document may only be put in where both have all the same.
         """
         swept = await self._store.swept(self._target)
-        since = min(began, swept or began) - LATELY
+        since = min(began, swept or began) - SWEEP_OVERLAP  # before, nothing is in flight
         stuck = await self._caught_up(since)
         apart = repair and not self._target.versions_in_documents
         if apart:

@@ -126,16 +126,19 @@ class Builder:
 
     async def _replay(self, number: int) -> None:
         share = (await self._plan()).shares[number]
-        kind = Replay if self._target.versions_in_documents else ReplayInTime
-        replay = kind(self._projector, self._log, self._store)
+        reached = Reached(share.place, share.commits)
         try:
-            reached = Reached(share.place, share.commits)
-            await replay.run(reached, share.until, partial(self._note, number))
+            await self._replaying().run(reached, share.until, partial(self._note, number))
             await self._change(
                 lambda plan: plan.with_share(number, plan.shares[number]._replace(is_done=True))
             )
         except _Lost:
             log.warning("another worker has taken over", share=number)
+
+    def _replaying(self) -> Replay | ReplayInTime:
+        if self._target.versions_in_documents:
+            return Replay(self._projector, self._log, self._store)
+        return ReplayInTime(self._projector, self._log)
 
     async def _note(self, number: int, reached: Reached) -> None:
         if not await self._hold(number):

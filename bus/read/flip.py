@@ -8,7 +8,6 @@ reads meanwhile what stands still.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,11 +16,10 @@ from bus.read.catalogue import Catalogue
 from bus.read.hold import held
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
+from bus.read.sweeper import SWEEP_OVERLAP
 from bus.stores.base import ReadableLog, ReadStore, Target
 
 PAUSE = 0.05
-LATELY = timedelta(minutes=2)
-"""Streams written before that are alike: the new collection was swept since."""
 
 
 CatchUp = Callable[[], Awaitable[object]]
@@ -85,10 +83,10 @@ class Flip:
         return f"it does not catch up with {old.collection}"
 
     async def _is_behind(self, old: Target, new: Target) -> bool:
-        since = await self._store.swept(new) or ambient.now()
+        swept = await self._store.swept(new) or ambient.now()
+        since = swept - SWEEP_OVERLAP  # streams written before are alike
         streams = {
-            commit.stream
-            async for commit in self._log.arrived(self._projection.categories, since - LATELY)
+            commit.stream async for commit in self._log.arrived(self._projection.categories, since)
         }
         shown = await self._store.versions(old, list(streams))
         shows = await self._store.versions(new, list(streams))

@@ -13,7 +13,7 @@ from bus.messages import Envelope
 from bus.read.batches import gathered
 from bus.read.projector import Projector
 from bus.read.replay import Reached
-from bus.stores.base import Commit, ReadableLog, ReadStore
+from bus.stores.base import Commit, ReadableLog
 from bus.transports.topology import slot_of
 
 AT_ONCE = 500
@@ -23,7 +23,7 @@ AT_ONCE = 500
 class ReplayInTime:
     """Replays a share of the streams into one collection."""
 
-    def __init__(self, projector: Projector, log: ReadableLog, store: ReadStore) -> None:
+    def __init__(self, projector: Projector, log: ReadableLog) -> None:
         self._projector = projector
         self._log = log
 

@@ -95,14 +95,6 @@ class Tally(NamedTuple):
 class ReadableLog(Protocol):
     """Commits by stream and by category, as the read deck reads them."""
 
-    async def open(self) -> None:
-        """Connects and makes the indexes. Raises: StoreUnavailable, ConfigurationError."""
-        ...
-
-    async def close(self) -> None:
-        """Ends its own tasks, once what they write is written; the client remains the caller's."""
-        ...
-
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """The commits that hold the stream's events beyond version `after`, in order.
 
@@ -151,7 +143,19 @@ class ReadableLog(Protocol):
         ...
 
 
-class EventLog(ReadableLog, Protocol):
+class StoredLog(ReadableLog, Protocol):
+    """A log in a store of its own, which is opened and closed."""
+
+    async def open(self) -> None:
+        """Connects and makes the indexes. Raises: StoreUnavailable, ConfigurationError."""
+        ...
+
+    async def close(self) -> None:
+        """Ends its own tasks, once what they write is written; the client remains the caller's."""
+        ...
+
+
+class EventLog(StoredLog, Protocol):
     """All commits of a service: the source of truth, and the outbox. Durable on return."""
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
@@ -217,7 +221,7 @@ class EventLog(ReadableLog, Protocol):
         ...
 
 
-class FollowedLog(ReadableLog, Protocol):
+class FollowedLog(StoredLog, Protocol):
     """A copy of other services' streams, as far as they have arrived, in whatever order.
 
     Each commit holds one event and keeps that event's own time, by which `scan` goes; `arrived`

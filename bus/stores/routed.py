@@ -15,12 +15,6 @@ class RoutedLog:
         self._followed = followed
         self._foreign = frozenset(foreign)
 
-    async def open(self) -> None:
-        """Nothing of its own."""
-
-    async def close(self) -> None:
-        """Nothing of its own."""
-
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """As `ReadableLog.read`."""
         return await self._log_of(category_of(stream)).read(stream, after, limit)
