@@ -36,13 +36,8 @@ class Consumer(Protocol):
     async def stop(self, timeout: float) -> None: ...
 
 
-class BatchConsumer:
-    """Takes what has arrived in a queue, has it processed, and settles it then.
-
-    Subclasses say what processing is: it is repeated for as long as a service is away.
-    """
-
-    problem: str | None = None
+class QueueConsumer:
+    """What consumers have in common: a queue, its inbox once they consume, and how they stop."""
 
     def __init__(self, queue: str, transport: Transport, *, prefetch: int = PREFETCH) -> None:
         self.queue = queue
@@ -52,8 +47,36 @@ class BatchConsumer:
         self._inbox: Inbox | None = None
 
     @property
+    def problem(self) -> str | None:
+        return None
+
+    @property
     def inbox(self) -> Inbox | None:
         return self._inbox
+
+    async def open(self) -> Inbox:
+        """The queue's inbox, as soon as the broker is there."""
+        for pause in pauses():
+            try:
+                self._inbox = await self._transport.inbox(self.queue, prefetch=self._prefetch)
+                return self._inbox
+            except TransportUnavailable as error:
+                log.warning("broker away; waiting to consume", queue=self.queue, reason=str(error))
+            await asyncio.sleep(pause)
+        raise AssertionError("pauses are endless")
+
+    async def stop(self, timeout: float) -> None:
+        """Takes nothing more; what is at hand is finished by `run`."""
+        self._stopping.set()
+        if self._inbox:
+            await self._inbox.stop()
+
+
+class BatchConsumer(QueueConsumer):
+    """Takes what has arrived in a queue, has it processed, and settles it then.
+
+    Subclasses say what processing is: it is repeated for as long as a service is away.
+    """
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
         """Does with a batch what is to be done; doing it again changes nothing."""
@@ -61,7 +84,7 @@ class BatchConsumer:
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
-        inbox = self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
+        inbox = await self.open()
         try:
             while not self._stopping.is_set():
                 if deliveries := await inbox.take(self._prefetch):
@@ -72,20 +95,3 @@ class BatchConsumer:
             pass
         finally:
             await inbox.close()
-
-    async def stop(self, timeout: float) -> None:
-        """Takes nothing more; what is at hand is finished by `run`."""
-        self._stopping.set()
-        if self._inbox:
-            await self._inbox.stop()
-
-
-async def open_inbox(transport: Transport, queue: str, prefetch: int) -> Inbox:
-    """The queue's inbox, as soon as the broker is there."""
-    for pause in pauses():
-        try:
-            return await transport.inbox(queue, prefetch=prefetch)
-        except TransportUnavailable as error:
-            log.warning("broker away; waiting to consume", queue=queue, reason=str(error))
-        await asyncio.sleep(pause)
-    raise AssertionError("pauses are endless")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bus import ambient
 from bus.codec import ATTEMPT, Registry, read_frame
-from bus.delivery.consumer import PREFETCH, open_inbox
+from bus.delivery.consumer import PREFETCH, QueueConsumer
 from bus.delivery.deadletters import repaired
 from bus.delivery.faults import GiveUp
 from bus.delivery.lanes import Lanes
@@ -38,14 +38,12 @@ class Outcome(NamedTuple):
     step: Step = Step()
 
 
-class HandlerConsumer:
+class HandlerConsumer(QueueConsumer):
     """Runs handlers with side effects: events of a router, or the service's commands.
 
     Up to `concurrency` at once, in order for each stream. A message that fails is tried again as
     its router's policy says, in place and then by way of the delay ladder, before it is given up.
     """
-
-    problem: str | None = None
 
     def __init__(
         self,
@@ -61,29 +59,21 @@ class HandlerConsumer:
         concurrency: int,
         replies: Replies | None = None,
     ) -> None:
-        self.queue = queue
+        super().__init__(queue, transport, prefetch=min(prefetch, PREFETCH))
         self._handle = handle
         self._router_of = router_of
         self._registry = registry
-        self._transport = transport
         self._store = store
         self._give_up = give_up
-        self._prefetch = min(prefetch, PREFETCH)
         self._concurrency = concurrency
         self._replies = replies
-        self._stopping = asyncio.Event()
-        self._inbox: Inbox | None = None
         self._grace = 0.0
         self._failure: Exception | None = None
-
-    @property
-    def inbox(self) -> Inbox | None:
-        return self._inbox
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
         self._failure = None
-        inbox = self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
+        inbox = await self.open()
         lanes: Lanes[tuple[Delivery, Envelope]] = Lanes(
             self._concurrency, lambda item: self._process(inbox, *item)
         )
@@ -105,11 +95,9 @@ class HandlerConsumer:
                 await inbox.close()
 
     async def stop(self, timeout: float) -> None:
-        """Takes nothing more; what is being handled is finished by `run`."""
-        self._stopping.set()
+        """Takes nothing more; `run` finishes what is being handled, within so many seconds."""
         self._grace = timeout
-        if self._inbox:
-            await self._inbox.stop()
+        await super().stop(timeout)
 
     async def _start(
         self, inbox: Inbox, lanes: Lanes[tuple[Delivery, Envelope]], delivery: Delivery

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bus.codec import Registry, envelope_of, read_frame, unread
-from bus.delivery.consumer import open_inbox
+from bus.delivery.consumer import QueueConsumer
 from bus.delivery.deadletters import repaired_in
 from bus.delivery.faults import GiveUp
 from bus.delivery.keeping import Arrived, Keeping
@@ -25,7 +25,7 @@ from bus.transports.base import Delivery, Inbox, Transport
 WAIT = 1.0
 
 
-class ProjectionConsumer:
+class ProjectionConsumer(QueueConsumer):
     """Feeds one queue of a projection to its projector, in batches of what has arrived."""
 
     def __init__(
@@ -40,17 +40,13 @@ class ProjectionConsumer:
         prefetch: int,
         batch: int,
     ) -> None:
-        self.queue = queue
+        super().__init__(queue, transport, prefetch=prefetch)
         self._projector = projector
-        self._transport = transport
         self._store = store
         self._give_up = give_up
         self._keeping = keeping
-        self._prefetch = prefetch
         self._batch = batch
         self._registry: Registry[Any] = projector.projection.registry()
-        self._stopping = asyncio.Event()
-        self._inbox: Inbox | None = None
         self._generation: int | None = None
         self.behind = True
         """Whether more had arrived than one batch holds, or nothing is known yet."""
@@ -59,34 +55,24 @@ class ProjectionConsumer:
     def problem(self) -> str | None:
         return self._projector.trouble
 
-    @property
-    def inbox(self) -> Inbox | None:
-        return self._inbox
-
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
-        self._inbox = await open_inbox(self._transport, self.queue, self._prefetch)
+        inbox = await self.open()
         try:
             while not self._stopping.is_set():
-                deliveries = await self._take(self._inbox)
+                deliveries = await self._take(inbox)
                 if deliveries:
-                    project = partial(self._project, self._inbox, deliveries)
+                    project = partial(self._project, inbox, deliveries)
                     await insist(project, self.queue, self._stopping)
-                    await self._settle(self._inbox, deliveries)
+                    await self._settle(inbox, deliveries)
                 await insist(self._projector.look, self.queue, self._stopping)
         except Stopped:
             pass
         finally:
             try:
-                await self._inbox.close()
+                await inbox.close()
             finally:
                 await self._projector.close()
-
-    async def stop(self, timeout: float) -> None:
-        """Takes nothing more; the batch at hand is finished by `run`."""
-        self._stopping.set()
-        if self._inbox:
-            await self._inbox.stop()
 
     async def _take(self, inbox: Inbox) -> list[Delivery]:
         taken: list[Delivery] = []
