@@ -204,7 +204,7 @@ class Feeding:
 
     async def _wait_for_history(self) -> None:
         """Until the history of what it follows is all here; others see to that."""
-        for pause in pauses():
+        for pause in pauses(longest=FOLLOW_EVERY):
             if not await self._parts.history.missing(self._projection.categories):
                 return
             await asyncio.sleep(pause)
@@ -234,7 +234,7 @@ class Feeding:
         first = untried = True
         waiting = 0.0
         try:
-            while True:
+            for pause in pauses(longest=TEND_EVERY):  # readers wait for the first turns
                 try:
                     if first or await sweeper.is_due(every):
                         waiting = waiting or time.monotonic()
@@ -248,7 +248,7 @@ class Feeding:
                 except (Unavailable, OutcomeUnknown) as error:
                     part = self._target.collection
                     log.warning("cannot sweep just now", part=part, reason=str(error))
-                await asyncio.sleep(ambient.jittered(TEND_EVERY))
+                await asyncio.sleep(pause)
         finally:
             await projector.close()
 
