@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def until(
-    condition: Callable[[], Any | Awaitable[Any]], missing: str, *, within: float = 10.0
+    condition: Callable[[], Any | Awaitable[Any]], missing: str, *, within: float = 30.0
 ) -> Any:
     """Returns the condition's first true value."""
     deadline = time.monotonic() + within

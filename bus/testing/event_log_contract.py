@@ -67,7 +67,7 @@ async def until_pending(log: EventLog, expected: Sequence[Commit]) -> None:
 
 async def next_of(following: AsyncIterator[Commit], count: int) -> list[Commit]:
     """So many commits that a follower gets next."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return [await anext(following) for _ in range(count)]
 
 

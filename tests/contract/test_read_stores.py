@@ -49,7 +49,7 @@ class MongoReadStoreContract(ReadStoreContract):
             return await counting(2)(unit)
 
         zombie = asyncio.create_task(abandoned.transact(["job-a"], fold))
-        await asyncio.wait_for(locked.wait(), 10)
+        await asyncio.wait_for(locked.wait(), 30)
 
         heir = read_store.writer(target, "queue")
         started = time.monotonic()
@@ -78,11 +78,11 @@ class MongoReadStoreContract(ReadStoreContract):
             raise AssertionError("never reached")
 
         task = asyncio.create_task(writer.transact(["job-a"], fold))
-        await asyncio.wait_for(locked.wait(), 10)
+        await asyncio.wait_for(locked.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(writer.transact(["job-a"], counting(1)), 5)
+        await asyncio.wait_for(writer.transact(["job-a"], counting(1)), 30)
         assert await all_of(read_store, target) == [{"_id": "a", "n": 1}]
         await writer.close()
 

@@ -173,7 +173,7 @@ async def rebuilt(bus: Bus, builder: WorkerProcess, kills: int, commits: int) ->
         await until(is_there, f"{enough} commits are replayed", within=600)
         before = await progress()
         builder.kill()
-        await builder.ended(within=10)
+        await builder.ended(within=30)
         told.append((before, await progress()))
         await builder.start()
 

@@ -176,7 +176,7 @@ async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_
         (commit,) = await bus.parts.event_log.pending(ambient.now(), 10)
         assert commit.id == "k1"
         relay = Relay(bus.parts.event_log, bus.parts.publisher, bus.parts.read_store)
-        await until(relay.relay_once, "the relay to publish", within=15)
+        await until(relay.relay_once, "the relay to publish", within=30)
         assert await bus.parts.event_log.pending(ambient.now(), 10) == []
         async with Worker(bus, only=["wallets"]):
             await visible(bus, [Receipt("k1", {"wallet-a": 1})], 10)

@@ -72,7 +72,7 @@ async def test_events_lost_with_a_deleted_queue_are_healed_from_the_log(
         async with payments.flowing():
             for _ in range(2):
                 await channel.queue_delete(f"{unique}.wallets")
-                await payments.recovery(within=15)
+                await payments.recovery(within=30)
                 await until(consumed, "the queue is there again, and consumed")
         await payments.expect_each_once()
 
@@ -156,7 +156,7 @@ async def test_a_queue_that_does_not_match_stops_only_its_own_consumer(
         with pytest.raises(TopologyMismatch, match=rf"{unique}\.thanking.*delete it"):
             async with build(settings, Diary(), unique):
                 pass
-        await payments.recovery(within=10)
+        await payments.recovery(within=30)
         await channel.queue_delete(f"{unique}.thanking")
 
 
@@ -243,6 +243,6 @@ async def test_a_loop_that_stands_still_for_longer_than_the_heartbeat_allows(
         payments = Payments(bus, diary)
         async with payments.flowing():
             time.sleep(7)  # noqa: ASYNC251  # this is the fault
-            await payments.recovery(within=10)
+            await payments.recovery(within=30)
         await payments.expect_each_once()
     assert "rabbitmq_lost" in "".join(capfd.readouterr())

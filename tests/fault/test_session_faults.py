@@ -109,7 +109,7 @@ async def test_a_worker_killed_between_commit_and_acknowledgement_repeats_nothin
         pending = await bus.parts.event_log.pending(ambient.now(), 10)
         assert [command.name for commit in pending for command in commit.outgoing] == ["Thank"]
         async with Worker(bus, only=["mailing"]):
-            await until(lambda: post.done, "the event is delivered again", within=15)
+            await until(lambda: post.done, "the event is delivered again", within=30)
         assert post.runs == 0
         assert await paid_in_total(bus) == 7
         assert await booked(bus) == [7]

@@ -107,7 +107,7 @@ class FailureContract(WalletService):
             return len(await store.parked(target)) == 20
 
         async with Worker(bus, only=["wallets"]):
-            await until(each_failing_one_is_parked, "the failing ones are parked", within=5)
+            await until(each_failing_one_is_parked, "the failing ones are parked")
 
     async def test_who_gives_a_message_up_tells_of_it_once(
         self, bus: Bus, worker: Worker, diary: Diary

@@ -241,14 +241,14 @@ class FollowingContract:
         await until(built, "the shop has built its projections", within=40)
 
     async def until_amounts(
-        self, follower: Bus, purse: str, amounts: list[int], within: float = 10.0
+        self, follower: Bus, purse: str, amounts: list[int], within: float = 30.0
     ) -> None:
         async def there() -> bool:
             return await self.amounts(follower, purse) == amounts
 
         await until(there, f"{purse} shows {amounts}", within=within)
 
-    async def until_equal(self, owner: Bus, follower: Bus, within: float = 20.0) -> None:
+    async def until_equal(self, owner: Bus, follower: Bus, within: float = 40.0) -> None:
         """The shop's purses are a fold of the bank's log."""
 
         async def equal() -> bool:

@@ -142,9 +142,9 @@ class LiveContract:
         answers = bus.watch(CountPurses())
         assert await anext(answers) == 0
         await paid_into(bus, 1)
-        assert await asyncio.wait_for(anext(answers), 10) == 1
+        assert await asyncio.wait_for(anext(answers), 30) == 1
         await bus.execute(Pay(purse_id="another", amount=1))
-        assert await asyncio.wait_for(anext(answers), 10) == 2
+        assert await asyncio.wait_for(anext(answers), 30) == 2
         await answers.aclose()
 
     async def test_what_changes_nothing_in_the_answer_is_no_answer(
@@ -179,7 +179,7 @@ class LiveContract:
 
         bus.query = late  # type: ignore[method-assign]
         async with watching(bus.watch(CountPurses())) as seen:
-            await asyncio.wait_for(read.wait(), 10)
+            await asyncio.wait_for(read.wait(), 30)
             await ask(CountPurses(), after=await paid_into(bus, 1))
             await asyncio.sleep(0.5)  # the change is told while the answer is on its way
             changed.set()
@@ -199,7 +199,7 @@ class LiveContract:
             started = time.monotonic()
             with pytest.raises(NotCaughtUp, match="purse-p0 at 0 of 1"):
                 await anext(bus.watch(CountPurses(), after=receipt, timeout=0.3))
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 4
 
     async def test_it_is_asked_ten_times_a_second_at_most_and_never_while_nothing_changes(
         self, make: Callable[..., Bus]
@@ -260,7 +260,7 @@ class LiveContract:
             assert await anext(answers) == 0
             waiting = asyncio.ensure_future(anext(answers, "ended"))
             await asyncio.sleep(0.1)
-        assert await asyncio.wait_for(waiting, 5) == "ended"
+        assert await asyncio.wait_for(waiting, 30) == "ended"
 
     async def test_a_store_that_is_away_delays_and_ends_nothing(
         self, bus: Bus, monkeypatch: pytest.MonkeyPatch
@@ -302,7 +302,7 @@ class LiveContract:
             assert await anext(answers) == 0
             await paid_into(bus, 1)
             with pytest.raises(ZeroDivisionError):
-                await asyncio.wait_for(anext(answers), 10)
+                await asyncio.wait_for(anext(answers), 30)
 
     async def test_a_query_that_reads_no_projection_cannot_be_watched(self, bus: Bus) -> None:
         with pytest.raises(ConfigurationError, match="Nothing cannot be watched"):
@@ -313,7 +313,7 @@ class LiveContract:
             await paid_into(before, 3)
         async with make() as bus:
             with pytest.raises(NotBuilt, match="'banks' is being built"):
-                await asyncio.wait_for(anext(bus.watch(GetBank())), 10)
+                await asyncio.wait_for(anext(bus.watch(GetBank())), 30)
 
     async def test_watchers_follow_when_readers_move_to_another_collection(
         self, bus: Bus, monkeypatch: pytest.MonkeyPatch

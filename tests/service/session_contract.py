@@ -106,7 +106,7 @@ class SessionContract(Mailing):
         commit = await self.paid(bus)
         post.meanwhile = hangs
         handling = asyncio.create_task(self.handle(bus, commit))
-        await asyncio.wait_for(reached.wait(), 10)
+        await asyncio.wait_for(reached.wait(), 30)
         handling.cancel()
         await asyncio.gather(handling, return_exceptions=True)
         assert handling.cancelled()

@@ -196,7 +196,7 @@ async def test_a_stopping_worker_lets_its_handlers_see_its_own_projections(idle:
             await idle.execute(ArchiveJob(job_id=f"n{number}"))
             await asyncio.sleep(0.005 * number)
             began = time.monotonic()
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
 
 
 async def test_no_application_of_an_archived_job_stays_open(bus: Bus, until: Until) -> None:

