@@ -19,6 +19,8 @@ from bus.read.replay_in_time import ReplayInTime
 from bus.stores.base import Document, ReadableLog, ReadStore
 
 SHARES = 16
+SHARE_OF = 10_000
+"""Commits: a smaller share would take longer to take on than it is worth."""
 LEASE = 10.0
 LOOK_EVERY = 0.5
 
@@ -108,12 +110,12 @@ class Builder:
         since = ambient.now()
         projection = self._projector.projection
         count = await self._log.count(projection.categories)
-        plan = Plan(since, count, tuple(await self._shares()))
+        plan = Plan(since, count, tuple(await self._shares(count)))
         if await self._store.write_note(note._replace(value=plan.document())):
             log.info("building", collection=self._target.collection, commits=count)
         return await self._plan()
 
-    async def _shares(self) -> list[Share]:
+    async def _shares(self, commits: int) -> list[Share]:
         """Each begins where the one before it ends. In time they are as many as the projection has
         partitions: these do not touch each other's documents, or the author has chosen that they
         do."""
@@ -121,7 +123,7 @@ class Builder:
         if not self._target.versions_in_documents:
             return [Share(f"{n}of{projection.partitions}") for n in range(projection.partitions)]
         (category,) = projection.categories
-        ends = await self._log.split(category, SHARES)
+        ends = await self._log.split(category, min(SHARES, commits // SHARE_OF + 1))
         return list(map(Share, [*ends, ""], ["", *ends]))
 
     async def _replay(self, number: int) -> None:
