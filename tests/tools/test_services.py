@@ -18,6 +18,7 @@ from pymongo import MongoClient
 from tools.services import MongoNode, RabbitMQNode, ServiceUnavailable, services
 from tools.services.command import run as run_command
 from tools.services.ports import free_ports, is_free, places, reachable, wait_until
+from tools.services.process import bound_to
 from tools.services.rabbitmq import speaks_amqp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -310,6 +311,15 @@ def test_services_die_with_the_one_that_ran_them_however_it_dies(tmp_path: Path)
             os.killpg(child.pid, signal.SIGKILL)  # the command itself, which got no signal
             for pid in processes_of(home):
                 os.kill(int(pid), signal.SIGKILL)
+
+
+def test_a_server_whose_parent_died_before_the_kernel_was_told_does_not_run(tmp_path: Path) -> None:
+    def runs_below(pid: int, file: Path) -> bool:
+        subprocess.run([*bound_to(pid), "touch", str(file)], check=False)
+        return file.exists()
+
+    assert runs_below(os.getpid(), tmp_path / "mine")
+    assert not runs_below(os.getppid(), tmp_path / "orphan")
 
 
 @pytest.mark.usefixtures("alone", "no_rabbitmq")

@@ -29,7 +29,7 @@ class ServerProcess:
         cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, detached: bool
     ) -> "ServerProcess":
         """Start a server; unless detached, the kernel kills it when this process dies."""
-        bound = [] if detached else [*_bound_to_us()]
+        bound = [] if detached else [*bound_to(os.getpid())]
         child = _spawner(os.getpid()).submit(_spawn, [*bound, *command], environment, log).result()
         return cls(child.pid, start_time(child.pid), child)
 
@@ -119,13 +119,17 @@ def _spawner(pid: int) -> ThreadPoolExecutor:
 
 
 @cache
-def _bound_to_us() -> tuple[str, ...]:
-    """The command that makes the kernel kill a server when we die; empty where there is none.
+def bound_to(pid: int) -> tuple[str, ...]:
+    """The command that makes the kernel kill a server when the process `pid`, its parent, dies;
+    empty where there is none.
 
-    Kill, not terminate: a server that a test has paused would never act on the latter.
+    Kill, not terminate: a server that a test has paused would never act on the latter. A parent
+    that died before the kernel was told is somebody else by then: the shell looks, and goes too.
     """
     prefix = ("setpriv", "--pdeathsig", "KILL", "--")
     if shutil.which("setpriv") is None:
         return ()
     probe = subprocess.run([*prefix, "true"], capture_output=True, check=False)
-    return prefix if probe.returncode == 0 else ()
+    if probe.returncode:
+        return ()
+    return (*prefix, "sh", "-c", 'test "$PPID" = "$0" && exec "$@"', str(pid))
