@@ -1,13 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pymongo
 import pytest
-from pymongo import AsyncMongoClient
 
 from bus.stores.base import EventLog
 from bus.stores.memory import MemoryEventLog
-from bus.stores.mongo import MongoEventLog, close, connect
+from bus.stores.mongo import MongoEventLog
 from bus.testing.event_log_contract import EventLogContract, commit, events_of, outcome
 
 
@@ -50,23 +50,17 @@ class MongoEventLogContract(EventLogContract):
 
 class TestMongoEventLogByMotor(MongoEventLogContract):
     @pytest.fixture
-    async def event_log(self, mongo_url: str, unique: str) -> AsyncIterator[EventLog]:
-        client = connect(mongo_url)
-        log = MongoEventLog(client, unique)
+    async def event_log(self, motor_client: Any, unique: str) -> AsyncIterator[EventLog]:
+        log = MongoEventLog(motor_client, unique)
         await log.open()
         yield log
         await log.close()
-        await client.drop_database(unique)
-        await close(client)
 
 
 class TestMongoEventLogByPyMongo(MongoEventLogContract):
     @pytest.fixture
-    async def event_log(self, mongo_url: str, unique: str) -> AsyncIterator[EventLog]:
-        client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(mongo_url)
-        log = MongoEventLog(client, unique)
+    async def event_log(self, pymongo_client: Any, unique: str) -> AsyncIterator[EventLog]:
+        log = MongoEventLog(pymongo_client, unique)
         await log.open()
         yield log
         await log.close()
-        await client.drop_database(unique)
-        await close(client)

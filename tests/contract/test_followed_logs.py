@@ -1,11 +1,11 @@
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from bus.stores.base import FollowedLog
 from bus.stores.memory_log import MemoryFollowedLog
-from bus.stores.mongo import MongoFollowedLog, close, connect
+from bus.stores.mongo import MongoFollowedLog
 from bus.testing.followed_log_contract import FollowedLogContract
 
 
@@ -17,23 +17,17 @@ class TestMemoryFollowedLog(FollowedLogContract):
 
 class TestMongoFollowedLogByMotor(FollowedLogContract):
     @pytest.fixture
-    async def followed(self, mongo_url: str, unique: str) -> AsyncIterator[FollowedLog]:
-        client = connect(mongo_url)
-        log = MongoFollowedLog(client, unique)
+    async def followed(self, motor_client: Any, unique: str) -> AsyncIterator[FollowedLog]:
+        log = MongoFollowedLog(motor_client, unique)
         await log.open()
         yield log
         await log.close()
-        await client.drop_database(unique)
-        await close(client)
 
 
 class TestMongoFollowedLogByPyMongo(FollowedLogContract):
     @pytest.fixture
-    async def followed(self, mongo_url: str, unique: str) -> AsyncIterator[FollowedLog]:
-        client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(mongo_url)
-        log = MongoFollowedLog(client, unique)
+    async def followed(self, pymongo_client: Any, unique: str) -> AsyncIterator[FollowedLog]:
+        log = MongoFollowedLog(pymongo_client, unique)
         await log.open()
         yield log
         await log.close()
-        await client.drop_database(unique)
-        await close(client)

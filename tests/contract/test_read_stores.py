@@ -1,9 +1,8 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from bus.errors import ConfigurationError
 from bus.stores.base import Changes, Index, ReadStore, ReadUnit, Target
@@ -110,21 +109,15 @@ class MongoReadStoreContract(ReadStoreContract):
 
 class TestMongoReadStoreByMotor(MongoReadStoreContract):
     @pytest.fixture
-    async def read_store(self, mongo_url: str, unique: str) -> AsyncIterator[ReadStore]:
-        client = connect(mongo_url)
-        store = MongoReadStore(client, unique)
+    async def read_store(self, motor_client: Any, unique: str) -> ReadStore:
+        store = MongoReadStore(motor_client, unique)
         await store.open()
-        yield store
-        await client.drop_database(unique)
-        await close(client)
+        return store
 
 
 class TestMongoReadStoreByPyMongo(MongoReadStoreContract):
     @pytest.fixture
-    async def read_store(self, mongo_url: str, unique: str) -> AsyncIterator[ReadStore]:
-        client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(mongo_url)
-        store = MongoReadStore(client, unique)
+    async def read_store(self, pymongo_client: Any, unique: str) -> ReadStore:
+        store = MongoReadStore(pymongo_client, unique)
         await store.open()
-        yield store
-        await client.drop_database(unique)
-        await close(client)
+        return store

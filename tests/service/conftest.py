@@ -21,6 +21,14 @@ def real_settings(request: pytest.FixtureRequest, unique: str) -> Settings:
     return Settings(amqp_url=amqp, mongo_url=mongo, mongo_db=unique)
 
 
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, real_settings: Settings) -> Settings:
+    """Those of the real services, which commands read from the environment, too."""
+    for name in ("amqp_url", "mongo_url", "mongo_db"):
+        monkeypatch.setenv(f"BUS_{name.upper()}", getattr(real_settings, name))
+    return real_settings
+
+
 @pytest.fixture(params=["memory", "real"])
 def settings(request: pytest.FixtureRequest) -> Settings:
     if request.param == "memory":

@@ -27,12 +27,10 @@ class Forgotten(Event):
 
 @pytest.fixture
 async def bus(
-    monkeypatch: pytest.MonkeyPatch, real_settings: Settings, unique: str
+    monkeypatch: pytest.MonkeyPatch, environment: Settings, unique: str
 ) -> AsyncIterator[Bus]:
-    for name in ("amqp_url", "mongo_url", "mongo_db"):
-        monkeypatch.setenv(f"BUS_{name.upper()}", getattr(real_settings, name))
     monkeypatch.setenv("RUNS_SERVICE", unique)
-    async with build(real_settings, unique) as bus:
+    async with build(environment, unique) as bus:
         yield bus
 
 

@@ -21,13 +21,11 @@ TARGET = "handlers.app:build"
 
 @pytest.fixture
 async def bus(
-    monkeypatch: pytest.MonkeyPatch, real_settings: Settings, unique: str
+    monkeypatch: pytest.MonkeyPatch, environment: Settings, unique: str
 ) -> AsyncIterator[Bus]:
     """The job board with three jobs, and its worker."""
-    for name in ("amqp_url", "mongo_url", "mongo_db"):
-        monkeypatch.setenv(f"BUS_{name.upper()}", getattr(real_settings, name))
     monkeypatch.setenv("JOBBOARD_SERVICE", unique)
-    async with build(real_settings, unique) as bus, Worker(bus):
+    async with build(environment, unique) as bus, Worker(bus):
         for number in range(3):
             receipt = await bus.execute(
                 PostJob(job_id=f"j{number}", title=f"Job {number}", description="d")

@@ -17,9 +17,7 @@ TARGET = "tests.service.parcels_service:build"
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch, real_settings: Settings, unique: str) -> str:
-    for name in ("amqp_url", "mongo_url", "mongo_db"):
-        monkeypatch.setenv(f"BUS_{name.upper()}", getattr(real_settings, name))
+def service(monkeypatch: pytest.MonkeyPatch, environment: Settings, unique: str) -> str:
     monkeypatch.setenv("PARCELS_SERVICE", unique)
     return unique
 
