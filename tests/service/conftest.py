@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
+import structlog
 
 from bus import Bus, Settings, Worker
 from handlers.app import build
@@ -23,7 +24,9 @@ def real_settings(request: pytest.FixtureRequest, unique: str) -> Settings:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, real_settings: Settings) -> Settings:
-    """Those of the real services, which commands read from the environment, too."""
+    """Those of the real services, which commands read from the environment, too. They log as in a
+    process of their own, whatever a test before this one has configured."""
+    structlog.reset_defaults()
     for name in ("amqp_url", "mongo_url", "mongo_db"):
         monkeypatch.setenv(f"BUS_{name.upper()}", getattr(real_settings, name))
     return real_settings
