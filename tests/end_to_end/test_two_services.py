@@ -17,7 +17,7 @@ from read_models.applications_by_job import ListApplications
 from read_models.job_board import GetJob
 from read_models.job_replicas import projection as replicas
 from tests.end_to_end.processes import WorkerProcess
-from tests.waiting import until
+from tests.waiting import in_parts, until
 from write_models.applications import JobIsClosed, SubmitApplication, UnknownJob
 from write_models.jobs import ArchiveJob, PostJob, ReviseJob
 
@@ -56,8 +56,7 @@ async def post(jobs: Bus, first: int, count: int) -> None:
         if number % 2:
             await revise(jobs, f"j{number}", 1)
 
-    for start in range(first, first + count, 200):
-        await asyncio.gather(*[one(n) for n in range(start, min(start + 200, first + count))])
+    await in_parts(one(number) for number in range(first, first + count))
 
 
 async def revise(jobs: Bus, job_id: str, version: int) -> None:

@@ -34,7 +34,7 @@ from bus.delivery.projections import CollectionStatus, Projections
 from bus.stores.base import Commit, Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import history_queue
-from tests.waiting import until
+from tests.waiting import in_parts, until
 
 
 class Pay(Command):
@@ -367,7 +367,7 @@ class FollowingContract:
     ) -> None:
         async with make_bank() as owner, Worker(owner):
             old = [payment(f"h{p}", v, p + v) for p in range(600) for v in range(1, 6)]
-            await asyncio.gather(*[store(owner, one) for one in old])
+            await in_parts(store(owner, one) for one in old)
             done = False
 
             async def go_on() -> None:
