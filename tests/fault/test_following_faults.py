@@ -19,7 +19,7 @@ from tests.service.following_contract import (
     shop,
     store,
 )
-from tests.waiting import in_parts, until
+from tests.waiting import until
 from tools.faults import Proxy
 
 PURSES = 500
@@ -48,7 +48,7 @@ async def owner(settings: Settings, unique: str) -> AsyncIterator[Bus]:
     """The bank, with a history."""
     async with bank(settings, f"{unique}_bank") as owner, Worker(owner):
         old = [payment(f"p{n}", v, n + v) for n in range(PURSES) for v in range(1, 9)]
-        await in_parts(store(owner, one) for one in old)
+        await store(owner, *old)
         yield owner
 
 

@@ -189,8 +189,7 @@ def payment(purse: str, version: int, amount: int, *, age: float = 0.0) -> Commi
 
 async def store(owner: Bus, *commits: Commit) -> None:
     """Into the bank's log, as if published long ago."""
-    for commit in commits:
-        await owner.parts.event_log.append([commit])
+    await in_parts(owner.parts.event_log.append([commit]) for commit in commits)
     await owner.parts.event_log.confirmed([commit.id for commit in commits])
 
 
@@ -367,7 +366,7 @@ class FollowingContract:
     ) -> None:
         async with make_bank() as owner, Worker(owner):
             old = [payment(f"h{p}", v, p + v) for p in range(600) for v in range(1, 6)]
-            await in_parts(store(owner, one) for one in old)
+            await store(owner, *old)
             done = False
 
             async def go_on() -> None:
