@@ -111,7 +111,7 @@ def _event_frame(commit: Commit, place: int, event: Recorded) -> Frame:
     return Frame(
         "events",
         event_topic(commit.category, event.name, commit.stream),
-        f"{commit.id}:{place + 1}",
+        commit.event_id(place),
         event.name,
         to_json(event.data),
         commit.time,
@@ -292,12 +292,12 @@ def _invalid(
 
 def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:
     """The commit's events beyond version `after`, as if they had arrived."""
-    for index, event in enumerate(commit.events):
-        version = commit.first + index
+    for place, event in enumerate(commit.events):
+        version = commit.first + place
         if version > after:
             yield Envelope(
                 read_recorded(event, registry),
-                event.id or f"{commit.id}:{index + 1}",
+                commit.event_id(place),
                 commit.time,
                 commit.correlation_id,
                 commit.causation_id or commit.id,

@@ -106,7 +106,7 @@ def _events_in(commit: Commit) -> Iterator[StoredEvent]:
             event.name,
             event.schema,
             commit.time,
-            f"{commit.id}:{place + 1}",
+            commit.event_id(place),
             commit.correlation_id,
             commit.causation_id or commit.id,
             event.data,

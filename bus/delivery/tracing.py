@@ -55,7 +55,7 @@ def traced(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> list[Tra
 def _messages(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> Iterator[Traced]:
     """Commands and events, in the order in which they happened; commands that wait come last."""
     own = {commit.id: commit for commit in commits}
-    known = {_event_id(commit, place) for commit in commits for place in range(len(commit.events))}
+    known = {commit.event_id(place) for commit in commits for place in range(len(commit.events))}
     known |= {command.id for commit in commits for command in commit.outgoing}
     for commit in commits:
         if (cause := _cause_of(commit)) not in known and not _is_bare_fact(commit):
@@ -71,7 +71,7 @@ def _messages(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> Itera
 def _caused_by(commit: Commit, own: dict[str, Commit]) -> Iterator[Traced]:
     cause = _cause_of(commit)
     for place, event in enumerate(commit.events):
-        id, version = _event_id(commit, place), commit.first + place
+        id, version = commit.event_id(place), commit.first + place
         yield Traced(0, "event", event.name, id, cause, commit.time, commit.stream, version)
     for command in commit.outgoing:
         done = own.get(command.id)
@@ -122,10 +122,6 @@ def _row(letter: DeadLetter, cause: str, note: str) -> Traced:
         0, "dead letter", letter.handler, letter.id, cause,
         letter.last_seen, letter.stream, letter.version, note,
     )  # fmt: skip
-
-
-def _event_id(commit: Commit, place: int) -> str:
-    return f"{commit.id}:{place + 1}"
 
 
 def _cause_of(commit: Commit) -> str:

@@ -69,6 +69,10 @@ class Commit(NamedTuple):
         """The version of its last event; `first - 1` where it has none."""
         return self.first + len(self.events) - 1
 
+    def event_id(self, place: int) -> str:
+        """The id of one of its events, by its place in `events`."""
+        return self.events[place].id or f"{self.id}:{place + 1}"
+
 
 class Snapshot(NamedTuple):
     """An aggregate's state at `version`. `shape` tells states of differing classes apart."""
