@@ -7,6 +7,7 @@ Whoever meets `Beyond` has the database do it. Knows no database.
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from bus.payload import LEAST, MOST
@@ -26,10 +27,10 @@ def apply(document: Document | None, update: Mapping[str, Any]) -> Document:
     applied: Document = {} if document is None else document
     seen: set[str] = set()
     # In the order of their paths, as MongoDB goes through them: it decides the order of new fields.
-    for path, operator, value in sorted(_steps(update), key=_path_of):
-        *parents, name = path.split(".")
+    for path, operator, value in sorted(_steps(update), key=PATH):
         if path in seen or "$" in path:
             raise Beyond
+        *parents, name = path.split(".") if "." in path else (path,)
         if parents and any(path.startswith(f"{one}.") for one in seen):
             raise Beyond
         seen.add(path)
@@ -42,6 +43,7 @@ def apply(document: Document | None, update: Mapping[str, Any]) -> Document:
 
 
 Operator = Callable[[Document, str, Any], None]
+PATH = itemgetter(0)
 
 
 def _steps(update: Mapping[str, Any]) -> Iterator[tuple[str, Operator, Any]]:
@@ -51,10 +53,6 @@ def _steps(update: Mapping[str, Any]) -> Iterator[tuple[str, Operator, Any]]:
             raise Beyond
         for path, value in fields.items():
             yield path, operator, value
-
-
-def _path_of(step: tuple[str, Operator, Any]) -> str:
-    return step[0]
 
 
 def _holder(document: Document, parents: list[str], *, making: bool) -> Document | None:
