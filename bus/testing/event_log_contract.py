@@ -294,13 +294,21 @@ class EventLogContract:
         assert [one async for one in event_log.scan(["none"])] == []
 
     async def test_a_long_scan_misses_and_repeats_nothing(self, event_log: EventLog) -> None:
+        """Over many commits of one time, and over pages that end between those of several."""
         commits = [
-            commit(f"c{n}", f"job-{n}", time=TIME + timedelta(milliseconds=n // 700))
+            commit(
+                f"c{n}",
+                f"{'job' if n % 2 else 'other'}-{n // 6}",
+                first=n // 2 % 3 + 1,
+                time=TIME + timedelta(milliseconds=n // 1800),
+            )
             for n in range(2500)
         ]
         await asyncio.gather(*[event_log.append([one]) for one in commits])
-        scanned = [one async for one in event_log.scan(["job"])]
-        assert len(scanned) == 2500
+        scanned = [one async for one in event_log.scan(["job", "other", "none"])]
+        assert [(one.time, one.first) for one in scanned] == sorted(
+            (one.time, one.first) for one in commits
+        )
         assert {one.id for one in scanned} == {one.id for one in commits}
 
     async def test_a_category_is_scanned_stream_by_stream(self, event_log: EventLog) -> None:

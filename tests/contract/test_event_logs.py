@@ -8,7 +8,9 @@ import pytest
 from bus.stores.base import EventLog
 from bus.stores.memory import MemoryEventLog
 from bus.stores.mongo import MongoEventLog
-from bus.testing.event_log_contract import EventLogContract, commit, events_of, outcome
+from bus.stores.mongo.log import PAGE
+from bus.stores.records import commit_document
+from bus.testing.event_log_contract import TIME, EventLogContract, commit, events_of, outcome
 
 
 class TestMemoryEventLog(EventLogContract):
@@ -46,6 +48,26 @@ class MongoEventLogContract(EventLogContract):
         await event_log.append([commit("a")])
         await event_log.open()
         assert len(await event_log.read("job-1")) == 1
+
+    @pytest.mark.parametrize("categories", [["job"], ["job", "other", "none"]])
+    async def test_a_page_of_a_scan_costs_as_many_keys_as_it_has_commits(
+        self, event_log: EventLog, motor_client: Any, unique: str, categories: list[str]
+    ) -> None:
+        """Where thousands were stored at one time, too: what was read is not read again."""
+        documents = [
+            commit_document(commit(f"{category}{n}", f"{category}-{n}", time=TIME))
+            for category in ("job", "other")
+            for n in range(2500)
+        ]
+        await motor_client[unique]["commits"].insert_many(documents)
+        await motor_client[unique].command("profile", 2)
+        count = len([one async for one in event_log.scan(categories)])
+        found = motor_client[unique]["system.profile"].find({"op": "query"})
+        pages = [one for one in await found.to_list(None) if one["command"]["find"] == "commits"]
+        assert count == 2500 * len({"job", "other"} & {*categories})
+        assert len(pages) >= count / PAGE
+        assert sum(one["keysExamined"] for one in pages) < 1.1 * count
+        assert not any(one.get("hasSortStage") for one in pages)
 
 
 class TestMongoEventLogByMotor(MongoEventLogContract):

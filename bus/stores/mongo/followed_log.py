@@ -16,7 +16,7 @@ from bus.stores.records import encoded, followed_document
 
 KEEP_WITHIN = 15.0
 
-ARRIVED = IndexModel([("category", 1), ("arrived", 1), ("first", 1)])
+ARRIVED = IndexModel([("category", 1), ("arrived", 1), ("first", 1), ("stream", 1)])
 
 
 class MongoFollowedLog(MongoLog):

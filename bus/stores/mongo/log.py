@@ -13,7 +13,7 @@ from bus.stores.records import OPTIONS, commit_from
 
 INDEXES = [
     IndexModel([("stream", 1), ("first", 1)], unique=True),
-    IndexModel([("category", 1), ("time", 1), ("first", 1)]),
+    IndexModel([("category", 1), ("time", 1), ("first", 1), ("stream", 1)]),
 ]
 
 OPEN_WITHIN = 30.0
@@ -81,21 +81,20 @@ class MongoLog:
     async def _scan(
         self, by: str, categories: Sequence[str], since: datetime | None
     ) -> AsyncIterator[Document]:
-        """Those with events, by a time. Page by page, so that a slow reader holds no cursor."""
-        seen: set[str] = set()
+        """Those with events, by a time. Page by page, so that a slow reader holds no cursor; any
+        number of commits may have the same time."""
+        filter: Document = {"category": {"$in": list(categories)}}
+        if since is not None:
+            filter[by] = {"$gte": since}
         more = True
         while more:
-            filter: Document = {"category": {"$in": list(categories)}}
-            if since is not None:
-                filter |= {by: {"$gte": since}, "_id": {"$nin": list(seen)}}
-            raw, more = await self._page(filter, [(by, 1), ("first", 1)])
+            raw, more = await self._page(filter, [(by, 1), ("first", 1), ("stream", 1)])
             page: list[Document] = bson.decode_all(raw, OPTIONS)
             for document in page:
                 if document["events"]:
                     yield document
-            if page and page[-1][by] != since:
-                since, seen = page[-1][by], set()
-            seen |= {document["_id"] for document in page if document[by] == since}
+            if page:
+                filter = _beyond(page[-1], by, categories)
 
     async def scan_streams(
         self, category: str, after: str = "", until: str = ""
@@ -155,6 +154,19 @@ def _last_of(raw: bytes) -> Document:
     while (end := start + int.from_bytes(raw[start : start + 4], "little")) < len(raw):
         start = end
     return bson.decode(raw[start:], OPTIONS)
+
+
+def _beyond(last: Document, by: str, categories: Sequence[str]) -> Document:
+    """What follows a commit in the order of a time, of the version and of the stream."""
+    time, first = last[by], last["first"]
+    following = [
+        {by: time, "first": first, "stream": {"$gt": last["stream"]}},
+        {by: time, "first": {"$gt": first}},
+        {by: {"$gt": time}},
+    ]
+    # Each category by itself: so MongoDB merges scans of the index. Given `$in`, it reads the index
+    # from its beginning, or sorts all that is left, for every page.
+    return {"$or": [{"category": one, **some} for one in set(categories) for some in following]}
 
 
 def _streams_of(category: str, after: str = "", until: str = "") -> Document:
