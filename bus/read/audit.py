@@ -32,8 +32,8 @@ from bus.read.hold import held
 from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.read.projector import Projector, Streams
-from bus.read.replay import NOTHING, Reached, Replay
-from bus.read.replay_in_time import ReplayInTime
+from bus.read.replay import NOTHING, Reached
+from bus.read.replay_in_time import replay_into
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.stores.base import Commit, Document, ReadableLog, ReadStore, Target
 from bus.stores.updates import HIDDEN
@@ -255,11 +255,7 @@ class Audit:
             if report:
                 report(min(reached.commits, count), count)
 
-        if self._target.versions_in_documents:
-            replay = Replay(again, self._log, self._store)
-            await replay.run(Reached("", 0), "", progress)
-        else:
-            await ReplayInTime(again, self._log).run(Reached("", 0), "0of1", progress)
+        await replay_into(again, self._log, self._store).run(Reached("", 0), "", progress)
 
     async def _apply(self, projector: Projector, streams: Collection[str]) -> None:
         for chunk in batched(streams, PAGE):

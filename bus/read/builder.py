@@ -14,8 +14,8 @@ from bus import ambient
 from bus.log import Logger
 from bus.read.notes import change_note
 from bus.read.projector import Projector
-from bus.read.replay import Reached, Replay
-from bus.read.replay_in_time import ReplayInTime
+from bus.read.replay import Reached
+from bus.read.replay_in_time import replay_into
 from bus.stores.base import Document, ReadableLog, ReadStore
 
 SHARES = 16
@@ -130,17 +130,13 @@ class Builder:
         share = (await self._plan()).shares[number]
         reached = Reached(share.place, share.commits)
         try:
-            await self._replaying().run(reached, share.until, partial(self._note, number))
+            replay = replay_into(self._projector, self._log, self._store)
+            await replay.run(reached, share.until, partial(self._note, number))
             await self._change(
                 lambda plan: plan.with_share(number, plan.shares[number]._replace(is_done=True))
             )
         except _Lost:
             log.warning("another worker has taken over", share=number)
-
-    def _replaying(self) -> Replay | ReplayInTime:
-        if self._target.versions_in_documents:
-            return Replay(self._projector, self._log, self._store)
-        return ReplayInTime(self._projector, self._log)
 
     async def _note(self, number: int, reached: Reached) -> None:
         if not await self._hold(number):

@@ -12,8 +12,8 @@ from bus.errors import MessageError
 from bus.messages import Envelope
 from bus.read.batches import gathered
 from bus.read.projector import Projector
-from bus.read.replay import Reached
-from bus.stores.base import Commit, ReadableLog
+from bus.read.replay import Reached, Replay
+from bus.stores.base import Commit, ReadableLog, ReadStore
 from bus.transports.topology import slot_of
 
 AT_ONCE = 500
@@ -30,12 +30,13 @@ class ReplayInTime:
     async def run(
         self, reached: Reached, until: str, progress: Callable[[Reached], Awaitable[None]]
     ) -> None:
-        """From the time that was reached. `until` says whose streams: "0of2", every second slot.
+        """From the time that was reached. `until` says whose streams: "0of2", every second slot;
+        "", all of them.
 
         `progress` is told after each batch. Raises: StoreUnavailable, OutcomeUnknown, InTrouble
         (replaying the same again is safe).
         """
-        own, _, of = until.partition("of")
+        own, _, of = (until or "0of1").partition("of")
         since = datetime.fromisoformat(reached.place) if reached.place else None
         count = reached.commits
         scan = self._log.scan(self._projector.projection.categories, since)
@@ -58,3 +59,10 @@ class ReplayInTime:
         await self._projector.apply(arrived)
         if aside:
             await self._projector.apply_streams(aside)
+
+
+def replay_into(projector: Projector, log: ReadableLog, store: ReadStore) -> Replay | ReplayInTime:
+    """What fills the projector's collection: by stream where each feeds its own document."""
+    if projector.target.versions_in_documents:
+        return Replay(projector, log, store)
+    return ReplayInTime(projector, log)
