@@ -4,7 +4,7 @@ For projections whose documents are fed by several streams, or that read their o
 see the events in the order of their times, in transactions, as they would from a queue.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from bus.codec import envelopes_of
@@ -12,7 +12,7 @@ from bus.errors import MessageError
 from bus.messages import Envelope
 from bus.read.batches import gathered
 from bus.read.projector import Projector
-from bus.read.replay import Reached, Replay
+from bus.read.replay import Progress, Reached, Replay
 from bus.stores.base import Commit, ReadableLog, ReadStore
 from bus.transports.topology import slot_of
 
@@ -27,9 +27,7 @@ class ReplayInTime:
         self._projector = projector
         self._log = log
 
-    async def run(
-        self, reached: Reached, until: str, progress: Callable[[Reached], Awaitable[None]]
-    ) -> None:
+    async def run(self, reached: Reached, until: str, progress: Progress) -> None:
         """From the time that was reached. `until` says whose streams: "0of2", every second slot;
         "", all of them.
 
