@@ -7,6 +7,7 @@ from bus.delivery.events import Events, StoredEvent
 from bus.delivery.letters import DeadLetter, DeadLetterGroup
 from bus.delivery.projections import CollectionStatus, Projections
 from bus.delivery.repair import DeadLetters, Outcome
+from bus.delivery.republishing import Republished
 from bus.delivery.tracing import Traced
 from bus.delivery.worker import Worker
 from bus.errors import (
@@ -89,6 +90,7 @@ __all__ = [
     "Reject",
     "RemoteError",
     "Repository",
+    "Republished",
     "Retry",
     "RetryPolicy",
     "Router",

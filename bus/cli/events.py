@@ -1,4 +1,4 @@
-"""`bus events`: looks into the log. Prints; the work is in the package.
+"""`bus events`: looks into the log, and sends from it again. Prints; the work is in the package.
 
 Exit status: 0 done, 1 nothing is there, or an error on the way, 2 wrong usage.
 """
@@ -8,20 +8,28 @@ import json
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from bus import ambient
 from bus.bus import Bus
 from bus.cli.running import Json, Target, on_open_bus, until_stopped
-from bus.cli.tables import cell, print_json, print_table, told
+from bus.cli.tables import cell, print_json, print_progress, print_table, told
+from bus.cli.times import moment
 from bus.delivery.events import Events, StoredEvent
+from bus.delivery.republishing import Republished
 from bus.delivery.tracing import Traced
 from bus.tasks import end
 
 app = typer.Typer(
-    name="events", help="Looks into the event log; changes nothing.", no_args_is_help=True
+    name="events",
+    help="Looks into the event log, and sends from it once more; never changes it.",
+    no_args_is_help=True,
 )
+
+TIME = "ISO 8601 (UTC where it names no zone), or how long ago: 30m, 2h, 3d"
 
 Stream = Annotated[str, typer.Argument(help="category and id, as account-a1")]
 
@@ -104,6 +112,67 @@ def unknown(target: Target, as_json: Json = False) -> None:
             for o in found
         ),
     )
+
+
+@app.command()
+def republish(
+    target: Target,
+    since: Annotated[datetime, typer.Option(parser=moment, metavar="TIME", help=TIME)],
+    to: Annotated[str, typer.Option(help="the subscription: a router's or a projection's name")],
+    until: Annotated[
+        datetime | None, typer.Option(parser=moment, metavar="TIME", help="now, by default")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sends events to one subscription once more: those that its queue lost, say.
+
+    They keep their ids, so that what was handled counts once: by a handler's `Session`, by what it
+    stores and sends, by a projection's versions. Other effects of handlers (a mail) happen again.
+    """
+    end = until or ambient.now()
+    progress = _Progress(since, end)
+
+    async def send(bus: Bus) -> Republished:
+        return await Events(bus).republish(
+            to, since=since, until=end, dry_run=dry_run, report=progress.reached
+        )
+
+    done = False
+    try:
+        sent = on_open_bus(target, send)
+        done = True
+    finally:
+        if not done and progress.events:
+            print(
+                f"{progress.events} went; go on with --since {progress.time.isoformat()} "
+                f"--until {end.isoformat()}",
+                file=sys.stderr,
+            )
+    if as_json:
+        print_json({**sent._asdict(), "dry_run": dry_run})
+    else:
+        print(f"{'to send' if dry_run else 'sent'} to {cell(to)}: {sent.events}")
+    for category in sent.absent:
+        print(
+            f"events of {cell(category)} are not kept here: they can be sent again by nobody but "
+            f"their own service",
+            file=sys.stderr,
+        )
+
+
+class _Progress:
+    """How far sending is, by the time of what went; drawn in hundredths."""
+
+    def __init__(self, since: datetime, until: datetime) -> None:
+        self._since, self._until = since, until
+        self.time, self.events = since, 0
+
+    def reached(self, time: datetime, events: int) -> None:
+        self.time, self.events = time, events
+        whole = (self._until - self._since).total_seconds()
+        part = (time - self._since).total_seconds()
+        print_progress(round(100 * part / whole) if whole > 0 else 100, 100)
 
 
 def _check_found(found: object, problem: str) -> None:

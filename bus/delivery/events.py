@@ -1,4 +1,5 @@
-"""Events: what people see of a service's log. It only reads, and shows what is stored as it is."""
+"""Events: what people see of a service's log, shown as it is stored, and what they have sent from
+it once more. Nothing here changes it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
@@ -8,8 +9,9 @@ from typing import NamedTuple
 from bus import ambient
 from bus.delivery.letters import letter_of
 from bus.delivery.repair import DeadLetters
+from bus.delivery.republishing import Report, Republished, Republishing
 from bus.delivery.tracing import Traced, traced
-from bus.parts import HasParts
+from bus.parts import HasParts, Parts
 from bus.stores.base import Commit, Document, Tally
 
 PAGE = 500
@@ -44,7 +46,7 @@ class Events:
     """
 
     def __init__(self, bus: HasParts) -> None:
-        self._parts = bus.parts
+        self._parts: Parts = bus.parts
         self._log = bus.parts.event_log
         self._letters = DeadLetters(bus)
 
@@ -90,6 +92,25 @@ class Events:
         )
         letters = [letter_of(row) for row in rows]
         return traced(commits, [*letters, *await self._letters.streams()])
+
+    async def republish(
+        self,
+        to: str,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        dry_run: bool = False,
+        report: Report | None = None,
+    ) -> Republished:
+        """Sends the events stored from `since` up to `until` (now) to one subscription once more.
+
+        Only those that its queues are bound to, with their ids and headers, so that what was
+        handled counts once; see `bus.delivery.republishing`. With `dry_run` it only counts.
+        `report` is told the time that was reached and how many events went: after an error, go on
+        from there. Raises: ConfigurationError (no such subscription), Unroutable (its queue is
+        gone), TransportUnavailable.
+        """
+        return await Republishing(self._parts, to, report).run(since, until, dry_run=dry_run)
 
 
 def _since(correlation_id: str) -> datetime | None:

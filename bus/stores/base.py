@@ -200,6 +200,10 @@ class EventLog(StoredLog, Protocol):
         """Replaces an older snapshot of the stream; an equal or newer one stays."""
         ...
 
+    async def categories(self) -> list[str]:
+        """All categories that the log holds, in their order."""
+        ...
+
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """The names of events in the log, but for these: by category, then by name.
 

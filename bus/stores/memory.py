@@ -80,6 +80,10 @@ class MemoryEventLog(MemoryLog):
         for commit in await self.read(stream, after):
             yield [one for one in enumerate(commit.events, commit.first) if one[0] > after]
 
+    async def categories(self) -> list[str]:
+        """As `EventLog.categories`."""
+        return sorted(self._categories)
+
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """As `EventLog.tally`."""
         found: dict[tuple[str, str], Tally] = {}

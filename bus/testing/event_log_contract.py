@@ -358,6 +358,12 @@ class EventLogContract:
         ]
         assert await event_log.tally("ABC") == []
 
+    async def test_the_log_tells_its_categories(self, event_log: EventLog) -> None:
+        assert await event_log.categories() == []
+        for id, stream in (("1", "job-1"), ("2", "account-1"), ("3", "job-2")):
+            await event_log.append([commit(id, stream)])
+        assert await event_log.categories() == ["account", "job"]
+
     async def test_a_conversation_is_all_that_has_its_correlation_id(
         self, event_log: EventLog
     ) -> None:

@@ -117,3 +117,20 @@ async def test_a_tail_prints_what_is_stored_until_it_is_interrupted(bus: Bus) ->
     assert process.returncode == 0
     async with tailing("--last", "1") as process:
         assert b"run-new at 1  Started (schema 1)" in await line_of(process)
+
+
+async def test_events_are_sent_to_one_subscription_once_more(bus: Bus) -> None:
+    for number in range(3):
+        await bus.execute(Start(run_id=f"r{number}"))
+    counted = await as_json("republish", "--since", "5m", "--to", "finishing", "--dry-run")
+    assert (counted["events"], counted["dry_run"], counted["absent"]) == (3, True, [])
+    sent = await run("republish", "--since", "5m", "--to", "finishing")
+    assert (sent.exit_code, sent.stdout) == (0, "sent to finishing: 3\n")
+    late = await run("republish", "--since", "2000-01-01", "--until", "1h", "--to", "finishing")
+    assert (late.exit_code, late.stdout) == (0, "sent to finishing: 0\n")
+
+    unknown = await run("republish", "--since", "1h", "--to", "nobody")
+    assert unknown.exit_code == 2
+    assert "it has finishing, mails, runs" in unknown.stderr
+    wrong = await run("republish", "--since", "yesterday", "--to", "finishing")
+    assert wrong.exit_code == 2

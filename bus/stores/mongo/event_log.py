@@ -149,6 +149,10 @@ class MongoEventLog(MongoLog):
         """As `EventLog.events`."""
         return self._loader.events(stream, after)
 
+    async def categories(self) -> list[str]:
+        """As `EventLog.categories`."""
+        return await self._looking.categories()
+
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """As `EventLog.tally`."""
         return await self._looking.tally(without)

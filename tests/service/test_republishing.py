@@ -1,0 +1,245 @@
+"""Events are sent from the log to one subscription once more; whoever handled them can tell."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import pytest
+from pydantic import BaseModel
+
+from bus import (
+    Aggregate,
+    Bus,
+    Command,
+    ConfigurationError,
+    Envelope,
+    Event,
+    Events,
+    Outbox,
+    Projection,
+    Repository,
+    Router,
+    Session,
+    Settings,
+    Unroutable,
+    Update,
+    Worker,
+    ambient,
+)
+from bus.stores.session import own_target
+from tests.waiting import until
+
+
+class Pay(Command):
+    payment_id: str
+
+
+class Book(Command):
+    payment_id: str
+
+
+class Paid(Event):
+    payment_id: str
+
+
+class Refunded(Event):
+    payment_id: str
+
+
+class Booked(Event):
+    payment_id: str
+
+
+class Payment(Aggregate, events=[Paid, Refunded]):
+    pass
+
+
+class Booking(Aggregate, events=[Booked]):
+    pass
+
+
+class PaymentView(BaseModel):
+    paid: int = 0
+    refunded: int = 0
+
+
+class Service:
+    """`mails` writes in a session, `books` sends a command, `rings` does what nobody can undo."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        desk = Router("desk")
+        mails, books, rings = Router("mails"), Router("books"), Router("rings")
+        views = Projection("payments", of=[Payment], view=PaymentView, partitions=2)
+        self.rung: list[str] = []
+
+        @desk.command
+        async def pay(command: Pay, repository: Repository[Payment]) -> None:
+            payment = Payment(command.payment_id)
+            payment.record(Paid(payment_id=command.payment_id))
+            payment.record(Refunded(payment_id=command.payment_id))
+            repository.add(payment)
+
+        @desk.command
+        async def book(command: Book, repository: Repository[Booking]) -> None:
+            booking = Booking(command.payment_id)
+            booking.record(Booked(payment_id=command.payment_id))
+            repository.add(booking)
+
+        @mails.event
+        async def mail(event: Paid, envelope: Envelope, session: Session) -> None:
+            await session.documents("outgoing").update(envelope.id, {"$inc": {"times": 1}})
+
+        @books.event
+        async def have_it_booked(event: Paid, outbox: Outbox) -> None:
+            outbox.send(Book(payment_id=event.payment_id))
+
+        @rings.event
+        async def ring(event: Paid) -> None:
+            self.rung.append(event.payment_id)
+
+        @views.on(Paid)
+        def paid(event: Paid) -> Update:
+            return {"$inc": {"paid": 1}}
+
+        @views.on(Refunded)
+        def refunded(event: Refunded) -> Update:
+            return {"$inc": {"refunded": 1}}
+
+        self.bus = Bus(
+            name, routers=[desk, mails, books, rings], projections=[views], settings=settings
+        )
+        self.queue = f"{name}.rings"
+
+    async def pay(self, *ids: str) -> None:
+        for id in ids:
+            await self.bus.execute(Pay(payment_id=id))
+
+    async def republish(self, to: str, since: datetime, **options: object) -> int:
+        return (await Events(self.bus).republish(to, since=since, **options)).events  # type: ignore[arg-type]
+
+    async def lose(self, *queues: str) -> None:
+        """Everything in queues is gone with them, and they are declared anew."""
+        await self.bus.parts.transport.delete(queues)
+        await self.bus.parts.transport.declare(self.bus.parts.topology)
+
+
+@pytest.fixture
+async def service(settings: Settings, unique: str) -> AsyncIterator[Service]:
+    service = Service(settings, unique)
+    async with service.bus:
+        yield service
+
+
+async def drained(service: Service) -> None:
+    async def empty() -> bool:
+        transport = service.bus.parts.transport
+        queues = [q.name for one in service.bus.parts.subscriptions for q in one.queues]
+        depths = [await transport.depth(queue) for queue in queues]
+        return not any(depths)
+
+    await until(empty, "all queues are empty")
+
+
+async def test_what_a_lost_queue_held_is_handled_after_all(service: Service) -> None:
+    start = ambient.now()
+    await service.pay("a", "b", "c")
+
+    async def arrived() -> bool:
+        return await service.bus.parts.transport.depth(service.queue) == 3
+
+    await until(arrived, "three events wait")
+    await service.lose(service.queue)
+    async with Worker(service.bus):
+        assert await service.republish("rings", start, dry_run=True) == 3
+        assert await service.republish("rings", start) == 3
+        await until(lambda: len(service.rung) == 3, "all are handled")
+    assert sorted(service.rung) == ["a", "b", "c"]
+
+
+async def test_what_was_handled_counts_once_however_often_it_is_sent(service: Service) -> None:
+    start = ambient.now()
+    async with Worker(service.bus):
+        await service.pay("a", "b")
+        await until(lambda: len(service.rung) == 2, "both are handled")
+        assert await service.republish("mails", start) == 2
+        assert await service.republish("books", start) == 2
+        assert await service.republish("payments", start) == 4
+        assert await service.republish("rings", start) == 2
+        await until(lambda: len(service.rung) == 4, "what is not marked happens again")
+        await drained(service)
+
+    log = service.bus.parts.event_log
+
+    async def booked() -> bool:
+        return all([len(await log.read(f"booking-{id}")) == 1 for id in "ab"])
+
+    async with Worker(service.bus):
+        await until(booked, "each is booked")
+        await drained(service)
+    assert await booked()
+    parts = service.bus.parts
+    mails = await parts.read_store.page(own_target("outgoing", []), "", 10)
+    assert [mail["times"] for mail in mails] == [1, 1]
+    (target,) = await parts.targets()
+    found = await parts.read_store.whole(target, ["a", "b"])
+    assert {key: (one["paid"], one["refunded"]) for key, one in found.items()} == {
+        "a": (1, 1),
+        "b": (1, 1),
+    }
+    assert await parts.read_store.dead_letters(10) == []
+
+
+async def test_only_a_time_is_sent_and_it_can_be_gone_on_with(service: Service) -> None:
+    await service.pay("a")
+    await asyncio.sleep(0.002)
+    since = ambient.now()
+    await service.pay("b")
+    last = ambient.now()
+    await asyncio.sleep(0.002)
+    await service.pay("c")
+    reached: list[tuple[datetime, int]] = []
+
+    def report(time: datetime, events: int) -> None:
+        reached.append((time, events))
+
+    assert await service.republish("rings", since, until=last, report=report) == 1
+    ((time, events),) = reached[-1:]
+    assert since <= time <= last
+    assert events == 1
+    assert await service.republish("rings", last + timedelta(milliseconds=1)) == 1
+    assert await service.republish("rings", since.replace(tzinfo=None)) == 2
+
+
+async def test_nobody_else_gets_what_is_sent_to_one(service: Service) -> None:
+    start = ambient.now()
+    await service.pay("a")
+    transport = service.bus.parts.transport
+    others = [f"{service.bus.service}.{name}" for name in ("mails", "books")]
+
+    async def published() -> bool:
+        return [await transport.depth(queue) for queue in [*others, service.queue]] == [1, 1, 1]
+
+    await until(published, "the event is published")
+    await service.republish("rings", start)
+
+    async def twice() -> bool:
+        return await transport.depth(service.queue) == 2
+
+    await until(twice, "it is there once more")
+    assert [await transport.depth(queue) for queue in others] == [1, 1]
+
+
+async def test_a_subscription_that_is_not_there_is_refused_with_those_that_are(
+    service: Service,
+) -> None:
+    for wrong in ("nobody", "commands"):
+        with pytest.raises(ConfigurationError, match=r"it has mails, books, rings, payments"):
+            await service.republish(wrong, ambient.now())
+
+
+async def test_a_queue_that_is_gone_is_told_with_the_remedy(service: Service) -> None:
+    start = ambient.now()
+    await service.pay("a")
+    await service.bus.parts.transport.delete([service.queue])
+    with pytest.raises(Unroutable, match=r"rings is gone; start a worker"):
+        await service.republish("rings", start)
