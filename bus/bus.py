@@ -27,6 +27,7 @@ from bus.read.live import Live
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import Settings
+from bus.signing import Signing
 from bus.tasks import end, together
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import UnitOfWork
@@ -72,7 +73,8 @@ class Bus:
         projected = [one.name for one in projections]
         backend = backend_of(service, settings, client, projected)
         transport, event_log, read_store, effects, self._disconnect, inner, followed = backend
-        publisher = Publisher(event_log, transport)
+        signing = Signing(read_store, settings.signing_secret)
+        publisher = Publisher(event_log, transport, signing.sign)
         projected_categories = {category for one in projections for category in one.categories}
         copied = {one: owner for one, owner in owners.items() if one in projected_categories}
         history = History(read_store, copied)
@@ -119,6 +121,7 @@ class Bus:
             followed,
             Foreign(owners, settings.gap_within),
             history,
+            signing,
         )
         self._open: AsyncExitStack | None = None
 
@@ -145,6 +148,7 @@ class Bus:
                 parts.event_log.open(),
                 parts.read_store.open(),
                 parts.catalogue.open(),
+                parts.signing.open(),
                 self._open_effects(),
                 self._connect(stack),
             )

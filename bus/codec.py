@@ -14,18 +14,16 @@ from bus import ambient, payload
 from bus.errors import InvalidMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.messages import AnyMessage, Command, Envelope, Event, Message, category_of, check_id
+from bus.signing import ATTEMPT as ATTEMPT
+from bus.signing import DEAD_LETTER as DEAD_LETTER
+from bus.signing import FIXED_HEADERS, SIGNATURE, Sign
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
 Registry = Mapping[str, type[AnyMessage]]
 
-ATTEMPT = "attempt"
-"""The header of a message on the delay ladder: how often it has been tried."""
-DEAD_LETTER = "dead-letter"
-"""The header of a message that is retried: which dead letter it is to settle."""
-
-RESERVED_HEADERS = frozenset({"stream", "version", "schema", "causation_id", ATTEMPT, DEAD_LETTER})
+RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER})
 MOST_REASONS = 5
 
 
@@ -88,12 +86,12 @@ def address(command: Command, command_id: str) -> Outgoing:
     return Outgoing(command_id, command.wire_name, command.wire_schema, data_of(command))
 
 
-def frames_of(commit: Commit) -> list[Frame]:
-    """One frame for each event of a commit, then one for each command that it sends.
+def frames_of(commit: Commit, sign: Sign | None = None) -> list[Frame]:
+    """One frame for each event of a commit, signed; then one for each command that it sends.
 
     Raises: InvalidMessage where one could not travel (a body or headers over the limit, say).
     """
-    frames = event_frames(commit)
+    frames = event_frames(commit, sign)
     frames += [_command_frame(commit, command) for command in commit.outgoing]
     for frame in frames:
         problem = refusal(frame)
@@ -102,13 +100,20 @@ def frames_of(commit: Commit) -> list[Frame]:
     return frames
 
 
-def event_frames(commit: Commit) -> list[Frame]:
+def event_frames(commit: Commit, sign: Sign | None = None) -> list[Frame]:
     """One frame for each event of a commit."""
-    return [_event_frame(commit, place, event) for place, event in enumerate(commit.events)]
+    return [_event_frame(commit, place, event, sign) for place, event in enumerate(commit.events)]
 
 
-def _event_frame(commit: Commit, place: int, event: Recorded) -> Frame:
-    return Frame(
+def _event_frame(commit: Commit, place: int, event: Recorded, sign: Sign | None) -> Frame:
+    headers: dict[str, str | int] = {
+        **commit.headers,
+        "stream": commit.stream,
+        "version": commit.first + place,
+        "schema": event.schema,
+        "causation_id": commit.causation_id or commit.id,
+    }
+    frame = Frame(
         "events",
         event_topic(commit.category, event.name, commit.stream),
         commit.event_id(place),
@@ -116,14 +121,11 @@ def _event_frame(commit: Commit, place: int, event: Recorded) -> Frame:
         to_json(event.data),
         commit.time,
         commit.correlation_id,
-        {
-            **commit.headers,
-            "stream": commit.stream,
-            "version": commit.first + place,
-            "schema": event.schema,
-            "causation_id": commit.causation_id or commit.id,
-        },
+        headers,
     )
+    if sign is not None:
+        headers[SIGNATURE] = sign(frame)
+    return frame
 
 
 def _command_frame(commit: Commit, command: Outgoing) -> Frame:

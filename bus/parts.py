@@ -14,6 +14,7 @@ from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.router import Handler, Router
 from bus.settings import Settings
+from bus.signing import Signing
 from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore, Target
 from bus.stores.session import Effects
 from bus.transports.base import Transport
@@ -61,6 +62,7 @@ class Parts(NamedTuple):
     followed: FollowedLog | None
     foreign: Foreign
     history: History
+    signing: Signing
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:

@@ -46,6 +46,12 @@ class Settings(BaseSettings):
         gt=0,
         description="how often another service is asked what of its history is missing here",
     )
+    signing_secret: str = Field(
+        default="",
+        repr=False,
+        description="mixed into the key that signs this service's events, which its database "
+        "keeps; the same for all its processes",
+    )
     stop_within: float = Field(default=25.0, gt=0)
     sentinel_every: float = Field(default=10.0, gt=0)
     health_host: str = Field(default="127.0.0.1", min_length=1)

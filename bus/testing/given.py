@@ -161,6 +161,8 @@ class Scenario:
 class _Offered:
     """Takes what is stored, in place of the publisher."""
 
+    sign = None
+
     def __init__(self) -> None:
         self.events: list[Said] = []
         self.commands: list[Said] = []

@@ -10,6 +10,7 @@ from contextvars import Context
 
 from bus.errors import BusError, TransportUnavailable
 from bus.log import Logger
+from bus.signing import Sign
 from bus.stores.base import Commit, EventLog
 from bus.transports.base import Frame, Transport
 
@@ -25,7 +26,8 @@ log = Logger("bus.publisher")
 class Publisher:
     """Publishes the commits of one loop tick together; many such batches are in flight at once."""
 
-    def __init__(self, event_log: EventLog, transport: Transport) -> None:
+    def __init__(self, event_log: EventLog, transport: Transport, sign: Sign | None = None) -> None:
+        self.sign = sign
         self._log = event_log
         self._transport = transport
         self._waiting: list[tuple[Commit, list[Frame]]] = []

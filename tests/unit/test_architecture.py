@@ -15,6 +15,7 @@ LAYERS = [
     {"messages"},
     {"log", "settings", "policies"},
     {"router", "middleware", "transports", "stores"},
+    {"signing"},
     {"codec"},
     {"write", "read"},
     {"dependencies", "health", "backend", "declarations"},
