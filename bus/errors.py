@@ -22,7 +22,8 @@
     ├── Retry                     a handler's own word: try this message again later
     └── ProjectionError           a projection's handler failed or returned what it may not,
         │                         or MongoDB refuses what a handler does in its session
-        └── EventMissing          an event of another service has not arrived
+        ├── EventMissing          an event of another service has not arrived
+        └── VersionUnusable       what is stored as a stream's version is none
 
 Domain errors are the author's own exceptions: they pass through the bus unchanged.
 """
@@ -140,3 +141,7 @@ class ProjectionError(BusError):
 
 class EventMissing(ProjectionError):
     """An event of another service has not arrived: what comes after it waits."""
+
+
+class VersionUnusable(ProjectionError):
+    """What is stored as a stream's version is no whole number: only a repair of it helps."""

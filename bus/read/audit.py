@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from bus import ambient
 from bus.codec import envelopes_of
-from bus.errors import ProjectionError
+from bus.errors import ProjectionError, VersionUnusable
 from bus.log import Logger
 from bus.messages import category_of, key_of
 from bus.read.batches import batched
@@ -134,6 +134,8 @@ class Audit:
             collection=f"{target.collection}__audit_{ambient.new_id()[-8:]}", indexes=()
         )
         self._compared = 0
+        self._unusable: set[str] = set()
+        """Streams parked for what stands as their version: repairing the document mends them."""
 
     async def run(
         self,
@@ -157,7 +159,12 @@ class Audit:
             keys = await self._fold(sample, part, report)
             rows = await self._store.parked(self._target)
             parked = {one.stream for one in rows if not one.is_waiting}
-            suspects = [key for key in await self._unlike(keys) if not self._waits(key, parked)]
+            self._unusable = {one.stream for one in rows if one.error == VersionUnusable.__name__}
+            suspects = [
+                key
+                for key in await self._unlike(keys)
+                if not self._waits(key, parked - self._unusable)
+            ]
             found = await self._settled(suspects, began, repair)
         finally:
             await self._store.drop(self._again)
@@ -399,7 +406,15 @@ class Audit:
             return one
         done = await self._store.replace(self._target, one.key, one.found, one.expected)
         log.info("repaired" if done else "changed meanwhile", key=one.key, kind=one.kind)
+        if done and self._target.versions_in_documents:
+            await self._try_again(f"{self._projection.categories[0]}-{one.key}")
         return one._replace(repaired=done)
+
+    async def _try_again(self, stream: str) -> None:
+        """Has a stream that was parked for its version applied by the workers' next turn."""
+        for one in await self._store.parked(self._target) if stream in self._unusable else ():
+            if one.stream == stream:
+                await self._store.park(self._target, one._replace(next_try=ambient.now()))
 
     @asynccontextmanager
     async def _projector(self, target: Target, event_log: Streams) -> AsyncIterator[Projector]:

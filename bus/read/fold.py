@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from bus import ambient
 from bus.codec import Unread
-from bus.errors import OutcomeUnknown, ProjectionError, Unavailable
+from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, VersionUnusable
 from bus.fingerprint import reason_of
 from bus.messages import Envelope
 from bus.read.projection import Projection
-from bus.stores.base import Changes, ReadUnit, Write
+from bus.stores.base import UNUSABLE, Changes, ReadUnit, Write
 
 Batch = Mapping[str, Sequence[Envelope]]
 """Events by stream, in any order; an empty sequence asks for whatever the log holds."""
@@ -78,9 +78,11 @@ class Fold:
         writes: list[Write] = []
         versions: dict[str, int] = {}
         before = {stream: unit.versions.get(stream, 0) for stream in self._batch}
+        if UNUSABLE in before.values():
+            before = self._without_unusable(before)
         ordered = {
-            stream: next_in_order(before[stream], arrived)
-            for stream, arrived in self._batch.items()
+            stream: next_in_order(version, self._batch[stream])
+            for stream, version in before.items()
         }
         healed = await self._healed(before, [s for s, events in ordered.items() if events is None])
         count = from_log = duplicates = 0
@@ -96,6 +98,14 @@ class Fold:
         streams = len(versions.keys() - self.failures.keys())
         self.applied = Applied(count, from_log, duplicates, streams)
         return Changes(writes, versions)
+
+    def _without_unusable(self, before: Mapping[str, int]) -> dict[str, int]:
+        """Without the streams whose version is none, which fail: nobody can say what comes next."""
+        for stream, version in before.items():
+            if version == UNUSABLE:
+                cause = _unusable(self._projection, stream)
+                self.failures[stream] = StreamFailed(stream, 0, cause)
+        return {stream: version for stream, version in before.items() if version != UNUSABLE}
 
     async def _healed(
         self, before: Mapping[str, int], streams: Sequence[str]
@@ -160,6 +170,16 @@ class Fold:
             raise StreamFailed(envelope.stream, envelope.version, cause) from error
         except Exception as error:
             raise StreamFailed(envelope.stream, envelope.version, error) from error
+
+
+def _unusable(projection: Projection[Any], stream: str) -> VersionUnusable:
+    remedy = f"rebuild APP {projection.name}"
+    if projection.target().versions_in_documents:
+        remedy = f"refold APP {projection.name} --stream {stream}"
+    return VersionUnusable(
+        f"what is stored as its version is no whole number: somebody else has written it, and what "
+        f"the document holds cannot be told; `bus projections {remedy}` puts it right"
+    )
 
 
 def next_in_order(version: int, arrived: Sequence[Envelope]) -> list[Envelope] | None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from bus import ambient
 from bus.codec import envelopes_of
-from bus.errors import EventMissing, MessageError, ProjectionError, Unavailable
+from bus.errors import EventMissing, MessageError, ProjectionError, Unavailable, VersionUnusable
 from bus.fingerprint import failure_of
 from bus.log import Logger
 from bus.messages import Envelope, category_of
@@ -209,7 +209,8 @@ class Projector:
             self._failing.clear()
             self.trouble = None
             return
-        failing = [one for one in failures if not isinstance(one.cause, EventMissing)]
+        of_data = (EventMissing, VersionUnusable)
+        failing = [one for one in failures if not isinstance(one.cause, of_data)]
         self._failing |= {one.stream for one in failing if one.stream not in self._parked}
         if failing and len(self._failing) >= TROUBLE_AT and not self._parks_all:
             self.trouble = f"every stream fails, as with {failing[0]}"[:2000]

@@ -249,6 +249,10 @@ class FollowedLog(StoredLog, Protocol):
         ...
 
 
+UNUSABLE = -1
+"""Told as a version where what is stored as such is none: somebody else has written it."""
+
+
 class Index(NamedTuple):
     """An index of a read collection. `keys` are (field, 1 | -1 | "text") pairs."""
 
@@ -347,7 +351,8 @@ class Documents(Protocol):
 
 class ReadUnit(Protocol):
     """A batch's transaction, as the fold sees it: the versions its streams have reached (0 where
-    never seen), and the documents as they are within the transaction."""
+    never seen, `UNUSABLE` where there is none in its place), and the documents as they are within
+    the transaction."""
 
     @property
     def versions(self) -> Mapping[str, int]: ...
@@ -470,7 +475,8 @@ class ReadStore(KeepsLetters, Protocol):
         ...
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
-        """The versions that the target has reached, durably; streams never seen are absent."""
+        """The versions that the target has reached, durably; streams never seen are absent, and
+        `UNUSABLE` is told where no version stands in its place."""
         ...
 
     async def park(self, target: Target, parked: Parked) -> None: ...

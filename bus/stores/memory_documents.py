@@ -25,6 +25,7 @@ from bus.stores.updates import (
     buried,
     plain_steps,
     updated,
+    version_in,
     versioned_steps,
     visible,
 )
@@ -119,7 +120,7 @@ class Tables:
         """The versions that the target has reached."""
         if target.versions_in_documents:
             table = self.of(target)
-            found = {s: table.get(key_of(s), {}).get(VERSION, 0) for s in streams}
+            found = {s: version_in(table.get(key_of(s), {}), VERSION, 0) for s in streams}
         else:
             found = {s: self._checkpoints.get((target.collection, s), 0) for s in streams}
         return {stream: version for stream, version in found.items() if version}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
-from bus.stores.base import Changes, Document, Target, Write
+from bus.stores.base import UNUSABLE, Changes, Document, Target, Write
 
 VERSION = "_version"
 HIDDEN = "_hidden"
@@ -64,6 +64,15 @@ class Advance(NamedTuple):
 
 
 Step = Update | Delete | Bury | Advance
+
+
+def version_in(row: Mapping[str, Any], field: str, missing: int = UNUSABLE) -> int:
+    """The version that a stored row holds, `missing` if it has no such field; `UNUSABLE` for
+    anything that the bus would not have written, whose document nobody can go on from."""
+    version = row.get(field, missing)
+    return (
+        version if isinstance(version, int) and version is not True and version >= 0 else UNUSABLE
+    )
 
 
 def moved(target: Target) -> ConfigurationError:

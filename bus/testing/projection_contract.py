@@ -13,10 +13,11 @@ from bus.errors import NotCaughtUp
 from bus.messages import Envelope, Event
 from bus.read.documents import Documents
 from bus.read.freshness import wait_for
+from bus.read.lag import LagMeter
 from bus.read.projection import Delete, Projection, Update
-from bus.read.projector import Projector
+from bus.read.projector import TROUBLE_AT, Projector
 from bus.read.sweeper import Sweeper
-from bus.stores.base import Commit, EventLog, ReadStore
+from bus.stores.base import UNUSABLE, Commit, EventLog, ReadStore
 
 
 class Opened(Event):
@@ -318,6 +319,50 @@ class ProjectionContract:
         assert await sweeper.sweep() == 3
         assert await sweeper.sweep() == 0
         assert await self.documents(stores, projection).count({}) == 2
+
+    @pytest.mark.parametrize("version", ["2", None, 2.0, float("nan"), -3, True, [2], {}])
+    async def test_a_document_without_a_usable_version_parks_its_stream_alone(
+        self, stores: Stores, version: Any
+    ) -> None:
+        projection = accounts()
+        projector = await self.projector(stores, projection)
+        for key in ("a", "b"):
+            await projector.apply(await self.append(stores, f"account-{key}", 1, Opened(owner="A")))
+        store, target = stores.read_store, projection.target()
+        found = (await store.whole(target, ["a"]))["a"]
+        assert await store.replace(target, "a", found, {**found, "_version": version})
+        assert await store.versions(target, ["account-a", "account-c"]) == {"account-a": UNUSABLE}
+
+        arrived = [
+            *await self.append(stores, "account-a", 2, Deposited(amount=1)),
+            *await self.append(stores, "account-b", 2, Deposited(amount=1)),
+        ]
+        for streams in (1, 0):
+            assert (await projector.apply(arrived)).streams == streams
+            assert (await projector.apply_streams(["account-a", "account-b"])).streams == 0
+        (parked,) = await store.parked(target)
+        assert (parked.stream, parked.error) == ("account-a", "VersionUnusable")
+        assert "refold APP accounts --stream account-a" in parked.reason
+        shown = await self.documents(stores, projection).get("b")
+        assert shown == AccountView(id="b", owner="A", total=1)
+        lag = await LagMeter(["account"], target, stores.event_log, store).measure()
+        assert (lag.events, lag.parked) == (0, 1)
+        now = (await store.whole(target, ["a"]))["a"]
+        assert await store.replace(target, "a", now, found)
+        assert await projector.retry_parked(all=True) == ["account-a"]
+
+    async def test_many_unusable_versions_are_no_trouble_of_the_projections(
+        self, stores: Stores
+    ) -> None:
+        projection = accounts()
+        projector = await self.projector(stores, projection)
+        streams = [f"account-{number}" for number in range(2 * TROUBLE_AT)]
+        spoilt = [{"_id": one.partition("-")[2], "_version": "x"} for one in streams]
+        await stores.read_store.insert(projection.target(), spoilt)
+        for stream in streams:
+            await projector.apply(await self.append(stores, stream, 1, Opened(owner="A")))
+        assert projector.trouble is None
+        assert len(await stores.read_store.parked(projection.target())) == len(streams)
 
     async def test_freshness_waits_until_the_versions_are_reached(self, stores: Stores) -> None:
         projection = accounts()

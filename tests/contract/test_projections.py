@@ -7,7 +7,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
-from bus.testing.projection_contract import ProjectionContract, Stores
+from bus.testing.projection_contract import Deposited, ProjectionContract, Stores, banks
 
 
 class TestProjections(ProjectionContract):
@@ -21,8 +21,33 @@ class TestProjections(ProjectionContract):
         event_log, read_store = MongoEventLog(client, unique), MongoReadStore(client, unique)
         await event_log.open()
         await read_store.open()
-        yield SimpleNamespace(event_log=event_log, read_store=read_store)
+        rows = client[unique]["checkpoints"]
+        yield SimpleNamespace(event_log=event_log, read_store=read_store, rows=rows)
         await event_log.close()
         await read_store.close()
         await client.drop_database(unique)
         await close(client)
+
+    @pytest.mark.parametrize("version", ["1", None, 1.5, float("nan"), -1, ...])
+    async def test_a_checkpoint_without_a_usable_version_parks_its_stream_alone(
+        self, stores: Any, version: Any
+    ) -> None:
+        projection = banks()
+        projector = await self.projector(stores, projection)
+        for key in ("a", "b"):
+            await projector.apply(
+                await self.append(stores, f"account-{key}", 1, Deposited(amount=1))
+            )
+        changed = {} if version is ... else {"version": version}
+        await stores.rows.replace_one({"_id": "banks/account-a"}, changed)
+
+        for key in ("a", "b"):
+            await projector.apply(
+                await self.append(stores, f"account-{key}", 2, Deposited(amount=1))
+            )
+        await projector.apply_streams(["account-a", "account-b"])
+        (parked,) = await stores.read_store.parked(projection.target())
+        assert (parked.stream, parked.error) == ("account-a", "VersionUnusable")
+        assert "rebuild APP banks" in parked.reason
+        (bank,) = await self.documents(stores, projection).find({})
+        assert bank.total == 3

@@ -168,6 +168,31 @@ class AuditContract(Brisk):
             with pytest.raises(ProjectionError, match="say which part"):
                 await projections.refold("purses")
 
+    async def test_a_document_whose_version_was_overwritten_is_put_right(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make() as bus, Worker(bus):
+            await bus.query(CountPurses(), after=await paid_into(bus, 3))
+            await until(partial(swept, bus), "purses are swept")
+            await damage(bus, "purses", "p1", {"_version": "two"})
+            receipt = await bus.execute(Pay(purse_id="p1", amount=4))
+            (one,) = [o.of for o in bus.parts.declared if o.name == "purses"]
+            target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
+
+            async def parked() -> bool:
+                return bool(await bus.parts.read_store.parked(target))
+
+            await until(parked, "the stream is parked")
+            found = await Projections(bus).refold("purses", streams=["purse-p1"])
+            assert [(o.key, o.repaired) for o in found.differences] == [("p1", True)]
+            got = await bus.query(GetPurse(purse_id="p1"), after=receipt, timeout=20)
+            assert got == PurseView(id="p1", total=5)
+
+            async def unparked() -> bool:
+                return not await parked()
+
+            await until(unparked, "the stream goes on")
+
     async def test_a_document_whose_streams_wait_is_repaired_without_counting_them_twice(
         self, make: Callable[..., Bus]
     ) -> None:

@@ -31,6 +31,7 @@ from bus.stores.updates import (
     Update,
     buried,
     updated,
+    version_in,
     visible,
 )
 
@@ -130,7 +131,7 @@ class MongoUnit(MongoDocuments):
             rows = await self._collection.find(
                 {"_id": {"$in": keys}}, {VERSION: 1, HIDDEN: 1}, session=self._session
             ).to_list(None)
-        reached = {row["_id"]: row.get(VERSION, 0) for row in rows}
+        reached = {row["_id"]: version_in(row, VERSION, 0) for row in rows}
         places = zip(streams, keys, strict=True)
         self.versions = {stream: reached.get(key, 0) for stream, key in places}
         self.hidden = {row["_id"] for row in rows if row.get(HIDDEN)}

@@ -9,6 +9,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
 from bus.stores.base import (
+    UNUSABLE,
     ChangeFeed,
     Document,
     Documents,
@@ -35,7 +36,7 @@ from bus.stores.mongo.letters import MongoLetters
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.records import unencodable
 from bus.stores.session import OWN_COLLECTIONS
-from bus.stores.updates import VERSION
+from bus.stores.updates import VERSION, version_in
 
 OPEN_WITHIN = 30.0
 INSERT_WITHIN = 15.0
@@ -174,14 +175,15 @@ class MongoReadStore(MongoLetters):
         """As `ReadStore.versions`."""
         if target.versions_in_documents:
             ids = {key_of(stream): stream for stream in streams}
-            name, field = target.collection, VERSION
+            name, field, missing = target.collection, VERSION, 0
         else:
             ids = {f"{target.collection}/{stream}": stream for stream in streams}
-            name, field = "checkpoints", "version"
+            name, field, missing = "checkpoints", "version", UNUSABLE
         async with reading():
             cursor = self._database[name].find({"_id": {"$in": list(ids)}}, {field: 1})
             rows = await cursor.to_list(None)
-        return {ids[row["_id"]]: row[field] for row in rows if row.get(field)}
+        reached = {ids[row["_id"]]: version_in(row, field, missing) for row in rows}
+        return {stream: version for stream, version in reached.items() if version}
 
     async def park(self, target: Target, parked: Parked) -> None:
         """As `ReadStore.park`."""
@@ -252,7 +254,9 @@ class MongoReadStore(MongoLetters):
 
 
 def _parked(row: Document) -> Parked:
-    return Parked(**{**row, "frames": tuple(row.get("frames", ()))})
+    """Without what other releases add."""
+    known = {name: row[name] for name in Parked._fields if name in row}
+    return Parked(**{**known, "frames": tuple(row.get("frames", ()))})
 
 
 def _is_taken(failure: Document) -> bool:

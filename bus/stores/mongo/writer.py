@@ -24,7 +24,7 @@ from bus.stores.mongo.documents import (
 )
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.transactions import in_transaction
-from bus.stores.updates import plain_steps, versioned_steps
+from bus.stores.updates import plain_steps, version_in, versioned_steps
 
 TRANSACT_WITHIN = 15.0
 FEW = 8
@@ -137,7 +137,8 @@ class MongoWriter:
                 .find({"_id": {"$in": ids}}, session=session)
                 .to_list(None)
             )
-        return dict.fromkeys(streams, 0) | {row["_id"][start:]: row["version"] for row in rows}
+        reached = {row["_id"][start:]: version_in(row, "version") for row in rows}
+        return dict.fromkeys(streams, 0) | reached
 
     async def _write_checkpoints(self, session: Session, versions: Mapping[str, int]) -> None:
         operations = [
