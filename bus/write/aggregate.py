@@ -6,6 +6,7 @@ Pure: no I/O. The terms are Evans' (Domain-Driven Design, 2003) and Young's (eve
 import copy
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -64,10 +65,9 @@ class Aggregate:
         cls._defaults = {
             name: value
             for base in reversed(cls.__mro__)
-            for name, value in vars(base).items()
-            if name in inspect.get_annotations(base)
-            and isinstance(value, list | dict | set)
-            and base not in (Aggregate, object)
+            if base not in (Aggregate, object)
+            for name in _annotated(base)
+            if isinstance(value := vars(base).get(name), list | dict | set)
         }
 
     def __init__(self, id: str) -> None:
@@ -170,10 +170,26 @@ def check_id(aggregate: type[Aggregate], id: str) -> None:
         )
 
 
+def _annotated(cls: type) -> list[str]:
+    """The names that a class annotates; their types need not be defined yet."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return list(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
+    return list(inspect.get_annotations(cls))
+
+
 def _annotations(cls: type[Aggregate]) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError as error:
+        raise ConfigurationError(
+            f"{cls.__qualname__}: {error}; its snapshots need the types of its state, so import "
+            f"or define them"
+        ) from error
     return {
         name: kind
-        for name, kind in typing.get_type_hints(cls).items()
+        for name, kind in hints.items()
         if typing.get_origin(kind) is not ClassVar and not name.startswith("_")
     }
 

@@ -165,3 +165,40 @@ def test_a_snapshot_needs_types() -> None:
     account.nickname = "Countess"  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match="need a type for nickname"):
         account.to_snapshot()
+
+
+# What Python 3.14 evaluates only when it is asked for.
+DEFINED_LATER = """
+class Board(Aggregate):
+    columns: list[Column] = []
+    mark: Unknown
+
+class Column: ...
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="names are evaluated at once before 3.14")
+def test_state_may_be_annotated_with_what_is_defined_later() -> None:
+    defined: dict[str, Any] = {"Aggregate": Aggregate, "__name__": __name__}
+    exec(DEFINED_LATER, defined)
+    one, other = defined["Board"]("b1"), defined["Board"]("b2")
+    one.columns.append("todo")
+    assert other.columns == []
+
+
+def test_a_snapshot_of_state_whose_type_is_not_defined_is_refused_by_name() -> None:
+    class Board(Aggregate):
+        mark: "Unknown"  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(ConfigurationError, match="'Unknown' is not defined; its snapshots need"):
+        Board("b1").to_snapshot()
+
+
+def test_a_subclass_has_its_own_copy_of_the_state_it_inherits() -> None:
+    class Savings(Account):
+        rates: dict[str, int] = {}  # noqa: RUF012
+
+    one, other = Savings("s1"), Savings("s2")
+    one.tags.append("gold")
+    one.rates["2026"] = 3
+    assert (other.tags, other.rates, Account.tags, Savings.rates) == ([], {}, [], {})
