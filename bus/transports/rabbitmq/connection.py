@@ -86,6 +86,9 @@ class Session:
         assert connection.transport is not None
         self.connection = connection
         self.amqp: AbstractConnection = connection.transport.connection
+        # Read once: each access makes a future that the connection keeps for as long as it lives.
+        self.closing: asyncio.Future[Any] = self.amqp.closing
+        self.since = time.monotonic()
         self.tap = tap
         self.writer = writer
 
@@ -224,8 +227,8 @@ class Link:
 
 async def _until_lost(session: Session) -> None:
     """The library waits for longer than two heartbeats, and would wait for a reply to its close."""
-    while not session.amqp.closing.done():
-        await asyncio.wait([session.amqp.closing], timeout=_LISTEN_EVERY)
+    while not session.closing.done():
+        await asyncio.wait([session.closing], timeout=_LISTEN_EVERY)
         if session.silent:
             session.writer.transport.abort()
             return

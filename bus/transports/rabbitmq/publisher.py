@@ -151,8 +151,9 @@ async def _until_lost_or_refused(amqp: AbstractChannel, channel: Confirming) -> 
     RabbitMQ lets a channel that met a full queue refuse for that queue for ever, once the limit is
     taken away rather than the queue emptied.
     """
-    while not amqp.closing.done() and not channel.refused:
-        await asyncio.wait([amqp.closing], timeout=_LOOK_EVERY)
+    closing: asyncio.Future[Any] = amqp.closing  # read once: each access makes another
+    while not closing.done() and not channel.refused:
+        await asyncio.wait([closing], timeout=_LOOK_EVERY)
 
 
 def _expire(channel: Confirming, call: Call, timeout: float) -> None:
