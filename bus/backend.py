@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from bus.errors import ConfigurationError
+from bus.loops import Loops
 from bus.middleware import Middleware
 from bus.settings import MEMORY, Settings
 from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore
@@ -39,12 +40,22 @@ class BringsBackend(Protocol):
     def backend(self, service: str, projected: Sequence[str]) -> Backend: ...
 
 
-def backend_of(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> Backend:
-    """What the settings ask for; `client` is a MongoDB client to use instead of one of our own."""
+def backend_of(
+    service: str,
+    settings: Settings,
+    client: Any,
+    projected: Sequence[str],
+    loops: Loops | None = None,
+) -> Backend:
+    """What the settings ask for; `client` is a MongoDB client to use instead of one of our own.
+
+    What goes on in it for ever are loops of `loops`.
+    """
+    loops = loops or Loops()
     if isinstance(settings, BringsBackend):
         return settings.backend(service, projected)
-    log, store, effects, closing, followed = _stores(service, settings, client, projected)
-    transport = _transport(service, settings)
+    log, store, effects, closing, followed = _stores(service, settings, client, projected, loops)
+    transport = _transport(service, settings, loops)
     return Backend(transport, log, store, effects, closing, followed=followed)
 
 
@@ -65,14 +76,16 @@ def read_log_of(
     return RoutedLog(own, followed, copied), followed
 
 
-def _transport(service: str, settings: Settings) -> Transport:
+def _transport(service: str, settings: Settings, loops: Loops) -> Transport:
     if settings.amqp_url == MEMORY:
         from bus.transports.memory import MemoryBroker, MemoryTransport
 
         return MemoryTransport(MemoryBroker(), service)
     from bus.transports.rabbitmq import RabbitTransport
 
-    return RabbitTransport(settings.amqp_urls, service=service, heartbeat=settings.heartbeat)
+    return RabbitTransport(
+        settings.amqp_urls, service=service, heartbeat=settings.heartbeat, loops=loops
+    )
 
 
 async def _nothing() -> None:
@@ -80,7 +93,7 @@ async def _nothing() -> None:
 
 
 def _stores(
-    service: str, settings: Settings, client: Any, projected: Sequence[str]
+    service: str, settings: Settings, client: Any, projected: Sequence[str], loops: Loops
 ) -> tuple[EventLog, ReadStore, Effects, Closing, FollowedLog]:
     rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
     if settings.mongo_url == MEMORY and client is None:
@@ -104,6 +117,6 @@ def _stores(
     name = settings.mongo_db or service
     closing = _nothing if own is None else partial(close, own)
     event_log = MongoEventLog(client, name)
-    effects = MongoEffects(client, name, event_log, **rules)
+    effects = MongoEffects(client, name, event_log, loops=loops, **rules)
     followed = MongoFollowedLog(client, name)
     return event_log, MongoReadStore(client, name), effects, closing, followed

@@ -10,12 +10,12 @@ from bus.backend import backend_of, read_log_of
 from bus.codec import command_frame, new_envelope
 from bus.declarations import check_declarations
 from bus.delivery.replies import receipt_in
-from bus.delivery.retry import pauses
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, ConfigurationError, TransportUnavailable
 from bus.health import Checkup, Health, service_checks
 from bus.log import Logger, configure_default
+from bus.loops import Loops, pauses
 from bus.messages import Command, Event, Message, Query, Receipt
 from bus.middleware import Middleware
 from bus.parts import Parts, command_registry, subscriptions_of
@@ -71,7 +71,8 @@ class Bus:
         self.service = service
         self._projections = {one.view: one for one in projections}
         projected = [one.name for one in projections]
-        backend = backend_of(service, settings, client, projected)
+        loops = Loops()
+        backend = backend_of(service, settings, client, projected, loops)
         transport, event_log, read_store, effects, self._disconnect, inner, followed = backend
         signing = Signing(read_store, settings.signing_secret)
         publisher = Publisher(event_log, transport, signing.sign)
@@ -81,7 +82,7 @@ class Bus:
         read_log, followed = read_log_of(service, event_log, followed, copied)
         catalogue = Catalogue(projections, read_log, read_store, history)
         self._freshness = Freshness(read_store, catalogue.target)
-        self._live = Live(read_store, catalogue.target)
+        self._live = Live(read_store, catalogue.target, loops)
         handlers = [handler for router in routers for handler in router.handlers]
         self._documents = {
             one.view: Documents(
@@ -114,7 +115,8 @@ class Bus:
             Checkup(
                 service_checks(
                     transport, event_log, read_log, read_store, catalogue, projections, history
-                )
+                ),
+                loops=loops,
             ),
             {router.name: router for router in routers},
             read_log,
@@ -122,6 +124,7 @@ class Bus:
             Foreign(owners, settings.gap_within),
             history,
             signing,
+            loops,
         )
         self._open: AsyncExitStack | None = None
 
@@ -337,7 +340,7 @@ class Bus:
             self.parts.publisher.start()
         except TransportUnavailable as error:
             log.warning("broker away; events wait in the log meanwhile", reason=str(error))
-            task = asyncio.create_task(self._declare_later())
+            task = self.parts.loops.start(self._declare_later, "declaring")
             stack.push_async_callback(_end, task)
 
     async def _declare_later(self) -> None:

@@ -6,12 +6,13 @@ fails or does not come back is a problem like any other: asking for health never
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 from bus import ambient
 from bus.errors import NotBuilt, Unavailable
+from bus.loops import Loops
 from bus.read.catalogue import Catalogue
 from bus.read.history import History
 from bus.read.lag import Lag, LagMeter
@@ -23,6 +24,9 @@ PATIENCE = 1.0
 LATE = timedelta(seconds=10)
 LOOK_AT = 10_000
 """Commits that a projection's lag is measured by, at most each time."""
+LASTING = 10.0
+"""Seconds after which a loop that fails again and again makes its process not ready."""
+SERVICES = {"broker", "database"}
 NOBODY = "health"
 """A topic that no queue of commands is bound to, and no stream's name."""
 
@@ -72,9 +76,12 @@ class Check(NamedTuple):
 class Checkup:
     """All checks of a process. A worker adds its own to those of its bus."""
 
-    def __init__(self, checks: Iterable[Check], *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, checks: Iterable[Check], *, patience: float = PATIENCE, loops: Loops | None = None
+    ) -> None:
         self._checks = list(checks)
         self._patience = patience
+        self._loops = loops or Loops()
         self._open: dict[Check, asyncio.Task[str | None]] = {}
         self._since: dict[Check, float] = {}
 
@@ -88,7 +95,16 @@ class Checkup:
 
     async def health(self) -> Health:
         """Asks every part, all at once."""
-        return _health(await self._problems(self._checks))
+        problems = await self._problems(self._checks)
+        return _health([*problems, *self._failing({one.part for one in problems})])
+
+    def _failing(self, parts: set[str]) -> Iterator[Problem]:
+        """The loops that fail. A service that is away is told by its own check."""
+        for one in self._loops.failing:
+            if not (one.is_outage and parts & SERVICES):
+                seconds = time.monotonic() - one.since
+                breaks: Breaks = "ready" if seconds > LASTING else "nothing"
+                yield Problem(f"loop {one.loop}", one.what, seconds, breaks)
 
     async def alive(self) -> Health:
         """Asks only for what a restart would mend; that never leaves the process."""

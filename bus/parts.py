@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from bus.declarations import events_of
 from bus.dispatcher import Dispatcher
 from bus.health import Checkup
+from bus.loops import Loops
 from bus.messages import Command, Event, Fault, registry_of
 from bus.read.catalogue import Catalogue
 from bus.read.history import Foreign, History
@@ -63,6 +64,7 @@ class Parts(NamedTuple):
     foreign: Foreign
     history: History
     signing: Signing
+    loops: Loops
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:

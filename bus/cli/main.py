@@ -67,12 +67,12 @@ def relay(target: Target) -> None:
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         async with bus:
             parts = bus.parts
-            relaying = asyncio.create_task(
-                Relay(parts.event_log, parts.publisher, parts.read_store).run()
-            )
-            relaying.add_done_callback(lambda _: stop.set())
-            await stop.wait()
-            await end([relaying])
+            relay = Relay(parts.event_log, parts.publisher, parts.read_store, loops=parts.loops)
+            relaying = parts.loops.start(relay.run, "relay")
+            try:
+                await stop.wait()
+            finally:
+                await end([relaying])
 
     until_stopped(target, run)
 

@@ -6,9 +6,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from bus.delivery.retry import Stopped, insist, pauses
+from bus.delivery.retry import Holding, Stopped, insist
 from bus.errors import TransportUnavailable
 from bus.log import Logger
+from bus.loops import pauses
 from bus.transports.base import Delivery, Inbox, Transport
 
 PREFETCH = 100
@@ -45,10 +46,11 @@ class QueueConsumer:
         self._prefetch = prefetch
         self._stopping = asyncio.Event()
         self._inbox: Inbox | None = None
+        self._holding = Holding(queue)
 
     @property
     def problem(self) -> str | None:
-        return None
+        return self._holding.reason
 
     @property
     def inbox(self) -> Inbox | None:
@@ -88,7 +90,7 @@ class BatchConsumer(QueueConsumer):
         try:
             while not self._stopping.is_set():
                 if deliveries := await inbox.take(self._prefetch):
-                    await insist(partial(self.process, deliveries), self.queue, self._stopping)
+                    await insist(partial(self.process, deliveries), self._holding, self._stopping)
                     with suppress(TransportUnavailable):
                         await inbox.acknowledge(deliveries)
         except Stopped:

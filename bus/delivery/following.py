@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from bus import ambient
 from bus.delivery.asking import Asking
-from bus.errors import OutcomeUnknown, Unavailable, Unroutable
+from bus.errors import Unroutable
 from bus.log import Logger
 from bus.messages import category_of
 from bus.parts import Parts
@@ -41,14 +41,15 @@ class Following:
     async def run(self) -> None:
         """Looks until cancelled; outages only delay it."""
         while True:
-            try:
-                if await self._parts.read_store.lease("following", self._owner, LEASE):
-                    await self.look()
-            except (Unavailable, OutcomeUnknown) as error:
-                log.warning("cannot ask for history just now", reason=str(error))
-            except Unroutable:
-                log.warning("an owner has not declared where it is asked for history; is it there?")
+            await self._parts.loops.turn("following", self._look_if_leading, None)
             await asyncio.sleep(ambient.jittered(LOOK_EVERY))
+
+    async def _look_if_leading(self) -> None:
+        try:
+            if await self._parts.read_store.lease("following", self._owner, LEASE):
+                await self.look()
+        except Unroutable:
+            log.warning("an owner has not declared where it is asked for history; is it there?")
 
     async def look(self) -> None:
         """Asks for whatever it is time to ask for."""

@@ -17,9 +17,11 @@ from bus.delivery.deadletters import repaired
 from bus.delivery.faults import GiveUp
 from bus.delivery.lanes import Lanes
 from bus.delivery.replies import Replies
-from bus.delivery.retry import Step, Stopped, insist, next_step, outage, pauses
+from bus.delivery.retry import Step, Stopped, insist, next_step
 from bus.errors import MessageError, TransportUnavailable, UnknownMessage
+from bus.judging import outage
 from bus.log import Logger, current_attempt, current_handler
+from bus.loops import pauses
 from bus.messages import Envelope
 from bus.policies import policy_for
 from bus.router import Router
@@ -75,7 +77,9 @@ class HandlerConsumer(QueueConsumer):
         self._failure = None
         inbox = await self.open()
         lanes: Lanes[tuple[Delivery, Envelope]] = Lanes(
-            self._concurrency, lambda item: self._process(inbox, *item)
+            self._concurrency,
+            lambda item: self._process(inbox, *item),
+            partial(self._failed, inbox),
         )
         try:
             while not self._stopping.is_set():
@@ -93,6 +97,11 @@ class HandlerConsumer(QueueConsumer):
                 await lanes.stop(self._grace)
             finally:
                 await inbox.close()
+
+    async def _failed(self, inbox: Inbox, error: Exception) -> None:
+        """Has `run` end with what ended a lane, so that all of it is started again."""
+        self._failure = error
+        await inbox.stop()
 
     async def stop(self, timeout: float) -> None:
         """Takes nothing more; `run` finishes what is being handled, within so many seconds."""
@@ -119,14 +128,6 @@ class HandlerConsumer(QueueConsumer):
             await self._settle(inbox, delivery, outcome)
         except Stopped:
             pass
-        except asyncio.CancelledError:
-            if ambient.is_cancelled():
-                raise
-            self._failure = RuntimeError("something that settling awaited was cancelled")
-            await inbox.stop()
-        except Exception as failure:
-            self._failure = failure
-            await inbox.stop()
 
     async def _outcome(self, envelope: Envelope, attempts: int) -> Outcome:
         """Handles, with tries in place, until it is clear what becomes of the message."""
@@ -149,7 +150,7 @@ class HandlerConsumer(QueueConsumer):
         raise AssertionError("pauses are endless")
 
     def _hold_on_unless_stopping(self, error: Exception) -> None:
-        log.warning("holding on", queue=self.queue, reason=str(error))
+        self._holding.on(error)
         if self._stopping.is_set():
             raise Stopped
 
@@ -174,7 +175,7 @@ class HandlerConsumer(QueueConsumer):
             follow_up = partial(repaired, self._store, delivery)
         else:
             follow_up = partial(self._follow_up, delivery, error, outcome)
-        await insist(follow_up, self.queue, self._stopping)
+        await insist(follow_up, self._holding, self._stopping)
         with suppress(TransportUnavailable):
             await inbox.acknowledge([delivery])
 

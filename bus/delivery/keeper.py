@@ -14,10 +14,9 @@ from bus import ambient
 from bus.delivery.faults import GiveUp
 from bus.delivery.keeping import Keeping
 from bus.delivery.projecting import ProjectionConsumer
-from bus.delivery.retry import pauses
-from bus.delivery.roster import Roster, supervise
-from bus.errors import OutcomeUnknown, Unavailable
+from bus.delivery.roster import Roster
 from bus.log import Logger
+from bus.loops import pauses
 from bus.parts import Parts
 from bus.read.builder import Builder
 from bus.read.flip import Flip
@@ -74,18 +73,17 @@ class Keeper:
         try:
             while True:
                 await asyncio.sleep(ambient.jittered(FOLLOW_EVERY))
-                try:
-                    await self._look()
-                except (Unavailable, OutcomeUnknown) as error:
-                    log.warning("cannot look just now", part=self.name, reason=str(error))
+                await self._parts.loops.turn(self.name, self._look, None)
         finally:
-            await end([feeding.looking_after for feeding in self._fed.values()])
+            if ambient.is_cancelled():  # else it is started again, and finds them as they are
+                await end([feeding.looking_after for feeding in self._fed.values()])
 
     async def _look(self) -> None:
         lineage = await self._catalogue.lineage(self._projection, within=FOLLOW_EVERY / 2)
         fed = self._to_feed(lineage)
         for generation in self._fed.keys() - set(fed):
-            await self._fed.pop(generation).stop()
+            await self._fed[generation].stop()
+            del self._fed[generation]
         if set(fed) - self._fed.keys():
             await self._prepare()
         self._follow(lineage)
@@ -162,14 +160,14 @@ class Feeding:
         ]
         self._consumers: list[ProjectionConsumer] = []
         self._move_at = 0.0
+        self._name = f"{self._target.collection}.sweep"
         self.looking_after: asyncio.Task[None]
 
     def start(self) -> None:
         """Consumes from now on, unless there is something to build first."""
         if not self._is_building:
             self._consume()
-        living = supervise(self._live, f"{self._target.collection}.sweep")
-        self.looking_after = asyncio.create_task(living)
+        self.looking_after = self._parts.loops.start(self._live, self._name)
 
     async def _live(self) -> None:
         """Build → consume → look after."""
@@ -190,14 +188,16 @@ class Feeding:
             f"{self._parts.service}.{self._target.collection}.build", parks_all=True
         )
         builder = Builder(projector, log_to_read, store)
+
+        async def build() -> bool:
+            await self._wait_for_history()
+            await builder.run()
+            return True
+
         try:
             for pause in pauses():
-                try:
-                    await self._wait_for_history()
-                    return await builder.run()
-                except (Unavailable, OutcomeUnknown) as error:
-                    part = self._target.collection
-                    log.warning("cannot build just now", part=part, reason=str(error))
+                if await self._parts.loops.turn(self._name, build, otherwise=False):
+                    return
                 await asyncio.sleep(pause)
         finally:
             await projector.close()
@@ -233,21 +233,22 @@ class Feeding:
         sweeper = Sweeper(projector, self._parts.read_log, self._parts.read_store)
         first = untried = True
         waiting = 0.0
+
+        async def look() -> None:
+            nonlocal first, untried, waiting
+            if first or await sweeper.is_due(every):
+                waiting = waiting or time.monotonic()
+                if not self.is_behind or time.monotonic() - waiting > PATIENCE * every:
+                    await sweeper.sweep()
+                    first, waiting = False, 0.0
+            await sweeper.tend(all=untried)
+            untried = False
+            if not first and self._is_building and time.monotonic() >= self._move_at:
+                await self._move_readers()
+
         try:
             for pause in pauses(longest=TEND_EVERY):  # readers wait for the first turns
-                try:
-                    if first or await sweeper.is_due(every):
-                        waiting = waiting or time.monotonic()
-                        if not self.is_behind or time.monotonic() - waiting > PATIENCE * every:
-                            await sweeper.sweep()
-                            first, waiting = False, 0.0
-                    await sweeper.tend(all=untried)
-                    untried = False
-                    if not first and self._is_building and time.monotonic() >= self._move_at:
-                        await self._move_readers()
-                except (Unavailable, OutcomeUnknown) as error:
-                    part = self._target.collection
-                    log.warning("cannot sweep just now", part=part, reason=str(error))
+                await self._parts.loops.turn(self._name, look, None)
                 await asyncio.sleep(pause)
         finally:
             await projector.close()

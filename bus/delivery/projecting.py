@@ -53,19 +53,20 @@ class ProjectionConsumer(QueueConsumer):
 
     @property
     def problem(self) -> str | None:
-        return self._projector.trouble
+        return self._projector.trouble or super().problem
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
+        self._generation = None
         inbox = await self.open()
         try:
             while not self._stopping.is_set():
                 deliveries = await self._take(inbox)
                 if deliveries:
                     project = partial(self._project, inbox, deliveries)
-                    await insist(project, self.queue, self._stopping)
+                    await insist(project, self._holding, self._stopping)
                     await self._settle(inbox, deliveries)
-                await insist(self._projector.look, self.queue, self._stopping)
+                await insist(self._projector.look, self._holding, self._stopping)
         except Stopped:
             pass
         finally:

@@ -10,10 +10,10 @@ from pydantic_core import from_json, to_json
 
 from bus import ambient, errors
 from bus.codec import Registry, read_frame
-from bus.delivery.retry import outage
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError, Retry
 from bus.fingerprint import reason_of
+from bus.judging import outage
 from bus.log import Logger
 from bus.messages import Command, Receipt
 from bus.transports.base import REPLY, Delivery, Frame, Transport

@@ -1,16 +1,18 @@
 """Retry: what to do about a handler's failure, and how to hold on while a service is away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from bus import ambient
-from bus.errors import MessageError, NoHandler, NotCaughtUp, OutcomeUnknown, Retry, Unavailable
+from bus.errors import MessageError, NoHandler, Retry
+from bus.fingerprint import reason_of
+from bus.judging import judged, outage
 from bus.log import Logger
+from bus.loops import pauses
 from bus.policies import RetryPolicy
-
-LONGEST_PAUSE = 1.0
 
 log = Logger("bus.retry")
 
@@ -27,7 +29,7 @@ class Step(NamedTuple):
     delay: float | None = None
 
 
-def next_step(error: Exception, attempt: int, policy: RetryPolicy) -> Step:
+def next_step(error: BaseException, attempt: int, policy: RetryPolicy) -> Step:
     """What follows when the try number `attempt` ended in this error."""
     if isinstance(error, Retry):
         return Step(delay=error.delay)
@@ -39,27 +41,32 @@ def next_step(error: Exception, attempt: int, policy: RetryPolicy) -> Step:
     return Step(delay=delays[0]) if delays else Step()
 
 
-def outage(error: Exception) -> bool:
-    """Whether a service is away: not the message's fault, so it does not count as a try.
+class Holding:
+    """Whether a queue's messages are held, because a service is away: told once, and once more
+    when it is over."""
 
-    A request of the handler's own that nobody answered (it has an id) counts: else who asks in vain
-    would ask for ever.
-    """
-    if isinstance(error, OutcomeUnknown):
-        return not error.id
-    return isinstance(error, Unavailable) and not isinstance(error, NotCaughtUp)
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._since = 0.0
+        self.reason: str | None = None
 
+    def on(self, error: BaseException) -> None:
+        """A step failed: its message is held."""
+        if self.reason is None:
+            self._since = time.monotonic()
+            log.warning("holding on", queue=self._queue, reason=reason_of(error)[:500])
+        self.reason = f"it holds on to its messages: {reason_of(judged(error))[:500]}"
 
-def pauses(first: float = 0.1, longest: float = LONGEST_PAUSE) -> Iterator[float]:
-    """Endless pauses with jitter, doubling up to the longest."""
-    pause = first
-    while True:
-        yield min(ambient.jittered(pause), longest)
-        pause = min(pause * 2, longest)
+    def over(self) -> None:
+        """A step succeeded."""
+        if self.reason is not None:
+            self.reason = None
+            held_for = round(time.monotonic() - self._since, 1)
+            log.info("going on", queue=self._queue, held_for=held_for)
 
 
 async def insist(
-    step: Callable[[], Awaitable[object]], queue: str, stopping: asyncio.Event
+    step: Callable[[], Awaitable[object]], holding: Holding, stopping: asyncio.Event
 ) -> None:
     """Repeats a step, one that may be repeated safely, for as long as a service is away.
 
@@ -68,11 +75,12 @@ async def insist(
     for pause in pauses():
         try:
             await step()
+            holding.over()
             return
         except Exception as error:
             if not outage(error):
                 raise
-            log.warning("holding on", queue=queue, reason=str(error))
+            holding.on(error)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await stopping.wait()

@@ -5,41 +5,39 @@ They come and go: a projection that is rebuilt has another queue than before.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 
-from bus import ambient
 from bus.delivery.consumer import Consumer
-from bus.delivery.retry import pauses
 from bus.delivery.sentinel import consumer_check
 from bus.health import Check, Checkup
-from bus.log import Logger
+from bus.loops import Loops
 from bus.tasks import end
 from bus.transports.base import Transport
-
-log = Logger("bus.worker")
 
 
 class Roster:
     """Starts consumers, stops them, and knows who there is."""
 
-    def __init__(self, transport: Transport, checkup: Checkup) -> None:
+    def __init__(self, transport: Transport, checkup: Checkup, loops: Loops) -> None:
         self.consumers: list[Consumer] = []
         """Always the same list: who looks after the consumers may keep it."""
         self._transport = transport
         self._checkup = checkup
+        self._loops = loops
         self._tasks: dict[Consumer, asyncio.Task[None]] = {}
         self._checks: dict[Consumer, Check] = {}
 
     def start(self, consumer: Consumer) -> None:
         """From now on it consumes."""
         self.consumers.append(consumer)
-        self._tasks[consumer] = asyncio.create_task(supervise(consumer.run, consumer.queue))
+        self._tasks[consumer] = self._loops.start(consumer.run, consumer.queue)
         self._checks[consumer] = consumer_check(consumer, self._transport)
         self._checkup.add([self._checks[consumer]])
 
     async def finish(self, consumers: Collection[Consumer], deadline: float) -> None:
         """Stops these, waits until the deadline (`time.monotonic`) for what they have at hand, and
         strikes off those that are done with it."""
+        consumers = [one for one in consumers if one in self._tasks]
         left = deadline - time.monotonic()
         await asyncio.gather(*(one.stop(left) for one in consumers), return_exceptions=True)
         tasks = [self._tasks[one] for one in consumers]
@@ -61,18 +59,3 @@ class Roster:
         self.consumers.remove(consumer)
         del self._tasks[consumer]
         self._checkup.remove([self._checks.pop(consumer)])
-
-
-async def supervise(run: Callable[[], Awaitable[None]], name: str) -> None:
-    """Starts again what ended by an error nobody foresaw, with growing pauses."""
-    for pause in pauses(1.0, longest=10.0):
-        try:
-            await run()
-            return
-        except asyncio.CancelledError:
-            if ambient.is_cancelled():
-                raise
-            log.error("cancelled by something it awaited; starting again", part=name)
-        except Exception:
-            log.exception("failed; starting again", part=name)
-        await asyncio.sleep(pause)

@@ -14,6 +14,7 @@ from bus.delivery.consumer import Consumer
 from bus.errors import TransportUnavailable
 from bus.health import Check
 from bus.log import Logger
+from bus.loops import Loops
 from bus.transports.base import Inbox, Transport
 
 ROUNDS = 3
@@ -27,11 +28,17 @@ class Sentinel:
     """Looks every `every` seconds (give or take a half), and reopens what the broker forgot."""
 
     def __init__(
-        self, consumers: Sequence[Consumer], transport: Transport, *, every: float
+        self,
+        consumers: Sequence[Consumer],
+        transport: Transport,
+        *,
+        every: float,
+        loops: Loops | None = None,
     ) -> None:
         self._consumers = consumers
         self._transport = transport
         self._every = every
+        self._loops = loops or Loops()
         self._missed: dict[str, int] = {}
 
     @property
@@ -42,11 +49,11 @@ class Sentinel:
         """Looks until cancelled."""
         while True:
             await asyncio.sleep(ambient.jittered(self._every))
-            await self.look()
+            await self._loops.turn("sentinel", self.look, None)
 
     async def look(self) -> None:
         """One round over all queues; a broker that does not answer is nobody's mismatch."""
-        for consumer in self._consumers:
+        for consumer in list(self._consumers):
             with suppress(TransportUnavailable, TimeoutError):
                 async with asyncio.timeout(ANSWER_WITHIN):
                     await self._look_at(consumer)

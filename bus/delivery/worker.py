@@ -23,7 +23,7 @@ from bus.delivery.loop_watch import LoopWatch
 from bus.delivery.projecting import ProjectionConsumer
 from bus.delivery.replaying import ReplayConsumer
 from bus.delivery.replies import Replies
-from bus.delivery.roster import Roster, supervise
+from bus.delivery.roster import Roster
 from bus.delivery.sentinel import Sentinel
 from bus.errors import ConfigurationError
 from bus.health import Check
@@ -62,7 +62,7 @@ class Worker:
         _chosen(parts, self._only)
         settings = parts.settings
         self._server = HealthServer(parts.checkup, settings.health_host, settings.health_port)
-        self._roster = Roster(parts.transport, parts.checkup)
+        self._roster = Roster(parts.transport, parts.checkup, parts.loops)
         self._others: list[asyncio.Task[None]] = []
         self._checks: list[Check] = []
         self._stopping = False
@@ -80,14 +80,14 @@ class Worker:
             self._roster.start(consumer)
         for keeper in keepers:
             keeper.start()
-        relay = Relay(parts.event_log, parts.publisher, parts.read_store)
+        relay = Relay(parts.event_log, parts.publisher, parts.read_store, loops=parts.loops)
         running = [
             ("relay", relay.run),
             *((k.name, k.run) for k in keepers),
             *self._follow(give_up),
             *self._watches(),
         ]
-        self._others = [asyncio.create_task(supervise(run, name)) for name, run in running]
+        self._others = [parts.loops.start(run, name) for name, run in running]
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
         return self
 
@@ -112,7 +112,7 @@ class Worker:
         """What looks after this worker itself; health asks the same."""
         parts = self._bus.parts
         every = parts.settings.sentinel_every
-        sentinel = Sentinel(self._roster.consumers, parts.transport, every=every)
+        sentinel = Sentinel(self._roster.consumers, parts.transport, every=every, loops=parts.loops)
         loop = LoopWatch()
         self._checks = [Check("worker", self._is_stopping, "ready"), sentinel.check, loop.check]
         parts.checkup.add(self._checks)

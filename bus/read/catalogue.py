@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
-from bus.errors import NotBuilt
+from bus import ambient
+from bus.errors import NotBuilt, StoreUnavailable
 from bus.read.history import History
 from bus.read.lineage import Generation, Lineage, lineage_from
 from bus.read.notes import change_note
@@ -107,6 +108,10 @@ class Catalogue:
         """Whoever wants to know meanwhile waits for the same answer."""
         try:
             return await self.change(projection, lambda lineage: lineage)
+        except asyncio.CancelledError:
+            if ambient.is_cancelled():
+                raise
+            raise StoreUnavailable("the question which collections there are was cut off") from None
         finally:
             del self._asking[projection.name]
 

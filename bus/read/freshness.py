@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from bus.errors import NotCaughtUp
+from bus.errors import NotCaughtUp, StoreUnavailable
 from bus.messages import category_of
 from bus.read.projection import Projection
 from bus.stores.base import ReadStore, Target
@@ -116,6 +116,9 @@ class _Watch:
                 await self._ask_once()
                 if self._waiters:
                     await asyncio.sleep(self._pause())
+        except asyncio.CancelledError:
+            self._fail(StoreUnavailable("the question how far a projection is was cut off"))
+            raise
         except Exception as error:
             self._fail(error)
         finally:

@@ -12,8 +12,9 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from bus import ambient
-from bus.errors import StoreUnavailable
+from bus.errors import ConfigurationError, NotBuilt, StoreUnavailable
 from bus.log import Logger
+from bus.loops import Loops
 from bus.read.projection import Projection
 from bus.stores.base import ChangeFeed, ReadStore, Target
 from bus.tasks import end
@@ -33,9 +34,10 @@ log = Logger("bus.live")
 class Live:
     """Watches projections for any number of watchers."""
 
-    def __init__(self, store: ReadStore, target_of: TargetOf) -> None:
+    def __init__(self, store: ReadStore, target_of: TargetOf, loops: Loops | None = None) -> None:
         self._store = store
         self._target_of = target_of
+        self._loops = loops or Loops()
         self._bells: dict[str, _Bell] = {}
         self._ringing: set[asyncio.Task[None]] = set()
 
@@ -77,7 +79,9 @@ class Live:
     def _bell(self, projection: Projection[Any]) -> "_Bell":
         bell = self._bells.get(projection.name)
         if bell is None or bell.ended:
-            bell = self._bells[projection.name] = _Bell(self._store, projection, self._target_of)
+            bell = self._bells[projection.name] = _Bell(
+                self._store, projection, self._target_of, self._loops
+            )
             # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
             task = asyncio.create_task(bell.ring(), context=Context())
             self._ringing.add(task)
@@ -88,7 +92,13 @@ class Live:
 class _Bell:
     """The changes of what readers read of one projection, told to all who watch it."""
 
-    def __init__(self, store: ReadStore, projection: Projection[Any], target_of: TargetOf) -> None:
+    def __init__(
+        self,
+        store: ReadStore,
+        projection: Projection[Any],
+        target_of: TargetOf,
+        loops: Loops,
+    ) -> None:
         self.listens = False
         """Whether every change from now on is told."""
         self.ended = False
@@ -97,16 +107,17 @@ class _Bell:
         self._store = store
         self._projection = projection
         self._target_of = target_of
+        self._loops = loops
         self._feed: ChangeFeed | None = None
         self._target: Target | None = None
 
     async def ring(self) -> None:
         """Rings for as long as somebody watches."""
         try:
-            while self.watchers:
-                await self._ring_once()
-        except Exception as error:
-            self.failure = error
+            while self.watchers and not self.ended:
+                name = f"changes of {self._projection.name}"
+                if not await self._loops.turn(name, self._ring_once, otherwise=False):
+                    await asyncio.sleep(ambient.jittered(AGAIN))
         finally:
             self.end()
             if self._feed is not None:
@@ -117,16 +128,17 @@ class _Bell:
         self.ended = True
         self._wake()
 
-    async def _ring_once(self) -> None:
+    async def _ring_once(self) -> bool:
         try:
             feed = await self._follow()
             if await feed.changed():
                 self.listens = True
                 self._wake()
                 await asyncio.sleep(PAUSE)
-        except StoreUnavailable as error:
-            log.warning("holding on", projection=self._projection.name, reason=str(error))
-            await asyncio.sleep(ambient.jittered(AGAIN))
+        except (NotBuilt, ConfigurationError) as error:
+            self.failure = error
+            self.end()
+        return True
 
     async def _follow(self) -> ChangeFeed:
         """The feed of the collection that readers read just now."""

@@ -14,6 +14,7 @@ from bus import ambient
 from bus.codec import frames_of
 from bus.errors import BusError, InvalidMessage
 from bus.log import Logger
+from bus.loops import Loops
 from bus.signing import Sign
 from bus.stores.base import Commit, EventLog
 from bus.transports.base import Frame
@@ -38,12 +39,19 @@ class Relay:
     """Polls for pending commits. Any number may run: a lease lets one work, others stand by."""
 
     def __init__(
-        self, event_log: EventLog, publisher: Publisher, leases: Leases, *, poll: float = 0.5
+        self,
+        event_log: EventLog,
+        publisher: Publisher,
+        leases: Leases,
+        *,
+        poll: float = 0.5,
+        loops: Loops | None = None,
     ) -> None:
         self._log = event_log
         self._publisher = publisher
         self._leases = leases
         self._poll = poll
+        self._loops = loops or Loops()
         self._owner = ambient.new_id()
         self._renew_at = 0.0
         self._look_ahead_at = 0.0
@@ -53,7 +61,7 @@ class Relay:
         """Relays until cancelled, and then leaves it to others at once; outages only delay it."""
         try:
             while True:
-                if not await self._relay():
+                if not await self._loops.turn("relay", self.relay_once, otherwise=False):
                     await asyncio.sleep(ambient.jittered(self._poll))
         finally:
             await self._hand_over()
@@ -85,13 +93,6 @@ class Relay:
         self._look_ahead_at = time.monotonic() + LOOK_AHEAD_EVERY
         waiting = await self._log.pending(datetime.max.replace(tzinfo=UTC), BATCH)
         return [commit for commit in waiting if commit.time > ambient.now() + GRACE]
-
-    async def _relay(self) -> bool:
-        try:
-            return await self.relay_once()
-        except BusError as error:
-            log.warning("cannot relay just now", reason=str(error))
-            return False
 
     async def _hand_over(self) -> None:
         if time.monotonic() < self._renew_at + LEASE / 2:

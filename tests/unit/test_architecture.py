@@ -11,9 +11,10 @@ MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
     {"errors", "urls", "version"},
-    {"ambient", "fingerprint", "payload", "shapes", "tasks"},
+    {"ambient", "fingerprint", "judging", "payload", "shapes", "tasks"},
     {"messages"},
     {"log", "settings", "policies"},
+    {"loops"},
     {"router", "middleware", "transports", "stores"},
     {"signing"},
     {"codec"},

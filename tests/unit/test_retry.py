@@ -14,7 +14,8 @@ from bus import (
     Router,
     StoreUnavailable,
 )
-from bus.delivery.retry import Step, Stopped, insist, next_step, outage
+from bus.delivery.retry import Holding, Step, Stopped, insist, next_step
+from bus.judging import outage
 from bus.policies import policy_for
 from bus.transports.topology import DELAYS, rung
 
@@ -68,7 +69,7 @@ async def test_a_step_is_repeated_while_a_service_is_away() -> None:
         if len(tries) < 3:
             raise StoreUnavailable("away")
 
-    await insist(step, "queue", asyncio.Event())
+    await insist(step, Holding("queue"), asyncio.Event())
     assert len(tries) == 3
 
 
@@ -80,7 +81,7 @@ async def test_whoever_stops_meanwhile_is_not_held_up() -> None:
         raise StoreUnavailable("away")
 
     with pytest.raises(Stopped):
-        await insist(step, "queue", stopping)
+        await insist(step, Holding("queue"), stopping)
 
 
 def test_a_request_that_nobody_answers_is_no_outage_that_would_be_waited_for() -> None:
@@ -93,4 +94,4 @@ async def test_another_error_is_no_reason_to_hold_on() -> None:
         raise ValueError("no outage")
 
     with pytest.raises(ValueError, match="no outage"):
-        await insist(step, "queue", asyncio.Event())
+        await insist(step, Holding("queue"), asyncio.Event())

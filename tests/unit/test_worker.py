@@ -109,7 +109,7 @@ def feeding(kind: type[Feed], parts: Parts) -> tuple[Feed, Target]:
     (owners,) = [one.of for one in parts.declared if one.name == "owners"]
     assert isinstance(owners, Projection)
     (generation,) = parts.catalogue.known(owners).fed_by(1)
-    roster = Roster(parts.transport, parts.checkup)
+    roster = Roster(parts.transport, parts.checkup, parts.loops)
     return kind(parts, owners, roster, GiveUp(parts), (), generation), owners.target()
 
 

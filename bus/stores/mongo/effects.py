@@ -8,6 +8,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bus import ambient
 from bus.errors import ProjectionError, StoreUnavailable
+from bus.loops import Loops
 from bus.stores.base import Commit, WritableDocuments
 from bus.stores.mongo.client import Client, Database, bounded, database
 from bus.stores.mongo.client import Session as Native
@@ -50,13 +51,14 @@ class MongoEffects:
         *,
         projected: Collection[str],
         handled_for: int,
+        loops: Loops | None = None,
     ) -> None:
         self._database = database(client, database_name)
         self._handled = self._database["handled"]
         self._log = event_log
         self._projected = projected
         self._handled_for = handled_for
-        self._sessions = Sessions(client, self._database)
+        self._sessions = Sessions(client, self._database, loops or Loops())
 
     async def open(self) -> None:
         """As `Effects.open`."""

@@ -8,6 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any
 
+from bus import ambient
+from bus.log import Logger
+
+log = Logger("bus.stores")
+
 
 def tell(waiting: "asyncio.Future[Any]", result: Any) -> None:
     """Gives a caller the result, if it still waits."""
@@ -46,7 +51,18 @@ class Grouping:
         # The end is noted here and not by the task's own, of which the loop tells later: what came
         # in between would wait for ever.
         try:
-            while await self._next_group():
+            while await self._go_on():
                 pass
         finally:
             self._running = False
+
+    async def _go_on(self) -> bool:
+        """What ended one group, which it was told, is nothing to those that came after it."""
+        try:
+            return await self._next_group()
+        except asyncio.CancelledError:
+            if ambient.is_cancelled():
+                raise
+        except Exception as error:
+            log.error("a group failed", exc_info=error)
+        return True

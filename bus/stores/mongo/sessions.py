@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from bus import ambient
 from bus.errors import BusError, OutcomeUnknown, Unavailable
 from bus.log import Logger
+from bus.loops import Loops
 from bus.stores.mongo.client import Client, Database, Session, start_session
 from bus.stores.mongo.failures import reading, writing
 from bus.tasks import end
@@ -25,8 +26,9 @@ log = Logger("bus.sessions")
 class Sessions:
     """Lends sessions, each to one at a time."""
 
-    def __init__(self, client: Client, database: Database) -> None:
+    def __init__(self, client: Client, database: Database, loops: Loops) -> None:
         self._client = client
+        self._loops = loops
         self._writers = database["writers"]
         self._name = f"handlers/{ambient.new_id()}"
         self._ids: list[object] = []
@@ -37,7 +39,7 @@ class Sessions:
 
     def open(self) -> None:
         """From now on looks after the sessions of others too, whether it lends any or not."""
-        self._watching = asyncio.create_task(self._watch())
+        self._watching = self._loops.start(self._watch, "sessions")
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Session]:
@@ -80,14 +82,14 @@ class Sessions:
 
     async def _watch(self) -> None:
         while True:
-            try:
-                if self._ids:
-                    await self._sign()
-                await self._end_abandoned()
-                await self._end_dead()
-            except BusError as error:
-                log.warning("cannot look after sessions just now", reason=str(error))
+            await self._loops.turn("sessions", self._look, None)
             await asyncio.sleep(BEAT)
+
+    async def _look(self) -> None:
+        if self._ids:
+            await self._sign()
+        await self._end_abandoned()
+        await self._end_dead()
 
     async def _sign(self) -> None:
         """Says, by the server's clock, that this process lives, and which sessions are its own."""

@@ -14,6 +14,7 @@ from yarl import URL
 from bus.ambient import jittered
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.log import Logger
+from bus.loops import Loops
 from bus.transports.rabbitmq.tap import Tap, TapFactory
 from bus.urls import AMQP_SCHEMES, problem_of
 
@@ -174,9 +175,12 @@ class Backoff:
 class Link:
     """Keeps one connection: makes it, and makes it again whenever it was lost."""
 
-    def __init__(self, urls: Sequence[URL], purpose: str, connect_timeout: float) -> None:
+    def __init__(
+        self, urls: Sequence[URL], purpose: str, connect_timeout: float, loops: Loops
+    ) -> None:
         self._urls = urls
         self._purpose = purpose
+        self.loops = loops
         self._connect_timeout = connect_timeout
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -185,7 +189,7 @@ class Link:
 
     def start(self) -> None:
         if self._task is None:
-            self._task = asyncio.create_task(self._keep(), name=f"rabbitmq {self._purpose}")
+            self._task = self.loops.start(self._keep, f"connection for {self._purpose}")
 
     async def close(self) -> None:
         task, self._task = self._task, None
@@ -238,6 +242,12 @@ async def attend(
     link: Link, purpose: str, use: Callable[[Session, Backoff], Awaitable[None]]
 ) -> None:
     """Runs `use` on each connection in turn, for ever; it ends when what it holds is lost."""
+    await link.loops.keep(lambda: _attend(link, purpose, use), f"channel for {purpose}")
+
+
+async def _attend(
+    link: Link, purpose: str, use: Callable[[Session, Backoff], Awaitable[None]]
+) -> None:
     backoff = Backoff()
     while True:
         session = await link.connected()

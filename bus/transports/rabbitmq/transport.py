@@ -8,6 +8,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from aiormq.exceptions import ChannelAccessRefused
 
 from bus.errors import ConfigurationError, TransportUnavailable
+from bus.loops import Loops
 from bus.transports.base import Frame
 from bus.transports.rabbitmq.connection import (
     Link,
@@ -42,11 +43,13 @@ class RabbitTransport:
         service: str,
         heartbeat: int = 7,
         connect_timeout: float = 5.0,
+        loops: Loops | None = None,
     ) -> None:
         self._urls = checked_urls(urls, heartbeat)
         self._connect_timeout = connect_timeout
-        self._publishing = Link(self._urls, "publishing", connect_timeout)
-        self._consuming = Link(self._urls, "consuming", connect_timeout)
+        loops = loops or Loops()
+        self._publishing = Link(self._urls, "publishing", connect_timeout, loops)
+        self._consuming = Link(self._urls, "consuming", connect_timeout, loops)
         self._publisher = Publisher(self._publishing, service)
         self._inboxes: list[RabbitInbox] = []
         self._topology: Topology | None = None

@@ -1,0 +1,69 @@
+"""Judging: what an error is, where several came as one.
+
+A task group of a handler's raises its errors as a group; what counts is what they are.
+"""
+
+from collections.abc import Iterator
+
+from bus.errors import (
+    ConcurrencyError,
+    MessageError,
+    NoHandler,
+    NotCaughtUp,
+    OutcomeUnknown,
+    Retry,
+    Unavailable,
+)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors of a group, and of groups within it; one that is no group is its own."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from leaves(one)
+    else:
+        yield error
+
+
+def judged(error: BaseException) -> BaseException:
+    """The one error by which it is decided what follows.
+
+    Of a group of one kind it is the first. Of a mixed one it is what loses least if it is believed:
+    an outage, else a `Retry`, else an error that another try may mend.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return min(leaves(error), key=_finality)
+
+
+def told(error: BaseException) -> BaseException:
+    """What is to be kept and told of an error: of a group of one kind the first, else itself."""
+    if isinstance(error, BaseExceptionGroup) and len({type(one) for one in leaves(error)}) == 1:
+        return next(leaves(error))
+    return error
+
+
+def outage(error: BaseException) -> bool:
+    """Whether a service is away: not the message's fault, so it does not count as a try.
+
+    A request of the handler's own that nobody answered (it has an id) counts: else who asks in vain
+    would ask for ever.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(outage, error.exceptions))
+    if isinstance(error, OutcomeUnknown):
+        return not error.id
+    return isinstance(error, Unavailable) and not isinstance(error, NotCaughtUp)
+
+
+def conflict(error: BaseException) -> bool:
+    """Whether nothing but conflicts with other writers ended it."""
+    return all(isinstance(one, ConcurrencyError) for one in leaves(error))
+
+
+def _finality(error: BaseException) -> int:
+    if outage(error):
+        return 0
+    if isinstance(error, Retry):
+        return 1
+    return 3 if isinstance(error, MessageError | NoHandler) else 2

@@ -1,0 +1,130 @@
+"""What goes on for ever: it is started again, and told once."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from bus import ConfigurationError, Health, OutcomeUnknown, StoreUnavailable
+from bus.health import Check, Checkup
+from bus.loops import Loops
+from bus.tasks import end
+from tests.unit.virtual_time import run_in_no_time
+from tests.waiting import until
+
+REFUSED = ConfigurationError("MongoDB does not allow it: Unauthorized (code 13)")
+
+
+def in_no_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    run_in_no_time(lambda _: main())
+
+
+class Failing:
+    """Fails with each of these errors in turn, then runs until it is cancelled."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.runs = 0
+
+    async def __call__(self) -> None:
+        self.runs += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        await asyncio.sleep(3600)
+
+
+def test_a_loop_is_started_again_whatever_ended_it_and_health_says_so_since_when() -> None:
+    async def main() -> None:
+        run, loops = Failing(REFUSED, asyncio.CancelledError(), KeyError("x")), Loops()
+        checkup = Checkup([], loops=loops)
+        task = loops.start(run, "sweeper")
+        await asyncio.sleep(0.1)
+        (problem,) = (await checkup.health()).problems
+        assert (problem.part, problem.breaks) == ("loop sweeper", "nothing")
+        assert problem.what == f"ConfigurationError: {REFUSED}"
+        await until(lambda: run.runs == 4, "it runs for the fourth time")
+        (problem,) = (await checkup.health()).problems
+        assert problem.what == "KeyError: 'x'"
+        assert problem.seconds > 3
+        await asyncio.sleep(12)
+        assert await checkup.health() == Health(True, True)
+        await end([task])
+
+    in_no_time(main)
+
+
+def test_a_loop_that_fails_for_long_makes_its_process_not_ready_until_it_goes_on() -> None:
+    async def main() -> None:
+        loops, mended = Loops(), asyncio.Event()
+        checkup = Checkup([], loops=loops)
+
+        async def turn() -> bool:
+            if not mended.is_set():
+                raise REFUSED
+            return True
+
+        for _ in range(12):
+            assert not await loops.turn("relay", turn, otherwise=False)
+            await asyncio.sleep(1)
+        assert not (await checkup.health()).ready
+        mended.set()
+        assert await loops.turn("relay", turn, otherwise=False)
+        assert await checkup.health() == Health(True, True)
+
+    in_no_time(main)
+
+
+def test_one_outage_is_one_line_and_its_end_another() -> None:
+    errors: list[Exception] = [StoreUnavailable("a"), OutcomeUnknown("b"), StoreUnavailable("c")]
+
+    async def main() -> None:
+        loops = Loops()
+
+        async def turn() -> None:
+            if errors:
+                raise errors.pop(0)
+
+        for _ in range(5):
+            await loops.turn("relay", turn, None)
+
+    structlog.reset_defaults()
+    with capture_logs() as lines:
+        in_no_time(main)
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("cannot go on just now; trying again", "warning"),
+        ("goes on", "info"),
+    ]
+
+
+def test_an_outage_that_its_own_check_tells_is_told_once() -> None:
+    async def away() -> str | None:
+        return "no server"
+
+    async def fails() -> None:
+        raise StoreUnavailable("no server")
+
+    async def main() -> None:
+        loops = Loops()
+        await loops.turn("relay", fails, None)
+        told = (await Checkup([Check("database", away)], loops=loops).health()).problems
+        assert [one.part for one in told] == ["database"]
+        told = (await Checkup([], loops=loops).health()).problems
+        assert [one.part for one in told] == ["loop relay"]
+
+    in_no_time(main)
+
+
+@pytest.mark.parametrize("nth", [0, 1])
+def test_a_loop_that_is_cancelled_ends_and_is_no_problem(nth: int) -> None:
+    async def main() -> None:
+        loops = Loops()
+        task = loops.start(Failing(*[REFUSED] * nth), "relay")
+        await asyncio.sleep(0.01)
+        await end([task])
+        assert task.cancelled()
+        assert loops.failing == []
+
+    in_no_time(main)
