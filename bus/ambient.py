@@ -39,7 +39,12 @@ source = Source()
 
 def now() -> datetime:
     """The current time, in UTC, in whole milliseconds (what the event log can keep)."""
-    return _first_digits_and_time(int(source.seconds() * 1000))[1]
+    return at(source.seconds())
+
+
+def at(seconds: float) -> datetime:
+    """That time after 1970, in UTC, in whole milliseconds."""
+    return _first_digits_and_time(int(seconds * 1000))[1]
 
 
 def new_id() -> str:

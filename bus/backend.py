@@ -108,6 +108,7 @@ def _stores(
         MongoEventLog,
         MongoFollowedLog,
         MongoReadStore,
+        ServerClock,
         close,
         connect,
     )
@@ -116,7 +117,8 @@ def _stores(
     client = client if own is None else own
     name = settings.mongo_db or service
     closing = _nothing if own is None else partial(close, own)
-    event_log = MongoEventLog(client, name)
+    clock = ServerClock()
+    event_log = MongoEventLog(client, name, clock=clock)
     effects = MongoEffects(client, name, event_log, loops=loops, **rules)
-    followed = MongoFollowedLog(client, name)
-    return event_log, MongoReadStore(client, name), effects, closing, followed
+    followed = MongoFollowedLog(client, name, clock=clock)
+    return event_log, MongoReadStore(client, name, clock=clock), effects, closing, followed

@@ -182,10 +182,10 @@ def service_checks(
         return None
 
     async def relay() -> str | None:
-        late = await event_log.pending(ambient.now() - LATE, 1)
+        late = await event_log.pending(event_log.now() - LATE, 1)
         if not late:
             return None
-        seconds = (ambient.now() - late[0].time).total_seconds()
+        seconds = (event_log.now() - late[0].time).total_seconds()
         return f"the oldest unpublished commit is {seconds:.0f} s old"
 
     def behind(projection: Projection[Any]) -> Ask:

@@ -76,7 +76,7 @@ class Following:
         self._turns.keep("stream/", {f"stream/{stream}" for stream in missed})
         for stream, (version, since) in missed.items():
             key = f"stream/{stream}"
-            if ambient.now() - since >= patience and self._turns.is_due(
+            if self._parts.read_store.now() - since >= patience and self._turns.is_due(
                 key, str(version), self._parts.foreign.gap_within
             ):
                 late[category_of(stream)][stream] = version - 1

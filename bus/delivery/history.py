@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from bus import ambient
 from bus.delivery.asking import Asking, TellHeads, TellPart, Word, kinds_of, word_in
 from bus.delivery.consumer import BatchConsumer
 from bus.delivery.deadletters import repaired
@@ -71,7 +70,7 @@ class HistoryConsumer(BatchConsumer):
         for target in await self._parts.targets() if streams else ():
             for parked in await store.parked(target):
                 if parked.is_missed and parked.stream in streams:
-                    await store.park(target, parked._replace(next_try=ambient.now()))
+                    await store.park(target, parked._replace(next_try=store.now()))
 
     async def _take_in(self, word: Word) -> None:
         if word.category not in self._parts.history.owners:

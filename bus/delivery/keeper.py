@@ -124,7 +124,7 @@ class Keeper:
                 yield from queues(count)
 
     def _to_feed(self, lineage: Lineage) -> list[Generation]:
-        now = ambient.now().timestamp()
+        now = self._parts.read_store.now().timestamp()
         fed = lineage.fed_by(self._projection.version)
         return [one for one in fed if not lineage.is_held(one, now)]
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-from bus import ambient
 from bus.codec import Registry, read_frame
 from bus.delivery.deadletters import frame_of
 from bus.delivery.letters import (
@@ -194,7 +193,7 @@ class DeadLetters:
         there = await self._parked() if ids else {}
         for id in there.keys() & set(ids):
             target, parked = there[id]
-            await self._store.park(target, parked._replace(next_try=ambient.now()))
+            await self._store.park(target, parked._replace(next_try=self._store.now()))
         return {id: None if id in there else NOT_THERE for id in ids}
 
     async def _discard(self, ids: Sequence[str]) -> Problems:

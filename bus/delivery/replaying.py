@@ -11,7 +11,6 @@ from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
 
-from bus import ambient
 from bus.codec import event_frames
 from bus.delivery.asking import (
     HEADS_AT_ONCE,
@@ -32,7 +31,7 @@ from bus.delivery.faults import GiveUp
 from bus.errors import MessageError, Unroutable
 from bus.log import Logger
 from bus.messages import category_of
-from bus.stores.base import Commit, ReadableLog, ReadStore
+from bus.stores.base import Commit, EventLog, ReadStore
 from bus.transports.base import Delivery, Frame, Transport, refusal
 from bus.transports.topology import history_queue, requests_queue
 
@@ -56,7 +55,7 @@ class ReplayConsumer(BatchConsumer):
     def __init__(
         self,
         service: str,
-        event_log: ReadableLog,
+        event_log: EventLog,
         transport: Transport,
         store: ReadStore,
         give_up: GiveUp,
@@ -99,7 +98,7 @@ class ReplayConsumer(BatchConsumer):
                 await self._tell_heads(question, telling)
 
     async def _tell_part(self, question: AskPart, telling: "Telling") -> None:
-        time = ambient.now() - GRACE
+        time = self._log.now() - GRACE
         category, after = question.category, question.after
         place, is_end = after, True
         current = ""
@@ -139,7 +138,7 @@ class ReplayConsumer(BatchConsumer):
                     version = commits[-1].last
 
     async def _tell_heads(self, question: AskHeads, telling: "Telling") -> None:
-        until = ambient.now() - GRACE
+        until = self._log.now() - GRACE
         category, heads = question.category, dict[str, int]()
         async for commit in self._log.arrived([category], question.since, until):
             heads[commit.stream] = max(commit.last, heads.get(commit.stream, 0))

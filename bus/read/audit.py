@@ -152,7 +152,7 @@ class Audit:
         OutcomeUnknown.
         """
         self._compared = 0
-        began = ambient.now()
+        began = self._store.now()
         await self._sign_in(began)
         try:
             await self._store.prepare(self._again)
@@ -414,7 +414,7 @@ class Audit:
         """Has a stream that was parked for its version applied by the workers' next turn."""
         for one in await self._store.parked(self._target) if stream in self._unusable else ():
             if one.stream == stream:
-                await self._store.park(self._target, one._replace(next_try=ambient.now()))
+                await self._store.park(self._target, one._replace(next_try=self._store.now()))
 
     @asynccontextmanager
     async def _projector(self, target: Target, event_log: Streams) -> AsyncIterator[Projector]:

@@ -107,7 +107,7 @@ class Builder:
         note = await self._store.note(self._key)
         if note.revision:
             return plan_from(note.value)
-        since = ambient.now()
+        since = self._store.now()
         projection = self._projector.projection
         count = await self._log.count(projection.categories)
         plan = Plan(since, count, tuple(await self._shares(count)))

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from bus import ambient
 from bus.read.catalogue import Catalogue
 from bus.read.hold import held
 from bus.read.lineage import Generation, Lineage
@@ -83,7 +82,7 @@ class Flip:
         return f"it does not catch up with {old.collection}"
 
     async def _is_behind(self, old: Target, new: Target) -> bool:
-        swept = await self._store.swept(new) or ambient.now()
+        swept = await self._store.swept(new) or self._store.now()
         since = swept - SWEEP_OVERLAP  # streams written before are alike
         streams = {
             commit.stream async for commit in self._log.arrived(self._projection.categories, since)

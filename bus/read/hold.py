@@ -43,7 +43,7 @@ async def held(
             f"again in {HOLD_FOR:.0f} s"
         )
     until = time.monotonic() + HOLD_FOR - MARGIN
-    held_until = ambient.now().timestamp() + HOLD_FOR
+    held_until = store.now().timestamp() + HOLD_FOR
     await catalogue.change(projection, lambda lineage: lineage.held(held_until))
     try:
         await asyncio.sleep(HELD_AFTER)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from bus import ambient
 from bus.read.batches import gathered
 from bus.stores.base import Commit, ReadableLog, ReadStore, Target
 
@@ -52,7 +51,7 @@ class LagMeter:
 
     async def measure(self) -> Lag:
         """Looks at what happened since everything was applied. Raises: StoreUnavailable."""
-        complete = ambient.now() - OVERLAP
+        complete = self._store.now() - OVERLAP
         rows = await self._store.parked(self.target)
         parked = {one.stream: one for one in rows if not one.is_waiting}
         since = self._complete or await self._store.swept(self.target)
@@ -69,7 +68,7 @@ class LagMeter:
                 complete = commits[-1].time
                 break
         self._complete = since if oldest else complete
-        seconds = max(0.0, (ambient.now() - oldest).total_seconds()) if oldest else 0.0
+        seconds = max(0.0, (self._store.now() - oldest).total_seconds()) if oldest else 0.0
         first_seen = [one.first_seen for one in parked.values() if one.first_seen]
         parked_since = min(first_seen, default=None)
         return Lag(events, seconds, oldest, seen >= self._most, len(parked), parked_since)

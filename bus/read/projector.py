@@ -221,7 +221,7 @@ class Projector:
         message = await self._message_at(failure.stream, failure.version)
         told = failure_of(failure.cause, message, self.projection.name)
         before = self._before(failure, told.error)
-        now = ambient.now()
+        now = self._store.now()
         first_seen = before.first_seen if before and before.first_seen else now
         waits = isinstance(failure.cause, EventMissing) and now - first_seen < self._patience
         tries = 0 if waits else (before.tries if before else 0) + 1
@@ -325,7 +325,7 @@ class Projector:
 
     def _is_due(self, parked: Parked) -> bool:
         """Whether its time has come, or cannot be right: then the clock was set back meanwhile."""
-        left = (parked.next_try - ambient.now()).total_seconds()
+        left = (parked.next_try - self._store.now()).total_seconds()
         delay = DELAYS[min(max(parked.tries, 1), len(DELAYS)) - 1]
         longest = 1.5 * (self._foreign.gap_within if parked.is_waiting else delay)
         return not 0 < left <= longest

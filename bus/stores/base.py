@@ -162,6 +162,11 @@ class StoredLog(ReadableLog, Protocol):
 class EventLog(StoredLog, Protocol):
     """All commits of a service: the source of truth, and the outbox. Durable on return."""
 
+    def now(self) -> datetime:
+        """The time by the log's own clock, in UTC, in whole milliseconds: that of its commits, so
+        that a process whose clock is wrong writes and looks for them at the right time."""
+        ...
+
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """Stores all of them or none, and returns what now stands in the log under their ids.
 
@@ -417,6 +422,11 @@ class ChangeFeed(Protocol):
 
 class ReadStore(KeepsLetters, Protocol):
     """Read collections, checkpoints, parked streams, dead letters, and small shared records."""
+
+    def now(self) -> datetime:
+        """The time by the store's own clock: what processes write down for each other goes by it
+        (marks of sweeps, the next try of a parked stream), and never by that of one of them."""
+        ...
 
     async def open(self) -> None:
         """Connects, makes the shared indexes, and checks that transactions are to be had.

@@ -180,6 +180,10 @@ class MemoryReadStore(MemoryLetters):
     async def close(self) -> None:
         """Nothing in flight."""
 
+    def now(self) -> datetime:
+        """As `ReadStore.now`; its process's clock is the store's own."""
+        return ambient.now()
+
     async def prepare(self, target: Target) -> None:
         """As `ReadStore.prepare`."""
         self.tables.prepare(target)
@@ -271,7 +275,7 @@ class MemoryReadStore(MemoryLetters):
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """As `ReadStore.lease`."""
-        now = ambient.now()
+        now = self.now()
         holder, since, until = self._leases.get(name, (owner, now, now))
         if holder != owner and since <= now < until:  # earlier, the clock was set back
             return False

@@ -34,6 +34,10 @@ class MemoryLog:
     async def close(self) -> None:
         """Nothing in flight."""
 
+    def now(self) -> datetime:
+        """As `EventLog.now`; its process's clock is the log's own."""
+        return ambient.now()
+
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """As `ReadableLog.read`."""
         entries = self._streams.get(stream, [])
@@ -117,7 +121,7 @@ class MemoryFollowedLog(MemoryLog):
 
     async def keep(self, commits: Sequence[Commit]) -> None:
         """As `FollowedLog.keep`."""
-        now = ambient.now()
+        now = self.now()
         for commit in commits:
             data = encoded(followed_document(commit, now))
             if commit.id not in self._commits:

@@ -82,7 +82,7 @@ class Relay:
 
     async def _waiting(self) -> list[Commit]:
         """What waits; where nothing of a full batch could go, what comes after it."""
-        before, since = ambient.now() - GRACE, self._since
+        before, since = self._log.now() - GRACE, self._since
         commits = await self._log.pending(before, BATCH, since)
         return commits if commits or since is None else await self._log.pending(before, BATCH)
 
@@ -92,7 +92,7 @@ class Relay:
             return []
         self._look_ahead_at = time.monotonic() + LOOK_AHEAD_EVERY
         waiting = await self._log.pending(datetime.max.replace(tzinfo=UTC), BATCH)
-        return [commit for commit in waiting if commit.time > ambient.now() + GRACE]
+        return [commit for commit in waiting if commit.time > self._log.now() + GRACE]
 
     async def _hand_over(self) -> None:
         if time.monotonic() < self._renew_at + LEASE / 2:

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, cast
 
-from bus import ambient
 from bus.codec import address, frames_of, record
 from bus.errors import InvalidMessage
 from bus.log import Logger
@@ -153,7 +152,7 @@ class UnitOfWork:
             parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
         if not parts:
             return []
-        time = ambient.now()
+        time = self._log.now()
         return [
             Commit(
                 id=self.id if index == 0 else f"{self.id}/{index + 1}",

@@ -2,22 +2,26 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
-from bus import Bus, Projection, Receipt, Settings, Worker, ambient
+from bus import Bus, Projection, Receipt, Session, Settings, Worker, ambient
+from bus.read import sweeper as sweeping
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
-from bus.stores.base import ReadStore
+from bus.stores.base import Commit, ReadStore
 from bus.stores.memory import MemoryReadStore
-from bus.testing import HeldTime, chaos
+from bus.testing import HeldTime, ambient_source, chaos
 from bus.write.relay import Relay
 from tests.fault import payments
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView, build
 from tests.waiting import until
 
-HOURS = 3 * 3600.0
+HOUR = 3600.0
+HOURS = 3 * HOUR
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -135,3 +139,90 @@ def projector_of(bus: Bus) -> Projector:
     parts = bus.parts
     writer = parts.read_store.writer(projection.target(), "sweep")
     return Projector(projection, projection.target(), parts.event_log, parts.read_store, writer)
+
+
+# --- processes whose clocks are wrong, on one database ----------------------------------------
+
+
+@pytest.fixture(params=[24 * HOUR, -15 * 24 * HOUR], ids=["a day ahead", "15 days behind"])
+def wrong(request: pytest.FixtureRequest) -> "Wrong":
+    """The clock of one of two processes."""
+    return Wrong(request.param)
+
+
+class Wrong(ambient.Source):
+    """Real time, out by some seconds."""
+
+    def __init__(self, out: float) -> None:
+        super().__init__()
+        self._out = out
+
+    def seconds(self) -> float:
+        return super().seconds() + self._out
+
+
+async def test_what_a_wrong_clock_stored_and_nobody_delivered_is_swept_at_once(
+    real_settings: Settings, unique: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "SWEEP_GRACE", timedelta(0))
+    async with build(real_settings, Diary(), unique) as right:
+        parts = right.parts
+        sweeper = Sweeper(projector_of(right), parts.event_log, parts.read_store)
+        await sweeper.sweep()
+        with ambient_source(wrong):
+            async with build(real_settings, Diary(), unique) as other:
+                receipt = await other.execute(Pay(wallet_id="a", amount=1))
+        assert await sweeper.sweep() == 1
+        assert await right.query(GetWallet(wallet_id="a"), after=receipt)
+
+
+async def test_a_sweep_by_a_wrong_clock_finds_what_nobody_delivered_and_hides_nothing(
+    real_settings: Settings, unique: str, wrong: Wrong, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "SWEEP_GRACE", timedelta(0))
+    async with build(real_settings, Diary(), unique) as right:
+        for name, by in (("a", wrong), ("b", ambient.source)):
+            receipt = await right.execute(Pay(wallet_id=name, amount=1))
+            with ambient_source(by):
+                async with build(real_settings, Diary(), unique) as other:
+                    parts = other.parts
+                    sweeper = Sweeper(projector_of(other), parts.event_log, parts.read_store)
+                    assert name == "a" or not await sweeper.is_due(60)
+                    await sweeper.sweep()
+            assert await right.query(GetWallet(wallet_id=name), after=receipt)
+
+
+async def test_marks_and_commits_of_a_wrong_clock_have_the_servers_time(
+    real_settings: Settings, unique: str, wrong: Wrong
+) -> None:
+    with ambient_source(wrong):
+        async with build(real_settings, Diary(), unique) as bus:
+            receipt = await bus.execute(Pay(wallet_id="a", amount=1))
+            assert bus.parts.event_log.now() != ambient.now()
+
+            async def nothing(session: Session) -> list[Commit]:
+                return []
+
+            await bus.parts.effects.open()
+            await bus.parts.effects.once("mark", nothing)
+            projector = projector_of(bus)
+            await bus.execute(Pay(wallet_id="bad", amount=1, mood="unprojectable"))
+            await projector.apply_streams(["wallet-bad"])
+            (stored,) = await bus.parts.event_log.find(receipt.id)
+            (parked,) = await bus.parts.read_store.parked(projector.target)
+    client: MongoClient[Any] = MongoClient(real_settings.mongo_url, tz_aware=True)
+    with client:
+        now = client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
+        (mark,) = client[real_settings.mongo_db]["handled"].find({"_id": "mark"})
+    for time in (stored.time, mark["time"], parked.first_seen, parked.next_try):
+        assert abs(time - now) < timedelta(minutes=1)
+
+
+async def test_the_databases_time_is_told_to_processes_without_that_of_their_own(
+    real_settings: Settings, unique: str, frozen_time: HeldTime
+) -> None:
+    async with build(real_settings, Diary(), unique) as bus:
+        before = bus.parts.read_store.now()
+        for jump in (HOURS, -2 * HOURS):
+            frozen_time.advance(jump)
+            assert timedelta(0) <= bus.parts.read_store.now() - before < timedelta(minutes=1)

@@ -1,6 +1,7 @@
 """The event log and the read store in MongoDB, by motor or by PyMongo's asynchronous client."""
 
 from bus.stores.mongo.client import close, connect
+from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.effects import MongoEffects
 from bus.stores.mongo.event_log import MongoEventLog
 from bus.stores.mongo.followed_log import MongoFollowedLog
@@ -11,6 +12,7 @@ __all__ = [
     "MongoEventLog",
     "MongoFollowedLog",
     "MongoReadStore",
+    "ServerClock",
     "close",
     "connect",
 ]

@@ -6,7 +6,6 @@ from typing import Any
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from bus import ambient
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.loops import Loops
 from bus.stores.base import Commit, WritableDocuments
@@ -93,7 +92,7 @@ class MongoEffects:
         """Sets the mark. Raises: _Handled where it stands."""
         try:
             async with bounded():
-                await self._handled.insert_one({"_id": id, "time": ambient.now()}, session=native)
+                await self._handled.insert_one({"_id": id, "time": self._log.now()}, session=native)
         except DuplicateKeyError:
             raise _Handled from None
 

@@ -16,6 +16,7 @@ from bus.stores.base import Commit, Recorded, Snapshot, Tally
 from bus.stores.mongo.appender import Appender, Outcome
 from bus.stores.mongo.client import Client, Session, bounded, start_session
 from bus.stores.mongo.client import Collection as MongoCollection
+from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import DUPLICATE_KEY, reading, writing
 from bus.stores.mongo.loader import Loader
 from bus.stores.mongo.log import MongoLog
@@ -49,8 +50,10 @@ class MongoEventLog(MongoLog):
     one transaction and do.
     """
 
-    def __init__(self, client: Client, database_name: str) -> None:
-        super().__init__(client, database_name, "commits", PENDING)
+    def __init__(
+        self, client: Client, database_name: str, *, clock: ServerClock | None = None
+    ) -> None:
+        super().__init__(client, database_name, "commits", PENDING, clock=clock)
         self._snapshots = MongoSnapshots(self._database["snapshots"])
         self._loader = Loader(self._latest)
         self._looking = Looking(self._commits)

@@ -6,10 +6,10 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
 
-from bus import ambient
 from bus.errors import InvalidMessage
 from bus.stores.base import Commit
 from bus.stores.mongo.client import Client, settled
+from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import DUPLICATE_KEY, is_cut_short, reading, said, writing
 from bus.stores.mongo.log import MongoLog
 from bus.stores.records import encoded, followed_document
@@ -24,15 +24,17 @@ class MongoFollowedLog(MongoLog):
 
     arrival = "arrived"
 
-    def __init__(self, client: Client, database_name: str) -> None:
-        super().__init__(client, database_name, "followed", ARRIVED)
+    def __init__(
+        self, client: Client, database_name: str, *, clock: ServerClock | None = None
+    ) -> None:
+        super().__init__(client, database_name, "followed", ARRIVED, clock=clock)
 
     async def close(self) -> None:
         """Nothing in flight."""
 
     async def keep(self, commits: Sequence[Commit]) -> None:
         """As `FollowedLog.keep`."""
-        now = ambient.now()
+        now = self.now()
         documents = [RawBSONDocument(encoded(followed_document(one, now))) for one in commits]
         async with writing(KEEP_WITHIN):
             try:

@@ -8,7 +8,8 @@ from pymongo import IndexModel
 
 from bus.stores.base import Commit, Document
 from bus.stores.mongo.client import LATEST, Client, database
-from bus.stores.mongo.failures import hello, reading
+from bus.stores.mongo.clock import ServerClock
+from bus.stores.mongo.failures import reading
 from bus.stores.records import OPTIONS, commit_from
 
 INDEXES = [
@@ -29,9 +30,15 @@ class MongoLog:
     """The field that tells when a commit came here."""
 
     def __init__(
-        self, client: Client, database_name: str, collection: str, *indexes: IndexModel
+        self,
+        client: Client,
+        database_name: str,
+        collection: str,
+        *indexes: IndexModel,
+        clock: ServerClock | None = None,
     ) -> None:
         self._client = client
+        self._clock = clock or ServerClock()
         self._database = database(client, database_name)
         self._commits = self._database[collection]
         # A new primary holds every commit that was stored, and for a moment it does not know that
@@ -42,9 +49,13 @@ class MongoLog:
 
     async def open(self) -> None:
         """As `ReadableLog.open`."""
-        await hello(self._client)
+        await self._clock.look(self._client)
         async with reading(OPEN_WITHIN):
             await self._commits.create_indexes(self._indexes)
+
+    def now(self) -> datetime:
+        """As `EventLog.now`."""
+        return self._clock.now()
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """As `ReadableLog.read`."""

@@ -21,11 +21,11 @@ from bus.stores.base import (
 )
 from bus.stores.mongo.changes import MongoChangeFeed
 from bus.stores.mongo.client import LATEST, Client, bounded, database, settled
+from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.documents import ABSENT, MongoDocuments
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     ENCODING_ERRORS,
-    hello,
     no_transactions,
     reading,
     said,
@@ -46,8 +46,11 @@ NAMESPACE_EXISTS = 48
 class MongoReadStore(MongoLetters):
     """Read collections and the bus's own ones beside them, in one database of a replica set."""
 
-    def __init__(self, client: Client, database_name: str) -> None:
+    def __init__(
+        self, client: Client, database_name: str, *, clock: ServerClock | None = None
+    ) -> None:
         self._client = client
+        self._clock = clock or ServerClock()
         self._database = database(client, database_name)
         super().__init__(self._database["dead_letters"])
         self._projections = self._database["projections"]
@@ -57,7 +60,7 @@ class MongoReadStore(MongoLetters):
 
     async def open(self) -> None:
         """As `ReadStore.open`."""
-        server = await hello(self._client)
+        server = await self._clock.look(self._client)
         if "setName" not in server and server.get("msg") != "isdbgrid":
             raise no_transactions()
         async with reading(OPEN_WITHIN):
@@ -67,6 +70,10 @@ class MongoReadStore(MongoLetters):
 
     async def close(self) -> None:
         """As `ReadStore.close`."""
+
+    def now(self) -> datetime:
+        """As `ReadStore.now`."""
+        return self._clock.now()
 
     async def prepare(self, target: Target) -> None:
         """As `ReadStore.prepare`."""
