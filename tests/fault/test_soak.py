@@ -37,3 +37,18 @@ def test_a_short_soak_loses_nothing_applies_nothing_twice_and_leaves_nothing(
     assert told["faults"].keys() == {"wire_cut", "consumer_kill", "broker_kill"}
     assert told["events"] > 200
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_short_flat_run_watches_three_processes_and_leaves_nothing(tmp_path: Path) -> None:
+    done = soak("--flat", "0.1", "--idle", "0.1", "--rate", "50", "--json", folder=tmp_path)
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["commands"] > 50, done.stderr
+    assert told["failed"] == {}
+    for phase in ("load", "idle"):
+        for process in ("worker", "relay", "api"):
+            watched = told["phases"][phase][process]
+            assert watched["objects"]["last"] > 10_000
+            assert watched["tasks"]["last"] > 1
+            assert watched["connections"]["last"] > 1
+    assert done.returncode == (1 if told["grows"] else 0)
+    assert told["grows"] or list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import logging
 import random
 import shutil
@@ -13,6 +14,8 @@ import structlog
 import uvloop
 from rich.console import Console
 
+from tools.flat import report as growth_report
+from tools.flat import run as flat
 from tools.services import ServiceError, command
 from tools.soak.faults import KINDS
 from tools.soak.plan import Plan
@@ -33,12 +36,13 @@ def main() -> int:
     keep = True
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            report = runner.run(run(_plan(options), folder, screen))
-        if options.json:
-            print_json(report)
-        print_report(report, Console(stderr=options.json))
-        keep = options.keep or bool(report.problems)
-        return WRONG if report.problems else 0
+            wrong = (
+                _flat(runner, options, folder, screen)
+                if options.flat
+                else _soak(runner, options, folder, screen)
+            )
+        keep = options.keep or wrong
+        return WRONG if wrong else 0
     except (SoakFailed, ServiceError) as error:
         screen.console.print(f"The soak could not run: {error}", markup=False, highlight=False)
         return FAILED
@@ -50,6 +54,29 @@ def main() -> int:
             screen.stage(f"Kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _soak(
+    runner: asyncio.Runner, options: argparse.Namespace, folder: Path, screen: Screen
+) -> bool:
+    """Whether anything is wrong, once it is told."""
+    report = runner.run(run(_plan(options), folder, screen))
+    if options.json:
+        print_json(report)
+    print_report(report, Console(stderr=options.json))
+    return bool(report.problems)
+
+
+def _flat(
+    runner: asyncio.Runner, options: argparse.Namespace, folder: Path, screen: Screen
+) -> bool:
+    """Whether anything grows, once it is told."""
+    plan = flat.Plan(options.flat, options.idle, options.rate)
+    watched = runner.run(flat.run(plan, folder, screen.stage))
+    if options.json:
+        print(json.dumps(growth_report.figures(watched)))
+    growth_report.print_report(watched, Console(stderr=options.json))
+    return bool(growth_report.grows(watched))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +104,21 @@ def _parser() -> argparse.ArgumentParser:
         "--every", type=float, default=0.0, help="seconds from one recovery to the next fault"
     )
     parser.add_argument("--authors", type=int, default=96, help="at a time (default: 96)")
+    parser.add_argument(
+        "--flat",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="break nothing: run a worker, a relay and an API under a steady load for so long, "
+        "then idle, and tell what grows (status 1 if anything does); on the servers that the "
+        "environment names (BUS_AMQP_URL, BUS_MONGO_URL), else on private ones",
+    )
+    parser.add_argument(
+        "--idle", type=float, default=15.0, metavar="MINUTES", help="after --flat (default: 15)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=200.0, help="commands a second of --flat (default: 200)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep ledger and logs in any case")
     return parser
 

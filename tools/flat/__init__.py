@@ -1,0 +1,1 @@
+"""The flat run: processes under a steady load, then idle, watched for whatever grows."""
