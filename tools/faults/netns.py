@@ -6,13 +6,15 @@
 Needs root and `ip` (Debian: iproute2); `available()` says whether it works here.
 """
 
+import os
 import secrets
 import subprocess
 from functools import cache
 from types import TracebackType
 from typing import Self
 
-from tools.services.errors import CommandFailed
+from tools.services.errors import CommandFailed, ServiceError
+from tools.services.packages import programs
 
 NETWORK = "10.213"  # of no concern to others: each pair of addresses lives on a wire of its own
 
@@ -92,11 +94,13 @@ class Namespace:
 
 @cache
 def available() -> bool:
-    """Whether a namespace can be made and connected here."""
+    """Whether a namespace can be made and connected here; installs `ip` where only that lacks."""
     try:
+        if os.geteuid() == 0:
+            programs("ip", packages=["iproute2"])
         with Namespace():
             return True
-    except CommandFailed:
+    except ServiceError:
         return False
 
 

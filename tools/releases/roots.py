@@ -1,0 +1,163 @@
+"""The root folders of other releases: made once, and brought up to date before each use."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.services.cache import cache_folder
+from tools.services.errors import ServiceUnavailable
+from tools.services.packages import programs
+from tools.services.progress import say
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PLACE = "DOUBLEDECKER_ROOTS"
+WITHIN = "doubledecker"  # the checkout's copy, in the root
+
+# What belongs to this machine or to one run; the virtual environment is the root's own.
+_OURS = (".git", ".venv", ".venv-peers", ".services", ".hypothesis", ".coverage*", "*_cache")
+LEFT_OUT = shutil.ignore_patterns(*_OURS, "__pycache__", "*.egg-info", "build", "dist")
+
+# How this machine reaches package registries, which the root must know as well. The certificates
+# get a place that no package of the root writes to.
+CERTIFICATES = "etc/machines-certificates.pem"
+MACHINES_FILES = {
+    "etc/hosts": "etc/hosts",
+    "etc/resolv.conf": "etc/resolv.conf",
+    "etc/pip.conf": "etc/pip.conf",
+    "etc/ssl/certs/ca-certificates.crt": CERTIFICATES,
+}
+_PIPS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
+KEPT_VARIABLES = (*_PIPS, "http_proxy", "https_proxy", "no_proxy", "TERM")
+
+# What a command mounts and starts is its own, and ends with it, even with SIGKILL.
+APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+SCRIPTS = Path("/usr/share/debootstrap/scripts")
+
+
+class Release(NamedTuple):
+    """A release by its code name; `signed` where this machine knows the key it is signed with."""
+
+    suite: str
+    signed: bool = True
+
+
+RELEASES = {
+    "debian12": Release("bookworm"),
+    "debian13": Release("trixie"),
+    "forky": Release("forky", signed=False),
+}
+
+
+def folder_of(release: Release) -> Path:
+    place = os.environ.get(PLACE)
+    return (Path(place) if place else cache_folder() / "roots").resolve() / release.suite
+
+
+def prepare(release: Release, root: Path) -> None:
+    """Make the root where it is missing, and copy this checkout into it.
+
+    Raises `ServiceUnavailable` where it cannot be made.
+    """
+    if not root.exists():
+        _make(release, root)
+    for source, target in MACHINES_FILES.items():
+        _copy_file(Path("/") / source, root / target)
+    _write(root / "etc/apt/apt.conf.d/90machine", _how_apt_fetches())
+    # A package's server is not started: the tests start nodes of their own.
+    _write(root / "usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n").chmod(0o755)
+    copy_checkout(root / WITHIN)
+
+
+def _make(release: Release, root: Path) -> None:
+    (debootstrap,) = programs("debootstrap", packages=["debootstrap"])
+    say(f"Making a root of Debian {release.suite} in {root} (once, a minute or two) ...")
+    fresh = root.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    log = root.with_suffix(".log")
+    with log.open("w") as output:
+        done = subprocess.run(
+            [*APART, debootstrap, *_options(release), release.suite, str(fresh), *_source(release)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode != 0:
+        last = " / ".join(log.read_text().strip().splitlines()[-3:])
+        raise ServiceUnavailable(f"debootstrap could not make {fresh}: {last}. All of it: {log}")
+    fresh.rename(root)
+
+
+def _options(release: Release) -> list[str]:
+    return ["--variant=minbase", *([] if release.signed else ["--no-check-gpg"])]
+
+
+def _source(release: Release) -> list[str]:
+    """Where the packages are, and how to make a release younger than this machine's debootstrap."""
+    known = (SCRIPTS / release.suite).exists()
+    return [_archive(), *([] if known else [str(SCRIPTS / "sid")])]
+
+
+def _archive() -> str:
+    """The archive that this machine's own packages come from."""
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    wanted = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)"
+    found = [line.split() for line in _lines("apt-get", "indextargets", "--format", wanted)]
+    fitting = [one for one in found if one[1:3] == [own, "main"]]
+    fitting.sort(key=lambda one: "Debian" not in one[3:])
+    if not fitting:
+        raise ServiceUnavailable(
+            f"this machine's package sources name no archive of Debian's {own or 'release'}, "
+            f"where other releases would be: run this on Debian"
+        )
+    return fitting[0][0]
+
+
+def _how_apt_fetches() -> str:
+    """This machine's settings for fetching packages, such as a proxy, in apt's own syntax."""
+    lines = _lines("apt-config", "dump")
+    return "".join(f"{line}\n" for line in lines if line.startswith("Acquire::"))
+
+
+def _lines(*command: str) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [line for line in done.stdout.splitlines() if line.strip()]
+
+
+def copy_checkout(target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for entry in target.iterdir():
+        if entry.name != ".venv":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    shutil.copytree(CHECKOUT, target, ignore=LEFT_OUT, dirs_exist_ok=True)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        shutil.copyfile(source, target)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def command_in(root: Path, command: Sequence[str]) -> list[str]:
+    """The command, run in the root; all that it starts ends with it."""
+    return [*APART, str(Path(__file__).with_name("enter")), str(root), *command]
+
+
+def environment(root: Path) -> dict[str, str]:
+    """What a command in a root is told: nothing of this machine but how to reach registries."""
+    told = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    if (root / CERTIFICATES).exists():
+        told |= dict.fromkeys(("PIP_CERT", "SSL_CERT_FILE"), f"/{CERTIFICATES}")
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {**told, "PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
