@@ -92,7 +92,7 @@ def frames_of(commit: Commit, sign: Sign | None = None) -> list[Frame]:
     Raises: InvalidMessage where one could not travel (a body or headers over the limit, say).
     """
     frames = event_frames(commit, sign)
-    frames += [_command_frame(commit, command) for command in commit.outgoing]
+    frames += command_frames(commit)
     for frame in frames:
         problem = refusal(frame)
         if problem is not None:
@@ -126,6 +126,11 @@ def _event_frame(commit: Commit, place: int, event: Recorded, sign: Sign | None)
     if sign is not None:
         headers[SIGNATURE] = sign(frame)
     return frame
+
+
+def command_frames(commit: Commit) -> list[Frame]:
+    """One frame for each command that a commit sends."""
+    return [_command_frame(commit, command) for command in commit.outgoing]
 
 
 def _command_frame(commit: Commit, command: Outgoing) -> Frame:

@@ -118,14 +118,14 @@ def unknown(target: Target, as_json: Json = False) -> None:
 def republish(
     target: Target,
     since: Annotated[datetime, typer.Option(parser=moment, metavar="TIME", help=TIME)],
-    to: Annotated[str, typer.Option(help="the subscription: a router's or a projection's name")],
+    to: Annotated[str, typer.Option(help="a router, a projection, or commands")],
     until: Annotated[
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="now, by default")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,
     as_json: Json = False,
 ) -> None:
-    """Sends events to one subscription once more: those that its queue lost, say.
+    """Sends events (or commands) to one subscription once more: what its queue lost, say.
 
     They keep their ids, so that what was handled counts once: by a handler's `Session`, by what it
     stores and sends, by a projection's versions. Other effects of handlers (a mail) happen again.
@@ -135,7 +135,7 @@ def republish(
 
     async def send(bus: Bus) -> Republished:
         return await Events(bus).republish(
-            to, since=since, until=end, dry_run=dry_run, report=progress.reached
+            to, since=since, until=until, dry_run=dry_run, report=progress.reached
         )
 
     done = False

@@ -104,8 +104,9 @@ class Events:
     ) -> Republished:
         """Sends the events stored from `since` up to `until` (now) to one subscription once more.
 
-        Only those that its queues are bound to, with their ids and headers, so that what was
-        handled counts once; see `bus.delivery.republishing`. With `dry_run` it only counts.
+        With `to="commands"`: the commands that units of work sent. Only what its queues are bound
+        to goes, with the same ids and headers, so that what was handled counts once (see
+        `bus.delivery.republishing`). With `dry_run` it only counts.
         `report` is told the time that was reached and how many events went: after an error, go on
         from there. Raises: ConfigurationError (no such subscription), Unroutable (its queue is
         gone), TransportUnavailable.

@@ -209,6 +209,10 @@ class EventLog(StoredLog, Protocol):
         """All categories that the log holds, in their order."""
         ...
 
+    def sending(self, since: datetime) -> AsyncIterator[Commit]:
+        """All commits that send commands, from `since` on, by time, then by version."""
+        ...
+
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """The names of events in the log, but for these: by category, then by name.
 

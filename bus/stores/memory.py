@@ -84,6 +84,12 @@ class MemoryEventLog(MemoryLog):
         """As `EventLog.categories`."""
         return sorted(self._categories)
 
+    async def sending(self, since: datetime) -> AsyncIterator[Commit]:
+        """As `EventLog.sending`."""
+        for commit in self._all():
+            if commit.outgoing and commit.time >= since:
+                yield commit
+
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """As `EventLog.tally`."""
         found: dict[tuple[str, str], Tally] = {}

@@ -364,6 +364,20 @@ class EventLogContract:
             await event_log.append([commit(id, stream)])
         assert await event_log.categories() == ["account", "job"]
 
+    async def test_commits_that_send_commands_are_scanned_from_a_time_on(
+        self, event_log: EventLog
+    ) -> None:
+        sends: dict[str, Any] = {"outgoing": (Outgoing("next", "CloseJob", 2, {"id": "1"}),)}
+        one, _, two, three = await seconds_apart(
+            event_log,
+            commit("a", **sends),
+            commit("b", "job-2"),
+            commit("c", "order-1", events=(), **sends),
+            commit("d", "job-3", **sends),
+        )
+        assert [found async for found in event_log.sending(one.time)] == [one, two, three]
+        assert [found async for found in event_log.sending(two.time)] == [two, three]
+
     async def test_a_conversation_is_all_that_has_its_correlation_id(
         self, event_log: EventLog
     ) -> None:

@@ -131,6 +131,6 @@ async def test_events_are_sent_to_one_subscription_once_more(bus: Bus) -> None:
 
     unknown = await run("republish", "--since", "1h", "--to", "nobody")
     assert unknown.exit_code == 2
-    assert "it has finishing, mails, runs" in unknown.stderr
+    assert "it has commands, finishing, mails, runs" in unknown.stderr
     wrong = await run("republish", "--since", "yesterday", "--to", "finishing")
     assert wrong.exit_code == 2

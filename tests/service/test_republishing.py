@@ -24,7 +24,6 @@ from bus import (
     Unroutable,
     Update,
     Worker,
-    ambient,
 )
 from bus.stores.session import own_target
 from tests.waiting import until
@@ -141,7 +140,7 @@ async def drained(service: Service) -> None:
 
 
 async def test_what_a_lost_queue_held_is_handled_after_all(service: Service) -> None:
-    start = ambient.now()
+    start = service.bus.parts.event_log.now()
     await service.pay("a", "b", "c")
 
     async def arrived() -> bool:
@@ -157,7 +156,7 @@ async def test_what_a_lost_queue_held_is_handled_after_all(service: Service) -> 
 
 
 async def test_what_was_handled_counts_once_however_often_it_is_sent(service: Service) -> None:
-    start = ambient.now()
+    start = service.bus.parts.event_log.now()
     async with Worker(service.bus):
         await service.pay("a", "b")
         await until(lambda: len(service.rung) == 2, "both are handled")
@@ -192,9 +191,9 @@ async def test_what_was_handled_counts_once_however_often_it_is_sent(service: Se
 async def test_only_a_time_is_sent_and_it_can_be_gone_on_with(service: Service) -> None:
     await service.pay("a")
     await asyncio.sleep(0.002)
-    since = ambient.now()
+    since = service.bus.parts.event_log.now()
     await service.pay("b")
-    last = ambient.now()
+    last = service.bus.parts.event_log.now()
     await asyncio.sleep(0.002)
     await service.pay("c")
     reached: list[tuple[datetime, int]] = []
@@ -211,7 +210,7 @@ async def test_only_a_time_is_sent_and_it_can_be_gone_on_with(service: Service) 
 
 
 async def test_nobody_else_gets_what_is_sent_to_one(service: Service) -> None:
-    start = ambient.now()
+    start = service.bus.parts.event_log.now()
     await service.pay("a")
     transport = service.bus.parts.transport
     others = [f"{service.bus.service}.{name}" for name in ("mails", "books")]
@@ -232,13 +231,39 @@ async def test_nobody_else_gets_what_is_sent_to_one(service: Service) -> None:
 async def test_a_subscription_that_is_not_there_is_refused_with_those_that_are(
     service: Service,
 ) -> None:
-    for wrong in ("nobody", "commands"):
-        with pytest.raises(ConfigurationError, match=r"it has mails, books, rings, payments"):
-            await service.republish(wrong, ambient.now())
+    with pytest.raises(ConfigurationError, match=r"it has commands, mails, books, rings, payments"):
+        await service.republish("nobody", service.bus.parts.event_log.now())
+
+
+async def test_commands_that_handlers_sent_and_their_queue_lost_are_carried_out_after_all(
+    service: Service,
+) -> None:
+    start = service.bus.parts.event_log.now()
+    transport, log = service.bus.parts.transport, service.bus.parts.event_log
+    commands = f"{service.bus.service}.commands"
+    async with Worker(service.bus, only=["books"]):
+        await service.pay("a", "b")
+
+        async def sent() -> bool:
+            return await transport.depth(commands) == 2
+
+        await until(sent, "two commands wait")
+    await service.lose(commands)
+    async with Worker(service.bus):
+        assert await service.republish("books", start) == 2  # which repeats nothing
+        assert await service.republish("commands", start) == 2
+
+        async def booked() -> bool:
+            return all([await log.read(f"booking-{id}") for id in "ab"])
+
+        await until(booked, "both are booked")
+        assert await service.republish("commands", start) == 2
+        await drained(service)
+    assert [len(await log.read(f"booking-{id}")) for id in "ab"] == [1, 1]
 
 
 async def test_a_queue_that_is_gone_is_told_with_the_remedy(service: Service) -> None:
-    start = ambient.now()
+    start = service.bus.parts.event_log.now()
     await service.pay("a")
     await service.bus.parts.transport.delete([service.queue])
     with pytest.raises(Unroutable, match=r"rings is gone; start a worker"):

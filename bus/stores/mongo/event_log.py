@@ -156,6 +156,11 @@ class MongoEventLog(MongoLog):
         """As `EventLog.categories`."""
         return await self._looking.categories()
 
+    async def sending(self, since: datetime) -> AsyncIterator[Commit]:
+        """As `EventLog.sending`."""
+        async for document in self._scan("time", await self.categories(), since, "outgoing"):
+            yield commit_from(document)
+
     async def tally(self, without: Collection[str] = ()) -> list[Tally]:
         """As `EventLog.tally`."""
         return await self._looking.tally(without)

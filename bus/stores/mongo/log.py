@@ -90,10 +90,10 @@ class MongoLog:
             yield commit_from(document)
 
     async def _scan(
-        self, by: str, categories: Sequence[str], since: datetime | None
+        self, by: str, categories: Sequence[str], since: datetime | None, holding: str = "events"
     ) -> AsyncIterator[Document]:
-        """Those with events, by a time. Page by page, so that a slow reader holds no cursor; any
-        number of commits may have the same time."""
+        """Those with events (or something else), by a time. Page by page, so that a slow reader
+        holds no cursor; any number of commits may have the same time."""
         filter: Document = {"category": {"$in": list(categories)}}
         if since is not None:
             filter[by] = {"$gte": since}
@@ -102,7 +102,7 @@ class MongoLog:
             raw, more = await self._page(filter, [(by, 1), ("first", 1), ("stream", 1)])
             page: list[Document] = bson.decode_all(raw, OPTIONS)
             for document in page:
-                if document["events"]:
+                if document.get(holding):
                     yield document
             if page:
                 filter = _beyond(page[-1], by, categories)
