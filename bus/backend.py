@@ -118,7 +118,7 @@ def _stores(
     name = settings.mongo_db or service
     closing = _nothing if own is None else partial(close, own)
     clock = ServerClock()
-    event_log = MongoEventLog(client, name, clock=clock)
-    effects = MongoEffects(client, name, event_log, loops=loops, **rules)
+    event_log = MongoEventLog(client, name, clock=clock, loops=loops)
+    effects = MongoEffects(client, name, event_log, **rules)
     followed = MongoFollowedLog(client, name, clock=clock)
     return event_log, MongoReadStore(client, name, clock=clock), effects, closing, followed

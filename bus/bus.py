@@ -12,7 +12,7 @@ from bus.declarations import check_declarations
 from bus.delivery.replies import receipt_in
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
-from bus.errors import BusError, ConfigurationError, TransportUnavailable
+from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
 from bus.health import Checkup, Health, service_checks
 from bus.log import Logger, configure_default
 from bus.loops import Loops, pauses
@@ -134,6 +134,12 @@ class Bus:
         Raises: StoreUnavailable, ConfigurationError, TopologyMismatch.
         """
         configure_default()
+        try:
+            return await self._enter()
+        except NotAllowed as error:
+            raise ConfigurationError(str(error)) from error
+
+    async def _enter(self) -> Self:
         parts = self.parts
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._disconnect)

@@ -13,7 +13,8 @@
     ├── OutcomeUnknown            no answer in time: repeat with the same id
     ├── RemoteError               a requested command failed where it was carried out
     ├── Unavailable               wait, then try again
-    │   ├── StoreUnavailable      the database did not answer
+    │   ├── StoreUnavailable      the database did not answer, or does not do it just now
+    │   │   └── NotAllowed        it refuses this user: see to rights or password, it is tried again
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
     │   ├── NotCaughtUp           a projection has not reached the receipt yet
     │   └── NotBuilt              a projection is new, and is being built from the log
@@ -100,7 +101,14 @@ class Unavailable(BusError):
 
 
 class StoreUnavailable(Unavailable):
-    """The database did not answer in time, and nothing was written."""
+    """The database did not answer in time, or does not write just now; nothing was written."""
+
+
+class NotAllowed(StoreUnavailable):
+    """The database refuses this user what it needs; once that is mended, work goes on.
+
+    A bus that opens raises ConfigurationError instead.
+    """
 
 
 class TransportUnavailable(Unavailable):

@@ -12,7 +12,7 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
-from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
+from bus.errors import ConfigurationError, NotAllowed, OutcomeUnknown, StoreUnavailable
 from bus.stores.base import Commit, Target
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
 from bus.testing.event_log_contract import commit, outcome
@@ -182,7 +182,7 @@ async def test_an_insert_that_fails_for_now_is_stored_once(
 
 
 async def test_a_refused_user_is_told_so(node: MongoNode, log: MongoEventLog) -> None:
-    refused = pytest.raises(ConfigurationError, match="user")
+    refused = pytest.raises(NotAllowed, match="user")
     with failing(node, "insert", 4, errorCode=13), refused:
         await log.append([commit("a")])
 

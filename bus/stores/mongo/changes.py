@@ -9,11 +9,11 @@ does not know the cursor: then the stream is opened anew from its token.)
 from contextlib import suppress
 from typing import Any
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from bus.stores.base import Document
 from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
-from bus.stores.mongo.failures import is_refused, reading
+from bus.stores.mongo.failures import is_cut_short, reading
 
 CLOSE_WITHIN = 1.0
 
@@ -55,7 +55,7 @@ class MongoChangeFeed:
             reply = await self._run("getMore", self._cursor, collection=self._collection)
         except PyMongoError as error:
             self._cursor = 0
-            if is_refused(error):
+            if _is_lost(error):
                 return None
             raise
         return self._read(reply["cursor"], "nextBatch")
@@ -67,7 +67,7 @@ class MongoChangeFeed:
             try:
                 return await self._aggregate({"resumeAfter": self._token})
             except PyMongoError as error:
-                if not is_refused(error):
+                if not _is_lost(error):
                     raise
         await self._aggregate({})
         return True
@@ -92,3 +92,9 @@ class MongoChangeFeed:
         session, self._session = self._session, None
         if session is not None:
             await session.end_session()
+
+
+def _is_lost(error: PyMongoError) -> bool:
+    """Whether the server does not go on with this stream; it is opened anew then, and where the
+    server does not do that either, that tells why."""
+    return isinstance(error, OperationFailure) and not is_cut_short(error.code)

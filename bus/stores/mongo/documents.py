@@ -14,8 +14,9 @@ from bus.stores.mongo.client import Collection, Session, bounded
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     ENCODING_ERRORS,
-    is_cut_short,
+    is_about_content,
     is_refused,
+    is_refused_question,
     said,
     translated,
 )
@@ -99,7 +100,7 @@ class MongoDocuments:
                 yield
         except (PyMongoError, *ENCODING_ERRORS) as error:
             self._note(error)
-            if is_refused(error) or not isinstance(error, PyMongoError):
+            if is_refused_question(error) or not isinstance(error, PyMongoError):
                 raise ProjectionError(
                     f"MongoDB refuses the filter or sort order: {_why(error)}"
                 ) from error
@@ -172,7 +173,7 @@ class MongoUnit(MongoDocuments):
         await bulk_write_believing(self._collection, operations, self._session)
 
     def _note(self, error: Exception) -> None:
-        if isinstance(error, PyMongoError) and not is_refused(error):
+        if isinstance(error, PyMongoError) and not is_refused_question(error):
             self.failure = error
 
 
@@ -234,9 +235,9 @@ def _operation(step: Step, place: Document, *, upsert: bool = True) -> Operation
 
 
 def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> NoReturn:
-    """A taken `_id` is another writer's doing; all else is the write's own fault."""
+    """A taken `_id` is another writer's doing; what is not about the write is the server's."""
     failures = error.details["writeErrors"]
-    if not failures or is_cut_short(failures[0]["code"]):
+    if not failures or not is_about_content(failures[0]["code"]):
         raise error
     failed = failures[0]
     if error.has_error_label("TransientTransactionError"):

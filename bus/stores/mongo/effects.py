@@ -7,15 +7,13 @@ from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bus.errors import ProjectionError, StoreUnavailable
-from bus.loops import Loops
 from bus.stores.base import Commit, WritableDocuments
 from bus.stores.mongo.client import Client, Database, bounded, database
 from bus.stores.mongo.client import Session as Native
 from bus.stores.mongo.documents import MongoUnit
 from bus.stores.mongo.event_log import MongoEventLog, Taken
-from bus.stores.mongo.failures import reading
-from bus.stores.mongo.sessions import Sessions
-from bus.stores.mongo.transactions import Conflict, in_transaction, may_repeat
+from bus.stores.mongo.failures import is_callers_own, reading
+from bus.stores.mongo.transactions import Conflict, in_transaction
 from bus.stores.records import moved_on
 from bus.stores.session import Handling, own_target
 
@@ -29,7 +27,11 @@ NO_SUCH_TRANSACTION = 251
 
 
 class _Handled(Exception):
-    """The mark stands already."""
+    """It was handled already."""
+
+
+class _Marked(_Handled):
+    """It is the mark itself that was found."""
 
 
 class _Failed(Exception):
@@ -50,31 +52,29 @@ class MongoEffects:
         *,
         projected: Collection[str],
         handled_for: int,
-        loops: Loops | None = None,
     ) -> None:
         self._database = database(client, database_name)
         self._handled = self._database["handled"]
         self._log = event_log
         self._projected = projected
         self._handled_for = handled_for
-        self._sessions = Sessions(client, self._database, loops or Loops())
 
     async def open(self) -> None:
         """As `Effects.open`."""
         async with reading(OPEN_WITHIN):
             await self._keep_marks()
-        self._sessions.open()
 
     async def close(self) -> None:
-        """As `Effects.close`."""
-        await self._sessions.close()
+        """As `Effects.close`. The sessions are the event log's to end."""
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
         """As `Effects.once`."""
         try:
-            async with self._sessions.one() as native:
-                run = _Run(self, native, id, handling)
-                return await in_transaction(native, run, TRANSACT_WITHIN)
+            run = _Run(self, id, handling)
+            return await in_transaction(self._log.sessions.one, run, TRANSACT_WITHIN)
+        except _Marked:
+            await self._check_held(id)
+            return None
         except _Handled:
             return None
         except _Failed as failed:
@@ -89,12 +89,22 @@ class MongoEffects:
         return MongoSession(native, self._database, self._projected)
 
     async def mark(self, id: str, native: Native) -> None:
-        """Sets the mark. Raises: _Handled where it stands."""
+        """Sets the mark. Raises: _Marked where it stands."""
         try:
             async with bounded():
                 await self._handled.insert_one({"_id": id, "time": self._log.now()}, session=native)
         except DuplicateKeyError:
-            raise _Handled from None
+            raise _Marked from None
+
+    async def _check_held(self, id: str) -> None:
+        """A mark that no majority holds yet may vanish, and its effect with it.
+
+        Raises: StoreUnavailable.
+        """
+        async with reading():
+            held = await self._handled.find_one({"_id": id}, {"_id": 1})
+        if held is None:
+            raise StoreUnavailable(f"MongoDB: no majority holds yet that {id} was handled")
 
     async def store(self, commits: Sequence[Commit], native: Native) -> None:
         """Stores commits. Raises: ConcurrencyError, _Handled (by their ids, the mark expired)."""
@@ -120,29 +130,28 @@ class MongoEffects:
 class _Run:
     """The handling of one event, which runs again with each try of its transaction."""
 
-    def __init__(self, effects: MongoEffects, native: Native, id: str, handling: Handling) -> None:
+    def __init__(self, effects: MongoEffects, id: str, handling: Handling) -> None:
         self._effects = effects
-        self._native = native
         self._id = id
         self._handling = handling
         self._ended = 0
         self._complete = False
 
-    async def __call__(self) -> Sequence[Commit]:
+    async def __call__(self, native: Native) -> Sequence[Commit]:
         self._ended += self._complete
         if self._ended >= MOST_ENDED:
             raise _ended(self._id)
         self._complete = False
-        await self._effects.mark(self._id, self._native)
-        commits = await self._handle(self._effects.session(self._native))
+        await self._effects.mark(self._id, native)
+        commits = await self._handle(self._effects.session(native))
         if commits:
-            await self._store(commits)
+            await self._store(commits, native)
         self._complete = True
         return commits
 
-    async def _store(self, commits: Sequence[Commit]) -> None:
+    async def _store(self, commits: Sequence[Commit], native: Native) -> None:
         try:
-            await self._effects.store(commits, self._native)
+            await self._effects.store(commits, native)
         except OperationFailure as error:
             self._ended += _is_ended(error)
             raise
@@ -154,7 +163,7 @@ class _Run:
         except Exception as error:
             if session.failure is not None:
                 raise session.failure from None
-            if isinstance(error, PyMongoError) and not may_repeat(error):
+            if isinstance(error, PyMongoError) and is_callers_own(error):
                 raise _Failed(error) from None
             raise
         if session.failure is not None:

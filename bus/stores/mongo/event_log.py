@@ -3,24 +3,35 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from bus import ambient
-from bus.errors import OutcomeUnknown, StoreUnavailable
+from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
+from bus.loops import Loops
 from bus.stores.base import Commit, Recorded, Snapshot, Tally
-from bus.stores.mongo.appender import Appender, Outcome
-from bus.stores.mongo.client import Client, Session, bounded, start_session
+from bus.stores.mongo.appender import Appender
+from bus.stores.mongo.client import Client, Session, Stuck, bounded
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.clock import ServerClock
-from bus.stores.mongo.failures import DUPLICATE_KEY, reading, writing
+from bus.stores.mongo.failures import (
+    DUPLICATE_KEY,
+    is_about_content,
+    is_refused,
+    reading,
+    said,
+    writing,
+)
 from bus.stores.mongo.loader import Loader
 from bus.stores.mongo.log import MongoLog
 from bus.stores.mongo.looking import Looking
+from bus.stores.mongo.sessions import Sessions
+from bus.stores.mongo.settling import Outcome
 from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import (
@@ -51,26 +62,35 @@ class MongoEventLog(MongoLog):
     """
 
     def __init__(
-        self, client: Client, database_name: str, *, clock: ServerClock | None = None
+        self,
+        client: Client,
+        database_name: str,
+        *,
+        clock: ServerClock | None = None,
+        loops: Loops | None = None,
     ) -> None:
         super().__init__(client, database_name, "commits", PENDING, clock=clock)
         self._snapshots = MongoSnapshots(self._database["snapshots"])
         self._loader = Loader(self._latest)
         self._looking = Looking(self._commits)
         self._appender = Appender(self._commits)
-        self._transactions = asyncio.Semaphore(MOST_TRANSACTIONS)
-        self._abandoned: list[object] = []
+        self.sessions = Sessions(client, self._database, loops or Loops())
+        self._slots = asyncio.Semaphore(MOST_TRANSACTIONS)
+
+    async def open(self) -> None:
+        """As `EventLog.open`."""
+        await super().open()
+        self.sessions.open()
 
     async def close(self) -> None:
         """As `EventLog.close`."""
+        await self.sessions.close()
         await self._appender.close()
         await self._loader.close()
         await self._snapshots.close()
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """As `EventLog.append`."""
-        if self._abandoned:
-            await self._end_abandoned()
         if len(commits) != 1:
             return await self._append_several(commits) if commits else commits
         outcome = await self._appender.append(commits[0])
@@ -88,44 +108,50 @@ class MongoEventLog(MongoLog):
         await self._insert(_documents(commits), session)
 
     async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
-        documents = _documents(commits)
+        body = partial(self._insert, _documents(commits))
         try:
-            async with self._transactions:
-                await self._insert_all(documents)
+            await in_transaction(self._slot, body, TRANSACTION_WITHIN)
         except Taken:
             stored = await self.find(commits[0].id)
             if not stored:
                 raise moved_on(commits) from None
             return commits if stored == list(commits) else stored
+        except OutcomeUnknown as error:
+            if await self._holds(commits, error):
+                return commits
+            raise
         return commits
 
-    async def _insert_all(self, documents: Sequence[RawBSONDocument]) -> None:
-        session = await start_session(self._client)
-        try:
-            body = partial(self._insert, documents, session)
-            await in_transaction(session, body, TRANSACTION_WITHIN)
-        except (asyncio.CancelledError, OutcomeUnknown, StoreUnavailable):
-            self._abandoned.append({"id": session.session_id["id"]})
-            raise
-        finally:
-            await session.end_session()
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[Session]:
+        """For one try: those that conflict and try again hold up no others."""
+        async with self._slots, self.sessions.one() as session:
+            yield session
 
-    async def _end_abandoned(self) -> None:
-        """Ends transactions that the server may still hold open: their locks stand for a minute."""
-        abandoned, self._abandoned = self._abandoned, []
+    async def _holds(self, commits: Sequence[Commit], error: OutcomeUnknown) -> bool:
+        """Whether they are durable after all, although their commit was not confirmed. What did
+        not answer is not asked again: the caller has waited long enough."""
+        if isinstance(error.__cause__, Stuck):
+            return False
         try:
-            async with reading():
-                await self._client.get_database("admin").command("killSessions", abandoned)
-        except StoreUnavailable:
-            self._abandoned += abandoned
+            return await self.find(commits[0].id) == list(commits)
+        except Unavailable:
+            return False
 
     async def _insert(self, documents: Sequence[RawBSONDocument], session: Session) -> None:
         try:
             async with bounded():
                 await self._commits.insert_many(documents, session=session)
         except BulkWriteError as error:
-            if any(one["code"] == DUPLICATE_KEY for one in error.details["writeErrors"]):
+            codes = [one["code"] for one in error.details["writeErrors"]]
+            if DUPLICATE_KEY in codes:
                 raise Taken from None
+            if any(map(is_about_content, codes)):
+                raise _refused(error) from error
+            raise
+        except OperationFailure as error:
+            if is_refused(error):
+                raise _refused(error) from error
             raise
 
     async def find(self, command_id: str) -> list[Commit]:
@@ -205,3 +231,7 @@ class MongoEventLog(MongoLog):
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:
     return [RawBSONDocument(encoded(commit_document(commit))) for commit in commits]
+
+
+def _refused(error: OperationFailure) -> InvalidMessage:
+    return InvalidMessage(f"MongoDB refuses the commit: {said(error)}")

@@ -1,5 +1,11 @@
-"""What an error of the driver's says of the write that met it, and which of our errors that is."""
+"""What an error of the driver's says of the write that met it, and which of our errors that is.
 
+Two things are told apart here. A closed list of codes is about what was to be stored or asked:
+repeating it cannot help. Everything else is the server's trouble, which passes: unless the server
+is known to have done nothing, what it did is unknown.
+"""
+
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,11 +14,13 @@ from bson.errors import BSONError
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
-    ExecutionTimeout,
+    DuplicateKeyError,
+    InvalidOperation,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
     WriteConcernError,
+    WriteError,
     WTimeoutError,
 )
 
@@ -20,6 +28,7 @@ from bus.errors import (
     BusError,
     ConfigurationError,
     InvalidMessage,
+    NotAllowed,
     OutcomeUnknown,
     StoreUnavailable,
 )
@@ -27,63 +36,141 @@ from bus.stores.mongo.client import ANSWER_WITHIN, Client, bounded
 from bus.stores.records import unencodable
 
 DUPLICATE_KEY = 11000
-NO_REPLICA_SET = {20, 40573}
-"""Of transactions, and of the stream of changes."""
+OPEN_WITHIN = 30.0
 
 _NOT_ALLOWED = {13, 18}
-_CUT_SHORT = {50, 64, 89, 91, 189, 262, 11600, 11601, 11602}
-"""Time limits, interruptions, shut-downs, elections: they say nothing of what was written."""
+_NOTHING_DONE = {20, 133, 263, 371, 8000}
+"""Answers that come before anything is written: no transactions here, no primary for this mongos,
+transactions cannot do that, user writes blocked, refused by Atlas."""
+_CUT_SHORT = {50, 64, 79, 89, 91, 100, 189, 262, 11600, 11601, 11602}
+"""Time limits, interruptions, shut-downs, elections, write concerns: they say nothing of what was
+written."""
 
-_NAMES = {
+_ABOUT_CONTENT = {
     2: "BadValue",
     9: "FailedToParse",
     14: "TypeMismatch",
     15: "Overflow",
+    16: "InvalidLength",
+    22: "InvalidBSON",
     28: "PathNotViable",
     40: "ConflictingUpdateOperators",
     52: "DollarPrefixedFieldName",
+    53: "InvalidIdField",
     54: "NotSingleValueField",
+    55: "InvalidDBRef",
     56: "EmptyFieldName",
     57: "DottedFieldName",
     66: "ImmutableField",
+    121: "DocumentValidationFailure",
+    171: "CannotIndexParallelArrays",
     10334: "BSONObjectTooLarge",
     DUPLICATE_KEY: "DuplicateKey",
+    16755: "CannotExtractGeoKeys",
+    17280: "KeyTooLong",
+    17419: "ResultTooLarge",
+    17420: "ResultTooLarge",
 }
+"""The codes that are about a document or an update. All others are the server's trouble."""
+_ABOUT_QUESTIONS = {26, 27, 31, 43, 59, 72, 73, 115, 136, 166, 168, 241, 263, 280, 286, 291, 292}
+"""Codes about a command, a filter, a sort order, or a cursor or collection that there is not."""
+_ASSERTIONS = range(15_000, 9_000_000)
+"""What the server calls LocationNNNNN: what it finds while it reads or evaluates an expression."""
+
+_ACTIONS = {
+    "aggregate": "find",
+    "count": "find",
+    "create": "createCollection",
+    "createIndexes": "createIndex",
+    "delete": "remove",
+    "distinct": "find",
+    "drop": "dropCollection",
+    "findAndModify": "find, insert and update",
+    "getMore": "find",
+}
+"""What the actions of roles are called, where they are not called like their command."""
 
 _TLS_REMEDY = (
     " If it asks for TLS: tls=true, tlsCAFile= for the authority that signed its certificate, the "
     "host name which that names, and tlsCertificateKeyFile= if it asks for one of ours."
 )
+_ANSWERS = (
+    "the server answers and does not do it, and it is tried again: look into its log; see to its "
+    "disk, to who blocks writes (fsyncLock, setUserWriteBlockMode) or holds locks (db.currentOp())"
+)
+_SIGNS_OF_TLS = ("SSL", "connection closed", "Broken pipe", "Connection reset")
 
 ENCODING_ERRORS = (BSONError, OverflowError, UnicodeError, TypeError, ValueError, RecursionError)
+
+
+def is_about_content(code: object) -> bool:
+    """Whether an error code says that a document or an update is wrong, and not the server."""
+    return code in _ABOUT_CONTENT
+
+
+def is_cut_short(code: object) -> bool:
+    """Whether an error code leaves it open what was written, so that asking again helps."""
+    return code in _CUT_SHORT
+
+
+def is_answer(error: BaseException) -> bool:
+    """Whether the server is done with the command, whatever it made of it."""
+    return isinstance(error, OperationFailure)
 
 
 def is_unclear(error: Exception) -> bool:
     """Whether the write that met this error may have been carried out, or may be yet."""
     if isinstance(error, ServerSelectionTimeoutError):
         return False
-    if isinstance(error, ConnectionFailure | ExecutionTimeout | WTimeoutError | WriteConcernError):
+    if isinstance(error, ConnectionFailure | WTimeoutError | WriteConcernError):
         return True
-    return isinstance(error, OperationFailure) and error.code in _CUT_SHORT
-
-
-def is_cut_short(code: int) -> bool:
-    """Whether an error code of one write in a bulk leaves its outcome open."""
-    return code in _CUT_SHORT
+    if isinstance(error, BulkWriteError):
+        codes = [one["code"] for one in error.details["writeErrors"]]
+        return bool(error.details["writeConcernErrors"]) or any(map(is_cut_short, codes))
+    if isinstance(error, WriteError):
+        return is_cut_short(error.code)
+    done_nothing = {*_ABOUT_CONTENT, *_NOT_ALLOWED, *_NOTHING_DONE}
+    return isinstance(error, OperationFailure) and error.code not in done_nothing
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether the server understood and said no: nothing was written, repeating is in vain."""
+    """Whether the server refuses the document or update itself: repeating cannot help."""
     if not isinstance(error, OperationFailure) or isinstance(error, BulkWriteError):
         return False
-    passing = is_unclear(error) or error.has_error_label("TransientTransactionError")
-    return not passing and error.code not in _NOT_ALLOWED
+    passing = error.has_error_label("TransientTransactionError")
+    return not passing and is_about_content(error.code)
+
+
+def is_refused_question(error: Exception) -> bool:
+    """Whether the server refuses a filter, a sort order, or what to go on at."""
+    if not isinstance(error, OperationFailure) or isinstance(error, BulkWriteError):
+        return False
+    passing = error.has_error_label("TransientTransactionError")
+    asked = error.code in _ABOUT_QUESTIONS or error.code in _ASSERTIONS
+    return not passing and (asked or is_about_content(error.code))
+
+
+def is_callers_own(error: PyMongoError) -> bool:
+    """Whether who used the driver himself is to blame for its error, and not the server."""
+    if isinstance(error, BulkWriteError):
+        codes = [one["code"] for one in error.details["writeErrors"]]
+        return not is_unclear(error) and all(map(is_about_content, codes))
+    if isinstance(error, OperationFailure):
+        return is_refused_question(error)
+    return not isinstance(error, ConnectionFailure)
+
+
+def is_standalone(error: BaseException) -> bool:
+    """Whether it says that this server belongs to no replica set."""
+    if not isinstance(error, OperationFailure):
+        return False
+    return error.code == 40573 or (error.code == 20 and "replica set" in str(error))
 
 
 def said(error: Exception) -> str:
     """What an error says, without what MongoDB quotes of documents and filters."""
     if isinstance(error, BulkWriteError):
-        failures = error.details["writeErrors"]
+        failures = error.details["writeErrors"] or error.details["writeConcernErrors"]
         return code_name(failures[0]["code"]) if failures else "a write concern failed"
     if isinstance(error, OperationFailure):
         return code_name(error.code or 0, (error.details or {}).get("codeName", ""))
@@ -92,27 +179,59 @@ def said(error: Exception) -> str:
 
 def code_name(code: int, name: str = "") -> str:
     """An error code of MongoDB's with its name, as its manual lists them."""
-    return f"{name or _NAMES.get(code, 'error')} (code {code})"
+    return f"{name or _ABOUT_CONTENT.get(code, 'error')} (code {code})"
 
 
 def translated(error: Exception, *, writing: bool) -> BusError:
     """Our error for one of the driver's."""
     if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
-        return ConfigurationError(
-            f"MongoDB does not allow it: {said(error)}; check the user and password in the "
-            f"URL, and that this user may read and write the database"
-        )
-    if isinstance(error, OperationFailure) and error.code in NO_REPLICA_SET:
+        return _not_allowed(error)
+    if is_standalone(error):
         return no_transactions()
     if not isinstance(error, PyMongoError):
         return InvalidMessage(f"cannot be stored: {unencodable(error)}")
     if writing and is_unclear(error):
         return OutcomeUnknown(f"MongoDB did not say whether it wrote: {said(error)}")
-    reason = said(error)
+    if writing and is_refused(error) and not isinstance(error, DuplicateKeyError):
+        return InvalidMessage(f"MongoDB refuses it: {said(error)}")
+    return StoreUnavailable(f"MongoDB: {said(error)}; {_remedy(error)}")
+
+
+def trouble(reason: str) -> StoreUnavailable:
+    """What to say where the server answers that it does not do it."""
+    return StoreUnavailable(f"MongoDB: {reason}; {_ANSWERS}")
+
+
+def _remedy(error: Exception) -> str:
+    if isinstance(error, InvalidOperation) and "close" in str(error):
+        return (
+            "the client was closed while the bus still uses it: let the bus end first (leave its "
+            "`async with`), close the client you gave it after that, and start this process again"
+        )
+    if is_answer(error):
+        return _ANSWERS
     remedy = "is it running, and is its URL right?"
-    if "SSL" in reason or "connection closed" in reason:
+    if any(sign in str(error) for sign in _SIGNS_OF_TLS):
         remedy += _TLS_REMEDY
-    return StoreUnavailable(f"MongoDB: {reason}; {remedy}")
+    return remedy
+
+
+def _not_allowed(error: OperationFailure) -> NotAllowed:
+    """Names the action and the remedy: the server quotes the whole command, which may hold data."""
+    found = re.match(r"not authorized on (\S+) to execute command \{ (\w+):", str(error))
+    if found:
+        where, command = found.groups()
+        action = _ACTIONS.get(command, command)
+        return NotAllowed(
+            f"MongoDB does not allow {command} on the database {where!r}: {said(error)}; grant "
+            f"the user of the URL the action {action} there (db.grantPrivilegesToRole, or the "
+            f"role readWrite)"
+        )
+    return NotAllowed(
+        f"MongoDB does not allow it: {said(error)}; check the user and password in the URL, and "
+        f"that this user may read and write the database; where a password was changed, give the "
+        f"new URL and start this process again"
+    )
 
 
 def no_transactions() -> ConfigurationError:

@@ -10,7 +10,7 @@ from bus.errors import InvalidMessage
 from bus.stores.base import Commit
 from bus.stores.mongo.client import Client, settled
 from bus.stores.mongo.clock import ServerClock
-from bus.stores.mongo.failures import DUPLICATE_KEY, is_cut_short, reading, said, writing
+from bus.stores.mongo.failures import DUPLICATE_KEY, is_about_content, reading, said, writing
 from bus.stores.mongo.log import MongoLog
 from bus.stores.records import encoded, followed_document
 
@@ -59,6 +59,6 @@ class MongoFollowedLog(MongoLog):
 def _only_repeats(error: BulkWriteError) -> bool:
     """Whether all that failed was there already. Raises: InvalidMessage where one is refused."""
     codes = {one["code"] for one in error.details["writeErrors"]}
-    if any(code != DUPLICATE_KEY and not is_cut_short(code) for code in codes):
+    if any(code != DUPLICATE_KEY and is_about_content(code) for code in codes):
         raise InvalidMessage(f"MongoDB refuses an event of another service: {said(error)}")
     return codes == {DUPLICATE_KEY}

@@ -26,6 +26,8 @@ from bus.stores.mongo.documents import ABSENT, MongoDocuments
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     ENCODING_ERRORS,
+    is_about_content,
+    is_refused,
     no_transactions,
     reading,
     said,
@@ -120,12 +122,16 @@ class MongoReadStore(MongoLetters):
             async with bounded(INSERT_WITHIN):
                 await self._database[target.collection].insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            failed = error.details["writeErrors"]
-            if not failed or not all(map(_is_taken, failed)):
+            failed = [one for one in error.details["writeErrors"] if not _is_taken(one)]
+            if any(is_about_content(one["code"]) for one in failed):
                 raise ProjectionError(f"MongoDB refuses a document: {said(error)}") from error
+            if failed or error.details["writeConcernErrors"]:
+                raise translated(error, writing=True) from error
         except ENCODING_ERRORS as error:
             raise ProjectionError(f"a document cannot be stored: {unencodable(error)}") from error
         except PyMongoError as error:
+            if is_refused(error):
+                raise ProjectionError(f"MongoDB refuses a document: {said(error)}") from error
             raise translated(error, writing=True) from error
 
     async def page(self, target: Target, after: str, limit: int) -> list[Document]:

@@ -1,20 +1,26 @@
-"""The sessions in which a process runs its handlers' transactions.
+"""The sessions in which a process runs its transactions: its handlers' and its appends'.
 
 A killed process leaves its transactions' locks standing for a minute and more. So a process records
 its sessions in `writers`, says every second that it lives, and ends the sessions of those that have
 not said so. To be ended though alive is harmless: the transaction is tried again.
+
+None of these sessions is ever given back to the driver. It would lend it to anybody, while somebody
+who took it for abandoned ends it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from bus import ambient
-from bus.errors import BusError, OutcomeUnknown, Unavailable
+from bus.errors import BusError
 from bus.log import Logger
 from bus.loops import Loops
-from bus.stores.mongo.client import Client, Database, Session, start_session
+from bus.stores.base import Document
+from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
 from bus.stores.mongo.failures import reading, writing
+from bus.stores.mongo.transactions import may_run_on
 from bus.tasks import end
 
 BEAT = 1.0
@@ -30,76 +36,91 @@ class Sessions:
         self._client = client
         self._loops = loops
         self._writers = database["writers"]
-        self._name = f"handlers/{ambient.new_id()}"
+        self._name = f"sessions/{ambient.new_id()}"
         self._ids: list[object] = []
         self._free: list[Session] = []
         self._abandoned: list[object] = []
+        self._abandons = asyncio.Event()
         self._signing = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         """From now on looks after the sessions of others too, whether it lends any or not."""
-        self._watching = self._loops.start(self._watch, "sessions")
+        if self._watching is None:
+            self._watching = self._loops.start(self._watch, "sessions")
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Session]:
-        """A session that nobody else uses meanwhile."""
+        """A session that nobody else uses meanwhile. Raises: PyMongoError."""
         session = self._free.pop() if self._free else await self._start()
         try:
             yield session
-        except (asyncio.CancelledError, Unavailable, OutcomeUnknown):
-            # A command of this session may still be under way: it is not lent again, but ended.
-            self._abandoned.append(session.session_id["id"])
-            raise
-        except BaseException:
-            self._free.append(session)
+        except BaseException as error:
+            if may_run_on(error):
+                self._abandon(session)
+            else:
+                self._free.append(session)
             raise
         self._free.append(session)
 
     async def close(self) -> None:
-        """Ends all sessions and signs off. Where that fails, others do it."""
+        """Ends its sessions and signs off. Where that fails, others do it; and they end what is
+        still lent."""
         if self._watching is None:
             return
-        await end([self._watching])
+        watching, self._watching = self._watching, None
+        await end([watching])
+        free = [session.session_id["id"] for session in self._free]
+        self._free.clear()
         with suppress(BusError):
-            await self._end(self._abandoned)
-            async with writing():
-                await self._writers.delete_one({"_id": self._name})
-                for session in self._free:
-                    await session.end_session()
+            await end_sessions(self._client, [*free, *self._abandoned])
+            if len(self._ids) == len(free) + len(self._abandoned):
+                async with writing():
+                    await self._writers.delete_one({"_id": self._name})
+                self._ids.clear()
+                self._abandoned.clear()
 
     async def _start(self) -> Session:
-        async with reading():
-            session = await start_session(self._client)
+        """Starts one that others know of before it is used."""
+        session = await start_session(self._client)
         id = session.session_id["id"]
         self._ids.append(id)
         try:
-            await self._sign()
+            async with bounded():
+                await self._sign()
         except BaseException:
             self._ids.remove(id)
             raise
         return session
 
+    def _abandon(self, session: Session) -> None:
+        self._abandoned.append(session.session_id["id"])
+        self._abandons.set()
+
     async def _watch(self) -> None:
         while True:
-            await self._loops.turn("sessions", self._look, None)
-            await asyncio.sleep(BEAT)
+            await self._loops.turn("sessions", self._sign_again, None)
+            await self._loops.turn("sessions that failed", self._end_abandoned, None)
+            await self._loops.turn("sessions of dead processes", self._end_dead, None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._abandons.wait()
+            self._abandons.clear()
 
-    async def _look(self) -> None:
+    async def _sign_again(self) -> None:
         if self._ids:
-            await self._sign()
-        await self._end_abandoned()
-        await self._end_dead()
+            async with writing():
+                await self._sign()
 
     async def _sign(self) -> None:
         """Says, by the server's clock, that this process lives, and which sessions are its own."""
-        async with self._signing, writing():
+        async with self._signing:
             alive = {"$set": {"sessions": list(self._ids)}, "$currentDate": {"seen": True}}
             await self._writers.update_one({"_id": self._name}, alive, upsert=True)
 
     async def _end_abandoned(self) -> None:
         abandoned = list(self._abandoned)
-        await self._end(abandoned)
+        await end_sessions(self._client, abandoned)
         self._abandoned = [id for id in self._abandoned if id not in abandoned]
         self._ids = [id for id in self._ids if id not in abandoned]
 
@@ -109,13 +130,23 @@ class Sessions:
         async with reading():
             dead = await self._writers.find(silent).to_list(None)
         for process in dead:
-            log.info("ending the sessions of a process that is silent", process=process["_id"])
-            await self._end(process["sessions"])
-            async with writing():
-                await self._writers.delete_one({"_id": process["_id"], "seen": process["seen"]})
+            if process["_id"] != self._name:
+                end_process = partial(self._end_process, process)
+                await self._loops.turn("sessions of a dead process", end_process, None)
 
-    async def _end(self, ids: list[object]) -> None:
-        if ids:
-            async with reading():
-                command = ("killSessions", [{"id": id} for id in ids])
-                await self._client.get_database("admin").command(*command)
+    async def _end_process(self, process: Document) -> None:
+        log.info("ending the sessions of a process that is silent", process=process["_id"])
+        await end_sessions(self._client, process["sessions"])
+        async with writing():
+            await self._writers.delete_one({"_id": process["_id"], "seen": process["seen"]})
+
+
+async def end_sessions(client: Client, ids: Sequence[object]) -> None:
+    """Has the server end what runs in these sessions, and their transactions.
+
+    Raises: StoreUnavailable.
+    """
+    if ids:
+        async with reading():
+            command = ("killSessions", [{"id": id} for id in ids])
+            await client.get_database("admin").command(*command)

@@ -1,12 +1,24 @@
-"""Our own transaction loop, for motor's never repeats a failed commit."""
+"""Our own transaction loop, because motor's never repeats a failed commit.
+
+A commit that did not clearly abort may be durable, or become so. It is asked for again until the
+server says what became of it; if it does not say in time, the outcome is unknown. So an error that
+says that nothing was stored can be relied on.
+"""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TypeVar
 
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.errors import (
+    ConnectionFailure,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+    WTimeoutError,
+)
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
@@ -14,6 +26,8 @@ from bus.stores.mongo.client import Session, Stuck, bounded, start_transaction
 from bus.stores.mongo.failures import said, translated
 
 Result = TypeVar("Result")
+Lend = Callable[[], AbstractAsyncContextManager[Session]]
+Body = Callable[[Session], Awaitable[Result]]
 
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.5
@@ -23,37 +37,56 @@ class Conflict(Exception):
     """Another writer was first, in a way that the server does not call transient."""
 
 
-async def in_transaction(
-    session: Session, body: Callable[[], Awaitable[Result]], within: float
-) -> Result:
+async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Result:
     """Runs `body` in a transaction and commits it, all over again where it lost against others.
 
-    It begins no further try after `within` seconds. Exceptions of `body` pass through, and then
-    nothing is written. Raises: StoreUnavailable (nothing is written), OutcomeUnknown.
+    Each try borrows a session; what `lend` gives is given back between the tries. It begins no
+    further try after `within` seconds. Exceptions of `body` pass through, and then nothing is
+    written. Raises: StoreUnavailable (nothing is written), OutcomeUnknown.
     """
     deadline = time.monotonic() + within
     pause = FIRST_PAUSE
+    doubts: list[Exception] = []
     while True:
         try:
-            await start_transaction(session)
-            result = await body()
-            await _commit(session, deadline)
-            return result
+            async with lend() as session:
+                return await _try(session, body, deadline, doubts)
+        except StoreUnavailable as error:
+            if doubts:
+                raise _unknown(doubts[-1]) from error
+            raise
         except (PyMongoError, Conflict) as error:
-            await _abort(session)
+            late = time.monotonic() + pause > deadline
+            if doubts and (late or not may_repeat(error)):
+                raise _unknown(doubts[-1]) from error
             if not may_repeat(error):
                 raise translated(error, writing=False) from error
-            if time.monotonic() + pause > deadline:
+            if late:
                 raise StoreUnavailable(f"MongoDB took no transaction: {said(error)}") from error
-        except BaseException:
-            await _abort(session)
-            raise
         await asyncio.sleep(ambient.jittered(pause))
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
-async def _commit(session: Session, deadline: float) -> None:
-    """Commits, and commits again as long as the server does not say what became of it."""
+async def _try(
+    session: Session, body: Body[Result], deadline: float, doubts: list[Exception]
+) -> Result:
+    await start_transaction(session)
+    try:
+        result = await body(session)
+    except (Stuck, asyncio.CancelledError):
+        raise  # the driver may still be at it; whoever lent the session has the server end it
+    except BaseException:
+        await _abort(session)
+        raise
+    await _commit(session, deadline, doubts)
+    return result
+
+
+async def _commit(session: Session, deadline: float, doubts: list[Exception]) -> None:
+    """Commits, and commits again as long as the server does not say what became of it.
+
+    Raises: PyMongoError where it aborted, OutcomeUnknown.
+    """
     pause = FIRST_PAUSE
     while True:
         try:
@@ -61,13 +94,26 @@ async def _commit(session: Session, deadline: float) -> None:
                 await session.commit_transaction()
             return
         except PyMongoError as error:
-            unknown = error.has_error_label("UnknownTransactionCommitResult")
-            if not unknown and not isinstance(error, Stuck):
+            if _is_abort(error):
                 raise
-            if isinstance(error, Stuck) or time.monotonic() + pause > deadline:
-                raise OutcomeUnknown(f"MongoDB did not confirm a commit: {said(error)}") from error
+            doubts.append(error)
+            in_vain = isinstance(error, Stuck | InvalidOperation)
+            if in_vain or time.monotonic() + pause > deadline:
+                raise _unknown(error) from error
         await asyncio.sleep(ambient.jittered(pause))
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _is_abort(error: PyMongoError) -> bool:
+    """Whether a commit that met this error definitely aborted: a write concern that failed means
+    that it is committed, if perhaps not durable."""
+    if isinstance(error, WriteConcernError | WTimeoutError):
+        return False
+    return error.has_error_label("TransientTransactionError")
+
+
+def _unknown(error: Exception) -> OutcomeUnknown:
+    return OutcomeUnknown(f"MongoDB did not confirm a commit: {said(error)}")
 
 
 async def _abort(session: Session) -> None:
@@ -85,3 +131,14 @@ def may_repeat(error: Exception) -> bool:
     if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):
         return True
     return isinstance(error, Conflict | ConnectionFailure)
+
+
+def may_run_on(error: BaseException) -> bool:
+    """Whether a command may still be under way in a session whose borrower met this error.
+
+    The server answered where it raised an OperationFailure, and nothing was asked of it where the
+    borrower raised an error of its own.
+    """
+    if isinstance(error, PyMongoError):
+        return not isinstance(error, OperationFailure)
+    return not isinstance(error, Exception) or isinstance(error, StoreUnavailable | OutcomeUnknown)

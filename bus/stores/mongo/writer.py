@@ -5,8 +5,8 @@ its session where its successor finds it, and the successor kills that session b
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from pymongo import UpdateOne
@@ -23,7 +23,8 @@ from bus.stores.mongo.documents import (
     bulk_write_believing,
 )
 from bus.stores.mongo.failures import reading, writing
-from bus.stores.mongo.transactions import in_transaction
+from bus.stores.mongo.sessions import end_sessions
+from bus.stores.mongo.transactions import in_transaction, may_run_on
 from bus.stores.updates import plain_steps, version_in, versioned_steps
 
 TRANSACT_WITHIN = 15.0
@@ -54,49 +55,50 @@ class MongoWriter:
         """As `Writer.transact`. Of few streams, what is believed is a condition of the writes
         instead of being read first; where it is wrong, the batch starts again with reading."""
         async with self._turn:
-            session = self._session or await self._take_over()
-            try:
-                if believed and len(streams) <= FEW and believed.keys() >= set(streams):
-                    with suppress(Mistaken):
-                        body = partial(self._apply_believing, session, believed, fold)
-                        return await in_transaction(session, body, TRANSACT_WITHIN)
-                body = partial(self._apply, session, streams, fold)
-                return await in_transaction(session, body, TRANSACT_WITHIN)
-            except (asyncio.CancelledError, Unavailable, OutcomeUnknown):
-                # A command of this session may still be under way. It is not given back to the
-                # driver, which would lend it to others; the next transaction kills it first.
+            if believed and len(streams) <= FEW and believed.keys() >= set(streams):
+                with suppress(Mistaken):
+                    body = partial(self._apply_believing, believed, fold)
+                    return await in_transaction(self._lent, body, TRANSACT_WITHIN)
+            body = partial(self._apply, streams, fold)
+            return await in_transaction(self._lent, body, TRANSACT_WITHIN)
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Session]:
+        """The writer's session. Where something may still run in it, the next one ends it first."""
+        session = self._session or await self._take_over()
+        try:
+            yield session
+        except BaseException as error:
+            if may_run_on(error):
                 self._session = None
-                raise
+            raise
 
     async def close(self) -> None:
-        """Signs off and ends the session. Where that fails, the successor does it."""
+        """Ends the session and signs off. Where that fails, the successor does it."""
         async with self._turn:
             session, self._session = self._session, None
             if session is None:
                 return
             own = {"_id": self._queue, "session": session.session_id["id"]}
             with suppress(Unavailable, OutcomeUnknown):
+                await end_sessions(self._client, [own["session"]])
                 async with writing():
                     await self._database["writers"].delete_one(own)
-                    await session.end_session()
 
     async def _take_over(self) -> Session:
+        """Raises: StoreUnavailable."""
         writers = self._database["writers"]
         async with reading():
             before = await writers.find_one({"_id": self._queue})
             if before:
-                await self._kill(before["session"])
+                await end_sessions(self._client, [before["session"]])
             session = await start_session(self._client)
             own = {"session": session.session_id["id"], "since": ambient.now()}
-        async with writing():
             await writers.replace_one({"_id": self._queue}, own, upsert=True)
         self._session = session
         return session
 
-    async def _kill(self, session_id: object) -> None:
-        await self._client.get_database("admin").command("killSessions", [{"id": session_id}])
-
-    async def _apply(self, session: Session, streams: Sequence[str], fold: Fold) -> Changes:
+    async def _apply(self, streams: Sequence[str], fold: Fold, session: Session) -> Changes:
         """One try: reads, folds, writes; the commit is the caller's."""
         collection = self._database[self._target.collection]
         unit = MongoUnit(collection, self._target, session)
@@ -113,7 +115,7 @@ class MongoWriter:
         return changes
 
     async def _apply_believing(
-        self, session: Session, believed: Mapping[str, int], fold: Fold
+        self, believed: Mapping[str, int], fold: Fold, session: Session
     ) -> Changes:
         """One try that reads no versions. Raises: also Mistaken."""
         unit = MongoUnit(self._database[self._target.collection], self._target, session)

@@ -1,0 +1,266 @@
+"""Settles appends that were sent in one insert: each gets its own outcome, and a true one.
+
+An error says that nothing was stored only where the server said so, or where the log does not hold
+it after the server was done with it.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection as Many
+from collections.abc import Sequence
+from contextlib import nullcontext
+from enum import Enum
+from typing import Any, NamedTuple
+
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import BulkWriteError, NetworkTimeout, PyMongoError
+
+from bus import ambient
+from bus.errors import InvalidMessage, OutcomeUnknown
+from bus.stores.base import Commit, Document
+from bus.stores.mongo.client import LATEST, Collection, bounded
+from bus.stores.mongo.failures import (
+    DUPLICATE_KEY,
+    code_name,
+    is_about_content,
+    is_answer,
+    is_cut_short,
+    is_refused,
+    is_unclear,
+    said,
+    translated,
+    trouble,
+)
+from bus.stores.mongo.grouping import tell, tell_error
+from bus.stores.records import commit_from
+
+SETTLE_WITHIN = 10.0
+ATTEMPT_WITHIN = 4.0
+ALONE_WITHIN = 1.0
+LOOK_WITHIN = 1.0
+MOST_ALONE = 8
+PAUSE = 0.1
+
+
+class Outcome(Enum):
+    """What became of an append."""
+
+    STORED = "stored"
+    REPEAT = "the id stands in the log already"
+    CONFLICT = "the place in the stream is taken"
+
+
+class Append(NamedTuple):
+    """One commit under way, and the caller who waits for it."""
+
+    commit: Commit
+    data: bytes
+    since: float
+    waiting: "asyncio.Future[Outcome]"
+
+    def settle(self, outcome: Outcome) -> None:
+        tell(self.waiting, outcome)
+
+    def fail(self, error: Exception) -> None:
+        tell_error(self.waiting, error)
+
+
+Group = Sequence[Append]
+
+
+class Settling:
+    """One group on its way: tried until each of its appends is settled, or time is up."""
+
+    def __init__(
+        self, collection: Collection, group: Group, before: "Settling | None" = None
+    ) -> None:
+        """What is known of the tries that its appends have had `before` counts here as well."""
+        self._collection = collection
+        self._open = list(group)
+        self._within = ALONE_WITHIN if before else ATTEMPT_WITHIN
+        self._deadline: float = before._deadline if before else time.monotonic() + SETTLE_WITHIN
+        self._doubt: PyMongoError | None = before._doubt if before else None
+        self._may_run_on: bool = before._may_run_on if before else False
+        self.streams = {append.commit.stream for append in group}
+
+    async def run(self) -> None:
+        """Inserts the same documents again and again: their ids make that harmless."""
+        await self._try_again_and_again()
+        if self._open:
+            await self._give_up()
+
+    async def _try_again_and_again(self, turns: asyncio.Semaphore | None = None) -> None:
+        """Until all are settled or time is up; each try takes one of the `turns`."""
+        while self._open:
+            async with turns or nullcontext():
+                await self._attempt()
+            if time.monotonic() + PAUSE > self._deadline:
+                return
+            if self._open:
+                await asyncio.sleep(ambient.jittered(PAUSE))
+
+    def stop(self) -> None:
+        """Tells those that are not settled yet."""
+        for append in self._open:
+            append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
+
+    async def _attempt(self) -> None:
+        try:
+            await self._insert()
+        except BulkWriteError as error:
+            await self._sort_out(error.details, error)
+        except PyMongoError as error:
+            await self._failed(error)
+        else:
+            self._close(self._open, Outcome.STORED)
+
+    async def _insert(self) -> None:
+        seconds = max(min(self._within, self._deadline - time.monotonic()), 0.5)
+        async with bounded(seconds):
+            await self._collection.insert_many(
+                [RawBSONDocument(append.data) for append in self._open], ordered=False
+            )
+
+    async def _failed(self, error: PyMongoError) -> None:
+        """The insert failed as a whole."""
+        if is_refused(error):
+            await self._one_by_one(error)
+        elif not is_unclear(error) and not self._doubt:
+            self._fail(self._open, translated(error, writing=True))
+        elif is_answer(error):
+            await self._answered(error)
+        else:
+            await self._unanswered(error)
+
+    async def _answered(self, error: PyMongoError) -> None:
+        """The server is done with it: what the log does not hold was not stored."""
+        self._doubt = error
+        places = await self._places(self._open)
+        if places is None:
+            return
+        self._settle_found(places)
+        if not is_cut_short(getattr(error, "code", None)):
+            self._fail_absent(places, error)
+
+    async def _unanswered(self, error: PyMongoError) -> None:
+        """It may be carried out yet. Where the server answers others, one append may hold up the
+        insert, waiting for locks, say: those that wait for nothing are done at once by themselves.
+        """
+        self._doubt = error
+        self._may_run_on = True
+        if len(self._open) > 1 and isinstance(error, NetworkTimeout):
+            places = await self._places(self._open)
+            if places is not None:
+                self._settle_found(places)
+                await self._each_alone()
+
+    async def _each_alone(self) -> None:
+        turns = asyncio.Semaphore(MOST_ALONE)
+        alone = [Settling(self._collection, [append], self) for append in self._open]
+        try:
+            await asyncio.gather(*(one._try_again_and_again(turns) for one in alone))
+        finally:
+            self._open = [append for one in alone for append in one._open]
+
+    async def _one_by_one(self, error: PyMongoError) -> None:
+        """One document spoils the insert (nested too deeply, say): the others must not suffer."""
+        if len(self._open) == 1:
+            self._fail(self._open, InvalidMessage(f"MongoDB refuses the commit: {said(error)}"))
+        for append in list(self._open):
+            await Settling(self._collection, [append], self).run()
+            self._open.remove(append)
+
+    async def _sort_out(self, details: Any, error: BulkWriteError) -> None:
+        """Settles what the answer is clear about; the rest stays open for the next attempt."""
+        failed = {one["index"]: one for one in details["writeErrors"]}
+        group = list(self._open)
+        durable = not details["writeConcernErrors"]
+        if durable:
+            self._close([a for i, a in enumerate(group) if i not in failed], Outcome.STORED)
+        duplicates = {}
+        for index, one in failed.items():
+            if one["code"] == DUPLICATE_KEY:
+                duplicates[group[index].commit.id] = one.get("keyPattern", {})
+            elif is_about_content(one["code"]):
+                refusal = InvalidMessage(f"MongoDB refuses the commit: {code_name(one['code'])}")
+                self._fail([group[index]], refusal)
+            elif not is_cut_short(one["code"]) and not self._doubt:
+                self._fail([group[index]], trouble(code_name(one["code"])))
+        if self._open:
+            await self._ask_log(duplicates, error)
+
+    async def _ask_log(self, duplicates: dict[str, Any], error: BulkWriteError) -> None:
+        """Tells a repeat, or an earlier attempt of ours that was written, from a conflict."""
+        self._doubt, earlier = error, self._doubt
+        places = await self._places(self._open)
+        if places is None:
+            return
+        self._settle_found(places, repeats=() if earlier else duplicates)
+        taken = [
+            append
+            for append in self._open
+            if append.commit.id not in places
+            and "_id" not in duplicates.get(append.commit.id, {"_id": 1})
+        ]
+        self._close(taken, Outcome.CONFLICT)
+
+    async def _places(self, group: Group) -> dict[str, Document | None] | None:
+        """What the log holds of these, by id: None under the id of what no majority holds yet. None
+        where the log cannot be asked."""
+        ids = [append.commit.id for append in group]
+        latest = self._collection.with_options(read_concern=LATEST)
+        try:
+            async with bounded(LOOK_WITHIN):
+                places = dict.fromkeys(row["_id"] for row in await _find(latest, ids))
+                if places:
+                    places |= {row["_id"]: row for row in await _find(self._collection, ids)}
+                return places
+        except PyMongoError:
+            return None
+
+    def _settle_found(self, places: dict[str, Document | None], repeats: Many[str] = ()) -> None:
+        """What a majority holds is a try of ours, or it was there before."""
+        for append in list(self._open):
+            if stored := places.get(append.commit.id):
+                own = append.commit.id not in repeats and commit_from(stored) == append.commit
+                self._close([append], Outcome.STORED if own else Outcome.REPEAT)
+
+    def _fail_absent(self, places: dict[str, Document | None], error: Exception) -> None:
+        """What the log does not hold once the server is done was not stored."""
+        if not self._may_run_on:
+            absent = [append for append in self._open if append.commit.id not in places]
+            self._fail(absent, translated(error, writing=False))
+
+    async def _give_up(self) -> None:
+        """Asks the log for the last time, where somebody answers at all."""
+        if self._doubt is not None and is_answer(self._doubt):
+            places = await self._places(self._open)
+            if places is not None:
+                self._settle_found(places)
+                self._fail_absent(places, self._doubt)
+        for append in self._open:
+            append.fail(
+                OutcomeUnknown(
+                    f"{append.commit.id}: MongoDB did not say within {SETTLE_WITHIN:.0f} s whether "
+                    f"it was stored ({self._doubt!s:.300}); repeat it with the same id"
+                )
+            )
+
+    def _close(self, group: Group, outcome: Outcome) -> None:
+        for append in group:
+            append.settle(outcome)
+        self._leave_out(group)
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        for append in group:
+            append.fail(error)
+        self._leave_out(group)
+
+    def _leave_out(self, group: Group) -> None:
+        settled = set(map(id, group))
+        self._open = [append for append in self._open if id(append) not in settled]
+
+
+async def _find(collection: Collection, ids: Sequence[str]) -> list[Document]:
+    found: list[Document] = await collection.find({"_id": {"$in": list(ids)}}).to_list(None)
+    return found
