@@ -1,7 +1,7 @@
 """The soak's checker finds each kind of wrong that it looks for, and nothing where all is right."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +10,11 @@ from tools.demo.fold import fold
 from tools.soak.account import Account, account
 from tools.soak.checker import Document, Verdict, check
 from tools.soak.observer import Sequence
+from tools.soak.purses import check_purses
+from tools.soak.service import FIRST_BALANCE
 
 TIME = datetime(2026, 1, 2, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
 JOB: Document = {"job_id": "j0", "title": "Baker", "description": "At night."}
 APPLICATION: Document = {
     "application_id": "a0",
@@ -26,6 +29,7 @@ def commit(id: str, stream: str, first: int, message: str, name: str, data: Docu
     return {
         "_id": id,
         "stream": stream,
+        "category": stream.partition("-")[0],
         "first": first,
         "time": TIME,
         "message": message,
@@ -161,3 +165,63 @@ def test_an_application_left_open_for_an_archived_job_is_found(run: Run) -> None
     for name, documents in fold(run.commits).collections.items():
         run.stored[name] = dict(documents)
     assert run.check().problems == ["a0 is not closed, and its job is archived"]
+
+
+def test_an_error_that_says_nothing_was_stored_is_compared_with_the_log(run: Run) -> None:
+    for number, error in (("0.2", "StoreUnavailable: away"), ("0.1", "OutcomeUnknown: away")):
+        run.lines.append({"unknown": number, "error": error, "try": number, "seconds": 0.1})
+    assert run.check().problems == []  # a later try may have stored it
+    for one in run.commits:
+        one["headers"] = {"soak-try": one["_id"]}
+    assert run.check().problems == [
+        "0.2 ended in StoreUnavailable: away: and job-j0 has it",
+    ]
+
+
+def moved(id: str, *streams: tuple[str, int, str]) -> list[Document]:
+    """A command's commits of purses: (stream, first, name) each."""
+    return [
+        commit(
+            id if place == 0 else f"{id}/{place + 1}",
+            stream,
+            first,
+            "MoveMoney",
+            name,
+            {"balance": FIRST_BALANCE} if name == "PurseOpened" else {"amount": 5},
+        )
+        for place, (stream, first, name) in enumerate(streams)
+    ]
+
+
+OPENED = [*moved("1", ("purse-a", 1, "PurseOpened")), *moved("2", ("purse-b", 1, "PurseOpened"))]
+MOVED = moved("3", ("purse-a", 2, "MoneyLeft"), ("purse-b", 2, "MoneyCame"))
+BALANCES: dict[str, Document] = {
+    "a": {"balance": FIRST_BALANCE - 5},
+    "b": {"balance": FIRST_BALANCE + 5},
+}
+NOTED = {"3/2:1": 1}
+
+
+def test_money_that_moves_as_it_should_is_no_problem() -> None:
+    assert check_purses([*OPENED, *MOVED], BALANCES, NOTED, None) == ([], [], [])
+    both = {**NOTED, "3:1": 1}
+    assert check_purses([*OPENED, *MOVED], BALANCES, both, TIME - SECOND) == ([], [], [])
+
+
+def test_half_a_move_is_found() -> None:
+    lost, _, others = check_purses([*OPENED, MOVED[0]], BALANCES, {}, None)
+    assert lost == ["one half of a command is in the log: 3: {'MoneyLeft': 1}"]
+    assert "2 purses hold 1995 together" in others
+
+
+def test_an_event_that_no_handler_noted_is_lost_and_one_noted_again_came_twice() -> None:
+    lost, twice, _ = check_purses([*OPENED, *MOVED], BALANCES, {"3:1": 2}, None)
+    assert lost == ["3/2:1 was handled by nobody"]
+    assert twice == ["3:1 was noted 2 times"]
+    lost, _, _ = check_purses([*OPENED, *MOVED], BALANCES, NOTED, TIME - SECOND)
+    assert lost == ["3:1 was handled by nobody"]
+
+
+def test_a_balance_that_the_log_does_not_make_is_wrong() -> None:
+    _, _, others = check_purses([*OPENED, *MOVED], {**BALANCES, "a": {}}, NOTED, None)
+    assert others == ["purse a holds None, and the log says 995"]

@@ -37,28 +37,46 @@ def test_the_faults_say_what_they_need() -> None:
 def test_a_ledger_tells_what_is_done_and_what_has_no_outcome(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     with Ledger(path) as ledger:
-        ledger.intend("0.1", "PostJob")
+        ledger.intend("0.1", "PostJob", "t0.1")
         ledger.accepted("0.1", {"job-j0": 1}, 0.1)
         ledger.finished(0)
-        ledger.intend("1.1", "PostJob")
+        ledger.intend("1.1", "PostJob", "t1.1")
         ledger.accepted("1.1", {"job-j1": 1}, 0.1)
-        ledger.intend("1.2", "ReviseJob")
-        ledger.unknown("1.2", "OutcomeUnknown: no answer", 0.1)
+        ledger.intend("1.2", "ReviseJob", "t1.2")
+        ledger.unknown("1.2", "OutcomeUnknown: no answer", 0.1, "t1.2")
     assert progress(path) == Progress(2, {1: frozenset({"1.1"})})
     found = account(lines(path))
     assert found.unsettled == {"1.2"}
     assert found.unknown == {"OutcomeUnknown": 1}
+    assert found.said == {}
+
+
+def test_a_ledger_tells_which_tries_ended_in_the_word_that_nothing_was_stored(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        ledger.intend("0.1", "PostJob", "first")
+        ledger.unknown("0.1", "StoreUnavailable: away", 0.1, "first")
+        ledger.intend("0.1", "PostJob", "second")
+        ledger.unknown("0.1", "OutcomeUnknown: no answer", 0.1, "second")
+        ledger.intend("0.1", "PostJob", "third")
+        ledger.refused("0.1", "Taken", expected=True, seconds=0.1, attempt="third")
+    assert account(lines(path)).said == {
+        "first": ("0.1", "StoreUnavailable: away"),
+        "third": ("0.1", "Taken"),
+    }
 
 
 def test_a_line_that_a_kill_tore_off_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     with Ledger(path) as ledger:
-        ledger.intend("0.1", "PostJob")
+        ledger.intend("0.1", "PostJob", "t0.1")
     with path.open("ab") as file:
         file.write(b'{"accepted":"0.')
     assert len(list(lines(path))) == 1
     with Ledger(path) as ledger:
-        ledger.intend("0.1", "PostJob")
+        ledger.intend("0.1", "PostJob", "t0.1")
         ledger.accepted("0.1", {"job-j0": 1}, 0.1)
     assert account(lines(path)).accepted == {"0.1": {"job-j0": 1}}
 

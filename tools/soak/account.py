@@ -5,10 +5,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+UNKNOWN = "OutcomeUnknown"
+
 
 @dataclass
 class Account:
-    """Intentions and outcomes by command id; `seconds` are those of the slowest call."""
+    """Intentions and outcomes by command id; `seconds` are those of the slowest call.
+
+    `said` holds the command and the error of each try that ended in one which says that nothing was
+    stored: all errors but `OutcomeUnknown`.
+    """
 
     intended: set[str] = field(default_factory=set)
     accepted: dict[str, Mapping[str, int]] = field(default_factory=dict)
@@ -17,6 +23,7 @@ class Account:
     unknown: Counter[str] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
+    said: dict[str, tuple[str, str]] = field(default_factory=dict)
     left_tasks: list[str] = field(default_factory=list)
     slowest: float = 0.0
 
@@ -27,6 +34,7 @@ class Account:
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Takes one line of a ledger."""
+        self._note_word(line)
         self.slowest = max(self.slowest, line.get("seconds", 0.0))
         match line:
             case {"intended": str(id)}:
@@ -43,6 +51,11 @@ class Account:
                 )
             case {"ended": int(_)}:
                 self.left_tasks += line["tasks"]
+
+    def _note_word(self, line: Mapping[str, Any]) -> None:
+        id, error = line.get("refused") or line.get("unknown"), line.get("error", "")
+        if id and "try" in line and not error.startswith(UNKNOWN):
+            self.said[line["try"]] = id, error
 
     def _accept(self, id: str, versions: Mapping[str, int]) -> None:
         first = self.accepted.setdefault(id, versions)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 
 from bus import Bus, BusError, ConcurrencyError, OutcomeUnknown, Receipt, Unavailable
 from read_models.job_board import GetJob
@@ -9,6 +10,8 @@ from tools.soak.ledger import Ledger
 from tools.soak.script import Step
 
 PAUSE = 0.1
+TRY = "soak-try"
+"""The header that says by which try of a command its commits were stored."""
 OPEN = (OutcomeUnknown, Unavailable, ConcurrencyError)
 
 
@@ -22,20 +25,25 @@ class Caller:
     async def call(self, step: Step, after: Receipt | None = None) -> Receipt | None:
         """Returns the receipt, or None where the domain refused; tries for as long as it takes."""
         while True:
-            self._ledger.intend(step.id, type(step.command).__name__)
+            attempt = uuid.uuid4().hex[:12]
+            self._ledger.intend(step.id, type(step.command).__name__, attempt)
             began = time.monotonic()
             try:
-                receipt = await self._bus.execute(step.command, id=step.id, after=after)
+                receipt = await self._bus.execute(
+                    step.command, id=step.id, after=after, headers={TRY: attempt}
+                )
             except OPEN as error:
                 reason = f"{type(error).__name__}: {error!s:.200}"
-                self._ledger.unknown(step.id, reason, time.monotonic() - began)
+                self._ledger.unknown(step.id, reason, time.monotonic() - began, attempt)
                 await asyncio.sleep(PAUSE)
             except Exception as error:
                 name = type(error).__name__
                 expected = name in step.may and not isinstance(error, BusError)
                 text = name if expected else f"{name}: {error!s:.300}"
                 seconds = time.monotonic() - began
-                self._ledger.refused(step.id, text, expected=expected, seconds=seconds)
+                self._ledger.refused(
+                    step.id, text, expected=expected, seconds=seconds, attempt=attempt
+                )
                 return None
             else:
                 self._ledger.accepted(step.id, receipt.versions, time.monotonic() - began)

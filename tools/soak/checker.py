@@ -12,9 +12,11 @@ from typing import Any
 from tools.demo.fold import Collections, Folded, fold
 from tools.demo.verify import Difference, compare
 from tools.soak.account import Account
+from tools.soak.calls import TRY
 from tools.soak.observer import Sequence
 
 CLOSING = "CloseApplication"
+PURSE = "purse"
 ONCE = frozenset({"JobPosted", "JobArchived", "ApplicationSubmitted", "ApplicationClosed"})
 
 Document = dict[str, Any]
@@ -27,6 +29,7 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     out_of_order: list[str] = field(default_factory=list)
+    untrue: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     events: int = 0
@@ -38,7 +41,7 @@ class Verdict:
 
     @property
     def problems(self) -> list[str]:
-        return [*self.lost, *self.twice, *self.out_of_order, *self.others]
+        return [*self.lost, *self.twice, *self.out_of_order, *self.untrue, *self.others]
 
 
 def check(
@@ -46,12 +49,15 @@ def check(
 ) -> Verdict:
     """Compares the ledger with the log, and the log with the documents and how they changed.
 
-    `commits` come in the order of their streams' versions.
+    `commits` come in the order of their streams' versions; those of purses are looked into by
+    `check_purses`, and are here for what the ledger says of them.
     """
-    folded = fold(commits)
+    of_jobs = [commit for commit in commits if commit["category"] != PURSE]
+    folded = fold(of_jobs)
     verdict = Verdict(events=folded.events, documents=sum(map(len, stored.values())))
     _compare_ledger(account, commits, verdict)
-    _check_effects(commits, verdict)
+    _check_words(account, commits, verdict)
+    _check_effects(of_jobs, verdict)
     verdict.out_of_order += [f"the log has a gap: {gap}" for gap in folded.gaps]
     verdict.out_of_order += observed.backwards
     verdict.twice += observed.twice
@@ -75,10 +81,21 @@ def _compare_ledger(account: Account, commits: Iterable[Document], verdict: Verd
     verdict.others += [f"{id} never got an outcome" for id in account.unsettled]
     verdict.others += [f"unexpected: {one}" for one in account.unexpected]
     verdict.twice += account.contradictions
-    nobodys = {c["_id"] for c in commits if c["events"] and c["message"] != CLOSING}
+    nobodys = {
+        c["_id"].partition("/")[0] for c in commits if c["events"] and c["message"] != CLOSING
+    }
     verdict.others += [
         f"{id} is in the log, and nobody sent it" for id in nobodys - account.intended
     ]
+
+
+def _check_words(account: Account, commits: Iterable[Document], verdict: Verdict) -> None:
+    """A try that ended in an error which says that nothing was stored, and stored something."""
+    for commit in commits:
+        attempt, id = commit.get("headers", {}).get(TRY, ""), commit["_id"].partition("/")[0]
+        said_of, error = account.said.get(attempt, ("", ""))
+        if said_of == id:
+            verdict.untrue.append(f"{id} ended in {error}: and {commit['stream']} has it")
 
 
 def _check_effects(commits: Iterable[Document], verdict: Verdict) -> None:

@@ -37,21 +37,20 @@ class Ledger:
     ) -> None:
         os.close(self._file)
 
-    def intend(self, id: str, command: str) -> None:
+    def intend(self, id: str, command: str, attempt: str) -> None:
         """To be called before a command is sent, each time."""
-        self._write({"intended": id, "command": command})
+        self._write({"intended": id, "command": command, "try": attempt})
 
     def accepted(self, id: str, versions: Mapping[str, int], seconds: float) -> None:
         self._write({"accepted": id, "versions": versions, "seconds": round(seconds, 4)})
 
-    def refused(self, id: str, error: str, *, expected: bool, seconds: float) -> None:
-        self._write(
-            {"refused": id, "error": error, "expected": expected, "seconds": round(seconds, 4)}
-        )
+    def refused(self, id: str, error: str, *, expected: bool, seconds: float, attempt: str) -> None:
+        line = {"refused": id, "error": error, "expected": expected, "try": attempt}
+        self._write({**line, "seconds": round(seconds, 4)})
 
-    def unknown(self, id: str, error: str, seconds: float) -> None:
-        """The outcome is open; the same id is sent again."""
-        self._write({"unknown": id, "error": error, "seconds": round(seconds, 4)})
+    def unknown(self, id: str, error: str, seconds: float, attempt: str) -> None:
+        """Not carried out, or nobody knows; the same id is sent again."""
+        self._write({"unknown": id, "error": error, "try": attempt, "seconds": round(seconds, 4)})
 
     def stale(self, job: str, wanted: int, got: int, seconds: float) -> None:
         """A query did not include what its receipt told of."""

@@ -15,10 +15,10 @@ from pathlib import Path
 import uvloop
 
 from bus import Bus, Receipt, Settings, StoreUnavailable, log
-from handlers.app import build
 from tools.soak.calls import PAUSE, Caller
 from tools.soak.ledger import Ledger, progress
 from tools.soak.script import script
+from tools.soak.service import build
 
 
 class Load:

@@ -2,19 +2,23 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 from tools.services.ports import wait_until
 from tools.services.process import ServerProcess
+from tools.soak.service import RELEASE, SUBSCRIPTION
 
 ROOT = Path(__file__).parents[2]
-TARGET = "handlers.app:build"
+TARGET = "tools.soak.service:build"
 LOAD, RELAY = "load", "relay"
 WORKERS = ("worker-1", "worker-2")
+LOST_WITHOUT_SWEEP = ("closing", SUBSCRIPTION, "commands")
 STARTED = b"worker started"
 AWAY_AT_START = b"StoreUnavailable: "
 READY_WITHIN = 60.0
@@ -36,6 +40,8 @@ class Processes:
             RELAY: ("bus", "relay", TARGET),
             LOAD: ("tools.soak.load", *load_options),
         }
+        self.releases: dict[str, str] = {}
+        """The release that a process runs, where it is not the first."""
         self.complaints: list[str] = []
         self.failed_starts = 0
 
@@ -44,10 +50,23 @@ class Processes:
         self._log_before[name] = log.stat().st_size if log.exists() else 0
         self._running[name] = ServerProcess.start(
             [sys.executable, "-m", *self._modules[name]],
-            environment=self._environment,
+            environment={**self._environment, RELEASE: self.releases.get(name, "1")},
             log=log,
             detached=False,
         )
+
+    def republish(self, since: datetime, release: str) -> None:
+        """What an operator does after queues of handlers were lost."""
+        for subscription in LOST_WITHOUT_SWEEP:
+            done = subprocess.run(
+                [sys.executable, "-m", "bus", "events", "republish", TARGET, "--to", subscription,
+                 "--since", since.isoformat()],
+                env={**self._environment, RELEASE: release},
+                capture_output=True,
+                text=True,
+            )  # fmt: skip
+            if done.returncode:
+                self.complaints.append(f"republish to {subscription}: {done.stderr[-300:]}")
 
     def await_worker(self, name: str) -> None:
         """Returns when a worker consumes. Raises: TimeoutError."""

@@ -65,6 +65,7 @@ class Report(NamedTuple):
             "lost": len(verdict.lost),
             "applied_twice": len(verdict.twice),
             "out_of_order": len(verdict.out_of_order),
+            "untrue_words": len(verdict.untrue),
             "slowest_recovery_s": round(max((r.seconds for r in self.recoveries), default=0), 2),
             "seed": self.plan.seed,
             "wrong_documents": verdict.wrong_documents,
@@ -127,7 +128,9 @@ def print_report(report: Report, console: Console) -> None:
             style="bold red",
         )
     else:
-        console.print("Nothing lost, nothing twice, nothing out of order.", style="green")
+        console.print(
+            "Nothing lost, nothing twice, nothing out of order, no word untrue.", style="green"
+        )
 
 
 def _recovery_table(by_kind: dict[str, Any]) -> Table:

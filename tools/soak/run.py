@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from handlers.app import build
 from tools.soak import settling
 from tools.soak.account import account
 from tools.soak.calls import Caller
@@ -23,6 +22,7 @@ from tools.soak.report import Recovery, Report
 from tools.soak.scene import Scene
 from tools.soak.schedule import Fault, schedule
 from tools.soak.screen import Bar, Screen
+from tools.soak.service import build
 from tools.soak.tail import Tail
 
 MOVES_WITHIN = 60.0

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +40,7 @@ class Scene:
         self.broker_wires: list[Proxy] = []
         self.store_wires: list[Proxy] = []
         self.poisoned = 0
+        self.release_2_since: datetime | None = None
         self._declared = time.monotonic()
 
     async def __aenter__(self) -> Self:

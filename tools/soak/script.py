@@ -1,8 +1,8 @@
 """Script: what each author of the load does, drawn from the seed; nothing here knows of time.
 
 An author posts a job and revises it, step by step; now and then somebody applies for it, it is
-archived, a stale revision is tried, or a command is repeated. The same seed gives the same
-commands, with the same ids, whatever happens to them.
+archived, a stale revision is tried, or a command is repeated; then money moves between purses. The
+same seed gives the same commands, with the same ids, whatever happens to them.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,14 @@ from random import Random
 from typing import NamedTuple
 
 from bus import Command
+from tools.soak.service import MoveMoney, OpenPurse
 from write_models.applications import SubmitApplication
 from write_models.jobs import ArchiveJob, PostJob, ReviseJob
 
 REVISIONS = (8, 16)
-APPLIES, ARCHIVES, STALE, REPEATS = 0.25, 0.08, 0.1, 0.1
+APPLIES, ARCHIVES, STALE, REPEATS, MOVES = 0.25, 0.08, 0.1, 0.1, (0, 3)
+PURSES = 60
+"""Among so many most money moves: so few that commands of two streams meet in one."""
 RECENT = (400, 200)
 WORDS = ("baker", "night", "bread", "early", "town", "kind", "team", "oven", "flour", "shift")
 
@@ -58,6 +61,12 @@ def script(seed: int, author: int) -> Iterator[Step]:
         yield step(_application(draw, f"b{author}", other), "UnknownJob", "JobIsClosed")
     if draw.random() < ARCHIVES:
         yield step(ArchiveJob(job_id=job))
+    if author < PURSES:
+        yield step(OpenPurse(purse_id=f"p{author}"))
+    for _ in range(draw.randint(*MOVES)):
+        source, target = (f"p{number}" for number in draw.sample(range(PURSES), 2))
+        move = MoveMoney(source=source, target=target, amount=draw.randint(1, 50))
+        yield step(move, "UnknownPurse", "PurseIsEmpty")
 
 
 def author_of(step_id: str) -> int:

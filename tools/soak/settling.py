@@ -8,12 +8,14 @@ from pymongo.errors import PyMongoError
 
 from tools.demo.fold import COLLECTIONS
 from tools.soak.account import account
-from tools.soak.checker import Document, Verdict, check
+from tools.soak.checker import PURSE, Document, Verdict, check
 from tools.soak.faults.messages import POISON
 from tools.soak.ledger import lines
 from tools.soak.observer import Observer
 from tools.soak.plan import SERVICE
+from tools.soak.purses import check_purses
 from tools.soak.scene import Scene
+from tools.soak.service import SEEN
 
 QUIET_WITHIN, RIGHT_WITHIN, GONE_WITHIN = 180.0, 60.0, 15.0
 PAUSE = 0.5
@@ -43,17 +45,29 @@ def leaked(scene: Scene) -> list[str]:
 def _judge_now(scene: Scene, observer: Observer) -> Verdict:
     ledgers = account(chain(lines(scene.ledger_path), lines(scene.probes_path)))
     # The service's own stream, which tells of poison given up, is no matter of the models.
-    of_models = {"category": {"$in": ["job", "application"]}}
+    of_models = {"category": {"$in": ["job", "application", PURSE]}}
     commits = list(scene.database["commits"].find(of_models).sort([("stream", 1), ("first", 1)]))
     stored = {
         name: {document["_id"]: document for document in scene.database[name].find({})}
         for name in COLLECTIONS
     }
     verdict = check(ledgers, commits, stored, observer.sequence)
+    _judge_purses(scene, commits, verdict)
     verdict.others += _given_up(scene)
     if observer.problem:
         verdict.others.append(observer.problem)
     return verdict
+
+
+def _judge_purses(scene: Scene, commits: list[Document], verdict: Verdict) -> None:
+    stored = {document["_id"]: document for document in scene.database["purses"].find({})}
+    seen = {document["_id"]: document["times"] for document in scene.database[SEEN].find({})}
+    of_purses = (commit for commit in commits if commit["category"] == PURSE)
+    lost, twice, others = check_purses(of_purses, stored, seen, scene.release_2_since)
+    verdict.lost += lost
+    verdict.twice += twice
+    verdict.others += others
+    verdict.documents += len(stored) + len(seen)
 
 
 def _given_up(scene: Scene) -> list[str]:

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 from tools.services.rabbitmq import RabbitMQNode
 from tools.soak.plan import SERVICE
 from tools.soak.scene import Scene
+from tools.soak.service import SUBSCRIPTION
 
 QUEUES = (
     "job_board.0of2",
@@ -14,7 +16,11 @@ QUEUES = (
     "job_replicas",
     "applications_by_job",
     "applicant_history",
+    "purses",
 )
+USER, EVERYTHING = "guest", (".*", ".*", ".*")
+MARGIN = timedelta(minutes=2)
+"""How long before a fault events may have been published that were in queues yet."""
 NO_MEMORY, USUAL_MEMORY = "0.00001", "0.4"
 
 
@@ -73,6 +79,58 @@ async def queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
     yield
 
 
+async def broker_emptied(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The broker comes back with nothing: no queue, no exchange, no message."""
+    begun = _now()
+    node = scene.any_broker()
+    await _control(node, "stop_app")
+    await _control(node, "reset")
+    await _control(node, "start_app")
+    scene.queues_declared()
+    yield
+    await _sent_again(scene, begun)
+
+
+async def exchange_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The exchange of events is deleted, and with it all that was bound to it."""
+    begun = _now()
+    async with scene.channel() as channel:
+        await channel.exchange_delete(f"{SERVICE}.events")
+    yield
+    await _sent_again(scene, begun)
+
+
+async def handlers_queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A queue of event handlers is deleted with all that is in it; an operator sends it again."""
+    begun = _now()
+    async with scene.channel() as channel:
+        await channel.queue_delete(f"{SERVICE}.{SUBSCRIPTION}")
+    scene.queues_declared()
+    yield
+    await _sent_again(scene, begun)
+
+
+async def password_rotated(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The broker takes another password for some seconds, and cuts all that were let in before."""
+    await _control(scene.any_broker(), "change_password", USER, "another")
+    try:
+        await _control(scene.any_broker(), "close_all_connections", "the soak")
+        await asyncio.sleep(draw.uniform(0.5, 5))
+    finally:
+        await _control(scene.any_broker(), "change_password", USER, USER)
+    yield
+
+
+async def rights_revoked(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The service's user may do nothing at the broker for some seconds."""
+    await _control(scene.any_broker(), "clear_permissions", USER)
+    try:
+        await asyncio.sleep(draw.uniform(0.5, 5))
+    finally:
+        await _control(scene.any_broker(), "set_permissions", USER, *EVERYTHING)
+    yield
+
+
 async def leader_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """SIGKILL to the node that leads a queue; another one takes the lead."""
     queue = f"{SERVICE}.{draw.choice(QUEUES)}"
@@ -92,6 +150,16 @@ async def majority_lost(scene: Scene, draw: Random) -> AsyncIterator[None]:
     await asyncio.gather(*(asyncio.to_thread(node.start) for node in nodes))
     await _whole(scene)
     yield
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _sent_again(scene: Scene, begun: datetime) -> None:
+    """What an operator does: projections heal by themselves, handlers' queues do not."""
+    release = "2" if scene.release_2_since else "1"
+    await asyncio.to_thread(scene.processes.republish, begun - MARGIN, release)
 
 
 async def _start(scene: Scene, node: RabbitMQNode) -> None:

@@ -1,10 +1,38 @@
-"""What happens to MongoDB's primary, in a set of three."""
+"""What happens to MongoDB: writes that it does not take; and to its primary, in a set of three."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from random import Random
+from typing import Any
 
 from tools.soak.scene import Scene
+
+BLOCKED_FOR = 8.0
+"""Longer than a call waits for a write, so that errors have their say."""
+
+
+async def writes_blocked(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """MongoDB takes no writes of users for some seconds; reads go on."""
+    await _admin(scene, {"setUserWriteBlockMode": 1, "global": True})
+    try:
+        await asyncio.sleep(draw.uniform(0.5, BLOCKED_FOR))
+    finally:
+        await _admin(scene, {"setUserWriteBlockMode": 1, "global": False})
+    yield
+
+
+async def locked_for_backup(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """All writes wait, as while files are copied for a backup."""
+    await _admin(scene, {"fsync": 1, "lock": True})
+    try:
+        await asyncio.sleep(draw.uniform(0.5, BLOCKED_FOR))
+    finally:
+        await _admin(scene, {"fsyncUnlock": 1})
+    yield
+
+
+async def _admin(scene: Scene, command: dict[str, Any]) -> None:
+    await asyncio.to_thread(scene.client.admin.command, command)
 
 
 async def primary_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:

@@ -1,0 +1,154 @@
+"""The soak's service: the job board, and purses between which money moves.
+
+A move changes two streams at once, by one transaction. What handlers do about it is written in
+their sessions, one document for each event, so that nothing lost and nothing twice stays hidden.
+Release 2 (`SOAK_RELEASE=2`) handles an event that release 1 knows nothing of.
+"""
+
+import os
+
+from pydantic import BaseModel
+
+from bus import (
+    Aggregate,
+    Bus,
+    Command,
+    Envelope,
+    Event,
+    Projection,
+    Repository,
+    Router,
+    Session,
+    Settings,
+    Update,
+)
+from handlers import applications_app, jobs_app, services
+
+RELEASE = "SOAK_RELEASE"
+SEEN = "moves_seen"
+SUBSCRIPTION = "accounting"
+FIRST_BALANCE = 1000
+
+
+class OpenPurse(Command):
+    """Everybody begins with the same."""
+
+    purse_id: str
+
+
+class MoveMoney(Command):
+    """From one purse to another, or not at all."""
+
+    source: str
+    target: str
+    amount: int
+
+
+class PurseOpened(Event):
+    balance: int
+
+
+class MoneyLeft(Event):
+    amount: int
+
+
+class MoneyCame(Event):
+    amount: int
+
+
+class UnknownPurse(Exception):
+    """Nobody has opened it (yet)."""
+
+
+class PurseIsEmpty(Exception):
+    """There is less in it than what is to leave it."""
+
+
+class Purse(Aggregate):
+    """Never holds less than nothing."""
+
+    balance: int = 0
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case PurseOpened():
+                self.balance = event.balance
+            case MoneyLeft():
+                self.balance -= event.amount
+            case MoneyCame():
+                self.balance += event.amount
+
+
+class PurseView(BaseModel):
+    balance: int
+
+
+purses = Router("moving_money")
+projection = Projection("purses", of=[Purse], view=PurseView)
+
+
+@purses.command
+async def open_purse(command: OpenPurse, repository: Repository[Purse]) -> None:
+    purse = Purse(command.purse_id)
+    purse.record(PurseOpened(balance=FIRST_BALANCE))
+    repository.add(purse)
+
+
+@purses.command
+async def move_money(command: MoveMoney, repository: Repository[Purse]) -> None:
+    source = await repository.find(command.source)
+    target = await repository.find(command.target)
+    if source is None or target is None:
+        raise UnknownPurse
+    if source.balance < command.amount:
+        raise PurseIsEmpty
+    source.record(MoneyLeft(amount=command.amount))
+    target.record(MoneyCame(amount=command.amount))
+
+
+@projection.on(PurseOpened)
+def opened(event: PurseOpened) -> Update:
+    return {"$set": {"balance": event.balance}}
+
+
+@projection.on(MoneyLeft)
+def left(event: MoneyLeft) -> Update:
+    return {"$inc": {"balance": -event.amount}}
+
+
+@projection.on(MoneyCame)
+def came(event: MoneyCame) -> Update:
+    return {"$inc": {"balance": event.amount}}
+
+
+def accounting(release: int) -> Router:
+    """Notes each event that it handles; those of money that left, from release 2 on."""
+    router = Router(SUBSCRIPTION, concurrency=32)
+
+    @router.event
+    async def note_what_came(event: MoneyCame, envelope: Envelope, session: Session) -> None:
+        await session.documents(SEEN).update(envelope.id, {"$inc": {"times": 1}})
+
+    if release > 1:
+
+        @router.event
+        async def note_what_left(event: MoneyLeft, envelope: Envelope, session: Session) -> None:
+            await session.documents(SEEN).update(envelope.id, {"$inc": {"times": 1}})
+
+    return router
+
+
+def build(settings: Settings, service: str = "") -> Bus:
+    """The job board's bus with the purses on it, not opened yet."""
+    release = int(os.environ.get(RELEASE, "1"))
+    return Bus(
+        service or services.job_board(),
+        routers=[
+            *jobs_app.ROUTERS,
+            *applications_app.ROUTERS,
+            purses,
+            accounting(release),
+        ],
+        projections=[*jobs_app.PROJECTIONS, *applications_app.PROJECTIONS, projection],
+        settings=settings,
+    )
