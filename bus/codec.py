@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from bus import ambient, payload
 from bus.errors import InvalidMessage, UnknownMessage
 from bus.fingerprint import reason_of
+from bus.judging import own
 from bus.messages import AnyMessage, Command, Envelope, Event, Message, category_of, check_id
 from bus.signing import ATTEMPT as ATTEMPT
 from bus.signing import DEAD_LETTER as DEAD_LETTER
@@ -219,7 +220,9 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int) -> AnyMessage:
         return _validate(kind, data, int(schema), reasons)
     except InvalidMessage:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not own(error):
+            raise
         raise _invalid(kind, error, reasons=reasons) from None
 
 
@@ -281,12 +284,14 @@ def _validate(
             data = kind.upcast(dict(data), schema)
         valid: AnyMessage = kind.__pydantic_validator__.validate_python(data, strict=False)
         return valid
-    except Exception as error:
+    except BaseException as error:
+        if not own(error):
+            raise
         raise _invalid(kind, error, f", schema {schema}", reasons) from None
 
 
 def _invalid(
-    kind: type[Message], error: Exception, place: str = "", reasons: int = MOST_REASONS
+    kind: type[Message], error: BaseException, place: str = "", reasons: int = MOST_REASONS
 ) -> InvalidMessage:
     """Says where and why, without the values: a payload has no place in a log.
 

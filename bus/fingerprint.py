@@ -11,6 +11,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from bus.judging import leaves
+
 
 class Failure(NamedTuple):
     """What is kept of an error. `frames` are where it was raised, innermost last.
@@ -48,10 +50,19 @@ def reason_of(error: BaseException, most: int = 5) -> str:
     Of a model's error it tells the places and mistakes, not the values found there.
     """
     try:
-        said = _mistakes(error, most) if isinstance(error, ValidationError) else str(error)
-        return storable(said[:2000])
+        return storable(_words(error, most)[:2000])
     except Exception:  # an author's exception may fail at saying it too
         return ""
+
+
+def _words(error: BaseException, most: int) -> str:
+    if isinstance(error, ValidationError):
+        return _mistakes(error, most)
+    if not isinstance(error, BaseExceptionGroup):
+        return str(error)
+    each = [f"{type(one).__name__}: {reason_of(one, most)}" for one in leaves(error)]
+    more = f" (and {len(each) - most} more)" if len(each) > most else ""
+    return f"{'; '.join(each[:most])}{more}"
 
 
 def _mistakes(error: ValidationError, most: int) -> str:

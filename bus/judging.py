@@ -3,8 +3,15 @@
 A task group of a handler's raises its errors as a group; what counts is what they are.
 """
 
+import asyncio
+import dis
+import signal
+import traceback
 from collections.abc import Iterator
+from types import CodeType
+from typing import Any
 
+from bus import ambient
 from bus.errors import (
     ConcurrencyError,
     MessageError,
@@ -59,6 +66,42 @@ def outage(error: BaseException) -> bool:
 def conflict(error: BaseException) -> bool:
     """Whether nothing but conflicts with other writers ended it."""
     return all(isinstance(one, ConcurrencyError) for one in leaves(error))
+
+
+def own(error: BaseException) -> bool:
+    """Whether it is its raiser's own, rather than word from outside that the task or the process
+    is to end: a cancellation, a signal, a coroutine that is closed."""
+    if isinstance(error, Exception):
+        return True
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(own, error.exceptions))
+    if isinstance(error, asyncio.CancelledError):
+        return not ambient.is_cancelled()
+    if isinstance(error, KeyboardInterrupt | GeneratorExit) and not _raised(error):
+        return False
+    return not _came_by_signal(error)
+
+
+def _raised(error: BaseException) -> bool:
+    """Whether a `raise` did it: Python itself interrupts and closes wherever the code stands."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return False
+    return dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _came_by_signal(error: BaseException) -> bool:
+    """Whether a handler of signals raised it, in the midst of other code."""
+    codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
+    return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    handler = getattr(handler, "func", handler)  # a partial's
+    handler = getattr(handler, "__func__", handler)  # a method's
+    return getattr(handler, "__code__", None)
 
 
 def _finality(error: BaseException) -> int:

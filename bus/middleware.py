@@ -13,8 +13,10 @@ from typing import Any
 from bus import ambient
 from bus.errors import ConcurrencyError
 from bus.fingerprint import reason_of
-from bus.log import Logger, current_envelope
+from bus.judging import conflict, leaves, told
+from bus.log import Logger, current_envelope, current_handler
 from bus.messages import Envelope
+from bus.tasks import TurningTime
 
 TRIES = 10
 
@@ -47,17 +49,23 @@ def logged(following: Following, *, after_conflict: Following | None = None) -> 
         try:
             try:
                 return await following(envelope)
-            except ConcurrencyError:
-                if after_conflict is None:
+            except (ConcurrencyError, ExceptionGroup) as error:
+                if after_conflict is None or not conflict(error):
                     raise
             return await after_conflict(envelope)
         except Exception as error:
-            log.info("message failed", error=type(error).__name__, reason=reason_of(error)[:500])
+            if not current_handler.get():  # else the worker tells, once, what comes of it
+                _tell(error)
             raise
         finally:
             current_envelope.reset(token)
 
     return run
+
+
+def _tell(error: Exception) -> None:
+    one = told(error)
+    log.info("message failed", error=type(one).__name__, reason=reason_of(one)[:500])
 
 
 def logged_and_retried(following: Following) -> Following:
@@ -66,14 +74,15 @@ def logged_and_retried(following: Following) -> Following:
 
 
 def timeout(seconds: float) -> Middleware:
-    """Ends what takes longer than `seconds`, with TimeoutError.
+    """Ends what takes longer than `seconds`, with TimeoutError; time in which the event loop was
+    blocked does not count.
 
     Where the time is up while a command is being stored, it may be stored all the same: give the
     command an id, and repeat it with that.
     """
 
     async def limit(envelope: Envelope, following: Following) -> Any:
-        async with asyncio.timeout(seconds):
+        async with TurningTime(seconds):
             return await following(envelope)
 
     return limit
@@ -85,8 +94,9 @@ def retried_on_conflict(following: Following) -> Following:
     async def run(envelope: Envelope) -> Any:
         try:
             return await following(envelope)
-        except ConcurrencyError:
-            pass
+        except (ConcurrencyError, ExceptionGroup) as error:
+            if not conflict(error):
+                raise
         return await _again(following, envelope)
 
     return run
@@ -98,7 +108,9 @@ async def _again(following: Following, envelope: Envelope) -> Any:
         await asyncio.sleep(ambient.jittered(0.002 * min(failed, 10)))
         try:
             return await following(envelope)
-        except ConcurrencyError:
+        except (ConcurrencyError, ExceptionGroup) as error:
             failed += 1
-            if failed == TRIES:
+            if not conflict(error):
                 raise
+            if failed == TRIES:
+                raise next(leaves(error)) from None

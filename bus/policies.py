@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from bus.errors import ConfigurationError
+from bus.judging import leaves
 
 
 class RetryPolicy(NamedTuple):
@@ -45,5 +46,14 @@ def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolic
 def policy_for(
     error: BaseException, policies: Mapping[type[Exception], RetryPolicy]
 ) -> RetryPolicy:
-    """The policy of the error's nearest base class."""
-    return next(policies[kind] for kind in type(error).__mro__ if kind in policies)
+    """The policy of the error's nearest base class; of a group's errors, the most patient one."""
+    return max((_of_one(one, policies) for one in leaves(error)), key=_patience)
+
+
+def _of_one(error: BaseException, policies: Mapping[type[Exception], RetryPolicy]) -> RetryPolicy:
+    kinds = (policies[kind] for kind in type(error).__mro__ if kind in policies)
+    return next(kinds, policies[Exception])  # `SystemExit`, say, has no other
+
+
+def _patience(policy: RetryPolicy) -> int:
+    return policy.tries + len(policy.delays)

@@ -10,7 +10,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from bus import ambient
 from bus.codec import ATTEMPT, Registry, read_frame
 from bus.delivery.consumer import PREFETCH, QueueConsumer
 from bus.delivery.deadletters import repaired
@@ -18,14 +17,16 @@ from bus.delivery.faults import GiveUp
 from bus.delivery.lanes import Lanes
 from bus.delivery.replies import Replies
 from bus.delivery.retry import Step, Stopped, insist, next_step
-from bus.errors import MessageError, TransportUnavailable, UnknownMessage
-from bus.judging import outage
+from bus.errors import MessageError, Retry, TransportUnavailable, UnknownMessage
+from bus.fingerprint import reason_of
+from bus.judging import judged, outage, own, told
 from bus.log import Logger, current_attempt, current_handler
 from bus.loops import pauses
 from bus.messages import Envelope
 from bus.policies import policy_for
 from bus.router import Router
 from bus.stores.base import ReadStore
+from bus.tasks import TurningTime
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import rung
 
@@ -35,7 +36,7 @@ log = Logger("bus.handling")
 class Outcome(NamedTuple):
     """What came of handling a message: done where there is no error; else what follows."""
 
-    error: Exception | None
+    error: BaseException | None
     attempts: int
     step: Step = Step()
 
@@ -136,33 +137,42 @@ class HandlerConsumer(QueueConsumer):
         for while_away in pauses():
             current_attempt.set(attempt)
             error = await self._try(envelope, router.time_limit)
-            if error is None:
-                return Outcome(None, attempt)
-            if outage(error):
-                self._hold_on_unless_stopping(error)
+            if error is not None and outage(error):
+                self._hold_on_unless_stopping(envelope, error)
                 await asyncio.sleep(while_away)
                 continue
-            step = next_step(error, attempt, policy_for(error, router.retry))
+            self._holding.over(envelope.id)
+            if error is None:
+                return Outcome(None, attempt)
+            step = next_step(judged(error), attempt, policy_for(error, router.retry))
+            _tell(envelope, told(error), step)
             if step.pause is None:
-                return Outcome(error, attempt, step)
+                return Outcome(told(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
         raise AssertionError("pauses are endless")
 
-    def _hold_on_unless_stopping(self, error: Exception) -> None:
-        self._holding.on(error)
+    def _hold_on_unless_stopping(self, envelope: Envelope, error: BaseException) -> None:
+        self._holding.on(envelope.id, error)
         if self._stopping.is_set():
+            self._holding.over(envelope.id)
             raise Stopped
 
-    async def _try(self, envelope: Envelope, time_limit: float) -> Exception | None:
+    async def _try(self, envelope: Envelope, time_limit: float) -> BaseException | None:
+        """Whatever the handler's code raised, `sys.exit` too, is this message's error."""
+        limit = TurningTime(time_limit)
         try:
-            async with asyncio.timeout(time_limit):
+            async with limit:
                 await self._handle(envelope)
-        except asyncio.CancelledError:
-            if ambient.is_cancelled():
+        except TimeoutError as error:
+            if not limit.expired:
+                return error
+            return TimeoutError(f"it took longer than its time limit of {time_limit:g} s")
+        except BaseException as error:
+            if not own(error):
                 raise
-            return RuntimeError("something that the handler awaited was cancelled")
-        except Exception as error:
+            if isinstance(error, asyncio.CancelledError):
+                return RuntimeError("something that the handler awaited was cancelled")
             return error
         return None
 
@@ -179,7 +189,7 @@ class HandlerConsumer(QueueConsumer):
         with suppress(TransportUnavailable):
             await inbox.acknowledge([delivery])
 
-    async def _follow_up(self, delivery: Delivery, error: Exception, outcome: Outcome) -> None:
+    async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Outcome) -> None:
         """Sends it on its way to a later try, or gives it up."""
         delay, attempts = outcome.step.delay, outcome.attempts
         if delay is None or not await self._put_off(delivery, delay, attempts):
@@ -199,6 +209,21 @@ class HandlerConsumer(QueueConsumer):
         if isinstance(failure, TransportUnavailable):
             raise failure
         return failure is None
+
+
+def _tell(envelope: Envelope, error: BaseException, step: Step) -> None:
+    """One line for each try that is not the last: of that the dead letter's own tells."""
+    if isinstance(error, Retry):
+        log.debug("put off, as its handler asks", message=envelope.name, delay=step.delay)
+    elif step != Step():
+        log.info(
+            "a try failed; another one follows",
+            message=envelope.name,
+            message_id=envelope.id,
+            error=type(error).__name__,
+            reason=reason_of(error)[:500],
+            after=step.delay if step.pause is None else round(step.pause, 3),
+        )
 
 
 def attempts_of(delivery: Delivery) -> int:

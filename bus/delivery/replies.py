@@ -31,20 +31,24 @@ class Replies(NamedTuple):
     dispatcher: Dispatcher
     commands: Registry[Command]
 
-    async def settled(self, delivery: Delivery, error: Exception | None) -> Exception | None:
+    async def settled(
+        self, delivery: Delivery, error: BaseException | None
+    ) -> BaseException | None:
         """Answers if somebody asked; returns the error that is still to be dealt with here.
 
         An outage is no answer: whatever is done about it, the command may yet be carried out.
         """
         if not delivery.frame.reply_to or (error is not None and outage(error)):
             return error
+        if error is not None:
+            log.info("its requester is told", error=type(error).__name__, reason=_said(error))
         try:
             await self._answer(delivery.frame, error)
         except Exception as problem:
             log.warning("a reply is lost; its requester may ask again", reason=str(problem)[:500])
         return None
 
-    async def _answer(self, request: Frame, error: Exception | None) -> None:
+    async def _answer(self, request: Frame, error: BaseException | None) -> None:
         reply = await self._receipt(request) if error is None else _failed(request, error)
         failure = await self._send(reply)
         if isinstance(failure, InvalidMessage):
@@ -66,7 +70,11 @@ class Replies(NamedTuple):
         return failures.get(reply.id)
 
 
-def _failed(request: Frame, error: Exception) -> Frame:
+def _said(error: BaseException) -> str:
+    return reason_of(error)[:500]
+
+
+def _failed(request: Frame, error: BaseException) -> Frame:
     own = type(error).__module__ == errors.__name__
     told = {"error": type(error).__name__, "reason": reason_of(error)}
     return _reply(request, BUS_ERROR if own else OTHER_ERROR, told)

@@ -48,21 +48,29 @@ class Holding:
     def __init__(self, queue: str) -> None:
         self._queue = queue
         self._since = 0.0
-        self.reason: str | None = None
+        self._held: set[object] = set()
+        self._reason = ""
 
-    def on(self, error: BaseException) -> None:
-        """A step failed: its message is held."""
-        if self.reason is None:
+    @property
+    def reason(self) -> str | None:
+        """What is told of it."""
+        return f"it holds on to its messages: {self._reason}" if self._held else None
+
+    def on(self, what: object, error: BaseException) -> None:
+        """So it is with this, for a step of it failed."""
+        self._reason = reason_of(judged(error))[:500]
+        if not self._held:
             self._since = time.monotonic()
-            log.warning("holding on", queue=self._queue, reason=reason_of(error)[:500])
-        self.reason = f"it holds on to its messages: {reason_of(judged(error))[:500]}"
+            log.warning("holding on", queue=self._queue, reason=self._reason)
+        self._held.add(what)
 
-    def over(self) -> None:
-        """A step succeeded."""
-        if self.reason is not None:
-            self.reason = None
-            held_for = round(time.monotonic() - self._since, 1)
-            log.info("going on", queue=self._queue, held_for=held_for)
+    def over(self, what: object) -> None:
+        """With this it is over, if it was so."""
+        if what in self._held:
+            self._held.remove(what)
+            if not self._held:
+                seconds = round(time.monotonic() - self._since, 1)
+                log.info("going on", queue=self._queue, held_for=seconds)
 
 
 async def insist(
@@ -72,17 +80,19 @@ async def insist(
 
     Raises: Stopped, where the worker is to stop meanwhile.
     """
-    for pause in pauses():
-        try:
-            await step()
-            holding.over()
-            return
-        except Exception as error:
-            if not outage(error):
-                raise
-            holding.on(error)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await stopping.wait()
-        if stopping.is_set():
-            raise Stopped
+    try:
+        for pause in pauses():
+            try:
+                await step()
+                return
+            except Exception as error:
+                if not outage(error):
+                    raise
+                holding.on(step, error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await stopping.wait()
+            if stopping.is_set():
+                raise Stopped
+    finally:
+        holding.over(step)

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bus import ambient
 from bus.codec import Unread
-from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, VersionUnusable
+from bus.errors import ProjectionError, VersionUnusable
 from bus.fingerprint import reason_of
+from bus.judging import judged, outage, own, told
 from bus.messages import Envelope
 from bus.read.projection import Projection
 from bus.stores.base import UNUSABLE, Changes, ReadUnit, Write
@@ -29,7 +29,7 @@ class StreamFailed(Exception):
     """An event of one stream cannot be applied; the other streams of the batch can."""
 
     def __init__(
-        self, stream: str, version: int, cause: Exception, before: Sequence[Envelope] = ()
+        self, stream: str, version: int, cause: BaseException, before: Sequence[Envelope] = ()
     ) -> None:
         super().__init__(f"{stream}@{version}: {type(cause).__name__}: {reason_of(cause)}")
         self.before = before
@@ -161,15 +161,14 @@ class Fold:
     async def _changes(self, envelope: Envelope, unit: ReadUnit) -> list[Write]:
         try:
             return await self._projection.changes(envelope, unit)
-        except (Unavailable, OutcomeUnknown):
-            raise
-        except asyncio.CancelledError as error:
-            if ambient.is_cancelled():
+        except BaseException as error:
+            if not own(error):
                 raise
-            cause = ProjectionError("something that the handler awaited was cancelled")
-            raise StreamFailed(envelope.stream, envelope.version, cause) from error
-        except Exception as error:
-            raise StreamFailed(envelope.stream, envelope.version, error) from error
+            if outage(error):
+                if isinstance(error, BaseExceptionGroup):
+                    raise judged(error) from error
+                raise
+            raise StreamFailed(envelope.stream, envelope.version, _cause(error)) from error
 
 
 def _unusable(projection: Projection[Any], stream: str) -> VersionUnusable:
@@ -180,6 +179,12 @@ def _unusable(projection: Projection[Any], stream: str) -> VersionUnusable:
         f"what is stored as its version is no whole number: somebody else has written it, and what "
         f"the document holds cannot be told; `bus projections {remedy}` puts it right"
     )
+
+
+def _cause(error: BaseException) -> BaseException:
+    if isinstance(error, asyncio.CancelledError):
+        return ProjectionError("something that the handler awaited was cancelled")
+    return told(error)
 
 
 def next_in_order(version: int, arrived: Sequence[Envelope]) -> list[Envelope] | None:

@@ -9,7 +9,7 @@ from bus.errors import NotCaughtUp, StoreUnavailable
 from bus.messages import category_of
 from bus.read.projection import Projection
 from bus.stores.base import ReadStore, Target
-from bus.tasks import end
+from bus.tasks import TurningTime, end
 
 SHORTEST_PAUSE = 0.003
 LONGEST_PAUSE = 0.05
@@ -95,7 +95,7 @@ class _Watch:
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
         try:
-            async with asyncio.timeout(timeout):
+            async with TurningTime(timeout):
                 await waiter.done
         except TimeoutError:
             raise NotCaughtUp(

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from bus import ambient
 from bus.errors import ConfigurationError, NotBuilt, StoreUnavailable
+from bus.fingerprint import reason_of
+from bus.judging import judged
 from bus.log import Logger
 from bus.loops import Loops
 from bus.read.projection import Projection
@@ -54,8 +56,10 @@ class Live:
             while await watcher.time_to_look():
                 try:
                     answer = await ask()
-                except StoreUnavailable as error:
-                    log.warning("holding on", reason=str(error))
+                except (StoreUnavailable, ExceptionGroup) as error:
+                    if not isinstance(judged(error), StoreUnavailable):
+                        raise
+                    log.warning("holding on", reason=reason_of(error))
                     await watcher.look_again()
                     continue
                 if last != [answer]:

@@ -6,7 +6,7 @@ from bus import Bus, Projection, Worker, ambient
 from bus.transports.base import Frame, Inbox
 from bus.transports.topology import COMMAND_TOPIC, DELIVERY_LIMIT
 from tests.service.delivery_contract import WalletService
-from tests.service.wallet import Diary, GetWallet, Pay
+from tests.service.wallet import GROUPED, Diary, GetWallet, Pay
 from tests.waiting import until
 
 
@@ -28,6 +28,76 @@ class FailureContract(WalletService):
         assert "wallet.py" in next(one for one in letters if one["error"] == "Reject")["frames"][-1]
         await until(lambda: len(diary.seen) == 2, "a and d are not handled")
         assert set(diary.seen) == {("wallet-a", 1), ("wallet-d", 1)}
+
+    async def test_what_ends_a_process_elsewhere_is_that_messages_failure(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        moods = {
+            "exits": "SystemExit",
+            "interrupts": "KeyboardInterrupt",
+            "closes": "GeneratorExit",
+            "storms": "Storm",
+        }
+        for mood in moods:
+            await bus.execute(Pay(wallet_id=mood, amount=1, mood=mood))
+        letters = await self.dead_letters(bus, len(moods))
+        assert {(one["error"], one["attempts"]) for one in letters} == {
+            (error, 3) for error in moods.values()
+        }
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        await until(lambda: ("wallet-a", 1) in diary.seen, "the next one is handled")
+
+    async def test_a_projections_handler_that_exits_parks_its_stream_alone(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="exits"))
+        receipt = await bus.execute(Pay(wallet_id="b", amount=2))
+        assert await bus.query(GetWallet(wallet_id="b"), after=receipt)
+        (target,) = await bus.parts.targets()
+        (parked,) = await until(lambda: bus.parts.read_store.parked(target), "it is parked")
+        assert (parked.stream, parked.error, parked.reason) == ("wallet-a", "SystemExit", "no more")
+
+    async def test_an_outage_among_the_errors_of_a_projections_handler_holds_the_batch(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        receipt = await bus.execute(Pay(wallet_id="a", amount=1, mood="outage in a group"))
+        held = "it holds on to its messages: the other database is away"
+
+        async def told() -> bool:
+            return held in [one.what for one in (await bus.health()).problems]
+
+        await until(told, "health says that it holds on")
+        diary.mended = True
+        assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
+        (target,) = await bus.parts.targets()
+        assert await bus.parts.read_store.parked(target) == []
+
+    async def test_a_group_of_errors_counts_as_what_is_in_it(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        for mood in GROUPED:
+            await bus.execute(Pay(wallet_id=mood, amount=1, mood=mood))
+        letters = await self.dead_letters(bus, 2)
+        assert {(one["error"], one["reason"], one["attempts"]) for one in letters} == {
+            ("Hopeless", "a", 1),
+            ("Reject", "never", 1),
+        }
+        handled = {"later in a group", "outage in a group", "fails in a group"}
+        await until(lambda: len(diary.seen) == len(handled), "the others are handled")
+        assert {stream for stream, _ in diary.seen} == {f"wallet-{mood}" for mood in handled}
+
+    async def test_time_in_which_another_handler_blocks_the_loop_is_not_ones_own(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        diary.open.clear()
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        await until(lambda: diary.running == 1, "it is being handled, for three seconds at most")
+        await bus.execute(Pay(wallet_id="b", amount=1, mood="blocks"))
+        await until(lambda: diary.running == 2, "the other one has blocked the loop so long")
+        diary.open.set()
+        await until(lambda: len(diary.seen) == 2, "both are handled")
+        assert await bus.parts.read_store.dead_letters() == []
+        assert set(diary.tries.values()) == {1}
 
     async def test_a_message_on_the_delay_ladder_lets_others_pass(
         self, bus: Bus, worker: Worker, diary: Diary

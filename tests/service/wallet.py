@@ -1,6 +1,7 @@
 """A small service for tests of delivery: one aggregate, one projection, handlers that misbehave."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -99,6 +100,10 @@ class Hopeless(Exception):
     """Not worth a second try."""
 
 
+class Storm(BaseException):
+    """An author's own, that `except Exception` does not see."""
+
+
 class Speechless(Exception):
     """Fails at saying what it is, as errors that quote a lost object may."""
 
@@ -163,6 +168,10 @@ def build(
     def paid(event: Paid) -> Update:
         if event.mood == "unprojectable" and not diary.mended:
             raise ValueError("cannot be projected")
+        if event.mood == "exits" and not diary.mended:
+            sys.exit("no more")
+        if event.mood == "outage in a group" and not diary.mended:
+            raise ExceptionGroup("several", GROUPED[event.mood])
         if event.mood == "unspeakable" and not diary.mended:
             raise Speechless
         return {"$inc": {"total": event.amount}, "$push": {"payments": event.amount}}
@@ -200,6 +209,16 @@ def ledgers() -> Projection[Ledger]:
     return projection
 
 
+GROUPED: dict[str, list[Exception]] = {
+    "hopeless in a group": [Hopeless("a"), Hopeless("b")],
+    "rejects in a group": [Reject("never")],
+    "later in a group": [Retry(delay=0.5), Reject("never")],
+    "outage in a group": [Hopeless(), StoreUnavailable("the other database is away")],
+    "fails in a group": [Hopeless(), ValueError("not yet")],
+}
+"""What a group of errors, within another group, holds."""
+
+
 async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
     """Fails as the event says."""
     tries = diary.tries[envelope.id] = diary.tries.get(envelope.id, 0) + 1
@@ -223,6 +242,16 @@ async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
         raise Hopeless
     if event.mood == "complains":
         raise Reject("complains")
+    if event.mood == "exits":
+        sys.exit("enough")
+    if event.mood == "interrupts":
+        raise KeyboardInterrupt
+    if event.mood == "closes":
+        raise GeneratorExit
+    if event.mood == "storms":
+        raise Storm
+    if event.mood.endswith("in a group") and tries < 3:
+        raise ExceptionGroup("several", [ExceptionGroup("within", GROUPED[event.mood])])
     if event.mood == "hangs":
         await asyncio.Event().wait()
     if event.mood == "rejects":

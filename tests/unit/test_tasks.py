@@ -1,9 +1,13 @@
 """How tasks of our own end."""
 
 import asyncio
+import time
 from contextlib import suppress
 
-from bus.tasks import end
+import pytest
+
+from bus.tasks import TurningTime, end
+from tests.unit.virtual_time import VirtualLoop, run_in_no_time
 
 
 async def test_a_task_that_lost_its_cancellation_is_cancelled_again() -> None:
@@ -29,3 +33,57 @@ async def test_what_has_ended_is_waited_for_no_more() -> None:
     await task
     await end([task])
     await end([])
+
+
+# -- time in which the loop turned
+
+
+def test_a_limit_ends_what_takes_longer() -> None:
+    async def main(_: VirtualLoop) -> None:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with (limit := TurningTime(3.0)):
+                await asyncio.sleep(3600)
+        assert limit.expired
+        assert time.monotonic() - began == pytest.approx(3.0)
+        async with (limit := TurningTime(0.2)):
+            await asyncio.sleep(0.1)
+        assert not limit.expired
+
+    run_in_no_time(main)
+
+
+@pytest.mark.parametrize("needed", [0.1, 1.0, 2.8])
+def test_time_in_which_the_loop_stood_does_not_count(needed: float) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        loop.call_later(0.05, loop.stand, 10.0)
+        async with TurningTime(3.0):
+            await asyncio.sleep(needed)
+            loop.stand(5.0)
+            await asyncio.sleep(0)
+
+    run_in_no_time(main)
+
+
+def test_a_limit_that_ends_while_the_loop_stands_lets_what_came_meanwhile_in_first() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        came = asyncio.Event()
+        loop.call_later(0.05, loop.stand, 2.0)
+        loop.call_later(0.1, loop.call_soon, came.set)
+        async with TurningTime(0.2):
+            await came.wait()
+
+    run_in_no_time(main)
+
+
+def test_a_handler_that_hangs_ends_in_time_however_often_the_loop_stands() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        for number in range(100):
+            loop.call_later(number * 2.0, loop.stand, 1.9)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with TurningTime(3.0):
+                await asyncio.sleep(3600)
+        assert time.monotonic() - began < 30
+
+    run_in_no_time(main)

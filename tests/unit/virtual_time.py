@@ -34,6 +34,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._own.now
 
+    def stand(self, seconds: float) -> None:
+        """As if something blocked it."""
+        self._own.now += seconds
+
 
 class _Clock(HeldTime):
     def __init__(self, loop: VirtualLoop) -> None:

@@ -7,6 +7,7 @@ from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bus.errors import ProjectionError, StoreUnavailable
+from bus.judging import told
 from bus.stores.base import Commit, WritableDocuments
 from bus.stores.mongo.client import Client, Database, bounded, database
 from bus.stores.mongo.client import Session as Native
@@ -163,9 +164,10 @@ class _Run:
         except Exception as error:
             if session.failure is not None:
                 raise session.failure from None
-            if isinstance(error, PyMongoError) and is_callers_own(error):
-                raise _Failed(error) from None
-            raise
+            one = told(error)
+            if isinstance(one, PyMongoError) and is_callers_own(one):
+                raise _Failed(one) from None
+            raise one from one.__cause__
         if session.failure is not None:
             raise session.failure
         return commits
