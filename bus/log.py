@@ -1,14 +1,20 @@
 """Structured logging: who is speaking, about which message. Never a payload."""
 
+import json as jsons
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
+from bus import ambient
 from bus.fingerprint import reason_of
+from bus.lines import LINES
 from bus.messages import Envelope
+from bus.telling import tell
 
 MOST_CAUSES = 5
 
@@ -18,7 +24,8 @@ current_handler: ContextVar[str] = ContextVar("current_handler", default="")
 
 
 class Logger:
-    """structlog's logger of that name, got when there is a line to tell.
+    """structlog's logger of that name, got when there is a line to tell. It raises nothing,
+    whatever the program's own processors do, and where nobody takes the line.
 
     Importing structlog brings rich, where that is installed: a sixth of the time that `import bus`
     would take. While nobody in the process has imported it, nobody has configured it, and then
@@ -29,17 +36,22 @@ class Logger:
         self._name = name
 
     def __getattr__(self, method: str) -> Any:
-        """structlog's own method, so that a line is its caller's, not this module's."""
         if method in ("debug", "info") and "structlog" not in sys.modules:
             return _not_told
-        import structlog
-
-        configure_default()
-        return getattr(structlog.get_logger(self._name), method)
+        return partial(tell, self._name, method)
 
 
 def _not_told(_event: str, **_values: Any) -> None:
     pass
+
+
+def plain_line(event: str, level: str, values: dict[str, Any], failure: Exception) -> str:
+    """A line that the program's own processors failed at, as JSON, and how they did."""
+    line = add_message(None, level, {"event": event, "level": level, **values})
+    line = escape_control_characters(None, level, add_exception(None, level, line))
+    line["timestamp"] = ambient.now().isoformat()
+    line["log_failed"] = printable(f"{type(failure).__name__}: {reason_of(failure)}")
+    return jsons.dumps(dict(line), default=repr)
 
 
 def add_message(
@@ -118,10 +130,19 @@ def printable(text: str) -> str:
 
 def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     """Sets structlog up for a program: console on a terminal, JSON elsewhere, on standard error.
+    What libraries tell by `logging` from warnings on, and Python's own warnings, go the same way.
 
     A program that configures structlog itself need not call this; `add_message` is the processor
     to include.
     """
+    _configure(json, level)
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(_ToStructlog())
+        logging.captureWarnings(capture=True)
+
+
+def _configure(json: bool | None, level: str) -> None:
     import structlog
 
     json = not sys.stderr.isatty() if json is None else json
@@ -139,8 +160,49 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _LineLogger(),
     )
+    LINES.told = _tell_of_dropped
+
+
+def _tell_of_dropped(count: int) -> None:
+    Logger("bus.log").warning("lines of the log were dropped: nobody took them", count=count)
+
+
+class _LineLogger:
+    """structlog's last step."""
+
+    def msg(self, line: str) -> None:
+        LINES.write(line)
+
+    log = debug = info = warn = warning = error = critical = fatal = failure = exception = err = msg
+
+
+class _ToStructlog(logging.Handler):
+    """Gives structlog what was told by `logging`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._here = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A program may have set structlog up to tell by `logging`: that would come back here."""
+        if getattr(self._here, "telling", False):
+            LINES.write(printable(record.getMessage()))
+            return
+        self._here.telling = True
+        try:
+            level = logging.getLevelName(record.levelno).lower()
+            method = level if level in ("debug", "info", "error", "critical") else "warning"
+            values: dict[str, Any] = {"logger": record.name}
+            if record.exc_info and record.exc_info[1]:
+                values["exc_info"] = record.exc_info[1]
+            tell(record.name, method, record.getMessage(), **values)
+        finally:
+            self._here.telling = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the library's name)
+        LINES.dropped += 1
 
 
 def configure_default() -> None:
@@ -150,4 +212,4 @@ def configure_default() -> None:
     """
     structlog = sys.modules.get("structlog")
     if structlog is not None and not structlog.is_configured():
-        configure(level="WARNING")
+        _configure(None, "WARNING")

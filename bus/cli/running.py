@@ -13,6 +13,7 @@ from bus import log
 from bus.bus import Bus
 from bus.cli.loading import load
 from bus.errors import BusError, ConfigurationError
+from bus.lines import LINES
 from bus.settings import Settings
 
 Result = TypeVar("Result")
@@ -73,6 +74,7 @@ def _stop_on_signals() -> asyncio.Event:
 
     def receive(number: int) -> None:
         if stop.is_set():
+            LINES.flush(0.2)
             os._exit(128 + number)
         stop.set()
 

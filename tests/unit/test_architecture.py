@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "urls", "version"},
     {"ambient", "fingerprint", "judging", "payload", "shapes", "tasks"},
     {"messages"},
-    {"log", "settings", "policies"},
+    {"lines", "log", "policies", "settings", "telling"},
     {"loops"},
     {"router", "middleware", "transports", "stores"},
     {"signing"},
