@@ -84,7 +84,11 @@ def _transport(service: str, settings: Settings, loops: Loops) -> Transport:
     from bus.transports.rabbitmq import RabbitTransport
 
     return RabbitTransport(
-        settings.amqp_urls, service=service, heartbeat=settings.heartbeat, loops=loops
+        settings.amqp_urls,
+        service=service,
+        heartbeat=settings.heartbeat,
+        makes=settings.declare == "always",
+        loops=loops,
     )
 
 

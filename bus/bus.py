@@ -10,6 +10,7 @@ from bus.backend import backend_of, read_log_of
 from bus.codec import command_frame, new_envelope
 from bus.declarations import check_declarations
 from bus.delivery.replies import receipt_in
+from bus.delivery.upkeep import Upkeep
 from bus.dependencies import Provided, views_of
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
@@ -100,6 +101,12 @@ class Bus:
             effects=effects,
             foreign=owners,
         )
+        checks = service_checks(
+            transport, event_log, read_log, read_store, catalogue, projections, history
+        )
+        self._upkeep = Upkeep(
+            transport, lambda: self.parts.lasting_topology, every=settings.sweep_every
+        )
         self.parts = Parts(
             service,
             settings,
@@ -112,12 +119,7 @@ class Bus:
             subscriptions_of(service, routers, projections, owners),
             catalogue,
             command_registry(handlers),
-            Checkup(
-                service_checks(
-                    transport, event_log, read_log, read_store, catalogue, projections, history
-                ),
-                loops=loops,
-            ),
+            Checkup([*checks, self._upkeep.check], loops=loops),
             {router.name: router for router in routers},
             read_log,
             followed,
@@ -161,6 +163,8 @@ class Bus:
                 self._open_effects(),
                 self._connect(stack),
             )
+            upkeep = self.parts.loops.start(self._upkeep.run, "upkeep")
+            stack.push_async_callback(_end, upkeep)
             stack.push_async_callback(parts.publisher.close)
             stack.push_async_callback(parts.checkup.close)
             self._open = stack.pop_all()

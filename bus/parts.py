@@ -131,7 +131,21 @@ class Parts(NamedTuple):
 
     @property
     def topology(self) -> Topology:
-        subscribed = [queue for one in self.subscriptions for queue in one.queues]
+        return self._topology(self.subscriptions)
+
+    @property
+    def lasting_topology(self) -> Topology:
+        """Without the queues of projections, which others may have taken away since."""
+        return self._topology(self.declared)
+
+    @property
+    def projected_topology(self) -> Topology:
+        """Only the queues of projections."""
+        projected = (one for one in self.subscriptions if isinstance(one.of, Projection))
+        return Topology(self.service, tuple(queue for one in projected for queue in one.queues))
+
+    def _topology(self, subscriptions: Sequence[Subscription]) -> Topology:
+        subscribed = [queue for one in subscriptions for queue in one.queues]
         told = [history_queue(self.service)] if self.history.owners else []
         return Topology(self.service, (*subscribed, requests_queue(self.service), *told))
 

@@ -1,6 +1,6 @@
 """Settings: one frozen object, read from the environment, validated whole."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     )
     mongo_url: str = Field(repr=False, description="mongodb://host:port/?replicaSet=name")
     mongo_db: str = Field(default="", description="the database; the service's name by default")
+    declare: Literal["always", "never"] = Field(
+        default="always",
+        description="never: queues and exchanges are another user's to declare; what is missing is "
+        "told",
+    )
     heartbeat: int = Field(default=7, ge=2, le=60)
     prefetch: int = Field(default=1000, ge=1, le=10_000)
     batch: int = Field(default=500, ge=1, le=10_000)

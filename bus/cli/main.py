@@ -10,7 +10,7 @@ from bus.bus import Bus
 from bus.cli import contracts, deadletters, events, projections
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
-from bus.cli.running import Json, Target, guarded, until_stopped
+from bus.cli.running import Json, Target, guarded, on_open_bus, until_stopped
 from bus.delivery.worker import Worker
 from bus.settings import Settings
 from bus.tasks import end
@@ -78,8 +78,19 @@ def relay(target: Target) -> None:
 
 
 @app.command()
-def topology(target: Target, as_json: Json = False) -> None:
-    """Prints the queues of a service and what they are bound to. Needs no broker."""
+def topology(
+    target: Target,
+    declare: Annotated[
+        bool,
+        typer.Option(
+            "--declare", help="make them at the broker, for others with BUS_DECLARE=never"
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Prints the queues of a service and what they are bound to. Needs no broker to print."""
+    if declare:
+        on_open_bus(target, _declared)
     described = guarded(lambda: load(target, Settings.in_memory).parts.topology)
     if as_json:
         queues = [queue._asdict() for queue in described.queues]
@@ -104,6 +115,10 @@ def version(as_json: Json = False) -> None:
 def main() -> None:
     """The console script."""
     app()
+
+
+async def _declared(bus: Bus) -> None:
+    await bus.parts.transport.declare(bus.parts.topology)
 
 
 def _check_worker(as_json: bool) -> NoReturn:

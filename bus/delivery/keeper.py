@@ -103,7 +103,9 @@ class Keeper:
         transport = self._parts.transport
         names = {queue.name for queue in self._left_over(lineage)}
         used = {name for name in names if await transport.consumers(name)}
-        self._deleted -= used
+        # One that an older release declared again holds messages, or will.
+        back = {name for name in self._deleted & names if await transport.depth(name)}
+        self._deleted -= used | back
         idle = names - used - self._deleted
         if over := idle & self._idle:
             await transport.delete(sorted(over))

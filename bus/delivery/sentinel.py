@@ -92,7 +92,8 @@ def consumer_check(consumer: Consumer, transport: Transport) -> Check:
         inbox = consumer.inbox
         missed = inbox is not None and await forgotten(inbox, transport)
         if inbox is None or not inbox.consuming:  # it may have been lost while the broker was asked
-            return "it is not being consumed just now"
+            why = inbox.problem if inbox else None
+            return f"it is not being consumed just now{': ' if why else ''}{why or ''}"
         return "the broker knows no consumer of ours" if missed else consumer.problem
 
     return Check(f"queue {consumer.queue}", ask, "ready")

@@ -25,6 +25,7 @@ from bus.delivery.replaying import ReplayConsumer
 from bus.delivery.replies import Replies
 from bus.delivery.roster import Roster
 from bus.delivery.sentinel import Sentinel
+from bus.delivery.upkeep import Upkeep
 from bus.errors import ConfigurationError
 from bus.health import Check
 from bus.log import Logger
@@ -115,8 +116,15 @@ class Worker:
         sentinel = Sentinel(self._roster.consumers, parts.transport, every=every, loops=parts.loops)
         loop = LoopWatch()
         self._checks = [Check("worker", self._is_stopping, "ready"), sentinel.check, loop.check]
+        upkeep = Upkeep(
+            parts.transport,
+            lambda: parts.projected_topology,
+            every=parts.settings.sweep_every,
+            part="queues of projections",
+        )
+        self._checks.append(upkeep.check)
         parts.checkup.add(self._checks)
-        return [("sentinel", sentinel.run), ("event loop", loop.run)]
+        return [("sentinel", sentinel.run), ("event loop", loop.run), ("upkeep", upkeep.run)]
 
     async def _is_stopping(self) -> str | None:
         return "it is stopping" if self._stopping else None

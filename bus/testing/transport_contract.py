@@ -76,6 +76,15 @@ async def take(inbox: Inbox, count: int) -> list[Delivery]:
     return taken
 
 
+async def until_published(transport: Transport, frame: Frame, *, must_route: bool = False) -> None:
+    """Publishes, again and again, until the broker has taken it."""
+
+    async def published() -> bool:
+        return not await transport.publish([frame], must_route=must_route)
+
+    await eventually(published, f"{frame.id} is published")
+
+
 async def nothing_more(transport: Transport, inbox: Inbox) -> None:
     """The queue is empty, and so is the inbox: whatever comes would have been here before."""
     await inbox.stop()
@@ -517,6 +526,25 @@ class TransportContract:
         await transport.declare(Topology(service, (queue,)))
         assert await transport.depth(queue.name) == 0
         assert not await transport.publish([event(3)], must_route=True)
+
+    async def test_an_event_whose_queue_was_deleted_does_not_pass_for_published(
+        self, transport: Transport, service: str, queue: Queue
+    ) -> None:
+        await transport.delete([queue.name, f"{service}.commands"])
+        await until_published(transport, event(1))
+        assert await transport.publish([event(2, topic="nobody.Cares.1")]) == {}
+        inbox = await transport.inbox(queue.name, prefetch=10)
+        assert numbers(await take(inbox, 1)) == [1]
+        await until_published(transport, command(3), must_route=True)
+
+    async def test_what_is_missing_is_restored_and_told(
+        self, transport: Transport, service: str, queue: Queue
+    ) -> None:
+        topology = Topology(service, (queue, command_queue(service)))
+        assert await transport.restore(topology) == []
+        await transport.delete([queue.name])
+        assert await transport.restore(topology) == [f"queue {queue.name}"]
+        assert await transport.publish([event(1)], must_route=True) == {}
 
     async def test_an_open_transport_says_so(self, transport: Transport) -> None:
         assert transport.healthy

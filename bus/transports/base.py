@@ -156,6 +156,11 @@ class Inbox(Protocol):
         ...
 
     @property
+    def problem(self) -> str | None:
+        """Why it does not consume just now, where that is known."""
+        ...
+
+    @property
     def generation(self) -> int | None:
         """That of the deliveries which can be settled just now; None while there are none such."""
         ...
@@ -219,6 +224,13 @@ class Transport(Protocol):
         """
         ...
 
+    async def restore(self, topology: Topology) -> list[str]:
+        """Declares once more what is missing of it, and all bindings; returns what was missing.
+
+        Raises: as `declare`.
+        """
+        ...
+
     async def publish(
         self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
     ) -> dict[str, Exception]:
@@ -226,7 +238,8 @@ class Transport(Protocol):
 
         Many calls may be in flight at once; those of one loop tick leave in one write. Returns the
         frames that are not known to be safe, by id: Unroutable (only with `must_route`),
-        TransportUnavailable (away, blocked, refused, or no answer in time: it may have arrived),
+        TransportUnavailable (away, blocked, refused, or no answer in time: it may have arrived; or
+        an event that a queue of the topology is for came to none: it is declared again),
         InvalidMessage (too large, or headers that cannot travel; the other frames go).
         """
         ...

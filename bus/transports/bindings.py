@@ -1,6 +1,8 @@
-"""Which queues a topic reaches, by AMQP's rules for topic exchanges. Knows no queue."""
+"""Which queues a topic reaches, by AMQP's rules for topic exchanges."""
 
 from collections.abc import Sequence
+
+from bus.transports.topology import Topology
 
 
 class Exchange:
@@ -29,6 +31,15 @@ class Exchange:
                     found |= queues
             self._routes[topic] = sorted(found)
         return self._routes[topic]
+
+
+def events_of(topology: Topology) -> Exchange:
+    """Where a service's own events are to go, as far as its own queues take them."""
+    exchange = Exchange()
+    for queue in topology.queues:
+        for topic in queue.topics if queue.address == "events" else ():
+            exchange.bind(tuple(topic.split(".")), queue.name)
+    return exchange
 
 
 def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from bus.errors import TopologyMismatch, TransportUnavailable, Unroutable
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, REPLY, Delivery, Frame, refusal
-from bus.transports.bindings import Exchange
+from bus.transports.bindings import Exchange, events_of
 from bus.transports.buffer import Buffer
 from bus.transports.replies import Replies, answer
 from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology, dead_queue
@@ -103,6 +103,14 @@ class MemoryBroker:
                 for topic in topics:
                     self.exchange(f"{service}.events").bind(tuple(topic.split(".")), queue.name)
 
+    def missing(self, topology: Topology) -> list[str]:
+        """The queues that are not there."""
+        return [f"queue {one.name}" for one in topology.queues if not self._declared(one.name)]
+
+    def _declared(self, name: str) -> bool:
+        queue = self._queues.get(name)
+        return queue is not None and queue.declared is not None
+
     def delete(self, names: Iterable[str]) -> None:
         """Queues with all that is in them; consumers of one wait for a new one by that name."""
         for name in names:
@@ -168,6 +176,7 @@ class MemoryInbox:
         self._tags = 0
         self._generation = 1
         self.consuming = True
+        self.problem: str | None = None
         self._source.consumers.append(self)
         self._source.hand_out()
 
@@ -254,6 +263,8 @@ class MemoryTransport:
         self.inboxes: list[MemoryInbox] = []
         self._replies = Replies()
         self._requests = 0
+        self._topology: Topology | None = None
+        self._events = Exchange()
         self._open = False
 
     async def open(self) -> None:
@@ -270,7 +281,15 @@ class MemoryTransport:
 
     async def declare(self, topology: Topology) -> None:
         self._require_open()
+        self._topology, self._events = topology, events_of(topology)
         self._broker.declare(topology)
+
+    async def restore(self, topology: Topology) -> list[str]:
+        """As `Transport.restore`."""
+        self._require_open()
+        gone = self._broker.missing(topology)
+        self._broker.declare(topology)
+        return gone
 
     async def publish(
         self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
@@ -305,9 +324,19 @@ class MemoryTransport:
         if problem := refusal(frame):
             return problem
         copy = frame._replace(headers=dict(frame.headers))
-        if self._broker.route(f"{self._service}.{frame.address}", copy) or not must_route:
+        if self._broker.route(f"{self._service}.{frame.address}", copy):
             return None
+        if not must_route:
+            return self._unbound(frame)
         return Unroutable(f"no queue of {self._service}.{frame.address} takes {frame.topic}")
+
+    def _unbound(self, frame: Frame) -> TransportUnavailable | None:
+        """Declares anew, where a queue of ours should have taken it."""
+        if frame.address != "events" or not self._events.queues(frame.topic):
+            return None
+        assert self._topology is not None
+        self._broker.declare(self._topology)
+        return TransportUnavailable("the queue that this event is for was gone")
 
     async def inbox(self, queue: str, *, prefetch: int) -> MemoryInbox:
         self._require_open()

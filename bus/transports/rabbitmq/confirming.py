@@ -13,6 +13,9 @@ FRAMES_AT_ONCE = 64
 """A turn of the loop may have hundreds: the broker begins with the first while others are made."""
 
 
+MAYBE = ": it may have arrived"
+
+
 class Unconfirmed(TransportUnavailable):
     """It left, and nobody said what became of it."""
 
@@ -20,10 +23,11 @@ class Unconfirmed(TransportUnavailable):
 class Call:
     """One call of `publish`: counts down to its last confirm."""
 
-    __slots__ = ("done", "failures", "left", "tags")
+    __slots__ = ("done", "failures", "left", "must_route", "tags")
 
-    def __init__(self, done: "asyncio.Future[None]") -> None:
+    def __init__(self, done: "asyncio.Future[None]", *, must_route: bool) -> None:
         self.done = done
+        self.must_route = must_route
         self.left = 0
         self.tags: list[int] = []
         self.failures: dict[str, Exception] = {}
@@ -38,6 +42,14 @@ class Call:
         self.settle()
 
 
+def _unrouted(call: Call) -> Exception:
+    if call.must_route:
+        return Unroutable("no queue is bound for this message")
+    return TransportUnavailable(
+        "RabbitMQ has lost the queue that this event is for, or its binding; it is declared again"
+    )
+
+
 class Confirming:
     """A channel in confirm mode: numbers what it sends, and knows what is still unconfirmed.
 
@@ -50,6 +62,9 @@ class Confirming:
         self.replies = Replies()
         self.sent = 0
         self.refused = False
+        self.unrouted = False
+        self.woken = asyncio.Event()
+        """Set when something is to be looked at: a message came back, or the channel is lost."""
         self._attempts = attempts
         self._session = session
         self._number = number
@@ -141,7 +156,9 @@ class Confirming:
             attempt = wire.message_id(data, start).rpartition("#")[2]
             if attempt.isdecimal() and (entry := self.pending.get(int(attempt) - self._attempts)):
                 call, frame_id = entry
-                call.failures[frame_id] = Unroutable("no queue is bound for this message")
+                call.failures[frame_id] = _unrouted(call)
+                self.unrouted = True
+                self.woken.set()
 
     def _settle(self, data: bytes, start: int, problem: Exception | None) -> None:
         tag, multiple = wire.confirmation(data, start)
@@ -163,9 +180,9 @@ class Confirming:
             if entry := self.pending.pop(tag, None):
                 call.fail(entry[1], problem)
 
-    def lost(self) -> None:
+    def lost(self, why: str) -> None:
         pending, self.pending = self.pending, {}
-        problem = Unconfirmed("the connection was lost: it may have arrived")
+        problem = Unconfirmed(f"{why}{MAYBE}")
         for call, frame_id in pending.values():
             call.fail(frame_id, problem)
         self.replies.lost()

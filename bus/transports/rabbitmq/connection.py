@@ -15,6 +15,7 @@ from bus.ambient import jittered
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.log import Logger
 from bus.loops import Loops
+from bus.transports.rabbitmq.refusals import reason_of
 from bus.transports.rabbitmq.tap import Tap, TapFactory
 from bus.urls import AMQP_SCHEMES, problem_of
 
@@ -23,11 +24,6 @@ T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 3.0
 _LISTEN_EVERY = 0.5
-_TLS_REMEDY = (
-    "check that cafile= is the authority that signed the broker's certificate, that the URL has "
-    "the host name which that names, that certfile= and keyfile= are given if the broker asks for "
-    "a certificate, and that the port is the one for TLS"
-)
 _SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 1.0
 
 
@@ -132,16 +128,11 @@ async def connect(url: URL, timeout: float) -> Session:
         await connection.close()
         if not isinstance(error, Exception):
             raise
-        raise TransportUnavailable(f"RabbitMQ at {place(url)}: {_reason(url, error)}") from None
+        raise TransportUnavailable(
+            f"RabbitMQ at {place(url)}: {reason_of(url.scheme, error)}"
+        ) from None
     assert factory.writer is not None
     return Session(connection, factory.tap, factory.writer)
-
-
-def _reason(url: URL, error: Exception) -> str:
-    reason = str(error) or "no answer in time"
-    # A broker that misses our certificate says so, and resets: which of both arrives is chance.
-    refused = url.scheme == "amqps" and ("SSL" in reason or "reset" in reason)
-    return f"{reason}; {_TLS_REMEDY}" if refused else reason
 
 
 async def connect_any(urls: Sequence[URL], timeout: float) -> Session:

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aio_pika import ExchangeType
-from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from bus.errors import TopologyMismatch
 from bus.tasks import together
@@ -30,13 +31,34 @@ class _Queue(NamedTuple):
     bindings: Sequence[tuple[str, str]]
 
 
-async def declare(session: Session, topology: Topology) -> None:
-    """Makes all of it, or finds it as it should be. Raises: TopologyMismatch."""
-    await declare_exchanges(session, topology.service)
-    await _declare_foreign(session, topology)
+async def declare(session: Session, topology: Topology) -> dict[str, str]:
+    """Makes all of it, or finds it as it should be; returns the queues that are otherwise.
+
+    Raises: TopologyMismatch, for an exchange that is.
+    """
+    await _declare_exchanges(session, _exchanges(topology))
     queues = _queues(topology)
     shares = (queues[start::CHANNELS] for start in range(CHANNELS))
-    await together(*(_declare_queues(session, share) for share in shares))
+    found: dict[str, str] = {}
+    await together(*(_declare_queues(session, share, found) for share in shares))
+    return found
+
+
+async def missing(session: Session, topology: Topology) -> list[str]:
+    """The exchanges and queues that are not there. Bindings cannot be asked for."""
+    exchanges = [("exchange", name) for name in _exchanges(topology)]
+    queues = [("queue", one.name) for one in _queues(topology)]
+    gone = []
+    channel = await session.channel(confirms=False)
+    for kind, name in exchanges + queues:
+        ask = channel.exchange_declare if kind == "exchange" else channel.queue_declare
+        try:
+            await genuine(ask(name, passive=True))
+        except ChannelNotFoundEntity:
+            gone.append(f"{kind} {name}")
+            channel = await session.channel(confirms=False)
+    await genuine(channel.close())
+    return gone
 
 
 def _queues(topology: Topology) -> list[_Queue]:
@@ -57,36 +79,59 @@ def _bindings(service: str, queue: Queue) -> list[tuple[str, str]]:
     return own + [(f"{one.service}.events", topic) for one in queue.foreign for topic in one.topics]
 
 
-async def _declare_queues(session: Session, queues: Sequence[_Queue]) -> None:
-    channel = session.connection.channel()
-    await genuine(channel)
+async def _declare_queues(
+    session: Session, queues: Sequence[_Queue], mismatches: dict[str, str]
+) -> None:
+    channel = await _opened(session)
     for one in queues:
-        arguments = {"x-queue-type": "quorum", **one.arguments}
-        declaration = channel.declare_queue(one.name, durable=True, arguments=arguments)
-        queue = await _declared(f"queue {one.name}", declaration)
-        for exchange, topic in one.bindings:
-            await genuine(queue.bind(exchange, topic))
+        try:
+            await _declare_queue(channel, one)
+        except TopologyMismatch as mismatch:  # which has closed the channel
+            mismatches[one.name] = str(mismatch)
+            channel = await _opened(session)
+            channel = await _bind_all_the_same(session, channel, one)
     await genuine(channel.close())
 
 
-async def declare_exchanges(session: Session, service: str) -> None:
-    """The exchanges alone: publishing to one that is missing would close the channel."""
+async def _declare_queue(channel: AbstractChannel, one: _Queue) -> None:
+    arguments = {"x-queue-type": "quorum", **one.arguments}
+    declaration = channel.declare_queue(one.name, durable=True, arguments=arguments)
+    queue = await _declared(f"queue {one.name}", declaration)
+    for exchange, topic in one.bindings:
+        await genuine(queue.bind(exchange, topic))
+
+
+async def _bind_all_the_same(
+    session: Session, channel: AbstractChannel, one: _Queue
+) -> AbstractChannel:
+    """Lets a queue that nobody consumes hold what it should: it can be moved, and is not lost."""
+    try:
+        queue = await genuine(channel.get_queue(one.name, ensure=False))
+        for exchange, topic in one.bindings:
+            await genuine(queue.bind(exchange, topic))
+    except AMQPError:  # somebody's own
+        return await _opened(session)
+    return channel
+
+
+async def _opened(session: Session) -> AbstractChannel:
+    channel = session.connection.channel()
+    await genuine(channel)
+    return channel
+
+
+def _exchanges(topology: Topology) -> dict[str, ExchangeType]:
+    """The service's own; and the events of others, which may not have been there yet."""
+    service = topology.service
     kinds = {"events": ExchangeType.TOPIC, "commands": ExchangeType.DIRECT}
     kinds |= dict.fromkeys(("dead", *(f"delay.{n}s" for n in DELAYS)), ExchangeType.FANOUT)
-    await _declare_exchanges(session, {f"{service}.{role}": kind for role, kind in kinds.items()})
-
-
-async def _declare_foreign(session: Session, topology: Topology) -> None:
-    """Other services' events, which may not have been there yet."""
-    services = {one.service for queue in topology.queues for one in queue.foreign}
-    if services:
-        events = {f"{service}.events": ExchangeType.TOPIC for service in services}
-        await _declare_exchanges(session, events)
+    followed = {one.service for queue in topology.queues for one in queue.foreign}
+    foreign = {f"{other}.events": ExchangeType.TOPIC for other in sorted(followed)}
+    return {f"{service}.{role}": kind for role, kind in kinds.items()} | foreign
 
 
 async def _declare_exchanges(session: Session, kinds: Mapping[str, ExchangeType]) -> None:
-    channel = session.connection.channel()
-    await genuine(channel)
+    channel = await _opened(session)
     for name, kind in kinds.items():
         await _declared(f"exchange {name}", channel.declare_exchange(name, kind, durable=True))
     await genuine(channel.close())

@@ -1,22 +1,25 @@
 """Consuming one queue: deliveries straight into a buffer, settled in as few frames as can be."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelNotFoundEntity
 
+from bus.errors import BusError, TopologyMismatch
 from bus.log import Logger
 from bus.transports.base import Delivery, Frame
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import wire
 from bus.transports.rabbitmq.arriving import Arriving
 from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, finish, genuine, stop
+from bus.transports.rabbitmq.declaring import Declaring
 
 log = Logger("bus.rabbitmq")
 _TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 2.0
+_MISMATCH_PAUSE = 5.0
 _MULTIPLE, _REQUEUE = 1, 2
 
 
@@ -133,17 +136,18 @@ async def _untapped(message: Any) -> None:
 class RabbitInbox:
     """A queue being consumed; after a loss it consumes again by itself.
 
-    `restore` declares the topology again, for a queue that is gone.
+    Before it consumes, the topology is declared: the queue may be gone, or lack its bindings, or
+    be another one of that name.
     """
 
-    def __init__(
-        self, link: Link, queue: str, prefetch: int, restore: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, link: Link, queue: str, prefetch: int, declaring: Declaring) -> None:
         self.queue = queue
         self.buffer = Buffer()
         self.started = asyncio.Event()
         self._prefetch = prefetch
-        self._restore = restore
+        self._declaring = declaring
+        self._lost_at = 0.0
+        self.problem: str | None = None
         self._consuming: _Consuming | None = None
         self._generation = 0
         self._stopped = False
@@ -209,6 +213,7 @@ class RabbitInbox:
     async def _use(self, session: Session, backoff: Backoff) -> None:
         if self._stopped:
             await asyncio.Event().wait()  # until close: nothing is to be consumed any more
+        await self._declare(max(session.since, self._lost_at))
         self._generation += 1
         channel = await self._opened(session)
         consuming = _Consuming(session, channel, self._generation, self)
@@ -220,6 +225,7 @@ class RabbitInbox:
             await consuming.lost.wait()
             log.warning("rabbitmq_consumer_lost", queue=self.queue)
         finally:
+            self._lost_at = time.monotonic()
             self._consuming = None
             self.buffer.clear()  # they come again, with another generation
             await consuming.close()
@@ -228,12 +234,20 @@ class RabbitInbox:
         async with asyncio.timeout(_TIMEOUT):
             return await session.channel(confirms=False)
 
+    async def _declare(self, moment: float) -> None:
+        try:
+            await self._declaring.since(moment)
+            self._declaring.check(self.queue)
+        except BusError as error:
+            self.problem = str(error)
+            self._lost_at = time.monotonic()
+            if isinstance(error, TopologyMismatch):
+                await asyncio.sleep(_MISMATCH_PAUSE)
+            raise
+        self.problem = None
+
     async def _start(self, consuming: _Consuming) -> None:
         self._consuming = consuming
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                await consuming.start(self._prefetch)
-        except ChannelNotFoundEntity:
-            await self._restore()
-            raise
+        async with asyncio.timeout(_TIMEOUT):
+            await consuming.start(self._prefetch)
         self.started.set()

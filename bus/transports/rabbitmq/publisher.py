@@ -1,15 +1,18 @@
 """Publishing: the frames of one loop tick leave in one write, confirms resolve them in bulk."""
 
 import asyncio
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused, ChannelClosed
 
-from bus.errors import TransportUnavailable
+from bus.errors import BusError, TransportUnavailable
+from bus.log import Logger
 from bus.transports.base import Frame, refusal, unanswered
 from bus.transports.rabbitmq import wire
-from bus.transports.rabbitmq.confirming import Call, Confirming, Unconfirmed
+from bus.transports.rabbitmq.confirming import MAYBE, Call, Confirming, Unconfirmed
 from bus.transports.rabbitmq.connection import (
     Backoff,
     Link,
@@ -19,9 +22,13 @@ from bus.transports.rabbitmq.connection import (
     genuine,
     stop,
 )
-from bus.transports.rabbitmq.declare import declare_exchanges
+from bus.transports.rabbitmq.declaring import Declaring
+from bus.transports.rabbitmq.refusals import right_remedy
 from bus.transports.replies import answer
 
+log = Logger("bus.rabbitmq")
+
+EVENTS = "events"
 _SETUP_TIMEOUT = 5.0
 _DRAIN_TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 2.0
@@ -31,9 +38,12 @@ _LOOK_EVERY = 10.0
 class Publisher:
     """Publishes on a connection of its own, since an alarm blocks whoever publishes."""
 
-    def __init__(self, link: Link, service: str) -> None:
+    def __init__(self, link: Link, service: str, declaring: Declaring) -> None:
         self._link = link
         self._service = service
+        self._declaring = declaring
+        self._lost_at = 0.0
+        self._problem: TransportUnavailable | None = None
         self._channel: Confirming | None = None
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
@@ -75,12 +85,14 @@ class Publisher:
         if problem := self._obstacle(channel):
             return {frame.id: problem for frame in frames}
         assert channel is not None
-        call = Call(channel.loop.create_future())
+        call = Call(channel.loop.create_future(), must_route=must_route)
+        expects = self._declaring.expects
         for frame in frames:
             if refused := refusal(frame):
                 call.failures[frame.id] = refused
             else:
-                channel.send(call, frame, must_route)
+                expected = must_route or (frame.address == EVENTS and expects(frame.topic))
+                channel.send(call, frame, expected)
         if call.left:
             await self._confirmed(channel, call, timeout)
         return call.failures
@@ -91,7 +103,7 @@ class Publisher:
             raise problem
         assert channel is not None
         deadline = channel.loop.time() + timeout
-        call = Call(channel.loop.create_future())
+        call = Call(channel.loop.create_future(), must_route=True)
         channel.send(call, frame._replace(reply_to=wire.REPLIES), mandatory=True)
         reply = channel.replies.expect(str(channel.attempts))
         try:
@@ -106,7 +118,7 @@ class Publisher:
         if self._task is None:
             return TransportUnavailable("RabbitMQ: the transport is closed")
         if channel is None or not channel.usable:
-            return self._link.problem
+            return TransportUnavailable(str(self._problem or self._link.problem))
         if channel.blocked:
             return TransportUnavailable("RabbitMQ accepts no messages: a memory or disk alarm")
         return None
@@ -124,47 +136,83 @@ class Publisher:
             self._idle.set()
 
     async def _use(self, session: Session, backoff: Backoff) -> None:
+        await self._declare(max(session.since, self._lost_at))
         async with asyncio.timeout(_SETUP_TIMEOUT):
-            await declare_exchanges(session, self._service)
             amqp = await session.channel(confirms=True)
         channel = Confirming(session, amqp.number, self._service, self._attempts)
+        closing: asyncio.Future[Any] = amqp.closing  # read once: each access makes another
+        closing.add_done_callback(lambda _: channel.woken.set())
         session.tap.sinks[amqp.number] = channel
         try:
             async with asyncio.timeout(_SETUP_TIMEOUT):
                 await genuine(amqp.basic_consume(wire.REPLIES, _untapped, no_ack=True))
             self._channel = channel
+            self._problem = None
             self._ready.set()
             backoff.reset()
-            await _until_lost_or_refused(amqp, channel)
+            await self._until_lost_or_refused(closing, channel, backoff)
         finally:
             session.tap.sinks.pop(amqp.number, None)
             self._channel = None
             self._ready.clear()
             self._attempts = channel.attempts
-            channel.lost()
+            self._lost_at = time.monotonic()
+            channel.lost(_why(closing, self._service))
             await finish(amqp.close(), _CLOSE_TIMEOUT)
 
+    async def _declare(self, moment: float) -> None:
+        """Nothing is published into exchanges that may lack their queues."""
+        try:
+            await self._declaring.since(moment)
+        except BusError as error:
+            self._problem = TransportUnavailable(f"nothing is published yet: {error}")
+            raise
 
-async def _until_lost_or_refused(amqp: AbstractChannel, channel: Confirming) -> None:
-    """Returns when another channel is needed.
+    async def _until_lost_or_refused(
+        self, closing: "asyncio.Future[Any]", channel: Confirming, backoff: Backoff
+    ) -> None:
+        """Returns when another channel is needed.
 
-    RabbitMQ lets a channel that met a full queue refuse for that queue for ever, once the limit is
-    taken away rather than the queue emptied.
-    """
-    closing: asyncio.Future[Any] = amqp.closing  # read once: each access makes another
-    while not closing.done() and not channel.refused:
-        await asyncio.wait([closing], timeout=_LOOK_EVERY)
+        RabbitMQ lets a channel that met a full queue refuse for that queue for ever, once the limit
+        is taken away rather than the queue emptied.
+        """
+        while not closing.done() and not channel.refused:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await channel.woken.wait()
+            channel.woken.clear()
+            if channel.unrouted:
+                channel.unrouted = False
+                await self._declare_again(backoff)
+
+    async def _declare_again(self, backoff: Backoff) -> None:
+        """A queue or binding is gone; what came back is sent again by who holds it."""
+        try:
+            await self._declaring.since(time.monotonic())
+        except BusError as error:
+            log.error("rabbitmq_not_declared", why=str(error))
+        await backoff.wait()
+
+
+def _why(closing: "asyncio.Future[Any]", service: str) -> str:
+    """Why the channel ended, where the broker said so."""
+    error = closing.exception() if closing.done() and not closing.cancelled() else None
+    if isinstance(error, ChannelAccessRefused):
+        return f"RabbitMQ: {error}; {right_remedy(service)}"
+    if isinstance(error, ChannelClosed):
+        return f"RabbitMQ closed the channel ({error})"
+    return "the connection was lost"
 
 
 def _expire(channel: Confirming, call: Call, timeout: float) -> None:
     # A timer of the loop's: `asyncio.timeout` costs three times as much, for each message.
-    channel.give_up(call, Unconfirmed(f"no answer within {timeout} s: it may have arrived"))
+    channel.give_up(call, Unconfirmed(f"no answer within {timeout} s{MAYBE}"))
 
 
 def _raise_failure(frame: Frame, call: Call) -> None:
     problem = call.failures.get(frame.id)
     if isinstance(problem, Unconfirmed):
-        raise unanswered(frame, str(problem).partition(":")[0]) from None
+        raise unanswered(frame, str(problem).removesuffix(MAYBE)) from None
     if problem is not None:
         raise problem
 

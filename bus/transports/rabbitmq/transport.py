@@ -1,13 +1,11 @@
 """The transport as a whole: two connections, what is declared, who consumes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
-from aiormq.exceptions import ChannelAccessRefused
 
-from bus.errors import ConfigurationError, TransportUnavailable
+from bus.errors import TransportUnavailable
 from bus.loops import Loops
 from bus.transports.base import Frame
 from bus.transports.rabbitmq.connection import (
@@ -15,16 +13,15 @@ from bus.transports.rabbitmq.connection import (
     Session,
     check_files,
     checked_urls,
-    connect_any,
     place,
     stop,
 )
-from bus.transports.rabbitmq.declare import count, declare, delete
+from bus.transports.rabbitmq.declare import count
+from bus.transports.rabbitmq.declaring import Declaring
 from bus.transports.rabbitmq.inbox import RabbitInbox
 from bus.transports.rabbitmq.publisher import Publisher
 from bus.transports.topology import Topology
 
-_DECLARE_TIMEOUT = 60.0
 _COUNT_TIMEOUT = 5.0
 
 
@@ -33,6 +30,7 @@ class RabbitTransport:
 
     `urls` are tried in turn. `heartbeat` (seconds) decides how soon a silent broker is noticed:
     after two to three times as long. `connect_timeout` (seconds) bounds each attempt for each URL.
+    Without `makes` it declares nothing, and says what is missing.
     Raises: ConfigurationError for a URL that cannot be used or turns TLS checks off.
     """
 
@@ -43,6 +41,7 @@ class RabbitTransport:
         service: str,
         heartbeat: int = 7,
         connect_timeout: float = 5.0,
+        makes: bool = True,
         loops: Loops | None = None,
     ) -> None:
         self._urls = checked_urls(urls, heartbeat)
@@ -50,9 +49,9 @@ class RabbitTransport:
         loops = loops or Loops()
         self._publishing = Link(self._urls, "publishing", connect_timeout, loops)
         self._consuming = Link(self._urls, "consuming", connect_timeout, loops)
-        self._publisher = Publisher(self._publishing, service)
+        self._declaring = Declaring(self._urls, connect_timeout, makes=makes)
+        self._publisher = Publisher(self._publishing, service, self._declaring)
         self._inboxes: list[RabbitInbox] = []
-        self._topology: Topology | None = None
         self._counting: dict[str, asyncio.Task[tuple[int, int]]] = {}
         self._server = "RabbitMQ"
         self._open = False
@@ -95,30 +94,15 @@ class RabbitTransport:
 
     async def declare(self, topology: Topology) -> None:
         self._require_open()
-        self._topology = topology
-        await self._apart(partial(declare, topology=topology), "declaring", topology.service)
+        await self._declaring.declare(topology)
+
+    async def restore(self, topology: Topology) -> list[str]:
+        self._require_open()
+        return await self._declaring.restore(topology)
 
     async def delete(self, queues: Sequence[str]) -> None:
         self._require_open()
-        await self._apart(partial(delete, queues=queues), "deleting", ", ".join(queues))
-
-    async def _apart(
-        self, work: Callable[[Session], Awaitable[None]], what: str, begins_with: str
-    ) -> None:
-        """On a connection of its own, which may be refused and closed."""
-        session = await connect_any(self._urls, self._connect_timeout)
-        try:
-            async with asyncio.timeout(_DECLARE_TIMEOUT):
-                await work(session)
-        except ChannelAccessRefused as error:
-            raise ConfigurationError(
-                f"RabbitMQ: {error}; let the user in the URL configure, write and read what begins "
-                f"with {begins_with}."
-            ) from None
-        except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
-            raise TransportUnavailable(f"RabbitMQ: {what} failed: {error}") from None
-        finally:
-            await session.close()
+        await self._declaring.delete(queues)
 
     async def publish(
         self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
@@ -130,7 +114,7 @@ class RabbitTransport:
 
     async def inbox(self, queue: str, *, prefetch: int) -> RabbitInbox:
         self._require_open()
-        inbox = RabbitInbox(self._consuming, queue, prefetch, self._declare_again)
+        inbox = RabbitInbox(self._consuming, queue, prefetch, self._declaring)
         self._inboxes = [*(one for one in self._inboxes if not one.closed), inbox]
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -157,10 +141,6 @@ class RabbitTransport:
     @property
     def description(self) -> str:
         return self._server
-
-    async def _declare_again(self) -> None:
-        if self._topology is not None:
-            await self.declare(self._topology)
 
     async def _count(self, queue: str) -> tuple[int, int]:
         """Who is tired of waiting does not cut the question off, which could end the connection of

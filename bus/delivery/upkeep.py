@@ -1,0 +1,80 @@
+"""Upkeep: what a service has at the broker is declared again, once in a while.
+
+A queue or a binding that somebody takes away fails nobody's publishing: events have no need of a
+queue. So it is looked for, by every process, and what was gone is told: it took messages with it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from bus import ambient
+from bus.errors import BusError, TransportUnavailable
+from bus.health import Check
+from bus.log import Logger
+from bus.transports.base import Transport
+from bus.transports.topology import Topology
+
+REMEMBERED = 600.0
+"""Seconds that health tells of something that was gone."""
+
+log = Logger("bus.upkeep")
+
+
+class Upkeep:
+    """Looks every `every` seconds, give or take a half."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        topology: Callable[[], Topology],
+        *,
+        every: float,
+        part: str = "topology",
+    ) -> None:
+        self._transport = transport
+        self._topology = topology
+        self._every = every
+        self._part = part
+        self._problem: str | None = None
+        self._gone: str | None = None
+        self._gone_at = 0.0
+
+    @property
+    def check(self) -> Check:
+        return Check(self._part, self._told)
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            await asyncio.sleep(ambient.jittered(self._every))
+            await self.look()
+
+    async def look(self) -> None:
+        """One round; a broker that is away is asked the next time."""
+        try:
+            gone = await self._transport.restore(self._topology())
+        except TransportUnavailable:
+            return
+        except BusError as error:
+            if self._problem != str(error):
+                log.error("queues are not as they should be", reason=str(error))
+            self._problem = str(error)
+            return
+        self._problem = None
+        if gone:
+            self._note(", ".join(gone))
+
+    def _note(self, names: str) -> None:
+        log.error("gone from the broker; declared again", names=names)
+        self._gone, self._gone_at = names, time.monotonic()
+
+    async def _told(self) -> str | None:
+        if self._problem:
+            return self._problem
+        if self._gone is None or time.monotonic() - self._gone_at > REMEMBERED:
+            return None
+        return (
+            f"gone from the broker, with what was in it, and declared again: {self._gone}; "
+            f"projections catch up by themselves, for event handlers see `bus events republish`"
+        )

@@ -1,0 +1,127 @@
+"""The topology at the broker, kept as it should be: who connects has it declared whole first.
+
+A broker may come back empty, and anybody may delete an exchange, a queue or a binding. Publishers
+that made only their exchanges would have events confirmed that no queue took.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.exceptions import ChannelAccessRefused
+from yarl import URL
+
+from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
+from bus.log import Logger
+from bus.transports.bindings import Exchange, events_of
+from bus.transports.rabbitmq.connection import Session, connect_any
+from bus.transports.rabbitmq.declare import declare, delete, missing
+from bus.transports.rabbitmq.refusals import right_remedy
+from bus.transports.topology import Topology
+
+log = Logger("bus.rabbitmq")
+T = TypeVar("T")
+
+_TIMEOUT = 60.0
+
+
+class Declaring:
+    """Declares on connections that are thrown away, because what is refused ends its channel.
+
+    Where `makes` is off, it makes nothing and says what is missing.
+    """
+
+    def __init__(self, urls: Sequence[URL], connect_timeout: float, *, makes: bool) -> None:
+        self._urls = urls
+        self._connect_timeout = connect_timeout
+        self._makes = makes
+        self._topology: Topology | None = None
+        self._events = Exchange()
+        self._declared_at = 0.0
+        self._lock = asyncio.Lock()
+        self._mismatches: dict[str, str] = {}
+
+    async def declare(self, topology: Topology) -> None:
+        """Declares it now, and from now on whenever it is to be declared again.
+
+        What does not match stops nothing else: it is bound all the same, so that nothing passes it
+        by, and told in the end. Raises: TopologyMismatch, TransportUnavailable, ConfigurationError.
+        """
+        if topology != self._topology:
+            self._topology = topology
+            self._events = events_of(topology)
+        async with self._lock:
+            await self._declare(topology)
+        for what in self._mismatches.values():
+            raise TopologyMismatch(what)
+
+    async def since(self, moment: float) -> None:
+        """Returns once the topology was declared after this moment (`time.monotonic`).
+
+        Queues that do not match are told by `check`. Raises: as `declare`, where something is
+        missing that is not made here.
+        """
+        async with self._lock:
+            if self._topology is not None and self._declared_at <= moment:
+                await self._declare(self._topology)
+
+    async def restore(self, topology: Topology) -> list[str]:
+        """Declares this once more, whatever it is, and returns what was missing.
+
+        Raises: as `declare`.
+        """
+        gone = await self._missing(topology)
+        for what in (await self._made(topology)).values():
+            raise TopologyMismatch(what)
+        return gone
+
+    def check(self, queue: str) -> None:
+        """Raises: TopologyMismatch, where the queue is another one than this service's."""
+        if what := self._mismatches.get(queue):
+            raise TopologyMismatch(what)
+
+    def expects(self, topic: str) -> bool:
+        """Whether an event of this topic is to reach a queue of this service."""
+        return bool(self._events.queues(topic))
+
+    async def delete(self, queues: Sequence[str]) -> None:
+        """Deletes queues, with what is in them."""
+        await self._apart(partial(delete, queues=queues), "deleting", ", ".join(queues))
+
+    async def _declare(self, topology: Topology) -> None:
+        began = time.monotonic()
+        self._mismatches = await self._made(topology)
+        self._declared_at = began
+
+    async def _made(self, topology: Topology) -> dict[str, str]:
+        """The queues that are otherwise, and what there is to say of each."""
+        if self._makes:
+            return await self._apart(
+                partial(declare, topology=topology), "declaring", topology.service
+            )
+        if gone := await self._missing(topology):
+            raise TopologyMismatch(
+                f"RabbitMQ lacks what {topology.service} needs, and BUS_DECLARE=never makes "
+                f"nothing: {', '.join(gone)}. Let a user who may declare it run `bus topology "
+                f"MODULE:build --declare`, or set BUS_DECLARE=always"
+            )
+        return {}
+
+    async def _missing(self, topology: Topology) -> list[str]:
+        return await self._apart(partial(missing, topology=topology), "checking", topology.service)
+
+    async def _apart(self, work: Callable[[Session], Awaitable[T]], what: str, service: str) -> T:
+        """On a connection of its own, which may be refused and closed."""
+        session = await connect_any(self._urls, self._connect_timeout)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                return await work(session)
+        except ChannelAccessRefused as error:
+            raise ConfigurationError(f"RabbitMQ: {error}; {right_remedy(service)}") from None
+        except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
+            raise TransportUnavailable(f"RabbitMQ: {what} failed: {error}") from None
+        finally:
+            await session.close()

@@ -1,0 +1,28 @@
+"""What to do about what RabbitMQ refuses, in words. No I/O."""
+
+_TLS = (
+    "check that cafile= is the authority that signed the broker's certificate, that the URL has "
+    "the host name which that names, that certfile= and keyfile= are given if the broker asks for "
+    "a certificate, and that the port is the one for TLS"
+)
+# A broker that refuses a hand-shake says so, and hangs up: which of both arrives is chance.
+_HANGING_UP = ("ssl", "reset", "broken pipe", "eof", "incomplete read", "aborted", "lost")
+
+
+def reason_of(scheme: str, error: Exception) -> str:
+    """Why no connection came about, and what to look at."""
+    reason = str(error) or "no answer in time"
+    words = f"{type(error).__name__} {reason}".lower()
+    refused = scheme == "amqps" and any(word in words for word in _HANGING_UP)
+    return f"{reason}; {_TLS}" if refused else reason
+
+
+def right_remedy(service: str) -> str:
+    """Which rights a service's user needs, for who was refused one."""
+    own = rf"^{service}\."
+    return (
+        f"let the user in the URL configure, write and read what begins with {service}., and write "
+        f"to amq.default, by which messages come back to their queue from a delay or a dead "
+        f"letter: rabbitmqctl set_permissions -p VHOST USER '{own}' "
+        rf"'^({service}\.|amq\.default$)' '{own}'"
+    )

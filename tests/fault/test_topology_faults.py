@@ -1,0 +1,186 @@
+"""What becomes of events while exchanges, queues, bindings and rights are taken away."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+import pytest
+
+from bus import Bus, ConfigurationError, Settings, TopologyMismatch, Worker
+from tests.service.wallet import Diary, Pay, build
+from tests.waiting import until
+from tools.services import RabbitMQNode
+
+PAYMENTS = 30
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture
+def settings(real_settings: Settings, node: RabbitMQNode) -> Settings:
+    return real_settings.model_copy(update={"amqp_url": node.url, "sweep_every": 1.0})
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+@pytest.fixture
+async def api(settings: Settings, unique: str, diary: Diary) -> AsyncIterator[Bus]:
+    """A process that only writes."""
+    async with build(settings, diary, unique) as bus:
+        yield bus
+
+
+async def control(node: RabbitMQNode, *words: str) -> None:
+    await asyncio.to_thread(node.control, *words)
+
+
+@asynccontextmanager
+async def channel_of(node: RabbitMQNode) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    async with await aio_pika.connect(node.url) as connection, connection.channel() as channel:
+        yield channel
+
+
+async def pay(bus: Bus, wallet: str = "w") -> None:
+    for number in range(PAYMENTS):
+        await bus.execute(Pay(wallet_id=f"{wallet}{number % 3}", amount=1))
+
+
+async def told(bus: Bus, part: str, word: str) -> bool:
+    return any(p.part == part and word in p.what for p in (await bus.health()).problems)
+
+
+async def expect_all_handled(settings: Settings, service: str, diary: Diary, count: int) -> None:
+    async with build(settings, diary, service) as bus, Worker(bus):
+        await until(lambda: len(diary.seen) >= count, f"{count} events are handled", within=60)
+    assert len(diary.seen) == len(set(diary.seen)) == count
+
+
+async def test_into_a_broker_that_came_back_empty_nothing_is_published_before_its_queues_are_there(
+    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+) -> None:
+    await control(node, "stop_app")
+    await control(node, "reset")
+    await pay(api, "away")
+    await control(node, "start_app")
+    await pay(api, "back")
+    await until(lambda: api.parts.transport.healthy, "it is connected again")
+    await expect_all_handled(settings, unique, diary, 2 * PAYMENTS)
+
+
+@pytest.mark.parametrize("another_makes_it", [False, True])
+async def test_an_exchange_that_is_deleted_loses_no_event(
+    node: RabbitMQNode,
+    settings: Settings,
+    api: Bus,
+    diary: Diary,
+    unique: str,
+    another_makes_it: bool,
+) -> None:
+    """A follower, or an older release, makes it again without any queue."""
+    async with channel_of(node) as channel:
+        await channel.exchange_delete(f"{unique}.events")
+        if another_makes_it:
+            await channel.declare_exchange(f"{unique}.events", "topic", durable=True)
+    await pay(api)
+    await expect_all_handled(settings, unique, diary, PAYMENTS)
+
+
+async def test_a_queue_that_is_deleted_is_made_again_by_who_only_publishes_and_told(
+    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+) -> None:
+    async with channel_of(node) as channel:
+        await channel.queue_delete(f"{unique}.thanking")
+    await until(lambda: told(api, "topology", f"queue {unique}.thanking"), "it is missed")
+    await pay(api)
+    await expect_all_handled(settings, unique, diary, PAYMENTS)
+
+
+async def test_a_binding_that_is_removed_comes_back(
+    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+) -> None:
+    name = f"{unique}.thanking"
+
+    async def arrives() -> bool:
+        await api.execute(Pay(wallet_id="w", amount=1))
+        return await api.parts.transport.depth(name) > 0
+
+    async with channel_of(node) as channel:
+        queue = await channel.get_queue(name)
+        await queue.unbind(f"{unique}.events", "*.Paid.*")
+        await until(arrives, "events come to the queue again")
+
+
+async def test_a_classic_queue_of_that_name_is_refused_told_and_not_consumed(
+    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+) -> None:
+    name = f"{unique}.thanking"
+    async with Worker(api), channel_of(node) as channel:
+        await channel.queue_delete(name)
+        await channel.declare_queue(name, durable=True)
+        await until(lambda: told(api, f"queue {name}", "exists with other properties"), "told")
+        await pay(api)
+
+        async def holds_them() -> bool:
+            return await api.parts.transport.depth(name) >= PAYMENTS
+
+        await until(holds_them, "its events are kept, bound to it all the same")
+        assert diary.seen == []
+        await channel.queue_delete(name)
+
+        async def consumed() -> bool:
+            return await api.parts.transport.consumers(name) == 1
+
+        await until(consumed, "the right queue is there, and consumed")
+        await pay(api, "later")
+        await until(lambda: len(diary.seen) >= PAYMENTS, "it is consumed again")
+
+
+# -- rights
+
+
+@asynccontextmanager
+async def user(node: RabbitMQNode, name: str, *rights: str) -> AsyncIterator[str]:
+    """A user with these rights; the URL to connect as."""
+    await control(node, "add_user", name, "secret")
+    await control(node, "set_permissions", name, *rights)
+    yield node.url.replace("guest:guest", f"{name}:secret")
+    await control(node, "delete_user", name)
+
+
+async def test_who_may_declare_nothing_runs_on_what_another_declared(
+    node: RabbitMQNode, settings: Settings, diary: Diary, unique: str
+) -> None:
+    own = rf"^{unique}\."
+    async with user(node, unique, "^$", rf"({own}|^amq\.default$)", own) as url:
+        limited = settings.model_copy(update={"amqp_url": url, "declare": "never"})
+        with pytest.raises(TopologyMismatch, match=rf"{unique}\.thanking.*bus topology"):
+            async with build(limited, diary, unique):
+                pass
+        async with build(settings, diary, unique):
+            pass
+        async with build(limited, diary, unique) as bus, Worker(bus):
+            await pay(bus)
+            await until(lambda: len(diary.seen) == PAYMENTS, "handled by who may not declare")
+            async with channel_of(node) as channel:
+                await channel.queue_delete(f"{unique}.commands")
+            await until(lambda: told(bus, "topology", f"queue {unique}.commands"), "it is told")
+            assert await bus.parts.transport.depth(f"{unique}.commands") == 0
+
+
+async def test_a_right_that_is_missing_is_named(
+    node: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    own = rf"^{unique}\."
+    async with user(node, unique, own, own, own) as url:
+        limited = settings.model_copy(update={"amqp_url": url})
+        with pytest.raises(ConfigurationError, match=r"write to amq\.default.*set_permissions"):
+            async with build(limited, Diary(), unique):
+                pass
