@@ -1,0 +1,207 @@
+"""While MongoDB does not write, whatever the reason, nothing is given up and all is done after."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, MongoClient
+
+from bus import Bus, ConfigurationError, NotAllowed, Settings, Worker
+from bus.errors import OutcomeUnknown, StoreUnavailable
+from bus.stores.mongo import close
+from tests.service.mailing import Post, build, paid_in_total
+from tests.service.wallet import Pay
+from tests.waiting import until
+from tools.services.mongodb import MongoNode
+
+WRITES = ("insert", "update", "delete", "findAndModify", "commitTransaction")
+CODES = (1, 8, 20, 24, 46, 133, 202, 215, 12587, 14031)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
+    with MongoNode(Path(tmp_path_factory.mktemp("mongodb"))) as node:
+        yield node
+
+
+@contextmanager
+def answering(node: MongoNode, code: int) -> Iterator[None]:
+    """Every write is answered by an error."""
+    data = {"failCommands": WRITES, "errorCode": code}
+    with MongoClient[dict[str, Any]](node.url) as client:
+        configure = {"configureFailPoint": "failCommand", "data": data}
+        client.admin.command({**configure, "mode": "alwaysOn"})
+        yield
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+@contextmanager
+def locked(node: MongoNode) -> Iterator[None]:
+    with MongoClient[dict[str, Any]](node.url) as client:
+        client.admin.command("fsync", lock=True)
+        yield
+        client.admin.command("fsyncUnlock")
+
+
+@contextmanager
+def blocked(node: MongoNode) -> Iterator[None]:
+    with MongoClient[dict[str, Any]](node.url) as client:
+        client.admin.command({"setUserWriteBlockMode": 1, "global": True})
+        yield
+        client.admin.command({"setUserWriteBlockMode": 1, "global": False})
+
+
+@pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
+async def client(request: pytest.FixtureRequest, node: MongoNode) -> AsyncIterator[Any]:
+    client = request.param(node.url, serverSelectionTimeoutMS=3000, heartbeatFrequencyMS=500)
+    yield client
+    await close(client)
+
+
+@pytest.fixture
+async def bus(node: MongoNode, client: Any, unique: str) -> AsyncIterator[Bus]:
+    settings = Settings(amqp_url="memory://", mongo_url=node.url, mongo_db=unique)
+    async with build(settings, Post(), unique, client=client) as bus, Worker(bus):
+        yield bus
+
+
+async def all_done(bus: Bus, payments: int) -> None:
+    """Each payment was counted once by its handler, and thanked for once."""
+
+    async def thanked() -> bool:
+        found = await bus.parts.event_log.tally()
+        return {one.name: one.count for one in found}.get("Thanked") == payments
+
+    await until(thanked, f"{payments} payments are thanked for", within=60)
+    assert await paid_in_total(bus) == payments
+    await nothing_given_up(bus)
+
+
+async def nothing_given_up(bus: Bus) -> None:
+    store = bus.parts.read_store
+    assert await store.dead_letters() == []
+    (projection,) = bus.parts.projections
+    assert await store.parked(await bus.parts.catalogue.target(projection)) == []
+
+
+async def pay(bus: Bus, count: int, name: str) -> None:
+    for n in range(count):
+        await bus.send(Pay(wallet_id=f"{name}-{n}", amount=1))
+
+
+async def test_while_nothing_can_be_written_nothing_is_given_up(node: MongoNode, bus: Bus) -> None:
+    """Queued commands, handlers with sessions, projections, sweeps, the relay."""
+    await pay(bus, 2, "warm")
+    await all_done(bus, 2)
+    troubles = [blocked(node), locked(node), *(answering(node, code) for code in CODES)]
+    for number, trouble in enumerate(troubles):
+        with trouble:
+            await pay(bus, 2, f"held-{number}")
+            await asyncio.sleep(0.7)
+        await pay(bus, 1, f"after-{number}")
+    await all_done(bus, 2 + 3 * len(troubles))
+
+
+async def test_a_command_says_that_nothing_was_stored_while_writes_are_blocked(
+    node: MongoNode, bus: Bus
+) -> None:
+    with blocked(node), pytest.raises(StoreUnavailable, match="setUserWriteBlockMode"):
+        await bus.execute(Pay(wallet_id="a", amount=1))
+    assert await bus.parts.event_log.read("wallet-a") == []
+    await bus.execute(Pay(wallet_id="a", amount=1))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
+    """A node that asks who comes, with an administrator."""
+    folder = Path(tmp_path_factory.mktemp("guarded"))
+    key = folder / "key"
+    key.write_text("k" * 64)
+    key.chmod(0o400)
+    with MongoNode(folder, flags=["--auth", f"--keyFile={key}"]) as node:
+        with MongoClient[dict[str, Any]](node.url) as client:
+            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+        yield node
+
+
+def url_of(node: MongoNode, user: str, password: str) -> str:
+    return node.url.replace("//", f"//{user}:{password}@") + "&authSource=admin"
+
+
+Users = Callable[..., None]
+
+
+@pytest.fixture
+def users(guarded: MongoNode) -> Iterator[Users]:
+    """Gives the administrator's commands about users and roles."""
+    with MongoClient[dict[str, Any]](url_of(guarded, "root", "root")) as client:
+        yield lambda command, name, **fields: client.admin.command(command, name, **fields)
+
+
+def settings_of(guarded: MongoNode, unique: str, password: str = "first") -> Settings:
+    url = url_of(guarded, unique, password)
+    return Settings(amqp_url="memory://", mongo_url=url, mongo_db=unique)
+
+
+async def until_not_allowed(bus: Bus, match: str) -> None:
+    async def refused() -> bool:
+        with suppress(OutcomeUnknown, StoreUnavailable):
+            try:
+                await bus.execute(Pay(wallet_id="refused", amount=1))
+            except NotAllowed as error:
+                return re.search(match, str(error)) is not None
+        return False
+
+    await until(refused, f"a command is told: {match}")
+
+
+async def test_rights_that_are_revoked_and_granted_again_only_delay(
+    guarded: MongoNode, users: Users, unique: str
+) -> None:
+    rights = [{"role": "readWrite", "db": unique}]
+    users("createUser", unique, pwd="first", roles=rights)
+    async with build(settings_of(guarded, unique), Post(), unique) as bus, Worker(bus):
+        users("updateUser", unique, roles=[{"role": "read", "db": unique}])
+        await until_not_allowed(bus, f"insert on the database '{unique}'.*action insert")
+        await pay(bus, 3, "held")
+        await asyncio.sleep(1)
+        users("updateUser", unique, roles=rights)
+        await all_done(bus, 3)
+
+
+async def test_a_password_that_is_changed_and_changed_back_only_delays(
+    guarded: MongoNode, users: Users, unique: str
+) -> None:
+    users("createUser", unique, pwd="first", roles=[{"role": "readWrite", "db": unique}])
+    async with build(settings_of(guarded, unique), Post(), unique) as bus, Worker(bus):
+        users("updateUser", unique, pwd="second")
+        await asyncio.to_thread(guarded.kill)
+        await asyncio.to_thread(guarded.start)
+        await until_not_allowed(bus, "password")
+        await pay(bus, 3, "held")
+        await asyncio.sleep(1)
+        users("updateUser", unique, pwd="first")
+        await all_done(bus, 3)
+
+
+async def test_a_bus_that_may_not_begin_says_what_it_lacks(
+    guarded: MongoNode, users: Users, unique: str
+) -> None:
+    wrong = build(settings_of(guarded, unique, "wrong"), Post(), unique)
+    with pytest.raises(ConfigurationError, match="password"):
+        await wrong.__aenter__()
+    actions = ["find", "insert", "update", "remove", "createCollection", "createIndex"]
+    own = {"resource": {"db": unique, "collection": ""}, "actions": actions}
+    users("createRole", unique, privileges=[own], roles=[])
+    users("createUser", unique, pwd="first", roles=[unique])
+    settings = settings_of(guarded, unique)
+    async with build(settings, Post(), unique):
+        pass
+    longer = settings.model_copy(update={"handled_for": 3600})
+    with pytest.raises(ConfigurationError, match="action collMod"):
+        await build(longer, Post(), unique).__aenter__()
