@@ -203,6 +203,15 @@ def service_checks(
 
         return ask
 
+    def as_declared(projection: Projection[Any]) -> Ask:
+        async def ask() -> str | None:
+            problems = await catalogue.problems(projection)
+            return (
+                f"{'; '.join(problems)}; it is made anew when this is asked" if problems else None
+            )
+
+        return ask
+
     def fetched(category: str, owner: str) -> Ask:
         async def ask() -> str | None:
             for one in await history.missing([category]):
@@ -216,6 +225,7 @@ def service_checks(
         Check("database", database, "ready"),
         Check("relay", _unless_away(relay)),
         *(Check(f"projection {one.name}", _unless_away(behind(one))) for one in projections),
+        *(Check(f"collection {one.name}", _unless_away(as_declared(one))) for one in projections),
         *(
             Check(f"history of {category}", _unless_away(fetched(category, owner)))
             for category, owner in history.owners.items()

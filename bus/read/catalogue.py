@@ -11,6 +11,7 @@ from typing import Any
 
 from bus import ambient
 from bus.errors import NotBuilt, StoreUnavailable
+from bus.log import Logger
 from bus.read.history import History
 from bus.read.lineage import Generation, Lineage, lineage_from
 from bus.read.notes import change_note
@@ -21,6 +22,8 @@ from bus.tasks import end, together
 
 KNOWN_FOR = 1.0
 """Seconds. A flipped collection is kept up to date for longer than that."""
+
+log = Logger("bus.catalogue")
 
 
 class Catalogue:
@@ -39,6 +42,7 @@ class Catalogue:
         self._history = history
         self._known: dict[str, tuple[Lineage, float]] = {}
         self._asking: dict[str, asyncio.Task[Lineage]] = {}
+        self._problems: dict[str, list[str]] = {}
         self.learned = asyncio.Event()
         """Set as soon as it is known which queues there are."""
 
@@ -63,9 +67,23 @@ class Catalogue:
             await self.change(projection, lambda known: _divided(known, projection))
 
     async def prepare(self, projection: Projection[Any]) -> None:
-        """Makes the collections that this version of the code feeds, as far as is known."""
-        for generation in self.known(projection).fed_by(projection.version):
-            await self._store.prepare(self.target_of(projection, generation))
+        """Makes the collections that this version of the code feeds, as far as is known. What
+        cannot be made as declared is a problem of this projection alone."""
+        fed = self.known(projection).fed_by(projection.version)
+        found = [await self._store.prepare(self.target_of(projection, one)) for one in fed]
+        problems = [problem for some in found for problem in some]
+        if problems and problems != self._problems.get(projection.name):
+            log.error("not as declared", projection=projection.name, problems=problems)
+        self._problems[projection.name] = problems
+
+    async def problems(self, projection: Projection[Any]) -> Sequence[str]:
+        """What of its collections is not as declared; where something was not, it is tried again.
+
+        Raises: StoreUnavailable.
+        """
+        if self._problems.get(projection.name):
+            await self.prepare(projection)
+        return self._problems.get(projection.name, ())
 
     async def _nothing_happened(self, projection: Projection[Any]) -> bool:
         if self._history and await self._history.missing(projection.categories):

@@ -443,8 +443,12 @@ class ReadStore(KeepsLetters, Protocol):
         """Ends its own tasks; the client remains the caller's."""
         ...
 
-    async def prepare(self, target: Target) -> None:
-        """Makes the target's collection and indexes. Idempotent."""
+    async def prepare(self, target: Target) -> Sequence[str]:
+        """Makes the target's collection and indexes. Idempotent.
+
+        Returns what could not be made as it is declared, each with its remedy: an index that exists
+        with other options, say. Raises: StoreUnavailable, ConfigurationError.
+        """
         ...
 
     def documents(self, target: Target) -> Documents: ...

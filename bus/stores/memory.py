@@ -190,9 +190,10 @@ class MemoryReadStore(MemoryLetters):
         """As `ReadStore.now`; its process's clock is the store's own."""
         return ambient.now()
 
-    async def prepare(self, target: Target) -> None:
-        """As `ReadStore.prepare`."""
+    async def prepare(self, target: Target) -> Sequence[str]:
+        """As `ReadStore.prepare`; there is nothing here that was made otherwise before."""
         self.tables.prepare(target)
+        return ()
 
     def documents(self, target: Target) -> Documents:
         """As `ReadStore.documents`."""

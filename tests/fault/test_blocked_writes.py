@@ -205,3 +205,13 @@ async def test_a_bus_that_may_not_begin_says_what_it_lacks(
     longer = settings.model_copy(update={"handled_for": 3600})
     with pytest.raises(ConfigurationError, match="action collMod"):
         await build(longer, Post(), unique).__aenter__()
+
+
+async def test_a_client_that_was_closed_is_told_as_that(
+    node: MongoNode, client: Any, unique: str
+) -> None:
+    settings = Settings(amqp_url="memory://", mongo_url=node.url, mongo_db=unique)
+    async with build(settings, Post(), unique, client=client) as bus:
+        await close(client)
+        with pytest.raises(StoreUnavailable, match="client was closed"):
+            await bus.execute(Pay(wallet_id="a", amount=1))

@@ -14,6 +14,7 @@ from bus.stores.mongo.client import Session as Native
 from bus.stores.mongo.documents import MongoUnit
 from bus.stores.mongo.event_log import MongoEventLog, Taken
 from bus.stores.mongo.failures import is_callers_own, reading
+from bus.stores.mongo.indexes import OPTIONS_DIFFER
 from bus.stores.mongo.transactions import Conflict, in_transaction
 from bus.stores.records import moved_on
 from bus.stores.session import Handling, own_target
@@ -23,7 +24,6 @@ MOST_ENDED = 6
 """So often a transaction may turn out to have ended before its handler did."""
 OPEN_WITHIN = 30.0
 
-INDEX_DIFFERS = 85
 NO_SUCH_TRANSACTION = 251
 
 
@@ -122,7 +122,7 @@ class MongoEffects:
         try:
             await self._handled.create_indexes([IndexModel([("time", 1)], **seconds)])
         except OperationFailure as error:
-            if error.code != INDEX_DIFFERS:
+            if error.code != OPTIONS_DIFFER:
                 raise
             index = {"keyPattern": {"time": 1}, **seconds}
             await self._database.command("collMod", "handled", index=index)

@@ -157,7 +157,12 @@ def is_callers_own(error: PyMongoError) -> bool:
         return not is_unclear(error) and all(map(is_about_content, codes))
     if isinstance(error, OperationFailure):
         return is_refused_question(error)
-    return not isinstance(error, ConnectionFailure)
+    return not isinstance(error, ConnectionFailure) and not is_closed(error)
+
+
+def is_closed(error: BaseException) -> bool:
+    """Whether it says that the client was closed."""
+    return isinstance(error, InvalidOperation) and "after close" in str(error)
 
 
 def is_standalone(error: BaseException) -> bool:
@@ -203,7 +208,7 @@ def trouble(reason: str) -> StoreUnavailable:
 
 
 def _remedy(error: Exception) -> str:
-    if isinstance(error, InvalidOperation) and "close" in str(error):
+    if is_closed(error):
         return (
             "the client was closed while the bus still uses it: let the bus end first (leave its "
             "`async with`), close the client you gave it after that, and start this process again"

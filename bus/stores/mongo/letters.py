@@ -8,6 +8,7 @@ from bus import ambient
 from bus.stores.letters import FAILED, GROUPED, Document
 from bus.stores.mongo.client import Collection, settled
 from bus.stores.mongo.failures import reading, writing
+from bus.stores.mongo.indexes import need_indexes
 
 LISTED_WITHIN = 30.0
 
@@ -20,7 +21,7 @@ class MongoLetters:
 
     async def index_letters(self) -> None:
         keys = ("last_seen", -1), ("first_seen", 1), ("fingerprint", 1)
-        await self._letters.create_indexes([IndexModel([key]) for key in keys])
+        await need_indexes(self._letters, [IndexModel([key]) for key in keys])
 
     async def add_dead_letter(self, letter: Document) -> None:
         """As `ReadStore.add_dead_letter`."""

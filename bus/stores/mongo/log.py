@@ -10,6 +10,7 @@ from bus.stores.base import Commit, Document
 from bus.stores.mongo.client import LATEST, Client, database
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import reading
+from bus.stores.mongo.indexes import need_indexes
 from bus.stores.records import OPTIONS, commit_from
 
 INDEXES = [
@@ -51,7 +52,7 @@ class MongoLog:
         """As `ReadableLog.open`."""
         await self._clock.look(self._client)
         async with reading(OPEN_WITHIN):
-            await self._commits.create_indexes(self._indexes)
+            await need_indexes(self._commits, self._indexes)
 
     def now(self) -> datetime:
         """As `EventLog.now`."""

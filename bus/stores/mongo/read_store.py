@@ -34,6 +34,7 @@ from bus.stores.mongo.failures import (
     translated,
     writing,
 )
+from bus.stores.mongo.indexes import make_indexes, need_indexes
 from bus.stores.mongo.letters import MongoLetters
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.records import unencodable
@@ -66,7 +67,7 @@ class MongoReadStore(MongoLetters):
         if "setName" not in server and server.get("msg") != "isdbgrid":
             raise no_transactions()
         async with reading(OPEN_WITHIN):
-            await self._parked.create_indexes([IndexModel([("projection", 1)])])
+            await need_indexes(self._parked, [IndexModel([("projection", 1)])])
             await self.index_letters()
             await self._make("checkpoints")
 
@@ -77,7 +78,7 @@ class MongoReadStore(MongoLetters):
         """As `ReadStore.now`."""
         return self._clock.now()
 
-    async def prepare(self, target: Target) -> None:
+    async def prepare(self, target: Target) -> Sequence[str]:
         """As `ReadStore.prepare`."""
         if target.collection in OWN_COLLECTIONS:
             raise ConfigurationError(
@@ -86,9 +87,8 @@ class MongoReadStore(MongoLetters):
             )
         async with reading(OPEN_WITHIN):
             await self._make(target.collection)
-            if target.indexes:
-                models = [_index_model(index) for index in target.indexes]
-                await self._database[target.collection].create_indexes(models)
+            models = [_index_model(index) for index in target.indexes]
+            return await make_indexes(self._database[target.collection], models)
 
     async def _make(self, collection: str) -> None:
         """Makes a collection beforehand: within a transaction, two writers would collide on it."""

@@ -1,0 +1,58 @@
+"""Makes indexes, and says what to do about one that exists otherwise than it is to be."""
+
+import re
+from collections.abc import Sequence
+
+from pymongo import IndexModel
+from pymongo.errors import OperationFailure
+
+from bus.errors import ConfigurationError
+from bus.stores.mongo.client import Collection
+from bus.stores.mongo.failures import DUPLICATE_KEY, said
+
+OPTIONS_DIFFER, KEYS_DIFFER = 85, 86
+_CANNOT_BE_MADE = {OPTIONS_DIFFER, KEYS_DIFFER, 67, 171, 197, DUPLICATE_KEY}
+_EXISTING = re.compile(r"different name: (\S+)|existing index: \{.* name: \"([^\"]+)\"")
+
+
+async def need_indexes(collection: Collection, models: Sequence[IndexModel]) -> None:
+    """Makes indexes that nothing works without. Raises: ConfigurationError, and the driver's."""
+    if problems := await make_indexes(collection, models):
+        raise ConfigurationError(f"{'; '.join(problems)}; then start again")
+
+
+async def make_indexes(collection: Collection, models: Sequence[IndexModel]) -> list[str]:
+    """Makes indexes; says what keeps those that cannot be made. Raises: the driver's errors."""
+    try:
+        if models:
+            await collection.create_indexes(models)
+        return []
+    except OperationFailure as error:
+        if error.code not in _CANNOT_BE_MADE:
+            raise
+    made = [await _make(collection, model) for model in models]
+    return [problem for problem in made if problem]
+
+
+async def _make(collection: Collection, model: IndexModel) -> str | None:
+    try:
+        await collection.create_indexes([model])
+    except OperationFailure as error:
+        if error.code not in _CANNOT_BE_MADE:
+            raise
+        return _told(collection.name, str(model.document["name"]), error)
+    return None
+
+
+def _told(collection: str, index: str, error: OperationFailure) -> str:
+    where = f"the index {index!r} of the collection {collection!r}"
+    if error.code == DUPLICATE_KEY:
+        return f"{where} cannot be unique: documents hold the same twice; mend them"
+    if error.code not in (OPTIONS_DIFFER, KEYS_DIFFER):
+        return f"{where} cannot be made: {said(error)}; declare it otherwise"
+    found = _EXISTING.search(str(error))
+    existing = next(filter(None, found.groups()), index) if found else index
+    return (
+        f"{where} exists with other options or keys than are declared; drop it: "
+        f"db.getCollection({collection!r}).dropIndex({existing!r})"
+    )
