@@ -4,6 +4,7 @@ A test (or seeded chaos) replaces `ambient.source` to hold all three.
 """
 
 import asyncio
+import os
 import random
 import time
 import uuid
@@ -19,6 +20,11 @@ class Source:
 
     def __init__(self) -> None:
         self._random = random.SystemRandom()
+        self.seed()
+
+    def seed(self) -> None:
+        """Begins anew, by chance that the system gives: a forked child would draw what its parent
+        draws."""
         self._bits = random.Random(self._random.getrandbits(128)).getrandbits
 
     def seconds(self) -> float:
@@ -35,6 +41,9 @@ class Source:
 
 
 source = Source()
+_real = source
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_real.seed)
 
 
 def now() -> datetime:

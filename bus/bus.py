@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
+from bus import forking
 from bus.backend import backend_of, read_log_of
 from bus.codec import command_frame, new_envelope
 from bus.declarations import check_declarations
@@ -143,7 +144,9 @@ class Bus:
 
     async def _enter(self) -> Self:
         parts = self.parts
+        forking.opened(self)
         async with AsyncExitStack() as stack:
+            stack.callback(forking.closed, self)
             stack.push_async_callback(self._disconnect)
             stack.push_async_callback(parts.event_log.close)
             stack.push_async_callback(parts.read_store.close)
@@ -179,6 +182,11 @@ class Bus:
         opened, self._open = self._open, None
         if opened:
             await opened.aclose()
+
+    def forked(self) -> None:
+        """Called in the child of a fork: nothing of the parent's connections is used or closed."""
+        self._open = None
+        self.parts = cast(Parts, forking.Parent(self.service))
 
     async def execute(
         self,

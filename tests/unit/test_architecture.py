@@ -20,6 +20,7 @@ LAYERS = [
     {"codec"},
     {"write", "read"},
     {"dependencies", "health", "backend", "declarations"},
+    {"forking"},
     {"dispatcher"},
     {"parts"},
     {"delivery", "contracts"},

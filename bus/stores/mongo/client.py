@@ -74,6 +74,18 @@ def unreadable_files(url: str) -> list[str]:
     return [file for file in files if not os.access(file, os.R_OK)]
 
 
+def check_not_forked(client: Client) -> None:
+    """Raises: ConfigurationError, where the client was used before this process was forked."""
+    # motor's holds PyMongo's own; which process opened a client is known to its topology alone.
+    native = client.delegate if isinstance(client, AsyncIOMotorClient) else client
+    opened_by = getattr(getattr(native, "_topology", None), "_pid", None)
+    if opened_by not in (None, os.getpid()):
+        raise ConfigurationError(
+            "the MongoDB client was opened before this process was forked, and its connections are "
+            "the parent's; make a client in each process, after the fork"
+        )
+
+
 async def close(client: Client) -> None:
     """Closes a client of either driver."""
     await settled(client.close())

@@ -7,7 +7,7 @@ import bson
 from pymongo import IndexModel
 
 from bus.stores.base import Commit, Document
-from bus.stores.mongo.client import LATEST, Client, database
+from bus.stores.mongo.client import LATEST, Client, check_not_forked, database
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.indexes import need_indexes
@@ -50,6 +50,7 @@ class MongoLog:
 
     async def open(self) -> None:
         """As `ReadableLog.open`."""
+        check_not_forked(self._client)
         await self._clock.look(self._client)
         async with reading(OPEN_WITHIN):
             await need_indexes(self._commits, self._indexes)

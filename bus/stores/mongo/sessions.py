@@ -36,7 +36,7 @@ class Sessions:
         self._client = client
         self._loops = loops
         self._writers = database["writers"]
-        self._name = f"sessions/{ambient.new_id()}"
+        self._name = ""
         self._ids: list[object] = []
         self._free: list[Session] = []
         self._abandoned: list[object] = []
@@ -47,6 +47,8 @@ class Sessions:
     def open(self) -> None:
         """From now on looks after the sessions of others too, whether it lends any or not."""
         if self._watching is None:
+            # Not before: children of a process that made it would all have the same name.
+            self._name = f"sessions/{ambient.new_id()}"
             self._watching = self._loops.start(self._watch, "sessions")
 
     @asynccontextmanager
