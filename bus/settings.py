@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         description="mixed into the key that signs this service's events, which its database "
         "keeps; the same for all its processes",
     )
+    check_events: Literal["signature", "log"] = Field(
+        default="signature",
+        description="how a worker knows events of its own service: by their signature, and by the "
+        "log where they have none; or each by the log",
+    )
     stop_within: float = Field(default=25.0, gt=0)
     sentinel_every: float = Field(default=10.0, gt=0)
     health_host: str = Field(default="127.0.0.1", min_length=1)

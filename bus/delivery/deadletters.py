@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bus.codec import ATTEMPT, DEAD_LETTER
-from bus.fingerprint import failure_of
+from bus.fingerprint import Failure, failure_of
 from bus.log import Logger
 from bus.messages import category_of
 from bus.read.projection import Projection
@@ -26,22 +26,9 @@ async def bury(
     Raises: StoreUnavailable, OutcomeUnknown.
     """
     frame = delivery.frame
+    id = _letter_of(delivery) or f"{_letters_of(delivery)}{zlib.crc32(frame.body):08x}"
     failure = failure_of(error, frame.name, handler)
-    await store.add_dead_letter(
-        {
-            "_id": _letter_of(frame) or f"{delivery.queue}/{frame.id}/{zlib.crc32(frame.body):08x}",
-            "queue": delivery.queue,
-            "handler": handler,
-            "message": frame.name,
-            "message_id": frame.id,
-            "correlation_id": frame.correlation_id,
-            "headers": _kept(frame),
-            "body": frame.body[: MAX_BODY + 1],
-            **failure._asdict(),
-            "attempts": attempts,
-            "time": frame.time,
-        }
-    )
+    await store.add_dead_letter(_letter(id, delivery, failure, handler, attempts))
     log.error(
         "dead letter",
         queue=delivery.queue,
@@ -52,6 +39,37 @@ async def bury(
         group=failure.fingerprint,
         attempts=attempts,
     )
+
+
+async def bury_the_rest(
+    store: ReadStore, last: Delivery, error: BaseException, *, count: int
+) -> None:
+    """Counts messages of a queue that are refused beyond those that are kept: one letter, which
+    holds the first of them, and how many there were as `seen`.
+
+    Raises: StoreUnavailable, OutcomeUnknown.
+    """
+    failure = failure_of(error, last.frame.name, last.queue)
+    reason = f"stands for all that were refused and not kept; the first: {failure.reason}"
+    letter = _letter(f"{last.queue}/the rest", last, failure._replace(reason=reason), last.queue, 1)
+    await store.add_dead_letter(letter, times=count)
+
+
+def _letter(id: str, delivery: Delivery, failure: Failure, handler: str, attempts: int) -> Document:
+    frame = delivery.frame
+    return {
+        "_id": id,
+        "queue": delivery.queue,
+        "handler": handler,
+        "message": frame.name,
+        "message_id": frame.id,
+        "correlation_id": frame.correlation_id,
+        "headers": _kept(frame),
+        "body": frame.body[: MAX_BODY + 1],
+        **failure._asdict(),
+        "attempts": attempts,
+        "time": frame.time,
+    }
 
 
 def frame_of(letter: Document) -> Frame:
@@ -70,7 +88,7 @@ def frame_of(letter: Document) -> Frame:
 
 async def repaired(store: ReadStore, delivery: Delivery) -> None:
     """To be called once a message was handled: removes the dead letter that it was a retry of."""
-    letter = _letter_of(delivery.frame)
+    letter = _letter_of(delivery)
     if letter:
         await _remove(store, [letter])
 
@@ -85,14 +103,14 @@ async def repaired_in(
 
     Those are the ones whose stream has reached their version, by what came or by the log.
     """
-    retried = [frame for delivery in deliveries if _letter_of(frame := delivery.frame)]
+    retried = [delivery for delivery in deliveries if _letter_of(delivery)]
     if not retried:
         return
-    streams = {_place(frame)[0] for frame in retried}
+    streams = {_place(one.frame)[0] for one in retried}
     own = [one for one in streams if category_of(one) in projection.categories]
     reached = await store.versions(target, own)
-    done = [frame for frame in retried if _is_reached(_place(frame), reached)]
-    await _remove(store, [_letter_of(frame) for frame in done])
+    done = [one for one in retried if _is_reached(_place(one.frame), reached)]
+    await _remove(store, [_letter_of(one) for one in done])
 
 
 def _is_reached(place: tuple[str, int], reached: dict[str, int]) -> bool:
@@ -110,9 +128,16 @@ async def _remove(store: ReadStore, letters: list[str]) -> None:
         log.info("dead letters repaired", letters=letters)
 
 
-def _letter_of(frame: Frame) -> str:
-    """The dead letter that a frame is a retry of, if any."""
-    return str(frame.headers.get(DEAD_LETTER, ""))
+def _letter_of(delivery: Delivery) -> str:
+    """The dead letter that a delivery is a retry of, if any: no frame speaks for the letter of
+    another message, or of another queue."""
+    letter = str(delivery.frame.headers.get(DEAD_LETTER, ""))
+    return letter if letter.startswith(_letters_of(delivery)) else ""
+
+
+def _letters_of(delivery: Delivery) -> str:
+    """How the ids of a message's dead letters begin."""
+    return f"{delivery.queue}/{delivery.frame.id}/"
 
 
 def _kept(frame: Frame) -> dict[str, str | int]:

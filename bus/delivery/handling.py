@@ -5,7 +5,7 @@ Outcome becomes acknowledgement in one place.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from bus.delivery.faults import GiveUp
 from bus.delivery.lanes import Lanes
 from bus.delivery.replies import Replies
 from bus.delivery.retry import Step, Stopped, insist, next_step
+from bus.delivery.trust import Sorted, Trust
 from bus.errors import MessageError, Retry, TransportUnavailable, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import judged, outage, own, told
@@ -61,6 +62,7 @@ class HandlerConsumer(QueueConsumer):
         prefetch: int,
         concurrency: int,
         replies: Replies | None = None,
+        trust: Trust | None = None,
     ) -> None:
         super().__init__(queue, transport, prefetch=min(prefetch, PREFETCH))
         self._handle = handle
@@ -70,6 +72,7 @@ class HandlerConsumer(QueueConsumer):
         self._give_up = give_up
         self._concurrency = concurrency
         self._replies = replies
+        self._trust = trust
         self._grace = 0.0
         self._failure: Exception | None = None
 
@@ -84,7 +87,7 @@ class HandlerConsumer(QueueConsumer):
         )
         try:
             while not self._stopping.is_set():
-                for delivery in await inbox.take(self._prefetch):
+                for delivery in await self._believed(inbox, await inbox.take(self._prefetch)):
                     await self._start(inbox, lanes, delivery)
                 if self._failure:
                     raise self._failure
@@ -108,6 +111,22 @@ class HandlerConsumer(QueueConsumer):
         """Takes nothing more; `run` finishes what is being handled, within so many seconds."""
         self._grace = timeout
         await super().stop(timeout)
+
+    async def _believed(self, inbox: Inbox, taken: Sequence[Delivery]) -> Sequence[Delivery]:
+        """What is to be handled; the rest is refused, and done with."""
+        if self._trust is None or not taken:
+            return taken
+        found = Sorted(taken)
+
+        async def sort(trust: Trust) -> None:
+            nonlocal found
+            found = await trust.sort(self.queue, taken, self._registry)
+
+        await insist(partial(sort, self._trust), self._holding, self._stopping)
+        with suppress(TransportUnavailable):
+            for one in found.refused:  # one by one: others before them may be unsettled
+                await inbox.acknowledge([one])
+        return found.believed
 
     async def _start(
         self, inbox: Inbox, lanes: Lanes[tuple[Delivery, Envelope]], delivery: Delivery

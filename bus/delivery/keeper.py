@@ -15,6 +15,7 @@ from bus.delivery.faults import GiveUp
 from bus.delivery.keeping import Keeping
 from bus.delivery.projecting import ProjectionConsumer
 from bus.delivery.roster import Roster
+from bus.delivery.trust import Trust
 from bus.log import Logger
 from bus.loops import pauses
 from bus.parts import Parts
@@ -48,12 +49,13 @@ class Keeper:
         projection: Projection[Any],
         roster: Roster,
         give_up: GiveUp,
+        trust: Trust,
         partitions: Collection[str] = (),
     ) -> None:
         self._projection = projection
         self._parts = parts
         self._catalogue = parts.catalogue
-        self._feed = partial(Feeding, parts, projection, roster, give_up, partitions)
+        self._feed = partial(Feeding, parts, projection, roster, give_up, trust, partitions)
         self._fed: dict[Generation, Feeding] = {}
         self._tidy_at = 0.0
         self._idle: set[str] = set()
@@ -146,6 +148,7 @@ class Feeding:
         projection: Projection[Any],
         roster: Roster,
         give_up: GiveUp,
+        trust: Trust,
         partitions: Collection[str],
         generation: Generation,
     ) -> None:
@@ -153,6 +156,7 @@ class Feeding:
         self._projection = projection
         self._roster = roster
         self._give_up = give_up
+        self._trust = trust
         self._generation = generation
         self._flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
         self._target = parts.catalogue.target_of(projection, generation)
@@ -281,6 +285,7 @@ class Feeding:
             self._parts.read_store,
             self._give_up,
             Keeping(self._parts.followed, self._parts.history.owners, self._give_up),
+            self._trust,
             prefetch=settings.prefetch,
             batch=settings.batch,
         )

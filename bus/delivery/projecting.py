@@ -16,6 +16,7 @@ from bus.delivery.deadletters import repaired_in
 from bus.delivery.faults import GiveUp
 from bus.delivery.keeping import Arrived, Keeping
 from bus.delivery.retry import Stopped, insist
+from bus.delivery.trust import Sorted, Trust
 from bus.errors import InvalidMessage, MessageError, TransportUnavailable, UnknownMessage
 from bus.messages import Envelope
 from bus.read.projector import Projector
@@ -36,6 +37,7 @@ class ProjectionConsumer(QueueConsumer):
         store: ReadStore,
         give_up: GiveUp,
         keeping: Keeping,
+        trust: Trust | None = None,
         *,
         prefetch: int,
         batch: int,
@@ -45,6 +47,7 @@ class ProjectionConsumer(QueueConsumer):
         self._store = store
         self._give_up = give_up
         self._keeping = keeping
+        self._trust = trust
         self._batch = batch
         self._registry: Registry[Any] = projector.projection.registry()
         self._generation: int | None = None
@@ -91,7 +94,10 @@ class ProjectionConsumer(QueueConsumer):
         if deliveries[-1].generation != self._generation:
             await self._projector.take_over()
             self._generation = deliveries[-1].generation
-        envelopes, unreadable, foreign = await self._decode(deliveries)
+        believed, refused = await self._sorted(deliveries)
+        envelopes, unreadable, foreign = await self._decode(believed)
+        for delivery in refused:
+            unreadable |= self._stream_of(delivery)
         await self._keeping.keep(foreign)
         await self._projector.apply(envelopes)
         if unreadable:
@@ -99,6 +105,12 @@ class ProjectionConsumer(QueueConsumer):
         await repaired_in(
             self._store, self._projector.projection, self._projector.target, deliveries
         )
+
+    async def _sorted(self, deliveries: Sequence[Delivery]) -> Sorted:
+        if self._trust is None:
+            return Sorted(deliveries)
+        categories = self._projector.projection.categories
+        return await self._trust.sort(self.queue, deliveries, self._registry, categories)
 
     async def _decode(
         self, deliveries: Iterable[Delivery]

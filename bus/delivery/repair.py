@@ -21,11 +21,13 @@ from bus.delivery.letters import (
     letter_of,
     stream_of,
 )
+from bus.delivery.trust import Trust
 from bus.errors import DeadLetterError, InvalidMessage, Unroutable
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
+from bus.signing import SIGNATURE
 from bus.stores.base import Document, Parked, Target
-from bus.transports.base import refusal
+from bus.transports.base import Frame, refusal
 
 AT_ONCE = 100
 EVERY_REASON = 10_000
@@ -141,8 +143,16 @@ class DeadLetters:
         read_frame(frame, registry, reasons=EVERY_REASON)
         if problem := refusal(frame):
             raise problem
-        if not await self._store.change_dead_letter(id, {"body": frame.body}):
+        changes = {"body": frame.body, **await self._signed_anew(row, frame)}
+        if not await self._store.change_dead_letter(id, changes):
             raise DeadLetterError(f"{id}: {NOT_THERE}")
+
+    async def _signed_anew(self, row: Document, edited: Frame) -> Document:
+        """The headers of an edited event. Only where the service vouches for what it was, it does
+        for what became of it."""
+        if "stream" not in row["headers"] or not await Trust(self._parts).knows(frame_of(row)):
+            return {}
+        return {"headers": {**row["headers"], SIGNATURE: self._parts.signing.sign(edited)}}
 
     async def discard(
         self, *ids: str, group: str = "", all: bool = False, report: Report | None = None

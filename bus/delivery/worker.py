@@ -25,6 +25,7 @@ from bus.delivery.replaying import ReplayConsumer
 from bus.delivery.replies import Replies
 from bus.delivery.roster import Roster
 from bus.delivery.sentinel import Sentinel
+from bus.delivery.trust import Trust
 from bus.delivery.upkeep import Upkeep
 from bus.errors import ConfigurationError
 from bus.health import Check
@@ -74,10 +75,10 @@ class Worker:
         self._stopping = False
         if parts.settings.health_port:
             await self._server.start()
-        give_up = GiveUp(parts)
+        give_up, trust = GiveUp(parts), Trust(parts)
         projections = [one.of for one in chosen if isinstance(one.of, Projection)]
-        keepers = [self._keeper(one, give_up) for one in projections]
-        for consumer in _handler_consumers(parts, chosen, give_up):
+        keepers = [self._keeper(one, give_up, trust) for one in projections]
+        for consumer in _handler_consumers(parts, chosen, give_up, trust):
             self._roster.start(consumer)
         for keeper in keepers:
             keeper.start()
@@ -86,17 +87,17 @@ class Worker:
             ("relay", relay.run),
             *((k.name, k.run) for k in keepers),
             *self._follow(give_up),
-            *self._watches(),
+            *self._watches(trust),
         ]
         self._others = [parts.loops.start(run, name) for name, run in running]
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
         return self
 
-    def _keeper(self, projection: Projection[Any], give_up: GiveUp) -> Keeper:
+    def _keeper(self, projection: Projection[Any], give_up: GiveUp, trust: Trust) -> Keeper:
         name = projection.name
         some = {one.removeprefix(f"{name}.") for one in self._only if one.startswith(f"{name}.")}
         partitions = frozenset() if name in self._only else some
-        return Keeper(self._bus.parts, projection, self._roster, give_up, partitions)
+        return Keeper(self._bus.parts, projection, self._roster, give_up, trust, partitions)
 
     def _follow(self, give_up: GiveUp) -> list[tuple[str, Run]]:
         """Takes in the history of other services, where any is followed, and asks for it."""
@@ -109,7 +110,7 @@ class Worker:
         self._roster.start(HistoryConsumer(parts, parts.followed, keeping, asking, give_up))
         return [("following", Following(parts, asking).run)]
 
-    def _watches(self) -> list[tuple[str, Run]]:
+    def _watches(self, trust: Trust) -> list[tuple[str, Run]]:
         """What looks after this worker itself; health asks the same."""
         parts = self._bus.parts
         every = parts.settings.sentinel_every
@@ -122,7 +123,7 @@ class Worker:
             every=parts.settings.sweep_every,
             part="queues of projections",
         )
-        self._checks.append(upkeep.check)
+        self._checks += [upkeep.check, Check("events", trust.problem)]
         parts.checkup.add(self._checks)
         return [("sentinel", sentinel.run), ("event loop", loop.run), ("upkeep", upkeep.run)]
 
@@ -190,7 +191,7 @@ def _partitions(one: Subscription) -> list[str]:
 
 
 def _handler_consumers(
-    parts: Parts, chosen: Sequence[Subscription], give_up: GiveUp
+    parts: Parts, chosen: Sequence[Subscription], give_up: GiveUp, trust: Trust
 ) -> Iterator[Consumer]:
     settings = parts.settings
     for one in chosen:
@@ -207,6 +208,7 @@ def _handler_consumers(
                 prefetch=settings.prefetch,
                 concurrency=one.of.concurrency if one.of else 16,
                 replies=_replies(parts) if one.of is None else None,
+                trust=trust if one.of else None,
             )
     yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up)
     yield ReplayConsumer(parts.service, parts.event_log, parts.transport, parts.read_store, give_up)

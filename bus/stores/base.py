@@ -181,6 +181,10 @@ class EventLog(StoredLog, Protocol):
         """The commits of one command: `id`, `id/2`, ...; empty where there are none."""
         ...
 
+    async def commits(self, ids: Sequence[str]) -> list[Commit]:
+        """The commits with these ids, in any order; those that are not there are absent."""
+        ...
+
     def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """The stream's events beyond version `after`, each with its version: no more than it takes
         to build an aggregate. They come page by page, so that a long stream is never held whole.

@@ -14,8 +14,9 @@ GROUPED = ("fingerprint", "queue", "handler", "message", "error", "reason")
 class KeepsLetters(Protocol):
     """The dead letters of a service, each with a unique `_id`."""
 
-    async def add_dead_letter(self, letter: Document) -> None:
-        """Keeps a dead letter; the same `_id` again replaces only how it failed, counting `seen`.
+    async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
+        """Keeps a dead letter; the same `_id` again replaces only how it failed, counting `seen`,
+        which grows by `times`.
 
         How it failed are the fields `FAILED`. The store adds `seen`, `first_seen`, `last_seen`.
         """

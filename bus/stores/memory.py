@@ -73,6 +73,10 @@ class MemoryEventLog(MemoryLog):
             commit_id = f"{command_id}/{len(found) + 1}"
         return found
 
+    async def commits(self, ids: Sequence[str]) -> list[Commit]:
+        """As `EventLog.commits`."""
+        return [self._commit(id) for id in ids if id in self._commits]
+
     async def events(
         self, stream: str, after: int = 0
     ) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:

@@ -14,12 +14,12 @@ class MemoryLetters:
     def __init__(self) -> None:
         self._letters: dict[str, Document] = {}
 
-    async def add_dead_letter(self, letter: Document) -> None:
+    async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
         """As `ReadStore.add_dead_letter`."""
         now, letter = ambient.now(), deepcopy(letter)
         stored = self._letters.pop(letter["_id"], {**letter, "first_seen": now, "seen": 0})
         stored |= {field: letter[field] for field in FAILED if field in letter}
-        self._letters[letter["_id"]] = {**stored, "seen": stored["seen"] + 1, "last_seen": now}
+        self._letters[letter["_id"]] = {**stored, "seen": stored["seen"] + times, "last_seen": now}
 
     async def dead_letters(
         self, limit: int = 100, *, skip: int = 0, where: Mapping[str, str] = {}

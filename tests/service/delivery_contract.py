@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from bus import Bus, NotCaughtUp, Projection, Receipt, Settings, Worker, ambient
+from bus.codec import frames_of
+from bus.stores.base import Commit, Recorded
 from bus.transports.base import MAX_BODY, Frame
 from bus.transports.topology import event_topic
 from tests.service.wallet import Diary, GetWallet, Pay, Thank, WalletView, build
@@ -20,6 +22,14 @@ def stray(body: bytes, name: str = "Paid", **headers: str | int) -> Frame:
     full: dict[str, str | int] = {"stream": stream, "version": 1, "schema": 1, **headers}
     topic = event_topic("wallet", name, stream)
     return Frame("events", topic, ambient.new_id(), name, body, ambient.now(), "c", full)
+
+
+async def store_and_publish(bus: Bus, stream: str, *events: Recorded, first: int = 1) -> None:
+    """Events as a process of this service would store and publish them, whatever they are."""
+    parts, id, category = bus.parts, ambient.new_id(), stream.partition("-")[0]
+    commit = Commit(id, stream, category, first, events, ambient.now(), id)
+    await parts.event_log.append([commit])
+    assert await parts.publisher.publish([commit], [frames_of(commit, parts.signing.sign)]) == 1
 
 
 class WalletService:
@@ -119,7 +129,7 @@ class DeliveryContract(WalletService):
     async def test_an_event_of_unknown_name_only_counts_as_a_version(
         self, bus: Bus, worker: Worker
     ) -> None:
-        await bus.parts.transport.publish([stray(b"{}", name="Unheard", stream="wallet-u")])
+        await store_and_publish(bus, "wallet-u", Recorded("Unheard", 1, {}))
         target = {"wallet-u": 1}
         await bus.query(GetWallet(wallet_id="u"), after=Receipt("", target))
         assert await bus.parts.read_store.dead_letters() == []

@@ -21,6 +21,7 @@ from bus import (
     Update,
     ambient,
 )
+from bus.signing import SIGNATURE
 from bus.transports.base import Frame
 from bus.transports.topology import event_topic
 
@@ -100,6 +101,12 @@ def build(settings: Settings, office: Office, service: str) -> Bus:
         settings=settings,
         provide={Office: office},
     )
+
+
+def signed(bus: Bus, frame: Frame) -> Frame:
+    """A frame as a process of this service would send it."""
+    signature = bus.parts.signing.sign(frame)
+    return frame._replace(headers={**frame.headers, SIGNATURE: signature})
 
 
 def stray(body: bytes, stream: str, version: int = 1, **headers: str | int) -> Frame:

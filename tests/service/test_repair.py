@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 import pytest
 
@@ -16,11 +15,10 @@ from bus import (
     Settings,
     Worker,
 )
-from tests.service.parcels import GetParcel, Office, ParcelView, Post, build, stray
+from tests.service.parcels import GetParcel, Office, ParcelView, Post, build, signed, stray
 from tests.waiting import until
 
 POISON = b'{"weight":"many"}'
-HOSTILE: dict[str, Any] = {"a\0b": "x", "$set": "y", "a.b": "z", "": "w"}
 
 
 class RepairContract:
@@ -67,7 +65,7 @@ class RepairContract:
     async def test_all_that_was_given_up_is_in_the_groups_and_one_call_repairs_it_once_mended(
         self, bus: Bus, worker: Worker, letters: DeadLetters, office: Office
     ) -> None:
-        await bus.parts.transport.publish([stray(POISON, "parcel-poison", **HOSTILE)])
+        await bus.parts.transport.publish([signed(bus, stray(POISON, "parcel-poison"))])
         await bus.execute(Post(parcel_id="stuck", weight=1, note="unprojectable"))
         await bus.execute(Post(parcel_id="bare", weight=2, note="unlabelled"))
         await bus.execute(Post(parcel_id="bare2", weight=2, note="unlabelled"))
@@ -116,7 +114,7 @@ class RepairContract:
     async def test_an_edit_is_checked_and_what_it_made_is_handled_by_the_one_handler_that_failed(
         self, bus: Bus, worker: Worker, letters: DeadLetters, office: Office
     ) -> None:
-        await bus.parts.transport.publish([stray(POISON, "parcel-poison")])
+        await bus.parts.transport.publish([signed(bus, stray(POISON, "parcel-poison"))])
         await self.groups(letters, 3)
         found = {one.queue.partition(".")[2]: one for one in await letters.list()}
         mine = found["labels"]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from bus import DeadLetters, Settings, Worker
 from bus.cli.main import app
-from tests.service.parcels import Office, Post, build, stray
+from tests.service.parcels import Office, Post, build, signed, stray
 from tests.waiting import until
 
 TARGET = "tests.service.parcels_service:build"
@@ -44,7 +44,9 @@ async def test_what_was_given_up_is_listed_edited_retried_and_discarded(
             return sum(one.count for one in await letters.groups()) == 5
 
         async with Worker(bus):
-            await bus.parts.transport.publish([stray(b'{"weight":"many"}', "parcel-poison")])
+            await bus.parts.transport.publish(
+                [signed(bus, stray(b'{"weight":"many"}', "parcel-poison"))]
+            )
             await bus.execute(Post(parcel_id="stuck", weight=1, note="unprojectable"))
             await bus.execute(Post(parcel_id="bare", weight=1, note="unlabelled"))
             await until(five, "four dead letters and a parked stream")

@@ -23,6 +23,7 @@ from bus.delivery import keeper
 from bus.delivery.faults import GiveUp
 from bus.delivery.keeper import Feeding
 from bus.delivery.roster import Roster
+from bus.delivery.trust import Trust
 from bus.parts import Parts
 from bus.stores.base import Commit, Target
 from bus.tasks import end
@@ -110,7 +111,7 @@ def feeding(kind: type[Feed], parts: Parts) -> tuple[Feed, Target]:
     assert isinstance(owners, Projection)
     (generation,) = parts.catalogue.known(owners).fed_by(1)
     roster = Roster(parts.transport, parts.checkup, parts.loops)
-    return kind(parts, owners, roster, GiveUp(parts), (), generation), owners.target()
+    return kind(parts, owners, roster, GiveUp(parts), Trust(parts), (), generation), owners.target()
 
 
 async def test_a_sweep_waits_while_the_queues_have_a_backlog(

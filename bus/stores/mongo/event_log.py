@@ -174,6 +174,12 @@ class MongoEventLog(MongoLog):
         found = [commit_from(one) for one in documents if is_of_command(one["_id"], command_id)]
         return sorted(found, key=lambda commit: (len(commit.id), commit.id))
 
+    async def commits(self, ids: Sequence[str]) -> list[Commit]:
+        """As `EventLog.commits`."""
+        async with reading():
+            cursor = self._commits.find({"_id": {"$in": list(ids)}})
+            return [commit_from(document) for document in await cursor.to_list(None)]
+
     def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
         """As `EventLog.events`."""
         return self._loader.events(stream, after)

@@ -23,7 +23,7 @@ class MongoLetters:
         keys = ("last_seen", -1), ("first_seen", 1), ("fingerprint", 1)
         await need_indexes(self._letters, [IndexModel([key]) for key in keys])
 
-    async def add_dead_letter(self, letter: Document) -> None:
+    async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
         """As `ReadStore.add_dead_letter`."""
         now = ambient.now()
         failed = {key: value for key, value in letter.items() if key in FAILED}
@@ -31,7 +31,7 @@ class MongoLetters:
         change = {
             "$setOnInsert": {**first, "first_seen": now},
             "$set": {**failed, "last_seen": now},
-            "$inc": {"seen": 1},
+            "$inc": {"seen": times},
         }
         async with writing():
             await self._letters.update_one({"_id": letter["_id"]}, change, upsert=True)

@@ -1,0 +1,255 @@
+"""Trust: which of the service's own events, as they arrive, are what its log holds.
+
+Whoever may publish to the service's exchange could write a frame; only its own processes sign one
+(see `bus.signing`). An event without a valid signature (of an older release, an earlier epoch of
+the log, or of somebody else) is only a doorbell: what is applied then is what the log holds under
+its id. What the log does not hold is refused.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from bus.codec import ATTEMPT, DEAD_LETTER, Registry, check_topic, event_frames, read_frame
+from bus.delivery.deadletters import bury, bury_the_rest
+from bus.errors import InvalidMessage, MessageError, UnknownMessage
+from bus.log import Logger
+from bus.messages import category_of
+from bus.parts import Parts
+from bus.signing import epoch_of
+from bus.transports.base import Delivery, Frame
+
+LETTERS = 100
+"""So many refused messages of a queue are kept as dead letters, and as many more each hour."""
+HOUR = 3600.0
+TOLD_FOR = 600.0
+"""Seconds that health tells of what was refused."""
+ASK_EPOCH_EVERY = 1.0
+
+log = Logger("bus.trust")
+
+
+class NotInTheLog(MessageError):
+    """An event that claims to be the service's own: it is not signed, nor does its log hold it."""
+
+
+class Sorted(NamedTuple):
+    """Deliveries to go on with, and those that are done with."""
+
+    believed: Sequence[Delivery]
+    refused: Sequence[Delivery] = ()
+
+
+class Trust:
+    """Sorts what arrives in a worker."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._service = parts.service
+        self._log = parts.event_log
+        self._store = parts.read_store
+        self._signing = parts.signing
+        self._owners = parts.foreign.owners
+        self._always_looks = parts.settings.check_events == "log"
+        self._letters: dict[str, Allowance] = {}
+        self._epoch_at = 0.0
+        self._refused = 0
+        self._refused_at: float | None = None
+        self._last = ""
+        self._looked_up = Counter[str]()
+
+    async def sort(
+        self,
+        queue: str,
+        deliveries: Sequence[Delivery],
+        registry: Registry[Any],
+        categories: Collection[str] | None = None,
+    ) -> Sorted:
+        """Tells the events that are to be believed from others, which are refused and kept as dead
+        letters, a bounded number. With `categories`, only events of these belong to the queue.
+
+        Raises: StoreUnavailable, OutcomeUnknown (doing it again is safe).
+        """
+        doubted = [one for one in deliveries if self._is_doubted(one.frame, categories)]
+        if not doubted:
+            return Sorted(deliveries)
+        await self._learn_epoch(doubted)
+        held = await self._held(doubted, categories)
+        self._count(queue, len(held))
+        refused = [one for one in doubted if one.tag not in held]
+        gone = {one.tag for one in refused}
+        believed = [held.get(one.tag, one) for one in deliveries if one.tag not in gone]
+        if refused:
+            await self._refuse(queue, refused, registry)
+        return Sorted(believed, refused)
+
+    async def knows(self, frame: Frame) -> bool:
+        """Whether the service's own processes vouch for an event: by signature, or by the log."""
+        if self._signing.verify(frame):
+            return True
+        true = (await self._true_frames([frame])).get(frame.id)
+        return true is not None and _tells(frame, true)
+
+    async def problem(self) -> str | None:
+        """What health is told for a while after messages were refused."""
+        if self._refused_at is None or time.monotonic() - self._refused_at > TOLD_FOR:
+            return None
+        return (
+            f"{self._refused} messages were refused, the last one {self._last}: neither are they "
+            f"signed by this service nor does its log hold them; who else may publish to "
+            f"{self._service}.events? (`bus deadletters list` shows some of them)"
+        )
+
+    def _is_doubted(self, frame: Frame, categories: Collection[str] | None) -> bool:
+        category = _category(frame)
+        if category in self._owners:
+            return False
+        if categories is not None and category not in categories:
+            return True
+        if frame.address == "events" and not frame.topic.startswith(f"{category}."):
+            return True
+        if self._always_looks and DEAD_LETTER not in frame.headers:  # such may be edited
+            return True
+        return not self._signing.verify(frame)
+
+    async def _learn_epoch(self, doubted: Iterable[Delivery]) -> None:
+        """Another process may have begun a new epoch: its events name it."""
+        if time.monotonic() < self._epoch_at:
+            return
+        if any(epoch_of(one.frame) not in ("", self._signing.epoch) for one in doubted):
+            self._epoch_at = time.monotonic() + ASK_EPOCH_EVERY
+            await self._signing.open()
+
+    async def _held(
+        self, doubted: Sequence[Delivery], categories: Collection[str] | None
+    ) -> dict[int, Delivery]:
+        """The deliveries whose event the log holds, as it holds it, by their tags."""
+        possible = {
+            one.tag: one
+            for one in doubted
+            if not _by_wrong_topic(one.frame)
+            and (categories is None or _category(one.frame) in categories)
+        }
+        true = await self._true_frames([one.frame for one in possible.values()])
+        return {
+            tag: one._replace(frame=_as_tried(true[one.frame.id], one.frame))
+            for tag, one in possible.items()
+            if one.frame.id in true and _tells(one.frame, true[one.frame.id])
+        }
+
+    async def _true_frames(self, frames: Iterable[Frame]) -> dict[str, Frame]:
+        """The events of the log that frames tell of, by their ids."""
+        ids = {_commit_of(frame) for frame in frames} - {""}
+        commits = await self._log.commits(sorted(ids)) if ids else []
+        return {
+            frame.id: frame
+            for commit in commits
+            for frame in event_frames(commit, self._signing.sign)
+        }
+
+    def _count(self, queue: str, looked_up: int) -> None:
+        """Tells how much is read twice: seldom, for while two releases run it is every event."""
+        if self._always_looks or not looked_up:
+            return
+        before = self._looked_up[queue]
+        self._looked_up[queue] += looked_up
+        if not before or len(str(before)) < len(str(self._looked_up[queue])):
+            log.info(
+                "events without a signature of this service were looked up in its log",
+                queue=queue,
+                count=self._looked_up[queue],
+            )
+
+    async def _refuse(
+        self, queue: str, refused: Sequence[Delivery], registry: Registry[Any]
+    ) -> None:
+        allowance = self._letters.setdefault(queue, Allowance(LETTERS, HOUR))
+        kept = allowance.take(len(refused))
+        for one in refused[:kept]:
+            await bury(self._store, one, _why(one.frame, registry), handler=queue, attempts=1)
+        if rest := refused[kept:]:
+            await bury_the_rest(self._store, rest[0], _not_in_the_log(), count=len(rest))
+        self._refused += len(refused)
+        self._refused_at = time.monotonic()
+        last = refused[-1].frame
+        self._last = f"{last.name[:100]!r} in the queue {queue}"
+        log.error(
+            "messages refused that are not this service's own",
+            queue=queue,
+            count=len(refused),
+            message=last.name,
+            message_id=last.id,
+            stream=str(last.headers.get("stream", ""))[:200],
+        )
+
+
+class Allowance:
+    """So many, and as many more in each `seconds`."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._left = float(most)
+        self._at = time.monotonic()
+
+    def take(self, wanted: int) -> int:
+        """How many of those that are wanted may be had."""
+        now = time.monotonic()
+        self._left += (now - self._at) * self._most / self._seconds
+        self._left, self._at = min(self._left, self._most), now
+        had = min(wanted, int(self._left))
+        self._left -= had
+        return had
+
+
+def _category(frame: Frame) -> str:
+    return category_of(str(frame.headers.get("stream", "")))
+
+
+def _tells(frame: Frame, true: Frame) -> bool:
+    """Whether a frame tells of that event of the log, be it in other words."""
+    told, held = frame.headers, true.headers
+    return (frame.name, told.get("stream"), told.get("version")) == (
+        true.name,
+        held["stream"],
+        held["version"],
+    )
+
+
+def _as_tried(true: Frame, frame: Frame) -> Frame:
+    """An event of the log in place of a frame, by the same way and with the same tries."""
+    kept = {key: frame.headers[key] for key in (ATTEMPT, DEAD_LETTER) if key in frame.headers}
+    headers = {**true.headers, **kept}
+    return true._replace(address=frame.address, topic=frame.topic, headers=headers)
+
+
+def _commit_of(frame: Frame) -> str:
+    """The id of the commit that an event's id derives from."""
+    return frame.id.rpartition(":")[0]
+
+
+def _by_wrong_topic(frame: Frame) -> bool:
+    try:
+        check_topic(frame)
+    except InvalidMessage:
+        return True
+    return False
+
+
+def _why(frame: Frame, registry: Registry[Any]) -> MessageError:
+    """Why it is refused: it cannot be read, or its word is not enough."""
+    try:
+        with suppress(UnknownMessage):
+            read_frame(frame, registry)
+        check_topic(frame)
+    except MessageError as error:
+        return error
+    return _not_in_the_log()
+
+
+def _not_in_the_log() -> NotInTheLog:
+    return NotInTheLog(
+        "it claims to be an event of this service, but carries no signature of it, and the log "
+        "does not hold it"
+    )
