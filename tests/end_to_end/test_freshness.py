@@ -14,6 +14,7 @@ import pytest
 
 from bus import Settings
 from tests.end_to_end.processes import ApiProcess, WorkerProcess
+from tests.waiting import patience
 
 JOBS, APPLICATIONS = "/api/v1/jobs", "/api/v1/applications"
 POSTING = {"title": "Signaller", "description": "Night shifts on the northern line."}
@@ -75,7 +76,7 @@ async def test_while_the_worker_is_off_the_answer_says_so_in_time(
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
             assert answer.json()["type"] == "/docs#not-caught-up"
             assert "at 0 of 1" in answer.json()["detail"]
-            assert wait <= took < wait + 4
+            assert wait <= took < wait + 4 * patience()
         assert (await reader.get(JOBS)).json()["total"] == 0
         async with worker(real_settings, unique, tmp_path / "worker"):
             board = await reader.get(JOBS, headers={**receipt, "Prefer": "wait=30"})
@@ -96,6 +97,6 @@ async def test_sigterm_ends_an_api_with_open_streams_at_once(
             started = time.monotonic()
             process.terminate()
             assert await process.ended(15) == -signal.SIGTERM  # as uvicorn ends, once it is done
-            assert time.monotonic() - started < 8
+            assert time.monotonic() - started < 8 * patience()
     assert "Application shutdown complete" in process.log()
     assert "Cancel" not in process.log()

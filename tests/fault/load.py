@@ -22,7 +22,7 @@ from bus import (
 )
 from bus.errors import NotCaughtUp
 from tests.service.wallet import Diary, GetWallet, Pay
-from tests.waiting import until
+from tests.waiting import patience, until
 
 AGAIN = 0.02
 PROBE_EVERY = 0.1
@@ -67,7 +67,9 @@ class Payments:
                 )
                 if done:
                     return time.monotonic() - started
-                assert time.monotonic() - started < within, f"no effect within {within} s"
+                assert time.monotonic() - started < within * patience(), (
+                    f"no effect within {within} s"
+                )
         finally:
             for probe in probes:
                 probe.cancel()

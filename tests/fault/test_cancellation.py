@@ -77,8 +77,12 @@ async def test_execute_cancelled_anywhere_is_settled_by_its_id(bus: Bus) -> None
     assert sorted(commit.id for commit in commits) == sorted(f"k{n + 1}" for n in range(count + 1))
     assert commits[-1].last == count + 1
     async with Worker(bus):
-        found = await bus.query(GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": count}))
-        await bus.query(GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": count + 1}))
+        found = await bus.query(
+            GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": count}), timeout=30
+        )
+        await bus.query(
+            GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": count + 1}), timeout=30
+        )
     assert found is not None
     assert found.total >= count
 
@@ -87,11 +91,11 @@ async def test_query_cancelled_while_it_waits_leaves_nobody_waiting(bus: Bus) ->
     receipt = await bus.execute(Pay(wallet_id="a", amount=1))
 
     async def start(nth: int) -> WalletView | None:
-        return await bus.query(GetWallet(wallet_id="a"), after=receipt)
+        return await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
 
     async with Worker(bus):
         async for _ in cancelled_everywhere(start):
-            found = await bus.query(GetWallet(wallet_id="a"), after=receipt)
+            found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
             assert found == WalletView(id="a", total=1)
 
 

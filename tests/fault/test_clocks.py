@@ -78,7 +78,7 @@ async def test_what_was_stored_before_the_clock_jumped_is_relayed(
         parts = bus.parts
         assert await Relay(parts.event_log, parts.publisher, parts.read_store).relay_once()
         async with Worker(bus, only=["wallets"]):
-            assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
+            assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
 
 
 @pytest.mark.parametrize("jump", [HOURS, -HOURS])
@@ -130,7 +130,7 @@ async def test_ids_stay_unique_though_the_clock_jumps(frozen_time: HeldTime) -> 
         for jump in (HOURS, -2 * HOURS, HOURS):
             frozen_time.advance(jump)
             receipts.append(await bus.execute(Pay(wallet_id="a", amount=1)))
-        found = await bus.query(GetWallet(wallet_id="a"), after=receipts[-1])
+        found = await bus.query(GetWallet(wallet_id="a"), after=receipts[-1], timeout=30)
     assert found == WalletView(id="a", total=3)
 
 
@@ -173,7 +173,7 @@ async def test_what_a_wrong_clock_stored_and_nobody_delivered_is_swept_at_once(
             async with build(real_settings, Diary(), unique) as other:
                 receipt = await other.execute(Pay(wallet_id="a", amount=1))
         assert await sweeper.sweep() == 1
-        assert await right.query(GetWallet(wallet_id="a"), after=receipt)
+        assert await right.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
 
 
 async def test_a_sweep_by_a_wrong_clock_finds_what_nobody_delivered_and_hides_nothing(
@@ -189,7 +189,7 @@ async def test_a_sweep_by_a_wrong_clock_finds_what_nobody_delivered_and_hides_no
                     sweeper = Sweeper(projector_of(other), parts.event_log, parts.read_store)
                     assert name == "a" or not await sweeper.is_due(60)
                     await sweeper.sweep()
-            assert await right.query(GetWallet(wallet_id=name), after=receipt)
+            assert await right.query(GetWallet(wallet_id=name), after=receipt, timeout=30)
 
 
 async def test_marks_and_commits_of_a_wrong_clock_have_the_servers_time(

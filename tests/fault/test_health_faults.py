@@ -19,7 +19,7 @@ from bus.cli.checking import ask_worker
 from bus.transports.rabbitmq import RabbitTransport
 from tests.fault.swallowing import Swallowing
 from tests.service.wallet import Diary, GetWallet, Pay, build
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.services import MongoNode, RabbitMQNode
 from tools.services.ports import free_ports
 
@@ -254,7 +254,7 @@ async def check(settings: Settings) -> tuple[int, str]:
     checking = await asyncio.create_subprocess_exec(
         *command("--check"), env=variables(settings), stdout=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(LATER):
+    async with asyncio.timeout(LATER * patience()):
         said, _ = await checking.communicate()
     return checking.returncode or 0, said.decode()
 

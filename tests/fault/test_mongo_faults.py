@@ -17,7 +17,7 @@ from bus.stores.base import Commit, Target
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
 from bus.testing.event_log_contract import commit, outcome
 from bus.testing.read_store_contract import all_of, counting
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.faults import Proxy, failing
 from tools.services.mongodb import MongoNode, program
 from tools.services.ports import LOOPBACK, answers, free_ports
@@ -200,7 +200,7 @@ async def within_bound(call: Awaitable[Any]) -> BaseException | None:
     """The error that a call ends with, in time."""
     started = time.monotonic()
     result: Any = (await asyncio.gather(call, return_exceptions=True))[0]
-    assert time.monotonic() - started < BOUND
+    assert time.monotonic() - started < BOUND * patience()
     return result if isinstance(result, BaseException) else None
 
 

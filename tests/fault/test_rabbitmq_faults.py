@@ -17,6 +17,7 @@ from bus.transports.base import Frame, Inbox
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.rabbitmq.confirming import FRAMES_AT_ONCE
 from bus.transports.topology import Queue, Topology, projection_queues
+from tests.waiting import patience
 from tools.faults import Proxy
 from tools.services.rabbitmq import RabbitMQNode
 
@@ -159,7 +160,7 @@ async def test_all_connections_closed_by_the_broker(
             return len(traffic.arrived) > before + 20
 
         await eventually(flows, "messages arrive again")
-        assert asyncio.get_running_loop().time() - lost < 5
+        assert asyncio.get_running_loop().time() - lost < 5 * patience()
         await closing
 
 
@@ -226,7 +227,7 @@ async def test_a_frozen_broker_ends_a_publish_in_time_and_the_message_arrives_la
     inbox = await transport.inbox(queue.name, prefetch=10)
     node.pause()
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(3 * patience()):
             failures = await transport.publish([event(1)], timeout=0.2)
     finally:
         node.resume()
@@ -274,7 +275,7 @@ async def test_a_peer_that_says_nothing_ends_opening_in_time_and_names_no_passwo
 ) -> None:
     proxy.mute = True
     transport = RabbitTransport([wrong(proxy.url)], service=unique, connect_timeout=0.2)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(3 * patience()):
         with pytest.raises(TransportUnavailable, match=f"127.0.0.1:{proxy.port}") as raised:
             await transport.open()
         failures = await transport.publish([event(1)])
@@ -322,7 +323,7 @@ async def test_a_broker_that_was_away_for_long_is_found_within_two_seconds_of_it
         return all(transport.healthy for transport in transports)
 
     await eventually(all_healthy, "all are connected again")
-    assert asyncio.get_running_loop().time() - back < 2.5
+    assert asyncio.get_running_loop().time() - back < 2.5 * patience()
 
 
 async def test_random_cuts_lose_no_confirmed_message(
@@ -352,7 +353,7 @@ async def test_without_a_broker_nothing_waits_for_ever(
     taken = await take(inbox, 1)
     await proxy.shut()
     await eventually(lambda: unhealthy(transport), "the loss is noticed")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(3 * patience()):
         failures = await transport.publish([event(2)])
         assert isinstance(failures[event(2).id], TransportUnavailable)
         for counting in (transport.depth(queue.name), transport.consumers(queue.name)):

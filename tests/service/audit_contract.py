@@ -45,7 +45,7 @@ class AuditContract(Brisk):
 
     async def test_nothing_differs_while_commands_go_on(self, make: Callable[..., Bus]) -> None:
         async with make() as bus, Worker(bus):
-            await bus.query(GetBank(), after=await paid_into(bus, 60))
+            await bus.query(GetBank(), after=await paid_into(bus, 60), timeout=30)
             done = False
 
             async def pay() -> None:
@@ -68,7 +68,7 @@ class AuditContract(Brisk):
     async def test_what_was_damaged_is_found_and_put_right(self, make: Callable[..., Bus]) -> None:
         async with make() as bus, Worker(bus):
             receipt = await paid_into(bus, 30, amount=5)
-            await bus.query(CountPurses(), after=receipt)
+            await bus.query(CountPurses(), after=receipt, timeout=30)
             await until(partial(swept, bus), "purses are swept")
             await damage(bus, "purses", "p3", {"total": 6})
             await damage(bus, "purses", "p4", None)
@@ -92,7 +92,7 @@ class AuditContract(Brisk):
             assert await bus.query(CountPurses()) == 30
             assert (await projections.audit("purses")).differences == ()
             receipt = await paid_into(bus, 5, amount=1)
-            got = await bus.query(GetPurse(purse_id="p4"), after=receipt)
+            got = await bus.query(GetPurse(purse_id="p4"), after=receipt, timeout=30)
             assert got == PurseView(id="p4", total=6)
 
     async def test_a_document_of_several_streams_is_put_right(
@@ -100,19 +100,21 @@ class AuditContract(Brisk):
     ) -> None:
         async with make() as bus, Worker(bus):
             receipt = await paid_into(bus, 30)
-            await bus.query(GetBank(), after=receipt)
+            await bus.query(GetBank(), after=receipt, timeout=30)
             await damage(bus, "banks", "b", {"total": 29})
             (found,) = (await Projections(bus).audit("banks", sample=5)).differences
             assert found.fields == {"total": (29, 30)}
             (mended,) = (await Projections(bus).audit("banks", repair=True)).differences
             assert mended.repaired
             receipt = await paid_into(bus, 1)
-            assert await bus.query(GetBank(), after=receipt) == BankView(id="b", total=31)
+            assert await bus.query(GetBank(), after=receipt, timeout=30) == BankView(
+                id="b", total=31
+            )
 
     async def test_what_waits_in_the_queue_is_no_difference(self, make: Callable[..., Bus]) -> None:
         async with make() as bus:
             async with Worker(bus):
-                await bus.query(GetBank(), after=await paid_into(bus, 10))
+                await bus.query(GetBank(), after=await paid_into(bus, 10), timeout=30)
             await paid_into(bus, 20)
             auditing = asyncio.create_task(Projections(bus).audit("purses"))
             await asyncio.sleep(1)  # so that it meets what is missing
@@ -138,15 +140,15 @@ class AuditContract(Brisk):
             assert before.lag.oldest
             assert 0 <= before.lag.seconds < 60
             async with Worker(bus):
-                await bus.query(CountPurses(), after=await paid_into(bus, 3))
+                await bus.query(CountPurses(), after=await paid_into(bus, 3), timeout=30)
             (after,) = await Projections(bus).status("purses")
             assert after.lag == Lag()
 
     async def test_a_part_is_made_anew_in_place(self, make: Callable[..., Bus]) -> None:
         async with make() as bus, Worker(bus):
             receipt = await paid_into(bus, 12)
-            await bus.query(CountPurses(), after=receipt)
-            await bus.query(GetBank(), after=receipt)
+            await bus.query(CountPurses(), after=receipt, timeout=30)
+            await bus.query(GetBank(), after=receipt, timeout=30)
             await until(partial(swept, bus), "purses are swept")
             projections = Projections(bus)
             began = ambient.now() - timedelta(minutes=1)
@@ -172,7 +174,7 @@ class AuditContract(Brisk):
         self, make: Callable[..., Bus]
     ) -> None:
         async with make() as bus, Worker(bus):
-            await bus.query(CountPurses(), after=await paid_into(bus, 3))
+            await bus.query(CountPurses(), after=await paid_into(bus, 3), timeout=30)
             await until(partial(swept, bus), "purses are swept")
             await damage(bus, "purses", "p1", {"_version": "two"})
             receipt = await bus.execute(Pay(purse_id="p1", amount=4))
@@ -198,20 +200,22 @@ class AuditContract(Brisk):
     ) -> None:
         async with make() as bus:
             async with Worker(bus):
-                await bus.query(GetBank(), after=await paid_into(bus, 5))
+                await bus.query(GetBank(), after=await paid_into(bus, 5), timeout=30)
             await paid_into(bus, 3)
             await damage(bus, "banks", "b", {"total": 99})
             audited = await Projections(bus).audit("banks", repair=True)
             assert audited.is_right
             async with Worker(bus):
                 receipt = await paid_into(bus, 1)
-                assert await bus.query(GetBank(), after=receipt) == BankView(id="b", total=9)
+                assert await bus.query(GetBank(), after=receipt, timeout=30) == BankView(
+                    id="b", total=9
+                )
 
     async def test_streams_that_cannot_be_folded_are_listed_however_many(
         self, make: Callable[..., Bus]
     ) -> None:
         async with make() as bus, Worker(bus):
-            await bus.query(CountPurses(), after=await paid_into(bus, 30))
+            await bus.query(CountPurses(), after=await paid_into(bus, 30), timeout=30)
         async with make(bad="unlucky") as bus, Worker(bus):
             for number in range(12):
                 await bus.execute(Pay(purse_id=f"p{number}", amount=13))

@@ -30,8 +30,8 @@ class EvolutionContract:
 
     async def totals(self, bus: Bus, after: Receipt | None = None) -> tuple[int, int]:
         """Of the order "a", and of all."""
-        order = await bus.query(GetOrder(order_id="a"), after=after)
-        everything = await bus.query(GetSum(), after=after)
+        order = await bus.query(GetOrder(order_id="a"), after=after, timeout=30)
+        everything = await bus.query(GetSum(), after=after, timeout=30)
         return order.total if order else 0, everything.total if everything else 0
 
     async def test_an_aggregate_is_loaded_from_events_of_older_names_and_shapes(

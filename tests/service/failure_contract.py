@@ -143,7 +143,7 @@ class FailureContract(WalletService):
             "ValueError": 3,
             "Speechless": 3,
         }
-        assert await bus.query(GetWallet(wallet_id="c"), after=good)
+        assert await bus.query(GetWallet(wallet_id="c"), after=good, timeout=30)
         (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
 
         async def parked() -> list[str]:

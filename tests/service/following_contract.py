@@ -269,7 +269,7 @@ class FollowingContract:
                 await pay(owner, "a", amount)
             last = await pay(owner, "b", 9)
             await follower.execute(PlaceOrder(order_id="o1", purse_id="b"))
-            found = await follower.query(GetPurse(purse_id="b"), after=last)
+            found = await follower.query(GetPurse(purse_id="b"), after=last, timeout=30)
             assert found
             assert found.amounts == [9]
             await self.until_amounts(follower, "a", [1, 2, 3])

@@ -173,7 +173,7 @@ class RebuildContract(Brisk):
         async with make() as old, Worker(old):
             await paid_into(old, 50)
             receipt = await paid_into(old, 50, amount=2)
-            assert await old.query(GetPurse(purse_id="p49"), after=receipt)
+            assert await old.query(GetPurse(purse_id="p49"), after=receipt, timeout=30)
             async with make(version=2) as new:
                 seen = PurseView(id="p7", total=3)
                 assert await new.query(GetPurse(purse_id="p7")) == seen
@@ -182,10 +182,10 @@ class RebuildContract(Brisk):
                     await self.until_read(new, "banks__v2")
                     receipt = await paid_into(new, 1)
                     for each in (old, new):
-                        got = await each.query(GetPurse(purse_id="p0"), after=receipt)
+                        got = await each.query(GetPurse(purse_id="p0"), after=receipt, timeout=30)
                         assert got == PurseView(id="p0", total=400)
                         assert await each.query(CountPurses()) == 50
-                        bank = await each.query(GetBank(), after=receipt)
+                        bank = await each.query(GetBank(), after=receipt, timeout=30)
                         assert bank == BankView(id="b", total=15_100)
 
     async def test_readers_never_see_less_than_before(self, make: Callable[..., Bus]) -> None:
@@ -193,8 +193,8 @@ class RebuildContract(Brisk):
         grow."""
         async with make() as bus, Worker(bus):
             receipt = await paid_into(bus, 20)
-            await bus.query(CountPurses(), after=receipt)
-            await bus.query(GetBank(), after=receipt)
+            await bus.query(CountPurses(), after=receipt, timeout=30)
+            await bus.query(GetBank(), after=receipt, timeout=30)
             done = False
             sunk: list[str] = []
 
@@ -239,7 +239,7 @@ class RebuildContract(Brisk):
 
     async def test_going_back_needs_no_build(self, make: Callable[..., Bus]) -> None:
         async with make() as bus, Worker(bus):
-            await bus.query(CountPurses(), after=await paid_into(bus, 5))
+            await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
             projections = Projections(bus)
             with pytest.raises(ProjectionError, match="no other collection yet"):
                 await projections.rollback("purses")
@@ -248,11 +248,11 @@ class RebuildContract(Brisk):
                 await projections.rebuild("purses")
             await self.until_read(bus, collection)
             receipt = await paid_into(bus, 6)
-            assert await bus.query(CountPurses(), after=receipt) == 6
+            assert await bus.query(CountPurses(), after=receipt, timeout=30) == 6
             assert await projections.rollback("purses") == "purses"
-            assert await bus.query(CountPurses(), after=receipt) == 6
+            assert await bus.query(CountPurses(), after=receipt, timeout=30) == 6
             receipt = await paid_into(bus, 7)
-            assert await bus.query(CountPurses(), after=receipt) == 7
+            assert await bus.query(CountPurses(), after=receipt, timeout=30) == 7
 
     async def test_a_version_that_cannot_make_something_of_an_event_is_not_read(
         self, make: Callable[..., Bus], capsys: pytest.CaptureFixture[str]
@@ -260,7 +260,7 @@ class RebuildContract(Brisk):
         async with make() as old, Worker(old):
             receipt = await paid_into(old, 3)
             receipt = await old.execute(Pay(purse_id="p1", amount=13))
-            await old.query(CountPurses(), after=receipt)
+            await old.query(CountPurses(), after=receipt, timeout=30)
         told = ""
 
         async def stays() -> bool:
@@ -281,7 +281,7 @@ class RebuildContract(Brisk):
 
     async def test_what_is_dropped_is_gone_with_its_queue(self, make: Callable[..., Bus]) -> None:
         async with make() as bus, Worker(bus):
-            await bus.query(CountPurses(), after=await paid_into(bus, 5))
+            await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
             projections = Projections(bus)
             with pytest.raises(ProjectionError, match="readers read 'purses'"):
                 await projections.drop("purses", "purses")
@@ -298,7 +298,7 @@ class RebuildContract(Brisk):
         monkeypatch.setattr(keeper, "TIDY_EVERY", 0.3)
         async with make(partitions=2) as before:
             async with Worker(before):
-                await before.query(CountPurses(), after=await paid_into(before, 20))
+                await before.query(CountPurses(), after=await paid_into(before, 20), timeout=30)
             await paid_into(before, 30)
             (purses,) = [one for one in before.parts.subscriptions if one.name == "purses"]
             old = [queue.name for queue in purses.queues]
@@ -313,9 +313,9 @@ class RebuildContract(Brisk):
             assert await waiting() == 30
             async with Worker(after):
                 receipt = await paid_into(after, 30)
-                await after.query(CountPurses(), after=receipt)
+                await after.query(CountPurses(), after=receipt, timeout=30)
                 await until(gone, "the old queues are deleted", within=30)
                 audited = await Projections(after).audit("purses")
                 assert (audited.compared, audited.differences) == (30, ())
-                found = await after.query(GetPurse(purse_id="p0"), after=receipt)
+                found = await after.query(GetPurse(purse_id="p0"), after=receipt, timeout=30)
                 assert found == PurseView(id="p0", total=3)

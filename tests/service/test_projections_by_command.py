@@ -30,7 +30,7 @@ async def bus(
             receipt = await bus.execute(
                 PostJob(job_id=f"j{number}", title=f"Job {number}", description="d")
             )
-        await bus.query(ListJobs(), after=receipt)
+        await bus.query(ListJobs(), after=receipt, timeout=30)
         yield bus
 
 

@@ -70,7 +70,7 @@ class RepairContract:
         await bus.execute(Post(parcel_id="bare", weight=2, note="unlabelled"))
         await bus.execute(Post(parcel_id="bare2", weight=2, note="unlabelled"))
         good = await bus.execute(Post(parcel_id="good", weight=3))
-        assert await bus.query(GetParcel(parcel_id="good"), after=good)
+        assert await bus.query(GetParcel(parcel_id="good"), after=good, timeout=30)
 
         found = await self.groups(letters, 5)
         await until(lambda: len(office.weighed) == 4, "the scales have weighed the readable ones")

@@ -45,7 +45,7 @@ async def test_what_a_url_says_against_durability_is_not_heard(
     )
     async with client, build(real_settings, service=unique, client=client) as bus, Worker(bus):
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
-        found = await bus.query(GetWallet(wallet_id="a"), after=receipt)
+        found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
         assert found is not None
         assert found.total == 3
     assert writes.weak == []

@@ -46,7 +46,7 @@ async def test_the_gaps_of_a_batch_are_healed_at_once_and_not_one_after_the_othe
     for stream in STREAMS:
         await log.append([stored(stream, [Opened(owner="Ada"), Deposited(amount=7)])])
     projector, store = await projector_on(log)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         applied = await projector.apply_streams(STREAMS)
     assert applied.healed == 2 * len(STREAMS)
     reached = await store.versions(projector.target, STREAMS)

@@ -71,7 +71,7 @@ async def test_a_consumer_that_is_started_again_leaves_its_failure_behind(
 
     await transport.publish([rung(1)])
     with pytest.raises(raised):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await consumer.run()
     running = asyncio.create_task(consumer.run())
     await transport.publish([rung(2)])
