@@ -146,7 +146,13 @@ def _configure(json: bool | None, level: str) -> None:
     import structlog
 
     json = not sys.stderr.isatty() if json is None else json
-    last: Any = structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer()
+    # add_exception has written the traceback already, which structlog below 26 warns of otherwise.
+    plain = structlog.dev.plain_traceback
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(exception_formatter=plain)
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

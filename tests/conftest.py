@@ -3,12 +3,11 @@
 import os
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from bus import Settings
+from tests.databases import drop
 
 pytest_plugins = ["bus.testing.plugin"]
 
@@ -40,6 +39,4 @@ def unique() -> str:
 async def real_settings(amqp_url: str, mongo_url: str, unique: str) -> AsyncIterator[Settings]:
     """Settings for the real services, with a database that is dropped afterwards."""
     yield Settings(amqp_url=amqp_url, mongo_url=mongo_url, mongo_db=unique)
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
-    await client.drop_database(unique)
-    await client.close()
+    await drop(mongo_url, unique)

@@ -12,9 +12,11 @@ from bus.stores.mongo import close, connect
 
 @asynccontextmanager
 async def lent(client: Any, database: str) -> AsyncIterator[Any]:
-    yield client
-    await client.drop_database(database)
-    await close(client)
+    try:
+        yield client
+        await client.drop_database(database)
+    finally:
+        await close(client)
 
 
 @pytest.fixture

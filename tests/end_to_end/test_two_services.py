@@ -5,10 +5,8 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from bus import Bus, NotBuilt, Settings
 from bus.delivery.projections import Projections
@@ -16,6 +14,7 @@ from handlers import applications_app, jobs_app
 from read_models.applications_by_job import ListApplications
 from read_models.job_board import GetJob
 from read_models.job_replicas import projection as replicas
+from tests.databases import drop
 from tests.end_to_end.processes import WorkerProcess
 from tests.waiting import in_parts, until
 from write_models.applications import JobIsClosed, SubmitApplication, UnknownJob
@@ -42,10 +41,7 @@ async def settings(amqp_url: str, mongo_url: str, names: Names) -> AsyncIterator
     yield [
         Settings(amqp_url=amqp_url, mongo_url=mongo_url, mongo_db=name) for name in names.values()
     ]
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
-    for name in names.values():
-        await client.drop_database(name)
-    await client.close()
+    await drop(mongo_url, *names.values())
 
 
 async def post(jobs: Bus, first: int, count: int) -> None:

@@ -4,12 +4,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from bus import Bus, NotBuilt, Settings, Worker
+from tests.databases import drop
 from tests.service.following_contract import (
     GetPurses,
     bank,
@@ -37,10 +36,7 @@ async def settings(mongo_url: str, proxy: Proxy, unique: str) -> AsyncIterator[S
     yield Settings(
         amqp_url=proxy.url, mongo_url=mongo_url, heartbeat=2, gap_within=1.0, sweep_every=1.0
     )
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
-    for service in ("bank", "shop"):
-        await client.drop_database(f"{unique}_{service}")
-    await client.close()
+    await drop(mongo_url, f"{unique}_bank", f"{unique}_shop")
 
 
 @pytest.fixture

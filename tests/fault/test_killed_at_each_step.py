@@ -5,12 +5,10 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
-
-from pymongo import AsyncMongoClient
 
 from bus import Settings, Worker
 from bus.testing import STEPS, Step
+from tests.databases import drop
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView, build, ledgers
 from tests.waiting import until
 
@@ -65,13 +63,10 @@ async def test_a_process_killed_at_any_step_loses_and_repeats_nothing(
     real_settings: Settings, mongo_url: str, unique: str
 ) -> None:
     services = {step: f"{unique}_{step}" for step in STEPS}
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
     try:
         async with asyncio.TaskGroup() as group:
             for step, name in services.items():
                 own = real_settings.model_copy(update={"mongo_db": name})
                 group.create_task(made_good(step, name, own))
     finally:
-        for name in services.values():
-            await client.drop_database(name)
-        await client.close()
+        await drop(mongo_url, *services.values())

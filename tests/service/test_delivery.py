@@ -28,9 +28,9 @@ class TestDeliveryWithAClientOfTheServicesOwn(TestDelivery):
     @pytest.fixture
     async def client(self, mongo_url: str) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
         client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
-        yield client
-        await client.admin.command("ping")
-        await client.close()
+        async with client:
+            yield client
+            await client.admin.command("ping")
 
     @pytest.fixture
     def make(

@@ -2,9 +2,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
 from bus import Bus, Settings
+from tests.databases import drop
 from tests.service.following_contract import FollowingContract, bank, shop
 
 
@@ -14,10 +14,7 @@ class TestFollowing(FollowingContract):
         self, amqp_url: str, mongo_url: str, unique: str
     ) -> AsyncIterator[dict[str, str]]:
         yield {"amqp_url": amqp_url, "mongo_url": mongo_url}
-        client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
-        for service in ("bank", "shop"):
-            await client.drop_database(f"{unique}_{service}")
-        await client.close()
+        await drop(mongo_url, f"{unique}_bank", f"{unique}_shop")
 
     @pytest.fixture
     def make_bank(self, named: dict[str, Any], unique: str) -> Callable[..., Bus]:

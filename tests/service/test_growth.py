@@ -5,11 +5,10 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from pymongo import AsyncMongoClient
-
 from bus import Bus, Settings, Worker
 from bus.tasks import end
 from bus.write.relay import Relay
+from tests.databases import drop
 from tests.growth import FastLoop, grown, objects
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
@@ -82,9 +81,7 @@ def test_a_process_holds_no_more_after_thousands_of_turns_and_messages(
         async with everything(settings, unique, diary) as bus:
             assert await more_after(idle) == {}
             assert await more_after(working(bus, diary)) == {}
-        client: AsyncMongoClient[dict[str, object]] = AsyncMongoClient(mongo_url)
-        await client.drop_database(unique)
-        await client.close()
+        await drop(mongo_url, unique)
 
     with asyncio.Runner(loop_factory=FastLoop) as runner:
         runner.run(whole())
