@@ -10,6 +10,7 @@ from bus import forking
 from bus.backend import backend_of, read_log_of
 from bus.codec import command_frame, new_envelope
 from bus.declarations import check_declarations
+from bus.delivery.losses import Losses
 from bus.delivery.replies import receipt_in
 from bus.delivery.upkeep import Upkeep
 from bus.dependencies import Provided, views_of
@@ -166,8 +167,8 @@ class Bus:
                 self._open_effects(),
                 self._connect(stack),
             )
-            upkeep = self.parts.loops.start(self._upkeep.run, "upkeep")
-            stack.push_async_callback(_end, upkeep)
+            for run, name in ((self._upkeep.run, "upkeep"), (Losses(parts).run, "losses")):
+                stack.push_async_callback(_end, parts.loops.start(run, name))
             stack.push_async_callback(parts.publisher.close)
             stack.push_async_callback(parts.checkup.close)
             self._open = stack.pop_all()

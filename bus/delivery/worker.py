@@ -20,6 +20,7 @@ from bus.delivery.history import HistoryConsumer
 from bus.delivery.keeper import Keeper
 from bus.delivery.keeping import Keeping
 from bus.delivery.loop_watch import LoopWatch
+from bus.delivery.losses import Losses, Resending
 from bus.delivery.projecting import ProjectionConsumer
 from bus.delivery.replaying import ReplayConsumer
 from bus.delivery.replies import Replies
@@ -87,7 +88,7 @@ class Worker:
             ("relay", relay.run),
             *((k.name, k.run) for k in keepers),
             *self._follow(give_up),
-            *self._watches(trust),
+            *self._watches(trust, [one.name for one in chosen]),
         ]
         self._others = [parts.loops.start(run, name) for name, run in running]
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
@@ -110,7 +111,7 @@ class Worker:
         self._roster.start(HistoryConsumer(parts, parts.followed, keeping, asking, give_up))
         return [("following", Following(parts, asking).run)]
 
-    def _watches(self, trust: Trust) -> list[tuple[str, Run]]:
+    def _watches(self, trust: Trust, chosen: Sequence[str]) -> list[tuple[str, Run]]:
         """What looks after this worker itself; health asks the same."""
         parts = self._bus.parts
         every = parts.settings.sentinel_every
@@ -123,9 +124,15 @@ class Worker:
             every=parts.settings.sweep_every,
             part="queues of projections",
         )
-        self._checks += [upkeep.check, Check("events", trust.problem)]
+        resending = Resending(parts, Losses(parts), chosen)
+        self._checks += [upkeep.check, resending.check, Check("events", trust.problem)]
         parts.checkup.add(self._checks)
-        return [("sentinel", sentinel.run), ("event loop", loop.run), ("upkeep", upkeep.run)]
+        return [
+            ("sentinel", sentinel.run),
+            ("event loop", loop.run),
+            ("upkeep", upkeep.run),
+            ("lost queues", resending.run),
+        ]
 
     async def _is_stopping(self) -> str | None:
         return "it is stopping" if self._stopping else None

@@ -224,6 +224,11 @@ class Transport(Protocol):
         """
         ...
 
+    def made_anew(self) -> list[str]:
+        """The queues that were not there when they were declared, by name, since this was asked
+        last; but for those of single consumers."""
+        ...
+
     async def restore(self, topology: Topology) -> list[str]:
         """Declares once more what is missing of it, and all bindings; returns what was missing.
 

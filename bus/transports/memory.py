@@ -107,6 +107,11 @@ class MemoryBroker:
         """The queues that are not there."""
         return [f"queue {one.name}" for one in topology.queues if not self._declared(one.name)]
 
+    def absent(self, topology: Topology) -> set[str]:
+        """The queues of several consumers that are not there."""
+        several = (one.name for one in topology.queues if not one.single_consumer)
+        return {name for name in several if not self._declared(name)}
+
     def _declared(self, name: str) -> bool:
         queue = self._queues.get(name)
         return queue is not None and queue.declared is not None
@@ -264,6 +269,7 @@ class MemoryTransport:
         self._replies = Replies()
         self._requests = 0
         self._topology: Topology | None = None
+        self._anew: set[str] = set()
         self._events = Exchange()
         self._open = False
 
@@ -282,13 +288,22 @@ class MemoryTransport:
     async def declare(self, topology: Topology) -> None:
         self._require_open()
         self._topology, self._events = topology, events_of(topology)
+        self._declare(topology)
+
+    def made_anew(self) -> list[str]:
+        """As `Transport.made_anew`."""
+        anew, self._anew = self._anew, set()
+        return sorted(anew)
+
+    def _declare(self, topology: Topology) -> None:
+        self._anew |= self._broker.absent(topology)
         self._broker.declare(topology)
 
     async def restore(self, topology: Topology) -> list[str]:
         """As `Transport.restore`."""
         self._require_open()
         gone = self._broker.missing(topology)
-        self._broker.declare(topology)
+        self._declare(topology)
         return gone
 
     async def publish(
@@ -335,7 +350,7 @@ class MemoryTransport:
         if frame.address != "events" or not self._events.queues(frame.topic):
             return None
         assert self._topology is not None
-        self._broker.declare(self._topology)
+        self._declare(self._topology)
         return TransportUnavailable("the queue that this event is for was gone")
 
     async def inbox(self, queue: str, *, prefetch: int) -> MemoryInbox:

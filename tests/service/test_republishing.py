@@ -5,121 +5,11 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import pytest
-from pydantic import BaseModel
 
-from bus import (
-    Aggregate,
-    Bus,
-    Command,
-    ConfigurationError,
-    Envelope,
-    Event,
-    Events,
-    Outbox,
-    Projection,
-    Repository,
-    Router,
-    Session,
-    Settings,
-    Unroutable,
-    Update,
-    Worker,
-)
+from bus import ConfigurationError, Settings, Unroutable, Worker
 from bus.stores.session import own_target
+from tests.service.bookkeeping import Service, drained
 from tests.waiting import until
-
-
-class Pay(Command):
-    payment_id: str
-
-
-class Book(Command):
-    payment_id: str
-
-
-class Paid(Event):
-    payment_id: str
-
-
-class Refunded(Event):
-    payment_id: str
-
-
-class Booked(Event):
-    payment_id: str
-
-
-class Payment(Aggregate, events=[Paid, Refunded]):
-    pass
-
-
-class Booking(Aggregate, events=[Booked]):
-    pass
-
-
-class PaymentView(BaseModel):
-    paid: int = 0
-    refunded: int = 0
-
-
-class Service:
-    """`mails` writes in a session, `books` sends a command, `rings` does what nobody can undo."""
-
-    def __init__(self, settings: Settings, name: str) -> None:
-        desk = Router("desk")
-        mails, books, rings = Router("mails"), Router("books"), Router("rings")
-        views = Projection("payments", of=[Payment], view=PaymentView, partitions=2)
-        self.rung: list[str] = []
-
-        @desk.command
-        async def pay(command: Pay, repository: Repository[Payment]) -> None:
-            payment = Payment(command.payment_id)
-            payment.record(Paid(payment_id=command.payment_id))
-            payment.record(Refunded(payment_id=command.payment_id))
-            repository.add(payment)
-
-        @desk.command
-        async def book(command: Book, repository: Repository[Booking]) -> None:
-            booking = Booking(command.payment_id)
-            booking.record(Booked(payment_id=command.payment_id))
-            repository.add(booking)
-
-        @mails.event
-        async def mail(event: Paid, envelope: Envelope, session: Session) -> None:
-            await session.documents("outgoing").update(envelope.id, {"$inc": {"times": 1}})
-
-        @books.event
-        async def have_it_booked(event: Paid, outbox: Outbox) -> None:
-            outbox.send(Book(payment_id=event.payment_id))
-
-        @rings.event
-        async def ring(event: Paid) -> None:
-            self.rung.append(event.payment_id)
-
-        @views.on(Paid)
-        def paid(event: Paid) -> Update:
-            return {"$inc": {"paid": 1}}
-
-        @views.on(Refunded)
-        def refunded(event: Refunded) -> Update:
-            return {"$inc": {"refunded": 1}}
-
-        self.bus = Bus(
-            name, routers=[desk, mails, books, rings], projections=[views], settings=settings
-        )
-        self.queue = f"{name}.rings"
-
-    async def pay(self, *ids: str) -> None:
-        for id in ids:
-            await self.bus.execute(Pay(payment_id=id))
-
-    async def republish(self, to: str, since: datetime, **options: object) -> int:
-        return (await Events(self.bus).republish(to, since=since, **options)).events  # type: ignore[arg-type]
-
-    async def lose(self, *queues: str) -> None:
-        """Everything in queues is gone with them, and they are declared anew."""
-        await self.bus.parts.transport.delete(queues)
-        await self.bus.parts.transport.declare(self.bus.parts.topology)
 
 
 @pytest.fixture
@@ -127,16 +17,6 @@ async def service(settings: Settings, unique: str) -> AsyncIterator[Service]:
     service = Service(settings, unique)
     async with service.bus:
         yield service
-
-
-async def drained(service: Service) -> None:
-    async def empty() -> bool:
-        transport = service.bus.parts.transport
-        queues = [q.name for one in service.bus.parts.subscriptions for q in one.queues]
-        depths = [await transport.depth(queue) for queue in queues]
-        return not any(depths)
-
-    await until(empty, "all queues are empty")
 
 
 async def test_what_a_lost_queue_held_is_handled_after_all(service: Service) -> None:

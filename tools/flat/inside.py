@@ -12,10 +12,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 MOST_TYPES = 60
+NEVER = 3600.0
 REST = 5
 """Times as long as a count took it rests at least, so that a busy machine gets on between them."""
 TASKS = frozenset({"Task"})
@@ -35,8 +38,26 @@ def _count(file: Path, seconds: float) -> None:
     with file.open("a", buffering=1) as lines:
         while True:
             began = time.monotonic()
-            lines.write(json.dumps(counted()) + "\n")
+            with undisturbed():
+                found = counted()
+            lines.write(json.dumps(found) + "\n")
             time.sleep(max(seconds, (time.monotonic() - began) * REST))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Lets no other thread run meanwhile, and begins only once they wait for something.
+
+    Whoever counts holds all objects for a moment: a tuple that another thread is building then
+    cannot be resized, which ended requests in a SystemError.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(NEVER)
+    try:
+        time.sleep(0.01)
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def counted() -> dict[str, Any]:

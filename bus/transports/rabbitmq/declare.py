@@ -48,14 +48,23 @@ async def missing(session: Session, topology: Topology) -> list[str]:
     """The exchanges and queues that are not there. Bindings cannot be asked for."""
     exchanges = [("exchange", name) for name in _exchanges(topology)]
     queues = [("queue", one.name) for one in _queues(topology)]
+    return [f"{kind} {name}" for kind, name in await _gone(session, exchanges + queues)]
+
+
+async def absent(session: Session, queues: Sequence[str]) -> list[str]:
+    """Those of the queues that are not there."""
+    return [name for _, name in await _gone(session, [("queue", name) for name in queues])]
+
+
+async def _gone(session: Session, things: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     gone = []
     channel = await session.channel(confirms=False)
-    for kind, name in exchanges + queues:
+    for kind, name in things:
         ask = channel.exchange_declare if kind == "exchange" else channel.queue_declare
         try:
             await genuine(ask(name, passive=True))
         except ChannelNotFoundEntity:
-            gone.append(f"{kind} {name}")
+            gone.append((kind, name))
             channel = await session.channel(confirms=False)
     await genuine(channel.close())
     return gone

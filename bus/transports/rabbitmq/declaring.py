@@ -18,7 +18,7 @@ from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailabl
 from bus.log import Logger
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.rabbitmq.connection import Session, connect_any
-from bus.transports.rabbitmq.declare import declare, delete, missing
+from bus.transports.rabbitmq.declare import absent, declare, delete, missing
 from bus.transports.rabbitmq.refusals import right_remedy
 from bus.transports.topology import Topology
 
@@ -43,6 +43,7 @@ class Declaring:
         self._declared_at = 0.0
         self._lock = asyncio.Lock()
         self._mismatches: dict[str, str] = {}
+        self._anew: set[str] = set()
 
     async def declare(self, topology: Topology) -> None:
         """Declares it now, and from now on whenever it is to be declared again.
@@ -78,6 +79,11 @@ class Declaring:
             raise TopologyMismatch(what)
         return gone
 
+    def made_anew(self) -> list[str]:
+        """As `Transport.made_anew`."""
+        anew, self._anew = self._anew, set()
+        return sorted(anew)
+
     def check(self, queue: str) -> None:
         """Raises: TopologyMismatch, where the queue is another one than this service's."""
         if what := self._mismatches.get(queue):
@@ -100,7 +106,7 @@ class Declaring:
         """The queues that are otherwise, and what there is to say of each."""
         if self._makes:
             return await self._apart(
-                partial(declare, topology=topology), "declaring", topology.service
+                partial(self._declare_on, topology=topology), "declaring", topology.service
             )
         if gone := await self._missing(topology):
             raise TopologyMismatch(
@@ -109,6 +115,12 @@ class Declaring:
                 f"MODULE:build --declare`, or set BUS_DECLARE=always"
             )
         return {}
+
+    async def _declare_on(self, session: Session, topology: Topology) -> dict[str, str]:
+        """What a queue of single consumers held is in the log, and known to be missing there."""
+        several = [one.name for one in topology.queues if not one.single_consumer]
+        self._anew.update(await absent(session, several))
+        return await declare(session, topology)
 
     async def _missing(self, topology: Topology) -> list[str]:
         return await self._apart(partial(missing, topology=topology), "checking", topology.service)

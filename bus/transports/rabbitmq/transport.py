@@ -96,6 +96,9 @@ class RabbitTransport:
         self._require_open()
         await self._declaring.declare(topology)
 
+    def made_anew(self) -> list[str]:
+        return self._declaring.made_anew()
+
     async def restore(self, topology: Topology) -> list[str]:
         self._require_open()
         return await self._declaring.restore(topology)

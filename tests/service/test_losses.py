@@ -1,0 +1,147 @@
+"""Queues of handlers and of commands that were lost are filled again from the log."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bus import Settings, Worker
+from bus.delivery.losses import Losses, Resending
+from bus.read.notes import change_note
+from bus.stores.base import Document
+from tests.service.bookkeeping import Service, drained
+from tests.waiting import until
+
+LONG_AGO = "2000-01-01T00:00:00+00:00"
+
+
+@pytest.fixture
+async def service(settings: Settings, unique: str) -> AsyncIterator[Service]:
+    service = Service(settings, unique)
+    async with service.bus:
+        yield service
+
+
+async def known(service: Service, name: str = "rings") -> Document:
+    """What is known of a subscription, once it is."""
+
+    async def noted() -> Any:
+        return (await Losses(service.bus.parts).read()).get(name)
+
+    found: Document = await until(noted, f"{name} is known")
+    return found
+
+
+async def is_lost(service: Service, name: str = "rings") -> None:
+    async def noted() -> bool:
+        return "lost" in await known(service, name)
+
+    await until(noted, f"the loss of {name} is noted")
+
+
+async def quiet_long_ago(service: Service) -> None:
+    await known(service)
+
+    def changed(all: Document) -> Document:
+        return {**all, "rings": {"quiet": LONG_AGO}}
+
+    parts = service.bus.parts
+    await change_note(parts.read_store, f"subscriptions/{parts.service}", changed)
+
+
+def resending(service: Service, *names: str) -> Resending:
+    parts = service.bus.parts
+    return Resending(parts, Losses(parts), names)
+
+
+async def depth(service: Service, of: int) -> None:
+    async def there() -> bool:
+        return await service.bus.parts.transport.depth(service.queue) == of
+
+    await until(there, f"{of} wait")
+
+
+async def test_what_a_lost_queue_held_is_sent_again_by_a_worker(service: Service) -> None:
+    await known(service)
+    await service.pay("a", "b")
+    await depth(service, 2)
+    await service.lose(service.queue)
+    await is_lost(service)
+    looking = resending(service, "rings")
+    await looking.look()
+    told = await looking.check.ask()
+    assert told is not None
+    assert "the queue of rings was lost" in told
+    assert told.endswith("sent again from the log: 2")
+    assert "lost" not in await known(service)
+    async with Worker(service.bus):
+        await until(lambda: len(service.rung) == 2, "both are handled")
+    assert sorted(service.rung) == ["a", "b"]
+
+
+async def test_commands_of_a_lost_queue_are_sent_again_too(service: Service) -> None:
+    await known(service, "commands")
+    parts = service.bus.parts
+    commands = f"{service.bus.service}.commands"
+    async with Worker(service.bus, only=["books"]):
+        await service.pay("a")
+
+        async def sent() -> bool:
+            return await parts.transport.depth(commands) == 1
+
+        await until(sent, "a command waits")
+    await service.lose(commands)
+    await is_lost(service, "commands")
+    async with Worker(service.bus, only=["commands"]):
+        await resending(service, "commands").look()
+
+        async def booked() -> bool:
+            return bool(await parts.event_log.read("booking-a"))
+
+        await until(booked, "it is booked")
+
+
+async def test_queues_that_are_new_are_not_lost(service: Service) -> None:
+    for name in ("rings", "books", "mails", "commands"):
+        assert (await known(service, name)).keys() == {"quiet"}
+
+
+async def test_a_queue_is_quiet_once_it_was_found_empty_twice(service: Service) -> None:
+    await quiet_long_ago(service)
+    looking = resending(service, "rings")
+    await looking.mark()
+    assert (await known(service))["quiet"] == LONG_AGO
+    await service.pay("a")
+    await depth(service, 1)
+    await looking.mark()
+    await looking.mark()
+    assert (await known(service))["quiet"] == LONG_AGO
+    async with Worker(service.bus):
+        await until(lambda: service.rung, "it is handled")
+        await drained(service)
+
+    async def marked() -> bool:
+        await looking.mark()
+        return bool((await known(service))["quiet"] > LONG_AGO)
+
+    await until(marked, "it is quiet")
+
+
+async def test_what_was_lost_is_not_quiet_and_no_further_back_than_an_hour_is_sent(
+    service: Service,
+) -> None:
+    await quiet_long_ago(service)
+    await service.pay("a")
+    await depth(service, 1)
+    await service.lose(service.queue)
+    await is_lost(service)
+    looking = resending(service, "rings")
+    await looking.mark()
+    await looking.mark()
+    assert (await known(service))["quiet"] == LONG_AGO
+    await looking.look()
+    told = await looking.check.ask()
+    assert told is not None
+    assert "sent again from the log: 1. What is older may be missing" in told
+    assert f"--to rings --since {LONG_AGO} --until " in told
+    await depth(service, 1)
