@@ -321,7 +321,8 @@ class Bus:
         return await work.commit()
 
     async def health(self) -> Health:
-        """What is wrong just now with the parts that this process works with; within about 1 s.
+        """What is wrong just now with the parts that this process works with; within about 1 s,
+        or 3 s where a part was never heard of.
 
         Not ready without its database; the broker may be away, then events wait in the log. Where
         a worker runs in this process, what it needs counts too. Never raises.

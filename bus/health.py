@@ -21,6 +21,14 @@ from bus.stores.base import EventLog, ReadableLog, ReadStore
 from bus.transports.base import Frame, Transport
 
 PATIENCE = 1.0
+"""Seconds of the loop's own time that one call waits for what is not answered yet."""
+GONE = 3.0
+GONE_WHILE_BUSY = 10.0
+"""Seconds after which a question without an answer is a problem; the latter where this process was
+late itself meanwhile, so that its machine is busy. Until then its last answer counts."""
+BUSY = 0.1
+"""The share of its waiting by which a process is late where its machine is busy."""
+SLICES = 5
 LATE = timedelta(seconds=10)
 LOOK_AT = 10_000
 """Commits that a projection's lag is measured by, at most each time."""
@@ -73,16 +81,59 @@ class Check(NamedTuple):
     breaks: Breaks = "nothing"
 
 
+class _Question:
+    """What one check was asked, since when, and what it answered before that."""
+
+    def __init__(self, check: Check, last: str | None, *, is_first: bool) -> None:
+        self.asked_at = time.monotonic()
+        self.last = last
+        self.is_first = is_first
+        self.task = asyncio.create_task(_asked(check))
+
+    async def wait(self, seconds: float) -> float:
+        """Waits for the answer, so long as the loop turns; returns by which share it was late."""
+        late = 0.0
+        for _ in range(SLICES):
+            due = time.monotonic() + seconds / SLICES
+            await asyncio.wait([self.task], timeout=seconds / SLICES)
+            if self.task.done():
+                break
+            late += max(0.0, time.monotonic() - due)
+        return late / seconds
+
+    def told(self, late: float, gone: float) -> str | None:
+        """What is known of it by now."""
+        if self.task.done():
+            return "the question was cut off" if self.task.cancelled() else self.task.result()
+        age = time.monotonic() - self.asked_at
+        if age < (gone * GONE_WHILE_BUSY / GONE if late > BUSY else gone):
+            return self.last
+        busy = f"; this process itself was late by {late:.0%} of the time" if late > BUSY else ""
+        self.last = f"no answer for {age:.1f} s{busy}"
+        return self.last
+
+
 class Checkup:
-    """All checks of a process. A worker adds its own to those of its bus."""
+    """All checks of a process. A worker adds its own to those of its bus.
+
+    One call takes `patience` seconds at most, and where a part was never heard of, `gone` seconds:
+    these are of the loop's own time. A part is taken for gone after that time, too.
+    """
 
     def __init__(
-        self, checks: Iterable[Check], *, patience: float = PATIENCE, loops: Loops | None = None
+        self,
+        checks: Iterable[Check],
+        *,
+        patience: float = PATIENCE,
+        gone: float = GONE,
+        loops: Loops | None = None,
     ) -> None:
         self._checks = list(checks)
         self._patience = patience
+        self._gone = gone
         self._loops = loops or Loops()
-        self._open: dict[Check, asyncio.Task[str | None]] = {}
+        self._open: dict[Check, _Question] = {}
+        self._last: dict[Check, str | None] = {}
         self._since: dict[Check, float] = {}
 
     def add(self, checks: Iterable[Check]) -> None:
@@ -92,6 +143,7 @@ class Checkup:
         for check in checks:
             self._checks.remove(check)
             self._since.pop(check, None)
+            self._last.pop(check, None)
 
     async def health(self) -> Health:
         """Asks every part, all at once."""
@@ -112,7 +164,7 @@ class Checkup:
 
     async def close(self) -> None:
         """Gives up the questions that are still unanswered."""
-        tasks = list(self._open.values())
+        tasks = [question.task for question in self._open.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -132,14 +184,18 @@ class Checkup:
     async def _answer(self, check: Check) -> str | None:
         """A question without an answer stays open and is not asked again: asking must not pile up
         what a part that is frozen has to work off."""
-        task = self._open.get(check)
-        if task is None:
-            task = self._open[check] = asyncio.create_task(_asked(check))
-            task.add_done_callback(lambda _: self._open.pop(check, None))
-        await asyncio.wait([task], timeout=self._patience)
-        if not task.done():
-            return f"no answer within {self._patience:g} s"
-        return "the question was cut off" if task.cancelled() else task.result()
+        question = self._open.get(check) or self._ask(check)
+        late = await question.wait(self._gone if question.is_first else self._patience)
+        answer = question.told(late, self._gone)
+        if check in self._checks:
+            self._last[check] = answer
+        return answer
+
+    def _ask(self, check: Check) -> _Question:
+        question = _Question(check, self._last.get(check), is_first=check not in self._last)
+        self._open[check] = question
+        question.task.add_done_callback(lambda _: self._open.pop(check, None))
+        return question
 
 
 async def _asked(check: Check) -> str | None:
@@ -174,11 +230,15 @@ def service_checks(
         """Publishes a message that reaches nobody: nothing less shows an alarm."""
         id = ambient.new_id()
         probe = Frame("commands", NOBODY, id, "Health", b"", ambient.now(), id)
-        failures = await transport.publish([probe], timeout=PATIENCE * 0.9)
+        failures = await transport.publish([probe])
         return str(failures[id]) if failures else None
 
     async def database() -> str | None:
+        """Reads, and writes: in the log what changes nothing, which takes the right to write there,
+        and then a document of its own, durably."""
         await event_log.read(NOBODY, limit=1)
+        await event_log.confirmed([NOBODY])
+        await store.lease(NOBODY, NOBODY, 0)
         return None
 
     async def relay() -> str | None:

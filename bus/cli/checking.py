@@ -7,12 +7,12 @@ from typing import Any
 from bus.errors import ConfigurationError
 from bus.settings import Settings
 
-WITHIN = 2.0
+WITHIN = 4.0
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def ask_worker(settings: Settings) -> dict[str, Any]:
-    """The worker's report; one of our own making where it does not answer within 2 s.
+    """The worker's report; one of our own making where it does not answer within 4 s.
 
     Raises: ConfigurationError, where no port is set.
     """

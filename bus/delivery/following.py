@@ -37,6 +37,7 @@ class Following:
         self._asking = asking
         self._owner = ambient.new_id()
         self._turns = Turns()
+        self._is_told = False
 
     async def run(self) -> None:
         """Looks until cancelled; outages only delay it."""
@@ -48,8 +49,11 @@ class Following:
         try:
             if await self._parts.read_store.lease("following", self._owner, LEASE):
                 await self.look()
+            self._is_told = False
         except Unroutable:
-            log.warning("an owner has not declared where it is asked for history; is it there?")
+            if not self._is_told:
+                log.warning("an owner has not declared where it is asked for history; is it there?")
+            self._is_told = True
 
     async def look(self) -> None:
         """Asks for whatever it is time to ask for."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient
 
 from bus import Bus, Health, Settings, Worker
 from bus.cli.checking import ask_worker
@@ -221,11 +222,30 @@ async def test_without_mongodb_nobody_is_ready_and_everybody_alive(
     await well(bus, settings)
 
 
+async def test_while_mongodb_takes_no_writes_nobody_is_ready(
+    bus: Bus, settings: Settings, database: MongoNode
+) -> None:
+    client: AsyncMongoClient[Report] = AsyncMongoClient(database.url)
+    block = {"setUserWriteBlockMode": 1, "global": True}
+    await client.admin.command(block)
+    try:
+        told = "writes are blocked"
+        await bus_says(bus, lambda h: h.alive and not h.ready and knows(h, "database"), told)
+        await worker_says(
+            settings, lambda r: r["alive"] and not r["ready"] and "database" in parts(r), told
+        )
+    finally:
+        await client.admin.command({**block, "global": False})
+        await client.close()
+    await well(bus, settings)
+
+
 async def test_a_starved_event_loop_is_not_ready_and_told_afterwards(
     bus: Bus, settings: Settings
 ) -> None:
-    await bus.execute(Pay(wallet_id="starving", amount=1, mood="blocks"))
-    await worker_says(settings, lambda r: not r["alive"], "the worker answers while it is blocked")
+    await bus.execute(Pay(wallet_id="starving", amount=1, mood="blocks for long"))
+    answers = "the worker answers while it is blocked"
+    await worker_says(settings, lambda r: not r["alive"], answers, LATER)
     await worker_says(
         settings,
         lambda r: r["ready"] and parts(r) == PAST,

@@ -228,6 +228,8 @@ async def _moody(event: Paid, envelope: Envelope, diary: Diary) -> None:
         raise RuntimeError("not yet")
     if event.mood == "blocks":
         time.sleep(3)  # noqa: ASYNC251 (what no handler should do)
+    if event.mood == "blocks for long":
+        time.sleep(6)  # noqa: ASYNC251 (the same, and longer than anybody waits for an answer)
     if event.mood == "cancels":
         raise asyncio.CancelledError
     if event.mood == "needs the ladder" and tries <= 2:

@@ -21,6 +21,7 @@ from bus.delivery.loop_watch import LoopWatch
 from bus.health import Breaks, Check, Checkup
 from bus.stores.base import Parked
 from tests.service.wallet import Diary, Pay, build
+from tests.unit.virtual_time import VirtualLoop, run_in_no_time
 from tests.waiting import until
 from tools.services.ports import LOOPBACK, free_ports
 
@@ -81,16 +82,104 @@ async def test_questions_run_together_and_one_without_an_answer_is_not_asked_aga
         await answer.wait()
         return None
 
-    checkup = Checkup([Check("a", hang, "ready"), Check("b", hang)], patience=0.05)
+    checkup = Checkup([Check("a", hang, "ready"), Check("b", hang)], patience=0.05, gone=0.05)
     async with asyncio.timeout(30):
-        reports = [await checkup.health() for _ in range(3)]
+        reports = [await checkup.health() for _ in range(20)]
     assert asked == 2
-    assert [p.what for p in reports[-1].problems] == ["no answer within 0.05 s"] * 2
+    assert all(p.what.startswith("no answer for ") for p in reports[-1].problems)
     assert reports[-1].problems[0].seconds >= 0.1
     answer.set()
     assert await checkup.health() == Health(True, True)
     await checkup.health()
     assert asked == 4
+
+
+class Answering:
+    """Answers after `seconds`, with `what`."""
+
+    def __init__(self, seconds: float = 0.0, what: str | None = None) -> None:
+        self.seconds = seconds
+        self.what = what
+        self.asked = 0
+
+    async def __call__(self) -> str | None:
+        self.asked += 1
+        await asyncio.sleep(self.seconds)
+        return self.what
+
+
+def test_a_slow_answer_is_no_problem_and_one_that_never_comes_is_soon() -> None:
+    async def main(_loop: VirtualLoop) -> None:
+        part = Answering()
+        checkup = Checkup([Check("database", part, "ready")])
+        assert (await checkup.health()).ready
+        part.seconds = 2.5
+        for _ in range(3):
+            began = time.monotonic()
+            assert await checkup.health() == Health(True, True)
+            assert time.monotonic() - began < 1.01
+        part.seconds = 3600
+        await asyncio.sleep(5)
+        reports = [await checkup.health() for _ in range(4)]
+        assert [report.ready for report in reports] == [True, True, False, False]
+        assert reports[-1].problems[0].what == "no answer for 4.0 s"
+        assert part.asked <= 4
+
+    run_in_no_time(main)
+
+
+def test_what_was_wrong_stays_so_until_it_is_answered_otherwise() -> None:
+    async def main(_: VirtualLoop) -> None:
+        part = Answering(what="MongoDB takes no writes")
+        checkup = Checkup([Check("database", part, "ready")])
+        assert not (await checkup.health()).ready
+        part.seconds, part.what = 2.5, None
+        reports = [await checkup.health() for _ in range(3)]
+        assert [report.ready for report in reports] == [False, False, True]
+
+    run_in_no_time(main)
+
+
+def test_of_a_part_that_was_never_heard_of_a_call_waits_for_longer() -> None:
+    async def main(_: VirtualLoop) -> None:
+        slow, gone = Answering(2.5), Answering(3600)
+        assert await Checkup([Check("database", slow, "ready")]).health() == Health(True, True)
+        checkup = Checkup([Check("database", gone, "ready")])
+        began = time.monotonic()
+        assert not (await checkup.health()).ready
+        assert time.monotonic() - began == pytest.approx(3.0)
+        await checkup.close()
+
+    run_in_no_time(main)
+
+
+def test_a_process_that_was_late_itself_does_not_blame_the_others_at_once() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        part = Answering()
+        checkup = Checkup([Check("database", part, "ready")])
+        await checkup.health()
+        part.seconds = 3600
+        for number in range(100):
+            loop.call_later(number * 0.5, loop.stand, 0.3)
+        began, ready = time.monotonic(), True
+        while ready:
+            health = await checkup.health()
+            ready = health.ready
+        assert 10 < time.monotonic() - began < 13
+        assert "; this process itself was late by " in health.problems[0].what
+        await checkup.close()
+
+    run_in_no_time(main)
+
+
+def test_a_loop_that_stood_while_it_waited_takes_in_first_what_came_meanwhile() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        part = Answering(0.5)
+        checkup = Checkup([Check("database", part, "ready")], gone=1.0)
+        loop.call_later(0.1, loop.stand, 30.0)
+        assert await checkup.health() == Health(True, True)
+
+    run_in_no_time(main)
 
 
 async def test_a_problem_that_comes_back_begins_anew() -> None:
@@ -166,6 +255,23 @@ async def test_a_database_that_is_away_is_told_once_and_it_is_not_ready(
     health = await bus.health()
     assert (health.alive, health.ready) == (True, False)
     assert [(p.part, p.what) for p in health.problems] == [("database", "no server")]
+
+
+@pytest.mark.parametrize("call", ["confirmed", "lease"])
+async def test_a_database_that_takes_no_writes_is_not_ready(
+    bus: Bus, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def blocked(*_: object, **__: object) -> None:
+        raise StoreUnavailable("MongoDB: UserWritesBlocked (code 371)")
+
+    assert (await bus.health()).ready
+    store = bus.parts.event_log if call == "confirmed" else bus.parts.read_store
+    monkeypatch.setattr(store, call, blocked)
+    health = await bus.health()
+    assert (health.alive, health.ready) == (True, False)
+    assert [(p.part, p.what) for p in health.problems] == [
+        ("database", "MongoDB: UserWritesBlocked (code 371)")
+    ]
 
 
 async def test_what_waits_too_long_for_the_relay_or_for_a_projection_is_told(

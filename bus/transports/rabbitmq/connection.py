@@ -196,13 +196,17 @@ class Link:
 
     async def _keep(self) -> None:
         backoff = Backoff()
+        is_told = False
         while True:
             try:
                 session = await connect_any(self._urls, self._connect_timeout)
             except TransportUnavailable as problem:
                 self.problem = problem
-                log.warning("rabbitmq_away", purpose=self._purpose, problem=str(problem))
+                if not is_told:  # once for each outage
+                    log.warning("rabbitmq_away", purpose=self._purpose, problem=str(problem))
+                is_told = True
             else:
+                is_told = False
                 backoff.reset()
                 await self._hold(session)
             await backoff.wait()
@@ -240,14 +244,17 @@ async def _attend(
     link: Link, purpose: str, use: Callable[[Session, Backoff], Awaitable[None]]
 ) -> None:
     backoff = Backoff()
+    told = ""
     while True:
         session = await link.connected()
         try:
             await genuine(use(session, backoff))
+            told = ""
         except Exception as error:
-            log.warning(
-                "rabbitmq_retry", purpose=purpose, error=type(error).__name__, why=str(error)
-            )
+            kind, why = type(error).__name__, str(error)
+            if f"{kind} {why}" != told:  # once, however often it is tried
+                log.warning("rabbitmq_retry", purpose=purpose, error=kind, why=why)
+            told = f"{kind} {why}"
         await backoff.wait()
 
 

@@ -223,7 +223,8 @@ class RabbitInbox:
                 await consuming.cancel()
             backoff.reset()
             await consuming.lost.wait()
-            log.warning("rabbitmq_consumer_lost", queue=self.queue)
+            if session.alive:  # else its loss is told already, once for all that used it
+                log.warning("rabbitmq_consumer_lost", queue=self.queue)
         finally:
             self._lost_at = time.monotonic()
             self._consuming = None
