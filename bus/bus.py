@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, cast
 
 from bus import forking
 from bus.backend import backend_of, read_log_of
-from bus.codec import command_frame, new_envelope
+from bus.codec import command_frame, digest_of, new_envelope
 from bus.declarations import check_declarations
 from bus.delivery.losses import Losses
 from bus.delivery.replies import receipt_in
@@ -102,6 +102,7 @@ class Bus:
             publishing=publisher,
             effects=effects,
             foreign=owners,
+            may_be_former=signing.may_be_former,
         )
         checks = service_checks(
             transport, event_log, read_log, read_store, catalogue, projections, history
@@ -201,7 +202,8 @@ class Bus:
     ) -> Receipt:
         """Carries a command out, here and now; on return its events are durable.
 
-        A command with an `id` is carried out at most once per id: a repeat gets the first receipt.
+        A command with an `id` is carried out at most once per id: a repeat gets the first receipt,
+        another command an IdConflict.
         With `after`, it first waits (`timeout` seconds at most) until the read collections that
         its handler reads include what that receipt tells of.
         Raises: NoHandler, NotCaughtUp, ConcurrencyError, OutcomeUnknown (repeat with the same id),
@@ -312,9 +314,12 @@ class Bus:
     ) -> Receipt:
         """Stores and publishes a fact that belongs to no aggregate, under the service's own stream.
 
-        Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage.
+        Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage, IdConflict (the id was used for
+        something else).
         """
         envelope = new_envelope(event, id, correlation_id, headers)
+        if id is not None:
+            envelope = envelope._replace(digest=digest_of(event))
         parts = self.parts
         work = UnitOfWork(envelope.id, self.service, envelope, parts.event_log, parts.publisher)
         work.outbox.publish(event)

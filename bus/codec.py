@@ -3,6 +3,8 @@
 A receiver reads only names that it registered. Size is capped before anything is parsed.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -14,7 +16,16 @@ from bus import ambient, payload
 from bus.errors import InvalidMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import own
-from bus.messages import AnyMessage, Command, Envelope, Event, Message, category_of, check_id
+from bus.messages import (
+    AnyMessage,
+    Command,
+    Envelope,
+    Event,
+    Message,
+    category_of,
+    check_chosen_id,
+    check_id,
+)
 from bus.signing import ATTEMPT as ATTEMPT
 from bus.signing import DEAD_LETTER as DEAD_LETTER
 from bus.signing import FIXED_HEADERS, SIGNATURE, Sign
@@ -52,7 +63,7 @@ def new_envelope(
     if id is None:
         id, time = ambient.new_id_and_time()
     else:
-        check_id(id)
+        check_chosen_id(id)
         time = ambient.now()
     return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
 
@@ -76,6 +87,46 @@ def data_of(message: Message) -> Document:
         payload.check(data)
     except Exception as error:
         raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from None
+    return data
+
+
+def digest_of(message: Message) -> str:
+    """Tells a message from another one of its kind: the same for equal content, in any process.
+
+    Fields that nobody set, or that have their default, do not count, so that a release which adds
+    one agrees. The schema stands before it: digests of different schemas do not compare.
+    """
+    try:
+        data = message.__pydantic_serializer__.to_python(
+            message,
+            mode="json",
+            by_alias=True,
+            round_trip=True,
+            exclude_defaults=True,
+            exclude_unset=True,
+        )
+        text = json.dumps(_in_order(data) if _has_sets(type(message)) else data, sort_keys=True)
+    except Exception as error:
+        raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from None
+    hashed = hashlib.blake2s(text.encode(), digest_size=12)
+    return f"{message.wire_schema}:{hashed.hexdigest()}"
+
+
+@lru_cache(maxsize=1000)
+def _has_sets(kind: type[Message]) -> bool:
+    """Whether there are sets among its fields, whose order differs from process to process."""
+    try:
+        return '"uniqueItems": true' in json.dumps(kind.model_json_schema(mode="serialization"))
+    except Exception:  # fields that no JSON Schema describes
+        return True
+
+
+def _in_order(data: Any) -> Any:
+    """Lists in an order of their own, however deep."""
+    if isinstance(data, dict):
+        return {key: _in_order(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return sorted(map(_in_order, data), key=lambda one: json.dumps(one, sort_keys=True))
     return data
 
 

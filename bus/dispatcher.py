@@ -3,13 +3,14 @@
 Everything is composed when the bus is built; a dispatch is a look-up and an await.
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from bus import payload
+from bus.codec import digest_of
 from bus.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
 from bus.errors import (
     ConfigurationError,
@@ -19,7 +20,14 @@ from bus.errors import (
     Unavailable,
 )
 from bus.fingerprint import reason_of
-from bus.messages import Envelope, Message, Receipt, category_of
+from bus.messages import (
+    Envelope,
+    Message,
+    Receipt,
+    category_of,
+    derived_id,
+    former_derived_id,
+)
 from bus.middleware import (
     Following,
     Middleware,
@@ -31,7 +39,7 @@ from bus.middleware import (
 from bus.router import Handler, Kind
 from bus.stores.base import Commit, EventLog
 from bus.stores.session import Effects, Session
-from bus.write.unit_of_work import Publishing, UnitOfWork, receipt_of_repeat
+from bus.write.unit_of_work import Publishing, UnitOfWork, check_repeat, receipt_of_repeat
 
 Route = Callable[[Envelope], Awaitable[Any]]
 
@@ -64,6 +72,7 @@ class Dispatcher:
         publishing: Publishing,
         effects: Effects,
         foreign: Mapping[str, str] | None = None,
+        may_be_former: Callable[[datetime], bool] = lambda time: True,
     ) -> None:
         self._service = service
         self._provided = provided
@@ -72,6 +81,7 @@ class Dispatcher:
         self._publishing = publishing
         self._effects = effects
         self._owners = foreign or {}
+        self._may_be_former = may_be_former
         self.lends_sessions = False
         """Whether any handler takes a session, so that effects must be open."""
         self._results: dict[type[Message], TypeAdapter[Any]] = {}
@@ -87,8 +97,12 @@ class Dispatcher:
         return self._commands[type(envelope.message)](envelope)
 
     async def execute_once(self, envelope: Envelope) -> Receipt:
-        """Runs a command under an id that may have been used before: then its first receipt."""
+        """Runs a command under an id that may have been used before: then its first receipt.
+
+        Raises: IdConflict (it was used for another command), and as `execute`.
+        """
         route = self._commands[type(envelope.message)]
+        envelope = envelope._replace(digest=digest_of(envelope.message))
         stored = await self._stored(envelope)
         if stored is not None:
             return stored
@@ -200,10 +214,26 @@ class Dispatcher:
         work = self._unit_of_work(id, envelope)
         try:
             await bound(work)
-            await work.commit()
+            if work.prepare() and not await self._done_formerly(envelope, handler):
+                await work.store()
         except Exception:
-            if not await self._log.find(id):
+            if not await self._done(id, envelope):
                 raise
+
+    async def _done(self, id: str, envelope: Envelope) -> bool:
+        """Whether the log holds what a handler made of this event. Raises: IdConflict."""
+        commits = await self._log.find(id)
+        if commits:
+            check_repeat(commits[0], envelope)
+        return bool(commits)
+
+    async def _done_formerly(self, envelope: Envelope, handler: Handler) -> bool:
+        """Whether a process of a release before did it, whose ids anybody could choose: what
+        stands under such a one only counts where this event caused it."""
+        if not self._may_be_former(envelope.time):
+            return False
+        commits = await self._log.find(former_derived_id(self._seed_of_handling(envelope, handler)))
+        return bool(commits) and commits[0].causation_id == envelope.id
 
     async def _run_event_once(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
         """With a session: the handler's effects, its commits and the mark are one transaction."""
@@ -221,8 +251,10 @@ class Dispatcher:
             await work.announce()
 
     def _id_of_handling(self, envelope: Envelope, handler: Handler) -> str:
-        seed = f"{self._identity(envelope)}>{self._service}.{handler.router}"
-        return hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
+        return derived_id(self._seed_of_handling(envelope, handler))
+
+    def _seed_of_handling(self, envelope: Envelope, handler: Handler) -> str:
+        return f"{self._identity(envelope)}>{self._service}.{handler.router}"
 
     def _identity(self, envelope: Envelope) -> str:
         """An event's id is its service's own: another service's may be called the same."""

@@ -5,6 +5,7 @@
     │   └── TopologyMismatch      a queue or exchange exists with other properties
     ├── MessageError              never retried: the message itself is wrong
     │   ├── InvalidMessage        not JSON, wrong shape, too large, too deep
+    │   │   └── IdConflict        its id was used before, for something else
     │   ├── UnknownMessage        a name that nobody here registered
     │   └── Reject                a handler's own word: give this message up
     ├── NoHandler                 nobody here handles this command or query
@@ -48,6 +49,13 @@ class MessageError(BusError):
 
 class InvalidMessage(MessageError):
     """The body or the headers cannot be read as the message they claim to be."""
+
+
+class IdConflict(InvalidMessage):
+    """Under the message's id stands what another message did: give each message an id of its own.
+
+    What was carried out first stands; of this one nothing was stored.
+    """
 
 
 class UnknownMessage(MessageError):

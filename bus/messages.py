@@ -3,6 +3,7 @@
 Knows nothing of how a message travels or where it is kept.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -137,6 +138,7 @@ class Envelope(NamedTuple):
     `stream` and `version` are set for events only; versions count 1, 2, 3 ... in their stream.
     `correlation_id` is that of the whole conversation, `causation_id` the id of the message that
     caused this one. `headers` hold short strings, `traceparent` (W3C trace context) among them.
+    `digest` is that of a command whose id may come again: it tells a repeat from another command.
     """
 
     message: Message
@@ -147,6 +149,7 @@ class Envelope(NamedTuple):
     stream: str = ""
     version: int = 0
     headers: Mapping[str, str] = {}
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -173,6 +176,30 @@ class Receipt(NamedTuple):
             return cls("", {stream: int(version) for stream, version in pairs})
         except ValueError as error:
             raise InvalidMessage(f"{token[:100]!r} is no receipt: {error}") from None
+
+
+DERIVED = "="
+"""How ids begin that derive from a message and its handler: nobody can choose such a one."""
+
+
+def derived_id(seed: str) -> str:
+    """The id that follows from a seed, in the space that is the bus's own."""
+    return DERIVED + former_derived_id(seed)
+
+
+def former_derived_id(seed: str) -> str:
+    """The id that followed from a seed in releases that kept no space of their own."""
+    return hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
+
+
+def check_chosen_id(id: str) -> None:
+    """Raises: InvalidMessage for text that nobody may choose as a command's id."""
+    check_id(id)
+    if id.startswith(DERIVED):
+        raise InvalidMessage(
+            f"an id that begins with {DERIVED!r} is one of the bus's own, which derive from "
+            f"messages and handlers; begin yours with another character"
+        )
 
 
 def check_id(id: str) -> None:

@@ -6,10 +6,12 @@ its own processes read them; a frame names the epoch that it was signed in.
 
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import Protocol
 
+from bus import ambient
 from bus.stores.base import Document, Note
 from bus.transports.base import Frame
 
@@ -24,6 +26,8 @@ DEAD_LETTER = "dead-letter"
 
 FIXED_HEADERS = ("stream", "version", "schema", "causation_id")
 _NOT_SIGNED = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER})
+
+ROLL_OUT = timedelta(days=7)
 
 Sign = Callable[[Frame], str]
 
@@ -48,6 +52,7 @@ class Signing:
         """The epoch of the log that this process knows of; empty until it is opened."""
         self._notes = notes
         self._secret = secret
+        self._since = datetime.min.replace(tzinfo=UTC)
         self._keyed = blake2b(digest_size=16)
 
     async def open(self) -> None:
@@ -65,6 +70,12 @@ class Signing:
             key = blake2b(self._secret.encode(), key=key, digest_size=32).digest()
         self._keyed = blake2b(key=key, digest_size=16)
         self.epoch = note.value["epoch"]
+        self._since = datetime.fromisoformat(note.value.get("since", self._since.isoformat()))
+
+    def may_be_former(self, time: datetime) -> bool:
+        """Whether something of that time may have been handled by a release before this one, which
+        may have run beside it for a while."""
+        return time < self._since + ROLL_OUT
 
     def sign(self, frame: Frame) -> str:
         """The signature of an event's frame, over all that is read of it."""
@@ -90,7 +101,11 @@ class Signing:
 
 def new_epoch() -> Document:
     """The value of a note that begins another epoch of the log."""
-    return {"epoch": secrets.token_hex(4), "key": secrets.token_hex(32)}
+    return {
+        "epoch": secrets.token_hex(4),
+        "key": secrets.token_hex(32),
+        "since": ambient.now().isoformat(),
+    }
 
 
 def epoch_of(frame: Frame) -> str:

@@ -1,13 +1,11 @@
 """Faults: giving a message up leaves a dead letter, and an event that tells of it."""
 
-import hashlib
-
 from bus import ambient
 from bus.delivery.deadletters import bury
 from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
 from bus.log import Logger
-from bus.messages import Envelope, Fault
+from bus.messages import Envelope, Fault, derived_id, former_derived_id
 from bus.parts import Parts
 from bus.transports.base import Delivery
 from bus.write.unit_of_work import UnitOfWork
@@ -35,7 +33,9 @@ class GiveUp:
     async def _tell(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
         frame = delivery.frame
         seed = f"{delivery.queue}/{frame.id}"
-        id = f"fault-{hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()}"
+        if await self._is_told(f"fault-{former_derived_id(seed)}", frame.id):
+            return
+        id = derived_id(f"fault>{seed}")
         fault = Fault(
             message=frame.name,
             message_id=frame.id,
@@ -52,3 +52,8 @@ class GiveUp:
             await work.commit()
         except InvalidMessage as problem:  # ids too long to travel on, say: the letter tells enough
             log.warning("no fault event", message_id=frame.id, reason=str(problem))
+
+    async def _is_told(self, former_id: str, message_id: str) -> bool:
+        """Whether a process of a release before told of it."""
+        commits = await self._parts.event_log.find(former_id)
+        return bool(commits) and commits[0].causation_id == message_id

@@ -48,7 +48,7 @@ class Commit(NamedTuple):
     `id` is the command's id (`id/2` and so on for further streams of the same command) and thereby
     the idempotency key. `first` is the version of its first event; `(stream, first)` is unique.
     `message` is the name of the message that caused it, `result` what its handler returned, as
-    JSON types.
+    JSON types; `digest` tells that message from others of its kind, where its id may come again.
     """
 
     id: str
@@ -63,6 +63,7 @@ class Commit(NamedTuple):
     outgoing: tuple[Outgoing, ...] = ()
     result: Any = None
     message: str = ""
+    digest: str = ""
 
     @property
     def last(self) -> int:

@@ -10,6 +10,7 @@ from bus.errors import ConfigurationError, StoreUnavailable
 from bus.stores.base import Changes, Commit, Target, WritableDocuments
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_documents import TRIES, Conflict, MemoryUnit, Table, Tables
+from bus.stores.records import check_cause
 from bus.stores.session import Handling, own_target
 
 NOTHING_MORE = Changes((), {})
@@ -64,7 +65,9 @@ class MemoryEffects:
         if self._is_handled(id):
             return None
         session.check()
-        if await self._log.append(commits) is not commits:
+        stored = await self._log.append(commits)
+        if stored is not commits:
+            check_cause(stored[0], commits[0])
             return None
         session.commit()
         self._handled[id] = ambient.now()

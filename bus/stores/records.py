@@ -11,7 +11,7 @@ import bson
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 
-from bus.errors import ConcurrencyError, InvalidMessage
+from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 
 MAX_BYTES = 15 * 1024 * 1024
@@ -40,6 +40,8 @@ def commit_document(commit: Commit) -> Document:
         document["outgoing"] = [command._asdict() for command in commit.outgoing]
     if commit.result is not None:
         document["result"] = commit.result
+    if commit.digest:
+        document["digest"] = commit.digest
     return document
 
 
@@ -77,6 +79,7 @@ def commit_from(document: Mapping[str, Any]) -> Commit:
         tuple([Outgoing(**command) for command in document.get("outgoing", ())]),
         document.get("result"),
         document.get("message", ""),
+        document.get("digest", ""),
     )
 
 
@@ -114,6 +117,15 @@ def is_of_command(commit_id: str, command_id: str) -> bool:
         return True
     start, _, number = commit_id.rpartition("/")
     return start == command_id and number.isdigit()
+
+
+def check_cause(stored: Commit, own: Commit) -> None:
+    """Raises: IdConflict where what stands under a commit's id was caused by another message."""
+    if stored.causation_id != own.causation_id:
+        raise IdConflict(
+            f"the id {own.id} of what follows from {own.message} {own.causation_id} was used for "
+            f"what followed from {stored.message} {stored.causation_id}; that stands"
+        )
 
 
 def moved_on(commits: Sequence[Commit]) -> ConcurrencyError:

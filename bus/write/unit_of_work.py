@@ -3,14 +3,13 @@
 One stream is one insert, several are one transaction; the events leave for the broker after that.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
-from bus.errors import InvalidMessage
+from bus.errors import IdConflict
 from bus.log import Logger
-from bus.messages import Command, Envelope, Event, Receipt
+from bus.messages import Command, Envelope, Event, Receipt, derived_id
 from bus.signing import Sign
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
@@ -48,8 +47,7 @@ class Outbox:
     def send(self, command: Command) -> str:
         """Sends a command to this service's queue; returns the id under which it is carried out."""
         number = len(self.commands) + 1
-        digest = hashlib.blake2s(f"{self._seed}>{number}".encode(), digest_size=16)
-        self.commands.append(address(command, digest.hexdigest()))
+        self.commands.append(address(command, derived_id(f"{self._seed}>{number}")))
         return self.commands[-1].id
 
     def publish(self, event: Event) -> None:
@@ -111,15 +109,18 @@ class UnitOfWork:
         """Stores what the handler did and hands it to the publisher.
 
         With `keep`, it stores a commit even where there is nothing to store but the result.
-        Raises: ConcurrencyError, InvalidMessage, OutcomeUnknown, StoreUnavailable.
+        Raises: ConcurrencyError, InvalidMessage, IdConflict, OutcomeUnknown, StoreUnavailable.
         """
-        commits = self.prepare(result, keep=keep)
-        if not commits:
+        if not self.prepare(result, keep=keep):
             return Receipt(self.id, {}, result)
-        stored = await self._log.append(commits)
-        if stored is commits:
+        return await self.store(result)
+
+    async def store(self, result: Any = None) -> Receipt:
+        """Stores what was prepared and hands it to the publisher. Raises: as `commit` does."""
+        stored = await self._log.append(self._prepared)
+        if stored is self._prepared:
             await self.announce()
-            return receipt_of(commits, result)
+            return receipt_of(self._prepared, result)
         return receipt_of_repeat(stored, self.envelope)
 
     def prepare(self, result: Any = None, *, keep: bool = False) -> list[Commit]:
@@ -167,6 +168,7 @@ class UnitOfWork:
                 outgoing=outgoing if index == 0 else (),
                 result=result if index == 0 else None,
                 message=self.envelope.name,
+                digest=self.envelope.digest if index == 0 else "",
             )
             for index, (category, stream, last, events) in enumerate(parts)
         ]
@@ -184,14 +186,34 @@ class UnitOfWork:
 def receipt_of_repeat(commits: Sequence[Commit], envelope: Envelope) -> Receipt:
     """The first receipt of a message that comes again.
 
-    Raises: InvalidMessage where the id was that of another kind of message.
+    Raises: IdConflict where the id was that of another message.
     """
-    if commits[0].message not in envelope.message.wire_names():
-        raise InvalidMessage(
-            f"the id {envelope.id} was used for a {commits[0].message} before, and now for a "
-            f"{envelope.name}; give each message an id of its own"
-        )
+    check_repeat(commits[0], envelope)
     return receipt_of(commits, commits[0].result)
+
+
+def check_repeat(stored: Commit, envelope: Envelope) -> None:
+    """Raises: IdConflict where what stands in the log is not what this message did before.
+
+    Two commands are compared by their digests, where both have one of the same schema.
+    """
+    if stored.message not in envelope.message.wire_names():
+        other = f"a {stored.message}"
+    elif stored.causation_id != envelope.id:
+        other = f"what followed from {stored.causation_id}"
+    elif _differ(stored.digest, envelope.digest):
+        other = f"another {stored.message}"
+    else:
+        return
+    raise IdConflict(
+        f"the id {stored.id} was used for {other} before, and now for a {envelope.name} "
+        f"({envelope.id}); what was stored first stands: give each message an id of its own"
+    )
+
+
+def _differ(stored: str, own: str) -> bool:
+    same_schema = stored.partition(":")[0] == own.partition(":")[0]
+    return bool(stored) and bool(own) and same_schema and stored != own
 
 
 def receipt_of(commits: Sequence[Commit], result: Any) -> Receipt:

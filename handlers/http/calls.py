@@ -1,7 +1,9 @@
 """Calls: a request's headers, turned into what the bus is told beside the message."""
 
 import asyncio
+import hashlib
 import re
+import uuid
 from typing import Annotated, TypeVar
 
 from fastapi import Header, Request, Response
@@ -85,6 +87,12 @@ class Calls:
         transport = self._bus.parts.transport
         return {"is": transport.description, "healthy": transport.healthy}
 
+    def new_id(self) -> str:
+        """The id of something new: at a repeat, which has the same key, it is the same."""
+        if self._id is None:
+            return uuid.uuid4().hex
+        return hashlib.blake2s(f"new>{self._id}".encode(), digest_size=16).hexdigest()
+
     def created(self, path: str) -> None:
         """Says where the new thing is to be found."""
         self._response.headers["Location"] = path
@@ -95,6 +103,7 @@ async def calls_of(
     response: Response,
     bus_receipt: Annotated[str | None, Header(max_length=4000)] = None,
     idempotency_key: Annotated[str | None, Header(pattern=r"^[A-Za-z0-9_.:~-]{1,200}$")] = None,
+    x_forwarded_user: Annotated[str | None, Header(max_length=200)] = None,
     x_correlation_id: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
     prefer: Annotated[str, Header(max_length=200)] = "",
 ) -> Calls:
@@ -103,7 +112,9 @@ async def calls_of(
     `Bus-Receipt` is what an earlier write answered: this call then includes what that one changed.
     `Prefer: wait=2` (RFC 7240) says how many seconds that may take.
     `Idempotency-Key` becomes the command's id, so that a repeat does nothing twice and gets the
-    first answer. `X-Correlation-ID` goes with all that follows from the request.
+    first answer. The key of one user says nothing about that of another: `X-Forwarded-User` names
+    them, which the proxy that signs users in sets. `X-Correlation-ID` goes with all that follows
+    from the request.
     """
     if x_correlation_id:
         response.headers[CORRELATION] = x_correlation_id
@@ -112,9 +123,17 @@ async def calls_of(
         response,
         after=None if bus_receipt is None else Receipt.from_token(bus_receipt),
         wait=_wait(prefer),
-        id=idempotency_key,
+        id=idempotency_key and command_id(idempotency_key, x_forwarded_user),
         correlation_id=x_correlation_id,
     )
+
+
+def command_id(key: str, user: str | None) -> str:
+    """The id of a command that a user sends with a key: nobody else's key comes to the same."""
+    if user is None:
+        return key
+    hashed = hashlib.blake2s(f"{user}\0{key}".encode(), digest_size=16)
+    return f"@{hashed.hexdigest()}"  # no key may hold this character
 
 
 def _wait(prefer: str) -> float:

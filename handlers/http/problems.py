@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from bus import (
     AggregateNotFound,
     ConcurrencyError,
+    IdConflict,
     InvalidMessage,
     NotBuilt,
     NotCaughtUp,
@@ -37,6 +38,7 @@ class Problem(NamedTuple):
 INVALID = Problem(422, "invalid", "The request is not as it must be")
 
 PROBLEMS: Mapping[type[Exception], Problem] = {
+    IdConflict: Problem(409, "key-used", "The Idempotency-Key was used for something else"),
     InvalidMessage: Problem(400, "malformed", "A receipt or an id cannot be read"),
     AggregateNotFound: Problem(404, "unknown", "There is no such thing"),
     UnknownJob: Problem(404, "unknown-job", "There is no such job to apply for"),

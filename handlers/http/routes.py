@@ -1,6 +1,5 @@
 """Routes: each one command or one query."""
 
-import uuid
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Response
@@ -83,7 +82,7 @@ Paged = Annotated[Paging, Depends(paging)]
 @api.post("/jobs", status_code=201)
 async def post_job(body: Posting, calls: Caller) -> Created:
     """Posts a job."""
-    command = PostJob(job_id=uuid.uuid4().hex, title=body.title, description=body.description)
+    command = PostJob(job_id=calls.new_id(), title=body.title, description=body.description)
     receipt = await calls.execute(command)
     calls.created(f"/api/v1/jobs/{receipt.result}")
     return Created(id=receipt.result)
@@ -145,7 +144,7 @@ async def submit_application(body: Letter, calls: Caller) -> Created:
     """Applies for a job that is open."""
     receipt = await calls.execute(
         SubmitApplication(
-            application_id=uuid.uuid4().hex,
+            application_id=calls.new_id(),
             job_id=body.job_id,
             applicant=body.applicant,
             letter=body.letter,

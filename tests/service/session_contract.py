@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, ConfigurationError, Session, Settings, Worker, ambient
+from bus import Bus, ConfigurationError, IdConflict, Session, Settings, Worker, ambient
 from bus.codec import envelopes_of, frames_of
+from bus.messages import derived_id
 from bus.stores.base import Commit, Recorded
 from tests.service.mailing import Post, all_of, build, paid_in_total
 from tests.service.wallet import Paid, Pay
@@ -179,6 +180,16 @@ class SessionContract(Mailing):
         await self.handle(bus, commit)
         assert post.runs == 2
         await self.assert_happened_once(bus, commit)
+
+    async def test_what_stands_under_the_handlers_id_and_has_another_cause_is_told(
+        self, bus: Bus, post: Post
+    ) -> None:
+        commit = await self.paid(bus)
+        id = derived_id(f"{commit.event_id(0)}>{bus.service}.mailing")
+        other = first_booking("ledger-other", 1)._replace(id=id, causation_id="another")
+        await bus.parts.event_log.append([other])
+        with pytest.raises(IdConflict, match=r"what followed from .* another"):
+            await self.handle(bus, commit)
 
     async def forget(self, bus: Bus) -> None:
         raise NotImplementedError

@@ -137,6 +137,28 @@ async def test_the_same_idempotency_key_posts_one_job(api: httpx.AsyncClient) ->
     assert board.json()["total"] == 1
 
 
+async def test_a_key_that_was_used_for_something_else_is_a_conflict(
+    api: httpx.AsyncClient,
+) -> None:
+    headers = {"Idempotency-Key": "once"}
+    assert (await api.post(JOBS, json=POSTING, headers=headers)).status_code == 201
+    other = {**POSTING, "title": "Another"}
+    problem(await api.post(JOBS, json=other, headers=headers), 409, "key-used")
+
+
+async def test_the_key_of_one_user_says_nothing_about_that_of_another(
+    api: httpx.AsyncClient,
+) -> None:
+    users = [{"X-Forwarded-User": user, "Idempotency-Key": "once"} for user in ("ada", "eve")]
+    ada, eve, again = [
+        (await api.post(JOBS, json=POSTING, headers=headers)).json()["id"]
+        for headers in (*users, users[0])
+    ]
+    nobody = (await api.post(JOBS, json=POSTING, headers={"Idempotency-Key": "once"})).json()["id"]
+    assert again == ada
+    assert len({ada, eve, nobody}) == 3
+
+
 async def test_a_correlation_id_passes_through(api: httpx.AsyncClient, bus: Bus) -> None:
     headers = {"X-Correlation-ID": "from-outside", "Idempotency-Key": "known"}
     answer = await api.post(JOBS, json=POSTING, headers=headers)

@@ -16,7 +16,7 @@ from bus.stores.mongo.event_log import MongoEventLog, Taken
 from bus.stores.mongo.failures import is_callers_own, reading
 from bus.stores.mongo.indexes import OPTIONS_DIFFER
 from bus.stores.mongo.transactions import Conflict, in_transaction
-from bus.stores.records import moved_on
+from bus.stores.records import check_cause, moved_on
 from bus.stores.session import Handling, own_target
 
 TRANSACT_WITHIN = 15.0
@@ -112,7 +112,8 @@ class MongoEffects:
         try:
             await self._log.append_within(native, commits)
         except Taken:
-            if await self._log.find(commits[0].id):
+            if found := await self._log.find(commits[0].id):
+                check_cause(found[0], commits[0])
                 raise _Handled from None
             raise moved_on(commits) from None
 
