@@ -29,13 +29,14 @@ from bus.messages import (
 from bus.signing import ATTEMPT as ATTEMPT
 from bus.signing import DEAD_LETTER as DEAD_LETTER
 from bus.signing import FIXED_HEADERS, SIGNATURE, Sign
+from bus.signing import RETURNED as RETURNED
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
 Registry = Mapping[str, type[AnyMessage]]
 
-RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER})
+RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED})
 MOST_REASONS = 5
 
 

@@ -23,9 +23,11 @@ ATTEMPT = "attempt"
 """The header of a message on the delay ladder: how often it has been tried."""
 DEAD_LETTER = "dead-letter"
 """The header of a message that is retried: which dead letter it is to settle."""
+RETURNED = "returned"
+"""The header of a message that RabbitMQ gave up, and that was sent to its queue once more."""
 
 FIXED_HEADERS = ("stream", "version", "schema", "causation_id")
-_NOT_SIGNED = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER})
+_NOT_SIGNED = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED})
 
 ROLL_OUT = timedelta(days=7)
 

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from bus.codec import ATTEMPT, DEAD_LETTER
+from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED
 from bus.fingerprint import Failure, failure_of
 from bus.log import Logger
 from bus.messages import category_of
@@ -14,7 +14,10 @@ from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, F
 
 log = Logger("bus.deadletters")
 
-_NOT_KEPT = {ATTEMPT, DEAD_LETTER, DEATH_QUEUE, DEATH_REASON}
+MOST_LOOKED_AT = 1000
+BY_BROKER = frozenset({"GivenUp", "DeliveryLimitReached", "Expired", "QueueTooLong"})
+"""The errors of what RabbitMQ took out of its queue: nobody found it wanting."""
+_NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON}
 
 
 async def bury(
@@ -111,6 +114,23 @@ async def repaired_in(
     reached = await store.versions(target, own)
     done = [one for one in retried if _is_reached(_place(one.frame), reached)]
     await _remove(store, [_letter_of(one) for one in done])
+
+
+async def settled_in_log(
+    store: ReadStore, projection: Projection[Any], target: Target, queues: Iterable[str]
+) -> None:
+    """Removes the dead letters of what RabbitMQ took from a projection's queues, once it was
+    applied: the log has it. Raises: StoreUnavailable."""
+    for queue in queues:
+        letters = await store.dead_letters(MOST_LOOKED_AT, where={"queue": queue})
+        given_up = {one["_id"]: frame_of(one) for one in letters if one["error"] in BY_BROKER}
+        own = {
+            s for f in given_up.values() if category_of(s := _place(f)[0]) in projection.categories
+        }
+        reached = await store.versions(target, sorted(own)) if own else {}
+        done = [id for id, frame in given_up.items() if _is_reached(_place(frame), reached)]
+        if done:
+            await _remove(store, done)
 
 
 def _is_reached(place: tuple[str, int], reached: dict[str, int]) -> bool:

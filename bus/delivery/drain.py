@@ -1,33 +1,104 @@
-"""Drain: what the broker itself gave up, for it was delivered too often in vain, becomes a dead
-letter like all others."""
+"""Moves what RabbitMQ gave up into the dead letters, or back to its queue.
 
+What was merely delivered too often without being settled comes back: channels that closed and
+workers that were stopped count for the broker, and are no failure of the message.
+"""
+
+import time
+from collections import Counter
 from collections.abc import Sequence
 
+from bus.codec import RETURNED
 from bus.delivery.consumer import BatchConsumer
 from bus.delivery.faults import GiveUp
-from bus.errors import MessageError
+from bus.errors import MessageError, TransportUnavailable
+from bus.health import Check
+from bus.log import Logger
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Transport
 
+LIMIT = "delivery_limit"
+REMEMBERED = 600.0
+"""Seconds that health tells of messages that a policy took away."""
 
-class DeliveryLimitReached(MessageError):
-    """Delivered again and again, and never settled: whoever took it ended before."""
+log = Logger("bus.drain")
+
+
+class GivenUp(MessageError):
+    """RabbitMQ took it out of its queue."""
+
+
+class DeliveryLimitReached(GivenUp):
+    """Delivered again and again, and never settled: its handling ends its worker, it seems."""
+
+
+class Expired(GivenUp):
+    """It waited in its queue for longer than a policy of RabbitMQ's lets it."""
+
+
+class QueueTooLong(GivenUp):
+    """Its queue was longer than a policy of RabbitMQ's lets it be, and this was the oldest."""
+
+
+_ERRORS: dict[str, tuple[type[GivenUp], str]] = {
+    LIMIT: (DeliveryLimitReached, "delivered too often without being settled"),
+    "expired": (Expired, "expired in its queue (message-ttl)"),
+    "maxlen": (QueueTooLong, "its queue was too long (max-length with drop-head)"),
+}
 
 
 class DeadQueueConsumer(BatchConsumer):
-    """Empties the service's dead queue into the dead letters."""
+    """Empties the service's dead queue."""
 
     def __init__(self, queue: str, transport: Transport, give_up: GiveUp) -> None:
         super().__init__(queue, transport)
+        self._own = f"{queue.removesuffix('.dead')}."
         self._give_up = give_up
+        self._taken: Counter[str] = Counter()
+        self._taken_at = 0.0
+
+    @property
+    def check(self) -> Check:
+        return Check("policies", self._told)
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            await self._bury(delivery)
+            queue, reason, died = _as_it_was(delivery)
+            if reason != LIMIT or not await self._give_back(queue, died):
+                await self._bury(queue, reason, died)
 
-    async def _bury(self, delivery: Delivery) -> None:
-        queue, reason, died = _as_it_was(delivery)
-        error = DeliveryLimitReached(f"given up by the broker: {reason}")
-        await self._give_up(died, error, handler=queue, attempts=0)
+    async def _give_back(self, queue: str, died: Delivery) -> bool:
+        """Sends it to its queue once more; False where it cannot be. Raises: TransportUnavailable.
+
+        Its handler counts from now on how often it begins with it.
+        """
+        if not queue.startswith(self._own):
+            return False
+        headers = {**died.frame.headers, RETURNED: 1}
+        frame = died.frame._replace(address="queue", topic=queue, headers=headers)
+        failure = (await self._transport.publish([frame], must_route=True)).get(frame.id)
+        if isinstance(failure, TransportUnavailable):
+            raise failure
+        if failure is None:
+            log.warning("never settled; sent again", queue=queue, message_id=frame.id)
+        return failure is None
+
+    async def _bury(self, queue: str, reason: str, died: Delivery) -> None:
+        kind, why = _ERRORS.get(reason, (GivenUp, reason))
+        if reason != LIMIT:
+            self._taken[f"{queue}: {why}"] += 1
+            self._taken_at = time.monotonic()
+        await self._give_up(died, kind(f"given up by RabbitMQ: {why}"), handler=queue, attempts=0)
+
+    async def _told(self) -> str | None:
+        if time.monotonic() - self._taken_at > REMEMBERED:
+            self._taken.clear()
+        if not self._taken:
+            return None
+        taken = "; ".join(f"{count} from {what}" for what, count in self._taken.most_common(5))
+        return (
+            f"RabbitMQ takes messages away: {taken}. They are dead letters now; see `rabbitmqctl "
+            f"list_policies`, and let none match this service's queues, {self.queue} least of all"
+        )
 
 
 def _as_it_was(delivery: Delivery) -> tuple[str, str, Delivery]:

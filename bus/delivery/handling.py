@@ -10,9 +10,11 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from bus.codec import ATTEMPT, Registry, read_frame
+from bus.codec import ATTEMPT, RETURNED, Registry, read_frame
+from bus.delivery.again import Handled, Suspects
 from bus.delivery.consumer import PREFETCH, QueueConsumer
 from bus.delivery.deadletters import repaired
+from bus.delivery.drain import DeliveryLimitReached
 from bus.delivery.faults import GiveUp
 from bus.delivery.lanes import Lanes
 from bus.delivery.replies import Replies
@@ -29,7 +31,10 @@ from bus.router import Router
 from bus.stores.base import ReadStore
 from bus.tasks import TurningTime
 from bus.transports.base import Delivery, Inbox, Transport
-from bus.transports.topology import rung
+from bus.transports.topology import DELIVERY_LIMIT, rung
+
+AHEAD = 4
+"""How many messages are taken for each that can be handled at once."""
 
 log = Logger("bus.handling")
 
@@ -64,7 +69,10 @@ class HandlerConsumer(QueueConsumer):
         replies: Replies | None = None,
         trust: Trust | None = None,
     ) -> None:
-        super().__init__(queue, transport, prefetch=min(prefetch, PREFETCH))
+        # What waits here may wait for all that is before it, and a broker closes the channel of
+        # what was not settled in time (consumer_timeout).
+        at_hand = min(prefetch, PREFETCH, AHEAD * concurrency)
+        super().__init__(queue, transport, prefetch=at_hand)
         self._handle = handle
         self._router_of = router_of
         self._registry = registry
@@ -75,6 +83,8 @@ class HandlerConsumer(QueueConsumer):
         self._trust = trust
         self._grace = 0.0
         self._failure: Exception | None = None
+        self._handled = Handled()
+        self._suspects = Suspects(store, queue)
 
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
@@ -142,12 +152,34 @@ class HandlerConsumer(QueueConsumer):
             lanes.put(envelope.stream or envelope.id, (delivery, envelope))
 
     async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
+        if delivery.generation != inbox.generation:
+            return  # it was taken from a channel that is gone, and comes again
         current_handler.set(self.queue)
         try:
-            outcome = await self._outcome(envelope, attempts_of(delivery))
+            if self._handled.includes(delivery):
+                await self._acknowledge(inbox, delivery)
+                return
+            if RETURNED in delivery.frame.headers:
+                outcome = await self._suspected(envelope, delivery)
+            else:
+                outcome = await self._outcome(envelope, attempts_of(delivery))
             await self._settle(inbox, delivery, outcome)
         except Stopped:
             pass
+
+    async def _suspected(self, envelope: Envelope, delivery: Delivery) -> Outcome:
+        """Handles what RabbitMQ gave up once, unless it has ended its worker too often since."""
+        begun = 0
+
+        async def begin() -> None:
+            nonlocal begun
+            begun = await self._suspects.begin(delivery.frame.id)
+
+        await insist(begin, self._holding, self._stopping)
+        if begun > DELIVERY_LIMIT:
+            why = f"its handling was begun {begun - 1} times, and ended in no result"
+            return Outcome(DeliveryLimitReached(why), begun - 1)
+        return await self._outcome(envelope, attempts_of(delivery))
 
     async def _outcome(self, envelope: Envelope, attempts: int) -> Outcome:
         """Handles, with tries in place, until it is clear what becomes of the message."""
@@ -205,6 +237,13 @@ class HandlerConsumer(QueueConsumer):
         else:
             follow_up = partial(self._follow_up, delivery, error, outcome)
         await insist(follow_up, self._holding, self._stopping)
+        if RETURNED in delivery.frame.headers:
+            over = partial(self._suspects.over, delivery.frame.id)
+            await insist(over, self._holding, self._stopping)
+        self._handled.add(delivery)
+        await self._acknowledge(inbox, delivery)
+
+    async def _acknowledge(self, inbox: Inbox, delivery: Delivery) -> None:
         with suppress(TransportUnavailable):
             await inbox.acknowledge([delivery])
 
@@ -219,10 +258,11 @@ class HandlerConsumer(QueueConsumer):
 
         Raises: TransportUnavailable.
         """
+        headers = {k: v for k, v in delivery.frame.headers.items() if k != RETURNED}
         frame = delivery.frame._replace(
             address=f"delay.{rung(delay)}s",
             topic=self.queue,
-            headers={**delivery.frame.headers, ATTEMPT: attempts},
+            headers=headers | {ATTEMPT: attempts},
         )
         failure = (await self._transport.publish([frame], must_route=True)).get(frame.id)
         if isinstance(failure, TransportUnavailable):

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bus import ambient
+from bus.delivery.deadletters import settled_in_log
 from bus.delivery.faults import GiveUp
 from bus.delivery.keeping import Keeping
 from bus.delivery.projecting import ProjectionConsumer
@@ -246,6 +247,8 @@ class Feeding:
                 waiting = waiting or time.monotonic()
                 if not self.is_behind or time.monotonic() - waiting > PATIENCE * every:
                     await sweeper.sweep()
+                    store = self._parts.read_store
+                    await settled_in_log(store, self._projection, self._target, self._queues)
                     first, waiting = False, 0.0
             await sweeper.tend(all=untried)
             untried = False

@@ -13,7 +13,7 @@ from bus.errors import BusError, TransportUnavailable
 from bus.health import Check
 from bus.log import Logger
 from bus.transports.base import Transport
-from bus.transports.topology import Topology
+from bus.transports.topology import Topology, dead_queue
 
 REMEMBERED = 600.0
 """Seconds that health tells of something that was gone."""
@@ -39,6 +39,7 @@ class Upkeep:
         self._problem: str | None = None
         self._gone: str | None = None
         self._gone_at = 0.0
+        self._waiting: str | None = None
 
     @property
     def check(self) -> Check:
@@ -52,8 +53,10 @@ class Upkeep:
 
     async def look(self) -> None:
         """One round; a broker that is away is asked the next time."""
+        topology = self._topology()
         try:
-            gone = await self._transport.restore(self._topology())
+            gone = await self._transport.restore(topology)
+            self._waiting = await self._left_over(dead_queue(topology.service))
         except TransportUnavailable:
             return
         except BusError as error:
@@ -69,9 +72,20 @@ class Upkeep:
         log.error("gone from the broker; declared again", names=names)
         self._gone, self._gone_at = names, time.monotonic()
 
+    async def _left_over(self, dead: str) -> str | None:
+        """What waits for a worker to be made a dead letter of; there, a policy may take it away."""
+        waiting = await self._transport.depth(dead)
+        if not waiting or await self._transport.consumers(dead):
+            return None
+        return (
+            f"messages that wait in {dead} for a worker, to become dead letters: {waiting}; start "
+            f"one, and see that no policy of RabbitMQ lets them expire there"
+        )
+
     async def _told(self) -> str | None:
-        if self._problem:
-            return self._problem
+        return "; ".join(filter(None, [self._problem, self._told_of_gone(), self._waiting])) or None
+
+    def _told_of_gone(self) -> str | None:
         if self._gone is None or time.monotonic() - self._gone_at > REMEMBERED:
             return None
         return (

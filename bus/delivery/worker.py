@@ -125,7 +125,9 @@ class Worker:
             part="queues of projections",
         )
         resending = Resending(parts, Losses(parts), chosen)
-        self._checks += [upkeep.check, resending.check, Check("events", trust.problem)]
+        drains = [one.check for one in self._roster.consumers if isinstance(one, DeadQueueConsumer)]
+        trusting = Check("events", trust.problem)
+        self._checks += [upkeep.check, resending.check, *drains, trusting]
         parts.checkup.add(self._checks)
         return [
             ("sentinel", sentinel.run),

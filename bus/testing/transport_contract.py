@@ -28,6 +28,7 @@ from bus.transports.base import (
     DEATH_REASON,
     MAX_BODY,
     MAX_HEADERS,
+    MOST_WAITING,
     REPLY,
     Delivery,
     Frame,
@@ -291,6 +292,25 @@ class TransportContract:
         assert await transport.depth(queue.name) == 2
         await inbox.acknowledge(first[:2])
         assert numbers(await take(inbox, 2)) == [3, 4]
+
+    async def test_no_more_waits_than_fits_however_many_are_asked_for(
+        self, transport: Transport, queue: Queue
+    ) -> None:
+        count, body = 60, b" " * (900 * 1024)
+        for number in range(count):
+            assert await transport.publish([event(number, body=body)], must_route=True) == {}
+        inbox = await transport.inbox(queue.name, prefetch=1000)
+        room = MOST_WAITING // len(body) + 2
+
+        async def left() -> bool:
+            return await transport.depth(queue.name) >= count - room
+
+        await eventually(left, "most stay at the broker")
+        seen: set[str | int] = set()
+        while len(seen) < count:
+            deliveries = await take(inbox, 1)
+            seen |= set(numbers(deliveries))
+            await inbox.acknowledge(deliveries)
 
     # -- routing
 

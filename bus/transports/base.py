@@ -12,6 +12,8 @@ from bus.errors import InvalidMessage, OutcomeUnknown
 from bus.transports.topology import DELAYS, Topology
 
 MAX_BODY = 1024 * 1024
+MOST_WAITING = 16 * 1024 * 1024
+"""Bytes of bodies that an inbox holds unsettled; one message more may be on its way."""
 MAX_HEADERS = 32 * 1024
 MAX_WORD = 200
 MAX_KEY = 128
@@ -260,7 +262,8 @@ class Transport(Protocol):
         ...
 
     async def inbox(self, queue: str, *, prefetch: int) -> Inbox:
-        """Starts to consume `queue`; at most `prefetch` deliveries are unsettled at a time.
+        """Starts to consume `queue`; at most `prefetch` deliveries are unsettled at a time, and not
+        many more than MOST_WAITING bytes.
 
         Where the broker or the queue is away it waits a bounded time, then returns all the same:
         the inbox goes on trying.

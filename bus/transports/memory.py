@@ -9,7 +9,15 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 from bus.errors import TopologyMismatch, TransportUnavailable, Unroutable
-from bus.transports.base import DEATH_QUEUE, DEATH_REASON, REPLY, Delivery, Frame, refusal
+from bus.transports.base import (
+    DEATH_QUEUE,
+    DEATH_REASON,
+    MOST_WAITING,
+    REPLY,
+    Delivery,
+    Frame,
+    refusal,
+)
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.buffer import Buffer
 from bus.transports.replies import Replies, answer
@@ -178,6 +186,7 @@ class MemoryInbox:
         self._prefetch = prefetch
         self._buffer = Buffer()
         self._unsettled: dict[int, _Message] = {}
+        self._waiting = 0
         self._tags = 0
         self._generation = 1
         self.consuming = True
@@ -187,7 +196,7 @@ class MemoryInbox:
 
     @property
     def has_room(self) -> bool:
-        return len(self._unsettled) < self._prefetch
+        return len(self._unsettled) < self._prefetch and self._waiting < MOST_WAITING
 
     @property
     def unsettled(self) -> int:
@@ -203,6 +212,7 @@ class MemoryInbox:
     def deliver(self, message: _Message) -> None:
         self._tags += 1
         self._unsettled[self._tags] = message
+        self._waiting += len(message.frame.body)
         place = self.queue, self._tags, self._generation
         self._buffer.add(Delivery(message.frame, *place, message.redelivered))
 
@@ -252,11 +262,14 @@ class MemoryInbox:
         self._buffer.clear()
         messages = list(self._unsettled.values())
         self._unsettled.clear()
+        self._waiting = 0
         self._source.put_back(messages, failed=False)
 
     def _settle(self, deliveries: Sequence[Delivery]) -> list[_Message]:
         taken = (self._unsettled.pop(delivery.tag, None) for delivery in deliveries)
-        return [message for message in taken if message]
+        settled = [message for message in taken if message]
+        self._waiting -= sum(len(message.frame.body) for message in settled)
+        return settled
 
 
 class MemoryTransport:

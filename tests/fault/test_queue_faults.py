@@ -13,14 +13,24 @@ from typing import Any, NamedTuple
 import aio_pika
 import pytest
 
-from bus import Bus, Settings, TopologyMismatch, Unroutable, Worker, ambient
+from bus import (
+    Bus,
+    Envelope,
+    Repository,
+    Router,
+    Settings,
+    TopologyMismatch,
+    Unroutable,
+    Worker,
+    ambient,
+)
 from bus.parts import Parts
 from bus.testing.transport_contract import event, take
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import DELIVERY_LIMIT, Topology, projection_queues
 from tests.fault.load import Payments
-from tests.service.wallet import Diary, Pay, build
+from tests.service.wallet import Diary, Paid, Pay, Wallet, build
 from tests.waiting import until
 from tools.services import RabbitMQNode
 
@@ -139,6 +149,107 @@ async def test_what_a_full_queue_refuses_waits_in_the_log(
     await asyncio.to_thread(node.control, "clear_policy", unique)
     async with Worker(bus):
         await payments.expect_each_once()
+
+
+# -- policies
+
+
+async def policy(node: RabbitMQNode, name: str, queues: str, **definition: object) -> None:
+    words = ("--apply-to", "queues", name, queues, json.dumps(definition))
+    await asyncio.to_thread(node.control, "set_policy", *words)
+
+
+@pytest.mark.parametrize(
+    ("definition", "error", "told"),
+    [
+        ({"message-ttl": 100}, "Expired", "message-ttl"),
+        ({"max-length": 1, "overflow": "drop-head"}, "QueueTooLong", "max-length"),
+    ],
+)
+async def test_what_a_policy_takes_away_is_told_as_that_and_kept(
+    node: RabbitMQNode,
+    bus: Bus,
+    diary: Diary,
+    unique: str,
+    definition: dict[str, object],
+    error: str,
+    told: str,
+) -> None:
+    payments = Payments(bus, diary)
+    await policy(node, unique, rf"^{unique}\.thanking$", **definition)
+    for _ in range(5):
+        await payments.pay("w")
+
+    async def taken() -> int:
+        return await bus.parts.transport.depth(f"{unique}.dead")
+
+    await until(lambda: taken(), "some are taken")
+
+    async def health_tells() -> bool:
+        problems = (await bus.health()).problems
+        return any(f"wait in {unique}.dead for a worker" in problem.what for problem in problems)
+
+    await until(health_tells, "health tells that nobody takes them")
+    async with Worker(bus):
+
+        async def kept() -> bool:
+            letters = await bus.parts.read_store.dead_letters()
+            return {one["error"] for one in letters} == {error}
+
+        await until(kept, f"dead letters of {error}")
+        problems = {p.part: p.what for p in (await bus.health()).problems}
+        assert told in problems["policies"]
+        assert f"{unique}.thanking" in problems["policies"]
+    await asyncio.to_thread(node.control, "clear_policy", unique)
+
+
+# -- slow
+
+
+async def test_what_waits_for_a_slow_handler_outlives_the_brokers_patience(
+    node: RabbitMQNode, settings: Settings, unique: str
+) -> None:
+    """consumer_timeout closes the channel of what is not settled in time, and counts it all."""
+    impatient = "application:set_env(rabbit, consumer_timeout, {}), " + (
+        "application:set_env(rabbit, channel_tick_interval, {})."
+    )
+    await asyncio.to_thread(node.control, "eval", impatient.format(2000, 500))
+    runs: list[str] = []
+    slow = Router("slow", concurrency=1)
+
+    @slow.event
+    async def on_paid(event: Paid, envelope: Envelope) -> None:
+        runs.append(envelope.id)
+        await asyncio.sleep(3 if len(runs) == 1 else 0.1)
+
+    events = 40
+    wallet = Bus(unique, routers=[slow, paying()], settings=settings)
+    try:
+        async with wallet as bus, Worker(bus):
+            for number in range(events):
+                await bus.execute(Pay(wallet_id=f"w{number}", amount=1))
+            await until(lambda: len(runs) >= events, "all are handled", within=60)
+
+            async def settled() -> bool:
+                return await bus.parts.transport.depth(f"{unique}.slow") == 0
+
+            await until(settled, "all are settled")
+            assert len(runs) == len(set(runs)) == events
+            assert await bus.parts.read_store.dead_letters() == []
+    finally:
+        await asyncio.to_thread(node.control, "eval", impatient.format(1800000, 60000))
+
+
+def paying() -> Router:
+    router = Router("payments")
+
+    @router.command
+    async def pay(command: Pay, repository: Repository[Wallet]) -> None:
+        wallet = Wallet(command.wallet_id)
+        wallet.record(Paid(amount=command.amount))
+        repository.add(wallet)
+
+    return router
 
 
 # -- wrong

@@ -3,8 +3,12 @@
 import asyncio
 
 from bus import Bus, Projection, Worker, ambient
-from bus.transports.base import Frame, Inbox
-from bus.transports.topology import COMMAND_TOPIC, DELIVERY_LIMIT
+from bus.delivery.again import Suspects
+from bus.delivery.deadletters import bury
+from bus.delivery.drain import Expired
+from bus.signing import RETURNED
+from bus.transports.base import Delivery, Frame, Inbox
+from bus.transports.topology import DELIVERY_LIMIT
 from tests.service.delivery_contract import WalletService
 from tests.service.wallet import GROUPED, Diary, GetWallet, Pay
 from tests.waiting import until
@@ -204,20 +208,53 @@ class FailureContract(WalletService):
         await until(lambda: len(diary.faults) == 2, "the next fault")
         assert [one.message for one in diary.faults] == ["Paid", "Paid"]
 
-    async def test_what_the_broker_gave_up_becomes_a_dead_letter(self, bus: Bus) -> None:
-        transport = bus.parts.transport
-        command = Frame(
-            "commands", COMMAND_TOPIC, "k1", "Pay", b"{}", ambient.now(), "c1", {"schema": 1}
-        )
-        assert await transport.publish([command], must_route=True) == {}
-        inbox = await transport.inbox(f"{bus.service}.commands", prefetch=1)
+    async def test_what_was_given_back_too_often_is_no_failure_and_is_handled(
+        self, bus: Bus
+    ) -> None:
+        """Workers that were stopped, channels that closed: the broker counts them all."""
+        await bus.send(Pay(wallet_id="a", amount=1), id="k1")
+        inbox = await bus.parts.transport.inbox(f"{bus.service}.commands", prefetch=1)
         for _ in range(DELIVERY_LIMIT + 1):
             await reject_one(inbox)
         await inbox.close()
-        async with Worker(bus, only=["wallets"]):
+        async with Worker(bus):
+            await until(lambda: bus.parts.event_log.find("k1"), "the command is carried out")
+        assert await bus.parts.read_store.dead_letters() == []
+
+    async def test_a_message_whose_handling_ends_its_worker_each_time_becomes_a_dead_letter(
+        self, bus: Bus
+    ) -> None:
+        queue, store = f"{bus.service}.commands", bus.parts.read_store
+        for _ in range(DELIVERY_LIMIT):
+            await Suspects(store, queue).begin("k1")
+        headers: dict[str, str | int] = {"schema": 1, RETURNED: 1}
+        body = b'{"wallet_id": "a", "amount": 1}'
+        command = Frame("queue", queue, "k1", "Pay", body, ambient.now(), "c1", headers)
+        assert await bus.parts.transport.publish([command], must_route=True) == {}
+        async with Worker(bus):
             (letter,) = await self.dead_letters(bus, 1)
-        assert letter["queue"] == f"{bus.service}.commands"
         assert (letter["message_id"], letter["error"]) == ("k1", "DeliveryLimitReached")
+        assert RETURNED not in letter["headers"]
+        assert await bus.parts.event_log.find("k1") == []
+        assert await Suspects(store, queue).begin("k1") == 1
+
+    async def test_what_the_broker_took_from_a_projection_is_no_dead_letter_once_it_is_applied(
+        self, bus: Bus
+    ) -> None:
+        queue, store = f"{bus.service}.wallets", bus.parts.read_store
+        receipt = await bus.execute(Pay(wallet_id="a", amount=1))
+        for version in (1, 2):
+            headers: dict[str, str | int] = {"stream": "wallet-a", "version": version}
+            frame = Frame("", "t", f"e{version}", "Paid", b"{}", ambient.now(), "c1", headers)
+            given_up = Expired("given up")
+            await bury(store, Delivery(frame, queue, 1, 1), given_up, handler=queue, attempts=0)
+        async with Worker(bus):
+            await bus.query(GetWallet(wallet_id="a"), after=receipt)
+
+            async def one_is_left() -> bool:
+                return [one["message_id"] for one in await store.dead_letters()] == ["e2"]
+
+            await until(one_is_left, "what was applied is no dead letter any more")
 
     async def test_a_cancellation_that_is_not_the_workers_own_counts_as_a_failure(
         self, bus: Bus, worker: Worker, diary: Diary

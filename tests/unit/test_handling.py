@@ -6,7 +6,7 @@ import pytest
 
 from bus import Envelope, Event, Reject, Router, ambient
 from bus.delivery.faults import GiveUp
-from bus.delivery.handling import HandlerConsumer
+from bus.delivery.handling import AHEAD, HandlerConsumer
 from bus.stores.memory import MemoryReadStore
 from bus.transports.base import Delivery, Frame
 from bus.transports.memory import MemoryBroker, MemoryTransport
@@ -76,5 +76,48 @@ async def test_a_consumer_that_is_started_again_leaves_its_failure_behind(
     running = asyncio.create_task(consumer.run())
     await transport.publish([rung(2)])
     await until(lambda: give_up.given_up == ["r1", "r2"], "both are given up")
+    await consumer.stop(1)
+    await running
+
+
+class Held:
+    """A handler that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, envelope: Envelope) -> None:
+        self.begun.append(envelope.id)
+        await self.go.wait()
+
+
+async def test_of_a_channel_that_is_lost_only_what_runs_is_handled_and_that_once() -> None:
+    """What waits comes again; what ran is acknowledged when it comes again, and not run."""
+    transport = MemoryTransport(MemoryBroker(), "bank")
+    await transport.open()
+    await transport.declare(Topology("bank", (QUEUE,)))
+    handle, router = Held(), Router("mails")
+    consumer = HandlerConsumer(
+        QUEUE.name,
+        handle,
+        lambda _: router,
+        {"Rung": Rung},
+        transport,
+        MemoryReadStore(),
+        FailingOnce(AssertionError),
+        prefetch=100,
+        concurrency=1,
+    )
+    running = asyncio.create_task(consumer.run())
+    await transport.publish([rung(number) for number in range(10)])
+    await until(lambda: handle.begun == ["r0"], "the first is begun")
+    (inbox,) = transport.inboxes
+    assert inbox.unsettled == AHEAD, "no more is taken than will be handled soon"
+    for _ in range(3):
+        await inbox.reopen()
+    handle.go.set()
+    await until(lambda: inbox.unsettled == 0, "all are settled")
+    assert handle.begun == [f"r{number}" for number in range(10)]
     await consumer.stop(1)
     await running

@@ -15,6 +15,7 @@ from bus.transports.rabbitmq import wire
 from bus.transports.rabbitmq.arriving import Arriving
 from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, finish, genuine, stop
 from bus.transports.rabbitmq.declaring import Declaring
+from bus.transports.rabbitmq.room import Room
 
 log = Logger("bus.rabbitmq")
 _TIMEOUT = 5.0
@@ -37,7 +38,9 @@ class _Consuming:
         self._accepted = False
         self._queue = inbox.queue
         self._buffer = inbox.buffer
-        self._unsettled: dict[int, None] = {}
+        self._room = inbox.room
+        self._unsettled: dict[int, int] = {}
+        self._waiting = 0
         self._done: list[Delivery] = []
         self._arriving = Arriving()
         self._closed = False
@@ -79,8 +82,15 @@ class _Consuming:
         return True
 
     def _add(self, frame: Frame) -> None:
+        if self.lost.is_set():
+            return  # it comes again, as all that is unsettled
         incoming = self._arriving.incoming
-        self._unsettled[incoming.tag] = None
+        size = len(frame.body)
+        self._unsettled[incoming.tag] = size
+        self._waiting += size
+        self._room.note(size)
+        if self._room.is_over(len(self._unsettled), self._waiting):
+            self.lost.set()
         self._buffer.add(
             Delivery(frame, self._queue, incoming.tag, self.generation, incoming.redelivered)
         )
@@ -123,7 +133,9 @@ class _Consuming:
 
     def _forget_and_write(self, tags: Sequence[int], data: bytes) -> None:
         for tag in tags:
-            del self._unsettled[tag]
+            self._waiting -= self._unsettled.pop(tag)
+        if not self._unsettled and self._room.is_narrow():
+            self.lost.set()
         if data and not self._closed and self.session.alive:
             self.session.writer.write(data)
 
@@ -144,7 +156,7 @@ class RabbitInbox:
         self.queue = queue
         self.buffer = Buffer()
         self.started = asyncio.Event()
-        self._prefetch = prefetch
+        self.room = Room(prefetch)
         self._declaring = declaring
         self._lost_at = 0.0
         self.problem: str | None = None
@@ -250,5 +262,5 @@ class RabbitInbox:
     async def _start(self, consuming: _Consuming) -> None:
         self._consuming = consuming
         async with asyncio.timeout(_TIMEOUT):
-            await consuming.start(self._prefetch)
+            await consuming.start(self.room.prefetch)
         self.started.set()
