@@ -11,8 +11,9 @@ from bus.read.batches import batched
 
 def patience() -> float:
     """How many times longer than on an idle machine things take here now: the programs that run or
-    wait to run, for each core, and at least 1. A bound times this measures the bus."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    wait to run, for each core; at least 1, and 5 at most, so that what hangs is told by name. A
+    bound times this measures the bus."""
+    return min(max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)), 5.0)
 
 
 async def until(

@@ -175,8 +175,8 @@ async def test_while_rabbitmq_is_frozen_a_worker_is_not_ready(
 async def test_an_alarm_is_told_and_keeps_nobody_from_working(
     bus: Bus, settings: Settings, broker: RabbitMQNode
 ) -> None:
-    await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "0.00001")
     try:
+        await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "0.00001")
         told = "RabbitMQ accepts no messages: a memory or disk alarm"
         await bus_says(bus, lambda h: h.ready and knows(h, "broker", told), "the bus knows")
         await worker_says(

@@ -239,8 +239,8 @@ async def test_an_alarm_refuses_publishing_and_lets_consumers_go_on(
     node: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:
     await transport.publish([event(1)])
-    await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0.00001")
     try:
+        await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0.00001")
 
         async def refused() -> bool:
             failures = await transport.publish([event(2)], timeout=0.2)

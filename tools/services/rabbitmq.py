@@ -31,7 +31,7 @@ LOCAL_DISTRIBUTION = "-kernel inet_dist_use_interface {127,0,0,1}"
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 METHOD_FRAME = b"\x01"
 
-CONTROL_SECONDS = 60
+CONTROL_SECONDS = 180
 
 
 class RabbitMQNode(Node):
