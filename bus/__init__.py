@@ -6,6 +6,7 @@ from bus.contracts import Finding, compare_contracts, contracts_of
 from bus.delivery.events import Events, StoredEvent
 from bus.delivery.letters import DeadLetter, DeadLetterGroup
 from bus.delivery.projections import CollectionStatus, Projections
+from bus.delivery.recovery import Recovery
 from bus.delivery.repair import DeadLetters, Outcome
 from bus.delivery.republishing import Republished
 from bus.delivery.tracing import Traced
@@ -16,6 +17,7 @@ from bus.errors import (
     ConcurrencyError,
     ConfigurationError,
     DeadLetterError,
+    Discontinued,
     IdConflict,
     InvalidMessage,
     MessageError,
@@ -65,6 +67,7 @@ __all__ = [
     "DeadLetterGroup",
     "DeadLetters",
     "Delete",
+    "Discontinued",
     "Documents",
     "Envelope",
     "Event",
@@ -91,6 +94,7 @@ __all__ = [
     "Projections",
     "Query",
     "Receipt",
+    "Recovery",
     "Reject",
     "RemoteError",
     "Repository",

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, cast
 from bus import forking
 from bus.backend import backend_of, read_log_of
 from bus.codec import command_frame, digest_of, new_envelope
+from bus.continuity import Continuity
 from bus.declarations import check_declarations
 from bus.delivery.losses import Losses
 from bus.delivery.replies import receipt_in
@@ -84,6 +85,7 @@ class Bus:
         history = History(read_store, copied)
         read_log, followed = read_log_of(service, event_log, followed, copied)
         catalogue = Catalogue(projections, read_log, read_store, history)
+        continuity = Continuity(event_log, read_store, catalogue, projections, signing)
         self._freshness = Freshness(read_store, catalogue.target)
         self._live = Live(read_store, catalogue.target, loops)
         handlers = [handler for router in routers for handler in router.handlers]
@@ -122,7 +124,7 @@ class Bus:
             subscriptions_of(service, routers, projections, owners),
             catalogue,
             command_registry(handlers),
-            Checkup([*checks, self._upkeep.check], loops=loops),
+            Checkup([*checks, *continuity.checks, self._upkeep.check], loops=loops),
             {router.name: router for router in routers},
             read_log,
             followed,
@@ -130,6 +132,7 @@ class Bus:
             history,
             signing,
             loops,
+            continuity,
         )
         self._open: AsyncExitStack | None = None
 
@@ -168,7 +171,12 @@ class Bus:
                 self._open_effects(),
                 self._connect(stack),
             )
-            for run, name in ((self._upkeep.run, "upkeep"), (Losses(parts).run, "losses")):
+            await parts.continuity.open()
+            for run, name in (
+                (self._upkeep.run, "upkeep"),
+                (Losses(parts).run, "losses"),
+                (parts.continuity.run, "continuity"),
+            ):
                 stack.push_async_callback(_end, parts.loops.start(run, name))
             stack.push_async_callback(parts.publisher.close)
             stack.push_async_callback(parts.checkup.close)

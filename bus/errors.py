@@ -18,7 +18,8 @@
     │   │   └── NotAllowed        it refuses this user: see to rights or password, it is tried again
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
     │   ├── NotCaughtUp           a projection has not reached the receipt yet
-    │   └── NotBuilt              a projection is new, and is being built from the log
+    │   ├── NotBuilt              a projection is new, and is being built from the log
+    │   └── Discontinued          the database is not what it was: recover, then all goes on
     ├── Unroutable                the broker knows no queue for this message
     ├── DeadLetterError           there is no such dead letter, or another remedy is needed for it
     ├── Retry                     a handler's own word: try this message again later
@@ -129,6 +130,10 @@ class NotCaughtUp(Unavailable):
 
 class NotBuilt(Unavailable):
     """A projection is new to a service with a history, and is being built from the log."""
+
+
+class Discontinued(Unavailable):
+    """The database does not go on from what it held: restored, or something in it was dropped."""
 
 
 class Unroutable(BusError):

@@ -1,8 +1,10 @@
 """Parts: what a bus is put together from, for the delivery and the command line to use."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from bus.continuity import Continuity
 from bus.declarations import events_of
 from bus.dispatcher import Dispatcher
 from bus.health import Checkup
@@ -65,6 +67,7 @@ class Parts(NamedTuple):
     history: History
     signing: Signing
     loops: Loops
+    continuity: Continuity
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -92,7 +95,15 @@ class Parts(NamedTuple):
             self.foreign,
             known_names=self.known_names,
             parks_all=parks_all,
+            guard=partial(self.continuity.check, *self._stands_on(projection, target)),
         )
+
+    def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:
+        """The collections without which a projection's documents cannot be right."""
+        names = [target.collection]
+        names += [] if target.versions_in_documents else ["checkpoints"]
+        follows = not self.history.owners.keys().isdisjoint(projection.categories)
+        return [*names, "followed"] if follows else names
 
     def queues_of(
         self, projection: Projection[Any], generation: Generation, partitions: int = 0

@@ -19,13 +19,15 @@ from bus.cli.running import Json, Target, on_open_bus, until_stopped
 from bus.cli.tables import cell, print_json, print_progress, print_table, told
 from bus.cli.times import moment
 from bus.delivery.events import Events, StoredEvent
+from bus.delivery.recovery import Plan, Recovery
 from bus.delivery.republishing import Republished
 from bus.delivery.tracing import Traced
 from bus.tasks import end
 
 app = typer.Typer(
     name="events",
-    help="Looks into the event log, and sends from it once more; never changes it.",
+    help="Looks into the event log, sends from it once more, and recovers what is made of it; "
+    "never changes it.",
     no_args_is_help=True,
 )
 
@@ -173,6 +175,41 @@ class _Progress:
         whole = (self._until - self._since).total_seconds()
         part = (time - self._since).total_seconds()
         print_progress(round(100 * part / whole) if whole > 0 else 100, 100)
+
+
+@app.command()
+def recover(
+    target: Target,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what it would do")] = False,
+    all: Annotated[
+        bool, typer.Option("--all", help="build every collection anew, whatever was noticed")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Puts right what a restored backup or a dropped collection has left.
+
+    What the log holds counts: events that it does not hold are believed no more, and collections
+    that are concerned are built anew. It may be stopped and run again; workers may run meanwhile.
+    """
+
+    async def run(bus: Bus) -> Plan:
+        recovery = Recovery(bus, _tell_step)
+        return await (recovery.plan if dry_run else recovery.run)(everything=all)
+
+    plan = on_open_bus(target, run)
+    if as_json:
+        print_json({**plan._asdict(), "done": not dry_run})
+        return
+    for what in plan.broken.values():
+        print(cell(what))
+    done = "would be" if dry_run else "are"
+    print(f"a new epoch of the log {'would begin' if dry_run else 'has begun'}")
+    print(f"{plan.marks} marks of events that the log does not hold {done} dropped")
+    print(f"collections that {done} built anew: {', '.join(plan.rebuilt) or 'none'}")
+
+
+def _tell_step(step: str) -> None:
+    print(cell(step), file=sys.stderr, flush=True)
 
 
 def _check_found(found: object, problem: str) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bus.codec import ATTEMPT, RETURNED, Registry, read_frame
+from bus.continuity import Vouch
 from bus.delivery.again import Handled, Suspects
 from bus.delivery.consumer import PREFETCH, QueueConsumer
 from bus.delivery.deadletters import repaired
@@ -68,6 +69,7 @@ class HandlerConsumer(QueueConsumer):
         concurrency: int,
         replies: Replies | None = None,
         trust: Trust | None = None,
+        vouch: Vouch | None = None,
     ) -> None:
         # What waits here may wait for all that is before it, and a broker closes the channel of
         # what was not settled in time (consumer_timeout).
@@ -81,6 +83,7 @@ class HandlerConsumer(QueueConsumer):
         self._concurrency = concurrency
         self._replies = replies
         self._trust = trust
+        self._vouch = vouch
         self._grace = 0.0
         self._failure: Exception | None = None
         self._handled = Handled()
@@ -97,7 +100,11 @@ class HandlerConsumer(QueueConsumer):
         )
         try:
             while not self._stopping.is_set():
-                for delivery in await self._believed(inbox, await inbox.take(self._prefetch)):
+                taken = await inbox.take(self._prefetch)
+                if taken and self._vouch:
+                    vouch = partial(self._vouch, self.queue, taken)
+                    await insist(vouch, self._holding, self._stopping)
+                for delivery in await self._believed(inbox, taken):
                     await self._start(inbox, lanes, delivery)
                 if self._failure:
                     raise self._failure

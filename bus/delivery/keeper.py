@@ -291,6 +291,7 @@ class Feeding:
             self._trust,
             prefetch=settings.prefetch,
             batch=settings.batch,
+            vouch=self._parts.continuity.vouch,
         )
 
     def _projector(self, name: str, *, parks_all: bool = False) -> Projector:

@@ -11,13 +11,20 @@ from functools import partial
 from typing import Any
 
 from bus.codec import Registry, envelope_of, read_frame, unread
+from bus.continuity import Vouch
 from bus.delivery.consumer import QueueConsumer
 from bus.delivery.deadletters import repaired_in
 from bus.delivery.faults import GiveUp
 from bus.delivery.keeping import Arrived, Keeping
 from bus.delivery.retry import Stopped, insist
 from bus.delivery.trust import Sorted, Trust
-from bus.errors import InvalidMessage, MessageError, TransportUnavailable, UnknownMessage
+from bus.errors import (
+    Discontinued,
+    InvalidMessage,
+    MessageError,
+    TransportUnavailable,
+    UnknownMessage,
+)
 from bus.messages import Envelope
 from bus.read.projector import Projector
 from bus.stores.base import ReadStore
@@ -41,6 +48,7 @@ class ProjectionConsumer(QueueConsumer):
         *,
         prefetch: int,
         batch: int,
+        vouch: Vouch | None = None,
     ) -> None:
         super().__init__(queue, transport, prefetch=prefetch)
         self._projector = projector
@@ -49,6 +57,7 @@ class ProjectionConsumer(QueueConsumer):
         self._keeping = keeping
         self._trust = trust
         self._batch = batch
+        self._vouch = vouch
         self._registry: Registry[Any] = projector.projection.registry()
         self._generation: int | None = None
         self.behind = True
@@ -56,6 +65,10 @@ class ProjectionConsumer(QueueConsumer):
 
     @property
     def problem(self) -> str | None:
+        try:
+            self._projector.guard()
+        except Discontinued as error:
+            return str(error)
         return self._projector.trouble or super().problem
 
     async def run(self) -> None:
@@ -94,6 +107,8 @@ class ProjectionConsumer(QueueConsumer):
         if deliveries[-1].generation != self._generation:
             await self._projector.take_over()
             self._generation = deliveries[-1].generation
+        if self._vouch:
+            await self._vouch(self.queue, deliveries)
         believed, refused = await self._sorted(deliveries)
         envelopes, unreadable, foreign = await self._decode(believed)
         for delivery in refused:

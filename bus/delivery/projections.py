@@ -143,6 +143,7 @@ class Projections:
         queues = self._parts.queues_of(projection, generation)
         await self._parts.transport.delete([queue.name for queue in queues])
         await self._parts.read_store.drop(catalogue.target_of(projection, generation))
+        await self._parts.continuity.forget(collection)
 
     async def audit(
         self, name: str, *, sample: int = 0, repair: bool = False, report: Report | None = None

@@ -218,6 +218,7 @@ def _handler_consumers(
                 concurrency=one.of.concurrency if one.of else 16,
                 replies=_replies(parts) if one.of is None else None,
                 trust=trust if one.of else None,
+                vouch=parts.continuity.vouch if one.of else None,
             )
     yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up)
     yield ReplayConsumer(parts.service, parts.event_log, parts.transport, parts.read_store, give_up)
@@ -231,7 +232,12 @@ def _handler(parts: Parts, router: Router | None) -> Callable[[Envelope], Awaita
     if router is None:
         return parts.dispatcher.execute_once
     name = router.name
-    return lambda envelope: parts.dispatcher.handle(name, envelope)
+
+    async def handle(envelope: Envelope) -> None:
+        parts.continuity.check("handled")
+        await parts.dispatcher.handle(name, envelope)
+
+    return handle
 
 
 def _router_of(parts: Parts, router: Router | None) -> Callable[[Envelope], Router]:

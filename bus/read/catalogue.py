@@ -5,7 +5,7 @@ Readers ask it where to read; it asks the store again when what it knows is a se
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import Context
 from typing import Any
 
@@ -60,7 +60,8 @@ class Catalogue:
         lineage = await self.change(projection, lambda known: known)
         if not (own := lineage.latest(projection.version)):
             is_new = not lineage.generations and await self._nothing_happened(projection)
-            await self.change(projection, lambda known: _begun(known, projection, is_new))
+            left = set() if lineage.generations else set(await self._store.identities())
+            await self.change(projection, lambda known: _begun(known, projection, is_new, left))
         elif own.versions_in_documents != projection.target().versions_in_documents:
             raise moved(own.target(projection.name, ()))
         elif own.partitions != projection.partitions:
@@ -196,16 +197,19 @@ def _divided(lineage: Lineage, projection: Projection[Any]) -> Lineage:
     return lineage
 
 
-def _begun(lineage: Lineage, projection: Projection[Any], is_new: bool) -> Lineage:
-    """With a generation of the declared version. Where nothing ever happened, it is built."""
+def _begun(
+    lineage: Lineage, projection: Projection[Any], is_new: bool, left: Collection[str] = ()
+) -> Lineage:
+    """With a generation of the declared version. Where nothing ever happened, it is built. In none
+    of the collections that are `left` of a lineage that was lost."""
     if lineage.latest(projection.version):
         return lineage
-    begun = with_next(lineage, projection)
+    begun = with_next(lineage, projection, left)
     return begun.flipped(begun.building) if is_new else begun
 
 
-def with_next(lineage: Lineage, projection: Projection[Any]) -> Lineage:
+def with_next(lineage: Lineage, projection: Projection[Any], left: Collection[str] = ()) -> Lineage:
     """With one more generation of the declared version, which is to be built."""
-    collection = lineage.next_collection(projection.version)
+    collection = lineage.next_collection(projection.version, left)
     own = projection.target().versions_in_documents
     return lineage.begun(Generation(collection, projection.version, projection.partitions, own))

@@ -5,6 +5,7 @@ versions and parked streams. The first one is called as the projection is; later
 version and which run of it they are: `balances__v2`, `balances__v2r2`.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from bus.errors import ProjectionError
@@ -125,9 +126,10 @@ class Lineage(NamedTuple):
             building="" if self.building == collection else self.building,
         )
 
-    def next_collection(self, version: int) -> str:
-        """The name of a version's next collection: none that was used before and still is there."""
-        taken = {one.collection for one in self.generations}
+    def next_collection(self, version: int, left: Collection[str] = ()) -> str:
+        """The name of a version's next collection: none that was used before and still is there,
+        nor one of those that are `left`."""
+        taken = {*left, *(one.collection for one in self.generations)}
         run = 1
         while (name := collection_of(self.projection, version, run)) in taken:
             run += 1

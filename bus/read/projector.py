@@ -6,7 +6,7 @@ early; what is missing is read from the log. The decision and the write are one 
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol
@@ -56,10 +56,12 @@ class Projector:
         *,
         known_names: Collection[str] | None = None,
         parks_all: bool = False,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         """`known_names` are those of events that somebody in this service has a class for; it
         warns of others (of none, by default). With `parks_all` it parks every stream that fails,
-        and never takes that for a failing projection: where nobody reads what it fills."""
+        and never takes that for a failing projection: where nobody reads what it fills. `guard`
+        raises where nothing is to be applied just now."""
         self.projection = projection
         self.target = target
         self._registry = projection.registry()
@@ -71,6 +73,7 @@ class Projector:
         self._parked: dict[str, Parked] = {}
         self._failing: set[str] = set()
         self._parks_all = parks_all
+        self.guard = guard
         self._look_at = 0.0
         self.trouble: str | None = None
         self._known_names = known_names
@@ -149,6 +152,7 @@ class Projector:
 
     async def _apply(self, batch: Batch) -> Applied:
         """One transaction; where every stream fails, one stream at a time until one is applied."""
+        self.guard()
         done = Applied()
         while batch:
             now, batch = _first_of(batch) if self.trouble else (batch, {})

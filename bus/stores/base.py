@@ -151,6 +151,11 @@ class ReadableLog(Protocol):
 class StoredLog(ReadableLog, Protocol):
     """A log in a store of its own, which is opened and closed."""
 
+    def now(self) -> datetime:
+        """The time by the log's own clock, in UTC, in whole milliseconds: that of its commits, so
+        that a process whose clock is wrong writes and looks for them at the right time."""
+        ...
+
     async def open(self) -> None:
         """Connects and makes the indexes. Raises: StoreUnavailable, ConfigurationError."""
         ...
@@ -163,11 +168,6 @@ class StoredLog(ReadableLog, Protocol):
 class EventLog(StoredLog, Protocol):
     """All commits of a service: the source of truth, and the outbox. Durable on return."""
 
-    def now(self) -> datetime:
-        """The time by the log's own clock, in UTC, in whole milliseconds: that of its commits, so
-        that a process whose clock is wrong writes and looks for them at the right time."""
-        ...
-
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """Stores all of them or none, and returns what now stands in the log under their ids.
 
@@ -176,6 +176,30 @@ class EventLog(StoredLog, Protocol):
         Raises: ConcurrencyError (a `(stream, first)` is taken), InvalidMessage (cannot be kept:
         too large, integers beyond 64 bits), OutcomeUnknown, StoreUnavailable.
         """
+        ...
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """The highest version of each stream; those that hold no events are absent."""
+        ...
+
+    async def newest(self) -> str:
+        """The id of a commit that was stored lately, durably; empty where there is none."""
+        ...
+
+    async def held(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids of commits the log holds."""
+        ...
+
+    async def examine(self, within: float = 30) -> str | None:
+        """Looks whether all that it relies on is there, and its clock again; says what is not.
+
+        For as long as it would keep no promise without, `append` is refused (StoreUnavailable);
+        it makes again what it can. Raises: StoreUnavailable.
+        """
+        ...
+
+    async def forget_snapshots(self) -> None:
+        """Drops the snapshots of all streams: they may be of a log that was another."""
         ...
 
     async def find(self, command_id: str) -> list[Commit]:
@@ -502,6 +526,11 @@ class ReadStore(KeepsLetters, Protocol):
         `UNUSABLE` is told where no version stands in its place."""
         ...
 
+    async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
+        """What `versions` tells of the target, page by page: by key of the document or stream
+        (wherever versions stand), in order, from beyond `after` on."""
+        ...
+
     async def park(self, target: Target, parked: Parked) -> None: ...
 
     async def unpark(self, target: Target, stream: str) -> None: ...
@@ -520,6 +549,22 @@ class ReadStore(KeepsLetters, Protocol):
 
     async def write_note(self, note: Note) -> bool:
         """Writes the record if nobody has since `note.revision`, which then counts one more."""
+        ...
+
+    async def identities(self) -> dict[str, str]:
+        """What stands in the database under the name of each collection: another identity where it
+        was dropped and made again, or put in its place."""
+        ...
+
+    async def seal(self) -> Document:
+        """A record that stands among the checkpoints, as `set_seal` left it; empty where none
+        does."""
+        ...
+
+    async def set_seal(self, value: Document) -> None:
+        """Replaces that record, but for one with a greater `turn`. From then on no transaction
+        over checkpoints is carried out without it, or with one of a smaller turn: they raise
+        `Discontinued`."""
         ...
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:

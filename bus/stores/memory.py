@@ -64,6 +64,28 @@ class MemoryEventLog(MemoryLog):
             follower.put_nowait(commit.id)
         return entry
 
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """As `EventLog.heads`."""
+        ends = {one: self._commit(self._streams[one][-1].id).last for one in streams
+                if one in self._streams}  # fmt: skip
+        return {stream: last for stream, last in ends.items() if last}
+
+    async def newest(self) -> str:
+        """As `EventLog.newest`."""
+        return next(reversed(self._commits), "")
+
+    async def held(self, ids: Sequence[str]) -> set[str]:
+        """As `EventLog.held`."""
+        return set(ids) & self._commits.keys()
+
+    async def examine(self, within: float = 30) -> str | None:
+        """As `EventLog.examine`: what it relies on is a part of it."""
+        return None
+
+    async def forget_snapshots(self) -> None:
+        """As `EventLog.forget_snapshots`."""
+        self._snapshots.clear()
+
     async def find(self, command_id: str) -> list[Commit]:
         """As `EventLog.find`."""
         found: list[Commit] = []
@@ -183,6 +205,7 @@ class MemoryReadStore(MemoryLetters):
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}
         self._leases: dict[str, tuple[str, datetime, datetime]] = {}
+        self._seal: Document = {}
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -253,6 +276,11 @@ class MemoryReadStore(MemoryLetters):
         """As `ReadStore.versions`."""
         return self.tables.versions(target, streams)
 
+    async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
+        """As `ReadStore.reached`."""
+        keys = sorted(key for key in self.tables.keys(target) if key > after)[:limit]
+        return self.tables.versions_of(target, keys)
+
     async def park(self, target: Target, parked: Parked) -> None:
         """As `ReadStore.park`."""
         self._parked[target.collection, parked.stream] = parked
@@ -283,6 +311,19 @@ class MemoryReadStore(MemoryLetters):
             return False
         self._notes[note.key] = deepcopy(note._replace(revision=note.revision + 1))
         return True
+
+    async def identities(self) -> dict[str, str]:
+        """As `ReadStore.identities`."""
+        return dict(self.tables.identities)
+
+    async def seal(self) -> Document:
+        """As `ReadStore.seal`."""
+        return deepcopy(self._seal)
+
+    async def set_seal(self, value: Document) -> None:
+        """As `ReadStore.set_seal`; checkpoints here cannot be lost without it."""
+        if value["turn"] >= self._seal.get("turn", 0):
+            self._seal = deepcopy(value)
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """As `ReadStore.lease`."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from bus import ambient
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
 from bus.stores.base import Changes, Document, Fold, Index, Target
@@ -103,6 +104,8 @@ class Tables:
         self._unique: dict[str, list[Index]] = {}
         self._checkpoints: dict[tuple[str, str], int] = {}
         self._written: dict[tuple[str, str], int] = {}
+        self.identities: dict[str, str] = {}
+        """Of each collection that was made, until it is dropped."""
 
     def of(self, target: Target) -> Table:
         """The target's documents, hidden ones too."""
@@ -114,16 +117,30 @@ class Tables:
 
     def prepare(self, target: Target) -> None:
         """Of the indexes, only unique ones change what can be stored."""
+        self.identities.setdefault(target.collection, ambient.new_id())
         self._unique[target.collection] = [index for index in target.indexes if index.unique]
 
     def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """The versions that the target has reached."""
+        if not target.versions_in_documents:
+            return self.versions_of(target, streams)
+        found = self.versions_of(target, list(map(key_of, streams)))
+        return {stream: found[key_of(stream)] for stream in streams if key_of(stream) in found}
+
+    def versions_of(self, target: Target, keys: Sequence[str]) -> dict[str, int]:
+        """As `versions`, by the keys of documents where these hold them."""
         if target.versions_in_documents:
             table = self.of(target)
-            found = {s: version_in(table.get(key_of(s), {}), VERSION, 0) for s in streams}
+            found = {key: version_in(table.get(key, {}), VERSION, 0) for key in keys}
         else:
-            found = {s: self._checkpoints.get((target.collection, s), 0) for s in streams}
-        return {stream: version for stream, version in found.items() if version}
+            found = {key: self._checkpoints.get((target.collection, key), 0) for key in keys}
+        return {key: version for key, version in found.items() if version}
+
+    def keys(self, target: Target) -> list[str]:
+        """By what its versions are to be found."""
+        if target.versions_in_documents:
+            return list(self.of(target))
+        return [stream for name, stream in self._checkpoints if name == target.collection]
 
     def insert(self, target: Target, documents: Sequence[Document]) -> None:
         """Adds documents; those whose key is taken stay as they are. Raises: ProjectionError."""
@@ -140,6 +157,7 @@ class Tables:
 
     def drop(self, target: Target) -> None:
         """Forgets a collection, and the versions it reached."""
+        self.identities.pop(target.collection, None)
         self._tables.pop(target.collection, None)
         self._unique.pop(target.collection, None)
         for owner, stream in list(self._checkpoints):

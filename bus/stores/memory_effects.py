@@ -52,6 +52,15 @@ class MemoryEffects:
                 await asyncio.sleep(0)
         raise StoreUnavailable(f"{id}: other handlers were first {TRIES} times")
 
+    async def marks(self, after: str, limit: int) -> list[str]:
+        """As `Effects.marks`."""
+        return sorted(mark for mark in self._handled if mark > after)[:limit]
+
+    async def forget(self, marks: Sequence[str]) -> None:
+        """As `Effects.forget`."""
+        for mark in marks:
+            self._handled.pop(mark, None)
+
     def _is_handled(self, id: str) -> bool:
         oldest = ambient.now() - self._handled_for
         while self._handled and next(iter(self._handled.values())) < oldest:

@@ -85,6 +85,14 @@ class Effects(Protocol):
         """
         ...
 
+    async def marks(self, after: str, limit: int) -> list[str]:
+        """The marks that stand, in order, from beyond `after` on."""
+        ...
+
+    async def forget(self, marks: Sequence[str]) -> None:
+        """Removes marks: these events are handled if they come again."""
+        ...
+
 
 def own_target(collection: str, projected: Collection[str]) -> Target:
     """A collection of the service's own. Raises: ConfigurationError where it is not."""

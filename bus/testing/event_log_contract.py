@@ -437,6 +437,24 @@ class EventLogContract:
         assert await event_log.read("job-1") == [a]
         await event_log.confirmed([])
 
+    async def test_what_is_held_is_told_by_ids_and_by_streams(self, event_log: EventLog) -> None:
+        assert await event_log.newest() == ""
+        assert await event_log.held(["a"]) == set()
+        await event_log.append([commit("a", "job-1", count=2)])
+        await event_log.append([commit("b", "job-1", 3)])
+        await event_log.append([commit("c", "job-2", time=TIME - timedelta(days=1))])
+        assert await event_log.newest() == "c"
+        assert await event_log.held(["a", "c", "d"]) == {"a", "c"}
+        assert await event_log.heads(["job-1", "job-2", "job-3"]) == {"job-1": 3, "job-2": 1}
+
+    async def test_snapshots_are_forgotten_and_a_whole_log_has_no_problem(
+        self, event_log: EventLog
+    ) -> None:
+        await event_log.save_snapshot(Snapshot("job-1", 3, "shape", {}))
+        await event_log.forget_snapshots()
+        assert await event_log.snapshot("job-1") is None
+        assert await event_log.examine() is None
+
     async def test_the_newest_snapshot_stays(self, event_log: EventLog) -> None:
         assert await event_log.snapshot("job-1") is None
         new, old = Snapshot("job-1", 20, "s", {"a": [1]}), Snapshot("job-1", 10, "s", {})

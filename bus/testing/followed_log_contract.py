@@ -1,14 +1,12 @@
 """What every followed log promises. Subclasses give the fixture `followed`: open, and empty."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from bus import ambient
 from bus.errors import InvalidMessage
 from bus.stores.base import Commit, FollowedLog, Recorded
-from bus.testing.clock import HeldTime, ambient_source
 from bus.testing.event_log_contract import TIME
 
 
@@ -73,21 +71,18 @@ class FollowedLogContract:
     async def test_what_arrived_lately_is_found_however_old_it_is(
         self, followed: FollowedLog
     ) -> None:
-        with ambient_source(HeldTime()) as held:
-            before = event("job-1", 1)
-            await followed.keep([before])
-            held.advance(100)
-            since = ambient.now()
-            old = [event("job-2", v, seconds=-(10**6)) for v in (1, 2)]
-            await followed.keep([before, *old])
-            held.advance(100)
-            until = ambient.now()
-            held.advance(100)
-            after = event("job-3", 1, seconds=-(10**6))
-            await followed.keep([after])
-            assert [one async for one in followed.arrived(["job"], since, until)] == old
-            assert [one async for one in followed.arrived(["job"], since)] == [*old, after]
-            assert len([one async for one in followed.arrived(["job", "none"])]) == 4
+        before = event("job-1", 1)
+        await followed.keep([before])
+        since = await later(followed)
+        old = [event("job-2", v, seconds=-(10**6)) for v in (1, 2)]
+        await followed.keep([before, *old])
+        until = await later(followed)
+        await later(followed)
+        after = event("job-3", 1, seconds=-(10**6))
+        await followed.keep([after])
+        assert [one async for one in followed.arrived(["job"], since, until)] == old
+        assert [one async for one in followed.arrived(["job"], since)] == [*old, after]
+        assert len([one async for one in followed.arrived(["job", "none"])]) == 4
 
     async def test_a_long_stretch_of_arrivals_misses_and_repeats_nothing(
         self, followed: FollowedLog
@@ -109,3 +104,11 @@ class FollowedLogContract:
         with pytest.raises(InvalidMessage):
             await followed.keep([event("job-1", 1, amount=2**64)])
         assert await followed.read("job-1") == []
+
+
+async def later(followed: FollowedLog) -> datetime:
+    """A time, by the log's own clock, that nothing has arrived at yet."""
+    await asyncio.sleep(0.005)
+    now = followed.now()
+    await asyncio.sleep(0.005)
+    return now

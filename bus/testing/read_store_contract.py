@@ -100,6 +100,36 @@ class ReadStoreContract:
         assert await read_store.versions(target, streams) == {"job-a": 3, "job-b": 1}
         assert await all_of(read_store, target) == [{"_id": "a", "n": 1}, {"_id": "b", "n": 5}]
 
+    async def test_what_was_reached_is_told_page_by_page(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        keys = ["a", "b", "c"]
+        for number, key in enumerate(keys, 1):
+            fold = changing((key, {"$set": {"n": 1}}), **{key: number})
+            await writer.transact([f"job-{key}"], fold)
+        names = keys if target.versions_in_documents else [f"job-{key}" for key in keys]
+        first = await read_store.reached(target, "", 2)
+        assert first == {names[0]: 1, names[1]: 2}
+        assert await read_store.reached(target, names[1], 2) == {names[2]: 3}
+
+    async def test_a_collection_that_is_made_again_has_another_identity(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        before = await read_store.identities()
+        assert await read_store.identities() == before
+        await read_store.drop(target)
+        assert target.collection not in await read_store.identities()
+        await read_store.prepare(target)
+        assert (await read_store.identities())[target.collection] != before[target.collection]
+
+    async def test_a_seal_is_replaced_by_none_of_an_earlier_turn(
+        self, read_store: ReadStore
+    ) -> None:
+        assert await read_store.seal() == {}
+        for turn, name in ((2, "b"), (1, "a"), (2, "c")):
+            await read_store.set_seal({"turn": turn, "name": name})
+        assert await read_store.seal() == {"turn": 2, "name": "c"}
+
     async def test_the_fold_is_told_the_versions_reached(self, writer: Writer) -> None:
         await writer.transact(["job-a"], changing(("a", {"$set": {"n": 1}}), a=3))
         seen: dict[str, int] = {}

@@ -19,7 +19,7 @@ LAYERS = [
     {"signing"},
     {"codec"},
     {"write", "read"},
-    {"dependencies", "health", "backend", "declarations"},
+    {"dependencies", "health", "backend", "declarations", "continuity"},
     {"forking"},
     {"dispatcher"},
     {"parts"},

@@ -13,7 +13,7 @@ from bus.stores.mongo.client import Client, Database, bounded, database
 from bus.stores.mongo.client import Session as Native
 from bus.stores.mongo.documents import MongoUnit
 from bus.stores.mongo.event_log import MongoEventLog, Taken
-from bus.stores.mongo.failures import is_callers_own, reading
+from bus.stores.mongo.failures import is_callers_own, reading, writing
 from bus.stores.mongo.indexes import OPTIONS_DIFFER
 from bus.stores.mongo.transactions import Conflict, in_transaction
 from bus.stores.records import check_cause, moved_on
@@ -84,6 +84,17 @@ class MongoEffects:
             if _is_ended(error.__cause__):
                 raise _ended(id) from error
             raise
+
+    async def marks(self, after: str, limit: int) -> list[str]:
+        """As `Effects.marks`."""
+        async with reading():
+            cursor = self._handled.find({"_id": {"$gt": after}}, {"_id": 1}).sort([("_id", 1)])
+            return [row["_id"] for row in await cursor.limit(limit).to_list(None)]
+
+    async def forget(self, marks: Sequence[str]) -> None:
+        """As `Effects.forget`."""
+        async with writing():
+            await self._handled.delete_many({"_id": {"$in": list(marks)}})
 
     def session(self, native: Native) -> "MongoSession":
         """What a handler is given."""

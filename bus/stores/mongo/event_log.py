@@ -28,7 +28,7 @@ from bus.stores.mongo.failures import (
     writing,
 )
 from bus.stores.mongo.loader import Loader
-from bus.stores.mongo.log import MongoLog
+from bus.stores.mongo.log import OPEN_WITHIN, MongoLog
 from bus.stores.mongo.looking import Looking
 from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.settling import Outcome
@@ -76,6 +76,7 @@ class MongoEventLog(MongoLog):
         self._appender = Appender(self._commits)
         self.sessions = Sessions(client, self._database, loops or Loops())
         self._slots = asyncio.Semaphore(MOST_TRANSACTIONS)
+        self._refusal: str | None = None
 
     async def open(self) -> None:
         """As `EventLog.open`."""
@@ -91,6 +92,8 @@ class MongoEventLog(MongoLog):
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """As `EventLog.append`."""
+        if self._refusal:
+            raise StoreUnavailable(self._refusal)
         if len(commits) != 1:
             return await self._append_several(commits) if commits else commits
         outcome = await self._appender.append(commits[0])
@@ -105,6 +108,8 @@ class MongoEventLog(MongoLog):
 
         Raises: Taken, InvalidMessage, and the driver's errors.
         """
+        if self._refusal:
+            raise StoreUnavailable(self._refusal)
         await self._insert(_documents(commits), session)
 
     async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
@@ -153,6 +158,30 @@ class MongoEventLog(MongoLog):
             if is_refused(error):
                 raise _refused(error) from error
             raise
+
+    async def newest(self) -> str:
+        """As `EventLog.newest`: by the order of storing, whatever the commits' times say."""
+        async with reading():
+            cursor = self._commits.find({}, {"_id": 1}).sort([("$natural", -1)]).limit(1)
+            found = await cursor.to_list(None)
+        return str(found[0]["_id"]) if found else ""
+
+    async def held(self, ids: Sequence[str]) -> set[str]:
+        """As `EventLog.held`."""
+        async with reading():
+            cursor = self._latest.find({"_id": {"$in": list(ids)}}, {"_id": 1})
+            return {row["_id"] for row in await cursor.to_list(None)}
+
+    async def examine(self, within: float = OPEN_WITHIN) -> str | None:
+        """As `EventLog.examine`."""
+        await self._clock.look(self._client)
+        self._refusal = await self._indexes.mended(within)
+        return self._refusal
+
+    async def forget_snapshots(self) -> None:
+        """As `EventLog.forget_snapshots`."""
+        async with writing():
+            await self._database["snapshots"].delete_many({})
 
     async def find(self, command_id: str) -> list[Commit]:
         """As `EventLog.find`: told only once a majority holds it, for a receipt is a promise."""

@@ -8,9 +8,9 @@ from pymongo.errors import BulkWriteError
 
 from bus.errors import InvalidMessage
 from bus.stores.base import Commit
-from bus.stores.mongo.client import Client, settled
+from bus.stores.mongo.client import Client
 from bus.stores.mongo.clock import ServerClock
-from bus.stores.mongo.failures import DUPLICATE_KEY, is_about_content, reading, said, writing
+from bus.stores.mongo.failures import DUPLICATE_KEY, is_about_content, said, writing
 from bus.stores.mongo.log import MongoLog
 from bus.stores.records import encoded, followed_document
 
@@ -23,6 +23,7 @@ class MongoFollowedLog(MongoLog):
     """What has arrived of other services' streams, durable on a majority, journaled."""
 
     arrival = "arrived"
+    last = "$first"
 
     def __init__(
         self, client: Client, database_name: str, *, clock: ServerClock | None = None
@@ -42,18 +43,6 @@ class MongoFollowedLog(MongoLog):
             except BulkWriteError as error:
                 if error.details["writeConcernErrors"] or not _only_repeats(error):
                     raise
-
-    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
-        """As `FollowedLog.heads`."""
-        # Sorted like this, MongoDB reads one key of the index for each stream, however long it is.
-        pipeline = [
-            {"$match": {"stream": {"$in": list(streams)}}},
-            {"$sort": {"stream": -1, "first": -1}},
-            {"$group": {"_id": "$stream", "head": {"$first": "$first"}}},
-        ]
-        async with reading():
-            cursor = await settled(self._latest.aggregate(pipeline))
-            return {row["_id"]: row["head"] for row in await cursor.to_list(None)}
 
 
 def _only_repeats(error: BulkWriteError) -> bool:

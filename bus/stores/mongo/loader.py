@@ -8,14 +8,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from bus.errors import StoreUnavailable
 from bus.stores.base import Document, Recorded
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading
+from bus.stores.mongo.places import gone
 from bus.stores.mongo.shared_reads import Read, SharedReads
 
 COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
 """So many are fetched at once, and made into events at a time. What is held grows with both, and
 what is held is gone through by the garbage collector again and again."""
+
+NO_SUCH_INDEX = 2
+"""The code of an error that says so of a hint, among others."""
 
 FIELDS = {"_id": 0, "stream": 1, "first": 1, "events": 1}
 ASCENDING = [("stream", 1), ("first", 1)]
@@ -59,10 +64,15 @@ class Loader:
     async def _page(
         self, filter: Any, order: Any = ASCENDING, limit: int = COMMITS_AT_ONCE
     ) -> Page:
-        async with reading():
-            cursor = self._commits.find(filter, FIELDS).sort(order).limit(limit).batch_size(limit)
-            page: Page = await cursor.to_list(None)
-            return page
+        try:
+            async with reading():
+                found = self._commits.find(filter, FIELDS).sort(order).limit(limit).hint(ASCENDING)
+                page: Page = await found.batch_size(limit).to_list(None)
+                return page
+        except StoreUnavailable as error:
+            if getattr(error.__cause__, "code", None) == NO_SUCH_INDEX:
+                raise StoreUnavailable(gone(self._commits.name)) from error
+            raise
 
     async def _load(self, group: Sequence[Read]) -> None:
         """Gives each its page. A query that ends within a stream starts the next with it."""

@@ -7,14 +7,14 @@ import bson
 from pymongo import IndexModel
 
 from bus.stores.base import Commit, Document
-from bus.stores.mongo.client import LATEST, Client, check_not_forked, database
+from bus.stores.mongo.client import LATEST, Client, check_not_forked, database, settled
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import reading
-from bus.stores.mongo.indexes import need_indexes
+from bus.stores.mongo.places import PLACES, Places
 from bus.stores.records import OPTIONS, commit_from
 
 INDEXES = [
-    IndexModel([("stream", 1), ("first", 1)], unique=True),
+    IndexModel(PLACES, unique=True),
     IndexModel([("category", 1), ("time", 1), ("first", 1), ("stream", 1)]),
 ]
 
@@ -29,6 +29,8 @@ class MongoLog:
 
     arrival = "time"
     """The field that tells when a commit came here."""
+    last = ""
+    """What tells the version of a commit's last event, where that need not be worked out."""
 
     def __init__(
         self,
@@ -46,14 +48,13 @@ class MongoLog:
         # a majority does: whoever decides by what the majority is known to hold decides by less.
         # What is decided here by a commit that is rolled back after all is rolled back with it.
         self._latest = self._commits.with_options(read_concern=LATEST)
-        self._indexes = [*INDEXES, *indexes]
+        self._indexes = Places(self._commits, [*INDEXES, *indexes])
 
     async def open(self) -> None:
         """As `ReadableLog.open`."""
         check_not_forked(self._client)
         await self._clock.look(self._client)
-        async with reading(OPEN_WITHIN):
-            await need_indexes(self._commits, self._indexes)
+        await self._indexes.make(OPEN_WITHIN)
 
     def now(self) -> datetime:
         """As `EventLog.now`."""
@@ -137,6 +138,19 @@ class MongoLog:
             finally:
                 await cursor.close()
         return raw, more
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """As `EventLog.heads`."""
+        # Sorted like this, MongoDB reads one key of the index for each stream, however long it is.
+        last = {"$add": ["$first", {"$size": "$events"}, -1]}
+        pipeline = [
+            {"$match": {"stream": {"$in": list(streams)}}},
+            {"$sort": {"stream": -1, "first": -1}},
+            {"$group": {"_id": "$stream", "head": {"$first": self.last or last}}},
+        ]
+        async with reading():
+            cursor = await settled(self._latest.aggregate(pipeline))
+            return {row["_id"]: row["head"] for row in await cursor.to_list(None) if row["head"]}
 
     async def split(self, category: str, parts: int) -> list[str]:
         """As `ReadableLog.split`."""

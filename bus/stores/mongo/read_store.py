@@ -36,6 +36,7 @@ from bus.stores.mongo.failures import (
 )
 from bus.stores.mongo.indexes import make_indexes, need_indexes
 from bus.stores.mongo.letters import MongoLetters
+from bus.stores.mongo.seal import SEAL, Seal
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.records import unencodable
 from bus.stores.session import OWN_COLLECTIONS
@@ -60,6 +61,7 @@ class MongoReadStore(MongoLetters):
         self._parked = self._database["parked"]
         self._swept = self._database["swept"]
         self._leases = self._database["leases"]
+        self._seal = Seal()
 
     async def open(self) -> None:
         """As `ReadStore.open`."""
@@ -115,7 +117,7 @@ class MongoReadStore(MongoLetters):
 
     def writer(self, target: Target, queue: str) -> Writer:
         """As `ReadStore.writer`."""
-        return MongoWriter(self._client, self._database, target, queue)
+        return MongoWriter(self._client, self._database, target, queue, self._seal)
 
     async def insert(self, target: Target, documents: Sequence[Document]) -> None:
         """As `ReadStore.insert`."""
@@ -199,6 +201,20 @@ class MongoReadStore(MongoLetters):
         reached = {ids[row["_id"]]: version_in(row, field, missing) for row in rows}
         return {stream: version for stream, version in reached.items() if version}
 
+    async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
+        """As `ReadStore.reached`."""
+        if target.versions_in_documents:
+            place, name, field, start = {"$gt": after}, target.collection, VERSION, 0
+        else:
+            start = len(target.collection) + 1
+            own = f"{target.collection}/"
+            place = {"$gt": f"{own}{after}", "$lt": f"{target.collection}0"}
+            name, field = "checkpoints", "version"
+        async with reading():
+            cursor = self._database[name].find({"_id": place}, {field: 1}).sort([("_id", 1)])
+            rows = await cursor.limit(limit).to_list(None)
+        return {row["_id"][start:]: version_in(row, field, 0) for row in rows}
+
     async def park(self, target: Target, parked: Parked) -> None:
         """As `ReadStore.park`."""
         fields = {"projection": target.collection, **parked._asdict()}
@@ -247,6 +263,24 @@ class MongoReadStore(MongoLetters):
             except DuplicateKeyError:
                 return False
         return bool(done.matched_count or done.upserted_id)
+
+    async def identities(self) -> dict[str, str]:
+        """As `ReadStore.identities`."""
+        async with reading():
+            told = await self._database.command("listCollections", cursor={"batchSize": 10_000})
+        batch = told["cursor"]["firstBatch"]
+        return {one["name"]: str(one["info"]["uuid"]) for one in batch if "uuid" in one["info"]}
+
+    async def seal(self) -> Document:
+        """As `ReadStore.seal`."""
+        async with reading():
+            return self._seal.seen(await self._database["checkpoints"].find_one({"_id": SEAL}))
+
+    async def set_seal(self, value: Document) -> None:
+        """As `ReadStore.set_seal`."""
+        checkpoints = self._database["checkpoints"]
+        async with writing():
+            await checkpoints.update_one({"_id": SEAL}, self._seal.own(value), upsert=True)
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """As `ReadStore.lease`; by the server's clock, so that nobody else's can hold it up."""

@@ -23,6 +23,7 @@ from bus.stores.mongo.documents import (
     bulk_write_believing,
 )
 from bus.stores.mongo.failures import reading, writing
+from bus.stores.mongo.seal import SEAL, Seal
 from bus.stores.mongo.sessions import end_sessions
 from bus.stores.mongo.transactions import in_transaction, may_run_on
 from bus.stores.updates import plain_steps, version_in, versioned_steps
@@ -36,8 +37,11 @@ trip. So few streams become visible sooner without it, and many are cheaper with
 class MongoWriter:
     """Transactions of one target; one at a time."""
 
-    def __init__(self, client: Client, database: Database, target: Target, queue: str) -> None:
+    def __init__(
+        self, client: Client, database: Database, target: Target, queue: str, seal: Seal
+    ) -> None:
         self._client = client
+        self._seal = seal
         self._database = database
         self._target = target
         self._queue = queue
@@ -55,7 +59,7 @@ class MongoWriter:
         """As `Writer.transact`. Of few streams, what is believed is a condition of the writes
         instead of being read first; where it is wrong, the batch starts again with reading."""
         async with self._turn:
-            if believed and len(streams) <= FEW and believed.keys() >= set(streams):
+            if believed and self._may_believe(streams, believed):
                 with suppress(Mistaken):
                     body = partial(self._apply_believing, believed, fold)
                     return await in_transaction(self._lent, body, TRANSACT_WITHIN)
@@ -72,6 +76,11 @@ class MongoWriter:
             if may_run_on(error):
                 self._session = None
             raise
+
+    def _may_believe(self, streams: Sequence[str], believed: Mapping[str, int]) -> bool:
+        """A stream that is new has no checkpoint, and so has one whose checkpoint was lost."""
+        few = len(streams) <= FEW and believed.keys() >= set(streams)
+        return few and (self._target.versions_in_documents or all(believed.values()))
 
     async def close(self) -> None:
         """Ends the session and signs off. Where that fails, the successor does it."""
@@ -132,14 +141,16 @@ class MongoWriter:
 
     async def _read_checkpoints(self, session: Session, streams: Sequence[str]) -> dict[str, int]:
         start = len(self._target.collection) + 1
-        ids = [f"{self._target.collection}/{stream}" for stream in streams]
+        ids = [SEAL, *(f"{self._target.collection}/{stream}" for stream in streams)]
         async with bounded():
             rows = await (
                 self._database["checkpoints"]
                 .find({"_id": {"$in": ids}}, session=session)
                 .to_list(None)
             )
-        reached = {row["_id"][start:]: version_in(row, "version") for row in rows}
+        found = {row["_id"]: row for row in rows}
+        self._seal.check(found.pop(SEAL, None))
+        reached = {id[start:]: version_in(row, "version") for id, row in found.items()}
         return dict.fromkeys(streams, 0) | reached
 
     async def _write_checkpoints(self, session: Session, versions: Mapping[str, int]) -> None:

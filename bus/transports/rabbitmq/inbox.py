@@ -65,8 +65,10 @@ class _Consuming:
 
     async def close(self) -> None:
         self._acknowledge_done()
+        number, sinks = self.channel.number, self.session.tap.sinks
         await finish(self.channel.close(), _CLOSE_TIMEOUT)
-        self.session.tap.sinks.pop(self.channel.number, None)
+        if sinks.get(number) is self:  # else another channel has its number by now
+            del sinks[number]
 
     # -- what arrives
 

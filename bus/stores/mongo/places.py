@@ -1,0 +1,69 @@
+"""The log's indexes: made when it is opened, and looked for from time to time.
+
+Without the unique one two commands could take the same place in a stream: nothing is written then.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import IndexModel
+from pymongo.errors import OperationFailure
+
+from bus.errors import ConfigurationError
+from bus.log import Logger
+from bus.stores.mongo.client import Collection
+from bus.stores.mongo.failures import DUPLICATE_KEY, reading
+from bus.stores.mongo.indexes import need_indexes
+
+PLACES = [("stream", 1), ("first", 1)]
+
+log = Logger("bus.stores")
+
+
+class Places:
+    """Those of one collection of commits, the unique one at the front."""
+
+    def __init__(self, commits: Collection, models: Sequence[IndexModel]) -> None:
+        self._commits = commits
+        self._models = list(models)
+
+    async def make(self, within: float) -> None:
+        """Makes those that are not there. Raises: StoreUnavailable, ConfigurationError."""
+        async with reading(within):
+            try:
+                await self._commits.create_indexes(self._models)
+            except OperationFailure as error:
+                if error.code == DUPLICATE_KEY:
+                    raise ConfigurationError(self._taken_twice(error)) from error
+                await need_indexes(self._commits, self._models)
+
+    async def mended(self, within: float) -> str | None:
+        """Makes the unique index again where it is not there; says why it cannot be made."""
+        async with reading(within):
+            there = await self._commits.index_information()
+        if any(one["key"] == PLACES and one.get("unique") for one in there.values()):
+            return None
+        try:
+            await self.make(within)
+        except ConfigurationError as error:
+            return str(error)
+        log.warning("the unique index was gone, and is made again", collection=self._commits.name)
+        return None
+
+    def _taken_twice(self, error: OperationFailure) -> str:
+        place: dict[str, Any] = (error.details or {}).get("keyValue", {})
+        return (
+            f"MongoDB: the unique index (stream, first) of {self._commits.name!r} is gone and "
+            f"cannot be made again, because commits take the same place: {place.get('stream')} at "
+            f"{place.get('first')}, for one; nothing is stored until it is there. Keep one of them "
+            f"(db.{self._commits.name}.find of that stream shows them), remove the other, and run "
+            f"`bus events recover`"
+        )
+
+
+def gone(collection: str) -> str:
+    """What to say where a read that goes by the unique index does not find it."""
+    return (
+        f"MongoDB: the unique index (stream, first) of {collection!r} is gone; nothing is stored "
+        f"until it is made again, which a running process does within seconds if it can"
+    )

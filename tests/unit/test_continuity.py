@@ -1,0 +1,72 @@
+"""Continuity in memory: what was dropped stands still, is told, and is recovered."""
+
+import pytest
+
+from bus import Bus, Discontinued, Recovery, Settings, Worker, continuity
+from bus.continuity import RECORD, Record, record_from
+from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
+from tests.service.rebuild_contract import service as purses
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuity, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(continuity, "TURN_EVERY", 0)
+
+
+async def record_of(bus: Bus) -> Record:
+    return record_from((await bus.parts.read_store.note(RECORD)).value)
+
+
+async def test_what_is_there_is_written_down_in_two_places() -> None:
+    async with purses(Settings.in_memory(), "bank") as bus:
+        await paid_into(bus, 1)
+        store = bus.parts.read_store
+        await bus.parts.continuity.note_turn(await store.identities(), {})
+        record = await record_of(bus)
+        assert record.collections.keys() == {"purses", "banks"}
+        assert await bus.parts.event_log.held([record.commit])
+        assert record_from(await store.seal()).turn >= record.before
+        assert await bus.parts.continuity.problem() is None
+
+
+async def test_a_read_collection_that_is_dropped_in_memory_is_built_anew() -> None:
+    async with purses(Settings.in_memory(), "bank") as bus, Worker(bus):
+        receipt = await paid_into(bus, 3)
+        await bus.query(GetBank(), after=receipt)
+        await bus.query(GetPurse(purse_id="p2"), after=receipt)
+        parts = bus.parts
+        await parts.continuity.note_turn(await parts.read_store.identities(), {})
+        (projection,) = (one for one in parts.projections if one.name == "purses")
+        await parts.read_store.drop(projection.target())
+        await until(lambda: parts.continuity.problem(), "it is noticed")
+        with pytest.raises(Discontinued, match="'purses' was dropped"):
+            parts.continuity.check("purses")
+        parts.continuity.check("banks")
+        assert (await Recovery(bus).run()).rebuilt == ("purses",)
+        assert await bus.query(CountPurses()) == 3
+        assert await bus.query(GetPurse(purse_id="p0")) == PurseView(id="p0", total=1)
+        assert await parts.continuity.problem() is None
+
+
+async def test_a_collection_that_is_dropped_on_purpose_is_no_problem() -> None:
+    async with purses(Settings.in_memory(), "bank") as bus:
+        await bus.parts.continuity.note_turn(await bus.parts.read_store.identities(), {})
+        await bus.parts.continuity.forget("purses")
+        assert (await record_of(bus)).collections.keys() == {"banks"}
+
+
+async def test_a_record_of_an_earlier_turn_than_is_known_is_an_older_database() -> None:
+    async with purses(Settings.in_memory(), "bank") as bus:
+        parts = bus.parts
+        for _ in range(3):
+            await parts.continuity.note_turn(await parts.read_store.identities(), {})
+            await parts.continuity.look()
+        note = await parts.read_store.note(RECORD)
+        older = record_from(note.value)._replace(turn=1, before=0)
+        await parts.read_store.write_note(note._replace(value=older.document()))
+        await parts.continuity.look()
+        assert "commits" in parts.continuity.broken
+        await Recovery(bus).run()
+        assert parts.continuity.broken == {}
