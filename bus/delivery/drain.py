@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from bus.codec import RETURNED
 from bus.delivery.consumer import BatchConsumer
 from bus.delivery.faults import GiveUp
+from bus.delivery.trust import Trust
 from bus.errors import MessageError, TransportUnavailable
 from bus.health import Check
 from bus.log import Logger
@@ -49,10 +50,13 @@ _ERRORS: dict[str, tuple[type[GivenUp], str]] = {
 class DeadQueueConsumer(BatchConsumer):
     """Empties the service's dead queue."""
 
-    def __init__(self, queue: str, transport: Transport, give_up: GiveUp) -> None:
+    def __init__(
+        self, queue: str, transport: Transport, give_up: GiveUp, trust: Trust | None = None
+    ) -> None:
         super().__init__(queue, transport)
         self._own = f"{queue.removesuffix('.dead')}."
         self._give_up = give_up
+        self._trust = trust
         self._taken: Counter[str] = Counter()
         self._taken_at = 0.0
 
@@ -61,17 +65,18 @@ class DeadQueueConsumer(BatchConsumer):
         return Check("policies", self._told)
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            queue, reason, died = _as_it_was(delivery)
-            if reason != LIMIT or not await self._give_back(queue, died):
-                await self._bury(queue, reason, died)
+        reasons = {one.tag: str(one.frame.headers.get(DEATH_REASON)) for one in deliveries}
+        for died in await self._believed([self._as_it_was(one) for one in deliveries]):
+            reason = reasons[died.tag]
+            if reason != LIMIT or not await self._give_back(died.queue, died):
+                await self._bury(died.queue, reason, died)
 
     async def _give_back(self, queue: str, died: Delivery) -> bool:
         """Sends it to its queue once more; False where it cannot be. Raises: TransportUnavailable.
 
         Its handler counts from now on how often it begins with it.
         """
-        if not queue.startswith(self._own):
+        if queue == self.queue or not queue.startswith(self._own):
             return False
         headers = {**died.frame.headers, RETURNED: 1}
         frame = died.frame._replace(address="queue", topic=queue, headers=headers)
@@ -100,11 +105,23 @@ class DeadQueueConsumer(BatchConsumer):
             f"list_policies`, and let none match this service's queues, {self.queue} least of all"
         )
 
+    async def _believed(self, died: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Who may publish here could claim that events died; commands are believed."""
+        events = [one for one in died if "stream" in one.frame.headers]
+        if self._trust is None or not events:
+            return died
+        believed, refused = await self._trust.sort(self.queue, events, {})
+        known = {one.tag: one for one in believed}
+        gone = {one.tag for one in refused}
+        return [known.get(one.tag, one) for one in died if one.tag not in gone]
 
-def _as_it_was(delivery: Delivery) -> tuple[str, str, Delivery]:
-    """The queue that gave it up, why, and the delivery as that queue made it."""
-    headers = dict(delivery.frame.headers)
-    queue = str(headers.pop(DEATH_QUEUE, delivery.queue))
-    reason = str(headers.pop(DEATH_REASON, "unknown"))
-    frame = delivery.frame._replace(address="", headers=headers)
-    return queue, reason, delivery._replace(queue=queue, frame=frame)
+    def _as_it_was(self, delivery: Delivery) -> Delivery:
+        """The delivery as the queue made it that gave it up. Of a queue that is not the service's
+        own the broker told nothing."""
+        headers = dict(delivery.frame.headers)
+        headers.pop(DEATH_REASON, None)
+        queue = str(headers.pop(DEATH_QUEUE, ""))
+        if not queue.startswith(self._own):
+            queue = delivery.queue
+        frame = delivery.frame._replace(address="", headers=headers)
+        return delivery._replace(queue=queue, frame=frame)

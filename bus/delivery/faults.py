@@ -1,14 +1,20 @@
 """Faults: giving a message up leaves a dead letter, and an event that tells of it."""
 
 from bus import ambient
+from bus.delivery.allowance import Allowance
 from bus.delivery.deadletters import bury
-from bus.errors import InvalidMessage
+from bus.errors import InvalidMessage, MessageError, Reject
 from bus.fingerprint import reason_of
 from bus.log import Logger
 from bus.messages import Envelope, Fault, derived_id, former_derived_id
 from bus.parts import Parts
 from bus.transports.base import Delivery
 from bus.write.unit_of_work import UnitOfWork
+
+FAULTS = 100
+"""So many messages of a queue that could not be read are told as faults, and as many more each
+hour; each is a dead letter."""
+HOUR = 3600.0
 
 log = Logger("bus.faults")
 
@@ -18,6 +24,8 @@ class GiveUp:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._allowances: dict[str, Allowance] = {}
+        self._untold = 0
 
     async def __call__(
         self, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
@@ -27,8 +35,21 @@ class GiveUp:
         Raises: StoreUnavailable, OutcomeUnknown.
         """
         await bury(self._parts.read_store, delivery, error, handler=handler, attempts=attempts)
-        if delivery.frame.name != Fault.wire_name:
+        if delivery.frame.name != Fault.wire_name and self._may_tell(delivery, error, attempts):
             await self._tell(delivery, error, attempts)
+
+    def _may_tell(self, delivery: Delivery, error: BaseException, attempts: int) -> bool:
+        """Whoever may publish could fill the log with faults by messages that nobody can read; so
+        of those that failed before a handler had them, only some are told."""
+        if attempts > 1 or not isinstance(error, MessageError) or isinstance(error, Reject):
+            return True
+        allowance = self._allowances.setdefault(delivery.queue, Allowance(FAULTS, HOUR))
+        if allowance.take():
+            return True
+        self._untold += 1
+        if self._untold in (1, 10, 100) or not self._untold % 1000:
+            log.warning("no fault event: too many", queue=delivery.queue, untold=self._untold)
+        return False
 
     async def _tell(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
         frame = delivery.frame

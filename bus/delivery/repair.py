@@ -37,6 +37,9 @@ Problems = Mapping[str, str | None]
 Step = Callable[[Sequence[str]], Awaitable[Problems]]
 
 NOT_THERE = "there is no such dead letter (any more); `list` shows those that are"
+NOT_OURS = (
+    "{!r} is no queue of this service, and nothing is published to others': discard the letter"
+)
 LOG_STANDS = (
     "what it holds is an event of the log, which no edit changes; mend its reading (the "
     "projection's handler, the event's class or its upcast), or record a correcting event, "
@@ -188,6 +191,8 @@ class DeadLetters:
     async def _publish(self, row: Document | None) -> str | None:
         if row is None:
             return NOT_THERE
+        if not row["queue"].startswith(f"{self._parts.service}."):
+            return NOT_OURS.format(row["queue"])
         failures = await self._parts.transport.publish([frame_of(row)], must_route=True)
         for failure in failures.values():
             if isinstance(failure, Unroutable):

@@ -12,7 +12,16 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bus.codec import ATTEMPT, DEAD_LETTER, Registry, check_topic, event_frames, read_frame
+from bus.codec import (
+    ATTEMPT,
+    DEAD_LETTER,
+    RETURNED,
+    Registry,
+    check_topic,
+    event_frames,
+    read_frame,
+)
+from bus.delivery.allowance import Allowance
 from bus.delivery.deadletters import bury, bury_the_rest
 from bus.errors import InvalidMessage, MessageError, UnknownMessage
 from bus.log import Logger
@@ -169,7 +178,9 @@ class Trust:
         for one in refused[:kept]:
             await bury(self._store, one, _why(one.frame, registry), handler=queue, attempts=1)
         if rest := refused[kept:]:
-            await bury_the_rest(self._store, rest[0], _not_in_the_log(), count=len(rest))
+            await bury_the_rest(
+                self._store, rest[0]._replace(queue=queue), _not_in_the_log(), count=len(rest)
+            )
         self._refused += len(refused)
         self._refused_at = time.monotonic()
         last = refused[-1].frame
@@ -182,25 +193,6 @@ class Trust:
             message_id=last.id,
             stream=str(last.headers.get("stream", ""))[:200],
         )
-
-
-class Allowance:
-    """So many, and as many more in each `seconds`."""
-
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most = most
-        self._seconds = seconds
-        self._left = float(most)
-        self._at = time.monotonic()
-
-    def take(self, wanted: int) -> int:
-        """How many of those that are wanted may be had."""
-        now = time.monotonic()
-        self._left += (now - self._at) * self._most / self._seconds
-        self._left, self._at = min(self._left, self._most), now
-        had = min(wanted, int(self._left))
-        self._left -= had
-        return had
 
 
 def _category(frame: Frame) -> str:
@@ -217,9 +209,12 @@ def _tells(frame: Frame, true: Frame) -> bool:
     )
 
 
+_OF_DELIVERY = (ATTEMPT, DEAD_LETTER, RETURNED)
+
+
 def _as_tried(true: Frame, frame: Frame) -> Frame:
     """An event of the log in place of a frame, by the same way and with the same tries."""
-    kept = {key: frame.headers[key] for key in (ATTEMPT, DEAD_LETTER) if key in frame.headers}
+    kept = {key: frame.headers[key] for key in _OF_DELIVERY if key in frame.headers}
     headers = {**true.headers, **kept}
     return true._replace(address=frame.address, topic=frame.topic, headers=headers)
 

@@ -220,7 +220,7 @@ def _handler_consumers(
                 trust=trust if one.of else None,
                 vouch=parts.continuity.vouch if one.of else None,
             )
-    yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up)
+    yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up, trust)
     yield ReplayConsumer(parts.service, parts.event_log, parts.transport, parts.read_store, give_up)
 
 

@@ -38,6 +38,11 @@ class Streams(Protocol):
         ...
 
 
+class LogLacks(ProjectionError):
+    """The log lacks an event before others that it holds, or that have arrived: no fault of the
+    projection's, in however many streams."""
+
+
 class InTrouble(Unavailable):
     """Every stream fails just now: hold the batch, and come back for one more try."""
 
@@ -213,7 +218,7 @@ class Projector:
             self._failing.clear()
             self.trouble = None
             return
-        of_data = (EventMissing, VersionUnusable)
+        of_data = (EventMissing, LogLacks, VersionUnusable)
         failing = [one for one in failures if not isinstance(one.cause, of_data)]
         self._failing |= {one.stream for one in failing if one.stream not in self._parked}
         if failing and len(self._failing) >= TROUBLE_AT and not self._parks_all:
@@ -319,7 +324,7 @@ class Projector:
 
     def _lacking(self, stream: str, version: int, before: Sequence[Envelope]) -> StreamFailed:
         owner = self._foreign.owners.get(category_of(stream))
-        cause = ProjectionError("the log lacks this event")
+        cause: ProjectionError = LogLacks("the log lacks this event")
         if owner:
             cause = EventMissing(
                 f"version {version} has not arrived from service {owner!r}, and later ones have; "

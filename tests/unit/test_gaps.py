@@ -10,7 +10,7 @@ from bus.codec import record
 from bus.read.history import Foreign
 from bus.read.projector import Projector
 from bus.stores.base import Commit, Parked, Target
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_log import MemoryFollowedLog
 from bus.testing.clock import HeldTime, ambient_source
 from bus.testing.projection_contract import Deposited, accounts
@@ -132,3 +132,18 @@ async def test_many_gaps_are_no_trouble_of_the_projection(
     await projector.apply_streams([one.stream for one in late])
     assert projector.trouble is None
     assert len(await store.parked(projector.target)) == 30
+
+
+async def test_streams_whose_events_the_own_log_lacks_are_no_trouble_of_the_projection(
+    store: Store, held: HeldTime
+) -> None:
+    """As after forged versions that an older release applied, or a log that was restored."""
+    projection, log = accounts(), MemoryEventLog()
+    target = projection.target()
+    await store.prepare(target)
+    projector = Projector(projection, target, log, store, store.writer(target, "q"))
+    late = [deposit(3)._replace(id=f"{n}", stream=f"account-{n}") for n in range(30)]
+    await log.append(late)
+    await projector.apply_streams([one.stream for one in late])
+    assert projector.trouble is None
+    assert len(await store.parked(target)) == 30

@@ -1,0 +1,22 @@
+"""Allowance: what may be had so often, and again after a while."""
+
+import time
+
+
+class Allowance:
+    """So many, and as many more in each `seconds`."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._left = float(most)
+        self._at = time.monotonic()
+
+    def take(self, wanted: int = 1) -> int:
+        """How many of those that are wanted may be had."""
+        now = time.monotonic()
+        self._left += (now - self._at) * self._most / self._seconds
+        self._left, self._at = min(self._left, self._most), now
+        had = min(wanted, int(self._left))
+        self._left -= had
+        return had

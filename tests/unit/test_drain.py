@@ -1,0 +1,72 @@
+"""What comes to the dead queue, whoever put it there."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bus import Bus, DeadLetters, Settings, ambient
+from bus.delivery.drain import DeadQueueConsumer
+from bus.delivery.faults import GiveUp
+from bus.delivery.trust import Trust
+from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame
+from bus.transports.topology import dead_queue
+from tests.service.wallet import build
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[Bus]:
+    async with build(Settings.in_memory()) as bus:
+        yield bus
+
+
+def died(number: int, queue: str, name: str = "Pay", **headers: str | int) -> Delivery:
+    full: dict[str, str | int] = {DEATH_QUEUE: queue, DEATH_REASON: "expired", **headers}
+    frame = Frame("dead", "", f"m{number}", name, b"{}", ambient.now(), "c", full)
+    return Delivery(frame, "wallets.dead", number, 1)
+
+
+async def drain(bus: Bus, *deliveries: Delivery) -> None:
+    parts = bus.parts
+    consumer = DeadQueueConsumer(
+        dead_queue("wallets"), parts.transport, GiveUp(parts), Trust(parts)
+    )
+    await consumer.process(deliveries)
+
+
+async def test_a_retry_publishes_to_no_queue_that_a_header_names_of_another_service(
+    bus: Bus,
+) -> None:
+    await drain(bus, died(1, "wallets.commands"), died(2, "bank.commands"), died(3, "walletsx.a"))
+    letters = {one.message_id: one for one in await DeadLetters(bus).list()}
+    assert {id: one.queue for id, one in letters.items()} == {
+        "m1": "wallets.commands",
+        "m2": "wallets.dead",
+        "m3": "wallets.dead",
+    }
+
+
+async def test_a_letter_that_names_a_queue_of_another_service_is_not_retried(bus: Bus) -> None:
+    """As a release stored it that believed the header."""
+    await drain(bus, died(1, "wallets.commands"))
+    (letter,) = await bus.parts.read_store.dead_letters()
+    await bus.parts.read_store.add_dead_letter({**letter, "_id": "x.y/1", "queue": "bank.commands"})
+    outcome = await DeadLetters(bus).retry("x.y/1")
+    assert outcome.done == ()
+    assert "no queue of this service" in outcome.failed["x.y/1"]
+
+
+async def test_an_event_that_is_not_in_the_log_did_not_die_here(bus: Bus) -> None:
+    headers: dict[str, str | int] = {"stream": "wallet-a", "version": 1, "schema": 1}
+    await drain(bus, *(died(n, "wallets.thanking", "Paid", **headers) for n in range(150)))
+    letters = await bus.parts.read_store.dead_letters(1000)
+    assert {one["error"] for one in letters} == {"NotInTheLog"}
+    assert sum(one["seen"] for one in letters) == 150
+    assert len(letters) == 101
+    assert [one async for one in bus.parts.event_log.scan(["wallets"])] == []
+
+
+async def test_of_many_messages_that_nobody_could_read_some_are_told_as_faults(bus: Bus) -> None:
+    await drain(bus, *(died(n, "wallets.commands") for n in range(150)))
+    assert len(await bus.parts.read_store.dead_letters(1000)) == 150
+    faults = [one async for one in bus.parts.event_log.scan(["wallets"])]
+    assert len(faults) == 100
