@@ -1,6 +1,7 @@
 """One flat run: servers, a worker, a relay and an API; a load, then nothing; samples of each."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -105,12 +106,12 @@ async def run(plan: Plan, folder: Path, tell: Tell) -> Watched:
         processes = Processes(folder, environment, plan.every)
         try:
             await asyncio.to_thread(processes.start)
-            return await _watched(plan, processes, tell)
+            return await _watched(plan, processes, folder, tell)
         finally:
             await asyncio.to_thread(processes.stop)
 
 
-async def _watched(plan: Plan, processes: Processes, tell: Tell) -> Watched:
+async def _watched(plan: Plan, processes: Processes, folder: Path, tell: Tell) -> Watched:
     load = Load(processes.url, plan.rate)
     samples: dict[str, dict[str, list[Sample]]] = {}
     async with _in_background(watch(processes.url)):
@@ -122,8 +123,20 @@ async def _watched(plan: Plan, processes: Processes, tell: Tell) -> Watched:
         async with _sampling(processes, plan.every, samples.setdefault(IDLE, {})):
             tell(f"{load.taken:,} commands taken; idle for {plan.idle:g} minutes ...")
             await asyncio.sleep(plan.idle * 60)
+    _keep(samples, folder)
     ended = await asyncio.to_thread(processes.stop)
     return Watched(plan, samples, load.taken, seconds, load.failed, load.slowest, ended)
+
+
+def _keep(samples: Mapping[str, Mapping[str, Sequence[Sample]]], folder: Path) -> None:
+    """All samples, for who wants to see what grew when; with `--keep`, or where something did."""
+    rows = [
+        {"phase": phase, "process": name, **one._asdict()}
+        for phase, processes in samples.items()
+        for name, taken in processes.items()
+        for one in taken
+    ]
+    (folder / "samples.json").write_text(json.dumps(rows))
 
 
 @contextmanager
