@@ -43,6 +43,7 @@ from bus.transports.topology import (
     Topology,
     command_queue,
     event_topic,
+    handler_queue,
     projection_queues,
     slot_of,
 )
@@ -565,6 +566,20 @@ class TransportContract:
         await transport.delete([queue.name])
         assert await transport.restore(topology) == [f"queue {queue.name}"]
         assert await transport.publish([event(1)], must_route=True) == {}
+
+    async def test_queues_that_had_to_be_made_anew_are_told_once(
+        self, transport: Transport, service: str, queue: Queue
+    ) -> None:
+        mails = handler_queue(service, "mails", ["JobPosted"])
+        topology = Topology(service, (queue, mails, command_queue(service)))
+        await transport.declare(topology)
+        transport.made_anew()
+        await transport.declare(topology)
+        assert transport.made_anew() == []
+        await transport.delete([queue.name, mails.name])
+        await transport.declare(topology)
+        assert transport.made_anew() == [mails.name]
+        assert transport.made_anew() == []
 
     async def test_an_open_transport_says_so(self, transport: Transport) -> None:
         assert transport.healthy

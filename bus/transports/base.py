@@ -227,8 +227,8 @@ class Transport(Protocol):
         ...
 
     def made_anew(self) -> list[str]:
-        """The queues that were not there when they were declared, by name, since this was asked
-        last; but for those of single consumers."""
+        """The queues that were not there when they were declared, or what feeds them was not, by
+        name, since this was asked last; but for those of single consumers."""
         ...
 
     async def restore(self, topology: Topology) -> list[str]:

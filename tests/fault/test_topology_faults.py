@@ -8,6 +8,7 @@ import aio_pika
 import pytest
 
 from bus import Bus, ConfigurationError, Settings, TopologyMismatch, Worker
+from bus.delivery.losses import Losses
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
 from tools.services import RabbitMQNode
@@ -184,3 +185,22 @@ async def test_a_right_that_is_missing_is_named(
         with pytest.raises(ConfigurationError, match=r"write to amq\.default.*set_permissions"):
             async with build(limited, Diary(), unique):
                 pass
+
+
+async def test_an_exchange_that_had_to_be_made_again_counts_as_a_loss_of_handlers(
+    node: RabbitMQNode, api: Bus, unique: str
+) -> None:
+    """While it is being bound again, others publish to it."""
+    parts = api.parts
+
+    async def known() -> bool:
+        found = (await Losses(parts).read()).get("thanking", {})
+        return "quiet" in found and "lost" not in found
+
+    async def lost() -> bool:
+        return "lost" in (await Losses(parts).read())["thanking"]
+
+    await until(known, "the subscription is known")
+    async with channel_of(node) as channel:
+        await channel.exchange_delete(f"{unique}.events")
+    await until(lost, "its loss is noted")

@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 TARGET = "tools.soak.service:build"
 LOAD, RELAY = "load", "relay"
 WORKERS = ("worker-1", "worker-2")
-LOST_WITHOUT_SWEEP = ("closing", SUBSCRIPTION, "commands")
 STARTED = b"worker started"
 AWAY_AT_START = b"StoreUnavailable: "
 READY_WITHIN = 60.0
@@ -56,17 +55,16 @@ class Processes:
         )
 
     def republish(self, since: datetime, release: str) -> None:
-        """What an operator does after queues of handlers were lost."""
-        for subscription in LOST_WITHOUT_SWEEP:
-            done = subprocess.run(
-                [sys.executable, "-m", "bus", "events", "republish", TARGET, "--to", subscription,
-                 "--since", since.isoformat()],
-                env={**self._environment, RELEASE: release},
-                capture_output=True,
-                text=True,
-            )  # fmt: skip
-            if done.returncode:
-                self.complaints.append(f"republish to {subscription}: {done.stderr[-300:]}")
+        """What an operator does after a queue of handlers was purged."""
+        done = subprocess.run(
+            [sys.executable, "-m", "bus", "events", "republish", TARGET, "--to", SUBSCRIPTION,
+             "--since", since.isoformat()],
+            env={**self._environment, RELEASE: release},
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+        if done.returncode:
+            self.complaints.append(f"republish to {SUBSCRIPTION}: {done.stderr[-300:]}")
 
     def await_worker(self, name: str) -> None:
         """Returns when a worker consumes. Raises: TimeoutError."""

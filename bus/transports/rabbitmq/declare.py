@@ -51,9 +51,18 @@ async def missing(session: Session, topology: Topology) -> list[str]:
     return [f"{kind} {name}" for kind, name in await _gone(session, exchanges + queues)]
 
 
-async def absent(session: Session, queues: Sequence[str]) -> list[str]:
-    """Those of the queues that are not there."""
-    return [name for _, name in await _gone(session, [("queue", name) for name in queues])]
+async def unfed(session: Session, topology: Topology) -> list[str]:
+    """The queues that are not there, or whose events' exchange is not: while that is being bound
+    again, others publish to it. But for those of single consumers: what they miss is known."""
+    several = [queue for queue in topology.queues if not queue.single_consumer]
+    exchanges = {feed for queue in several for feed in _feeds(topology, queue)}
+    things = [("exchange", name) for name in exchanges] + [("queue", one.name) for one in several]
+    gone = {name for _, name in await _gone(session, things)}
+    return [one.name for one in several if gone & {one.name, *_feeds(topology, one)}]
+
+
+def _feeds(topology: Topology, queue: Queue) -> set[str]:
+    return {exchange for exchange, _ in _bindings(topology.service, queue)}
 
 
 async def _gone(session: Session, things: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailabl
 from bus.log import Logger
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.rabbitmq.connection import Session, connect_any
-from bus.transports.rabbitmq.declare import absent, declare, delete, missing
+from bus.transports.rabbitmq.declare import declare, delete, missing, unfed
 from bus.transports.rabbitmq.refusals import right_remedy
 from bus.transports.topology import Topology
 
@@ -117,9 +117,7 @@ class Declaring:
         return {}
 
     async def _declare_on(self, session: Session, topology: Topology) -> dict[str, str]:
-        """What a queue of single consumers held is in the log, and known to be missing there."""
-        several = [one.name for one in topology.queues if not one.single_consumer]
-        self._anew.update(await absent(session, several))
+        self._anew.update(await unfed(session, topology))
         return await declare(session, topology)
 
     async def _missing(self, topology: Topology) -> list[str]:

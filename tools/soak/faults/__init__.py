@@ -24,6 +24,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("broker_emptied", broker.broker_emptied, weight=2, within=20),
         Kind("exchange_deleted", broker.exchange_deleted, weight=2, within=20),
         Kind("handlers_queue_deleted", broker.handlers_queue_deleted, weight=2, within=2),
+        Kind("handlers_queue_purged", broker.handlers_queue_purged, weight=1, within=2),
         Kind("password_rotated", broker.password_rotated, weight=2, within=5),
         Kind("rights_revoked", broker.rights_revoked, weight=2, within=5),
         Kind("writes_blocked", database.writes_blocked, weight=3, within=5),

@@ -81,31 +81,35 @@ async def queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 async def broker_emptied(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """The broker comes back with nothing: no queue, no exchange, no message."""
-    begun = _now()
     node = scene.any_broker()
     await _control(node, "stop_app")
     await _control(node, "reset")
     await _control(node, "start_app")
     scene.queues_declared()
     yield
-    await _sent_again(scene, begun)
 
 
 async def exchange_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """The exchange of events is deleted, and with it all that was bound to it."""
-    begun = _now()
     async with scene.channel() as channel:
         await channel.exchange_delete(f"{SERVICE}.events")
     yield
-    await _sent_again(scene, begun)
 
 
 async def handlers_queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
-    """A queue of event handlers is deleted with all that is in it; an operator sends it again."""
-    begun = _now()
+    """A queue of event handlers is deleted with all that is in it; a worker fills it again."""
     async with scene.channel() as channel:
         await channel.queue_delete(f"{SERVICE}.{SUBSCRIPTION}")
     scene.queues_declared()
+    yield
+
+
+async def handlers_queue_purged(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A queue of event handlers is emptied, which nobody can notice; an operator sends it again."""
+    begun = datetime.now(UTC)
+    async with scene.channel() as channel:
+        queue = await channel.get_queue(f"{SERVICE}.{SUBSCRIPTION}", ensure=False)
+        await queue.purge()
     yield
     await _sent_again(scene, begun)
 
@@ -150,10 +154,6 @@ async def majority_lost(scene: Scene, draw: Random) -> AsyncIterator[None]:
     await asyncio.gather(*(asyncio.to_thread(node.start) for node in nodes))
     await _whole(scene)
     yield
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _sent_again(scene: Scene, begun: datetime) -> None:
