@@ -98,7 +98,7 @@ class MongoEventLog(MongoLog):
             return await self._append_several(commits) if commits else commits
         outcome = await self._appender.append(commits[0])
         if outcome is Outcome.REPEAT:
-            return await self.find(commits[0].id)
+            return await self._stored(commits[0].id)
         if outcome is Outcome.CONFLICT:
             raise moved_on(commits)
         return commits
@@ -117,7 +117,7 @@ class MongoEventLog(MongoLog):
         try:
             await in_transaction(self._slot, body, TRANSACTION_WITHIN)
         except Taken:
-            stored = await self.find(commits[0].id)
+            stored = await self._stored(commits[0].id)
             if not stored:
                 raise moved_on(commits) from None
             return commits if stored == list(commits) else stored
@@ -132,6 +132,14 @@ class MongoEventLog(MongoLog):
         """For one try: those that conflict and try again hold up no others."""
         async with self._slots, self.sessions.one() as session:
             yield session
+
+    async def _stored(self, id: str) -> list[Commit]:
+        """What stands under the id of an append that found its place taken. That nobody tells is
+        no word on whether it was stored. Raises: OutcomeUnknown."""
+        try:
+            return await self.find(id)
+        except Unavailable as error:
+            raise OutcomeUnknown(f"whether {id} was stored cannot be asked: {error}") from error
 
     async def _holds(self, commits: Sequence[Commit], error: OutcomeUnknown) -> bool:
         """Whether they are durable after all, although their commit was not confirmed. What did

@@ -233,6 +233,7 @@ class Settling:
 
     async def _give_up(self) -> None:
         """Asks the log for the last time, where somebody answers at all."""
+        why = said(self._doubt) if self._doubt else "no answer"
         if self._doubt is not None and is_answer(self._doubt):
             places = await self._places(self._open)
             if places is not None:
@@ -242,7 +243,7 @@ class Settling:
             append.fail(
                 OutcomeUnknown(
                     f"{append.commit.id}: MongoDB did not say within {SETTLE_WITHIN:.0f} s whether "
-                    f"it was stored ({self._doubt!s:.300}); repeat it with the same id"
+                    f"it was stored ({why}); repeat it with the same id"
                 )
             )
 
