@@ -207,7 +207,7 @@ async def test_a_session_that_failed_is_ended_and_nobody_else_ever_has_it(
 ) -> None:
     """Ended after the driver lent it to somebody else, it took that one's work with it."""
     commits = [commit("a", "job-1"), commit("a/2", "job-2")]
-    blocked = {"blockConnection": True, "blockTimeMS": 1000}
+    blocked = {"blockConnection": True, "blockTimeMS": 5000}
     with failing(node, "commitTransaction", 1, **blocked):
         appending = asyncio.create_task(log.append(commits))
         await until(
