@@ -28,6 +28,9 @@ class Appender:
         self._arrived: list[Append] = []
         self._grouping = Grouping(self._write_next)
         self._overtaken: dict[Settling, Grouping] = {}
+        self._current: Settling | None = None
+        self._since = 0.0
+        self._looking: asyncio.TimerHandle | None = None
 
     async def append(self, commit: Commit) -> Outcome:
         """Stores one commit.
@@ -47,24 +50,40 @@ class Appender:
 
     async def _write_next(self) -> bool:
         """Writes a group; False where nothing is left to be written by this grouping."""
-        settling = Settling(self._collection, self._next_group())
-        late = asyncio.get_running_loop().call_later(PATIENCE, self._overtake, settling)
+        settling = self._current = Settling(self._collection, self._next_group())
+        self._since = time.monotonic()
+        if self._looking is None:
+            self._look_in(PATIENCE)
         try:
             await settling.run()
         except BaseException:
             settling.stop()
             raise
         finally:
-            late.cancel()
             was_overtaken = self._overtaken.pop(settling, None) is not None
+            if self._current is settling:
+                self._current = None
         if was_overtaken:
             self._go_on()
             return False
         return self._has_more
 
+    def _look_in(self, seconds: float) -> None:
+        """One timer for all groups: each of its own would cost more than what it guards."""
+        self._looking = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        if self._current is None:
+            return
+        left = self._since + PATIENCE - time.monotonic()
+        if left <= 0:
+            self._overtake(self._current)
+        self._look_in(left if left > 0 else PATIENCE)
+
     def _overtake(self, settling: Settling) -> None:
         """Lets another grouping write what comes."""
-        if len(self._overtaken) < MOST_OVERTAKEN:
+        if settling not in self._overtaken and len(self._overtaken) < MOST_OVERTAKEN:
             self._overtaken[settling] = self._grouping
             self._grouping = Grouping(self._write_next)
             self._go_on()

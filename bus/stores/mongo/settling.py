@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Collection as Many
 from collections.abc import Sequence
-from contextlib import nullcontext
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -81,7 +80,11 @@ class Settling:
         self._deadline: float = before._deadline if before else time.monotonic() + SETTLE_WITHIN
         self._doubt: PyMongoError | None = before._doubt if before else None
         self._may_run_on: bool = before._may_run_on if before else False
-        self.streams = {append.commit.stream for append in group}
+        self._group = group
+
+    @property
+    def streams(self) -> set[str]:
+        return {append.commit.stream for append in self._group}
 
     async def run(self) -> None:
         """Inserts the same documents again and again: their ids make that harmless."""
@@ -92,8 +95,11 @@ class Settling:
     async def _try_again_and_again(self, turns: asyncio.Semaphore | None = None) -> None:
         """Until all are settled or time is up; each try takes one of the `turns`."""
         while self._open:
-            async with turns or nullcontext():
+            if turns is None:
                 await self._attempt()
+            else:
+                async with turns:
+                    await self._attempt()
             if time.monotonic() + PAUSE > self._deadline:
                 return
             if self._open:
