@@ -22,11 +22,15 @@ Run = Callable[[], Awaitable[None]]
 SETTLED = 10.0
 """Seconds for which a loop that was started again has to run until its failure is over."""
 
+FORGOTTEN = 120.0
+"""Seconds after which a failure is over that was not met again: what failed is done no more."""
+
 log = Logger("bus.loops")
 
 
 class Failing(NamedTuple):
-    """What ails a loop: since when (`time.monotonic`), and since when it runs again, if it does.
+    """What ails a loop: since when and when last (`time.monotonic`), and since when it runs again,
+    if it does.
 
     `is_outage` where a service is away, which its own check tells as well.
     """
@@ -34,12 +38,15 @@ class Failing(NamedTuple):
     loop: str
     what: str
     since: float
+    last: float
     is_outage: bool
     runs_since: float | None = None
 
     @property
     def is_over(self) -> bool:
-        return self.runs_since is not None and time.monotonic() - self.runs_since > SETTLED
+        now = time.monotonic()
+        settled = self.runs_since is not None and now - self.runs_since > SETTLED
+        return settled or now - self.last > FORGOTTEN
 
 
 class Loops:
@@ -75,7 +82,7 @@ class Loops:
                         if pausing is None or time.monotonic() - began > SETTLED:
                             pausing = pauses(1.0, longest=10.0)
         finally:
-            self._failing.pop(name, None)
+            self.forget(name)
 
     async def turn(
         self, name: str, step: Callable[[], Awaitable[Result]], otherwise: Result
@@ -87,6 +94,10 @@ class Loops:
             return otherwise
         self._goes_on(name)
         return result
+
+    def forget(self, name: str) -> None:
+        """It goes on no more."""
+        self._failing.pop(name, None)
 
     async def _attempt(self, name: str, step: Callable[[], Awaitable[Result]]) -> Result:
         """Raises: _Failed, for whatever is no cancellation of this task."""
@@ -103,7 +114,8 @@ class Loops:
     def _fails(self, name: str, error: Exception) -> None:
         one = told(error)
         what = f"{type(one).__name__}: {reason_of(one)}"[:1000]
-        now = Failing(name, what, time.monotonic(), outage(error))
+        moment = time.monotonic()
+        now = Failing(name, what, moment, moment, outage(error))
         before = self._failing.get(name)
         if before is None or before.is_over:
             before = None

@@ -117,13 +117,14 @@ class _Bell:
 
     async def ring(self) -> None:
         """Rings for as long as somebody watches."""
+        name = f"changes of {self._projection.name}"
         try:
             while self.watchers and not self.ended:
-                name = f"changes of {self._projection.name}"
                 if not await self._loops.turn(name, self._ring_once, otherwise=False):
                     await asyncio.sleep(ambient.jittered(AGAIN))
         finally:
             self.end()
+            self._loops.forget(name)
             if self._feed is not None:
                 await self._feed.close()
 

@@ -77,6 +77,21 @@ def test_a_loop_that_fails_for_long_makes_its_process_not_ready_until_it_goes_on
     in_no_time(main)
 
 
+def test_what_failed_and_is_done_no_more_is_forgotten() -> None:
+    async def fails() -> None:
+        raise REFUSED
+
+    async def main() -> None:
+        loops = Loops()
+        await loops.turn("sessions of a process", fails, None)
+        await asyncio.sleep(100)
+        assert [one.loop for one in loops.failing] == ["sessions of a process"]
+        await asyncio.sleep(30)
+        assert loops.failing == []
+
+    in_no_time(main)
+
+
 def test_one_outage_is_one_line_and_its_end_another() -> None:
     errors: list[Exception] = [StoreUnavailable("a"), OutcomeUnknown("b"), StoreUnavailable("c")]
 
