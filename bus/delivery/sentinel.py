@@ -40,10 +40,16 @@ class Sentinel:
         self._every = every
         self._loops = loops or Loops()
         self._missed: dict[str, int] = {}
+        self._idle: dict[str, tuple[tuple[int, int], int]] = {}
+        self._stuck: set[str] = set()
 
     @property
     def check(self) -> Check:
         return Check("sentinel", self._given_up, "alive")
+
+    @property
+    def arrivals(self) -> Check:
+        return Check("arrivals", self._told_of_stuck)
 
     async def run(self) -> None:
         """Looks until cancelled."""
@@ -62,10 +68,40 @@ class Sentinel:
         inbox = consumer.inbox
         if inbox is None or not await forgotten(inbox, self._transport):
             self._missed.pop(consumer.queue, None)
+            if inbox is not None:
+                await self._look_for_arrivals(inbox)
             return
         missed = self._missed[inbox.queue] = self._missed.get(inbox.queue, 0) + 1
         log.error("the broker knows no consumer; reopening", queue=inbox.queue, round=missed)
         await inbox.reopen(connection=missed > 1)
+
+    async def _look_for_arrivals(self, inbox: Inbox) -> None:
+        """Reopens the one consumer of a queue whose messages wait, where none comes to it."""
+        queue, last = inbox.queue, inbox.idle_since
+        seen, before = self._idle.pop(queue, (None, 0))
+        waiting = await self._waiting(queue) if last else 0
+        if last is None or not waiting:
+            self._stuck.discard(queue)
+        elif last == seen and waiting >= before:  # else another one works them off
+            self._stuck.add(queue)
+            log.error("messages wait, and none arrives; reopening", queue=queue, waiting=waiting)
+            await inbox.reopen()
+        else:
+            self._idle[queue] = last, waiting
+
+    async def _waiting(self, queue: str) -> int:
+        """How many wait where there is one consumer: with more, any of them may have its turn."""
+        alone = await self._transport.consumers(queue) == 1
+        return await self._transport.depth(queue) if alone else 0
+
+    async def _told_of_stuck(self) -> str | None:
+        if not self._stuck:
+            return None
+        return (
+            f"messages wait, and none arrives here, in {', '.join(sorted(self._stuck))}; the "
+            f"consumer is opened anew. Where a node of RabbitMQ 4.3 or later died, a queue waits "
+            f"for its consumers there, 60 s unless consumer_disconnected_timeout says less"
+        )
 
     async def _given_up(self) -> str | None:
         queues = sorted(queue for queue, missed in self._missed.items() if missed >= ROUNDS)

@@ -117,7 +117,8 @@ class Worker:
         every = parts.settings.sentinel_every
         sentinel = Sentinel(self._roster.consumers, parts.transport, every=every, loops=parts.loops)
         loop = LoopWatch()
-        self._checks = [Check("worker", self._is_stopping, "ready"), sentinel.check, loop.check]
+        self._checks = [Check("worker", self._is_stopping, "ready"), loop.check]
+        self._checks += [sentinel.check, sentinel.arrivals]
         upkeep = Upkeep(
             parts.transport,
             lambda: parts.projected_topology,

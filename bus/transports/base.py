@@ -163,6 +163,12 @@ class Inbox(Protocol):
         ...
 
     @property
+    def idle_since(self) -> tuple[int, int] | None:
+        """Which delivery came last (generation and tag), where all that came is settled; None where
+        something is not, or nothing is consumed."""
+        ...
+
+    @property
     def generation(self) -> int | None:
         """That of the deliveries which can be settled just now; None while there are none such."""
         ...

@@ -217,6 +217,11 @@ class MemoryInbox:
         self._buffer.add(Delivery(message.frame, *place, message.redelivered))
 
     @property
+    def idle_since(self) -> tuple[int, int] | None:
+        idle = self.consuming and not self._unsettled
+        return (self._generation, self._tags) if idle else None
+
+    @property
     def generation(self) -> int | None:
         return self._generation
 

@@ -110,6 +110,25 @@ async def test_a_forgotten_consumer_is_reopened_and_receives_again(
     assert numbers(await take(consumer.inbox, 1)) == [1]
 
 
+async def test_messages_that_wait_while_none_arrives_have_their_one_consumer_reopened(
+    broker: MemoryBroker, transport: Denying, sentinel: Sentinel, consumer: Consuming
+) -> None:
+    checkup = Checkup([sentinel.arrivals])
+    queue = broker.queue(QUEUE.name)
+    held, queue.consumers[:] = list(queue.consumers), []
+    await transport.publish([event(1)])
+    queue.consumers[:] = held
+    await sentinel.look()
+    assert consumer.reopened == []
+    await sentinel.look()
+    assert consumer.reopened == [False]
+    assert "none arrives here" in (await checkup.health()).problems[0].what
+    assert consumer.inbox
+    await consumer.inbox.acknowledge(await take(consumer.inbox, 1))
+    await sentinel.look()
+    assert await checkup.health() == Health(True, True)
+
+
 async def test_what_reopening_does_not_mend_needs_a_restart(
     transport: Denying, sentinel: Sentinel, consumer: Consuming, checkup: Checkup
 ) -> None:

@@ -58,6 +58,11 @@ class _Consuming:
         """Whether the broker accepted it, and has said nothing to the contrary since."""
         return self._accepted and not self.lost.is_set() and self.session.alive
 
+    @property
+    def idle_since(self) -> tuple[int, int] | None:
+        """Which delivery came last, where all is settled."""
+        return None if self._unsettled else (self.generation, self._arriving.incoming.tag)
+
     async def cancel(self) -> None:
         """Asks for no more; what was sent before is here when it returns."""
         async with asyncio.timeout(_TIMEOUT):
@@ -172,6 +177,10 @@ class RabbitInbox:
     @property
     def consuming(self) -> bool:
         return not self._stopped and self._consuming is not None and self._consuming.believed
+
+    @property
+    def idle_since(self) -> tuple[int, int] | None:
+        return self._consuming.idle_since if self._consuming and self.consuming else None
 
     @property
     def generation(self) -> int | None:
