@@ -1,0 +1,118 @@
+"""The rights that docs/security.md gives: an API and a worker run with them, and with no more."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from bus import Bus, DeadLetters, Settings, Worker
+from tests.service.wallet import Diary, GetWallet, Pay, build
+from tests.waiting import until
+from tools.services import RabbitMQNode
+from tools.services.mongodb import MongoNode
+
+PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+
+
+def rights_of(user: str, service: str) -> list[str]:
+    """The three expressions that the page gives a user, for another service than its example."""
+    row = re.search(rf"^\| {user}.*$", PAGE, re.MULTILINE)
+    assert row, user
+    expressions = re.findall(r"`(\^[^`]*)`", row[0])
+    assert len(expressions) == 3
+    return [one.replace("bank", service).replace("\\|", "|") for one in expressions]
+
+
+def role_of(service: str) -> dict[str, Any]:
+    found = re.search(r"```json\n(\{.*?\n\})\n```", PAGE, re.DOTALL)
+    assert found
+    role: dict[str, Any] = json.loads(found[1].replace('"bank"', f'"{service}"'))
+    return role
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
+    folder = Path(tmp_path_factory.mktemp("guarded"))
+    key = folder / "key"
+    key.write_text("k" * 64)
+    key.chmod(0o400)
+    with MongoNode(folder, flags=["--auth", f"--keyFile={key}"]) as node:
+        with MongoClient[dict[str, Any]](node.url) as client:
+            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+        yield node
+
+
+def mongo_url(node: MongoNode, user: str, password: str) -> str:
+    return node.url.replace("//", f"//{user}:{password}@") + "&authSource=admin"
+
+
+@pytest.fixture
+def role(database: MongoNode, unique: str) -> str:
+    """The URL of a user who has the role of the page alone."""
+    with MongoClient[dict[str, Any]](mongo_url(database, "root", "root")) as client:
+        role = role_of(unique)
+        privileges, roles = role["privileges"], role["roles"]
+        client.admin.command("createRole", role["role"], privileges=privileges, roles=roles)
+        client.admin.command("createUser", unique, pwd="secret", roles=[unique])
+    return mongo_url(database, unique, "secret")
+
+
+async def user(node: RabbitMQNode, name: str, rights: list[str]) -> str:
+    """The URL of a user with these rights."""
+    await asyncio.to_thread(node.control, "add_user", name, "secret")
+    await asyncio.to_thread(node.control, "set_permissions", name, *rights)
+    return node.url.replace("guest:guest", f"{name}:secret")
+
+
+async def test_an_api_and_a_worker_run_with_the_least_rights_and_no_more(
+    broker: RabbitMQNode, role: str, unique: str
+) -> None:
+    urls = {
+        name: await user(broker, f"{unique}-{name}", rights_of(name, unique))
+        for name in ("who declares", "API", "worker")
+    }
+    common = {"mongo_url": role, "mongo_db": unique, "sweep_every": 1.0}
+    settings = {name: Settings(amqp_url=url, **common) for name, url in urls.items()}
+    diary = Diary()
+    async with build(settings["who declares"], diary, unique):
+        pass
+    never = {name: one.model_copy(update={"declare": "never"}) for name, one in settings.items()}
+    async with (
+        build(never["API"], Diary(), unique) as api,
+        build(never["worker"], diary, unique) as bus,
+        Worker(bus),
+    ):
+        receipt = await api.execute(Pay(wallet_id="a", amount=3, mood="needs the ladder"))
+        found = await api.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
+        assert found is not None
+        assert (await api.request(Pay(wallet_id="a", amount=1))).result == 4
+        await api.execute(Pay(wallet_id="b", amount=1, mood="rejects"))
+        await until(lambda: ("wallet-a", 1) in diary.seen, "by way of the delay ladder", within=30)
+        letters = DeadLetters(bus)
+
+        async def given_up() -> bool:
+            return len(await letters.list()) == 1
+
+        await until(given_up, "one is given up")
+        assert len((await letters.retry(all=True)).done) == 1
+        await still_fine(api)
+        await still_fine(bus)
+
+
+async def still_fine(bus: Bus) -> None:
+    async def fine() -> bool:
+        health = await bus.health()
+        return health.ready and not [one for one in health.problems if "parked" not in one.what]
+
+    await until(fine, f"no problem: {await bus.health()}")
