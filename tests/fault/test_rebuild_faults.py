@@ -48,10 +48,11 @@ async def rebuild_under_load(
     )
 
 
+@pytest.mark.timeout(600)  # two builds and a dead builder's lease, beside load of its own
 async def test_a_rebuild_whose_builder_is_killed_is_seen_by_no_reader(
     real_settings: Settings, unique: str, tmp_path: Path
 ) -> None:
-    print(await rebuild_under_load(real_settings, unique, tmp_path, jobs=2000, rate=40, kills=1))
+    print(await rebuild_under_load(real_settings, unique, tmp_path, jobs=1000, rate=40, kills=1))
 
 
 @pytest.mark.soak
