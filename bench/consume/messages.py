@@ -8,7 +8,9 @@ from bench.queues import AMQP_URL, data_of
 from bus import Aggregate, Event
 from bus.codec import frames_of, record
 from bus.log import configure_default
-from bus.stores.base import Commit
+from bus.signing import EPOCH_NOTE, Notes, Sign, Signing
+from bus.stores.base import Commit, Note
+from bus.stores.memory import MemoryReadStore
 from bus.transports.base import Frame
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Queue, Topology
@@ -25,17 +27,28 @@ class AccountOpened(Event):
 class Account(Aggregate, events=[AccountOpened]): ...
 
 
+async def know_the_key(notes: Notes) -> None:
+    """Lets a service's processes sign, and verify, with one key; to be called before they open."""
+    await notes.write_note(Note(EPOCH_NOTE, {"epoch": "bench", "key": "00" * 32}))
+
+
 async def fill(arguments: side.Arguments, queue: Queue) -> None:
     """Role of a process of its own: fills the queue, and says when it is done."""
     service = arguments["service"]
     configure_default()
     transport = RabbitTransport([AMQP_URL], service=service)
     await transport.open()
+    notes = MemoryReadStore()
+    await know_the_key(notes)
+    signing = Signing(notes)
+    await signing.open()
     try:
         await transport.declare(Topology(service, (queue,)))
         for start in range(0, arguments["count"], AT_ONCE):
             numbers = range(start, min(start + AT_ONCE, arguments["count"]))
-            failures = await transport.publish(list(_frames(numbers)), must_route=True)
+            failures = await transport.publish(
+                list(_frames(numbers, signing.sign)), must_route=True
+            )
             for failure in failures.values():
                 raise failure
     finally:
@@ -43,7 +56,7 @@ async def fill(arguments: side.Arguments, queue: Queue) -> None:
     await side.ready_until_stopped()
 
 
-def _frames(numbers: range) -> Iterator[Frame]:
+def _frames(numbers: range, sign: Sign) -> Iterator[Frame]:
     """What the bus publishes of commits with one event each."""
     for number in numbers:
         command = f"c{number}"
@@ -57,4 +70,4 @@ def _frames(numbers: range) -> Iterator[Frame]:
             time=datetime.now(UTC),
             correlation_id=command,
         )
-        yield from frames_of(commit)
+        yield from frames_of(commit, sign)

@@ -49,7 +49,7 @@ async def _pile_up(arguments: side.Arguments, database: Any) -> None:
         for commits in chunks(arguments["depth"], arguments["payload"]):
             documents = [confirmed(one) for one in commits]
             await database["commits"].insert_many(documents, ordered=False)
-            frames = [frame for one in commits for frame in frames_of(one)]
+            frames = [frame for one in commits for frame in frames_of(one, bus.parts.signing.sign)]
             if failures := await bus.parts.transport.publish(frames, timeout=60.0):
                 raise SystemExit(f"{len(failures)} events were not confirmed")
 
