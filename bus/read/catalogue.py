@@ -60,7 +60,8 @@ class Catalogue:
         lineage = await self.change(projection, lambda known: known)
         if not (own := lineage.latest(projection.version)):
             is_new = not lineage.generations and await self._nothing_happened(projection)
-            left = set() if lineage.generations else set(await self._store.identities())
+            is_lost = not lineage.generations and not is_new
+            left = set(await self._store.identities()) if is_lost else set()
             await self.change(projection, lambda known: _begun(known, projection, is_new, left))
         elif own.versions_in_documents != projection.target().versions_in_documents:
             raise moved(own.target(projection.name, ()))
