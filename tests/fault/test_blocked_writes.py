@@ -196,6 +196,7 @@ async def test_a_bus_that_may_not_begin_says_what_it_lacks(
     with pytest.raises(ConfigurationError, match="password"):
         await wrong.__aenter__()
     actions = ["find", "insert", "update", "remove", "createCollection", "createIndex"]
+    actions += ["listCollections", "listIndexes"]
     own = {"resource": {"db": unique, "collection": ""}, "actions": actions}
     users("createRole", unique, privileges=[own], roles=[])
     users("createUser", unique, pwd="first", roles=[unique])
