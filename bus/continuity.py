@@ -138,6 +138,8 @@ class Continuity:
         if found.keys() - record.broken.keys():
             await self._note_broken(found)
         elif not found and self._store.now().timestamp() >= record.turn + TURN_EVERY:
+            if seal.turn < record.turn:  # whoever wrote that record did not come to seal it
+                await self._store.set_seal(record.document())
             await self.note_turn(here, record.broken)
         broken = {**found, **record.broken}
         if self.broken.keys() - broken.keys():

@@ -12,7 +12,7 @@ from pydantic import PrivateAttr
 from bus.backend import Backend
 from bus.bus import Bus
 from bus.delivery.worker import Worker
-from bus.errors import ConfigurationError, Unavailable
+from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.settings import MEMORY, Settings
 from bus.stores.base import EventLog, FollowedLog, ReadStore
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
@@ -178,9 +178,12 @@ class Process:
                 "chaos(build): the bus was not made with the settings that build was given; "
                 "pass them on, as in Bus(..., settings=settings)"
             )
-        async with bus, Worker(bus):
-            self._opened.set_result(bus)
-            await self._leaving.wait()
+        try:
+            async with bus, Worker(bus):
+                self._opened.set_result(bus)
+                await self._leaving.wait()
+        except (Unavailable, OutcomeUnknown):
+            pass  # whoever starts a process whose database is away starts it again
 
 
 async def _nothing() -> None:

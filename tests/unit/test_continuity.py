@@ -1,9 +1,12 @@
 """Continuity in memory: what was dropped stands still, is told, and is recovered."""
 
+from typing import Any, cast
+
 import pytest
 
-from bus import Bus, Discontinued, Recovery, Settings, Worker, continuity
-from bus.continuity import RECORD, Record, record_from
+from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker, continuity
+from bus.continuity import RECORD, Continuity, Record, record_from
+from bus.stores.base import Document, ReadStore
 from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
 from tests.service.rebuild_contract import service as purses
 from tests.waiting import until
@@ -55,6 +58,40 @@ async def test_a_collection_that_is_dropped_on_purpose_is_no_problem() -> None:
         await bus.parts.continuity.note_turn(await bus.parts.read_store.identities(), {})
         await bus.parts.continuity.forget("purses")
         assert (await record_of(bus)).collections.keys() == {"banks"}
+
+
+class Dying:
+    """A store whose process dies whenever it is about to seal a record for the first time."""
+
+    def __init__(self, store: ReadStore) -> None:
+        self._store = store
+        self._seen: set[int] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def set_seal(self, value: Document) -> None:
+        if value["turn"] not in self._seen:
+            self._seen.add(value["turn"])
+            raise StoreUnavailable("it dies here")
+        await self._store.set_seal(value)
+
+
+async def test_records_that_nobody_came_to_seal_are_no_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "TURN_EVERY", -60)  # each look writes another record
+    async with purses(Settings.in_memory(), "bank") as bus:
+        parts = bus.parts
+        store = cast(ReadStore, Dying(parts.read_store))
+        dying = Continuity(
+            parts.event_log, store, parts.catalogue, parts.projections, parts.signing
+        )
+        for _ in range(4):
+            with pytest.raises(StoreUnavailable):
+                await dying.look()
+        assert await dying.problem() is None
+        assert (await record_of(bus)).broken == {}
 
 
 async def test_a_record_of_an_earlier_turn_than_is_known_is_an_older_database() -> None:
