@@ -130,7 +130,7 @@ class Blow:
     def _error_now(self, running: Any) -> BaseException | None:
         task = asyncio.current_task()
         assert task is not None
-        if task.get_name().startswith("Task-"):
+        if task.get_name().startswith(("Task-", "None")):  # no name: Python 3.13 says "None"
             return None
         site = _site_of(running)
         self.sites.setdefault(site, task.get_name())

@@ -84,6 +84,7 @@ async def anew():
         print((await bus.execute(Note(text="anew"))).result)
 
 asyncio.run(main())
+sys.stdout.flush()  # or the child has what was printed, and prints it too
 if not os.fork():
     asyncio.run(anew())
     sys.stdout.flush()
