@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -28,6 +28,7 @@ from bus.read.documents import Documents
 from bus.read.freshness import Freshness
 from bus.read.history import Foreign, History
 from bus.read.live import Live
+from bus.read.owner import check_owner, hand_over
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.settings import Settings
@@ -141,13 +142,41 @@ class Bus:
 
         Raises: StoreUnavailable, ConfigurationError, TopologyMismatch.
         """
+        await self._enter(looking=False)
+        return self
+
+    @asynccontextmanager
+    async def looking(self) -> AsyncGenerator[Self, None]:
+        """Opens it for somebody who looks at what there is: it begins no build and binds no queue,
+        so that code of another release than that which serves may do so too.
+
+        Raises: StoreUnavailable, ConfigurationError.
+        """
+        await self._enter(looking=True)
+        try:
+            yield self
+        finally:
+            await self.__aexit__(None, None, None)
+
+    async def claim(self, former: str) -> None:
+        """Makes the database of the service that was named so this one's. The bus is not open.
+
+        Raises: ConfigurationError (it is another one's), StoreUnavailable, OutcomeUnknown.
+        """
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._disconnect)
+            stack.push_async_callback(self.parts.read_store.close)
+            await self.parts.read_store.open()
+            await hand_over(self.parts.read_store, self.service, former)
+
+    async def _enter(self, *, looking: bool) -> None:
         configure_default()
         try:
-            return await self._enter()
+            await self._open_all(looking=looking)
         except NotAllowed as error:
             raise ConfigurationError(str(error)) from error
 
-    async def _enter(self) -> Self:
+    async def _open_all(self, *, looking: bool) -> None:
         parts = self.parts
         forking.opened(self)
         async with AsyncExitStack() as stack:
@@ -163,25 +192,26 @@ class Bus:
             if parts.followed:
                 stack.push_async_callback(parts.followed.close)
                 await parts.followed.open()
+            await parts.read_store.open()
+            await check_owner(parts.read_store, self.service, claims=not looking)
             await together(
                 parts.event_log.open(),
-                parts.read_store.open(),
-                parts.catalogue.open(),
+                parts.catalogue.look() if looking else parts.catalogue.open(begins=False),
                 parts.signing.open(),
                 self._open_effects(),
-                self._connect(stack),
+                self._look() if looking else self._connect(stack),
             )
             await parts.continuity.open()
-            for run, name in (
+            loops = (
                 (self._upkeep.run, "upkeep"),
                 (Losses(parts).run, "losses"),
                 (parts.continuity.run, "continuity"),
-            ):
+            )
+            for run, name in () if looking else loops:
                 stack.push_async_callback(_end, parts.loops.start(run, name))
             stack.push_async_callback(parts.publisher.close)
             stack.push_async_callback(parts.checkup.close)
             self._open = stack.pop_all()
-        return self
 
     async def __aexit__(
         self,
@@ -363,6 +393,10 @@ class Bus:
         parts = self.parts
         if parts.dispatcher.lends_sessions:
             await parts.effects.open()
+
+    async def _look(self) -> None:
+        with suppress(TransportUnavailable):  # what needs the broker says so
+            await self.parts.transport.open()
 
     async def _connect(self, stack: AsyncExitStack) -> None:
         """Connects and declares; where the broker is away, goes on trying in the background."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from bus import ambient, payload
-from bus.errors import InvalidMessage, UnknownMessage
+from bus.errors import InvalidMessage, NewerMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import own
 from bus.messages import (
@@ -30,13 +30,14 @@ from bus.signing import ATTEMPT as ATTEMPT
 from bus.signing import DEAD_LETTER as DEAD_LETTER
 from bus.signing import FIXED_HEADERS, SIGNATURE, Sign
 from bus.signing import RETURNED as RETURNED
+from bus.signing import WAITED as WAITED
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
 Registry = Mapping[str, type[AnyMessage]]
 
-RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED})
+RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})
 MOST_REASONS = 5
 
 
@@ -220,7 +221,8 @@ def command_frame(envelope: Envelope) -> Frame:
 def read_frame(frame: Frame, registry: Registry[Any], reasons: int = MOST_REASONS) -> Envelope:
     """The envelope that a frame carries; an error tells `reasons` of its reasons at most.
 
-    Raises: UnknownMessage (a name that is not in the registry), InvalidMessage (with the reason).
+    Raises: UnknownMessage (a name that is not in the registry), NewerMessage (a shape of a later
+    release), InvalidMessage (with the reason).
     """
     kind = registry.get(frame.name)
     if kind is None:
@@ -270,7 +272,7 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int) -> AnyMessage:
         if schema == kind.wire_schema:
             return kind.model_validate_json(frame.body)
         return _validate(kind, data, int(schema), reasons)
-    except InvalidMessage:
+    except (InvalidMessage, NewerMessage):
         raise
     except BaseException as error:
         if not own(error):
@@ -322,7 +324,7 @@ def followed_commit(frame: Frame) -> Commit:
 def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
     """A stored event as its class; `Unread` where the name is not in the registry.
 
-    Raises: InvalidMessage.
+    Raises: InvalidMessage, NewerMessage.
     """
     kind = registry.get(event.name)
     return unread(event.name) if kind is None else _validate(kind, event.data, event.schema)
@@ -331,6 +333,11 @@ def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
 def _validate(
     kind: type[AnyMessage], data: Any, schema: int, reasons: int = MOST_REASONS
 ) -> AnyMessage:
+    if schema > kind.wire_schema:
+        raise NewerMessage(
+            f"{kind.wire_name}: it is of schema {schema}, and this release of the code knows "
+            f"{kind.wire_schema} at most"
+        )
     try:
         if schema < kind.wire_schema:
             data = kind.upcast(dict(data), schema)
@@ -344,14 +351,21 @@ def _validate(
 
 def _invalid(
     kind: type[Message], error: BaseException, place: str = "", reasons: int = MOST_REASONS
-) -> InvalidMessage:
+) -> InvalidMessage | NewerMessage:
     """Says where and why, without the values: a payload has no place in a log.
 
-    An author's validators and upcasts may raise anything: it is the message that is wrong.
+    An author's validators and upcasts may raise anything: it is the message that is wrong. Where
+    nothing is wrong but fields too many, a later release may know these.
     """
     if not isinstance(error, ValidationError):
         return InvalidMessage(f"{kind.wire_name}{place}: {type(error).__name__}")
-    return InvalidMessage(f"{kind.wire_name}: {reason_of(error, reasons)}")
+    found = NewerMessage if _has_more(error) else InvalidMessage
+    return found(f"{kind.wire_name}: {reason_of(error, reasons)}")
+
+
+def _has_more(error: ValidationError) -> bool:
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    return all(one["type"] == "extra_forbidden" for one in details)
 
 
 def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:

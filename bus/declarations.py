@@ -1,14 +1,18 @@
 """What a service declares, checked as a whole before anything is built from it. No I/O."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from bus.errors import ConfigurationError
-from bus.messages import Event, registry_of
+from bus.messages import Event, Fault, Message, registry_of
 from bus.read.projection import Projection
 from bus.router import Router
+from bus.stores.session import OWN_COLLECTIONS
 from bus.write.aggregate import Aggregate, is_category
 from bus.write.repository import Repository
+
+GENERATION = re.compile(r"(.+)__v\d+(?:r\d+)?$")
 
 
 def check_declarations(
@@ -39,7 +43,9 @@ def check_declarations(
             f"Bus({service!r}): routers and projections name queues, and each name is to be used "
             f"once; rename one of {', '.join(twice)}"
         )
+    _check_collections(service, routers, projections)
     _check_messages(service, routers, projections)
+    _check_categories(service, routers, projections)
     _check_views(service, projections)
     for category, owner in foreign.items():
         _check_foreign(service, category, owner)
@@ -95,9 +101,55 @@ def _check_messages(
     """A wire name is one class: otherwise a message would be read as another one."""
     handled = [m for router in routers for handler in router.handlers for m in handler.messages]
     projected = [event for projection in projections for event in projection.handlers]
-    registry_of(f"Bus({service!r})", (*handled, *projected))
+    recorded = [
+        event for one in aggregates_of(routers, projections) for event in one.events().values()
+    ]
+    everything: list[type[Message]] = [*handled, *projected, *recorded, Fault]
+    registry_of(f"Bus({service!r})", everything)
+
+
+def _check_categories(
+    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
+) -> None:
+    """A category is one aggregate's, whose streams nobody else writes."""
+    owners: dict[str, type[Aggregate]] = {}
     for aggregate in aggregates_of(routers, projections):
-        aggregate.events()
+        if aggregate.category == service:
+            raise ConfigurationError(
+                f"Bus({service!r}): {_place(aggregate)} has the category {service!r}, and what the "
+                f"service publishes itself goes under that name too; give the aggregate another "
+                f"one, as in class {aggregate.__name__}(Aggregate, category=...), or rename the "
+                f"service"
+            )
+        other = owners.setdefault(aggregate.category, aggregate)
+        if other is not aggregate:
+            raise ConfigurationError(
+                f"Bus({service!r}): {_place(other)} and {_place(aggregate)} both have the category "
+                f"{aggregate.category!r}, so each would read the other's streams; give one of them "
+                f"another, as in class {aggregate.__name__}(Aggregate, category=...)"
+            )
+
+
+def _check_collections(
+    service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
+) -> None:
+    """Routers are not named as collections of projections, nor these as the bus's own."""
+    named = {projection.name for projection in projections}
+    for router in routers:
+        if (found := GENERATION.match(router.name)) and found[1] in named:
+            raise ConfigurationError(
+                f"Bus({service!r}): Router({router.name!r}) is named as a collection of the "
+                f"projection {found[1]!r}, whose queue would be the same; rename the router"
+            )
+    for name in sorted(named & OWN_COLLECTIONS):
+        raise ConfigurationError(
+            f"Bus({service!r}): Projection({name!r}): that collection is the bus's own; choose "
+            f"another name"
+        )
+
+
+def _place(kind: type[Any]) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _check_views(service: str, projections: Sequence[Projection[Any]]) -> None:

@@ -7,6 +7,7 @@
     │   ├── InvalidMessage        not JSON, wrong shape, too large, too deep
     │   │   └── IdConflict        its id was used before, for something else
     │   ├── UnknownMessage        a name that nobody here registered
+    │   │   └── NewerMessage      of a shape that only a later release of the code knows
     │   └── Reject                a handler's own word: give this message up
     ├── NoHandler                 nobody here handles this command or query
     ├── AggregateNotFound         the stream has no events
@@ -61,6 +62,10 @@ class IdConflict(InvalidMessage):
 
 class UnknownMessage(MessageError):
     """A wire name that nobody registered here."""
+
+
+class NewerMessage(UnknownMessage):
+    """A known name, in a shape that only a later release of the code knows."""
 
 
 class Reject(MessageError):

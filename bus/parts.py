@@ -11,6 +11,7 @@ from bus.health import Checkup
 from bus.loops import Loops
 from bus.messages import Command, Event, Fault, registry_of
 from bus.read.catalogue import Catalogue
+from bus.read.handled import handled
 from bus.read.history import Foreign, History
 from bus.read.lineage import Generation
 from bus.read.projection import Projection
@@ -96,6 +97,8 @@ class Parts(NamedTuple):
             known_names=self.known_names,
             parks_all=parks_all,
             guard=partial(self.continuity.check, *self._stands_on(projection, target)),
+            handled=partial(handled, self.read_store, target.collection),
+            release_within=self.settings.release_within,
         )
 
     def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:

@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         description="how a worker knows events of its own service: by their signature, and by the "
         "log where they have none; or each by the log",
     )
+    release_within: float = Field(
+        default=24 * 3600,
+        ge=0,
+        description="how long what this release of the code cannot read waits for one that can",
+    )
     stop_within: float = Field(default=25.0, gt=0)
     sentinel_every: float = Field(default=10.0, gt=0)
     health_host: str = Field(default="127.0.0.1", min_length=1)

@@ -25,9 +25,11 @@ DEAD_LETTER = "dead-letter"
 """The header of a message that is retried: which dead letter it is to settle."""
 RETURNED = "returned"
 """The header of a message that RabbitMQ gave up, and that was sent to its queue once more."""
+WAITED = "waited"
+"""The header of a message that waits for another release of the code: the seconds so far."""
 
 FIXED_HEADERS = ("stream", "version", "schema", "causation_id")
-_NOT_SIGNED = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED})
+_NOT_SIGNED = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})
 
 ROLL_OUT = timedelta(days=7)
 

@@ -78,6 +78,16 @@ def relay(target: Target) -> None:
 
 
 @app.command()
+def claim(
+    target: Target,
+    former: Annotated[str, typer.Option("--from", help="what the service was named before")],
+) -> None:
+    """Makes the database of a service that was renamed that of this one. Stop the former first."""
+    guarded(lambda: asyncio.run(load(target, Settings).claim(former)))
+    print(f"the database of {former} is that of this service now")
+
+
+@app.command()
 def topology(
     target: Target,
     declare: Annotated[

@@ -44,10 +44,11 @@ def guarded(action: Callable[[], Result]) -> Result:
 
 
 def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Result:
-    """What the action gives, on the service's open bus."""
+    """What the action gives, on the service's bus, opened for looking: the code that a command is
+    run with may be of another release than the code that serves."""
 
     async def whole() -> Result:
-        async with load(target, Settings) as bus:
+        async with load(target, Settings).looking() as bus:
             return await action(bus)
 
     return guarded(lambda: _run(whole))

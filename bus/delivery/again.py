@@ -1,6 +1,6 @@
 """What comes again: deliveries that were handled already, and those that may end their workers."""
 
-from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED
+from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
 from bus.read.notes import change_note
 from bus.stores.base import Document, ReadStore
 from bus.transports.base import Delivery
@@ -16,7 +16,7 @@ class Handled:
     """
 
     def __init__(self) -> None:
-        self._keys: dict[tuple[str, object, object], None] = {}
+        self._keys: dict[tuple[object, ...], None] = {}
 
     def add(self, delivery: Delivery) -> None:
         self._keys[_key(delivery)] = None
@@ -28,10 +28,10 @@ class Handled:
         return comes_again and _key(delivery) in self._keys
 
 
-def _key(delivery: Delivery) -> tuple[str, object, object]:
+def _key(delivery: Delivery) -> tuple[object, ...]:
     """A copy on the delay ladder, and a retry of a dead letter, are other deliveries."""
     frame = delivery.frame
-    return frame.id, frame.headers.get(ATTEMPT), frame.headers.get(DEAD_LETTER)
+    return frame.id, *(frame.headers.get(key) for key in (ATTEMPT, WAITED, DEAD_LETTER))
 
 
 class Suspects:

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED
+from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
 from bus.fingerprint import Failure, failure_of
 from bus.log import Logger
 from bus.messages import category_of
@@ -17,7 +17,7 @@ log = Logger("bus.deadletters")
 MOST_LOOKED_AT = 1000
 BY_BROKER = frozenset({"GivenUp", "DeliveryLimitReached", "Expired", "QueueTooLong"})
 """The errors of what RabbitMQ took out of its queue: nobody found it wanting."""
-_NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON}
+_NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON, WAITED}
 
 
 async def bury(

@@ -5,12 +5,12 @@ Outcome becomes acknowledgement in one place.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from bus.codec import ATTEMPT, RETURNED, Registry, read_frame
+from bus.codec import ATTEMPT, RETURNED, WAITED, Registry, read_frame
 from bus.continuity import Vouch
 from bus.delivery.again import Handled, Suspects
 from bus.delivery.consumer import PREFETCH, QueueConsumer
@@ -18,10 +18,11 @@ from bus.delivery.deadletters import repaired
 from bus.delivery.drain import DeliveryLimitReached
 from bus.delivery.faults import GiveUp
 from bus.delivery.lanes import Lanes
+from bus.delivery.releases import Waiting, never_came, wait_of, waited_by
 from bus.delivery.replies import Replies
 from bus.delivery.retry import Step, Stopped, insist, next_step
 from bus.delivery.trust import Sorted, Trust
-from bus.errors import MessageError, Retry, TransportUnavailable, UnknownMessage
+from bus.errors import MessageError, NewerMessage, Retry, TransportUnavailable, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import judged, outage, own, told
 from bus.log import Logger, current_attempt, current_handler
@@ -37,15 +38,21 @@ from bus.transports.topology import DELIVERY_LIMIT, rung
 AHEAD = 4
 """How many messages are taken for each that can be handled at once."""
 
+RELEASE_WITHIN = 24 * 3600.0
+
 log = Logger("bus.handling")
 
 
 class Outcome(NamedTuple):
-    """What came of handling a message: done where there is no error; else what follows."""
+    """What came of handling a message: done where there is no error; else what follows.
+
+    `waited` is for how many seconds it will then have waited for another release of the code.
+    """
 
     error: BaseException | None
     attempts: int
     step: Step = Step()
+    waited: int = 0
 
 
 class HandlerConsumer(QueueConsumer):
@@ -70,11 +77,14 @@ class HandlerConsumer(QueueConsumer):
         replies: Replies | None = None,
         trust: Trust | None = None,
         vouch: Vouch | None = None,
+        release_within: float = RELEASE_WITHIN,
     ) -> None:
         # What waits here may wait for all that is before it, and a broker closes the channel of
         # what was not settled in time (consumer_timeout).
         at_hand = min(prefetch, PREFETCH, AHEAD * concurrency)
         super().__init__(queue, transport, prefetch=at_hand)
+        self.waiting = Waiting(queue)
+        self._release_within = release_within
         self._handle = handle
         self._router_of = router_of
         self._registry = registry
@@ -151,8 +161,7 @@ class HandlerConsumer(QueueConsumer):
         try:
             envelope = read_frame(delivery.frame, self._registry)
         except UnknownMessage as error:
-            left_over = delivery.frame.address == "events"
-            await self._settle(inbox, delivery, Outcome(None if left_over else error, 1))
+            await self._settle(inbox, delivery, self._unread(delivery, error))
         except MessageError as error:
             await self._settle(inbox, delivery, Outcome(error, 1))
         else:
@@ -169,7 +178,7 @@ class HandlerConsumer(QueueConsumer):
             if RETURNED in delivery.frame.headers:
                 outcome = await self._suspected(envelope, delivery)
             else:
-                outcome = await self._outcome(envelope, attempts_of(delivery))
+                outcome = await self._outcome(delivery, envelope)
             await self._settle(inbox, delivery, outcome)
         except Stopped:
             pass
@@ -186,12 +195,12 @@ class HandlerConsumer(QueueConsumer):
         if begun > DELIVERY_LIMIT:
             why = f"its handling was begun {begun - 1} times, and ended in no result"
             return Outcome(DeliveryLimitReached(why), begun - 1)
-        return await self._outcome(envelope, attempts_of(delivery))
+        return await self._outcome(delivery, envelope)
 
-    async def _outcome(self, envelope: Envelope, attempts: int) -> Outcome:
+    async def _outcome(self, delivery: Delivery, envelope: Envelope) -> Outcome:
         """Handles, with tries in place, until it is clear what becomes of the message."""
         router = self._router_of(envelope)
-        attempt = attempts + 1
+        attempt = attempts_of(delivery) + 1
         for while_away in pauses():
             current_attempt.set(attempt)
             error = await self._try(envelope, router.time_limit)
@@ -202,13 +211,24 @@ class HandlerConsumer(QueueConsumer):
             self._holding.over(envelope.id)
             if error is None:
                 return Outcome(None, attempt)
-            step = next_step(judged(error), attempt, policy_for(error, router.retry))
+            cause = judged(error)
+            if isinstance(cause, NewerMessage):  # of its aggregate's events, say
+                return self._unread(delivery, cause)
+            step = next_step(cause, attempt, policy_for(error, router.retry))
             _tell(envelope, told(error), step)
             if step.pause is None:
                 return Outcome(told(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
         raise AssertionError("pauses are endless")
+
+    def _unread(self, delivery: Delivery, error: UnknownMessage) -> Outcome:
+        """It waits for a release of the code that can read it, unless it has done so for long."""
+        attempts, frame = attempts_of(delivery), delivery.frame
+        if delay := wait_of(frame, self._release_within):
+            self.waiting.note(frame.name, error)
+            return Outcome(error, attempts, Step(delay=delay), waited_by(frame) + delay)
+        return Outcome(never_came(error, waited_by(frame)), max(attempts, 1))
 
     def _hold_on_unless_stopping(self, envelope: Envelope, error: BaseException) -> None:
         self._holding.on(envelope.id, error)
@@ -237,7 +257,7 @@ class HandlerConsumer(QueueConsumer):
     async def _settle(self, inbox: Inbox, delivery: Delivery, outcome: Outcome) -> None:
         """The one place where an outcome becomes an acknowledgement."""
         error = outcome.error
-        if self._replies is not None:
+        if self._replies is not None and not outcome.waited:
             error = await self._replies.settled(delivery, error)
         if error is None:
             follow_up = partial(repaired, self._store, delivery)
@@ -257,10 +277,15 @@ class HandlerConsumer(QueueConsumer):
     async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Outcome) -> None:
         """Sends it on its way to a later try, or gives it up."""
         delay, attempts = outcome.step.delay, outcome.attempts
-        if delay is None or not await self._put_off(delivery, delay, attempts):
+        added: dict[str, str | int] = {ATTEMPT: attempts}
+        if outcome.waited:
+            added[WAITED] = outcome.waited
+        if delay is None or not await self._put_off(delivery, delay, added):
             await self._give_up(delivery, error, handler=self.queue, attempts=attempts)
 
-    async def _put_off(self, delivery: Delivery, delay: float, attempts: int) -> bool:
+    async def _put_off(
+        self, delivery: Delivery, delay: float, added: Mapping[str, str | int]
+    ) -> bool:
         """Puts a copy on the delay ladder; False where it cannot travel (any more).
 
         Raises: TransportUnavailable.
@@ -269,7 +294,7 @@ class HandlerConsumer(QueueConsumer):
         frame = delivery.frame._replace(
             address=f"delay.{rung(delay)}s",
             topic=self.queue,
-            headers=headers | {ATTEMPT: attempts},
+            headers={**headers, **added},
         )
         failure = (await self._transport.publish([frame], must_route=True)).get(frame.id)
         if isinstance(failure, TransportUnavailable):

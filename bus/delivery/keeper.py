@@ -60,14 +60,19 @@ class Keeper:
         self._fed: dict[Generation, Feeding] = {}
         self._tidy_at = 0.0
         self._idle: set[str] = set()
+        self._begun = self._has_changed = False
         self._deleted: set[str] = set()
 
     @property
     def name(self) -> str:
         return self._projection.name
 
+    async def begin(self) -> None:
+        """Begins what this version of the code is to build; where that fails, `run` does so."""
+        await self._parts.loops.turn(self.name, self._begin, None)
+
     def start(self) -> None:
-        """Begins with what is known."""
+        """Feeds what is known."""
         self._follow(self._catalogue.known(self._projection))
 
     async def run(self) -> None:
@@ -75,11 +80,23 @@ class Keeper:
         stop then."""
         try:
             while True:
+                await self._parts.loops.turn(self.name, self._turn, None)
                 await asyncio.sleep(ambient.jittered(FOLLOW_EVERY))
-                await self._parts.loops.turn(self.name, self._look, None)
         finally:
             if ambient.is_cancelled():  # else it is started again, and finds them as they are
                 await end([feeding.looking_after for feeding in self._fed.values()])
+
+    async def _turn(self) -> None:
+        if not self._begun:
+            await self._begin()
+        await self._look()
+
+    async def _begin(self) -> None:
+        self._has_changed |= await self._catalogue.begin(self._projection)
+        await self._catalogue.prepare(self._projection, serves=True)
+        if self._has_changed:
+            await self._parts.transport.declare(self._parts.topology)
+        self._begun = True
 
     async def _look(self) -> None:
         lineage = await self._catalogue.lineage(self._projection, within=FOLLOW_EVERY / 2)
@@ -94,7 +111,7 @@ class Keeper:
 
     async def _prepare(self) -> None:
         """Collections and bound queues, for what is new."""
-        await self._catalogue.prepare(self._projection)
+        await self._catalogue.prepare(self._projection, serves=True)
         await self._parts.transport.declare(self._parts.topology)
 
     async def _tidy(self, lineage: Lineage) -> None:

@@ -22,6 +22,7 @@ from bus.errors import (
     Discontinued,
     InvalidMessage,
     MessageError,
+    NewerMessage,
     TransportUnavailable,
     UnknownMessage,
 )
@@ -139,6 +140,8 @@ class ProjectionConsumer(QueueConsumer):
             try:
                 foreign += self._keeping.read(delivery)
                 envelopes.append(self._read(delivery))
+            except NewerMessage:
+                unreadable |= self._stream_of(delivery)
             except MessageError as error:
                 await self._give_up(delivery, error, handler=self.queue, attempts=1)
                 unreadable |= self._stream_of(delivery)
@@ -147,6 +150,8 @@ class ProjectionConsumer(QueueConsumer):
     def _read(self, delivery: Delivery) -> Envelope:
         try:
             return read_frame(delivery.frame, self._registry)
+        except NewerMessage:
+            raise
         except UnknownMessage:
             return envelope_of(delivery.frame, unread(delivery.frame.name))
 

@@ -13,6 +13,8 @@ from bus.read.audit import Audit, Audited, Part, Report
 from bus.read.builder import plan_from, plan_of
 from bus.read.catalogue import with_next
 from bus.read.flip import Flip
+from bus.read.handled import beyond, names_of
+from bus.read.handled import served as served_names
 from bus.read.history import Progress
 from bus.read.lag import Lag, LagMeter
 from bus.read.lineage import Generation, Lineage
@@ -90,8 +92,12 @@ class Projections:
 
     async def rebuild(self, name: str) -> str:
         """Begins a new collection for the declared version; workers build it, and then move
-        readers to it. Its name."""
+        readers to it. Its name.
+
+        Raises: ProjectionError too where workers of another release would have to build it.
+        """
         projection = self._named(name)
+        await self._check_served(projection, await self._lineage(projection), or_less=True)
 
         def begin(lineage: Lineage) -> Lineage:
             if lineage.building:
@@ -101,10 +107,35 @@ class Projections:
                 )
             return with_next(lineage, projection)
 
-        begun = await self._parts.catalogue.change(projection, begin)
-        await self._parts.catalogue.prepare(projection)
-        await self._parts.transport.declare(self._parts.topology)
-        return begun.building
+        return (await self._parts.catalogue.change(projection, begin)).building
+
+    async def _check_served(
+        self, projection: Projection[Any], lineage: Lineage, *, or_less: bool = False
+    ) -> None:
+        """What other code than this one serves is not this one's to judge, nor to change.
+
+        With `or_less`, this code may handle less than the workers do. Raises: ProjectionError.
+        """
+        if not lineage.active:
+            return
+        read = lineage.of(lineage.active)
+        if read.version != projection.version:
+            raise ProjectionError(
+                f"projection {projection.name!r}: readers read {read.collection}, which version "
+                f"{read.version} of it makes, and this code is version {projection.version}; use "
+                f"the code of that version, or wait until workers of this one have built theirs"
+            )
+        served, own = (
+            await served_names(self._parts.read_store, read.collection),
+            names_of(projection),
+        )
+        more, less = beyond(own, served), beyond(served, own)
+        if served and (more or (less and not or_less)):
+            raise ProjectionError(
+                f"projection {projection.name!r}: {read.collection} is served by another release "
+                f"of the code: {_other(more, less)}; use the code of that release, or start "
+                f"workers of this one first"
+            )
 
     async def rollback(self, name: str) -> str:
         """Moves readers back to the collection that they read before, once it is up to date. Its
@@ -178,6 +209,7 @@ class Projections:
 
     async def _audit(self, name: str) -> Audit:
         projection, parts = self._named(name), self._parts
+        await self._check_served(projection, await self._lineage(projection))
         target = await parts.catalogue.target(projection)
         return Audit(
             projection,
@@ -245,3 +277,9 @@ class Projections:
                 return projection
         known = ", ".join(one.name for one in self._all()) or "none"
         raise ProjectionError(f"there is no projection {name!r}; this service has {known}")
+
+
+def _other(more: Sequence[str], less: Sequence[str]) -> str:
+    """How another release differs, where this one handles `more` events and `less`."""
+    told = [f"it does not handle {', '.join(more)}"] if more else []
+    return " and ".join([*told, *([f"it handles {', '.join(less)} too"] if less else [])])

@@ -22,7 +22,7 @@ from bus.delivery.letters import (
     stream_of,
 )
 from bus.delivery.trust import Trust
-from bus.errors import DeadLetterError, InvalidMessage, Unroutable
+from bus.errors import DeadLetterError, InvalidMessage, NewerMessage, Unroutable
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
 from bus.signing import SIGNATURE
@@ -143,7 +143,10 @@ class DeadLetters:
         row = await self._row(id)
         registry = self._registry_of(row)
         frame = frame_of({**row, "body": _json(data)})
-        read_frame(frame, registry, reasons=EVERY_REASON)
+        try:
+            read_frame(frame, registry, reasons=EVERY_REASON)
+        except NewerMessage as error:
+            raise InvalidMessage(str(error)) from None
         if problem := refusal(frame):
             raise problem
         changes = {"body": frame.body, **await self._signed_anew(row, frame)}

@@ -16,6 +16,7 @@ from bus.codec import (
     ATTEMPT,
     DEAD_LETTER,
     RETURNED,
+    WAITED,
     Registry,
     check_topic,
     event_frames,
@@ -209,7 +210,7 @@ def _tells(frame: Frame, true: Frame) -> bool:
     )
 
 
-_OF_DELIVERY = (ATTEMPT, DEAD_LETTER, RETURNED)
+_OF_DELIVERY = (ATTEMPT, DEAD_LETTER, RETURNED, WAITED)
 
 
 def _as_tried(true: Frame, frame: Frame) -> Frame:

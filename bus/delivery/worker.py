@@ -35,7 +35,7 @@ from bus.messages import Envelope
 from bus.parts import HasParts, Parts, Subscription, event_registry
 from bus.read.projection import Projection
 from bus.router import Router
-from bus.tasks import end
+from bus.tasks import end, together
 from bus.transports.topology import dead_queue
 from bus.write.relay import Relay
 
@@ -74,11 +74,12 @@ class Worker:
         parts = self._bus.parts
         chosen = _chosen(parts, self._only)
         self._stopping = False
-        if parts.settings.health_port:
-            await self._server.start()
         give_up, trust = GiveUp(parts), Trust(parts)
         projections = [one.of for one in chosen if isinstance(one.of, Projection)]
         keepers = [self._keeper(one, give_up, trust) for one in projections]
+        await together(*(keeper.begin() for keeper in keepers))
+        if parts.settings.health_port:
+            await self._server.start()
         for consumer in _handler_consumers(parts, chosen, give_up, trust):
             self._roster.start(consumer)
         for keeper in keepers:
@@ -127,8 +128,8 @@ class Worker:
         )
         resending = Resending(parts, Losses(parts), chosen)
         drains = [one.check for one in self._roster.consumers if isinstance(one, DeadQueueConsumer)]
-        trusting = Check("events", trust.problem)
-        self._checks += [upkeep.check, resending.check, *drains, trusting]
+        watched = [Check("events", trust.problem), Check("releases", self._is_waiting)]
+        self._checks += [upkeep.check, resending.check, *drains, *watched]
         parts.checkup.add(self._checks)
         return [
             ("sentinel", sentinel.run),
@@ -136,6 +137,13 @@ class Worker:
             ("upkeep", upkeep.run),
             ("lost queues", resending.run),
         ]
+
+    async def _is_waiting(self) -> str | None:
+        handlers = [one for one in self._roster.consumers if isinstance(one, HandlerConsumer)]
+        waiting = [f"{name} ({one.queue})" for one in handlers for name in one.waiting.names]
+        if not waiting:
+            return None
+        return f"messages wait for a release of the code that handles them: {', '.join(waiting)}"
 
     async def _is_stopping(self) -> str | None:
         return "it is stopping" if self._stopping else None
@@ -220,6 +228,7 @@ def _handler_consumers(
                 replies=_replies(parts) if one.of is None else None,
                 trust=trust if one.of else None,
                 vouch=parts.continuity.vouch if one.of else None,
+                release_within=settings.release_within,
             )
     yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up, trust)
     yield ReplayConsumer(parts.service, parts.event_log, parts.transport, parts.read_store, give_up)

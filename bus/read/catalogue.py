@@ -12,6 +12,7 @@ from typing import Any
 from bus import ambient
 from bus.errors import NotBuilt, StoreUnavailable
 from bus.log import Logger
+from bus.read.handled import tell_handled
 from bus.read.history import History
 from bus.read.lineage import Generation, Lineage, lineage_from
 from bus.read.notes import change_note
@@ -46,37 +47,61 @@ class Catalogue:
         self.learned = asyncio.Event()
         """Set as soon as it is known which queues there are."""
 
-    async def open(self) -> None:
-        """Learns the lineages, begins those of projections and versions that are new, and makes
-        their collections.
+    async def open(self, *, begins: bool = True) -> None:
+        """Learns the lineages, begins those of projections that are new, and makes their
+        collections. With `begins`, also what `begin` does.
+
+        Raises: ConfigurationError (versions would move), StoreUnavailable.
+        """
+        await together(*map(self._learn, self._projections))
+        for projection in self._projections:
+            if begins or not self.known(projection).generations:
+                await self.begin(projection)
+        self.learned.set()
+        await together(*map(self.prepare, self._projections))
+
+    async def look(self) -> None:
+        """Learns the lineages, and changes nothing.
 
         Raises: ConfigurationError (versions would move), StoreUnavailable.
         """
         await together(*map(self._learn, self._projections))
         self.learned.set()
-        await together(*map(self.prepare, self._projections))
 
     async def _learn(self, projection: Projection[Any]) -> None:
         lineage = await self.change(projection, lambda known: known)
-        if not (own := lineage.latest(projection.version)):
-            is_new = not lineage.generations and await self._nothing_happened(projection)
-            is_lost = not lineage.generations and not is_new
-            left = set(await self._store.identities()) if is_lost else set()
-            await self.change(projection, lambda known: _begun(known, projection, is_new, left))
-        elif own.versions_in_documents != projection.target().versions_in_documents:
+        own = lineage.latest(projection.version)
+        if own and own.versions_in_documents != projection.target().versions_in_documents:
             raise moved(own.target(projection.name, ()))
-        elif own.partitions != projection.partitions:
-            await self.change(projection, lambda known: _divided(known, projection))
 
-    async def prepare(self, projection: Projection[Any]) -> None:
-        """Makes the collections that this version of the code feeds, as far as is known. What
-        cannot be made as declared is a problem of this projection alone."""
+    async def begin(self, projection: Projection[Any]) -> bool:
+        """Begins to build what this version of the code has no collection of; divides what it has
+        into as many queues as are declared.
+
+        A worker of this version is to do so: what other releases of the code fill stays as it is
+        until there is one. Returns whether there are other queues now. Raises: StoreUnavailable.
+        """
+        before = await self.change(projection, lambda known: known)
+        is_new = not before.generations and await self._nothing_happened(projection)
+        is_lost = not before.generations and not is_new
+        left = set(await self._store.identities()) if is_lost else set()
+        after = await self.change(
+            projection, lambda known: _divided(_begun(known, projection, is_new, left), projection)
+        )
+        return after.generations != before.generations
+
+    async def prepare(self, projection: Projection[Any], *, serves: bool = False) -> None:
+        """Makes the collections that this version of the code feeds, as far as is known, and tells
+        other releases which events it handles; `serves` says that a worker does so. What cannot be
+        made as declared is a problem of this projection alone."""
         fed = self.known(projection).fed_by(projection.version)
         found = [await self._store.prepare(self.target_of(projection, one)) for one in fed]
         problems = [problem for some in found for problem in some]
         if problems and problems != self._problems.get(projection.name):
             log.error("not as declared", projection=projection.name, problems=problems)
         self._problems[projection.name] = problems
+        for generation in fed:
+            await tell_handled(self._store, projection, generation.collection, serves=serves)
 
     async def problems(self, projection: Projection[Any]) -> Sequence[str]:
         """What of its collections is not as declared; where something was not, it is tried again.
@@ -194,7 +219,8 @@ def _divided(lineage: Lineage, projection: Projection[Any]) -> Lineage:
     """With as many queues as are declared. What waits in others is in the log: the sweep at a
     worker's start finds it there."""
     for own in lineage.fed_by(projection.version):
-        lineage = lineage.with_generation(own.divided(projection.partitions))
+        if own.partitions != projection.partitions:
+            lineage = lineage.with_generation(own.divided(projection.partitions))
     return lineage
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bus.codec import Unread
-from bus.errors import ProjectionError, VersionUnusable
+from bus.errors import ProjectionError, UnknownMessage, VersionUnusable
 from bus.fingerprint import reason_of
 from bus.judging import judged, outage, own, told
 from bus.messages import Envelope
@@ -21,6 +21,9 @@ Batch = Mapping[str, Sequence[Envelope]]
 
 FromLog = Callable[[str, int, Sequence[Envelope]], Awaitable[list[Envelope]]]
 """The events that the log holds of a stream beyond a version, at least those that have arrived."""
+
+Lacks = Callable[[str], Awaitable[bool]]
+"""Whether another release of the code handles events of a name that this one does not."""
 
 READS_AT_ONCE = 16
 
@@ -62,8 +65,11 @@ class Fold:
     Of a stream that fails it keeps what precedes the failing event, and goes on with the others.
     """
 
-    def __init__(self, projection: Projection[Any], from_log: FromLog, batch: Batch) -> None:
+    def __init__(
+        self, projection: Projection[Any], from_log: FromLog, lacks: Lacks, batch: Batch
+    ) -> None:
         self._projection = projection
+        self._lacks = lacks
         self._from_log = from_log
         self._batch = batch
         self._spoiling: dict[str, StreamFailed] = {}
@@ -143,14 +149,25 @@ class Fold:
             if spoiling and envelope.version >= spoiling.version:
                 break
             try:
-                writes += await self._changes(envelope, unit)
+                if type(envelope.message) is Unread:
+                    await self._pass_over(envelope, envelope.message.name)
+                else:
+                    writes += await self._changes(envelope, unit)
             except StreamFailed as failure:
                 self._note(failure, envelope)
                 break
             reached = envelope.version
-            if type(envelope.message) is Unread:
-                self.unread[envelope.message.name] += 1
         return reached
+
+    async def _pass_over(self, envelope: Envelope, name: str) -> None:
+        if await self._lacks(name):
+            cause = UnknownMessage(
+                f"{name}: another release of the code has a handler of it in this projection, and "
+                f"this one has none; it waits for a worker of that release. Where the handler was "
+                f"removed on purpose, raise the projection's version=, or rebuild it"
+            )
+            raise StreamFailed(envelope.stream, envelope.version, cause)
+        self.unread[name] += 1
 
     def _note(self, failure: StreamFailed, envelope: Envelope) -> None:
         if self._projection.writes_itself(envelope):

@@ -6,14 +6,22 @@ early; what is missing is read from the log. The decision and the write are one 
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
 from bus import ambient
 from bus.codec import envelopes_of
-from bus.errors import EventMissing, MessageError, ProjectionError, Unavailable, VersionUnusable
+from bus.errors import (
+    EventMissing,
+    MessageError,
+    NewerMessage,
+    ProjectionError,
+    Unavailable,
+    UnknownMessage,
+    VersionUnusable,
+)
 from bus.fingerprint import failure_of
 from bus.log import Logger
 from bus.messages import Envelope, category_of
@@ -26,6 +34,8 @@ from bus.transports.topology import DELAYS
 LOOK_EVERY = 1.0
 TROUBLE_AT = 10
 """So many streams failing, with none applied between them, are no matter of single streams."""
+WAITS = {one.__name__ for one in (EventMissing, UnknownMessage, NewerMessage)}
+"""Errors of streams that may only have to wait."""
 
 log = Logger("bus.projector")
 
@@ -62,11 +72,15 @@ class Projector:
         known_names: Collection[str] | None = None,
         parks_all: bool = False,
         guard: Callable[[], None] = lambda: None,
+        handled: Callable[[], Awaitable[Collection[str]]] | None = None,
+        release_within: float = 0.0,
     ) -> None:
         """`known_names` are those of events that somebody in this service has a class for; it
         warns of others (of none, by default). With `parks_all` it parks every stream that fails,
         and never takes that for a failing projection: where nobody reads what it fills. `guard`
-        raises where nothing is to be applied just now."""
+        raises where nothing is to be applied just now. `handled` tells which events any release of
+        the code handles here: a stream waits `release_within` seconds for one that can read it,
+        before it counts as failing."""
         self.projection = projection
         self.target = target
         self._registry = projection.registry()
@@ -79,6 +93,10 @@ class Projector:
         self._failing: set[str] = set()
         self._parks_all = parks_all
         self.guard = guard
+        self._handled = handled
+        self._release_within = release_within
+        self._passed: set[str] = set()
+        self._unreadable: dict[str, int] = {}
         self._look_at = 0.0
         self.trouble: str | None = None
         self._known_names = known_names
@@ -92,6 +110,7 @@ class Projector:
 
     async def refresh(self) -> None:
         """Learns which streams are parked."""
+        self._passed.clear()
         self._parked = {one.stream: one for one in await self._store.parked(self.target)}
 
     async def apply(self, arrived: Iterable[Envelope]) -> Applied:
@@ -136,6 +155,19 @@ class Projector:
             await self._apply({stream: []})
         return [stream for stream in due if stream not in self._parked]
 
+    async def lacks(self, name: str) -> bool:
+        """Whether another release handles events of a name that has no handler here.
+
+        A name that is met for the first time is looked up as it stands in the store just then: who
+        records such events has told before that it handles them. Raises: StoreUnavailable.
+        """
+        if self._handled is None or name in self._passed:
+            return False
+        if name in await self._handled():
+            return True
+        self._passed.add(name)
+        return False
+
     def count_unread(self, names: Mapping[str, int]) -> None:
         """Counts events that were passed over, and warns of names that nobody here knows: when one
         is met first, and then each time that its number has ten times grown."""
@@ -174,7 +206,7 @@ class Projector:
 
     async def _transact(self, batch: Batch) -> tuple[Applied, list[StreamFailed]]:
         """Applies what can be applied of a batch, and tells which streams cannot."""
-        fold = Fold(self.projection, self.from_log, batch)
+        fold = Fold(self.projection, self.from_log, self.lacks, batch)
         try:
             while True:
                 with suppress(Spoiled):
@@ -218,7 +250,7 @@ class Projector:
             self._failing.clear()
             self.trouble = None
             return
-        of_data = (EventMissing, LogLacks, VersionUnusable)
+        of_data = (EventMissing, LogLacks, UnknownMessage, VersionUnusable)
         failing = [one for one in failures if not isinstance(one.cause, of_data)]
         self._failing |= {one.stream for one in failing if one.stream not in self._parked}
         if failing and len(self._failing) >= TROUBLE_AT and not self._parks_all:
@@ -232,10 +264,12 @@ class Projector:
         before = self._before(failure, told.error)
         now = self._store.now()
         first_seen = before.first_seen if before and before.first_seen else now
-        waits = isinstance(failure.cause, EventMissing) and now - first_seen < self._patience
+        waits = now - first_seen < self._patience_with(failure.cause)
         tries = 0 if waits else (before.tries if before else 0) + 1
         later = ambient.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
-        delay = self._foreign.gap_within if waits else later
+        delay = self._waiting_for(told.error) if waits else later
+        if isinstance(failure.cause, UnknownMessage):
+            self._unreadable[failure.stream] = failure.version
         parked = Parked(
             failure.stream,
             failure.version,
@@ -258,21 +292,30 @@ class Projector:
         self._tell(parked)
 
     def _before(self, failure: StreamFailed, error: str) -> Parked | None:
-        """As what it was parked so far; where something else was missed then, it starts anew."""
+        """As what it was parked so far; where it waited for something else then, it starts anew."""
         before = self._parked.get(failure.stream)
-        if before and EventMissing.__name__ in (before.error, error):
+        if before and not {before.error, error}.isdisjoint(WAITS):
             same = before.error == error and before.version == failure.version
             return before if same else None
         return before
 
-    @property
-    def _patience(self) -> timedelta:
-        """How long an event is waited for, and waited for once more after it was asked for."""
-        return timedelta(seconds=2 * self._foreign.gap_within)
+    def _patience_with(self, cause: BaseException) -> timedelta:
+        """How long an event is waited for, and waited for once more after it was asked for; or a
+        release of the code."""
+        if isinstance(cause, EventMissing):
+            return timedelta(seconds=2 * self._foreign.gap_within)
+        within = self._release_within if isinstance(cause, UnknownMessage) else 0.0
+        return timedelta(seconds=within)
+
+    def _waiting_for(self, error: str) -> float:
+        """How soon it is looked at again; workers of another release do so at once."""
+        return self._foreign.gap_within if error == EventMissing.__name__ else LOOK_EVERY
 
     def _tell(self, parked: Parked) -> None:
         level, what = log.error, "stream parked"
-        if parked.is_waiting:
+        if parked.awaits_release:
+            level, what = log.warning, "stream waits for another release of the code"
+        elif parked.is_waiting:
             level, what = log.info, "stream waits for an event"
         level(
             what,
@@ -333,8 +376,15 @@ class Projector:
         return StreamFailed(stream, version, cause, before)
 
     def _is_due(self, parked: Parked) -> bool:
-        """Whether its time has come, or cannot be right: then the clock was set back meanwhile."""
-        left = (parked.next_try - self._store.now()).total_seconds()
+        """Whether its time has come, or cannot be right: then the clock was set back meanwhile.
+
+        What waits for another release has been tried here once: this code will not change.
+        """
+        now = self._store.now()
+        if parked.awaits_release and self._unreadable.get(parked.stream) == parked.version:
+            within = timedelta(seconds=self._release_within)
+            return now - (parked.first_seen or now) > within
+        left = (parked.next_try - now).total_seconds()
         delay = DELAYS[min(max(parked.tries, 1), len(DELAYS)) - 1]
         longest = 1.5 * (self._foreign.gap_within if parked.is_waiting else delay)
         return not 0 < left <= longest

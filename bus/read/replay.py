@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 from bus.codec import Unread, envelopes_of
-from bus.errors import OutcomeUnknown, ProjectionError, Unavailable
+from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, UnknownMessage
 from bus.messages import key_of
 from bus.read.batches import ahead
 from bus.read.projector import Projector
@@ -120,15 +120,21 @@ class Replay:
             if commit.first > folding.version + 1:
                 raise ProjectionError("the log lacks what precedes this event")
             for envelope in envelopes_of(commit, self._registry, after=folding.version):
-                for write in await self._projection.changes(envelope, NOTHING):
-                    folding.document = self._applied(folding.document, write.update)
-                folding.version = envelope.version
                 if type(envelope.message) is Unread:
-                    folding.unread[envelope.message.name] += 1
+                    await self._pass_over(folding, envelope.message.name)
+                else:
+                    for write in await self._projection.changes(envelope, NOTHING):
+                        folding.document = self._applied(folding.document, write.update)
+                folding.version = envelope.version
         except (Unavailable, OutcomeUnknown):
             raise
         except Exception:  # the projector meets it again, and says what is wrong
             folding.failed = True
+
+    async def _pass_over(self, folding: _Folding, name: str) -> None:
+        if await self._projector.lacks(name):
+            raise UnknownMessage(name)
+        folding.unread[name] += 1
 
     def _applied(self, document: Document | None, update: Any) -> Document | None:
         return None if update is None else apply(document, checked("", update))

@@ -361,6 +361,11 @@ class Parked(NamedTuple):
         return self.tries == 0
 
     @property
+    def awaits_release(self) -> bool:
+        """Whether it waits for a release of the code that can read it."""
+        return self.is_waiting and not self.is_missed
+
+    @property
     def is_missed(self) -> bool:
         """Whether what it stands aside for is an event of another service that is not here."""
         return self.error == EventMissing.__name__
