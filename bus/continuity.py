@@ -252,6 +252,8 @@ class Continuity:
             raise Discontinued(what)
 
     async def _missing(self, frames: Collection[Frame]) -> list[Frame]:
-        ids = {frame.id.rpartition(":")[0] for frame in frames}
-        held = await self._log.held(sorted(ids)) if ids else set()
-        return [frame for frame in frames if frame.id.rpartition(":")[0] not in held]
+        """Those whose commit the log does not hold; an id that is of no commit tells nothing."""
+        commits = {frame.id: frame.id.rpartition(":")[0] for frame in frames}
+        ids = sorted(set(commits.values()) - {""})
+        held = await self._log.held(ids) if ids else set()
+        return [one for one in frames if commits[one.id] and commits[one.id] not in held]
