@@ -86,7 +86,7 @@ class Bus:
         history = History(read_store, copied)
         read_log, followed = read_log_of(service, event_log, followed, copied)
         catalogue = Catalogue(projections, read_log, read_store, history)
-        continuity = Continuity(event_log, read_store, catalogue, projections, signing)
+        continuity = Continuity(event_log, read_store, catalogue, projections, signing, loops)
         self._freshness = Freshness(read_store, catalogue.target)
         self._live = Live(read_store, catalogue.target, loops)
         handlers = [handler for router in routers for handler in router.handlers]
@@ -178,6 +178,7 @@ class Bus:
 
     async def _open_all(self, *, looking: bool) -> None:
         parts = self.parts
+        losses = Losses(parts)
         forking.opened(self)
         async with AsyncExitStack() as stack:
             stack.callback(forking.closed, self)
@@ -204,7 +205,7 @@ class Bus:
             await parts.continuity.open()
             loops = (
                 (self._upkeep.run, "upkeep"),
-                (Losses(parts).run, "losses"),
+                (losses.run, "losses"),
                 (parts.continuity.run, "continuity"),
             )
             for run, name in () if looking else loops:
@@ -364,7 +365,7 @@ class Bus:
         return await work.commit()
 
     async def health(self) -> Health:
-        """What is wrong just now with the parts that this process works with; within about 1 s,
+        """What is wrong with the parts that this process works with; it answers within about 1 s,
         or 3 s where a part was never heard of.
 
         Not ready without its database; the broker may be away, then events wait in the log. Where

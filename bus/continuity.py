@@ -15,6 +15,7 @@ from bus import ambient
 from bus.errors import Discontinued
 from bus.health import Check
 from bus.log import Logger
+from bus.loops import Loops
 from bus.read.catalogue import KNOWN_FOR, Catalogue
 from bus.read.notes import change_note
 from bus.read.projection import Projection
@@ -22,7 +23,7 @@ from bus.signing import Signing
 from bus.stores.base import Document, EventLog, ReadStore
 from bus.transports.base import Delivery, Frame
 
-RECORD = "continuity"
+RECORD = "commits/continuity"
 """The key of the note that holds the record; a copy of it is the seal among the checkpoints."""
 OWN = ("commits", "checkpoints", "projections", "handled", "followed")
 EVERYTHING = ("commits", "projections")
@@ -47,8 +48,8 @@ class Vouch(Protocol):
 
 class Record(NamedTuple):
     """What was there at a `turn`, a number that only grows (the time, in seconds): the identities
-    of `collections`, and a commit. `before` is the turn before it, and `broken` tells by name what
-    is to be recovered."""
+    of `collections`, and a commit. `before` is a turn that was sealed before it, and `broken` tells
+    by name what is to be recovered."""
 
     turn: int = 0
     before: int = 0
@@ -81,12 +82,16 @@ class Continuity:
         catalogue: Catalogue,
         projections: Sequence[Projection[Any]],
         signing: Signing,
+        loops: Loops,
     ) -> None:
         self._log = event_log
         self._store = store
         self._catalogue = catalogue
         self._projections = projections
         self._signing = signing
+        self._loops = loops
+        self._one_by_one = asyncio.Lock()
+        """What was read before another turn was noted here would look like an older one."""
         self._turn = self._sealed = 0
         self._refusal: str | None = None
         self.broken: Mapping[str, str] = {}
@@ -107,7 +112,7 @@ class Continuity:
         """Compares again and again."""
         while True:
             await asyncio.sleep(ambient.jittered(LOOK_EVERY))
-            await self.look()
+            await self._loops.turn("continuity", self.look, None)
 
     def check(self, *names: str) -> None:
         """Raises: Discontinued, where what is kept under one of these names is to be recovered."""
@@ -131,32 +136,48 @@ class Continuity:
 
     async def look(self) -> None:
         """Compares what there is with what was. Raises: StoreUnavailable, OutcomeUnknown."""
+        async with self._one_by_one:
+            await self._look()
+
+    async def _look(self) -> None:
         self._refusal = await self._log.examine()
         seal, record = await self._read()
-        here = await self._store.identities()
+        is_due = self._store.now().timestamp() >= record.turn + TURN_EVERY
+        own = {*OWN, *await self._collections()} if is_due else set()
+        here = await self._store.identities({*own, *record.collections, *seal.collections})
         found = await self._compared(record, seal, here)
+        self._sealed = max(self._sealed, seal.turn)
         if found.keys() - record.broken.keys():
             await self._note_broken(found)
-        elif not found and self._store.now().timestamp() >= record.turn + TURN_EVERY:
-            if seal.turn < record.turn:  # whoever wrote that record did not come to seal it
-                await self._store.set_seal(record.document())
-            await self.note_turn(here, record.broken)
+        elif not found and is_due:
+            if seal.turn < record.turn:  # the process that wrote that record did not seal it
+                await self._seal(record)
+            await self._note_turn(here, record.broken)
         broken = {**found, **record.broken}
         if self.broken.keys() - broken.keys():
             await self._signing.open()  # recovered: a new epoch has begun
-        self._turn, self._sealed = max(self._turn, record.turn), max(self._sealed, seal.turn)
+        self._turn = max(self._turn, record.turn)
         self.broken = broken
 
     async def _read(self) -> tuple[Record, Record]:
         """The seal, and the record that it is a copy of: the one before, for a moment, since the
-        record is written first."""
-        for pause in (AGAIN_AFTER, 0.0):
-            seal = record_from(await self._store.seal())
-            record = record_from((await self._store.note(RECORD)).value)
-            if seal.turn >= record.before:
-                break
-            await asyncio.sleep(pause)
-        return seal, record
+        record is written first. What looks like a loss that nobody noted yet is read again."""
+        seal, record = await self._read_once()
+        is_noted = not record.broken.keys().isdisjoint({*EVERYTHING, "checkpoints"})
+        if is_noted or self._goes_on(seal, record):
+            return seal, record
+        await asyncio.sleep(AGAIN_AFTER)
+        # After an election the new primary knows of less than a majority holds, until this is held.
+        await self._store.lease(RECORD, RECORD, 0)
+        return await self._read_once()
+
+    async def _read_once(self) -> tuple[Record, Record]:
+        seal = record_from(await self._store.seal())
+        return seal, record_from((await self._store.note(RECORD)).value)
+
+    def _goes_on(self, seal: Record, record: Record) -> bool:
+        is_sealed = seal.turn >= max(record.before, self._sealed)
+        return is_sealed and record.turn >= max(seal.turn, self._turn)
 
     async def _compared(
         self, record: Record, seal: Record, here: Mapping[str, str]
@@ -204,17 +225,26 @@ class Continuity:
 
     async def note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
         """Writes down what there is, and what of it is broken."""
+        async with self._one_by_one:
+            await self._note_turn(here, broken)
+
+    async def _note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
         names = {*OWN, *await self._collections()} & here.keys()
         commit = await self._log.newest()
         now = int(self._store.now().timestamp())
 
         def turned(document: Document) -> Document:
-            before = record_from(document).turn
-            turn = max(before + 1, self._turn + 1, self._sealed + 1, now)
+            last = record_from(document).turn
+            turn = max(last + 1, self._turn + 1, self._sealed + 1, now)
             there = {name: here[name] for name in names}
-            return Record(turn, before, there, commit, broken).document()
+            # Another process may have written the last one a moment ago, and may never seal it.
+            return Record(turn, min(last, self._sealed), there, commit, broken).document()
 
-        await self._store.set_seal(await change_note(self._store, RECORD, turned))
+        await self._seal(record_from(await change_note(self._store, RECORD, turned)))
+
+    async def _seal(self, record: Record) -> None:
+        await self._store.set_seal(record.document())
+        self._sealed = max(self._sealed, record.turn)
 
     async def forget(self, collection: str) -> None:
         """Lets go of a collection that was dropped on purpose: another may get its name."""

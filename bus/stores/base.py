@@ -556,9 +556,9 @@ class ReadStore(KeepsLetters, Protocol):
         """Writes the record if nobody has since `note.revision`, which then counts one more."""
         ...
 
-    async def identities(self) -> dict[str, str]:
-        """What stands in the database under the name of each collection: another identity where it
-        was dropped and made again, or put in its place."""
+    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
+        """What stands in the database under the name of each collection (or of these): another
+        identity where it was dropped and made again, or put in its place."""
         ...
 
     async def seal(self) -> Document:

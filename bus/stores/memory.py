@@ -312,9 +312,10 @@ class MemoryReadStore(MemoryLetters):
         self._notes[note.key] = deepcopy(note._replace(revision=note.revision + 1))
         return True
 
-    async def identities(self) -> dict[str, str]:
+    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
         """As `ReadStore.identities`."""
-        return dict(self.tables.identities)
+        all = self.tables.identities
+        return {name: all[name] for name in all if names is None or name in names}
 
     async def seal(self) -> Document:
         """As `ReadStore.seal`."""

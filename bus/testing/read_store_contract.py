@@ -117,6 +117,8 @@ class ReadStoreContract:
     ) -> None:
         before = await read_store.identities()
         assert await read_store.identities() == before
+        some = await read_store.identities([target.collection, "no such collection"])
+        assert some == {target.collection: before[target.collection]}
         await read_store.drop(target)
         assert target.collection not in await read_store.identities()
         await read_store.prepare(target)

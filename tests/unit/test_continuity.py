@@ -6,7 +6,7 @@ import pytest
 
 from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker, continuity
 from bus.continuity import RECORD, Continuity, Record, record_from
-from bus.stores.base import Document, ReadStore
+from bus.stores.base import Document, Note, ReadStore
 from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
 from tests.service.rebuild_contract import service as purses
 from tests.waiting import until
@@ -16,6 +16,14 @@ from tests.waiting import until
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuity, "LOOK_EVERY", 0.05)
     monkeypatch.setattr(continuity, "TURN_EVERY", 0)
+
+
+def knowing(bus: Bus, store: ReadStore) -> Continuity:
+    """What another process knows, which reaches the store by another way."""
+    parts = bus.parts
+    return Continuity(
+        parts.event_log, store, parts.catalogue, parts.projections, parts.signing, parts.loops
+    )
 
 
 async def record_of(bus: Bus) -> Record:
@@ -82,16 +90,62 @@ async def test_records_that_nobody_came_to_seal_are_no_loss(
 ) -> None:
     monkeypatch.setattr(continuity, "TURN_EVERY", -60)  # each look writes another record
     async with purses(Settings.in_memory(), "bank") as bus:
-        parts = bus.parts
-        store = cast(ReadStore, Dying(parts.read_store))
-        dying = Continuity(
-            parts.event_log, store, parts.catalogue, parts.projections, parts.signing
-        )
+        store = cast(ReadStore, Dying(bus.parts.read_store))
+        dying = knowing(bus, store)
         for _ in range(4):
             with pytest.raises(StoreUnavailable):
                 await dying.look()
         assert await dying.problem() is None
         assert (await record_of(bus)).broken == {}
+
+
+async def test_records_of_two_processes_that_both_die_before_they_seal_them_are_no_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
+    monkeypatch.setattr(continuity, "AGAIN_AFTER", 0)
+    async with purses(Settings.in_memory(), "bank") as bus:
+        store = bus.parts.read_store
+        here = await store.identities()
+        for _ in range(2):  # both had looked before either wrote
+            with pytest.raises(StoreUnavailable):
+                await knowing(bus, cast(ReadStore, Dying(store))).note_turn(here, {})
+        await bus.parts.continuity.look()
+        assert await bus.parts.continuity.problem() is None
+
+
+class JustElected:
+    """A store that tells of an earlier record than a majority holds, until it has written."""
+
+    def __init__(self, store: ReadStore) -> None:
+        self._store = store
+        self.earlier: Note | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def note(self, key: str) -> Note:
+        return self.earlier or await self._store.note(key)
+
+    async def lease(self, name: str, owner: str, seconds: float) -> bool:
+        self.earlier = None
+        return await self._store.lease(name, owner, seconds)
+
+
+async def test_a_primary_that_does_not_know_yet_what_a_majority_holds_is_no_older_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
+    monkeypatch.setattr(continuity, "AGAIN_AFTER", 0)
+    async with purses(Settings.in_memory(), "bank") as bus:
+        store = JustElected(bus.parts.read_store)
+        one = knowing(bus, cast(ReadStore, store))
+        earlier = await store.note(RECORD)
+        await one.note_turn(await store.identities(), {})
+        await one.look()
+        store.earlier = earlier
+        await one.look()
+        assert await one.problem() is None
 
 
 async def test_a_record_of_an_earlier_turn_than_is_known_is_an_older_database() -> None:
