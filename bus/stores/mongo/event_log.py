@@ -214,7 +214,7 @@ class MongoEventLog(MongoLog):
     async def commits(self, ids: Sequence[str]) -> list[Commit]:
         """As `EventLog.commits`."""
         async with reading():
-            cursor = self._commits.find({"_id": {"$in": list(ids)}})
+            cursor = self._latest.find({"_id": {"$in": list(ids)}})
             return [commit_from(document) for document in await cursor.to_list(None)]
 
     def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
