@@ -1,14 +1,15 @@
 """Losses: queues that were lost with what handlers had not seen yet are filled again from the log.
 
-Only a queue holds what is to be done for handlers and commands; who finds that one is gone and
-makes it anew leaves a word of it in the database, and a worker then sends again what was published
-since the queue was last seen empty. What was handled in between comes again, with the same ids.
+Only a queue holds what is to be done for handlers and commands; the process that finds one gone and
+makes it anew notes that in the database, and a worker then sends again what was published since the
+queue was last seen empty. What was handled in between comes again, with the same ids.
 """
 
 import asyncio
 import time
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 from bus import ambient
 from bus.delivery.republishing import Republished, Republishing
@@ -18,6 +19,7 @@ from bus.parts import Parts
 from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.stores.base import Document
+from bus.tasks import end
 from bus.transports.topology import DELAYS
 
 NOTE_EVERY = 1.0
@@ -45,6 +47,8 @@ class Losses:
         self._parts = parts
         self._key = f"subscriptions/{parts.service}"
         self._unnoted: set[str] = set()
+        self._began = time.monotonic()
+        self._is_opening = True
         self._names = {
             queue.name: one.name
             for one in parts.declared
@@ -71,18 +75,28 @@ class Losses:
         """Notes which queues this process had to make. Raises: StoreUnavailable, OutcomeUnknown."""
         made = self._parts.transport.made_anew()
         self._unnoted |= {self._names[queue] for queue in made if queue in self._names}
-        if not self._unnoted:
-            return
-        now, names = self._parts.event_log.now().isoformat(), frozenset(self._unnoted)
+        if self._unnoted:
+            await self._note(frozenset(self._unnoted))
+        self._is_opening = False
+
+    async def _note(self, names: Collection[str]) -> None:
+        now = self._parts.event_log.now()
+        text = now.isoformat()
+        began = now - timedelta(seconds=time.monotonic() - self._began)
 
         def noted(known: Document) -> Document:
-            # One that nobody has known is new: it has missed nothing that was meant for it.
-            lost = {name: {"lost": now, **known[name]} for name in names if name in known}
-            new = {name: {"quiet": now} for name in names if name not in known}
+            # One that nobody has known is new: it has missed nothing that was meant for it. So it
+            # is where processes that open at once all find it missing.
+            new = {name: {"quiet": text} for name in names if name not in known}
+            lost = {
+                name: {"lost": text, **known[name]}
+                for name in known.keys() & names
+                if not (self._is_opening and datetime.fromisoformat(known[name]["quiet"]) >= began)
+            }
             return {**known, **lost, **new}
 
         await change_note(self._parts.read_store, self._key, noted)
-        self._unnoted -= names
+        self._unnoted.difference_update(names)
 
     async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
         """All that was published up to a time is settled, unless something was lost meanwhile."""
@@ -150,9 +164,19 @@ class Resending:
             return
         earliest = datetime.fromisoformat(lost) - AT_MOST
         since = max(datetime.fromisoformat(quiet), earliest)
-        sent = await Republishing(self._parts, name).run(since)
-        await self._losses.settle(name, lost)
+        renewing = self._parts.loops.start(partial(self._renew, lease), lease)
+        try:
+            sent = await Republishing(self._parts, name).run(since)
+            await self._losses.settle(name, lost)
+        finally:
+            await end([renewing])
         self._tell(sent, datetime.fromisoformat(quiet))
+
+    async def _renew(self, lease: str) -> None:
+        """An hour of events may take longer than a lease: nobody is to send them as well."""
+        while True:
+            await asyncio.sleep(LEASE / 4)
+            await self._parts.read_store.lease(lease, self._owner, LEASE)
 
     def _tell(self, sent: Republished, quiet: datetime) -> None:
         name = sent.subscription

@@ -1,7 +1,8 @@
 """Queues of handlers and of commands that were lost are filled again from the log."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -9,6 +10,7 @@ from bus import Settings, Worker
 from bus.delivery.losses import Losses, Resending
 from bus.read.notes import change_note
 from bus.stores.base import Document
+from bus.transports.base import Transport
 from tests.service.bookkeeping import Service, drained
 from tests.waiting import until
 
@@ -104,6 +106,29 @@ async def test_commands_of_a_lost_queue_are_sent_again_too(service: Service) -> 
 async def test_queues_that_are_new_are_not_lost(service: Service) -> None:
     for name in ("rings", "books", "mails", "commands"):
         assert (await known(service, name)).keys() == {"quiet"}
+
+
+class Made:
+    """A transport whose process found a queue missing, and has made it."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+
+    def made_anew(self) -> list[str]:
+        return [self._queue]
+
+
+async def test_a_new_queue_that_several_processes_make_at_once_is_not_lost(
+    service: Service,
+) -> None:
+    await known(service)
+    parts = service.bus.parts
+    opening = Losses(parts._replace(transport=cast(Transport, Made(service.queue))))
+    await opening.mark_quiet(["rings"], parts.event_log.now() + timedelta(seconds=1))
+    await opening.note_anew()
+    assert "lost" not in await known(service)
+    await opening.note_anew()
+    assert "lost" in await known(service)
 
 
 async def test_a_queue_is_quiet_once_it_was_found_empty_twice(service: Service) -> None:
