@@ -23,9 +23,9 @@ ATTEMPT = "attempt"
 """The header of a message on the delay ladder: how often it has been tried."""
 DEAD_LETTER = "dead-letter"
 """The header of a message that is retried: which dead letter it is to settle."""
-RETURNED = "returned"
+RETURNED = "bus-returned"
 """The header of a message that RabbitMQ gave up, and that was sent to its queue once more."""
-WAITED = "waited"
+WAITED = "bus-waited"
 """The header of a message that waits for another release of the code: the seconds so far."""
 
 FIXED_HEADERS = ("stream", "version", "schema", "causation_id")
