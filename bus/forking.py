@@ -12,7 +12,7 @@ from bus.health import Check, Checkup
 
 
 class Parent:
-    """Stands in a child in the place of a bus's parts; whoever asks for one is refused."""
+    """Stands in a child in the place of a bus's parts, and refuses each access to one."""
 
     def __init__(self, service: str) -> None:
         self._what = (
@@ -30,7 +30,7 @@ class Parent:
 
 
 _open: "WeakSet[Any]" = WeakSet()
-"""Whoever is to hear of a fork."""
+"""Those that are told of a fork."""
 
 
 def opened(one: Any) -> None:

@@ -53,8 +53,8 @@ def told(error: BaseException) -> BaseException:
 def outage(error: BaseException) -> bool:
     """Whether a service is away: not the message's fault, so it does not count as a try.
 
-    A request of the handler's own that nobody answered (it has an id) counts: else who asks in vain
-    would ask for ever.
+    A request of the handler's own that nobody answered (it has an id) counts as a try: otherwise a
+    handler that never gets an answer would ask for ever.
     """
     if isinstance(error, BaseExceptionGroup):
         return any(map(outage, error.exceptions))

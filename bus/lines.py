@@ -1,4 +1,4 @@
-"""Lines: how lines of the log leave the process. Whoever writes one neither waits nor fails.
+"""Lines: how lines of the log leave the process. Writing one neither waits nor fails.
 
 What nobody reads, or no device takes, is dropped and counted: a log must not stop the work.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 MOST = 4 * 1024 * 1024
-"""Bytes that wait for whoever reads; what comes beyond that is dropped."""
+"""Bytes that wait until somebody reads; what comes beyond that is dropped."""
 AT_ONCE = 64 * 1024
 LEAVE_WITHIN = 2.0
 """Seconds that a process waits at its end for what is not written yet."""
@@ -125,7 +125,7 @@ def _write_all(number: int, data: bytes) -> None:
     while data:
         try:
             data = data[os.write(number, data) :]
-        except BlockingIOError:  # whoever made the pipe does not want to wait at it
+        except BlockingIOError:  # the pipe was opened as non-blocking
             select.select([], [number], [])
 
 

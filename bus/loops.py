@@ -57,7 +57,7 @@ class Loops:
 
     @property
     def failing(self) -> list[Failing]:
-        """Those that fail just now, or were started again a moment ago."""
+        """Those that are failing, or were started again a moment ago."""
         return [one for one in self._failing.values() if not one.is_over]
 
     def start(self, run: Run, name: str) -> "asyncio.Task[None]":

@@ -39,8 +39,8 @@ class GiveUp:
             await self._tell(delivery, error, attempts)
 
     def _may_tell(self, delivery: Delivery, error: BaseException, attempts: int) -> bool:
-        """Whoever may publish could fill the log with faults by messages that nobody can read; so
-        of those that failed before a handler had them, only some are told."""
+        """Anybody who may publish could fill the log with faults, by messages that nobody can
+        read; so of those that failed before a handler had them, only some are told."""
         if attempts > 1 or not isinstance(error, MessageError) or isinstance(error, Reject):
             return True
         allowance = self._allowances.setdefault(delivery.queue, Allowance(FAULTS, HOUR))

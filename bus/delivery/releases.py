@@ -13,7 +13,7 @@ from bus.transports.base import Frame
 from bus.transports.topology import rung
 
 LONGEST = 600
-"""Seconds: that soon it is tried once more by whoever takes it then."""
+"""Seconds after which it is tried once more, at the latest, by the worker that takes it then."""
 ASKED_FOR = 5
 """Seconds that a command waits whose requester waits for it too."""
 TOLD_FOR = 3600.0

@@ -57,7 +57,7 @@ class Holding:
         return f"it holds on to its messages: {self._reason}" if self._held else None
 
     def on(self, what: object, error: BaseException) -> None:
-        """So it is with this, for a step of it failed."""
+        """This is held from now on, because a step of it failed."""
         self._reason = reason_of(judged(error))[:500]
         if not self._held:
             self._since = time.monotonic()
@@ -65,7 +65,7 @@ class Holding:
         self._held.add(what)
 
     def over(self, what: object) -> None:
-        """With this it is over, if it was so."""
+        """This is held no longer, if it was."""
         if what in self._held:
             self._held.remove(what)
             if not self._held:

@@ -1,6 +1,6 @@
 """Trust: which of the service's own events, as they arrive, are what its log holds.
 
-Whoever may publish to the service's exchange could write a frame; only its own processes sign one
+Anybody who may publish to the service's exchange could write a frame; only its processes sign one
 (see `bus.signing`). An event without a valid signature (of an older release, an earlier epoch of
 the log, or of somebody else) is only a doorbell: what is applied then is what the log holds under
 its id. What the log does not hold is refused.

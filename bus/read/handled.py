@@ -2,7 +2,8 @@
 
 While two releases run side by side, one of them may handle an event that the other has no handler
 of. To pass such an event over would be to lose it: so what is handled stands in a note beside the
-collection, and who meets a name there that it does not handle leaves that stream to the others.
+collection, and a worker leaves the streams to others that have events noted there which it does not
+handle.
 """
 
 from collections.abc import Mapping

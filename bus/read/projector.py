@@ -78,7 +78,7 @@ class Projector:
         """`known_names` are those of events that somebody in this service has a class for; it
         warns of others (of none, by default). With `parks_all` it parks every stream that fails,
         and never takes that for a failing projection: where nobody reads what it fills. `guard`
-        raises where nothing is to be applied just now. `handled` tells which events any release of
+        raises while nothing is to be applied. `handled` tells which events any release of
         the code handles here: a stream waits `release_within` seconds for one that can read it,
         before it counts as failing."""
         self.projection = projection

@@ -159,7 +159,7 @@ class Inbox(Protocol):
 
     @property
     def problem(self) -> str | None:
-        """Why it does not consume just now, where that is known."""
+        """Why it does not consume at the moment, where that is known."""
         ...
 
     @property

@@ -74,7 +74,7 @@ async def _try(
     try:
         result = await body(session)
     except (Stuck, asyncio.CancelledError):
-        raise  # the driver may still be at it; whoever lent the session has the server end it
+        raise  # the driver may still be at it; the lender of the session has the server end it
     except BaseException:
         await _abort(session)
         raise
@@ -97,8 +97,8 @@ async def _commit(session: Session, deadline: float, doubts: list[Exception]) ->
             if _is_abort(error):
                 raise
             doubts.append(error)
-            in_vain = isinstance(error, Stuck | InvalidOperation)
-            if in_vain or time.monotonic() + pause > deadline:
+            is_useless = isinstance(error, Stuck | InvalidOperation)
+            if is_useless or time.monotonic() + pause > deadline:
                 raise _unknown(error) from error
         await asyncio.sleep(ambient.jittered(pause))
         pause = min(pause * 2, LONGEST_PAUSE)

@@ -1,4 +1,4 @@
-"""The topology at the broker, kept as it should be: who connects has it declared whole first.
+"""The topology at the broker, kept as it should be: declared as a whole before anything is sent.
 
 A broker may come back empty, and anybody may delete an exchange, a queue or a binding. Publishers
 that made only their exchanges would have events confirmed that no queue took.

@@ -18,7 +18,7 @@ def reason_of(scheme: str, error: Exception) -> str:
 
 
 def right_remedy(service: str) -> str:
-    """Which rights a service's user needs, for who was refused one."""
+    """Which rights a service's user needs: what to say where one was refused."""
     own = rf"^{service}\."
     return (
         f"let the user in the URL configure, write and read what begins with {service}., and write "
