@@ -15,7 +15,7 @@
     ├── OutcomeUnknown            no answer in time: repeat with the same id
     ├── RemoteError               a requested command failed where it was carried out
     ├── Unavailable               wait, then try again
-    │   ├── StoreUnavailable      the database did not answer, or does not do it at the moment
+    │   ├── StoreUnavailable      the database did not answer, or does not do it for now
     │   │   └── NotAllowed        it refuses this user: see to rights or password, it is tried again
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
     │   ├── NotCaughtUp           a projection has not reached the receipt yet
@@ -115,7 +115,7 @@ class Unavailable(BusError):
 
 
 class StoreUnavailable(Unavailable):
-    """The database did not answer in time, or takes no writes at the moment; nothing was written."""
+    """The database did not answer in time, or takes no writes; nothing was written."""
 
 
 class NotAllowed(StoreUnavailable):
