@@ -152,7 +152,7 @@ class Continuity:
         elif not found and is_due:
             if seal.turn < record.turn:  # the process that wrote that record did not seal it
                 await self._seal(record)
-            await self._note_turn(here, record.broken)
+            await self._note_turn(here)
         broken = {**found, **record.broken}
         if self.broken.keys() - broken.keys():
             await self._signing.open()  # recovered: a new epoch has begun
@@ -228,17 +228,21 @@ class Continuity:
         async with self._one_by_one:
             await self._note_turn(here, broken)
 
-    async def _note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
+    async def _note_turn(
+        self, here: Mapping[str, str], broken: Mapping[str, str] | None = None
+    ) -> None:
+        """Without `broken`, that stays as others may have changed it meanwhile."""
         names = {*OWN, *await self._collections()} & here.keys()
         commit = await self._log.newest()
         now = int(self._store.now().timestamp())
 
         def turned(document: Document) -> Document:
-            last = record_from(document).turn
+            last, *_, others = record_from(document)
             turn = max(last + 1, self._turn + 1, self._sealed + 1, now)
             there = {name: here[name] for name in names}
             # Another process may have written the last one a moment ago, and may never seal it.
-            return Record(turn, min(last, self._sealed), there, commit, broken).document()
+            before, now_broken = min(last, self._sealed), others if broken is None else broken
+            return Record(turn, before, there, commit, now_broken).document()
 
         await self._seal(record_from(await change_note(self._store, RECORD, turned)))
 

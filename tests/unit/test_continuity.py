@@ -1,5 +1,6 @@
 """Continuity in memory: what was dropped stands still, is told, and is recovered."""
 
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, cast
 
 import pytest
@@ -112,6 +113,33 @@ async def test_records_of_two_processes_that_both_die_before_they_seal_them_are_
                 await knowing(bus, cast(ReadStore, Dying(store))).note_turn(here, {})
         await bus.parts.continuity.look()
         assert await bus.parts.continuity.problem() is None
+
+
+class Recovering:
+    """A store in which another process lets go of a collection while it is looked through."""
+
+    def __init__(self, store: ReadStore, forget: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._forget = forget
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
+        await self._forget()
+        return await self._store.identities(names)
+
+
+async def test_what_another_process_recovers_during_a_look_is_no_more_broken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
+    async with purses(Settings.in_memory(), "bank") as bus:
+        own, here = bus.parts.continuity, await bus.parts.read_store.identities()
+        await own.note_turn(here, {"purses": "it is being built anew"})
+        store = Recovering(bus.parts.read_store, lambda: own.forget("purses"))
+        await knowing(bus, cast(ReadStore, store)).look()
+        assert (await record_of(bus)).broken == {}
 
 
 class JustElected:
