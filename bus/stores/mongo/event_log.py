@@ -30,6 +30,7 @@ from bus.stores.mongo.failures import (
 from bus.stores.mongo.loader import Loader
 from bus.stores.mongo.log import OPEN_WITHIN, MongoLog
 from bus.stores.mongo.looking import Looking
+from bus.stores.mongo.places import gone
 from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.settling import Outcome
 from bus.stores.mongo.snapshots import MongoSnapshots
@@ -183,7 +184,11 @@ class MongoEventLog(MongoLog):
     async def examine(self, within: float = OPEN_WITHIN) -> str | None:
         """As `EventLog.examine`."""
         await self._clock.look(self._client)
-        self._refusal = await self._indexes.mended(within)
+        if await self._indexes.are_unique():
+            self._refusal = None
+        else:
+            self._refusal = gone(self._commits.name)  # until it is made, however long that takes
+            self._refusal = await self._indexes.mended(within)
         return self._refusal
 
     async def forget_snapshots(self) -> None:

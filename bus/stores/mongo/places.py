@@ -37,12 +37,14 @@ class Places:
                     raise ConfigurationError(self._taken_twice(error)) from error
                 await need_indexes(self._commits, self._models)
 
-    async def mended(self, within: float) -> str | None:
-        """Makes the unique index again where it is not there; says why it cannot be made."""
-        async with reading(within):
+    async def are_unique(self) -> bool:
+        """Whether the unique index is there. Raises: StoreUnavailable."""
+        async with reading():
             there = await self._commits.index_information()
-        if any(one["key"] == PLACES and one.get("unique") for one in there.values()):
-            return None
+        return any(one["key"] == PLACES and one.get("unique") for one in there.values())
+
+    async def mended(self, within: float) -> str | None:
+        """Makes the unique index again; says why it cannot be made. Raises: StoreUnavailable."""
         try:
             await self.make(within)
         except ConfigurationError as error:
