@@ -166,10 +166,14 @@ class Continuity:
         is_noted = not record.broken.keys().isdisjoint({*EVERYTHING, "checkpoints"})
         if is_noted or self._goes_on(seal, record):
             return seal, record
-        await asyncio.sleep(AGAIN_AFTER)
-        # After an election the new primary knows of less than a majority holds, until this is held.
-        await self._store.lease(RECORD, RECORD, 0)
+        await self._wait_for_a_majority()
         return await self._read_once()
+
+    async def _wait_for_a_majority(self) -> None:
+        """Writes something. A new primary knows of less than a majority holds until this is held, and
+        one that was put down, and does not know it yet, cannot do it."""
+        await asyncio.sleep(AGAIN_AFTER)
+        await self._store.lease(RECORD, RECORD, 0)
 
     async def _read_once(self) -> tuple[Record, Record]:
         seal = record_from(await self._store.seal())
@@ -277,7 +281,7 @@ class Continuity:
         signed = [one.frame for one in some if self._signing.verify(one.frame)]
         missing = await self._missing(signed)
         if missing:
-            await asyncio.sleep(AGAIN_AFTER)
+            await self._wait_for_a_majority()
             missing = await self._missing(missing)
         if missing:
             what = f"the log lacks what its queues tell of: {missing[0].id}, for one"
