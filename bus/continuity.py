@@ -170,8 +170,8 @@ class Continuity:
         return await self._read_once()
 
     async def _wait_for_a_majority(self) -> None:
-        """Writes something: a new primary knows of less than a majority holds until this is held, and
-        one that is primary no more cannot have it held."""
+        """Writes something: a new primary knows of less than a majority holds until this is held,
+        and one that is primary no more cannot have it held."""
         await asyncio.sleep(AGAIN_AFTER)
         await self._store.lease(RECORD, RECORD, 0)
 
