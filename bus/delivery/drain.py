@@ -6,7 +6,7 @@ workers that were stopped count for the broker, and are no failure of the messag
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from bus.codec import RETURNED
 from bus.delivery.consumer import BatchConsumer
@@ -48,12 +48,20 @@ _ERRORS: dict[str, tuple[type[GivenUp], str]] = {
 
 
 class DeadQueueConsumer(BatchConsumer):
-    """Empties the service's dead queue."""
+    """Empties the service's dead queue. `counting` are the queues whose consumers count how often
+    they begin with what was given back; others are given the same message back once."""
 
     def __init__(
-        self, queue: str, transport: Transport, give_up: GiveUp, trust: Trust | None = None
+        self,
+        queue: str,
+        transport: Transport,
+        give_up: GiveUp,
+        trust: Trust | None = None,
+        *,
+        counting: Collection[str] = (),
     ) -> None:
         super().__init__(queue, transport)
+        self._counting = counting
         self._own = f"{queue.removesuffix('.dead')}."
         self._give_up = give_up
         self._trust = trust
@@ -72,11 +80,13 @@ class DeadQueueConsumer(BatchConsumer):
                 await self._bury(died.queue, reason, died)
 
     async def _give_back(self, queue: str, died: Delivery) -> bool:
-        """Sends it to its queue once more; False where it cannot be. Raises: TransportUnavailable.
+        """Sends it to its queue once more; False where it is not to be.
 
-        Its handler counts from now on how often it begins with it.
+        Raises: TransportUnavailable.
         """
         if queue == self.queue or not queue.startswith(self._own):
+            return False
+        if RETURNED in died.frame.headers and queue not in self._counting:
             return False
         headers = {**died.frame.headers, RETURNED: 1}
         frame = died.frame._replace(address="queue", topic=queue, headers=headers)

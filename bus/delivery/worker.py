@@ -230,7 +230,15 @@ def _handler_consumers(
                 vouch=parts.continuity.vouch if one.of else None,
                 release_within=settings.release_within,
             )
-    yield DeadQueueConsumer(dead_queue(parts.service), parts.transport, give_up, trust)
+    counting = [
+        queue.name
+        for one in parts.declared
+        if not isinstance(one.of, Projection)
+        for queue in one.queues
+    ]
+    yield DeadQueueConsumer(
+        dead_queue(parts.service), parts.transport, give_up, trust, counting=counting
+    )
     yield ReplayConsumer(parts.service, parts.event_log, parts.transport, parts.read_store, give_up)
 
 

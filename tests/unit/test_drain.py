@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bus import Bus, DeadLetters, Settings, ambient
+from bus.codec import RETURNED
 from bus.delivery.drain import DeadQueueConsumer
 from bus.delivery.faults import GiveUp
 from bus.delivery.trust import Trust
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame
-from bus.transports.topology import dead_queue
+from bus.transports.topology import dead_queue, requests_queue
 from tests.service.wallet import build
 
 
@@ -53,6 +54,15 @@ async def test_a_letter_that_names_a_queue_of_another_service_is_not_retried(bus
     outcome = await DeadLetters(bus).retry("x.y/1")
     assert outcome.done == ()
     assert "no queue of this service" in outcome.failed["x.y/1"]
+
+
+async def test_what_nobody_counts_is_given_back_once(bus: Bus) -> None:
+    limit: dict[str, str | int] = {DEATH_REASON: "delivery_limit"}
+    await drain(bus, died(1, requests_queue("wallets").name, "Pay", **limit))
+    assert await bus.parts.read_store.dead_letters() == []
+    await drain(bus, died(1, requests_queue("wallets").name, "Pay", **limit | {RETURNED: 1}))
+    (letter,) = await bus.parts.read_store.dead_letters()
+    assert letter["error"] == "DeliveryLimitReached"
 
 
 async def test_an_event_that_is_not_in_the_log_did_not_die_here(bus: Bus) -> None:
