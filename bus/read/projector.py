@@ -78,9 +78,9 @@ class Projector:
         """`known_names` are those of events that somebody in this service has a class for; it
         warns of others (of none, by default). With `parks_all` it parks every stream that fails,
         and never takes that for a failing projection: where nobody reads what it fills. `guard`
-        raises while nothing is to be applied. `handled` tells which events any release of
-        the code handles here: a stream waits `release_within` seconds for one that can read it,
-        before it counts as failing."""
+        raises while nothing is to be applied. `handled` tells which events any release of the code
+        handles here: a stream waits `release_within` seconds for one that can read it, before it
+        counts as failing."""
         self.projection = projection
         self.target = target
         self._registry = projection.registry()
@@ -158,8 +158,8 @@ class Projector:
     async def lacks(self, name: str) -> bool:
         """Whether another release handles events of a name that has no handler here.
 
-        A name that is met for the first time is looked up as it stands in the store just then: who
-        records such events has told before that it handles them. Raises: StoreUnavailable.
+        A name that is met for the first time is looked up in the store: a process has told that it
+        handles such events before it records any. Raises: StoreUnavailable.
         """
         if self._handled is None or name in self._passed:
             return False
@@ -264,7 +264,8 @@ class Projector:
         before = self._before(failure, told.error)
         now = self._store.now()
         first_seen = before.first_seen if before and before.first_seen else now
-        waits = now - first_seen < self._patience_with(failure.cause)
+        patience = self._patience_with(failure.cause)
+        waits = bool(patience) and now - first_seen < patience
         tries = 0 if waits else (before.tries if before else 0) + 1
         later = ambient.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
         delay = self._waiting_for(told.error) if waits else later
