@@ -5,6 +5,7 @@ its own processes read them; a frame names the epoch that it was signed in.
 """
 
 import secrets
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -32,6 +33,7 @@ FIXED_HEADERS = ("stream", "version", "schema", "causation_id")
 _NOT_SIGNED = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})
 
 ROLL_OUT = timedelta(days=7)
+LEARN_EVERY = 1.0
 
 Sign = Callable[[Frame], str]
 
@@ -58,6 +60,7 @@ class Signing:
         self._secret = secret
         self._since = datetime.min.replace(tzinfo=UTC)
         self._keyed = blake2b(digest_size=16)
+        self._learned_at = 0.0
 
     async def open(self) -> None:
         """Reads the epoch and its key; the first process of a service makes them.
@@ -76,10 +79,18 @@ class Signing:
         self.epoch = note.value["epoch"]
         self._since = datetime.fromisoformat(note.value.get("since", self._since.isoformat()))
 
-    def may_be_former(self, time: datetime) -> bool:
+    async def learn(self, epoch: str) -> None:
+        """To be called with an epoch that something names, which another process may have begun
+        meanwhile. Raises: StoreUnavailable, OutcomeUnknown."""
+        if epoch in ("", self.epoch) or time.monotonic() < self._learned_at + LEARN_EVERY:
+            return
+        self._learned_at = time.monotonic()
+        await self.open()
+
+    def may_be_former(self, moment: datetime) -> bool:
         """Whether something of that time may have been handled by a release before this one, which
         may have run beside it for a while."""
-        return time < self._since + ROLL_OUT
+        return moment < self._since + ROLL_OUT
 
     def sign(self, frame: Frame) -> str:
         """The signature of an event's frame, over all that is read of it."""
@@ -95,6 +106,21 @@ class Signing:
         if text.count("\0") != 9 + 2 * len(_own_headers(frame)):
             return False
         return compare_digest(self._hash(frame, text), claimed)
+
+    def token(self, what: str) -> str:
+        """What only processes of this service can say: goes with a question about that, and comes
+        back with the answer."""
+        keyed = self._keyed.copy()
+        keyed.update(f"question\0{what}".encode("utf-8", "surrogatepass"))
+        return f"{self.epoch}.{keyed.hexdigest()}"
+
+    async def gave(self, token: str, what: str) -> bool:
+        """Whether a process of this service gave that token with a question about that.
+
+        Raises: StoreUnavailable, OutcomeUnknown.
+        """
+        await self.learn(token.partition(".")[0])
+        return token.isascii() and compare_digest(self.token(what), token)
 
     def _hash(self, frame: Frame, text: str) -> str:
         keyed = self._keyed.copy()

@@ -13,21 +13,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bus import ambient, payload
 from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
+from bus.signing import Signing
 from bus.transports.base import MAX_BODY, Frame, Transport
 from bus.transports.topology import history_queue, requests_queue
 
 STREAMS_AT_ONCE = 100
 HEADS_AT_ONCE = 500
 
+MARK = "\x01"
+"""Divides a place from a token; no stream's id holds it, nor is any between a place and it."""
+
 Versions = Annotated[dict[str, Annotated[int, Field(ge=0)]], Field(max_length=HEADS_AT_ONCE)]
 
 
 class Word(BaseModel):
-    """What is asked or told of a category; travels under the name of its class."""
+    """What is asked or told of a category; travels under the name of its class.
+
+    The `token` of a question comes back with its answers: only who was asked knows it. Releases
+    that do not know of it tell none.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     category: str
+    token: str = Field("", max_length=200)
 
     @classmethod
     def title(cls) -> str:
@@ -44,7 +53,7 @@ class Question(Word):
 class AskPart(Question):
     """The events of the streams beyond `after`: some of them, up to the end of a stream."""
 
-    after: str = ""
+    after: str = Field("", max_length=1000)
 
 
 class AskStreams(Question):
@@ -68,6 +77,18 @@ class TellPart(Word):
     events: int
     is_end: bool
     time: datetime
+
+    def without_mark(self) -> "TellPart":
+        """What is told by an owner that was asked with the token in `after`."""
+        after, _, token = self.after.partition(MARK)
+        place, _, _ = self.place.partition(MARK)
+        start = f"{self.category}-"
+        changes = {
+            "after": "" if after == start else after,
+            "place": "" if place == start else place,
+            "token": self.token or token,
+        }
+        return self.model_copy(update=changes)
 
 
 class TellHeads(Word):
@@ -115,14 +136,21 @@ class Asking:
     Raises: Unroutable (the owner has no such queue yet), TransportUnavailable.
     """
 
-    def __init__(self, transport: Transport, service: str, owners: Mapping[str, str]) -> None:
+    def __init__(
+        self, transport: Transport, service: str, owners: Mapping[str, str], signing: Signing
+    ) -> None:
         self._transport = transport
         self._service = service
         self._owners = owners
+        self._signing = signing
 
-    async def part(self, category: str, after: str) -> None:
-        """For the next part of a category's history."""
-        await self._ask(AskPart(category=category, service=self._service, after=after))
+    async def part(self, category: str, after: str, *, marked: bool = False) -> None:
+        """For the next part of a category's history. With `marked` on the token stands in `after`
+        too, which owners of any release tell as it was asked."""
+        token = self._token(category)
+        if marked:  # an empty place would become one before other categories
+            after = f"{after or f'{category}-'}{MARK}{token}"
+        await self._ask(AskPart(category=category, token=token, service=self._service, after=after))
 
     async def streams(self, category: str, streams: Mapping[str, int]) -> None:
         """For what these streams hold beyond versions."""
@@ -133,7 +161,23 @@ class Asking:
 
     async def heads(self, category: str, since: datetime) -> None:
         """For the newest versions of what was written since."""
-        await self._ask(AskHeads(category=category, service=self._service, since=since))
+        token = self._token(category)
+        await self._ask(
+            AskHeads(category=category, token=token, service=self._service, since=since)
+        )
+
+    async def is_answer(self, word: Word) -> bool:
+        """Whether it brings the token back that this service asks the owner with.
+
+        Raises: StoreUnavailable, OutcomeUnknown.
+        """
+        return await self._signing.gave(word.token, self._what(word.category))
+
+    def _token(self, category: str) -> str:
+        return self._signing.token(self._what(category))
+
+    def _what(self, category: str) -> str:
+        return f"{self._owners[category]}/{category}"
 
     async def _ask(self, question: Question) -> None:
         frame = _frame(requests_queue(self._owners[question.category]).name, question)

@@ -58,6 +58,12 @@ async def bury_the_rest(
     await store.add_dead_letter(letter, times=count)
 
 
+async def is_kept(store: ReadStore, delivery: Delivery) -> bool:
+    """Whether it is the retry of a dead letter that is there. Raises: StoreUnavailable."""
+    letter = _letter_of(delivery)
+    return bool(letter and await store.dead_letters(1, where={"_id": letter}))
+
+
 def _letter(id: str, delivery: Delivery, failure: Failure, handler: str, attempts: int) -> Document:
     frame = delivery.frame
     return {

@@ -134,4 +134,4 @@ class DeadQueueConsumer(BatchConsumer):
         if not queue.startswith(self._own):
             queue = delivery.queue
         frame = delivery.frame._replace(address="", headers=headers)
-        return delivery._replace(queue=queue, frame=frame)
+        return delivery._replace(queue=queue, frame=frame, exchange="")

@@ -2,8 +2,8 @@
 
 from bus import ambient
 from bus.delivery.allowance import Allowance
-from bus.delivery.deadletters import bury
-from bus.errors import InvalidMessage, MessageError, Reject
+from bus.delivery.deadletters import bury, bury_the_rest, is_kept
+from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
 from bus.log import Logger
 from bus.messages import Envelope, Fault, derived_id, former_derived_id
@@ -11,9 +11,9 @@ from bus.parts import Parts
 from bus.transports.base import Delivery
 from bus.write.unit_of_work import UnitOfWork
 
-FAULTS = 100
-"""So many messages of a queue that could not be read are told as faults, and as many more each
-hour; each is a dead letter."""
+UNREAD = 100
+"""So many messages of a queue that cannot be read are kept as dead letters and told as faults, and
+as many more each hour."""
 HOUR = 3600.0
 
 log = Logger("bus.faults")
@@ -28,28 +28,52 @@ class GiveUp:
         self._untold = 0
 
     async def __call__(
-        self, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
+        self,
+        delivery: Delivery,
+        error: BaseException,
+        *,
+        handler: str,
+        attempts: int,
+        unread: bool = False,
     ) -> None:
         """Keeps the message as a dead letter and publishes a `Fault`; none for a fault itself.
 
+        Of those that are `unread`, because nobody can read them, only so many: anybody who may
+        publish could fill the database with them. One letter counts the rest.
         Raises: StoreUnavailable, OutcomeUnknown.
         """
+        if (
+            unread
+            and not self.has_room(delivery)
+            and not await is_kept(self._parts.read_store, delivery)
+        ):
+            await bury_the_rest(self._parts.read_store, delivery, error, count=1)
+            self._count(delivery.queue)
+            return
         await bury(self._parts.read_store, delivery, error, handler=handler, attempts=attempts)
-        if delivery.frame.name != Fault.wire_name and self._may_tell(delivery, error, attempts):
+        if delivery.frame.name != Fault.wire_name and (
+            unread or self._may_tell(delivery, attempts)
+        ):
             await self._tell(delivery, error, attempts)
 
-    def _may_tell(self, delivery: Delivery, error: BaseException, attempts: int) -> bool:
-        """Anybody who may publish could fill the log with faults, by messages that nobody can
-        read; so of those that failed before a handler had them, only some are told."""
-        if attempts > 1 or not isinstance(error, MessageError) or isinstance(error, Reject):
+    def has_room(self, delivery: Delivery) -> bool:
+        """Whether one more message of its queue that cannot be read may be kept; takes it so."""
+        return bool(self._allowance_of(delivery).take())
+
+    def _may_tell(self, delivery: Delivery, attempts: int) -> bool:
+        """Of what no handler had, only some are told: anybody who may publish could fill it."""
+        if attempts or self.has_room(delivery):
             return True
-        allowance = self._allowances.setdefault(delivery.queue, Allowance(FAULTS, HOUR))
-        if allowance.take():
-            return True
+        self._count(delivery.queue)
+        return False
+
+    def _allowance_of(self, delivery: Delivery) -> Allowance:
+        return self._allowances.setdefault(delivery.queue, Allowance(UNREAD, HOUR))
+
+    def _count(self, queue: str) -> None:
         self._untold += 1
         if self._untold in (1, 10, 100) or not self._untold % 1000:
-            log.warning("no fault event: too many", queue=delivery.queue, untold=self._untold)
-        return False
+            log.warning("messages that nobody can read: too many", queue=queue, count=self._untold)
 
     async def _tell(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
         frame = delivery.frame

@@ -35,6 +35,8 @@ from bus.tasks import TurningTime
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung
 
+UNKNOWN_FOR = 3600.0
+"""Seconds that commands of unknown names wait, where too many are dead letters already."""
 AHEAD = 4
 """How many messages are taken for each that can be handled at once."""
 
@@ -46,13 +48,15 @@ log = Logger("bus.handling")
 class Outcome(NamedTuple):
     """What came of handling a message: done where there is no error; else what follows.
 
-    `waited` is for how many seconds it will then have waited for another release of the code.
+    `waited` is for how many seconds it will then have waited for another release of the code;
+    `unread` is what no handler had, because nobody here can read it.
     """
 
     error: BaseException | None
     attempts: int
     step: Step = Step()
     waited: int = 0
+    unread: bool = False
 
 
 class HandlerConsumer(QueueConsumer):
@@ -161,9 +165,10 @@ class HandlerConsumer(QueueConsumer):
         try:
             envelope = read_frame(delivery.frame, self._registry)
         except UnknownMessage as error:
-            await self._settle(inbox, delivery, self._unread(delivery, error))
+            outcome = self._unread(delivery, error)._replace(unread=True)
+            await self._settle(inbox, delivery, outcome)
         except MessageError as error:
-            await self._settle(inbox, delivery, Outcome(error, 1))
+            await self._settle(inbox, delivery, Outcome(error, 1, unread=True))
         else:
             lanes.put(envelope.stream or envelope.id, (delivery, envelope))
 
@@ -276,12 +281,18 @@ class HandlerConsumer(QueueConsumer):
 
     async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Outcome) -> None:
         """Sends it on its way to a later try, or gives it up."""
-        delay, attempts = outcome.step.delay, outcome.attempts
+        delay, attempts, unread = outcome.step.delay, outcome.attempts, outcome.unread
         added: dict[str, str | int] = {ATTEMPT: attempts}
         if outcome.waited:
             added[WAITED] = outcome.waited
+        elif unread and isinstance(error, UnknownMessage):  # maybe of a release that is to come
+            unread = False
+            if not self._give_up.has_room(delivery):
+                delay = UNKNOWN_FOR
         if delay is None or not await self._put_off(delivery, delay, added):
-            await self._give_up(delivery, error, handler=self.queue, attempts=attempts)
+            await self._give_up(
+                delivery, error, handler=self.queue, attempts=attempts, unread=unread
+            )
 
     async def _put_off(
         self, delivery: Delivery, delay: float, added: Mapping[str, str | int]

@@ -1,5 +1,6 @@
 """History: takes in what the owners of other categories tell, and notes how far that is."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -8,8 +9,10 @@ from bus.delivery.asking import Asking, TellHeads, TellPart, Word, kinds_of, wor
 from bus.delivery.consumer import BatchConsumer
 from bus.delivery.deadletters import repaired
 from bus.delivery.faults import GiveUp
+from bus.delivery.following import ASK_AGAIN, Turns
 from bus.delivery.keeping import Arrived, Keeping
 from bus.errors import InvalidMessage, TransportUnavailable, Unroutable
+from bus.health import Check
 from bus.log import Logger
 from bus.parts import Parts
 from bus.read.history import Progress
@@ -19,12 +22,19 @@ from bus.transports.topology import history_queue
 
 TOLD = kinds_of(TellPart, TellHeads)
 PREFETCH = 1000
+TOLD_FOR = 600.0
+"""Seconds that health tells of what was refused."""
 
 log = Logger("bus.history")
 
 
+class NotAsked(InvalidMessage):
+    """An answer without the token of a question: nobody asked its sender."""
+
+
 class HistoryConsumer(BatchConsumer):
-    """Keeps what is told, in order: a word on how far it reaches counts once that is stored."""
+    """Keeps what is told, in order: a word on how far it reaches counts once that is stored, and
+    where it comes from whom was asked."""
 
     def __init__(
         self, parts: Parts, followed: FollowedLog, keeping: Keeping, asking: Asking, give_up: GiveUp
@@ -35,6 +45,13 @@ class HistoryConsumer(BatchConsumer):
         self._keeping = keeping
         self._asking = asking
         self._give_up = give_up
+        self._turns = Turns()
+        self._refused = 0
+        self._refused_at = 0.0
+
+    @property
+    def check(self) -> Check:
+        return Check("history answers", self._told)
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
         waiting: list[Arrived] = []
@@ -50,7 +67,8 @@ class HistoryConsumer(BatchConsumer):
                     waiting += self._read(delivery)
                 taken_in.append(delivery)
             except InvalidMessage as error:
-                await self._give_up(delivery, error, handler=self.queue, attempts=1)
+                self._note(error)
+                await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
         await self._keep(waiting)
         for delivery in taken_in:
             await repaired(self._parts.read_store, delivery)
@@ -81,16 +99,57 @@ class HistoryConsumer(BatchConsumer):
             case TellHeads():
                 await self._compare(word)
 
-    async def _advance(self, told: TellPart) -> None:
-        history = self._parts.history
+    async def _advance(self, said: TellPart) -> None:
+        told, history = said.without_mark(), self._parts.history
+        if not await self._asking.is_answer(told):
+            await self._ask_oneself(await history.progress(told.category))
+            await self._doubt(told)
+            return
+        if said.token:
+            await history.answered(told.category)
         progress = await history.change(told.category, partial(_advanced, told))
         if progress.is_done:
             log.info("history is here", category=told.category, events=progress.events)
         elif progress.place == told.place:
-            with suppress(TransportUnavailable, Unroutable):  # it is asked for again anyway
-                await self._asking.part(told.category, progress.place)
+            await self._ask(progress, marked=not said.token)
+
+    async def _ask_oneself(self, progress: Progress) -> None:
+        """Asks once more, so that the answer can be told from others: for what came may be that of
+        an owner of a release which knows no tokens, or to a process of such a one here."""
+        key = f"part/{progress.category}"
+        if not progress.is_done and self._turns.is_due(key, progress.place, ASK_AGAIN):
+            await self._ask(progress, marked=True)
+
+    async def _ask(self, progress: Progress, *, marked: bool) -> None:
+        with suppress(TransportUnavailable, Unroutable):  # it is asked for again anyway
+            await self._asking.part(progress.category, progress.place, marked=marked)
+
+    async def _doubt(self, word: Word) -> None:
+        """Raises: NotAsked, unless its sender may know of no tokens."""
+        if word.token or await self._parts.history.answers(word.category):
+            raise NotAsked(
+                f"{word.title()}: it does not carry the token that service "
+                f"{self._parts.history.owners[word.category]!r} was asked with"
+            )
+
+    def _note(self, error: InvalidMessage) -> None:
+        if isinstance(error, NotAsked):
+            self._refused += 1
+            self._refused_at = time.monotonic()
+
+    async def _told(self) -> str | None:
+        if not self._refused or time.monotonic() - self._refused_at > TOLD_FOR:
+            return None
+        return (
+            f"{self._refused} answers were refused: they do not carry the token of a question; who "
+            f"else may publish to {self.queue}? (`bus deadletters list` shows some of them)"
+        )
 
     async def _compare(self, told: TellHeads) -> None:
+        if await self._asking.is_answer(told):
+            await self._parts.history.answered(told.category)
+        else:
+            await self._doubt(told)
         held = await self._followed.heads(list(told.versions))
         behind = {s: held.get(s, 0) for s, v in told.versions.items() if held.get(s, 0) < v}
         if behind:
@@ -100,8 +159,9 @@ class HistoryConsumer(BatchConsumer):
             except Unroutable:  # compared again, once the owner is there
                 return
         if told.until:
+            until = min(told.until, self._parts.read_store.now())
             await self._parts.history.change(
-                told.category, lambda progress: progress._replace(compared=told.until)
+                told.category, lambda progress: progress._replace(compared=until)
             )
 
 

@@ -49,4 +49,4 @@ class Keeping:
         try:
             await followed.keep([commit])
         except InvalidMessage as error:
-            await self._give_up(delivery, error, handler=delivery.queue, attempts=1)
+            await self._give_up(delivery, error, handler=delivery.queue, attempts=1, unread=True)

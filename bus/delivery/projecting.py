@@ -143,7 +143,7 @@ class ProjectionConsumer(QueueConsumer):
             except NewerMessage:
                 unreadable |= self._stream_of(delivery)
             except MessageError as error:
-                await self._give_up(delivery, error, handler=self.queue, attempts=1)
+                await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
                 unreadable |= self._stream_of(delivery)
         return envelopes, unreadable, foreign
 

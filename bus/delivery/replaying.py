@@ -81,7 +81,7 @@ class ReplayConsumer(BatchConsumer):
             try:
                 question = word_in(delivery.frame, QUESTIONS)
             except MessageError as error:
-                await self._give_up(delivery, error, handler=self.queue, attempts=1)
+                await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
             else:
                 of_streams = isinstance(question, AskStreams) and frozenset(question.streams)
                 found[question.service, question.category, type(question), of_streams] = question
@@ -113,6 +113,7 @@ class ReplayConsumer(BatchConsumer):
         await telling.word(
             TellPart(
                 category=category,
+                token=question.token,
                 after=after,
                 place=(current or after) if is_end else place,
                 events=telling.events,
@@ -139,13 +140,13 @@ class ReplayConsumer(BatchConsumer):
 
     async def _tell_heads(self, question: AskHeads, telling: "Telling") -> None:
         until = self._log.now() - GRACE
-        category, heads = question.category, dict[str, int]()
+        category, token, heads = question.category, question.token, dict[str, int]()
         async for commit in self._log.arrived([category], question.since, until):
             heads[commit.stream] = max(commit.last, heads.get(commit.stream, 0))
             if len(heads) == HEADS_AT_ONCE:
-                await telling.word(TellHeads(category=category, versions=heads))
+                await telling.word(TellHeads(category=category, token=token, versions=heads))
                 heads = {}
-        await telling.word(TellHeads(category=category, versions=heads, until=until))
+        await telling.word(TellHeads(category=category, token=token, versions=heads, until=until))
 
 
 class Telling:

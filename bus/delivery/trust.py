@@ -36,13 +36,13 @@ LETTERS = 100
 HOUR = 3600.0
 TOLD_FOR = 600.0
 """Seconds that health tells of what was refused."""
-ASK_EPOCH_EVERY = 1.0
 
 log = Logger("bus.trust")
 
 
 class NotInTheLog(MessageError):
-    """An event that claims to be the service's own: it is not signed, nor does its log hold it."""
+    """An event that nobody vouches for: neither a signature nor the log of the service; nor did it
+    come from the owner of its category."""
 
 
 class Sorted(NamedTuple):
@@ -63,7 +63,6 @@ class Trust:
         self._owners = parts.foreign.owners
         self._always_looks = parts.settings.check_events == "log"
         self._letters: dict[str, Allowance] = {}
-        self._epoch_at = 0.0
         self._refused = 0
         self._refused_at: float | None = None
         self._last = ""
@@ -81,7 +80,7 @@ class Trust:
 
         Raises: StoreUnavailable, OutcomeUnknown (doing it again is safe).
         """
-        doubted = [one for one in deliveries if self._is_doubted(one.frame, categories)]
+        doubted = [one for one in deliveries if self._is_doubted(one, categories)]
         if not doubted:
             return Sorted(deliveries)
         await self._learn_epoch(doubted)
@@ -107,14 +106,17 @@ class Trust:
             return None
         return (
             f"{self._refused} messages were refused, the last one {self._last}: neither are they "
-            f"signed by this service nor does its log hold them; who else may publish to "
-            f"{self._service}.events? (`bus deadletters list` shows some of them)"
+            f"signed by this service nor does its log hold them, nor come they from the owner of "
+            f"their category; who else may publish to {self._service}.events? (`bus deadletters "
+            f"list` shows some of them)"
         )
 
-    def _is_doubted(self, frame: Frame, categories: Collection[str] | None) -> bool:
+    def _is_doubted(self, delivery: Delivery, categories: Collection[str] | None) -> bool:
+        frame = delivery.frame
         category = _category(frame)
-        if category in self._owners:
-            return False
+        if owner := self._owners.get(category):
+            # What is tried again comes straight to its queue.
+            return delivery.exchange not in ("", f"{owner}.events")
         if categories is not None and category not in categories:
             return True
         if frame.address == "events" and not frame.topic.startswith(f"{category}."):
@@ -125,11 +127,8 @@ class Trust:
 
     async def _learn_epoch(self, doubted: Iterable[Delivery]) -> None:
         """Another process may have begun a new epoch: its events name it."""
-        if time.monotonic() < self._epoch_at:
-            return
-        if any(epoch_of(one.frame) not in ("", self._signing.epoch) for one in doubted):
-            self._epoch_at = time.monotonic() + ASK_EPOCH_EVERY
-            await self._signing.open()
+        for one in doubted:
+            await self._signing.learn(epoch_of(one.frame))
 
     async def _held(
         self, doubted: Sequence[Delivery], categories: Collection[str] | None
@@ -246,6 +245,6 @@ def _why(frame: Frame, registry: Registry[Any]) -> MessageError:
 
 def _not_in_the_log() -> NotInTheLog:
     return NotInTheLog(
-        "it claims to be an event of this service, but carries no signature of it, and the log "
-        "does not hold it"
+        "it is of a category of this service, but carries no signature of it, and the log does not "
+        "hold it; or of one that is followed, but did not come by its owner's exchange"
     )

@@ -107,7 +107,7 @@ class Worker:
         if parts.followed is None:
             return []
         owners = parts.history.owners
-        asking = Asking(parts.transport, parts.service, owners)
+        asking = Asking(parts.transport, parts.service, owners, parts.signing)
         keeping = Keeping(parts.followed, owners, give_up)
         self._roster.start(HistoryConsumer(parts, parts.followed, keeping, asking, give_up))
         return [("following", Following(parts, asking).run)]
@@ -127,9 +127,10 @@ class Worker:
             part="queues of projections",
         )
         resending = Resending(parts, Losses(parts), chosen)
-        drains = [one.check for one in self._roster.consumers if isinstance(one, DeadQueueConsumer)]
+        kinds = DeadQueueConsumer | HistoryConsumer
+        told = [one.check for one in self._roster.consumers if isinstance(one, kinds)]
         watched = [Check("events", trust.problem), Check("releases", self._is_waiting)]
-        self._checks += [upkeep.check, resending.check, *drains, *watched]
+        self._checks += [upkeep.check, resending.check, *told, *watched]
         parts.checkup.add(self._checks)
         return [
             ("sentinel", sentinel.run),

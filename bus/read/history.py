@@ -5,7 +5,7 @@ for that, part by part; how far it is stands in one note for each category.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bus.read.notes import change_note
@@ -24,6 +24,8 @@ class Foreign(NamedTuple):
 
 
 OWN_ALONE = Foreign()
+ANSWERS_FOR = timedelta(days=1)
+"""An owner that told the token of a question within that time is expected to tell it always."""
 
 
 class Progress(NamedTuple):
@@ -68,6 +70,20 @@ class History:
             return change(_progress_from(category, document)).document()
 
         return _progress_from(category, await change_note(self._store, _key(category), changed))
+
+    async def answered(self, category: str) -> None:
+        """Notes that its owner told the token of a question. Raises: StoreUnavailable."""
+        if not await self.answers(category, within=ANSWERS_FOR / 24):
+            now = self._store.now().isoformat()
+            await change_note(self._store, f"answers/{category}", lambda _: {"at": now})
+
+    async def answers(self, category: str, within: timedelta = ANSWERS_FOR) -> bool:
+        """Whether its owner is of a release that tells the tokens of questions: lately it did.
+
+        Raises: StoreUnavailable.
+        """
+        value = (await self._store.note(f"answers/{category}")).value
+        return bool(value) and self._store.now() - datetime.fromisoformat(value["at"]) < within
 
     async def missing(self, categories: Iterable[str]) -> list[Progress]:
         """Of these categories, those whose history is not all here. Raises: StoreUnavailable."""

@@ -165,6 +165,27 @@ class TransportContract:
         assert {delivery.queue for delivery in deliveries} == {queue.name}
         assert not any(delivery.redelivered for delivery in deliveries)
 
+    async def test_a_delivery_tells_by_which_exchange_it_came(
+        self, transport_factory: TransportFactory, service: str
+    ) -> None:
+        other = f"{service}_other"
+        (queue,) = projection_queues(service, "both", ["job", "card"], 1, {"card": other})
+        theirs, ours = await transport_factory(other), await transport_factory(service)
+        await theirs.declare(Topology(other, (command_queue(other),)))
+        await ours.declare(Topology(service, (queue,)))
+        inbox = await ours.inbox(queue.name, prefetch=10)
+        assert await ours.publish([event(1)], must_route=True) == {}
+        card = event(2, topic="card.Drawn.0")
+        assert await theirs.publish([card], must_route=True) == {}
+        straight = event(3, address="queue", topic=queue.name)
+        assert await theirs.publish([straight], must_route=True) == {}
+        deliveries = await take(inbox, 3)
+        assert {one.frame.headers["version"]: one.exchange for one in deliveries} == {
+            1: f"{service}.events",
+            2: f"{other}.events",
+            3: "",
+        }
+
     async def test_a_queue_keeps_the_order(self, transport: Transport, queue: Queue) -> None:
         inbox = await transport.inbox(queue.name, prefetch=500)
         calls = [transport.publish([event(n), event(n + 1)]) for n in range(0, 300, 2)]

@@ -137,7 +137,8 @@ class Delivery(NamedTuple):
     """A frame as it arrived. `tag` is the inbox's own; `redelivered` is a hint only.
 
     `generation` grows whenever the inbox lost its connection: what was delivered before that
-    cannot be settled any more, and comes again.
+    cannot be settled any more, and comes again. `exchange` is where it was published, as the broker
+    says; empty for what was sent straight to its queue.
     """
 
     frame: Frame
@@ -145,6 +146,7 @@ class Delivery(NamedTuple):
     tag: int
     generation: int
     redelivered: bool = False
+    exchange: str = ""
 
 
 class Inbox(Protocol):

@@ -25,10 +25,11 @@ from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology, dead_queue
 
 
 class _Message:
-    __slots__ = ("failures", "frame", "position", "redelivered")
+    __slots__ = ("exchange", "failures", "frame", "position", "redelivered")
 
-    def __init__(self, frame: Frame, position: int) -> None:
+    def __init__(self, frame: Frame, exchange: str, position: int) -> None:
         self.frame = frame
+        self.exchange = exchange
         self.position = position
         self.failures = 0
         self.redelivered = False
@@ -48,9 +49,9 @@ class _Queue:
         self.consumers: list[MemoryInbox] = []
         self._positions = 0
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: Frame, exchange: str = "") -> None:
         self._positions += 1
-        heapq.heappush(self.ready, _Message(frame, self._positions))
+        heapq.heappush(self.ready, _Message(frame, exchange, self._positions))
         self.hand_out()
 
     def put_back(self, messages: Iterable[_Message], *, failed: bool) -> None:
@@ -58,7 +59,7 @@ class _Queue:
             message.redelivered = True
             message.failures += failed
             if self.dead and message.failures > DELIVERY_LIMIT:
-                self.dead.put(_dead_letter(message.frame, self.name))
+                self.dead.put(_dead_letter(message.frame, self.name), self.dead.name)
             else:
                 heapq.heappush(self.ready, message)
         self.hand_out()
@@ -143,7 +144,7 @@ class MemoryBroker:
             return self._reply(frame)
         queues = self.exchange(exchange).queues(frame.topic)
         for name in queues:
-            self.queue(name).put(frame)
+            self.queue(name).put(frame, exchange)
         return bool(queues)
 
     def _direct(self, frame: Frame) -> bool:
@@ -214,7 +215,7 @@ class MemoryInbox:
         self._unsettled[self._tags] = message
         self._waiting += len(message.frame.body)
         place = self.queue, self._tags, self._generation
-        self._buffer.add(Delivery(message.frame, *place, message.redelivered))
+        self._buffer.add(Delivery(message.frame, *place, message.redelivered, message.exchange))
 
     @property
     def idle_since(self) -> tuple[int, int] | None:

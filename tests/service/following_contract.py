@@ -30,10 +30,13 @@ from bus import (
     ambient,
 )
 from bus.codec import event_frames
+from bus.delivery.asking import TellHeads, TellPart
+from bus.delivery.faults import UNREAD
 from bus.delivery.projections import CollectionStatus, Projections
 from bus.stores.base import Commit, Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import history_queue
+from tests.service.trusting import forge, former_owner
 from tests.waiting import in_parts, until
 
 
@@ -200,6 +203,19 @@ async def tell(owner: Bus, commits: Sequence[Commit]) -> None:
         assert not await owner.parts.transport.publish([frame])
 
 
+def end_of_history(token: str) -> TellPart:
+    """The word that there are no purses."""
+    return TellPart(
+        category="purse",
+        token=token,
+        after="",
+        place="",
+        events=0,
+        is_end=True,
+        time=ambient.now(),
+    )
+
+
 async def folded(owner: Bus) -> dict[str, list[int]]:
     """What each purse was paid, by the bank's own log."""
     found: dict[str, list[int]] = {}
@@ -255,6 +271,29 @@ class FollowingContract:
             return shown == await folded(owner)
 
         await until(equal, "the shop's purses equal the fold of the bank's log", within=within)
+
+    async def until_refused(self, follower: Bus, count: int) -> None:
+        """Until so many answers were refused that nobody was asked for, and health tells."""
+        queue = history_queue(follower.service).name
+
+        async def refused() -> bool:
+            letters = await DeadLetters(follower).list(queue=queue)
+            parts = [one.part for one in (await follower.health()).problems]
+            return [one.error for one in letters] == ["NotAsked"] * count and (
+                "history answers" in parts
+            )
+
+        await until(refused, "the answer is refused, and health tells of it")
+
+    async def until_taken(self, follower: Bus) -> None:
+        """Until all that was told is settled."""
+        queue = history_queue(follower.service).name
+
+        async def taken() -> bool:
+            counted = await follower.parts.transport.depth(queue)
+            return counted == 0
+
+        await until(taken, "what was told is taken")
 
     async def status(self, follower: Bus) -> CollectionStatus:
         (found,) = await Projections(follower).status("purses")
@@ -486,6 +525,97 @@ class FollowingContract:
             await self.until_amounts(follower, "b", [7])
             with pytest.raises(ProjectionError, match="followed: purse"):
                 await Projections(follower).fetch("order")
+
+    @pytest.mark.parametrize("token", ["", "of.somebody"])
+    async def test_a_forged_end_of_history_is_no_end(
+        self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus], token: str
+    ) -> None:
+        async with make_bank() as owner:
+            await store(owner, payment("a", 1, 1), payment("b", 1, 7))
+            async with make_shop() as follower, Worker(follower):
+                end = end_of_history(token)
+                await forge(owner, follower.service, end)
+                if token:
+                    await self.until_refused(follower, 1)
+                else:  # it may be of a release that knows of no tokens, so nobody is blamed
+                    await self.until_taken(follower)
+                assert not (await follower.parts.history.progress("purse")).is_done
+                async with Worker(owner):
+                    await self.until_built(follower)
+                    await self.until_amounts(follower, "a", [1])
+                    await self.until_amounts(follower, "b", [7])
+                    await forge(owner, follower.service, end)
+                    await self.until_refused(follower, 1 + bool(token))
+
+    async def test_forged_heads_do_not_end_the_comparing(
+        self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]
+    ) -> None:
+        every = {"compare_every": 0.5, "sweep_every": 0.5}
+        owner, follower = make_bank(), make_shop(**every)
+        async with self.running(owner, follower):
+            future = ambient.now() + timedelta(days=1000)
+            forged = TellHeads(category="purse", versions={"purse-z": 9}, until=future)
+            await forge(owner, follower.service, forged)
+            await self.until_refused(follower, 1)
+            await store(owner, payment("a", 1, 1, age=60))
+            await self.until_amounts(follower, "a", [1], within=20)
+
+    async def test_an_owner_of_the_release_before_tells_its_history_too(
+        self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]
+    ) -> None:
+        async with make_bank() as owner, make_shop(compare_every=0.5) as follower:
+            earlier = payment("a", 1, 1)._replace(id="e", stream="mint-1", category="mint")
+            await store(owner, earlier, payment("a", 1, 1), payment("b", 1, 7))
+            answering = asyncio.create_task(former_owner(owner).run())
+            try:
+                async with Worker(follower):
+                    await self.until_built(follower)
+                    await self.until_amounts(follower, "a", [1])
+                    await self.until_amounts(follower, "b", [7])
+                    await store(owner, payment("a", 2, 2, age=60))
+                    await self.until_amounts(follower, "a", [1, 2], within=20)
+                    assert await DeadLetters(follower).list() == []
+            finally:
+                answering.cancel()
+
+    async def test_another_services_category_by_ones_own_exchange_is_refused(
+        self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]
+    ) -> None:
+        owner, follower = make_bank(), make_shop()
+        async with self.running(owner, follower):
+            (forged,) = event_frames(payment("a", 1, 1000))
+            assert not await follower.parts.transport.publish([forged])
+
+            async def refused() -> bool:
+                return [one.error for one in await DeadLetters(follower).list()] == ["NotInTheLog"]
+
+            await until(refused, "what came by the wrong exchange is refused")
+            await tell(owner, [payment("a", 1, 1)])
+            await self.until_amounts(follower, "a", [1])
+            diary = diary_of(follower)
+            await until(lambda: diary == ["purse-a@1"], "the true one is handled")
+            retried = forged._replace(address="queue", topic=f"{follower.service}.thanks", id="r")
+            assert not await owner.parts.transport.publish([retried], must_route=True)
+            await until(lambda: len(diary) == 2, "what is tried again comes straight to its queue")
+
+    async def test_a_flood_that_nobody_can_read_makes_a_bounded_number_of_letters(
+        self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]
+    ) -> None:
+        owner, follower = make_bank(), make_shop()
+        async with self.running(owner, follower):
+            (frame,) = event_frames(payment("a", 1, 1))
+            torn = [frame._replace(id=f"torn{n}", body=b"torn") for n in range(UNREAD + 50)]
+            assert not await owner.parts.transport.publish(torn)
+            name = f"{follower.service}.purses"
+
+            async def all_seen() -> bool:
+                letters = await DeadLetters(follower).list(queue=name, limit=1000)
+                return sum(one.seen for one in letters) == UNREAD + 50
+
+            await until(all_seen, "all are told of")
+            letters = await DeadLetters(follower).list(queue=name, limit=1000)
+            assert len(letters) == UNREAD + 1
+            assert [one.seen for one in letters if one.seen > 1] == [50]
 
     async def test_event_handlers_get_another_services_events(
         self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]

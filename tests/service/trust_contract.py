@@ -7,9 +7,12 @@ import pytest
 
 from bus import Bus, DeadLetters, Receipt, Settings, Worker, ambient
 from bus.codec import event_frames
+from bus.delivery.faults import UNREAD
 from bus.delivery.trust import LETTERS
 from bus.signing import EPOCH_NOTE, SIGNATURE, new_epoch
 from bus.stores.base import Commit, Note, Recorded
+from bus.transports.base import Frame
+from bus.transports.topology import COMMAND_TOPIC
 from tests.service.delivery_contract import WalletService, stray
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView
 from tests.waiting import until
@@ -145,7 +148,10 @@ class TrustContract(WalletService):
             checking = bus.parts.settings.model_copy(update={"check_events": "log"})
             bus.parts = bus.parts._replace(settings=checking)
             async with Worker(bus):
+                commit = stored("purse-a")  # else the log would seem to have lost it
+                await bus.parts.event_log.append([commit])
                 forged = stray(b'{"amount":1}', stream="wallet-phantom")
+                forged = forged._replace(id=commit.event_id(0))
                 signature = bus.parts.signing.sign(forged)
                 signed = forged._replace(headers={**forged.headers, SIGNATURE: signature})
                 await bus.parts.transport.publish([signed])
@@ -168,6 +174,45 @@ class TrustContract(WalletService):
         assert await bus.query(GetWallet(wallet_id="b"), after=receipt)
         assert [one.id for one in await DeadLetters(bus).list()] == [letter.id]
 
+    async def test_commands_that_nobody_can_read_make_a_bounded_number_of_letters(
+        self, bus: Bus, worker: Worker
+    ) -> None:
+        await bus.parts.transport.publish(
+            [_command("Pay", b"torn") for _ in range(UNREAD + 50)], must_route=True
+        )
+        letters = await self.refused(bus, UNREAD + 50)
+        assert len(letters) == UNREAD + 1
+        assert [one.seen for one in letters if one.seen > 1] == [50]
+        faults = [one async for one in bus.parts.event_log.scan([bus.service])]
+        assert len(faults) <= UNREAD
+
+    async def test_commands_that_fail_are_all_kept(self, bus: Bus, worker: Worker) -> None:
+        body = b'{"wallet_id":"nobody"}'
+        await bus.parts.transport.publish(
+            [_command("Thank", body) for _ in range(UNREAD + 20)], must_route=True
+        )
+        letters = await self.refused(bus, UNREAD + 20)
+        assert len(letters) == UNREAD + 20
+
+    async def test_commands_that_no_release_knows_wait_where_too_many_are_letters(
+        self, make: Callable[[], Bus]
+    ) -> None:
+        """They may be of a release to come: none is lost."""
+        async with make() as bus:
+            settings = bus.parts.settings.model_copy(update={"release_within": 0})
+            bus.parts = bus.parts._replace(settings=settings)
+            async with Worker(bus):
+                await bus.parts.transport.publish(
+                    [_command("Unheard", b"{}") for _ in range(UNREAD + 20)], must_route=True
+                )
+                await bus.send(Pay(wallet_id="a", amount=3))
+                await until(lambda: self._is_there(bus), "what came after them is carried out")
+                letters = await self.refused(bus, UNREAD)
+                assert [one.seen for one in letters] == [1] * UNREAD
+
+    async def _is_there(self, bus: Bus) -> bool:
+        return await bus.query(GetWallet(wallet_id="a")) is not None
+
     async def refused(self, bus: Bus, count: int) -> list[Any]:
         """The dead letters, as soon as so many messages were given up."""
         letters = DeadLetters(bus)
@@ -177,6 +222,12 @@ class TrustContract(WalletService):
             return found if sum(one.seen for one in found) >= count else []
 
         return await until(enough, f"{count} messages are refused")  # type: ignore[no-any-return]
+
+
+def _command(name: str, body: bytes) -> Frame:
+    """A command as somebody might publish it."""
+    id = ambient.new_id()
+    return Frame("commands", COMMAND_TOPIC, id, name, body, ambient.now(), id, {"schema": 1})
 
 
 def stored(stream: str) -> Commit:

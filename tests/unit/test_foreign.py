@@ -203,6 +203,36 @@ def part(after: str, place: str, *, is_end: bool = False) -> TellPart:
     )
 
 
+@pytest.mark.parametrize(
+    ("after", "place", "plain"),
+    [
+        ("job-3\x01t", "job-9", ("job-3", "job-9")),
+        ("job-\x01t", "job-9", ("", "job-9")),
+        ("job-\x01t", "job-\x01t", ("", "")),
+        ("job-9\x01t", "job-9\x01t", ("job-9", "job-9")),
+    ],
+)
+def test_a_token_within_a_place_is_told_from_it(
+    after: str, place: str, plain: tuple[str, str]
+) -> None:
+    told = part(after, place).without_mark()
+    assert (told.after, told.place, told.token) == (*plain, "t")
+
+
+async def test_a_place_with_a_token_is_where_the_place_is() -> None:
+    """So that an owner of any release tells the same streams after it."""
+    log = MemoryEventLog()
+    for stream in ("jab-1", "job-!", "job-1", "job-10", "job-2", "job2-1"):
+        await log.append([commit(f"c{stream}", stream)])
+
+    async def beyond(after: str) -> list[str]:
+        pages = [list(page) async for page in log.scan_streams("job", after)]
+        return [one.stream for page in pages for one in page]
+
+    assert await beyond("job-\x01t") == await beyond("") == ["job-!", "job-1", "job-10", "job-2"]
+    assert await beyond("job-1\x01t") == await beyond("job-1") == ["job-10", "job-2"]
+
+
 def test_a_part_counts_where_what_precedes_it_is_here() -> None:
     start = Progress("job")
     first = _advanced(part("", "job-3"), start)

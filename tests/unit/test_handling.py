@@ -29,7 +29,13 @@ class FailingOnce(GiveUp):
         self.failed = False
 
     async def __call__(
-        self, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
+        self,
+        delivery: Delivery,
+        error: BaseException,
+        *,
+        handler: str,
+        attempts: int,
+        unread: bool = False,
     ) -> None:
         if not self.failed:
             self.failed = True

@@ -34,6 +34,25 @@ async def test_every_process_of_a_service_knows_the_events_of_the_others() -> No
     assert other.verify(frame_of(one, tenant="t1", traceparent="00-1"))
 
 
+async def test_every_process_of_a_service_knows_what_another_one_asked() -> None:
+    store = MemoryReadStore()
+    one, other, stranger = [await signing(each) for each in (store, store, MemoryReadStore())]
+    token = one.token("bank/purse")
+    assert await other.gave(token, "bank/purse")
+    assert not await other.gave(token, "bank/card")
+    assert not await stranger.gave(token, "bank/purse")
+    assert not await other.gave("", "bank/purse")
+    assert not await other.gave("é.é", "bank/purse")
+
+
+async def test_a_token_of_a_new_epoch_is_learned() -> None:
+    store = MemoryReadStore()
+    one = await signing(store)
+    note = await store.note(EPOCH_NOTE)
+    assert await store.write_note(Note(EPOCH_NOTE, new_epoch(), note.revision))
+    assert await one.gave((await signing(store)).token("bank/purse"), "bank/purse")
+
+
 async def test_another_service_cannot_sign_for_this_one() -> None:
     own, other = await signing(MemoryReadStore()), await signing(MemoryReadStore())
     other.epoch = own.epoch

@@ -99,7 +99,14 @@ class _Consuming:
         if self._room.is_over(len(self._unsettled), self._waiting):
             self.lost.set()
         self._buffer.add(
-            Delivery(frame, self._queue, incoming.tag, self.generation, incoming.redelivered)
+            Delivery(
+                frame,
+                self._queue,
+                incoming.tag,
+                self.generation,
+                incoming.redelivered,
+                incoming.exchange,
+            )
         )
 
     # -- what is settled
