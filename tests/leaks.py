@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from tools.services.ports import places
 
@@ -17,10 +18,10 @@ WITHIN = 5.0
 async def nothing_left(*urls: str, within: float = WITHIN) -> AsyncIterator[None]:
     """Tasks and connections to these servers that are begun in the block end with it, or soon."""
     ports = {port for url in urls for one in _single(url) for _, port in places(one)}
-    before = _tasks() | _connections(ports)
+    tasks, connections = asyncio.all_tasks(), _connections(ports)
     yield
     deadline = time.monotonic() + within
-    while left := (_tasks() | _connections(ports)) - before:
+    while left := _begun_since(tasks) | _connections(ports) - connections:
         assert time.monotonic() < deadline, f"left behind: {sorted(left)}"
         await asyncio.sleep(0.05)
 
@@ -29,8 +30,9 @@ def _single(url: str) -> list[str]:
     return re.split(r",(?=amqps?://)", url)
 
 
-def _tasks() -> set[str]:
-    return {repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+def _begun_since(tasks: set["asyncio.Task[Any]"]) -> set[str]:
+    """The tasks that are none of these. What a task is at, and so how it is shown, changes."""
+    return {repr(task) for task in asyncio.all_tasks() - tasks - {asyncio.current_task()}}
 
 
 def _connections(ports: set[int]) -> set[str]:

@@ -120,6 +120,9 @@ class Projector:
         Raises: StoreUnavailable, OutcomeUnknown, InTrouble (applying the same again is safe).
         """
         batch: dict[str, list[Envelope]] = defaultdict(list)
+        arrived = list(arrived)
+        if self._parked and any(one.stream in self._parked for one in arrived):
+            await self.refresh()  # else what somebody unparked a moment ago would wait for a sweep
         for envelope in arrived:
             parked = self._parked.get(envelope.stream)
             if parked is None:
@@ -153,7 +156,10 @@ class Projector:
         due = [one.stream for one in self._parked.values() if all or self._is_due(one)]
         for stream in due:
             await self._apply({stream: []})
-        return [stream for stream in due if stream not in self._parked]
+        applied = [stream for stream in due if stream not in self._parked]
+        for stream in applied:  # what came until it was unparked was dropped
+            await self._apply({stream: []})
+        return applied
 
     async def lacks(self, name: str) -> bool:
         """Whether another release handles events of a name that has no handler here.

@@ -271,6 +271,11 @@ class ProjectionContract:
         assert await self.documents(stores, mended).get("a") == AccountView(
             id="a", owner="A", total=4
         )
+        # Whoever parked it learns that it goes on, at its next event and not at the next sweep.
+        await projector.apply(await self.append(stores, "account-a", 4, Deposited(amount=6)))
+        assert await self.documents(stores, mended).get("a") == AccountView(
+            id="a", owner="A", total=10
+        )
 
     async def test_an_update_that_the_store_refuses_parks_only_its_stream(
         self, stores: Stores

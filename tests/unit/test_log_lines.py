@@ -1,9 +1,10 @@
 """One happening is one line, and what is no failure is not told as one."""
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from bus import Reject, Settings, Worker
@@ -12,6 +13,15 @@ from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
 
 Lines = list[MutableMapping[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _every_level() -> Iterator[None]:
+    """Another test of this process may have left structlog set up for warnings alone."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
 
 
 def told(lines: Lines) -> list[tuple[str, str]]:
