@@ -1,8 +1,13 @@
 """Databases of tests: what a test wrote goes with it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
+
+from tools.services.mongodb import MongoNode
 
 
 async def drop(mongo_url: str, *databases: str) -> None:
@@ -11,3 +16,20 @@ async def drop(mongo_url: str, *databases: str) -> None:
     async with client:
         for name in databases:
             await client.drop_database(name)
+
+
+@contextmanager
+def guarded_node(folder: Path) -> Iterator[MongoNode]:
+    """A node that asks who comes, with an administrator: "root", whose password is "root"."""
+    key = folder / "key"
+    key.write_text("k" * 64)
+    key.chmod(0o400)
+    with MongoNode(folder, flags=["--auth", f"--keyFile={key}"]) as node:
+        with MongoClient[dict[str, Any]](node.url) as client:
+            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+        yield node
+
+
+def url_of(node: MongoNode, user: str, password: str) -> str:
+    """The node's URL for a user that it knows."""
+    return node.url.replace("//", f"//{user}:{password}@") + "&authSource=admin"

@@ -14,6 +14,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from bus import Bus, ConfigurationError, NotAllowed, Settings, Worker
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.mongo import close
+from tests.databases import guarded_node, url_of
 from tests.service.mailing import Post, build, paid_in_total
 from tests.service.wallet import Pay
 from tests.waiting import until
@@ -119,18 +120,8 @@ async def test_a_command_says_that_nothing_was_stored_while_writes_are_blocked(
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
     """A node that asks who comes, with an administrator."""
-    folder = Path(tmp_path_factory.mktemp("guarded"))
-    key = folder / "key"
-    key.write_text("k" * 64)
-    key.chmod(0o400)
-    with MongoNode(folder, flags=["--auth", f"--keyFile={key}"]) as node:
-        with MongoClient[dict[str, Any]](node.url) as client:
-            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+    with guarded_node(tmp_path_factory.mktemp("guarded")) as node:
         yield node
-
-
-def url_of(node: MongoNode, user: str, password: str) -> str:
-    return node.url.replace("//", f"//{user}:{password}@") + "&authSource=admin"
 
 
 Users = Callable[..., None]

@@ -11,6 +11,7 @@ import pytest
 from pymongo import MongoClient
 
 from bus import Bus, DeadLetters, Settings, Worker
+from tests.databases import guarded_node, url_of
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
 from tools.services import RabbitMQNode
@@ -43,29 +44,19 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    folder = Path(tmp_path_factory.mktemp("guarded"))
-    key = folder / "key"
-    key.write_text("k" * 64)
-    key.chmod(0o400)
-    with MongoNode(folder, flags=["--auth", f"--keyFile={key}"]) as node:
-        with MongoClient[dict[str, Any]](node.url) as client:
-            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+    with guarded_node(tmp_path_factory.mktemp("guarded")) as node:
         yield node
-
-
-def mongo_url(node: MongoNode, user: str, password: str) -> str:
-    return node.url.replace("//", f"//{user}:{password}@") + "&authSource=admin"
 
 
 @pytest.fixture
 def role(database: MongoNode, unique: str) -> str:
     """The URL of a user who has the role of the page alone."""
-    with MongoClient[dict[str, Any]](mongo_url(database, "root", "root")) as client:
+    with MongoClient[dict[str, Any]](url_of(database, "root", "root")) as client:
         role = role_of(unique)
         privileges, roles = role["privileges"], role["roles"]
         client.admin.command("createRole", role["role"], privileges=privileges, roles=roles)
         client.admin.command("createUser", unique, pwd="secret", roles=[unique])
-    return mongo_url(database, unique, "secret")
+    return url_of(database, unique, "secret")
 
 
 async def user(node: RabbitMQNode, name: str, rights: list[str]) -> str:
