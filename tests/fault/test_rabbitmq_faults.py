@@ -183,11 +183,6 @@ async def test_a_killed_broker_loses_no_confirmed_message(
         await eventually(flows, "messages arrive again")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a publisher may make the queue again before RabbitMQ tells its consumer of the end: "
-    "then the sentinel brings the consumer back, within some ten seconds, and the inbox must",
-)
 async def test_a_deleted_queue_is_made_and_consumed_again(
     node: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:

@@ -560,15 +560,11 @@ class FollowingContract:
             await store(owner, payment("a", 1, 1, age=60))
             await self.until_amounts(follower, "a", [1], within=20)
 
-    @pytest.mark.xfail(
-        strict=False,
-        reason="an event that an owner of the release before tells alone, after the comparison of "
-        "heads, does not always reach the documents: to be mended",
-    )
     async def test_an_owner_of_the_release_before_tells_its_history_too(
         self, make_bank: Callable[..., Bus], make_shop: Callable[..., Bus]
     ) -> None:
-        async with make_bank() as owner, make_shop(compare_every=0.5) as follower:
+        every = {"compare_every": 0.5, "sweep_every": 0.5}
+        async with make_bank() as owner, make_shop(**every) as follower:
             earlier = payment("a", 1, 1)._replace(id="e", stream="mint-1", category="mint")
             await store(owner, earlier, payment("a", 1, 1), payment("b", 1, 7))
             answering = asyncio.create_task(former_owner(owner).run())

@@ -4,7 +4,7 @@ Declared on a connection that is thrown away: a refused declaration closes its c
 whatever else is under way there. Valid for RabbitMQ 3.10 and for 4.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aio_pika import ExchangeType
@@ -21,6 +21,16 @@ _NO_LIMIT = 1_000_000_000
 
 CHANNELS = 4
 """A broker makes the queues of one channel one by one, at some eight milliseconds each."""
+
+
+class Thing(NamedTuple):
+    """An exchange or a queue, by its kind."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 class _Queue(NamedTuple):
@@ -44,39 +54,38 @@ async def declare(session: Session, topology: Topology) -> dict[str, str]:
     return found
 
 
-async def missing(session: Session, topology: Topology) -> list[str]:
-    """The exchanges and queues that are not there. Bindings cannot be asked for."""
-    exchanges = [("exchange", name) for name in _exchanges(topology)]
-    queues = [("queue", one.name) for one in _queues(topology)]
-    return [f"{kind} {name}" for kind, name in await _gone(session, exchanges + queues)]
+async def missing(session: Session, topology: Topology) -> list[Thing]:
+    """What is not there. Bindings cannot be asked for."""
+    things = [Thing("exchange", name) for name in _exchanges(topology)]
+    things += [Thing("queue", one.name) for one in _queues(topology)]
+    shares = (things[start::CHANNELS] for start in range(CHANNELS))
+    gone: list[Thing] = []
+    await together(*(_look(session, share, gone) for share in shares))
+    return sorted(gone)
 
 
-async def unfed(session: Session, topology: Topology) -> list[str]:
-    """The queues that are not there, or whose events' exchange is not: while that is being bound
-    again, others publish to it. But for those of single consumers: what they miss is known."""
+def unfed(topology: Topology, gone: Collection[Thing]) -> list[str]:
+    """The queues that are gone, or whose events' exchange is: while that is being bound again,
+    others publish to it. But for those of single consumers: what they miss is known."""
+    names = {thing.name for thing in gone}
     several = [queue for queue in topology.queues if not queue.single_consumer]
-    exchanges = {feed for queue in several for feed in _feeds(topology, queue)}
-    things = [("exchange", name) for name in exchanges] + [("queue", one.name) for one in several]
-    gone = {name for _, name in await _gone(session, things)}
-    return [one.name for one in several if gone & {one.name, *_feeds(topology, one)}]
+    return [one.name for one in several if names & {one.name, *_feeds(topology, one)}]
 
 
 def _feeds(topology: Topology, queue: Queue) -> set[str]:
     return {exchange for exchange, _ in _bindings(topology.service, queue)}
 
 
-async def _gone(session: Session, things: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    gone = []
+async def _look(session: Session, things: Sequence[Thing], gone: list[Thing]) -> None:
     channel = await session.channel(confirms=False)
-    for kind, name in things:
-        ask = channel.exchange_declare if kind == "exchange" else channel.queue_declare
+    for thing in things:
+        ask = channel.exchange_declare if thing.kind == "exchange" else channel.queue_declare
         try:
-            await genuine(ask(name, passive=True))
+            await genuine(ask(thing.name, passive=True))
         except ChannelNotFoundEntity:
-            gone.append((kind, name))
+            gone.append(thing)
             channel = await session.channel(confirms=False)
     await genuine(channel.close())
-    return gone
 
 
 def _queues(topology: Topology) -> list[_Queue]:

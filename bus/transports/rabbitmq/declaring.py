@@ -6,7 +6,7 @@ that made only their exchanges would have events confirmed that no queue took.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailabl
 from bus.log import Logger
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.rabbitmq.connection import Session, connect_any
-from bus.transports.rabbitmq.declare import declare, delete, missing, unfed
+from bus.transports.rabbitmq.declare import Thing, declare, delete, missing, unfed
 from bus.transports.rabbitmq.refusals import right_remedy
 from bus.transports.topology import Topology
 
@@ -31,13 +31,22 @@ _TIMEOUT = 60.0
 class Declaring:
     """Declares on connections that are thrown away, because what is refused ends its channel.
 
-    Where `makes` is off, it makes nothing and says what is missing.
+    Where `makes` is off, it makes nothing and says what is missing. `remade` hears of the queues
+    that had to be made.
     """
 
-    def __init__(self, urls: Sequence[URL], connect_timeout: float, *, makes: bool) -> None:
+    def __init__(
+        self,
+        urls: Sequence[URL],
+        connect_timeout: float,
+        *,
+        makes: bool,
+        remade: Callable[[Collection[str]], None],
+    ) -> None:
         self._urls = urls
         self._connect_timeout = connect_timeout
         self._makes = makes
+        self._remade = remade
         self._topology: Topology | None = None
         self._events = Exchange()
         self._declared_at = 0.0
@@ -74,10 +83,10 @@ class Declaring:
 
         Raises: as `declare`.
         """
-        gone = await self._missing(topology)
-        for what in (await self._made(topology)).values():
+        gone, mismatches = await self._made(topology)
+        for what in mismatches.values():
             raise TopologyMismatch(what)
-        return gone
+        return [str(thing) for thing in gone]
 
     def made_anew(self) -> list[str]:
         """As `Transport.made_anew`."""
@@ -99,29 +108,30 @@ class Declaring:
 
     async def _declare(self, topology: Topology) -> None:
         began = time.monotonic()
-        self._mismatches = await self._made(topology)
+        _, self._mismatches = await self._made(topology)
         self._declared_at = began
 
-    async def _made(self, topology: Topology) -> dict[str, str]:
-        """The queues that are otherwise, and what there is to say of each."""
+    async def _made(self, topology: Topology) -> tuple[list[Thing], dict[str, str]]:
+        """What was gone; and the queues that are otherwise, with what there is to say of each."""
+        service = topology.service
         if self._makes:
-            return await self._apart(
-                partial(self._declare_on, topology=topology), "declaring", topology.service
-            )
-        if gone := await self._missing(topology):
+            return await self._apart(partial(self._make, topology=topology), "declaring", service)
+        if gone := await self._apart(partial(missing, topology=topology), "checking", service):
             raise TopologyMismatch(
-                f"RabbitMQ lacks what {topology.service} needs, and BUS_DECLARE=never makes "
-                f"nothing: {', '.join(gone)}. Let a user who may declare it run `bus topology "
-                f"MODULE:build --declare`, or set BUS_DECLARE=always"
+                f"RabbitMQ lacks what {service} needs, and BUS_DECLARE=never makes "
+                f"nothing: {', '.join(map(str, gone))}. Let a user who may declare it run `bus "
+                f"topology MODULE:build --declare`, or set BUS_DECLARE=always"
             )
-        return {}
+        return [], {}
 
-    async def _declare_on(self, session: Session, topology: Topology) -> dict[str, str]:
-        self._anew.update(await unfed(session, topology))
-        return await declare(session, topology)
-
-    async def _missing(self, topology: Topology) -> list[str]:
-        return await self._apart(partial(missing, topology=topology), "checking", topology.service)
+    async def _make(
+        self, session: Session, topology: Topology
+    ) -> tuple[list[Thing], dict[str, str]]:
+        gone = await missing(session, topology)
+        self._anew.update(unfed(topology, gone))
+        mismatches = await declare(session, topology)
+        self._remade({thing.name for thing in gone if thing.kind == "queue"})
+        return gone, mismatches
 
     async def _apart(self, work: Callable[[Session], Awaitable[T]], what: str, service: str) -> T:
         """On a connection of its own, which may be refused and closed."""

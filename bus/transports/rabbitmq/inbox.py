@@ -193,14 +193,17 @@ class RabbitInbox:
     def generation(self) -> int | None:
         return self._consuming.generation if self._consuming else None
 
+    def lose(self) -> None:
+        """Gives up its consumer, if it has one, and begins with another."""
+        if self._consuming:
+            self._consuming.lost.set()
+
     async def reopen(self, *, connection: bool = False) -> None:
-        if not self.consuming:
-            return
-        assert self._consuming is not None
-        if connection:
+        if connection and self.consuming:
+            assert self._consuming is not None
             await self._consuming.session.close()
         else:
-            self._consuming.lost.set()
+            self.lose()
 
     async def take(self, limit: int) -> list[Delivery]:
         return await self.buffer.take(limit)

@@ -1,7 +1,7 @@
 """The transport as a whole: two connections, what is declared, who consumes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
@@ -49,7 +49,9 @@ class RabbitTransport:
         loops = loops or Loops()
         self._publishing = Link(self._urls, "publishing", connect_timeout, loops)
         self._consuming = Link(self._urls, "consuming", connect_timeout, loops)
-        self._declaring = Declaring(self._urls, connect_timeout, makes=makes)
+        self._declaring = Declaring(
+            self._urls, connect_timeout, makes=makes, remade=self._consume_anew
+        )
         self._publisher = Publisher(self._publishing, service, self._declaring)
         self._inboxes: list[RabbitInbox] = []
         self._counting: dict[str, asyncio.Task[tuple[int, int]]] = {}
@@ -129,6 +131,13 @@ class RabbitTransport:
             await inbox.close()
             raise
         return inbox
+
+    def _consume_anew(self, queues: Collection[str]) -> None:
+        """A queue that is there again is consumed by nobody, and RabbitMQ may not tell so whoever
+        consumed the one before it."""
+        for inbox in self._inboxes:
+            if inbox.queue in queues:
+                inbox.lose()
 
     async def consumers(self, queue: str) -> int:
         return (await self._count(queue))[1]
