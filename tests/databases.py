@@ -7,6 +7,7 @@ from typing import Any
 
 from pymongo import AsyncMongoClient, MongoClient
 
+from tools.faults.mongo_set import guards, make_administrator
 from tools.services.mongodb import MongoNode
 
 
@@ -21,12 +22,9 @@ async def drop(mongo_url: str, *databases: str) -> None:
 @contextmanager
 def guarded_node(folder: Path) -> Iterator[MongoNode]:
     """A node that asks who comes, with an administrator: "root", whose password is "root"."""
-    key = folder / "key"
-    key.write_text("k" * 64)
-    key.chmod(0o400)
-    with MongoNode(folder, flags=["--auth", f"--keyFile={key}"]) as node:
+    with MongoNode(folder, flags=guards(folder)) as node:
         with MongoClient[dict[str, Any]](node.url) as client:
-            client.admin.command("createUser", "root", pwd="root", roles=["root"])
+            make_administrator(client)
         yield node
 
 

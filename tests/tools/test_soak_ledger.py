@@ -8,6 +8,7 @@ import pytest
 from tools.soak.account import account
 from tools.soak.ledger import Ledger, Progress, lines, progress
 from tools.soak.plan import Plan
+from tools.soak.processes import could_not_start
 from tools.soak.schedule import chosen, needed, schedule
 from tools.soak.script import script
 from tools.soak.tail import Tail
@@ -32,6 +33,27 @@ def test_the_faults_say_what_they_need() -> None:
     assert needed(chosen("all"))[:2] == (1, 1)
     assert needed(chosen("leader_kill=2,primary_kill")) == (3, 3, frozenset())
     assert needed(chosen("none")) == (1, 1, frozenset())
+    assert needed(chosen("store_password_rotated")) == (1, 1, frozenset({"store"}))
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "StoreUnavailable: MongoDB is away",
+        "ConfigurationError: MongoDB does not allow it: Authentication failed.",
+        "bus.errors.ConfigurationError: MongoDB does not allow it: Authentication failed.",
+    ],
+)
+def test_what_could_not_start_since_mongodb_was_away_or_let_nobody_in_may_start_again(
+    last: str,
+) -> None:
+    assert could_not_start(f"Traceback:\n{last}\n".encode())
+
+
+def test_what_ended_otherwise_may_not_start_again() -> None:
+    assert not could_not_start(b"")
+    assert not could_not_start(b"ConfigurationError: MongoDB does not allow it\nKeyError: 'a'\n")
+    assert not could_not_start(b"worker started\nStoreUnavailable: MongoDB is away\n")
 
 
 def test_a_ledger_tells_what_is_done_and_what_has_no_outcome(tmp_path: Path) -> None:

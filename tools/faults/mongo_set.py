@@ -1,7 +1,7 @@
 """A replica set of private MongoDB members, whose primary can be killed, frozen or told to go."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +26,10 @@ SETTINGS = {
 }
 
 
+ADMINISTRATOR = "root"
+"""Whoever runs a guarded server; the password is the same word."""
+
+
 class Member(MongoNode):
     """One of several: ready when it answers, for the set is none of its business."""
 
@@ -36,16 +40,23 @@ class Member(MongoNode):
 class MongoSet:
     """Three members (or as many as `size` says) that elect a primary within a second or two.
 
-    A member of `nodes` is killed, stopped, paused and started by its own methods.
+    A member of `nodes` is killed, stopped, paused and started by its own methods. Where they are
+    `guarded`, they ask who comes, and `url` is that of the administrator.
     """
 
-    def __init__(self, folder: Path, *, size: int = 3) -> None:
-        self.nodes = [Member(folder / f"member{n}") for n in range(1, size + 1)]
+    def __init__(self, folder: Path, *, size: int = 3, guarded: bool = False) -> None:
+        flags = guards(folder) if guarded else ()
+        self.nodes = [Member(folder / f"member{n}", flags=flags) for n in range(1, size + 1)]
+        self.guarded = guarded
 
     @property
     def url(self) -> str:
+        return self.url_of(self.nodes[0].user)
+
+    def url_of(self, user: str) -> str:
+        """The URL for a user, given as `name:password@`."""
         members = ",".join(f"{LOOPBACK}:{node.port}" for node in self.nodes)
-        return f"mongodb://{members}/?replicaSet={self.nodes[0].replica_set}"
+        return f"mongodb://{user}{members}/?replicaSet={self.nodes[0].replica_set}"
 
     def start(self) -> None:
         """Start what does not run, and return when there is a primary, and all can take its place.
@@ -57,6 +68,8 @@ class MongoSet:
         with directly(self.nodes[0], seconds=ELECT_SECONDS) as client:
             if "setName" not in (hello(client) or {}):
                 self._initiate(client)
+        if self.guarded and not self.nodes[0].user:
+            self._let_in()
         if not wait_until(self._is_whole, ELECT_SECONDS):
             raise ServiceUnavailable(f"not all members joined in {ELECT_SECONDS:.0f} s: {self.url}")
 
@@ -120,6 +133,13 @@ class MongoSet:
             return True
         return False
 
+    def _let_in(self) -> None:
+        """Makes the administrator, as whoever comes from this machine may while there is none."""
+        with directly(self.await_primary(), seconds=ELECT_SECONDS) as client:
+            make_administrator(client)
+        for node in self.nodes:
+            node.user = f"{ADMINISTRATOR}:{ADMINISTRATOR}@"
+
     def _initiate(self, client: "MongoClient[dict[str, Any]]") -> None:
         members = [
             {"_id": number, "host": f"{LOOPBACK}:{node.port}"}
@@ -131,6 +151,19 @@ class MongoSet:
             "settings": SETTINGS,
         }
         client.admin.command("replSetInitiate", configuration)
+
+
+def guards(folder: Path) -> Sequence[str]:
+    """What has `mongod` ask who comes; members of a set know each other by a key in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key = folder / "key"
+    key.write_text("k" * 64)
+    key.chmod(0o400)
+    return ["--auth", f"--keyFile={key}"]
+
+
+def make_administrator(client: "MongoClient[dict[str, Any]]") -> None:
+    client.admin.command("createUser", ADMINISTRATOR, pwd=ADMINISTRATOR, roles=["root"])
 
 
 def hello(client: "MongoClient[dict[str, Any]]") -> dict[str, Any] | None:
@@ -146,9 +179,7 @@ def directly(node: MongoNode, seconds: float = 0.5) -> "Iterator[MongoClient[dic
     """A client of this member alone, that waits for an answer so long."""
     milliseconds = int(seconds * 1000)
     with MongoClient[dict[str, Any]](
-        LOOPBACK,
-        node.port,
-        directConnection=True,
+        node.direct_url,
         serverSelectionTimeoutMS=milliseconds,
         connectTimeoutMS=milliseconds,
         socketTimeoutMS=milliseconds,

@@ -71,10 +71,18 @@ class MongoNode(Node):
         self.parameters = {**PARAMETERS, **(parameters or {})}
         self.flags = flags
         self.url_options = url_options
+        self.user = ""
+        """Whom `url` names, as `name:password@`; to be set once there is such a user."""
 
     @property
     def url(self) -> str:
-        return f"mongodb://{LOOPBACK}:{self.port}/?replicaSet={self.replica_set}{self.url_options}"
+        place = f"{self.user}{LOOPBACK}:{self.port}"
+        return f"mongodb://{place}/?replicaSet={self.replica_set}{self.url_options}"
+
+    @property
+    def direct_url(self) -> str:
+        """That of this server, whatever its set is."""
+        return self.url.replace(f"replicaSet={self.replica_set}", "directConnection=true")
 
     @property
     def version(self) -> str:
@@ -98,9 +106,7 @@ class MongoNode(Node):
         while not answers(LOOPBACK, self.port):
             self._still_starting(deadline)
             time.sleep(0.02)
-        alone = self.url.replace(f"replicaSet={self.replica_set}", "directConnection=true")
-        client: MongoClient[dict[str, Any]] = MongoClient(alone, serverSelectionTimeoutMS=1000)
-        with client:
+        with MongoClient[dict[str, Any]](self.direct_url, serverSelectionTimeoutMS=1000) as client:
             while not self._is_ready(client):
                 self._still_starting(deadline)
                 time.sleep(0.05)

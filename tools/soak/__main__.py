@@ -145,7 +145,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     if members > 1 and "store" in wires:
         sys.exit(
             "bin/soak: a driver of MongoDB's goes round a wire to the members of a set: leave out "
-            "store_wire_cut and store_half_open, or what needs --members 3"
+            "store_wire_cut, store_half_open and store_password_rotated, or what needs --members 3"
         )
     return Plan(
         seed=random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed,

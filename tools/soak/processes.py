@@ -19,7 +19,7 @@ TARGET = "tools.soak.service:build"
 LOAD, RELAY = "load", "relay"
 WORKERS = ("worker-1", "worker-2")
 STARTED = b"worker started"
-AWAY_AT_START = b"StoreUnavailable: "
+AWAY_AT_START = (b"StoreUnavailable: ", b"ConfigurationError: MongoDB does not allow ")
 READY_WITHIN = 60.0
 STOP_WITHIN = 30.0
 
@@ -72,13 +72,14 @@ class Processes:
             raise TimeoutError(f"{name} does not start; its log is {self._log(name)}")
 
     def tend(self) -> list[str]:
-        """Starts again what could not start since MongoDB was away, as a supervisor would.
+        """Starts again what could not start since MongoDB was away, or let nobody in, as a
+        supervisor would.
 
         Returns those that ended by themselves in any other way.
         """
         ended = [name for name, process in self._running.items() if not process.alive]
         for name in ended:
-            if self._was_away_at_start(name):
+            if could_not_start(self._said(name)):
                 self.failed_starts += 1
                 self.start(name)
         return [name for name in ended if not self._running[name].alive]
@@ -115,12 +116,6 @@ class Processes:
         self.tend()
         return STARTED in self._said(name)
 
-    def _was_away_at_start(self, name: str) -> bool:
-        lines = self._said(name).splitlines()
-        return (
-            bool(lines) and lines[-1].startswith(AWAY_AT_START) and STARTED not in self._said(name)
-        )
-
     def _said(self, name: str) -> bytes:
         with self._log(name).open("rb") as log:
             log.seek(self._log_before[name])
@@ -128,3 +123,9 @@ class Processes:
 
     def _log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
+
+
+def could_not_start(said: bytes) -> bool:
+    """Whether a process ended at once since MongoDB was away, or let nobody in; by its log."""
+    last = said.splitlines()[-1:]
+    return STARTED not in said and any(sign in one for one in last for sign in AWAY_AT_START)

@@ -151,6 +151,7 @@ class Recovering:
             visible = time.monotonic()
             if visible > moment + MOVES_WITHIN:
                 raise NotRecovered(f"the load stands still for {MOVES_WITHIN:g} s")
+            self._scene.processes.tend()
             await asyncio.sleep(0.01)
         return visible
 

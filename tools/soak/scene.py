@@ -24,6 +24,10 @@ from tools.soak.processes import LOAD, RELAY, WORKERS, Processes
 SWEEP_EVERY = "15"
 SAFE_AGE = 2.0  # a quorum queue younger than that may not survive the kill of its only node
 
+USER = "service"
+"""Whom MongoDB knows the service's processes as; the password is the same word."""
+RIGHTS = [{"role": "readWrite", "db": SERVICE}]
+
 Document = dict[str, Any]
 
 
@@ -36,7 +40,7 @@ class Scene:
         self.ledger_path = folder / "ledger.jsonl"
         self.probes_path = folder / "probes.jsonl"
         self.rabbit = RabbitCluster(folder / "rabbitmq", size=plan.nodes)
-        self.mongo = MongoSet(folder / "mongodb", size=plan.members)
+        self.mongo = MongoSet(folder / "mongodb", size=plan.members, guarded=True)
         self.broker_wires: list[Proxy] = []
         self.store_wires: list[Proxy] = []
         self.poisoned = 0
@@ -50,9 +54,10 @@ class Scene:
             await asyncio.gather(
                 asyncio.to_thread(self.rabbit.start), asyncio.to_thread(self.mongo.start)
             )
-            await self._lay_wires(stack)
             self.client: MongoClient[Document] = MongoClient(self.mongo.url, tz_aware=True)
             stack.callback(self.client.close)
+            await asyncio.to_thread(self._let_the_service_in)
+            await self._lay_wires(stack)
             self.database = self.client[SERVICE]
             self.processes = Processes(self.folder, self.environment, self._load_options())
             stack.callback(self.processes.kill_all)
@@ -62,11 +67,15 @@ class Scene:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    def _let_the_service_in(self) -> None:
+        """As a user with rights to the service's own database alone; faults take them away."""
+        self.client.admin.command("createUser", USER, pwd=USER, roles=RIGHTS)
+
     async def _lay_wires(self, stack: AsyncExitStack) -> None:
         if "broker" in self.plan.wires:
             self.broker_wires = [Proxy(node.url) for node in self.rabbit.nodes]
         if "store" in self.plan.wires:
-            self.store_wires = [Proxy(self.mongo.nodes[0].url)]
+            self.store_wires = [Proxy(self.store_url)]
         for wire in self.wires:
             await stack.enter_async_context(wire)
 
@@ -75,12 +84,17 @@ class Scene:
         return [*self.broker_wires, *self.store_wires]
 
     @property
+    def store_url(self) -> str:
+        """MongoDB's, for the service's user."""
+        return self.mongo.url_of(f"{USER}:{USER}@")
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the service's processes are told."""
         amqp = ",".join(wire.url for wire in self.broker_wires) or self.rabbit.url
         return {
             "BUS_AMQP_URL": amqp,
-            "BUS_MONGO_URL": self.store_wires[0].url if self.store_wires else self.mongo.url,
+            "BUS_MONGO_URL": self.store_wires[0].url if self.store_wires else self.store_url,
             "BUS_MONGO_DB": SERVICE,
             "BUS_SWEEP_EVERY": SWEEP_EVERY,
             "JOBBOARD_SERVICE": SERVICE,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
 
-from tools.soak.scene import Scene
+from tools.soak.scene import RIGHTS, USER, Scene
 
 BLOCKED_FOR = 8.0
 """Longer than a call waits for a write, so that errors have their say."""
@@ -29,6 +29,32 @@ async def locked_for_backup(scene: Scene, draw: Random) -> AsyncIterator[None]:
     finally:
         await _admin(scene, {"fsyncUnlock": 1})
     yield
+
+
+async def store_password_rotated(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """MongoDB takes another password for some seconds; whoever was let in before is cut off."""
+    await _user(scene, pwd="another")
+    try:
+        for wire in scene.store_wires:
+            wire.cut()
+        await asyncio.sleep(draw.uniform(0.5, BLOCKED_FOR))
+    finally:
+        await _user(scene, pwd=USER)
+    yield
+
+
+async def store_rights_revoked(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """The service's user may do nothing in MongoDB for some seconds."""
+    await _user(scene, roles=[])
+    try:
+        await asyncio.sleep(draw.uniform(0.5, BLOCKED_FOR))
+    finally:
+        await _user(scene, roles=RIGHTS)
+    yield
+
+
+async def _user(scene: Scene, **changes: Any) -> None:
+    await _admin(scene, {"updateUser": USER, **changes})
 
 
 async def _admin(scene: Scene, command: dict[str, Any]) -> None:
