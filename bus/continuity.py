@@ -32,9 +32,10 @@ EVERYTHING = ("commits", "projections")
 LOOK_EVERY = 2.0
 TURN_EVERY = 10
 """Seconds between two records: so much of the newest is not told from a log that lost it."""
-ALL_FOR = 5.0
+FIRST = 5.0
+BATCH_EVERY = 0.1
 ONE_EVERY = 1.0
-"""Of a queue's events, all are looked up in its first seconds, and then one a second."""
+"""Of a queue's events, ten batches a second are looked up in its first seconds, then one event."""
 AGAIN_AFTER = 1.0
 
 log = Logger("bus.continuity")
@@ -273,11 +274,12 @@ class Continuity:
         """
         self.check()
         now = time.monotonic()
-        began, looked = self._vouched.setdefault(queue, (now, 0.0))
-        if now >= began + ALL_FOR and now < looked + ONE_EVERY:
+        began, looked = self._vouched.get(queue, (now, 0.0))
+        is_new = now < began + FIRST
+        if now < looked + (BATCH_EVERY if is_new else ONE_EVERY):
             return
         self._vouched[queue] = began, now
-        some = deliveries if now < began + ALL_FOR else deliveries[-1:]
+        some = deliveries if is_new else deliveries[-1:]
         signed = [one.frame for one in some if self._signing.verify(one.frame)]
         missing = await self._missing(signed)
         if missing:

@@ -9,7 +9,7 @@ from bus import Aggregate, Event
 from bus.codec import frames_of, record
 from bus.log import configure_default
 from bus.signing import EPOCH_NOTE, Notes, Sign, Signing
-from bus.stores.base import Commit, Note
+from bus.stores.base import Commit, EventLog, Note
 from bus.stores.memory import MemoryReadStore
 from bus.transports.base import Frame
 from bus.transports.rabbitmq import RabbitTransport
@@ -59,15 +59,24 @@ async def fill(arguments: side.Arguments, queue: Queue) -> None:
 def _frames(numbers: range, sign: Sign) -> Iterator[Frame]:
     """What the bus publishes of commits with one event each."""
     for number in numbers:
-        command = f"c{number}"
-        event = AccountOpened(**data_of(number))
-        commit = Commit(
-            id=command,
-            stream=f"account-a{number}",
-            category=Account.category,
-            first=1,
-            events=(record(event),),
-            time=datetime.now(UTC),
-            correlation_id=command,
-        )
-        yield from frames_of(commit, sign)
+        yield from frames_of(_commit(number), sign)
+
+
+def _commit(number: int) -> Commit:
+    return Commit(
+        id=f"c{number}",
+        stream=f"account-a{number}",
+        category=Account.category,
+        first=1,
+        events=(record(AccountOpened(**data_of(number))),),
+        time=datetime.now(UTC),
+        correlation_id=f"c{number}",
+    )
+
+
+async def keep(log: EventLog, count: int) -> None:
+    """Stores what the queue tells of, as published: a worker looks some of it up."""
+    for start in range(0, count, AT_ONCE):
+        commits = [_commit(number) for number in range(start, min(start + AT_ONCE, count))]
+        await log.append(commits)
+        await log.confirmed([commit.id for commit in commits])

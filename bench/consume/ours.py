@@ -6,7 +6,7 @@ acknowledgement follows each handler; relay and sentinel run beside it.
 
 from bench import side
 from bench.clock import Handled
-from bench.consume.messages import AccountOpened, fill, know_the_key
+from bench.consume.messages import AccountOpened, fill, keep, know_the_key
 from bench.queues import expect
 from bus import Bus, Router, Settings, Worker
 from bus.transports.topology import handler_queue
@@ -28,8 +28,10 @@ async def measure(arguments: side.Arguments) -> side.Metrics:
         pass
     bus = Bus(service, routers=[accounts], settings=Settings(prefetch=1000))
     await know_the_key(bus.parts.read_store)
-    async with bus, Worker(bus, only=["accounts"]):
-        await handled.all()
+    async with bus:
+        await keep(bus.parts.event_log, count)
+        async with Worker(bus, only=["accounts"]):
+            await handled.all()
     await expect(f"{service}.accounts", 0)
     return handled.clock.metrics(count)
 

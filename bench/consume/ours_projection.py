@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from bench import side
 from bench.clock import Handled
-from bench.consume.messages import Account, AccountOpened, fill, know_the_key
+from bench.consume.messages import Account, AccountOpened, fill, keep, know_the_key
 from bench.queues import expect
 from bus import Bus, Projection, Settings, Update, Worker
 from bus.settings import MEMORY
@@ -38,8 +38,10 @@ async def measure(arguments: side.Arguments) -> side.Metrics:
     settings = Settings(prefetch=1000, mongo_url=MEMORY)
     bus = Bus(service, projections=[accounts], settings=settings)
     await know_the_key(bus.parts.read_store)
-    async with bus, Worker(bus, only=["accounts"]):
-        await handled.all()
+    async with bus:
+        await keep(bus.parts.event_log, count)
+        async with Worker(bus, only=["accounts"]):
+            await handled.all()
     await expect(f"{service}.accounts", 0)
     return handled.clock.metrics(count)
 
