@@ -116,7 +116,8 @@ class Keeper:
 
     async def _tidy(self, lineage: Lineage) -> None:
         """Deletes queues that nobody has consumed for a while, of collections that are only kept
-        and of partitions that were: they would grow for ever. The log has what is in them."""
+        or were dropped, and of partitions that were: they would grow for ever. The log has what is
+        in them."""
         if time.monotonic() < self._tidy_at or not self._leads(lineage):
             return
         self._tidy_at = time.monotonic() + TIDY_EVERY
@@ -138,7 +139,7 @@ class Keeper:
         return any(lineage.active == generation.collection for generation in self._fed)
 
     def _left_over(self, lineage: Lineage) -> Iterator[Queue]:
-        for generation in lineage.generations:
+        for generation in (*lineage.generations, *lineage.gone):
             queues = partial(self._parts.queues_of, self._projection, generation)
             if generation not in self._fed:
                 yield from queues()

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from bus.errors import ProjectionError
 from bus.stores.base import Document, Index, Target
 
+GONE_KEPT = 10
+"""So many names of dropped collections are remembered, and not given again."""
+
 
 class Generation(NamedTuple):
     """One collection of a projection's documents.
@@ -40,7 +43,8 @@ class Lineage(NamedTuple):
 
     `active` is the one that readers read, `previous` the one that they would go back to, and
     `building` the one that is being built. Until `held_until` (Unix time, seconds) nothing is to
-    be written into the active one.
+    be written into the active one. `gone` are the last ones that were dropped: who has not heard of
+    that may make their queues once more.
     """
 
     projection: str
@@ -49,6 +53,7 @@ class Lineage(NamedTuple):
     previous: str = ""
     building: str = ""
     held_until: float = 0.0
+    gone: tuple[Generation, ...] = ()
 
     def of(self, collection: str) -> Generation:
         """The generation with that collection. Raises: ProjectionError."""
@@ -124,12 +129,13 @@ class Lineage(NamedTuple):
             generations=tuple(one for one in self.generations if one is not gone),
             previous="" if self.previous == collection else self.previous,
             building="" if self.building == collection else self.building,
+            gone=(*self.gone, gone)[-GONE_KEPT:],
         )
 
     def next_collection(self, version: int, left: Collection[str] = ()) -> str:
         """The name of a version's next collection: none that was used before and still is there,
         nor one of those that are `left`."""
-        taken = {*left, *(one.collection for one in self.generations)}
+        taken = {*left, *(one.collection for one in (*self.generations, *self.gone))}
         run = 1
         while (name := collection_of(self.projection, version, run)) in taken:
             run += 1
@@ -138,7 +144,8 @@ class Lineage(NamedTuple):
     def document(self) -> Document:
         """The lineage as JSON types."""
         generations = [one._asdict() for one in self.generations]
-        return {**self._asdict(), "generations": generations}
+        gone = [one._asdict() for one in self.gone]
+        return {**self._asdict(), "generations": generations, "gone": gone}
 
 
 def collection_of(projection: str, version: int, run: int = 1) -> str:
@@ -155,11 +162,12 @@ def lineage_from(projection: str, document: Document, partitions: int) -> Lineag
     many as are declared.
     """
     if "generations" in document:
-        generations = tuple(
-            Generation(**{**one, "former": tuple(one["former"])}) for one in document["generations"]
+        generations, gone = (
+            tuple(Generation(**{**one, "former": tuple(one["former"])}) for one in documents)
+            for documents in (document["generations"], document.get("gone", ()))
         )
         rest = {name: document[name] for name in ("active", "previous", "building", "held_until")}
-        return Lineage(projection, generations, **rest)
+        return Lineage(projection, generations, gone=gone, **rest)
     if "versions_in_documents" in document:
         first = Generation(projection, 1, partitions, document["versions_in_documents"])
         return Lineage(projection, (first,), active=projection)

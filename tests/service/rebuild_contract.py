@@ -291,6 +291,31 @@ class RebuildContract(Brisk):
             assert (left.collection, left.state) == ("purses__v1r2", "read")
             assert await bus.query(CountPurses()) == 5
 
+    async def test_a_queue_of_what_was_dropped_that_comes_back_is_deleted_again(
+        self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that has not heard of the drop declares it, and nobody would consume it."""
+        monkeypatch.setattr(keeper, "TIDY_EVERY", 0.3)
+        async with make() as bus, Worker(bus):
+            await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
+            stale, transport = bus.parts.topology, bus.parts.transport
+            (queue,) = [one.name for one in stale.queues if one.name.endswith(".purses")]
+            projections = Projections(bus)
+            await self.until_read(bus, await projections.rebuild("purses"))
+            await projections.drop("purses", "purses")
+            await transport.restore(stale)
+            receipt = await paid_into(bus, 5)
+
+            async def waits() -> bool:
+                return await transport.depth(queue) == 5
+
+            async def gone() -> bool:
+                return not await transport.depth(queue)
+
+            await until(waits, "what nobody consumes waits in it")
+            await until(gone, "it is deleted", within=30)
+            await bus.query(CountPurses(), after=receipt, timeout=30)
+
     async def test_another_number_of_partitions_loses_and_repeats_nothing(
         self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from bus.errors import ProjectionError
-from bus.read.lineage import Generation, Lineage, collection_of, lineage_from
+from bus.read.lineage import GONE_KEPT, Generation, Lineage, collection_of, lineage_from
 
 
 def generation(collection: str, version: int) -> Generation:
@@ -62,6 +62,17 @@ def test_what_is_read_cannot_be_dropped() -> None:
     assert (left.generations, left.previous) == ((SECOND,), "")
 
 
+def test_what_was_dropped_lately_is_remembered_and_its_name_not_given_again() -> None:
+    left = FLIPPED.dropped("balances")
+    assert left.gone == (FIRST,)
+    assert left.next_collection(1) == "balances__v1r2"
+    for version in range(3, 30):
+        other = generation(left.next_collection(version), version)
+        left = left.begun(other).dropped(other.collection)
+    assert len(left.gone) == GONE_KEPT
+    assert left.gone[-1] == other
+
+
 def test_only_the_active_one_is_held_and_only_for_a_time() -> None:
     held = FLIPPED.held(100.0)
     assert held.is_held(SECOND, 99.0)
@@ -70,7 +81,9 @@ def test_only_the_active_one_is_held_and_only_for_a_time() -> None:
     assert not held.flipped("balances").is_held(FIRST, 99.0)
 
 
-@pytest.mark.parametrize("lineage", [Lineage("balances"), FLIPPED, FLIPPED.begun(AGAIN).held(5.0)])
+@pytest.mark.parametrize(
+    "lineage", [Lineage("balances"), FLIPPED, FLIPPED.begun(AGAIN).dropped("balances").held(5.0)]
+)
 def test_a_lineage_is_kept_as_a_document(lineage: Lineage) -> None:
     assert lineage_from("balances", lineage.document(), 1) == lineage
 
