@@ -205,6 +205,8 @@ def recover(
     done = "would be" if dry_run else "are"
     print(f"a new epoch of the log {'would begin' if dry_run else 'has begun'}")
     print(f"{plan.marks} marks of events that the log does not hold {done} dropped")
+    if plan.sent_again:
+        print(f"sent again what they may have lost, by a worker: {', '.join(plan.sent_again)}")
     print(f"collections that {done} built anew: {', '.join(plan.rebuilt) or 'none'}")
 
 

@@ -98,6 +98,17 @@ class Losses:
         await change_note(self._parts.read_store, self._key, noted)
         self._unnoted.difference_update(names)
 
+    async def note_restored(self) -> None:
+        """Notes that what handlers did lately may be gone with a database that was restored, and
+        is in no queue any more: all since the queues were quiet, as the database has it."""
+        now = self._parts.event_log.now()
+
+        def noted(known: Document) -> Document:
+            names = self._names.values()
+            return {**known, **{name: _lost_since(known.get(name, {}), now) for name in names}}
+
+        await change_note(self._parts.read_store, self._key, noted)
+
     async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
         """All that was published up to a time is settled, unless something was lost meanwhile."""
         text = until.isoformat()
@@ -124,6 +135,12 @@ class Losses:
             )
 
         await change_note(self._parts.read_store, self._key, settled)
+
+
+def _lost_since(entry: Document, now: datetime) -> Document:
+    """With a loss, so early that nothing since `quiet` is too old to be sent again."""
+    quiet = datetime.fromisoformat(entry.get("quiet") or (now - AT_MOST).isoformat())
+    return {"quiet": quiet.isoformat(), "lost": min(now, quiet + AT_MOST).isoformat()}
 
 
 class Resending:
@@ -181,8 +198,8 @@ class Resending:
     def _tell(self, sent: Republished, quiet: datetime) -> None:
         name = sent.subscription
         text = (
-            f"the queue of {name} was lost, with what was in it; what was published since "
-            f"{sent.since.isoformat()} was sent again from the log: {sent.events}"
+            f"the queue of {name} was lost, with what was in it, or a backup restored; what was "
+            f"published since {sent.since.isoformat()} was sent again from the log: {sent.events}"
         )
         if sent.since > quiet:
             text += (

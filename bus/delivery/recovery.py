@@ -2,14 +2,15 @@
 
 What the log holds counts. A new epoch begins, so that events of an earlier one are believed only as
 far as the log holds them; what remembers other events forgets them; collections that are concerned
-are built anew from the log, and readers are moved to these. Every step may be repeated: after a
-crash the next run goes on.
+are built anew from the log, and readers are moved to these; what handlers may have lost is sent to
+them again. Every step may be repeated: after a crash the next run goes on.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from bus.delivery.losses import Losses
 from bus.errors import ConfigurationError
 from bus.log import Logger
 from bus.parts import HasParts
@@ -34,11 +35,13 @@ log = Logger("bus.recovery")
 
 class Plan(NamedTuple):
     """What is not as it was (`broken`, by collection), and what recovering does about it: these
-    collections are built anew, this many marks of handled events are dropped."""
+    collections are built anew, this many marks of handled events are dropped, and these
+    subscriptions are sent again what is newer than the time when their queues were quiet."""
 
     broken: Mapping[str, str]
     rebuilt: tuple[str, ...]
     marks: int
+    sent_again: tuple[str, ...] = ()
 
 
 class Recovery:
@@ -56,7 +59,9 @@ class Recovery:
         broken = self._parts.continuity.broken
         rebuilt = [name async for name in self._concerned(broken, everything)]
         marks = [mark async for some in self._strange_marks() for mark in some]
-        return Plan(broken, tuple(rebuilt), len(marks))
+        is_older = everything or "commits" in broken
+        sent_again = sorted(Losses(self._parts).queues.values()) if is_older else []
+        return Plan(broken, tuple(rebuilt), len(marks), tuple(sent_again))
 
     async def run(self, *, everything: bool = False) -> Plan:
         """Recovers; returns what was done. Raises: ConfigurationError (the log's unique index
@@ -67,6 +72,8 @@ class Recovery:
             raise ConfigurationError(refusal)
         await self._begin_epoch()
         await self._forget(plan)
+        if plan.sent_again:
+            await Losses(self._parts).note_restored()
         waiting = {name: f"{name!r} is being built anew from the log" for name in plan.rebuilt}
         here = await self._store.identities()
         await self._parts.continuity.note_turn(here, waiting)

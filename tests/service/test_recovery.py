@@ -275,6 +275,33 @@ async def test_queues_that_are_ahead_of_a_restored_database_are_not_believed(
         assert thanked == [1, 1, 1, 1]
 
 
+async def test_what_handlers_did_since_the_backup_they_do_again(
+    make: Callable[..., Bus], database: Database
+) -> None:
+    """At the backup it waited in a queue, and now in none."""
+    thanked: list[int] = []
+    thanks = Router("thanks")
+
+    @thanks.event
+    async def thank(event: Paid) -> None:
+        thanked.append(event.amount)
+
+    make = partial(make, more=[thanks])
+    async with make() as bus:
+        await paid_into(bus, 3)
+    kept = backup(database)
+    async with make() as bus, Worker(bus):
+        await until(lambda: len(thanked) == 3, "all are thanked for")
+    restore(database, kept, anew=True)
+    async with make() as bus:
+        plan = await Recovery(bus).run(everything=True)
+        assert plan.sent_again == ("commands", "thanks")
+        async with Worker(bus):
+            await settled(bus)
+            await until(lambda: len(thanked) >= 3 + 3 + 1, "they are thanked again, and another")
+            assert await shown(bus) == (2, 4, 3)
+
+
 async def test_without_its_unique_index_the_log_stores_nothing_until_it_is_made_again(
     bus: Bus, database: Database
 ) -> None:
