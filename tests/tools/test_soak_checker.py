@@ -110,6 +110,29 @@ def test_an_effect_that_a_stream_can_have_once_is_found_twice(run: Run) -> None:
     assert any("ApplicationSubmitted 2 times" in one for one in run.check().twice)
 
 
+def test_what_was_accepted_after_a_backup_is_rightly_gone_once_that_was_restored(
+    run: Run,
+) -> None:
+    later = commit("0.4", "job-j0", 3, "ReviseJob", "JobRevised", JOB)
+    run.lines += [{"backup": True}, *accepted([later]), {"gone": ["0.4"]}]
+    assert run.check().problems == []
+    assert run.account.gone == {"0.4"}
+    again = commit("0.4", "job-j0", 3, "ReviseJob", "JobRevised", JOB)
+    run.lines += accepted([again])
+    assert run.check().lost == ["0.4 was accepted with job-j0 at 3: not in the log"]
+
+
+def test_what_was_accepted_before_a_backup_is_lost_if_a_restored_log_lacks_it(run: Run) -> None:
+    later = commit("0.4", "job-j0", 3, "ReviseJob", "JobRevised", JOB)
+    run.lines += [*accepted([later]), {"backup": True}, {"gone": ["0.4"]}]
+    assert run.check().lost == ["0.4 was accepted with job-j0 at 3: not in the log"]
+
+
+def test_what_is_gone_and_comes_back_unasked_is_found(run: Run) -> None:
+    run.lines = [{"backup": True}, *run.lines, {"gone": ["0.2"]}]
+    assert run.check().others == ["0.2 is in the log, and nobody sent it"]
+
+
 def test_a_gap_in_a_stream_is_out_of_order(run: Run) -> None:
     run.commits[2]["first"] = 3
     assert any("job-j0: 3 after 1" in one for one in run.check().out_of_order)
@@ -123,6 +146,21 @@ def test_a_version_that_goes_backwards_is_out_of_order_and_one_written_again_com
     verdict = run.check()
     assert verdict.out_of_order == ["job_board j0: version 2 after 3"]
     assert verdict.twice == ["job_board j0: version 2 was written twice"]
+
+
+def test_each_collection_of_a_projection_has_an_order_of_its_own() -> None:
+    observed = Sequence()
+    for collection in ("job_replicas", "job_replicas__v1r2"):
+        observed.note({"collection": collection, "key": "j0", "inserted": {"_version": 1}})
+    assert (observed.changes, observed.backwards, observed.twice) == (2, [], [])
+
+
+def test_after_a_restored_backup_versions_begin_anew() -> None:
+    observed = Sequence()
+    for version in (5, 1):
+        observed.note({"collection": "job_board", "key": "j0", "changed": {"version": version}})
+        observed.forget()
+    assert (observed.changes, observed.backwards) == (2, [])
 
 
 def test_a_field_that_says_something_else_makes_a_wrong_document(run: Run) -> None:
@@ -220,6 +258,11 @@ def test_an_event_that_no_handler_noted_is_lost_and_one_noted_again_came_twice()
     assert twice == ["3:1 was noted 2 times"]
     lost, _, _ = check_purses([*OPENED, *MOVED], BALANCES, NOTED, TIME - SECOND)
     assert lost == ["3:1 was handled by nobody"]
+
+
+def test_a_note_of_an_event_that_the_log_lacks_is_wrong() -> None:
+    _, _, others = check_purses([*OPENED, *MOVED], BALANCES, {**NOTED, "9:1": 1}, None)
+    assert others == ["9:1 was noted, and is not in the log"]
 
 
 def test_a_balance_that_the_log_does_not_make_is_wrong() -> None:

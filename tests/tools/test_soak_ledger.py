@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tools.soak.account import account
-from tools.soak.ledger import Ledger, Progress, lines, progress
+from tools.soak.faults import KINDS
+from tools.soak.ledger import Ledger, Progress, lines, mark_backup, mark_gone, progress
 from tools.soak.plan import Plan
 from tools.soak.processes import could_not_start
 from tools.soak.schedule import chosen, needed, schedule
@@ -71,6 +72,31 @@ def test_a_ledger_tells_what_is_done_and_what_has_no_outcome(tmp_path: Path) -> 
     assert found.unsettled == {"1.2"}
     assert found.unknown == {"OutcomeUnknown": 1}
     assert found.said == {}
+
+
+def test_after_a_backup_was_restored_a_load_does_again_what_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        for author in range(3):
+            for step in (f"{author}.1", f"{author}.2"):
+                ledger.intend(step, "ReviseJob", step)
+                ledger.accepted(step, {"job-j0": 1}, 0.1)
+            ledger.finished(author)
+    mark_backup(path)
+    mark_gone(path, held={"0.1", "0.2", "1.1"})
+    assert list(lines(path))[-2:] == [{"backup": True}, {"gone": ["1.2", "2.1", "2.2"]}]
+    assert progress(path) == Progress(3, {1: frozenset({"1.1"}), 2: frozenset()})
+    with Ledger(path) as ledger:
+        ledger.accepted("1.2", {"job-j1": 2}, 0.1)
+        ledger.finished(1)
+    assert progress(path) == Progress(3, {2: frozenset()})
+
+
+def test_a_kind_that_comes_so_often_at_most_comes_no_more() -> None:
+    plan = Plan(1, 1.0, {"restore": 100.0, "poison": 1.0})
+    names = [fault.kind.name for fault in islice(schedule(plan), 50)]
+    assert names.count("restore") == KINDS["restore"].most == 2
+    assert len(list(schedule(plan._replace(faults={"restore": 1.0})))) == 2
 
 
 def test_a_ledger_tells_which_tries_ended_in_the_word_that_nothing_was_stored(

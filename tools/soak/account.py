@@ -13,7 +13,8 @@ class Account:
     """Intentions and outcomes by command id; `seconds` are those of the slowest call.
 
     `said` holds the command and the error of each try that ended in one which says that nothing was
-    stored: all errors but `OutcomeUnknown`.
+    stored: all errors but `OutcomeUnknown`. `gone` are commands that a restored log rightly lacked;
+    they may have been sent again.
     """
 
     intended: set[str] = field(default_factory=set)
@@ -24,8 +25,10 @@ class Account:
     unexpected: list[str] = field(default_factory=list)
     contradictions: list[str] = field(default_factory=list)
     said: dict[str, tuple[str, str]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     left_tasks: list[str] = field(default_factory=list)
     slowest: float = 0.0
+    _backed_up: set[str] = field(default_factory=set)
 
     @property
     def unsettled(self) -> set[str]:
@@ -49,6 +52,10 @@ class Account:
                 self.unexpected.append(
                     f"job {job} was read at {line['got']} after a receipt for {line['wanted']}"
                 )
+            case {"backup": _}:
+                self._backed_up = set(self.accepted)
+            case {"gone": list(ids)}:
+                self._forget(set(ids) - self._backed_up)
             case {"ended": int(_)}:
                 self.left_tasks += line["tasks"]
 
@@ -56,6 +63,14 @@ class Account:
         id, error = line.get("refused") or line.get("unknown"), line.get("error", "")
         if id and "try" in line and not error.startswith(UNKNOWN):
             self.said[line["try"]] = id, error
+
+    def _forget(self, gone: set[str]) -> None:
+        """What was accepted after a backup is no matter any more once that was restored: it is as
+        if it had never been sent. What was accepted before it has to be there."""
+        self.gone |= gone
+        self.intended -= gone
+        for id in gone:
+            self.accepted.pop(id, None)
 
     def _accept(self, id: str, versions: Mapping[str, int]) -> None:
         first = self.accepted.setdefault(id, versions)

@@ -44,6 +44,11 @@ class Verdict:
         return [*self.lost, *self.twice, *self.out_of_order, *self.untrue, *self.others]
 
 
+def command_of(id: str) -> str:
+    """The command to which an event or a commit belongs, by its id."""
+    return id.partition("/")[0].partition(":")[0]
+
+
 def check(
     account: Account, commits: list[Document], stored: Collections, observed: Sequence
 ) -> Verdict:
@@ -68,7 +73,7 @@ def check(
 
 def _compare_ledger(account: Account, commits: Iterable[Document], verdict: Verdict) -> None:
     written = {
-        (commit["_id"].partition("/")[0], commit["stream"]): commit["first"] + len(commit["events"])
+        (command_of(commit["_id"]), commit["stream"]): commit["first"] + len(commit["events"])
         for commit in commits
         if commit["events"]
     }
@@ -81,9 +86,7 @@ def _compare_ledger(account: Account, commits: Iterable[Document], verdict: Verd
     verdict.others += [f"{id} never got an outcome" for id in account.unsettled]
     verdict.others += [f"unexpected: {one}" for one in account.unexpected]
     verdict.twice += account.contradictions
-    nobodys = {
-        c["_id"].partition("/")[0] for c in commits if c["events"] and c["message"] != CLOSING
-    }
+    nobodys = {command_of(c["_id"]) for c in commits if c["events"] and c["message"] != CLOSING}
     verdict.others += [
         f"{id} is in the log, and nobody sent it" for id in nobodys - account.intended
     ]
@@ -92,7 +95,7 @@ def _compare_ledger(account: Account, commits: Iterable[Document], verdict: Verd
 def _check_words(account: Account, commits: Iterable[Document], verdict: Verdict) -> None:
     """A try that ended in an error which says that nothing was stored, and stored something."""
     for commit in commits:
-        attempt, id = commit.get("headers", {}).get(TRY, ""), commit["_id"].partition("/")[0]
+        attempt, id = commit.get("headers", {}).get(TRY, ""), command_of(commit["_id"])
         said_of, error = account.said.get(attempt, ("", ""))
         if said_of == id:
             verdict.untrue.append(f"{id} ended in {error}: and {commit['stream']} has it")

@@ -6,7 +6,7 @@ leaves the truth behind: a command without an outcome is one whose outcome is un
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -39,32 +39,33 @@ class Ledger:
 
     def intend(self, id: str, command: str, attempt: str) -> None:
         """To be called before a command is sent, each time."""
-        self._write({"intended": id, "command": command, "try": attempt})
+        self.write({"intended": id, "command": command, "try": attempt})
 
     def accepted(self, id: str, versions: Mapping[str, int], seconds: float) -> None:
-        self._write({"accepted": id, "versions": versions, "seconds": round(seconds, 4)})
+        self.write({"accepted": id, "versions": versions, "seconds": round(seconds, 4)})
 
     def refused(self, id: str, error: str, *, expected: bool, seconds: float, attempt: str) -> None:
         line = {"refused": id, "error": error, "expected": expected, "try": attempt}
-        self._write({**line, "seconds": round(seconds, 4)})
+        self.write({**line, "seconds": round(seconds, 4)})
 
     def unknown(self, id: str, error: str, seconds: float, attempt: str) -> None:
         """Not carried out, or nobody knows; the same id is sent again."""
-        self._write({"unknown": id, "error": error, "try": attempt, "seconds": round(seconds, 4)})
+        self.write({"unknown": id, "error": error, "try": attempt, "seconds": round(seconds, 4)})
 
     def stale(self, job: str, wanted: int, got: int, seconds: float) -> None:
         """A query did not include what its receipt told of."""
-        self._write({"stale": job, "wanted": wanted, "got": got, "seconds": round(seconds, 4)})
+        self.write({"stale": job, "wanted": wanted, "got": got, "seconds": round(seconds, 4)})
 
     def finished(self, author: int) -> None:
         """Every step of an author has its outcome."""
-        self._write({"finished": author})
+        self.write({"finished": author})
 
     def ended(self, tasks: list[str]) -> None:
         """The process leaves by itself; `tasks` are those that nobody ended."""
-        self._write({"ended": os.getpid(), "tasks": tasks})
+        self.write({"ended": os.getpid(), "tasks": tasks})
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Writes a line as it is."""
         os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
@@ -85,18 +86,39 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
+def mark_backup(path: Path) -> None:
+    """Notes that a backup is taken now: what was accepted up to here has to be in it."""
+    _append(path, {"backup": True})
+
+
+def mark_gone(path: Path, held: Collection[str]) -> None:
+    """Notes, after a backup was restored, which accepted commands are not `held` by the log."""
+    accepted = (line["accepted"] for line in lines(path) if "accepted" in line)
+    _append(path, {"gone": sorted({id for id in accepted if id not in held})})
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with Ledger(path) as ledger:
+        ledger.write(line)
+
+
 def progress(path: Path) -> Progress:
     """Where a load that was killed has to go on."""
     done: dict[int, set[str]] = {}
+    finished: set[int] = set()
     latest = -1
     for line in lines(path):
         if "finished" in line:
-            done.pop(line["finished"], None)
-            continue
-        if "intended" in line:
+            finished.add(line["finished"])
+        elif "gone" in line:
+            for id in line["gone"]:
+                done[author_of(id)].discard(id)
+                finished.discard(author_of(id))
+        elif "intended" in line:
             author = author_of(line["intended"])
             latest = max(latest, author)
             done.setdefault(author, set())
         elif settled := line.get("accepted") or line.get("refused"):
             done[author_of(settled)].add(settled)
-    return Progress(latest + 1, {author: frozenset(ids) for author, ids in done.items()})
+    unfinished = {a: frozenset(ids) for a, ids in done.items() if a not in finished}
+    return Progress(latest + 1, unfinished)

@@ -18,7 +18,12 @@ WATCHED = {
     "applicant_history": "_version",
 }
 PIPELINE: list[dict[str, Any]] = [
-    {"$match": {"ns.coll": {"$in": list(WATCHED)}}},
+    {
+        "$match": {
+            "ns.coll": {"$regex": f"^({'|'.join(WATCHED)})(__|$)"},
+            "operationType": {"$in": ["insert", "update", "replace"]},
+        }
+    },
     {
         "$project": {
             "collection": "$ns.coll",
@@ -43,11 +48,15 @@ class Sequence:
         self.twice: list[str] = []
         self._latest: dict[tuple[str, str], int] = {}
 
+    def forget(self) -> None:
+        """What comes from now on need not go on from what was."""
+        self._latest.clear()
+
     def note(self, change: Mapping[str, Any]) -> None:
         """Takes one change, as `PIPELINE` shapes it."""
         collection, key = change["collection"], change["key"]
         fields = change.get("changed") or change.get("inserted") or {}
-        version = fields.get(WATCHED[collection])
+        version = fields.get(WATCHED[collection.partition("__")[0]])
         if version is None:
             return
         self.changes += 1
@@ -67,12 +76,17 @@ class Observer:
         self._database = database
         self._stopping = threading.Event()
         self._open = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="observer", daemon=True)
+        self._thread: threading.Thread | None = None
         self._token: Mapping[str, Any] | None = None
         self.problem = ""
 
     def start(self) -> None:
-        """Returns when every change from now on will be seen."""
+        """Returns when every change from now on will be seen; after `finish`, it begins anew."""
+        self._stopping.clear()
+        self._open.clear()
+        self._token = None
+        self.sequence.forget()
+        self._thread = threading.Thread(target=self._follow, name="observer", daemon=True)
         self._thread.start()
         if not self._open.wait(60):
             raise TimeoutError(f"the change stream does not open: {self.problem}")
@@ -80,6 +94,8 @@ class Observer:
     def finish(self) -> None:
         """Returns when every change up to now was seen."""
         self._stopping.set()
+        if self._thread is None:
+            return
         self._thread.join(120)
         if self._thread.is_alive():
             self.problem = "the observer did not come to the end of the change stream in time"

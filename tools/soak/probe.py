@@ -112,15 +112,20 @@ class Probe:
         for one in self._outstanding:
             one.seen(jobs)
         self._visible += [one for one in self._outstanding if one.visible]
-        self._outstanding = [one for one in self._outstanding if not one.visible]
+        # What a restored log lacks is never seen.
+        oldest = time.monotonic() - RECOVERS_WITHIN
+        self._outstanding = [
+            one for one in self._outstanding if not one.visible and one.began > oldest
+        ]
 
 
 async def _found(database: Any, jobs: list[str]) -> set[str]:
-    """Those of the jobs that every collection has; none while MongoDB does not answer."""
+    """Those of the jobs that all collections have; none while MongoDB does not answer."""
     found = set(jobs)
     try:
-        for collection in COLLECTIONS:
-            cursor = database[collection].find({"_id": {"$in": jobs}}, {"_id": 1})
+        cursor = database["projections"].find({"_id": {"$in": COLLECTIONS}}, {"active": 1})
+        for known in await cursor.to_list(None):
+            cursor = database[known["active"]].find({"_id": {"$in": jobs}}, {"_id": 1})
             found &= {document["_id"] for document in await cursor.to_list(None)}
     except PyMongoError:
         return set()

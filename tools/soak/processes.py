@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tools.services.ports import wait_until
 from tools.services.process import ServerProcess
-from tools.soak.service import RELEASE, SUBSCRIPTION
+from tools.soak.service import RELEASE
 
 ROOT = Path(__file__).parents[2]
 TARGET = "tools.soak.service:build"
@@ -54,17 +54,19 @@ class Processes:
             detached=False,
         )
 
-    def republish(self, since: datetime, release: str) -> None:
-        """What an operator does after a queue of handlers was purged."""
+    def command(self, release: str, name: str, *options: str) -> None:
+        """`bus events`, as an operator runs it."""
         done = subprocess.run(
-            [sys.executable, "-m", "bus", "events", "republish", TARGET, "--to", SUBSCRIPTION,
-             "--since", since.isoformat()],
+            [sys.executable, "-m", "bus", "events", name, TARGET, *options],
             env={**self._environment, RELEASE: release},
             capture_output=True,
             text=True,
-        )  # fmt: skip
+        )
+        with (self._folder / "commands.log").open("a") as log:
+            log.write(f"{datetime.now(UTC).isoformat()} {name} {options}\n")
+            log.write(done.stdout + done.stderr)
         if done.returncode:
-            self.complaints.append(f"republish to {SUBSCRIPTION}: {done.stderr[-300:]}")
+            self.complaints.append(f"{name} {' '.join(options)}: {done.stderr[-300:]}")
 
     def await_worker(self, name: str) -> None:
         """Returns when a worker consumes. Raises: TimeoutError."""

@@ -75,6 +75,10 @@ def check_purses(
     twice = [f"{id} was noted {times} times" for id, times in seen.items() if times > 1]
     others = [f"the log has a gap: {gap}" for gap in purses.gaps]
     others += [
+        f"{id} was noted, and is not in the log"
+        for id in seen.keys() - purses.came - purses.left.keys()
+    ]
+    others += [
         f"purse {purse} holds {held}, and the log says {wanted}"
         for purse, wanted in purses.balances.items()
         if (held := stored.get(purse, {}).get("balance")) != wanted

@@ -14,7 +14,6 @@ from tools.soak import settling
 from tools.soak.account import account
 from tools.soak.calls import Caller
 from tools.soak.ledger import Ledger, lines
-from tools.soak.observer import Observer
 from tools.soak.plan import SERVICE, Plan
 from tools.soak.probe import NotRecovered, Probe
 from tools.soak.processes import LOAD
@@ -49,20 +48,19 @@ async def run(plan: Plan, folder: Path, screen: Screen) -> Report:
     )
     async with Scene(plan, folder) as scene:
         await scene.start_processes()
-        observer = Observer(scene.database)
-        await asyncio.to_thread(observer.start)
+        await asyncio.to_thread(scene.observer.start)
         battered = await _under_load(scene, screen)
         screen.stage("Letting the load end, and what is under way arrive ...")
         await asyncio.to_thread(scene.processes.stop, LOAD)
         unsettled = await asyncio.to_thread(settling.settle, scene)
-        await asyncio.to_thread(observer.finish)
+        await asyncio.to_thread(scene.observer.finish)
         screen.stage("Comparing the ledger with the log, and the log with every document ...")
-        verdict = await asyncio.to_thread(settling.judge, scene, observer)
+        verdict = await asyncio.to_thread(settling.judge, scene)
         await asyncio.to_thread(scene.processes.stop_all)
         for wire in scene.wires:
             wire.cut()
         leaked = await asyncio.to_thread(settling.leaked, scene)
-        ledgers = account(chain(lines(scene.ledger_path), lines(scene.probes_path)))
+        ledgers = account(chain(*map(lines, scene.ledgers)))
         return Report(
             plan,
             scene.versions,
@@ -73,7 +71,7 @@ async def run(plan: Plan, folder: Path, screen: Screen) -> Report:
             battered.broken_off,
             [*unsettled, *scene.processes.complaints],
             [*leaked, *ledgers.left_tasks],
-            observer.sequence.changes,
+            scene.observer.sequence.changes,
             battered.minutes,
             folder,
         )

@@ -18,6 +18,7 @@ from tools.faults.mongo_set import MongoSet
 from tools.faults.proxy import Proxy
 from tools.faults.rabbit_cluster import RabbitCluster
 from tools.services.rabbitmq import RabbitMQNode
+from tools.soak.observer import Observer
 from tools.soak.plan import SERVICE, Plan
 from tools.soak.processes import LOAD, RELAY, WORKERS, Processes
 
@@ -59,6 +60,7 @@ class Scene:
             await asyncio.to_thread(self._let_the_service_in)
             await self._lay_wires(stack)
             self.database = self.client[SERVICE]
+            self.observer = Observer(self.database)
             self.processes = Processes(self.folder, self.environment, self._load_options())
             stack.callback(self.processes.kill_all)
             self._stack = stack.pop_all()
@@ -116,6 +118,20 @@ class Scene:
             await asyncio.to_thread(self.processes.await_worker, name)
         self.processes.start(LOAD)
         self.queues_declared()
+
+    @property
+    def ledgers(self) -> tuple[Path, Path]:
+        return self.ledger_path, self.probes_path
+
+    @property
+    def release(self) -> str:
+        """The latest that runs, or has run."""
+        return "2" if self.release_2_since else "1"
+
+    def collection(self, projection: str) -> str:
+        """Where readers read: recovering moves them to another one."""
+        known = self.database["projections"].find_one({"_id": projection}) or {}
+        return known.get("active") or projection
 
     @property
     def versions(self) -> dict[str, str]:

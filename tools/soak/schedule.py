@@ -1,5 +1,6 @@
 """Schedule: the sequence of faults that a seed draws, the same each time."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
@@ -18,11 +19,14 @@ class Fault(NamedTuple):
 def schedule(plan: Plan) -> Iterator[Fault]:
     """Faults without end; what one of them draws does not move the next one."""
     draw = Random(f"{plan.seed}/faults")
-    kinds = [KINDS[name] for name in plan.faults]
-    weights = list(plan.faults.values())
-    while kinds:
-        (kind,) = draw.choices(kinds, weights)
-        yield Fault(kind, Random(draw.getrandbits(64)))
+    weights = dict(plan.faults)
+    drawn = Counter[str]()
+    while weights:
+        (name,) = draw.choices(list(weights), list(weights.values()))
+        yield Fault(KINDS[name], Random(draw.getrandbits(64)))
+        drawn[name] += 1
+        if drawn[name] == KINDS[name].most:
+            del weights[name]
 
 
 def chosen(text: str) -> dict[str, float]:

@@ -1,17 +1,16 @@
 """Settling: waits until nothing moves any more, and reads what there is then."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import chain
 
 from pymongo.errors import PyMongoError
 
 from tools.demo.fold import COLLECTIONS
 from tools.soak.account import account
-from tools.soak.checker import PURSE, Document, Verdict, check
+from tools.soak.checker import PURSE, Document, Verdict, check, command_of
 from tools.soak.faults.messages import POISON
 from tools.soak.ledger import lines
-from tools.soak.observer import Observer
 from tools.soak.plan import SERVICE
 from tools.soak.purses import check_purses
 from tools.soak.scene import Scene
@@ -27,11 +26,11 @@ def settle(scene: Scene) -> list[str]:
     return _until_empty(lambda: _moving(scene), QUIET_WITHIN)
 
 
-def judge(scene: Scene, observer: Observer) -> Verdict:
+def judge(scene: Scene) -> Verdict:
     """Compares until all is right, or long enough for that it were: a sweep may be due."""
     deadline = time.monotonic() + RIGHT_WITHIN
     while True:
-        verdict = _judge_now(scene, observer)
+        verdict = _judge_now(scene)
         if not verdict.problems or time.monotonic() > deadline:
             return verdict
         time.sleep(PAUSE)
@@ -42,25 +41,31 @@ def leaked(scene: Scene) -> list[str]:
     return _until_empty(lambda: _connections(scene), GONE_WITHIN)
 
 
-def _judge_now(scene: Scene, observer: Observer) -> Verdict:
-    ledgers = account(chain(lines(scene.ledger_path), lines(scene.probes_path)))
+def _judge_now(scene: Scene) -> Verdict:
+    ledgers = account(chain(*map(lines, scene.ledgers)))
     # The service's own stream, which tells of poison given up, is no matter of the models.
     of_models = {"category": {"$in": ["job", "application", PURSE]}}
     commits = list(scene.database["commits"].find(of_models).sort([("stream", 1), ("first", 1)]))
     stored = {
-        name: {document["_id"]: document for document in scene.database[name].find({})}
+        name: {
+            document["_id"]: document
+            for document in scene.database[scene.collection(name)].find({})
+        }
         for name in COLLECTIONS
     }
-    verdict = check(ledgers, commits, stored, observer.sequence)
+    verdict = check(ledgers, commits, stored, scene.observer.sequence)
     _judge_purses(scene, commits, verdict)
-    verdict.others += _given_up(scene)
-    if observer.problem:
-        verdict.others.append(observer.problem)
+    verdict.others += _given_up(scene, ledgers.gone)
+    if scene.observer.problem:
+        verdict.others.append(scene.observer.problem)
     return verdict
 
 
 def _judge_purses(scene: Scene, commits: list[Document], verdict: Verdict) -> None:
-    stored = {document["_id"]: document for document in scene.database["purses"].find({})}
+    stored = {
+        document["_id"]: document
+        for document in scene.database[scene.collection("purses")].find({})
+    }
     seen = {document["_id"]: document["times"] for document in scene.database[SEEN].find({})}
     of_purses = (commit for commit in commits if commit["category"] == PURSE)
     lost, twice, others = check_purses(of_purses, stored, seen, scene.release_2_since)
@@ -70,11 +75,16 @@ def _judge_purses(scene: Scene, commits: list[Document], verdict: Verdict) -> No
     verdict.documents += len(stored) + len(seen)
 
 
-def _given_up(scene: Scene) -> list[str]:
+def _given_up(scene: Scene, gone: Collection[str]) -> list[str]:
+    """But for poison, and for what queues held of commands that a restored log lacks."""
     letters = scene.database["dead_letters"].find(
         {"message_id": {"$not": {"$regex": f"^{POISON}"}}}
     )
-    found = [f"dead letter {one['_id']}: {one['error']}: {one['reason']:.200}" for one in letters]
+    found = [
+        f"dead letter {one['_id']}: {one['error']}: {one['reason']:.200}"
+        for one in letters
+        if command_of(one["message_id"]) not in gone
+    ]
     if parked := scene.database["parked"].count_documents({}):
         found.append(f"{parked} streams are parked")
     return found

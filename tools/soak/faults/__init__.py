@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tools.soak.faults import broker, database, messages, processes, wires
+from tools.soak.faults import broker, database, messages, processes, restore, wires
 from tools.soak.faults.base import Kind
 
 KINDS: Mapping[str, Kind] = {
@@ -37,6 +37,7 @@ KINDS: Mapping[str, Kind] = {
             wires="store",
         ),
         Kind("store_rights_revoked", database.store_rights_revoked, weight=2, within=5),
+        Kind("restore", restore.restore, weight=3, within=20, most=2),
         Kind("other_release", processes.other_release, weight=3, within=2),
         Kind("queue_deleted", broker.queue_deleted, weight=3, within=2),
         Kind("poison", messages.poison, weight=5, within=2),

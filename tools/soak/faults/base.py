@@ -17,7 +17,8 @@ After the yield, which returns when it has, it mends what the service can do wit
 class Kind(NamedTuple):
     """A kind of fault: what it does, how often it is drawn, and within how many seconds of its end
     the service is expected to have recovered. `nodes` and `members` are what it needs at
-    least, `wires` before what there have to be proxies."""
+    least, `wires` before what there have to be proxies; it comes `most` times in a run, where that
+    is not 0."""
 
     name: str
     injection: Injection
@@ -26,6 +27,7 @@ class Kind(NamedTuple):
     nodes: int = 1
     members: int = 1
     wires: Literal["", "broker", "store"] = ""
+    most: int = 0
 
     def inject(self, scene: Scene, draw: Random) -> AbstractAsyncContextManager[None]:
         """Entered when the fault is over; to be left when the service has recovered."""

@@ -11,13 +11,14 @@ from tools.soak.scene import Scene
 from tools.soak.service import SUBSCRIPTION
 
 QUEUES = (
-    "job_board.0of2",
-    "job_board.1of2",
-    "job_replicas",
-    "applications_by_job",
-    "applicant_history",
-    "purses",
+    ("job_board", ".0of2"),
+    ("job_board", ".1of2"),
+    ("job_replicas", ""),
+    ("applications_by_job", ""),
+    ("applicant_history", ""),
+    ("purses", ""),
 )
+"""Those of projections: each is called as the collection that it feeds."""
 USER, EVERYTHING = "guest", (".*", ".*", ".*")
 MARGIN = timedelta(minutes=2)
 """How long before a fault events may have been published that were in queues yet."""
@@ -74,7 +75,7 @@ async def connections_closed(scene: Scene, draw: Random) -> AsyncIterator[None]:
 async def queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """A projection's queue is deleted with all that is in it; the log has it."""
     async with scene.channel() as channel:
-        await channel.queue_delete(f"{SERVICE}.{draw.choice(QUEUES)}")
+        await channel.queue_delete(_queue(scene, *draw.choice(QUEUES)))
     scene.queues_declared()
     yield
 
@@ -137,7 +138,7 @@ async def rights_revoked(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 async def leader_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """SIGKILL to the node that leads a queue; another one takes the lead."""
-    queue = f"{SERVICE}.{draw.choice(QUEUES)}"
+    queue = _queue(scene, *draw.choice(QUEUES))
     await scene.queues_safe()
     node = await asyncio.to_thread(scene.rabbit.leader_of, queue)
     await asyncio.to_thread(node.kill)
@@ -158,8 +159,13 @@ async def majority_lost(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 async def _sent_again(scene: Scene, begun: datetime) -> None:
     """What an operator does: projections heal by themselves, handlers' queues do not."""
-    release = "2" if scene.release_2_since else "1"
-    await asyncio.to_thread(scene.processes.republish, begun - MARGIN, release)
+    since = (begun - MARGIN).isoformat()
+    told = ("republish", "--to", SUBSCRIPTION, "--since", since)
+    await asyncio.to_thread(scene.processes.command, scene.release, *told)
+
+
+def _queue(scene: Scene, projection: str, suffix: str) -> str:
+    return f"{SERVICE}.{scene.collection(projection)}{suffix}"
 
 
 async def _start(scene: Scene, node: RabbitMQNode) -> None:
@@ -173,7 +179,7 @@ async def _whole(scene: Scene) -> None:
         return
     await asyncio.to_thread(scene.rabbit.await_whole)
     for queue in QUEUES:
-        await asyncio.to_thread(scene.rabbit.await_online, f"{SERVICE}.{queue}")
+        await asyncio.to_thread(scene.rabbit.await_online, _queue(scene, *queue))
 
 
 async def _control(node: RabbitMQNode, *arguments: str) -> None:

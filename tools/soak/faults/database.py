@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -45,12 +46,19 @@ async def store_password_rotated(scene: Scene, draw: Random) -> AsyncIterator[No
 
 async def store_rights_revoked(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """The service's user may do nothing in MongoDB for some seconds."""
+    async with locked_out(scene):
+        await asyncio.sleep(draw.uniform(0.5, BLOCKED_FOR))
+    yield
+
+
+@asynccontextmanager
+async def locked_out(scene: Scene) -> AsyncIterator[None]:
+    """The service's user may do nothing in MongoDB meanwhile."""
     await _user(scene, roles=[])
     try:
-        await asyncio.sleep(draw.uniform(0.5, BLOCKED_FOR))
+        yield
     finally:
         await _user(scene, roles=RIGHTS)
-    yield
 
 
 async def _user(scene: Scene, **changes: Any) -> None:
