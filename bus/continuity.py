@@ -33,6 +33,7 @@ LOOK_EVERY = 2.0
 TURN_EVERY = 10
 """Seconds between two records: so much of the newest is not told from a log that lost it."""
 FIRST = 5.0
+BATCH = 100
 BATCH_EVERY = 0.1
 ONE_EVERY = 1.0
 """Of a queue's events, ten batches a second are looked up in its first seconds, then one event."""
@@ -279,7 +280,7 @@ class Continuity:
         if now < looked + (BATCH_EVERY if is_new else ONE_EVERY):
             return
         self._vouched[queue] = began, now
-        some = deliveries if is_new else deliveries[-1:]
+        some = deliveries[-(BATCH if is_new else 1) :]
         signed = [one.frame for one in some if self._signing.verify(one.frame)]
         missing = await self._missing(signed)
         if missing:

@@ -6,7 +6,7 @@ its own processes read them; a frame names the epoch that it was signed in.
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from hmac import compare_digest
@@ -94,18 +94,19 @@ class Signing:
 
     def sign(self, frame: Frame) -> str:
         """The signature of an event's frame, over all that is read of it."""
-        return f"{self.epoch}.{self._hash(frame, _signed_text(frame))}"
+        text, _ = _signed(frame)
+        return f"{self.epoch}.{self._hash(text, frame.body)}"
 
     def verify(self, frame: Frame) -> bool:
         """Whether this service signed the frame, in the epoch that is known here."""
         epoch, _, claimed = str(frame.headers.get(SIGNATURE, "")).partition(".")
         if not epoch or epoch != self.epoch or not claimed.isascii():
             return False
-        text = _signed_text(frame)
+        text, fields = _signed(frame)
         # Without this, the end of one field might be read as the beginning of the next.
-        if text.count("\0") != 9 + 2 * len(_own_headers(frame)):
+        if text.count("\0") != fields:
             return False
-        return compare_digest(self._hash(frame, text), claimed)
+        return compare_digest(self._hash(text, frame.body), claimed)
 
     def token(self, what: str) -> str:
         """What only processes of this service can say: goes with a question about that, and comes
@@ -122,10 +123,9 @@ class Signing:
         await self.learn(token.partition(".")[0])
         return token.isascii() and compare_digest(self.token(what), token)
 
-    def _hash(self, frame: Frame, text: str) -> str:
+    def _hash(self, text: str, body: bytes) -> str:
         keyed = self._keyed.copy()
-        keyed.update(text.encode("utf-8", "surrogatepass"))
-        keyed.update(frame.body)
+        keyed.update(text.encode("utf-8", "surrogatepass") + body)
         return keyed.hexdigest()
 
 
@@ -143,22 +143,22 @@ def epoch_of(frame: Frame) -> str:
     return str(frame.headers.get(SIGNATURE, "")).partition(".")[0]
 
 
-def _signed_text(frame: Frame) -> str:
-    """What is signed beside the body, whose size tells where it begins."""
-    headers = frame.headers
+def _signed(frame: Frame) -> tuple[str, int]:
+    """What is signed beside the body, whose size tells where it begins; and of how many fields."""
+    get = frame.headers.get
     text = (
         f"{len(frame.body)}\0{frame.id}\0{frame.name}\0{frame.correlation_id}\0"
-        f"{round(frame.time.timestamp() * 1000)}\0{headers.get('stream')}\0"
-        f"{headers.get('version')}\0{headers.get('schema')}\0{headers.get('causation_id')}\0"
+        f"{round(frame.time.timestamp() * 1000)}\0{get('stream')}\0"
+        f"{get('version')}\0{get('schema')}\0{get('causation_id')}\0"
     )
-    for key, value in _own_headers(frame):
+    own = _own_headers(frame.headers)
+    for key, value in own:
         text += f"{key}\0{value}\0"
-    return text
+    return text, 9 + 2 * len(own)
 
 
-def _own_headers(frame: Frame) -> list[tuple[str, str | int]]:
+def _own_headers(headers: Mapping[str, str | int]) -> list[tuple[str, str | int]]:
     """The headers that are neither the bus's own nor added on the way, in a fixed order."""
-    headers = frame.headers
     if len(headers) - (SIGNATURE in headers) == len(FIXED_HEADERS):  # nearly always
         return []
     return sorted((key, headers[key]) for key in headers.keys() - _NOT_SIGNED)

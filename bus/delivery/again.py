@@ -30,8 +30,8 @@ class Handled:
 
 def _key(delivery: Delivery) -> tuple[object, ...]:
     """A copy on the delay ladder, and a retry of a dead letter, are other deliveries."""
-    frame = delivery.frame
-    return frame.id, *(frame.headers.get(key) for key in (ATTEMPT, WAITED, DEAD_LETTER))
+    get = delivery.frame.headers.get
+    return delivery.frame.id, get(ATTEMPT), get(WAITED), get(DEAD_LETTER)
 
 
 class Suspects:

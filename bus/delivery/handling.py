@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-from bus.codec import ATTEMPT, RETURNED, WAITED, Registry, read_frame
+from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED, Registry, read_frame
 from bus.continuity import Vouch
 from bus.delivery.again import Handled, Suspects
 from bus.delivery.consumer import PREFETCH, QueueConsumer
@@ -205,13 +205,13 @@ class HandlerConsumer(QueueConsumer):
     async def _outcome(self, delivery: Delivery, envelope: Envelope) -> Outcome:
         """Handles, with tries in place, until it is clear what becomes of the message."""
         router = self._router_of(envelope)
-        attempt = attempts_of(delivery) + 1
-        for while_away in pauses():
+        attempt, while_away = attempts_of(delivery) + 1, pauses()
+        while True:
             current_attempt.set(attempt)
             error = await self._try(envelope, router.time_limit)
             if error is not None and outage(error):
                 self._hold_on_unless_stopping(envelope, error)
-                await asyncio.sleep(while_away)
+                await asyncio.sleep(next(while_away))
                 continue
             self._holding.over(envelope.id)
             if error is None:
@@ -225,7 +225,6 @@ class HandlerConsumer(QueueConsumer):
                 return Outcome(told(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
-        raise AssertionError("pauses are endless")
 
     def _unread(self, delivery: Delivery, error: UnknownMessage) -> Outcome:
         """It waits for a release of the code that can read it, unless it has done so for long."""
@@ -264,11 +263,12 @@ class HandlerConsumer(QueueConsumer):
         error = outcome.error
         if self._replies is not None and not outcome.waited:
             error = await self._replies.settled(delivery, error)
-        if error is None:
-            follow_up = partial(repaired, self._store, delivery)
-        else:
+        if error is not None:
             follow_up = partial(self._follow_up, delivery, error, outcome)
-        await insist(follow_up, self._holding, self._stopping)
+            await insist(follow_up, self._holding, self._stopping)
+        elif DEAD_LETTER in delivery.frame.headers:
+            settled = partial(repaired, self._store, delivery)
+            await insist(settled, self._holding, self._stopping)
         if RETURNED in delivery.frame.headers:
             over = partial(self._suspects.over, delivery.frame.id)
             await insist(over, self._holding, self._stopping)
