@@ -1,7 +1,9 @@
 """Tasks: how those of our own go side by side, and how they end."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
@@ -28,17 +30,30 @@ class TurningTime:
 
     While something blocks the loop, nobody in it can get on: that time is nobody's. It counts in
     slices, of each no more than its length; and where the loop stood at the very end, what came
-    meanwhile is taken in first.
+    meanwhile is taken in first. A slice at whose end somebody else is waited for (`others_time`)
+    does not count either.
     """
 
-    __slots__ = ("_due", "_left", "_loop", "_spared", "_timeout", "_timer", "expired")
+    __slots__ = (
+        "_due",
+        "_left",
+        "_loop",
+        "_spared",
+        "_timeout",
+        "_timer",
+        "_token",
+        "expired",
+        "waits_for_others",
+    )
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds
         self._spared = False
         self.expired = False
+        self.waits_for_others = 0
 
     async def __aenter__(self) -> None:
+        self._token = _limit.set(self)
         self._loop = asyncio.get_running_loop()
         self._timeout = asyncio.timeout(None)
         await self._timeout.__aenter__()
@@ -50,6 +65,7 @@ class TurningTime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        _limit.reset(self._token)
         self._timer.cancel()
         await self._timeout.__aexit__(kind, error, trace)
 
@@ -58,6 +74,9 @@ class TurningTime:
         self._timer = self._loop.call_at(self._due, self._count)
 
     def _count(self) -> None:
+        if self.waits_for_others:
+            self._wait()
+            return
         self._left -= SLICE
         stood = self._loop.time() - self._due > SLICE
         if self._left <= 0 and stood and not self._spared:
@@ -67,6 +86,23 @@ class TurningTime:
         else:
             self.expired = True
             self._timeout.reschedule(self._loop.time())
+
+
+_limit: ContextVar[TurningTime | None] = ContextVar("limit", default=None)
+
+
+@contextmanager
+def others_time() -> Iterator[None]:
+    """Waits for somebody who has a time limit of his own: it does not count as the task's."""
+    limit = _limit.get()
+    if limit is None:
+        yield
+        return
+    limit.waits_for_others += 1
+    try:
+        yield
+    finally:
+        limit.waits_for_others -= 1
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

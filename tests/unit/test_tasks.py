@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from bus.tasks import TurningTime, end
+from bus.tasks import TurningTime, end, others_time
 from tests.unit.virtual_time import VirtualLoop, run_in_no_time
 
 
@@ -87,3 +87,28 @@ def test_a_handler_that_hangs_ends_in_time_however_often_the_loop_stands() -> No
         assert time.monotonic() - began < 30
 
     run_in_no_time(main)
+
+
+def test_time_in_which_somebody_else_is_waited_for_does_not_count() -> None:
+    async def hang(limit: TurningTime) -> None:
+        async with limit:
+            with others_time():
+                await asyncio.sleep(60)
+            await asyncio.sleep(3600)
+
+    async def main(_: VirtualLoop) -> None:
+        async with TurningTime(3.0):
+            with others_time():
+                await asyncio.sleep(60)
+            await asyncio.sleep(2)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await hang(TurningTime(3.0))
+        assert time.monotonic() - began == pytest.approx(63.0, abs=0.5)
+
+    run_in_no_time(main)
+
+
+async def test_without_a_limit_nobody_counts() -> None:
+    with others_time():
+        await asyncio.sleep(0)
