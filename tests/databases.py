@@ -1,12 +1,14 @@
 """Databases of tests: what a test wrote goes with it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from pymongo import AsyncMongoClient, MongoClient
 
+from bus.stores.mongo import close
+from tests.servers import lent
 from tools.faults.mongo_set import guards, make_administrator
 from tools.services.mongodb import MongoNode
 
@@ -19,10 +21,19 @@ async def drop(mongo_url: str, *databases: str) -> None:
             await client.drop_database(name)
 
 
+@asynccontextmanager
+async def lent_client(client: Any) -> AsyncIterator[Any]:
+    """A client of either driver, which is closed after the block, however that ends."""
+    try:
+        yield client
+    finally:
+        await close(client)
+
+
 @contextmanager
 def guarded_node(folder: Path) -> Iterator[MongoNode]:
     """A node that asks who comes, with an administrator: "root", whose password is "root"."""
-    with MongoNode(folder, flags=guards(folder)) as node:
+    with lent(MongoNode(folder, flags=guards(folder))) as node:
         with MongoClient[dict[str, Any]](node.url) as client:
             make_administrator(client)
         yield node

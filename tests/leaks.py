@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import patience
 from tools.services.ports import places
 
 ESTABLISHED = "01"
@@ -20,9 +21,10 @@ async def nothing_left(*urls: str, within: float = WITHIN) -> AsyncIterator[None
     ports = {port for url in urls for one in _single(url) for _, port in places(one)}
     tasks, connections = asyncio.all_tasks(), _connections(ports)
     yield
-    deadline = time.monotonic() + within
+    ended = time.monotonic()
     while left := _begun_since(tasks) | _connections(ports) - connections:
-        assert time.monotonic() < deadline, f"left behind: {sorted(left)}"
+        late = time.monotonic() - ended > within * patience()
+        assert not late, f"left behind: {sorted(left)}"
         await asyncio.sleep(0.05)
 
 

@@ -19,15 +19,17 @@ def patience() -> float:
 async def until(
     condition: Callable[[], Any | Awaitable[Any]], missing: str, *, within: float = 30.0
 ) -> Any:
-    """Returns the condition's first true value; `within` seconds, or longer on a busy machine."""
-    deadline = time.monotonic() + within * patience()
+    """Returns the condition's first true value; `within` seconds, or longer on a machine that is
+    busy, or gets busy meanwhile."""
+    began, patient = time.monotonic(), 1.0
     while True:
         found = condition()
         if isinstance(found, Awaitable):
             found = await found
         if found:
             return found
-        if time.monotonic() > deadline:
+        patient = max(patient, patience())
+        if time.monotonic() - began > within * patient:
             raise AssertionError(f"after {within} s or more: {missing}")
         await asyncio.sleep(0.01)
 

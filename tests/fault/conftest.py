@@ -1,12 +1,55 @@
-"""What fault tests share: how a recovery is measured, told and held to its bound."""
+"""What fault tests share: servers to be broken; how a recovery is measured, told and bounded."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
+import aio_pika
 import pytest
 
+from tests.servers import lent, revive
+from tests.service.wallet import Diary
 from tests.waiting import patience
+from tools.services import MongoNode, RabbitMQNode
 
 Recovered = Callable[[str, float, float], None]
+
+
+@pytest.fixture(scope="module")
+def broker_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    with lent(RabbitMQNode(tmp_path_factory.mktemp("rabbitmq"))) as node:
+        yield node
+
+
+@pytest.fixture
+def broker(broker_of_module: RabbitMQNode) -> RabbitMQNode:
+    """A RabbitMQ of the module's own, which runs, whatever the test before has left."""
+    revive(broker_of_module)
+    return broker_of_module
+
+
+@pytest.fixture(scope="module")
+def database_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
+    with lent(MongoNode(tmp_path_factory.mktemp("mongodb"))) as node:
+        yield node
+
+
+@pytest.fixture
+def database(database_of_module: MongoNode) -> MongoNode:
+    """A MongoDB of the module's own, which runs, whatever the test before has left."""
+    revive(database_of_module)
+    return database_of_module
+
+
+@asynccontextmanager
+async def channel_of(broker: RabbitMQNode) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+    """A channel past the bus."""
+    async with await aio_pika.connect(broker.url) as connection, connection.channel() as channel:
+        yield channel
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,58 +14,61 @@ from bus import Bus, ConfigurationError, NotAllowed, Settings, Worker
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.mongo import close
 from tests.databases import guarded_node, url_of
+from tests.servers import revive
+from tests.service import wallet
 from tests.service.mailing import Post, build, paid_in_total
-from tests.service.wallet import Pay
+from tests.service.wallet import Diary, GetWallet, Pay
 from tests.waiting import until
+from tools.faults import failing
 from tools.services.mongodb import MongoNode
 
 WRITES = ("insert", "update", "delete", "findAndModify", "commitTransaction")
 CODES = (1, 8, 20, 24, 46, 133, 202, 215, 12587, 14031)
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    with MongoNode(Path(tmp_path_factory.mktemp("mongodb"))) as node:
-        yield node
-
-
 @contextmanager
-def answering(node: MongoNode, code: int) -> Iterator[None]:
+def answering(database: MongoNode, code: int) -> Iterator[None]:
     """Every write is answered by an error."""
     data = {"failCommands": WRITES, "errorCode": code}
-    with MongoClient[dict[str, Any]](node.url) as client:
+    with MongoClient[dict[str, Any]](database.url) as client:
         configure = {"configureFailPoint": "failCommand", "data": data}
         client.admin.command({**configure, "mode": "alwaysOn"})
-        yield
-        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        try:
+            yield
+        finally:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
 @contextmanager
-def locked(node: MongoNode) -> Iterator[None]:
-    with MongoClient[dict[str, Any]](node.url) as client:
+def locked(database: MongoNode) -> Iterator[None]:
+    with MongoClient[dict[str, Any]](database.url) as client:
         client.admin.command("fsync", lock=True)
-        yield
-        client.admin.command("fsyncUnlock")
+        try:
+            yield
+        finally:
+            client.admin.command("fsyncUnlock")
 
 
 @contextmanager
-def blocked(node: MongoNode) -> Iterator[None]:
-    with MongoClient[dict[str, Any]](node.url) as client:
+def blocked(database: MongoNode) -> Iterator[None]:
+    with MongoClient[dict[str, Any]](database.url) as client:
         client.admin.command({"setUserWriteBlockMode": 1, "global": True})
-        yield
-        client.admin.command({"setUserWriteBlockMode": 1, "global": False})
+        try:
+            yield
+        finally:
+            client.admin.command({"setUserWriteBlockMode": 1, "global": False})
 
 
 @pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
-async def client(request: pytest.FixtureRequest, node: MongoNode) -> AsyncIterator[Any]:
-    client = request.param(node.url, serverSelectionTimeoutMS=3000, heartbeatFrequencyMS=500)
+async def client(request: pytest.FixtureRequest, database: MongoNode) -> AsyncIterator[Any]:
+    client = request.param(database.url, serverSelectionTimeoutMS=3000, heartbeatFrequencyMS=500)
     yield client
     await close(client)
 
 
 @pytest.fixture
-async def bus(node: MongoNode, client: Any, unique: str) -> AsyncIterator[Bus]:
-    settings = Settings(amqp_url="memory://", mongo_url=node.url, mongo_db=unique)
+async def bus(database: MongoNode, client: Any, unique: str) -> AsyncIterator[Bus]:
+    settings = Settings(amqp_url="memory://", mongo_url=database.url, mongo_db=unique)
     async with build(settings, Post(), unique, client=client) as bus, Worker(bus):
         yield bus
 
@@ -95,11 +97,13 @@ async def pay(bus: Bus, count: int, name: str) -> None:
         await bus.send(Pay(wallet_id=f"{name}-{n}", amount=1))
 
 
-async def test_while_nothing_can_be_written_nothing_is_given_up(node: MongoNode, bus: Bus) -> None:
+async def test_while_nothing_can_be_written_nothing_is_given_up(
+    database: MongoNode, bus: Bus
+) -> None:
     """Queued commands, handlers with sessions, projections, sweeps, the relay."""
     await pay(bus, 2, "warm")
     await all_done(bus, 2)
-    troubles = [blocked(node), locked(node), *(answering(node, code) for code in CODES)]
+    troubles = [blocked(database), locked(database), *(answering(database, code) for code in CODES)]
     for number, trouble in enumerate(troubles):
         with trouble:
             await pay(bus, 2, f"held-{number}")
@@ -109,19 +113,48 @@ async def test_while_nothing_can_be_written_nothing_is_given_up(node: MongoNode,
 
 
 async def test_a_command_says_that_nothing_was_stored_while_writes_are_blocked(
-    node: MongoNode, bus: Bus
+    database: MongoNode, bus: Bus
 ) -> None:
-    with blocked(node), pytest.raises(StoreUnavailable, match="setUserWriteBlockMode"):
+    with blocked(database), pytest.raises(StoreUnavailable, match="setUserWriteBlockMode"):
         await bus.execute(Pay(wallet_id="a", amount=1))
     assert await bus.parts.event_log.read("wallet-a") == []
     await bus.execute(Pay(wallet_id="a", amount=1))
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    """A node that asks who comes, with an administrator."""
+def guarded_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
     with guarded_node(tmp_path_factory.mktemp("guarded")) as node:
         yield node
+
+
+async def test_a_handler_that_waits_for_the_database_is_not_late(
+    database: MongoNode, unique: str
+) -> None:
+    """Its answer takes longer than the handler may."""
+    settings = Settings(amqp_url="memory://", mongo_url=database.url, mongo_db=unique)
+    diary = Diary()
+    diary.open.clear()
+    async with wallet.build(settings, diary, unique) as bus, Worker(bus):
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="grateful"))
+        await until(lambda: diary.running, "the handler runs")
+        slow = {"blockConnection": True, "blockTimeMS": 3500}
+        with failing(database, "insert", 1, **slow):
+            diary.open.set()
+
+            async def thanked() -> bool:
+                found = await bus.query(GetWallet(wallet_id="a"))
+                return found is not None and found.thanks == 1
+
+            await until(thanked, "it is thanked for")
+        assert await bus.parts.read_store.dead_letters() == []
+        assert diary.seen == [("wallet-a", 1)]
+
+
+@pytest.fixture
+def guarded(guarded_of_module: MongoNode) -> MongoNode:
+    """A database that asks who comes, with an administrator."""
+    revive(guarded_of_module)
+    return guarded_of_module
 
 
 Users = Callable[..., None]
@@ -200,9 +233,9 @@ async def test_a_bus_that_may_not_begin_says_what_it_lacks(
 
 
 async def test_a_client_that_was_closed_is_told_as_that(
-    node: MongoNode, client: Any, unique: str
+    database: MongoNode, client: Any, unique: str
 ) -> None:
-    settings = Settings(amqp_url="memory://", mongo_url=node.url, mongo_db=unique)
+    settings = Settings(amqp_url="memory://", mongo_url=database.url, mongo_db=unique)
     async with build(settings, Post(), unique, client=client) as bus:
         await close(client)
         with pytest.raises(StoreUnavailable, match="client was closed"):

@@ -5,7 +5,7 @@ Every test ends in the same: each payment that was accepted shows once, in order
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -21,18 +21,12 @@ from tools.faults import Proxy, Towards
 from tools.services import RabbitMQNode
 
 HEARTBEAT = 2
-YOUNG = 2.0  # seconds: a quorum queue younger than that may not survive its only node
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
-        yield node
+YOUNG = 2.0  # seconds: a quorum queue younger than that may not survive its only broker
 
 
 @pytest.fixture
-async def proxy(node: RabbitMQNode) -> AsyncIterator[Proxy]:
-    async with Proxy(node.url) as proxy:
+async def proxy(broker: RabbitMQNode) -> AsyncIterator[Proxy]:
+    async with Proxy(broker.url) as proxy:
         yield proxy
 
 
@@ -63,54 +57,58 @@ def reached(proxy: Proxy, cuts: int) -> bool:
 
 
 async def test_a_killed_broker(
-    node: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
+    broker: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
 ) -> None:
-    async with paying(real_settings, node.url, unique) as (_, payments):
+    async with paying(real_settings, broker.url, unique) as (_, payments):
         await asyncio.sleep(YOUNG)
-        await asyncio.to_thread(node.kill)
-        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(broker.kill)
+        await asyncio.to_thread(broker.start)
         recovered("a killed broker, from when it is up", await payments.recovery(20), 4)
 
 
 async def test_a_broker_stopped_cleanly(
-    node: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
+    broker: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
 ) -> None:
-    async with paying(real_settings, node.url, unique) as (_, payments):
+    async with paying(real_settings, broker.url, unique) as (_, payments):
         await asyncio.sleep(YOUNG)
-        await asyncio.to_thread(node.stop)
-        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(broker.stop)
+        await asyncio.to_thread(broker.start)
         recovered("a stopped broker, from when it is up", await payments.recovery(20), 4)
 
 
 async def test_a_frozen_broker(
-    node: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
+    broker: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
 ) -> None:
-    async with paying(real_settings, node.url, unique) as (_, payments):
-        node.pause()
-        await asyncio.sleep(2 * HEARTBEAT)  # noticed or not: either must do
-        node.resume()
+    async with paying(real_settings, broker.url, unique) as (_, payments):
+        broker.pause()
+        try:
+            await asyncio.sleep(2 * HEARTBEAT)  # noticed or not: either must do
+        finally:
+            broker.resume()
         recovered("a frozen broker, from when it goes on", await payments.recovery(20), 5)
 
 
 async def test_a_broker_out_of_memory(
-    node: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
+    broker: RabbitMQNode, real_settings: Settings, unique: str, recovered: Recovered
 ) -> None:
-    async with paying(real_settings, node.url, unique) as (bus, payments):
+    async with paying(real_settings, broker.url, unique) as (bus, payments):
         watermark = "set_vm_memory_high_watermark"
-        await asyncio.to_thread(node.control, watermark, "0.0001")
-        await until(lambda: not bus.parts.transport.healthy, "the alarm is known")
-        before = payments.paid.total()
-        await until(lambda: payments.paid.total() > before + 20, "payments are accepted")
-        await asyncio.to_thread(node.control, watermark, "0.4")
+        try:
+            await asyncio.to_thread(broker.control, watermark, "0.0001")
+            await until(lambda: not bus.parts.transport.healthy, "the alarm is known")
+            before = payments.paid.total()
+            await until(lambda: payments.paid.total() > before + 20, "payments are accepted")
+        finally:
+            await asyncio.to_thread(broker.control, watermark, "0.4")
         recovered("an alarm, from when it is over", await payments.recovery(20), 5)
 
 
 async def test_connections_closed_by_the_broker_again_and_again(
-    node: RabbitMQNode, real_settings: Settings, unique: str
+    broker: RabbitMQNode, real_settings: Settings, unique: str
 ) -> None:
-    async with paying(real_settings, node.url, unique) as (_, payments):
+    async with paying(real_settings, broker.url, unique) as (_, payments):
         for _ in range(2):
-            await asyncio.to_thread(node.control, "close_all_connections", "a test")
+            await asyncio.to_thread(broker.control, "close_all_connections", "a test")
             await payments.recovery(within=30)
 
 

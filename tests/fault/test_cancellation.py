@@ -110,7 +110,7 @@ async def test_send_cancelled_anywhere_is_settled_by_its_id(bus: Bus) -> None:
         await bus.send(Pay(wallet_id="a", amount=1), id=f"k{nth}")
     async with Worker(bus):
         after = Receipt("", {"wallet-a": len(sent)})
-        found = await bus.query(GetWallet(wallet_id="a"), after=after, timeout=10)
+        found = await bus.query(GetWallet(wallet_id="a"), after=after, timeout=30)
     assert found == WalletView(id="a", total=len(sent))
 
 
@@ -126,7 +126,7 @@ async def test_a_bus_cancelled_while_it_opens_or_closes_leaves_no_task(in_memory
     async with build(in_memory, Diary()) as bus, Worker(bus):
         commits = await bus.parts.event_log.read("wallet-a")
         after = Receipt("", {"wallet-a": commits[-1].last})
-        found = await bus.query(GetWallet(wallet_id="a"), after=after, timeout=15)
+        found = await bus.query(GetWallet(wallet_id="a"), after=after, timeout=30)
     assert found == WalletView(id="a", total=len(commits))
 
 
@@ -145,7 +145,7 @@ async def test_a_worker_cancelled_while_it_runs_or_stops_leaves_no_task_and_lose
         async for _ in cancelled_everywhere(start):
             await no_task_but(before)
         async with Worker(bus):
-            found = await bus.query(GetWallet(wallet_id="a"), after=last, timeout=15)
+            found = await bus.query(GetWallet(wallet_id="a"), after=last, timeout=30)
     assert found == WalletView(id="a", total=last.versions["wallet-a"])
 
 

@@ -94,7 +94,7 @@ async def test_a_parked_stream_is_tried_again_though_the_clock_jumps(
         diary.mended = True
         frozen_time.advance(jump)
         await Sweeper(projector, bus.parts.event_log, bus.parts.read_store).tend()
-        found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=1)
+        found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
     assert found == WalletView(id="a", total=1)
 
 
@@ -112,7 +112,7 @@ async def test_what_never_arrived_is_swept_though_the_clock_was_set_back(
         ahead = await bus.execute(Pay(wallet_id="b", amount=2))
         frozen_time.advance(60)
         await sweeper.sweep()
-        assert await bus.query(GetWallet(wallet_id="b"), after=ahead, timeout=1)
+        assert await bus.query(GetWallet(wallet_id="b"), after=ahead, timeout=30)
         assert not await sweeper.is_due(60)
         swept = await parts.read_store.swept(projector_of(bus).target)
         assert swept is not None

@@ -16,9 +16,16 @@ from tools.faults import RabbitCluster
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitCluster]:
+def cluster_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitCluster]:
     with RabbitCluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def cluster(cluster_of_module: RabbitCluster) -> RabbitCluster:
+    """All three nodes run, whatever the test before has left."""
+    cluster_of_module.start()
+    return cluster_of_module
 
 
 @pytest.fixture

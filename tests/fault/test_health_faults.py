@@ -33,25 +33,10 @@ Report = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    node = RabbitMQNode(tmp_path_factory.mktemp("rabbitmq"))
-    node.start()
-    yield node
-    node.close(remove=True)
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    node = MongoNode(tmp_path_factory.mktemp("mongodb"))
-    node.start()
-    yield node
-    node.close(remove=True)
-
-
-@pytest.fixture(scope="module")
-def settings(broker: RabbitMQNode, database: MongoNode) -> Settings:
+def settings(broker_of_module: RabbitMQNode, database_of_module: MongoNode) -> Settings:
     (port,) = free_ports(1)
-    return Settings(amqp_url=broker.url, mongo_url=database.url, health_port=port)
+    urls = {"amqp_url": broker_of_module.url, "mongo_url": database_of_module.url}
+    return Settings(**urls, health_port=port)
 
 
 def variables(settings: Settings) -> dict[str, str]:
@@ -83,7 +68,9 @@ def process(
 
 
 @pytest.fixture
-async def bus(process: subprocess.Popen[bytes], settings: Settings) -> AsyncIterator[Bus]:
+async def bus(
+    process: subprocess.Popen[bytes], settings: Settings, broker: RabbitMQNode, database: MongoNode
+) -> AsyncIterator[Bus]:
     """A bus that executes commands, beside the worker; both well."""
     async with build(settings, Diary(), SERVICE) as bus:
         await well(bus, settings)
@@ -203,7 +190,7 @@ async def test_a_deleted_queue_is_not_ready_until_it_is_there_again(
     await deleting
     await well(bus, settings)
     receipt = await bus.execute(Pay(wallet_id="deleted", amount=1))
-    assert await bus.query(GetWallet(wallet_id="deleted"), after=receipt, timeout=5)
+    assert await bus.query(GetWallet(wallet_id="deleted"), after=receipt, timeout=LATER)
 
 
 @pytest.mark.parametrize("fault", ["stopped", "frozen"])
@@ -301,7 +288,7 @@ async def test_a_consumer_that_the_broker_forgot_without_a_word_is_brought_back(
             assert wire.swallowed
             receipt = await bus.execute(Pay(wallet_id="a", amount=1))
             await bus_says(bus, lambda h: h == Health(True, True), "it consumes again", LATER)
-            assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=5)
+            assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=LATER)
 
 
 async def forget_consumers(broker: RabbitMQNode, bus: Bus, queue: str) -> None:

@@ -10,7 +10,7 @@ from bus import Settings, Worker
 from bus.testing import STEPS, Step
 from tests.databases import drop
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView, build, ledgers
-from tests.waiting import until
+from tests.waiting import patience, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,7 +28,7 @@ async def killed(step: Step, service: str, settings: Settings) -> None:
     command = [sys.executable, "-m", "tests.fault.killed_at", step, when, service]
     process = await asyncio.create_subprocess_exec(*command, env=environment)
     try:
-        async with asyncio.timeout(45):
+        async with asyncio.timeout(45 * patience()):
             assert await process.wait() == -signal.SIGKILL, step
     finally:
         if process.returncode is None:

@@ -37,26 +37,20 @@ def role_of(service: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
-        yield node
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
     with guarded_node(tmp_path_factory.mktemp("guarded")) as node:
         yield node
 
 
 @pytest.fixture
-def role(database: MongoNode, unique: str) -> str:
+def role(guarded: MongoNode, unique: str) -> str:
     """The URL of a user who has the role of the page alone."""
-    with MongoClient[dict[str, Any]](url_of(database, "root", "root")) as client:
+    with MongoClient[dict[str, Any]](url_of(guarded, "root", "root")) as client:
         role = role_of(unique)
         privileges, roles = role["privileges"], role["roles"]
         client.admin.command("createRole", role["role"], privileges=privileges, roles=roles)
         client.admin.command("createUser", unique, pwd="secret", roles=[unique])
-    return url_of(database, unique, "secret")
+    return url_of(guarded, unique, "secret")
 
 
 async def user(node: RabbitMQNode, name: str, rights: list[str]) -> str:

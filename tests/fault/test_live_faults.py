@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,6 @@ HISTORY_LOST, CURSOR_GONE, NO_TOKEN = 286, 43, 260
 Connect = Callable[[str], Any]
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    with MongoNode(tmp_path_factory.mktemp("mongodb")) as node:
-        yield node
-
-
 @pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
 async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     clients: list[Any] = []
@@ -56,9 +50,11 @@ async def listening(client: Any, database: str) -> AsyncIterator[tuple[ReadStore
     await store.open()
     await store.prepare(BOARD)
     feed = store.changes(BOARD)
-    assert await feed.changed()
-    yield store, feed
-    await feed.close()
+    try:
+        assert await feed.changed()
+        yield store, feed
+    finally:
+        await feed.close()
 
 
 async def change(store: ReadStore, version: int) -> None:
@@ -87,10 +83,10 @@ async def asked(feed: ChangeFeed) -> bool:
 
 
 async def test_a_feed_whose_connection_was_cut_goes_on_where_it_was(
-    node: MongoNode, connect: Connect, unique: str
+    database: MongoNode, connect: Connect, unique: str
 ) -> None:
-    async with Proxy(node.url) as proxy, listening(connect(proxy.url), unique) as (_, feed):
-        aside = MongoReadStore(connect(node.url), unique)
+    async with Proxy(database.url) as proxy, listening(connect(proxy.url), unique) as (_, feed):
+        aside = MongoReadStore(connect(database.url), unique)
         for version in range(1, 6, 2):
             proxy.cut()
             await change(aside, version)
@@ -105,11 +101,11 @@ async def test_a_feed_whose_connection_was_cut_goes_on_where_it_was(
 
 
 async def test_a_feed_that_the_network_has_forgotten_goes_on_where_it_was(
-    node: MongoNode, connect: Connect, unique: str
+    database: MongoNode, connect: Connect, unique: str
 ) -> None:
     """Half-open: nobody says that the connection is dead."""
-    async with Proxy(node.url) as proxy, listening(connect(proxy.url), unique) as (_, feed):
-        aside = MongoReadStore(connect(node.url), unique)
+    async with Proxy(database.url) as proxy, listening(connect(proxy.url), unique) as (_, feed):
+        aside = MongoReadStore(connect(database.url), unique)
         proxy.half_open()
         await change(aside, 1)
         await told(feed)
@@ -118,12 +114,12 @@ async def test_a_feed_that_the_network_has_forgotten_goes_on_where_it_was(
 
 @pytest.mark.parametrize("code", [CURSOR_GONE, HISTORY_LOST])
 async def test_a_cursor_that_the_server_has_forgotten_is_opened_again_from_its_token(
-    node: MongoNode, connect: Connect, unique: str, code: int
+    database: MongoNode, connect: Connect, unique: str, code: int
 ) -> None:
-    async with listening(connect(node.url), unique) as (store, feed):
-        with failing(node, "getMore", 1, errorCode=code):
+    async with listening(connect(database.url), unique) as (store, feed):
+        with failing(database, "getMore", 1, errorCode=code):
             assert not await feed.changed()
-        with failing(node, "getMore", 1, errorCode=code):
+        with failing(database, "getMore", 1, errorCode=code):
             await change(store, 1)
             assert await feed.changed() or await feed.changed()
         assert await silent(feed)
@@ -131,11 +127,11 @@ async def test_a_cursor_that_the_server_has_forgotten_is_opened_again_from_its_t
 
 @pytest.mark.parametrize("code", [HISTORY_LOST, NO_TOKEN])
 async def test_a_feed_that_cannot_be_resumed_begins_anew_and_says_to_look(
-    node: MongoNode, connect: Connect, unique: str, code: int
+    database: MongoNode, connect: Connect, unique: str, code: int
 ) -> None:
-    async with listening(connect(node.url), unique) as (store, feed):
+    async with listening(connect(database.url), unique) as (store, feed):
         both = ["getMore", "aggregate"]
-        with failing(node, "getMore", 2, errorCode=code, failCommands=both):
+        with failing(database, "getMore", 2, errorCode=code, failCommands=both):
             assert await feed.changed()
         assert await silent(feed)
         await change(store, 1)
@@ -143,14 +139,14 @@ async def test_a_feed_that_cannot_be_resumed_begins_anew_and_says_to_look(
 
 
 @pytest.fixture
-def settings(node: MongoNode, amqp_url: str, unique: str) -> Settings:
-    return Settings(amqp_url=amqp_url, mongo_url=node.url, mongo_db=unique)
+def settings(database: MongoNode, amqp_url: str, unique: str) -> Settings:
+    return Settings(amqp_url=amqp_url, mongo_url=database.url, mongo_db=unique)
 
 
 async def test_watchers_see_what_changed_while_they_were_cut_off(
-    node: MongoNode, settings: Settings, unique: str, recovered: Recovered
+    database: MongoNode, settings: Settings, unique: str, recovered: Recovered
 ) -> None:
-    async with Proxy(node.url) as proxy, service(settings, unique) as writing, Worker(writing):
+    async with Proxy(database.url) as proxy, service(settings, unique) as writing, Worker(writing):
         through = settings.model_copy(update={"mongo_url": proxy.url})
         reading = service(through, unique)
         async with reading, watching(reading.watch(CountPurses())) as seen:
@@ -190,12 +186,12 @@ async def paid(bus: Bus) -> bool:
 
 
 async def test_watchers_outlive_a_server_that_is_killed(
-    node: MongoNode, settings: Settings, unique: str, recovered: Recovered
+    database: MongoNode, settings: Settings, unique: str, recovered: Recovered
 ) -> None:
     async with watched(settings, unique) as (bus, seen):
-        await asyncio.to_thread(node.kill)
+        await asyncio.to_thread(database.kill)
         await asyncio.sleep(1)
-        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(database.start)
         started = time.monotonic()
         await expect_a_payment_shown(bus, seen)
         recovered("a live query's server killed", time.monotonic() - started, 25)

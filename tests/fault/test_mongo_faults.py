@@ -1,16 +1,16 @@
-"""What MongoDB and the network do to the stores, on a node of our own."""
+"""What MongoDB and the network do to the stores, on a database of our own."""
 
 import asyncio
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
+from pymongo.errors import ServerSelectionTimeoutError
 
 from bus.errors import ConfigurationError, NotAllowed, OutcomeUnknown, StoreUnavailable
 from bus.stores.base import Commit, Target
@@ -23,15 +23,10 @@ from tools.services.mongodb import MongoNode, program
 from tools.services.ports import LOOPBACK, answers, free_ports
 
 Connect = Callable[..., Any]
+Opened = Callable[..., Awaitable[MongoEventLog]]
 
 IN_CHECKPOINTS = Target("board", "board", False)
 BOUND = 20.0
-
-
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    with MongoNode(Path(tmp_path_factory.mktemp("mongodb"))) as node:
-        yield node
 
 
 @pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
@@ -41,7 +36,7 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
     def connected(url: str, **options: Any) -> Any:
         bounds = {"serverSelectionTimeoutMS": 3000, "connectTimeoutMS": 2000}
-        clients.append(request.param(url, heartbeatFrequencyMS=500, **bounds, **options))
+        clients.append(request.param(url, heartbeatFrequencyMS=500, **(bounds | options)))
         return clients[-1]
 
     yield connected
@@ -50,58 +45,63 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
 
 @pytest.fixture
-async def log(node: MongoNode, connect: Connect, unique: str) -> MongoEventLog:
-    log = MongoEventLog(connect(node.url), unique)
-    await log.open()
-    return log
+async def opened(connect: Connect, unique: str) -> AsyncIterator[Opened]:
+    """Opens a log: by a URL, with the driver's options."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(url: str, **options: Any) -> MongoEventLog:
+            log = MongoEventLog(connect(url, **options), unique)
+            await log.open()
+            stack.push_async_callback(log.close)
+            return log
+
+        yield opened
 
 
 @pytest.fixture
-async def store(node: MongoNode, connect: Connect, unique: str) -> MongoReadStore:
-    store = MongoReadStore(connect(node.url), unique)
+async def log(database: MongoNode, opened: Opened) -> MongoEventLog:
+    return await opened(database.url)
+
+
+@pytest.fixture
+async def store(database: MongoNode, connect: Connect, unique: str) -> MongoReadStore:
+    store = MongoReadStore(connect(database.url), unique)
     await store.open()
     await store.prepare(IN_CHECKPOINTS)
     return store
 
 
 @pytest.fixture
-async def proxy(node: MongoNode) -> AsyncIterator[Proxy]:
-    async with Proxy(node.url) as proxy:
+async def proxy(database: MongoNode) -> AsyncIterator[Proxy]:
+    async with Proxy(database.url) as proxy:
         yield proxy
 
 
 @pytest.mark.parametrize("retry", [True, False], ids=["driver retries", "driver does not"])
 async def test_an_insert_cut_after_it_was_written_is_stored_once(
-    proxy: Proxy, connect: Connect, unique: str, retry: bool
+    proxy: Proxy, opened: Opened, retry: bool
 ) -> None:
-    log = MongoEventLog(connect(proxy.url, retryWrites=retry), unique)
-    await log.open()
+    log = await opened(proxy.url, retryWrites=retry)
     proxy.lose_answers(b"insert\0", 2)
     commits = [commit("a")]
     assert await log.append(commits) is commits
     assert proxy.answers_lost
     assert await log.read("job-1") == commits
-    await log.close()
 
 
-async def test_an_insert_without_an_answer_is_stored_once(
-    proxy: Proxy, connect: Connect, unique: str
-) -> None:
-    log = MongoEventLog(connect(proxy.url, retryWrites=False), unique)
-    await log.open()
+async def test_an_insert_without_an_answer_is_stored_once(proxy: Proxy, opened: Opened) -> None:
+    log = await opened(proxy.url, retryWrites=False)
     proxy.lose_answers(b"insert\0", 1, silently=True)
     commits = [commit("a")]
     assert await log.append(commits) is commits
     assert proxy.answers_lost
     assert await log.read("job-1") == commits
-    await log.close()
 
 
 async def test_of_a_group_cut_after_it_was_written_each_gets_its_own_outcome(
-    proxy: Proxy, connect: Connect, unique: str
+    proxy: Proxy, opened: Opened
 ) -> None:
-    log = MongoEventLog(connect(proxy.url, retryWrites=False), unique)
-    await log.open()
+    log = await opened(proxy.url, retryWrites=False)
     await log.append([commit("old", "old-1")])
     await log.append([commit("taken", "taken-1")])
     mixed = [
@@ -114,14 +114,12 @@ async def test_of_a_group_cut_after_it_was_written_each_gets_its_own_outcome(
     assert proxy.answers_lost
     assert got == [kind for kind, _ in mixed]
     assert len(await log.read("new-7")) == 1
-    await log.close()
 
 
 async def test_several_streams_cut_in_the_commit_are_stored_once(
-    proxy: Proxy, connect: Connect, unique: str
+    proxy: Proxy, opened: Opened
 ) -> None:
-    log = MongoEventLog(connect(proxy.url), unique)
-    await log.open()
+    log = await opened(proxy.url)
     proxy.lose_answers(b"commitTransaction\0", 2)
     commits = [commit("a", "job-1"), commit("a/2", "job-2")]
     assert await log.append(commits) is commits
@@ -140,10 +138,10 @@ FAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_batch_whose_commit_fails_is_applied_once(
-    node: MongoNode, store: MongoReadStore, fault: str, times: int
+    database: MongoNode, store: MongoReadStore, fault: str, times: int
 ) -> None:
     writer = store.writer(IN_CHECKPOINTS, "queue")
-    with failing(node, "commitTransaction", times, **FAULTS[fault]):
+    with failing(database, "commitTransaction", times, **FAULTS[fault]):
         for version in range(1, 6):
             await writer.transact(["job-a"], counting(version))
     await writer.close()
@@ -153,9 +151,9 @@ async def test_a_batch_whose_commit_fails_is_applied_once(
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_several_streams_whose_commit_fails_are_stored_once(
-    node: MongoNode, log: MongoEventLog, fault: str
+    database: MongoNode, log: MongoEventLog, fault: str
 ) -> None:
-    with failing(node, "commitTransaction", 3, **FAULTS[fault]):
+    with failing(database, "commitTransaction", 3, **FAULTS[fault]):
         commits = [commit("a", "job-1"), commit("a/2", "job-2")]
         assert await log.append(commits) is commits
     assert await log.find("a") == commits
@@ -173,17 +171,17 @@ async def test_several_streams_whose_commit_fails_are_stored_once(
     ids=["not durable", "cut", "shut down", "time limit", "stepped down"],
 )
 async def test_an_insert_that_fails_for_now_is_stored_once(
-    node: MongoNode, log: MongoEventLog, fault: dict[str, Any]
+    database: MongoNode, log: MongoEventLog, fault: dict[str, Any]
 ) -> None:
-    with failing(node, "insert", 4, **fault):
+    with failing(database, "insert", 4, **fault):
         commits = [commit("a")]
         assert await log.append(commits) is commits
     assert await log.read("job-1") == commits
 
 
-async def test_a_refused_user_is_told_so(node: MongoNode, log: MongoEventLog) -> None:
+async def test_a_refused_user_is_told_so(database: MongoNode, log: MongoEventLog) -> None:
     refused = pytest.raises(NotAllowed, match="user")
-    with failing(node, "insert", 4, errorCode=13), refused:
+    with failing(database, "insert", 4, errorCode=13), refused:
         await log.append([commit("a")])
 
 
@@ -205,12 +203,14 @@ async def within_bound(call: Awaitable[Any]) -> BaseException | None:
 
 
 async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles_it(
-    node: MongoNode, log: MongoEventLog, store: MongoReadStore
+    database: MongoNode, opened: Opened, store: MongoReadStore
 ) -> None:
+    """So late does the log's driver notice it by itself that it sends what it is asked to."""
+    log = await opened(database.url, connectTimeoutMS=1000 * BOUND)
     writer = store.writer(IN_CHECKPOINTS, "queue")
     await writer.transact(["job-a"], counting(1))
     await log.append([commit("warm", "warm-1")])
-    await asyncio.to_thread(node.pause)
+    await asyncio.to_thread(database.pause)
     try:
         errors = await asyncio.gather(
             within_bound(log.append([commit("a")])),
@@ -221,7 +221,7 @@ async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles
             within_bound(writer.transact(["job-a"], counting(2))),
         )
     finally:
-        await asyncio.to_thread(node.resume)
+        await asyncio.to_thread(database.resume)
     assert isinstance(errors[0], OutcomeUnknown)
     assert [type(error) for error in errors[1:5]] == [StoreUnavailable] * 4
     assert isinstance(errors[5], StoreUnavailable | OutcomeUnknown)
@@ -239,8 +239,31 @@ async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles
     await writer.close()
 
 
+async def test_what_is_not_sent_to_a_primary_known_to_be_frozen_is_told_as_not_stored(
+    database: MongoNode, opened: Opened
+) -> None:
+    log = await opened(database.url, serverSelectionTimeoutMS=500)
+    await asyncio.to_thread(database.pause)
+    try:
+
+        async def is_noticed() -> bool:
+            error = await within_bound(log.read("job-1"))
+            return error is not None and isinstance(error.__cause__, ServerSelectionTimeoutError)
+
+        await until(is_noticed, "the driver knows")
+        assert isinstance(await within_bound(log.append([commit("a")])), StoreUnavailable)
+    finally:
+        await asyncio.to_thread(database.resume)
+
+    async def answers_again() -> bool:
+        return await within_bound(log.read("job-1")) is None
+
+    await until(answers_again, "it answers again")
+    assert await log.read("job-1") == []
+
+
 async def test_appends_while_the_primary_is_killed_are_stored_exactly_once(
-    node: MongoNode, log: MongoEventLog
+    database: MongoNode, log: MongoEventLog
 ) -> None:
     commits = [commit(f"c{n}", f"job-{n % 40}", n // 40 + 1) for n in range(400)]
 
@@ -251,15 +274,15 @@ async def test_appends_while_the_primary_is_killed_are_stored_exactly_once(
     appending = asyncio.gather(*[stream(start) for start in range(40)])
     for _ in range(2):
         await asyncio.sleep(0.05)
-        await asyncio.to_thread(node.kill)
-        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(database.kill)
+        await asyncio.to_thread(database.start)
     await asyncio.wait_for(appending, 60)
     for start in range(40):
         assert await log.read(f"job-{start}") == commits[start::40]
 
 
 async def test_batches_while_the_primary_is_killed_are_applied_exactly_once(
-    node: MongoNode, store: MongoReadStore
+    database: MongoNode, store: MongoReadStore
 ) -> None:
     writer = store.writer(IN_CHECKPOINTS, "queue")
     done = asyncio.Event()
@@ -275,8 +298,8 @@ async def test_batches_while_the_primary_is_killed_are_applied_exactly_once(
     applying = asyncio.create_task(apply())
     for _ in range(2):
         await until(lambda: reached > 5, "some batches are applied")
-        await asyncio.to_thread(node.kill)
-        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(database.kill)
+        await asyncio.to_thread(database.start)
     done.set()
     await asyncio.wait_for(applying, 60)
     assert await all_of(store, IN_CHECKPOINTS) == [{"_id": "a", "n": reached}]
@@ -298,11 +321,9 @@ def standalone_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def test_a_standalone_server_serves_commands_on_one_stream_and_says_what_else_needs(
-    standalone_url: str, connect: Connect, unique: str
+    standalone_url: str, connect: Connect, opened: Opened, unique: str
 ) -> None:
-    client = connect(standalone_url)
-    log = MongoEventLog(client, unique)
-    await log.open()
+    log = await opened(standalone_url)
     commits = [commit("a")]
     assert await log.append(commits) is commits
     assert await log.append([commit("a", first=2)]) == commits
@@ -312,7 +333,7 @@ async def test_a_standalone_server_serves_commands_on_one_stream_and_says_what_e
     with pytest.raises(ConfigurationError, match="replSet"):
         await anext(log.follow(1))
     with pytest.raises(ConfigurationError, match="replSet"):
-        await MongoReadStore(client, unique).open()
+        await MongoReadStore(connect(standalone_url), unique).open()
 
 
 async def test_a_server_that_is_away_is_unavailable_at_once(connect: Connect, unique: str) -> None:

@@ -41,12 +41,6 @@ ANSWERS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    with MongoNode(Path(tmp_path_factory.mktemp("mongodb"))) as node:
-        yield node
-
-
 class Overheard(CommandListener):
     """The sessions that commands ran in, and those that were ended, in their order."""
 
@@ -90,10 +84,10 @@ def overheard() -> Overheard:
 
 @pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
 async def client(
-    request: pytest.FixtureRequest, node: MongoNode, overheard: Overheard
+    request: pytest.FixtureRequest, database: MongoNode, overheard: Overheard
 ) -> AsyncIterator[Any]:
     bounds = {"serverSelectionTimeoutMS": 3000, "heartbeatFrequencyMS": 500}
-    client = request.param(node.url, event_listeners=[overheard], **bounds)
+    client = request.param(database.url, event_listeners=[overheard], **bounds)
     yield client
     await close(client)
 
@@ -107,9 +101,9 @@ async def log(client: Any, unique: str) -> AsyncIterator[MongoEventLog]:
 
 
 @pytest.fixture
-def outsider(node: MongoNode, unique: str) -> Iterator[Any]:
+def outsider(database: MongoNode, unique: str) -> Iterator[Any]:
     """The database as it is, by another client."""
-    with MongoClient[dict[str, Any]](node.url) as client:
+    with MongoClient[dict[str, Any]](database.url) as client:
         yield client[unique]
 
 
@@ -130,12 +124,12 @@ async def word_on(log: MongoEventLog, commits: list[Commit]) -> type[Exception] 
     ("command", "times"), [("insert", 1), ("insert", 4), ("commitTransaction", 2)]
 )
 async def test_an_append_says_what_became_of_it(
-    node: MongoNode, log: MongoEventLog, outsider: Any, command: str, times: int
+    database: MongoNode, log: MongoEventLog, outsider: Any, command: str, times: int
 ) -> None:
     for number, answer in enumerate(ANSWERS):
         appends = [[commit(f"{number}{name}", f"{name}-{number}")] for name in ("one", "other")]
         appends += [[commit(f"{number}s", f"a-{number}"), commit(f"{number}s/2", f"b-{number}")]]
-        with failing(node, command, times, **answer):
+        with failing(database, command, times, **answer):
             words = await asyncio.gather(*(word_on(log, commits) for commits in appends))
         for word, commits in zip(words, appends, strict=True):
             check_word(word, stored(outsider, commits), len(commits), answer)
@@ -153,27 +147,27 @@ def check_word(word: type[Exception] | None, count: int, all: int, answer: Any) 
 
 
 async def test_a_repeat_that_cannot_be_looked_up_does_not_say_that_nothing_was_stored(
-    node: MongoNode, log: MongoEventLog
+    database: MongoNode, log: MongoEventLog
 ) -> None:
     several = pair(1)
     await log.append(several)
-    with failing(node, "find", 1000, errorCode=8):
+    with failing(database, "find", 1000, errorCode=8):
         assert await word_on(log, several) is OutcomeUnknown
 
 
 async def test_a_commit_that_is_never_confirmed_is_looked_up_in_the_log(
-    node: MongoNode, log: MongoEventLog, outsider: Any
+    database: MongoNode, log: MongoEventLog, outsider: Any
 ) -> None:
     commits = [commit("a", "job-1"), commit("a/2", "job-2")]
     not_durable = {"writeConcernError": {"code": 100, "errmsg": "so"}}
-    with failing(node, "commitTransaction", 10_000, **not_durable):
+    with failing(database, "commitTransaction", 10_000, **not_durable):
         assert await word_on(log, commits) is None
     assert stored(outsider, commits) == 2
 
 
 @pytest.mark.parametrize("fault", ["not durable", "full disk", "unknown"])
 async def test_a_batch_of_a_projection_is_applied_once_whatever_its_commit_answers(
-    node: MongoNode, client: Any, unique: str, fault: str
+    database: MongoNode, client: Any, unique: str, fault: str
 ) -> None:
     answers: dict[str, dict[str, Any]] = {
         "not durable": {"writeConcernError": {"code": 11601, "errmsg": "so"}},
@@ -184,7 +178,7 @@ async def test_a_batch_of_a_projection_is_applied_once_whatever_its_commit_answe
     await store.open()
     await store.prepare(BOARD)
     writer = store.writer(BOARD, "queue")
-    with failing(node, "commitTransaction", 3, **answers[fault]):
+    with failing(database, "commitTransaction", 3, **answers[fault]):
         for version in range(1, 4):
             await writer.transact(["job-a"], counting(version))
     await writer.close()
@@ -192,23 +186,23 @@ async def test_a_batch_of_a_projection_is_applied_once_whatever_its_commit_answe
 
 
 async def test_documents_that_are_not_durable_yet_are_not_taken_for_refused(
-    node: MongoNode, client: Any, unique: str
+    database: MongoNode, client: Any, unique: str
 ) -> None:
     store = MongoReadStore(client, unique)
     await store.open()
     await store.prepare(BOARD)
     fault = {"writeConcernError": {"code": 64, "errmsg": "so"}}
-    with failing(node, "insert", 3, **fault), pytest.raises(OutcomeUnknown):
+    with failing(database, "insert", 3, **fault), pytest.raises(OutcomeUnknown):
         await store.insert(BOARD, [{"_id": "a"}])
 
 
 async def test_a_session_that_failed_is_ended_and_nobody_else_ever_has_it(
-    node: MongoNode, log: MongoEventLog, overheard: Overheard
+    database: MongoNode, log: MongoEventLog, overheard: Overheard
 ) -> None:
     """Ended after the driver lent it to somebody else, it took that one's work with it."""
     commits = [commit("a", "job-1"), commit("a/2", "job-2")]
     blocked = {"blockConnection": True, "blockTimeMS": 5000}
-    with failing(node, "commitTransaction", 1, **blocked):
+    with failing(database, "commitTransaction", 1, **blocked):
         appending = asyncio.create_task(log.append(commits))
         await until(
             lambda: any(name == "commitTransaction" for name, _ in overheard.seen), "commit"
@@ -244,7 +238,7 @@ async def test_a_process_leaves_no_session_of_its_transactions_to_the_driver(
 
 
 async def test_what_waits_for_a_lock_holds_up_nobody_else(
-    node: MongoNode, log: MongoEventLog, outsider: Any
+    database: MongoNode, log: MongoEventLog, outsider: Any
 ) -> None:
     """Neither conflicts of commands on several streams, of which there are more than slots, nor
     those on one stream, which the server itself lets wait. The lock stands until others are done.
@@ -299,10 +293,10 @@ asyncio.run(main())
 
 
 async def test_what_a_killed_process_locked_is_free_within_seconds(
-    node: MongoNode, log: MongoEventLog, unique: str
+    database: MongoNode, log: MongoEventLog, unique: str
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", CRASH, node.url, unique),
+        *(sys.executable, "-c", CRASH, database.url, unique),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     async with asyncio.timeout(60):

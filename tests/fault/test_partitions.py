@@ -12,6 +12,7 @@ from bus import Settings, Worker
 from tests.fault.conftest import Recovered
 from tests.fault.load import Payments
 from tests.leaks import nothing_left
+from tests.servers import lent
 from tests.service.wallet import Diary, build
 from tools.faults import Namespace
 from tools.faults.netns import available
@@ -29,7 +30,7 @@ def space() -> Iterator[Namespace]:
 @pytest.fixture(scope="module")
 def node(space: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
     folder = tmp_path_factory.mktemp("rabbitmq")
-    with RabbitMQNode(folder, host=space.address, prefix=space.prefix) as node:
+    with lent(RabbitMQNode(folder, host=space.address, prefix=space.prefix)) as node:
         yield node
 
 
@@ -51,11 +52,10 @@ async def test_a_network_that_parts_and_heals(
     ):
         payments = Payments(bus, diary)
         async with payments.flowing():
-            space.part()
-            before = payments.paid.total()
-            await asyncio.sleep(seconds)
-            assert payments.paid.total() > before
-            space.heal()
+            with space.parted():
+                before = payments.paid.total()
+                await asyncio.sleep(seconds)
+                assert payments.paid.total() > before
             fault = f"a partition of {seconds:.0f} s, from when it heals"
             recovered(fault, await payments.recovery(40), 15)
         await payments.expect_each_once()

@@ -4,13 +4,12 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
-import aio_pika
 import pytest
 
 from bus import (
@@ -29,6 +28,7 @@ from bus.testing.transport_contract import event, take
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import DELIVERY_LIMIT, Topology, projection_queues
+from tests.fault.conftest import channel_of
 from tests.fault.load import Payments
 from tests.service.wallet import Diary, Paid, Pay, Wallet, build
 from tests.waiting import until
@@ -37,22 +37,15 @@ from tools.services import RabbitMQNode
 RETRY_SOON = "application:set_env(rabbit, dead_letter_worker_publisher_confirm_timeout, 500)."
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
-        # By default it tries again every 180 s to publish dead letters that it could not.
-        node.control("eval", RETRY_SOON)
-        yield node
+@pytest.fixture(scope="module", autouse=True)
+def dead_letters_are_tried_again_soon(broker_of_module: RabbitMQNode) -> None:
+    """By default the broker waits for 180 s to publish again what it could not."""
+    broker_of_module.control("eval", RETRY_SOON)
 
 
 @pytest.fixture
-def settings(real_settings: Settings, node: RabbitMQNode) -> Settings:
-    return real_settings.model_copy(update={"amqp_url": node.url, "sweep_every": 1.0})
-
-
-@pytest.fixture
-def diary() -> Diary:
-    return Diary()
+def settings(real_settings: Settings, broker: RabbitMQNode) -> Settings:
+    return real_settings.model_copy(update={"amqp_url": broker.url, "sweep_every": 1.0})
 
 
 @pytest.fixture
@@ -61,24 +54,18 @@ async def bus(settings: Settings, unique: str, diary: Diary) -> AsyncIterator[Bu
         yield bus
 
 
-@asynccontextmanager
-async def channel_of(node: RabbitMQNode) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    async with await aio_pika.connect(node.url) as connection, connection.channel() as channel:
-        yield channel
-
-
 # -- missing
 
 
 async def test_events_lost_with_a_deleted_queue_are_healed_from_the_log(
-    node: RabbitMQNode, bus: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, bus: Bus, diary: Diary, unique: str
 ) -> None:
     payments = Payments(bus, diary)
 
     async def consumed() -> bool:
         return await bus.parts.transport.consumers(f"{unique}.wallets") == 1
 
-    async with Worker(bus), channel_of(node) as channel:
+    async with Worker(bus), channel_of(broker) as channel:
         async with payments.flowing():
             for _ in range(2):
                 await channel.queue_delete(f"{unique}.wallets")
@@ -88,10 +75,10 @@ async def test_events_lost_with_a_deleted_queue_are_healed_from_the_log(
 
 
 async def test_a_command_whose_queue_is_missing_is_an_error_or_waits_and_is_never_dropped(
-    node: RabbitMQNode, bus: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, bus: Bus, diary: Diary, unique: str
 ) -> None:
     payments = Payments(bus, diary)
-    async with channel_of(node) as channel:
+    async with channel_of(broker) as channel:
         await channel.queue_delete(f"{unique}.commands")
     with pytest.raises(Unroutable):
         await bus.send(Pay(wallet_id="x", amount=1))
@@ -104,14 +91,14 @@ async def test_a_command_whose_queue_is_missing_is_an_error_or_waits_and_is_neve
 
 
 async def test_a_message_over_its_delivery_limit_waits_for_the_target_of_dead_letters(
-    node: RabbitMQNode, unique: str
+    broker: RabbitMQNode, unique: str
 ) -> None:
     queue = projection_queues(unique, "board", ["job"], 1)[0]
-    transport = RabbitTransport([node.url], service=unique)
+    transport = RabbitTransport([broker.url], service=unique)
     await transport.open()
     try:
         await transport.declare(Topology(unique, (queue,)))
-        async with channel_of(node) as channel:
+        async with channel_of(broker) as channel:
             await channel.queue_delete(f"{unique}.dead")
         inbox = await transport.inbox(queue.name, prefetch=10)
         assert await transport.publish([event(1)]) == {}
@@ -137,16 +124,16 @@ async def refused(bus: Bus) -> int:
 
 
 async def test_what_a_full_queue_refuses_waits_in_the_log(
-    node: RabbitMQNode, bus: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, bus: Bus, diary: Diary, unique: str
 ) -> None:
     limit = json.dumps({"max-length": 5})
     policy = ("--apply-to", "queues", unique, rf"^{unique}\.wallets$", limit)
-    await asyncio.to_thread(node.control, "set_policy", *policy)
+    await asyncio.to_thread(broker.control, "set_policy", *policy)
     payments = Payments(bus, diary)
     for number in range(40):
         await payments.pay(f"w{number % 4}")
     await until(partial(refused, bus), "some are refused")
-    await asyncio.to_thread(node.control, "clear_policy", unique)
+    await asyncio.to_thread(broker.control, "clear_policy", unique)
     async with Worker(bus):
         await payments.expect_each_once()
 
@@ -154,9 +141,9 @@ async def test_what_a_full_queue_refuses_waits_in_the_log(
 # -- policies
 
 
-async def policy(node: RabbitMQNode, name: str, queues: str, **definition: object) -> None:
+async def policy(broker: RabbitMQNode, name: str, queues: str, **definition: object) -> None:
     words = ("--apply-to", "queues", name, queues, json.dumps(definition))
-    await asyncio.to_thread(node.control, "set_policy", *words)
+    await asyncio.to_thread(broker.control, "set_policy", *words)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +154,7 @@ async def policy(node: RabbitMQNode, name: str, queues: str, **definition: objec
     ],
 )
 async def test_what_a_policy_takes_away_is_told_as_that_and_kept(
-    node: RabbitMQNode,
+    broker: RabbitMQNode,
     bus: Bus,
     diary: Diary,
     unique: str,
@@ -176,7 +163,7 @@ async def test_what_a_policy_takes_away_is_told_as_that_and_kept(
     told: str,
 ) -> None:
     payments = Payments(bus, diary)
-    await policy(node, unique, rf"^{unique}\.thanking$", **definition)
+    await policy(broker, unique, rf"^{unique}\.thanking$", **definition)
     for _ in range(5):
         await payments.pay("w")
 
@@ -200,20 +187,20 @@ async def test_what_a_policy_takes_away_is_told_as_that_and_kept(
         problems = {p.part: p.what for p in (await bus.health()).problems}
         assert told in problems["policies"]
         assert f"{unique}.thanking" in problems["policies"]
-    await asyncio.to_thread(node.control, "clear_policy", unique)
+    await asyncio.to_thread(broker.control, "clear_policy", unique)
 
 
 # -- slow
 
 
 async def test_what_waits_for_a_slow_handler_outlives_the_brokers_patience(
-    node: RabbitMQNode, settings: Settings, unique: str
+    broker: RabbitMQNode, settings: Settings, unique: str
 ) -> None:
     """consumer_timeout closes the channel of what is not settled in time, and counts it all."""
     impatient = "application:set_env(rabbit, consumer_timeout, {}), " + (
         "application:set_env(rabbit, channel_tick_interval, {})."
     )
-    await asyncio.to_thread(node.control, "eval", impatient.format(2000, 500))
+    await asyncio.to_thread(broker.control, "eval", impatient.format(2000, 500))
     runs: list[str] = []
     slow = Router("slow", concurrency=1)
 
@@ -237,7 +224,7 @@ async def test_what_waits_for_a_slow_handler_outlives_the_brokers_patience(
             assert len(runs) == len(set(runs)) == events
             assert await bus.parts.read_store.dead_letters() == []
     finally:
-        await asyncio.to_thread(node.control, "eval", impatient.format(1800000, 60000))
+        await asyncio.to_thread(broker.control, "eval", impatient.format(1800000, 60000))
 
 
 def paying() -> Router:
@@ -256,10 +243,10 @@ def paying() -> Router:
 
 
 async def test_a_queue_that_does_not_match_stops_only_its_own_consumer(
-    node: RabbitMQNode, settings: Settings, bus: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, settings: Settings, bus: Bus, diary: Diary, unique: str
 ) -> None:
     payments = Payments(bus, diary)
-    async with Worker(bus), channel_of(node) as channel:
+    async with Worker(bus), channel_of(broker) as channel:
         await payments.pay("before")
         await until(lambda: diary.seen, "the payment is handled")
         await channel.queue_delete(f"{unique}.thanking")

@@ -1,17 +1,17 @@
-"""What RabbitMQ and the network do to the transport, on a node of our own."""
+"""What RabbitMQ and the network do to the transport, on a broker of our own."""
 
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aio_pika
 import pytest
 
 from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
+from bus.tasks import end
 from bus.testing.transport_contract import event, eventually, numbers, take
 from bus.transports.base import Frame, Inbox
 from bus.transports.rabbitmq import RabbitTransport
@@ -24,24 +24,18 @@ from tools.services.rabbitmq import RabbitMQNode
 Opened = Callable[..., Awaitable[RabbitTransport]]
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    with RabbitMQNode(Path(tmp_path_factory.mktemp("rabbitmq"))) as node:
-        yield node
-
-
 @pytest.fixture
 def queue(unique: str) -> Queue:
     return projection_queues(unique, "board", ["job"], 1)[0]
 
 
 @pytest.fixture
-async def opened(node: RabbitMQNode, unique: str, queue: Queue) -> AsyncIterator[Opened]:
+async def opened(broker: RabbitMQNode, unique: str, queue: Queue) -> AsyncIterator[Opened]:
     """Opens a transport whose queue is declared."""
     async with AsyncExitStack() as stack:
 
         async def opened(*urls: str, **options: Any) -> RabbitTransport:
-            transport = RabbitTransport(urls or [node.url], service=unique, **options)
+            transport = RabbitTransport(urls or [broker.url], service=unique, **options)
             stack.push_async_callback(transport.close)
             await transport.open()
             await transport.declare(Topology(unique, (queue,)))
@@ -83,14 +77,13 @@ class Traffic:
     async def flowing(self) -> AsyncIterator[None]:
         publishing = [asyncio.create_task(self._publish()) for _ in range(20)]
         consuming = asyncio.create_task(self._consume())
-        await eventually(self._some, "messages flow before the fault")
-        yield
-        for task in publishing:
-            task.cancel()
-        await asyncio.wait(publishing)
-        await eventually(self._all, "every confirmed message arrives")
-        consuming.cancel()
-        await asyncio.wait([consuming])
+        try:
+            await eventually(self._some, "messages flow before the fault")
+            yield
+            await end(publishing)
+            await eventually(self._all, "every confirmed message arrives")
+        finally:
+            await end([*publishing, consuming])
 
     async def _some(self) -> bool:
         return len(self.arrived) > 50
@@ -114,10 +107,10 @@ class Traffic:
 
 
 async def test_a_mismatch_names_the_queue_and_the_remedy_and_disturbs_nobody(
-    node: RabbitMQNode, transport: RabbitTransport, unique: str, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, unique: str, queue: Queue
 ) -> None:
     inbox = await transport.inbox(queue.name, prefetch=10)
-    async with await aio_pika.connect(node.url) as connection:
+    async with await aio_pika.connect(broker.url) as connection:
         channel = await connection.channel()
         await channel.declare_queue(f"{unique}.other", durable=True)
     other = Queue(f"{unique}.other", "events", ("x.#",))
@@ -129,9 +122,9 @@ async def test_a_mismatch_names_the_queue_and_the_remedy_and_disturbs_nobody(
 
 
 async def test_a_missing_exchange_is_made_again(
-    node: RabbitMQNode, transport: RabbitTransport, unique: str, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, unique: str, queue: Queue
 ) -> None:
-    async with await aio_pika.connect(node.url) as connection:
+    async with await aio_pika.connect(broker.url) as connection:
         await (await connection.channel()).exchange_delete(f"{unique}.events")
     failures = await transport.publish([event(1)])
     assert isinstance(failures[event(1).id], TransportUnavailable)
@@ -143,13 +136,13 @@ async def test_a_missing_exchange_is_made_again(
 
 
 async def test_all_connections_closed_by_the_broker(
-    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:
     inbox = await transport.inbox(queue.name, prefetch=100)
     traffic = Traffic(transport, inbox)
     async with traffic.flowing():
         closing = asyncio.create_task(
-            asyncio.to_thread(node.control, "close_all_connections", "a test")
+            asyncio.to_thread(broker.control, "close_all_connections", "a test")
         )
         await eventually(lambda: unhealthy(transport), "the connections are closed")
         lost = asyncio.get_running_loop().time()
@@ -165,15 +158,15 @@ async def test_all_connections_closed_by_the_broker(
 
 
 async def test_a_killed_broker_loses_no_confirmed_message(
-    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:
     inbox = await transport.inbox(queue.name, prefetch=100)
     traffic = Traffic(transport, inbox)
     async with traffic.flowing():
         await asyncio.sleep(2)  # a quorum queue younger than that may not survive its only node
-        await asyncio.to_thread(node.kill)
+        await asyncio.to_thread(broker.kill)
         await eventually(lambda: unhealthy(transport), "the loss is noticed")
-        await asyncio.to_thread(node.start)
+        await asyncio.to_thread(broker.start)
         await eventually(lambda: healthy(transport), "the connections are back")
         before = len(traffic.arrived)
 
@@ -184,10 +177,10 @@ async def test_a_killed_broker_loses_no_confirmed_message(
 
 
 async def test_a_deleted_queue_is_made_and_consumed_again(
-    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:
     inbox = await transport.inbox(queue.name, prefetch=10)
-    async with await aio_pika.connect(node.url) as connection:
+    async with await aio_pika.connect(broker.url) as connection:
         await (await connection.channel()).queue_delete(queue.name)
     await publish_until_routed(transport, event(1))
     deliveries = await take(inbox, 1)
@@ -203,12 +196,12 @@ async def publish_until_routed(transport: RabbitTransport, frame: Frame) -> None
 
 
 async def test_a_delivery_of_a_lost_connection_comes_again_and_cannot_be_settled(
-    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:
     inbox = await transport.inbox(queue.name, prefetch=10)
     await transport.publish([event(1), event(2)])
     old = await take(inbox, 2)
-    await asyncio.to_thread(node.control, "close_all_connections", "a test")
+    await asyncio.to_thread(broker.control, "close_all_connections", "a test")
     new = await take(inbox, 2)
     assert numbers(new) == [1, 2]
     assert new[0].generation > old[0].generation
@@ -222,25 +215,25 @@ async def test_a_delivery_of_a_lost_connection_comes_again_and_cannot_be_settled
 
 
 async def test_a_frozen_broker_ends_a_publish_in_time_and_the_message_arrives_later(
-    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:
     inbox = await transport.inbox(queue.name, prefetch=10)
-    node.pause()
+    broker.pause()
     try:
         async with asyncio.timeout(3 * patience()):
             failures = await transport.publish([event(1)], timeout=0.2)
     finally:
-        node.resume()
+        broker.resume()
     assert "may have arrived" in str(failures[event(1).id])
     assert numbers(await take(inbox, 1)) == [1]
 
 
 async def test_an_alarm_refuses_publishing_and_lets_consumers_go_on(
-    node: RabbitMQNode, transport: RabbitTransport, queue: Queue
+    broker: RabbitMQNode, transport: RabbitTransport, queue: Queue
 ) -> None:
     await transport.publish([event(1)])
     try:
-        await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0.00001")
+        await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "0.00001")
 
         async def refused() -> bool:
             failures = await transport.publish([event(2)], timeout=0.2)
@@ -251,7 +244,7 @@ async def test_an_alarm_refuses_publishing_and_lets_consumers_go_on(
         inbox = await transport.inbox(queue.name, prefetch=1)
         assert numbers(await take(inbox, 1)) == [1]
     finally:
-        await asyncio.to_thread(node.control, "set_vm_memory_high_watermark", "0.4")
+        await asyncio.to_thread(broker.control, "set_vm_memory_high_watermark", "0.4")
     await eventually(lambda: healthy(transport), "the alarm is over")
     assert await transport.publish([event(3)]) == {}
 
@@ -260,8 +253,8 @@ async def test_an_alarm_refuses_publishing_and_lets_consumers_go_on(
 
 
 @pytest.fixture
-async def proxy(node: RabbitMQNode) -> AsyncIterator[Proxy]:
-    async with Proxy(node.url) as proxy:
+async def proxy(broker: RabbitMQNode) -> AsyncIterator[Proxy]:
+    async with Proxy(broker.url) as proxy:
         yield proxy
 
 
@@ -276,10 +269,12 @@ async def test_a_peer_that_says_nothing_ends_opening_in_time_and_names_no_passwo
     proxy.mute = True
     transport = RabbitTransport([wrong(proxy.url)], service=unique, connect_timeout=0.2)
     async with asyncio.timeout(3 * patience()):
-        with pytest.raises(TransportUnavailable, match=f"127.0.0.1:{proxy.port}") as raised:
-            await transport.open()
-        failures = await transport.publish([event(1)])
-        await transport.close()
+        try:
+            with pytest.raises(TransportUnavailable, match=f"127.0.0.1:{proxy.port}") as raised:
+                await transport.open()
+            failures = await transport.publish([event(1)])
+        finally:
+            await transport.close()
     assert isinstance(failures[event(1).id], TransportUnavailable)
     assert "secret-word" not in str(raised.value) + "".join(capfd.readouterr())
 
@@ -288,9 +283,11 @@ async def test_a_wrong_password_is_told_without_it(
     proxy: Proxy, unique: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     transport = RabbitTransport([wrong(proxy.url)], service=unique, connect_timeout=2)
-    with pytest.raises(TransportUnavailable, match="ACCESS_REFUSED") as raised:
-        await transport.open()
-    await transport.close()
+    try:
+        with pytest.raises(TransportUnavailable, match="ACCESS_REFUSED") as raised:
+            await transport.open()
+    finally:
+        await transport.close()
     assert "secret-word" not in str(raised.value) + "".join(capfd.readouterr())
 
 
@@ -382,9 +379,9 @@ async def test_a_half_open_connection_is_noticed(
     assert numbers(await take(inbox, 1)) == [1]
 
 
-async def test_the_next_url_is_tried(proxy: Proxy, node: RabbitMQNode, opened: Opened) -> None:
+async def test_the_next_url_is_tried(proxy: Proxy, broker: RabbitMQNode, opened: Opened) -> None:
     await proxy.shut()
-    transport = await opened(proxy.url, node.url)
+    transport = await opened(proxy.url, broker.url)
     assert transport.healthy
 
 

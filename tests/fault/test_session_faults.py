@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ async def killed(moment: str, settings: Settings, service: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CRASH, moment, service, env=environment
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         assert await process.wait() == -signal.SIGKILL
 
 
@@ -115,26 +115,20 @@ async def test_a_worker_killed_between_commit_and_acknowledgement_repeats_nothin
         assert await booked(bus) == [7]
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
-    with MongoNode(Path(tmp_path_factory.mktemp("mongodb"))) as node:
-        yield node
-
-
 @pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
-async def client(request: pytest.FixtureRequest, node: MongoNode) -> AsyncIterator[Any]:
-    client = request.param(node.url, serverSelectionTimeoutMS=3000, heartbeatFrequencyMS=500)
+async def client(request: pytest.FixtureRequest, database: MongoNode) -> AsyncIterator[Any]:
+    client = request.param(database.url, serverSelectionTimeoutMS=3000, heartbeatFrequencyMS=500)
     yield client
     await close(client)
 
 
 @pytest.fixture
 async def handling(
-    node: MongoNode, client: Any, unique: str
+    database: MongoNode, client: Any, unique: str
 ) -> AsyncIterator[tuple[Bus, Post, Callable[[], Any]]]:
     """A bus, its post, and what handles one event, over again while a service is away."""
     post = Post()
-    settings = Settings(amqp_url="memory://", mongo_url=node.url, mongo_db=unique)
+    settings = Settings(amqp_url="memory://", mongo_url=database.url, mongo_db=unique)
     async with build(settings, post, unique, client=client) as bus:
         await bus.execute(Pay(wallet_id="a", amount=7))
         (commit,) = await bus.parts.event_log.read("wallet-a")
@@ -153,10 +147,10 @@ Handling = tuple[Bus, Post, Callable[[], Any]]
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_an_effect_whose_commit_fails_happens_once(
-    node: MongoNode, handling: Handling, fault: str
+    database: MongoNode, handling: Handling, fault: str
 ) -> None:
     bus, _, handle = handling
-    with failing(node, "commitTransaction", 2, **FAULTS[fault]):
+    with failing(database, "commitTransaction", 2, **FAULTS[fault]):
         await handle()
     for _ in range(2):
         assert await paid_in_total(bus) == 7
@@ -165,12 +159,12 @@ async def test_an_effect_whose_commit_fails_happens_once(
 
 
 async def test_an_effect_that_is_refused_for_now_leaves_neither_effect_nor_events(
-    node: MongoNode, handling: Handling
+    database: MongoNode, handling: Handling
 ) -> None:
     bus, _, _ = handling
     (commit,) = await bus.parts.event_log.read("wallet-a")
     (envelope,) = envelopes_of(commit, {"Paid": Paid})
-    with failing(node, "update", 1, errorCode=14031), pytest.raises(StoreUnavailable):
+    with failing(database, "update", 1, errorCode=14031), pytest.raises(StoreUnavailable):
         await bus.parts.dispatcher.handle("mailing", envelope)
     assert await paid_in_total(bus) == 0
     assert await booked(bus) == []
@@ -180,7 +174,7 @@ async def test_an_effect_that_is_refused_for_now_leaves_neither_effect_nor_event
 
 @pytest.mark.parametrize("command", ["update", "find"])
 async def test_an_effect_cut_off_within_its_transaction_happens_once(
-    node: MongoNode, handling: Handling, unique: str, command: str
+    database: MongoNode, handling: Handling, unique: str, command: str
 ) -> None:
     bus, post, handle = handling
     fault = {"closeConnection": True, "namespace": f"{unique}.mail_queue"}
@@ -188,7 +182,7 @@ async def test_an_effect_cut_off_within_its_transaction_happens_once(
     async def cut_off(session: Session) -> None:
         if post.runs > 1:
             return
-        with failing(node, command, 1, **fault):
+        with failing(database, command, 1, **fault):
             documents = session.documents("mail_queue")
             await documents.find({})
             await documents.update("further", {"$set": {"copies": 1}})

@@ -15,10 +15,12 @@ import pytest
 import trustme
 
 from bus.errors import ConfigurationError, StoreUnavailable, TransportUnavailable
-from bus.stores.mongo import MongoEventLog, close, connect
+from bus.stores.mongo import MongoEventLog, connect
 from bus.testing.transport_contract import event, take
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Topology, projection_queues
+from tests.databases import lent_client
+from tests.servers import lent
 from tests.waiting import patience
 from tools.services.mongodb import MongoNode
 from tools.services.ports import free_ports
@@ -65,7 +67,7 @@ def broker(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory)
         "ssl_options.verify = verify_peer",
         "ssl_options.fail_if_no_peer_cert = true",
     ]
-    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq"), configuration=lines):
+    with lent(RabbitMQNode(tmp_path_factory.mktemp("rabbitmq"), configuration=lines)):
         yield port
 
 
@@ -78,7 +80,7 @@ def database(certificates: Certificates, tmp_path_factory: pytest.TempPathFactor
     ]
     options = f"&{mongo_options(certificates.authority, certificates.client)}"
     folder = tmp_path_factory.mktemp("mongodb")
-    with MongoNode(folder, flags=flags, url_options=options) as node:
+    with lent(MongoNode(folder, flags=flags, url_options=options)) as node:
         yield node.port
 
 
@@ -153,10 +155,12 @@ async def test_a_broker_is_kept_out(
         [url(case, "amqps", port, certificates)], service=unique, connect_timeout=0.5
     )
     began = time.monotonic()
-    with pytest.raises(TransportUnavailable, match=f"(?s)({case.says}).*cafile= is"):
-        await transport.open()
-    assert time.monotonic() - began < 5 * patience()
-    await transport.close()
+    try:
+        with pytest.raises(TransportUnavailable, match=f"(?s)({case.says}).*cafile= is"):
+            await transport.open()
+        assert time.monotonic() - began < 5 * patience()
+    finally:
+        await transport.close()
 
 
 async def test_a_certificate_file_that_is_not_there_is_named(unique: str) -> None:
@@ -171,12 +175,12 @@ async def test_commits_reach_a_database_whose_certificate_is_good(
     database: int, certificates: Certificates, unique: str
 ) -> None:
     options = mongo_options(certificates.authority, certificates.client)
-    client = connect(f"mongodb://{HERE}:{database}/?replicaSet=rs0&{options}")
-    event_log = MongoEventLog(client, unique)
-    await event_log.open()
-    assert await event_log.find("nothing") == []
-    await event_log.close()
-    await close(client)
+    good = f"mongodb://{HERE}:{database}/?replicaSet=rs0&{options}"
+    async with lent_client(connect(good)) as client:
+        event_log = MongoEventLog(client, unique)
+        await event_log.open()
+        assert await event_log.find("nothing") == []
+        await event_log.close()
 
 
 async def test_a_database_is_kept_out(
@@ -184,10 +188,9 @@ async def test_a_database_is_kept_out(
 ) -> None:
     async def keeps_out(case: Case) -> None:
         port = expired_server if case.expired else database
-        client = connect(url(case, "mongodb", port, certificates))
-        with pytest.raises(StoreUnavailable, match=f"(?s)({case.says}).*tlsCAFile="):
-            await MongoEventLog(client, unique).open()
-        await close(client)
+        async with lent_client(connect(url(case, "mongodb", port, certificates))) as client:
+            with pytest.raises(StoreUnavailable, match=f"(?s)({case.says}).*tlsCAFile="):
+                await MongoEventLog(client, unique).open()
 
     began = time.monotonic()
     await asyncio.gather(*map(keeps_out, CASES))

@@ -1,14 +1,14 @@
 """What becomes of events while exchanges, queues, bindings and rights are taken away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aio_pika
 import pytest
 
 from bus import Bus, ConfigurationError, Settings, TopologyMismatch, Worker
 from bus.delivery.losses import Losses
+from tests.fault.conftest import channel_of
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
 from tools.services import RabbitMQNode
@@ -16,20 +16,9 @@ from tools.services import RabbitMQNode
 PAYMENTS = 30
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    with RabbitMQNode(tmp_path_factory.mktemp("rabbitmq")) as node:
-        yield node
-
-
 @pytest.fixture
-def settings(real_settings: Settings, node: RabbitMQNode) -> Settings:
-    return real_settings.model_copy(update={"amqp_url": node.url, "sweep_every": 1.0})
-
-
-@pytest.fixture
-def diary() -> Diary:
-    return Diary()
+def settings(real_settings: Settings, broker: RabbitMQNode) -> Settings:
+    return real_settings.model_copy(update={"amqp_url": broker.url, "sweep_every": 1.0})
 
 
 @pytest.fixture
@@ -39,14 +28,8 @@ async def api(settings: Settings, unique: str, diary: Diary) -> AsyncIterator[Bu
         yield bus
 
 
-async def control(node: RabbitMQNode, *words: str) -> None:
-    await asyncio.to_thread(node.control, *words)
-
-
-@asynccontextmanager
-async def channel_of(node: RabbitMQNode) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
-    async with await aio_pika.connect(node.url) as connection, connection.channel() as channel:
-        yield channel
+async def control(broker: RabbitMQNode, *words: str) -> None:
+    await asyncio.to_thread(broker.control, *words)
 
 
 async def pay(bus: Bus, wallet: str = "w") -> None:
@@ -65,12 +48,14 @@ async def expect_all_handled(settings: Settings, service: str, diary: Diary, cou
 
 
 async def test_into_a_broker_that_came_back_empty_nothing_is_published_before_its_queues_are_there(
-    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
 ) -> None:
-    await control(node, "stop_app")
-    await control(node, "reset")
-    await pay(api, "away")
-    await control(node, "start_app")
+    await control(broker, "stop_app")
+    try:
+        await control(broker, "reset")
+        await pay(api, "away")
+    finally:
+        await control(broker, "start_app")
     await pay(api, "back")
     await until(lambda: api.parts.transport.healthy, "it is connected again")
     await expect_all_handled(settings, unique, diary, 2 * PAYMENTS)
@@ -78,7 +63,7 @@ async def test_into_a_broker_that_came_back_empty_nothing_is_published_before_it
 
 @pytest.mark.parametrize("another_makes_it", [False, True])
 async def test_an_exchange_that_is_deleted_loses_no_event(
-    node: RabbitMQNode,
+    broker: RabbitMQNode,
     settings: Settings,
     api: Bus,
     diary: Diary,
@@ -86,7 +71,7 @@ async def test_an_exchange_that_is_deleted_loses_no_event(
     another_makes_it: bool,
 ) -> None:
     """A follower, or an older release, makes it again without any queue."""
-    async with channel_of(node) as channel:
+    async with channel_of(broker) as channel:
         await channel.exchange_delete(f"{unique}.events")
         if another_makes_it:
             await channel.declare_exchange(f"{unique}.events", "topic", durable=True)
@@ -95,9 +80,9 @@ async def test_an_exchange_that_is_deleted_loses_no_event(
 
 
 async def test_a_queue_that_is_deleted_is_made_again_by_who_only_publishes_and_told(
-    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
 ) -> None:
-    async with channel_of(node) as channel:
+    async with channel_of(broker) as channel:
         await channel.queue_delete(f"{unique}.thanking")
     await until(lambda: told(api, "topology", f"queue {unique}.thanking"), "it is missed")
     await pay(api)
@@ -105,7 +90,7 @@ async def test_a_queue_that_is_deleted_is_made_again_by_who_only_publishes_and_t
 
 
 async def test_a_binding_that_is_removed_comes_back(
-    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
 ) -> None:
     name = f"{unique}.thanking"
 
@@ -113,17 +98,17 @@ async def test_a_binding_that_is_removed_comes_back(
         await api.execute(Pay(wallet_id="w", amount=1))
         return await api.parts.transport.depth(name) > 0
 
-    async with channel_of(node) as channel:
+    async with channel_of(broker) as channel:
         queue = await channel.get_queue(name)
         await queue.unbind(f"{unique}.events", "*.Paid.*")
         await until(arrives, "events come to the queue again")
 
 
 async def test_a_classic_queue_of_that_name_is_refused_told_and_not_consumed(
-    node: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
+    broker: RabbitMQNode, settings: Settings, api: Bus, diary: Diary, unique: str
 ) -> None:
     name = f"{unique}.thanking"
-    async with Worker(api), channel_of(node) as channel:
+    async with Worker(api), channel_of(broker) as channel:
         await channel.queue_delete(name)
         await channel.declare_queue(name, durable=True)
         await until(lambda: told(api, f"queue {name}", "exists with other properties"), "told")
@@ -148,19 +133,21 @@ async def test_a_classic_queue_of_that_name_is_refused_told_and_not_consumed(
 
 
 @asynccontextmanager
-async def user(node: RabbitMQNode, name: str, *rights: str) -> AsyncIterator[str]:
+async def user(broker: RabbitMQNode, name: str, *rights: str) -> AsyncIterator[str]:
     """A user with these rights; the URL to connect as."""
-    await control(node, "add_user", name, "secret")
-    await control(node, "set_permissions", name, *rights)
-    yield node.url.replace("guest:guest", f"{name}:secret")
-    await control(node, "delete_user", name)
+    await control(broker, "add_user", name, "secret")
+    await control(broker, "set_permissions", name, *rights)
+    try:
+        yield broker.url.replace("guest:guest", f"{name}:secret")
+    finally:
+        await control(broker, "delete_user", name)
 
 
 async def test_who_may_declare_nothing_runs_on_what_another_declared(
-    node: RabbitMQNode, settings: Settings, diary: Diary, unique: str
+    broker: RabbitMQNode, settings: Settings, diary: Diary, unique: str
 ) -> None:
     own = rf"^{unique}\."
-    async with user(node, unique, "^$", rf"({own}|^amq\.default$)", own) as url:
+    async with user(broker, unique, "^$", rf"({own}|^amq\.default$)", own) as url:
         limited = settings.model_copy(update={"amqp_url": url, "declare": "never"})
         with pytest.raises(TopologyMismatch, match=rf"{unique}\.thanking.*bus topology"):
             async with build(limited, diary, unique):
@@ -170,17 +157,17 @@ async def test_who_may_declare_nothing_runs_on_what_another_declared(
         async with build(limited, diary, unique) as bus, Worker(bus):
             await pay(bus)
             await until(lambda: len(diary.seen) == PAYMENTS, "handled by who may not declare")
-            async with channel_of(node) as channel:
+            async with channel_of(broker) as channel:
                 await channel.queue_delete(f"{unique}.commands")
             await until(lambda: told(bus, "topology", f"queue {unique}.commands"), "it is told")
             assert await bus.parts.transport.depth(f"{unique}.commands") == 0
 
 
 async def test_a_right_that_is_missing_is_named(
-    node: RabbitMQNode, settings: Settings, unique: str
+    broker: RabbitMQNode, settings: Settings, unique: str
 ) -> None:
     own = rf"^{unique}\."
-    async with user(node, unique, own, own, own) as url:
+    async with user(broker, unique, own, own, own) as url:
         limited = settings.model_copy(update={"amqp_url": url})
         with pytest.raises(ConfigurationError, match=r"write to amq\.default.*set_permissions"):
             async with build(limited, Diary(), unique):
@@ -188,7 +175,7 @@ async def test_a_right_that_is_missing_is_named(
 
 
 async def test_an_exchange_that_had_to_be_made_again_counts_as_a_loss_of_handlers(
-    node: RabbitMQNode, api: Bus, unique: str
+    broker: RabbitMQNode, api: Bus, unique: str
 ) -> None:
     """While it is being bound again, others publish to it."""
     parts = api.parts
@@ -201,6 +188,6 @@ async def test_an_exchange_that_had_to_be_made_again_counts_as_a_loss_of_handler
         return "lost" in (await Losses(parts).read())["thanking"]
 
     await until(known, "the subscription is known")
-    async with channel_of(node) as channel:
+    async with channel_of(broker) as channel:
         await channel.exchange_delete(f"{unique}.events")
     await until(lost, "its loss is noted")

@@ -1,7 +1,5 @@
 """The job board, in memory and on the real services, with its worker, and its API."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
@@ -11,6 +9,7 @@ import structlog
 from bus import Bus, Settings, Worker
 from handlers.app import build
 from handlers.http import create_app
+from tests import waiting
 
 Condition = Callable[[], Awaitable[object]]
 Until = Callable[[Condition, str], Awaitable[None]]
@@ -69,11 +68,7 @@ def until() -> Until:
     """Waits for a condition; `missing` tells what did not come about in time."""
 
     async def wait(condition: Condition, missing: str, timeout: float = 20.0) -> None:
-        deadline = time.monotonic() + timeout
-        while not await condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"after {timeout:g} s: {missing}")
-            await asyncio.sleep(0.01)
+        await waiting.until(condition, missing, within=timeout)
 
     return wait
 

@@ -186,10 +186,10 @@ class DeliveryContract(WalletService):
         await bus.send(Pay(wallet_id="b", amount=1), id="k2")
         async with Worker(bus):
             await bus.query(
-                GetWallet(wallet_id="b"), after=Receipt("", {"wallet-b": 1}), timeout=10
+                GetWallet(wallet_id="b"), after=Receipt("", {"wallet-b": 1}), timeout=30
             )
             await bus.query(
-                GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": 1}), timeout=10
+                GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": 1}), timeout=30
             )
         assert len(await bus.parts.event_log.read("wallet-a")) == 1
 
@@ -229,5 +229,5 @@ class DeliveryContract(WalletService):
             assert one.reason == "cannot be projected"
         diary.mended = True
         async with Worker(bus):
-            found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=15)
+            found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
         assert found == WalletView(id="a", total=3)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from bus import Bus, Event, Settings, Worker
 from bus.cli.main import app
 from tests.service.runs import Start, build
-from tests.waiting import until
+from tests.waiting import patience, until
 
 TARGET = "tests.service.runs:build_named"
 
@@ -57,13 +57,13 @@ async def tailing(*arguments: str) -> AsyncIterator[Process]:
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(20 * patience()):
             await process.wait()
 
 
 async def line_of(process: Process) -> bytes:
     assert process.stdout
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20 * patience()):
         return await process.stdout.readline()
 
 

@@ -70,7 +70,7 @@ class Stream:
     async def block(self, within: float = 30) -> dict[str, str]:
         """The next event, or comment (under the name "")."""
         found: dict[str, str] = {}
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within * patience()):
             async for line in self._lines:
                 if not line:
                     return found

@@ -59,10 +59,14 @@ class MongoSet:
         return f"mongodb://{user}{members}/?replicaSet={self.nodes[0].replica_set}"
 
     def start(self) -> None:
-        """Start what does not run, and return when there is a primary, and all can take its place.
+        """Start what does not run, resume what is paused, and return when there is a primary, and
+        all can take its place.
 
         Raises `ServiceUnavailable` where that takes too long.
         """
+        for node in self.nodes:
+            if node.running:
+                node.resume()
         with ThreadPoolExecutor(len(self.nodes)) as threads:
             list(threads.map(Member.start, self.nodes))
         with directly(self.nodes[0], seconds=ELECT_SECONDS) as client:
@@ -92,6 +96,20 @@ class MongoSet:
             if time.monotonic() > deadline:
                 raise ServiceUnavailable(f"no primary within {ELECT_SECONDS:.0f} s: {self.url}")
             time.sleep(0.05)
+        return found
+
+    def await_writes(self, other_than: Member | None = None) -> Member:
+        """The primary, as soon as a majority holds what it writes.
+
+        That may be seconds after its election: until another member has noticed that the one it
+        copied from is gone. Raises `ServiceUnavailable` in the end.
+        """
+        deadline = time.monotonic() + ELECT_SECONDS
+        while not writes(found := self.await_primary(other_than), "majority"):
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(
+                    f"no majority held a write within {ELECT_SECONDS:.0f} s: {self.url}"
+                )
         return found
 
     def step_down(self) -> Member:
@@ -125,13 +143,7 @@ class MongoSet:
         for a second before it finds that it must roll back, and does not count in elections then.
         """
         primary = self.primary()
-        if primary is None:
-            return False
-        held = {"w": len(self.nodes), "wtimeout": 1000}
-        with directly(primary, seconds=5) as client, suppress(PyMongoError):
-            client.admin.command("appendOplogNote", data={"is": "whole"}, writeConcern=held)
-            return True
-        return False
+        return primary is not None and writes(primary, len(self.nodes))
 
     def _let_in(self) -> None:
         """Makes the administrator, as whoever comes from this machine may while there is none."""
@@ -172,6 +184,15 @@ def hello(client: "MongoClient[dict[str, Any]]") -> dict[str, Any] | None:
         return client.admin.command("hello")
     except PyMongoError:
         return None
+
+
+def writes(primary: Member, held_by: int | str) -> bool:
+    """Whether so many members hold, within a second, what the primary writes now."""
+    concern = {"w": held_by, "wtimeout": 1000}
+    with directly(primary, seconds=5) as client, suppress(PyMongoError):
+        client.admin.command("appendOplogNote", data={"is": "held"}, writeConcern=concern)
+        return True
+    return False
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """A network namespace of our own, so that the network between us and a node in it can part.
 
     with Namespace() as space, RabbitMQNode(folder, host=space.address, prefix=space.prefix):
-        space.part()
+        with space.parted():
+            ...
 
 Needs root and `ip` (Debian: iproute2); `available()` says whether it works here.
 """
@@ -9,6 +10,8 @@ Needs root and `ip` (Debian: iproute2); `available()` says whether it works here
 import os
 import secrets
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
 from typing import Self
@@ -56,13 +59,14 @@ class Namespace:
             *("lladdr", self._hardware_address()),
         )
 
-    def part(self) -> None:
-        """Cut the wire."""
+    @contextmanager
+    def parted(self) -> Iterator[None]:
+        """Cuts the wire for the block."""
         self._within("link", "set", self._inner_end, "down")
-
-    def heal(self) -> None:
-        """Mend the wire."""
-        self._within("link", "set", self._inner_end, "up")
+        try:
+            yield
+        finally:
+            self._within("link", "set", self._inner_end, "up")
 
     def close(self) -> None:
         """Remove it, and the wire with it."""
