@@ -18,7 +18,7 @@ from tests.waiting import patience
 
 JOBS, APPLICATIONS = "/api/v1/jobs", "/api/v1/applications"
 POSTING = {"title": "Signaller", "description": "Night shifts on the northern line."}
-ROUNDS = 50
+ROUNDS = 20
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,38 +23,56 @@ from tools.faults import failing
 from tools.services.mongodb import MongoNode
 
 WRITES = ("insert", "update", "delete", "findAndModify", "commitTransaction")
+SOME = 20
 CODES = (1, 8, 20, 24, 46, 133, 202, 215, 12587, 14031)
 
 
+Met = Callable[[], Awaitable[None]]
+
+
 @contextmanager
-def answering(database: MongoNode, code: int) -> Iterator[None]:
-    """Every write is answered by an error."""
+def answering(database: MongoNode, code: int) -> Iterator[Met]:
+    """Every write is answered by an error; what it gives returns when some were."""
     data = {"failCommands": WRITES, "errorCode": code}
     with MongoClient[dict[str, Any]](database.url) as client:
         configure = {"configureFailPoint": "failCommand", "data": data}
-        client.admin.command({**configure, "mode": "alwaysOn"})
+        before: int = client.admin.command({**configure, "mode": "alwaysOn"})["count"]
+
+        async def met() -> None:
+            def some() -> bool:
+                found = client.admin.command({"getParameter": 1, "failpoint.failCommand": 1})
+                entered: int = found["failpoint.failCommand"]["timesEntered"]
+                return entered >= before + SOME
+
+            await until(some, f"{SOME} writes are answered by {code}")
+
         try:
-            yield
+            yield met
         finally:
             client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
 
 
+async def for_a_while() -> None:
+    """The server does not tell what it holds up."""
+    await asyncio.sleep(0.7)
+
+
 @contextmanager
-def locked(database: MongoNode) -> Iterator[None]:
+def locked(database: MongoNode) -> Iterator[Met]:
     with MongoClient[dict[str, Any]](database.url) as client:
         client.admin.command("fsync", lock=True)
         try:
-            yield
+            yield for_a_while
         finally:
             client.admin.command("fsyncUnlock")
 
 
 @contextmanager
-def blocked(database: MongoNode) -> Iterator[None]:
+def blocked(database: MongoNode) -> Iterator[Met]:
     with MongoClient[dict[str, Any]](database.url) as client:
         client.admin.command({"setUserWriteBlockMode": 1, "global": True})
         try:
-            yield
+            yield for_a_while
         finally:
             client.admin.command({"setUserWriteBlockMode": 1, "global": False})
 
@@ -105,9 +123,9 @@ async def test_while_nothing_can_be_written_nothing_is_given_up(
     await all_done(bus, 2)
     troubles = [blocked(database), locked(database), *(answering(database, code) for code in CODES)]
     for number, trouble in enumerate(troubles):
-        with trouble:
+        with trouble as met:
             await pay(bus, 2, f"held-{number}")
-            await asyncio.sleep(0.7)
+            await met()
         await pay(bus, 1, f"after-{number}")
     await all_done(bus, 2 + 3 * len(troubles))
 

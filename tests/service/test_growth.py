@@ -16,7 +16,9 @@ from tests.waiting import until
 IDLE = 80.0
 """Seconds of a loop that is twenty times as fast: thousands of turns. A connection that hears
 nothing for 180 of them counts as stuck, so this stays below."""
-PAYMENTS = 2000
+SETTLED = 20.0
+"""Of the same: after it nothing is under way any more."""
+PAYMENTS = 1000
 WALLETS = 20
 SOME = 150
 """What comes and goes by itself, of one type: timers, messages that are under way."""
@@ -42,10 +44,10 @@ async def watching(bus: Bus) -> None:
         pass
 
 
-async def idle() -> None:
+async def idle(seconds: float = IDLE) -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, FastLoop)
-    await loop.idle(IDLE)
+    await loop.idle(seconds)
 
 
 def working(bus: Bus, diary: Diary) -> Callable[[], Awaitable[None]]:
@@ -58,7 +60,7 @@ def working(bus: Bus, diary: Diary) -> Callable[[], Awaitable[None]]:
         await until(lambda: len(diary.seen) == PAYMENTS, "all payments handled")
         diary.seen.clear()
         diary.tries.clear()
-        await idle()
+        await idle(SETTLED)
 
     return work
 
