@@ -1,8 +1,7 @@
 """Tasks: how those of our own go side by side, and how they end."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -30,33 +29,40 @@ class TurningTime:
 
     While something blocks the loop, nobody in it can get on: that time is nobody's. It counts in
     slices, of each no more than its length; and where the loop stood at the very end, what came
-    meanwhile is taken in first. A slice at whose end somebody else is waited for (`others_time`)
-    does not count either.
+    meanwhile is taken in first. With `spares_waits`, a slice in all of which somebody else was
+    waited for (`OthersTime`) does not count either.
     """
 
     __slots__ = (
+        "_cancelling",
         "_due",
         "_left",
         "_loop",
         "_spared",
-        "_timeout",
+        "_spares_waits",
+        "_task",
         "_timer",
         "_token",
+        "_waiting_since",
+        "_waits",
         "expired",
-        "waits_for_others",
     )
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, *, spares_waits: bool = False) -> None:
         self._left = seconds
         self._spared = False
+        self._spares_waits = spares_waits
+        self._waits = 0
         self.expired = False
-        self.waits_for_others = 0
 
     async def __aenter__(self) -> None:
-        self._token = _limit.set(self)
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
         self._loop = asyncio.get_running_loop()
-        self._timeout = asyncio.timeout(None)
-        await self._timeout.__aenter__()
+        if self._spares_waits:
+            self._token = _sparing.set(self)
         self._wait()
 
     async def __aexit__(
@@ -65,16 +71,30 @@ class TurningTime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _limit.reset(self._token)
         self._timer.cancel()
-        await self._timeout.__aexit__(kind, error, trace)
+        if self._spares_waits:
+            _sparing.reset(self._token)
+        if not self.expired or self._task.uncancel() > self._cancelling:
+            return
+        if isinstance(error, asyncio.CancelledError):
+            raise TimeoutError from error
+
+    def begin_wait(self) -> None:
+        """Somebody else is waited for, until `end_wait`; several may be at a time."""
+        if not self._waits:
+            self._waiting_since = self._loop.time()
+        self._waits += 1
+
+    def end_wait(self) -> None:
+        """One wait is over."""
+        self._waits -= 1
 
     def _wait(self) -> None:
         self._due = self._loop.time() + min(self._left, SLICE)
         self._timer = self._loop.call_at(self._due, self._count)
 
     def _count(self) -> None:
-        if self.waits_for_others:
+        if self._waits and self._loop.time() - self._waiting_since >= SLICE:
             self._wait()
             return
         self._left -= SLICE
@@ -85,24 +105,28 @@ class TurningTime:
             self._wait()
         else:
             self.expired = True
-            self._timeout.reschedule(self._loop.time())
+            self._task.cancel()
 
 
-_limit: ContextVar[TurningTime | None] = ContextVar("limit", default=None)
+_sparing: ContextVar[TurningTime | None] = ContextVar("sparing", default=None)
 
 
-@contextmanager
-def others_time() -> Iterator[None]:
-    """Waits for somebody who has a time limit of his own: it does not count as the task's."""
-    limit = _limit.get()
-    if limit is None:
-        yield
-        return
-    limit.waits_for_others += 1
-    try:
-        yield
-    finally:
-        limit.waits_for_others -= 1
+class OthersTime:
+    """Time in which somebody is waited for who has a time limit of his own.
+
+    with OthersTime(): ...
+    """
+
+    __slots__ = ("_limit",)
+
+    def __enter__(self) -> None:
+        self._limit = _sparing.get()
+        if self._limit:
+            self._limit.begin_wait()
+
+    def __exit__(self, *_: object) -> None:
+        if self._limit:
+            self._limit.end_wait()
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:

@@ -242,7 +242,7 @@ class HandlerConsumer(QueueConsumer):
 
     async def _try(self, envelope: Envelope, time_limit: float) -> BaseException | None:
         """Whatever the handler's code raised, `sys.exit` too, is this message's error."""
-        limit = TurningTime(time_limit)
+        limit = TurningTime(time_limit, spares_waits=True)
         try:
             async with limit:
                 await self._handle(envelope)

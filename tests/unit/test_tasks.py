@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from bus.tasks import TurningTime, end, others_time
+from bus.tasks import OthersTime, TurningTime, end
 from tests.unit.virtual_time import VirtualLoop, run_in_no_time
 
 
@@ -90,25 +90,71 @@ def test_a_handler_that_hangs_ends_in_time_however_often_the_loop_stands() -> No
 
 
 def test_time_in_which_somebody_else_is_waited_for_does_not_count() -> None:
-    async def hang(limit: TurningTime) -> None:
-        async with limit:
-            with others_time():
-                await asyncio.sleep(60)
-            await asyncio.sleep(3600)
-
     async def main(_: VirtualLoop) -> None:
-        async with TurningTime(3.0):
-            with others_time():
+        async with TurningTime(3.0, spares_waits=True):
+            with OthersTime():
                 await asyncio.sleep(60)
             await asyncio.sleep(2)
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            await hang(TurningTime(3.0))
-        assert time.monotonic() - began == pytest.approx(63.0, abs=0.5)
+            await hang(TurningTime(3.0, spares_waits=True))
+        assert time.monotonic() - began == pytest.approx(63.0, abs=1.0)
+
+    async def hang(limit: TurningTime) -> None:
+        async with limit:
+            with OthersTime():
+                await asyncio.sleep(60)
+            await asyncio.sleep(3600)
+
+    run_in_no_time(main)
+
+
+def test_many_short_waits_are_ones_own_time() -> None:
+    async def main(_: VirtualLoop) -> None:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await poll_for_ever(TurningTime(3.0, spares_waits=True))
+        assert time.monotonic() - began == pytest.approx(3.0, abs=1.0)
+
+    async def poll_for_ever(limit: TurningTime) -> None:
+        async with limit:
+            while True:
+                with OthersTime():
+                    await asyncio.sleep(0.1)
+
+    run_in_no_time(main)
+
+
+def test_a_limit_that_a_caller_sets_holds_whoever_is_waited_for() -> None:
+    async def main(_: VirtualLoop) -> None:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await wait(TurningTime(3.0))
+        assert time.monotonic() - began == pytest.approx(3.0, abs=0.5)
+
+    async def wait(limit: TurningTime) -> None:
+        async with limit:
+            with OthersTime():
+                await asyncio.sleep(60)
+
+    run_in_no_time(main)
+
+
+def test_a_cancellation_by_somebody_else_is_no_lack_of_time() -> None:
+    async def main(_: VirtualLoop) -> None:
+        task = asyncio.create_task(wait(TurningTime(3.0)))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def wait(limit: TurningTime) -> None:
+        async with limit:
+            await asyncio.sleep(60)
 
     run_in_no_time(main)
 
 
 async def test_without_a_limit_nobody_counts() -> None:
-    with others_time():
+    with OthersTime():
         await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from bus.stores.mongo.client import Collection
 from bus.stores.mongo.grouping import Grouping
 from bus.stores.mongo.settling import SETTLE_WITHIN, Append, Outcome, Settling
 from bus.stores.records import commit_document, encoded
-from bus.tasks import others_time
+from bus.tasks import OthersTime
 
 MOST_DOCUMENTS = 500
 MOST_BYTES = 8 * 1024 * 1024
@@ -42,7 +42,7 @@ class Appender:
         waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._arrived.append(Append(commit, data, time.monotonic(), waiting))
         self._grouping.arrived()
-        with others_time():
+        with OthersTime():
             return await waiting
 
     async def close(self) -> None:

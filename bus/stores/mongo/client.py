@@ -20,7 +20,7 @@ from pymongo.read_concern import ReadConcern
 
 from bus.errors import ConfigurationError
 from bus.stores.records import OPTIONS
-from bus.tasks import others_time
+from bus.tasks import OthersTime
 
 Client = Any
 """motor's `AsyncIOMotorClient` or PyMongo's `AsyncMongoClient`; motor has no types."""
@@ -134,7 +134,7 @@ async def bounded(
     an answer of "nothing yet" came too late, or just in time.
     """
     try:
-        with others_time(), pymongo.timeout(0 if server_waits else seconds):
+        with OthersTime(), pymongo.timeout(0 if server_waits else seconds):
             async with asyncio.timeout(seconds + MARGIN):
                 yield
     except TimeoutError as error:

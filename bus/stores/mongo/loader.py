@@ -14,7 +14,7 @@ from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.places import gone
 from bus.stores.mongo.shared_reads import Read, SharedReads
-from bus.tasks import others_time
+from bus.tasks import OthersTime
 
 COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
 """So many are fetched at once, and made into events at a time. What is held grows with both, and
@@ -56,7 +56,7 @@ class Loader:
 
     async def _first_page(self, stream: str, after: int) -> Page:
         """The page that holds version `after + 1`, which may stand within a commit."""
-        with others_time():
+        with OthersTime():
             page: Page = await self._first_pages.read(stream, after)
         if after and (not page or page[0]["first"] > after + 1):
             earlier = {"stream": stream, "first": {"$lt": after}}
