@@ -15,7 +15,6 @@ import pytest
 from bus import (
     Bus,
     Envelope,
-    Repository,
     Router,
     Settings,
     TopologyMismatch,
@@ -30,7 +29,7 @@ from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import DELIVERY_LIMIT, Topology, projection_queues
 from tests.fault.conftest import channel_of
 from tests.fault.load import Payments
-from tests.service.wallet import Diary, Paid, Pay, Wallet, build
+from tests.service.wallet import Diary, Paid, Pay, build, payments
 from tests.waiting import until
 from tools.services import RabbitMQNode
 
@@ -210,9 +209,9 @@ async def test_what_waits_for_a_slow_handler_outlives_the_brokers_patience(
         await asyncio.sleep(3 if len(runs) == 1 else 0.1)
 
     events = 40
-    wallet = Bus(unique, routers=[slow, paying()], settings=settings)
+    wallets = Bus(unique, routers=[slow, payments()], settings=settings)
     try:
-        async with wallet as bus, Worker(bus):
+        async with wallets as bus, Worker(bus):
             for number in range(events):
                 await bus.execute(Pay(wallet_id=f"w{number}", amount=1))
             await until(lambda: len(runs) >= events, "all are handled", within=60)
@@ -225,18 +224,6 @@ async def test_what_waits_for_a_slow_handler_outlives_the_brokers_patience(
             assert await bus.parts.read_store.dead_letters() == []
     finally:
         await asyncio.to_thread(broker.control, "eval", impatient.format(1800000, 60000))
-
-
-def paying() -> Router:
-    router = Router("payments")
-
-    @router.command
-    async def pay(command: Pay, repository: Repository[Wallet]) -> None:
-        wallet = Wallet(command.wallet_id)
-        wallet.record(Paid(amount=command.amount))
-        repository.add(wallet)
-
-    return router
 
 
 # -- wrong

@@ -22,7 +22,7 @@ from bus import (
 from bus.messages import key_of
 from bus.middleware import Following
 from bus.stores.base import Target
-from tests.service.wallet import Paid, Pay, Thank, Thanked, Wallet
+from tests.service.wallet import Paid, Thank, Wallet, payments
 
 
 class Booked(Event):
@@ -60,20 +60,8 @@ def build(
 ) -> Bus:
     """The bus of the mails; a fresh set of routers each time."""
     post = post or Post()
-    commands, mailing = Router("payments"), Router("mailing", concurrency=16)
+    mailing = Router("mailing", concurrency=16)
     wallets = Projection("wallets", of=[Wallet], view=WalletView)
-
-    @commands.command
-    async def pay(command: Pay, repository: Repository[Wallet]) -> None:
-        wallet = await repository.find(command.wallet_id)
-        if wallet is None:
-            wallet = Wallet(command.wallet_id)
-            repository.add(wallet)
-        wallet.record(Paid(amount=command.amount, mood=command.mood))
-
-    @commands.command
-    async def thank(command: Thank, repository: Repository[Wallet]) -> None:
-        (await repository.get(command.wallet_id)).record(Thanked())
 
     @mailing.event
     async def on_paid(
@@ -103,7 +91,7 @@ def build(
 
     return Bus(
         service,
-        routers=[commands, mailing],
+        routers=[payments(), mailing],
         projections=[wallets],
         settings=settings,
         provide={Post: post},

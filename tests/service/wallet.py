@@ -113,6 +113,26 @@ class Speechless(Exception):
     __repr__ = __str__
 
 
+def payments(**options: Any) -> Router:
+    """Pays and thanks; a fresh router each time, with these options."""
+    router = Router("payments", **options)
+
+    @router.command
+    async def pay(command: Pay, repository: Repository[Wallet]) -> int:
+        wallet = await repository.find(command.wallet_id)
+        if wallet is None:
+            wallet = Wallet(command.wallet_id)
+            repository.add(wallet)
+        wallet.record(Paid(amount=command.amount, mood=command.mood))
+        return wallet.total
+
+    @router.command
+    async def thank(command: Thank, repository: Repository[Wallet]) -> None:
+        (await repository.get(command.wallet_id)).record(Thanked())
+
+    return router
+
+
 def build(
     settings: Settings,
     diary: Diary | None = None,
@@ -122,7 +142,7 @@ def build(
 ) -> Bus:
     """The bus of the wallets, and of further projections; a fresh set of routers each time."""
     diary = diary or Diary()
-    commands = Router("payments", retry=FEW)
+    commands = payments(retry=FEW)
     thanking = Router(
         "thanking",
         concurrency=8,
@@ -131,19 +151,6 @@ def build(
     )
     complaints = Router("complaints", retry=ONCE)
     wallets = Projection("wallets", of=[Wallet], view=WalletView)
-
-    @commands.command
-    async def pay(command: Pay, repository: Repository[Wallet]) -> int:
-        wallet = await repository.find(command.wallet_id)
-        if wallet is None:
-            wallet = Wallet(command.wallet_id)
-            repository.add(wallet)
-        wallet.record(Paid(amount=command.amount, mood=command.mood))
-        return wallet.total
-
-    @commands.command
-    async def thank(command: Thank, repository: Repository[Wallet]) -> None:
-        (await repository.get(command.wallet_id)).record(Thanked())
 
     @thanking.event
     async def on_paid(event: Paid, envelope: Envelope, diary: Diary, outbox: Outbox) -> None:
