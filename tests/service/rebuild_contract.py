@@ -299,18 +299,21 @@ class RebuildContract(Brisk):
         async with make() as bus, Worker(bus):
             await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
             stale, transport = bus.parts.topology, bus.parts.transport
-            (queue,) = [one.name for one in stale.queues if one.name.endswith(".purses")]
+            queues = [one.name for one in stale.queues if ".purses" in one.name]
             projections = Projections(bus)
             await self.until_read(bus, await projections.rebuild("purses"))
             await projections.drop("purses", "purses")
             await transport.restore(stale)
             receipt = await paid_into(bus, 5)
 
+            async def waiting() -> int:
+                return sum([await transport.depth(name) for name in queues])
+
             async def waits() -> bool:
-                return await transport.depth(queue) == 5
+                return await waiting() == 5
 
             async def gone() -> bool:
-                return not await transport.depth(queue)
+                return await waiting() == 0
 
             await until(waits, "what nobody consumes waits in it")
             await until(gone, "it is deleted", within=30)
