@@ -42,14 +42,12 @@ class Backup:
                 file.write(cast(bytes, batch))
 
     def restore(self, *, anew: bool) -> None:
-        """Sets the database back to it: with each collection made `anew`, as `mongorestore --drop`
-        does, or as the files of a snapshot do, in the same collections and without later ones."""
+        """Sets the database back to it: as `mongorestore` into a dropped database does, with each
+        collection made `anew`; or as files of a snapshot do, in the same ones."""
         there = set(self._database.list_collection_names())
-        for name in there - self._options.keys() if not anew else ():
+        for name in there if anew else there - self._options.keys():
             self._database.drop_collection(name)
         for name in self._options:
-            if anew:
-                self._database.drop_collection(name)
             if anew or name not in there:
                 self._make(name)
             self._database[name].delete_many({})
