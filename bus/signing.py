@@ -99,14 +99,17 @@ class Signing:
 
     def verify(self, frame: Frame) -> bool:
         """Whether this service signed the frame, in the epoch that is known here."""
-        epoch, _, claimed = str(frame.headers.get(SIGNATURE, "")).partition(".")
-        if not epoch or epoch != self.epoch or not claimed.isascii():
+        claimed = frame.headers.get(SIGNATURE)
+        if not self.epoch or not isinstance(claimed, str) or not claimed.isascii():
+            return False
+        epoch, _, digest = claimed.partition(".")
+        if epoch != self.epoch:
             return False
         text, fields = _signed(frame)
         # Without this, the end of one field might be read as the beginning of the next.
         if text.count("\0") != fields:
             return False
-        return compare_digest(self._hash(text, frame.body), claimed)
+        return compare_digest(self._hash(text, frame.body), digest)
 
     def token(self, what: str) -> str:
         """What only processes of this service can say: goes with a question about that, and comes

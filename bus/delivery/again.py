@@ -6,6 +6,7 @@ from bus.stores.base import Document, ReadStore
 from bus.transports.base import Delivery
 
 REMEMBERED = 1000
+"""At least so many, and at most twice as many."""
 MOST_BEGUN = 1000
 
 
@@ -16,16 +17,19 @@ class Handled:
     """
 
     def __init__(self) -> None:
-        self._keys: dict[tuple[object, ...], None] = {}
+        self._last: set[tuple[object, ...]] = set()
+        self._before: set[tuple[object, ...]] = set()
 
     def add(self, delivery: Delivery) -> None:
-        self._keys[_key(delivery)] = None
-        if len(self._keys) > REMEMBERED:
-            del self._keys[next(iter(self._keys))]
+        self._last.add(_key(delivery))
+        if len(self._last) >= REMEMBERED:
+            self._before, self._last = self._last, set()
 
     def includes(self, delivery: Delivery) -> bool:
-        comes_again = delivery.redelivered or RETURNED in delivery.frame.headers
-        return comes_again and _key(delivery) in self._keys
+        if not delivery.redelivered and RETURNED not in delivery.frame.headers:
+            return False
+        key = _key(delivery)
+        return key in self._last or key in self._before
 
 
 def _key(delivery: Delivery) -> tuple[object, ...]:

@@ -37,7 +37,7 @@ from bus.transports.topology import DELIVERY_LIMIT, rung
 
 UNKNOWN_FOR = 3600.0
 """Seconds that commands of unknown names wait, where too many are dead letters already."""
-AHEAD = 4
+AHEAD = 6
 """How many messages are taken for each that can be handled at once."""
 
 RELEASE_WITHIN = 24 * 3600.0
