@@ -85,7 +85,7 @@ def time_of(id: str) -> datetime | None:
         return None
 
 
-@lru_cache(maxsize=1)  # for all who come in the same millisecond
+@lru_cache(maxsize=4)  # for all who come in the same millisecond, by one clock or another
 def _first_digits_and_time(milliseconds: int) -> tuple[str, datetime]:
     return f"{milliseconds:012x}", datetime.fromtimestamp(milliseconds / 1000, UTC)
 

@@ -90,13 +90,16 @@ def _plain(words: Sequence[str]) -> bool:
 
 
 def _plain_headers(headers: Mapping[str, str | int]) -> bool:
-    words = [*headers]
+    """Whether there are so few, and they are so short and plain, that no limit can be met."""
+    words = []
     for value in headers.values():
         if type(value) is str:
             words.append(value)
         elif type(value) is not int or not -(2**31) <= value < 2**31:
             return False
-    return len(words) <= 30 and _plain(words)
+    keys, text = "".join(headers), "".join(words)
+    small = len(headers) <= 30 and len(keys) <= MAX_KEY and len(text) <= MAX_HEADERS // 2
+    return small and keys.isascii() and text.isascii()
 
 
 def refused_headers(frame: Frame) -> InvalidMessage | None:

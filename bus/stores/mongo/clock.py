@@ -8,6 +8,8 @@ from bus import ambient
 from bus.stores.mongo.client import Client
 from bus.stores.mongo.failures import hello
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 LONGEST = 0.5
 """Seconds that an answer may take which corrects what is known."""
 
@@ -39,8 +41,7 @@ class ServerClock:
 
 def _steady() -> float:
     """A clock that goes on while the machine sleeps, where there is one."""
-    steady = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if steady is None else time.clock_gettime(steady)
+    return time.clock_gettime(_STEADY)
 
 
 def _seconds(told: datetime) -> float:
