@@ -412,7 +412,7 @@ class EventLogContract:
     ) -> None:
         commits = [
             commit(f"c{n}", f"{'job' if n % 2 else 'order'}-{n}", time=TIME + timedelta(seconds=n))
-            for n in range(400)
+            for n in range(200)
         ]
 
         async def append() -> None:
@@ -422,7 +422,7 @@ class EventLogContract:
 
         async with aclosing(event_log.follow(1000, ["order"])) as following:
             appending = asyncio.ensure_future(append())
-            assert await next_of(following, 200) == commits[::2]
+            assert await next_of(following, 100) == commits[::2]
             await appending
 
     async def test_commits_are_pending_until_confirmed(self, event_log: EventLog) -> None:

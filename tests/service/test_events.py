@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from bus import Bus, DeadLetters, Event, Events, Settings, Tally, Traced, Worker, ambient
+from bus import Bus, DeadLetters, Event, Events, Settings, Tally, Traced, Worker
 from tests.service.runs import Start, build
 from tests.waiting import until
 
@@ -141,7 +141,7 @@ async def test_a_fact_that_was_published_begins_its_conversation(bus: Bus) -> No
 
 async def test_names_that_nobody_has_a_class_for_are_counted(bus: Bus) -> None:
     assert await Events(bus).unknown() == []
-    before = ambient.now()
+    before = bus.parts.event_log.now()
     receipts = [await bus.publish(Forgotten(number=number)) for number in range(3)]
     await bus.execute(Start(run_id="a"))
     (told,) = await Events(bus).unknown()
@@ -149,5 +149,5 @@ async def test_names_that_nobody_has_a_class_for_are_counted(bus: Bus) -> None:
     assert told == Tally(
         "Forgotten", bus.service, 3, told.first, told.last, told.stream, told.version
     )
-    assert before <= told.first <= told.last <= ambient.now()
+    assert before <= told.first <= told.last <= bus.parts.event_log.now()
     assert (told.stream in streams, told.version) == (True, 1)
