@@ -186,6 +186,40 @@ async def test_a_batch_of_a_projection_is_applied_once_whatever_its_commit_answe
     assert await all_of(store, BOARD) == [{"_id": "a", "n": 3}]
 
 
+async def test_a_writer_that_is_cancelled_and_closed_leaves_no_transaction(
+    database: MongoNode, client: Any, unique: str, outsider: Any
+) -> None:
+    """Its locks would stand for a minute, and nobody may come after it who ends it."""
+    store = MongoReadStore(client, unique)
+    await store.open()
+    await store.prepare(BOARD)
+    writer = store.writer(BOARD, "queue")
+    folding = asyncio.Event()
+
+    async def fold(_: Any) -> Any:
+        folding.set()
+        await asyncio.Event().wait()
+
+    transacting = asyncio.create_task(writer.transact(["job-a"], fold))
+    await folding.wait()
+    assert transactions(outsider) == 1
+    await end([transacting])
+    await writer.close()
+    assert transactions(outsider) == 0
+    assert outsider.writers.count_documents({"_id": "queue"}) == 0
+
+
+def transactions(outsider: Any) -> int:
+    """How many are open at the server."""
+    told = outsider.client.admin.aggregate(
+        [
+            {"$currentOp": {"allUsers": True, "idleSessions": True}},
+            {"$match": {"transaction": {"$exists": True}}},
+        ]
+    )
+    return len(list(told))
+
+
 async def test_documents_that_are_not_durable_yet_are_not_taken_for_refused(
     database: MongoNode, client: Any, unique: str
 ) -> None:

@@ -46,6 +46,7 @@ class MongoWriter:
         self._target = target
         self._queue = queue
         self._session: Session | None = None
+        self._left: Session | None = None
         self._turn = asyncio.Lock()
 
     async def take_over(self) -> None:
@@ -68,13 +69,14 @@ class MongoWriter:
 
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[Session]:
-        """The writer's session. Where something may still run in it, the next one ends it first."""
+        """The writer's session. Where something may still run in it, it is ended before the next
+        one begins, or at the close."""
         session = self._session or await self._take_over()
         try:
             yield session
         except BaseException as error:
             if may_run_on(error):
-                self._session = None
+                self._session, self._left = None, session
             raise
 
     def _may_believe(self, streams: Sequence[str], believed: Mapping[str, int]) -> bool:
@@ -85,7 +87,7 @@ class MongoWriter:
     async def close(self) -> None:
         """Ends the session and signs off. Where that fails, the successor does it."""
         async with self._turn:
-            session, self._session = self._session, None
+            session, self._session, self._left = self._session or self._left, None, None
             if session is None:
                 return
             own = {"_id": self._queue, "session": session.session_id["id"]}
@@ -104,7 +106,7 @@ class MongoWriter:
             session = await start_session(self._client)
             own = {"session": session.session_id["id"], "since": ambient.now()}
             await writers.replace_one({"_id": self._queue}, own, upsert=True)
-        self._session = session
+        self._session, self._left = session, None
         return session
 
     async def _apply(self, streams: Sequence[str], fold: Fold, session: Session) -> Changes:
