@@ -1,12 +1,13 @@
 """What comes again: deliveries that were handled already, and those that may end their workers."""
 
+from collections import deque
+
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
 from bus.read.notes import change_note
 from bus.stores.base import Document, ReadStore
 from bus.transports.base import Delivery
 
 REMEMBERED = 1000
-"""At least so many, and at most twice as many."""
 MOST_BEGUN = 1000
 
 
@@ -17,19 +18,21 @@ class Handled:
     """
 
     def __init__(self) -> None:
-        self._last: set[tuple[object, ...]] = set()
-        self._before: set[tuple[object, ...]] = set()
+        self._keys: set[tuple[object, ...]] = set()
+        self._oldest_first: deque[tuple[object, ...]] = deque()
 
     def add(self, delivery: Delivery) -> None:
-        self._last.add(_key(delivery))
-        if len(self._last) >= REMEMBERED:
-            self._before, self._last = self._last, set()
+        key = _key(delivery)
+        if key in self._keys:
+            return
+        self._keys.add(key)
+        self._oldest_first.append(key)
+        if len(self._keys) > REMEMBERED:
+            self._keys.remove(self._oldest_first.popleft())
 
     def includes(self, delivery: Delivery) -> bool:
-        if not delivery.redelivered and RETURNED not in delivery.frame.headers:
-            return False
-        key = _key(delivery)
-        return key in self._last or key in self._before
+        comes_again = delivery.redelivered or RETURNED in delivery.frame.headers
+        return comes_again and _key(delivery) in self._keys
 
 
 def _key(delivery: Delivery) -> tuple[object, ...]:
