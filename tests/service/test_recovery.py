@@ -246,16 +246,21 @@ async def test_a_whole_database_of_a_backup_is_noticed_by_who_knew_a_later_one(
         assert await shown(bus) == (2, 4, 3)
 
 
-async def test_queues_that_are_ahead_of_a_restored_database_are_not_believed(
-    make: Callable[..., Bus], database: Database
-) -> None:
-    thanked: list[int] = []
-    thanks = Router("thanks")
+def thanking() -> tuple[Router, list[int]]:
+    """A router that thanks for each payment, and the amounts that it thanked for."""
+    thanks, thanked = Router("thanks"), list[int]()
 
     @thanks.event
     async def thank(event: Paid) -> None:
         thanked.append(event.amount)
 
+    return thanks, thanked
+
+
+async def test_queues_that_are_ahead_of_a_restored_database_are_not_believed(
+    make: Callable[..., Bus], database: Database
+) -> None:
+    thanks, thanked = thanking()
     make = partial(make, more=[thanks])
     async with make() as bus, Worker(bus):
         await bus.query(GetBank(), after=await paid_into(bus, 3))
@@ -279,13 +284,7 @@ async def test_what_handlers_did_since_the_backup_they_do_again(
     make: Callable[..., Bus], database: Database
 ) -> None:
     """At the backup it waited in a queue, and now in none."""
-    thanked: list[int] = []
-    thanks = Router("thanks")
-
-    @thanks.event
-    async def thank(event: Paid) -> None:
-        thanked.append(event.amount)
-
+    thanks, thanked = thanking()
     make = partial(make, more=[thanks])
     async with make() as bus:
         await paid_into(bus, 3)
