@@ -106,6 +106,15 @@ class Processes:
                 f"{name} ended with status {code}, {seconds:.1f} s after SIGTERM"
             )
 
+    def end_roll_out(self) -> None:
+        """Brings all workers to the release of the newest: what waits for it has no odds left."""
+        newest = max(self.releases.values(), default="1")
+        for name in WORKERS:
+            if self.releases.get(name, "1") != newest:
+                self.stop(name)
+                self.releases[name] = newest
+                self.start(name)
+
     def stop_all(self) -> None:
         with ThreadPoolExecutor(max_workers=4) as threads:
             list(threads.map(self.stop, list(self._running)))

@@ -52,6 +52,7 @@ async def run(plan: Plan, folder: Path, screen: Screen) -> Report:
         battered = await _under_load(scene, screen)
         screen.stage("Letting the load end, and what is under way arrive ...")
         await asyncio.to_thread(scene.processes.stop, LOAD)
+        await asyncio.to_thread(scene.processes.end_roll_out)
         unsettled = await asyncio.to_thread(settling.settle, scene)
         await asyncio.to_thread(scene.observer.finish)
         screen.stage("Comparing the ledger with the log, and the log with every document ...")
