@@ -146,7 +146,8 @@ def frames_of(commit: Commit, sign: Sign | None = None) -> list[Frame]:
     Raises: InvalidMessage where one could not travel (a body or headers over the limit, say).
     """
     frames = event_frames(commit, sign)
-    frames += command_frames(commit)
+    if commit.outgoing:
+        frames += command_frames(commit)
     for frame in frames:
         problem = refusal(frame)
         if problem is not None:

@@ -60,7 +60,8 @@ def _colons_within(values: Iterable[Any], depth: int) -> int:
     total = 0
     for value in values:
         if type(value) is str and value.isascii():  # nearly all are: no call for them
-            total += value.count(":")
+            if ":" in value:  # found several times as fast as counted
+                total += value.count(":")
         else:
             total += _colons(value, depth)
     return total

@@ -55,11 +55,12 @@ class Frame(NamedTuple):
 
 def refusal(frame: Frame) -> InvalidMessage | None:
     """Why no transport may carry this frame, or None."""
-    words = (frame.topic, frame.id, frame.name, frame.correlation_id, frame.reply_to)
+    words = f"{frame.topic}{frame.id}{frame.name}{frame.correlation_id}{frame.reply_to}"
     if (
         len(frame.body) <= MAX_BODY
         and frame.address in ADDRESSES
-        and _plain(words)
+        and len(words) <= MAX_WORD
+        and words.isascii()
         and _plain_headers(frame.headers)
     ):
         return None
@@ -83,21 +84,15 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
     return refused_headers(frame)
 
 
-def _plain(words: Sequence[str]) -> bool:
-    """Whether these are so short, and so plain, that no limit can be met: nearly all are."""
-    text = "".join(words)
-    return text.isascii() and (len(text) <= MAX_KEY or len(max(words, key=len)) <= MAX_KEY)
-
-
 def _plain_headers(headers: Mapping[str, str | int]) -> bool:
     """Whether there are so few, and they are so short and plain, that no limit can be met."""
-    words = []
+    text = ""
     for value in headers.values():
         if type(value) is str:
-            words.append(value)
-        elif type(value) is not int or not -(2**31) <= value < 2**31:
+            text += value
+        elif type(value) is not int or value >> 31:
             return False
-    keys, text = "".join(headers), "".join(words)
+    keys = "".join(headers)
     small = len(headers) <= 30 and len(keys) <= MAX_KEY and len(text) <= MAX_HEADERS // 2
     return small and keys.isascii() and text.isascii()
 

@@ -23,14 +23,15 @@ class Exchange:
         self._routes.clear()
 
     def queues(self, topic: str) -> list[str]:
-        if topic not in self._routes:
+        routes = self._routes.get(topic)
+        if routes is None:
             words = topic.split(".")
             found: set[str] = set()
             for pattern, queues in self._bindings.items():
                 if pattern == (topic,) or _matches(pattern, words):
                     found |= queues
-            self._routes[topic] = sorted(found)
-        return self._routes[topic]
+            routes = self._routes[topic] = sorted(found)
+        return routes
 
 
 def events_of(topology: Topology) -> Exchange:

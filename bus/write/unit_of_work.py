@@ -3,7 +3,7 @@
 One stream is one insert, several are one transaction; the events leave for the broker after that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
@@ -105,18 +105,22 @@ class UnitOfWork:
             self._repositories[kind] = Repository(kind, self._log)
         return cast(Repository[AnyAggregate], self._repositories[kind])
 
-    async def commit(self, result: Any = None, *, keep: bool = False) -> Receipt:
+    def commit(self, result: Any = None, *, keep: bool = False) -> Coroutine[Any, Any, Receipt]:
         """Stores what the handler did and hands it to the publisher.
 
         With `keep`, it stores a commit even where there is nothing to store but the result.
         Raises: ConcurrencyError, InvalidMessage, IdConflict, OutcomeUnknown, StoreUnavailable.
         """
-        if not self.prepare(result, keep=keep):
-            return Receipt(self.id, {}, result)
-        return await self.store(result)
+        self.prepare(result, keep=keep)
+        return self.store(result)
 
     async def store(self, result: Any = None) -> Receipt:
-        """Stores what was prepared and hands it to the publisher. Raises: as `commit` does."""
+        """Stores what was prepared, if it is anything, and hands it to the publisher.
+
+        Raises: as `commit` does.
+        """
+        if not self._prepared:
+            return Receipt(self.id, {}, result)
         stored = await self._log.append(self._prepared)
         if stored is self._prepared:
             await self.announce()
