@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from bench import side
 from bench.queues import AMQP_URL, data_of
 from bus import Aggregate, Event
-from bus.codec import frames_of, record
+from bus.codec import event_frames, record
 from bus.log import configure_default
 from bus.signing import EPOCH_NOTE, Notes, Sign, Signing
 from bus.stores.base import Commit, EventLog, Note
@@ -59,7 +59,7 @@ async def fill(arguments: side.Arguments, queue: Queue) -> None:
 def _frames(numbers: range, sign: Sign) -> Iterator[Frame]:
     """What the bus publishes of commits with one event each."""
     for number in numbers:
-        yield from frames_of(_commit(number), sign)
+        yield from event_frames(_commit(number), sign)
 
 
 def _commit(number: int) -> Commit:

@@ -15,7 +15,7 @@ from bench.growth.prefill import chunks, confirmed
 from bench.growth.process import Usage, peak_mb
 from bench.growth.service import build
 from bus import Worker
-from bus.codec import frames_of
+from bus.codec import event_frames
 
 DRAINED_WITHIN = 300.0
 
@@ -49,7 +49,9 @@ async def _pile_up(arguments: side.Arguments, database: Any) -> None:
         for commits in chunks(arguments["depth"], arguments["payload"]):
             documents = [confirmed(one) for one in commits]
             await database["commits"].insert_many(documents, ordered=False)
-            frames = [frame for one in commits for frame in frames_of(one, bus.parts.signing.sign)]
+            frames = [
+                frame for one in commits for frame in event_frames(one, bus.parts.signing.sign)
+            ]
             if failures := await bus.parts.transport.publish(frames, timeout=60.0):
                 raise SystemExit(f"{len(failures)} events were not confirmed")
 

@@ -17,7 +17,7 @@ from pymongo import AsyncMongoClient
 from bench.projecting.service import NOTE, Deposited
 from bench.side import Arguments
 from bus import Bus, ambient
-from bus.codec import frames_of, record
+from bus.codec import event_frames, record
 from bus.stores.base import Commit
 from bus.stores.records import commit_document, encoded
 from bus.transports.topology import slot_of
@@ -89,7 +89,7 @@ async def fill(bus: Bus, backlog: Backlog) -> None:
     async with AsyncMongoClient[dict[str, Any]](os.environ["BUS_MONGO_URL"]) as client:
         log = client[bus.service]["commits"]
         while chunk := list(islice(commits, CHUNK)):
-            frames = [frame for commit in chunk for frame in frames_of(commit, sign)]
+            frames = [frame for commit in chunk for frame in event_frames(commit, sign)]
             failures, _ = await asyncio.gather(
                 bus.parts.transport.publish(frames, timeout=60),
                 log.insert_many([stored(commit) for commit in chunk], ordered=False),

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context
 
+from bus.codec import sign_events
 from bus.errors import BusError, TransportUnavailable
 from bus.log import Logger
 from bus.signing import Sign
@@ -27,7 +28,8 @@ class Publisher:
     """Publishes the commits of one loop tick together; many such batches are in flight at once."""
 
     def __init__(self, event_log: EventLog, transport: Transport, sign: Sign | None = None) -> None:
-        self.sign = sign
+        """Events are signed by `sign`, if there is one."""
+        self._sign = sign
         self._log = event_log
         self._transport = transport
         self._waiting: list[tuple[Commit, list[Frame]]] = []
@@ -114,6 +116,8 @@ class Publisher:
         """Events may have no subscriber; a command must reach its queue."""
         events = [frame for frame in frames if frame.address == "events"]
         commands = [frame for frame in frames if frame.address == "commands"]
+        if self._sign:
+            sign_events(events, self._sign)
         try:
             failures = await self._transport.publish(events) if events else {}
             if commands:

@@ -15,7 +15,6 @@ from bus.codec import frames_of
 from bus.errors import BusError, InvalidMessage
 from bus.log import Logger
 from bus.loops import Loops
-from bus.signing import Sign
 from bus.stores.base import Commit, EventLog
 from bus.transports.base import Frame
 from bus.write.publisher import Publisher
@@ -73,8 +72,7 @@ class Relay:
         commits = await self._waiting() or await self._ahead()
         if not commits:
             return False
-        sign = self._publisher.sign
-        framed = [(one, frames) for one in commits if (frames := _frames_of(one, sign)) is not None]
+        framed = [(one, frames) for one in commits if (frames := _frames_of(one)) is not None]
         sent = await self._publisher.publish([one for one, _ in framed], [f for _, f in framed])
         log.info("relayed", commits=sent, waiting=len(commits) - sent)
         self._since = _beyond(commits, self._since) if not sent and len(commits) == BATCH else None
@@ -115,10 +113,10 @@ def _beyond(commits: list[Commit], since: datetime | None) -> datetime:
     return last + timedelta(milliseconds=1) if last == since else last
 
 
-def _frames_of(commit: Commit, sign: Sign | None) -> list[Frame] | None:
+def _frames_of(commit: Commit) -> list[Frame] | None:
     """Its frames; None where they may not travel (any more), which must not hold up others."""
     try:
-        return frames_of(commit, sign)
+        return frames_of(commit)
     except InvalidMessage as error:
         log.error("a stored commit cannot be published", commit=commit.id, reason=str(error))
         return None

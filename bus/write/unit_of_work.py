@@ -10,7 +10,6 @@ from bus.codec import address, frames_of, record
 from bus.errors import IdConflict
 from bus.log import Logger
 from bus.messages import Command, Envelope, Event, Receipt, derived_id
-from bus.signing import Sign
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
 from bus.transports.base import Frame
@@ -24,10 +23,7 @@ log = Logger("bus.write")
 
 
 class Publishing(Protocol):
-    """Where stored commits go next. Events are signed by `sign`, if there is one."""
-
-    @property
-    def sign(self) -> Sign | None: ...
+    """Where stored commits go next."""
 
     def offer(self, commits: list[Commit], frames: list[list[Frame]]) -> None: ...
 
@@ -136,7 +132,7 @@ class UnitOfWork:
             if aggregate.recorded
         ]
         self._prepared = self._commits(result, keep)
-        self._frames = [frames_of(one, self._publishing.sign) for one in self._prepared]
+        self._frames = [frames_of(one) for one in self._prepared]
         return self._prepared
 
     async def announce(self) -> None:

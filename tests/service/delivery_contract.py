@@ -29,7 +29,7 @@ async def store_and_publish(bus: Bus, stream: str, *events: Recorded, first: int
     parts, id, category = bus.parts, ambient.new_id(), stream.partition("-")[0]
     commit = Commit(id, stream, category, first, events, ambient.now(), id)
     await parts.event_log.append([commit])
-    assert await parts.publisher.publish([commit], [frames_of(commit, parts.signing.sign)]) == 1
+    assert await parts.publisher.publish([commit], [frames_of(commit)]) == 1
 
 
 class WalletService:
