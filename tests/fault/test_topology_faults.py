@@ -8,6 +8,10 @@ import pytest
 
 from bus import Bus, ConfigurationError, Settings, TopologyMismatch, Worker
 from bus.delivery.losses import Losses
+from bus.transports.rabbitmq import declaring
+from bus.transports.rabbitmq.connection import Session
+from bus.transports.rabbitmq.declare import declare
+from bus.transports.topology import Topology
 from tests.fault.conftest import channel_of
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
@@ -42,9 +46,9 @@ async def told(bus: Bus, part: str, word: str) -> bool:
 
 
 async def expect_all_handled(settings: Settings, service: str, diary: Diary, count: int) -> None:
+    """Some may come twice: since when they are missed is known to some minutes only."""
     async with build(settings, diary, service) as bus, Worker(bus):
-        await until(lambda: len(diary.seen) >= count, f"{count} events are handled", within=60)
-    assert len(diary.seen) == len(set(diary.seen)) == count
+        await until(lambda: len(set(diary.seen)) == count, f"{count} events are handled", within=60)
 
 
 async def test_into_a_broker_that_came_back_empty_nothing_is_published_before_its_queues_are_there(
@@ -77,6 +81,46 @@ async def test_an_exchange_that_is_deleted_loses_no_event(
             await channel.declare_exchange(f"{unique}.events", "topic", durable=True)
     await pay(api)
     await expect_all_handled(settings, unique, diary, PAYMENTS)
+
+
+async def test_events_that_reach_one_queue_and_not_yet_another_are_sent_again(
+    broker: RabbitMQNode,
+    settings: Settings,
+    api: Bus,
+    diary: Diary,
+    unique: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bindings come back one by one, and the broker confirms what any of them takes."""
+    binding, bound = asyncio.Event(), asyncio.Event()
+
+    async def declare_slowly(session: Session, topology: Topology) -> dict[str, str]:
+        channel = await session.channel(confirms=False)
+        for queue in topology.queues:
+            for topic in queue.topics if queue.single_consumer else ():
+                await channel.queue_bind(queue.name, f"{unique}.events", topic)
+        binding.set()
+        await bound.wait()
+        return await declare(session, topology)
+
+    async def known() -> bool:
+        return "thanking" in await Losses(api.parts).read()
+
+    async def only_the_first_waits() -> bool:
+        log = api.parts.event_log
+        return len(await log.pending(log.now(), PAYMENTS)) == 1
+
+    await until(known, "the subscription is known")
+    monkeypatch.setattr(declaring, "declare", declare_slowly)
+    async with channel_of(broker) as channel:
+        await channel.exchange_delete(f"{unique}.events")
+        await channel.declare_exchange(f"{unique}.events", "topic", durable=True)
+    await api.execute(Pay(wallet_id="w", amount=1))
+    await asyncio.wait_for(binding.wait(), 30)
+    await pay(api)
+    await until(only_the_first_waits, "all others are confirmed: the projection's queue has them")
+    bound.set()
+    await expect_all_handled(settings, unique, diary, PAYMENTS + 1)
 
 
 async def test_a_queue_that_is_deleted_is_made_again_by_who_only_publishes_and_told(

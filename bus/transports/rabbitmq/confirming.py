@@ -63,6 +63,8 @@ class Confirming:
         self.sent = 0
         self.refused = False
         self.unrouted = False
+        self.missed: set[str] = set()
+        """Topics of events that came back, though a queue of the service is to be bound to them."""
         self.woken = asyncio.Event()
         """Set when something is to be looked at: a message came back, or the channel is lost."""
         self._attempts = attempts
@@ -75,6 +77,7 @@ class Confirming:
         self._buffer: list[bytes] = []
         self._confirmed = 0
         self._arriving: Arriving | None = None
+        self._returned = ""
         self._closed = False
         self.loop = asyncio.get_running_loop()
 
@@ -135,6 +138,7 @@ class Confirming:
                 self._settle(data, start, TransportUnavailable("RabbitMQ refused the message"))
             case wire.RETURN:
                 self._arriving = None
+                self._returned = wire.returned_topic(data, start)
             case wire.DELIVER:
                 self._arriving = Arriving()
                 self._arriving.begin(data, start)
@@ -158,6 +162,8 @@ class Confirming:
                 call, frame_id = entry
                 call.failures[frame_id] = _unrouted(call)
                 self.unrouted = True
+                if not call.must_route:
+                    self.missed.add(self._returned)
                 self.woken.set()
 
     def _settle(self, data: bytes, start: int, problem: Exception | None) -> None:

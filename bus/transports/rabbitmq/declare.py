@@ -66,10 +66,16 @@ async def missing(session: Session, topology: Topology) -> list[Thing]:
 
 def unfed(topology: Topology, gone: Collection[Thing]) -> list[str]:
     """The queues that are gone, or whose events' exchange is: while that is being bound again,
-    others publish to it. But for those of single consumers: what they miss is known."""
+    others publish to it. Only those of several consumers."""
     names = {thing.name for thing in gone}
-    several = [queue for queue in topology.queues if not queue.single_consumer]
-    return [one.name for one in several if names & {one.name, *_feeds(topology, one)}]
+    hungry = {q.name for q in topology.queues if names & {q.name, *_feeds(topology, q)}}
+    return of_several_consumers(topology, hungry)
+
+
+def of_several_consumers(topology: Topology, names: Collection[str]) -> list[str]:
+    """Those queues of several consumers: what a single one misses is known by its versions."""
+    several = (queue.name for queue in topology.queues if not queue.single_consumer)
+    return [name for name in several if name in names]
 
 
 def _feeds(topology: Topology, queue: Queue) -> set[str]:

@@ -18,7 +18,14 @@ from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailabl
 from bus.log import Logger
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.rabbitmq.connection import Session, connect_any
-from bus.transports.rabbitmq.declare import Thing, declare, delete, missing, unfed
+from bus.transports.rabbitmq.declare import (
+    Thing,
+    declare,
+    delete,
+    missing,
+    of_several_consumers,
+    unfed,
+)
 from bus.transports.rabbitmq.refusals import right_remedy
 from bus.transports.topology import Topology
 
@@ -53,6 +60,8 @@ class Declaring:
         self._lock = asyncio.Lock()
         self._mismatches: dict[str, str] = {}
         self._anew: set[str] = set()
+        self._unfed: set[str] = set()
+        """Queues that miss events until all is declared again."""
 
     async def declare(self, topology: Topology) -> None:
         """Declares it now, and from now on whenever it is to be declared again.
@@ -93,6 +102,12 @@ class Declaring:
         anew, self._anew = self._anew, set()
         return sorted(anew)
 
+    def note_missed(self, topics: Collection[str]) -> None:
+        """Notes that the queues which these topics are for were not bound to them."""
+        if self._topology:
+            queues = {queue for topic in topics for queue in self._events.queues(topic)}
+            self._unfed.update(of_several_consumers(self._topology, queues))
+
     def check(self, queue: str) -> None:
         """Raises: TopologyMismatch, where the queue is another one than this service's."""
         if what := self._mismatches.get(queue):
@@ -116,20 +131,29 @@ class Declaring:
         """What was gone; and the queues that are otherwise, with what there is to say of each."""
         service = topology.service
         if self._makes:
-            return await self._apart(partial(self._make, topology=topology), "declaring", service)
+            work = partial(self._make, topology=topology)
+            made = await self._apart(work, "declaring", service)
+            self._tell_anew()
+            return made
         if gone := await self._apart(partial(missing, topology=topology), "checking", service):
             raise TopologyMismatch(
                 f"RabbitMQ lacks what {service} needs, and BUS_DECLARE=never makes "
                 f"nothing: {', '.join(map(str, gone))}. Let a user who may declare it run `bus "
                 f"topology MODULE:build --declare`, or set BUS_DECLARE=always"
             )
+        self._tell_anew()
         return [], {}
+
+    def _tell_anew(self) -> None:
+        """Not before all is bound: what is sent again until then is not all that was missed."""
+        self._anew |= self._unfed
+        self._unfed.clear()
 
     async def _make(
         self, session: Session, topology: Topology
     ) -> tuple[list[Thing], dict[str, str]]:
         gone = await missing(session, topology)
-        self._anew.update(unfed(topology, gone))
+        self._unfed.update(unfed(topology, gone))
         mismatches = await declare(session, topology)
         self._remade({thing.name for thing in gone if thing.kind == "queue"})
         return gone, mismatches

@@ -157,6 +157,7 @@ class Publisher:
             self._ready.clear()
             self._attempts = channel.attempts
             self._lost_at = time.monotonic()
+            self._note_missed(channel)
             channel.lost(_why(closing, self._service))
             await finish(amqp.close(), _CLOSE_TIMEOUT)
 
@@ -183,7 +184,13 @@ class Publisher:
             channel.woken.clear()
             if channel.unrouted:
                 channel.unrouted = False
+                self._note_missed(channel)
                 await self._declare_again(backoff)
+
+    def _note_missed(self, channel: Confirming) -> None:
+        """While bindings come back, events may reach one queue and not yet another."""
+        missed, channel.missed = channel.missed, set()
+        self._declaring.note_missed(missed)
 
     async def _declare_again(self, backoff: Backoff) -> None:
         """A queue or binding is gone; what came back is sent again by who holds it."""

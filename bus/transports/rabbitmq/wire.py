@@ -174,6 +174,13 @@ def deliver(data: bytes, start: int) -> Incoming:
     return Incoming(tag, bool(data[at + 8]), exchange, topic)
 
 
+def returned_topic(data: bytes, start: int) -> str:
+    """The topic of a message that comes back, as the method frame says before its content."""
+    at = start + 7 + data[start + 6]  # past the reply's code and text
+    at += 1 + data[at]
+    return _short(data, at)[0]
+
+
 def body_size(data: bytes, start: int) -> int:
     size: int = _TAG.unpack_from(data, start + 4)[0]
     return size
