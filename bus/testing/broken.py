@@ -134,13 +134,18 @@ class BrokenTransport(Mortal):
     _inner: MemoryTransport
 
     async def publish(
-        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+        self,
+        frames: Sequence[Frame],
+        *,
+        must_route: bool = False,
+        checked: bool = False,
+        timeout: float = 10.0,
     ) -> dict[str, Exception]:
         async with self._life.step("publish"):
             unanswered = [frame for frame in frames if self._life.fate.strikes("publish")]
             lost = [f for f in unanswered if self._life.fate.chance("arrived").random() < 0.5]
             arriving = [frame for frame in frames if frame not in lost]
-            failures = await self._inner.publish(arriving, must_route=must_route)
+            failures = await self._inner.publish(arriving, must_route=must_route, checked=checked)
             return failures | {
                 frame.id: TransportUnavailable("chaos: no answer in time; it may have arrived")
                 for frame in unanswered

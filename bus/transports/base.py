@@ -245,7 +245,12 @@ class Transport(Protocol):
         ...
 
     async def publish(
-        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+        self,
+        frames: Sequence[Frame],
+        *,
+        must_route: bool = False,
+        checked: bool = False,
+        timeout: float = 10.0,
     ) -> dict[str, Exception]:
         """Publishes frames and waits until each is confirmed, refused, or `timeout` seconds passed.
 
@@ -253,7 +258,8 @@ class Transport(Protocol):
         frames that are not known to be safe, by id: Unroutable (only with `must_route`),
         TransportUnavailable (away, blocked, refused, or no answer in time: it may have arrived; or
         an event that a queue of the topology is for came to none: it is declared again),
-        InvalidMessage (too large, or headers that cannot travel; the other frames go).
+        InvalidMessage (too large, or headers that cannot travel; the other frames go). That is not
+        looked for in frames that `refusal` has passed before: `checked`.
         """
         ...
 

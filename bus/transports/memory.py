@@ -326,11 +326,16 @@ class MemoryTransport:
         return gone
 
     async def publish(
-        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+        self,
+        frames: Sequence[Frame],
+        *,
+        must_route: bool = False,
+        checked: bool = False,
+        timeout: float = 10.0,
     ) -> dict[str, Exception]:
         failures: dict[str, Exception] = {}
         for frame in frames:
-            if problem := self._publish(frame, must_route):
+            if problem := self._publish(frame, must_route, checked):
                 failures[frame.id] = problem
         await asyncio.sleep(0)  # nobody may count on publishing without a pause
         return failures
@@ -352,10 +357,10 @@ class MemoryTransport:
     def _place(self) -> str:
         return f"memory.{id(self)}"
 
-    def _publish(self, frame: Frame, must_route: bool) -> Exception | None:
+    def _publish(self, frame: Frame, must_route: bool, checked: bool) -> Exception | None:
         if not self._open:
             return TransportUnavailable("the transport is closed")
-        if problem := refusal(frame):
+        if not checked and (problem := refusal(frame)):
             return problem
         copy = frame._replace(headers=dict(frame.headers))
         if self._broker.route(f"{self._service}.{frame.address}", copy):

@@ -119,9 +119,9 @@ class Publisher:
         if self._sign:
             sign_events(events, self._sign)
         try:
-            failures = await self._transport.publish(events) if events else {}
+            failures = await self._transport.publish(events, checked=True) if events else {}
             if commands:
-                failures |= await self._transport.publish(commands, must_route=True)
+                failures |= await self._transport.publish(commands, must_route=True, checked=True)
         except BusError as error:
             return {frame.id: error for frame in frames}
         return failures

@@ -41,11 +41,18 @@ class TurnedTransport(MemoryTransport):
     """Confirms what was published later the sooner, so that confirms and marks cross."""
 
     async def publish(
-        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+        self,
+        frames: Sequence[Frame],
+        *,
+        must_route: bool = False,
+        checked: bool = False,
+        timeout: float = 10.0,
     ) -> dict[str, Exception]:
         for _ in range(7 - int(frames[0].id.partition(":")[0]) % 7):
             await asyncio.sleep(0)
-        return await super().publish(frames, must_route=must_route, timeout=timeout)
+        return await super().publish(
+            frames, must_route=must_route, checked=checked, timeout=timeout
+        )
 
 
 async def test_no_mark_stays_however_confirms_and_marks_cross() -> None:

@@ -79,7 +79,7 @@ class Publisher:
             await stop(task)
 
     async def publish(
-        self, frames: Sequence[Frame], must_route: bool, timeout: float
+        self, frames: Sequence[Frame], must_route: bool, checked: bool, timeout: float
     ) -> dict[str, Exception]:
         channel = self._channel
         if problem := self._obstacle(channel):
@@ -88,7 +88,7 @@ class Publisher:
         call = Call(channel.loop.create_future(), must_route=must_route)
         routes = self._declaring.routes
         for frame in frames:
-            if refused := refusal(frame):
+            if not checked and (refused := refusal(frame)):
                 call.failures[frame.id] = refused
             else:
                 expected = must_route or (frame.address == EVENTS and bool(routes(frame.topic)))

@@ -110,9 +110,14 @@ class RabbitTransport:
         await self._declaring.delete(queues)
 
     async def publish(
-        self, frames: Sequence[Frame], *, must_route: bool = False, timeout: float = 10.0
+        self,
+        frames: Sequence[Frame],
+        *,
+        must_route: bool = False,
+        checked: bool = False,
+        timeout: float = 10.0,
     ) -> dict[str, Exception]:
-        return await self._publisher.publish(frames, must_route, timeout)
+        return await self._publisher.publish(frames, must_route, checked, timeout)
 
     async def request(self, frame: Frame, timeout: float) -> Frame:
         return await self._publisher.request(frame, timeout)
