@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
 
 from bus.errors import TopologyMismatch
 from bus.tasks import together
@@ -88,8 +89,9 @@ async def _look(session: Session, things: Sequence[Thing], gone: list[Thing]) ->
         ask = channel.exchange_declare if thing.kind == "exchange" else channel.queue_declare
         try:
             await genuine(ask(thing.name, passive=True))
-        except ChannelNotFoundEntity:
-            gone.append(thing)
+        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            # RabbitMQ 4.3 lets nobody ask for what he has no right to: he does not use it then.
+            gone += [thing] if isinstance(error, ChannelNotFoundEntity) else []
             channel = await session.channel(confirms=False)
     await genuine(channel.close())
 
