@@ -157,8 +157,8 @@ def frames_of(commit: Commit) -> list[Frame]:
 
 
 def sign_events(frames: Iterable[Frame], sign: Sign) -> None:
-    """Signs events of `frames_of`. Many in one go cost a third of one by one in between commands:
-    the processor has all at hand."""
+    """Signs events of `frames_of`, many in one go: in between commands, with a cold cache, each
+    took three times as long."""
     for frame in frames:
         cast(dict[str, str | int], frame.headers)[SIGNATURE] = sign(frame)
 
