@@ -296,13 +296,14 @@ class RebuildContract(Brisk):
     ) -> None:
         """A process that has not heard of the drop declares it, and nobody would consume it."""
         monkeypatch.setattr(keeper, "TIDY_EVERY", 0.3)
-        async with make() as bus, Worker(bus):
-            await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
+        async with make() as bus:
             stale, transport = bus.parts.topology, bus.parts.transport
             queues = [one.name for one in stale.queues if ".purses" in one.name]
-            projections = Projections(bus)
-            await self.until_read(bus, await projections.rebuild("purses"))
-            await projections.drop("purses", "purses")
+            async with Worker(bus):
+                await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
+                projections = Projections(bus)
+                await self.until_read(bus, await projections.rebuild("purses"))
+                await projections.drop("purses", "purses")
             await transport.restore(stale)
             receipt = await paid_into(bus, 5)
 
@@ -316,8 +317,9 @@ class RebuildContract(Brisk):
                 return await waiting() == 0
 
             await until(waits, "what nobody consumes waits in it")
-            await until(gone, "it is deleted", within=30)
-            await bus.query(CountPurses(), after=receipt, timeout=30)
+            async with Worker(bus):
+                await until(gone, "it is deleted", within=30)
+                await bus.query(CountPurses(), after=receipt, timeout=30)
 
     async def test_another_number_of_partitions_loses_and_repeats_nothing(
         self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ SETTLED = 20.0
 """Of the same: after it nothing is under way any more."""
 PAYMENTS = 1000
 WALLETS = 20
+TIMES = 3
 SOME = 150
 """What comes and goes by itself, of one type: timers, messages that are under way."""
 
@@ -66,11 +67,16 @@ def working(bus: Bus, diary: Diary) -> Callable[[], Awaitable[None]]:
 
 
 async def more_after(work: Callable[[], Awaitable[None]]) -> dict[str, int]:
-    """What there is more of after it was done once more."""
+    """What there is more of after it was done once more: what leaks is there each time, and what is
+    under way while a server does not answer goes."""
     await work()
     before = objects()
-    await work()
-    return grown(before, objects(), at_least=SOME)
+    more: dict[str, int] = {}
+    for _ in range(TIMES):
+        await work()
+        if not (more := grown(before, objects(), at_least=SOME)):
+            break
+    return more
 
 
 def test_a_process_holds_no_more_after_thousands_of_turns_and_messages(
