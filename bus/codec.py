@@ -232,9 +232,16 @@ def command_frame(envelope: Envelope) -> Frame:
     )
 
 
-def read_frame(frame: Frame, registry: Registry[Any], reasons: int = MOST_REASONS) -> Envelope:
+def read_frame(
+    frame: Frame,
+    registry: Registry[Any],
+    reasons: int = MOST_REASONS,
+    *,
+    written_here: bool = False,
+) -> Envelope:
     """The envelope that a frame carries; an error tells `reasons` of its reasons at most.
 
+    What a process of this service is known to have written is JSON that every part keeps as it is.
     Raises: UnknownMessage (a name that is not in the registry), NewerMessage (a shape of a later
     release), InvalidMessage (with the reason).
     """
@@ -243,7 +250,7 @@ def read_frame(frame: Frame, registry: Registry[Any], reasons: int = MOST_REASON
         raise UnknownMessage(f"no message named {frame.name[:100]!r} is registered here")
     if issubclass(kind, Command):
         check_id(frame.id)
-    return envelope_of(frame, _parse(frame, kind, reasons))
+    return envelope_of(frame, _parse(frame, kind, reasons, written_here))
 
 
 def envelope_of(frame: Frame, message: Message) -> Envelope:
@@ -274,14 +281,16 @@ def envelope_of(frame: Frame, message: Message) -> Envelope:
     )
 
 
-def _parse(frame: Frame, kind: type[AnyMessage], reasons: int) -> AnyMessage:
+def _parse(frame: Frame, kind: type[AnyMessage], reasons: int, written_here: bool) -> AnyMessage:
     if len(frame.body) > MAX_BODY:
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     schema = frame.headers.get("schema", 1)
-    try:
-        data = payload.parsed(frame.body)
-    except InvalidMessage as error:
-        raise InvalidMessage(f"{frame.name}: {error}") from None
+    data = None
+    if not written_here or schema != kind.wire_schema:
+        try:
+            data = payload.parsed(frame.body)
+        except InvalidMessage as error:
+            raise InvalidMessage(f"{frame.name}: {error}") from None
     try:
         if schema == kind.wire_schema:
             return kind.model_validate_json(frame.body)

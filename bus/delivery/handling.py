@@ -163,7 +163,8 @@ class HandlerConsumer(QueueConsumer):
         self, inbox: Inbox, lanes: Lanes[tuple[Delivery, Envelope]], delivery: Delivery
     ) -> None:
         try:
-            envelope = read_frame(delivery.frame, self._registry)
+            own = self._trust is not None and self._trust.is_own(delivery.frame)
+            envelope = read_frame(delivery.frame, self._registry, written_here=own)
         except UnknownMessage as error:
             outcome = self._unread(delivery, error)._replace(unread=True)
             await self._settle(inbox, delivery, outcome)

@@ -149,7 +149,8 @@ class ProjectionConsumer(QueueConsumer):
 
     def _read(self, delivery: Delivery) -> Envelope:
         try:
-            return read_frame(delivery.frame, self._registry)
+            own = self._trust is not None and self._trust.is_own(delivery.frame)
+            return read_frame(delivery.frame, self._registry, written_here=own)
         except NewerMessage:
             raise
         except UnknownMessage:

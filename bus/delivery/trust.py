@@ -100,6 +100,10 @@ class Trust:
         true = (await self._true_frames([frame])).get(frame.id)
         return true is not None and _tells(frame, true)
 
+    def is_own(self, frame: Frame) -> bool:
+        """Whether an event that is believed was written by this service, not by one it follows."""
+        return not self._owners or _category(frame) not in self._owners
+
     async def problem(self) -> str | None:
         """What health is told for a while after messages were refused."""
         if self._refused_at is None or time.monotonic() - self._refused_at > TOLD_FOR:
