@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from contextvars import ContextVar
+from typing import Any
 
 from bus import ambient
 from bus.codec import frames_of
+from bus.signing import Signing
 from bus.stores.base import Commit, Recorded
-from bus.stores.memory import MemoryEventLog
+from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.transports.base import Frame
 from bus.transports.memory import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher
@@ -27,6 +29,31 @@ async def test_nothing_is_published_before_the_queues_are_declared() -> None:
     publisher.start()
     assert await publisher.publish([commit], [frames_of(commit)]) == 1
     assert await log.pending(LATER, 10) == []
+
+
+class Overheard(MemoryTransport):
+    """Keeps what was published."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryBroker(), "bank")
+        self.sent: list[Frame] = []
+
+    async def publish(self, frames: Sequence[Frame], **options: Any) -> dict[str, Exception]:
+        self.sent += frames
+        return await super().publish(frames, **options)
+
+
+async def test_events_leave_signed() -> None:
+    """A worker believes them without it as well, and looks each of them up."""
+    log, transport, signing = MemoryEventLog(), Overheard(), Signing(MemoryReadStore())
+    await transport.open()
+    await signing.open()
+    publisher = Publisher(log, transport, signing.sign)
+    publisher.start()
+    commits = [opened("c1"), opened("c2")]
+    await log.append(commits)
+    await publisher.publish(commits, [frames_of(one) for one in commits])
+    assert [signing.verify(frame) for frame in transport.sent] == [True, True]
 
 
 class SlowLog(MemoryEventLog):
