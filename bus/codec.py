@@ -241,7 +241,8 @@ def read_frame(
 ) -> Envelope:
     """The envelope that a frame carries; an error tells `reasons` of its reasons at most.
 
-    What a process of this service is known to have written is JSON that every part keeps as it is.
+    With `written_here`, a process of this service is known to have written it: `payload.check` has
+    passed its JSON before.
     Raises: UnknownMessage (a name that is not in the registry), NewerMessage (a shape of a later
     release), InvalidMessage (with the reason).
     """

@@ -157,10 +157,8 @@ async def _remove(store: ReadStore, letters: list[str]) -> None:
 def _letter_of(delivery: Delivery) -> str:
     """The dead letter that a delivery is a retry of, if any: no frame speaks for the letter of
     another message, or of another queue."""
-    letter = delivery.frame.headers.get(DEAD_LETTER)
-    if letter is None:  # nearly always
-        return ""
-    return str(letter) if str(letter).startswith(_letters_of(delivery)) else ""
+    letter = str(delivery.frame.headers.get(DEAD_LETTER, ""))
+    return letter if letter and letter.startswith(_letters_of(delivery)) else ""
 
 
 def _letters_of(delivery: Delivery) -> str:

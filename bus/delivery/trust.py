@@ -117,8 +117,8 @@ class Trust:
 
     def _is_doubted(self, delivery: Delivery, categories: Collection[str] | None) -> bool:
         frame = delivery.frame
-        category = str(frame.headers.get("stream", "")).partition("-")[0]
-        if self._owners and (owner := self._owners.get(category)):
+        category = _category(frame)
+        if owner := self._owners.get(category):
             # What is tried again comes straight to its queue.
             return delivery.exchange not in ("", f"{owner}.events")
         if categories is not None and category not in categories:

@@ -108,7 +108,7 @@ class UnitOfWork:
         Raises: ConcurrencyError, InvalidMessage, IdConflict, OutcomeUnknown, StoreUnavailable.
         """
         self.prepare(result, keep=keep)
-        return self.store(result)
+        return self.store(result)  # a coroutine less for each command
 
     async def store(self, result: Any = None) -> Receipt:
         """Stores what was prepared, if it is anything, and hands it to the publisher.

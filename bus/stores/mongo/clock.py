@@ -24,9 +24,7 @@ class ServerClock:
 
     def now(self) -> datetime:
         """The time, in UTC, in whole milliseconds."""
-        if self._began is None:
-            return ambient.now()
-        return ambient.at(self._began + time.clock_gettime(_STEADY))
+        return ambient.now() if self._began is None else ambient.at(self._began + _steady())
 
     async def look(self, client: Client) -> Any:
         """Asks the server for its time, and returns all that it tells of itself.

@@ -91,7 +91,8 @@ async def _look(session: Session, things: Sequence[Thing], gone: list[Thing]) ->
             await genuine(ask(thing.name, passive=True))
         except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
             # RabbitMQ 4.3 lets nobody ask for what he has no right to: he does not use it then.
-            gone += [thing] if isinstance(error, ChannelNotFoundEntity) else []
+            if isinstance(error, ChannelNotFoundEntity):
+                gone.append(thing)
             channel = await session.channel(confirms=False)
     await genuine(channel.close())
 

@@ -95,7 +95,8 @@ class _Consuming:
         size = len(frame.body)
         self._unsettled[incoming.tag] = size
         self._waiting += size
-        if self._room.is_over(size, len(self._unsettled), self._waiting):
+        self._room.note(size)
+        if self._room.is_over(len(self._unsettled), self._waiting):
             self.lost.set()
         self._buffer.add(
             Delivery(

@@ -86,12 +86,12 @@ class Publisher:
             return {frame.id: problem for frame in frames}
         assert channel is not None
         call = Call(channel.loop.create_future(), must_route=must_route)
-        routes = self._declaring.routes
+        expects = self._declaring.expects
         for frame in frames:
             if not checked and (refused := refusal(frame)):
                 call.failures[frame.id] = refused
             else:
-                expected = must_route or (frame.address == EVENTS and bool(routes(frame.topic)))
+                expected = must_route or (frame.address == EVENTS and expects(frame.topic))
                 channel.send(call, frame, expected)
         if call.left:
             await self._confirmed(channel, call, timeout)

@@ -16,10 +16,12 @@ class Room:
         self.prefetch = prefetch
         """How many to ask for, the next time that it consumes."""
 
-    def is_over(self, last: int, count: int, size: int) -> bool:
-        """Notes how long the last one was. Whether so many, of so many bytes, are too much; from
-        now on fewer are asked for."""
-        self._mean += (last - self._mean) * _WEIGHT
+    def note(self, size: int) -> None:
+        """So long was the last one."""
+        self._mean += (size - self._mean) * _WEIGHT
+
+    def is_over(self, count: int, size: int) -> bool:
+        """Whether so many, of so many bytes, are too much; from now on fewer are asked for."""
         if size <= MOST_WAITING or count < 2:
             return False
         self._mean = max(self._mean, size / count)
