@@ -98,20 +98,36 @@ class Signing:
         return moment < self._since + ROLL_OUT
 
     def sign(self, frame: Frame) -> str:
-        """The signature of an event's frame, over all that is read of it."""
-        text, _ = _signed(frame)
-        return f"{self.epoch}.{self._hash(text, frame.body)}"
+        """The signature of an event's frame, over all that is read of it.
+
+        Empty where a field holds what parts them: the end of one might be read as another.
+        """
+        _, _, id, name, body, time, correlation_id, headers, _ = frame
+        try:
+            stream, version, schema, causation_id = _fixed(headers)
+        except KeyError:  # it is no event's frame
+            stream, version, schema, causation_id = map(headers.get, FIXED_HEADERS)
+        text = (
+            f"{len(body)}\0{id}\0{name}\0{correlation_id}\0{round(time.timestamp() * 1000)}\0"
+            f"{stream}\0{version}\0{schema}\0{causation_id}\0"
+        )
+        fields = 9
+        if len(headers) - (SIGNATURE in headers) != len(FIXED_HEADERS):  # seldom
+            for key, value in _own_headers(headers):
+                text += f"{key}\0{value}\0"
+                fields += 2
+        if text.count("\0") != fields:
+            return ""
+        keyed = self._keyed.copy()
+        keyed.update(text.encode("utf-8", "surrogatepass") + body)
+        return f"{self.epoch}.{keyed.hexdigest()}"
 
     def verify(self, frame: Frame) -> bool:
         """Whether this service signed the frame, in the epoch that is known here."""
         claimed = frame.headers.get(SIGNATURE)
-        if not self.epoch or not isinstance(claimed, str) or not claimed.isascii():
+        if not self.epoch or not claimed or not isinstance(claimed, str) or not claimed.isascii():
             return False
-        text, fields = _signed(frame)
-        # Without this, the end of one field might be read as the beginning of the next.
-        if text.count("\0") != fields:
-            return False
-        return compare_digest(f"{self.epoch}.{self._hash(text, frame.body)}", claimed)
+        return compare_digest(self.sign(frame), claimed)
 
     def token(self, what: str) -> str:
         """What only processes of this service can say: goes with a question about that, and comes
@@ -128,11 +144,6 @@ class Signing:
         await self.learn(token.partition(".")[0])
         return token.isascii() and compare_digest(self.token(what), token)
 
-    def _hash(self, text: str, body: bytes) -> str:
-        keyed = self._keyed.copy()
-        keyed.update(text.encode("utf-8", "surrogatepass") + body)
-        return keyed.hexdigest()
-
 
 def new_epoch() -> Document:
     """The value of a note that begins another epoch of the log."""
@@ -146,25 +157,6 @@ def new_epoch() -> Document:
 def epoch_of(frame: Frame) -> str:
     """The epoch that a frame claims to be signed in; empty where it is not signed."""
     return str(frame.headers.get(SIGNATURE, "")).partition(".")[0]
-
-
-def _signed(frame: Frame) -> tuple[str, int]:
-    """What is signed beside the body, whose size tells where it begins; and of how many fields."""
-    _, _, id, name, body, time, correlation_id, headers, _ = frame
-    try:
-        stream, version, schema, causation_id = _fixed(headers)
-    except KeyError:  # it is no event's frame
-        stream, version, schema, causation_id = map(headers.get, FIXED_HEADERS)
-    text = (
-        f"{len(body)}\0{id}\0{name}\0{correlation_id}\0{round(time.timestamp() * 1000)}\0"
-        f"{stream}\0{version}\0{schema}\0{causation_id}\0"
-    )
-    if len(headers) - (SIGNATURE in headers) == len(FIXED_HEADERS):  # nearly always
-        return text, 9
-    own = _own_headers(headers)
-    for key, value in own:
-        text += f"{key}\0{value}\0"
-    return text, 9 + 2 * len(own)
 
 
 def _own_headers(headers: Mapping[str, str | int]) -> list[tuple[str, str | int]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +34,7 @@ class TurningTime:
     """
 
     __slots__ = (
+        "_beginning",
         "_cancelling",
         "_due",
         "_left",
@@ -63,7 +64,13 @@ class TurningTime:
         self._loop = asyncio.get_running_loop()
         if self._spares_waits:
             self._token = _sparing.set(self)
-        self._wait()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = self._loop.time() + min(self._left, SLICE)
+        self._beginning = _beginning(self._loop)
+        if self._left > SLICE:
+            self._beginning.add(self)
+        else:
+            self.watch()
 
     async def __aexit__(
         self,
@@ -71,7 +78,10 @@ class TurningTime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
+        if self._timer is None:
+            self._beginning.discard(self)
+        else:
+            self._timer.cancel()
         if self._spares_waits:
             _sparing.reset(self._token)
         if not self.expired or self._task.uncancel() > self._cancelling:
@@ -89,9 +99,13 @@ class TurningTime:
         """One wait is over."""
         self._waits -= 1
 
+    def watch(self) -> None:
+        """Sets a timer for the end of the slice."""
+        self._timer = self._loop.call_at(self._due, self._count)
+
     def _wait(self) -> None:
         self._due = self._loop.time() + min(self._left, SLICE)
-        self._timer = self._loop.call_at(self._due, self._count)
+        self.watch()
 
     def _count(self) -> None:
         if self._waits and self._loop.time() - self._waiting_since >= SLICE:
@@ -108,6 +122,39 @@ class TurningTime:
             self._task.cancel()
 
 
+class _Beginning:
+    """The limits of a loop that began within the last slice.
+
+    Nearly all end in it, and a timer costs more than the rest of a limit: one for all tells which
+    are still there.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._limits: set[TurningTime] = set()
+        self._looking = False
+        self.discard = self._limits.discard
+
+    def add(self, limit: TurningTime) -> None:
+        self._limits.add(limit)
+        if not self._looking:
+            self._looking = True
+            self.loop.call_later(SLICE, self._look, context=Context())
+
+    def _look(self) -> None:
+        self._looking = False
+        while self._limits:
+            self._limits.pop().watch()
+
+
+def _beginning(loop: asyncio.AbstractEventLoop) -> _Beginning:
+    global _latest
+    if _latest is None or _latest.loop is not loop:
+        _latest = _Beginning(loop)
+    return _latest
+
+
+_latest: _Beginning | None = None
 _sparing: ContextVar[TurningTime | None] = ContextVar("sparing", default=None)
 
 

@@ -1,6 +1,6 @@
 """What comes again: deliveries that were handled already, and those that may end their workers."""
 
-from collections import deque
+from collections import OrderedDict
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
 from bus.read.notes import change_note
@@ -18,17 +18,12 @@ class Handled:
     """
 
     def __init__(self) -> None:
-        self._keys: set[tuple[object, ...]] = set()
-        self._oldest_first: deque[tuple[object, ...]] = deque()
+        self._keys: OrderedDict[tuple[object, ...], None] = OrderedDict()
 
     def add(self, delivery: Delivery) -> None:
-        key = _key(delivery)
-        if key in self._keys:
-            return
-        self._keys.add(key)
-        self._oldest_first.append(key)
+        self._keys[_key(delivery)] = None
         if len(self._keys) > REMEMBERED:
-            self._keys.remove(self._oldest_first.popleft())
+            self._keys.popitem(last=False)
 
     def includes(self, delivery: Delivery) -> bool:
         comes_again = delivery.redelivered or RETURNED in delivery.frame.headers

@@ -176,7 +176,8 @@ class HandlerConsumer(QueueConsumer):
     async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
         if delivery.generation != inbox.generation:
             return  # it was taken from a channel that is gone, and comes again
-        current_handler.set(self.queue)
+        if current_handler.get() != self.queue:  # a lane stays with one
+            current_handler.set(self.queue)
         try:
             if self._handled.includes(delivery):
                 await self._acknowledge(inbox, delivery)
@@ -208,7 +209,8 @@ class HandlerConsumer(QueueConsumer):
         router = self._router_of(envelope)
         attempt, while_away = attempts_of(delivery) + 1, pauses()
         while True:
-            current_attempt.set(attempt)
+            if current_attempt.get() != attempt:
+                current_attempt.set(attempt)
             error = await self._try(envelope, router.time_limit)
             if error is not None and outage(error):
                 self._hold_on_unless_stopping(envelope, error)
@@ -277,8 +279,10 @@ class HandlerConsumer(QueueConsumer):
         await self._acknowledge(inbox, delivery)
 
     async def _acknowledge(self, inbox: Inbox, delivery: Delivery) -> None:
-        with suppress(TransportUnavailable):
+        try:
             await inbox.acknowledge([delivery])
+        except TransportUnavailable:
+            return  # it comes again, and is known then
 
     async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Outcome) -> None:
         """Sends it on its way to a later try, or gives it up."""

@@ -53,6 +53,37 @@ def test_a_limit_ends_what_takes_longer() -> None:
     run_in_no_time(main)
 
 
+def test_limits_that_begin_one_after_the_other_end_each_in_its_time() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        lasted: list[float] = []
+
+        async def limited() -> None:
+            began = loop.time()
+            with suppress(TimeoutError):
+                async with TurningTime(3.0):
+                    await asyncio.sleep(3600)
+            lasted.append(loop.time() - began)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(limited())
+                await asyncio.sleep(0.07)
+        assert lasted == [pytest.approx(3.0)] * 20
+
+    run_in_no_time(main)
+
+
+def test_what_ends_at_once_leaves_no_timer() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        before = len(loop._scheduled)  # type: ignore[attr-defined]
+        for _ in range(50):
+            async with TurningTime(3.0):
+                await asyncio.sleep(0)
+        assert len(loop._scheduled) - before <= 1  # type: ignore[attr-defined]
+
+    run_in_no_time(main)
+
+
 @pytest.mark.parametrize("needed", [0.1, 1.0, 2.8])
 def test_time_in_which_the_loop_stood_does_not_count(needed: float) -> None:
     async def main(loop: VirtualLoop) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from bus.errors import StoreUnavailable
+from bus.errors import InvalidMessage, StoreUnavailable
 from bus.stores.base import Commit
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.grouping import Grouping
@@ -38,9 +38,8 @@ class Appender:
 
         Raises: InvalidMessage, OutcomeUnknown, StoreUnavailable, ConfigurationError.
         """
-        data = encoded(commit_document(commit))
         waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._arrived.append(Append(commit, data, time.monotonic(), waiting))
+        self._arrived.append(Append(commit, time.monotonic(), waiting))
         self._grouping.arrived()
         with OthersTime():
             return await waiting
@@ -107,7 +106,10 @@ class Appender:
         return {stream for settling in self._overtaken for stream in settling.streams}
 
     def _next_group(self) -> list[Append]:
-        """Takes what fits into one insert; what has waited too long was never sent, and fails."""
+        """Takes what fits into one insert; what has waited too long was never sent, and fails.
+
+        Here they are encoded, many in one go: one by one, in between other work, takes longer.
+        """
         group: list[Append] = []
         later: list[Append] = []
         size = taken = 0
@@ -122,6 +124,11 @@ class Appender:
             elif append.commit.stream in held:
                 later.append(append)
             elif not append.waiting.cancelled():
+                try:
+                    append.data = encoded(commit_document(append.commit))
+                except InvalidMessage as error:
+                    append.fail(error)
+                    continue
                 group.append(append)
                 size += len(append.data)
         self._arrived[:taken] = later

@@ -8,6 +8,7 @@ from bus import ambient
 from bus.stores.mongo.client import Client
 from bus.stores.mongo.failures import hello
 
+# A clock that goes on while the machine sleeps, where there is one.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 LONGEST = 0.5
@@ -24,24 +25,21 @@ class ServerClock:
 
     def now(self) -> datetime:
         """The time, in UTC, in whole milliseconds."""
-        return ambient.now() if self._began is None else ambient.at(self._began + _steady())
+        if self._began is None:
+            return ambient.now()
+        return ambient.at(self._began + time.clock_gettime(_STEADY))
 
     async def look(self, client: Client) -> Any:
         """Asks the server for its time, and returns all that it tells of itself.
 
         Raises: StoreUnavailable.
         """
-        asked = _steady()
+        asked = time.clock_gettime(_STEADY)
         server = await hello(client)
-        took = _steady() - asked
+        took = time.clock_gettime(_STEADY) - asked
         if took < LONGEST or self._began is None:
             self._began = _seconds(server["localTime"]) - asked - took / 2
         return server
-
-
-def _steady() -> float:
-    """A clock that goes on while the machine sleeps, where there is one."""
-    return time.clock_gettime(_STEADY)
 
 
 def _seconds(told: datetime) -> float:

@@ -8,8 +8,9 @@ import asyncio
 import time
 from collections.abc import Collection as Many
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, NetworkTimeout, PyMongoError
@@ -49,13 +50,15 @@ class Outcome(Enum):
     CONFLICT = "the place in the stream is taken"
 
 
-class Append(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Append:
     """One commit under way, and the caller who waits for it."""
 
     commit: Commit
-    data: bytes
     since: float
     waiting: "asyncio.Future[Outcome]"
+    data: bytes = b""
+    """The commit as BSON, once it is in a group."""
 
     def settle(self, outcome: Outcome) -> None:
         tell(self.waiting, outcome)

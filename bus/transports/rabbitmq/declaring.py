@@ -113,9 +113,10 @@ class Declaring:
         if what := self._mismatches.get(queue):
             raise TopologyMismatch(what)
 
-    def expects(self, topic: str) -> bool:
-        """Whether an event of this topic is to reach a queue of this service."""
-        return bool(self._events.queues(topic))
+    @property
+    def queues_of(self) -> Callable[[str], list[str]]:
+        """Tells which queues of this service an event of a topic is to reach."""
+        return self._events.queues
 
     async def delete(self, queues: Sequence[str]) -> None:
         """Deletes queues, with what is in them."""

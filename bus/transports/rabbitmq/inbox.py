@@ -9,7 +9,7 @@ from aiormq.abc import AbstractChannel
 
 from bus.errors import BusError, TopologyMismatch
 from bus.log import Logger
-from bus.transports.base import Delivery, Frame
+from bus.transports.base import MOST_WAITING, Delivery, Frame
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import wire
 from bus.transports.rabbitmq.arriving import Arriving
@@ -44,6 +44,7 @@ class _Consuming:
         self._done: list[Delivery] = []
         self._arriving = Arriving()
         self._closed = False
+        self._full = False
 
     async def start(self, prefetch: int) -> None:
         self.session.tap.sinks[self.channel.number] = self
@@ -89,14 +90,14 @@ class _Consuming:
         return True
 
     def _add(self, frame: Frame) -> None:
-        if self.lost.is_set():
+        if self._full:
             return  # it comes again, as all that is unsettled
         incoming = self._arriving.incoming
         size = len(frame.body)
         self._unsettled[incoming.tag] = size
         self._waiting += size
-        self._room.note(size)
-        if self._room.is_over(len(self._unsettled), self._waiting):
+        if self._waiting > MOST_WAITING and self._room.narrows(len(self._unsettled), self._waiting):
+            self._full = True
             self.lost.set()
         self._buffer.add(
             Delivery(
@@ -146,8 +147,9 @@ class _Consuming:
             self._forget_and_write([delivery.tag], wire.reject(self.channel.number, delivery.tag))
 
     def _forget_and_write(self, tags: Sequence[int], data: bytes) -> None:
-        for tag in tags:
-            self._waiting -= self._unsettled.pop(tag)
+        settled = sum(map(self._unsettled.pop, tags))
+        self._waiting -= settled
+        self._room.note(len(tags), settled)
         if not self._unsettled and self._room.is_narrow():
             self.lost.set()
         if data and not self._closed and self.session.alive:

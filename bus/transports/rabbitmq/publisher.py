@@ -86,13 +86,13 @@ class Publisher:
             return {frame.id: problem for frame in frames}
         assert channel is not None
         call = Call(channel.loop.create_future(), must_route=must_route)
-        expects = self._declaring.expects
+        queues_of = self._declaring.queues_of
         for frame in frames:
             if not checked and (refused := refusal(frame)):
                 call.failures[frame.id] = refused
             else:
-                expected = must_route or (frame.address == EVENTS and expects(frame.topic))
-                channel.send(call, frame, expected)
+                expected = must_route or (frame.address == EVENTS and queues_of(frame.topic))
+                channel.send(call, frame, bool(expected))
         if call.left:
             await self._confirmed(channel, call, timeout)
         return call.failures

@@ -2,7 +2,8 @@
 
 from bus.transports.base import MOST_WAITING
 
-_WEIGHT = 1 / 64
+_KEPT = 63 / 64
+"""What is left of the mean with each delivery."""
 _WORTH_IT = 4
 """A consumer begins anew to get more room only for so many times as much: its turn costs some."""
 
@@ -16,13 +17,15 @@ class Room:
         self.prefetch = prefetch
         """How many to ask for, the next time that it consumes."""
 
-    def note(self, size: int) -> None:
-        """So long was the last one."""
-        self._mean += (size - self._mean) * _WEIGHT
+    def note(self, count: int, size: int) -> None:
+        """So many were settled, of so many bytes."""
+        if count:
+            self._mean += (size / count - self._mean) * (1 - _KEPT**count)
 
-    def is_over(self, count: int, size: int) -> bool:
-        """Whether so many, of so many bytes, are too much; from now on fewer are asked for."""
-        if size <= MOST_WAITING or count < 2:
+    def narrows(self, count: int, size: int) -> bool:
+        """Where so many bytes wait, which are too much: whether fewer deliveries would be less;
+        from now on fewer are asked for."""
+        if count < 2:
             return False
         self._mean = max(self._mean, size / count)
         self.prefetch = max(1, min(self._fits(), self.prefetch))
