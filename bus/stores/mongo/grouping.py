@@ -44,8 +44,9 @@ class Grouping:
             task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Waits until what was begun is done."""
+        """Waits until what was begun is done, and those who wait for it know."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # they were told a moment ago, and have their turn
 
     async def _run(self) -> None:
         # The end is noted here and not by the task's own, of which the loop tells later: what came
