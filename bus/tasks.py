@@ -65,7 +65,7 @@ class TurningTime:
         if self._spares_waits:
             self._token = _sparing.set(self)
         self._timer: asyncio.TimerHandle | None = None
-        self._due = self._loop.time() + min(self._left, SLICE)
+        self._begin_slice()
         self._beginning = _beginning(self._loop)
         if self._left > SLICE:
             self._beginning.add(self)
@@ -103,8 +103,11 @@ class TurningTime:
         """Sets a timer for the end of the slice."""
         self._timer = self._loop.call_at(self._due, self._count)
 
-    def _wait(self) -> None:
+    def _begin_slice(self) -> None:
         self._due = self._loop.time() + min(self._left, SLICE)
+
+    def _wait(self) -> None:
+        self._begin_slice()
         self.watch()
 
     def _count(self) -> None:

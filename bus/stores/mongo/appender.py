@@ -123,13 +123,18 @@ class Appender:
                 append.fail(StoreUnavailable(f"{append.commit.id}: MongoDB did not answer in time"))
             elif append.commit.stream in held:
                 later.append(append)
-            elif not append.waiting.cancelled():
-                try:
-                    append.data = encoded(commit_document(append.commit))
-                except InvalidMessage as error:
-                    append.fail(error)
-                    continue
+            elif not append.waiting.cancelled() and _encode(append):
                 group.append(append)
                 size += len(append.data)
         self._arrived[:taken] = later
         return group
+
+
+def _encode(append: Append) -> bool:
+    """Whether it can be kept; else its caller is told why not."""
+    try:
+        append.data = encoded(commit_document(append.commit))
+    except InvalidMessage as error:
+        append.fail(error)
+        return False
+    return True

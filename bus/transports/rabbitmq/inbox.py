@@ -44,7 +44,6 @@ class _Consuming:
         self._done: list[Delivery] = []
         self._arriving = Arriving()
         self._closed = False
-        self._full = False
 
     async def start(self, prefetch: int) -> None:
         self.session.tap.sinks[self.channel.number] = self
@@ -90,14 +89,13 @@ class _Consuming:
         return True
 
     def _add(self, frame: Frame) -> None:
-        if self._full:
+        if self.lost.is_set():
             return  # it comes again, as all that is unsettled
         incoming = self._arriving.incoming
         size = len(frame.body)
         self._unsettled[incoming.tag] = size
         self._waiting += size
         if self._waiting > MOST_WAITING and self._room.narrows(len(self._unsettled), self._waiting):
-            self._full = True
             self.lost.set()
         self._buffer.add(
             Delivery(
