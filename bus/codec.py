@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from bus import ambient, payload
+from bus.declarable import is_plain
 from bus.errors import InvalidMessage, NewerMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import own
@@ -27,6 +28,7 @@ from bus.messages import (
     check_chosen_id,
     check_id,
 )
+from bus.round_trip import difference
 from bus.signing import ATTEMPT as ATTEMPT
 from bus.signing import DEAD_LETTER as DEAD_LETTER
 from bus.signing import FIXED_HEADERS, SIGNATURE, UNSIGNED, Sign
@@ -36,6 +38,7 @@ from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
+AnyEvent = TypeVar("AnyEvent", bound=Event)
 Registry = Mapping[str, type[AnyMessage]]
 
 RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})
@@ -82,15 +85,47 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 
 
 def data_of(message: Message) -> Document:
-    """The message's fields as JSON types. Raises: InvalidMessage."""
+    """The message's fields as JSON types.
+
+    Raises: InvalidMessage, also where they would be read back as something else.
+    """
+    data = _written(message)
+    _read_back(message, data)
+    return data
+
+
+def _written(message: Message) -> Document:
     try:
         data: Document = message.__pydantic_serializer__.to_python(
-            message, mode="json", by_alias=True, round_trip=True
+            message, mode="json", by_alias=True, round_trip=True, warnings=False
         )
         payload.check(data)
     except Exception as error:
         raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from None
     return data
+
+
+def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
+    """The message as its readers will see it. Raises: InvalidMessage where that is another one."""
+    try:
+        read: AnyMessage = message.__pydantic_validator__.validate_python(data, strict=False)
+        if read.__dict__ == message.__dict__ and _is_plain(type(message)):
+            return read
+        different = difference(message, read)
+    except BaseException as error:
+        if not own(error):
+            raise
+        raise InvalidMessage(
+            f"{message.wire_name} could not be read back once it is written: {reason_of(error)}"
+        ) from None
+    if different:
+        raise InvalidMessage(f"{message.wire_name}: {different}")
+    return read
+
+
+@lru_cache(maxsize=1000)
+def _is_plain(kind: type[Message]) -> bool:
+    return is_plain(kind.__pydantic_core_schema__)
 
 
 def digest_of(message: Message) -> str:
@@ -134,7 +169,18 @@ def _in_order(data: Any) -> Any:
 
 
 def record(event: Event) -> Recorded:
+    """The event as it is stored. Raises: InvalidMessage."""
     return Recorded(event.wire_name, event.wire_schema, data_of(event))
+
+
+def record_and_read(event: AnyEvent) -> tuple[Recorded, AnyEvent]:
+    """The event as it is stored, and as it is read from there, which share nothing with what was
+    given. Raises: InvalidMessage."""
+    data = _written(event)
+    read = _read_back(event, data)
+    if not _is_plain(type(event)):  # what was read may hold parts of the data
+        data = _written(event)
+    return Recorded(event.wire_name, event.wire_schema, data), read
 
 
 def address(command: Command, command_id: str) -> Outgoing:
@@ -289,13 +335,14 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int, written_here: boo
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     schema = frame.headers.get("schema", 1)
     data = None
-    if not written_here or schema != kind.wire_schema:
+    plain = schema == kind.wire_schema and _is_plain(kind)
+    if not (written_here and plain):
         try:
             data = payload.parsed(frame.body)
         except InvalidMessage as error:
             raise InvalidMessage(f"{frame.name}: {error}") from None
     try:
-        if schema == kind.wire_schema:
+        if plain:
             return kind.model_validate_json(frame.body)
         return _validate(kind, data, int(schema), reasons)
     except (InvalidMessage, NewerMessage):
@@ -372,7 +419,8 @@ def _validate(
     except BaseException as error:
         if not own(error):
             raise
-        raise _invalid(kind, error, f", schema {schema}", reasons) from None
+        older = f", schema {schema}" if schema < kind.wire_schema else ""
+        raise _invalid(kind, error, older, reasons) from None
 
 
 def _invalid(

@@ -4,22 +4,19 @@ Everything is composed when the bus is built; a dispatch is a look-up and an awa
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-
-from bus import payload
 from bus.codec import digest_of
 from bus.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
 from bus.errors import (
     ConfigurationError,
-    InvalidMessage,
     NoHandler,
     OutcomeUnknown,
+    ResultUnreadable,
     Unavailable,
 )
-from bus.fingerprint import reason_of
 from bus.messages import (
     Envelope,
     Message,
@@ -36,6 +33,7 @@ from bus.middleware import (
     logged_and_retried,
     retried_on_conflict,
 )
+from bus.results import Results
 from bus.router import Handler, Kind
 from bus.stores.base import Commit, EventLog
 from bus.stores.session import Effects, Session
@@ -84,7 +82,7 @@ class Dispatcher:
         self._may_be_former = may_be_former
         self.lends_sessions = False
         """Whether any handler takes a session, so that effects must be open."""
-        self._results: dict[type[Message], TypeAdapter[Any]] = {}
+        self._results: dict[type[Message], Results] = {}
         self._commands = Routes("command")
         self._queries = Routes("query")
         self._events: dict[tuple[str, type[Message]], Route] = {}
@@ -115,6 +113,11 @@ class Dispatcher:
             return stored
         return receipt if receipt.versions else await self._remember(envelope, receipt)
 
+    async def carry_out(self, envelope: Envelope) -> None:
+        """Runs a queued command, as `execute_once` does; who wants its result asks the log."""
+        with suppress(ResultUnreadable):
+            await self.execute_once(envelope)
+
     async def recorded(self, envelope: Envelope) -> Receipt | None:
         """The receipt that the log holds for a command's id, its result as JSON types."""
         commits = await self._log.find(envelope.id)
@@ -123,18 +126,10 @@ class Dispatcher:
     def typed(self, command: type[Message], receipt: Receipt) -> Receipt:
         """The receipt with its result as the handler's annotation says, if that handler is here.
 
-        Raises: InvalidMessage, where the result of another version of it does not fit.
+        Raises: ResultUnreadable, where the result of another version of it does not fit.
         """
-        adapter = self._results.get(command)
-        if adapter is None or receipt.result is None:
-            return receipt
-        try:
-            return receipt._replace(result=adapter.validate_python(receipt.result))
-        except ValidationError as error:
-            raise InvalidMessage(
-                f"{command.wire_name} was carried out, but its result is not as its handler here "
-                f"returns it ({error.error_count()} differences); do both sides run one version?"
-            ) from None
+        results = self._results.get(command)
+        return receipt if results is None else results.read(receipt)
 
     def ask(self, envelope: Envelope) -> Awaitable[Any]:
         """Runs a query. Raises: NoHandler, and whatever its handler raises."""
@@ -190,10 +185,10 @@ class Dispatcher:
         return alone
 
     def _command(self, handler: Handler) -> Following:
-        adapter = self._results[handler.messages[0]] = _adapter(handler.returns or Any)
+        results = self._results[handler.messages[0]] = Results(handler)
         alone = bind_alone(handler, self._provided)
         if alone is not None:
-            return _without_changes(handler, alone, adapter)
+            return _without_changes(alone, results)
         bound = bind(handler, self._provided)
 
         async def run(envelope: Envelope) -> Receipt:
@@ -201,10 +196,10 @@ class Dispatcher:
             result = await bound(work)
             if result is None:
                 return await work.commit()
-            typed, stored = _storable(adapter, result, handler)
+            typed, stored = results.written(result)
             receipt = await work.commit(stored)
             if receipt.result is not stored:
-                typed = adapter.validate_python(receipt.result)
+                return results.read(receipt)
             return receipt._replace(result=typed)
 
         return run
@@ -270,7 +265,7 @@ class Dispatcher:
         """Keeps the id of a command that recorded nothing, so that a repeat gets its receipt."""
         result = receipt.result
         if result is not None:
-            result = self._results[type(envelope.message)].dump_python(result, mode="json")
+            result = self._results[type(envelope.message)].data(result)
         kept = await self._unit_of_work(envelope.id, envelope).commit(result, keep=True)
         return receipt if kept.result == result else await self._stored(envelope) or kept
 
@@ -286,40 +281,16 @@ class Dispatcher:
 
     async def _stored(self, envelope: Envelope) -> Receipt | None:
         receipt = await self.recorded(envelope)
-        if receipt is None or receipt.result is None:
-            return receipt
-        adapter = self._results[type(envelope.message)]
-        return receipt._replace(result=adapter.validate_python(receipt.result))
+        return None if receipt is None else self.typed(type(envelope.message), receipt)
 
 
-def _without_changes(handler: Handler, alone: Alone, adapter: TypeAdapter[Any]) -> Following:
+def _without_changes(alone: Alone, results: Results) -> Following:
     """Runs a command's handler that took nothing to change things with: no unit of work for it."""
 
     async def run(envelope: Envelope) -> Receipt:
         result = await alone(envelope)
         if result is not None:
-            result, _ = _storable(adapter, result, handler)
+            result, _ = results.written(result)
         return Receipt(envelope.id, {}, result)
 
     return run
-
-
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Writes NaN as NaN, which is then refused: pydantic's way is to write null instead."""
-    try:
-        return TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
-    except PydanticUserError:  # a model, which has a configuration of its own
-        return TypeAdapter(kind)
-
-
-def _storable(adapter: TypeAdapter[Any], result: Any, handler: Handler) -> tuple[Any, Any]:
-    """A command's result as its handler declares it, and as JSON types. Raises: InvalidMessage."""
-    try:
-        typed = adapter.validate_python(result)
-        stored = adapter.dump_python(typed, mode="json")
-        payload.check(stored)
-    except (InvalidMessage, ValueError, RecursionError) as error:
-        raise InvalidMessage(
-            f"{handler.name}: its result cannot be kept as its annotation says: {reason_of(error)}"
-        ) from None
-    return typed, stored

@@ -13,6 +13,7 @@
     ├── AggregateNotFound         the stream has no events
     ├── ConcurrencyError          somebody else wrote first: read again, then decide
     ├── OutcomeUnknown            no answer in time: repeat with the same id
+    ├── ResultUnreadable          it was carried out; its result is of another release
     ├── RemoteError               a requested command failed where it was carried out
     ├── Unavailable               wait, then try again
     │   ├── StoreUnavailable      the database did not answer, or does not do it for now
@@ -31,6 +32,8 @@
 
 Domain errors are the author's own exceptions: they pass through the bus unchanged.
 """
+
+from typing import Any
 
 
 class BusError(Exception):
@@ -93,6 +96,20 @@ class OutcomeUnknown(BusError):
     def __init__(self, *what: object, id: str = "") -> None:
         super().__init__(*what)
         self.id = id
+
+
+class ResultUnreadable(BusError):
+    """A command was carried out, and its result is none that its handler returns now.
+
+    `receipt` (a `bus.Receipt`) has its id, its versions, and the result as JSON types.
+    """
+
+    def __init__(self, what: str, receipt: Any) -> None:
+        super().__init__(what, receipt)
+        self.receipt = receipt
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class RemoteError(BusError):

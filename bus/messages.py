@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel, ConfigDict
 
+from bus.declarable import check_declared
 from bus.errors import ConfigurationError, InvalidMessage
 
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -68,6 +69,8 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
     """
     registry: dict[str, type[AnyMessage]] = {}
     for message in messages:
+        if issubclass(message, _Stored) and message.model_rebuild(raise_errors=False):
+            message.check_declared()  # it named types that were not there yet
         for name in message.wire_names():
             other = registry.setdefault(name, message)
             if other is not message:
@@ -83,13 +86,28 @@ def _place(message: type[Message]) -> str:
     return f"{message.__module__}.{message.__qualname__}"
 
 
-class Command(Message):
+class _Stored(Message, name="Stored"):
+    """What commands and events share: they are written down, and read back."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        if cls.__pydantic_complete__:  # else it names types that are not there yet
+            cls.check_declared()
+
+    @classmethod
+    def check_declared(cls) -> None:
+        """Raises: ConfigurationError for a field that could never be read back."""
+        check_declared(cls.__pydantic_core_schema__, _place(cls))
+
+
+class Command(_Stored):
     """A request to change something; exactly one handler; named in the imperative."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Event(Message):
+class Event(_Stored):
     """A fact that happened; any number of subscribers; named in the past tense.
 
     Fields that this version of the class does not know are ignored, so that a newer publisher

@@ -249,7 +249,7 @@ def _replies(parts: Parts) -> Replies:
 
 def _handler(parts: Parts, router: Router | None) -> Callable[[Envelope], Awaitable[object]]:
     if router is None:
-        return parts.dispatcher.execute_once
+        return parts.dispatcher.carry_out
     name = router.name
 
     async def handle(envelope: Envelope) -> None:

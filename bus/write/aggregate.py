@@ -3,24 +3,23 @@
 Pure: no I/O. The terms are Evans' (Domain-Driven Design, 2003) and Young's (event sourcing).
 """
 
-import copy
+import dataclasses
 import inspect
 import re
-import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import TypeAdapter, create_model
-
+from bus.codec import record_and_read
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Event, registry_of
 from bus.router import members
-from bus.stores.base import Snapshot
+from bus.stores.base import Recorded, Snapshot
+from bus.write.state import Maker, Shape, makers_of, shape_of
 
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,49}")
-_OWN_FIELDS = frozenset({"id", "version", "recorded"})
+_OWN_FIELDS = frozenset({"id", "version", "recorded", "recorded_data"})
 
 
 class Aggregate:
@@ -43,7 +42,8 @@ class Aggregate:
     snapshot_every: ClassVar[int] = 0
     _listed: ClassVar[tuple[type[Event], ...]] = ()
     _events: ClassVar[dict[str, type[Event]] | None] = None
-    _defaults: ClassVar[dict[str, Any]] = {}
+    _defaults: ClassVar[Mapping[str, Maker]] = {}
+    _shape: ClassVar[Shape | None] = None
 
     def __init_subclass__(
         cls,
@@ -62,36 +62,39 @@ class Aggregate:
         cls.snapshot_every = snapshot_every
         cls._listed = tuple(events)
         cls._events = None
-        cls._defaults = {
-            name: value
-            for base in reversed(cls.__mro__)
-            if base not in (Aggregate, object)
-            for name in _annotated(base)
-            if isinstance(value := vars(base).get(name), list | dict | set)
-        }
+        cls._shape = None
+        cls._defaults = makers_of(cls, Aggregate)
 
     def __init__(self, id: str) -> None:
         check_id(type(self), id)
         self.id = id
         self.version = 0
         self.recorded: list[Event] = []
-        for name, value in self._defaults.items():
-            setattr(self, name, copy.deepcopy(value))
+        self.recorded_data: list[Recorded] = []
+        for name, make in self._defaults.items():
+            setattr(self, name, make())
 
     def apply(self, event: Event) -> None:
         """Changes the state by one event; decides nothing and never fails. Override it."""
 
     def record(self, event: Event) -> None:
-        """Applies an event and keeps it for the unit of work to store."""
+        """Applies an event and keeps it for the unit of work to store.
+
+        It becomes data here: what is applied is what will be read back, and nothing that is done to
+        it later changes what is stored. Raises: ConfigurationError for an event that `apply` does
+        not name, InvalidMessage for one that could not be read back as it is.
+        """
         if self.events().get(type(event).wire_name) is not type(event):
             raise ConfigurationError(
                 f"{type(self).__qualname__} records {type(event).__name__}, which its apply() does "
                 f"not name, so it could not be read back; add a case for it, or list it: "
                 f"class {type(self).__name__}(Aggregate, events=[...])"
             )
-        self.apply(event)
+        data, read = record_and_read(event)
+        self.apply(read)
         self.version += 1
         self.recorded.append(event)
+        self.recorded_data.append(data)
 
     @property
     def stream(self) -> str:
@@ -102,6 +105,11 @@ class Aggregate:
         """The events that are read back from the aggregate's stream, by wire name, former names
         included. Raises: ConfigurationError where two classes claim one name."""
         if cls._events is None:
+            if dataclasses.is_dataclass(cls):
+                raise ConfigurationError(
+                    f"{cls.__qualname__}: it is a dataclass, whose __init__ takes the id for its "
+                    f"first field; take @dataclass away, its annotated attributes are its state"
+                )
             applied = (vars(base).get("apply") for base in cls.__mro__ if base is not Aggregate)
             found = [*cls._listed, *(e for f in applied if f for e in _events_named_in(f))]
             cls._events = registry_of(cls.__qualname__, found)
@@ -110,47 +118,34 @@ class Aggregate:
     # Snapshots
 
     def to_snapshot(self) -> Snapshot:
-        """The state as a snapshot. Raises: ConfigurationError for state that is not annotated."""
+        """The state as a snapshot.
+
+        Raises: ConfigurationError for state that is not annotated, InvalidMessage for state that
+        would be read back as another one.
+        """
         state = {name: value for name, value in vars(self).items() if name not in _OWN_FIELDS}
-        adapter, shape = self._state()
-        unknown = sorted(state.keys() - _annotations(type(self)).keys())
-        if unknown:
-            raise ConfigurationError(
-                f"{type(self).__qualname__}: snapshots need a type for {', '.join(unknown)}; "
-                f"annotate it in the class, as in `owner: str = ''`"
-            )
-        model = adapter.validate_python(state)
-        return Snapshot(self.stream, self.version, shape, model.model_dump(mode="json"))
+        shape = self._state()
+        return Snapshot(self.stream, self.version, shape.name, shape.written(state))
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, id: str) -> Self | None:
-        """The aggregate as it was, or None where the class has another shape by now, or reads
-        other events: it would be another state that they lead to."""
-        adapter, shape = cls._state()
-        if snapshot.shape != shape:
+        """The aggregate as it was, or None where its class has another shape by now, reads other
+        events or applies them otherwise: it would be another state that they lead to."""
+        shape = cls._state()
+        if snapshot.shape != shape.name:
             return None
         aggregate = cls(id)
         aggregate.version = snapshot.version
-        state = adapter.validate_python(snapshot.state)
-        for name in state.model_fields_set:
-            setattr(aggregate, name, getattr(state, name))
+        for name, value in shape.read(snapshot.state).items():
+            setattr(aggregate, name, value)
         return aggregate
 
     @classmethod
-    def _state(cls) -> tuple[TypeAdapter[Any], str]:
-        adapter, shape = cls.__dict__.get("_state_adapter", (None, ""))
-        if adapter is None:
-            fields: Any = {
-                name: (kind, getattr(cls, name, None)) for name, kind in _annotations(cls).items()
-            }
-            adapter = TypeAdapter(create_model(f"{cls.__name__}State", **fields))
-            state = sorted((name, str(kind)) for name, (kind, _) in fields.items())
-            read = sorted((name, event.wire_schema) for name, event in cls.events().items())
-            shape = str((state, read))
-            cls._state_adapter = adapter, shape
-        return adapter, shape
-
-    _state_adapter: ClassVar[tuple[Any, str]]
+    def _state(cls) -> Shape:
+        if cls._shape is None:
+            events = {name: event.wire_schema for name, event in cls.events().items()}
+            cls._shape = shape_of(cls, events, cls.apply)
+        return cls._shape
 
 
 def is_category(name: str) -> bool:
@@ -168,30 +163,6 @@ def check_id(aggregate: type[Aggregate], id: str) -> None:
         raise InvalidMessage(
             f"{str(id)[:200]!r} is no id of {aggregate.__name__}: 1 to 200 printable characters"
         )
-
-
-def _annotated(cls: type) -> list[str]:
-    """The names that a class annotates; their types need not be defined yet."""
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        return list(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
-    return list(inspect.get_annotations(cls))
-
-
-def _annotations(cls: type[Aggregate]) -> dict[str, Any]:
-    try:
-        hints = typing.get_type_hints(cls)
-    except NameError as error:
-        raise ConfigurationError(
-            f"{cls.__qualname__}: {error}; its snapshots need the types of its state, so import "
-            f"or define them"
-        ) from error
-    return {
-        name: kind
-        for name, kind in hints.items()
-        if typing.get_origin(kind) is not ClassVar and not name.startswith("_")
-    }
 
 
 def _snake_case(name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from bus.codec import Unread, read_recorded
 from bus.errors import AggregateNotFound, ConfigurationError
 from bus.stores.base import EventLog
+from bus.write import snapshots
 from bus.write.aggregate import Aggregate, check_id, stream_of
 
 AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
@@ -71,4 +72,10 @@ class Repository(Generic[AnyAggregate]):
         if not self._kind.snapshot_every:
             return None
         snapshot = await self._log.snapshot(stream_of(self._kind, id))
-        return None if snapshot is None else self._kind.from_snapshot(snapshot, id)
+        if snapshot is None:
+            return None
+        try:
+            return self._kind.from_snapshot(snapshot, id)
+        except Exception as error:  # the events give the state all the same
+            snapshots.tell_once(self._kind, snapshot.stream, error)
+            return None

@@ -7,12 +7,13 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
-from bus.errors import IdConflict
+from bus.errors import ConfigurationError, IdConflict, InvalidMessage
 from bus.log import Logger
 from bus.messages import Command, Envelope, Event, Receipt, derived_id
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
 from bus.transports.base import Frame
+from bus.write import snapshots
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
 
@@ -143,10 +144,7 @@ class UnitOfWork:
                 await self._snapshot(aggregate)
 
     def _commits(self, result: Any, keep: bool) -> list[Commit]:
-        parts = [
-            (a.category, a.stream, a.version, [record(e) for e in a.recorded])
-            for a in self._changed
-        ]
+        parts = [(a.category, a.stream, a.version, a.recorded_data) for a in self._changed]
         own = self._outbox.events if self._outbox else []
         outgoing = tuple(self._outbox.commands) if self._outbox else ()
         if own or ((outgoing or keep) and not parts):
@@ -179,6 +177,8 @@ class UnitOfWork:
         if before // every != aggregate.version // every:
             try:
                 await self._log.save_snapshot(aggregate.to_snapshot())
+            except (ConfigurationError, InvalidMessage) as error:
+                snapshots.tell_once(type(aggregate), aggregate.stream, error)
             except Exception as error:  # the events are stored: a cache must not say otherwise
                 log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
 

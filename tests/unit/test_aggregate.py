@@ -1,7 +1,12 @@
+import dataclasses
 import sys
-from typing import Any
+import threading
+from collections import Counter, deque
+from datetime import date
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import BaseModel, Field, create_model
 
 from bus import Aggregate, ConfigurationError, Event, InvalidMessage
 
@@ -202,3 +207,197 @@ def test_a_subclass_has_its_own_copy_of_the_state_it_inherits() -> None:
     one.tags.append("gold")
     one.rates["2026"] = 3
     assert (other.tags, other.rates, Account.tags, Savings.rates) == ([], {}, [], {})
+
+
+# An event becomes data when it is recorded.
+
+
+class Note(BaseModel):
+    text: str = ""
+
+
+class Listed(Event):
+    tags: list[str] = []  # noqa: RUF012
+    meta: Any = None
+    note: Note = Note()
+
+
+class Keeper(Aggregate, snapshot_every=1):
+    """Keeps what an event holds, and changes it."""
+
+    tags: list[str] = []  # noqa: RUF012
+    meta: Any = None
+    note: Note | None = None
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Listed():
+                self.tags, self.meta, self.note = event.tags, event.meta, event.note
+
+
+def test_what_an_aggregate_does_with_an_events_parts_does_not_change_what_is_stored() -> None:
+    given, keeper = [1, {"a": [2]}], Keeper("k1")
+    recorded = Listed(tags=["a"], meta=given, note=Note(text="first"))
+    keeper.record(recorded)
+    assert keeper.note is not None
+    keeper.tags.append("later")
+    keeper.meta[1]["a"].append("later")
+    keeper.note.text = "later"
+    given.append("later")
+    expected = {"tags": ["a"], "meta": [1, {"a": [2]}], "note": {"text": "first"}}
+    assert [one.data for one in keeper.recorded_data] == [expected]
+    assert recorded.tags == ["a"]
+    assert recorded.note == Note(text="first")
+
+
+def test_an_event_that_could_not_be_read_back_is_refused_when_it_is_recorded() -> None:
+    keeper = Keeper("k1")
+    with pytest.raises(InvalidMessage, match="Listed: meta is a tuple"):
+        keeper.record(Listed(meta=(1, 2)))
+    assert (keeper.version, keeper.recorded, keeper.meta) == (0, [], None)
+
+
+# Defaults
+
+
+@dataclasses.dataclass
+class Limits:
+    most: int = 5
+    names: list[str] = dataclasses.field(default_factory=list)
+
+
+class Filled(Aggregate):
+    note: Note = Note()
+    limits: Limits = Limits()
+    queue: deque[str] = deque()  # noqa: RUF012
+    made: list[str] = dataclasses.field(default_factory=lambda: ["first"])
+    fixed: int = dataclasses.field(default=7)
+    pydantic_made: dict[str, int] = Field(default_factory=dict)
+    nested: tuple[list[str], ...] = ([],)
+    counts: Counter[str] = Counter()  # noqa: RUF012
+    unannotated = []  # type: ignore[var-annotated]  # noqa: RUF012
+    KNOWN: ClassVar[list[str]] = ["constant"]
+    SIZES = ["constant"]  # noqa: RUF012
+
+
+def test_no_two_aggregates_share_a_default_whatever_it_is() -> None:
+    one, other = Filled("1"), Filled("2")
+    one.note.text = "changed"
+    one.limits.names.append("changed")
+    one.queue.append("changed")
+    one.made.append("changed")
+    one.pydantic_made["changed"] = 1
+    one.nested[0].append("changed")
+    one.counts["changed"] += 1
+    one.unannotated.append("changed")
+    assert (other.note, other.limits, other.queue) == (Note(), Limits(), deque())
+    assert (other.made, other.fixed, other.pydantic_made) == (["first"], 7, {})
+    assert (other.nested, other.counts, other.unannotated) == (([],), Counter(), [])
+    assert one.KNOWN is other.KNOWN
+    assert one.SIZES is other.SIZES
+
+
+def test_a_subclass_may_override_a_default_without_annotating_it_again() -> None:
+    class Special(Filled):
+        made = ["special"]  # noqa: RUF012
+        fixed = 8
+        note = Note(text="special")
+
+    one, other = Special("1"), Special("2")
+    one.made.append("changed")
+    assert (other.made, other.fixed, other.note.text) == (["special"], 8, "special")
+    assert Filled("3").made == ["first"]
+
+
+def test_a_property_over_an_inherited_default_stays_one() -> None:
+    class Computed(Filled):
+        @property
+        def fixed(self) -> int:  # type: ignore[override]
+            return len(self.made)
+
+    assert Computed("1").fixed == 1
+
+
+def test_a_default_that_cannot_be_copied_is_refused_at_the_class() -> None:
+    with pytest.raises(ConfigurationError, match=r"Locked: its default of 'lock' cannot be copied"):
+
+        class Locked(Aggregate):
+            lock: Any = threading.Lock()
+
+
+# Snapshots
+
+
+def test_a_snapshot_gives_the_very_state_that_the_events_give() -> None:
+    class Rich(Aggregate, snapshot_every=1):
+        note: Note = Note()
+        limits: Limits = Limits()
+        queue: deque[str] = deque()  # noqa: RUF012
+        seen: set[int] = set()  # noqa: RUF012
+        pair: tuple[int, str] = (0, "")
+        _private: dict[str, int] = {}  # noqa: RUF012
+
+    rich = Rich("r1")
+    rich.note.text, rich.limits.names = "a", ["b"]
+    rich.queue.append("c")
+    rich.seen.add(1)
+    rich.pair = (1, "d")
+    rich._private["e"] = 2
+    again = Rich.from_snapshot(rich.to_snapshot(), "r1")
+    assert again is not None
+    assert {**vars(again), "version": 0} == {**vars(rich), "version": 0}
+
+
+@pytest.mark.parametrize("value", [(1, 2), {1}, Note(), date(2026, 1, 1)])
+def test_a_snapshot_that_would_give_another_state_is_not_made(value: Any) -> None:
+    keeper = Keeper("k1")
+    keeper.meta = value
+    with pytest.raises(InvalidMessage, match="Keeper: meta is a"):
+        keeper.to_snapshot()
+
+
+def test_a_snapshot_made_when_events_were_applied_otherwise_is_not_used() -> None:
+    class Before(Aggregate, category="book", events=[Tagged]):
+        tags: list[str] = []  # noqa: RUF012
+
+        def apply(self, event: Event) -> None:
+            self._note(event)
+
+        def _note(self, event: Event) -> None:
+            assert isinstance(event, Tagged)
+            self.tags.append(event.tag)
+
+    class Same(Before, category="book", events=[Tagged]):
+        def rename(self) -> None: ...
+
+    class Otherwise(Before, category="book", events=[Tagged]):
+        def _note(self, event: Event) -> None:
+            assert isinstance(event, Tagged)
+            self.tags.append(event.tag.upper())
+
+    snapshot = Before("b1").to_snapshot()
+    assert Before.from_snapshot(snapshot, "b1")
+    assert Same.from_snapshot(snapshot, "b1")
+    assert Otherwise.from_snapshot(snapshot, "b1") is None
+
+
+def test_a_snapshot_of_a_model_that_had_other_fields_is_not_used() -> None:
+    def board(model: type[BaseModel]) -> type[Aggregate]:
+        return type(
+            "Board", (Aggregate,), {"__annotations__": {"card": model | None}, "card": None}
+        )
+
+    now = board(create_model("Card", title=(str, "")))
+    later = board(create_model("Card", title=(str, ""), done=(bool, False)))
+    snapshot = now("b1").to_snapshot()
+    assert now.from_snapshot(snapshot, "b1")
+    assert later.from_snapshot(snapshot, "b1") is None
+
+
+def test_an_aggregate_that_is_a_dataclass_is_refused() -> None:
+    @dataclasses.dataclass
+    class Careless(Account):
+        owner: str = ""
+
+    with pytest.raises(ConfigurationError, match=r"Careless: it is a dataclass.* take @dataclass"):
+        Careless.events()

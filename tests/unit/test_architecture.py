@@ -11,7 +11,8 @@ MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
     {"errors", "urls", "version"},
-    {"ambient", "fingerprint", "judging", "payload", "shapes", "tasks"},
+    {"ambient", "fingerprint", "judging", "payload", "round_trip", "shapes", "tasks"},
+    {"declarable"},
     {"messages"},
     {"lines", "log", "policies", "settings", "telling"},
     {"loops"},
@@ -20,7 +21,7 @@ LAYERS = [
     {"codec"},
     {"write", "read"},
     {"dependencies", "health", "backend", "declarations", "continuity"},
-    {"forking"},
+    {"forking", "results"},
     {"dispatcher"},
     {"parts"},
     {"delivery", "contracts"},

@@ -1,0 +1,139 @@
+"""What may be declared of a message: fields that can be read back as they are written.
+
+Reads pydantic's core schemas; pure. What a schema cannot tell of, `round_trip` compares.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bus.errors import ConfigurationError
+
+Schema = Mapping[str, Any]
+"""What pydantic makes of a type: a core schema."""
+
+HIDING = "_serialize_secret"
+"""How the functions are called by which pydantic writes SecretStr, SecretBytes and Secret."""
+
+NOT_GONE_INTO = frozenset({"metadata", "config", "serialization", "default", "expected", "members"})
+PLAIN = frozenset(
+    {"str", "int", "float", "bool", "none", "decimal", "uuid", "date", "datetime", "time",
+     "timedelta", "enum", "literal", "nullable", "default", "list", "set", "frozenset", "tuple",
+     "dict", "model", "model-fields", "model-field"}
+)  # fmt: skip
+"""The types of which `==` tells whether a value came back as it was."""
+
+
+def check_declared(schema: Schema, where: str) -> None:
+    """Raises: ConfigurationError for a field that could never be read back as it is written."""
+    for field, problem in _problems(schema, {}, "", _definitions(schema)):
+        raise ConfigurationError(f"{where}: {field or 'it'} {problem}")
+
+
+def is_plain(schema: Any) -> bool:
+    """Whether it is all of types that are read in one way only, anew each time, and that no value
+    of another type is equal to."""
+    if isinstance(schema, list | tuple):
+        return all(map(is_plain, schema))
+    if not isinstance(schema, dict):
+        return True
+    if "type" in schema and not _is_plain_type(schema):
+        return False
+    return all(is_plain(value) for key, value in schema.items() if key not in NOT_GONE_INTO)
+
+
+def _is_plain_type(part: Schema) -> bool:
+    match part["type"]:
+        case _ if "serialization" in part or part.get("extras_behavior") == "allow":
+            return False
+        case "literal":
+            return all(isinstance(value, str | None) for value in part["expected"])
+        case "dict":
+            return bool(
+                part.get("keys_schema", {}).get("type") == "str" and "values_schema" in part
+            )
+        case "list" | "set" | "frozenset":
+            return "items_schema" in part
+        case kind:
+            return kind in PLAIN
+
+
+def _definitions(schema: Schema) -> dict[str, Schema]:
+    """The parts to which others refer."""
+    return {part["ref"]: part for part in schema.get("definitions", ())}
+
+
+def _problems(
+    part: Any, config: Schema, path: str, pending: dict[str, Schema]
+) -> Iterator[tuple[str, str]]:
+    """The fields that could never be read back, each with what is wrong."""
+    if isinstance(part, list | tuple):
+        for one in part:
+            yield from _problems(one, config, path, pending)
+        return
+    if not isinstance(part, dict):
+        return
+    while part.get("type") in ("definitions", "definition-ref"):
+        # Each part to which others refer is gone into once.
+        part = part["schema"] if "schema" in part else pending.pop(part["schema_ref"], {})
+    if part.get("type") == "generator":
+        yield path, _ONCE
+    serializer = part.get("serialization", {}).get("function")
+    if getattr(serializer, "__name__", "").startswith(HIDING):
+        yield path, _SECRET
+        return
+    if serializer is not None and not _is_of_pydantic(serializer):
+        return  # an author's: who knows what it writes, so that each value is compared
+    config = part.get("config") or config
+    for key, value in part.items():
+        if key == "fields" and part["type"] != "dataclass":  # which only names them there
+            yield from _problems_of_fields(value, config, path, pending)
+        elif key not in NOT_GONE_INTO:
+            yield from _problems(value, config, path, pending)
+
+
+def _problems_of_fields(
+    fields: Any, config: Schema, path: str, pending: dict[str, Schema]
+) -> Iterator[tuple[str, str]]:
+    named = fields if isinstance(fields, dict) else {field["name"]: field for field in fields}
+    for name, field in named.items():
+        place = f"{path}.{name}" if path else name
+        if field.get("serialization_exclude"):
+            yield place, _EXCLUDED
+        written, read = field.get("serialization_alias", name), _keys_read(name, field, config)
+        if written not in read:
+            yield place, _ONE_WAY.format(written, " or ".join(map(repr, sorted(read))) or "a path")
+        yield from _problems(field, config, place, pending)
+
+
+def _keys_read(name: str, field: Schema, config: Schema) -> set[str]:
+    """The keys under which a field is looked for."""
+    alias = field.get("validation_alias")
+    if alias is None:
+        return {name}
+    found = set()
+    if config.get("validate_by_alias", True):
+        paths = [[alias]] if isinstance(alias, str) else alias
+        paths = paths if isinstance(paths[0], list) else [paths]
+        found = {path[0] for path in paths if len(path) == 1}
+    if config.get("validate_by_name") or config.get("populate_by_name"):
+        found.add(name)
+    return found
+
+
+def _is_of_pydantic(function: Any) -> bool:
+    return str(getattr(function, "__module__", "")).startswith("pydantic")
+
+
+_SECRET = (
+    "is a secret of pydantic's, of which asterisks would be stored; declare it as str, with "
+    "Field(repr=False) to keep it out of logs, or give it a serializer that writes what is in it"
+)
+_EXCLUDED = (
+    "has exclude=True, so it would not be stored, and be lost; take it out of the class, or make "
+    "it a PrivateAttr"
+)
+_ONE_WAY = (
+    "is written as {!r} and read as {}, so what is stored could not be read back; give it one name "
+    "for both, as in Field(alias=...)"
+)
+_ONCE = "can be gone through only once; declare it as list[...] or tuple[..., ...]"

@@ -1,0 +1,68 @@
+"""Results: what a command's handler returns, as it is kept beside its commit and read from it."""
+
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from bus import payload
+from bus.errors import InvalidMessage, ResultUnreadable
+from bus.fingerprint import reason_of
+from bus.messages import Receipt
+from bus.round_trip import difference
+from bus.router import Handler
+
+
+class Results:
+    """The results of one command's handler, of the type that its annotation says."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._adapter = _adapter(Any if handler.returns is None else handler.returns)
+
+    def written(self, result: Any) -> tuple[Any, Any]:
+        """A result as its handler declares it, and as JSON types.
+
+        Raises: InvalidMessage where a repeat of the command would get another one.
+        """
+        try:
+            typed = self._adapter.validate_python(result)
+            data = self.data(typed)
+            payload.check(data)
+            if different := difference(typed, self._adapter.validate_python(data)):
+                raise InvalidMessage(str(different))
+        except (InvalidMessage, ValueError, RecursionError) as error:
+            raise InvalidMessage(
+                f"{self._handler.name}: its result cannot be kept as its annotation says, "
+                f"{self._handler.returns!r}: {reason_of(error)}"
+            ) from None
+        return typed, data
+
+    def data(self, typed: Any) -> Any:
+        """A result as JSON types."""
+        return self._adapter.dump_python(
+            typed, mode="json", by_alias=True, round_trip=True, warnings=False
+        )
+
+    def read(self, receipt: Receipt) -> Receipt:
+        """The receipt with its result as the handler declares it. Raises: ResultUnreadable."""
+        if receipt.result is None:
+            return receipt
+        try:
+            # Releases before wrote names where there are aliases.
+            result = self._adapter.validate_python(receipt.result, by_alias=True, by_name=True)
+        except ValidationError as error:
+            raise ResultUnreadable(
+                f"the command {receipt.id} was carried out, but its result is not as "
+                f"{self._handler.name} returns it now ({reason_of(error)}); `receipt` of this "
+                f"error has it as it was kept",
+                receipt,
+            ) from None
+        return receipt._replace(result=result)
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Writes NaN as NaN, which is then refused: pydantic's way is to write null instead."""
+    try:
+        return TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
+    except PydanticUserError:  # a model, which has a configuration of its own
+        return TypeAdapter(kind)

@@ -1,0 +1,202 @@
+"""An aggregate's state: what its class declares of it, fresh for each aggregate, and as a snapshot.
+
+Pure. Knows classes and their annotations, not what an aggregate does with them.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.fields import FieldInfo
+from typing_extensions import TypedDict
+
+from bus.errors import ConfigurationError, InvalidMessage
+from bus.round_trip import difference
+
+Maker = Callable[[], Any]
+
+MUTABLE = (list, dict, set, deque, bytearray, BaseModel)
+SHARED = (str, bytes, int, float, complex, bool, type(None), type, types.FunctionType)
+_CLASS_VAR = re.compile(r"(\w+\.)*ClassVar\b")
+
+
+def makers_of(cls: type, base: type) -> dict[str, Maker]:
+    """How the defaults are made that no two aggregates may share, by name.
+
+    Raises: ConfigurationError for one that cannot be copied.
+    """
+    found = {name: inspect.getattr_static(cls, name, None) for name in _state_names(cls, base)}
+    makers = {name: _maker(value) for name, value in found.items()}
+    for name, make in makers.items():
+        try:
+            if make is not None and not _has_factory(found[name]):
+                make()
+        except Exception as error:
+            raise ConfigurationError(
+                f"{cls.__qualname__}: its default of {name!r} cannot be copied for each aggregate "
+                f"({type(error).__name__}); make it anew, as in `{name}: ... = "
+                f"dataclasses.field(default_factory=...)`"
+            ) from error
+    return {name: make for name, make in makers.items() if make is not None}
+
+
+def _state_names(cls: type, base: type) -> Iterator[str]:
+    """The attributes that are state: the annotated ones, and others that hold what can change."""
+    for one in reversed(cls.__mro__):
+        if one in (base, object):
+            continue
+        annotated = _annotated(one)
+        yield from (name for name, kind in annotated.items() if not _is_class_var(kind))
+        for name, value in list(vars(one).items()):
+            constant = name.startswith("_") or name.isupper() or name in annotated
+            if not constant and (isinstance(value, MUTABLE) or _is_data(value)):
+                yield name
+
+
+def _maker(value: Any) -> Maker | None:
+    """What makes a default; None where all may share it, or where there is none."""
+    if isinstance(value, dataclasses.Field):
+        if value.default_factory is not dataclasses.MISSING:
+            return value.default_factory
+        value = value.default
+        if isinstance(value, SHARED):
+            return lambda: value
+    elif isinstance(value, FieldInfo):
+        return lambda: value.get_default(call_default_factory=True)
+    if value is dataclasses.MISSING or isinstance(value, SHARED) or hasattr(value, "__get__"):
+        return None
+    if type(value) in (list, dict, set) and not value:
+        return type(value)
+    return lambda: copy.deepcopy(value)
+
+
+def _has_factory(value: Any) -> bool:
+    return isinstance(value, dataclasses.Field | FieldInfo)
+
+
+def _is_data(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _is_class_var(kind: Any) -> bool:
+    named = kind if isinstance(kind, str) else getattr(kind, "__forward_arg__", "")
+    return kind is ClassVar or typing.get_origin(kind) is ClassVar or bool(_CLASS_VAR.match(named))
+
+
+def _annotated(cls: type) -> dict[str, Any]:
+    """What a class annotates; the types need not be defined yet."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return dict(annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF))
+    return dict(inspect.get_annotations(cls))
+
+
+# As a snapshot
+
+
+class Shape(NamedTuple):
+    """How a class's state is written and read; `name` tells it from other shapes."""
+
+    where: str
+    adapter: TypeAdapter[Any]
+    names: frozenset[str]
+    name: str
+
+    def written(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state as JSON types.
+
+        Raises: ConfigurationError for state that is not annotated, InvalidMessage for state that
+        would be read back as another one.
+        """
+        unknown = sorted(state.keys() - self.names)
+        if unknown:
+            raise ConfigurationError(
+                f"{self.where}: snapshots need a type for {', '.join(unknown)}; "
+                f"annotate it in the class, as in `owner: str = ''`, a constant as ClassVar"
+            )
+        data: dict[str, Any] = self.adapter.dump_python(
+            dict(state), mode="json", by_alias=True, round_trip=True, warnings=False
+        )
+        if different := difference(dict(state), self.read(data)):
+            raise InvalidMessage(f"{self.where}: {different}")
+        return data
+
+    def read(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """The state that was written. Raises: pydantic's ValidationError."""
+        state: dict[str, Any] = self.adapter.validate_python(dict(data), strict=False)
+        return state
+
+
+def shape_of(cls: type, events: Mapping[str, int], fold: Callable[..., Any]) -> Shape:
+    """The shape of a class's state, which is another one as soon as the class reads other events
+    or schemas of them, or as its `fold` does something else with them.
+
+    Raises: ConfigurationError where a type is not defined.
+    """
+    kinds = _kinds(cls)
+    adapter = TypeAdapter[Any](TypedDict("State", kinds, total=False))  # type: ignore[operator]
+    same = (_described(adapter, kinds), sorted(events.items()), list(_steps(fold, cls)))
+    name = hashlib.blake2s(repr(same).encode(errors="replace"), digest_size=16).hexdigest()
+    return Shape(cls.__qualname__, adapter, frozenset(kinds), name)
+
+
+def _kinds(cls: type) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except NameError as error:
+        raise ConfigurationError(
+            f"{cls.__qualname__}: {error}; its snapshots need the types of its state, so import "
+            f"or define them"
+        ) from error
+    return {name: kind for name, kind in hints.items() if not _is_class_var(kind)}
+
+
+def _described(adapter: TypeAdapter[Any], kinds: Mapping[str, Any]) -> str:
+    """The types of the state, and of what is in it."""
+    try:
+        return json.dumps(adapter.json_schema(mode="serialization"), sort_keys=True)
+    except Exception:  # types that no JSON Schema describes
+        return str(sorted((name, str(kind)) for name, kind in kinds.items()))
+
+
+def _steps(function: Any, cls: type, seen: set[str] | None = None) -> Iterator[object]:
+    """What a function does, and those that it calls of its class or module: not where it stands."""
+    seen = set() if seen is None else seen
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    if not isinstance(function, types.FunctionType) or function.__qualname__ in seen:
+        return
+    seen.add(function.__qualname__)
+    for code in _codes(function.__code__):
+        yield code.co_code, code.co_names, [_constant(one) for one in code.co_consts]
+        for name in code.co_names:
+            for called in (_inherited(cls, name), function.__globals__.get(name)):
+                if getattr(called, "__module__", None) == function.__module__:
+                    yield from _steps(called, cls, seen)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, types.CodeType):
+            yield from _codes(one)
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, types.CodeType):
+        return value.co_name
+    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
+
+
+def _inherited(cls: type, name: str) -> Any:
+    return inspect.getattr_static(cls, name, None)

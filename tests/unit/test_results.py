@@ -1,0 +1,162 @@
+"""A command's result: what the first caller got is what each repeat gets."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field
+
+from bus import (
+    Aggregate,
+    Bus,
+    Command,
+    Event,
+    InvalidMessage,
+    Receipt,
+    Repository,
+    ResultUnreadable,
+    Router,
+    Settings,
+    Worker,
+)
+from bus.results import Results
+
+
+class Open(Command):
+    account_id: str
+
+
+class Opened(Event):
+    owner: str
+
+
+class Account(Aggregate):
+    owner: str = ""
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Opened():
+                self.owner = event.owner
+
+
+class Balance(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    amount: Decimal = Field(alias="balanceAmount")
+    asked_for: str = Field("", serialization_alias="for", validation_alias=AliasChoices("for"))
+    kept: set[int] = set()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def twice(self) -> Decimal:
+        return 2 * self.amount
+
+
+@dataclass
+class Sum:
+    amount: Decimal
+
+
+class Pair(NamedTuple):
+    first: int
+    second: str
+
+
+RESULTS: list[tuple[Any, Any]] = [
+    (Balance, Balance(balanceAmount=Decimal("1.50"), kept={3})),
+    (list[Balance] | None, [Balance(balanceAmount=Decimal(2))]),
+    (Sum, Sum(Decimal("0.1"))),
+    (Pair, Pair(1, "a")),
+    (tuple[int, ...], (1, 2)),
+    (dict[int, date], {1: date(2026, 1, 1)}),
+    (uuid.UUID, uuid.uuid4()),
+    (timedelta, timedelta(seconds=1.5)),
+    (None, {"a": [1, None, 2.5]}),
+]
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize(("returns", "result"), RESULTS)
+async def test_a_repeat_gets_the_very_result_of_the_first_time(
+    returns: Any, result: Any, changes: bool, queued: bool
+) -> None:
+    async def handler(command: Open, repository: Repository[Account]) -> Any:
+        if changes:
+            account = Account(command.account_id)
+            account.record(Opened(owner="Ada"))
+            repository.add(account)
+        return result
+
+    handler.__annotations__.pop("return")
+    if returns is not None:
+        handler.__annotations__["return"] = returns
+    router = Router("results")
+    router.command(handler)
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        if queued:
+            async with Worker(bus):
+                found = [await bus.request(Open(account_id="a"), id="k") for _ in range(2)]
+        else:
+            found = [await bus.execute(Open(account_id="a"), id="k") for _ in range(2)]
+    assert [(type(one.result), one.result) for one in found] == [(type(result), result)] * 2
+
+
+@pytest.mark.parametrize("result", [(1, 2), {1}, Sum(Decimal(1)), date(2026, 1, 1)])
+async def test_a_result_that_a_repeat_would_get_otherwise_is_refused(result: Any) -> None:
+    router = Router("odd")
+
+    @router.command
+    async def odd(command: Open, repository: Repository[Account]) -> Any:
+        repository.add(Account(command.account_id))
+        return result
+
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        with pytest.raises(
+            InvalidMessage, match=f"result cannot be kept.*is a {type(result).__name__}"
+        ):
+            await bus.execute(Open(account_id="a"), id="k")
+
+
+@pytest.mark.parametrize("queued", [False, True])
+async def test_a_result_of_another_release_says_that_the_command_was_carried_out(
+    monkeypatch: pytest.MonkeyPatch, queued: bool
+) -> None:
+    before, after = Router("before"), Router("after")
+
+    @before.command
+    async def opening(command: Open, repository: Repository[Account]) -> int:
+        account = Account(command.account_id)
+        account.record(Opened(owner="Ada"))
+        repository.add(account)
+        return 5
+
+    @after.command
+    async def listing(command: Open) -> list[str]:
+        return []
+
+    async with Bus("bank", routers=[before], settings=Settings.in_memory()) as bus, Worker(bus):
+        ask = bus.request if queued else bus.execute
+        first = await ask(Open(account_id="a"), id="k")
+        kept: dict[Any, Results] = {**bus.parts.dispatcher._results}
+        kept[Open] = Results(after.handlers[0])
+        monkeypatch.setattr(bus.parts.dispatcher, "_results", kept)
+        with pytest.raises(ResultUnreadable, match="k was carried out, but its result") as told:
+            await ask(Open(account_id="a"), id="k")
+        assert await bus.parts.read_store.dead_letters() == []
+    assert told.value.receipt == first
+
+
+async def test_a_result_that_a_release_before_wrote_by_names_is_read() -> None:
+    router = Router("results")
+
+    @router.command
+    async def balance(command: Open) -> Balance:
+        raise NotImplementedError
+
+    kept = Receipt("k", {}, {"amount": "1.50", "asked_for": "Ada", "kept": []})
+    read = Results(router.handlers[0]).read(kept)
+    assert read.result == Balance.model_validate({"balanceAmount": "1.50", "for": "Ada"})

@@ -1,0 +1,443 @@
+"""What is written is what is read back, or it is refused: whatever pydantic lets one declare."""
+
+import collections
+import dataclasses
+import enum
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from ipaddress import IPv4Address
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+from bson import Int64
+from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    Secret,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    create_model,
+)
+from typing_extensions import TypedDict
+
+from bus import ambient
+from bus.codec import event_frames, read_frame, read_recorded, record
+from bus.errors import ConfigurationError, InvalidMessage
+from bus.messages import Command, Event, Query, registry_of
+from bus.stores.base import Commit
+from bus.stores.records import commit_document, commit_from, decoded, encoded
+from bus.write.unit_of_work import Outbox
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+    LARGE = 2
+
+
+class Place(enum.Enum):
+    HERE = (1, 2)
+    THERE = "there"
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Item(BaseModel):
+    name: str = ""
+    price: Decimal = Decimal(0)
+
+
+class Discounted(Item):
+    percent: int = 10
+
+
+class Kept(BaseModel):
+    kind: Literal["kept"] = "kept"
+    at: datetime
+
+
+class Named(BaseModel):
+    kind: Literal["named"] = "named"
+    tags: set[str] = set()
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    first: date
+    last: date | None = None
+
+
+class Entry(TypedDict):
+    amount: int
+
+
+SMALL_TEXT = st.text(max_size=5)
+NUMBERS = st.integers(-(2**63), 2**63 - 1)
+ZONES = st.sampled_from(
+    [None, UTC, ZoneInfo("Europe/Berlin"), timezone(timedelta(hours=5, seconds=7))]
+)
+ITEMS = st.builds(Item, name=SMALL_TEXT, price=st.decimals(0, 99, places=2))
+TAGGED = st.builds(Kept, at=st.datetimes(timezones=ZONES)) | st.builds(
+    Named, tags=st.sets(SMALL_TEXT)
+)
+ANYTHING = (
+    st.none() | st.booleans() | NUMBERS | SMALL_TEXT | st.tuples(NUMBERS) | st.dates() | ITEMS
+    | st.lists(st.floats()) | st.dictionaries(NUMBERS | SMALL_TEXT, NUMBERS)
+)  # fmt: skip
+LEAVES: list[tuple[Any, st.SearchStrategy[Any]]] = [
+    (str, SMALL_TEXT),
+    (int, NUMBERS),
+    (float, st.floats(allow_nan=False, allow_infinity=False)),
+    (bool, st.booleans()),
+    (type(None), st.none()),
+    (bytes, st.binary(max_size=5)),
+    (Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
+    (uuid.UUID, st.uuids()),
+    (date, st.dates()),
+    (datetime, st.datetimes(timezones=ZONES)),
+    (time, st.times()),
+    (timedelta, st.timedeltas()),
+    (Colour, st.sampled_from(Colour)),
+    (Size, st.sampled_from(Size)),
+    (Place, st.sampled_from(Place)),
+    (Right, st.sampled_from([Right.READ, Right.WRITE, Right.READ | Right.WRITE])),
+    (Literal["a", 1, True], st.sampled_from(["a", 1, True])),
+    (Item, ITEMS | st.builds(Discounted, name=SMALL_TEXT)),
+    (Annotated[Kept | Named, Field(discriminator="kind")], TAGGED),
+    (Point, st.builds(Point, NUMBERS, NUMBERS)),
+    (Span, st.builds(Span, st.dates(), st.none() | st.dates())),
+    (Entry, st.builds(dict, amount=NUMBERS)),
+    (IPv4Address, st.ip_addresses(v=4)),
+    (PurePosixPath, st.builds(PurePosixPath, SMALL_TEXT)),
+    (Annotated[int, Field(gt=0)], st.integers(1, 9)),
+    (Annotated[int, AfterValidator(abs)], NUMBERS),
+    (Annotated[int, PlainSerializer(lambda number: number // 2)], st.integers(-9, 9)),
+    (Any, ANYTHING),
+]  # fmt: skip
+Typed = tuple[Any, st.SearchStrategy[Any]]
+"""A type, and values of it."""
+
+
+@st.composite
+def _typed(draw: st.DrawFn, depth: int = 2) -> Typed:
+    """A type as people write them, and its values."""
+    forms = ["leaf"] if depth == 0 else [
+        "leaf", "leaf", "list", "tuple", "pair", "set", "dict", "optional", "union", "sequence",
+        "mapping", "deque", "default", "model",
+    ]  # fmt: skip
+    form = draw(st.sampled_from(forms))
+    if form == "leaf":
+        leaf: Typed = draw(st.sampled_from(LEAVES))
+        return leaf
+    kind, values = draw(_typed(depth - 1))
+    match form:
+        case "list":
+            return _of(list, kind), st.lists(values, max_size=3)
+        case "tuple":
+            return _of(tuple, kind, ...), st.lists(values, max_size=3).map(tuple)
+        case "pair":
+            return _of(tuple, kind, int), st.tuples(values, NUMBERS)
+        case "set":
+            kind, values = draw(st.sampled_from(LEAVES[:17]))
+            form_of_set = draw(st.sampled_from([set, frozenset]))
+            return _of(form_of_set, kind), st.sets(values, max_size=3).map(form_of_set)
+        case "dict":
+            key, keys = draw(st.sampled_from(LEAVES[:17] + LEAVES[-1:]))
+            return _of(dict, key, kind), st.dictionaries(
+                keys.filter(_is_hashable), values, max_size=3
+            )
+        case "optional":
+            return kind | None, st.none() | values
+        case "union":
+            other, more = draw(_typed(depth - 1))
+            return kind | other, values | more
+        case "sequence":
+            return _of(Sequence, kind), st.lists(values, max_size=3) | st.lists(
+                values, max_size=3
+            ).map(tuple)
+        case "mapping":
+            return _of(Mapping, str, kind), st.dictionaries(SMALL_TEXT, values, max_size=3)
+        case "deque":
+            return _of(collections.deque, kind), st.lists(values, max_size=3).map(collections.deque)
+        case "default":
+            return collections.defaultdict[str, int], st.dictionaries(SMALL_TEXT, NUMBERS)
+    inner = create_model("Inner", held=(kind, ...))
+    return inner, values.map(lambda value: inner(held=value))
+
+
+def _of(form: Any, *kinds: Any) -> Any:
+    return form[kinds if len(kinds) > 1 else kinds[0]]
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+@st.composite
+def _events(draw: st.DrawFn) -> Event:
+    """An event of a class of its own, with one to three fields."""
+    typed = draw(st.lists(_typed(), min_size=1, max_size=3))
+    fields: Any = {f"field_{place}": (kind, ...) for place, (kind, _) in enumerate(typed)}
+    values = {f"field_{place}": draw(values) for place, (_, values) in enumerate(typed)}
+    kind = create_model("Made", __base__=Event, **fields)
+    try:
+        return kind(**values)
+    except ValidationError:  # a value that its own type does not take: of no interest here
+        assume(False)
+        raise
+
+
+def _exact(value: Any) -> Any:
+    """A value as plain tuples that tell all types apart, whatever `==` says of them."""
+    match value:
+        case Int64():  # what BSON makes of an integer beyond 32 bits: an int like others
+            return "int", repr(int(value))
+        case BaseModel():
+            return type(value).__qualname__, _exact(value.__dict__)
+        case datetime() | time():
+            return type(value).__name__, value.isoformat()
+        case Mapping():
+            return type(value).__name__, sorted(
+                ((_exact(k), _exact(v)) for k, v in value.items()), key=repr
+            )
+        case set() | frozenset():
+            return type(value).__name__, sorted(map(_exact, value), key=repr)
+        case list() | tuple() | collections.deque():
+            return type(value).__qualname__, [_exact(one) for one in value]
+    return type(value).__qualname__, repr(value)
+
+
+def _stored(event: Event) -> Commit:
+    """The commit that holds the event, as the log gives it back."""
+    commit = Commit(
+        "c1", "made-1", "made", 1, (record(event),), ambient.now(), "c1", None, {}
+    )  # fmt: skip
+    return commit_from(decoded(encoded(commit_document(commit))))
+
+
+@settings(
+    max_examples=1000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(_events())
+def test_an_event_is_read_back_as_it_was_written_or_refused(written: Event) -> None:
+    try:
+        commit = _stored(written)
+    except InvalidMessage:
+        event("refused")
+        return
+    event("stored")
+    registry = {"Made": type(written)}
+    (frame,) = event_frames(commit)
+    assert _exact(read_recorded(commit.events[0], registry)) == _exact(written)
+    assert _exact(read_frame(frame, registry).message) == _exact(written)
+
+
+HOLD = [(kind, values) for kind, values in LEAVES if kind in (
+    str, int, float, bool, Decimal, uuid.UUID, date, timedelta, Colour, Size, Span, IPv4Address
+)]  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_what_people_write_every_day_is_never_refused(data: st.DataObject) -> None:
+    kind, values = data.draw(st.sampled_from(HOLD))
+    value = data.draw(values)
+    made = create_model(
+        "Made",
+        __base__=Event,
+        one=(kind, ...),
+        maybe=(kind | None, None),
+        many=(_of(list, kind), []),
+        fixed=(_of(tuple, kind, ...), ()),
+        by_name=(_of(dict, str, kind), {}),
+    )
+    written = made(one=value, many=[value], fixed=(value,), by_name={"a": value})
+    assert read_recorded(record(written), {"Made": made}) == written
+
+
+@pytest.mark.parametrize("zone", [None, UTC, ZoneInfo("Europe/Berlin")])
+def test_times_are_read_back_as_the_same_instant(zone: Any) -> None:
+    class Made(Event):
+        at: datetime
+
+    written = Made(at=datetime(2026, 10, 25, 2, 30, tzinfo=zone, fold=1))
+    read = read_recorded(record(written), {"Made": Made})
+    assert isinstance(read, Made)
+    assert read.at.isoformat() == written.at.isoformat()
+
+
+# What no value could make good is refused at the class.
+
+
+class Secretive(BaseModel):
+    pin: SecretStr
+
+
+@dataclasses.dataclass
+class SecretiveToo:
+    pin: SecretBytes
+
+
+class Renamed(BaseModel):
+    amount: int = Field(serialization_alias="sum")
+
+
+class OneWay(TypedDict):
+    amount: Annotated[int, Field(validation_alias="sum")]
+
+
+NEVER = [
+    (SecretStr, "held is a secret"),
+    (list[SecretBytes] | None, "held is a secret"),
+    (dict[str, Secret[int]], "held is a secret"),
+    (Secretive, "held.pin is a secret"),
+    (list[SecretiveToo], "held.pin is a secret"),
+    (Renamed, "held.amount is written as 'sum' and read as 'amount'"),
+    (OneWay, "held.amount is written as 'amount' and read as 'sum'"),
+    (Annotated[int, Field(serialization_alias="sum")], "held is written as 'sum' and read as 'hel"),
+    (Annotated[int, Field(validation_alias="sum")], "held is written as 'held' and read as 'sum'"),
+    (
+        Annotated[int, Field(validation_alias=AliasPath("a", 1))],
+        "held is written as 'held' and read as a path",
+    ),
+    (Annotated[int, Field(exclude=True)], "held has exclude=True"),
+    (Iterable[int], "held can be gone through only once"),
+]
+
+
+@pytest.mark.parametrize("base", [Command, Event])
+@pytest.mark.parametrize(("kind", "why"), NEVER)
+def test_a_field_that_could_never_be_read_back_is_refused_at_the_class(
+    base: type[Command | Event], kind: Any, why: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"test_round_trips.Made: {re.escape(why)}"):
+        create_model("Made", __base__=base, __module__=__name__, held=(kind, ...))
+
+
+BOTH_WAYS = [
+    Annotated[int, Field(alias="sum")],
+    Annotated[int, Field(validation_alias=AliasChoices("held", "sum"))],
+    Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value())],
+]
+
+
+@pytest.mark.parametrize("kind", BOTH_WAYS)
+def test_a_field_that_is_read_as_it_is_written_is_taken(kind: Any) -> None:
+    made = create_model("Made", __base__=Event, held=(kind, ...))
+    written = made.model_validate(
+        {"held": "12"} if "sum" not in str(kind) else {"sum": "12", "held": "12"}
+    )
+    assert read_recorded(record(written), {"Made": made}) == written
+
+
+class Grown(Event):
+    inner: "Later"
+
+
+class Later(BaseModel):
+    pin: SecretStr
+
+
+def test_what_names_a_class_that_comes_later_is_refused_when_it_is_registered() -> None:
+    with pytest.raises(ConfigurationError, match=r"Grown: inner.pin is a secret"):
+        registry_of("orders", [Grown])
+
+
+def test_a_query_is_never_written_so_that_it_may_hold_a_secret() -> None:
+    class Find(Query[str]):
+        pin: SecretStr = Field(exclude=True)
+
+    assert Find(pin=SecretStr("1")).pin.get_secret_value() == "1"
+
+
+# What only a value tells is refused with the field, before it is stored.
+
+
+class Order(Event):
+    item: Item = Item()
+    more: list[Item] = []  # noqa: RUF012
+    meta: Any = None
+    quantity: Annotated[int, Field(gt=0)] = 1
+    at: datetime | None = None
+    parts: Sequence[int] = []
+
+
+LOST = [
+    ({"item": Discounted()}, "item is a Discounted, and would be read as a Item, without what"),
+    ({"more": [Item(), Discounted()]}, "more.1 is a Discounted"),
+    ({"meta": (1, 2)}, "meta is a tuple, and would be read as a list"),
+    ({"meta": {"a": [{1}]}}, "meta.a.0 is a set, and would be read as a list"),
+    ({"meta": {1: 2}}, "meta has a key of type int"),
+    ({"meta": Item()}, "meta is a Item, and would be read as a dict"),
+    ({"meta": date(2026, 1, 1)}, "meta is a date, and would be read as a str"),
+    ({"parts": (1, 2)}, "parts is a tuple, and would be read as a list"),
+    ({"at": datetime(1890, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))}, "at has a zone whose offset"),
+]
+
+
+@pytest.mark.parametrize(("values", "why"), LOST)
+def test_a_value_that_would_be_read_as_another_is_refused_with_its_field(
+    values: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidMessage, match=f"Order: {re.escape(why)}"):
+        record(Order(**values))
+
+
+def test_what_was_never_validated_is_refused_where_it_could_not_be_read() -> None:
+    with pytest.raises(InvalidMessage, match="quantity: Input should be greater than 0"):
+        record(Order().model_copy(update={"quantity": -1}))
+    with pytest.raises(InvalidMessage, match="quantity: Input should be a valid integer"):
+        record(Order().model_copy(update={"quantity": "many"}))
+
+
+def test_what_is_private_to_an_object_does_not_count() -> None:
+    class Cached(BaseModel):
+        text: str
+        _lock: object = PrivateAttr(default_factory=object)
+
+    class Made(Event):
+        held: Cached
+
+    written = Made(held=Cached(text="a"))
+    read = read_recorded(record(written), {"Made": Made})
+    assert isinstance(read, Made)
+    assert read.held.text == "a"
+
+
+def test_a_command_is_refused_where_it_is_sent() -> None:
+    class Take(Command):
+        item: Item
+
+    with pytest.raises(InvalidMessage, match="Take: item is a Discounted"):
+        Outbox("k1").send(Take(item=Discounted()))
