@@ -30,6 +30,10 @@ class Source:
     def seconds(self) -> float:
         return time.time()
 
+    def elapsed(self) -> float:
+        """Seconds from some moment on: for pauses, as no clock that is set changes them."""
+        return time.monotonic()
+
     def bits(self, count: int) -> int:
         return self._bits(count)
 

@@ -5,7 +5,6 @@ there is anything that nobody here has heard of. One worker at a time does.
 """
 
 import asyncio
-import time
 from collections import defaultdict
 from datetime import datetime, timedelta
 
@@ -115,7 +114,7 @@ class Turns:
 
     def is_due(self, key: str, state: str, pause: float, longest: float = LONGEST) -> bool:
         """Whether it is time to ask; then it is taken for asked. `state` tells how far it is."""
-        now = time.monotonic()
+        now = ambient.source.elapsed()
         if key in self._turns:
             before, asked, waited = self._turns[key]
             if state != before:

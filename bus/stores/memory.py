@@ -201,6 +201,8 @@ class MemoryReadStore(MemoryLetters):
         super().__init__()
         self.tables = Tables()
         """What the effects in memory share."""
+        self.handled: dict[str, datetime] = {}
+        """Their marks, the oldest first."""
         self._notes: dict[str, Note] = {}
         self._parked: dict[tuple[str, str], Parked] = {}
         self._swept: dict[str, datetime] = {}

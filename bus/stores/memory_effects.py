@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from bus import ambient
@@ -31,7 +31,7 @@ class MemoryEffects:
         self._tables = read_store.tables
         self._projected = projected
         self._handled_for = timedelta(seconds=handled_for)
-        self._handled: dict[str, datetime] = {}
+        self._handled = read_store.handled
 
     async def open(self) -> None:
         """Nothing to make."""
@@ -100,6 +100,11 @@ class MemorySession:
             table = self._snapshot.get(collection, {})
             self._units[collection] = _SessionUnit(self._tables, target, self._began, table)
         return self._units[collection]
+
+    @property
+    def collections(self) -> list[str]:
+        """Those that were asked for."""
+        return list(self._units)
 
     @property
     def native(self) -> Any:

@@ -96,13 +96,17 @@ class Effects(Protocol):
 
 def own_target(collection: str, projected: Collection[str]) -> Target:
     """A collection of the service's own. Raises: ConfigurationError where it is not."""
-    of_projection = any(
-        collection == one or collection.startswith(f"{one}__v") for one in projected
-    )
-    if collection in OWN_COLLECTIONS or of_projection or collection.startswith("system."):
-        owner = "a projection" if of_projection else "the bus"
+    if owner := owner_of(collection, projected):
         raise ConfigurationError(
             f"session.documents({collection!r}): this collection belongs to {owner}; "
             f"choose another name for what the handler writes"
         )
     return Target(collection, collection, versions_in_documents=False)
+
+
+def owner_of(collection: str, projected: Collection[str]) -> str:
+    """Whose a collection is, in words; empty where it is the service's own."""
+    if any(collection == one or collection.startswith(f"{one}__v") for one in projected):
+        return "a projection"
+    of_bus = collection in OWN_COLLECTIONS or collection.startswith("system.")
+    return "the bus" if of_bus else ""

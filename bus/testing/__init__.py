@@ -1,10 +1,13 @@
 """What users need to test their own handlers, and the contracts that implementations pass."""
 
-from bus.testing.chaos import World, chaos
+from bus.testing.chaos import chaos, memory_world
 from bus.testing.clock import FastTime, HeldTime, ambient_source
 from bus.testing.faults import NO_FAULTS, STEPS, Faults, Step, When
 from bus.testing.given import Scenario, given, given_documents
+from bus.testing.ground import shared_memory
 from bus.testing.outcome import Folded, Outcome
+from bus.testing.world import Service, World
+from bus.testing.written import written
 
 __all__ = [
     "NO_FAULTS",
@@ -15,6 +18,7 @@ __all__ = [
     "HeldTime",
     "Outcome",
     "Scenario",
+    "Service",
     "Step",
     "When",
     "World",
@@ -22,4 +26,7 @@ __all__ = [
     "chaos",
     "given",
     "given_documents",
+    "memory_world",
+    "shared_memory",
+    "written",
 ]

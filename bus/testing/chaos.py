@@ -1,30 +1,24 @@
-"""Chaos: a service in memory, with everything going wrong that a seed draws."""
+"""Services in memory, with everything going wrong that a seed draws, or with nothing of it."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
-from bus import ambient
 from bus.bus import Bus
-from bus.errors import OutcomeUnknown, StoreUnavailable, TransportUnavailable
-from bus.messages import Command, Query, Receipt
-from bus.stores.base import Document, EventLog, ReadStore
+from bus.settings import Settings
+from bus.testing.broken import HastyBroker
 from bus.testing.clock import FastTime, ambient_source
-from bus.testing.faults import CrashPoint, Fate, Faults, Step, When
-from bus.testing.process import Build, Died, Process
-from bus.testing.rest import unrest
-
-Answer = TypeVar("Answer")
-
-PAUSE = 0.002
+from bus.testing.faults import NO_FAULTS, Fate, Faults
+from bus.testing.ground import Ground
+from bus.testing.process import Build, Process
+from bus.testing.rest import Rest
+from bus.testing.world import Service, World
 
 
 @asynccontextmanager
 async def chaos(
-    build: Build, *, seed: int = 0, faults: Faults | None = None
-) -> AsyncIterator["World"]:
+    build: Build, *more: Build, seed: int = 0, faults: Faults | None = None
+) -> AsyncIterator[World]:
     """Runs a bus and its worker in memory while everything goes wrong that may go wrong.
 
     Deliveries come late, twice, in any order or not at all; acknowledgements and answers get lost;
@@ -36,114 +30,88 @@ async def chaos(
             await world.settle()
             assert await world.query(GetBalance(account_id="a1")) == BalanceView(...)
 
-    `build` takes settings, and returns a bus that is made with them. Raises: whatever keeps the bus
-    from being built; and AssertionError, on leaving, for a crash that was asked for and not met.
+    `build` takes settings, and returns a bus that is made with them. With more of them, several
+    services meet over one broker, each a process of its own with its own stores and faults. A
+    service that is followed and not among them is there all the same, and tells of what
+    `world.of(name).given(...)` says.
+    Raises: whatever keeps a bus from being built; and AssertionError, on leaving, for a crash that
+    was asked for and not met.
     """
-    with ambient_source(FastTime(seed)) as clock:
-        fate = Fate(seed, Faults() if faults is None else faults)
-        world = World(Process(build, fate), fate, clock)
+    found = Faults() if faults is None else faults
+    async with _living([build, *more], seed, found, FastTime(seed)) as world:
+        yield world
+
+
+@asynccontextmanager
+async def memory_world(build: Build, *more: Build) -> AsyncIterator[World]:
+    """Runs services and their workers in memory, over one broker, each with stores of its own.
+
+        async with memory_world(orders, payments) as world:
+            await world.execute(PlaceOrder(order_id="o1", euros=5))
+            await world.settle()
+            assert await world.query(GetPayment(order_id="o1")) == PaymentView(...)
+
+    Nothing goes wrong, unless `world.crash()` and the like ask for it. Pauses are a hundredth of
+    what they are elsewhere. Followed services that are not there are as in `chaos`.
+    Raises: as `chaos`.
+    """
+    async with _living([build, *more], 0, NO_FAULTS, FastTime(speed=1)) as world:
+        yield world
+
+
+@asynccontextmanager
+async def _living(
+    builds: Sequence[Build], seed: int, faults: Faults, time: FastTime
+) -> AsyncIterator[World]:
+    with ambient_source(time):
+        town = _Town(seed, faults)
         try:
-            await world._process.opened()
-            yield world
-            fate.check_reached()
+            services = [await town.settled(one) for one in builds]
+            owners = [await town.settled(_owner(one)) for one in await town.missing(services)]
+            yield World(services, owners, town.rest, time)
+            for process in town.processes:
+                process.fate.check_reached()
         finally:
-            fate.end()
-            await world._process.leave()
+            await town.leave()
 
 
-class World:
-    """What a service lives in, as its clients and its operator see it."""
+class _Town:
+    """Processes over one ground."""
 
-    def __init__(self, process: Process, fate: Fate, clock: FastTime) -> None:
-        self._process = process
-        self._fate = fate
-        self._clock = clock
+    def __init__(self, seed: int, faults: Faults) -> None:
+        self.processes: list[Process] = []
+        self._seed = seed
+        self._faults = faults
+        broker = HastyBroker()
+        self._ground = Ground(broker)
+        self.rest = Rest(self._ground, broker, self.processes)
 
-    async def execute(
-        self, command: Command, *, id: str | None = None, after: Receipt | None = None
-    ) -> Receipt:
-        """As `Bus.execute`, by a client that repeats with the same id until it is answered.
+    async def settled(self, build: Build) -> Service:
+        """A process more, once its bus is open. Each has faults of its own."""
+        number = len(self.processes)
+        fate = Fate(f"{self._seed}/{number}" if number else self._seed, self._faults)
+        process = Process(build, fate, self._ground)
+        self.processes.append(process)
+        bus = await process.opened()
+        return Service(process, bus, self._ground.stores(bus.service))
 
-        Raises: what the handler raises, NotCaughtUp.
-        """
-        id = id or ambient.new_id()
-        return await self._insist(lambda bus: bus.execute(command, id=id, after=after))
+    async def missing(self, services: list[Service]) -> list[str]:
+        """Services that are followed, and are not here."""
+        buses = [await one.bus() for one in services]
+        followed = {owner for bus in buses for owner in bus.parts.foreign.owners.values()}
+        return sorted(followed - {bus.service for bus in buses})
 
-    async def send(self, command: Command, *, id: str | None = None) -> str:
-        """As `Bus.send`, by a client that repeats with the same id until it is answered."""
-        id = id or ambient.new_id()
-        return await self._insist(lambda bus: bus.send(command, id=id))
+    async def leave(self) -> None:
+        """Ends all of it in good order."""
+        for process in self.processes:
+            process.fate.end()
+        await asyncio.gather(*(process.leave() for process in self.processes))
 
-    async def query(
-        self, query: Query[Answer], *, after: Receipt | None = None, timeout: float = 5.0
-    ) -> Answer:
-        """As `Bus.query`, by a client that asks again where the service is away.
 
-        Raises: what the handler raises, NotCaughtUp.
-        """
-        return await self._insist(lambda bus: bus.query(query, after=after, timeout=timeout))
+def _owner(name: str) -> Build:
+    """A service of that name, which has nothing but a log, and tells its history."""
 
-    async def bus(self) -> Bus:
-        """The bus of the process's present life. It fails as buses do, and dies with that life."""
-        return await self._process.opened()
+    def build(settings: Settings) -> Bus:
+        return Bus(name, settings=settings)
 
-    def crash_at(self, step: Step, nth: int = 1, *, when: When = "before") -> None:
-        """Kills the process the nth time from now on that it reaches a step, before or after it.
-
-        It is started again at once. Leaving the world raises AssertionError if that never happened.
-        """
-        self._fate.points.append(CrashPoint(step, when, nth))
-
-    async def crash(self) -> None:
-        """Kills the process here and now; returns once it is started again."""
-        await self._process.crash()
-
-    def advance(self, seconds: float) -> None:
-        """Moves the clock, back too."""
-        self._clock.advance(seconds)
-
-    async def settle(self, within: float = 30.0) -> None:
-        """Waits until everything has come to rest: published, delivered, handled, projected.
-
-        Meanwhile no faults are drawn (a crash that was asked for happens all the same), and the
-        clock runs ahead, so that what would be tried again later is tried again now.
-        Raises: AssertionError, after `within` seconds, with what is not at rest and the seed; at
-        once for a stream that a projection cannot apply, with the error of its handler.
-        """
-        deadline = time.monotonic() + within
-        self._clock.advance(60)
-        with self._fate.calm():
-            while reason := await unrest(self._process.ground, (await self.bus()).parts):
-                if time.monotonic() > deadline:
-                    raise AssertionError(f"not at rest after {within:g} s: {reason} ({self})")
-                self._clock.advance(1)
-                await asyncio.sleep(PAUSE)
-
-    async def dead_letters(self) -> list[Document]:
-        """What was given up, the latest first."""
-        return await self.read_store.dead_letters()
-
-    @property
-    def crashes(self) -> int:
-        """How often the process was killed."""
-        return self._process.crashes
-
-    @property
-    def event_log(self) -> EventLog:
-        """The event log itself: it never fails, whatever becomes of the process."""
-        return self._process.ground.event_log
-
-    @property
-    def read_store(self) -> ReadStore:
-        """The read store itself: it never fails, whatever becomes of the process."""
-        return self._process.ground.read_store
-
-    def __str__(self) -> str:
-        return f"seed {self._fate.seed}, {self.crashes} crashes"
-
-    async def _insist(self, call: Callable[[Bus], Awaitable[Answer]]) -> Answer:
-        while True:
-            try:
-                return await self._process.ask(call)
-            except (Died, OutcomeUnknown, StoreUnavailable, TransportUnavailable):
-                await asyncio.sleep(PAUSE)
+    return build

@@ -33,14 +33,21 @@ class HeldTime(ambient.Source):
 
 
 class FastTime(HeldTime):
-    """Time runs a hundred times as fast, from wherever `advance` moves it; pauses keep up."""
+    """Time runs a hundred times as fast, from wherever `advance` moves it; pauses keep up.
 
-    def __init__(self, seed: int = 0) -> None:
+    With another `speed` the clock keeps to that, and pauses are as short.
+    """
+
+    def __init__(self, seed: int = 0, *, speed: float = HASTE) -> None:
         super().__init__(seed)
+        self._speed = speed
         self._began = time.monotonic()
 
     def seconds(self) -> float:
-        return super().seconds() + (time.monotonic() - self._began) * HASTE
+        return super().seconds() + (time.monotonic() - self._began) * self._speed
+
+    def elapsed(self) -> float:
+        return super().elapsed() * HASTE
 
     def jittered(self, seconds: float) -> float:
         return super().jittered(seconds) / HASTE

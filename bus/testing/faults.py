@@ -86,7 +86,7 @@ class Fate:
     """Decides what goes wrong. Each kind of fault draws from a generator of its own, so that one
     more draw of one kind does not change the others."""
 
-    def __init__(self, seed: int, faults: Faults) -> None:
+    def __init__(self, seed: int | str, faults: Faults) -> None:
         self.seed = seed
         self.points: list[CrashPoint] = []
         self._faults = faults

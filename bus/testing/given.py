@@ -22,6 +22,7 @@ from bus.stores.base import Changes, Commit, ReadUnit, Target, Write
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemorySession
 from bus.testing.outcome import Folded, Outcome, Said
+from bus.testing.written import documents_in
 from bus.transports.base import Frame
 from bus.write.aggregate import Aggregate, stream_of
 from bus.write.repository import Repository
@@ -43,6 +44,14 @@ def given_documents(documents: Mapping[str, BaseModel]) -> "Scenario":
     return Scenario().given_documents(documents)
 
 
+def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[Event]) -> Commit:
+    """The commit that stores events of an aggregate, from a version on."""
+    return Commit(
+        ambient.new_id(), stream_of(aggregate, id), aggregate.category, first,
+        tuple(map(record, events)), ambient.now(), ambient.new_id(),
+    )  # fmt: skip
+
+
 class Scenario:
     """What there is before a message comes."""
 
@@ -59,10 +68,7 @@ class Scenario:
         if events:
             stream = stream_of(aggregate, id)
             first = 1 + sum(len(c.events) for c in self._commits if c.stream == stream)
-            commit = Commit(
-                ambient.new_id(), stream, aggregate.category, first,
-                tuple(map(record, events)), ambient.now(), ambient.new_id(),
-            )  # fmt: skip
+            commit = commit_of(aggregate, id, first, events)
             _run(self._log.append([commit]))
             self._commits.append(commit)
             self._events += envelopes_of(commit, aggregate.events())
@@ -122,18 +128,17 @@ class Scenario:
         asked = [kind.__args__[0] for kind in handler.dependencies if _is_documents(kind)]
         documents = {view: await self._stored(store, view) for view in asked}
         bound = bind(handler, Provided(values, documents))
-        offered = _Offered()
-        work = UnitOfWork(
-            envelope.id, "given", envelope, self._log, offered,
-            session=MemorySession(store.tables, ()),
-        )  # fmt: skip
+        offered, session = _Offered(), MemorySession(store.tables, ())
+        work = UnitOfWork(envelope.id, "given", envelope, self._log, offered, session=session)
         try:
             result = await bound(work)
             if handler.kind != "query":
                 await work.commit()
+                session.commit()
         except Exception as error:
             return Outcome(error=error)
-        return Outcome(offered.events, offered.commands, result)
+        wrote = {one: await documents_in(store, one, ()) for one in session.collections}
+        return Outcome(offered.events, offered.commands, result, wrote=wrote)
 
     async def _stored(self, store: MemoryReadStore, view: type[BaseModel]) -> Documents[Any]:
         """The documents of a view, as its projection might have made them."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from bus.codec import address, record
 from bus.messages import Command, Event
+from bus.stores.base import Document
 
 
 class Said(NamedTuple):
@@ -37,9 +38,12 @@ class Outcome:
         commands: Sequence[Said] = (),
         result: Any = None,
         error: Exception | None = None,
+        *,
+        wrote: Mapping[str, Mapping[Any, Document]] | None = None,
     ) -> None:
         self.result = result
         self.error = error
+        self._wrote = wrote or {}
         self._events = list(events)
         self._commands = list(commands)
 
@@ -50,6 +54,16 @@ class Outcome:
     def sends(self, *commands: Command) -> Self:
         """These commands were sent, in this order, and no others."""
         return self._compare("commands", [Said.of(one) for one in commands], self._commands)
+
+    def writes(self, collection: str, documents: Mapping[Any, Mapping[str, Any]]) -> Self:
+        """These documents, by key, and no others stand in a collection of the service's own: what
+        the handler wrote by its `Session`."""
+        expected = f"expected documents in {collection}: {_listed(_pairs(documents))}"
+        self._went_through(expected)
+        came = self._wrote.get(collection, {})
+        if came != documents:
+            raise AssertionError(f"{expected}\nthere came: {_listed(_pairs(came))}")
+        return self
 
     def returns(self, result: Any) -> Self:
         """This came back."""
@@ -103,8 +117,8 @@ class Folded:
         return self
 
 
-def _pairs(documents: Mapping[str, Any]) -> list[str]:
-    return [f"{key}: {document!r}" for key, document in sorted(documents.items())]
+def _pairs(documents: Mapping[Any, Any]) -> list[str]:
+    return sorted(f"{key}: {document!r}" for key, document in documents.items())
 
 
 def _listed(items: Iterable[object]) -> str:

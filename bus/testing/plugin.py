@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from bus.settings import Settings
-from bus.testing.chaos import World
 from bus.testing.chaos import chaos as in_chaos
 from bus.testing.clock import HeldTime, ambient_source
 from bus.testing.faults import Faults
+from bus.testing.ground import shared_memory
 from bus.testing.process import Build
+from bus.testing.world import World
 
 SEED: pytest.StashKey[int] = pytest.StashKey()
 
@@ -46,8 +47,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def memory_settings() -> Settings:
-    """Settings for a bus that needs nothing outside of this process."""
-    return Settings.in_memory()
+    """Settings for buses that need nothing outside of this process, and meet each other."""
+    return shared_memory()
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def chaos(request: pytest.FixtureRequest) -> Chaos:
     seed = random.SystemRandom().randrange(10**6) if given is None else given
     request.node.stash[SEED] = seed
 
-    def begin(build: Build, *, faults: Faults | None = None, **named: Any) -> Any:
-        return in_chaos(build, faults=faults, **{"seed": seed, **named})
+    def begin(*builds: Build, faults: Faults | None = None, **named: Any) -> Any:
+        return in_chaos(*builds, faults=faults, **{"seed": seed, **named})
 
     return begin

@@ -5,7 +5,7 @@ Knows what a life begins and ends with; what goes wrong in it is decided in `fau
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from pydantic import PrivateAttr
 
@@ -13,11 +13,8 @@ from bus.backend import Backend
 from bus.bus import Bus
 from bus.delivery.worker import Worker
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
-from bus.settings import MEMORY, Settings
+from bus.settings import Settings
 from bus.stores.base import EventLog, FollowedLog, ReadStore
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.stores.memory_effects import MemoryEffects
-from bus.stores.memory_log import MemoryFollowedLog
 from bus.stores.session import Effects
 from bus.testing.broken import (
     BrokenEffects,
@@ -25,10 +22,10 @@ from bus.testing.broken import (
     BrokenReadStore,
     BrokenTransport,
     Fragile,
-    HastyBroker,
     handling,
 )
 from bus.testing.faults import Fate, Life
+from bus.testing.ground import Ground, nothing
 from bus.transports.base import Transport
 from bus.transports.memory import MemoryInbox, MemoryTransport
 
@@ -46,74 +43,63 @@ class Died(Unavailable):
 class ChaosSettings(Settings):
     """Settings that bring the transport and the stores of one life."""
 
-    _ground: "Ground" = PrivateAttr()
+    _ground: Ground = PrivateAttr()
     _life: Life = PrivateAttr()
+    _transports: list[MemoryTransport] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def of(cls, ground: Ground, life: Life) -> Self:
+        """Settings for buses that stand on this ground, as long as the life lasts."""
+        settings = cls.in_memory()
+        settings._ground, settings._life = ground, life
+        return settings
 
     def backend(self, service: str, projected: Sequence[str]) -> Backend:
-        return self._ground.backend(service, projected, self.handled_for, self._life)
-
-
-class Ground:
-    """What a process stands on, and what outlives it: a broker and stores that do not fail."""
-
-    def __init__(self) -> None:
-        self.broker = HastyBroker()
-        self.event_log = MemoryEventLog()
-        self.read_store = MemoryReadStore()
-        self.followed = MemoryFollowedLog()
-        self._effects: MemoryEffects | None = None
-        self._transports: list[MemoryTransport] = []
-
-    def settings(self, life: Life) -> Settings:
-        """Settings for a bus that stands on this, as long as the life lasts."""
-        settings = ChaosSettings(amqp_url=MEMORY, mongo_url=MEMORY)
-        settings._ground, settings._life = self, life
-        return settings
+        """What a bus stands on in this life."""
+        stores, life = self._ground.stores(service), self._life
+        transport = MemoryTransport(self._ground.broker, service)
+        self._transports.append(transport)
+        effects = stores.effects(projected, self.handled_for)
+        return Backend(
+            cast(Transport, BrokenTransport(transport, life)),
+            cast(EventLog, BrokenEventLog(stores.event_log, life)),
+            cast(ReadStore, BrokenReadStore(stores.read_store, life)),
+            cast(Effects, BrokenEffects(effects, life)),
+            nothing,
+            [handling(life)],
+            cast(FollowedLog, Fragile(stores.followed, life)),
+        )
 
     @property
     def inboxes(self) -> list[MemoryInbox]:
-        """Every inbox of the processes that are connected."""
+        """Every inbox of those who are connected."""
         return [inbox for transport in self._transports for inbox in transport.inboxes]
 
     async def disconnect(self) -> None:
-        """The broker sees that the process is gone, and takes back what was not settled."""
+        """The broker sees that they are gone, and takes back what was not settled."""
         for transport in self._transports:
             await transport.close()
         self._transports.clear()
-
-    def backend(
-        self, service: str, projected: Sequence[str], handled_for: float, life: Life
-    ) -> Backend:
-        """What a bus stands on in one life."""
-        transport = MemoryTransport(self.broker, service)
-        self._transports.append(transport)
-        if self._effects is None:
-            self._effects = MemoryEffects(
-                self.event_log, self.read_store, projected=projected, handled_for=handled_for
-            )
-        return Backend(
-            cast(Transport, BrokenTransport(transport, life)),
-            cast(EventLog, BrokenEventLog(self.event_log, life)),
-            cast(ReadStore, BrokenReadStore(self.read_store, life)),
-            cast(Effects, BrokenEffects(self._effects, life)),
-            _nothing,
-            [handling(life)],
-            cast(FollowedLog, Fragile(self.followed, life)),
-        )
 
 
 class Process:
     """Runs a bus and its worker, one life after the other, until it is left."""
 
-    def __init__(self, build: Build, fate: Fate) -> None:
-        self.ground = Ground()
+    def __init__(self, build: Build, fate: Fate, ground: Ground) -> None:
+        self.fate = fate
         self.crashes = 0
         self._build = build
-        self._fate = fate
+        self._ground = ground
         self._life = Life(fate)
+        self._settings = ChaosSettings.of(ground, self._life)
         self._leaving = asyncio.Event()
         self._opened: asyncio.Future[Bus] = asyncio.get_running_loop().create_future()
         self._running = asyncio.create_task(self._run())
+
+    @property
+    def inboxes(self) -> list[MemoryInbox]:
+        """Those that it is connected by."""
+        return self._settings.inboxes
 
     async def opened(self) -> Bus:
         """The bus of the life that is on, once it is open. Raises: why it cannot be opened."""
@@ -158,21 +144,22 @@ class Process:
             self._opened.exception()  # whoever waits gets it; nobody need
 
     async def _live(self) -> None:
-        life = self._life = Life(self._fate)
-        serving = asyncio.create_task(self._serve(life))
+        life = self._life = Life(self.fate)
+        settings = self._settings = ChaosSettings.of(self._ground, life)
+        serving = asyncio.create_task(self._serve(settings))
         over = asyncio.create_task(life.over.wait())
         await asyncio.wait([serving, over], return_when=asyncio.FIRST_COMPLETED)
         crashed = life.over.is_set()
         self.crashes += crashed
         self._end()
         await _kill(serving, over)
-        await self.ground.disconnect()
+        await settings.disconnect()
         if not crashed:
             serving.result()
 
-    async def _serve(self, life: Life) -> None:
+    async def _serve(self, settings: Settings) -> None:
         """What the process does in its life."""
-        bus = self._build(self.ground.settings(life))
+        bus = self._build(settings)
         if not isinstance(bus.parts.transport, BrokenTransport):
             raise ConfigurationError(
                 "chaos(build): the bus was not made with the settings that build was given; "
@@ -184,10 +171,6 @@ class Process:
                 await self._leaving.wait()
         except (Unavailable, OutcomeUnknown):
             pass  # whoever starts a process whose database is away starts it again
-
-
-async def _nothing() -> None:
-    """There is no client to close."""
 
 
 async def _kill(*tasks: "asyncio.Future[Any]") -> None:

@@ -12,7 +12,8 @@ from bus.messages import Envelope
 from bus.read.projector import Projector
 from bus.testing import NO_FAULTS
 from bus.testing.faults import Fate, Life
-from bus.testing.process import Ground
+from bus.testing.ground import Ground
+from bus.testing.process import ChaosSettings
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Topology, command_queue
 from tests.fault.cancelling import cancelled_everywhere
@@ -35,7 +36,7 @@ class Hesitant(Life):
 
 @pytest.fixture
 def in_memory() -> Settings:
-    return Ground().settings(Hesitant(Fate(0, NO_FAULTS)))
+    return ChaosSettings.of(Ground(), Hesitant(Fate(0, NO_FAULTS)))
 
 
 @pytest.fixture(params=["in_memory", "real_settings"])

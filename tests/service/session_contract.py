@@ -10,6 +10,7 @@ from bus import Bus, ConfigurationError, IdConflict, Session, Settings, Worker, 
 from bus.codec import envelopes_of, frames_of
 from bus.messages import derived_id
 from bus.stores.base import Commit, Recorded
+from bus.testing import written
 from tests.service.mailing import Post, all_of, build, paid_in_total
 from tests.service.wallet import Paid, Pay
 from tests.waiting import until
@@ -156,6 +157,16 @@ class SessionContract(Mailing):
         await self.handle(bus, commit)
         assert seen == [1, 0]
         assert await all_of(bus, "totals") == []
+
+    async def test_what_was_written_is_there_to_be_compared(self, bus: Bus) -> None:
+        assert await written(bus, "mail_queue") == {}
+        commit = await self.paid(bus)
+        await self.handle(bus, commit)
+        assert await written(bus, "mail_queue") == {f"{commit.id}:1": {"copies": 1}}
+        assert await written(bus, "totals") == {"all": {"paid": 7}}
+        for name in ("commits", "wallets"):
+            with pytest.raises(ConfigurationError, match=f"'{name}'.*belongs to"):
+                await written(bus, name)
 
     async def test_collections_of_the_bus_and_of_projections_are_refused(
         self, bus: Bus, post: Post

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from bus import AggregateNotFound, Documents, Envelope, Event, Outbox, Query, Repository, Router
+from bus import (
+    AggregateNotFound,
+    Documents,
+    Envelope,
+    Event,
+    Outbox,
+    Query,
+    Repository,
+    Router,
+    Session,
+)
 from bus.testing import given, given_documents
 from tests.service.wallet import (
     Ledger,
@@ -53,6 +63,11 @@ async def on_paid(
 async def rich(query: Rich, wallets: Documents[WalletView]) -> list[str]:
     found = await wallets.find({"total": {"$gte": query.least}}, sort=[("_id", 1)])
     return [wallet.id for wallet in found]
+
+
+@router.event
+async def on_thanked(event: Thanked, session: Session) -> None:
+    await session.documents("letters").update("a", {"$inc": {"count": 1}})
 
 
 async def slow(command: Thank, repository: Repository[Wallet]) -> None:
@@ -105,6 +120,13 @@ def test_an_event_handler_reads_documents_and_sends_commands() -> None:
     unthanked.when_handled(event, by=on_paid).sends(Thank(wallet_id="a")).then()
     thanked = given_documents({"a": WalletView(id="a", thanks=1)}).given(Wallet, "a", event)
     thanked.when_handled(event, by=on_paid).sends()
+
+
+def test_an_event_handler_writes_by_its_session() -> None:
+    handled = given(Wallet, "a").when_handled(Thanked(), by=on_thanked)
+    handled.writes("letters", {"a": {"count": 1}}).writes("others", {}).sends()
+    with pytest.raises(AssertionError, match=r"(?s)in letters: none.*'count': 1"):
+        handled.writes("letters", {})
 
 
 def test_a_query_handler_answers_from_the_documents() -> None:

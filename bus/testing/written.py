@@ -1,0 +1,37 @@
+"""What event handlers wrote by their `Session`, to be compared with what a test expects."""
+
+from collections.abc import Collection
+from typing import Any
+
+from bus.errors import ConfigurationError
+from bus.parts import HasParts
+from bus.stores.base import Document, ReadStore, Target
+from bus.stores.session import owner_of
+
+
+async def written(bus: HasParts, collection: str) -> dict[Any, Document]:
+    """The documents of a collection of the service's own, which its event handlers write by their
+    `Session`, by key; in memory as in MongoDB.
+
+        assert await written(bus, "mail_queue") == {"m1": {"to": "ada"}}
+
+    The bus is to be open. Raises: ConfigurationError where the collection belongs to the bus or to
+    a projection; StoreUnavailable.
+    """
+    projected = [one.name for one in bus.parts.projections]
+    return await documents_in(bus.parts.read_store, collection, projected)
+
+
+async def documents_in(
+    store: ReadStore, collection: str, projected: Collection[str]
+) -> dict[Any, Document]:
+    """All of a collection's documents, by key. Raises: as `written`."""
+    if owner := owner_of(collection, projected):
+        raise ConfigurationError(
+            f"written({collection!r}): this collection belongs to {owner}, and no session writes "
+            f"it; name one that a handler gives to session.documents(...), and read what a "
+            f"projection made by a query"
+        )
+    target = Target(collection, collection, versions_in_documents=False)
+    found = await store.documents(target).find({})
+    return {document.pop("_id"): document for document in found}
