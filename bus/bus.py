@@ -31,6 +31,7 @@ from bus.read.live import Live
 from bus.read.owner import check_owner, hand_over
 from bus.read.projection import Projection
 from bus.router import Router
+from bus.served import freeze, never_served
 from bus.settings import Settings
 from bus.signing import Signing
 from bus.tasks import end, together
@@ -136,6 +137,9 @@ class Bus:
             continuity,
         )
         self._open: AsyncExitStack | None = None
+        freeze(service, routers, projections)
+        for reason in never_served(service, routers, projections):
+            log.warning("declared and never served", reason=reason)
 
     async def __aenter__(self) -> Self:
         """Connects. RabbitMQ may be away, then events wait in the log; MongoDB may not.
@@ -382,7 +386,7 @@ class Bus:
 
     def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
         views = views_of(self.parts.dispatcher.handler_of(message))
-        return [self._projections[view] for view in views]
+        return [self._projections[view] for view in views if view in self._projections]
 
     def _waiting(self, projection: Projection[Any]) -> Any:
         async def waiting(versions: Mapping[str, int], timeout: float) -> None:

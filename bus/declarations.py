@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any
 
+from bus.dependencies import repositories_of
 from bus.errors import ConfigurationError
 from bus.messages import Event, Fault, Message, registry_of
 from bus.read.projection import Projection
 from bus.router import Router
+from bus.served import check_served
 from bus.stores.session import OWN_COLLECTIONS
 from bus.write.aggregate import Aggregate, is_category
-from bus.write.repository import Repository
 
 GENERATION = re.compile(r"(.+)__v\d+(?:r\d+)?$")
 
@@ -43,6 +44,7 @@ def check_declarations(
             f"Bus({service!r}): routers and projections name queues, and each name is to be used "
             f"once; rename one of {', '.join(twice)}"
         )
+    check_served(routers, projections, aggregates_of(routers, projections))
     _check_collections(service, routers, projections)
     _check_messages(service, routers, projections)
     _check_categories(service, routers, projections)
@@ -72,10 +74,10 @@ def _check_foreign(service: str, category: str, owner: str) -> None:
 
 def _check_not_own(service: str, category: str, routers: Sequence[Router]) -> None:
     for handler in (handler for router in routers for handler in router.handlers):
-        for kind in handler.dependencies:
-            if get_origin(kind) is Repository and get_args(kind)[0].category == category:
+        for aggregate in repositories_of(handler):
+            if aggregate.category == category:
                 raise ConfigurationError(
-                    f"{handler.name} takes {get_args(kind)[0].__name__} from its Repository, and "
+                    f"{handler.name} takes {aggregate.__name__} from its Repository, and "
                     f"Bus({service!r}) says that {category!r} belongs to another service; take it "
                     f"out of foreign=, or let its owner handle that command"
                 )
@@ -166,11 +168,11 @@ def aggregates_of(
     routers: Sequence[Router], projections: Sequence[Projection[Any]]
 ) -> list[type[Aggregate]]:
     """The aggregates that handlers have repositories of, and those that feed projections."""
-    asked = (kind for router in routers for one in router.handlers for kind in one.dependencies)
-    repositories = (get_args(kind)[0] for kind in asked if get_origin(kind) is Repository)
+    handlers = (handler for router in routers for handler in router.handlers)
+    found = [one for handler in handlers for one in repositories_of(handler)]
     fed = (kind for projection in projections for kind in projection.of)
-    found = (one for one in (*repositories, *fed) if isinstance(one, type))
-    return list(dict.fromkeys(one for one in found if issubclass(one, Aggregate)))
+    found += (kind for kind in fed if isinstance(kind, type) and issubclass(kind, Aggregate))
+    return list(dict.fromkeys(found))
 
 
 def events_of(

@@ -11,6 +11,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Envelope
 from bus.read.documents import Documents
 from bus.router import Handler
+from bus.signatures import NO_DEFAULT, Dependency
 from bus.stores.session import Session
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
@@ -35,9 +36,9 @@ def bind(handler: Handler, provided: Provided) -> Bound:
     alone = bind_alone(handler, provided)
     if alone is not None:
         return lambda work: alone(work.envelope)
-    suppliers = [_supplier(handler, kind, provided) for kind in handler.dependencies]
-    function = handler.function
-    return lambda work: function(work.envelope.message, *[supply(work) for supply in suppliers])
+    suppliers = [_supplier(handler, asked, provided) for asked in handler.dependencies]
+    call = handler.call
+    return lambda work: call(work.envelope.message, *[supply(work) for supply in suppliers])
 
 
 def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
@@ -45,64 +46,104 @@ def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
 
     None where it needs a unit of work. Raises: ConfigurationError.
     """
-    found = [_constant(handler, kind, provided) for kind in handler.dependencies]
+    found = [_constant(handler, asked, provided) for asked in handler.dependencies]
     if None in found:
         return None
-    function, values = handler.function, [value for (value,) in filter(None, found)]
+    call, values = handler.call, [value for (value,) in filter(None, found)]
     if any(value is _THIS_ENVELOPE for value in values):
-        return lambda envelope: function(
+        return lambda envelope: call(
             envelope.message, *[envelope if v is _THIS_ENVELOPE else v for v in values]
         )
     if len(values) == 1:  # what most ask for, and a list costs time
         (value,) = values
-        return lambda envelope: function(envelope.message, value)
-    return lambda envelope: function(envelope.message, *values)
+        return lambda envelope: call(envelope.message, value)
+    return lambda envelope: call(envelope.message, *values)
 
 
 def views_of(handler: Handler) -> list[type]:
     """The views whose documents a handler reads."""
-    return [get_args(kind)[0] for kind in handler.dependencies if get_origin(kind) is Documents]
+    return [
+        get_args(asked.kind)[0]
+        for asked in handler.dependencies
+        if get_origin(asked.kind) is Documents
+    ]
+
+
+def repositories_of(handler: Handler) -> list[type[Aggregate]]:
+    """The aggregates that a handler has repositories of."""
+    found = (_aggregate_of(asked.kind) for asked in handler.dependencies)
+    return [aggregate for aggregate in found if aggregate is not None]
 
 
 def takes_session(handler: Handler) -> bool:
     """Whether an event handler's run is to be one transaction."""
-    return Session in handler.dependencies
+    return any(asked.kind is Session for asked in handler.dependencies)
 
 
-def _supplier(handler: Handler, kind: Any, provided: Provided) -> Supplier:
-    constant = _constant(handler, kind, provided)
+def _supplier(handler: Handler, asked: Dependency, provided: Provided) -> Supplier:
+    constant = _constant(handler, asked, provided)
     if constant is not None:
         (value,) = constant
         return (lambda work: work.envelope) if value is _THIS_ENVELOPE else lambda _: value
-    if kind is Session and handler.kind == "event":
-        return lambda work: work.session
-    if handler.kind != "query":
-        if kind is Outbox:
-            return lambda work: work.outbox
-        if get_origin(kind) is Repository and issubclass(get_args(kind)[0], Aggregate):
-            aggregate = get_args(kind)[0]
-            return lambda work: work.repository(aggregate)
+    of_work = _of_work(handler, asked.kind)
+    if of_work is not None:
+        return of_work
     raise ConfigurationError(
-        f"{handler.name}: nobody provides {_shown(kind)}; {_remedy(handler, kind)}"
+        f"{handler.name}: nobody provides {_shown(asked.kind)}; {_remedy(handler, asked.kind)} "
+        f"(parameter {asked.name!r})"
     )
 
 
-def _constant(handler: Handler, kind: Any, provided: Provided) -> tuple[Any] | None:
+def _of_work(handler: Handler, kind: Any) -> Supplier | None:
+    """What only a unit of work has."""
+    if kind is Session and handler.kind == "event":
+        return lambda work: work.session
+    if handler.kind == "query":
+        return None
+    if kind is Outbox:
+        return lambda work: work.outbox
+    aggregate = _aggregate_of(kind)
+    return None if aggregate is None else lambda work: work.repository(aggregate)
+
+
+def _aggregate_of(kind: Any) -> type[Aggregate] | None:
+    """The aggregate whose Repository this type is."""
+    aggregate = get_args(kind)[0] if get_origin(kind) is Repository else None
+    is_one = isinstance(aggregate, type) and issubclass(aggregate, Aggregate)
+    return aggregate if is_one and aggregate is not Aggregate else None
+
+
+def _constant(handler: Handler, asked: Dependency, provided: Provided) -> tuple[Any] | None:
     """What needs no unit of work, in a tuple: a value, or that it is the message's envelope."""
-    if kind in provided.values:
-        return (provided.values[kind],)
-    if get_origin(kind) is Documents:
-        return (_documents(handler, get_args(kind)[0], provided),)
-    return (_THIS_ENVELOPE,) if kind is Envelope else None
+    for key in (asked.written, asked.kind):
+        if _is_key(key, provided.values):
+            return (provided.values[key],)
+    if asked.kind is Envelope:
+        return (_THIS_ENVELOPE,)
+    if get_origin(asked.kind) is Documents:
+        return (_documents(handler, asked, provided),)
+    if asked.default is not NO_DEFAULT and _of_work(handler, asked.kind) is None:
+        return (asked.default,)
+    return None
 
 
-def _documents(handler: Handler, view: type, provided: Provided) -> Documents[Any]:
-    if view not in provided.documents:
-        raise ConfigurationError(
-            f"{handler.name}: no projection of this bus declares view={_shown(view)}; "
-            f"add it to Bus(projections=[...])"
-        )
-    return provided.documents[view]
+def _is_key(key: Any, values: Mapping[Any, Any]) -> bool:
+    try:
+        return key in values
+    except TypeError:  # what Annotated holds need not be hashable
+        return False
+
+
+def _documents(handler: Handler, asked: Dependency, provided: Provided) -> Any:
+    (view,) = get_args(asked.kind)
+    if view in provided.documents:
+        return provided.documents[view]
+    if asked.default is not NO_DEFAULT:
+        return asked.default
+    raise ConfigurationError(
+        f"{handler.name}: no projection of this bus declares view={_shown(view)}; "
+        f"add it to Bus(projections=[...])"
+    )
 
 
 def _remedy(handler: Handler, kind: Any) -> str:
@@ -113,6 +154,10 @@ def _remedy(handler: Handler, kind: Any) -> str:
             "a session is for event handlers; a command stores through Repository[...] and Outbox, "
             "and an event handler writes what follows from its events"
         )
+    if Repository in (kind, get_origin(kind)):
+        return "write the class of an aggregate into it, as in Repository[Account]"
+    if kind is Documents:
+        return "write the view of a projection into it, as in Documents[AccountView]"
     return f"give a value in Bus(provide={{{_shown(kind)}: ...}})"
 
 

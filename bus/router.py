@@ -1,14 +1,13 @@
 """Router: a named list of handlers, filled by decorators. No I/O, and it knows no bus."""
 
 import inspect
-import types
-import typing
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message, Query
 from bus.policies import DEFAULT, Retries, checked
+from bus.signatures import Dependency, Signature, members, signature_of
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Kind = Literal["command", "event", "query"]
@@ -17,18 +16,19 @@ _BASES: dict[Kind, type[Message]] = {"command": Command, "event": Event, "query"
 
 
 class Handler(NamedTuple):
-    """A function, the messages that it handles, and what its further parameters ask for."""
+    """A function, the messages that it handles, and what its further parameters ask for.
+
+    `call` takes the message and the values of its dependencies, by position.
+    """
 
     kind: Kind
     router: str
+    name: str
     messages: tuple[type[Message], ...]
     function: Callable[..., Awaitable[Any]]
-    dependencies: tuple[Any, ...]
+    call: Callable[..., Awaitable[Any]]
+    dependencies: tuple[Dependency, ...]
     returns: Any
-
-    @property
-    def name(self) -> str:
-        return name_of(self.function)
 
 
 class Router:
@@ -61,6 +61,8 @@ class Router:
         self.retry = checked(retry, f"Router({name!r})")
         self.time_limit = time_limit
         self.handlers: list[Handler] = []
+        self.frozen_by = ""
+        """The service whose bus was built of it: what comes later would run nowhere."""
 
     def command(self, function: Function) -> Function:
         """Registers the one handler of a command: the type of its first parameter."""
@@ -79,11 +81,19 @@ class Router:
         return self._add("query", function)
 
     def _add(self, kind: Kind, function: Function) -> Function:
-        _check_async(kind, function)
-        first, *others, returns = parameter_types(function)
+        read = signature_of(function)
+        _check_async(kind, read, function)
         handler = Handler(
-            kind, self.name, _messages(kind, function, first), function, tuple(others), returns
+            kind,
+            self.name,
+            read.name,
+            _messages(kind, read),
+            function,
+            read.call,
+            read.dependencies,
+            read.returns,
         )
+        check_not_frozen(handler.name, f"Router({self.name!r})", self.frozen_by)
         self._check_new(handler)
         self.handlers.append(handler)
         return function
@@ -98,58 +108,37 @@ class Router:
                 )
 
 
-def _check_async(kind: Kind, function: Callable[..., Any]) -> None:
-    if not inspect.iscoroutinefunction(function):
+def check_not_frozen(handler: str, place: str, service: str) -> None:
+    """Raises: ConfigurationError for a handler that comes after the bus was built."""
+    if service:
         raise ConfigurationError(
-            f"{name_of(function)}: a {kind} handler must be async; write `async def`"
+            f"{handler} comes too late: {place} is part of Bus({service!r}) already, which would "
+            f"never run it; import the module of the handler before Bus(...) is built"
         )
 
 
-def parameter_types(function: Callable[..., Any]) -> list[Any]:
-    """The types of a function's parameters, in order, and last that of its result.
-
-    Raises: ConfigurationError for a parameter without a type, or one that cannot be read.
-    """
-    where = name_of(function)
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError as error:
+def _check_async(kind: Kind, handler: Signature, function: Any) -> None:
+    if handler.is_async:
+        return
+    if inspect.iscoroutinefunction(inspect.unwrap(function)):
         raise ConfigurationError(
-            f"{where}: {error}; types of handlers are read when they are registered, "
-            f"so import or define them before"
-        ) from error
-    names = list(inspect.signature(function).parameters)
-    if not names:
-        raise ConfigurationError(f"{where}: its first parameter must be the message; add it")
-    for name in names:
-        if name not in hints:
-            raise ConfigurationError(f"{where}: parameter {name!r} has no type; annotate it")
-    return [*(hints[name] for name in names), hints.get("return")]
+            f"{handler.name}: what its decorator makes of it is not async any more; write "
+            f"`async def` for the function that the decorator returns, or leave the decorator out"
+        )
+    raise ConfigurationError(f"{handler.name}: a {kind} handler must be async; write `async def`")
 
 
-def members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the annotation itself."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return typing.get_args(annotation)
-    return (annotation,)
-
-
-def name_of(function: Callable[..., Any]) -> str:
-    module = getattr(function, "__module__", "?")
-    return f"{module}.{getattr(function, '__qualname__', repr(function))}"
-
-
-def _messages(kind: Kind, function: Callable[..., Any], first: Any) -> tuple[type[Message], ...]:
+def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
     base = _BASES[kind]
-    found = members(first)
+    found = members(handler.first)
     for member in found:
         if not (isinstance(member, type) and issubclass(member, base) and member is not base):
             raise ConfigurationError(
-                f"{name_of(function)}: its first parameter is of type {member!r}; "
+                f"{handler.name}: its first parameter is of type {member!r}; "
                 f"a {kind} handler takes a subclass of {base.__name__}"
             )
     if kind != "event" and len(found) > 1:
         raise ConfigurationError(
-            f"{name_of(function)}: a {kind} handler takes one {kind}, not a union; split it"
+            f"{handler.name}: a {kind} handler takes one {kind}, not a union; split it"
         )
     return found

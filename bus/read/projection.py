@@ -1,9 +1,8 @@
 """Projection: the declaration of a read collection, and how each event changes it. No I/O."""
 
-import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, get_origin
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, get_origin, overload
 
 from pydantic import BaseModel
 
@@ -11,12 +10,15 @@ from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import Envelope, Event, key_of, registry_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
-from bus.router import members, name_of, parameter_types
+from bus.router import check_not_frozen
+from bus.signatures import NO_DEFAULT, Dependency, Signature, members, signature_of
 from bus.stores.base import Index, ReadUnit, Target, Write
 from bus.transports.topology import SLOTS
 
-View = TypeVar("View", bound=BaseModel)
-AnyEvent = TypeVar("AnyEvent", bound=Event)
+View_co = TypeVar("View_co", bound=BaseModel, covariant=True)
+First = TypeVar("First", bound=Event)
+Second = TypeVar("Second", bound=Event)
+Third = TypeVar("Third", bound=Event)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 Update = Mapping[str, Any]
@@ -30,20 +32,21 @@ class Delete:
 Change = Update | Delete
 
 
+Extra = Callable[[Envelope, ReadUnit], Any]
+
+
 class ProjectionHandler(NamedTuple):
     """What one type of event changes. With `many`, it may return (key, change) pairs."""
 
-    function: Callable[..., Any]
+    name: str
+    call: Callable[..., Any]
     key: Callable[[Any], str] | None
-    extras: tuple[Any, ...]
+    extras: tuple[Extra, ...]
     many: bool
-
-    @property
-    def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.function)
+    is_async: bool
 
 
-class Projection(Generic[View]):
+class Projection(Generic[View_co]):
     """A read collection, kept equal to the fold of its categories' events.
 
     `of` lists the aggregates whose streams feed it; `view` is what a reader gets. The name is a
@@ -59,7 +62,7 @@ class Projection(Generic[View]):
         name: str,
         *,
         of: Sequence[Any],
-        view: type[View],
+        view: type[View_co],
         version: int = 1,
         partitions: int = 1,
         indexes: Sequence[Index] = (),
@@ -88,9 +91,36 @@ class Projection(Generic[View]):
         self.partitions = partitions
         self.indexes = tuple(indexes)
         self.handlers: dict[type[Event], ProjectionHandler] = {}
+        self.frozen_by = ""
+        """The service whose bus was built of it: what comes later would run nowhere."""
+
+    # Of several types mypy would infer what they have in common, which may be Event alone.
+    @overload
+    def on(
+        self,
+        first: type[First],
+        second: type[Second],
+        /,
+        *,
+        key: Callable[[First | Second], str] | None = None,
+    ) -> Callable[[Function], Function]: ...
+    @overload
+    def on(
+        self,
+        first: type[First],
+        second: type[Second],
+        third: type[Third],
+        /,
+        *,
+        key: Callable[[First | Second | Third], str] | None = None,
+    ) -> Callable[[Function], Function]: ...
+    @overload
+    def on(
+        self, *events: type[First], key: Callable[[First], str] | None = None
+    ) -> Callable[[Function], Function]: ...
 
     def on(
-        self, *events: type[AnyEvent], key: Callable[[AnyEvent], str] | None = None
+        self, *events: type[Any], key: Callable[[Any], str] | None = None
     ) -> Callable[[Function], Function]:
         """Registers what events of these types change.
 
@@ -101,14 +131,17 @@ class Projection(Generic[View]):
         several times for one event.
         """
 
+        self._check_events(events)
+
         def register(function: Function) -> Function:
             handler = self._handler(events, function, key)
+            check_not_frozen(handler.name, f"Projection({self.name!r})", self.frozen_by)
             for event in events:
                 if event in self.handlers:
                     raise ConfigurationError(
-                        f"{name_of(function)}: {event.__name__} is handled by "
-                        f"{name_of(self.handlers[event].function)} in projection {self.name!r} "
-                        f"already; remove one"
+                        f"{handler.name}: {event.__name__} is handled by "
+                        f"{self.handlers[event].name} in projection {self.name!r} already; "
+                        f"remove one"
                     )
                 self.handlers[event] = handler
             return function
@@ -139,13 +172,8 @@ class Projection(Generic[View]):
         handler = self.handlers.get(type(envelope.message))  # type: ignore[arg-type]
         if handler is None:
             return []
-        extras = handler.extras and [
-            envelope
-            if extra is Envelope
-            else Documents(unit.documents, self.view, writing=unit.documents)
-            for extra in handler.extras
-        ]
-        changed = handler.function(envelope.message, *extras)
+        extras = handler.extras and [extra(envelope, unit) for extra in handler.extras]
+        changed = handler.call(envelope.message, *extras)
         if type(changed) is not dict and isinstance(changed, Awaitable):
             changed = await changed
         return _writes(handler, envelope, changed)
@@ -156,32 +184,70 @@ class Projection(Generic[View]):
         function: Callable[..., Any],
         key: Callable[[Any], str] | None,
     ) -> ProjectionHandler:
-        first, *extras, returns = parameter_types(function)
-        if returns is None:
-            raise ConfigurationError(
-                f"{name_of(function)}: its result has no type, and where versions are kept follows "
-                f"from it; annotate it, as in `-> Update`"
-            )
-        taken = tuple(kind for kind in members(first) if isinstance(kind, type))
+        read = signature_of(function)
+        taken = tuple(kind for kind in members(read.first) if isinstance(kind, type))
         for event in events:
             if not issubclass(event, taken):
                 raise ConfigurationError(
-                    f"{name_of(function)}: registered for {event.__name__}, but its first "
-                    f"parameter is of type {first!r}; let it take {event.__name__}"
+                    f"{read.name}: registered for {event.__name__}, but its first parameter is of "
+                    f"type {read.first!r}; let it take {event.__name__}"
                 )
-        is_async = inspect.iscoroutinefunction(function)
-        for extra in extras:
-            if extra is not Envelope and not (is_async and get_origin(extra) is Documents):
+        return ProjectionHandler(
+            read.name,
+            read.call,
+            key,
+            tuple(self._extra(read, asked) for asked in read.dependencies),
+            _is_many(read),
+            read.is_async,
+        )
+
+    def _extra(self, read: Signature, asked: Dependency) -> Extra:
+        if asked.kind is Envelope:
+            return lambda envelope, unit: envelope
+        if read.is_async and asked.kind == Documents[self.view]:  # type: ignore[name-defined]
+            return lambda envelope, unit: Documents(
+                unit.documents, self.view, writing=unit.documents
+            )
+        if asked.default is not NO_DEFAULT:
+            return lambda envelope, unit: asked.default
+        raise ConfigurationError(
+            f"{read.name}: a projection's handler takes the event, the Envelope and, when async, "
+            f"Documents[{self.view.__name__}]; not {asked.written!r}"
+        )
+
+    def _check_events(self, events: Sequence[Any]) -> None:
+        for event in events or (None,):
+            if not (isinstance(event, type) and issubclass(event, Event) and event is not Event):
                 raise ConfigurationError(
-                    f"{name_of(function)}: a projection's handler takes the event, the Envelope "
-                    f"and, when async, Documents[{self.view.__name__}]; not {extra!r}"
+                    f"Projection {self.name!r}: on({'' if event is None else repr(event)}) names "
+                    f"no event; write the classes one by one, as in @projection.on(Opened, Closed)"
                 )
-        single = all(kind in (type(None), Delete) or _is_mapping(kind) for kind in members(returns))
-        return ProjectionHandler(function, key, tuple(extras), many=not single)
 
 
-def _is_mapping(kind: Any) -> bool:
-    return get_origin(kind) in (dict, Mapping)
+def _is_many(read: Signature) -> bool:
+    """Whether a handler may change other documents than one, as its result's type says."""
+    if read.returns is None:
+        raise ConfigurationError(
+            f"{read.name}: its result has no type, and where versions are kept follows from it; "
+            f"annotate it, as in `-> Update`"
+        )
+    kinds = members(read.returns)
+    for kind in kinds:
+        origin = get_origin(kind) or kind
+        if isinstance(origin, type) and not _is_change(origin):
+            raise ConfigurationError(
+                f"{read.name}: it returns {kind!r}; it may return an update, Delete(), None, or a "
+                f"list of (key, change) pairs, as in `-> Update` or `-> list[tuple[str, Update]]`"
+            )
+    return not all(
+        kind in (type(None), Delete) or get_origin(kind) in (dict, Mapping) for kind in kinds
+    )
+
+
+def _is_change(kind: type[Any]) -> bool:
+    if kind in (Any, object, type(None), Delete):
+        return True
+    return issubclass(kind, Iterable | Awaitable) and not issubclass(kind, str | bytes | Iterator)
 
 
 def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> list[Write]:
@@ -194,12 +260,12 @@ def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> lis
     if isinstance(changed, list | tuple) and handler.many:
         return [_write(handler, key, change) for key, change in changed]
     raise ProjectionError(
-        f"{name_of(handler.function)} returned {type(changed).__name__}; it may return an update, "
+        f"{handler.name} returned {type(changed).__name__}; it may return an update, "
         f"Delete(), None, or (where its return type says so) a list of (key, change) pairs"
     )
 
 
 def _write(handler: ProjectionHandler, key: Any, change: Any) -> Write:
     if not isinstance(key, str) or not key:
-        raise ProjectionError(f"{name_of(handler.function)}: {key!r} is no key of a document")
+        raise ProjectionError(f"{handler.name}: {key!r} is no key of a document")
     return Write(key, None if isinstance(change, Delete) else change)

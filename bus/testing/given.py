@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from bus import ambient
 from bus.codec import envelopes_of, record
-from bus.dependencies import Provided, bind
+from bus.dependencies import Provided, bind, views_of
 from bus.messages import Command, Envelope, Event, Message, Query
 from bus.read.documents import Documents
 from bus.read.projection import Projection
@@ -125,8 +125,7 @@ class Scenario:
         getattr(router, _kind(envelope.message))(function)
         (handler,) = router.handlers
         store = MemoryReadStore()
-        asked = [kind.__args__[0] for kind in handler.dependencies if _is_documents(kind)]
-        documents = {view: await self._stored(store, view) for view in asked}
+        documents = {view: await self._stored(store, view) for view in views_of(handler)}
         bound = bind(handler, Provided(values, documents))
         offered, session = _Offered(), MemorySession(store.tables, ())
         work = UnitOfWork(envelope.id, "given", envelope, self._log, offered, session=session)
@@ -204,10 +203,6 @@ def _kind(message: Message) -> Kind:
     if isinstance(message, Command):
         return "command"
     return "query" if isinstance(message, Query) else "event"
-
-
-def _is_documents(kind: Any) -> bool:
-    return getattr(kind, "__origin__", None) is Documents
 
 
 def _run(running: Coroutine[Any, Any, Answer]) -> Answer:

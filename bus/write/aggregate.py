@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 from bus.codec import record_and_read
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Event, registry_of
-from bus.router import members
+from bus.signatures import members
 from bus.stores.base import Recorded, Snapshot
 from bus.write.state import Maker, Shape, makers_of, shape_of
 
@@ -87,8 +87,8 @@ class Aggregate:
         if self.events().get(type(event).wire_name) is not type(event):
             raise ConfigurationError(
                 f"{type(self).__qualname__} records {type(event).__name__}, which its apply() does "
-                f"not name, so it could not be read back; add a case for it, or list it: "
-                f"class {type(self).__name__}(Aggregate, events=[...])"
+                f"not name, so it could not be read back{_base_of(event, self.events())}; add a "
+                f"case for it, or list it: class {type(self).__name__}(Aggregate, events=[...])"
             )
         data, read = record_and_read(event)
         self.apply(read)
@@ -163,6 +163,11 @@ def check_id(aggregate: type[Aggregate], id: str) -> None:
         raise InvalidMessage(
             f"{str(id)[:200]!r} is no id of {aggregate.__name__}: 1 to 200 printable characters"
         )
+
+
+def _base_of(event: Event, named: Mapping[str, type[Event]]) -> str:
+    bases = [kind.__name__ for kind in type(event).__mro__ if kind in named.values()]
+    return f" (apply() names its base class {bases[0]}, which reads no subclass)" if bases else ""
 
 
 def _snake_case(name: str) -> str:

@@ -11,7 +11,17 @@ MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
     {"errors", "urls", "version"},
-    {"ambient", "fingerprint", "judging", "payload", "round_trip", "shapes", "tasks"},
+    {
+        "ambient",
+        "calls",
+        "fingerprint",
+        "judging",
+        "payload",
+        "round_trip",
+        "shapes",
+        "signatures",
+        "tasks",
+    },
     {"declarable"},
     {"messages"},
     {"lines", "log", "policies", "settings", "telling"},
@@ -20,7 +30,7 @@ LAYERS = [
     {"signing"},
     {"codec"},
     {"write", "read"},
-    {"dependencies", "health", "backend", "declarations", "continuity"},
+    {"dependencies", "health", "backend", "declarations", "served", "continuity"},
     {"forking", "results"},
     {"dispatcher"},
     {"parts"},

@@ -1,0 +1,66 @@
+"""Calls: which objects a function makes for a method, read from its code. No I/O.
+
+It tells of `outbox.send(CloseJob(...))` what can be told for certain, and of everything else
+nothing.
+"""
+
+import dis
+import inspect
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any
+
+from bus.signatures import routine_of
+
+_VARIABLES = ("LOAD_FAST", "LOAD_DEREF")
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_NAMES = ("LOAD_GLOBAL", "LOAD_DEREF")
+_NOTHING = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
+
+
+def made_for(function: Callable[..., Any], method: str, variable: str = "") -> Iterator[type[Any]]:
+    """The classes of the objects that are made right within `variable.method(...)`.
+
+    Without a `variable`, of whatever variable the method is.
+    """
+    plain = inspect.unwrap(routine_of(function))
+    try:
+        known = {**plain.__globals__, **inspect.getclosurevars(plain).nonlocals}
+    except (AttributeError, TypeError):  # it is not written in Python
+        return
+    for code in _codes(plain.__code__):
+        for name, *attributes in _first_loads(code, method, variable):
+            value = known.get(name)
+            for attribute in attributes:
+                value = getattr(value, attribute, None)
+            if isinstance(value, type):
+                yield value
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            yield from _codes(one)
+
+
+def _first_loads(code: CodeType, method: str, variable: str) -> Iterator[list[str]]:
+    """What is loaded right after each `variable.method`, as the parts of a dotted name."""
+    loads = [one for one in dis.get_instructions(code) if one.opname not in _NOTHING]
+    for at in range(len(loads) - 2):
+        owner, called, name = loads[at : at + 3]
+        if (
+            owner.opname.startswith(_VARIABLES)
+            and variable in ("", owner.argval)
+            and called.opname in _ATTRIBUTES
+            and called.argval == method
+            and name.opname in _NAMES
+        ):
+            yield [name.argval, *_attributes(loads[at + 3 :])]
+
+
+def _attributes(loads: list[dis.Instruction]) -> Iterator[str]:
+    for one in loads:
+        if one.opname not in _ATTRIBUTES:
+            return
+        yield one.argval

@@ -1,0 +1,139 @@
+"""Served: whether what a service declares can ever run, as far as that is certain. No I/O."""
+
+import inspect
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any
+
+from bus.calls import made_for
+from bus.errors import ConfigurationError
+from bus.messages import Command, Event, Message
+from bus.read.projection import Projection
+from bus.router import Handler, Router
+from bus.write.aggregate import Aggregate
+from bus.write.unit_of_work import Outbox
+
+Routers = Sequence[Router]
+Projections = Sequence[Projection[Any]]
+
+
+def check_served(
+    routers: Routers, projections: Projections, aggregates: Sequence[type[Aggregate]]
+) -> None:
+    """Raises: ConfigurationError for what could never run."""
+    _check_bases(routers, projections)
+    for aggregate in aggregates:
+        _check_recorded(aggregate)
+
+
+def freeze(service: str, routers: Routers, projections: Projections) -> None:
+    """From now on handlers that are added to them are refused: the bus would not hear of them."""
+    for router in routers:
+        router.frozen_by = service
+    for projection in projections:
+        projection.frozen_by = service
+
+
+def never_served(service: str, routers: Routers, projections: Projections) -> Iterator[str]:
+    """What is most likely a mistake, and may yet be meant."""
+    empty = [f"Router({router.name!r})" for router in routers if not router.handlers]
+    empty += [f"Projection({one.name!r})" for one in projections if not one.handlers]
+    for one in empty:
+        yield (
+            f"{one} of Bus({service!r}) has no handlers; import the modules that register them "
+            f"before Bus(...) is built, or leave it out"
+        )
+    handlers = [handler for router in routers for handler in router.handlers]
+    handled = {message for handler in handlers for message in handler.messages}
+    for handler in handlers:
+        for command in _sent_by(handler):
+            if command not in handled:
+                yield (
+                    f"{handler.name} sends {command.__name__} through its Outbox, and no router of "
+                    f"Bus({service!r}) handles it; add its router to Bus(routers=[...])"
+                )
+    for projection in projections:
+        yield from _not_of(projection)
+
+
+def _sent_by(handler: Handler) -> Iterator[type[Command]]:
+    for asked in handler.dependencies:
+        if asked.kind is Outbox:
+            for made in made_for(handler.function, "send", asked.name):
+                if issubclass(made, Command):
+                    yield made
+
+
+def _not_of(projection: Projection[Any]) -> Iterator[str]:
+    """Events that nobody records whose streams feed the projection."""
+    recorded: set[str] = set()
+    for kind in projection.of:
+        named = kind.events() if isinstance(kind, type) and issubclass(kind, Aggregate) else {}
+        if not named:  # it stands for another service's category, and says nothing of its events
+            return
+        recorded |= named.keys()
+    aggregates = ", ".join(kind.__name__ for kind in projection.of)
+    for event, handler in projection.handlers.items():
+        if recorded.isdisjoint(event.wire_names()):
+            yield (
+                f"{handler.name} handles {event.__name__}, and the streams that feed "
+                f"Projection({projection.name!r}, of=[{aggregates}]) hold none: add the aggregate "
+                f"that records it to of=[...], or, where an aggregate of these recorded it once, "
+                f"list it there, as in class ...(Aggregate, events=[{event.__name__}])"
+            )
+
+
+def _check_bases(routers: Routers, projections: Projections) -> None:
+    """A handler runs for the very class that it names: never for a subclass, and never silently."""
+    handlers = [handler for router in routers for handler in router.handlers]
+    called = {message for one in handlers if one.kind != "event" for message in one.messages}
+    for handler in handlers:
+        if handler.kind != "event":
+            _check_base(handler.name, handler.messages, called)
+    for router in routers:
+        events = [one for one in router.handlers if one.kind == "event"]
+        heard = {message for handler in events for message in handler.messages}
+        for handler in events:
+            _check_base(handler.name, handler.messages, heard)
+    for projection in projections:
+        for event, projecting in projection.handlers.items():
+            _check_base(projecting.name, [event], projection.handlers.keys())
+
+
+def _check_base(
+    handler: str, messages: Iterable[type[Message]], handled: Container[type[Message]]
+) -> None:
+    for message in messages:
+        passed = {heir.__name__ for heir in _heirs(message) if heir not in handled}
+        if passed:
+            raise ConfigurationError(
+                f"{handler} handles {message.__name__}, which is a base class: it would run for "
+                f"{message.__name__} itself, and never for its subclasses "
+                f"({', '.join(sorted(passed))}); name each class that it is to run for, or let "
+                f"these inherit from another class"
+            )
+
+
+def _heirs(message: type[Message]) -> Iterator[type[Message]]:
+    """The subclasses that are messages of their own: not those of a function elsewhere, nor a
+    generic class with its parameters, which is read as the class itself."""
+    for heir in message.__subclasses__():
+        is_known = "<locals>" not in heir.__qualname__ or _scope(heir) == _scope(message)
+        if is_known and heir.wire_name not in message.wire_names():
+            yield heir
+        yield from _heirs(heir)
+
+
+def _scope(kind: type[Any]) -> tuple[str, str]:
+    return kind.__module__, kind.__qualname__.rpartition(".")[0]
+
+
+def _check_recorded(aggregate: type[Aggregate]) -> None:
+    read = aggregate.events()
+    for name, method in inspect.getmembers(aggregate, inspect.isroutine):
+        for event in made_for(method, "record"):
+            if issubclass(event, Event) and read.get(event.wire_name) is not event:
+                raise ConfigurationError(
+                    f"{aggregate.__qualname__}.{name} records {event.__name__}, which apply() does "
+                    f"not name, so it could not be read back; add a case for it, or list it: "
+                    f"class {aggregate.__name__}(Aggregate, events=[...])"
+                )

@@ -1,0 +1,197 @@
+"""Signatures: what a function takes and returns, whatever kind of callable it is. No I/O.
+
+It knows nothing of messages: who registers a function says what its parameters may be.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any, NamedTuple
+
+from bus.errors import ConfigurationError
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+NO_DEFAULT: Any = inspect.Parameter.empty
+
+
+class Dependency(NamedTuple):
+    """A parameter beyond the first: it is filled by its type.
+
+    `written` is the annotation as it stands there; `kind` is without `Annotated`, names of types,
+    and `| None`.
+    """
+
+    name: str
+    kind: Any
+    written: Any
+    default: Any = NO_DEFAULT
+
+
+class Signature(NamedTuple):
+    """What a function takes and returns. `call` takes all of it by position."""
+
+    name: str
+    first: Any
+    dependencies: tuple[Dependency, ...]
+    returns: Any
+    call: Callable[..., Any]
+    is_async: bool
+
+
+def signature_of(function: Callable[..., Any]) -> Signature:
+    """Reads a function, a method, a partial, or an object with `__call__`.
+
+    Raises: ConfigurationError for a parameter that cannot be filled by its type, and for what no
+    caller could call or await.
+    """
+    where = name_of(function)
+    called = _called(where, function)
+    parameters = _parameters(where, called)
+    if not parameters:
+        raise ConfigurationError(f"{where}: its first parameter must be the message; add it")
+    hints = _hints(where, called)
+    asked = [_dependency(where, one, hints) for one in parameters]
+    by_name = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    _check_call(where, called, len(parameters) - len(by_name), by_name)
+    return Signature(
+        where,
+        asked[0].written,
+        tuple(asked[1:]),
+        hints.get("return"),
+        _by_position(called, by_name) if by_name else called,
+        _is(inspect.iscoroutinefunction, called),
+    )
+
+
+def name_of(function: Any) -> str:
+    """Where a callable is defined: a partial's function, the class of an object."""
+    while isinstance(function, partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
+
+
+def plain(annotation: Any) -> Any:
+    """A type without what is written around it: `Annotated`, and the name of a type alias."""
+    while True:
+        if typing.get_origin(annotation) is Annotated:
+            annotation = annotation.__origin__
+        elif hasattr(annotation, "__value__"):  # of `type Name = ...`, and of its backport
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the annotation itself."""
+    annotation = plain(annotation)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return tuple(each for one in typing.get_args(annotation) for each in members(one))
+    return (annotation,)
+
+
+def _called(where: str, function: Any) -> Callable[..., Any]:
+    if isinstance(function, staticmethod):
+        function = function.__func__
+    if isinstance(function, type):
+        raise ConfigurationError(
+            f"{where} is a class, and calling it only makes an object of it; register an object "
+            f"whose class has `async def __call__`, or a function"
+        )
+    if isinstance(function, classmethod):
+        raise ConfigurationError(
+            f"{where} is a class method that has no class yet; register it below the class, as in "
+            f"`router.command(Class.method)`, or write a function"
+        )
+    if not callable(function):
+        raise ConfigurationError(f"{where}: {function!r} cannot be called; register a function")
+    if _is(inspect.isasyncgenfunction, function) or _is(inspect.isgeneratorfunction, function):
+        raise ConfigurationError(
+            f"{where}: it yields, and what it yields would be read by nobody; let it return"
+        )
+    return typing.cast(Callable[..., Any], function)
+
+
+def _is(test: Callable[[Any], bool], called: Any) -> bool:
+    return test(called) or test(routine_of(called))
+
+
+def routine_of(called: Any) -> Any:
+    """The function that a callable runs: a partial's, or an object's `__call__`."""
+    while isinstance(called, partial):
+        called = called.func
+    is_one = inspect.isroutine(called) or hasattr(called, "__wrapped__")
+    return called if is_one else called.__call__
+
+
+def _parameters(where: str, called: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters that are to be filled; what a partial has given by name is."""
+    try:
+        found = inspect.signature(called).parameters.values()
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{where}: its parameters cannot be read ({error}); write a function around it"
+        ) from error
+    given = called.keywords if isinstance(called, partial) else {}
+    for one in found:
+        if one.kind in _VARIABLE:
+            raise ConfigurationError(
+                f"{where}: nothing can be given to {one}; name what it takes. If a decorator made "
+                f"this function, let the decorator use functools.wraps"
+            )
+    return [one for one in found if one.name not in given]
+
+
+def _hints(where: str, called: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(routine_of(called), include_extras=True)
+    except (NameError, AttributeError, TypeError, SyntaxError) as error:
+        raise ConfigurationError(
+            f"{where}: {error}; the types of its parameters are read when it is registered: "
+            f"import them before, outside of `if TYPE_CHECKING`, and define at the top of a module "
+            f"what is annotated as text"
+        ) from error
+
+
+def _dependency(where: str, one: inspect.Parameter, hints: dict[str, Any]) -> Dependency:
+    written = hints.get(one.name, one.annotation)
+    if written is not inspect.Parameter.empty:
+        return Dependency(one.name, _without_none(written), written, one.default)
+    if one.name in ("self", "cls"):
+        raise ConfigurationError(
+            f"{where}: {one.name!r} is given by nobody, because it is registered within its class; "
+            f"register the method of an object, as in `router.command(object.method)`"
+        )
+    raise ConfigurationError(f"{where}: parameter {one.name!r} has no type; annotate it")
+
+
+def _without_none(annotation: Any) -> Any:
+    kinds = [kind for kind in members(annotation) if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 else plain(annotation)
+
+
+def _check_call(where: str, called: Callable[..., Any], positions: int, names: list[str]) -> None:
+    """What a decorator's wrapper takes itself may differ from what it says to take."""
+    try:
+        own = inspect.signature(called, follow_wrapped=False)
+    except ValueError:  # written in C, as functools.cache is
+        return
+    try:
+        own.bind(*range(positions), **dict.fromkeys(names))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{where}: its decorator says by functools.wraps that it takes what the function "
+            f"within takes, but it does not ({error}); let the decorator take *args and **kwargs"
+        ) from error
+
+
+def _by_position(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """A function whose last parameters are given by name, called by position alone."""
+
+    def call(*values: Any) -> Any:
+        first = len(values) - len(names)
+        return function(*values[:first], **dict(zip(names, values[first:], strict=True)))
+
+    return call

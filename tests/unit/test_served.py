@@ -1,0 +1,380 @@
+"""What is declared can run, or the bus says that it cannot."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import pytest
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+from bus import (
+    Aggregate,
+    Bus,
+    Command,
+    ConfigurationError,
+    Event,
+    Outbox,
+    Projection,
+    Query,
+    Repository,
+    Router,
+    Settings,
+    Update,
+)
+from bus.served import never_served
+from bus.testing import given
+
+Value = TypeVar("Value")
+
+
+class JobEvent(Event):
+    job_id: str = ""
+
+
+class JobPosted(JobEvent):
+    pass
+
+
+class JobRevised(JobEvent):
+    pass
+
+
+class Job(Aggregate, events=[JobPosted, JobRevised]):
+    def apply(self, event: Event) -> None:
+        match event:
+            case JobEvent():
+                pass
+
+
+class JobView(BaseModel):
+    id: str
+
+
+def bus_of(*declared: Router | Projection[Any]) -> Bus:
+    return Bus(
+        "jobs",
+        routers=[one for one in declared if isinstance(one, Router)],
+        projections=[one for one in declared if isinstance(one, Projection)],
+        settings=Settings.in_memory(),
+    )
+
+
+def said_of(*declared: Router | Projection[Any]) -> list[str]:
+    with capture_logs() as lines:
+        bus_of(*declared)
+    return [line["reason"] for line in lines if line["event"] == "declared and never served"]
+
+
+def listening(kind: Any, name: str = "hearing") -> Router:
+    router = Router(name)
+
+    async def hear(event: Any) -> None: ...
+
+    hear.__annotations__["event"] = kind
+    router.event(hear)
+    return router
+
+
+def projecting(*events: type[Event], of: Any = Job) -> Projection[JobView]:
+    projection = Projection("job_board", of=[of], view=JobView)
+
+    @projection.on(*events)
+    def change(event: Event) -> Update:
+        return {}
+
+    return projection
+
+
+# A base class of messages
+
+
+def test_an_event_handler_of_a_base_class_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match=r"hear handles JobEvent, which is a base class: .*\(JobPosted, JobRevised\)",
+    ):
+        bus_of(listening(JobEvent))
+
+
+def test_an_event_handler_that_names_some_of_the_subclasses_is_refused_by_the_others() -> None:
+    with pytest.raises(ConfigurationError, match=r"a base class: .*\(JobRevised\)"):
+        bus_of(listening(JobEvent | JobPosted))
+
+
+def test_what_another_router_handles_is_not_handled_by_this_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"a base class: .*\(JobPosted, JobRevised\)"):
+        bus_of(listening(JobEvent), listening(JobPosted | JobRevised, "others"))
+
+
+def test_an_event_handler_that_names_the_base_and_all_subclasses_is_as_it_was() -> None:
+    assert said_of(listening(JobEvent | JobPosted | JobRevised)) == []
+
+
+def test_a_projection_of_a_base_class_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"change handles JobEvent, which is a base class"):
+        bus_of(projecting(JobEvent))
+
+
+def test_a_handler_may_take_the_base_of_the_events_that_its_projection_names() -> None:
+    assert said_of(projecting(JobPosted, JobRevised)) == []
+
+
+class Change(Command):
+    job_id: str = ""
+
+
+class Rename(Change):
+    pass
+
+
+class Ask(Query[int]):
+    pass
+
+
+class AskMore(Ask):
+    pass
+
+
+def changing(*kinds: type[Command]) -> Router:
+    router = Router("changing")
+    for kind in kinds:
+
+        async def change(command: Any) -> None: ...
+
+        change.__annotations__["command"] = kind
+        router.command(change)
+    return router
+
+
+def test_a_command_handler_of_a_base_class_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"Change, which is a base class: .*\(Rename\)"):
+        bus_of(changing(Change))
+
+
+def test_a_command_and_its_subclass_may_have_a_handler_each() -> None:
+    assert said_of(changing(Change, Rename)) == []
+
+
+def test_a_query_handler_of_a_base_class_is_refused() -> None:
+    router = Router("asking")
+
+    @router.query
+    async def ask(query: Ask) -> int:
+        return 1
+
+    with pytest.raises(ConfigurationError, match=r"Ask, which is a base class: .*\(AskMore\)"):
+        bus_of(router)
+
+
+class Noted(Event, Generic[Value]):
+    value: Value
+
+
+NotedNumber = Noted[int]
+
+
+def test_a_generic_event_is_no_base_of_itself_with_its_parameters() -> None:
+    assert said_of(listening(Noted)) == []
+
+
+class Started(Event):
+    pass
+
+
+class Begun(Started, name="Started"):
+    pass
+
+
+def test_a_subclass_of_the_same_wire_name_is_read_as_the_class_that_is_handled() -> None:
+    assert said_of(listening(Started)) == []
+
+
+def test_a_subclass_in_some_function_is_nobody_elses() -> None:
+    class Restarted(Started):
+        pass
+
+    assert said_of(listening(Started)) == []
+    assert Restarted.wire_name == "Restarted"
+
+
+def test_a_base_class_that_stands_in_a_function_with_its_subclass_is_one() -> None:
+    class Moved(Event):
+        pass
+
+    class MovedFar(Moved):
+        pass
+
+    with pytest.raises(ConfigurationError, match=r"Moved, which is a base class: .*\(MovedFar\)"):
+        bus_of(listening(Moved))
+    assert MovedFar.wire_name == "MovedFar"
+
+
+class Touching(Aggregate):
+    def apply(self, event: Event) -> None:
+        match event:
+            case JobEvent():
+                pass
+
+
+def test_an_aggregate_that_names_a_base_class_is_told_so_when_it_records_a_subclass() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"records JobPosted, .*apply\(\) names its base class JobEvent"
+    ):
+        Touching("t1").record(JobPosted())
+    given(Job, "j1").when(lambda job: job.record(JobPosted())).then(JobPosted())
+
+
+# Declared and never served
+
+
+def test_a_router_without_handlers_is_told() -> None:
+    (reason,) = said_of(Router("empty"), changing(Rename))
+    assert "Router('empty') of Bus('jobs') has no handlers; import the modules" in reason
+
+
+def test_a_projection_without_handlers_is_told() -> None:
+    (reason,) = said_of(Projection("job_board", of=[Job], view=JobView))
+    assert "Projection('job_board') of Bus('jobs') has no handlers; import" in reason
+
+
+def test_a_handler_that_comes_after_the_bus_is_refused() -> None:
+    router, projection = changing(Rename), projecting(JobPosted)
+    bus_of(router, projection)
+
+    async def late(command: Change) -> None: ...
+
+    def later(event: JobRevised) -> Update:
+        return {}
+
+    with pytest.raises(ConfigurationError, match=r"late comes too late: Router\('changing'\) is"):
+        router.command(late)
+    with pytest.raises(
+        ConfigurationError, match=r"later comes too late: Projection\('job_board'\)"
+    ):
+        projection.on(JobRevised)(later)
+    bus_of(router, projection)
+
+
+def test_a_bus_that_was_refused_freezes_nothing() -> None:
+    router = changing(Rename)
+    with pytest.raises(ConfigurationError):
+        bus_of(router, listening(JobEvent))
+
+    @router.command
+    async def change(command: Change) -> None: ...
+
+    bus_of(router)
+
+
+class module:  # noqa: N801
+    Rename = Rename
+
+
+async def sends(event: JobPosted, outbox: Outbox) -> None:
+    for _ in range(2):
+        outbox.send(Rename(job_id=event.job_id))
+
+
+async def sends_from_a_module(event: JobPosted, *, outbox: Outbox) -> None:
+    [outbox.send(module.Rename(job_id=one)) for one in event.job_id]
+
+
+class Sending:
+    async def __call__(self, event: JobPosted, outbox: Outbox) -> None:
+        outbox.send(Rename())
+
+
+async def sends_elsewhere(event: JobPosted, outbox: Outbox, other: Any = None) -> None:
+    if isinstance(event, Rename):
+        outbox.send(Change())
+    other.send(Rename())
+
+
+@pytest.mark.parametrize("function", [sends, sends_from_a_module, Sending()])
+def test_a_command_that_is_sent_and_that_nobody_handles_is_told(
+    function: Callable[..., Any],
+) -> None:
+    router = Router("sending")
+    router.event(function)
+    (reason,) = said_of(router)
+    assert "sends Rename through its Outbox, and no router of Bus('jobs') handles it" in reason
+
+
+@pytest.mark.parametrize("function", [sends, sends_from_a_module, Sending(), sends_elsewhere])
+def test_of_a_command_that_somebody_handles_nothing_is_said(function: Callable[..., Any]) -> None:
+    router = Router("sending")
+    router.event(function)
+    assert said_of(router, changing(Change, Rename)) == []
+
+
+def test_of_a_command_that_goes_elsewhere_nothing_is_said() -> None:
+    router = Router("sending")
+    router.event(sends_elsewhere)
+    (reason,) = said_of(router)
+    assert "sends Change" in reason
+
+
+class Deposited(Event):
+    pass
+
+
+class Forgetful(Aggregate):
+    @classmethod
+    def open(cls, id: str) -> "Forgetful":
+        account = cls(id)
+        account.record(JobPosted())
+        return account
+
+    def deposit(self) -> None:
+        self.record(Deposited())
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case JobPosted():
+                pass
+
+
+def taking(aggregate: type[Aggregate]) -> Router:
+    router = Router("taking")
+
+    async def take(command: Rename, repository: Any) -> None: ...
+
+    take.__annotations__["repository"] = Repository[aggregate]  # type: ignore[valid-type]
+    router.command(take)
+    return router
+
+
+def test_an_event_that_an_aggregate_records_and_could_not_read_back_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"Forgetful.deposit records Deposited, which apply\(\) does not"
+    ):
+        bus_of(taking(Forgetful))
+
+
+def test_an_aggregate_that_reads_what_it_records_is_as_it_was() -> None:
+    class Remembering(Forgetful, events=[Deposited]):
+        pass
+
+    assert said_of(taking(Remembering)) == []
+
+
+def test_an_event_that_no_stream_of_the_projection_holds_is_told() -> None:
+    (reason,) = said_of(projecting(JobPosted, Deposited))
+    assert "change handles Deposited" in reason
+    assert "Projection('job_board', of=[Job]) hold none" in reason
+
+
+def test_of_a_category_that_says_nothing_of_its_events_nothing_is_said() -> None:
+    class Elsewhere(Aggregate):
+        pass
+
+    assert said_of(projecting(JobPosted, Deposited, of=Elsewhere)) == []
+
+
+class OwnReading(Event, name="JobPosted"):
+    job_id: str
+
+
+def test_an_event_that_a_projection_reads_by_a_class_of_its_own_is_recorded_all_the_same() -> None:
+    projection: Projection[JobView] = projecting(OwnReading)
+    assert list(never_served("jobs", [], [projection])) == []
