@@ -1,19 +1,25 @@
 """Applies a MongoDB update to a document in memory exactly as MongoDB would, or not at all.
 
-Only what is simple: values set, removed, counted or appended, under names or paths through objects.
+Only what is simple: values set, removed, reckoned with or appended, under names or paths through
+objects.
 Whoever meets `Beyond` has the database do it. Knows no database.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from datetime import datetime
-from operator import itemgetter
+from decimal import Context, Decimal
+from math import isfinite
+from operator import add, itemgetter, mul
 from typing import Any
+
+from bson.decimal128 import Decimal128, create_decimal128_context
 
 from bus.payload import LEAST, MOST
 from bus.stores.base import Document
 
-SCALARS = frozenset([str, int, float, bool, type(None), datetime])
+SCALARS = frozenset([str, int, float, bool, type(None), datetime, bytes, Decimal128])
+LIKE_MONGODB: Context = create_decimal128_context()
 
 
 class Beyond(Exception):
@@ -81,10 +87,43 @@ def _unset(holder: Document, name: str, value: Any) -> None:
 
 
 def _inc(holder: Document, name: str, value: Any) -> None:
-    total = _number(holder.get(name, 0)) + _number(value)
-    if type(total) is int and not LEAST <= total <= MOST:
+    holder[name] = _reckoned(holder.get(name, 0), value, add, LIKE_MONGODB.add)
+
+
+def _mul(holder: Document, name: str, value: Any) -> None:
+    """What is not there becomes a zero of the value's type."""
+    by = value if name in holder else 0
+    holder[name] = _reckoned(holder.get(name, value), by, mul, LIKE_MONGODB.multiply)
+
+
+def _reckoned(
+    one: Any, other: Any, plainly: Callable[[Any, Any], Any], exactly: Callable[..., Decimal]
+) -> Any:
+    """The result, of the type that MongoDB gives it."""
+    before, one, other = one, _number(one), _number(other)
+    if isinstance(one, Decimal) or isinstance(other, Decimal):
+        result = exactly(_exact(one), _exact(other))
+        # MongoDB leaves a decimal alone that stays equal: it gains no zeros.
+        return before if isinstance(one, Decimal) and one == result else _decimal(result)
+    result = plainly(one, other)
+    if type(result) is int and not LEAST <= result <= MOST:
         raise Beyond
-    holder[name] = total
+    return result
+
+
+def _exact(number: Any) -> Decimal:
+    """MongoDB takes 15 digits of a float."""
+    if type(number) is not float:
+        return Decimal(number)
+    if not isfinite(number):
+        raise Beyond
+    return Decimal(f"{number:.14e}" if number else f"{number:.0f}")
+
+
+def _decimal(number: Decimal) -> Decimal128:
+    if not number.is_finite():
+        raise Beyond
+    return Decimal128(number)
 
 
 def _push(holder: Document, name: str, value: Any) -> None:
@@ -100,13 +139,20 @@ def _push(holder: Document, name: str, value: Any) -> None:
 
 
 def _max(holder: Document, name: str, value: Any) -> None:
-    if name not in holder or _number(holder[name]) < _number(value):
+    if name not in holder or _less(holder[name], value):
         _set(holder, name, value)
 
 
 def _min(holder: Document, name: str, value: Any) -> None:
-    if name not in holder or _number(holder[name]) > _number(value):
+    if name not in holder or _less(value, holder[name]):
         _set(holder, name, value)
+
+
+def _less(one: Any, other: Any) -> bool:
+    one, other = _number(one), _number(other)
+    if one != one or other != other:  # NaN, which has a place of its own
+        raise Beyond
+    return bool(one < other)
 
 
 OPERATORS: dict[str, Operator] = {
@@ -114,6 +160,7 @@ OPERATORS: dict[str, Operator] = {
     "$setOnInsert": _set_on_insert,
     "$unset": _unset,
     "$inc": _inc,
+    "$mul": _mul,
     "$push": _push,
     "$max": _max,
     "$min": _min,
@@ -127,6 +174,10 @@ def _own(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     """MongoDB orders values of all types, and adds more kinds of numbers; here these alone are."""
+    if type(value) is Decimal128:
+        value = value.to_decimal()
+        if value.is_finite():
+            return value
     if type(value) not in (int, float):
         raise Beyond
     return value

@@ -2,17 +2,33 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
+from bson.decimal128 import Decimal128, create_decimal128_context
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 
 from bus.stores.applying import Beyond, apply
 
+
+def decimal128(value: Decimal) -> Decimal128:
+    with localcontext(create_decimal128_context()):
+        return Decimal128(+value)
+
+
 NAMES = st.sampled_from(["a", "b", "a.b", "a.c", "b.d.e", "list", "n", "n2"])
-NUMBERS = st.one_of(st.integers(-(2**40), 2**40), st.floats(-1e6, 1e6))
+DECIMALS = st.decimals(-(10**9), 10**9, places=3) | st.decimals(
+    allow_nan=False, allow_infinity=False
+)
+NUMBERS = st.one_of(
+    st.integers(-(2**40), 2**40),
+    st.floats(-1e6, 1e6),
+    st.sampled_from([0.1, -0.0]),
+    DECIMALS.map(decimal128),
+)
 VALUES = st.one_of(
     NUMBERS,
     st.text(max_size=3),
@@ -26,6 +42,7 @@ FIELDS = {
     "$setOnInsert": VALUES,
     "$unset": st.just(""),
     "$inc": NUMBERS,
+    "$mul": NUMBERS,
     "$push": VALUES,
     "$max": NUMBERS,
     "$min": NUMBERS,
@@ -50,7 +67,7 @@ def scratch(mongo_url: str) -> Iterator[Any]:
         client.drop_database("applying")
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(updates=UPDATES)
 def test_a_document_is_as_mongodb_makes_it(scratch: Any, updates: list[dict[str, Any]]) -> None:
     scratch.delete_many({})
