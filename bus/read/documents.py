@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from bus.errors import ProjectionError
 from bus.messages import Envelope, Receipt
+from bus.read.views import check_times, read_as
 from bus.stores import base
 
 View = TypeVar("View", bound=BaseModel)
@@ -18,8 +19,9 @@ Waiting = Callable[[Mapping[str, int], float], Awaitable[None]]
 class Documents(Generic[View]):
     """The documents of the projection that declares `view=View`.
 
-    Filters, updates and sort orders are MongoDB's; each document comes as a View, whose field `id`
-    (if it has one) is the document's `_id`.
+    Filters, updates and sort orders are MongoDB's, with Python's values, each of which documents
+    keep in one form (docs/projections.md); each document comes as a View, whose field `id` (if it
+    has one) is the document's `_id`.
     """
 
     def __init__(
@@ -55,13 +57,13 @@ class Documents(Generic[View]):
         A value that a user gave is to be typed (`str`, say) before it comes into a filter: as a
         dict it may be an operator. Raises: ProjectionError.
         """
-        refuse_scripts(filter)
+        self._check(filter)
         found = await self._raw.find(filter, sort=sort, skip=skip, limit=limit)
         return [self._read(document) for document in found]
 
     async def count(self, filter: Mapping[str, Any]) -> int:
         """How many documents a MongoDB filter selects. Raises: ProjectionError."""
-        refuse_scripts(filter)
+        self._check(filter)
         return await self._raw.count(filter)
 
     async def including(self, origin: Envelope | Receipt, timeout: float = 5.0) -> None:
@@ -94,8 +96,12 @@ class Documents(Generic[View]):
             )
         return self._writing
 
+    def _check(self, filter: Mapping[str, Any]) -> None:
+        refuse_scripts(filter)
+        check_times(self._view, filter)
+
     def _read(self, document: base.Document) -> View:
-        return self._view.model_validate({"id": document["_id"], **document})
+        return read_as(self._view, document)
 
 
 def refuse_scripts(filter: Any) -> None:

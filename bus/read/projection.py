@@ -10,6 +10,7 @@ from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import Envelope, Event, key_of, registry_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
+from bus.read.views import check_view
 from bus.router import check_not_frozen
 from bus.signatures import NO_DEFAULT, Dependency, Signature, members, signature_of
 from bus.stores.base import Index, ReadUnit, Target, Write
@@ -83,6 +84,7 @@ class Projection(Generic[View_co]):
             raise ConfigurationError(f"Projection {name!r}: versions are 1, 2, 3 ...")
         if not 1 <= partitions <= SLOTS:
             raise ConfigurationError(f"Projection {name!r}: partitions are 1 to {SLOTS}")
+        check_view(name, view)
         self.name = name
         self.view = view
         self.of = tuple(of)

@@ -5,13 +5,18 @@ of the table, and puts its results in place at once if nobody has written any of
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import partial, total_ordering
+from numbers import Number
 from typing import Any
+
+from bson.decimal128 import Decimal128
 
 from bus import ambient
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
+from bus.stores.applying import Beyond, apply
 from bus.stores.base import Changes, Document, Fold, Index, Target
 from bus.stores.memory_changes import Listeners
 from bus.stores.records import decoded, encoded
@@ -23,13 +28,14 @@ from bus.stores.updates import (
     Delete,
     Step,
     Update,
+    asked,
     buried,
     plain_steps,
     updated,
     version_in,
     versioned_steps,
-    visible,
 )
+from bus.stores.values import read
 
 Table = dict[str, Document]
 """Documents by `_id`."""
@@ -47,49 +53,85 @@ class Engine:
     def __init__(self) -> None:
         try:
             from mongomock import MongoClient
-            from mongomock.filtering import filter_applies
+            from mongomock.filtering import _Filterer, resolve_sort_key
         except ImportError:
             raise ConfigurationError(
                 "the read store in memory needs mongomock: install doubledecker[memory]"
             ) from None
-        self._applies: Any = filter_applies
+        self._filters: Any = _Filterer()  # type: ignore[no-untyped-call]
+        self._find_lists(self._filters._operator_map)
+        self._sort_key: Any = resolve_sort_key
         self._database: Any = MongoClient(tz_aware=True)["memory"]
+
+    def _find_lists(self, operators: dict[str, Callable[[Any, Any], bool]]) -> None:
+        """Has `$in` find a list as a whole, too, as MongoDB does."""
+        within = operators["$in"]
+
+        def is_in(value: Any, asked: Any) -> bool:
+            return within(value, asked) or (type(value) is list and value in asked)
+
+        operators.update({"$in": is_in, "$nin": lambda value, asked: not is_in(value, asked)})
 
     def find(
         self, table: Table, filter: Mapping[str, Any], sort: Sequence[tuple[str, Any]]
     ) -> list[Document]:
         """Copies of the documents that a filter selects. Raises: ProjectionError."""
         try:
-            encoded({"_id": "filter", "filter": filter})
-            found = [one for one in _candidates(table, filter) if self._applies(filter, one)]
-            return self._sorted(deepcopy(found), sort)
+            wanted = read(decoded(encoded({"_id": "filter", "filter": filter}))["filter"])
+            found = [read(one) for one in _candidates(table, wanted)]
+            found = deepcopy([one for one in found if self._filters.apply(wanted, one)])
+            for field, direction in reversed(sort):
+                found.sort(key=partial(self._sort_key, field), reverse=direction < 0)
         except Exception as error:  # mongomock raises whatever comes
             raise ProjectionError(
                 f"the filter or sort order is refused: {type(error).__name__}"
             ) from error
-
-    def _sorted(self, found: list[Document], sort: Sequence[tuple[str, Any]]) -> list[Document]:
-        if not sort or not found:
-            return found
-        self._database.drop_collection("sorting")
-        self._database["sorting"].insert_many(found)
-        return list(self._database["sorting"].find().sort(list(sort)))
+        return found
 
     def update(self, table: Table, key: str, update: Document) -> None:
         """Updates a document; makes it where it does not exist. Raises: ProjectionError."""
-        place = {"_id": key}
-        scratch = self._database["updating"]
         try:
-            encoded({"_id": key, "update": update})
-            scratch.delete_many({})
-            if key in table:
-                scratch.insert_one(table[key])
-            scratch.update_one(place, update, upsert=True)
+            form = decoded(encoded({"_id": key, "update": update}))["update"]
+            try:
+                table[key] = {"_id": key, **apply(deepcopy(table.get(key)), form)}
+            except Beyond:
+                table[key] = self._updated(table.get(key), key, form)
         except Exception as error:  # mongomock raises whatever comes
             raise ProjectionError(
                 f"the document {key!r} cannot be updated: {type(error).__name__}"
             ) from error
-        table[key] = scratch.find_one(place)
+
+    def _updated(self, document: Document | None, key: str, update: Document) -> Document:
+        """As mongomock does it, which compares no `Decimal128`."""
+        scratch = self._database["updating"]
+        scratch.delete_many({})
+        if document is not None:
+            scratch.insert_one(_comparable(document))
+        scratch.update_one({"_id": key}, _comparable(update), upsert=True)
+        return decoded(encoded(scratch.find_one({"_id": key})))
+
+
+@total_ordering
+class _Number(Decimal128):
+    """A decimal that is a number to mongomock."""
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.to_decimal() < read(other))
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.to_decimal() == read(other))
+
+
+Number.register(_Number)
+
+
+def _comparable(value: Any) -> Any:
+    """The value, with numbers that mongomock can compare."""
+    if isinstance(value, Decimal128):
+        return _Number(value.to_decimal())
+    if isinstance(value, dict):
+        return {name: _comparable(one) for name, one in value.items()}
+    return [_comparable(one) for one in value] if isinstance(value, list) else value
 
 
 class Tables:
@@ -218,7 +260,7 @@ class MemoryDocuments:
     ) -> list[Document]:
         """As `Documents.find`."""
         versioned = self._target.versions_in_documents
-        wanted = visible(filter) if versioned else filter
+        wanted = asked(filter, versioned=versioned)
         found = self._tables.engine.find(self._table(), wanted, sort)
         if versioned:
             found = [_without_own_fields(document) for document in found]

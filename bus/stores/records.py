@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import bson
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, TypeRegistry
+from bson.decimal128 import DecimalDecoder
 from bson.errors import BSONError
 
 from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
@@ -18,6 +19,8 @@ MAX_BYTES = 15 * 1024 * 1024
 """MongoDB takes 16 MiB; the rest is room for what an update adds."""
 
 OPTIONS: CodecOptions[Document] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
+READING = OPTIONS.with_options(type_registry=TypeRegistry([DecimalDecoder()]))
+"""For documents that are handed out: Decimals in place of `Decimal128`."""
 
 
 def commit_document(commit: Commit) -> Document:
@@ -106,9 +109,9 @@ def unencodable(error: Exception) -> str:
     return f"{before}{quoted}{after.rpartition(', of type: ')[2]}"
 
 
-def decoded(data: bytes) -> Document:
+def decoded(data: bytes, options: CodecOptions[Document] = OPTIONS) -> Document:
     """What `encoded` made."""
-    return bson.decode(data, codec_options=OPTIONS)
+    return bson.decode(data, codec_options=options)
 
 
 def is_of_command(commit_id: str, command_id: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
 from bus.stores.base import UNUSABLE, Changes, Document, Target, Write
+from bus.stores.values import PLAIN, Unstorable, stored
 
 VERSION = "_version"
 HIDDEN = "_hidden"
@@ -87,12 +88,16 @@ def moved(target: Target) -> ConfigurationError:
 
 
 def checked(key: str, update: Any) -> Document:
-    """The update as a dict. Raises: ProjectionError where it is none that MongoDB could apply."""
+    """The update as a dict, its values in the form that documents keep.
+
+    Raises: ProjectionError where it is none that MongoDB could apply.
+    """
     if (type(update) is not dict and not isinstance(update, Mapping)) or not update:
         raise ProjectionError(
             f"the update of {key!r} is {type(update).__name__}, or empty; return a dict of MongoDB "
             f'update operators, such as {{"$set": {{...}}}}'
         )
+    whole = dict(update)
     for operator, fields in update.items():
         if operator not in OPERATORS:
             raise ProjectionError(
@@ -104,10 +109,36 @@ def checked(key: str, update: Any) -> Document:
                 f"the update of {key!r} gives {operator} {type(fields).__name__}; it takes a dict "
                 f"of fields"
             )
-        for path in (*fields, *(fields.values() if operator == "$rename" else ())):
+        plain = True
+        for path, value in fields.items():
             if type(path) is not str or not path.isidentifier() or path in OWN_FIELDS:
                 _check_path(key, path)
-    return dict(update)
+            if type(value) not in PLAIN:
+                plain = False
+        if operator == "$rename":
+            for path in fields.values():
+                _check_path(key, path)
+        elif not plain:
+            whole[operator] = _stored_fields(key, operator, fields)
+    return whole
+
+
+def _stored_fields(key: str, operator: str, fields: Mapping[str, Any]) -> Document:
+    form: Document = {}
+    for path, value in fields.items():
+        try:
+            form[path] = stored(value)
+        except (Unstorable, RecursionError) as error:
+            raise _refused(f"the update of {key!r}, {operator} of {path!r:.300}", error) from None
+    return form
+
+
+def _refused(where: str, error: Unstorable | RecursionError) -> ProjectionError:
+    """What to say of a value that documents cannot keep."""
+    if isinstance(error, RecursionError):
+        return ProjectionError(f"{where}: the value is nested too deep, or within itself")
+    place = f"{where}, at {error.path!r:.300}" if error.path else where
+    return ProjectionError(f"{place}: the value {error.why}")
 
 
 def _check_path(key: str, path: Any) -> None:
@@ -182,6 +213,11 @@ def merged(update: Document, operator: str, fields: Mapping[str, Any]) -> Docume
     return {**update, operator: {**update.get(operator, {}), **fields}}
 
 
-def visible(filter: Mapping[str, Any]) -> Document:
-    """The filter, without hidden documents."""
-    return {**filter, HIDDEN: {"$exists": False}}
+def asked(filter: Mapping[str, Any], *, versioned: bool) -> Document:
+    """The filter with values in the form that documents keep; without hidden documents, where
+    these hold versions. Raises: ProjectionError."""
+    try:
+        form: Document = stored({**filter})
+    except (Unstorable, RecursionError) as error:
+        raise _refused("the filter", error) from None
+    return {**form, HIDDEN: {"$exists": False}} if versioned else form

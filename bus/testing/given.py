@@ -21,6 +21,7 @@ from bus.router import Kind, Router
 from bus.stores.base import Changes, Commit, ReadUnit, Target, Write
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemorySession
+from bus.stores.values import fields_of
 from bus.testing.outcome import Folded, Outcome, Said
 from bus.testing.written import documents_in
 from bus.transports.base import Frame
@@ -143,7 +144,9 @@ class Scenario:
         """The documents of a view, as its projection might have made them."""
         target = Target(view.__qualname__, view.__qualname__, versions_in_documents=False)
         writes = [
-            Write(key, {"$set": one.model_dump(exclude={"id"})})
+            Write(
+                key, {"$set": {name: part for name, part in fields_of(one).items() if name != "id"}}
+            )
             for key, one in self._documents.get(view, {}).items()
         ]
         await store.prepare(target)

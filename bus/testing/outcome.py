@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from bus.codec import address, record
 from bus.messages import Command, Event
+from bus.read.views import read_as
 from bus.stores.base import Document
 
 
@@ -104,7 +105,7 @@ class Folded:
     def then(self, expected: Mapping[str, BaseModel | Mapping[str, Any]]) -> Self:
         """These documents were made, by key, and no others: as views, or as they are stored."""
         came = {
-            key: self._view.model_validate({"id": key, **document})
+            key: read_as(self._view, {"_id": key, **document})
             if isinstance(expected.get(key), BaseModel)
             else document
             for key, document in self.documents.items()

@@ -26,6 +26,7 @@ from bus.stores.base import (
     Write,
     Writer,
 )
+from bus.testing.values_contract import ValuesContract
 
 Update = Mapping[str, Any]
 
@@ -58,7 +59,7 @@ def counting(version: int, key: str = "a") -> Fold:
     return fold
 
 
-class ReadStoreContract:
+class ReadStoreContract(ValuesContract):
     """Transactions, reads, and the small shared records."""
 
     @pytest.fixture(params=[IN_DOCUMENTS, IN_CHECKPOINTS], ids=["in documents", "in checkpoints"])

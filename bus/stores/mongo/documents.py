@@ -21,7 +21,7 @@ from bus.stores.mongo.failures import (
     translated,
 )
 from bus.stores.mongo.transactions import Conflict
-from bus.stores.records import unencodable
+from bus.stores.records import READING, unencodable
 from bus.stores.updates import (
     HIDDEN,
     VERSION,
@@ -30,10 +30,10 @@ from bus.stores.updates import (
     Delete,
     Step,
     Update,
+    asked,
     buried,
     updated,
     version_in,
-    visible,
 )
 
 Operation = UpdateOne | ReplaceOne[Document] | DeleteOne
@@ -51,7 +51,7 @@ class MongoDocuments:
     def __init__(
         self, collection: Collection, target: Target, session: Session | None = None
     ) -> None:
-        self._collection = collection
+        self._collection = collection.with_options(codec_options=READING)
         self._versioned = target.versions_in_documents
         self._session = session
         self._own_fields = {VERSION: 0, HIDDEN: 0} if self._versioned else None
@@ -70,9 +70,10 @@ class MongoDocuments:
         limit: int = 0,
     ) -> list[Document]:
         """As `Documents.find`."""
+        wanted = asked(filter, versioned=self._versioned)
         async with self._reading():
             cursor = self._collection.find(
-                self._wanted(filter),
+                wanted,
                 self._own_fields,
                 sort=list(sort) or None,
                 skip=skip,
@@ -84,14 +85,10 @@ class MongoDocuments:
 
     async def count(self, filter: Mapping[str, Any]) -> int:
         """As `Documents.count`."""
+        wanted = asked(filter, versioned=self._versioned)
         async with self._reading():
-            counted: int = await self._collection.count_documents(
-                self._wanted(filter), session=self._session
-            )
+            counted: int = await self._collection.count_documents(wanted, session=self._session)
             return counted
-
-    def _wanted(self, filter: Mapping[str, Any]) -> Document:
-        return visible(filter) if self._versioned else dict(filter)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:

@@ -1,0 +1,148 @@
+"""Reads documents as views, and refuses what no document could ever be read as."""
+
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from pydantic import AliasChoices, BaseModel, ValidationError
+
+from bus.errors import ConfigurationError, ProjectionError
+from bus.fingerprint import reason_of
+from bus.stores.base import Document
+from bus.stores.values import LENIENT, unreadable
+
+View = TypeVar("View", bound=BaseModel)
+
+ID = frozenset(["_id", "id"])
+"""Where a view finds its document's key."""
+ALL_OF = frozenset(["$and", "$or", "$nor"])
+
+
+def read_as(view: type[View], document: Document) -> View:
+    """The document as a view. Raises: ProjectionError, which quotes no value."""
+    given = {"id": document["_id"], **document}
+    for name in _not_taken(view):
+        given.pop(name, None)
+    try:
+        return view.model_validate(given, **LENIENT)
+    except ValidationError as error:
+        raise ProjectionError(
+            f"the document {document['_id']!r} cannot be read as {view.__name__}: "
+            f"{reason_of(error)}; give what a document may lack a default, and have the handlers "
+            f"write what the view reads (a raised version= builds the documents anew)"
+        ) from None
+
+
+@lru_cache(maxsize=1000)
+def _not_taken(view: type[BaseModel]) -> frozenset[str]:
+    """Of a view that forbids fields of other names."""
+    if view.model_config.get("extra") != "forbid":
+        return frozenset()
+    return ID - {name for field in view.model_fields for name in _names(view, field)}
+
+
+def _names(view: type[BaseModel], field: str) -> Iterator[str]:
+    """Those by which a document may have the field."""
+    yield field
+    alias = view.model_fields[field].validation_alias
+    for one in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+        if isinstance(one, str):
+            yield one
+
+
+def check_times(view: type[BaseModel], filter: Any) -> None:
+    """Raises: ProjectionError where a filter would compare a date with datetimes, or the reverse:
+    documents keep the one as text, the other as an instant, so that nothing would ever match."""
+    kinds = _times(view)
+    if not kinds or not isinstance(filter, Mapping):
+        return
+    for path, asked in filter.items():
+        if path in ALL_OF and isinstance(asked, list | tuple):
+            for part in asked:
+                check_times(view, part)
+        elif path in kinds:
+            for value in _operands(asked):
+                if isinstance(value, date) and kinds[path] is not _time(value):
+                    raise ProjectionError(_mixed(view, path, kinds[path]))
+
+
+@lru_cache(maxsize=1000)
+def _times(view: type[BaseModel]) -> dict[str, type]:
+    """The fields that are dates, or datetimes, by each of their names."""
+    found: dict[str, type] = {}
+    for field, info in view.model_fields.items():
+        kinds = [kind for kind in _members(info.annotation) if kind is not type(None)]
+        if kinds in ([date], [datetime]):
+            found.update(dict.fromkeys(_names(view, field), kinds[0]))
+    return found
+
+
+def _operands(asked: Any) -> Iterator[Any]:
+    if isinstance(asked, Mapping):
+        asked = list(asked.values())
+    if isinstance(asked, list | tuple | set | frozenset):
+        for one in asked:
+            yield from _operands(one)
+    else:
+        yield asked
+
+
+def _time(value: date) -> type:
+    return datetime if isinstance(value, datetime) else date
+
+
+def _mixed(view: type[BaseModel], path: str, kind: type) -> str:
+    other, remedy = (
+        ("date", "datetime.combine(day, time(), UTC)")
+        if kind is datetime
+        else ("datetime", "value.date()")
+    )
+    return (
+        f"the filter compares {path!r}, a {kind.__name__} in {view.__name__}, with a {other}, and "
+        f"nothing would match: documents keep dates as text, datetimes as instants; give {remedy}"
+    )
+
+
+def check_view(projection: str, view: type[BaseModel]) -> None:
+    """Raises: ConfigurationError for a field as which nothing in a document can ever be read."""
+    for path, why in _unreadable_in(view, "", frozenset()):
+        raise ConfigurationError(
+            f"Projection {projection!r}: {view.__name__}.{path} {why}; docs/projections.md lists "
+            f"what documents keep"
+        )
+
+
+def _unreadable_in(
+    model: type[BaseModel], prefix: str, seen: frozenset[type]
+) -> Iterator[tuple[str, str]]:
+    decorators = model.__pydantic_decorators__
+    if model in seen or decorators.field_validators or decorators.model_validators:
+        return  # what these read is theirs to say
+    for name, info in model.model_fields.items():
+        if info.metadata and any(hasattr(one, "func") for one in info.metadata):
+            continue
+        for kind in _kinds(info.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _unreadable_in(kind, f"{prefix}{name}.", seen | {model})
+            elif why := unreadable(kind, required=info.is_required()):
+                yield f"{prefix}{name}", why
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The classes in an annotation, but for those with validators of their own."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        first, *metadata = get_args(annotation)
+        if not any(hasattr(one, "func") for one in metadata):
+            yield from _kinds(first)
+    elif origin is None:
+        yield annotation
+    else:
+        for one in get_args(annotation):
+            yield from _kinds(one)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """Of a union; else the one that it is."""
+    return get_args(annotation) if type(None) in get_args(annotation) else (annotation,)
