@@ -1,6 +1,7 @@
 """Backend: the transport and stores that a bus stands on, chosen by its settings.
 
-Each technology is imported only where it is asked for.
+Each technology is imported only where it is asked for. What connects is made for each opening; what
+is in memory is made once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,28 +36,29 @@ class Backend(NamedTuple):
 
 @runtime_checkable
 class BringsBackend(Protocol):
-    """Settings that bring transport and stores themselves, as those of `bus.testing` do."""
+    """Settings that bring transport and stores themselves, as those of `bus.testing` do; they are
+    asked for each opening of the bus."""
 
     def backend(self, service: str, projected: Sequence[str]) -> Backend: ...
 
 
-def backend_of(
-    service: str,
-    settings: Settings,
-    client: Any,
-    projected: Sequence[str],
-    loops: Loops | None = None,
-) -> Backend:
-    """What the settings ask for; `client` is a MongoDB client to use instead of one of our own.
+Ground = Callable[[Loops], Backend]
+"""Gives the backend for one opening. What goes on in it for ever are loops of those given."""
 
-    What goes on in it for ever are loops of `loops`.
-    """
-    loops = loops or Loops()
+
+def ground_of(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> Ground:
+    """What the settings ask for; `client` is a MongoDB client to use instead of one of our own, or
+    a function that makes one."""
     if isinstance(settings, BringsBackend):
-        return settings.backend(service, projected)
-    log, store, effects, closing, followed = _stores(service, settings, client, projected, loops)
-    transport = _transport(service, settings, loops)
-    return Backend(transport, log, store, effects, closing, followed=followed)
+        return lambda loops: settings.backend(service, projected)
+    transports = _transports(service, settings)
+    stores = _stores(service, settings, client, projected)
+
+    def ground(loops: Loops) -> Backend:
+        log, store, effects, closing, followed = stores(loops)
+        return Backend(transports(loops), log, store, effects, closing, followed=followed)
+
+    return ground
 
 
 def read_log_of(
@@ -76,14 +78,15 @@ def read_log_of(
     return RoutedLog(own, followed, copied), followed
 
 
-def _transport(service: str, settings: Settings, loops: Loops) -> Transport:
+def _transports(service: str, settings: Settings) -> Callable[[Loops], Transport]:
     if settings.amqp_url == MEMORY:
         from bus.transports.memory import MemoryBroker, MemoryTransport
 
-        return MemoryTransport(MemoryBroker(), service)
+        broker = MemoryBroker()
+        return lambda loops: MemoryTransport(broker, service)
     from bus.transports.rabbitmq import RabbitTransport
 
-    return RabbitTransport(
+    return lambda loops: RabbitTransport(
         settings.amqp_urls,
         service=service,
         heartbeat=settings.heartbeat,
@@ -92,13 +95,12 @@ def _transport(service: str, settings: Settings, loops: Loops) -> Transport:
     )
 
 
-async def _nothing() -> None:
-    """A client that was given to us is its owner's to close."""
+Stores = tuple[EventLog, ReadStore, Effects, Closing, FollowedLog]
 
 
 def _stores(
-    service: str, settings: Settings, client: Any, projected: Sequence[str], loops: Loops
-) -> tuple[EventLog, ReadStore, Effects, Closing, FollowedLog]:
+    service: str, settings: Settings, client: Any, projected: Sequence[str]
+) -> Callable[[Loops], Stores]:
     rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
     if settings.mongo_url == MEMORY and client is None:
         from bus.stores.memory import MemoryEventLog, MemoryReadStore
@@ -106,23 +108,34 @@ def _stores(
         from bus.stores.memory_log import MemoryFollowedLog
 
         log, store = MemoryEventLog(), MemoryReadStore()
-        return log, store, MemoryEffects(log, store, **rules), _nothing, MemoryFollowedLog()
+        effects, followed = MemoryEffects(log, store, **rules), MemoryFollowedLog()
+        return lambda loops: (log, store, effects, _nothing, followed)
     from bus.stores.mongo import (
         MongoEffects,
         MongoEventLog,
         MongoFollowedLog,
         MongoReadStore,
         ServerClock,
+        checked,
         close,
         connect,
+        makes_clients,
     )
 
-    own = connect(settings.mongo_url) if client is None else None
-    client = client if own is None else own
     name = settings.mongo_db or service
-    closing = _nothing if own is None else partial(close, own)
-    clock = ServerClock()
-    event_log = MongoEventLog(client, name, clock=clock, loops=loops)
-    effects = MongoEffects(client, name, event_log, **rules)
-    followed = MongoFollowedLog(client, name, clock=clock)
-    return event_log, MongoReadStore(client, name, clock=clock), effects, closing, followed
+    def stores(loops: Loops) -> Stores:
+        make = partial(connect, settings.mongo_url) if client is None else client
+        is_own = makes_clients(make)
+        uses = checked(make() if is_own else client)
+        closing = partial(close, uses) if is_own else _nothing
+        clock = ServerClock()
+        event_log = MongoEventLog(uses, name, clock=clock, loops=loops)
+        effects = MongoEffects(uses, name, event_log, **rules)
+        followed = MongoFollowedLog(uses, name, clock=clock)
+        return event_log, MongoReadStore(uses, name, clock=clock), effects, closing, followed
+
+    return stores
+
+
+async def _nothing() -> None:
+    """A client that was given to us is its owner's to close."""

@@ -1,41 +1,34 @@
-"""Bus: what a service embeds. Puts the parts together; each part's story is told elsewhere."""
+"""Bus: what a service embeds. `assembly` puts its parts together, `opening` connects them."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+)
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from bus import forking
-from bus.backend import backend_of, read_log_of
+from bus.assembly import Assembly
 from bus.codec import command_frame, digest_of, new_envelope
-from bus.continuity import Continuity
-from bus.declarations import check_declarations
-from bus.delivery.losses import Losses
 from bus.delivery.replies import receipt_in
-from bus.delivery.upkeep import Upkeep
-from bus.dependencies import Provided, views_of
-from bus.dispatcher import Dispatcher
-from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
-from bus.health import Checkup, Health, service_checks
-from bus.log import Logger, configure_default
-from bus.loops import Loops, pauses
+from bus.dependencies import views_of
+from bus.entering import Entered
+from bus.errors import ConfigurationError
+from bus.health import Health, Problem
+from bus.log import Logger
 from bus.messages import Command, Event, Message, Query, Receipt
 from bus.middleware import Middleware
-from bus.parts import Parts, command_registry, subscriptions_of
-from bus.read.catalogue import Catalogue, CurrentDocuments
-from bus.read.documents import Documents
-from bus.read.freshness import Freshness
-from bus.read.history import Foreign, History
-from bus.read.live import Live
-from bus.read.owner import check_owner, hand_over
+from bus.opening import opened
+from bus.parts import Parts
+from bus.read.owner import hand_over
 from bus.read.projection import Projection
 from bus.router import Router
 from bus.served import freeze, never_served
 from bus.settings import Settings
-from bus.signing import Signing
-from bus.tasks import end, together
-from bus.write.publisher import Publisher
 from bus.write.unit_of_work import UnitOfWork
 
 Answer = TypeVar("Answer")
@@ -72,82 +65,48 @@ class Bus:
         foreign: Mapping[str, str] | None = None,
         client: Any = None,
     ) -> None:
-        owners = dict(foreign or {})
-        check_declarations(service, routers, projections, owners)
         self.service = service
         self._projections = {one.view: one for one in projections}
-        projected = [one.name for one in projections]
-        loops = Loops()
-        backend = backend_of(service, settings, client, projected, loops)
-        transport, event_log, read_store, effects, self._disconnect, inner, followed = backend
-        signing = Signing(read_store, settings.signing_secret)
-        publisher = Publisher(event_log, transport, signing.sign)
-        projected_categories = {category for one in projections for category in one.categories}
-        copied = {one: owner for one, owner in owners.items() if one in projected_categories}
-        history = History(read_store, copied)
-        read_log, followed = read_log_of(service, event_log, followed, copied)
-        catalogue = Catalogue(projections, read_log, read_store, history)
-        continuity = Continuity(event_log, read_store, catalogue, projections, signing, loops)
-        self._freshness = Freshness(read_store, catalogue.target)
-        self._live = Live(read_store, catalogue.target, loops)
-        handlers = [handler for router in routers for handler in router.handlers]
-        self._documents = {
-            one.view: Documents(
-                CurrentDocuments(one, catalogue, read_store), one.view, waiting=self._waiting(one)
-            )
-            for one in projections
-        }
-        dispatcher = Dispatcher(
+        self._assembly = Assembly(
             service,
-            handlers,
-            provided=Provided(provide or {}, self._documents),
-            middleware=[*middleware, *inner],
-            event_log=event_log,
-            publishing=publisher,
-            effects=effects,
-            foreign=owners,
-            may_be_former=signing.may_be_former,
-        )
-        checks = service_checks(
-            transport, event_log, read_log, read_store, catalogue, projections, history
-        )
-        self._upkeep = Upkeep(
-            transport, lambda: self.parts.lasting_topology, every=settings.sweep_every
-        )
-        self.parts = Parts(
-            service,
+            routers,
+            projections,
             settings,
-            transport,
-            event_log,
-            read_store,
-            effects,
-            dispatcher,
-            publisher,
-            subscriptions_of(service, routers, projections, owners),
-            catalogue,
-            command_registry(handlers),
-            Checkup([*checks, *continuity.checks, self._upkeep.check], loops=loops),
-            {router.name: router for router in routers},
-            read_log,
-            followed,
-            Foreign(owners, settings.gap_within),
-            history,
-            signing,
-            loops,
-            continuity,
+            provide or {},
+            middleware,
+            foreign or {},
+            client,
         )
-        self._open: AsyncExitStack | None = None
+        self._parts = self._assembly.parts()
+        self._unopened = [self._parts]
+        self._serving = Entered(partial(self._opened, looking=False))
+        self._looking = Entered(partial(self._opened, looking=True))
         freeze(service, routers, projections)
         for reason in never_served(service, routers, projections):
             log.warning("declared and never served", reason=reason)
 
+    @property
+    def parts(self) -> Parts:
+        """Those that are open in this event loop; where none are, those that were made last."""
+        return self._serving.here() or self._looking.here() or self._parts
+
     async def __aenter__(self) -> Self:
         """Connects. RabbitMQ may be away, then events wait in the log; MongoDB may not.
 
+        It is open in this event loop, until it was left as often as it was entered there. Other
+        loops (of other threads, or later ones) enter it themselves, and may do so at any time.
         Raises: StoreUnavailable, ConfigurationError, TopologyMismatch.
         """
-        await self._enter(looking=False)
+        await self._enter(self._serving)
         return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._leave(self._serving)
 
     @asynccontextmanager
     async def looking(self) -> AsyncGenerator[Self, None]:
@@ -156,82 +115,58 @@ class Bus:
 
         Raises: StoreUnavailable, ConfigurationError.
         """
-        await self._enter(looking=True)
+        await self._enter(self._looking)
         try:
             yield self
         finally:
-            await self.__aexit__(None, None, None)
+            await self._leave(self._looking)
 
     async def claim(self, former: str) -> None:
         """Makes the database of the service that was named so this one's. The bus is not open.
 
         Raises: ConfigurationError (it is another one's), StoreUnavailable, OutcomeUnknown.
         """
+        parts = self._assembly.parts()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._disconnect)
-            stack.push_async_callback(self.parts.read_store.close)
-            await self.parts.read_store.open()
-            await hand_over(self.parts.read_store, self.service, former)
-
-    async def _enter(self, *, looking: bool) -> None:
-        configure_default()
-        try:
-            await self._open_all(looking=looking)
-        except NotAllowed as error:
-            raise ConfigurationError(str(error)) from error
-
-    async def _open_all(self, *, looking: bool) -> None:
-        parts = self.parts
-        losses = Losses(parts)
-        forking.opened(self)
-        async with AsyncExitStack() as stack:
-            stack.callback(forking.closed, self)
-            stack.push_async_callback(self._disconnect)
-            stack.push_async_callback(parts.event_log.close)
+            stack.push_async_callback(parts.disconnect)
             stack.push_async_callback(parts.read_store.close)
-            stack.push_async_callback(parts.effects.close)
-            stack.push_async_callback(parts.catalogue.close)
-            stack.push_async_callback(self._freshness.close)
-            stack.push_async_callback(self._live.close)
-            stack.push_async_callback(parts.transport.close)
-            if parts.followed:
-                stack.push_async_callback(parts.followed.close)
-                await parts.followed.open()
             await parts.read_store.open()
-            await check_owner(parts.read_store, self.service, claims=not looking)
-            await together(
-                parts.event_log.open(),
-                parts.catalogue.look() if looking else parts.catalogue.open(begins=False),
-                parts.signing.open(),
-                self._open_effects(),
-                self._look() if looking else self._connect(stack),
-            )
-            await parts.continuity.open()
-            loops = (
-                (self._upkeep.run, "upkeep"),
-                (losses.run, "losses"),
-                (parts.continuity.run, "continuity"),
-            )
-            for run, name in () if looking else loops:
-                stack.push_async_callback(_end, parts.loops.start(run, name))
-            stack.push_async_callback(parts.publisher.close)
-            stack.push_async_callback(parts.checkup.close)
-            self._open = stack.pop_all()
+            await hand_over(parts.read_store, self.service, former)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        opened, self._open = self._open, None
-        if opened:
-            await opened.aclose()
+    async def _enter(self, entered: Entered[Parts]) -> None:
+        forking.opened(self)
+        try:
+            await entered.enter()
+        finally:
+            self._watch_forks()
+
+    async def _leave(self, entered: Entered[Parts]) -> None:
+        try:
+            if not await entered.leave() and entered.anywhere:
+                log.warning("left in an event loop that it was not entered in", bus=self.service)
+        finally:
+            self._watch_forks()
+
+    def _watch_forks(self) -> None:
+        if not (self._serving.anywhere or self._looking.anywhere):
+            forking.closed(self)
+
+    def _opened(self, *, looking: bool) -> AbstractAsyncContextManager[Parts]:
+        parts = self._unopened.pop() if self._unopened else self._assembly.parts()
+        self._parts = parts
+        return opened(parts, looking=looking)
+
+    def _here(self) -> Parts:
+        """What is open in this event loop. Raises: ConfigurationError."""
+        return self._serving.here() or self._looking.here() or self._parts.usable()
 
     def forked(self) -> None:
         """Called in the child of a fork: nothing of the parent's connections is used or closed."""
-        self._open = None
-        self.parts = cast(Parts, forking.Parent(self.service))
+        self._serving.forget()
+        self._looking.forget()
+        self._unopened.clear()
+        parent = forking.Parent(self.service)
+        self._parts, self._assembly = cast(Parts, parent), cast(Assembly, parent)
 
     async def execute(
         self,
@@ -255,7 +190,7 @@ class Bus:
         envelope = new_envelope(command, id, correlation_id, headers)
         if after is not None:
             await self._caught_up(type(command), after, timeout)
-        dispatcher = self.parts.dispatcher
+        dispatcher = self._here().dispatcher
         return await (
             dispatcher.execute(envelope) if id is None else dispatcher.execute_once(envelope)
         )
@@ -271,7 +206,7 @@ class Bus:
         """
         if after is not None:
             await self._caught_up(type(query), after, timeout)
-        answer: Answer = await self.parts.dispatcher.ask(new_envelope(query))
+        answer: Answer = await self._here().dispatcher.ask(new_envelope(query))
         return answer
 
     def watch(
@@ -297,10 +232,16 @@ class Bus:
                 f"nothing tells when its answer changes; let it take Documents[...], or use query()"
             )
 
+        parts = self._here()
+
+        async def ask() -> Answer:
+            answer: Answer = await parts.dispatcher.ask(new_envelope(query))
+            return answer
+
         async def answers() -> AsyncGenerator[Answer, None]:
             if after is not None:
-                await self._freshness.wait_for(projections, after.versions, timeout)
-            async with aclosing(self._live.answers(projections, lambda: self.query(query))) as all:
+                await parts.freshness.wait_for(projections, after.versions, timeout)
+            async with aclosing(parts.live.answers(projections, ask)) as all:
                 async for answer in all:
                     yield answer
 
@@ -320,7 +261,7 @@ class Bus:
         sending again with the same id is safe), InvalidMessage.
         """
         envelope = new_envelope(command, id, correlation_id, headers)
-        failures = await self.parts.transport.publish([command_frame(envelope)], must_route=True)
+        failures = await self._here().transport.publish([command_frame(envelope)], must_route=True)
         for failure in failures.values():
             raise failure
         return envelope.id
@@ -344,8 +285,9 @@ class Bus:
         TransportUnavailable only where nobody received it.
         """
         envelope = new_envelope(command, id, correlation_id, headers)
-        reply = await self.parts.transport.request(command_frame(envelope), timeout)
-        return self.parts.dispatcher.typed(type(command), receipt_in(reply))
+        parts = self._here()
+        reply = await parts.transport.request(command_frame(envelope), timeout)
+        return parts.dispatcher.typed(type(command), receipt_in(reply))
 
     async def publish(
         self,
@@ -363,7 +305,7 @@ class Bus:
         envelope = new_envelope(event, id, correlation_id, headers)
         if id is not None:
             envelope = envelope._replace(digest=digest_of(event))
-        parts = self.parts
+        parts = self._here()
         work = UnitOfWork(envelope.id, self.service, envelope, parts.event_log, parts.publisher)
         work.outbox.publish(event)
         return await work.commit()
@@ -375,6 +317,8 @@ class Bus:
         Not ready without its database; the broker may be away, then events wait in the log. Where
         a worker runs in this process, what it needs counts too. Never raises.
         """
+        if isinstance(self.parts, Parts) and (problem := self.parts.life.problem):
+            return Health(True, False, (Problem("bus", f"it {problem}", 0.0, "ready"),))
         return await self.parts.checkup.health()
 
     async def alive(self) -> bool:
@@ -382,51 +326,9 @@ class Bus:
         return (await self.parts.checkup.alive()).alive
 
     async def _caught_up(self, message: type[Message], after: Receipt, timeout: float) -> None:
-        await self._freshness.wait_for(self._read_by(message), after.versions, timeout)
+        projections = self._read_by(message)
+        await self._here().freshness.wait_for(projections, after.versions, timeout)
 
     def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
         views = views_of(self.parts.dispatcher.handler_of(message))
         return [self._projections[view] for view in views if view in self._projections]
-
-    def _waiting(self, projection: Projection[Any]) -> Any:
-        async def waiting(versions: Mapping[str, int], timeout: float) -> None:
-            await self._freshness.wait_for([projection], versions, timeout)
-
-        return waiting
-
-    async def _open_effects(self) -> None:
-        parts = self.parts
-        if parts.dispatcher.lends_sessions:
-            await parts.effects.open()
-
-    async def _look(self) -> None:
-        with suppress(TransportUnavailable):  # what needs the broker says so
-            await self.parts.transport.open()
-
-    async def _connect(self, stack: AsyncExitStack) -> None:
-        """Connects and declares; where the broker is away, goes on trying in the background."""
-        try:
-            await self.parts.transport.open()
-            await self.parts.catalogue.learned.wait()
-            await self.parts.transport.declare(self.parts.topology)
-            self.parts.publisher.start()
-        except TransportUnavailable as error:
-            log.warning("broker away; events wait in the log meanwhile", reason=str(error))
-            task = self.parts.loops.start(self._declare_later, "declaring")
-            stack.push_async_callback(_end, task)
-
-    async def _declare_later(self) -> None:
-        for pause in pauses():
-            await asyncio.sleep(pause)
-            try:
-                await self.parts.transport.declare(self.parts.topology)
-            except TransportUnavailable:
-                continue
-            except BusError as error:
-                log.error("queues are not as they should be", reason=str(error))
-            self.parts.publisher.start()
-            return
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    await end([task])

@@ -1,19 +1,23 @@
 """Parts: what a bus is put together from, for the delivery and the command line to use."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from bus.continuity import Continuity
 from bus.declarations import events_of
 from bus.dispatcher import Dispatcher
+from bus.errors import ConfigurationError
 from bus.health import Checkup
 from bus.loops import Loops
 from bus.messages import Command, Event, Fault, registry_of
 from bus.read.catalogue import Catalogue
+from bus.read.freshness import Freshness
 from bus.read.handled import handled
 from bus.read.history import Foreign, History
 from bus.read.lineage import Generation
+from bus.read.live import Live
 from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.router import Handler, Router
@@ -43,10 +47,31 @@ class Subscription(NamedTuple):
     of: Projection[Any] | Router | None
 
 
+class Life:
+    """In which event loop the parts of a bus are open. `guests` end what works with them."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.is_over = False
+        self.guests: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def problem(self) -> str | None:
+        """Why they cannot be used where this is asked."""
+        if self.loop is None:
+            return "was closed" if self.is_over else "is not open"
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        return None if running is self.loop else "is open in another event loop, not in this one"
+
+
 class Parts(NamedTuple):
     """A bus taken apart. Of a projection, `declared` has no queues: they come and go.
 
-    `read_log` holds all categories that are read here, `followed` those of other services.
+    `read_log` holds all categories that are read here, `followed` those of other services;
+    `disconnect` closes what was connected for these parts alone.
     """
 
     service: str
@@ -69,6 +94,20 @@ class Parts(NamedTuple):
     signing: Signing
     loops: Loops
     continuity: Continuity
+    freshness: Freshness
+    live: Live
+    disconnect: Callable[[], Awaitable[None]]
+    life: Life
+
+    def usable(self) -> Self:
+        """Themselves. Raises: ConfigurationError, where they are not open in this event loop."""
+        if problem := self.life.problem:
+            raise ConfigurationError(
+                f"Bus({self.service!r}) {problem}: enter it where it is used, `async with bus:` (a "
+                f"web application does so in its lifespan, which Starlette's and FastAPI's "
+                f"TestClient runs as `with TestClient(app) as client:`)"
+            )
+        return self
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -169,6 +208,17 @@ class HasParts(Protocol):
 
     @property
     def parts(self) -> Parts: ...
+
+
+class OnOpenBus:
+    """What is done with a bus, by the parts that are open in the event loop where it is done."""
+
+    def __init__(self, bus: HasParts) -> None:
+        self._bus = bus
+
+    @property
+    def _parts(self) -> Parts:
+        return self._bus.parts.usable()
 
 
 def subscriptions_of(

@@ -1,8 +1,10 @@
 """Tasks: how those of our own go side by side, and how they end."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from contextvars import Context, ContextVar
+from threading import get_ident
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +19,31 @@ async def end(tasks: Iterable["asyncio.Task[Any]"], *, patience: float = 5.0) ->
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=patience)
+
+
+class Home:
+    """The event loop that something was made in: only there may its futures be settled."""
+
+    __slots__ = ("_loop", "_thread")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether that loop has ended."""
+        return self._loop.is_closed()
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Calls it in that loop, at once where that is this thread's; not at all where it ended."""
+        if self._loop.is_closed():
+            return
+        if self._thread == get_ident():
+            function(*arguments)
+        else:
+            with suppress(RuntimeError):  # it ended just now
+                self._loop.call_soon_threadsafe(function, *arguments)
 
 
 SLICE = 0.5
@@ -152,9 +179,10 @@ class _Beginning:
 
 def _beginning(loop: asyncio.AbstractEventLoop) -> _Beginning:
     global _latest
-    if _latest is None or _latest.loop is not loop:
-        _latest = _Beginning(loop)
-    return _latest
+    latest = _latest  # another thread's loop may have its own put there at any moment
+    if latest is None or latest.loop is not loop:
+        latest = _latest = _Beginning(loop)
+    return latest
 
 
 _latest: _Beginning | None = None

@@ -1,48 +1,215 @@
-"""From an import string to a bus."""
+"""From an import string to a bus. What fails in the application's own code is shown as it would be
+without us: its error, and its lines."""
 
 import importlib
+import inspect
+import pkgutil
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
 from bus.bus import Bus
-from bus.errors import ConfigurationError
+from bus.errors import BusError, ConfigurationError
 from bus.settings import Settings
+
+OURS = str(Path(__file__).parents[1])
+EXAMPLE = "write module:function, as in handlers.app:build"
 
 
 def load(target: str, settings: Callable[[], Settings]) -> Bus:
-    """The bus that `module:function` builds from what `settings` gives.
+    """The bus that `module:name` is, or that it builds from what `settings` gives.
 
-    The working directory is importable, as with `python -m`. Raises: ConfigurationError.
+    The name may have dots, as in `main:app.state.bus`. The working directory is importable, as with
+    `python -m`. Raises: ConfigurationError, and what of the application's own is one of ours.
     """
-    build = _function(target)
-    built: Any = build(settings())
-    if not isinstance(built, Bus):
+    module, name = _parsed(target)
+    found = _attribute(_module(module), name)
+    if isinstance(found, Bus):
+        return found
+    if not callable(found):
         raise ConfigurationError(
-            f"{target} returned {type(built).__name__}; it must take Settings and return a Bus"
+            f"{target} is {_a(found)}; it must be a Bus, or a function that takes Settings and "
+            f"returns one"
         )
-    return built
+    return _built(target, found, settings)
 
 
-def _function(target: str) -> Any:
-    module_name, _, name = target.partition(":")
-    if not module_name or not name:
+def _parsed(target: str) -> tuple[str, str]:
+    module, colon, name = target.partition(":")
+    path = module.replace("\\", "/").removeprefix("./")
+    if "/" in path or path.endswith(".py"):
+        dotted = path.removesuffix(".py").strip("/").replace("/", ".")
         raise ConfigurationError(
-            f"{target!r} is no import string; write module:function, as in handlers.app:build"
+            f"{target!r} is a path; write the module as it is imported: {dotted}:{name or 'build'}"
         )
+    if not colon and _are_names(module) and "." in module:
+        package, _, last = module.rpartition(".")
+        raise ConfigurationError(
+            f"{target!r} is no import string: it names no function; write {module}:build, or "
+            f"{package}:{last} where {last} is the function"
+        )
+    if not (_are_names(module) and _are_names(name)):
+        raise ConfigurationError(f"{target!r} is no import string; {EXAMPLE}")
+    return module, name
+
+
+def _are_names(dotted: str) -> bool:
+    return all(name.isidentifier() for name in dotted.split("."))
+
+
+def _module(name: str) -> ModuleType:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise
+        return importlib.import_module(name)
+    except BusError:
+        raise
+    except Exception as error:
+        if _is_missing(name, error):
+            raise ConfigurationError(_no_module(name, folder)) from None
+        raise ConfigurationError(f"{name} cannot be imported:\n{_shown(error)}") from None
+
+
+def _is_missing(name: str, error: Exception) -> bool:
+    """Whether the module itself is not there; else something that it imports is not."""
+    own = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
+    return own and not any(_is_theirs(frame) for frame, _ in _frames(error))
+
+
+def _no_module(name: str, folder: str) -> str:
+    top, *_ = name.split(".")
+    hiding = getattr(sys.modules.get(top), "__file__", None)
+    if hiding and _holds(folder, top) and not hiding.startswith(folder):
+        return (
+            f"there is no module {name!r}: {top!r} is {hiding}, which was imported before; give "
+            f"the folder or file {top} in {folder} another name"
+        )
+    return (
+        f"there is no module {name!r} in {folder} or among the installed packages"
+        f"{_near(name, _modules_beside(name, folder))}; start the command in the folder that "
+        f"holds it"
+    )
+
+
+def _holds(folder: str, name: str) -> bool:
+    return (Path(folder) / name).is_dir() or (Path(folder) / f"{name}.py").exists()
+
+
+def _modules_beside(name: str, folder: str) -> list[str]:
+    """The modules where the missing one was looked for."""
+    parent, dot, _ = name.rpartition(".")
+    place = getattr(sys.modules.get(parent), "__path__", None) if dot else [folder]
+    return [f"{parent}{dot}{one.name}" for one in pkgutil.iter_modules(place)] if place else []
+
+
+def _attribute(module: ModuleType, dotted: str) -> Any:
+    found: Any = module
+    where, seen = f"module {module.__name__!r}", f"{module.__name__}:"
+    for name in dotted.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            there = [one for one in dir(found) if not one.startswith("_")]
+            raise ConfigurationError(f"{where} has no {name!r}{_near(name, there)}") from None
+        where = f"{seen}{name}"
+        seen = f"{where}."
+    return found
+
+
+def _near(name: str, there: Iterable[str]) -> str:
+    near = get_close_matches(name, there, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _built(target: str, build: Callable[..., Any], settings: Callable[[], Settings]) -> Bus:
+    if inspect.iscoroutinefunction(build):
         raise ConfigurationError(
-            f"there is no module {module_name!r} in {folder} or among the installed packages; "
-            f"start the command in the folder that holds it"
-        ) from None
-    if not callable(getattr(module, name, None)):
-        raise ConfigurationError(f"module {module_name!r} has no function {name!r}")
-    return getattr(module, name)
+            f"{target} is an async function; write it as a plain `def`: a bus is made without "
+            f"awaiting anything, and connects where it is opened"
+        )
+    call = _call_of(target, build, settings)
+    try:
+        built = call()
+    except BusError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{target} failed:\n{_shown(error)}") from None
+    if isinstance(built, Bus):
+        return built
+    if inspect.iscoroutine(built):
+        built.close()
+    raise ConfigurationError(
+        f"{target} returned {_a(built)}; it must take Settings and return a Bus that is not opened"
+    )
+
+
+def _call_of(
+    target: str, build: Callable[..., Any], settings: Callable[[], Settings]
+) -> Callable[[], Any]:
+    """Calls it with settings, or without where it takes none. Raises: ConfigurationError."""
+    try:
+        signature = inspect.signature(build)
+    except (TypeError, ValueError):
+        return lambda: build(settings())
+    if _fits(signature, object()):
+        return lambda: build(settings())
+    if _fits(signature, settings=object()):
+        return lambda: build(settings=settings())
+    if _fits(signature):
+        return build
+    raise ConfigurationError(
+        f"{target} takes {signature}; it is called with Settings alone: give the other parameters "
+        f"defaults, or name a function that gives them, def build_one(settings): return "
+        f"{getattr(build, '__name__', 'build')}(settings, ...)"
+    )
+
+
+def _fits(signature: inspect.Signature, *given: object, **named: object) -> bool:
+    try:
+        signature.bind(*given, **named)
+    except TypeError:
+        return False
+    return True
+
+
+def _a(found: object) -> str:
+    if found is None:
+        return "None"
+    kind = type(found).__name__
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+
+
+def _shown(error: BaseException) -> str:
+    """An error as Python prints it, without our lines and those of importing."""
+    shown = traceback.TracebackException.from_exception(error)
+    for one in _chain(shown):
+        one.stack = traceback.StackSummary.from_list(
+            [line for line in one.stack if _is_file_theirs(line.filename)]
+        )
+    return "".join(shown.format()).rstrip()
+
+
+def _chain(
+    shown: traceback.TracebackException,
+) -> Iterator[traceback.TracebackException]:
+    yield shown
+    for one in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
+        if one is not None:
+            yield from _chain(one)
+
+
+def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    return traceback.walk_tb(error.__traceback__)
+
+
+def _is_theirs(frame: FrameType) -> bool:
+    return _is_file_theirs(frame.f_code.co_filename)
+
+
+def _is_file_theirs(name: str) -> bool:
+    return not name.startswith((OURS, importlib.__file__ or OURS, "<frozen importlib"))

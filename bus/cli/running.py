@@ -47,21 +47,31 @@ def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Resu
     """What the action gives, on the service's bus, opened for looking: the code that a command is
     run with may be of another release than the code that serves."""
 
-    async def whole() -> Result:
-        async with load(target, Settings).looking() as bus:
-            return await action(bus)
+    def opened() -> Result:
+        bus = load(target, Settings)
 
-    return guarded(lambda: _run(whole))
+        async def whole() -> Result:
+            async with bus.looking():
+                return await action(bus)
+
+        return _run(whole)
+
+    return guarded(opened)
 
 
 def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
     """Runs what ends once SIGTERM or SIGINT sets its event, on the service's bus, not open yet."""
     log.configure(level=os.environ.get("BUS_LOG_LEVEL", "INFO"))
 
-    async def whole() -> None:
-        await run(load(target, Settings), _stop_on_signals())
+    def opened() -> None:
+        bus = load(target, Settings)
 
-    guarded(lambda: _run(whole))
+        async def whole() -> None:
+            await run(bus, _stop_on_signals())
+
+        _run(whole)
+
+    guarded(opened)
 
 
 def _run(whole: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

@@ -11,7 +11,7 @@ from bus.delivery.letters import letter_of
 from bus.delivery.repair import DeadLetters
 from bus.delivery.republishing import Report, Republished, Republishing
 from bus.delivery.tracing import Traced, traced
-from bus.parts import HasParts, Parts
+from bus.parts import OnOpenBus
 from bus.stores.base import Commit, Document, Tally
 
 PAGE = 500
@@ -36,28 +36,23 @@ class StoredEvent(NamedTuple):
     data: Document
 
 
-class Events:
+class Events(OnOpenBus):
     """The event log of an open bus, for people to look into.
 
         async for event in Events(bus).show("account-a1"):
             print(event.version, event.name, event.data)
 
-    Raises: StoreUnavailable.
+    Raises: StoreUnavailable; ConfigurationError where it is not open.
     """
-
-    def __init__(self, bus: HasParts) -> None:
-        self._parts: Parts = bus.parts
-        self._log = bus.parts.event_log
-        self._letters = DeadLetters(bus)
 
     async def unknown(self) -> list[Tally]:
         """The names in the log that no aggregate, event handler or projection here has a class
         for; their events are passed over. It reads the whole log."""
-        return await self._log.tally(self._parts.known_names)
+        return await self._parts.event_log.tally(self._parts.known_names)
 
     async def show(self, stream: str, *, after: int = 0) -> AsyncIterator[StoredEvent]:
         """The stream's events beyond version `after`, in order."""
-        while page := await self._log.read(stream, after, PAGE):
+        while page := await self._parts.event_log.read(stream, after, PAGE):
             for commit in page:
                 for event in _events_in(commit):
                     if event.version > after:
@@ -74,7 +69,7 @@ class Events:
         Raises: ConfigurationError (MongoDB without a replica set).
         """
         categories = [category] if category else []
-        async with aclosing(self._log.follow(last, categories)) as following:
+        async with aclosing(self._parts.event_log.follow(last, categories)) as following:
             async for commit in following:
                 for event in _events_in(commit):
                     yield event
@@ -86,12 +81,12 @@ class Events:
         It reads all that was stored since the id was made, if the id tells (a UUID of version 7,
         as the bus's own); else the whole log.
         """
-        commits = await self._log.conversation(correlation_id, _since(correlation_id))
+        commits = await self._parts.event_log.conversation(correlation_id, _since(correlation_id))
         rows = await self._parts.read_store.dead_letters(
             MOST_LETTERS, where={"correlation_id": correlation_id}
         )
         letters = [letter_of(row) for row in rows]
-        return traced(commits, [*letters, *await self._letters.streams()])
+        return traced(commits, [*letters, *await DeadLetters(self._bus).streams()])
 
     async def republish(
         self,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from bus.errors import ProjectionError
-from bus.parts import HasParts
+from bus.parts import OnOpenBus
 from bus.read.audit import Audit, Audited, Part, Report
 from bus.read.builder import plan_from, plan_of
 from bus.read.catalogue import with_next
@@ -56,15 +56,12 @@ class CollectionStatus(NamedTuple):
     lag: Lag | None = None
 
 
-class Projections:
+class Projections(OnOpenBus):
     """The projections of a bus, which is to be open for whatever asks its stores.
 
     Raises: ProjectionError, which says what is not there or not to be done; StoreUnavailable,
     TransportUnavailable.
     """
-
-    def __init__(self, bus: HasParts) -> None:
-        self._parts = bus.parts
 
     def declared(self) -> Sequence[Declared]:
         """What there is; also of a bus that is not open."""
@@ -269,7 +266,7 @@ class Projections:
         return await self._parts.catalogue.lineage(projection, within=0)
 
     def _all(self) -> list[Projection[Any]]:
-        return self._parts.projections
+        return self._bus.parts.projections
 
     def _named(self, name: str) -> Projection[Any]:
         for projection in self._all():

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bus.delivery.losses import Losses
 from bus.errors import ConfigurationError
 from bus.log import Logger
-from bus.parts import HasParts
+from bus.parts import HasParts, OnOpenBus
 from bus.read.builder import Builder
 from bus.read.catalogue import with_next
 from bus.read.history import Progress
@@ -22,7 +22,7 @@ from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.read.sweeper import Sweeper
 from bus.signing import EPOCH_NOTE, new_epoch
-from bus.stores.base import Target
+from bus.stores.base import ReadStore, Target
 
 PAGE = 1000
 INDEX_WITHIN = 3600.0
@@ -44,13 +44,16 @@ class Plan(NamedTuple):
     sent_again: tuple[str, ...] = ()
 
 
-class Recovery:
+class Recovery(OnOpenBus):
     """Recovers a service's database. The bus must be open; its workers may run."""
 
     def __init__(self, bus: HasParts, report: Report = lambda step: None) -> None:
-        self._parts = bus.parts
-        self._store = bus.parts.read_store
+        super().__init__(bus)
         self._report = report
+
+    @property
+    def _store(self) -> ReadStore:
+        return self._parts.read_store
 
     async def plan(self, *, everything: bool = False) -> Plan:
         """What `run` would do, which changes nothing. With `everything`, all collections are built

@@ -23,10 +23,10 @@ from bus.delivery.letters import (
 )
 from bus.delivery.trust import Trust
 from bus.errors import DeadLetterError, InvalidMessage, NewerMessage, Unroutable
-from bus.parts import HasParts, Parts, Subscription, event_registry
+from bus.parts import OnOpenBus, Subscription, event_registry
 from bus.read.projection import Projection
 from bus.signing import SIGNATURE
-from bus.stores.base import Document, Parked, Target
+from bus.stores.base import Document, Parked, ReadStore, Target
 from bus.transports.base import Frame, refusal
 
 AT_ONCE = 100
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     failed: Mapping[str, str]
 
 
-class DeadLetters:
+class DeadLetters(OnOpenBus):
     """What a service gave up, for people to list, understand and repair. The bus must be open.
 
     letters = DeadLetters(bus)
@@ -66,9 +66,9 @@ class DeadLetters:
         await letters.retry(group=alike.group)
     """
 
-    def __init__(self, bus: HasParts) -> None:
-        self._parts: Parts = bus.parts
-        self._store = bus.parts.read_store
+    @property
+    def _store(self) -> ReadStore:
+        return self._parts.read_store
 
     async def list(
         self,

@@ -5,7 +5,8 @@ Its life: declare → consume, relay and sweep → stop taking → finish and se
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ from bus.delivery.roster import Roster
 from bus.delivery.sentinel import Sentinel
 from bus.delivery.trust import Trust
 from bus.delivery.upkeep import Upkeep
+from bus.entering import Entered
 from bus.errors import ConfigurationError
 from bus.health import Check
 from bus.log import Logger
@@ -53,27 +55,69 @@ class Worker:
             ...
 
     `only` names the subscriptions to run (projections, routers, "commands"), or single partitions
-    of a projection ("balances.0of4"); all by default. The bus must be open by then. Any number of
-    workers may run; a projection's queue has one active consumer, the first that came, so a worker
-    of all partitions keeps all of them.
+    of a projection ("balances.0of4"); all by default. The bus must be open by then, in the same
+    event loop. Any number of workers may run; a projection's queue has one active consumer, the
+    first that came, so a worker of all partitions keeps all of them. One that is entered several
+    times in a loop works there once, until it was left as often.
     """
 
     def __init__(self, bus: HasParts, *, only: Collection[str] = ()) -> None:
         self._bus = bus
         self._only = frozenset(only)
-        parts = bus.parts
-        _chosen(parts, self._only)
+        _chosen(bus.parts, self._only)
+        self._shifts = Entered(self._shift)
+
+    async def __aenter__(self) -> Self:
+        await self._shifts.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._shifts.leave()
+
+    async def stop(self) -> None:
+        """Takes nothing more, finishes and settles what is at hand, within `stop_within` seconds.
+
+        Handlers end before projections: one may be waiting for a projection of this very worker.
+        What could not be finished is delivered again.
+        """
+        if (shift := self._shifts.here()) is not None:
+            await shift.stop()
+
+    @asynccontextmanager
+    async def _shift(self) -> AsyncGenerator["_Shift", None]:
+        parts = self._bus.parts.usable()
+        shift = _Shift(parts, self._only)
+        await shift.begin()
+        parts.life.guests.append(shift.stop)
+        try:
+            yield shift
+        finally:
+            parts.life.guests.remove(shift.stop)
+            await shift.stop()
+
+
+class _Shift:
+    """A worker at work, in one event loop."""
+
+    def __init__(self, parts: Parts, only: frozenset[str]) -> None:
+        self._parts = parts
+        self._only = only
         settings = parts.settings
         self._server = HealthServer(parts.checkup, settings.health_host, settings.health_port)
         self._roster = Roster(parts.transport, parts.checkup, parts.loops)
         self._others: list[asyncio.Task[None]] = []
         self._checks: list[Check] = []
         self._stopping = False
+        self._has_left = False
 
-    async def __aenter__(self) -> Self:
-        parts = self._bus.parts
+    async def begin(self) -> None:
+        parts = self._parts
         chosen = _chosen(parts, self._only)
-        self._stopping = False
         give_up, trust = GiveUp(parts), Trust(parts)
         projections = [one.of for one in chosen if isinstance(one.of, Projection)]
         keepers = [self._keeper(one, give_up, trust) for one in projections]
@@ -93,17 +137,16 @@ class Worker:
         ]
         self._others = [parts.loops.start(run, name) for name, run in running]
         log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
-        return self
 
     def _keeper(self, projection: Projection[Any], give_up: GiveUp, trust: Trust) -> Keeper:
         name = projection.name
         some = {one.removeprefix(f"{name}.") for one in self._only if one.startswith(f"{name}.")}
         partitions = frozenset() if name in self._only else some
-        return Keeper(self._bus.parts, projection, self._roster, give_up, trust, partitions)
+        return Keeper(self._parts, projection, self._roster, give_up, trust, partitions)
 
     def _follow(self, give_up: GiveUp) -> list[tuple[str, Run]]:
         """Takes in the history of other services, where any is followed, and asks for it."""
-        parts = self._bus.parts
+        parts = self._parts
         if parts.followed is None:
             return []
         owners = parts.history.owners
@@ -114,7 +157,7 @@ class Worker:
 
     def _watches(self, trust: Trust, chosen: Sequence[str]) -> list[tuple[str, Run]]:
         """What looks after this worker itself; health asks the same."""
-        parts = self._bus.parts
+        parts = self._parts
         every = parts.settings.sentinel_every
         sentinel = Sentinel(self._roster.consumers, parts.transport, every=every, loops=parts.loops)
         loop = LoopWatch()
@@ -149,21 +192,11 @@ class Worker:
     async def _is_stopping(self) -> str | None:
         return "it is stopping" if self._stopping else None
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
-
     async def stop(self) -> None:
-        """Takes nothing more, finishes and settles what is at hand, within `stop_within` seconds.
-
-        Handlers end before projections: one may be waiting for a projection of this very worker.
-        What could not be finished is delivered again.
-        """
-        within = self._bus.parts.settings.stop_within
+        """As `Worker.stop`."""
+        if self._has_left:
+            return
+        within = self._parts.settings.stop_within
         deadline = time.monotonic() + within
         self._stopping = True
         for task in self._others:
@@ -181,12 +214,13 @@ class Worker:
         """Ends what still runs, also where the stopping itself was cancelled."""
         others, self._others = self._others, []
         checks, self._checks = self._checks, []
-        self._bus.parts.checkup.remove(checks)
+        self._parts.checkup.remove(checks)
         try:
             await end(others)
         finally:
             unfinished = await self._roster.leave()
             await self._server.close()
+            self._has_left = True
         log.info("worker stopped", unfinished=unfinished)
 
 

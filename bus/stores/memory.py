@@ -1,6 +1,7 @@
 """The event log and the read store in memory: the same contracts, durable as long as the process.
 
-For tests, demos, and services that may forget. Nothing here is shared between processes.
+For tests, demos, and services that may forget. Nothing here is shared between processes; the event
+loops of one process may share it, also those of several threads.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from bus.stores.memory_documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.memory_letters import MemoryLetters
 from bus.stores.memory_log import Entry, MemoryLog
 from bus.stores.records import commit_document, encoded, moved_on
+from bus.tasks import Home
 
 
 class MemoryEventLog(MemoryLog):
@@ -38,11 +40,16 @@ class MemoryEventLog(MemoryLog):
         self._taken: set[tuple[str, int]] = set()
         self._pending: dict[str, Entry] = {}
         self._snapshots: dict[str, Snapshot] = {}
-        self._followers: set[asyncio.Queue[str]] = set()
+        self._followers: dict[asyncio.Queue[str], Home] = {}
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """As `EventLog.append`."""
         data = [encoded(commit_document(commit)) for commit in commits]
+        with self._lock:
+            return await self._append(commits, data)
+
+    async def _append(self, commits: Sequence[Commit], data: Sequence[bytes]) -> Sequence[Commit]:
+        """Nothing in here lets another task run."""
         if commits and commits[0].id in self._commits:
             return await self.find(commits[0].id)
         places = {(commit.stream, commit.first) for commit in commits}
@@ -60,8 +67,8 @@ class MemoryEventLog(MemoryLog):
 
     def _store(self, commit: Commit, data: bytes) -> Entry:
         entry = super()._store(commit, data)
-        for follower in self._followers:
-            follower.put_nowait(commit.id)
+        for follower, home in list(self._followers.items()):
+            home.call(follower.put_nowait, commit.id)
         return entry
 
     async def heads(self, streams: Sequence[str]) -> dict[str, int]:
@@ -72,7 +79,8 @@ class MemoryEventLog(MemoryLog):
 
     async def newest(self) -> str:
         """As `EventLog.newest`."""
-        return next(reversed(self._commits), "")
+        with self._lock:
+            return next(reversed(self._commits), "")
 
     async def held(self, ids: Sequence[str]) -> set[str]:
         """As `EventLog.held`."""
@@ -148,7 +156,7 @@ class MemoryEventLog(MemoryLog):
             return bool(commit.events) and (not categories or commit.category in categories)
 
         stored = asyncio.Queue[str]()
-        self._followers.add(stored)
+        self._followers[stored] = Home()
         try:
             shown = list(filter(wanted, self._all()))
             for commit in shown[-last:] if last else ():
@@ -158,17 +166,17 @@ class MemoryEventLog(MemoryLog):
                 if wanted(commit):
                     yield commit
         finally:
-            self._followers.discard(stored)
+            del self._followers[stored]
 
     def _all(self) -> list[Commit]:
         """Every commit, by time, then by version."""
-        return sorted(map(self._commit, self._commits), key=attrgetter("time", "first"))
+        return sorted(map(self._commit, list(self._commits)), key=attrgetter("time", "first"))
 
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None
     ) -> list[Commit]:
         """As `EventLog.pending`."""
-        waiting = [entry for entry in self._pending.values() if entry.time < before]
+        waiting = [entry for entry in list(self._pending.values()) if entry.time < before]
         if since is not None:
             waiting = [entry for entry in waiting if entry.time >= since]
         waiting.sort(key=attrgetter("time", "first"))
@@ -186,9 +194,10 @@ class MemoryEventLog(MemoryLog):
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """As `EventLog.save_snapshot`."""
         encoded(snapshot._asdict())
-        stored = self._snapshots.get(snapshot.stream)
-        if stored is None or stored.version < snapshot.version:
-            self._snapshots[snapshot.stream] = deepcopy(snapshot)
+        with self._lock:
+            stored = self._snapshots.get(snapshot.stream)
+            if stored is None or stored.version < snapshot.version:
+                self._snapshots[snapshot.stream] = deepcopy(snapshot)
 
 
 class MemoryReadStore(MemoryLetters):
@@ -259,9 +268,10 @@ class MemoryReadStore(MemoryLetters):
         self, target: Target, key: str, found: Document | None, wanted: Document | None
     ) -> bool:
         """As `ReadStore.replace`."""
-        if self.tables.of(target).get(key) != found:
-            return False
-        self.tables.put(target, key, wanted)
+        with self.tables.lock:
+            if self.tables.of(target).get(key) != found:
+                return False
+            self.tables.put(target, key, wanted)
         return True
 
     async def drop(self, target: Target) -> None:
@@ -271,7 +281,7 @@ class MemoryReadStore(MemoryLetters):
         for owner, stream in list(self._parked):
             if owner == target.collection:
                 del self._parked[owner, stream]
-        for key in [key for key in self._notes if key.startswith(f"{target.collection}/")]:
+        for key in [key for key in list(self._notes) if key.startswith(f"{target.collection}/")]:
             del self._notes[key]
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
@@ -293,7 +303,8 @@ class MemoryReadStore(MemoryLetters):
 
     async def parked(self, target: Target) -> list[Parked]:
         """As `ReadStore.parked`."""
-        return [parked for (owner, _), parked in self._parked.items() if owner == target.collection]
+        all = list(self._parked.items())
+        return [parked for (owner, _), parked in all if owner == target.collection]
 
     async def swept(self, target: Target) -> datetime | None:
         """As `ReadStore.swept`."""
@@ -309,14 +320,15 @@ class MemoryReadStore(MemoryLetters):
 
     async def write_note(self, note: Note) -> bool:
         """As `ReadStore.write_note`."""
-        if self._notes.get(note.key, note).revision != note.revision:
-            return False
-        self._notes[note.key] = deepcopy(note._replace(revision=note.revision + 1))
+        with self.tables.lock:
+            if self._notes.get(note.key, note).revision != note.revision:
+                return False
+            self._notes[note.key] = deepcopy(note._replace(revision=note.revision + 1))
         return True
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
         """As `ReadStore.identities`."""
-        all = self.tables.identities
+        all = dict(self.tables.identities)
         return {name: all[name] for name in all if names is None or name in names}
 
     async def seal(self) -> Document:
@@ -325,14 +337,16 @@ class MemoryReadStore(MemoryLetters):
 
     async def set_seal(self, value: Document) -> None:
         """As `ReadStore.set_seal`; checkpoints here cannot be lost without it."""
-        if value["turn"] >= self._seal.get("turn", 0):
-            self._seal = deepcopy(value)
+        with self.tables.lock:
+            if value["turn"] >= self._seal.get("turn", 0):
+                self._seal = deepcopy(value)
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """As `ReadStore.lease`."""
         now = self.now()
-        holder, since, until = self._leases.get(name, (owner, now, now))
-        if holder != owner and since <= now < until:  # earlier, the clock was set back
-            return False
-        self._leases[name] = (owner, now, now + timedelta(seconds=seconds))
+        with self.tables.lock:
+            holder, since, until = self._leases.get(name, (owner, now, now))
+            if holder != owner and since <= now < until:  # earlier, the clock was set back
+                return False
+            self._leases[name] = (owner, now, now + timedelta(seconds=seconds))
         return True

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from bus.tasks import Home
+
 WAIT = 1.0
 
 
@@ -13,8 +15,8 @@ class Listeners:
 
     def tell(self, collection: str) -> None:
         """Its documents have changed."""
-        for feed in self._feeds.get(collection, ()):
-            feed.news.set()
+        for feed in list(self._feeds.get(collection, ())):
+            feed.tell()
 
     def add(self, feed: "MemoryChangeFeed") -> None:
         self._feeds.setdefault(feed.collection, set()).add(feed)
@@ -28,23 +30,28 @@ class MemoryChangeFeed:
 
     def __init__(self, listeners: Listeners, collection: str) -> None:
         self.collection = collection
-        self.news = asyncio.Event()
+        self._news = asyncio.Event()
         self._listeners = listeners
-        self._listens = False
+        self._home: Home | None = None
 
     async def changed(self) -> bool:
         """As `ChangeFeed.changed`."""
-        if not self._listens:
-            self._listens = True
+        if self._home is None:
+            self._home = Home()
             self._listeners.add(self)
             return True
         try:
             async with asyncio.timeout(WAIT):
-                await self.news.wait()
+                await self._news.wait()
         except TimeoutError:
             return False
-        self.news.clear()
+        self._news.clear()
         return True
+
+    def tell(self) -> None:
+        """There is news, from whichever thread."""
+        if self._home is not None:
+            self._home.call(self._news.set)
 
     async def close(self) -> None:
         """As `ChangeFeed.close`."""

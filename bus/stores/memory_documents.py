@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import partial, total_ordering
 from numbers import Number
+from threading import Lock, RLock
 from typing import Any
 
 from bson.decimal128 import Decimal128
@@ -62,6 +63,7 @@ class Engine:
         self._find_lists(self._filters._operator_map)
         self._sort_key: Any = resolve_sort_key
         self._database: Any = MongoClient(tz_aware=True)["memory"]
+        self._lock = Lock()
 
     def _find_lists(self, operators: dict[str, Callable[[Any, Any], bool]]) -> None:
         """Has `$in` find a list as a whole, too, as MongoDB does."""
@@ -104,11 +106,12 @@ class Engine:
     def _updated(self, document: Document | None, key: str, update: Document) -> Document:
         """As mongomock does it, which compares no `Decimal128`."""
         scratch = self._database["updating"]
-        scratch.delete_many({})
-        if document is not None:
-            scratch.insert_one(_comparable(document))
-        scratch.update_one({"_id": key}, _comparable(update), upsert=True)
-        return decoded(encoded(scratch.find_one({"_id": key})))
+        with self._lock:
+            scratch.delete_many({})
+            if document is not None:
+                scratch.insert_one(_comparable(document))
+            scratch.update_one({"_id": key}, _comparable(update), upsert=True)
+            return decoded(encoded(scratch.find_one({"_id": key})))
 
 
 @total_ordering
@@ -141,6 +144,8 @@ class Tables:
         self.engine = Engine()
         self.now = 0
         """Counts the transactions that were committed."""
+        self.lock = RLock()
+        """Held by what looks first and writes then: several threads may share this."""
         self.listeners = Listeners()
         self._tables: dict[str, Table] = {}
         self._unique: dict[str, list[Index]] = {}
@@ -182,10 +187,14 @@ class Tables:
         """By what its versions are to be found."""
         if target.versions_in_documents:
             return list(self.of(target))
-        return [stream for name, stream in self._checkpoints if name == target.collection]
+        return [stream for name, stream in list(self._checkpoints) if name == target.collection]
 
     def insert(self, target: Target, documents: Sequence[Document]) -> None:
         """Adds documents; those whose key is taken stay as they are. Raises: ProjectionError."""
+        with self.lock:
+            self._insert(target, documents)
+
+    def _insert(self, target: Target, documents: Sequence[Document]) -> None:
         table = self.of(target)
         new: dict[str, Document | None] = {
             one["_id"]: decoded(encoded(one)) for one in documents if one["_id"] not in table
@@ -211,6 +220,12 @@ class Tables:
         self, target: Target, began: int, results: Mapping[str, Document | None], changes: Changes
     ) -> None:
         """Puts a transaction's results in place, all or none of them."""
+        with self.lock:
+            self._commit(target, began, results, changes)
+
+    def _commit(
+        self, target: Target, began: int, results: Mapping[str, Document | None], changes: Changes
+    ) -> None:
         marks = self.check(began, target, results, changes.versions)
         table = _replaced(self.of(target), results)
         for index in self._unique.get(target.collection, ()):

@@ -42,19 +42,21 @@ class MemoryEffects:
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
         """As `Effects.once`."""
         for _ in range(TRIES):
-            if self._is_handled(id):
-                return None
+            with self._tables.lock:
+                if self._is_handled(id):
+                    return None
             session = MemorySession(self._tables, self._projected)
             commits = await handling(session)
             try:
-                return await self._commit(id, session, commits)
+                with self._tables.lock:
+                    return await self._commit(id, session, commits)
             except Conflict:
                 await asyncio.sleep(0)
         raise StoreUnavailable(f"{id}: other handlers were first {TRIES} times")
 
     async def marks(self, after: str, limit: int) -> list[str]:
         """As `Effects.marks`."""
-        return sorted(mark for mark in self._handled if mark > after)[:limit]
+        return sorted(mark for mark in list(self._handled) if mark > after)[:limit]
 
     async def forget(self, marks: Sequence[str]) -> None:
         """As `Effects.forget`."""

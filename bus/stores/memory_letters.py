@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from operator import itemgetter
+from threading import Lock
 
 from bus import ambient
 from bus.stores.letters import FAILED, GROUPED, Document
@@ -13,13 +14,16 @@ class MemoryLetters:
 
     def __init__(self) -> None:
         self._letters: dict[str, Document] = {}
+        self._lock = Lock()
 
     async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
         """As `ReadStore.add_dead_letter`."""
         now, letter = ambient.now(), deepcopy(letter)
-        stored = self._letters.pop(letter["_id"], {**letter, "first_seen": now, "seen": 0})
-        stored |= {field: letter[field] for field in FAILED if field in letter}
-        self._letters[letter["_id"]] = {**stored, "seen": stored["seen"] + times, "last_seen": now}
+        id = letter["_id"]
+        with self._lock:
+            stored = self._letters.pop(id, {**letter, "first_seen": now, "seen": 0})
+            stored |= {field: letter[field] for field in FAILED if field in letter}
+            self._letters[id] = {**stored, "seen": stored["seen"] + times, "last_seen": now}
 
     async def dead_letters(
         self, limit: int = 100, *, skip: int = 0, where: Mapping[str, str] = {}
@@ -35,7 +39,7 @@ class MemoryLetters:
     async def dead_letter_groups(self) -> list[Document]:
         """As `ReadStore.dead_letter_groups`."""
         groups: dict[str, Document] = {}
-        for letter in self._letters.values():
+        for letter in list(self._letters.values()):
             group = groups.pop(letter["fingerprint"], {"count": 0, **letter})
             groups[letter["fingerprint"]] = {
                 **{field: letter[field] for field in GROUPED},
@@ -59,6 +63,6 @@ class MemoryLetters:
     def _letters_where(self, where: Mapping[str, str]) -> list[Document]:
         return [
             letter
-            for letter in self._letters.values()
+            for letter in list(self._letters.values())
             if all(letter.get(field) == value for field, value in where.items())
         ]

@@ -5,6 +5,7 @@ from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
+from threading import RLock
 from typing import NamedTuple
 
 from bus import ambient
@@ -27,6 +28,8 @@ class MemoryLog:
         self._commits: dict[str, bytes] = {}
         self._streams: dict[str, list[Entry]] = {}
         self._categories: dict[str, list[Entry]] = {}
+        self._lock = RLock()
+        """Held while something is stored: the loops of several threads may share this."""
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -95,7 +98,7 @@ class MemoryLog:
         return sorted({streams[place] for place in places})
 
     def _streams_of(self, category: str) -> list[str]:
-        return sorted(one for one in self._streams if one.startswith(f"{category}-"))
+        return sorted(one for one in list(self._streams) if one.startswith(f"{category}-"))
 
     async def count(self, categories: Sequence[str]) -> int:
         """As `ReadableLog.count`."""
@@ -124,9 +127,10 @@ class MemoryFollowedLog(MemoryLog):
         now = self.now()
         for commit in commits:
             data = encoded(followed_document(commit, now))
-            if commit.id not in self._commits:
-                self._arrived[commit.id] = now
-                self._store(commit, data)
+            with self._lock:
+                if commit.id not in self._commits:
+                    self._arrived[commit.id] = now
+                    self._store(commit, data)
 
     async def heads(self, streams: Sequence[str]) -> dict[str, int]:
         """As `FollowedLog.heads`."""

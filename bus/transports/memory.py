@@ -5,195 +5,36 @@ the delivery limit and dead letters. Ask for it by name; nothing falls back to i
 """
 
 import asyncio
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from bus.errors import TopologyMismatch, TransportUnavailable, Unroutable
-from bus.transports.base import (
-    DEATH_QUEUE,
-    DEATH_REASON,
-    MOST_WAITING,
-    REPLY,
-    Delivery,
-    Frame,
-    refusal,
-)
+from bus.errors import TransportUnavailable, Unroutable
+from bus.tasks import Home
+from bus.transports.base import MOST_WAITING, Delivery, Frame, refusal
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.buffer import Buffer
+from bus.transports.memory_broker import MemoryBroker, MemoryQueue, Message
 from bus.transports.replies import Replies, answer
-from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology, dead_queue
+from bus.transports.topology import Topology
 
-
-class _Message:
-    __slots__ = ("exchange", "failures", "frame", "position", "redelivered")
-
-    def __init__(self, frame: Frame, exchange: str, position: int) -> None:
-        self.frame = frame
-        self.exchange = exchange
-        self.position = position
-        self.failures = 0
-        self.redelivered = False
-
-    def __lt__(self, other: "_Message") -> bool:
-        return self.position < other.position
-
-
-class _Queue:
-    """Messages by their position; what comes back takes its old place again."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.declared: Queue | None = None
-        self.dead: _Queue | None = None
-        self.ready: list[_Message] = []
-        self.consumers: list[MemoryInbox] = []
-        self._positions = 0
-
-    def put(self, frame: Frame, exchange: str = "") -> None:
-        self._positions += 1
-        heapq.heappush(self.ready, _Message(frame, exchange, self._positions))
-        self.hand_out()
-
-    def put_back(self, messages: Iterable[_Message], *, failed: bool) -> None:
-        for message in messages:
-            message.redelivered = True
-            message.failures += failed
-            if self.dead and message.failures > DELIVERY_LIMIT:
-                self.dead.put(_dead_letter(message.frame, self.name), self.dead.name)
-            else:
-                heapq.heappush(self.ready, message)
-        self.hand_out()
-
-    def hand_out(self) -> None:
-        while self.ready and (inbox := self._next_consumer()):
-            inbox.deliver(heapq.heappop(self.ready))
-
-    def _next_consumer(self) -> "MemoryInbox | None":
-        alone = self.declared is not None and self.declared.single_consumer
-        for inbox in self.consumers[:1] if alone else self.consumers:
-            if inbox.has_room:
-                if not alone:  # the others' turn comes first next time
-                    self.consumers.remove(inbox)
-                    self.consumers.append(inbox)
-                return inbox
-        return None
-
-
-def _dead_letter(frame: Frame, queue: str) -> Frame:
-    death = {DEATH_QUEUE: queue, DEATH_REASON: "delivery_limit"}
-    return frame._replace(address="dead", headers={**frame.headers, **death})
-
-
-class MemoryBroker:
-    """Exchanges and queues, for all transports that are given this object."""
-
-    def __init__(self) -> None:
-        self._exchanges: dict[str, Exchange] = {}
-        self._queues: dict[str, _Queue] = {}
-        self.replies: dict[str, Replies] = {}
-
-    def queue(self, name: str) -> _Queue:
-        return self._queues.setdefault(name, _Queue(name))
-
-    def exchange(self, name: str) -> Exchange:
-        return self._exchanges.setdefault(name, Exchange())
-
-    def declare(self, topology: Topology) -> None:
-        self._check(topology)
-        dead = self.queue(dead_queue(topology.service))
-        for declared in topology.queues:
-            queue = self.queue(declared.name)
-            queue.declared, queue.dead = declared, dead
-            exchange = self.exchange(f"{topology.service}.{declared.address}")
-            for topic in declared.topics:
-                words = tuple(topic.split("."))
-                exchange.bind((topic,) if declared.address == "commands" else words, queue.name)
-            for service, topics in declared.foreign:
-                for topic in topics:
-                    self.exchange(f"{service}.events").bind(tuple(topic.split(".")), queue.name)
-
-    def missing(self, topology: Topology) -> list[str]:
-        """The queues that are not there."""
-        return [f"queue {one.name}" for one in topology.queues if not self._declared(one.name)]
-
-    def absent(self, topology: Topology) -> set[str]:
-        """The queues of several consumers that are not there."""
-        several = (one.name for one in topology.queues if not one.single_consumer)
-        return {name for name in several if not self._declared(name)}
-
-    def _declared(self, name: str) -> bool:
-        queue = self._queues.get(name)
-        return queue is not None and queue.declared is not None
-
-    def delete(self, names: Iterable[str]) -> None:
-        """Queues with all that is in them; consumers of one wait for a new one by that name."""
-        for name in names:
-            if queue := self._queues.get(name):
-                queue.declared = None
-                queue.ready.clear()
-                for exchange in self._exchanges.values():
-                    exchange.forget(name)
-
-    def route(self, exchange: str, frame: Frame) -> bool:
-        """Whether any queue took the frame."""
-        if frame.address.startswith("delay."):
-            return self._delay(frame)
-        if frame.address == "queue":
-            return self._direct(frame)
-        if frame.address == REPLY:
-            return self._reply(frame)
-        queues = self.exchange(exchange).queues(frame.topic)
-        for name in queues:
-            self.queue(name).put(frame, exchange)
-        return bool(queues)
-
-    def _direct(self, frame: Frame) -> bool:
-        queue = self._queues.get(frame.topic)
-        if queue is None or queue.declared is None:
-            return False
-        queue.put(frame._replace(address=""))
-        return True
-
-    def _delay(self, frame: Frame) -> bool:
-        # A timer of the loop holds it. Where no such queue is, it is dropped.
-        seconds = int(frame.address.removeprefix("delay.").removesuffix("s"))
-        if queue := self._queues.get(frame.topic):
-            loop = asyncio.get_running_loop()
-            loop.call_later(seconds, queue.put, frame._replace(address=""))
-        return True
-
-    def _reply(self, frame: Frame) -> bool:
-        place, _, ticket = frame.topic.rpartition("#")
-        if replies := self.replies.get(place):
-            replies.arrived(ticket, frame)
-        return True
-
-    def _check(self, topology: Topology) -> None:
-        for declared in topology.queues:
-            there = self.queue(declared.name).declared
-            if there and there.single_consumer != declared.single_consumer:
-                raise TopologyMismatch(
-                    f"The queue {declared.name} exists with single_consumer="
-                    f"{there.single_consumer}. Rename the subscription, or use a new MemoryBroker."
-                )
+__all__ = ["MemoryBroker", "MemoryInbox", "MemoryTransport"]
 
 
 class MemoryInbox:
     """One consumer of a queue; `deliver` and `has_room` are the broker's side of it."""
 
-    def __init__(self, queue: _Queue, prefetch: int) -> None:
+    def __init__(self, queue: MemoryQueue, prefetch: int) -> None:
         self.queue = queue.name
         self._source = queue
         self._prefetch = prefetch
         self._buffer = Buffer()
-        self._unsettled: dict[int, _Message] = {}
+        self._unsettled: dict[int, Message] = {}
         self._waiting = 0
         self._tags = 0
         self._generation = 1
         self.consuming = True
         self.problem: str | None = None
-        self._source.consumers.append(self)
-        self._source.hand_out()
+        self.home = Home()
+        self._source.join(self)
 
     @property
     def has_room(self) -> bool:
@@ -204,18 +45,26 @@ class MemoryInbox:
         """How many deliveries are neither settled nor given back."""
         return len(self._unsettled)
 
+    def taken_back(self) -> list[Message]:
+        """These deliveries; they are forgotten here."""
+        messages = list(self._unsettled.values())
+        self._unsettled.clear()
+        self._waiting = 0
+        return messages
+
     @property
     def is_alone(self) -> bool:
         """Whether its queue has a single consumer at a time."""
         declared = self._source.declared
         return declared is not None and declared.single_consumer
 
-    def deliver(self, message: _Message) -> None:
+    def deliver(self, message: Message) -> None:
         self._tags += 1
         self._unsettled[self._tags] = message
         self._waiting += len(message.frame.body)
         place = self.queue, self._tags, self._generation
-        self._buffer.add(Delivery(message.frame, *place, message.redelivered, message.exchange))
+        delivery = Delivery(message.frame, *place, message.redelivered, message.exchange)
+        self.home.call(self._buffer.add, delivery)
 
     @property
     def idle_since(self) -> tuple[int, int] | None:
@@ -231,8 +80,7 @@ class MemoryInbox:
             self._forget()
             self._generation += 1
             self._give_back()
-            self._source.consumers.append(self)
-            self._source.hand_out()
+            self._source.join(self)
 
     async def take(self, limit: int) -> list[Delivery]:
         return await self._buffer.take(limit)
@@ -261,20 +109,20 @@ class MemoryInbox:
         self._buffer.stop()
 
     def _forget(self) -> None:
-        if self in self._source.consumers:
-            self._source.consumers.remove(self)
+        with self._source.lock:
+            if self in self._source.consumers:
+                self._source.consumers.remove(self)
 
     def _give_back(self) -> None:
-        self._buffer.clear()
-        messages = list(self._unsettled.values())
-        self._unsettled.clear()
-        self._waiting = 0
-        self._source.put_back(messages, failed=False)
+        with self._source.lock:
+            self._buffer.clear()
+            self._source.put_back(self.taken_back(), failed=False)
 
-    def _settle(self, deliveries: Sequence[Delivery]) -> list[_Message]:
-        taken = (self._unsettled.pop(delivery.tag, None) for delivery in deliveries)
-        settled = [message for message in taken if message]
-        self._waiting -= sum(len(message.frame.body) for message in settled)
+    def _settle(self, deliveries: Sequence[Delivery]) -> list[Message]:
+        with self._source.lock:
+            taken = (self._unsettled.pop(delivery.tag, None) for delivery in deliveries)
+            settled = [message for message in taken if message]
+            self._waiting -= sum(len(message.frame.body) for message in settled)
         return settled
 
 
@@ -294,11 +142,13 @@ class MemoryTransport:
 
     async def open(self) -> None:
         self._open = True
-        self._broker.replies[self._place] = self._replies
+        self._home = Home()
+        self._broker.requesters[self._place] = self
+        self._broker.delays.hold()
 
     async def close(self) -> None:
         self._open = False
-        self._broker.replies.pop(self._place, None)
+        self._broker.requesters.pop(self._place, None)
         self._replies.lost()
         for inbox in self.inboxes:
             await inbox.close()
@@ -352,6 +202,10 @@ class MemoryTransport:
             return await answer(frame, reply, deadline, timeout)
         finally:
             reply.cancel()
+
+    def replied(self, ticket: str, frame: Frame) -> None:
+        """An answer to a request has come, from whichever thread."""
+        self._home.call(self._replies.arrived, ticket, frame)
 
     @property
     def _place(self) -> str:

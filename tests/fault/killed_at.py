@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from bus import Settings, Worker
-from bus.backend import Backend, backend_of
+from bus.backend import Backend, ground_of
+from bus.loops import Loops
 from bus.testing import NO_FAULTS, Step, When
 from bus.testing.broken import (
     BrokenEffects,
@@ -43,7 +44,7 @@ class MortalSettings(Settings):
     """The real services, wrapped."""
 
     def backend(self, service: str, projected: Sequence[str]) -> Backend:
-        real = backend_of(service, Settings(), None, projected)
+        real = ground_of(service, Settings(), None, projected)(Loops())
         return Backend(
             cast(Any, BrokenTransport(cast(Any, real.transport), LIFE)),
             cast(Any, BrokenEventLog(real.event_log, LIFE)),

@@ -14,6 +14,7 @@ LAYERS = [
     {
         "ambient",
         "calls",
+        "entering",
         "fingerprint",
         "judging",
         "payload",
@@ -35,6 +36,7 @@ LAYERS = [
     {"dispatcher"},
     {"parts"},
     {"delivery", "contracts"},
+    {"assembly", "opening"},
     {"bus"},
     {"cli", "testing", "__init__"},
     {"__main__"},

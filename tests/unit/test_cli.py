@@ -37,8 +37,8 @@ def test_the_topology_is_printed_for_people_and_as_json(service: str) -> None:
     [
         ("{}", "is no import string; write module:function"),
         ("nowhere_at_all:build", "there is no module 'nowhere_at_all'"),
-        ("{}:missing", "has no function 'missing'"),
-        ("{}:wrong", "returned str; it must take Settings and return a Bus"),
+        ("{}:missing", "has no 'missing'"),
+        ("{}:wrong", "returned a str; it must take Settings and return a Bus"),
     ],
 )
 def test_a_wrong_target_is_a_clear_error(service: str, target: str, told: str) -> None:

@@ -1,6 +1,6 @@
 """The event log and the read store in MongoDB, by motor or by PyMongo's asynchronous client."""
 
-from bus.stores.mongo.client import close, connect
+from bus.stores.mongo.client import checked, close, connect, makes_clients
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.effects import MongoEffects
 from bus.stores.mongo.event_log import MongoEventLog
@@ -13,6 +13,8 @@ __all__ = [
     "MongoFollowedLog",
     "MongoReadStore",
     "ServerClock",
+    "checked",
     "close",
     "connect",
+    "makes_clients",
 ]

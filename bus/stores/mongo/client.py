@@ -5,16 +5,17 @@ of a few calls give something to await.
 """
 
 import asyncio
+import inspect
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from inspect import isawaitable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import ReadPreference, WriteConcern
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.errors import NetworkTimeout, PyMongoError
 from pymongo.read_concern import ReadConcern
 
@@ -75,16 +76,58 @@ def unreadable_files(url: str) -> list[str]:
     return [file for file in files if not os.access(file, os.R_OK)]
 
 
-def check_not_forked(client: Client) -> None:
-    """Raises: ConfigurationError, where the client was used before this process was forked."""
+def makes_clients(given: Any) -> bool:
+    """Whether it is a function. Databases are callable, too, and say that they are not."""
+    return inspect.isroutine(given) or inspect.isclass(given) or isinstance(given, partial)
+
+
+def checked(client: Any) -> Client:
+    """The client. Raises: ConfigurationError, where it is no asynchronous one."""
+    if isinstance(client, pymongo.MongoClient) or not _has_databases(client):
+        raise ConfigurationError(
+            f"Bus(client=...) takes PyMongo's AsyncMongoClient or motor's AsyncIOMotorClient, or a "
+            f"function that makes one, as in client=lambda: AsyncMongoClient(url); and not "
+            f"{_named(client)}"
+        )
+    return client
+
+
+def _has_databases(client: Any) -> bool:
+    return hasattr(type(client), "get_database")
+
+
+def _named(client: Any) -> str:
+    if inspect.iscoroutine(client):
+        client.close()
+        return "an async function"
+    return "PyMongo's synchronous one" if _has_databases(client) else type(client).__name__
+
+
+def check_usable(client: Client) -> None:
+    """Raises: ConfigurationError, where the client is closed, or was used before this process was
+    forked, or in another event loop."""
     # motor's holds PyMongo's own; which process opened a client is known to its topology alone.
-    native = client.delegate if isinstance(client, AsyncIOMotorClient) else client
+    is_motors = isinstance(client, AsyncIOMotorClient)
+    native = client.delegate if is_motors else client
     opened_by = getattr(getattr(native, "_topology", None), "_pid", None)
     if opened_by not in (None, os.getpid()):
         raise ConfigurationError(
             "the MongoDB client was opened before this process was forked, and its connections are "
             "the parent's; make a client in each process, after the fork"
         )
+    loop = getattr(client, "_io_loop" if is_motors else "_loop", None)
+    if loop is not None and loop is not asyncio.get_running_loop():
+        raise _unusable("was used in another event loop, and is of that one")
+    if getattr(native, "_closed", False):
+        raise _unusable("is closed")
+
+
+def _unusable(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the MongoDB client that the bus was given {what}; give a function that makes one, which "
+        f"the bus calls and closes each time that it is opened: "
+        f"Bus(client=lambda: AsyncMongoClient(url))"
+    )
 
 
 async def close(client: Client) -> None:
@@ -119,7 +162,7 @@ async def start_transaction(session: Session) -> None:
 
 async def settled(value: Any) -> Any:
     """The value, awaited where this driver's is to be awaited."""
-    return await value if isawaitable(value) else value
+    return await value if inspect.isawaitable(value) else value
 
 
 @asynccontextmanager

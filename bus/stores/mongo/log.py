@@ -7,7 +7,7 @@ import bson
 from pymongo import IndexModel
 
 from bus.stores.base import Commit, Document
-from bus.stores.mongo.client import LATEST, Client, check_not_forked, database, settled
+from bus.stores.mongo.client import LATEST, Client, check_usable, database, settled
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.places import PLACES, Places
@@ -52,7 +52,7 @@ class MongoLog:
 
     async def open(self) -> None:
         """As `ReadableLog.open`."""
-        check_not_forked(self._client)
+        check_usable(self._client)
         await self._clock.look(self._client)
         await self._indexes.make(OPEN_WITHIN)
 

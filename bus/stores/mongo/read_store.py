@@ -20,7 +20,7 @@ from bus.stores.base import (
     Writer,
 )
 from bus.stores.mongo.changes import MongoChangeFeed
-from bus.stores.mongo.client import LATEST, Client, bounded, check_not_forked, database, settled
+from bus.stores.mongo.client import LATEST, Client, bounded, check_usable, database, settled
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.documents import ABSENT, MongoDocuments
 from bus.stores.mongo.failures import (
@@ -65,7 +65,7 @@ class MongoReadStore(MongoLetters):
 
     async def open(self) -> None:
         """As `ReadStore.open`."""
-        check_not_forked(self._client)
+        check_usable(self._client)
         server = await self._clock.look(self._client)
         if "setName" not in server and server.get("msg") != "isdbgrid":
             raise no_transactions()

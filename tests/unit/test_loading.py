@@ -1,0 +1,197 @@
+"""What `bus worker MODULE:NAME` makes of what people write there, and of what they write in it."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bus import Bus, ConfigurationError, Settings
+from bus.cli.loading import load
+
+Written = Callable[..., str]
+
+BUILD = """
+from bus import Bus, Settings
+def build(settings: Settings) -> Bus:
+    return Bus("tiny", settings=settings)
+"""
+INSTANCE = """
+from bus import Bus, Settings
+bus = Bus("tiny", settings=Settings.in_memory())
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
+    """Writes modules into the working directory; returns a prefix that no other test's have."""
+    prefix = f"of_{tmp_path.name.replace('-', '_')}_"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(**modules: str) -> str:
+        for name, text in modules.items():
+            (tmp_path / f"{prefix}{name}.py").write_text(text.replace("PREFIX", prefix))
+        return prefix
+
+    return write
+
+
+def loaded(target: str) -> Bus:
+    return load(target, Settings.in_memory)
+
+
+def refused(target: str) -> str:
+    with pytest.raises(ConfigurationError) as raised:
+        loaded(target)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("build", BUILD),
+        ("bus", INSTANCE),
+        ("build", INSTANCE + "def build(): return bus"),
+        ("build", INSTANCE + "def build(*, settings): return Bus('tiny', settings=settings)"),
+        ("build", BUILD.replace("settings: Settings)", "settings: Settings, name: str = 'x')")),
+        ("build", INSTANCE + "build = lambda settings: Bus('tiny', settings=settings)"),
+        ("build", INSTANCE + "from functools import partial\nbuild = partial(Bus, 'tiny')\n"
+                             "build = partial(lambda service, settings: bus, 'tiny')"),
+        ("Root.build", INSTANCE + "class Root:\n    @staticmethod\n"
+                                  "    def build(settings): return bus"),
+        ("root", INSTANCE + "class Root:\n    def __call__(self, settings): return bus\n"
+                            "root = Root()"),
+        ("app.state.bus", INSTANCE + "from fastapi import FastAPI\napp = FastAPI()\n"
+                                     "app.state.bus = bus"),
+        ("build", INSTANCE + "import asyncio\ndef build(settings):\n"
+                             "    asyncio.run(bus.__aenter__())\n    return bus"),
+    ],
+)  # fmt: skip
+async def test_a_bus_and_what_makes_one_is_taken(name: str, text: str, written: Written) -> None:
+    def taken() -> Bus:
+        return loaded(f"{written(app=text)}app:{name}")
+
+    bus = await asyncio.to_thread(taken)
+    assert bus.service == "tiny"
+    async with bus:
+        assert (await bus.health()).ready
+
+
+def test_a_factory_that_raises_shows_its_own_lines_and_nothing_of_ours(written: Written) -> None:
+    prefix = written(
+        app="from bus import Bus\nimport PREFIXdeep as deep\ndef build(settings):\n"
+        "    return Bus(deep.name(), settings=settings)\n",
+        deep="def name():\n    try:\n        return {}['NAME']\n    except KeyError as error:\n"
+        "        raise RuntimeError('no name is configured') from error\n",
+    )
+    told = refused(f"{prefix}app:build")
+    assert told.startswith(f"{prefix}app:build failed:\nTraceback (most recent call last):\n")
+    assert told.endswith("RuntimeError: no name is configured")
+    assert f'{prefix}app.py", line 4, in build' in told
+    assert f'{prefix}deep.py", line 5, in name' in told
+    assert "KeyError: 'NAME'" in told and "direct cause" in told
+    assert "loading.py" not in told and "importlib" not in told
+
+
+def test_a_refusal_of_ours_in_a_factory_stays_as_it_is(written: Written) -> None:
+    prefix = written(app=BUILD.replace('"tiny"', '"Not A Name"'))
+    assert refused(f"{prefix}app:build").startswith("Bus('Not A Name'): the name becomes")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import PREFIX_missing", "ModuleNotFoundError: No module named 'PREFIX_missing'"),
+        ("import PREFIXap", "ModuleNotFoundError: No module named 'PREFIXap'"),
+        ("import PREFIXapp.models", "No module named 'PREFIXapp.models'"),
+        ("from bus import Buss", "ImportError: cannot import name 'Buss' from 'bus'"),
+        ("x = 1 / 0", "ZeroDivisionError: division by zero"),
+        ("def build(settings)\n    pass", "SyntaxError: expected ':'"),
+        ("  x = 1", "IndentationError: unexpected indent"),
+    ],
+)
+def test_what_its_own_import_fails_of_is_shown(text: str, told: str, written: Written) -> None:
+    """A module whose name begins like that of the missing one is there all the same."""
+    prefix = written(app=text)
+    shown = refused(f"{prefix}app:build")
+    assert shown.startswith(f"{prefix}app cannot be imported:\n")
+    assert told.replace("PREFIX", prefix) in shown
+    assert f'{prefix}app.py", line 1' in shown
+    assert text.replace("PREFIX", prefix).splitlines()[0].strip() in shown
+    assert "loading.py" not in shown and "importlib" not in shown
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("{}app.py:build", "is a path; write the module as it is imported: {}app:build"),
+        ("./{}app.py:build", "is a path; write the module as it is imported: {}app:build"),
+        ("a/{}app:build", "is a path; write the module as it is imported: a.{}app:build"),
+        ("a\\{}app.py", "is a path; write the module as it is imported: a.{}app:build"),
+        ("{}app", "is no import string; write module:function, as in handlers.app:build"),
+        ("a.{}app", "it names no function; write a.{}app:build, or a:{}app where"),
+        ("{}app:", "is no import string; write module:function"),
+        (":build", "is no import string; write module:function"),
+        ("{}app:build:x", "is no import string; write module:function"),
+        ("..app:build", "is no import string; write module:function"),
+        ("{}app:build()", "is no import string; write module:function"),
+        ("{}apo:build", "there is no module '{}apo'"),
+        ("{}apo:build", "did you mean {}app?"),
+        ("{}app.more:build", "there is no module '{}app.more'"),
+        ("{}app:biuld", "module '{}app' has no 'biuld'; did you mean build?"),
+        ("{}app:state.bsu", "{}app:state has no 'bsu'; did you mean bus?"),
+        ("{}app:text", "is a str; it must be a Bus, or a function that takes Settings"),
+        ("{}app:wrong", "returned an int; it must take Settings and return a Bus"),
+        ("{}app:forgets", "returned None; it must take Settings and return a Bus"),
+        ("{}app:later", "is an async function; write it as a plain `def`"),
+        ("{}app:awaits", "returned a coroutine; it must take Settings and return a Bus"),
+        ("{}app:many", "takes (settings, region, *, shard); it is called with Settings alone"),
+        ("{}app:many", "def build_one(settings): return many(settings, ...)"),
+        ("{}app:Bus", "it is called with Settings alone"),
+    ],
+)
+def test_a_mistake_in_the_target_is_named_with_a_remedy(
+    target: str, told: str, written: Written
+) -> None:
+    prefix = written(
+        app=BUILD
+        + """
+text = "no bus"
+class state:
+    bus = 0
+def wrong(settings): return 1
+def forgets(settings): pass
+async def later(settings): return None
+awaits = lambda settings: later(settings)
+def many(settings, region, *, shard): pass
+"""
+    )
+    assert told.replace("{}", prefix) in refused(target.replace("{}", prefix))
+
+
+def test_a_module_that_is_hidden_by_one_of_the_same_name_is_told_so(
+    tmp_path: Path, written: Written
+) -> None:
+    written()
+    (tmp_path / "bus").mkdir()
+    (tmp_path / "bus" / "app.py").write_text(BUILD)
+    told = refused("bus.app:build")
+    assert "'bus' is" in told and f"give the folder or file bus in {tmp_path} another name" in told
+
+
+def test_the_working_directory_is_importable_as_a_program(written: Written, tmp_path: Path) -> None:
+    """A process of its own, started elsewhere and there."""
+    prefix = written(app=BUILD)
+    command = [sys.executable, "-m", "bus", "topology", f"{prefix}app:build"]
+    there, elsewhere = (
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+        for folder in (tmp_path, tmp_path.parent)
+    )
+    assert there.returncode == 0 and there.stdout.startswith("tiny.commands"), there.stderr
+    assert elsewhere.returncode == 2
+    assert f"there is no module '{prefix}app' in {tmp_path.parent}" in elsewhere.stderr
+    assert "start the command in the folder that holds it" in elsewhere.stderr
