@@ -123,6 +123,7 @@ def _stores(
     )
 
     name = settings.mongo_db or service
+
     def stores(loops: Loops) -> Stores:
         make = partial(connect, settings.mongo_url) if client is None else client
         is_own = makes_clients(make)

@@ -153,7 +153,8 @@ class LifecycleContract:
                 for number in range(clients):
                     wallet = f"own{number}"
                     found = await bus.query(GetWallet(wallet_id=wallet))
-                    assert found and found.total == payments
+                    assert found
+                    assert found.total == payments
                     stored = [one async for one in Events(bus).show(f"wallet-{wallet}")]
                     assert [one.version for one in stored] == list(range(1, len(stored) + 1))
                 shared = [one async for one in Events(bus).show("wallet-shared")]
@@ -161,7 +162,8 @@ class LifecycleContract:
                 total = sum(one.name == "Paid" for one in shared)
                 after = Receipt("", {"wallet-shared": len(shared)})
                 found = await bus.query(GetWallet(wallet_id="shared"), after=after, timeout=20)
-                assert found and found.total == total
+                assert found
+                assert found.total == total
                 assert await DeadLetters(bus).list() == []
 
         asyncio.run(seen())
@@ -176,7 +178,7 @@ class LifecycleContract:
             return receipt.versions["wallet-w"]
 
         assert asyncio.run(enters()) == 1
-        with pytest.raises(ConfigurationError, match="was closed|another event loop"):
+        with pytest.raises(ConfigurationError, match=r"was closed|another event loop"):
             asyncio.run(bus.execute(Pay(wallet_id="w", amount=1)))
         assert asyncio.run(enters()) == 2
         assert asyncio.run(pay(bus, 1)) == 3
@@ -210,7 +212,8 @@ class LifecycleContract:
             await asyncio.sleep(0.01 * number)
             tasks[0].cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            assert not tasks[1].exception() and not tasks[2].exception()
+            assert not tasks[1].exception()
+            assert not tasks[2].exception()
         await use(100)
 
     async def test_used_before_it_is_opened_it_says_so(self, bus: Bus) -> None:
@@ -250,7 +253,8 @@ class LifecycleContract:
             with pytest.raises(ConfigurationError, match=f"{told}: enter it"):
                 await call()
         health = await bus.health()
-        assert not health.ready and health.alive
+        assert not health.ready
+        assert health.alive
         assert told in health.problems[0].what
         assert [one.projection for one in projections.declared()] == ["wallets"]
 

@@ -7,6 +7,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
 
 from bus import Bus, ConfigurationError, Settings, StoreUnavailable
+from bus.stores.mongo import close
 from tests.service.lifecycle_contract import LifecycleContract, pay
 from tests.service.wallet import Diary, build
 from tools.services.ports import free_ports
@@ -39,9 +40,16 @@ class TestLifecycleWithPyMongosClient(LifecycleContract):
 def test_a_client_of_another_loop_is_refused_with_a_remedy(
     driver: Any, settings: Settings, unique: str
 ) -> None:
-    bus = build(settings, None, unique, client=driver(settings.mongo_url))
-    assert asyncio.run(pay(bus, 1)) == 1
-    with pytest.raises(ConfigurationError, match="another event loop.*client=lambda: "):
+    client = driver(settings.mongo_url)
+    bus = build(settings, None, unique, client=client)
+
+    async def in_the_first_loop() -> int:
+        total = await pay(bus, 1)
+        await close(client)
+        return total
+
+    assert asyncio.run(in_the_first_loop()) == 1
+    with pytest.raises(ConfigurationError, match=r"another event loop.*client=lambda: "):
         asyncio.run(pay(bus, 1))
     mended = build(settings, None, unique, client=lambda: driver(settings.mongo_url))
     assert [asyncio.run(pay(mended, 1)) for _ in range(2)] == [2, 3]
@@ -56,13 +64,11 @@ def test_a_client_that_is_closed_is_refused_with_a_remedy(
         bus = build(settings, None, unique, client=client)
         async with bus:
             pass
-        closing = client.close()
-        if closing is not None:
-            await closing
+        await close(client)
         async with bus:
             pass
 
-    with pytest.raises(ConfigurationError, match="is closed.*client=lambda: "):
+    with pytest.raises(ConfigurationError, match=r"is closed.*client=lambda: "):
         asyncio.run(run())
 
 

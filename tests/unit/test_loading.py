@@ -93,8 +93,10 @@ def test_a_factory_that_raises_shows_its_own_lines_and_nothing_of_ours(written: 
     assert told.endswith("RuntimeError: no name is configured")
     assert f'{prefix}app.py", line 4, in build' in told
     assert f'{prefix}deep.py", line 5, in name' in told
-    assert "KeyError: 'NAME'" in told and "direct cause" in told
-    assert "loading.py" not in told and "importlib" not in told
+    assert "KeyError: 'NAME'" in told
+    assert "direct cause" in told
+    assert "loading.py" not in told
+    assert "importlib" not in told
 
 
 def test_a_refusal_of_ours_in_a_factory_stays_as_it_is(written: Written) -> None:
@@ -122,7 +124,8 @@ def test_what_its_own_import_fails_of_is_shown(text: str, told: str, written: Wr
     assert told.replace("PREFIX", prefix) in shown
     assert f'{prefix}app.py", line 1' in shown
     assert text.replace("PREFIX", prefix).splitlines()[0].strip() in shown
-    assert "loading.py" not in shown and "importlib" not in shown
+    assert "loading.py" not in shown
+    assert "importlib" not in shown
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,8 @@ def test_a_module_that_is_hidden_by_one_of_the_same_name_is_told_so(
     (tmp_path / "bus").mkdir()
     (tmp_path / "bus" / "app.py").write_text(BUILD)
     told = refused("bus.app:build")
-    assert "'bus' is" in told and f"give the folder or file bus in {tmp_path} another name" in told
+    assert "'bus' is" in told
+    assert f"give the folder or file bus in {tmp_path} another name" in told
 
 
 def test_the_working_directory_is_importable_as_a_program(written: Written, tmp_path: Path) -> None:
@@ -191,7 +195,8 @@ def test_the_working_directory_is_importable_as_a_program(written: Written, tmp_
         subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
         for folder in (tmp_path, tmp_path.parent)
     )
-    assert there.returncode == 0 and there.stdout.startswith("tiny.commands"), there.stderr
+    assert there.returncode == 0, there.stderr
+    assert there.stdout.startswith("tiny.commands")
     assert elsewhere.returncode == 2
     assert f"there is no module '{prefix}app' in {tmp_path.parent}" in elsewhere.stderr
     assert "start the command in the folder that holds it" in elsewhere.stderr
