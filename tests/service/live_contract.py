@@ -168,19 +168,20 @@ class LiveContract:
         """The change happens while the first answer is on its way, after it was read."""
         read, changed = asyncio.Event(), asyncio.Event()
 
-        ask = bus.query
+        dispatcher = bus.parts.dispatcher
+        ask = dispatcher.ask
 
-        async def late(query: Any, **options: Any) -> Any:
-            answer = await ask(query)
+        async def late(envelope: Any) -> Any:
+            answer = await ask(envelope)
             if not read.is_set():
                 read.set()
                 await changed.wait()
             return answer
 
-        bus.query = late  # type: ignore[method-assign]
+        dispatcher.ask = late  # type: ignore[method-assign]
         async with watching(bus.watch(CountPurses())) as seen:
             await asyncio.wait_for(read.wait(), 30)
-            await ask(CountPurses(), after=await paid_into(bus, 1))
+            await bus.query(CountPurses(), after=await paid_into(bus, 1))
             await asyncio.sleep(0.5)  # the change is told while the answer is on its way
             changed.set()
             await until(lambda: seen == [0, 1], "the change that came meanwhile")

@@ -1,7 +1,7 @@
 """What a service believes of the events that arrive as its own: what its log holds."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -9,6 +9,7 @@ from bus import Bus, DeadLetters, Receipt, Settings, Worker, ambient
 from bus.codec import event_frames
 from bus.delivery.faults import UNREAD
 from bus.delivery.trust import LETTERS
+from bus.parts import Parts
 from bus.signing import EPOCH_NOTE, SIGNATURE, new_epoch
 from bus.stores.base import Commit, Note, Recorded
 from bus.transports.base import Frame
@@ -16,6 +17,12 @@ from bus.transports.topology import COMMAND_TOPIC
 from tests.service.delivery_contract import WalletService, stray
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView
 from tests.waiting import until
+
+
+class Other(NamedTuple):
+    """An open bus, as a worker with other parts sees it."""
+
+    parts: Parts
 
 
 class TrustContract(WalletService):
@@ -146,8 +153,7 @@ class TrustContract(WalletService):
     ) -> None:
         async with make() as bus:
             checking = bus.parts.settings.model_copy(update={"check_events": "log"})
-            bus.parts = bus.parts._replace(settings=checking)
-            async with Worker(bus):
+            async with Worker(Other(bus.parts._replace(settings=checking))):
                 commit = stored("purse-a")  # else the log would seem to have lost it
                 await bus.parts.event_log.append([commit])
                 forged = stray(b'{"amount":1}', stream="wallet-phantom")
@@ -200,8 +206,7 @@ class TrustContract(WalletService):
         """They may be of a release to come: none is lost."""
         async with make() as bus:
             settings = bus.parts.settings.model_copy(update={"release_within": 0})
-            bus.parts = bus.parts._replace(settings=settings)
-            async with Worker(bus):
+            async with Worker(Other(bus.parts._replace(settings=settings))):
                 await bus.parts.transport.publish(
                     [_command("Unheard", b"{}") for _ in range(UNREAD + 20)], must_route=True
                 )
