@@ -71,7 +71,7 @@ def new_envelope(
     else:
         check_chosen_id(id)
         time = ambient.now()
-    return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
+    return Envelope(message, id, time, correlation_id or id, None, "", 0, {**(headers or {})})
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:
@@ -412,6 +412,8 @@ def _validate(
             f"{kind.wire_schema} at most"
         )
     try:
+        if not _is_plain(kind):
+            data = payload.plain_integers(data)
         if schema < kind.wire_schema:
             data = kind.upcast(dict(data), schema)
         valid: AnyMessage = kind.__pydantic_validator__.validate_python(data, strict=False)

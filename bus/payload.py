@@ -34,6 +34,16 @@ def check(data: Any) -> None:
     _colons(data, 0)
 
 
+def plain_integers(data: Any) -> Any:
+    """The data with integers of Python's own type: those beyond 32 bits come from BSON as another,
+    which a union of `int` and `float` reads as a float."""
+    if type(data) is dict:
+        return {key: plain_integers(value) for key, value in data.items()}
+    if type(data) is list:
+        return [plain_integers(value) for value in data]
+    return int(data) if isinstance(data, int) and type(data) is not bool else data
+
+
 def _colons(value: Any, depth: int) -> int:
     """Checks all that is in a value; returns how many colons its text has."""
     kind = type(value)

@@ -49,7 +49,8 @@ class Results:
             return receipt
         try:
             # Releases before wrote names where there are aliases.
-            result = self._adapter.validate_python(receipt.result, by_alias=True, by_name=True)
+            kept = payload.plain_integers(receipt.result)
+            result = self._adapter.validate_python(kept, by_alias=True, by_name=True)
         except ValidationError as error:
             raise ResultUnreadable(
                 f"the command {receipt.id} was carried out, but its result is not as "

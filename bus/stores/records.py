@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import bson
-from bson.codec_options import CodecOptions, TypeRegistry
+from bson import Int64
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.decimal128 import DecimalDecoder
 from bson.errors import BSONError
 
@@ -19,8 +20,20 @@ MAX_BYTES = 15 * 1024 * 1024
 """MongoDB takes 16 MiB; the rest is room for what an update adds."""
 
 OPTIONS: CodecOptions[Document] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
-READING = OPTIONS.with_options(type_registry=TypeRegistry([DecimalDecoder()]))
-"""For documents that are handed out: Decimals in place of `Decimal128`."""
+
+
+class IntegerDecoder(TypeDecoder):
+    """Gives integers beyond 32 bits as Python's own."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: int) -> int:
+        """The same number; a union of `int` and `float` would read an `Int64` as a float."""
+        return int(value)
+
+
+READING = OPTIONS.with_options(type_registry=TypeRegistry([DecimalDecoder(), IntegerDecoder()]))
+"""For documents that are handed out: Decimals in place of `Decimal128`, Python's own integers."""
 
 
 def commit_document(commit: Commit) -> Document:

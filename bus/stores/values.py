@@ -58,9 +58,11 @@ def stored(value: Any) -> Any:
 
 
 def read(value: Any) -> Any:
-    """What is read of a form: Decimals in place of `Decimal128`."""
+    """What is read of a form: Decimals in place of `Decimal128`, and Python's own integers."""
     if isinstance(value, Decimal128):
         return value.to_decimal()
+    if type(value) is Int64:
+        return int(value)
     if type(value) is dict:
         return {name: read(one) for name, one in value.items()}
     return [read(one) for one in value] if type(value) is list else value

@@ -137,6 +137,7 @@ OTHERS: dict[str, tuple[Any, Any]] = {
     ),
     "dict by numbers": (dict[Level, int], {Level.LOW: 1}),
     "text": (str, "x"),
+    "int beyond 32 bits, where a float may be": (int | float, 2**53 + 1),
 }
 
 REFUSED: dict[str, tuple[Any, str]] = {

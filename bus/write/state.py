@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
+from bus import payload
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.round_trip import difference
 
@@ -134,7 +135,8 @@ class Shape(NamedTuple):
 
     def read(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The state that was written. Raises: pydantic's ValidationError."""
-        state: dict[str, Any] = self.adapter.validate_python(dict(data), strict=False)
+        kept = payload.plain_integers(dict(data))
+        state: dict[str, Any] = self.adapter.validate_python(kept, strict=False)
         return state
 
 
