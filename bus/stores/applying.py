@@ -19,6 +19,7 @@ from bus.payload import LEAST, MOST
 from bus.stores.base import Document
 
 SCALARS = frozenset([str, int, float, bool, type(None), datetime, bytes, Decimal128])
+ORDERED = frozenset([str, datetime])
 LIKE_MONGODB: Context = create_decimal128_context()
 
 
@@ -111,6 +112,11 @@ def _reckoned(
     return result
 
 
+def plus(one: Decimal, other: Decimal | int | float) -> Decimal:
+    """Their sum, as MongoDB's."""
+    return LIKE_MONGODB.add(one, _exact(other))
+
+
 def _exact(number: Any) -> Decimal:
     """MongoDB takes 15 digits of a float."""
     if type(number) is not float:
@@ -149,7 +155,8 @@ def _min(holder: Document, name: str, value: Any) -> None:
 
 
 def _less(one: Any, other: Any) -> bool:
-    one, other = _number(one), _number(other)
+    if type(one) is not type(other) or type(one) not in ORDERED:
+        one, other = _number(one), _number(other)
     if one != one or other != other:  # NaN, which has a place of its own
         raise Beyond
     return bool(one < other)

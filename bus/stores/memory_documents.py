@@ -17,7 +17,7 @@ from bson.decimal128 import Decimal128
 from bus import ambient
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
-from bus.stores.applying import Beyond, apply
+from bus.stores.applying import Beyond, apply, plus
 from bus.stores.base import Changes, Document, Fold, Index, Target
 from bus.stores.memory_changes import Listeners
 from bus.stores.records import decoded, encoded
@@ -123,6 +123,11 @@ class _Number(Decimal128):
 
     def __eq__(self, other: object) -> bool:
         return bool(self.to_decimal() == read(other))
+
+    def __add__(self, other: Any) -> "_Number":
+        return _Number(plus(self.to_decimal(), read(other)))
+
+    __radd__ = __add__
 
 
 Number.register(_Number)

@@ -2,14 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from bus import ambient
-from bus.codec import envelopes_of, record
 from bus.errors import NotCaughtUp
 from bus.messages import Envelope, Event
 from bus.read.documents import Documents
@@ -18,7 +15,9 @@ from bus.read.lag import LagMeter
 from bus.read.projection import Delete, Projection, Update
 from bus.read.projector import TROUBLE_AT, Projector
 from bus.read.sweeper import Sweeper
-from bus.stores.base import UNUSABLE, Commit, EventLog, ReadStore
+from bus.stores.base import UNUSABLE
+from bus.testing.views_contract import Account, ViewsContract
+from bus.testing.views_contract import Stores as Stores
 
 
 class Opened(Event):
@@ -36,12 +35,6 @@ class Deposited(Event):
 
 class Closed(Event):
     """An account ends."""
-
-
-class Account:
-    """Names the category that feeds the projections here."""
-
-    category = "account"
 
 
 class AccountView(BaseModel):
@@ -119,51 +112,8 @@ def ledgers() -> Projection[LedgerView]:
     return projection
 
 
-class Stores(Protocol):
-    """What an implementation gives: both stores, open, and empty."""
-
-    event_log: EventLog
-    read_store: ReadStore
-
-
-class ProjectionContract:
+class ProjectionContract(ViewsContract):
     """Subclasses give one fixture: `stores`, a `Stores`."""
-
-    async def append(
-        self, stores: Stores, stream: str, first: int, *events: Event, ahead: float = 0
-    ) -> list[Envelope]:
-        """Appends events and returns them as they would arrive; `ahead` of the log's clock by so
-        many seconds."""
-        commit = Commit(
-            ambient.new_id(),
-            stream,
-            "account",
-            first,
-            tuple(record(event) for event in events),
-            stores.event_log.now() + timedelta(seconds=ahead),
-            "conversation",
-        )
-        await stores.event_log.append([commit])
-        names: dict[str, type[Event]] = {"Opened": Opened, "Deposited": Deposited, "Closed": Closed}
-        return list(envelopes_of(commit, names))
-
-    async def projector(self, stores: Stores, projection: Projection[Any]) -> Projector:
-        """A projector that has taken over."""
-        target = projection.target()
-        await stores.read_store.prepare(target)
-        projector = Projector(
-            projection,
-            target,
-            stores.event_log,
-            stores.read_store,
-            stores.read_store.writer(target, f"test.{projection.name}"),
-        )
-        await projector.take_over()
-        return projector
-
-    def documents(self, stores: Stores, projection: Projection[Any]) -> Documents[Any]:
-        """The read collection, typed."""
-        return Documents(stores.read_store.documents(projection.target()), projection.view)
 
     def test_where_versions_stand_follows_from_the_declaration(self) -> None:
         assert accounts().target().versions_in_documents

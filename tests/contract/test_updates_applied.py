@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from copy import deepcopy
+from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -29,14 +30,19 @@ NUMBERS = st.one_of(
     st.sampled_from([0.1, -0.0]),
     DECIMALS.map(decimal128),
 )
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(
+    lambda moment: moment.replace(microsecond=0)
+)
 VALUES = st.one_of(
     NUMBERS,
     st.text(max_size=3),
+    MOMENTS,
     st.none(),
     st.booleans(),
     st.lists(st.integers(0, 9), max_size=2),
     st.dictionaries(st.sampled_from(["b", "c", "x"]), st.integers(0, 9), max_size=2),
 )
+COMPARED = NUMBERS | st.text(max_size=3) | MOMENTS
 FIELDS = {
     "$set": VALUES,
     "$setOnInsert": VALUES,
@@ -44,8 +50,8 @@ FIELDS = {
     "$inc": NUMBERS,
     "$mul": NUMBERS,
     "$push": VALUES,
-    "$max": NUMBERS,
-    "$min": NUMBERS,
+    "$max": COMPARED,
+    "$min": COMPARED,
 }
 UPDATES = st.lists(
     st.fixed_dictionaries(
@@ -62,7 +68,7 @@ UPDATES = st.lists(
 
 @pytest.fixture(scope="module")
 def scratch(mongo_url: str) -> Iterator[Any]:
-    with MongoClient[dict[str, Any]](mongo_url) as client:
+    with MongoClient[dict[str, Any]](mongo_url, tz_aware=True) as client:
         yield client["applying"]["scratch"]
         client.drop_database("applying")
 

@@ -2,11 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from bus import Bus, ConfigurationError, IdConflict, Session, Settings, Worker, ambient
+from bus import (
+    Bus,
+    ConfigurationError,
+    IdConflict,
+    ProjectionError,
+    Session,
+    Settings,
+    Worker,
+    ambient,
+)
 from bus.codec import envelopes_of, frames_of
 from bus.messages import derived_id
 from bus.stores.base import Commit, Recorded
@@ -73,6 +85,30 @@ class SessionContract(Mailing):
         both = [self.handle(one, commit) for one in (bus, other) for _ in range(10)]
         await asyncio.gather(*both)
         await self.assert_happened_once(bus, commit)
+
+    async def test_values_of_python_are_read_back_and_found_within_and_after(
+        self, bus: Bus, post: Post
+    ) -> None:
+        written = {"price": Decimal("1.10"), "until": datetime(2024, 2, 29, 12, tzinfo=UTC)}
+        kept = {"day": date(2024, 2, 29), "key": UUID(int=1), "tags": {"b", "a"}}
+
+        async def write(session: Session) -> None:
+            offers = session.documents("offers")
+            await offers.update("a", {"$set": {**written, **kept}, "$inc": {"sum": Decimal("0.1")}})
+            await offers.update("a", {"$inc": {"sum": Decimal("0.2")}})
+            for filter in ({name: value} for name, value in (written | kept).items()):
+                assert await offers.count(filter) == 1
+            found = await offers.find_one({"day": {"$lt": date(2024, 3, 1)}, "sum": Decimal("0.3")})
+            assert found is not None
+            assert written.items() <= found.items()
+            with pytest.raises(ProjectionError, match=r"'until'.*without a zone"):
+                await offers.update("a", {"$set": {"until": datetime(2024, 1, 1)}})
+
+        post.meanwhile = write
+        await self.handle(bus, await self.paid(bus))
+        forms = {"day": "2024-02-29", "key": str(UUID(int=1)), "tags": ["a", "b"]}
+        expected = {"_id": "a", **written, **forms, "sum": Decimal("0.3")}
+        assert await all_of(bus, "offers") == [expected]
 
     async def test_the_mark_suffices_where_the_handler_records_nothing(
         self, bus: Bus, other: Bus, post: Post

@@ -1,0 +1,212 @@
+"""What views read back of what projections' handlers wrote, on any event log and read store."""
+
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from bus import ambient
+from bus.codec import envelopes_of, record
+from bus.messages import Envelope, Event
+from bus.read.documents import Documents
+from bus.read.projection import Projection, Update
+from bus.read.projector import Projector
+from bus.stores.base import Commit, EventLog, ReadStore
+
+
+class Account:
+    """Names the category that feeds the projections here."""
+
+    category = "account"
+
+
+class Line(BaseModel):
+    """A line of an order."""
+
+    sku: str
+    price: Decimal
+
+
+class Ordered(Event):
+    """Something is ordered: values of many types."""
+
+    customer: UUID
+    price: Decimal
+    day: date
+    at: datetime
+    opens: time
+    takes: timedelta
+    tags: set[str]
+    lines: tuple[Line, ...]
+
+
+class OrdersView(BaseModel):
+    """What is read back of orders."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    customer: UUID
+    day: date
+    at: datetime
+    opens: time
+    total: Decimal = Decimal(0)
+    takes: timedelta = timedelta(0)
+    tags: frozenset[str] = frozenset()
+    days: tuple[date, ...] = ()
+    by_day: dict[date, Decimal] = {}
+    last: Line | None = None
+
+
+class Noted(Event):
+    """A moment, of whatever zone."""
+
+    at: datetime
+
+
+class NoteView(BaseModel):
+    """The moment."""
+
+    at: datetime
+
+
+def orders() -> Projection[OrdersView]:
+    """An update that holds the event's values as they are."""
+    projection = Projection("orders", of=[Account], view=OrdersView)
+
+    @projection.on(Ordered)
+    def ordered(event: Ordered) -> Update:
+        return order_of(event)
+
+    return projection
+
+
+def orders_that_look() -> Projection[OrdersView]:
+    """The same by an async handler, which looks for what it wrote."""
+    projection = Projection("looking", of=[Account], view=OrdersView)
+
+    @projection.on(Ordered)
+    async def ordered(event: Ordered, envelope: Envelope, documents: Documents[OrdersView]) -> None:
+        await documents.update(envelope.stream.partition("-")[2], order_of(event))
+        written = {"customer": event.customer, "opens": event.opens, "days": event.day}
+        if await documents.count(written) != 1:
+            raise ValueError("not found by what was written")
+
+    return projection
+
+
+def order_of(event: Ordered) -> dict[str, Any]:
+    """A value of each type, under many operators."""
+    return {
+        "$set": {"customer": event.customer, "opens": event.opens, "last": event.lines[-1]},
+        "$inc": {"total": event.price, f"by_day.{event.day}": event.price, "takes": event.takes},
+        "$max": {"day": event.day, "at": event.at},
+        "$addToSet": {"tags": {"$each": event.tags}},
+        "$push": {"days": event.day},
+    }
+
+
+class Stores(Protocol):
+    """What an implementation gives: both stores, open, and empty."""
+
+    event_log: EventLog
+    read_store: ReadStore
+
+
+class Projecting:
+    """What subclasses with the fixture `stores`, a `Stores`, do with projections."""
+
+    async def append(
+        self, stores: Stores, stream: str, first: int, *events: Event, ahead: float = 0
+    ) -> list[Envelope]:
+        """Appends events and returns them as they would arrive; `ahead` of the log's clock by so
+        many seconds."""
+        commit = Commit(
+            ambient.new_id(),
+            stream,
+            "account",
+            first,
+            tuple(record(event) for event in events),
+            stores.event_log.now() + timedelta(seconds=ahead),
+            "conversation",
+        )
+        await stores.event_log.append([commit])
+        names = {type(event).__name__: type(event) for event in events}
+        return list(envelopes_of(commit, names))
+
+    async def projector(self, stores: Stores, projection: Projection[Any]) -> Projector:
+        """A projector that has taken over."""
+        target = projection.target()
+        await stores.read_store.prepare(target)
+        projector = Projector(
+            projection,
+            target,
+            stores.event_log,
+            stores.read_store,
+            stores.read_store.writer(target, f"test.{projection.name}"),
+        )
+        await projector.take_over()
+        return projector
+
+    def documents(self, stores: Stores, projection: Projection[Any]) -> Documents[Any]:
+        """The read collection, typed."""
+        return Documents(stores.read_store.documents(projection.target()), projection.view)
+
+
+class ViewsContract(Projecting):
+    """Subclasses give one fixture: `stores`, a `Stores`."""
+
+    @pytest.mark.parametrize("make", [orders, orders_that_look])
+    async def test_a_view_reads_back_what_the_handlers_wrote(
+        self, stores: Stores, make: Any
+    ) -> None:
+        projection = make()
+        projector = await self.projector(stores, projection)
+        at = datetime(2024, 2, 29, 12, 30, 0, 123000, tzinfo=timezone(timedelta(hours=2)))
+        first = Ordered(
+            customer=UUID(int=7), price=Decimal("1.10"), day=date(2024, 2, 29), at=at,
+            opens=time(9, 5), takes=timedelta(seconds=1.5), tags={"b", "a"},
+            lines=(Line(sku="x", price=Decimal("0.55")),),
+        )  # fmt: skip
+        second = first.model_copy(
+            update={"day": date(2024, 2, 28), "at": at - timedelta(1), "tags": {"c"}}
+        )
+        arrived = await self.append(stores, "account-a", 1, first, second)
+        await projector.apply(arrived)
+        assert await stores.read_store.parked(projection.target()) == []
+        expected = OrdersView(
+            id="a", customer=UUID(int=7), day=first.day, at=at, opens=time(9, 5),
+            total=Decimal("2.20"), takes=timedelta(seconds=3), tags=frozenset("abc"),
+            days=(first.day, second.day), last=first.lines[-1],
+            by_day={first.day: Decimal("1.10"), second.day: Decimal("1.10")},
+        )  # fmt: skip
+        documents = self.documents(stores, projection)
+        assert await documents.get("a") == expected
+        for filter in (
+            {"day": {"$gt": second.day}, "at": {"$gte": at}, "total": {"$gt": Decimal("2.1")}},
+            {"customer": {"$in": {UUID(int=7)}}, "takes": timedelta(seconds=3)},
+            {"last": first.lines[-1], "opens": {"$lt": time(9, 5, 0, 1)}},
+        ):
+            assert await documents.find(filter) == [expected]
+
+    async def test_a_value_that_has_no_form_parks_its_stream_alone(self, stores: Stores) -> None:
+        projection = Projection("notes", of=[Account], view=NoteView)
+
+        @projection.on(Noted)
+        def noted(event: Noted) -> Update:
+            return {"$set": {"at": event.at}}
+
+        projector = await self.projector(stores, projection)
+        bad = await self.append(stores, "account-bad", 1, Noted(at=datetime(2024, 1, 1)))
+        good = await self.append(
+            stores, "account-good", 1, Noted(at=datetime(2024, 1, 1, tzinfo=UTC))
+        )
+        await projector.apply([*bad, *good])
+        (parked,) = await stores.read_store.parked(projection.target())
+        assert parked.stream == "account-bad"
+        assert "'at'" in parked.reason
+        assert "without a zone" in parked.reason
+        assert await self.documents(stores, projection).get("good") is not None
