@@ -38,6 +38,8 @@ def create_app(bus: Bus, *, worker: Worker | None = None) -> FastAPI:
     app.state.bus = bus
     app.state.closing = asyncio.Event()
     """Set by the server as it begins to stop: live answers end then."""
+    app.state.told = set()
+    """The parts whose problems were told when health was last asked."""
     app.include_router(routes)
     add_problems(app)
     add_page(app)

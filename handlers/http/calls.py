@@ -10,7 +10,10 @@ from fastapi import Header, Request, Response
 from pydantic import BaseModel
 
 from bus import Bus, Command, Health, Query, Receipt, StoreUnavailable
+from bus.log import Logger
 from handlers.http.live import EventStream
+
+log = Logger("jobboard.http")
 
 Answer = TypeVar("Answer")
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,8 +40,9 @@ class Calls:
         id: str | None,
         correlation_id: str | None,
     ) -> None:
-        self._bus: Bus = request.app.state.bus
-        self._closing: asyncio.Event = request.app.state.closing
+        self._state = request.app.state
+        self._bus: Bus = self._state.bus
+        self._closing: asyncio.Event = self._state.closing
         self._response = response
         self._after = after
         self._wait = wait
@@ -80,7 +84,15 @@ class Calls:
         return await self._bus.alive()
 
     async def health(self) -> Health:
-        return await self._bus.health()
+        """Logs what is wrong, where other parts are concerned than when it was last asked."""
+        health = await self._bus.health()
+        parts = {one.part for one in health.problems}
+        if parts != self._state.told:
+            self._state.told = parts
+            log.warning(
+                "health", ready=health.ready, problems=[str(one) for one in health.problems]
+            )
+        return health
 
     @property
     def broker(self) -> dict[str, str | bool]:

@@ -19,23 +19,39 @@ from bus import (
     NotCaughtUp,
     OutcomeUnknown,
     StoreUnavailable,
+    Unavailable,
 )
+from bus.log import Logger
 from handlers.http.calls import CORRELATION
 from write_models.applications import JobIsClosed, UnknownJob
 from write_models.jobs import JobIsArchived, StaleVersion
 
 RETRY_AFTER = "1"
 
+log = Logger("jobboard.http")
+
 
 class Problem(NamedTuple):
-    """A kind of problem: its name is an anchor of the page at /docs."""
+    """A kind of problem: its name is an anchor of the page at /docs.
+
+    Where `detail` is empty, it is what the error says, which is about the request alone. What went
+    wrong behind the API is for the log: its words name servers and their addresses.
+    """
 
     status: int
     name: str
     title: str
+    detail: str = ""
 
 
 INVALID = Problem(422, "invalid", "The request is not as it must be")
+INTERNAL = Problem(
+    500,
+    "internal",
+    "Something is wrong with the service",
+    "its operators can read what, in its log",
+)
+LATER = "try again in a while"
 
 PROBLEMS: Mapping[type[Exception], Problem] = {
     IdConflict: Problem(409, "key-used", "The Idempotency-Key was used for something else"),
@@ -46,12 +62,17 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     JobIsArchived: Problem(409, "job-archived", "The job is archived"),
     JobIsClosed: Problem(409, "job-closed", "The job takes no applications any more"),
     ConcurrencyError: Problem(409, "conflict", "Others changed the same thing at the same time"),
-    NotCaughtUp: Problem(503, "not-caught-up", "What you wrote cannot be read yet"),
-    NotBuilt: Problem(503, "not-built", "What you ask for is being built from the log"),
-    StoreUnavailable: Problem(503, "store-unavailable", "The database does not answer"),
+    NotCaughtUp: Problem(503, "not-caught-up", "What you wrote cannot be read yet", LATER),
+    NotBuilt: Problem(503, "not-built", "What you ask for is being built from the log", LATER),
+    StoreUnavailable: Problem(503, "store-unavailable", "The database does not answer", LATER),
     OutcomeUnknown: Problem(
-        503, "outcome-unknown", "Repeat it with the same Idempotency-Key to learn what became of it"
+        503,
+        "outcome-unknown",
+        "Repeat it with the same Idempotency-Key to learn what became of it",
+        "the database did not answer in time",
     ),
+    Unavailable: Problem(503, "unavailable", "The service cannot do it for now", LATER),
+    Exception: INTERNAL,
 }
 
 
@@ -64,7 +85,11 @@ def add_problems(app: FastAPI) -> None:
 
 
 async def _known(problem: Problem, request: Request, error: Exception) -> Response:
-    return _answer(request, problem, str(error))
+    if not problem.detail:
+        return _answer(request, problem, str(error))
+    if problem is not INTERNAL:  # that one is raised on, to the server, which logs it
+        log.warning("not answered", path=request.url.path, why=problem.name, reason=str(error))
+    return _answer(request, problem, problem.detail)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

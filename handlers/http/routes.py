@@ -180,10 +180,18 @@ async def alive(calls: Caller) -> JSONResponse:
 
 @routes.get("/readyz", include_in_schema=False)
 async def ready(calls: Caller) -> JSONResponse:
-    """The database answers. RabbitMQ may be away: then events wait in the log."""
+    """The database answers. RabbitMQ may be away: then events wait in the log.
+
+    Which parts are not as they should be; what is wrong with each is in the log, for it names
+    addresses.
+    """
     health = await calls.health()
-    body = {**health.as_json(), "broker": calls.broker}
-    return JSONResponse(body, 200 if health.ready else 503)
+    problems = [
+        {"part": one.part, "seconds": round(one.seconds, 1), "breaks": one.breaks}
+        for one in health.problems
+    ]
+    body = {"alive": health.alive, "ready": health.ready, "problems": problems}
+    return JSONResponse({**body, "broker": calls.broker}, 200 if health.ready else 503)
 
 
 routes.include_router(api)

@@ -6,7 +6,20 @@ from typing import Any
 import httpx
 import pytest
 
-from bus import Bus, OutcomeUnknown, Settings, StoreUnavailable, Worker
+from bus import (
+    Bus,
+    ConfigurationError,
+    NotBuilt,
+    NotCaughtUp,
+    OutcomeUnknown,
+    ProjectionError,
+    Settings,
+    StoreUnavailable,
+    TransportUnavailable,
+    Unavailable,
+    Worker,
+)
+from bus.errors import Discontinued, NotAllowed
 from handlers.app import build
 from handlers.http import create_app
 from tests.service.conftest import Until, client_of
@@ -245,7 +258,74 @@ async def test_it_is_not_ready_while_the_database_is_away(
         answer = await api.get("/readyz")
         assert (await api.get("/livez")).status_code == 200
     assert (answer.status_code, answer.json()["ready"]) == (503, False)
-    assert answer.json()["problems"][0]["what"] == "the database is away"
+    (told,) = answer.json()["problems"]
+    assert (told["part"], told["breaks"]) == ("database", "ready")
+
+
+PLACES = "at db1.internal:27017 and amqp://board:secret@10.0.0.7:5672/, see to it"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreUnavailable,
+        NotAllowed,
+        NotBuilt,
+        NotCaughtUp,
+        Discontinued,
+        TransportUnavailable,
+        OutcomeUnknown,
+        ConfigurationError,
+        ProjectionError,
+        OSError,
+    ],
+)
+async def test_no_error_tells_clients_an_address(
+    idle: Bus, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong behind the API, by whichever path it is asked."""
+
+    async def fails(*_: object, **__: object) -> None:
+        raise error(PLACES)
+
+    for store, calls in (
+        (idle.parts.event_log, ("append", "find", "read", "confirmed")),
+        (idle.parts.read_store, ("versions", "lease", "parked", "note")),
+        (idle.parts.transport, ("publish", "depth")),
+        (idle.parts.catalogue, ("target", "lineage")),
+    ):
+        for call in calls:
+            monkeypatch.setattr(store, call, fails)
+    monkeypatch.setattr(idle.parts.dispatcher, "ask", fails)
+    monkeypatch.setattr(idle.parts.dispatcher, "execute", fails)
+    monkeypatch.setattr(idle.parts.dispatcher, "execute_once", fails)
+    monkeypatch.setattr("handlers.http.calls.FIRST_WITHIN", 0.1)
+    letter = {"job_id": "j", "applicant": "a", "letter": "l"}
+    transport = httpx.ASGITransport(create_app(idle), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://jobboard") as api:
+        answers = [
+            await api.post(JOBS, json=POSTING),
+            await api.post(JOBS, json=POSTING, headers={"Idempotency-Key": "k"}),
+            await api.get(JOBS),
+            await api.get(f"{JOBS}/j"),
+            await api.put(f"{JOBS}/j", json={**POSTING, "version": 1}),
+            await api.put(f"{JOBS}/j/archive"),
+            await api.post("/api/v1/applications", json=letter),
+            await api.get("/api/v1/applications", params={"job_id": "j"}),
+            await api.get("/api/v1/applications", params={"applicant": "a"}),
+        ]
+        for answer in answers:
+            expected = 503 if issubclass(error, Unavailable | OutcomeUnknown) else 500
+            assert (answer.status_code, answer.headers["Content-Type"]) == (
+                expected, "application/problem+json",
+            )  # fmt: skip
+        live = await api.get(f"{JOBS}/live", headers={"Prefer": "wait=0"})
+        assert live.status_code in (500, 503)
+        answers += [live, await api.get("/readyz"), await api.get("/livez")]
+    for answer in answers:
+        for word in ("internal:", "27017", "5672", "10.0.0.7", "secret", "amqp://"):
+            assert word not in answer.text
+            assert word not in str(answer.headers)
 
 
 async def test_the_docs_page_needs_nothing_from_elsewhere(api: httpx.AsyncClient) -> None:
