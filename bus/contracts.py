@@ -3,6 +3,7 @@
 The description is a document to be committed; comparing two of them needs no service at all.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -11,13 +12,14 @@ from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticOmit
 
-from bus.declarations import events_of
+from bus.declarations import aggregates_of, events_of
 from bus.errors import ConfigurationError
-from bus.messages import Command, Event, Message
-from bus.parts import HasParts
+from bus.messages import Command, Event, Fault, Message
+from bus.parts import HasParts, Parts
 from bus.router import Handler
 from bus.shapes import Difference, differences
 from bus.stores.base import Document
+from bus.write.unit_of_work import Outbox
 
 FORMAT = 1
 
@@ -41,8 +43,9 @@ class Finding(NamedTuple):
 def contracts_of(bus: HasParts) -> Document:
     """Every message of a service as JSON Schema; neither broker nor database is needed.
 
-    What it `reads` is what it takes; `writes`, of events, is what others receive. Where an
-    aggregate and another reader have each a class of one name, it is the aggregate's.
+    What it `reads` is what it takes; `writes`, of events, is what others receive. Those of other
+    services, which it only reads, are `followed` from them. Where an aggregate and another reader
+    have each a class of one name, it is the aggregate's.
     Raises: ConfigurationError for a message that JSON Schema cannot describe.
     """
     parts = bus.parts
@@ -52,27 +55,37 @@ def contracts_of(bus: HasParts) -> Document:
     for event in events_of(routers, parts.projections):
         events.setdefault(event.wire_name, event)
     queries = [one for one in handlers if one.kind == "query"]
+    followed = followed_events(parts)
     return {
         "format": FORMAT,
         "service": parts.service,
         "commands": {name: _command(kind) for name, kind in parts.commands.items()},
-        "events": {name: _event(kind) for name, kind in events.items()},
+        "events": {name: _event(kind, followed.get(name)) for name, kind in events.items()},
         "queries": {one.messages[0].wire_name: _query(one) for one in queries},
     }
 
 
-def compare_contracts(before: Document, now: Document) -> list[Finding]:
+def compare_contracts(
+    before: Document, now: Document, *, owners: Sequence[Document] = ()
+) -> list[Finding]:
     """What has changed from one description to another, breaking changes first.
 
-    Raises: ConfigurationError where one is no description that this version can read.
+    `owners` are the descriptions of services that this one follows: what they write is compared
+    with what it reads. Raises: ConfigurationError where one is no description that this version can
+    read, or of a service that is not followed.
     """
-    for one in (before, now):
+    for one in (before, now, *owners):
         if not isinstance(one, dict) or one.get("format") != FORMAT:
             raise ConfigurationError(
                 f"that is no description of contracts of format {FORMAT}; make one with "
                 f"`bus contracts export`"
             )
-    found = [*_events(before, now), *_commands(before, now), *_queries(before, now)]
+    found = [
+        *_events(before, now),
+        *_of_owners(now, owners),
+        *_commands(before, now),
+        *_queries(before, now),
+    ]
     order: list[Verdict] = ["breaking", "unclear", "compatible"]
     return sorted(found, key=lambda one: order.index(one.verdict))
 
@@ -80,6 +93,36 @@ def compare_contracts(before: Document, now: Document) -> list[Finding]:
 def breaks(findings: Sequence[Finding]) -> bool:
     """Whether somebody would be broken, as far as can be told."""
     return any(one.verdict != "compatible" for one in findings)
+
+
+def followed_events(parts: Parts) -> dict[str, list[str]]:
+    """The names of events that others write and this service only reads, each with the services
+    that may write it.
+
+    An event that only a router handles may be one that this service publishes: it counts as
+    another's where nothing here records or publishes events.
+    """
+    owners = parts.foreign.owners
+    routers = list(parts.routers.values())
+    handlers = [handler for router in routers for handler in router.handlers]
+    found: dict[str, set[str]] = defaultdict(set)
+    own: set[str] = {Fault.wire_name}
+    for aggregate in aggregates_of(routers, parts.projections):
+        names = {event.wire_name for event in aggregate.events().values()}
+        if owner := owners.get(aggregate.category):
+            for name in names:
+                found[name].add(owner)
+        else:
+            own |= names
+    for projection in parts.projections:
+        for event in projection.handlers:
+            found[event.wire_name] |= {owners[c] for c in projection.categories if c in owners}
+    asked = {dependency.kind for handler in handlers for dependency in handler.dependencies}
+    if own == {Fault.wire_name} and Outbox not in asked:
+        for handler in (one for one in handlers if one.kind == "event"):
+            for message in handler.messages:
+                found[message.wire_name] = found[message.wire_name] or set(owners.values())
+    return {name: sorted(by) for name, by in found.items() if by and name not in own}
 
 
 class _Written(GenerateJsonSchema):
@@ -98,13 +141,15 @@ def _command(kind: type[Command]) -> Document:
     return {**_versioned(kind), "reads": _schema(kind, _reads)}
 
 
-def _event(kind: type[Event]) -> Document:
-    return {
+def _event(kind: type[Event], followed: Sequence[str] | None) -> Document:
+    described = {
         **_versioned(kind),
         "formerly": sorted(kind.former_names),
         "reads": _schema(kind, _reads),
-        "writes": _schema(kind, _writes),
     }
+    if followed:
+        return {**described, "followed": list(followed)}
+    return {**described, "writes": _schema(kind, _writes)}
 
 
 def _query(handler: Handler) -> Document:
@@ -151,7 +196,9 @@ def _events(before: Document, now: Document) -> Iterator[Finding]:
     }
     names |= {own: (own, event) for own, event in now["events"].items()}
     for name, old in before["events"].items():
-        if name in names:
+        if "followed" in names.get(name, ("", old))[1]:
+            yield from _followed_change(name, old, *names.get(name, ("", None)))
+        elif name in names:
             yield from _event_change(name, old, *names[name], set(names))
         else:
             yield Finding(
@@ -163,7 +210,8 @@ def _events(before: Document, now: Document) -> Iterator[Finding]:
     taken_over = {name for name in names if name in before["events"]}
     for name, event in now["events"].items():
         if not taken_over & {name, *event["formerly"]}:
-            yield Finding("compatible", f"event {name}", "subscribers", "is new")
+            concerns: Concerns = "the service itself" if "followed" in event else "subscribers"
+            yield Finding("compatible", f"event {name}", concerns, "is new")
 
 
 def _event_change(
@@ -176,6 +224,55 @@ def _event_change(
     yield from stored or [Finding("compatible", message, "stored events", changes)]
     told = list(_subscribing(name, old, new_name, new))
     yield from told or [Finding("compatible", message, "subscribers", changes)]
+
+
+def _followed_change(
+    name: str, old: Document, new_name: str, new: Document | None
+) -> Iterator[Finding]:
+    """Another service's event: nobody receives it from here, and how it is read is this service's
+    own business. What was stored of it here is as its owner wrote it."""
+    if new is None:
+        what = "is not read any more"
+    elif "followed" not in old:
+        what = f"is followed from service {_named(new['followed'])}, and only read"
+    elif old != new or name != new_name:
+        what = _changes(name, old, new_name, new)
+    else:
+        return
+    yield Finding("compatible", f"event {name}", "the service itself", what)
+
+
+def _of_owners(now: Document, owners: Sequence[Document]) -> Iterator[Finding]:
+    """Whether this service reads what those write that it follows."""
+    followed = {name: one for name, one in now["events"].items() if "followed" in one}
+    known = sorted({service for one in followed.values() for service in one["followed"]})
+    for owner in owners:
+        service = owner["service"]
+        if service not in known:
+            raise ConfigurationError(
+                f"{now['service']} follows no service {service!r}; it follows "
+                f"{_named(known) or 'none'}"
+            )
+        for name, read in followed.items():
+            names = (name, *read["formerly"])
+            for written in (one for one in names if "writes" in owner["events"].get(one, ())):
+                yield from _owners(f"event {written}", service, owner["events"][written], read)
+
+
+def _owners(message: str, service: str, written: Document, read: Document) -> Iterator[Finding]:
+    if written["schema"] > read["schema"]:
+        yield Finding(
+            "breaking", message, "the service itself",
+            f"service {service!r} writes schema {written['schema']}, and {read['schema']} is read",
+            f"read it: schema={written['schema']}, and upcast where older ones are stored",
+        )  # fmt: skip
+    elif written["schema"] == read["schema"] or not read["upcast"]:
+        for one in differences(written["writes"], read["reads"], closed=True):
+            yield _finding(message, "the service itself", one)
+
+
+def _named(services: Sequence[str]) -> str:
+    return " or ".join(repr(one) for one in services)
 
 
 def _former(message: str, old: Document, read: set[str]) -> Iterator[Finding]:
@@ -241,6 +338,11 @@ def _reading(message: str, concerns: Concerns, old: Document, new: Document) -> 
 
 
 _REMEDIES: dict[Concerns, dict[str, str]] = {
+    "the service itself": {
+        "missing": "give the field a default: the owner need not write it",
+        "refused": "let the class ignore the field, which the owner writes",
+        "narrowed": "take those values, which the owner writes",
+    },
     "stored events": {
         "missing": "give the field a default, or raise schema= and let upcast fill it in",
         "refused": "let the class ignore the field, or raise schema= and let upcast remove it",

@@ -46,12 +46,18 @@ def export(
 def check(
     target: Target,
     file: Annotated[Path, typer.Argument(help="what `export` wrote before; - is standard input")],
+    owner: Annotated[
+        list[Path] | None,
+        typer.Option(help="what `export` wrote of a service that this one follows"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compares the code with an older description; exits with 1 where it breaks somebody."""
-    before = _read(file)
+    before, owners = _read(file), [_read(one) for one in owner or ()]
     found = guarded(
-        lambda: compare_contracts(before, contracts_of(load(target, Settings.in_memory)))
+        lambda: compare_contracts(
+            before, contracts_of(load(target, Settings.in_memory)), owners=owners
+        )
     )
     if as_json:
         print_json({"compatible": not breaks(found), "findings": [one._asdict() for one in found]})
