@@ -16,6 +16,7 @@ from bus.loops import Loops
 from bus.read.catalogue import Catalogue
 from bus.read.history import History
 from bus.read.lag import Lag, LagMeter
+from bus.read.parking import Stuck, stuck
 from bus.read.projection import Projection
 from bus.stores.base import EventLog, ReadableLog, ReadStore
 from bus.transports.base import Frame, Transport
@@ -74,21 +75,24 @@ class Health(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A question: `ask` returns what is wrong with the part, or None."""
+    """A question: `ask` returns what is wrong with the part, or None. Somebody who only looks asks
+    `looks` in its place, where `ask` would write something."""
 
     part: str
     ask: Ask
     breaks: Breaks = "nothing"
+    looks: Ask | None = None
 
 
 class _Question:
     """What one check was asked, since when, and what it answered before that."""
 
-    def __init__(self, check: Check, last: str | None, *, is_first: bool) -> None:
+    def __init__(self, check: Check, last: str | None, *, is_first: bool, looks_only: bool) -> None:
         self.asked_at = time.monotonic()
         self.last = last
         self.is_first = is_first
-        self.task = asyncio.create_task(_asked(check))
+        ask = check.looks if looks_only and check.looks else check.ask
+        self.task = asyncio.create_task(_asked(ask))
 
     async def wait(self, seconds: float) -> float:
         """Waits for the answer, so long as the loop turns; returns by which share it was late."""
@@ -135,6 +139,8 @@ class Checkup:
         self._open: dict[Check, _Question] = {}
         self._last: dict[Check, str | None] = {}
         self._since: dict[Check, float] = {}
+        self.looks_only = False
+        """Whether nothing is to be changed by asking."""
 
     def add(self, checks: Iterable[Check]) -> None:
         self._checks += checks
@@ -192,15 +198,20 @@ class Checkup:
         return answer
 
     def _ask(self, check: Check) -> _Question:
-        question = _Question(check, self._last.get(check), is_first=check not in self._last)
+        question = _Question(
+            check,
+            self._last.get(check),
+            is_first=check not in self._last,
+            looks_only=self.looks_only,
+        )
         self._open[check] = question
         question.task.add_done_callback(lambda _: self._open.pop(check, None))
         return question
 
 
-async def _asked(check: Check) -> str | None:
+async def _asked(ask: Ask) -> str | None:
     try:
-        return await check.ask()
+        return await ask()
     except Unavailable as error:
         return str(error)
     except Exception as error:
@@ -233,6 +244,15 @@ def service_checks(
         failures = await transport.publish([probe])
         return str(failures[id]) if failures else None
 
+    async def broker_answers() -> str | None:
+        await transport.depth(NOBODY)
+        return None
+
+    async def database_answers() -> str | None:
+        await event_log.read(NOBODY, limit=1)
+        await store.note(NOBODY)
+        return None
+
     async def database() -> str | None:
         """Reads, and writes: in the log what changes nothing, which takes the right to write there,
         and then a document of its own, durably."""
@@ -259,7 +279,8 @@ def service_checks(
                 return str(error)
             if meter is None or meter.target != target:
                 meter = LagMeter(projection.categories, target, read_log, store, most=LOOK_AT)
-            return _told(await meter.measure())
+            lag = await meter.measure()
+            return _told(lag, await stuck(store, target) if lag.parked else ())
 
         return ask
 
@@ -281,8 +302,8 @@ def service_checks(
         return ask
 
     return [
-        Check("broker", broker),
-        Check("database", database, "ready"),
+        Check("broker", broker, looks=broker_answers),
+        Check("database", database, "ready", database_answers),
         Check("relay", _unless_away(relay)),
         *(Check(f"projection {one.name}", _unless_away(behind(one))) for one in projections),
         *(Check(f"collection {one.name}", _unless_away(as_declared(one))) for one in projections),
@@ -293,8 +314,10 @@ def service_checks(
     ]
 
 
-def _told(lag: Lag) -> str | None:
-    problems = [f"streams parked: {lag.parked}"] if lag.parked else []
+def _told(lag: Lag, some: Sequence[Stuck]) -> str | None:
+    problems = [f"streams parked: {lag.parked}", *map(str, some)] if lag.parked else []
+    if lag.parked > len(some) > 0:
+        problems.append(f"and {lag.parked - len(some)} more")
     if lag.seconds > LATE.total_seconds():
         more = " and more" if lag.more else ""
         problems.append(f"events not applied: {lag.events}{more}, for {lag.seconds:.0f} s")

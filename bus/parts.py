@@ -159,6 +159,18 @@ class Parts(NamedTuple):
             self.foreign.owners,
         )
 
+    def letters_of(self, projection: Projection[Any], generation: Generation) -> list[str]:
+        """The queues whose dead letters are of one collection of a projection; what it follows may
+        have come by the service's queue of history."""
+        counts = (generation.partitions, *generation.former)
+        named = [
+            queue.name
+            for count in counts
+            for queue in self.queues_of(projection, generation, count)
+        ]
+        follows = not self.history.owners.keys().isdisjoint(projection.categories)
+        return [*named, history_queue(self.service).name] if follows else named
+
     async def targets(self) -> list[Target]:
         """Where all collections are that are kept up to date or read. Raises: StoreUnavailable."""
         return [

@@ -64,9 +64,11 @@ def status(target: Target, names: Names = None, as_json: Json = False) -> None:
     """Every collection of a projection: which one readers read, how far a new one is."""
     found = _with(target, lambda projections: projections.status(*(names or ())))
     if as_json:
-        print_json([{**one._asdict(), "lag": one.lag and one.lag._asdict()} for one in found])
+        print_json([_facts(one) for one in found])
         return
     print_table(HEADS, map(_row, found))
+    for stuck in (stuck for one in found for stuck in one.stuck):
+        print(f"parked: {cell(stuck)}; `bus deadletters show` tells more")
 
 
 @app.command()
@@ -241,6 +243,11 @@ def _print_audited(found: Audited) -> None:
     )
     if found.parked:
         print(f"streams parked, and not compared: {len(found.parked)}", file=sys.stderr)
+
+
+def _facts(one: CollectionStatus) -> dict[str, Any]:
+    stuck = [each._asdict() for each in one.stuck]
+    return {**one._asdict(), "lag": one.lag and one.lag._asdict(), "stuck": stuck}
 
 
 def _row(one: CollectionStatus) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
+from bus.errors import InvalidMessage
 from bus.fingerprint import Failure, failure_of
 from bus.log import Logger
 from bus.messages import category_of
@@ -17,6 +18,9 @@ log = Logger("bus.deadletters")
 MOST_LOOKED_AT = 1000
 BY_BROKER = frozenset({"GivenUp", "DeliveryLimitReached", "Expired", "QueueTooLong"})
 """The errors of what RabbitMQ took out of its queue: nobody found it wanting."""
+OF_THE_LOG = BY_BROKER | {InvalidMessage.__name__}
+"""The errors of a projection's letters that the log may make up for. What nobody vouches for is
+kept: it is a sign of who else publishes here."""
 _NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON, WAITED}
 
 
@@ -32,14 +36,17 @@ async def bury(
     id = _letter_of(delivery) or f"{_letters_of(delivery)}{zlib.crc32(frame.body):08x}"
     failure = failure_of(error, frame.name, handler)
     await store.add_dead_letter(_letter(id, delivery, failure, handler, attempts))
+    stream, version = _place(frame)
     log.error(
         "dead letter",
         queue=delivery.queue,
         message=frame.name,
         message_id=frame.id,
+        **({"stream": stream[:200], "version": version} if stream else {}),
         error=failure.error,
         reason=failure.reason[:500],
         group=failure.fingerprint,
+        letter=id,
         attempts=attempts,
     )
 
@@ -54,7 +61,7 @@ async def bury_the_rest(
     """
     failure = failure_of(error, last.frame.name, last.queue)
     reason = f"stands for all that were refused and not kept; the first: {failure.reason}"
-    letter = _letter(f"{last.queue}/the rest", last, failure._replace(reason=reason), last.queue, 1)
+    letter = _letter(_rest_of(last.queue), last, failure._replace(reason=reason), last.queue, 1)
     await store.add_dead_letter(letter, times=count)
 
 
@@ -62,6 +69,11 @@ async def is_kept(store: ReadStore, delivery: Delivery) -> bool:
     """Whether it is the retry of a dead letter that is there. Raises: StoreUnavailable."""
     letter = _letter_of(delivery)
     return bool(letter and await store.dead_letters(1, where={"_id": letter}))
+
+
+def _rest_of(queue: str) -> str:
+    """The id of the letter that stands for those of a queue that are not kept."""
+    return f"{queue}/the rest"
 
 
 def _letter(id: str, delivery: Delivery, failure: Failure, handler: str, attempts: int) -> Document:
@@ -125,11 +137,11 @@ async def repaired_in(
 async def settled_in_log(
     store: ReadStore, projection: Projection[Any], target: Target, queues: Iterable[str]
 ) -> None:
-    """Removes the dead letters of what RabbitMQ took from a projection's queues, once it was
-    applied: the log has it. Raises: StoreUnavailable."""
+    """Removes the dead letters of a projection's queues whose streams have got there, in whatever
+    way: the log had them. Raises: StoreUnavailable, OutcomeUnknown."""
     for queue in queues:
         letters = await store.dead_letters(MOST_LOOKED_AT, where={"queue": queue})
-        given_up = {one["_id"]: frame_of(one) for one in letters if one["error"] in BY_BROKER}
+        given_up = {one["_id"]: frame_of(one) for one in letters if _is_of_the_log(one)}
         own = {
             s for f in given_up.values() if category_of(s := _place(f)[0]) in projection.categories
         }
@@ -137,6 +149,10 @@ async def settled_in_log(
         done = [id for id, frame in given_up.items() if _is_reached(_place(frame), reached)]
         if done:
             await _remove(store, done)
+
+
+def _is_of_the_log(letter: Document) -> bool:
+    return letter["error"] in OF_THE_LOG and letter["_id"] != _rest_of(letter["queue"])
 
 
 def _is_reached(place: tuple[str, int], reached: dict[str, int]) -> bool:

@@ -58,7 +58,8 @@ class Keeper:
         self._catalogue = parts.catalogue
         self._feed = partial(Feeding, parts, projection, roster, give_up, trust, partitions)
         self._fed: dict[Generation, Feeding] = {}
-        self._tidy_at = 0.0
+        self._tidy_at = self._settle_at = 0.0
+        self._read = ""
         self._idle: set[str] = set()
         self._begun = self._has_changed = False
         self._deleted: set[str] = set()
@@ -107,12 +108,27 @@ class Keeper:
         if set(fed) - self._fed.keys():
             await self._prepare()
         self._follow(lineage)
+        await self._settle_left_over(lineage)
         await self._tidy(lineage)
 
     async def _prepare(self) -> None:
         """Collections and bound queues, for what is new."""
         await self._catalogue.prepare(self._projection, serves=True)
         await self._parts.transport.declare(self._parts.topology)
+
+    async def _settle_left_over(self, lineage: Lineage) -> None:
+        """Letters of queues that are fed no more go once what readers read has got there; soon
+        after readers were moved, and then once in a while."""
+        if lineage.active != self._read:
+            self._read, self._settle_at = lineage.active, 0.0
+        if time.monotonic() < self._settle_at or not self._leads(lineage):
+            return
+        self._settle_at = time.monotonic() + TIDY_EVERY
+        store = self._parts.read_store
+        names = {queue.name for queue in self._left_over(lineage)}
+        if names and (kept := {one["queue"] for one in await store.dead_letter_groups()} & names):
+            target = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
+            await settled_in_log(store, self._projection, target, kept)
 
     async def _tidy(self, lineage: Lineage) -> None:
         """Deletes queues that nobody has consumed for a while, of collections that are only kept
@@ -265,10 +281,10 @@ class Feeding:
                 waiting = waiting or time.monotonic()
                 if not self.is_behind or time.monotonic() - waiting > PATIENCE * every:
                     await sweeper.sweep()
-                    store = self._parts.read_store
-                    await settled_in_log(store, self._projection, self._target, self._queues)
+                    await self._settle_letters()
                     first, waiting = False, 0.0
-            await sweeper.tend(all=untried)
+            if await sweeper.tend(all=untried):
+                await self._settle_letters()
             untried = False
             if not first and self._is_building and time.monotonic() >= self._move_at:
                 await self._move_readers()
@@ -279,6 +295,10 @@ class Feeding:
                 await asyncio.sleep(pause)
         finally:
             await projector.close()
+
+    async def _settle_letters(self) -> None:
+        queues = self._parts.letters_of(self._projection, self._generation)
+        await settled_in_log(self._parts.read_store, self._projection, self._target, queues)
 
     @property
     def _is_building(self) -> bool:

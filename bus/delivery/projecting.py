@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from bus.codec import Registry, envelope_of, read_frame, unread
+from bus.codec import DEAD_LETTER, Registry, envelope_of, read_frame, unread
 from bus.continuity import Vouch
 from bus.delivery.consumer import QueueConsumer
 from bus.delivery.deadletters import repaired_in
@@ -26,12 +26,16 @@ from bus.errors import (
     TransportUnavailable,
     UnknownMessage,
 )
-from bus.messages import Envelope
+from bus.fingerprint import reason_of
+from bus.log import Logger
+from bus.messages import Envelope, category_of
 from bus.read.projector import Projector
 from bus.stores.base import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 
 WAIT = 1.0
+
+log = Logger("bus.projecting")
 
 
 class ProjectionConsumer(QueueConsumer):
@@ -111,13 +115,14 @@ class ProjectionConsumer(QueueConsumer):
         if self._vouch:
             await self._vouch(self.queue, deliveries)
         believed, refused = await self._sorted(deliveries)
-        envelopes, unreadable, foreign = await self._decode(believed)
-        for delivery in refused:
-            unreadable |= self._stream_of(delivery)
+        envelopes, unreadable, foreign = self._decode(believed)
         await self._keeping.keep(foreign)
         await self._projector.apply(envelopes)
-        if unreadable:
-            await self._projector.apply_streams(unreadable)
+        doubtful = [*refused, *(delivery for delivery, _ in unreadable)]
+        if streams := {stream for one in doubtful for stream, _ in self._places(one)}:
+            await self._projector.apply_streams(streams)
+        for delivery, error in unreadable:
+            await self._give_up_unless_logged(delivery, error)
         await repaired_in(
             self._store, self._projector.projection, self._projector.target, deliveries
         )
@@ -128,24 +133,42 @@ class ProjectionConsumer(QueueConsumer):
         categories = self._projector.projection.categories
         return await self._trust.sort(self.queue, deliveries, self._registry, categories)
 
-    async def _decode(
+    def _decode(
         self, deliveries: Iterable[Delivery]
-    ) -> tuple[list[Envelope], set[str], list[Arrived]]:
-        """The readable events, the streams of which only the log can tell the truth, and what is to
-        be kept for it is another service's."""
+    ) -> tuple[list[Envelope], list[tuple[Delivery, MessageError]], list[Arrived]]:
+        """The readable events; those of whose streams only the log can tell the truth, and why; and
+        what is to be kept because it is another service's."""
         envelopes: list[Envelope] = []
-        unreadable: set[str] = set()
+        unreadable: list[tuple[Delivery, MessageError]] = []
         foreign: list[Arrived] = []
         for delivery in deliveries:
             try:
                 foreign += self._keeping.read(delivery)
                 envelopes.append(self._read(delivery))
-            except NewerMessage:
-                unreadable |= self._stream_of(delivery)
             except MessageError as error:
-                await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
-                unreadable |= self._stream_of(delivery)
+                unreadable.append((delivery, error))
         return envelopes, unreadable, foreign
+
+    async def _give_up_unless_logged(self, delivery: Delivery, error: MessageError) -> None:
+        """What the log holds becomes no dead letter: it is applied from there, or its stream is
+        parked, which says why. A letter that is there already is told of each try."""
+        if isinstance(error, NewerMessage):
+            return
+        frame = delivery.frame
+        for stream, version in self._places(delivery) if DEAD_LETTER not in frame.headers else ():
+            if await self._projector.message_at(stream, version):
+                if not self._projector.is_parked(stream):
+                    log.warning(
+                        "cannot be read as it arrived; the log tells it",
+                        queue=self.queue,
+                        message=frame.name,
+                        message_id=frame.id,
+                        stream=stream,
+                        version=version,
+                        reason=reason_of(error)[:500],
+                    )
+                return
+        await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
 
     def _read(self, delivery: Delivery) -> Envelope:
         try:
@@ -156,12 +179,13 @@ class ProjectionConsumer(QueueConsumer):
         except UnknownMessage:
             return envelope_of(delivery.frame, unread(delivery.frame.name))
 
-    def _stream_of(self, delivery: Delivery) -> set[str]:
+    def _places(self, delivery: Delivery) -> list[tuple[str, int]]:
+        """Where in the log an event claims to stand; nowhere, if that is no stream of ours."""
         with suppress(InvalidMessage):
-            stream = envelope_of(delivery.frame, unread("")).stream
-            if stream.partition("-")[0] in self._projector.projection.categories:
-                return {stream}
-        return set()
+            envelope = envelope_of(delivery.frame, unread(""))
+            if category_of(envelope.stream) in self._projector.projection.categories:
+                return [(envelope.stream, envelope.version)]
+        return []
 
     async def _settle(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
         with suppress(TransportUnavailable):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from bus.delivery.deadletters import settled_in_log
 from bus.errors import ProjectionError
 from bus.parts import OnOpenBus
 from bus.read.audit import Audit, Audited, Part, Report
@@ -18,6 +19,7 @@ from bus.read.handled import served as served_names
 from bus.read.history import Progress
 from bus.read.lag import Lag, LagMeter
 from bus.read.lineage import Generation, Lineage
+from bus.read.parking import Stuck, stuck
 from bus.read.projection import Projection
 from bus.read.sweeper import Sweeper
 from bus.stores.base import Target
@@ -41,7 +43,8 @@ class CollectionStatus(NamedTuple):
     `replayed` of `commits` commits (about) are in it, where it is being built; while it is
     fetching what other services have told so far, `replayed` counts these events. `waiting`
     messages are in its queues; so far it is behind the log (`lag`, of what readers read); so many
-    of its streams are `parked`; up to `swept` it was compared with the log.
+    of its streams are `parked`, the oldest of which are `stuck`; up to `swept` it was compared with
+    the log.
     """
 
     projection: str
@@ -54,6 +57,7 @@ class CollectionStatus(NamedTuple):
     parked: int
     swept: datetime | None
     lag: Lag | None = None
+    stuck: tuple[Stuck, ...] = ()
 
 
 class Projections(OnOpenBus):
@@ -183,7 +187,10 @@ class Projections(OnOpenBus):
         seconds. `report` is told how far it is, in commits.
         """
         audit = await self._audit(name)
-        return await audit.run(sample=sample, repair=repair, report=report)
+        audited = await audit.run(sample=sample, repair=repair, report=report)
+        if repair:
+            await self._settle_letters(name)
+        return audited
 
     async def refold(
         self,
@@ -202,7 +209,18 @@ class Projections(OnOpenBus):
         if not (streams or documents or matching or since):
             raise ProjectionError("say which part: streams, documents, a pattern, or a time")
         part = Part(streams, documents, matching, since)
-        return await (await self._audit(name)).run(part=part, repair=True, report=report)
+        audited = await (await self._audit(name)).run(part=part, repair=True, report=report)
+        await self._settle_letters(name)
+        return audited
+
+    async def _settle_letters(self, name: str) -> None:
+        """Removes the dead letters of what readers read by now."""
+        projection, parts = self._named(name), self._parts
+        lineage = await self._lineage(projection)
+        read = lineage.of(lineage.active)
+        target = parts.catalogue.target_of(projection, read)
+        queues = parts.letters_of(projection, read)
+        await settled_in_log(parts.read_store, projection, target, queues)
 
     async def _audit(self, name: str) -> Audit:
         projection, parts = self._named(name), self._parts
@@ -256,6 +274,7 @@ class Projections(OnOpenBus):
             len([one for one in await store.parked(target) if not one.is_waiting]),
             await store.swept(target),
             await self._lag(projection, target) if target.collection == lineage.active else None,
+            tuple(await stuck(store, target)),
         )
 
     async def _lag(self, projection: Projection[Any], target: Target) -> Lag:

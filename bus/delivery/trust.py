@@ -181,22 +181,22 @@ class Trust:
         kept = allowance.take(len(refused))
         for one in refused[:kept]:
             await bury(self._store, one, _why(one.frame, registry), handler=queue, attempts=1)
-        if rest := refused[kept:]:
+        last = refused[-1].frame
+        if rest := refused[kept:]:  # those that are kept are told of one by one
             await bury_the_rest(
                 self._store, rest[0]._replace(queue=queue), _not_in_the_log(), count=len(rest)
             )
+            log.error(
+                "messages refused that are not this service's own",
+                queue=queue,
+                count=len(rest),
+                message=last.name,
+                message_id=last.id,
+                stream=str(last.headers.get("stream", ""))[:200],
+            )
         self._refused += len(refused)
         self._refused_at = time.monotonic()
-        last = refused[-1].frame
         self._last = f"{last.name[:100]!r} in the queue {queue}"
-        log.error(
-            "messages refused that are not this service's own",
-            queue=queue,
-            count=len(refused),
-            message=last.name,
-            message_id=last.id,
-            stream=str(last.headers.get("stream", ""))[:200],
-        )
 
 
 def _category(frame: Frame) -> str:

@@ -427,6 +427,7 @@ class Audit:
             writer,
             self._foreign,
             parks_all=True,
+            tells=target != self._again,
         )
         try:
             yield projector

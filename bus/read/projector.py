@@ -27,6 +27,7 @@ from bus.log import Logger
 from bus.messages import Envelope, category_of
 from bus.read.fold import Applied, Batch, Fold, Spoiled, StreamFailed
 from bus.read.history import OWN_ALONE, Foreign
+from bus.read.parking import tell_parked
 from bus.read.projection import Projection
 from bus.stores.base import Commit, Parked, ReadStore, Target, Writer
 from bus.transports.topology import DELAYS
@@ -71,16 +72,17 @@ class Projector:
         *,
         known_names: Collection[str] | None = None,
         parks_all: bool = False,
+        tells: bool = True,
         guard: Callable[[], None] = lambda: None,
         handled: Callable[[], Awaitable[Collection[str]]] | None = None,
         release_within: float = 0.0,
     ) -> None:
         """`known_names` are those of events that somebody in this service has a class for; it
         warns of others (of none, by default). With `parks_all` it parks every stream that fails,
-        and never takes that for a failing projection: where nobody reads what it fills. `guard`
-        raises while nothing is to be applied. `handled` tells which events any release of the code
-        handles here: a stream waits `release_within` seconds for one that can read it, before it
-        counts as failing."""
+        and never takes that for a failing projection: where nobody reads what it fills. Without
+        `tells` it logs no stream that it parks. `guard` raises while nothing is to be applied.
+        `handled` tells which events any release of the code handles here: a stream waits
+        `release_within` seconds for one that can read it, before it counts as failing."""
         self.projection = projection
         self.target = target
         self._registry = projection.registry()
@@ -92,6 +94,7 @@ class Projector:
         self._parked: dict[str, Parked] = {}
         self._failing: set[str] = set()
         self._parks_all = parks_all
+        self._tells = tells
         self.guard = guard
         self._handled = handled
         self._release_within = release_within
@@ -144,6 +147,10 @@ class Projector:
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY
             await self.refresh()
+
+    def is_parked(self, stream: str) -> bool:
+        """Whether a stream is parked, as far as is known here."""
+        return stream in self._parked
 
     @property
     def has_due(self) -> bool:
@@ -265,7 +272,10 @@ class Projector:
     async def _park(self, failure: StreamFailed) -> None:
         """Sets a stream aside. Where an event of another service is missing it only waits at first,
         and is looked at again when that comes, or when it is late."""
-        message = await self._message_at(failure.stream, failure.version)
+        if failure.stream not in self._parked:
+            await self.refresh()  # whoever else applies the same may have parked it a moment ago
+        last = self._parked.get(failure.stream)
+        message = await self.message_at(failure.stream, failure.version)
         told = failure_of(failure.cause, message, self.projection.name)
         before = self._before(failure, told.error)
         now = self._store.now()
@@ -291,12 +301,13 @@ class Projector:
             now,
         )
         await self._store.park(self.target, parked)
-        if parked.is_missed and await self._message_at(parked.stream, parked.version):
+        if parked.is_missed and await self.message_at(parked.stream, parked.version):
             # It came before anybody could see that it was waited for.
             parked = parked._replace(next_try=now)
             await self._store.park(self.target, parked)
         self._parked[failure.stream] = parked
-        self._tell(parked)
+        if self._tells:
+            tell_parked(self.target, parked, last)
 
     def _before(self, failure: StreamFailed, error: str) -> Parked | None:
         """As what it was parked so far; where it waited for something else then, it starts anew."""
@@ -318,25 +329,7 @@ class Projector:
         """How soon it is looked at again; workers of another release do so at once."""
         return self._foreign.gap_within if error == EventMissing.__name__ else LOOK_EVERY
 
-    def _tell(self, parked: Parked) -> None:
-        level, what = log.error, "stream parked"
-        if parked.awaits_release:
-            level, what = log.warning, "stream waits for another release of the code"
-        elif parked.is_waiting:
-            level, what = log.info, "stream waits for an event"
-        level(
-            what,
-            projection=self.projection.name,
-            stream=parked.stream,
-            version=parked.version,
-            message=parked.message,
-            error=parked.error,
-            reason=parked.reason[:500],
-            tries=parked.tries,
-            next_try=parked.next_try.isoformat(),
-        )
-
-    async def _message_at(self, stream: str, version: int) -> str:
+    async def message_at(self, stream: str, version: int) -> str:
         """The name of a stream's event; empty where the log does not hold it."""
         for commit in await self._log.read(stream, after=version - 1, limit=1):
             if commit.first <= version:

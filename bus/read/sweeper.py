@@ -31,8 +31,9 @@ class Sweeper:
         self._owner = ambient.new_id()
         self._again: list[str] = []
 
-    async def tend(self, *, all: bool = False) -> None:
-        """Tries again the parked streams that are due, or all. To be called every few seconds.
+    async def tend(self, *, all: bool = False) -> bool:
+        """Tries again the parked streams that are due, or all, and returns whether one of them was
+        applied. To be called every few seconds.
 
         Consumers drop events of a stream for as long as they take it for parked, so a stream that
         was applied is looked at once more, the next time.
@@ -42,6 +43,7 @@ class Sweeper:
         await self._projector.apply_streams(again)
         if all or (self._projector.has_due and await self._leads()):
             self._again = await self._projector.retry_parked(all=all)
+        return bool(self._again)
 
     async def _leads(self) -> bool:
         lease = f"parked/{self._projector.target.collection}"

@@ -25,7 +25,8 @@ class KeepsLetters(Protocol):
     async def dead_letters(
         self, limit: int = 100, *, skip: int = 0, where: Mapping[str, str] = {}
     ) -> list[Document]:
-        """Dead letters, the one seen last first; `where` holds the fields that must be equal."""
+        """Dead letters, the one seen last first; `where` holds the fields that must be equal, those
+        of the headers as `headers.stream`."""
         ...
 
     async def dead_letter_ids(self, where: Mapping[str, str] = {}) -> list[str]:

@@ -64,5 +64,12 @@ class MemoryLetters:
         return [
             letter
             for letter in list(self._letters.values())
-            if all(letter.get(field) == value for field, value in where.items())
+            if all(_at(letter, field) == value for field, value in where.items())
         ]
+
+
+def _at(letter: Document, field: str) -> object:
+    """A field, or one within another: `headers.stream`."""
+    outer, _, inner = field.partition(".")
+    found = letter.get(outer)
+    return found.get(inner) if inner and isinstance(found, dict) else found

@@ -596,6 +596,10 @@ class ReadStoreContract(ValuesContract):
         assert await ids(read_store, where={"message": "M1", "queue": "q"}) == ["q/3", "q/1"]
         assert await ids(read_store, where={"_id": "q/2"}) == ["q/2"]
         assert await ids(read_store, where={"queue": "other"}) == []
+        await read_store.add_dead_letter({**letter("q/s"), "headers": {"stream": "job-1"}})
+        assert await ids(read_store, where={"headers.stream": "job-1"}) == ["q/s"]
+        assert await ids(read_store, where={"headers.stream": "job-2", "queue": "q"}) == []
+        assert await read_store.remove_dead_letters(["q/s"]) == 1
         assert await read_store.dead_letter_ids() == [f"q/{number}" for number in range(5)]
         assert await read_store.dead_letter_ids({"message": "M1"}) == ["q/1", "q/3"]
 

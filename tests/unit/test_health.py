@@ -293,13 +293,18 @@ async def test_what_waits_too_long_for_the_relay_or_for_a_projection_is_told(
 
 async def test_parked_streams_are_told_and_break_nothing(bus: Bus) -> None:
     (target,) = (s.of.target() for s in bus.parts.subscriptions if isinstance(s.of, Projection))
-    for stream in ("wallet-a", "wallet-b"):
-        parked = Parked(stream, 1, "ValueError: secret", 1, ambient.now())
+    for stream in ("wallet-a", "wallet-b", "wallet-c", "wallet-d"):
+        parked = Parked(stream, 1, "ValueError", 1, ambient.now(), "Paid", "secret")
         await bus.parts.read_store.park(target, parked)
     health = await bus.health()
     assert health.ready
     assert [(p.part, p.what) for p in health.problems] == [
-        ("projection wallets", "streams parked: 2")
+        (
+            "projection wallets",
+            "streams parked: 4; wallets/wallet-a at version 1, Paid: ValueError; "
+            "wallets/wallet-b at version 1, Paid: ValueError; "
+            "wallets/wallet-c at version 1, Paid: ValueError; and 1 more",
+        )
     ]
 
 

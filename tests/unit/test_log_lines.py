@@ -7,8 +7,15 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from bus import Reject, Settings, Worker
+from bus import Bus, Reject, Settings, Worker, ambient
+from bus.codec import event_frames
+from bus.delivery.projections import Projections
 from bus.messages import Envelope
+from bus.stores.base import Recorded
+from bus.transports.base import Frame
+from bus.transports.topology import COMMAND_TOPIC, event_topic
+from tests.service.delivery_contract import store_and_publish
+from tests.service.parcels import signed
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
 
@@ -67,3 +74,134 @@ async def test_a_command_that_fails_where_it_is_executed_is_one_line(unique: str
             with pytest.raises(Reject):
                 await bus.query(GetWallet(wallet_id="a"))
     assert told(lines) == [("info", "message failed")] * 2
+
+
+POISON = Recorded("Paid", 1, {"amount": "many"})
+NEWER = Recorded("Paid", 9, {"amount": 1})
+
+
+def of(lines: Lines, name: str) -> Lines:
+    """The lines of a projection, or of a queue, at the level of info and above."""
+    return [
+        line
+        for line in lines
+        if line["log_level"] != "debug"
+        and line["event"] != "worker started"
+        and (line.get("projection") == name or line.get("queue", "").endswith(f".{name}"))
+    ]
+
+
+async def tried(bus: Bus, times: int) -> None:
+    """Waits until the one parked stream was tried so often."""
+    (target,) = await bus.parts.targets()
+
+    async def so_often() -> bool:
+        rows = await bus.parts.read_store.parked(target)
+        return [one.tries for one in rows] == [times]
+
+    await until(so_often, f"{times} tries")
+
+
+async def test_an_event_that_nobody_can_read_is_one_line_of_each_subscription(
+    unique: str,
+) -> None:
+    with capture_logs() as lines:
+        async with build(Settings.in_memory(), Diary(), unique) as bus:
+            async with Worker(bus):
+                await store_and_publish(bus, "wallet-a", POISON)
+                await tried(bus, 2)
+            async with Worker(bus):  # which tries it at once
+                await tried(bus, 3)
+                await Projections(bus).audit("wallets")
+    (parked,) = of(lines, "wallets")
+    assert (parked["event"], parked["log_level"]) == ("stream parked", "error")
+    assert parked["letter"] == "wallets/wallet-a"
+    assert (parked["stream"], parked["version"], parked["message"]) == ("wallet-a", 1, "Paid")
+    assert "amount: Input should be a valid integer" in parked["reason"]
+    (letter,) = of(lines, "thanking")
+    assert (letter["event"], letter["log_level"]) == ("dead letter", "error")
+    assert letter["letter"].startswith(f"{unique}.thanking/")
+    assert (letter["stream"], letter["version"], letter["group"]) == (
+        "wallet-a", 1, letter["group"],
+    )  # fmt: skip
+    assert "amount: Input should be a valid integer" in letter["reason"]
+
+
+async def test_a_stream_that_fails_in_another_way_is_told_of_again(unique: str) -> None:
+    diary = Diary()
+    diary.mended = False
+    with capture_logs() as lines:
+        async with build(Settings.in_memory(), diary, unique) as bus, Worker(bus):
+            mood = Recorded("Paid", 1, {"amount": 1, "mood": "unprojectable"})
+            await store_and_publish(bus, "wallet-a", mood, POISON)
+            await tried(bus, 1)
+            diary.mended = True
+
+            async def stands_at_the_second() -> bool:
+                (target,) = await bus.parts.targets()
+                rows = await bus.parts.read_store.parked(target)
+                return [one.version for one in rows] == [2]
+
+            await until(stands_at_the_second, "the first one is applied")
+    assert [line["version"] for line in of(lines, "wallets")] == [1, 2]
+
+
+async def test_an_event_of_a_release_to_come_is_one_line(unique: str) -> None:
+    settings = Settings.in_memory().model_copy(update={"release_within": 60.0})
+    with capture_logs() as lines:
+        async with build(settings, Diary(), unique) as bus:
+            for _ in range(2):
+                async with Worker(bus, only=["wallets"]):
+                    if not of(lines, "wallets"):
+                        await store_and_publish(bus, "wallet-a", NEWER)
+                    await tried(bus, 0)
+    told_of = [(line["log_level"], line["event"]) for line in of(lines, "wallets")]
+    assert told_of == [("warning", "stream waits for another release of the code")]
+
+
+async def test_a_torn_copy_of_an_event_of_the_log_is_one_line_and_no_letter(unique: str) -> None:
+    with capture_logs() as lines:
+        async with build(Settings.in_memory(), Diary(), unique) as bus:
+            bus.parts.publisher._open = False
+            receipt = await bus.execute(Pay(wallet_id="a", amount=1))
+            (commit,) = await bus.parts.event_log.read("wallet-a")
+            torn = signed(bus, event_frames(commit)[-1]._replace(body=b"{"))
+            async with Worker(bus, only=["wallets"]):
+                await bus.parts.transport.publish([torn])
+                await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
+                await until(lambda: of(lines, "wallets"), "a line")
+            assert await bus.parts.read_store.dead_letters() == []
+    assert [(line["log_level"], line["event"]) for line in of(lines, "wallets")] == [
+        ("warning", "cannot be read as it arrived; the log tells it"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["Pay", "Unheard"])
+async def test_a_command_that_nobody_can_read_is_one_line(name: str, unique: str) -> None:
+    settings = Settings.in_memory().model_copy(update={"release_within": 0.0})
+    with capture_logs() as lines:
+        async with build(settings, Diary(), unique) as bus, Worker(bus):
+            body = b'{"wallet_id": 7}'
+            frame = Frame(
+                "commands", COMMAND_TOPIC, "c1", name, body, ambient.now(), "c1", {"schema": 1}
+            )
+            await bus.parts.transport.publish([frame], must_route=True)
+            await until(bus.parts.read_store.dead_letters, "it is a dead letter")
+    (line,) = of(lines, "commands")
+    assert (line["log_level"], line["event"], line["message"]) == ("error", "dead letter", name)
+
+
+async def test_what_nobody_vouches_for_is_one_line(unique: str) -> None:
+    headers: dict[str, str | int] = {"stream": "wallet-a", "version": 1, "schema": 1}
+    topic = event_topic("wallet", "Paid", "wallet-a")
+    forged = Frame("events", topic, "f:1", "Paid", b'{"amount": 1}', ambient.now(), "f", headers)
+    with capture_logs() as lines:
+        async with (
+            build(Settings.in_memory(), Diary(), unique) as bus,
+            Worker(bus, only=["wallets"]),
+        ):
+            await bus.parts.transport.publish([forged])
+            await until(bus.parts.read_store.dead_letters, "it is a dead letter")
+    assert [(line["event"], line["error"]) for line in of(lines, "wallets")] == [
+        ("dead letter", "NotInTheLog")
+    ]

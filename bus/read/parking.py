@@ -1,0 +1,91 @@
+"""Parking: what people are told of the streams that a projection has set aside."""
+
+from typing import NamedTuple
+
+from bus.log import Logger
+from bus.stores.base import Document, Parked, ReadStore, Target
+
+SHOWN = 3
+LETTERS = 100
+
+log = Logger("bus.projector")
+
+
+class Stuck(NamedTuple):
+    """A stream that a projection cannot apply: it stands before the event `version`.
+
+    `id` is what `bus deadletters` calls it, and `letters` are the dead letters of that very event
+    in this projection: one problem with them, not another one.
+    """
+
+    id: str
+    version: int
+    message: str
+    error: str
+    letters: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        event = self.message or "an event"
+        letters = f" (dead letter {', '.join(self.letters)})" if self.letters else ""
+        return f"{self.id} at version {self.version}, {event}: {self.error}{letters}"
+
+
+async def stuck(store: ReadStore, target: Target, most: int = SHOWN) -> list[Stuck]:
+    """The streams that are parked there, the oldest first, `most` of them.
+
+    Raises: StoreUnavailable.
+    """
+    rows = [one for one in await store.parked(target) if not one.is_waiting]
+    rows.sort(key=lambda one: (one.first_seen or one.next_try, one.stream))
+    return [await _with_letters(store, target, parked) for parked in rows[:most]]
+
+
+async def _with_letters(store: ReadStore, target: Target, parked: Parked) -> Stuck:
+    letters = await store.dead_letters(LETTERS, where={"headers.stream": parked.stream})
+    alike = [one for one in letters if _is_of(one, target.collection, parked.version)]
+    return Stuck(
+        f"{target.collection}/{parked.stream}",
+        parked.version,
+        parked.message,
+        parked.error,
+        tuple(one["_id"] for one in alike),
+    )
+
+
+def _is_of(letter: Document, collection: str, version: int) -> bool:
+    """A projection's queue is `service.collection`, or `service.collection.0of4`."""
+    parts = letter["queue"].split(".")
+    return collection in parts[1:2] and letter["headers"].get("version") == version
+
+
+def tell_parked(target: Target, parked: Parked, last: Parked | None) -> None:
+    """Logs that a stream was parked, once: a try more that fails as the `last` one did is told to
+    nobody who does not ask for it."""
+    level, what = log.error, "stream parked"
+    if last is not None and _is_same(parked, last):
+        level, what = log.debug, "stream stays parked"
+    elif parked.awaits_release:
+        level, what = log.warning, "stream waits for another release of the code"
+    elif parked.is_waiting:
+        level, what = log.info, "stream waits for an event"
+    level(
+        what,
+        projection=target.projection,
+        stream=parked.stream,
+        version=parked.version,
+        message=parked.message,
+        error=parked.error,
+        reason=parked.reason[:500],
+        group=parked.fingerprint,
+        letter=f"{target.collection}/{parked.stream}",
+        tries=parked.tries,
+        next_try=parked.next_try.isoformat(),
+    )
+
+
+def _is_same(parked: Parked, last: Parked) -> bool:
+    return (parked.version, parked.fingerprint, parked.is_waiting) == (
+        last.version,
+        last.fingerprint,
+        last.is_waiting,
+    )
