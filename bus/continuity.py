@@ -95,6 +95,7 @@ class Continuity:
         self._one_by_one = asyncio.Lock()
         """What was read before another turn was noted here would look like an older one."""
         self._turn = self._sealed = 0
+        self._notes = True
         self._refusal: str | None = None
         self.broken: Mapping[str, str] = {}
         """What is to be recovered, by the collection's name."""
@@ -106,8 +107,10 @@ class Continuity:
         contents = Check("database contents", self.problem)
         return [Check("event log", self.refusal, "ready"), contents]
 
-    async def open(self) -> None:
-        """Compares for the first time, before anything is fed. Raises: StoreUnavailable."""
+    async def open(self, *, notes: bool = True) -> None:
+        """Compares for the first time, before anything is fed; without `notes`, for somebody who
+        only looks, writes nothing down. Raises: StoreUnavailable."""
+        self._notes = notes
         await self.look()
 
     async def run(self) -> None:
@@ -142,14 +145,14 @@ class Continuity:
             await self._look()
 
     async def _look(self) -> None:
-        self._refusal = await self._log.examine()
+        self._refusal = await self._log.examine() if self._notes else None
         seal, record = await self._read()
-        is_due = self._store.now().timestamp() >= record.turn + TURN_EVERY
+        is_due = self._notes and self._store.now().timestamp() >= record.turn + TURN_EVERY
         own = {*OWN, *await self._collections()} if is_due else set()
         here = await self._store.identities({*own, *record.collections, *seal.collections})
         found = await self._compared(record, seal, here)
         self._sealed = max(self._sealed, seal.turn)
-        if found.keys() - record.broken.keys():
+        if self._notes and found.keys() - record.broken.keys():
             await self._note_broken(found)
         elif not found and is_due:
             if seal.turn < record.turn:  # the process that wrote that record did not seal it
@@ -157,7 +160,7 @@ class Continuity:
             await self._note_turn(here)
         broken = {**found, **record.broken}
         if self.broken.keys() - broken.keys():
-            await self._signing.open()  # recovered: a new epoch has begun
+            await self._signing.open(makes=self._notes)  # recovered: a new epoch has begun
         self._turn = max(self._turn, record.turn)
         self.broken = broken
 
@@ -175,7 +178,8 @@ class Continuity:
         """Writes something: a new primary knows of less than a majority holds until this is held,
         and one that is primary no more cannot have it held."""
         await asyncio.sleep(AGAIN_AFTER)
-        await self._store.lease(RECORD, RECORD, 0)
+        if self._notes:
+            await self._store.lease(RECORD, RECORD, 0)
 
     async def _read_once(self) -> tuple[Record, Record]:
         seal = record_from(await self._store.seal())

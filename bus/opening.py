@@ -56,17 +56,18 @@ async def _open(parts: Parts, stack: AsyncExitStack, *, looking: bool) -> None:
     stack.push_async_callback(parts.transport.close)
     if parts.followed:
         stack.push_async_callback(parts.followed.close)
-        await parts.followed.open()
-    await parts.read_store.open()
+        await parts.followed.open(makes=not looking)
+    await parts.read_store.open(makes=not looking)
     await check_owner(parts.read_store, parts.service, claims=not looking)
     await together(
-        parts.event_log.open(),
+        parts.event_log.open(makes=not looking),
         parts.catalogue.look() if looking else parts.catalogue.open(begins=False),
-        parts.signing.open(),
-        _open_effects(parts),
-        _look(parts) if looking else _connect(parts, stack),
+        parts.signing.open(makes=not looking),
+        _look(parts) if looking else _open_effects(parts),
+        *([] if looking else [_connect(parts, stack)]),
     )
-    await parts.continuity.open()
+    await parts.continuity.open(notes=not looking)
+    parts.checkup.looks_only = looking
     upkeep = _upkeep(parts)
     loops = (
         (upkeep.run, "upkeep"),

@@ -67,16 +67,19 @@ class Signing:
         self._keyed = blake2b(digest_size=DIGEST_BYTES)
         self._learned_at = 0.0
 
-    async def open(self) -> None:
-        """Reads the epoch and its key; the first process of a service makes them.
+    async def open(self, *, makes: bool = True) -> None:
+        """Reads the epoch and its key; the first process of a service makes them, unless it only
+        looks (without `makes`): where there are none it signs nothing, and believes nothing.
 
         To be called again where the epoch may have changed. Raises: StoreUnavailable,
         OutcomeUnknown.
         """
         note = await self._notes.note(EPOCH_NOTE)
-        while not note.value:
+        while not note.value and makes:
             await self._notes.write_note(note._replace(value=new_epoch()))
             note = await self._notes.note(EPOCH_NOTE)
+        if not note.value:
+            return
         key = bytes.fromhex(note.value["key"])
         if self._secret:
             key = blake2b(self._secret.encode(), key=key, digest_size=32).digest()

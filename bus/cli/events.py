@@ -70,7 +70,7 @@ def tail(
     """
 
     async def run(bus: Bus, stop: asyncio.Event) -> None:
-        async with bus:
+        async with bus.looking():
             showing = asyncio.create_task(
                 _show_all(Events(bus).tail(category=category, last=last), as_json)
             )

@@ -156,8 +156,9 @@ class StoredLog(ReadableLog, Protocol):
         that a process whose clock is wrong writes and looks for them at the right time."""
         ...
 
-    async def open(self) -> None:
-        """Connects and makes the indexes. Raises: StoreUnavailable, ConfigurationError."""
+    async def open(self, *, makes: bool = True) -> None:
+        """Connects and makes the indexes; without `makes`, for somebody who only looks, makes
+        nothing. Raises: StoreUnavailable, ConfigurationError."""
         ...
 
     async def close(self) -> None:
@@ -466,8 +467,9 @@ class ReadStore(KeepsLetters, Protocol):
         (marks of sweeps, the next try of a parked stream), and never by that of one of them."""
         ...
 
-    async def open(self) -> None:
-        """Connects, makes the shared indexes, and checks that transactions are to be had.
+    async def open(self, *, makes: bool = True) -> None:
+        """Connects, makes the shared indexes, and checks that transactions are to be had; without
+        `makes`, for somebody who only looks, makes nothing.
 
         Raises: StoreUnavailable, ConfigurationError (no replica set).
         """

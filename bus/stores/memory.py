@@ -218,7 +218,7 @@ class MemoryReadStore(MemoryLetters):
         self._leases: dict[str, tuple[str, datetime, datetime]] = {}
         self._seal: Document = {}
 
-    async def open(self) -> None:
+    async def open(self, *, makes: bool = True) -> None:
         """Nothing to connect to."""
 
     async def close(self) -> None:

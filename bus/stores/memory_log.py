@@ -31,7 +31,7 @@ class MemoryLog:
         self._lock = RLock()
         """Held while something is stored: the loops of several threads may share this."""
 
-    async def open(self) -> None:
+    async def open(self, *, makes: bool = True) -> None:
         """Nothing to connect to."""
 
     async def close(self) -> None:

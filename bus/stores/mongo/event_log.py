@@ -79,9 +79,9 @@ class MongoEventLog(MongoLog):
         self._slots = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._refusal: str | None = None
 
-    async def open(self) -> None:
+    async def open(self, *, makes: bool = True) -> None:
         """As `EventLog.open`."""
-        await super().open()
+        await super().open(makes=makes)
         self.sessions.open()
 
     async def close(self) -> None:

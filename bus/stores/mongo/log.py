@@ -50,11 +50,12 @@ class MongoLog:
         self._latest = self._commits.with_options(read_concern=LATEST)
         self._indexes = Places(self._commits, [*INDEXES, *indexes])
 
-    async def open(self) -> None:
+    async def open(self, *, makes: bool = True) -> None:
         """As `ReadableLog.open`."""
         check_usable(self._client)
         await self._clock.look(self._client)
-        await self._indexes.make(OPEN_WITHIN)
+        if makes:
+            await self._indexes.make(OPEN_WITHIN)
 
     def now(self) -> datetime:
         """As `EventLog.now`."""

@@ -63,12 +63,14 @@ class MongoReadStore(MongoLetters):
         self._leases = self._database["leases"]
         self._seal = Seal()
 
-    async def open(self) -> None:
+    async def open(self, *, makes: bool = True) -> None:
         """As `ReadStore.open`."""
         check_usable(self._client)
         server = await self._clock.look(self._client)
         if "setName" not in server and server.get("msg") != "isdbgrid":
             raise no_transactions()
+        if not makes:
+            return
         async with reading(OPEN_WITHIN):
             await need_indexes(self._parked, [IndexModel([("projection", 1)])])
             await self.index_letters()
