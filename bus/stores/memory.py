@@ -201,10 +201,7 @@ class MemoryEventLog(MemoryLog):
 
 
 class MemoryReadStore(MemoryLetters):
-    """Read collections by mongomock; transactions with snapshot isolation, first committer wins.
-
-    Raises: ConfigurationError where mongomock is not installed.
-    """
+    """Read collections; transactions with snapshot isolation, first committer wins."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,25 +1,25 @@
-"""Read collections in memory, and the transactions that write them; mongomock applies updates.
+"""Read collections in memory, and the transactions that write them.
 
 A stored document is never changed in place, only replaced. So a transaction works on its own copy
 of the table, and puts its results in place at once if nobody has written any of them meanwhile.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import builtins
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from functools import partial, total_ordering
-from numbers import Number
-from threading import Lock, RLock
+from functools import cached_property
+from threading import RLock
 from typing import Any
-
-from bson.decimal128 import Decimal128
 
 from bus import ambient
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
-from bus.stores.applying import Beyond, apply, plus
+from bus.stores.applying import Beyond, apply
 from bus.stores.base import Changes, Document, Fold, Index, Target
+from bus.stores.matching import in_order, matcher
 from bus.stores.memory_changes import Listeners
+from bus.stores.memory_mock import Mock, NotInstalled
 from bus.stores.records import decoded, encoded
 from bus.stores.updates import (
     HIDDEN,
@@ -42,6 +42,10 @@ Table = dict[str, Document]
 """Documents by `_id`."""
 
 TRIES = 1000
+BEYOND = (
+    "is more than the read store in memory does by itself; install doubledecker[memory], which "
+    "brings mongomock for such ones"
+)
 
 
 class Conflict(Exception):
@@ -49,30 +53,8 @@ class Conflict(Exception):
 
 
 class Engine:
-    """What mongomock does for us: filters, sorts, and updates of one document."""
-
-    def __init__(self) -> None:
-        try:
-            from mongomock import MongoClient
-            from mongomock.filtering import _Filterer, resolve_sort_key
-        except ImportError:
-            raise ConfigurationError(
-                "the read store in memory needs mongomock: install doubledecker[memory]"
-            ) from None
-        self._filters: Any = _Filterer()  # type: ignore[no-untyped-call]
-        self._find_lists(self._filters._operator_map)
-        self._sort_key: Any = resolve_sort_key
-        self._database: Any = MongoClient(tz_aware=True)["memory"]
-        self._lock = Lock()
-
-    def _find_lists(self, operators: dict[str, Callable[[Any, Any], bool]]) -> None:
-        """Has `$in` find a list as a whole, too, as MongoDB does."""
-        within = operators["$in"]
-
-        def is_in(value: Any, asked: Any) -> bool:
-            return within(value, asked) or (type(value) is list and value in asked)
-
-        operators.update({"$in": is_in, "$nin": lambda value, asked: not is_in(value, asked)})
+    """Filters, sorts, and updates of one document: what is simple exactly as MongoDB does it, what
+    goes beyond that by mongomock, where it is installed."""
 
     def find(
         self, table: Table, filter: Mapping[str, Any], sort: Sequence[tuple[str, Any]]
@@ -80,66 +62,50 @@ class Engine:
         """Copies of the documents that a filter selects. Raises: ProjectionError."""
         try:
             wanted = read(decoded(encoded({"_id": "filter", "filter": filter}))["filter"])
-            found = [read(one) for one in _candidates(table, wanted)]
-            found = deepcopy([one for one in found if self._filters.apply(wanted, one)])
-            for field, direction in reversed(sort):
-                found.sort(key=partial(self._sort_key, field), reverse=direction < 0)
+            candidates = [read(one) for one in _candidates(table, wanted)]
+            return deepcopy(self._in_order(self._selected(candidates, wanted), sort))
+        except NotInstalled:
+            raise ConfigurationError(f"this filter or sort order {BEYOND}") from None
         except Exception as error:  # mongomock raises whatever comes
             raise ProjectionError(
                 f"the filter or sort order is refused: {type(error).__name__}"
             ) from error
-        return found
+
+    def _selected(self, documents: list[Document], filter: Mapping[str, Any]) -> list[Document]:
+        try:
+            return list(builtins.filter(matcher(filter), documents))
+        except Beyond:
+            return self._mock.selected(documents, filter)
+
+    def _in_order(
+        self, documents: list[Document], sort: Sequence[tuple[str, Any]]
+    ) -> list[Document]:
+        try:
+            return in_order(documents, sort)
+        except Beyond:
+            return self._mock.in_order(documents, sort)
 
     def update(self, table: Table, key: str, update: Document) -> None:
         """Updates a document; makes it where it does not exist. Raises: ProjectionError."""
         try:
             form = decoded(encoded({"_id": key, "update": update}))["update"]
-            try:
-                table[key] = {"_id": key, **apply(deepcopy(table.get(key)), form)}
-            except Beyond:
-                table[key] = self._updated(table.get(key), key, form)
+            table[key] = self._updated(table.get(key), key, form)
+        except NotInstalled:
+            raise ProjectionError(f"the update of {key!r} {BEYOND}") from None
         except Exception as error:  # mongomock raises whatever comes
             raise ProjectionError(
                 f"the document {key!r} cannot be updated: {type(error).__name__}"
             ) from error
 
     def _updated(self, document: Document | None, key: str, update: Document) -> Document:
-        """As mongomock does it, which compares no `Decimal128`."""
-        scratch = self._database["updating"]
-        with self._lock:
-            scratch.delete_many({})
-            if document is not None:
-                scratch.insert_one(_comparable(document))
-            scratch.update_one({"_id": key}, _comparable(update), upsert=True)
-            return decoded(encoded(scratch.find_one({"_id": key})))
+        try:
+            return {"_id": key, **apply(deepcopy(document), update)}
+        except Beyond:
+            return self._mock.updated(document, key, update)
 
-
-@total_ordering
-class _Number(Decimal128):
-    """A decimal that is a number to mongomock."""
-
-    def __lt__(self, other: Any) -> bool:
-        return bool(self.to_decimal() < read(other))
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self.to_decimal() == read(other))
-
-    def __add__(self, other: Any) -> "_Number":
-        return _Number(plus(self.to_decimal(), read(other)))
-
-    __radd__ = __add__
-
-
-Number.register(_Number)
-
-
-def _comparable(value: Any) -> Any:
-    """The value, with numbers that mongomock can compare."""
-    if isinstance(value, Decimal128):
-        return _Number(value.to_decimal())
-    if isinstance(value, dict):
-        return {name: _comparable(one) for name, one in value.items()}
-    return [_comparable(one) for one in value] if isinstance(value, list) else value
+    @cached_property
+    def _mock(self) -> Mock:
+        return Mock()
 
 
 class Tables:

@@ -96,5 +96,5 @@ class Rest:
             if parked.tries >= HOPELESS and not parked.is_missed:
                 raise AssertionError(
                     f"projection {target.projection!r} cannot apply {parked.stream} at version "
-                    f"{parked.version}: {parked.error}"
+                    f"{parked.version}: {parked.error}: {parked.reason}"
                 )
