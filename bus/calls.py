@@ -12,7 +12,6 @@ from typing import Any
 
 from bus.signatures import routine_of
 
-_VARIABLES = ("LOAD_FAST", "LOAD_DEREF")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _NAMES = ("LOAD_GLOBAL", "LOAD_DEREF")
 _NOTHING = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
@@ -50,13 +49,21 @@ def _first_loads(code: CodeType, method: str, variable: str) -> Iterator[list[st
     for at in range(len(loads) - 2):
         owner, called, name = loads[at : at + 3]
         if (
-            owner.opname.startswith(_VARIABLES)
-            and variable in ("", owner.argval)
+            _variable(owner)
+            and variable in ("", _variable(owner))
             and called.opname in _ATTRIBUTES
             and called.argval == method
             and name.opname in _NAMES
         ):
             yield [name.argval, *_attributes(loads[at + 3 :])]
+
+
+def _variable(load: dis.Instruction) -> str:
+    """The local variable that is loaded; some instructions load or store another one before it."""
+    if "LOAD_FAST" not in load.opname and load.opname != "LOAD_DEREF":
+        return ""
+    name: str = load.argval[-1] if isinstance(load.argval, tuple) else load.argval
+    return name
 
 
 def _attributes(loads: list[dis.Instruction]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message
 from bus.read.projection import Projection
 from bus.router import Handler, Router
-from bus.write.aggregate import Aggregate
+from bus.write.aggregate import Aggregate, unread
 from bus.write.unit_of_work import Outbox
 
 Routers = Sequence[Router]
@@ -132,8 +132,4 @@ def _check_recorded(aggregate: type[Aggregate]) -> None:
     for name, method in inspect.getmembers(aggregate, inspect.isroutine):
         for event in made_for(method, "record"):
             if issubclass(event, Event) and read.get(event.wire_name) is not event:
-                raise ConfigurationError(
-                    f"{aggregate.__qualname__}.{name} records {event.__name__}, which apply() does "
-                    f"not name, so it could not be read back; add a case for it, or list it: "
-                    f"class {aggregate.__name__}(Aggregate, events=[...])"
-                )
+                raise ConfigurationError(unread(aggregate, event, f".{name}()"))

@@ -1,8 +1,6 @@
 """The composition root of applications as a service of their own: it follows the jobs."""
 
-from typing import Any
-
-from bus import Bus, Projection, Settings
+from bus import Bus, Settings
 from handlers import services
 from handlers.applications import applications
 from handlers.closing import closing
@@ -10,7 +8,7 @@ from read_models import applicant_history, applications_by_job, job_replicas
 from write_models.jobs import Job
 
 ROUTERS = [applications, closing, applications_by_job.queries, applicant_history.queries]
-PROJECTIONS: list[Projection[Any]] = [
+PROJECTIONS = [
     job_replicas.projection,
     applications_by_job.projection,
     applicant_history.projection,

@@ -1,15 +1,13 @@
 """The composition root of jobs as a service of their own: it follows the applications."""
 
-from typing import Any
-
-from bus import Bus, Projection, Settings
+from bus import Bus, Settings
 from handlers import services
 from handlers.jobs import jobs
 from read_models import job_board
 from write_models.applications import Application
 
 ROUTERS = [jobs, job_board.queries]
-PROJECTIONS: list[Projection[Any]] = [job_board.projection]
+PROJECTIONS = [job_board.projection]
 
 
 def build(settings: Settings) -> Bus:

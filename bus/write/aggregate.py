@@ -85,11 +85,7 @@ class Aggregate:
         not name, InvalidMessage for one that could not be read back as it is.
         """
         if self.events().get(type(event).wire_name) is not type(event):
-            raise ConfigurationError(
-                f"{type(self).__qualname__} records {type(event).__name__}, which its apply() does "
-                f"not name, so it could not be read back{_base_of(event, self.events())}; add a "
-                f"case for it, or list it: class {type(self).__name__}(Aggregate, events=[...])"
-            )
+            raise ConfigurationError(unread(type(self), type(event)))
         data, read = record_and_read(event)
         self.apply(read)
         self.version += 1
@@ -165,9 +161,16 @@ def check_id(aggregate: type[Aggregate], id: str) -> None:
         )
 
 
-def _base_of(event: Event, named: Mapping[str, type[Event]]) -> str:
-    bases = [kind.__name__ for kind in type(event).__mro__ if kind in named.values()]
-    return f" (apply() names its base class {bases[0]}, which reads no subclass)" if bases else ""
+def unread(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:
+    """Says that an aggregate records an event that it would not read back."""
+    named = aggregate.events().values()
+    bases = [kind.__name__ for kind in event.__mro__ if kind in named]
+    base = f" (it names its base class {bases[0]}, which reads no subclass)" if bases else ""
+    return (
+        f"{aggregate.__qualname__}{by} records {event.__name__}, which its apply() does not name, "
+        f"so it could not be read back{base}; add a case for it, or list it: "
+        f"class {aggregate.__name__}(Aggregate, events=[...])"
+    )
 
 
 def _snake_case(name: str) -> str:

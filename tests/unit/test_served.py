@@ -210,18 +210,36 @@ def test_a_base_class_that_stands_in_a_function_with_its_subclass_is_one() -> No
 
 
 class Touching(Aggregate):
+    def touch(self) -> None:
+        self.record(JobPosted())
+
     def apply(self, event: Event) -> None:
         match event:
             case JobEvent():
                 pass
 
 
-def test_an_aggregate_that_names_a_base_class_is_told_so_when_it_records_a_subclass() -> None:
+class Listing(Aggregate, events=[JobEvent]):
+    pass
+
+
+@pytest.mark.parametrize("aggregate", [Touching, Listing])
+def test_an_aggregate_that_names_a_base_class_is_told_so_when_it_records_a_subclass(
+    aggregate: type[Aggregate],
+) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"records JobPosted, .*apply\(\) names its base class JobEvent"
+        ConfigurationError,
+        match=r"records JobPosted, which its apply\(\) does not .*names its base class JobEvent",
     ):
-        Touching("t1").record(JobPosted())
+        aggregate("a1").record(JobPosted())
     given(Job, "j1").when(lambda job: job.record(JobPosted())).then(JobPosted())
+
+
+def test_an_aggregate_that_names_a_base_class_is_refused_before_it_records_a_subclass() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"Touching.touch\(\) records JobPosted, .*its base class JobEvent"
+    ):
+        bus_of(taking(Touching))
 
 
 # Declared and never served
@@ -346,7 +364,8 @@ def taking(aggregate: type[Aggregate]) -> Router:
 
 def test_an_event_that_an_aggregate_records_and_could_not_read_back_is_refused() -> None:
     with pytest.raises(
-        ConfigurationError, match=r"Forgetful.deposit records Deposited, which apply\(\) does not"
+        ConfigurationError,
+        match=r"Forgetful.deposit\(\) records Deposited, which its apply\(\) does not",
     ):
         bus_of(taking(Forgetful))
 
