@@ -375,8 +375,9 @@ class Parked(NamedTuple):
 class Documents(Protocol):
     """Raw reads and writes of a read collection; tombstones never show.
 
-    Filters, updates and sort orders are MongoDB's. Documents come as stored, `_id` included,
-    without the bus's own fields.
+    Filters, updates and sort orders are MongoDB's, and their values Python's: `bus.stores.values`
+    says in which form each is kept. Documents come as stored, `_id` included, without the bus's own
+    fields, a `Decimal128` as a `Decimal`.
     """
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None: ...

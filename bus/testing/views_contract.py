@@ -1,5 +1,6 @@
 """What views read back of what projections' handlers wrote, on any event log and read store."""
 
+from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Protocol
@@ -12,8 +13,10 @@ from bus import ambient
 from bus.codec import envelopes_of, record
 from bus.messages import Envelope, Event
 from bus.read.documents import Documents
+from bus.read.fold import Applied
 from bus.read.projection import Projection, Update
 from bus.read.projector import Projector
+from bus.read.replay import Reached, Replay
 from bus.stores.base import Commit, EventLog, ReadStore
 
 
@@ -98,6 +101,19 @@ def orders_that_look() -> Projection[OrdersView]:
     return projection
 
 
+def orders_in_memory(name: str) -> Projection[OrdersView]:
+    """What a rebuild can apply without asking the database."""
+    projection = Projection(name, of=[Account], view=OrdersView)
+
+    @projection.on(Ordered)
+    def ordered(event: Ordered) -> Update:
+        update = order_of(event)
+        del update["$addToSet"]
+        return {**update, "$set": {**update["$set"], "tags": event.tags}}
+
+    return projection
+
+
 def order_of(event: Ordered) -> dict[str, Any]:
     """A value of each type, under many operators."""
     return {
@@ -107,6 +123,26 @@ def order_of(event: Ordered) -> dict[str, Any]:
         "$addToSet": {"tags": {"$each": event.tags}},
         "$push": {"days": event.day},
     }
+
+
+MOMENT = datetime(2024, 2, 29, 12, 30, 0, 123000, tzinfo=timezone(timedelta(hours=2)))
+
+
+def an_order(days: int, moment: datetime, tags: Collection[str] = ("b", "a")) -> Ordered:
+    """An order of some days after the 29th of February."""
+    return Ordered(
+        customer=UUID(int=7), price=Decimal("1.10"), day=date(2024, 2, 29) + timedelta(days),
+        at=moment, opens=time(9, 5), takes=timedelta(seconds=1.5), tags=set(tags),
+        lines=(Line(sku="x", price=Decimal("0.55")),),
+    )  # fmt: skip
+
+
+class Alone(Projector):
+    """Has a rebuild apply all that it can, and leaves it nothing to fall back on."""
+
+    async def apply_streams(self, streams: Iterable[str]) -> Applied:
+        """Fails."""
+        raise AssertionError(f"left to the database: {[*streams]}")
 
 
 class Stores(Protocol):
@@ -137,11 +173,13 @@ class Projecting:
         names = {type(event).__name__: type(event) for event in events}
         return list(envelopes_of(commit, names))
 
-    async def projector(self, stores: Stores, projection: Projection[Any]) -> Projector:
+    async def projector(
+        self, stores: Stores, projection: Projection[Any], kind: type[Projector] = Projector
+    ) -> Projector:
         """A projector that has taken over."""
         target = projection.target()
         await stores.read_store.prepare(target)
-        projector = Projector(
+        projector = kind(
             projection,
             target,
             stores.event_log,
@@ -165,15 +203,8 @@ class ViewsContract(Projecting):
     ) -> None:
         projection = make()
         projector = await self.projector(stores, projection)
-        at = datetime(2024, 2, 29, 12, 30, 0, 123000, tzinfo=timezone(timedelta(hours=2)))
-        first = Ordered(
-            customer=UUID(int=7), price=Decimal("1.10"), day=date(2024, 2, 29), at=at,
-            opens=time(9, 5), takes=timedelta(seconds=1.5), tags={"b", "a"},
-            lines=(Line(sku="x", price=Decimal("0.55")),),
-        )  # fmt: skip
-        second = first.model_copy(
-            update={"day": date(2024, 2, 28), "at": at - timedelta(1), "tags": {"c"}}
-        )
+        at = MOMENT
+        first, second = an_order(0, at), an_order(-1, at - timedelta(1), tags={"c"})
         arrived = await self.append(stores, "account-a", 1, first, second)
         await projector.apply(arrived)
         assert await stores.read_store.parked(projection.target()) == []
@@ -191,6 +222,25 @@ class ViewsContract(Projecting):
             {"last": first.lines[-1], "opens": {"$lt": time(9, 5, 0, 1)}},
         ):
             assert await documents.find(filter) == [expected]
+
+    async def test_a_rebuild_makes_the_very_same_documents(self, stores: Stores) -> None:
+        projection, again = orders_in_memory("live"), orders_in_memory("again")
+        projector = await self.projector(stores, projection)
+        for stream in ("a", "b"):
+            made = [an_order(n, moment=MOMENT + timedelta(microseconds=n)) for n in range(4)]
+            await projector.apply(await self.append(stores, f"account-{stream}", 1, *made))
+        builder = await self.projector(stores, again, Alone)
+
+        async def progress(reached: Reached) -> None:
+            pass
+
+        replay = Replay(builder, stores.event_log, stores.read_store)
+        await replay.run(Reached("", 0), "", progress)
+        live, built = [
+            await stores.read_store.whole(one.target(), ["a", "b"]) for one in (projection, again)
+        ]
+        assert len(live) == 2
+        assert built == live
 
     async def test_a_value_that_has_no_form_parks_its_stream_alone(self, stores: Stores) -> None:
         projection = Projection("notes", of=[Account], view=NoteView)
