@@ -105,7 +105,13 @@ def _mixed(view: type[BaseModel], path: str, kind: type) -> str:
 
 
 def check_view(projection: str, view: type[BaseModel]) -> None:
-    """Raises: ConfigurationError for a field as which nothing in a document can ever be read."""
+    """Raises: ConfigurationError for what is no model, or has a field as which nothing in a
+    document can ever be read."""
+    if not (isinstance(view, type) and issubclass(view, BaseModel)):
+        raise ConfigurationError(
+            f"Projection {projection!r}: view={view!r:.100} is no class of pydantic's BaseModel, "
+            f"as which documents are read; declare one with the fields that readers need"
+        )
     for path, why in _unreadable_in(view, "", frozenset()):
         raise ConfigurationError(
             f"Projection {projection!r}: {view.__name__}.{path} {why}; docs/projections.md lists "

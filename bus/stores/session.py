@@ -41,7 +41,8 @@ class Session(Protocol):
     """
 
     def documents(self, collection: str) -> WritableDocuments:
-        """A collection of the service's own, in the service's database.
+        """A collection of the service's own, in the service's database. It keeps Python's values in
+        the same forms as read collections do (docs/projections.md).
 
         Raises: ConfigurationError where it belongs to the bus or to a projection.
         """

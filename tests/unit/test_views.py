@@ -45,6 +45,13 @@ class Within(BaseModel):
     corner: Corner
 
 
+class Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    total: int = 0
+
+
 ANYTHING = ConfigDict(arbitrary_types_allowed=True)
 
 
@@ -80,6 +87,12 @@ def test_a_view_with_fields_that_some_document_has_is_declared(annotation: Any) 
     assert Projection("p", of=[Account], view=view).view is view
 
 
+@pytest.mark.parametrize("view", [Thing, dict, Closed(id="a")], ids=["class", "dict", "instance"])
+def test_a_view_that_is_no_model_is_refused(view: Any) -> None:
+    with pytest.raises(ConfigurationError, match="no class of pydantic's BaseModel"):
+        Projection("p", of=[Account], view=view)
+
+
 def test_what_is_never_stored_may_be_of_any_type() -> None:
     view = create_model("V", __config__=ANYTHING, field=(Thing, Thing()))
     assert Projection("p", of=[Account], view=view).view is view
@@ -109,13 +122,6 @@ async def test_a_strict_view_that_forbids_more_reads_what_was_written() -> None:
     }
     documents = await documents_of(Strict, **fields)
     assert await documents.get("a") == Strict(**fields)
-
-
-class Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    id: str
-    total: int = 0
 
 
 class Named(BaseModel):
