@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from bus.errors import ConfigurationError
 from bus.loops import Loops
 from bus.middleware import Middleware
-from bus.settings import MEMORY, Settings
+from bus.settings import MEMORY, NOT_FOR_DATA, Settings
 from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore
 from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects
@@ -123,6 +123,11 @@ def _stores(
     )
 
     name = settings.mongo_db or service
+    if name in NOT_FOR_DATA:
+        raise ConfigurationError(
+            f"Bus({service!r}): the database {name!r} is one of MongoDB's own; set BUS_MONGO_DB to "
+            f"another, or name the service otherwise"
+        )
 
     def stores(loops: Loops) -> Stores:
         make = partial(connect, settings.mongo_url) if client is None else client

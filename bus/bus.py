@@ -20,7 +20,7 @@ from bus.entering import Entered
 from bus.errors import ConfigurationError
 from bus.health import Health, Problem
 from bus.log import Logger
-from bus.messages import Command, Event, Message, Query, Receipt
+from bus.messages import Command, Event, Message, Query, Receipt, check_kind, to_wait_for
 from bus.middleware import Middleware
 from bus.opening import opened
 from bus.parts import Parts
@@ -225,6 +225,7 @@ class Bus:
         Raises: ConfigurationError (the handler reads no projection), NoHandler; and from the
         iteration NotCaughtUp, NotBuilt, and whatever the handler raises.
         """
+        check_kind(type(query), Query, "watch")
         projections = self._read_by(type(query))
         if not projections:
             raise ConfigurationError(
@@ -240,7 +241,7 @@ class Bus:
 
         async def answers() -> AsyncGenerator[Answer, None]:
             if after is not None:
-                await parts.freshness.wait_for(projections, after.versions, timeout)
+                await parts.freshness.wait_for(projections, to_wait_for(after), timeout)
             async with aclosing(parts.live.answers(projections, ask)) as all:
                 async for answer in all:
                     yield answer
@@ -302,6 +303,7 @@ class Bus:
         Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage, IdConflict (the id was used for
         something else).
         """
+        check_kind(type(event), Event, "publish")
         envelope = new_envelope(event, id, correlation_id, headers)
         if id is not None:
             envelope = envelope._replace(digest=digest_of(event))
@@ -326,8 +328,8 @@ class Bus:
         return (await self.parts.checkup.alive()).alive
 
     async def _caught_up(self, message: type[Message], after: Receipt, timeout: float) -> None:
-        projections = self._read_by(message)
-        await self._here().freshness.wait_for(projections, after.versions, timeout)
+        versions, projections = to_wait_for(after), self._read_by(message)
+        await self._here().freshness.wait_for(projections, versions, timeout)
 
     def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
         views = views_of(self.parts.dispatcher.handler_of(message))

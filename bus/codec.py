@@ -18,6 +18,7 @@ from bus.declarable import is_plain
 from bus.errors import InvalidMessage, NewerMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import own
+from bus.limits import check_chosen_id, check_correlation_id, check_headers, check_id
 from bus.messages import (
     AnyMessage,
     Command,
@@ -25,8 +26,7 @@ from bus.messages import (
     Event,
     Message,
     category_of,
-    check_chosen_id,
-    check_id,
+    check_kind,
 )
 from bus.round_trip import difference
 from bus.signing import ATTEMPT as ATTEMPT
@@ -65,23 +65,15 @@ def new_envelope(
 ) -> Envelope:
     """A message that sets out from here. Raises: InvalidMessage for ids and headers that cannot."""
     if headers:
-        _check_headers(headers)
+        check_headers(headers, RESERVED_HEADERS)
+    if correlation_id:
+        check_correlation_id(correlation_id)
     if id is None:
         id, time = ambient.new_id_and_time()
     else:
         check_chosen_id(id)
         time = ambient.now()
     return Envelope(message, id, time, correlation_id or id, None, "", 0, {**(headers or {})})
-
-
-def _check_headers(headers: Mapping[str, str]) -> None:
-    for key, value in headers.items():
-        if key in RESERVED_HEADERS or not isinstance(value, str) or len(key) > 100 or not key:
-            raise InvalidMessage(
-                f"header {key[:100]!r}: names of 1 to 100 characters, none of "
-                f"{', '.join(sorted(RESERVED_HEADERS))}, and text as value"
-            )
-    payload.check({**headers})
 
 
 def data_of(message: Message) -> Document:
@@ -263,7 +255,8 @@ def _command_frame(commit: Commit, command: Outgoing) -> Frame:
 
 
 def command_frame(envelope: Envelope) -> Frame:
-    """A command as it travels to its service's queue."""
+    """A command as it travels to its service's queue. Raises: InvalidMessage."""
+    check_kind(type(envelope.message), Command, "send or request")
     return Frame(
         address="commands",
         topic=COMMAND_TOPIC,

@@ -20,8 +20,10 @@ from bus.errors import (
 from bus.messages import (
     Envelope,
     Message,
+    Query,
     Receipt,
     category_of,
+    check_kind,
     derived_id,
     former_derived_id,
 )
@@ -34,7 +36,7 @@ from bus.middleware import (
     retried_on_conflict,
 )
 from bus.results import Results
-from bus.router import Handler, Kind
+from bus.router import BASES, Handler, Kind
 from bus.stores.base import Commit, EventLog
 from bus.stores.session import Effects, Session
 from bus.write.unit_of_work import Publishing, UnitOfWork, check_repeat, receipt_of_repeat
@@ -50,6 +52,7 @@ class Routes(dict[type[Message], Route]):
         self._kind = kind
 
     def __missing__(self, message: type[Message]) -> Route:
+        check_kind(message, BASES[self._kind], "query" if self._kind == "query" else "execute")
         raise NoHandler(
             f"nobody handles the {self._kind} {message.wire_name}; "
             f"is its router in Bus(routers=[...])?"
@@ -144,9 +147,7 @@ class Dispatcher:
     def handler_of(self, message: type[Message]) -> Handler:
         """Raises: NoHandler."""
         if message not in self._by:
-            raise NoHandler(
-                f"nobody handles {message.__name__}; is its router in Bus(routers=[...])?"
-            )
+            (self._queries if issubclass(message, Query) else self._commands)[message]
         return self._by[message]
 
     def _add(self, handler: Handler) -> None:

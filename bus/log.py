@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from bus import ambient
+from bus.errors import ConfigurationError
 from bus.fingerprint import reason_of
 from bus.lines import LINES
 from bus.messages import Envelope
@@ -133,7 +134,7 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     What libraries tell by `logging` from warnings on, and Python's own warnings, go the same way.
 
     A program that configures structlog itself need not call this; `add_message` is the processor
-    to include.
+    to include. Raises: ConfigurationError for a level that there is not.
     """
     _configure(json, level)
     root = logging.getLogger()
@@ -163,12 +164,19 @@ def _configure(json: bool | None, level: str) -> None:
             escape_control_characters,
             last,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(_number_of(level)),
         logger_factory=lambda *_: _LineLogger(),
     )
     LINES.told = _tell_of_dropped
+
+
+def _number_of(level: str) -> int:
+    levels = logging.getLevelNamesMapping()
+    if level.upper() not in levels:
+        raise ConfigurationError(
+            f"there is no log level {level!r}; give one of {', '.join(sorted(levels))}"
+        )
+    return levels[level.upper()]
 
 
 def _tell_of_dropped(count: int) -> None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bus.declarable import check_declared
 from bus.errors import ConfigurationError, InvalidMessage
+from bus.limits import DERIVED, not_text
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 AnyMessage = TypeVar("AnyMessage", bound="Message")
@@ -183,21 +184,70 @@ class Receipt(NamedTuple):
 
     @property
     def token(self) -> str:
-        """The versions as a short text, fit for an HTTP header; `from_token` reads it back."""
+        """The versions as a short text, fit for an HTTP header; `from_token` reads it back.
+
+        Some 45 bytes for each stream that the command wrote; many servers and proxies take 8 KiB of
+        a header.
+        """
         return urlencode(dict(self.versions))
 
     @classmethod
     def from_token(cls, token: str) -> Self:
         """Raises: InvalidMessage where the text is no token."""
         try:
-            pairs = parse_qsl(token, strict_parsing=True, max_num_fields=100) if token else []
-            return cls("", {stream: int(version) for stream, version in pairs})
+            if not isinstance(token, str):
+                raise ValueError(not_text("it", token))
+            pairs = parse_qsl(token, strict_parsing=True) if token else []
+            return cls("", {stream: _version_in(version) for stream, version in pairs})
         except ValueError as error:
-            raise InvalidMessage(f"{token[:100]!r} is no receipt: {error}") from None
+            raise InvalidMessage(
+                f"{token!r:.100} is not the token of a receipt: {error}; give what `receipt.token` "
+                f"was"
+            ) from None
 
 
-DERIVED = "="
-"""How ids begin that derive from a message and its handler: nobody can choose such a one."""
+def check_kind(kind: type, base: type[Message], doing: str) -> None:
+    """Raises: InvalidMessage where a message of this type is none that can be dealt with so."""
+    if not issubclass(kind, base):
+        raise InvalidMessage(f"{doing} takes {_indefinite(base)}, {_instead(kind)}")
+
+
+def _instead(kind: type) -> str:
+    """What was given, and what to do with that."""
+    if issubclass(kind, type):
+        return "and this is a class: make an object of it, as in OpenAccount(...)"
+    for other, remedy in _WAYS.items():
+        if issubclass(kind, other):
+            return f"and {kind.__name__} is {_indefinite(other)}: {remedy}"
+    return f"and this is of type {kind.__name__}"
+
+
+def _indefinite(kind: type) -> str:
+    return f"{'an' if kind is Event else 'a'} {kind.__name__}"
+
+
+_WAYS: dict[type[Message], str] = {
+    Command: "execute, send or request it",
+    Event: "let an aggregate record it, or publish it",
+    Query: "query or watch it",
+}
+
+
+def to_wait_for(receipt: Receipt) -> Mapping[str, int]:
+    """The versions in a receipt that somebody gave as `after=`. Raises: InvalidMessage."""
+    if not isinstance(receipt, Receipt):
+        raise InvalidMessage(
+            f"after= takes a Receipt, and this is of type {type(receipt).__name__}; "
+            f"Receipt.from_token(...) makes one of a receipt's token"
+        )
+    return receipt.versions
+
+
+def _version_in(text: str) -> int:
+    version = int(text)
+    if not 0 <= version < 2**63:
+        raise ValueError(f"{text[:20]} is no version")
+    return version
 
 
 def derived_id(seed: str) -> str:
@@ -208,22 +258,6 @@ def derived_id(seed: str) -> str:
 def former_derived_id(seed: str) -> str:
     """The id that followed from a seed in releases that kept no space of their own."""
     return hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
-
-
-def check_chosen_id(id: str) -> None:
-    """Raises: InvalidMessage for text that nobody may choose as a command's id."""
-    check_id(id)
-    if id.startswith(DERIVED):
-        raise InvalidMessage(
-            f"an id that begins with {DERIVED!r} is one of the bus's own, which derive from "
-            f"messages and handlers; begin yours with another character"
-        )
-
-
-def check_id(id: str) -> None:
-    """Raises: InvalidMessage for text that cannot be a command's id."""
-    if not (0 < len(id) <= 150 and id.isprintable() and "/" not in id):
-        raise InvalidMessage("an id has 1 to 150 printable characters, and no slash")
 
 
 def category_of(stream: str) -> str:

@@ -12,7 +12,7 @@ from bus.signatures import Dependency, Signature, members, signature_of
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Kind = Literal["command", "event", "query"]
 
-_BASES: dict[Kind, type[Message]] = {"command": Command, "event": Event, "query": Query}
+BASES: dict[Kind, type[Message]] = {"command": Command, "event": Event, "query": Query}
 
 
 class Handler(NamedTuple):
@@ -129,7 +129,7 @@ def _check_async(kind: Kind, handler: Signature, function: Any) -> None:
 
 
 def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
-    base = _BASES[kind]
+    base = BASES[kind]
     found = members(handler.first)
     for member in found:
         if not (isinstance(member, type) and issubclass(member, base) and member is not base):

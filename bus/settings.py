@@ -1,14 +1,21 @@
 """Settings: one frozen object, read from the environment, validated whole."""
 
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.errors import ConfigurationError
-from bus.urls import AMQP_SCHEMES, MONGO_SCHEMES, problem_of
+from bus.urls import AMQP_SCHEMES, MONGO_SCHEMES, has_database, problem_of
 
 MEMORY = "memory://"
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_SECRET = frozenset({"amqp_url", "mongo_url", "signing_secret"})
+_NOT_IN_A_NAME = frozenset('/\\. "$*<>:|?\0')
+NOT_FOR_DATA = frozenset({"admin", "config", "local"})
 
 
 class Settings(BaseSettings):
@@ -18,13 +25,19 @@ class Settings(BaseSettings):
     Durations are in seconds. Raises: ConfigurationError, with every problem at once.
     """
 
-    model_config = SettingsConfigDict(env_prefix="BUS_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="BUS_", frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     amqp_url: str = Field(
         repr=False, description="amqp[s]://user:password@host:port/vhost; several, by comma"
     )
     mongo_url: str = Field(repr=False, description="mongodb://host:port/?replicaSet=name")
-    mongo_db: str = Field(default="", description="the database; the service's name by default")
+    mongo_db: str = Field(
+        default="",
+        validate_default=True,
+        description="the database; the service's name by default",
+    )
     declare: Literal["always", "never"] = Field(
         default="always",
         description="never: queues and exchanges are another user's to declare; what is missing is "
@@ -73,18 +86,19 @@ class Settings(BaseSettings):
     health_port: int = Field(
         default=0, ge=0, le=65535, description="where a worker answers /livez and /readyz; 0: off"
     )
+    log_level: LogLevel = Field(
+        default="INFO", description="what `bus worker` and `bus relay` log: this and what is worse"
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = "".join(
-                f"\n  BUS_{str(detail['loc'][0]).upper()}: {detail['msg']}"
-                for detail in error.errors(include_input=False, include_url=False)
-            )
+            problems = "".join(f"\n  {problem}" for problem in _problems(error))
             raise ConfigurationError(
-                f"the settings are not complete:{problems}\n"
-                f"set these variables; `bin/services run COMMAND` does it on a development machine"
+                f"the settings are not as they must be:{problems}\n"
+                f"set these environment variables, or give Settings(...) the values by name; "
+                f"Settings.in_memory() needs no servers"
             ) from None
 
     @classmethod
@@ -102,6 +116,29 @@ class Settings(BaseSettings):
     def _mongo(cls, value: str) -> str:
         return _checked(value, [value], MONGO_SCHEMES)
 
+    @field_validator("mongo_db")
+    @classmethod
+    def _database(cls, value: str, info: ValidationInfo) -> str:
+        if not value and has_database(info.data.get("mongo_url", "")):
+            raise ValueError(
+                "it is not set, and BUS_MONGO_URL has a database behind the host, which in a URL "
+                "of MongoDB's says where the user is known; set BUS_MONGO_DB to the database for "
+                "the service's data, or take that out of the URL (for the user: ?authSource=NAME)"
+            )
+        if found := sorted(_NOT_IN_A_NAME & set(value)):
+            raise ValueError(f"the name of a database holds no {found[0]!r}")
+        if len(value.encode(errors="replace")) > 63 or value in NOT_FOR_DATA:
+            raise ValueError(
+                f"the name of a database has 63 bytes at most, and is none of MongoDB's own: "
+                f"{', '.join(sorted(NOT_FOR_DATA))}"
+            )
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
     @property
     def amqp_urls(self) -> tuple[str, ...]:
         return tuple(url.strip() for url in self.amqp_url.split(","))
@@ -110,5 +147,23 @@ class Settings(BaseSettings):
 def _checked(value: str, urls: list[str], schemes: tuple[str, ...]) -> str:
     for url in urls:
         if url.strip() != MEMORY and (problem := problem_of(url.strip(), schemes)):
-            raise ValueError(problem)
+            raise ValueError(f"the URL {problem}")
     return value
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """What is wrong, a line for each; no value is quoted that may hold a password."""
+    for detail in error.errors(include_url=False):
+        name, value = str(detail["loc"][0]), detail["input"]
+        shown = name not in _SECRET and detail["type"] != "missing" and value != ""
+        given = f"={value!s:.100}" if shown else ""
+        yield f"BUS_{name.upper()}{given}: {_reason(name, detail)}"
+
+
+def _reason(name: str, detail: Any) -> str:
+    if detail["type"] == "missing":
+        return f"is not set; it is {Settings.model_fields[name].description}"
+    if detail["type"] == "extra_forbidden":
+        return f"there is no such setting; there are {', '.join(Settings.model_fields)}"
+    reason: str = detail["msg"].removeprefix("Value error, ")
+    return f"{reason[:1].lower()}{reason[1:]}"

@@ -9,6 +9,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 AMQP_SCHEMES = ("amqp", "amqps")
 MONGO_SCHEMES = ("mongodb", "mongodb+srv")
 
+ENCODED = "percent-encode user and password, each by urllib.parse.quote(text, safe='')"
+
 _UNVERIFIED = {
     "no_verify_ssl": "cafile",
     "tlsinsecure": "tlsCAFile",
@@ -22,18 +24,29 @@ _UNVERIFIED = {
 
 def problem_of(url: str, schemes: tuple[str, ...]) -> str | None:
     """Why this URL may not be used, or None."""
+    unreadable = f"does not read as {schemes[0]}://user:password@host:port/; {ENCODED}"
     try:
         parts = urlsplit(url)
+        if parts.scheme not in schemes:
+            return f"does not begin with {':// or '.join(schemes)}://; {ENCODED}"
+        if not _names_a_host(parts) or "@" in f"{parts.path}{parts.query}" or parts.fragment:
+            return unreadable
     except ValueError:
-        return "cannot be read as a URL"
-    if parts.scheme not in schemes:
-        return f"is no URL of {' or '.join(schemes)}"
-    if "@" in f"{parts.path}{parts.query}" or parts.fragment:
-        return (
-            "has an @ or a # behind the host: percent-encode / ? # @ : , in user and password "
-            "(urllib.parse.quote_plus)"
-        )
+        return unreadable
     return _insecure(parts)
+
+
+def _names_a_host(parts: SplitResult) -> bool:
+    """Raises: ValueError for a port that is no number."""
+    if parts.scheme in AMQP_SCHEMES:
+        return bool(parts.hostname) and parts.port != 0
+    return bool(parts.netloc.rpartition("@")[2].strip(":,"))  # several hosts, a port for each
+
+
+def has_database(url: str) -> bool:
+    """Whether a MongoDB URL names a database that may be meant for data: not `admin`, which
+    everybody takes for users."""
+    return urlsplit(url).path not in ("", "/", "/admin")
 
 
 def _insecure(parts: SplitResult) -> str | None:

@@ -61,10 +61,11 @@ def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Resu
 
 def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
     """Runs what ends once SIGTERM or SIGINT sets its event, on the service's bus, not open yet."""
-    log.configure(level=os.environ.get("BUS_LOG_LEVEL", "INFO"))
+    settings = guarded(Settings)
+    log.configure(level=settings.log_level)
 
     def opened() -> None:
-        bus = load(target, Settings)
+        bus = load(target, lambda: settings)
 
         async def whole() -> None:
             await run(bus, _stop_on_signals())

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from bus.errors import ProjectionError
+from bus.limits import not_text
 from bus.messages import Envelope, Receipt
 from bus.read.views import check_times, read_as
 from bus.stores import base
@@ -39,8 +40,7 @@ class Documents(Generic[View]):
 
     async def get(self, key: str) -> View | None:
         """The document with this key, or None."""
-        if not isinstance(key, str):
-            raise ProjectionError(f"a key is text, and this one is {type(key).__name__}")
+        _check_key(key)
         found = await self._raw.find_one({"_id": key})
         return None if found is None else self._read(found)
 
@@ -82,10 +82,12 @@ class Documents(Generic[View]):
 
         Only in a projection's own handler. Raises: ProjectionError elsewhere.
         """
+        _check_key(key)
         await self._writable().update(key, update)
 
     async def delete(self, key: str) -> None:
         """Deletes one document. Only in a projection's own handler."""
+        _check_key(key)
         await self._writable().delete(key)
 
     def _writable(self) -> base.WritableDocuments:
@@ -102,6 +104,11 @@ class Documents(Generic[View]):
 
     def _read(self, document: base.Document) -> View:
         return read_as(self._view, document)
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise ProjectionError(not_text("a document's key", key))
 
 
 def refuse_scripts(filter: Any) -> None:

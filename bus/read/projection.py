@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_origin, overload
 from pydantic import BaseModel
 
 from bus.errors import ConfigurationError, ProjectionError
+from bus.limits import not_text
 from bus.messages import Envelope, Event, key_of, registry_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
@@ -269,5 +270,6 @@ def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> lis
 
 def _write(handler: ProjectionHandler, key: Any, change: Any) -> Write:
     if not isinstance(key, str) or not key:
-        raise ProjectionError(f"{handler.name}: {key!r} is no key of a document")
+        what = not_text("a document's key", key) if key != "" else "a document's key is not empty"
+        raise ProjectionError(f"{handler.name}: {what}")
     return Write(key, None if isinstance(change, Delete) else change)

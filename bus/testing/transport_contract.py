@@ -23,11 +23,11 @@ from bus.errors import (
     TransportUnavailable,
     Unroutable,
 )
+from bus.limits import MAX_HEADERS
 from bus.transports.base import (
     DEATH_QUEUE,
     DEATH_REASON,
     MAX_BODY,
-    MAX_HEADERS,
     MOST_WAITING,
     REPLY,
     Delivery,

@@ -9,15 +9,12 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from bus.errors import InvalidMessage, OutcomeUnknown
+from bus.limits import MAX_COUNT, MAX_HEADERS, MAX_KEY, MAX_WORD, size_of
 from bus.transports.topology import DELAYS, Topology
 
 MAX_BODY = 1024 * 1024
 MOST_WAITING = 16 * 1024 * 1024
 """Bytes of bodies that an inbox holds unsettled; one message more may be on its way."""
-MAX_HEADERS = 32 * 1024
-MAX_WORD = 200
-MAX_KEY = 128
-MAX_COUNT = 100
 MAX_ADDRESS = 255
 DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
 REPLY = "reply"
@@ -76,11 +73,19 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
     if frame.address not in ADDRESSES:
         return InvalidMessage(f"{frame.name}: no such address: {frame.address}")
     topic, place = ("", frame.topic) if frame.address == REPLY else (frame.topic, frame.reply_to)
-    if _size(place) > MAX_ADDRESS:
+    if size_of(place) > MAX_ADDRESS:
         return InvalidMessage(f"{frame.name[:80]}: to reply to: at most {MAX_ADDRESS} bytes")
-    words = (topic, frame.id, frame.name, frame.correlation_id)
-    if max(map(_size, words)) > MAX_WORD:
-        return InvalidMessage(f"{frame.name[:80]}: topic, id, name: at most {MAX_WORD} bytes each")
+    words = {
+        "topic": topic,
+        "id": frame.id,
+        "name": frame.name,
+        "correlation id": frame.correlation_id,
+    }
+    for what, word in words.items():
+        if size_of(word) > MAX_WORD:
+            return InvalidMessage(
+                f"{frame.name[:80]}: its {what} has {size_of(word)} bytes, more than {MAX_WORD}"
+            )
     return refused_headers(frame)
 
 
@@ -103,14 +108,14 @@ def refused_headers(frame: Frame) -> InvalidMessage | None:
         return None
     size = 0
     for key, value in frame.headers.items():
-        size += _size(key) + 8
+        size += size_of(key) + 8
         if type(value) is str:
-            size += _size(value)
+            size += size_of(value)
         elif type(value) is not int or not -(2**31) <= value < 2**31:
             return InvalidMessage(
                 f"{frame.name[:80]}: header {key[:80]}: a string or 32-bit integer"
             )
-        if size > MAX_HEADERS or _size(key) > MAX_KEY or len(frame.headers) > MAX_COUNT:
+        if size > MAX_HEADERS or size_of(key) > MAX_KEY or len(frame.headers) > MAX_COUNT:
             return InvalidMessage(
                 f"{frame.name[:80]}: headers over {MAX_HEADERS} bytes, {MAX_KEY} a key, or more "
                 f"than {MAX_COUNT}"
@@ -125,10 +130,6 @@ def unanswered(frame: Frame, why: str) -> OutcomeUnknown:
         f"id={frame.id!r} to get its receipt",
         id=frame.id,
     )
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 class Delivery(NamedTuple):

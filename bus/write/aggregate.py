@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from bus.codec import record_and_read
-from bus.errors import ConfigurationError, InvalidMessage
+from bus.errors import ConfigurationError
+from bus.limits import check_aggregate_id
 from bus.messages import Event, registry_of
 from bus.signatures import members
 from bus.stores.base import Recorded, Snapshot
@@ -66,7 +67,7 @@ class Aggregate:
         cls._defaults = makers_of(cls, Aggregate)
 
     def __init__(self, id: str) -> None:
-        check_id(type(self), id)
+        check_aggregate_id(id, type(self).__name__)
         self.id = id
         self.version = 0
         self.recorded: list[Event] = []
@@ -151,14 +152,6 @@ def is_category(name: str) -> bool:
 
 def stream_of(aggregate: type[Aggregate], id: str) -> str:
     return f"{aggregate.category}-{id}"
-
-
-def check_id(aggregate: type[Aggregate], id: str) -> None:
-    """Raises: InvalidMessage for an id that cannot name a stream."""
-    if not (isinstance(id, str) and 0 < len(id) <= 200 and id.isprintable()):
-        raise InvalidMessage(
-            f"{str(id)[:200]!r} is no id of {aggregate.__name__}: 1 to 200 printable characters"
-        )
 
 
 def unread(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:

@@ -5,9 +5,10 @@ from typing import Generic, TypeVar
 
 from bus.codec import Unread, read_recorded
 from bus.errors import AggregateNotFound, ConfigurationError
+from bus.limits import check_aggregate_id
 from bus.stores.base import EventLog
 from bus.write import snapshots
-from bus.write.aggregate import Aggregate, check_id, stream_of
+from bus.write.aggregate import Aggregate, stream_of
 
 AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
 
@@ -45,7 +46,7 @@ class Repository(Generic[AnyAggregate]):
 
     async def find(self, id: str) -> AnyAggregate | None:
         """The aggregate, or None where its stream holds no events."""
-        check_id(self._kind, id)
+        check_aggregate_id(id, self._kind.__name__)
         if id not in self._seen:
             aggregate = await self._load(id)
             if aggregate.version == 0:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 from bus.codec import address, frames_of, record
 from bus.errors import ConfigurationError, IdConflict, InvalidMessage
 from bus.log import Logger
-from bus.messages import Command, Envelope, Event, Receipt, derived_id
+from bus.messages import Command, Envelope, Event, Receipt, check_kind, derived_id
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
 from bus.transports.base import Frame
@@ -43,12 +43,14 @@ class Outbox:
 
     def send(self, command: Command) -> str:
         """Sends a command to this service's queue; returns the id under which it is carried out."""
+        check_kind(type(command), Command, "Outbox.send")
         number = len(self.commands) + 1
         self.commands.append(address(command, derived_id(f"{self._seed}>{number}")))
         return self.commands[-1].id
 
     def publish(self, event: Event) -> None:
         """Publishes a fact that belongs to no aggregate."""
+        check_kind(type(event), Event, "Outbox.publish")
         self.events.append(record(event))
 
 

@@ -6,7 +6,8 @@ import hashlib
 import pytest
 
 from bus import Bus, DeadLetters, IdConflict, InvalidMessage, Worker, ambient
-from bus.messages import DERIVED, derived_id, former_derived_id
+from bus.limits import DERIVED
+from bus.messages import derived_id, former_derived_id
 from bus.stores.base import Commit, Outgoing
 from tests.service.delivery_contract import WalletService
 from tests.service.wallet import Diary, GetWallet, Paid, Pay, Thank

@@ -23,7 +23,7 @@ LAYERS = [
         "signatures",
         "tasks",
     },
-    {"declarable"},
+    {"declarable", "limits"},
     {"messages"},
     {"lines", "log", "policies", "settings", "telling"},
     {"loops"},

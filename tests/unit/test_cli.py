@@ -54,8 +54,19 @@ def test_a_worker_without_settings_says_what_is_missing(
     monkeypatch.delenv("BUS_MONGO_URL", raising=False)
     result = CliRunner().invoke(app, ["worker", f"{service}:build"])
     assert result.exit_code == 2
-    assert "BUS_AMQP_URL: Field required" in result.stderr
-    assert "BUS_MONGO_URL: Field required" in result.stderr
+    assert "BUS_AMQP_URL: is not set" in result.stderr
+    assert "BUS_MONGO_URL: is not set" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "relay"])
+def test_a_log_level_that_there_is_not_is_told_as_settings_are(
+    command: str, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory(monkeypatch, BUS_LOG_LEVEL="verbose", BUS_BATCH="0")
+    result = CliRunner().invoke(app, [command, f"{service}:build"])
+    assert result.exit_code == 2
+    assert "BUS_LOG_LEVEL=VERBOSE: input should be 'DEBUG', 'INFO'" in result.stderr
+    assert "BUS_BATCH=0" in result.stderr
 
 
 def test_checking_a_worker_without_a_port_names_the_remedy(

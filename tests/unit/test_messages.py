@@ -107,7 +107,7 @@ def test_a_receipt_travels_as_a_token() -> None:
 
 @pytest.mark.parametrize("token", ["job-1", "job-1=x", "job-1=1&&", "=&" * 200])
 def test_a_token_that_is_none_is_a_clear_error(token: str) -> None:
-    with pytest.raises(InvalidMessage, match="is no receipt"):
+    with pytest.raises(InvalidMessage, match="is not the token of a receipt"):
         Receipt.from_token(token)
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from bus import Bus, Command, Event, InvalidMessage, ProjectionError, Router, Settings, ambient
 from bus.codec import read_frame, record
+from bus.limits import MAX_COUNT
 from bus.payload import MAX_DEPTH
 from bus.read.documents import refuse_scripts
 from bus.stores.updates import checked
-from bus.transports.base import MAX_COUNT, Frame
+from bus.transports.base import Frame
 
 
 class Noted(Event):
@@ -142,7 +143,7 @@ async def test_no_such_header_can_be_given_to_a_command() -> None:
 
 @pytest.mark.parametrize("id", ["", "a/2", "a\nb", "x" * 151])
 def test_a_command_that_comes_in_has_an_id_as_ours_have(id: str) -> None:
-    with pytest.raises(InvalidMessage, match="an id has"):
+    with pytest.raises(InvalidMessage, match="the id of a message"):
         read_frame(frame(b"{}", "Note", id), {"Note": Note})
 
 

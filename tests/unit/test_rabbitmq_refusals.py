@@ -26,3 +26,11 @@ def test_a_broker_that_is_not_there_is_no_matter_of_certificates() -> None:
     away = ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 5671)")
     assert "certfile" not in reason_of("amqps", away)
     assert reason_of("amqps", TimeoutError()) == "no answer in time"
+
+
+def test_who_is_not_let_in_is_told_how_user_password_and_virtual_host_are_written() -> None:
+    login = ConnectionError("ACCESS_REFUSED - Login was refused using authentication mechanism")
+    for scheme in ("amqp", "amqps"):
+        assert "urllib.parse.quote(text, safe='')" in reason_of(scheme, login)
+        told = reason_of(scheme, ConnectionError("NOT_ALLOWED - vhost shop not found"))
+        assert "/%2Fx is the one named /x" in told

@@ -1,8 +1,11 @@
+import re
 import traceback
+from pathlib import Path
 
 import pytest
 
-from bus import Bus, ConfigurationError, Settings
+import bus
+from bus import Bus, ConfigurationError, Settings, log
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,10 +24,85 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings()
     told = str(caught.value)
-    assert "BUS_AMQP_URL: Field required" in told
-    assert "BUS_MONGO_URL: Value error, is no URL of mongodb" in told
-    assert "BUS_HEARTBEAT" in told
+    assert "BUS_AMQP_URL: is not set; it is amqp[s]://user:password@host" in told
+    assert "BUS_MONGO_URL: the URL does not begin with mongodb://" in told
+    assert "BUS_HEARTBEAT=0: input should be greater than" in told
     assert "secret" not in told
+
+
+BAD = {
+    "declare": "no",
+    "heartbeat": "1",
+    "prefetch": "many",
+    "batch": "0",
+    "sweep_every": "inf",
+    "handled_for": "1.5",
+    "gap_within": "0",
+    "compare_every": "-1",
+    "check_events": "never",
+    "release_within": "nan",
+    "stop_within": "",
+    "sentinel_every": "0",
+    "health_host": "",
+    "health_port": "70000",
+    "mongo_db": "a.b",
+    "log_level": "verbose",
+}
+
+
+def test_each_setting_with_a_bad_value_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUS_AMQP_URL", "amqp://h:port/")
+    monkeypatch.setenv("BUS_MONGO_URL", "mongodb://")
+    for name, value in BAD.items():
+        monkeypatch.setenv(f"BUS_{name.upper()}", value)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings()
+    lines = str(caught.value).splitlines()[1:-1]
+    named = {line.strip().partition(":")[0].partition("=")[0] for line in lines}
+    every = {*BAD, "amqp_url", "mongo_url"}
+    assert named == {f"BUS_{name.upper()}" for name in every}
+    assert every | {"signing_secret"} == Settings.model_fields.keys()
+
+
+def test_a_setting_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="BUS_PREFECH=7: there is no such setting; there"):
+        Settings.in_memory(prefech=7)
+
+
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+def test_a_log_level_may_be_written_in_small_letters(level: str) -> None:
+    assert Settings.in_memory(log_level=level).log_level == level.upper()
+
+
+def test_a_log_level_that_there_is_not_is_refused_by_the_function_too() -> None:
+    with pytest.raises(ConfigurationError, match=r"no log level 'verbose'; give one of .*DEBUG"):
+        log.configure(level="verbose")
+
+
+def test_a_database_in_the_url_is_not_ignored() -> None:
+    urls = {"amqp_url": "amqp://h/", "mongo_url": "mongodb://h/shop?replicaSet=r"}
+    with pytest.raises(ConfigurationError, match="BUS_MONGO_DB: it is not set, and BUS_MONGO_URL"):
+        Settings(**urls)
+    assert Settings(**urls, mongo_db="shop").mongo_db == "shop"
+    for url in ("mongodb://h/admin", "mongodb://h", "mongodb://h/?authSource=shop"):
+        assert Settings(**{**urls, "mongo_url": url}).mongo_db == ""
+
+
+@pytest.mark.parametrize("name", ["a.b", "a b", "a/b", "$a", 'a"', "x" * 64, "é" * 32, "local"])
+def test_a_database_that_mongodb_would_refuse_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"BUS_MONGO_DB=.*: the name of a database"):
+        Settings.in_memory(mongo_db=name)
+
+
+def test_a_service_named_as_a_database_of_mongodbs_own_needs_another() -> None:
+    urls = {"amqp_url": "amqp://h/", "mongo_url": "mongodb://h/"}
+    with pytest.raises(ConfigurationError, match="'admin' is one of MongoDB's own; set BUS_MONGO"):
+        Bus("admin", settings=Settings(**urls))
+
+
+def test_remedies_are_for_those_too_who_installed_the_package_alone() -> None:
+    for path in Path(bus.__file__).parent.rglob("*.py"):
+        assert not re.search(r"\bbin/", path.read_text()), f"{path}: a wheel has no bin/"
 
 
 def test_nothing_is_kept_unless_asked_for_by_name() -> None:
@@ -72,4 +150,4 @@ def test_a_password_that_is_not_encoded_is_refused_or_used_but_never_shown(
     except ConfigurationError as error:
         told = "".join(traceback.format_exception(error))
         assert not any(part in told for part in ("xq", "4729")), told
-        assert "percent-encode" in told or "cannot be read" in told
+        assert "percent-encode" in told

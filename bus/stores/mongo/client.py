@@ -22,6 +22,7 @@ from pymongo.read_concern import ReadConcern
 from bus.errors import ConfigurationError
 from bus.stores.records import OPTIONS
 from bus.tasks import OthersTime
+from bus.urls import ENCODED
 
 Client = Any
 """motor's `AsyncIOMotorClient` or PyMongo's `AsyncMongoClient`; motor has no types."""
@@ -65,7 +66,7 @@ def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0
         reason = f"it is not as it should be ({type(error).__name__})"
     raise ConfigurationError(
         f"MongoDB: the URL cannot be used: {reason}; write mongodb://host:port/?replicaSet=name, "
-        f"percent-encode user and password (urllib.parse.quote_plus), and check the options' values"
+        f"{ENCODED}, and check the options' values"
     )
 
 

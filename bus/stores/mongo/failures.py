@@ -34,6 +34,7 @@ from bus.errors import (
 )
 from bus.stores.mongo.client import ANSWER_WITHIN, Client, bounded
 from bus.stores.records import unencodable
+from bus.urls import ENCODED
 
 DUPLICATE_KEY = 11000
 OPEN_WITHIN = 30.0
@@ -233,9 +234,10 @@ def _not_allowed(error: OperationFailure) -> NotAllowed:
             f"role readWrite)"
         )
     return NotAllowed(
-        f"MongoDB does not allow it: {said(error)}; check the user and password in the URL, and "
-        f"that this user may read and write the database; where a password was changed, give the "
-        f"new URL and start this process again"
+        f"MongoDB does not allow it: {said(error)}; check user and password in the URL ({ENCODED}: "
+        f"a space is %20 then, and a + is %2B), that it says where the user is known "
+        f"(?authSource=admin, say), and that this user may read and write the database; where a "
+        f"password was changed, give the new URL and start this process again"
     )
 
 

@@ -1,9 +1,17 @@
 """What to do about what RabbitMQ refuses, in words. No I/O."""
 
+from bus.urls import ENCODED
+
 _TLS = (
     "check that cafile= is the authority that signed the broker's certificate, that the URL has "
     "the host name which that names, that certfile= and keyfile= are given if the broker asks for "
     "a certificate, and that the port is the one for TLS"
+)
+_SIGN_IN = f"check user and password in the URL ({ENCODED}: a space is %20 then, and a + is %2B)"
+_VHOST = (
+    "the path of the URL is the virtual host, percent-encoded too: a / alone is its default, /%2Fx "
+    "is the one named /x; make it by rabbitmqctl add_vhost, and let the user in by "
+    "rabbitmqctl set_permissions -p VHOST USER ..."
 )
 # A broker that refuses a hand-shake says so, and hangs up: which of both arrives is chance.
 _HANGING_UP = ("ssl", "reset", "broken pipe", "eof", "incomplete read", "aborted", "lost")
@@ -13,6 +21,10 @@ def reason_of(scheme: str, error: Exception) -> str:
     """Why no connection came about, and what to look at."""
     reason = str(error) or "no answer in time"
     words = f"{type(error).__name__} {reason}".lower()
+    if "access_refused" in words:
+        return f"{reason}; {_SIGN_IN}"
+    if "vhost" in words:
+        return f"{reason}; {_VHOST}"
     refused = scheme == "amqps" and any(word in words for word in _HANGING_UP)
     return f"{reason}; {_TLS}" if refused else reason
 
