@@ -62,8 +62,8 @@ def _names_a_service(name: str) -> bool:
 def _check_foreign(service: str, category: str, owner: str) -> None:
     if not is_category(category):
         raise ConfigurationError(
-            f"Bus({service!r}): foreign={{{category!r}: ...}} is no category; write an "
-            f"aggregate's, as in foreign={{'job': 'jobs'}}"
+            f"Bus({service!r}): foreign={{{category!r}: ...}} is not a valid category; "
+            f"write an aggregate's, as in foreign={{'job': 'jobs'}}"
         )
     if not _names_a_service(owner) or owner == service or category == service:
         raise ConfigurationError(

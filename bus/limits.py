@@ -35,7 +35,9 @@ def size_of(text: str) -> int:
 
 def not_text(what: str, value: object) -> str:
     """What to say where text is needed, and something else was given."""
-    return f"{what} is text, and this one is of type {type(value).__name__}: give str(...) of it"
+    return (
+        f"{what} must be text, and this one is of type {type(value).__name__}: give str(...) of it"
+    )
 
 
 def check_chosen_id(id: str) -> None:
@@ -64,9 +66,9 @@ def _refused_id(id: object) -> str:
     if not isinstance(id, str):
         return not_text(what, id)
     if not id.isprintable():
-        return f"{what} is printable, and {id[:50]!r} holds {_unprintable(id)}"
+        return f"{what} must be printable, and {id[:50]!r} has {_unprintable(id)} in it"
     if "/" in id:
-        return f"{what} has no slash, and {id[:50]!r} has: put another character there"
+        return f"{what} must not have a slash, as {id[:50]!r} has: put another character there"
     return _of_bytes(what, id, MOST_COMMAND_ID)
 
 
@@ -76,7 +78,7 @@ def _of_bytes(what: str, text: str, most: int) -> str:
         f"{size} bytes" if size == len(text) else f"{size} bytes in UTF-8 ({len(text)} characters)"
     )
     remedy = "" if size <= most else "; shorten it, or give its hash (hashlib.sha256)"
-    return f"{what} has 1 to {most} bytes, and this one has {counted}{remedy}"
+    return f"{what} must have 1 to {most} bytes, and this one has {counted}{remedy}"
 
 
 def _unprintable(text: str) -> str:
@@ -97,8 +99,8 @@ def _refused_aggregate_id(id: object, what: str) -> str:
     if not isinstance(id, str):
         return not_text(what, id)
     if not id.isprintable():
-        return f"{what} is printable, and {id[:50]!r} holds {_unprintable(id)}"
-    return f"{what} has 1 to {MOST_AGGREGATE_ID} characters, and this one has {len(id)}"
+        return f"{what} must be printable, and {id[:50]!r} has {_unprintable(id)} in it"
+    return f"{what} must have 1 to {MOST_AGGREGATE_ID} characters, and this one has {len(id)}"
 
 
 def check_correlation_id(id: str) -> None:
@@ -127,13 +129,13 @@ def check_headers(headers: Mapping[str, Any], own: Collection[str]) -> None:
         raise InvalidMessage(f"headers: {error}") from None
     if len(headers) > MAX_COUNT - OWN_COUNT:
         raise InvalidMessage(
-            f"a message has {MAX_COUNT - OWN_COUNT} headers at most, and this one has "
-            f"{len(headers)}: put what belongs to the message into its fields"
+            f"a message may have {MAX_COUNT - OWN_COUNT} headers, and this one has {len(headers)}: "
+            f"put what belongs to the message into its fields"
         )
     size = sum(size_of(key) + size_of(value) + 8 for key, value in headers.items())
     if size > MAX_HEADERS - OWN_BYTES:
         raise InvalidMessage(
-            f"a message's headers have {MAX_HEADERS - OWN_BYTES} bytes at most together, and these "
+            f"a message's headers may have {MAX_HEADERS - OWN_BYTES} bytes together, and these "
             f"have {size}: put what belongs to the message into its fields"
         )
 
@@ -142,7 +144,7 @@ def _refused_header(key: object, value: object, own: Collection[str]) -> str | N
     if not isinstance(key, str):
         return not_text("a header's name", key)
     if key in own:
-        return f"header {key!r} is the bus's own, as {', '.join(sorted(own))} are: rename yours"
+        return f"header {key!r} is one of the bus's own ({', '.join(sorted(own))}): rename yours"
     if not 0 < len(key) <= MAX_KEY or len(key.encode(errors="replace")) > MAX_KEY:
         return _of_bytes(f"the name of header {key[:50]!r}", key, MAX_KEY)
     if not isinstance(value, str):

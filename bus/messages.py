@@ -58,8 +58,8 @@ class Message(BaseModel):
 def _check_wire_name(cls: type[Message], name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{cls.__qualname__}: {name!r} is no wire name; "
-            f"use letters, digits and underscores, 100 at most"
+            f"{cls.__qualname__}: {name!r} is not a valid name for a message to travel "
+            f"by; use letters, digits and underscores, 100 at most"
         )
 
 

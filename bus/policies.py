@@ -38,7 +38,8 @@ def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolic
             )
         if policy.tries < 1 or policy.pause < 0 or any(delay <= 0 for delay in policy.delays):
             raise ConfigurationError(
-                f"{where}: {policy!r}: at least one try, and pauses and delays are in seconds"
+                f"{where}: {policy!r}: give tries of 1 or more, a pause of 0 or more, and delays "
+                f"above 0, in seconds"
             )
     return {Exception: DEFAULT, **each}
 

@@ -1,7 +1,7 @@
 """Settings: one frozen object, read from the environment, validated whole."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -121,9 +121,10 @@ class Settings(BaseSettings):
     def _database(cls, value: str, info: ValidationInfo) -> str:
         if not value and has_database(info.data.get("mongo_url", "")):
             raise ValueError(
-                "it is not set, and BUS_MONGO_URL has a database behind the host, which in a URL "
-                "of MongoDB's says where the user is known; set BUS_MONGO_DB to the database for "
-                "the service's data, or take that out of the URL (for the user: ?authSource=NAME)"
+                "is not set, while BUS_MONGO_URL has a database behind the host; in MongoDB's URLs "
+                "that is where the user is known, not where the data is: set BUS_MONGO_DB to the "
+                "database for this service's data, or take the one in the URL out (for the user: "
+                "?authSource=NAME)"
             )
         if found := sorted(_NOT_IN_A_NAME & set(value)):
             raise ValueError(f"the name of a database holds no {found[0]!r}")
@@ -137,7 +138,8 @@ class Settings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _level(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
+        upper = value.upper() if isinstance(value, str) else value
+        return upper if upper in get_args(LogLevel) else value
 
     @property
     def amqp_urls(self) -> tuple[str, ...]:

@@ -115,7 +115,10 @@ def refuse_scripts(filter: Any) -> None:
     """Raises: ProjectionError where a filter would run JavaScript within the database."""
     if isinstance(filter, Mapping):
         for name in SCRIPTS & filter.keys():
-            raise ProjectionError(f"a filter runs no script in the database: {name} is refused")
+            raise ProjectionError(
+                f"a filter runs no script in the database, and {name} would; write it with other "
+                f"operators ($expr, say)"
+            )
         filter = list(filter.values())
     if isinstance(filter, list | tuple):
         for part in filter:

@@ -100,7 +100,8 @@ class _Watch:
         except TimeoutError:
             raise NotCaughtUp(
                 f"projection {self._projection.name!r} has not caught up in time: "
-                f"{waiter.behind}; is a worker running, or is the stream parked?"
+                f"{waiter.behind}; is a worker running (bus worker), or is the stream parked "
+                f"(bus deadletters list)?"
             ) from None
         finally:
             self._waiters.discard(waiter)

@@ -80,11 +80,15 @@ class Projection(Generic[View_co]):
                 f"version="
             )
         if not of or not all(getattr(kind, "category", "") for kind in of):
-            raise ConfigurationError(f"Projection {name!r}: `of` lists aggregates, one at least")
+            raise ConfigurationError(f"Projection {name!r}: of= lists aggregates, one at least")
         if not isinstance(version, int) or version < 1:
-            raise ConfigurationError(f"Projection {name!r}: versions are 1, 2, 3 ...")
+            raise ConfigurationError(
+                f"Projection {name!r}: version={version!r}: give a whole number, 1 or more"
+            )
         if not 1 <= partitions <= SLOTS:
-            raise ConfigurationError(f"Projection {name!r}: partitions are 1 to {SLOTS}")
+            raise ConfigurationError(
+                f"Projection {name!r}: partitions={partitions}: give 1 to {SLOTS}"
+            )
         check_view(name, view)
         self.name = name
         self.view = view

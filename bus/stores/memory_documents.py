@@ -68,7 +68,8 @@ class Engine:
             raise ConfigurationError(f"this filter or sort order {BEYOND}") from None
         except Exception as error:  # mongomock raises whatever comes
             raise ProjectionError(
-                f"the filter or sort order is refused: {type(error).__name__}"
+                f"the filter or sort order is refused ({type(error).__name__}): see that its "
+                f"operators are MongoDB's; in memory there are fewer"
             ) from error
 
     def _selected(self, documents: list[Document], filter: Mapping[str, Any]) -> list[Document]:
@@ -94,7 +95,8 @@ class Engine:
             raise ProjectionError(f"the update of {key!r} {BEYOND}") from None
         except Exception as error:  # mongomock raises whatever comes
             raise ProjectionError(
-                f"the document {key!r} cannot be updated: {type(error).__name__}"
+                f"the document {key!r} cannot be updated by {', '.join(update)} "
+                f"({type(error).__name__}): see that each field has a type that its operator takes"
             ) from error
 
     def _updated(self, document: Document | None, key: str, update: Document) -> Document:
@@ -370,7 +372,14 @@ def _check_unique(table: Table, index: Index) -> None:
         if any(value is not None for value in values):
             other = seen.setdefault(repr(values), key)
             if other != key:
-                raise ProjectionError(f"{key!r} and {other!r}: the index {index.keys} is unique")
+                raise ProjectionError(
+                    f"the documents {other!r} and {key!r} have the same {_names(index)}, and the "
+                    f"index is unique; declare it without unique=True, or mend what they are given"
+                )
+
+
+def _names(index: Index) -> str:
+    return ", ".join(name for name, _ in index.keys)
 
 
 def _field(document: Any, path: str) -> Any:

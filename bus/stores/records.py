@@ -147,4 +147,7 @@ def check_cause(stored: Commit, own: Commit) -> None:
 def moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
     """What to say where a place in a stream is taken."""
     places = ", ".join(f"{commit.stream} at {commit.first}" for commit in commits)
-    return ConcurrencyError(f"written since it was read, or there before it was added: {places}")
+    return ConcurrencyError(
+        f"{places}: somebody else wrote that first; read it again and decide anew, and where it "
+        f"was to be added, find() first tells whether it exists"
+    )

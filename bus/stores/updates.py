@@ -94,8 +94,8 @@ def checked(key: str, update: Any) -> Document:
     """
     if (type(update) is not dict and not isinstance(update, Mapping)) or not update:
         raise ProjectionError(
-            f"the update of {key!r} is {type(update).__name__}, or empty; return a dict of MongoDB "
-            f'update operators, such as {{"$set": {{...}}}}'
+            f"the update of {key!r} is {_given(update)}; return a dict of MongoDB update "
+            f'operators, such as {{"$set": {{...}}}}, or None where nothing changes'
         )
     whole = dict(update)
     for operator, fields in update.items():
@@ -139,6 +139,10 @@ def _refused(where: str, error: Unstorable | RecursionError) -> ProjectionError:
         return ProjectionError(f"{where}: the value is nested too deep, or within itself")
     place = f"{where}, at {error.path!r:.300}" if error.path else where
     return ProjectionError(f"{place}: the value {error.why}")
+
+
+def _given(update: Any) -> str:
+    return "empty" if isinstance(update, Mapping) else f"of type {type(update).__name__}"
 
 
 def _check_path(key: str, path: Any) -> None:

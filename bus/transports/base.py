@@ -69,7 +69,10 @@ def refusal(frame: Frame) -> InvalidMessage | None:
 
 def _refusal(frame: Frame) -> InvalidMessage | None:
     if len(frame.body) > MAX_BODY:
-        return InvalidMessage(f"{frame.name}: body of {len(frame.body)} bytes, over {MAX_BODY}")
+        return InvalidMessage(
+            f"{frame.name}: body of {len(frame.body):,} bytes, over {MAX_BODY:,}; keep large data "
+            f"elsewhere, and let the message say where"
+        )
     if frame.address not in ADDRESSES:
         return InvalidMessage(f"{frame.name}: no such address: {frame.address}")
     topic, place = ("", frame.topic) if frame.address == REPLY else (frame.topic, frame.reply_to)

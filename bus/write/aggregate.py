@@ -57,8 +57,8 @@ class Aggregate:
         cls.category = category or _snake_case(cls.__name__)
         if not is_category(cls.category):
             raise ConfigurationError(
-                f"{cls.__qualname__}: {cls.category!r} is no category; use lower-case letters, "
-                f"digits and underscores, 50 at most"
+                f"{cls.__qualname__}: {cls.category!r} is not a valid category; use lower-case "
+                f"letters, digits and underscores, 50 at most"
             )
         cls.snapshot_every = snapshot_every
         cls._listed = tuple(events)

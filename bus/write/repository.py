@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Generic, TypeVar
 
 from bus.codec import Unread, read_recorded
-from bus.errors import AggregateNotFound, ConfigurationError
+from bus.errors import AggregateNotFound, ConfigurationError, InvalidMessage, NewerMessage
 from bus.limits import check_aggregate_id
 from bus.stores.base import EventLog
 from bus.write import snapshots
@@ -61,12 +61,19 @@ class Repository(Generic[AnyAggregate]):
         aggregate = await self._from_snapshot(id) or self._kind(id)
         registry = self._kind.events()
         stream = stream_of(self._kind, id)
-        async for page in self._log.events(stream, after=aggregate.version):
-            for version, recorded in page:
-                event = read_recorded(recorded, registry)
-                if type(event) is not Unread:
-                    aggregate.apply(event)
-                aggregate.version = version
+        try:
+            async for page in self._log.events(stream, after=aggregate.version):
+                for version, recorded in page:
+                    event = read_recorded(recorded, registry)
+                    if type(event) is not Unread:
+                        aggregate.apply(event)
+                    aggregate.version = version
+        except (InvalidMessage, NewerMessage) as error:
+            raise type(error)(
+                f"{stream} at {aggregate.version + 1}: {error}; what is stored stays: let the "
+                f"class read it, by a default for what is missing, or by a raised schema= and an "
+                f"upcast"
+            ) from None
         return aggregate
 
     async def _from_snapshot(self, id: str) -> AnyAggregate | None:

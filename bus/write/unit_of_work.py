@@ -200,7 +200,7 @@ def check_repeat(stored: Commit, envelope: Envelope) -> None:
     Two commands are compared by their digests, where both have one of the same schema.
     """
     if stored.message not in envelope.message.wire_names():
-        other = f"a {stored.message}"
+        other = stored.message or "something else"
     elif stored.causation_id != envelope.id:
         other = f"what followed from {stored.causation_id}"
     elif _differ(stored.digest, envelope.digest):
@@ -208,7 +208,7 @@ def check_repeat(stored: Commit, envelope: Envelope) -> None:
     else:
         return
     raise IdConflict(
-        f"the id {stored.id} was used for {other} before, and now for a {envelope.name} "
+        f"the id {stored.id} was used before, by {other}, and now by {envelope.name} "
         f"({envelope.id}); what was stored first stands: give each message an id of its own"
     )
 

@@ -21,9 +21,9 @@ class IdsContract(WalletService):
         self, bus: Bus
     ) -> None:
         first = await bus.execute(Pay(wallet_id="a", amount=3), id="k")
-        with pytest.raises(IdConflict, match="the id k was used for another Pay before"):
+        with pytest.raises(IdConflict, match="the id k was used before, by another Pay"):
             await bus.execute(Pay(wallet_id="b", amount=3), id="k")
-        with pytest.raises(IdConflict, match="was used for a Pay before, and now for a Thank"):
+        with pytest.raises(IdConflict, match="was used before, by Pay, and now by Thank"):
             await bus.execute(Thank(wallet_id="a"), id="k")
         assert await bus.execute(Pay(wallet_id="a", amount=3), id="k") == first
         assert await bus.parts.event_log.read("wallet-b") == []
@@ -57,11 +57,11 @@ class IdsContract(WalletService):
         await bus.send(Pay(wallet_id="b", amount=3), id="k")
         (letter,) = await self.dead_letters(bus, 1)
         assert (letter["error"], letter["attempts"]) == ("IdConflict", 1)
-        assert "was used for another Pay before" in letter["reason"]
+        assert "was used before, by another Pay" in letter["reason"]
 
     async def test_a_requester_gets_the_conflict_as_itself(self, bus: Bus, worker: Worker) -> None:
         await bus.request(Pay(wallet_id="a", amount=3), id="k")
-        with pytest.raises(IdConflict, match="was used for another Pay"):
+        with pytest.raises(IdConflict, match="was used before, by another Pay"):
             await bus.request(Pay(wallet_id="a", amount=4), id="k")
 
     async def test_a_published_fact_is_compared_too(self, bus: Bus) -> None:

@@ -50,7 +50,7 @@ def test_the_category_follows_from_the_class_name() -> None:
 
 
 def test_a_category_that_cannot_be_a_topic_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="is no category"):
+    with pytest.raises(ConfigurationError, match="is not a valid category"):
 
         class Wrong(Aggregate, category="a-b"): ...
 
@@ -108,7 +108,8 @@ def test_a_subclass_reads_its_bases_events_too() -> None:
 @pytest.mark.parametrize("id", ["", "x" * 201, "a\nb", 7])
 def test_an_id_that_cannot_name_a_stream_is_refused(id: Any) -> None:
     with pytest.raises(
-        InvalidMessage, match=r"the id of an Account (is text|is printable|has 1 to 200 characters)"
+        InvalidMessage,
+        match=r"the id of an Account must (be text|be printable|have 1 to 200 characters)",
     ):
         Account(id)
 

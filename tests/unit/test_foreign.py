@@ -73,7 +73,7 @@ def shop(foreign: dict[str, str], projection: Projection[View] | None = None) ->
 @pytest.mark.parametrize(
     ("foreign", "told"),
     [
-        ({"Purse!": "bank"}, "no category"),
+        ({"Purse!": "bank"}, "not a valid category"),
         ({"purse": "The Bank"}, "the other service"),
         ({"purse": "shop"}, "the other service"),
         ({"shop": "bank"}, "the other service"),

@@ -38,7 +38,9 @@ def test_the_wire_name_is_the_class_name_unless_it_is_fixed() -> None:
 
 
 def test_a_wire_name_that_cannot_travel_is_refused_at_the_class() -> None:
-    with pytest.raises(ConfigurationError, match="is no wire name; use letters"):
+    with pytest.raises(
+        ConfigurationError, match="is not a valid name for a message to travel by; use letters"
+    ):
 
         class Opened(Event, name="account opened"):
             pass
@@ -75,7 +77,7 @@ def test_a_name_that_two_classes_claim_is_refused_and_said() -> None:
 
 @pytest.mark.parametrize("formerly", ["Opened", ["account opened"], [""]], ids=str)
 def test_former_names_that_are_none_are_refused_at_the_class(formerly: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"write a list|is no wire name"):
+    with pytest.raises(ConfigurationError, match=r"write a list|is not a valid name"):
 
         class Opened(Event, formerly=formerly):
             pass

@@ -61,13 +61,16 @@ def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0
         )
     except OSError as error:
         files = ", ".join(unreadable_files(url)) or "a certificate"
-        reason = f"{files} cannot be read ({error.strerror})"
+        problem = (
+            f"{files} cannot be read ({error.strerror}); correct the path in the URL, or its "
+            f"permissions"
+        )
     except (PyMongoError, ValueError, TypeError) as error:
-        reason = f"it is not as it should be ({type(error).__name__})"
-    raise ConfigurationError(
-        f"MongoDB: the URL cannot be used: {reason}; write mongodb://host:port/?replicaSet=name, "
-        f"{ENCODED}, and check the options' values"
-    )
+        problem = (
+            f"it does not read as mongodb://user:password@host:port/?replicaSet=name "
+            f"({type(error).__name__}); {ENCODED}, and check the values of its options"
+        )
+    raise ConfigurationError(f"MongoDB: the URL cannot be used: {problem}")
 
 
 def unreadable_files(url: str) -> list[str]:

@@ -1,0 +1,31 @@
+"""docs/errors.md is what the code says."""
+
+from pathlib import Path
+
+import pytest
+
+from tools.errors.page import PAGE, SECTIONS, SERVERS, provoked, split, written
+
+ENOUGH = 0.6
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert PAGE.read_text() == written(provoked()), "errors say something else: run bin/errors"
+
+
+def test_most_errors_that_need_no_server_are_on_the_page() -> None:
+    shown, others = split(list(provoked().values()))
+    without = [site for site in others if not site.path.startswith(SERVERS)]
+    share = len(shown) / (len(shown) + len(without))
+    assert share >= ENOUGH, "\n".join(map(str, without))
+
+
+def test_no_two_entries_of_a_section_are_titled_alike() -> None:
+    for section in SECTIONS:
+        titles = [entry.title for entry in section.entries]
+        assert len({*titles}) == len(titles)
+
+
+@pytest.mark.parametrize("word", ["tools.", "<locals>", "0x", str(Path.cwd())])
+def test_nothing_of_where_it_was_written_is_on_the_page(word: str) -> None:
+    assert word not in PAGE.read_text()

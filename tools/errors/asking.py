@@ -1,0 +1,66 @@
+"""Reading: queries, documents, and receipts that are waited for."""
+
+import uuid
+
+from bus import Bus, Documents, Query, Router, Settings
+from tools.errors.bank import (
+    BalanceView,
+    GetBalance,
+    OpenAccount,
+)
+from tools.errors.entries import Section
+
+reading = Section(
+    "Reading",
+    "Told by `query`, `watch`, or the methods of `Documents`; `documents` is what a handler "
+    "gets for `documents: Documents[BalanceView]`.",
+)
+SECTIONS = [reading]
+
+
+@reading
+async def a_query_that_nobody_handles(bus: Bus) -> None:
+    class ListAccounts(Query[list[BalanceView]]): ...
+
+    await bus.query(ListAccounts())
+
+
+@reading
+async def a_projection_that_is_behind(bus: Bus) -> None:
+    receipt = await bus.execute(OpenAccount(account_id="a1"))
+    await bus.query(GetBalance(account_id="a1"), after=receipt, timeout=0.1)
+
+
+@reading
+async def a_query_that_cannot_be_watched() -> None:
+    class Now(Query[str]): ...
+
+    clock = Router("clock")
+
+    @clock.query
+    async def now(query: Now) -> str:
+        return "12:00"
+
+    async with Bus("bank", routers=[clock], settings=Settings.in_memory()) as bus:
+        bus.watch(Now())
+
+
+@reading
+async def a_key_that_is_a_uuid(documents: Documents[BalanceView]) -> None:
+    """A key that is a UUID"""
+    await documents.get(uuid.uuid4())  # type: ignore[arg-type]
+
+
+@reading
+async def documents_changed_outside_of_their_projection(documents: Documents[BalanceView]) -> None:
+    await documents.update("a1", {"$set": {"balance": 1_000_000}})
+
+
+@reading
+async def a_filter_that_runs_a_script(documents: Documents[BalanceView]) -> None:
+    await documents.find({"$where": "this.balance > 100"})
+
+
+@reading
+async def an_operator_that_there_is_not(documents: Documents[BalanceView]) -> None:
+    await documents.find({"balance": {"$more": 100}})

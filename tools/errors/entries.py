@@ -1,0 +1,117 @@
+"""What provokes an error: a function of a few lines, or a command line."""
+
+import asyncio
+import contextlib
+import inspect
+import io
+import os
+import re
+import shlex
+import textwrap
+import unittest.mock
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+from typer.testing import CliRunner
+
+from bus import BusError, Documents, Settings
+from bus.cli.main import app
+from bus.testing import given_documents
+from tools.errors import bank
+
+WIDTH = 96
+
+
+class Entry(NamedTuple):
+    """What the page shows, and the words that come of it."""
+
+    title: str
+    code: str
+    language: str
+    provoke: Callable[[], str]
+
+
+class Section:
+    """A heading of the page, with its entries. As a decorator, it takes a function in."""
+
+    def __init__(self, title: str, introduction: str = "") -> None:
+        self.title = title
+        self.introduction = introduction
+        self.entries: list[Entry] = []
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose last step raises. It may take `bus`: the bank's, opened in memory."""
+        title = function.__doc__ or function.__name__.replace("_", " ").capitalize()
+        self.entries.append(Entry(title, _body_of(function), "python", lambda: _raised(function)))
+        return function
+
+    def command(self, title: str, line: str, **environment: str) -> None:
+        """A command line that ends in the error."""
+        variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+        shown = " \\\n".join([*variables, line])
+        self.entries.append(Entry(title, shown, "sh", lambda: _printed(line, environment)))
+
+
+def _body_of(function: Callable[..., Any]) -> str:
+    source = textwrap.dedent(inspect.getsource(function))
+    body = re.sub(r"\A.*?\) -> None:\n(    \"\"\".*?\"\"\"\n\s*)?", "", source, flags=re.DOTALL)
+    body = f"    {body.lstrip()}"
+    return re.sub(r"  # (type: ignore|noqa).*", "", textwrap.dedent(body)).strip()
+
+
+def _raised(function: Callable[..., Any]) -> str:
+    async def run() -> None:
+        if "bus" in inspect.signature(function).parameters:
+            async with bank.build(Settings.in_memory()) as bus:
+                await function(bus)
+        else:
+            await function()
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            if "documents" in inspect.signature(function).parameters:
+                _with_documents(function)
+            elif inspect.iscoroutinefunction(function):
+                asyncio.run(run())
+            else:
+                function()
+    except BusError as error:
+        return told(f"{type(error).__name__}: {error}")
+    raise AssertionError(f"{function.__name__} raised nothing")
+
+
+def _with_documents(function: Callable[..., Any]) -> None:
+    async def handler(query: bank.GetBalance, documents: Documents[bank.BalanceView]) -> None:
+        await function(documents)
+
+    there = given_documents({"a1": bank.BalanceView(owner="Ada", balance=5)})
+    outcome = there.when_handled(bank.GetBalance(account_id="a1"), by=handler)
+    if outcome.error:
+        raise outcome.error
+
+
+def _printed(line: str, environment: Mapping[str, str]) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BUS_")}
+    place = {"TERM": "dumb", "COLUMNS": str(WIDTH)}
+    with unittest.mock.patch.dict(os.environ, {**kept, **place, **environment}, clear=True):
+        done = CliRunner().invoke(app, _split(line), standalone_mode=False)
+    if isinstance(done.exception, typer.BadParameter):  # framed, in a terminal
+        return told(f"Error: {done.exception.format_message()}")
+    if done.exit_code == 0 or not isinstance(done.exception, SystemExit):
+        raise AssertionError(f"{line}: {done.exit_code}, {done.exception!r}")
+    return told(done.stderr.strip())
+
+
+def _split(line: str) -> list[str]:
+    _, *words = shlex.split(line)
+    return [word.replace("bank:", f"{bank.__name__}:") for word in words]
+
+
+def told(words: str) -> str:
+    """The words as a reader meets them, whose modules and functions are not these."""
+    words = words.replace(str(Path.cwd()), "/home/ada/bank")
+    words = re.sub(r"\btools\.errors\.\w+\b", "bank", words)
+    words = re.sub(r"\bbank\.\w+\.<locals>\.", "bank.", words)
+    return re.sub(r"\b\w+\.<locals>\.", "", words)

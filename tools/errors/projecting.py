@@ -1,0 +1,217 @@
+"""What a projection's handler returns or raises; dead letters; what people do to projections."""
+
+import uuid
+
+from pydantic import BaseModel
+
+from bus import (
+    Bus,
+    DeadLetters,
+    Events,
+    Projection,
+    Projections,
+    Update,
+    Worker,
+    compare_contracts,
+)
+from bus.stores.base import Index
+from bus.testing import given
+from tools.errors.bank import Account, AccountOpened, BalanceView
+from tools.errors.entries import Section
+
+folding = Section(
+    "Folding events",
+    "In a worker, the stream is parked with this error, the others go on, and "
+    "`bus deadletters show` tells it; in a test it is raised where it stands here.",
+)
+repairing = Section("Repairing, rebuilding, looking", "Told by the methods and by the commands.")
+SECTIONS = [folding, repairing]
+
+
+@folding
+def an_update_without_an_operator() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"owner": event.owner}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def an_operator_without_fields() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$inc": 1}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def an_update_that_is_empty() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def a_field_of_the_buss_own() -> None:
+    """A field of the bus's own"""
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"_id": event.owner}}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def a_value_of_the_event_as_the_name_of_a_field() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {f"owners.{event.owner}": True}}
+
+    given(Account, "a1", AccountOpened(owner="$Ada")).project(rich)
+
+
+@folding
+def a_result_that_is_no_change() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return "opened"  # type: ignore[return-value]
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def a_key_that_is_no_text() -> None:
+    class Counted(BaseModel):
+        count: int
+
+    owners = Projection("owners", of=[Account], view=Counted)
+
+    @owners.on(AccountOpened, key=lambda event: uuid.uuid4())  # type: ignore
+    def opened(event: AccountOpened) -> Update:
+        return {"$inc": {"count": 1}}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(owners)
+
+
+@folding
+def an_update_that_the_document_cannot_take() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> list[tuple[str, Update]]:
+        return [("a1", {"$set": {"owner": "Ada"}}), ("a1", {"$inc": {"owner": 1}})]
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def two_documents_of_one_key_in_a_unique_index() -> None:
+    by_owner = Index((("owner", 1),), unique=True)
+    rich = Projection("rich", of=[Account], view=BalanceView, indexes=[by_owner])
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"owner": event.owner}}
+
+    ada = AccountOpened(owner="Ada")
+    given(Account, "a1", ada).given(Account, "a2", ada).project(rich)
+
+
+@repairing
+async def a_subscription_that_there_is_not(bus: Bus) -> None:
+    async with Worker(bus, only=["mails"]):
+        pass
+
+
+@repairing
+async def a_projection_that_there_is_not(bus: Bus) -> None:
+    await Projections(bus).rebuild("balance")
+
+
+@repairing
+async def a_rollback_to_nothing(bus: Bus) -> None:
+    await Projections(bus).rollback("balances")
+
+
+@repairing
+async def a_collection_that_there_is_not(bus: Bus) -> None:
+    await Projections(bus).drop("balances", "balances__v7")
+
+
+@repairing
+async def the_collection_that_readers_read(bus: Bus) -> None:
+    await Projections(bus).drop("balances", "balances")
+
+
+@repairing
+async def a_rebuild_while_one_is_going_on(bus: Bus) -> None:
+    await Projections(bus).rebuild("balances")
+    await Projections(bus).rebuild("balances")
+
+
+@repairing
+async def a_refold_of_no_part(bus: Bus) -> None:
+    await Projections(bus).refold("balances")
+
+
+@repairing
+async def a_refold_of_a_stream_that_does_not_feed_it(bus: Bus) -> None:
+    await Projections(bus).refold("balances", streams=["job-7"])
+
+
+@repairing
+async def a_history_that_nobody_follows(bus: Bus) -> None:
+    await Projections(bus).fetch("job")
+
+
+@repairing
+async def a_dead_letter_that_there_is_not(bus: Bus) -> None:
+    await DeadLetters(bus).show("bank.commands/7")
+
+
+@repairing
+async def a_parked_stream_that_there_is_not(bus: Bus) -> None:
+    await DeadLetters(bus).show("balances/account-a1")
+
+
+@repairing
+async def the_data_of_an_event_in_the_log(bus: Bus) -> None:
+    await DeadLetters(bus).edit("balances/account-a1", {"owner": "Ada"})
+
+
+@repairing
+async def dead_letters_without_saying_which(bus: Bus) -> None:
+    await DeadLetters(bus).retry()
+
+
+@repairing
+async def a_rate_that_is_none(bus: Bus) -> None:
+    await DeadLetters(bus).retry(all=True, rate=0)
+
+
+@repairing
+async def events_sent_again_to_nobody(bus: Bus) -> None:
+    from bus import ambient
+
+    await Events(bus).republish("mails", since=ambient.now())
+
+
+@repairing
+def contracts_that_are_none() -> None:
+    compare_contracts({}, {})

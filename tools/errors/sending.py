@@ -1,0 +1,253 @@
+"""What goes wrong when a message is given to the bus, and in its handler."""
+
+import uuid
+from typing import Any
+
+from bus import Bus, Command, Event, Receipt, Repository, Router, Settings, Worker
+from bus.testing import given
+from tools.errors.bank import (
+    Account,
+    AccountOpened,
+    Deposit,
+    Deposited,
+    GetBalance,
+    OpenAccount,
+    balances,
+    deposit,
+)
+from tools.errors.entries import Section
+
+calls = Section("Calls", "Told by the call; nothing is stored.")
+handling = Section("Handling commands", "Told by `execute`, or by `request` as the same error.")
+SECTIONS = [calls, handling]
+
+
+@calls
+async def a_command_that_nobody_handles(bus: Bus) -> None:
+    class CloseAccount(Command):
+        account_id: str
+
+    await bus.execute(CloseAccount(account_id="a1"))
+
+
+@calls
+async def a_query_given_to_execute(bus: Bus) -> None:
+    await bus.execute(GetBalance(account_id="a1"))  # type: ignore[arg-type]
+
+
+@calls
+async def a_class_given_for_a_command(bus: Bus) -> None:
+    await bus.execute(OpenAccount)  # type: ignore[arg-type]
+
+
+@calls
+async def an_event_given_to_send(bus: Bus) -> None:
+    await bus.send(AccountOpened(owner="Ada"))  # type: ignore[arg-type]
+
+
+@calls
+async def an_id_that_is_a_uuid(bus: Bus) -> None:
+    """An id that is a UUID"""
+    await bus.execute(OpenAccount(account_id="a1"), id=uuid.uuid4())  # type: ignore[arg-type]
+
+
+@calls
+async def an_id_of_too_many_bytes(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), id="é" * 100)
+
+
+@calls
+async def an_id_with_a_slash(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), id="orders/7")
+
+
+@calls
+async def an_id_that_cannot_be_printed(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), id="order 7\n")
+
+
+@calls
+async def an_id_as_the_buss_own(bus: Bus) -> None:
+    """An id as the bus's own"""
+    await bus.execute(OpenAccount(account_id="a1"), id="=7")
+
+
+@calls
+async def a_correlation_id_of_300_characters(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), correlation_id="c" * 300)
+
+
+@calls
+async def a_header_that_is_no_text(bus: Bus) -> None:
+    headers: Any = {"tenant": 7}
+    await bus.execute(OpenAccount(account_id="a1"), headers=headers)
+
+
+@calls
+async def a_header_of_the_buss_own(bus: Bus) -> None:
+    """A header of the bus's own"""
+    await bus.execute(OpenAccount(account_id="a1"), headers={"version": "1"})
+
+
+@calls
+async def a_header_whose_name_is_too_long(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), headers={"ü" * 100: "x"})
+
+
+@calls
+async def too_many_headers(bus: Bus) -> None:
+    headers = {f"h{number}": "x" for number in range(100)}
+    await bus.execute(OpenAccount(account_id="a1"), headers=headers)
+
+
+@calls
+async def headers_that_are_too_large(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), headers={"basket": "x" * 40_000})
+
+
+@calls
+async def a_token_given_for_a_receipt(bus: Bus) -> None:
+    receipt = await bus.execute(OpenAccount(account_id="a1"))
+    await bus.query(GetBalance(account_id="a1"), after=receipt.token)  # type: ignore[arg-type]
+
+
+@calls
+def a_token_that_is_none() -> None:
+    Receipt.from_token("account-a1")
+
+
+@calls
+async def an_id_used_before_for_something_else(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), id="order-7")
+    await bus.execute(Deposit(account_id="a1", amount=5), id="order-7")
+
+
+@calls
+async def an_id_used_before_for_other_content(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"), id="order-7")
+    await bus.execute(OpenAccount(account_id="a2"), id="order-7")
+
+
+@calls
+async def a_body_that_is_too_large(bus: Bus) -> None:
+    await bus.send(OpenAccount(account_id="a1", owner="x" * 2_000_000))
+
+
+@calls
+async def data_nested_too_deep(bus: Bus) -> None:
+    class Note(Event):
+        data: Any
+
+    data: Any = []
+    for _ in range(60):
+        data = [data]
+    await bus.publish(Note(data=data))
+
+
+@calls
+async def an_integer_that_is_too_large(bus: Bus) -> None:
+    await bus.publish(Deposited(amount=2**63))
+
+
+@calls
+async def a_key_that_mongodb_takes_for_its_own(bus: Bus) -> None:
+    """A key that MongoDB takes for its own"""
+
+    class Noted(Event):
+        values: dict[str, int]
+
+    await bus.publish(Noted(values={"$set": 1}))
+
+
+@calls
+async def text_that_is_no_unicode(bus: Bus) -> None:
+    """Text that is not Unicode"""
+    await bus.publish(AccountOpened(owner="\ud800"))
+
+
+@handling
+async def an_aggregate_that_does_not_exist(bus: Bus) -> None:
+    await bus.execute(Deposit(account_id="nobody", amount=5))
+
+
+@handling
+async def an_aggregate_that_exists_already(bus: Bus) -> None:
+    await bus.execute(OpenAccount(account_id="a1"))
+    await bus.execute(OpenAccount(account_id="a1"))
+
+
+@handling
+async def an_aggregate_added_though_it_was_handed_out() -> None:
+    router = Router("twice")
+
+    @router.command
+    async def open_twice(command: OpenAccount, repository: Repository[Account]) -> None:
+        repository.add(Account(command.account_id))
+        repository.add(Account(command.account_id))
+
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        await bus.execute(OpenAccount(account_id="a1"))
+
+
+@handling
+async def a_result_that_is_not_as_its_annotation_says() -> None:
+    router = Router("wrong")
+
+    @router.command
+    async def open_account(command: OpenAccount) -> int:
+        return "opened"  # type: ignore[return-value]
+
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        await bus.execute(OpenAccount(account_id="a1"))
+
+
+@handling
+def an_event_in_the_stream_that_only_a_later_release_knows() -> None:
+    class Later(Event, name="Deposited", schema=2):
+        amount: int
+
+    given(Account, "a1", Later(amount=5)).project(balances)
+
+
+@handling
+async def a_command_that_no_worker_answers(bus: Bus) -> None:
+    await bus.request(OpenAccount(account_id="a1"), id="order-7", timeout=0.1)
+
+
+@handling
+async def an_error_of_the_handlers_own_elsewhere() -> None:
+    """An error of the handler's own, elsewhere"""
+    router = Router("closing")
+
+    @router.command
+    async def open_account(command: OpenAccount) -> None:
+        raise ValueError("no account for Ada")
+
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus, Worker(bus):
+        await bus.request(OpenAccount(account_id="a1"))
+
+
+@calls
+async def a_key_that_holds_a_nul(bus: Bus) -> None:
+    class Noted(Event):
+        values: dict[str, int]
+
+    await bus.publish(Noted(values={"a\0b": 1}))
+
+
+@calls
+async def a_number_that_is_none(bus: Bus) -> None:
+    class Measured(Event):
+        values: Any
+
+    await bus.publish(Measured(values=float("nan")))
+
+
+@handling
+def a_stream_that_its_class_cannot_read() -> None:
+    class Earlier(Event, name="Deposited"):
+        euros: int
+
+    command = Deposit(account_id="a1", amount=5)
+    outcome = given(Account, "a1", Earlier(euros=5)).when_handled(command, by=deposit)
+    raise outcome.error  # type: ignore[misc]

@@ -1,0 +1,80 @@
+"""Settings and servers."""
+
+from bus import Bus, Settings, log
+from tools.errors import bank
+from tools.errors.entries import Section
+
+settings = Section(
+    "Settings",
+    "All problems are told at once. URLs and secrets are never quoted: a password may stand "
+    "anywhere in a URL that is not written as it should be.",
+)
+SECTIONS = [settings]
+
+settings.command("A worker whose servers are not set", "bus worker bank:build")
+settings.command(
+    "Settings with bad values",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqp://guest:guest@localhost:5672/",
+    BUS_MONGO_URL="localhost:27017",
+    BUS_HEARTBEAT="0",
+    BUS_STOP_WITHIN="soon",
+    BUS_MONGO_DB="my.shop",
+    BUS_LOG_LEVEL="verbose",
+)
+settings.command(
+    "A password that is not percent-encoded",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqp://shop:pass/word@localhost:5672/",
+    BUS_MONGO_URL="mongodb://shop:p@ss#word@localhost:27017/",
+)
+settings.command(
+    "A database in the URL",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqp://localhost/",
+    BUS_MONGO_URL="mongodb://localhost:27017/shop?replicaSet=rs0",
+)
+settings.command(
+    "Checks of TLS turned off",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqps://broker.example.org/?no_verify_ssl=1",
+    BUS_MONGO_URL="mongodb://db.example.org/?tls=true&tlsInsecure=true",
+)
+
+
+@settings
+def a_setting_that_there_is_not() -> None:
+    Settings.in_memory(prefech=100)
+
+
+@settings
+def a_database_of_mongodbs_own() -> None:
+    """A database of MongoDB's own"""
+    urls = {"amqp_url": "amqp://localhost/", "mongo_url": "mongodb://localhost/"}
+    Bus("admin", settings=Settings(**urls))
+
+
+@settings
+def a_certificate_that_is_not_there() -> None:
+    """A certificate for MongoDB that is not there"""
+    mongo_url = "mongodb://localhost/?tls=true&tlsCAFile=/no/such.pem"
+    bank.build(Settings(amqp_url="amqp://localhost/", mongo_url=mongo_url))
+
+
+@settings
+def a_percent_sign_that_encodes_nothing() -> None:
+    mongo_url = "mongodb://shop:50%off@localhost/?replicaSet=rs0"
+    bank.build(Settings(amqp_url="amqp://localhost/", mongo_url=mongo_url))
+
+
+@settings
+async def a_certificate_for_rabbitmq_that_is_not_there() -> None:
+    """A certificate for RabbitMQ that is not there"""
+    amqp_url = "amqps://localhost/?cafile=/no/such.pem"
+    async with bank.build(Settings(amqp_url=amqp_url, mongo_url="memory://")):
+        pass
+
+
+@settings
+def a_log_level_that_there_is_not() -> None:
+    log.configure(level="verbose")
