@@ -5,6 +5,7 @@ from bus.testing.clock import FastTime, HeldTime, ambient_source
 from bus.testing.faults import NO_FAULTS, STEPS, Faults, Step, When
 from bus.testing.given import Scenario, given, given_documents
 from bus.testing.ground import shared_memory
+from bus.testing.listed import not_listed
 from bus.testing.outcome import Folded, Outcome
 from bus.testing.world import Service, World
 from bus.testing.written import written
@@ -27,6 +28,7 @@ __all__ = [
     "given",
     "given_documents",
     "memory_world",
+    "not_listed",
     "shared_memory",
     "written",
 ]

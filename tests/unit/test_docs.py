@@ -48,7 +48,7 @@ def installed(folder: Path) -> Path:
 
 def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
     write_files("a-service-of-your-own.md", tmp_path)
-    assert write_files("testing.md", tmp_path) == 3
+    assert write_files("testing.md", tmp_path) == 4
     shown = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio"],
         cwd=tmp_path,
@@ -56,7 +56,7 @@ def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert "7 passed" in shown.stdout, shown.stdout
+    assert "8 passed" in shown.stdout, shown.stdout
 
 
 def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from bus import (
     Update,
 )
 from bus.served import never_served
-from bus.testing import given
+from bus.testing import given, not_listed
+from reference import app, handlers
 
 Value = TypeVar("Value")
 
@@ -397,3 +398,12 @@ class OwnReading(Event, name="JobPosted"):
 def test_an_event_that_a_projection_reads_by_a_class_of_its_own_is_recorded_all_the_same() -> None:
     projection: Projection[JobView] = projecting(OwnReading)
     assert list(never_served("jobs", [], [projection])) == []
+
+
+def test_a_router_that_no_bus_lists_is_found_in_its_package() -> None:
+    bus = Bus(
+        "shop", routers=app.ROUTERS[1:], projections=app.PROJECTIONS, settings=Settings.in_memory(),
+        provide={handlers.Mailer: app.Printer(), handlers.Shop: "the shop"},
+    )  # fmt: skip
+    assert not_listed(bus, "reference") == ["reference.handlers.orders: Router('ordering')"]
+    assert not_listed(app.build(Settings.in_memory()), "reference") == []
