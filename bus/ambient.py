@@ -27,8 +27,7 @@ class Source:
         draws."""
         self._bits = random.Random(self._random.getrandbits(128)).getrandbits
 
-    def seconds(self) -> float:
-        return time.time()
+    seconds = staticmethod(time.time)
 
     def elapsed(self) -> float:
         """Seconds from some moment on: for pauses, as no clock that is set changes them."""

@@ -8,6 +8,7 @@ from contextlib import (
     asynccontextmanager,
 )
 from functools import partial
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -190,7 +191,12 @@ class Bus:
         envelope = new_envelope(command, id, correlation_id, headers)
         if after is not None:
             await self._caught_up(type(command), after, timeout)
-        dispatcher = self._here().dispatcher
+        last = self._serving.last  # as `here` does, without calls: this is the hottest path
+        if last is not None and last.thread == get_ident() and last.is_running():
+            parts = last.value or self._here()
+        else:
+            parts = self._here()
+        dispatcher = parts.dispatcher
         return await (
             dispatcher.execute(envelope) if id is None else dispatcher.execute_once(envelope)
         )

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from bus import ambient, payload
-from bus.declarable import is_plain
 from bus.errors import InvalidMessage, NewerMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import own
@@ -66,6 +65,7 @@ def new_envelope(
     """A message that sets out from here. Raises: InvalidMessage for ids and headers that cannot."""
     if headers:
         check_headers(headers, RESERVED_HEADERS)
+        headers = {**headers}  # the caller may change his while the message is handled
     if correlation_id:
         check_correlation_id(correlation_id)
     if id is None:
@@ -73,7 +73,7 @@ def new_envelope(
     else:
         check_chosen_id(id)
         time = ambient.now()
-    return Envelope(message, id, time, correlation_id or id, None, "", 0, {**(headers or {})})
+    return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
 
 
 def data_of(message: Message) -> Document:
@@ -101,7 +101,7 @@ def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
     """The message as its readers will see it. Raises: InvalidMessage where that is another one."""
     try:
         read: AnyMessage = message.__pydantic_validator__.validate_python(data, strict=False)
-        if read.__dict__ == message.__dict__ and _is_plain(type(message)):
+        if read.__dict__ == message.__dict__ and message.wire_plain:
             return read
         different = difference(message, read)
     except BaseException as error:
@@ -113,11 +113,6 @@ def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
     if different:
         raise InvalidMessage(f"{message.wire_name}: {different}")
     return read
-
-
-@lru_cache(maxsize=1000)
-def _is_plain(kind: type[Message]) -> bool:
-    return is_plain(kind.__pydantic_core_schema__)
 
 
 def digest_of(message: Message) -> str:
@@ -170,7 +165,7 @@ def record_and_read(event: AnyEvent) -> tuple[Recorded, AnyEvent]:
     given. Raises: InvalidMessage."""
     data = _written(event)
     read = _read_back(event, data)
-    if not _is_plain(type(event)):  # what was read may hold parts of the data
+    if not event.wire_plain:  # what was read may hold parts of the data
         data = _written(event)
     return Recorded(event.wire_name, event.wire_schema, data), read
 
@@ -328,7 +323,7 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int, written_here: boo
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     schema = frame.headers.get("schema", 1)
     data = None
-    plain = schema == kind.wire_schema and _is_plain(kind)
+    plain = schema == kind.wire_schema and kind.wire_plain
     if not (written_here and plain):
         try:
             data = payload.parsed(frame.body)
@@ -405,7 +400,7 @@ def _validate(
             f"{kind.wire_schema} at most"
         )
     try:
-        if not _is_plain(kind):
+        if not kind.wire_plain:
             data = payload.plain_integers(data)
         if schema < kind.wire_schema:
             data = kind.upcast(dict(data), schema)

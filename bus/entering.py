@@ -13,12 +13,13 @@ Value = TypeVar("Value")
 Opens = Callable[[], AbstractAsyncContextManager[Value]]
 
 
-class _Place(Generic[Value]):
+class Place(Generic[Value]):
     """What is open in one loop, and for how many."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.thread = get_ident()
+        self.is_running = loop.is_running
         self.entered = 0
         self.one_by_one = asyncio.Lock()
         self.value: Value | None = None
@@ -53,8 +54,10 @@ class Entered(Generic[Value]):
 
     def __init__(self, opens: Opens[Value]) -> None:
         self._opens = opens
-        self._places: dict[asyncio.AbstractEventLoop, _Place[Value]] = {}
-        self._last: _Place[Value] | None = None
+        self._places: dict[asyncio.AbstractEventLoop, Place[Value]] = {}
+        self.last: Place[Value] | None = None
+        """Where it was entered last. A thread runs one loop at a time: where this is its thread,
+        and its loop runs, it is here. (Asking for the loop is a system call before Python 3.12.)"""
 
     async def enter(self) -> Value:
         """What is open in this loop. Raises: whatever opening it does."""
@@ -62,7 +65,7 @@ class Entered(Generic[Value]):
         for one in list(self._places):
             if one.is_closed():  # it ended, and nobody left
                 self._places.pop(one, None)
-        place = self._last = self._places.setdefault(loop, _Place(loop))
+        place = self.last = self._places.setdefault(loop, Place(loop))
         try:
             return await place.enter(self._opens)
         finally:
@@ -81,9 +84,8 @@ class Entered(Generic[Value]):
 
     def here(self) -> Value | None:
         """What is open in this loop."""
-        # A thread runs one loop at a time. Asking which, as below, is a system call before 3.12.
-        last = self._last
-        if last is not None and last.thread == get_ident() and last.loop.is_running():
+        last = self.last
+        if last is not None and last.thread == get_ident() and last.is_running():
             return last.value
         try:
             place = self._places.get(asyncio.get_running_loop())
@@ -94,15 +96,15 @@ class Entered(Generic[Value]):
     def forget(self) -> None:
         """Forgets all that is open: it is another process's."""
         self._places.clear()
-        self._last = None
+        self.last = None
 
     @property
     def anywhere(self) -> bool:
         """Whether it is open in any loop."""
         return any(not loop.is_closed() for loop in list(self._places))
 
-    def _forget(self, place: _Place[Value]) -> None:
+    def _forget(self, place: Place[Value]) -> None:
         if not place.entered and not place.one_by_one.locked():
             self._places.pop(place.loop, None)
-            if self._last is place:
-                self._last = next(iter(list(self._places.values())), None)
+            if self.last is place:
+                self.last = next(iter(list(self._places.values())), None)

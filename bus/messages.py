@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel, ConfigDict
 
-from bus.declarable import check_declared
+from bus.declarable import check_declared, is_plain
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.limits import DERIVED, not_text
 
@@ -35,6 +35,9 @@ class Message(BaseModel):
 
     wire_name: ClassVar[str] = ""
     wire_schema: ClassVar[int] = 1
+    wire_plain: ClassVar[bool] = False
+    """Whether its schema alone tells that it is read back as it was written."""
+
     former_names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, name: str = "", schema: int = 1, **kwargs: Any) -> None:
@@ -100,6 +103,7 @@ class _Stored(Message, name="Stored"):
     def check_declared(cls) -> None:
         """Raises: ConfigurationError for a field that could never be read back."""
         check_declared(cls.__pydantic_core_schema__, _place(cls))
+        cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
 
 
 class Command(_Stored):

@@ -142,7 +142,7 @@ class ProjectorMachine(RuleBasedStateMachine):
 
     async def sweep(self) -> None:
         later = ambient.Source()
-        later.seconds = lambda: ambient.Source().seconds() + 3600  # type: ignore[method-assign]
+        later.seconds = lambda: ambient.Source().seconds() + 3600
         before, ambient.source = ambient.source, later
         try:
             await Sweeper(self.projector, self.log, self.store).sweep()

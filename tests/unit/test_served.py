@@ -378,6 +378,15 @@ def test_an_aggregate_that_reads_what_it_records_is_as_it_was() -> None:
     assert said_of(taking(Remembering)) == []
 
 
+class Lender(Forgetful, events=[Deposited]):
+    def lend(self, journal: Any) -> None:
+        journal.record(JobRevised())
+
+
+def test_what_a_method_records_on_another_object_is_that_objects_own_affair() -> None:
+    assert said_of(taking(Lender)) == []
+
+
 def test_an_event_that_no_stream_of_the_projection_holds_is_told() -> None:
     (reason,) = said_of(projecting(JobPosted, Deposited))
     assert "change handles Deposited" in reason
