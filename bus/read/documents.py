@@ -10,6 +10,7 @@ from bus.limits import not_text
 from bus.messages import Envelope, Receipt
 from bus.read.views import check_times, read_as
 from bus.stores import base
+from bus.stores.updates import asked
 
 View = TypeVar("View", bound=BaseModel)
 SCRIPTS = frozenset({"$where", "$function", "$accumulator"})
@@ -57,14 +58,13 @@ class Documents(Generic[View]):
         A value that a user gave is to be typed (`str`, say) before it comes into a filter: as a
         dict it may be an operator. Raises: ProjectionError.
         """
-        self._check(filter)
-        found = await self._raw.find(filter, sort=sort, skip=skip, limit=limit)
+        form = self._asked(filter)
+        found = await self._raw.find(form, sort=sort, skip=skip, limit=limit)
         return [self._read(document) for document in found]
 
     async def count(self, filter: Mapping[str, Any]) -> int:
         """How many documents a MongoDB filter selects. Raises: ProjectionError."""
-        self._check(filter)
-        return await self._raw.count(filter)
+        return await self._raw.count(self._asked(filter))
 
     async def including(self, origin: Envelope | Receipt, timeout: float = 5.0) -> None:
         """Waits until the documents include an event, or what a receipt tells of.
@@ -98,9 +98,12 @@ class Documents(Generic[View]):
             )
         return self._writing
 
-    def _check(self, filter: Mapping[str, Any]) -> None:
-        refuse_scripts(filter)
+    def _asked(self, filter: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The filter in the form of documents, in which nothing can hide from being looked at."""
         check_times(self._view, filter)
+        form = asked(filter, versioned=False)
+        refuse_scripts(form)
+        return form
 
     def _read(self, document: base.Document) -> View:
         return read_as(self._view, document)

@@ -1,5 +1,6 @@
 """Views: what they read of documents, and which can be declared."""
 
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -186,3 +187,17 @@ async def test_what_a_user_gave_in_a_model_is_no_operator() -> None:
     for asked in (Given.model_validate({"$gt": 0}), Given.model_validate({"$where": "1"})):
         with pytest.raises(ProjectionError, match=r"starts with \$"):
             await documents.find({"total": asked})
+
+
+class Script(Enum):
+    WHERE = "$where"
+
+
+@pytest.mark.parametrize(
+    "filter", [{"$or": deque([{"$where": "1"}])}, {"$or": ({Script.WHERE: "1"},)}], ids=str
+)
+async def test_a_script_hides_in_no_value_of_pythons(filter: Mapping[str, Any]) -> None:
+    documents = await documents_of(Closed, total=1)
+    for ask in (documents.find, documents.count):
+        with pytest.raises(ProjectionError, match="no script"):
+            await ask(filter)
