@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from bus.errors import ProjectionError
 from bus.limits import not_text
 from bus.messages import Envelope, Receipt
-from bus.read.views import check_times, read_as
+from bus.read.views import check_times, check_times_written, read_as
 from bus.stores import base
 from bus.stores.updates import asked
 
@@ -83,7 +83,9 @@ class Documents(Generic[View]):
         Only in a projection's own handler. Raises: ProjectionError elsewhere.
         """
         _check_key(key)
-        await self._writable().update(key, update)
+        writable = self._writable()
+        check_times_written(self._view, key, update)
+        await writable.update(key, update)
 
     async def delete(self, key: str) -> None:
         """Deletes one document. Only in a projection's own handler."""

@@ -11,7 +11,7 @@ from bus.limits import not_text
 from bus.messages import Envelope, Event, key_of, registry_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
-from bus.read.views import check_view
+from bus.read.views import check_times_written, check_view
 from bus.router import check_not_frozen
 from bus.signatures import NO_DEFAULT, Dependency, Signature, members, signature_of
 from bus.stores.base import Index, ReadUnit, Target, Write
@@ -183,7 +183,10 @@ class Projection(Generic[View_co]):
         changed = handler.call(envelope.message, *extras)
         if type(changed) is not dict and isinstance(changed, Awaitable):
             changed = await changed
-        return _writes(handler, envelope, changed)
+        writes = _writes(handler, envelope, changed)
+        for write in writes:
+            check_times_written(self.view, write.key, write.update)
+        return writes
 
     def _handler(
         self,

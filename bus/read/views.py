@@ -16,6 +16,8 @@ View = TypeVar("View", bound=BaseModel)
 
 ID = frozenset(["_id", "id"])
 """Where a view finds its document's key."""
+PUTTING = frozenset(["$set", "$setOnInsert", "$max", "$min"])
+"""Operators by which a field becomes the value given."""
 ALL_OF = frozenset(["$and", "$or", "$nor"])
 
 
@@ -64,7 +66,7 @@ def check_times(view: type[BaseModel], filter: Any) -> None:
         elif path in kinds:
             for value in _operands(asked):
                 if isinstance(value, date) and kinds[path] is not _time(value):
-                    raise ProjectionError(_mixed(view, path, kinds[path]))
+                    raise ProjectionError(_mixed(view, path, kinds[path], "the filter", "found"))
 
 
 @lru_cache(maxsize=1000)
@@ -92,15 +94,30 @@ def _time(value: date) -> type:
     return datetime if isinstance(value, datetime) else date
 
 
-def _mixed(view: type[BaseModel], path: str, kind: type) -> str:
+def check_times_written(view: type[BaseModel], key: str, update: Any) -> None:
+    """Raises: ProjectionError where an update puts a date in the place of a datetime, or the
+    reverse, which a view would read as a moment without a zone, or not at all."""
+    kinds = _times(view)
+    if not kinds or type(update) is not dict:
+        return
+    for operator, fields in update.items():
+        if operator in PUTTING and type(fields) is dict:
+            for path, value in fields.items():
+                if isinstance(value, date) and kinds.get(path) not in (None, _time(value)):
+                    what = f"the update of {key!r}, {operator}"
+                    raise ProjectionError(_mixed(view, path, kinds[path], what, "read as it is"))
+
+
+def _mixed(view: type[BaseModel], path: str, kind: type, what: str, never: str) -> str:
     other, remedy = (
         ("date", "datetime.combine(day, time(), UTC)")
         if kind is datetime
         else ("datetime", "value.date()")
     )
     return (
-        f"the filter compares {path!r}, a {kind.__name__} in {view.__name__}, with a {other}, and "
-        f"nothing would match: documents keep dates as text, datetimes as instants; give {remedy}"
+        f"{what} gives {path!r}, which is a {kind.__name__} in {view.__name__}, a {other}, which "
+        f"would never be {never}: documents keep dates as text, datetimes as instants; give "
+        f"{remedy}"
     )
 
 

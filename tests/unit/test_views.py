@@ -21,10 +21,14 @@ from pydantic import (
     create_model,
 )
 
-from bus import ConfigurationError, Documents, Projection, ProjectionError
+from bus import ConfigurationError, Documents, Event, Projection, ProjectionError, Update
+from bus.messages import Envelope
 from bus.stores.base import Target
 from bus.stores.memory import MemoryReadStore
+from bus.stores.memory_documents import MemoryUnit
 from bus.testing.values_contract import write
+
+DAY, MOMENT = date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)
 
 
 class Account:
@@ -156,15 +160,12 @@ class Timed(BaseModel):
     at: datetime | None = None
 
 
-DAY, MOMENT = date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)
-
-
 @pytest.mark.parametrize(
     ("filter", "words"),
     [
-        ({"at": DAY}, r"'at', a datetime in Timed, with a date.*datetime.combine"),
-        ({"at": {"$gte": MOMENT, "$lt": DAY}}, "'at', a datetime"),
-        ({"$or": [{"x": 1}, {"day": {"$in": [DAY, MOMENT]}}]}, r"'day', a date.*value.date\(\)"),
+        ({"at": DAY}, r"'at', which is a datetime in Timed, a date.*datetime.combine"),
+        ({"at": {"$gte": MOMENT, "$lt": DAY}}, "'at', which is a datetime"),
+        ({"$or": [{"x": 1}, {"day": {"$in": [DAY, MOMENT]}}]}, r"'day', which.*value.date\(\)"),
     ],
     ids=str,
 )
@@ -177,6 +178,37 @@ async def test_a_filter_that_compares_dates_with_datetimes_is_refused(
     with pytest.raises(ProjectionError, match=words):
         await documents.count(filter)
     assert await documents.count({"day": {"$gte": DAY}, "at": {"$lte": MOMENT}, "x": None}) == 1
+
+
+class Noted(Event):
+    many: bool = False
+    day: date = DAY
+
+
+@pytest.mark.parametrize("operator", ["$set", "$setOnInsert", "$max", "$min"])
+async def test_an_update_that_puts_a_date_in_a_datetimes_place_is_refused(operator: str) -> None:
+    pure = Projection("pure", of=[Account], view=Timed)
+    waiting = Projection("waiting", of=[Account], view=Timed)
+
+    @pure.on(Noted)
+    def noted(event: Noted) -> Update | list[tuple[str, Update]]:
+        update = {operator: {"at": event.day, "day": event.day}}
+        return [("a", update)] if event.many else update
+
+    @waiting.on(Noted)
+    async def written(event: Noted, documents: Documents[Timed]) -> None:
+        await documents.update("a", {operator: {"day": MOMENT}})
+
+    for projection, event, words in (
+        (pure, Noted(), f"'a', \\{operator} gives 'at', which is a datetime"),
+        (pure, Noted(many=True), f"'a', \\{operator} gives 'at'"),
+        (waiting, Noted(), r"gives 'day', which is a date in Timed, a datetime"),
+    ):
+        target = projection.target()
+        unit = MemoryUnit(MemoryReadStore().tables, target, [])
+        envelope = Envelope(event, "1", MOMENT, "1", None, "account-a", 1, {})
+        with pytest.raises(ProjectionError, match=words):
+            await projection.changes(envelope, unit)
 
 
 async def test_what_a_user_gave_in_a_model_is_no_operator() -> None:
