@@ -23,11 +23,12 @@ def made_for(function: Callable[..., Any], method: str, variable: str = "") -> I
     Without a `variable`, of whatever variable the method is.
     """
     plain = inspect.unwrap(routine_of(function))
-    try:
-        known = {**plain.__globals__, **inspect.getclosurevars(plain).nonlocals}
-    except (AttributeError, TypeError):  # it is not written in Python
+    plain = getattr(plain, "__func__", plain)
+    if not inspect.isfunction(plain):  # it is not written in Python
         return
-    for code in _codes(plain.__code__):
+    codes = [code for code in _codes(plain.__code__) if method in code.co_names]
+    known = {**plain.__globals__, **inspect.getclosurevars(plain).nonlocals} if codes else {}
+    for code in codes:
         for name, *attributes in _first_loads(code, method, variable):
             value = known.get(name)
             for attribute in attributes:
