@@ -135,10 +135,18 @@ def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
         if not (isinstance(member, type) and issubclass(member, base) and member is not base):
             raise ConfigurationError(
                 f"{handler.name}: its first parameter is of type {member!r}; "
-                f"a {kind} handler takes a subclass of {base.__name__}"
+                f"a {kind} handler takes a subclass of {base.__name__}{_instead(member)}"
             )
     if kind != "event" and len(found) > 1:
         raise ConfigurationError(
             f"{handler.name}: a {kind} handler takes one {kind}, not a union; split it"
         )
     return found
+
+
+def _instead(member: Any) -> str:
+    """Which decorator takes it."""
+    for kind, base in BASES.items():
+        if isinstance(member, type) and issubclass(member, base) and member is not base:
+            return f"; this is {'an' if kind == 'event' else 'a'} {kind}, for `@router.{kind}`"
+    return ""

@@ -115,10 +115,15 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
             found = getattr(found, name)
         except AttributeError:
             there = [one for one in dir(found) if not one.startswith("_")]
-            raise ConfigurationError(f"{where} has no {name!r}{_near(name, there)}") from None
+            raise ConfigurationError(
+                f"{where} has no {name!r}{_near(name, there) or _WHICH}"
+            ) from None
         where = f"{seen}{name}"
         seen = f"{where}."
     return found
+
+
+_WHICH = "; name what takes Settings and returns a Bus, as in handlers.app:build"
 
 
 def _near(name: str, there: Iterable[str]) -> str:

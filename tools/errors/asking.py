@@ -2,11 +2,14 @@
 
 import uuid
 
-from bus import Bus, Documents, Query, Router, Settings
+from bus import Bus, Documents, Projection, Query, Router, Settings, Update, Worker
 from tools.errors.bank import (
+    Account,
+    AccountOpened,
     BalanceView,
     GetBalance,
     OpenAccount,
+    accounts,
 )
 from tools.errors.entries import Section
 
@@ -62,5 +65,19 @@ async def a_filter_that_runs_a_script(documents: Documents[BalanceView]) -> None
 
 
 @reading
-async def an_operator_that_there_is_not(documents: Documents[BalanceView]) -> None:
+async def an_unknown_operator_in_a_filter(documents: Documents[BalanceView]) -> None:
     await documents.find({"balance": {"$more": 100}})
+
+
+@reading
+async def a_document_that_lacks_what_the_view_needs() -> None:
+    owners = Projection("balances", of=[Account], view=BalanceView)
+
+    @owners.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"owner": event.owner}}
+
+    bus = Bus("bank", routers=[accounts], projections=[owners], settings=Settings.in_memory())
+    async with bus, Worker(bus):
+        receipt = await bus.execute(OpenAccount(account_id="a1"))
+        await bus.query(GetBalance(account_id="a1"), after=receipt)

@@ -7,13 +7,17 @@ SECTIONS = [commands]
 
 MEMORY = {"BUS_AMQP_URL": "memory://", "BUS_MONGO_URL": "memory://"}
 
-commands.command("A target that is no import string", "bus topology bank.build")
-commands.command("A module that there is not", "bus topology shops:build")
-commands.command("A function that there is not", "bus topology bank:start")
+commands.command("A target without a function", "bus topology bank.build")
+commands.command("A path for a module", "bus topology handlers/bank.py:build")
+commands.command("A target that is not a bus", "bus topology bank:accounts")
+commands.command("A target that is async", "bus topology bank:get_balance")
+commands.command("A target that takes something else", "bus topology bank:BalanceView")
+commands.command("An unknown module", "bus topology shops:build")
+commands.command("An unknown function", "bus topology bank:start")
 commands.command("A worker that cannot be asked", "bus worker bank:build --check", **MEMORY)
-commands.command("A subscription that there is not", "bus worker bank:build --only mails", **MEMORY)
+commands.command("An unknown subscription", "bus worker bank:build --only mails", **MEMORY)
 commands.command(
-    "A time that is none",
+    "A time that cannot be read",
     "bus events republish bank:build --to balances --since yesterday",
     **MEMORY,
 )
@@ -24,12 +28,12 @@ commands.command(
     **MEMORY,
 )
 commands.command(
-    "Data that is no JSON",
+    "Data that is not JSON",
     "bus deadletters edit bank:build bank.commands/7 --data '{amount: 5}'",
     **MEMORY,
 )
 commands.command(
-    "Data that is no object",
+    "Data that is not an object",
     "bus deadletters edit bank:build bank.commands/7 --data '[5]'",
     **MEMORY,
 )

@@ -1,7 +1,11 @@
 """What is declared: messages, aggregates, routers, projections, and the bus of them all."""
 
+import dataclasses
+import threading
 from collections.abc import Callable
 from typing import Any
+
+from pydantic import Field, SecretStr
 
 from bus import (
     Aggregate,
@@ -50,6 +54,40 @@ def former_names_as_one_text() -> None:
 @aggregates
 def a_category_that_cannot_be_one() -> None:
     class Account(Aggregate, category="Bank account"): ...
+
+
+@messages
+def a_secret_in_a_message() -> None:
+    class PasswordChanged(Event):
+        password: SecretStr
+
+
+@messages
+def an_alias_in_one_direction() -> None:
+    class OwnerNamed(Event):
+        owner: str = Field(serialization_alias="accountOwner")
+
+
+@messages
+def a_field_that_is_not_written() -> None:
+    class OwnerNamed(Event):
+        owner: str
+        title: str = Field(exclude=True)
+
+
+@aggregates
+def an_aggregate_that_is_a_dataclass() -> None:
+    @dataclasses.dataclass
+    class Purse(Aggregate):
+        coins: int = 0
+
+    Purse.events()
+
+
+@aggregates
+def a_default_that_cannot_be_copied() -> None:
+    class Purse(Aggregate):
+        lock: Any = threading.Lock()
 
 
 @aggregates
@@ -134,6 +172,41 @@ def a_command_handler_of_two_commands() -> None:
 
 
 @handlers
+def a_class_for_a_handler() -> None:
+    router = Router("closing")
+
+    @router.command
+    class Close:  # type: ignore[type-var]
+        async def __call__(self, command: OpenAccount) -> None: ...
+
+
+@handlers
+def a_handler_that_yields() -> None:
+    router = Router("closing")
+
+    @router.command
+    async def close(command: OpenAccount):  # type: ignore[no-untyped-def]
+        yield command.account_id
+
+
+@handlers
+def a_method_registered_within_its_class() -> None:
+    router = Router("closing")
+
+    class Closing:
+        @router.command
+        async def close(self, command: OpenAccount) -> None: ...
+
+
+@handlers
+def a_type_that_is_not_there_yet() -> None:
+    router = Router("closing")
+
+    @router.command
+    async def close(command: "CloseAccount") -> None: ...  # type: ignore  # noqa: F821
+
+
+@handlers
 def a_message_handled_twice_in_a_router() -> None:
     router = Router("mails")
 
@@ -145,7 +218,7 @@ def a_message_handled_twice_in_a_router() -> None:
 
 
 @handlers
-def a_retry_policy_for_what_is_no_exception() -> None:
+def a_retry_policy_for_what_is_not_an_exception() -> None:
     policies: Any = {"TimeoutError": RetryPolicy(tries=1)}
     Router("mails", retry=policies)
 
@@ -171,7 +244,7 @@ def a_projection_of_nothing() -> None:
 
 
 @projections
-def a_version_that_is_none() -> None:
+def a_version_of_zero() -> None:
     Projection("balances", of=[Account], view=BalanceView, version=0)
 
 
@@ -182,9 +255,49 @@ def too_many_partitions() -> None:
 
 @projections
 def an_event_handled_twice() -> None:
-    @balances.on(Deposited)
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(Deposited)
+    def deposited(event: Deposited) -> Update:
+        return {"$inc": {"balance": event.amount}}
+
+    @rich.on(Deposited)
     def counted(event: Deposited) -> Update:
         return {"$inc": {"deposits": 1}}
+
+
+@projections
+def a_handler_that_comes_too_late() -> None:
+    Bus("bank", projections=[balances], settings=Settings.in_memory())
+
+    class Closed(Event): ...
+
+    @balances.on(Closed)
+    def closed(event: Closed) -> Update:
+        return {"$set": {"closed": True}}
+
+
+@projections
+def a_handler_of_no_event() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on()
+    def deposited(event: Deposited) -> Update:
+        return {"$inc": {"balance": event.amount}}
+
+
+@projections
+def a_handler_that_returns_something_else() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(Deposited)
+    def deposited(event: Deposited) -> int:
+        return event.amount
+
+
+@projections
+def a_view_that_is_not_a_model() -> None:
+    Projection("balances", of=[Account], view=dict)  # type: ignore
 
 
 @projections
@@ -270,6 +383,33 @@ def two_projections_of_one_view() -> None:
 
 
 @buses
+def a_handler_of_a_base_class() -> None:
+    class AccountEvent(Event): ...
+
+    class Closed(AccountEvent): ...
+
+    class Frozen(AccountEvent): ...
+
+    class Safe(Aggregate, events=[Closed, Frozen]): ...
+
+    safes, mails = Router("safes"), Router("mails")
+
+    @safes.command
+    async def open_safe(command: OpenAccount, repository: Repository[Safe]) -> None: ...
+
+    @mails.event
+    async def tell(event: AccountEvent) -> None: ...
+
+    Bus("bank", routers=[safes, mails], settings=Settings.in_memory())
+
+
+@buses
+async def a_bus_that_is_not_open() -> None:
+    bus = Bus("bank", routers=[accounts], projections=[balances], settings=Settings.in_memory())
+    await bus.execute(OpenAccount(account_id="a1"))
+
+
+@buses
 def a_command_that_two_routers_handle() -> None:
     others = Router("others")
 
@@ -318,7 +458,7 @@ def documents_that_no_projection_makes() -> None:
 
 
 @buses
-def a_foreign_category_that_is_none() -> None:
+def a_foreign_category_that_cannot_be_one() -> None:
     Bus("bank", foreign={"Job": "jobs"}, settings=Settings.in_memory())
 
 

@@ -85,7 +85,7 @@ def a_value_of_the_event_as_the_name_of_a_field() -> None:
 
 
 @folding
-def a_result_that_is_no_change() -> None:
+def a_result_that_is_not_a_change() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
     @rich.on(AccountOpened)
@@ -96,7 +96,7 @@ def a_result_that_is_no_change() -> None:
 
 
 @folding
-def a_key_that_is_no_text() -> None:
+def a_key_that_is_not_text() -> None:
     class Counted(BaseModel):
         count: int
 
@@ -134,13 +134,13 @@ def two_documents_of_one_key_in_a_unique_index() -> None:
 
 
 @repairing
-async def a_subscription_that_there_is_not(bus: Bus) -> None:
+async def an_unknown_subscription(bus: Bus) -> None:
     async with Worker(bus, only=["mails"]):
         pass
 
 
 @repairing
-async def a_projection_that_there_is_not(bus: Bus) -> None:
+async def an_unknown_projection(bus: Bus) -> None:
     await Projections(bus).rebuild("balance")
 
 
@@ -150,7 +150,7 @@ async def a_rollback_to_nothing(bus: Bus) -> None:
 
 
 @repairing
-async def a_collection_that_there_is_not(bus: Bus) -> None:
+async def an_unknown_collection(bus: Bus) -> None:
     await Projections(bus).drop("balances", "balances__v7")
 
 
@@ -181,12 +181,12 @@ async def a_history_that_nobody_follows(bus: Bus) -> None:
 
 
 @repairing
-async def a_dead_letter_that_there_is_not(bus: Bus) -> None:
+async def a_dead_letter_that_is_gone(bus: Bus) -> None:
     await DeadLetters(bus).show("bank.commands/7")
 
 
 @repairing
-async def a_parked_stream_that_there_is_not(bus: Bus) -> None:
+async def a_parked_stream_that_is_gone(bus: Bus) -> None:
     await DeadLetters(bus).show("balances/account-a1")
 
 
@@ -201,7 +201,7 @@ async def dead_letters_without_saying_which(bus: Bus) -> None:
 
 
 @repairing
-async def a_rate_that_is_none(bus: Bus) -> None:
+async def a_rate_of_zero(bus: Bus) -> None:
     await DeadLetters(bus).retry(all=True, rate=0)
 
 
@@ -213,5 +213,5 @@ async def events_sent_again_to_nobody(bus: Bus) -> None:
 
 
 @repairing
-def contracts_that_are_none() -> None:
+def contracts_that_are_something_else() -> None:
     compare_contracts({}, {})

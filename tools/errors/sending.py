@@ -78,7 +78,7 @@ async def a_correlation_id_of_300_characters(bus: Bus) -> None:
 
 
 @calls
-async def a_header_that_is_no_text(bus: Bus) -> None:
+async def a_header_that_is_not_text(bus: Bus) -> None:
     headers: Any = {"tenant": 7}
     await bus.execute(OpenAccount(account_id="a1"), headers=headers)
 
@@ -112,7 +112,7 @@ async def a_token_given_for_a_receipt(bus: Bus) -> None:
 
 
 @calls
-def a_token_that_is_none() -> None:
+def text_that_is_not_a_token() -> None:
     Receipt.from_token("account-a1")
 
 
@@ -236,7 +236,7 @@ async def a_key_that_holds_a_nul(bus: Bus) -> None:
 
 
 @calls
-async def a_number_that_is_none(bus: Bus) -> None:
+async def a_float_that_is_not_a_number(bus: Bus) -> None:
     class Measured(Event):
         values: Any
 

@@ -43,7 +43,7 @@ settings.command(
 
 
 @settings
-def a_setting_that_there_is_not() -> None:
+def an_unknown_setting() -> None:
     Settings.in_memory(prefech=100)
 
 
@@ -76,5 +76,5 @@ async def a_certificate_for_rabbitmq_that_is_not_there() -> None:
 
 
 @settings
-def a_log_level_that_there_is_not() -> None:
+def an_unknown_log_level() -> None:
     log.configure(level="verbose")
