@@ -45,14 +45,14 @@ class Assembly:
         client: Any,
     ) -> None:
         check_declarations(service, routers, projections, foreign)
-        self._service = service
+        self._service = settings.named(service)
         self._routers = tuple(routers)
         self._projections = tuple(projections)
         self._settings = settings
         self._provide = dict(provide)
         self._middleware = tuple(middleware)
-        self._owners = dict(foreign)
-        self._ground = ground_of(service, settings, client, [one.name for one in projections])
+        self._owners = {category: settings.named(owner) for category, owner in foreign.items()}
+        self._ground = ground_of(self._service, settings, client, [one.name for one in projections])
 
     def parts(self) -> Parts:
         """Parts for one opening. Raises: ConfigurationError."""

@@ -66,7 +66,7 @@ class Bus:
         foreign: Mapping[str, str] | None = None,
         client: Any = None,
     ) -> None:
-        self.service = service
+        self.service = settings.named(service)
         self._projections = {one.view: one for one in projections}
         self._assembly = Assembly(
             service,

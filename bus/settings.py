@@ -106,6 +106,11 @@ class Settings(BaseSettings):
         """Nothing outside this process: for tests and for trying things out. Nothing is kept."""
         return cls(amqp_url=MEMORY, mongo_url=MEMORY, **values)
 
+    def named(self, service: str) -> str:
+        """What a service is called with these settings: as it calls itself. Tests on real servers
+        give it a name of their own, by which none meets another."""
+        return service
+
     @field_validator("amqp_url")
     @classmethod
     def _amqp(cls, value: str) -> str:

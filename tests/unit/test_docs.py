@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed import installed
+
 ROOT = Path(__file__).parents[2]
 GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
 
@@ -38,17 +40,9 @@ def write_files(page: str, folder: Path) -> int:
     return len(files)
 
 
-def installed(folder: Path) -> Path:
-    """A folder that holds `bus` and nothing else of this repository."""
-    alone = folder / "installed"
-    alone.mkdir()
-    (alone / "bus").symlink_to(ROOT / "bus")
-    return alone
-
-
 def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
     write_files("a-service-of-your-own.md", tmp_path)
-    assert write_files("testing.md", tmp_path) == 4
+    assert write_files("testing.md", tmp_path) == 5
     shown = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio"],
         cwd=tmp_path,
@@ -56,7 +50,7 @@ def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert "8 passed" in shown.stdout, shown.stdout
+    assert "12 passed" in shown.stdout, shown.stdout
 
 
 def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:

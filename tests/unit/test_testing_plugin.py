@@ -1,21 +1,27 @@
 """The pytest plugin: what its fixtures give, and that they leave nothing behind."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bus import Settings, ambient
+import pytest
+
+from bus import ConfigurationError, Settings, ambient
 from bus.testing import HeldTime, ambient_source
 from bus.testing.plugin import Chaos
+from bus.testing.real import RealSettings
+from tests.installed import installed
 from tests.service.wallet import GetWallet, Pay, WalletView, build
-
-ROOT = Path(__file__).parents[2]
 
 FAILING = """
 import asyncio
-from tests.service.wallet import build
+from bus import Bus
+
+def build(settings):
+    return Bus("wallets", settings=settings)
 
 def test_that_fails(chaos):
     async def run():
@@ -25,6 +31,23 @@ def test_that_fails(chaos):
 
 def test_without_chaos():
     assert False
+"""
+
+LAZY = """
+import sys
+
+def imported():
+    return [one for one in sys.modules if one == "bus" or one.startswith("bus.")]
+
+def test_that_uses_none(request):
+    assert request.config.pluginmanager.has_plugin("pytest_doubledecker")
+    assert not imported()
+
+def test_that_uses_a_name(unique_service):
+    assert not imported()
+
+def test_that_uses_settings(memory_settings):
+    assert imported()
 """
 
 
@@ -61,24 +84,74 @@ def test_names_and_settings(memory_settings: Settings, unique_service: str) -> N
     assert build(memory_settings, service=unique_service).service == unique_service
 
 
-def test_a_failure_names_its_seed_and_nothing_else_is_needed(tmp_path: Path) -> None:
-    """No plugin for asyncio, and no configuration."""
-    (tmp_path / "test_it.py").write_text(FAILING)
+def run_pytest(folder: Path, *words: str, **variables: str) -> str:
+    """What pytest says of the tests in a folder, where Doubledecker is installed and nothing else
+    is: no plugin for asyncio, and no configuration."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("BUS_")}
     shown = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "bus.testing.plugin",
-            "-p",
-            "no:asyncio",
-            "--chaos-seed=77",
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "pytest", "-p", "no:asyncio", *words],
+        cwd=folder,
+        env={**kept, "PYTHONPATH": str(installed(folder)), **variables},
         capture_output=True,
         text=True,
-    ).stdout
+    )
+    return shown.stdout + shown.stderr
+
+
+def test_a_failure_names_its_seed_and_nothing_else_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(FAILING)
+    shown = run_pytest(tmp_path, "--chaos-seed=77")
     assert "2 failed" in shown
     assert shown.count("repeat this with --chaos-seed=77") == 1
+
+
+def test_nothing_is_imported_before_a_fixture_is_used(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(LAZY)
+    assert "3 passed" in run_pytest(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["conftest.py", "arguments", "without entry points"])
+def test_the_plugin_is_loaded_once_by_whatever_name(tmp_path: Path, named: str) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(bus_settings, unique_service): pass")
+    words, variables = [], {}
+    if named == "conftest.py":
+        (tmp_path / "conftest.py").write_text('pytest_plugins = ["bus.testing.plugin"]')
+    else:
+        words = ["-p", "bus.testing.plugin"]
+    if named == "without entry points":
+        variables = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        words += ["-p", "no:asyncio"]
+    assert "1 passed" in run_pytest(tmp_path, *words, **variables)
+
+
+def test_real_services_are_to_be_named(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(bus_settings): pass")
+    shown = run_pytest(tmp_path, "--bus-services=real", BUS_AMQP_URL="amqp://localhost/")
+    assert "ERROR: --bus-services=real: BUS_MONGO_URL not set; say where" in shown
+
+
+def test_real_services_are_to_be_there(tmp_path: Path) -> None:
+    """Each test says so, and the first of them alone waits."""
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(bus_settings): pass\ndef test_again(bus_settings): pass"
+    )
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        shown = run_pytest(
+            tmp_path,
+            "--bus-services=real",
+            BUS_AMQP_URL=f"amqp://guest:secret@127.0.0.1:{port}/",
+            BUS_MONGO_URL=f"mongodb://127.0.0.1:{port}/",
+        )
+    assert "2 errors" in shown
+    assert f"tests on real services: RabbitMQ at 127.0.0.1:{port}: " in shown
+    assert "secret" not in shown
+
+
+def test_a_service_goes_by_a_name_of_the_tests_own() -> None:
+    settings = RealSettings.of("amqp://h/", "mongodb://h/", "t1")
+    assert settings.named("orders") == "t1_orders"
+    assert settings.named("t1_orders") == "t1_orders"
+    with pytest.raises(ConfigurationError, match="50 characters at most; shorten it by 1"):
+        settings.named("o" * 48)

@@ -97,6 +97,11 @@ async def _look(session: Session, things: Sequence[Thing], gone: list[Thing]) ->
     await genuine(channel.close())
 
 
+def names_of(topology: Topology) -> tuple[list[str], list[str]]:
+    """The queues and the exchanges that it declares, those of others too."""
+    return [one.name for one in _queues(topology)], list(_exchanges(topology))
+
+
 def _queues(topology: Topology) -> list[_Queue]:
     service, dead = topology.service, dead_queue(topology.service)
     delays = {f"{service}.delay.{seconds}s": _delay(seconds) for seconds in DELAYS}

@@ -1,0 +1,148 @@
+"""The pytest plugin of Doubledecker: services in memory or real, held time, chaos with a seed.
+
+pytest finds it wherever Doubledecker is installed. It stands outside of the package, and imports
+that only where a fixture is used: who uses none waits for nothing. Its fixtures are plain
+functions, so that they need no plugin for asyncio.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from bus.settings import Settings
+    from bus.testing.clock import HeldTime
+    from bus.testing.plugin import Chaos
+    from bus.testing.process import Build
+
+SEED: pytest.StashKey[int] = pytest.StashKey()
+VARIABLES = ("BUS_AMQP_URL", "BUS_MONGO_URL")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("doubledecker")
+    group.addoption(
+        "--chaos-seed",
+        type=int,
+        help="draw the faults of `chaos` from this seed, as a failure said",
+    )
+    group.addoption(
+        "--bus-services",
+        choices=("memory", "real"),
+        default="memory",
+        help="what `bus_settings` stands for: a broker and stores in memory (the default), or the "
+        "RabbitMQ and the MongoDB of BUS_AMQP_URL and BUS_MONGO_URL",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ends a run at once that could only fail."""
+    if config.getoption("--bus-services") == "real" and (problem := _missing()):
+        raise pytest.UsageError(f"--bus-services=real: {problem}")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Says so where tests run on real servers."""
+    is_real = config.getoption("--bus-services") == "real"
+    return "bus services: real (BUS_AMQP_URL, BUS_MONGO_URL)" if is_real else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Says how to draw the same faults again."""
+    report = yield
+    seed = item.stash.get(SEED, None)
+    if report.failed and seed is not None:
+        report.sections.append(("chaos", f"repeat this with --chaos-seed={seed}"))
+    return report
+
+
+@pytest.fixture
+def bus_settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings for the buses of a test: `memory_settings`, or with `--bus-services=real`
+    `real_settings`."""
+    chosen = request.config.getoption("--bus-services")
+    settings: Settings = request.getfixturevalue(f"{chosen}_settings")
+    return settings
+
+
+@pytest.fixture
+def memory_settings() -> Settings:
+    """Settings for buses that need nothing outside of this process, and meet each other."""
+    from bus.testing.ground import shared_memory
+
+    return shared_memory()
+
+
+@pytest.fixture
+def real_settings(_real_urls: tuple[str, str], unique_service: str) -> Iterator[Settings]:
+    """Settings for buses on the RabbitMQ and the MongoDB of BUS_AMQP_URL and BUS_MONGO_URL.
+
+    Each service that is made with them goes by a name of this test's own (`bus.service` says it),
+    and its queues, its exchanges and its database are deleted afterwards.
+    """
+    from bus.testing.real import real_services
+
+    with real_services(*_real_urls, unique_service) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def _real_urls() -> tuple[str, str]:
+    """Where the real servers are, once they have answered."""
+    from bus.testing.real import problem_of
+
+    amqp_url, mongo_url = (os.environ.get(one, "") for one in VARIABLES)
+    if problem := _missing() or problem_of(amqp_url, mongo_url):
+        pytest.fail(f"tests on real services: {problem}", pytrace=False)
+    return amqp_url, mongo_url
+
+
+@pytest.fixture
+def unique_service() -> str:
+    """A name that no other test has: for a service, its queues and its database."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def frozen_time() -> Iterator[HeldTime]:
+    """Time stands still until `advance(seconds)`; ids and chance are the same in every run."""
+    from bus.testing.clock import HeldTime, ambient_source
+
+    with ambient_source(HeldTime()) as held:
+        yield held
+
+
+@pytest.fixture
+def chaos(request: pytest.FixtureRequest) -> Chaos:
+    """`bus.testing.chaos` with a seed of its own, which a failure prints."""
+    from bus.testing.chaos import chaos as in_chaos
+
+    given: int | None = request.config.getoption("--chaos-seed")
+    seed = random.SystemRandom().randrange(10**6) if given is None else given
+    request.node.stash[SEED] = seed
+
+    def begin(*builds: Build, **named: Any) -> Any:
+        return in_chaos(*builds, **{"seed": seed, **named})
+
+    return begin
+
+
+def _missing() -> str:
+    """Which variables are not set, and what to do; empty where all are."""
+    missing = [one for one in VARIABLES if not os.environ.get(one)]
+    if not missing:
+        return ""
+    return (
+        f"{' and '.join(missing)} not set; say where RabbitMQ and MongoDB are, as in "
+        f"BUS_AMQP_URL=amqp://guest:guest@localhost/ and "
+        f"BUS_MONGO_URL=mongodb://localhost:27017/?replicaSet=rs0, or leave --bus-services away"
+    )
