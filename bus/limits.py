@@ -56,7 +56,7 @@ def check_id(id: str) -> None:
         not isinstance(id, str)
         or not (0 < len(id) <= MOST_COMMAND_ID and id.isprintable())
         or "/" in id
-        or size_of(id) > MOST_COMMAND_ID
+        or not (id.isascii() or size_of(id) <= MOST_COMMAND_ID)
     ):
         raise InvalidMessage(_refused_id(id))
 
@@ -77,7 +77,7 @@ def _of_bytes(what: str, text: str, most: int) -> str:
     counted = (
         f"{size} bytes" if size == len(text) else f"{size} bytes in UTF-8 ({len(text)} characters)"
     )
-    remedy = "" if size <= most else "; shorten it, or give its hash (hashlib.sha256)"
+    remedy = "; shorten it" if size > most else ""
     return f"{what} must have 1 to {most} bytes, and this one has {counted}{remedy}"
 
 
