@@ -74,7 +74,7 @@ class IdsContract(WalletService):
     async def test_no_user_can_name_an_id_of_the_bus_own(self, bus: Bus, id: str) -> None:
         command = Pay(wallet_id="a", amount=1)
         for call in (bus.execute, bus.send, bus.request):
-            with pytest.raises(InvalidMessage, match="one of the bus's own"):
+            with pytest.raises(InvalidMessage, match="as the bus's own do"):
                 await call(command, id=id)
 
     async def test_no_command_of_a_user_switches_a_handler_off(
