@@ -66,7 +66,8 @@ def check_times(view: type[BaseModel], filter: Any) -> None:
         elif path in kinds:
             for value in _operands(asked):
                 if isinstance(value, date) and kinds[path] is not _time(value):
-                    raise ProjectionError(_mixed(view, path, kinds[path], "the filter", "found"))
+                    what = f"the filter compares a {_time(value).__name__} with {path!r}"
+                    raise ProjectionError(_mixed(view, kinds[path], what, "it would find nothing"))
 
 
 @lru_cache(maxsize=1000)
@@ -104,20 +105,17 @@ def check_times_written(view: type[BaseModel], key: str, update: Any) -> None:
         if operator in PUTTING and type(fields) is dict:
             for path, value in fields.items():
                 if isinstance(value, date) and kinds.get(path) not in (None, _time(value)):
-                    what = f"the update of {key!r}, {operator}"
-                    raise ProjectionError(_mixed(view, path, kinds[path], what, "read as it is"))
+                    other = _time(value).__name__
+                    what = f"the update of {key!r}, {operator}, gives a {other} to {path!r}"
+                    why = "it would not be read back as it is"
+                    raise ProjectionError(_mixed(view, kinds[path], what, why))
 
 
-def _mixed(view: type[BaseModel], path: str, kind: type, what: str, never: str) -> str:
-    other, remedy = (
-        ("date", "datetime.combine(day, time(), UTC)")
-        if kind is datetime
-        else ("datetime", "value.date()")
-    )
+def _mixed(view: type[BaseModel], kind: type, what: str, why: str) -> str:
+    remedy = "datetime.combine(day, time(), UTC)" if kind is datetime else "value.date()"
     return (
-        f"{what} gives {path!r}, which is a {kind.__name__} in {view.__name__}, a {other}, which "
-        f"would never be {never}: documents keep dates as text, datetimes as instants; give "
-        f"{remedy}"
+        f"{what}, which is a {kind.__name__} in {view.__name__}; {why}, because documents keep "
+        f"dates as text and datetimes as instants: give {remedy}"
     )
 
 

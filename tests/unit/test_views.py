@@ -163,7 +163,7 @@ class Timed(BaseModel):
 @pytest.mark.parametrize(
     ("filter", "words"),
     [
-        ({"at": DAY}, r"'at', which is a datetime in Timed, a date.*datetime.combine"),
+        ({"at": DAY}, r"a date with 'at', which is a datetime in Timed.*datetime.combine"),
         ({"at": {"$gte": MOMENT, "$lt": DAY}}, "'at', which is a datetime"),
         ({"$or": [{"x": 1}, {"day": {"$in": [DAY, MOMENT]}}]}, r"'day', which.*value.date\(\)"),
     ],
@@ -200,9 +200,9 @@ async def test_an_update_that_puts_a_date_in_a_datetimes_place_is_refused(operat
         await documents.update("a", {operator: {"day": MOMENT}})
 
     for projection, event, words in (
-        (pure, Noted(), f"'a', \\{operator} gives 'at', which is a datetime"),
-        (pure, Noted(many=True), f"'a', \\{operator} gives 'at'"),
-        (waiting, Noted(), r"gives 'day', which is a date in Timed, a datetime"),
+        (pure, Noted(), f"'a', \\{operator}, gives a date to 'at', which is a datetime"),
+        (pure, Noted(many=True), f"'a', \\{operator}, gives a date to 'at'"),
+        (waiting, Noted(), r"gives a datetime to 'day', which is a date in Timed"),
     ):
         target = projection.target()
         unit = MemoryUnit(MemoryReadStore().tables, target, [])

@@ -1,6 +1,7 @@
 """Reading: queries, documents, and receipts that are waited for."""
 
 import uuid
+from datetime import datetime
 
 from bus import Bus, Documents, Projection, Query, Router, Settings, Update, Worker
 from tools.errors.bank import (
@@ -81,3 +82,8 @@ async def a_document_that_lacks_what_the_view_needs() -> None:
     async with bus, Worker(bus):
         receipt = await bus.execute(OpenAccount(account_id="a1"))
         await bus.query(GetBalance(account_id="a1"), after=receipt)
+
+
+@reading
+async def a_filter_by_a_time_without_a_zone(documents: Documents[BalanceView]) -> None:
+    await documents.find({"opened": {"$gte": datetime(2026, 1, 1)}})

@@ -3,9 +3,10 @@
 import dataclasses
 import threading
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from bus import (
     Aggregate,
@@ -251,6 +252,17 @@ def a_version_of_zero() -> None:
 @projections
 def too_many_partitions() -> None:
     Projection("balances", of=[Account], view=BalanceView, partitions=100)
+
+
+@projections
+def a_view_with_an_enum_that_is_never_read_back() -> None:
+    class Corner(Enum):
+        ORIGIN = (0, 0)
+
+    class Map(BaseModel):
+        corner: Corner
+
+    Projection("maps", of=[Account], view=Map)
 
 
 @projections

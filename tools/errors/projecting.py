@@ -1,8 +1,9 @@
 """What a projection's handler returns or raises; dead letters; what people do to projections."""
 
 import uuid
+from datetime import date, datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from bus import (
     Bus,
@@ -116,6 +117,42 @@ def an_update_that_the_document_cannot_take() -> None:
     @rich.on(AccountOpened)
     def opened(event: AccountOpened) -> list[tuple[str, Update]]:
         return [("a1", {"$set": {"owner": "Ada"}}), ("a1", {"$inc": {"owner": 1}})]
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def a_datetime_without_a_zone() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"opened": datetime(2026, 1, 1, 12)}}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding
+def a_date_where_the_view_has_a_datetime() -> None:
+    class Opened(BaseModel):
+        at: datetime
+
+    openings = Projection("openings", of=[Account], view=Opened)
+
+    @openings.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"at": date(2026, 1, 1)}}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(openings)
+
+
+@folding
+def a_secret_in_a_document() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$push": {"owners": {"name": SecretStr(event.owner)}}}
 
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
