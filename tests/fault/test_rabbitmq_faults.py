@@ -389,9 +389,9 @@ async def test_the_next_url_is_tried(proxy: Proxy, broker: RabbitMQNode, opened:
     ("urls", "problem"),
     [
         ([], "no URL given"),
-        (["http://user:secret-word@host/"], "is no URL of amqp"),
+        (["http://user:secret-word@host/"], "does not begin with amqp"),
         (["amqps://user:secret-word@host/?no_verify_ssl=1"], "turns the checks of TLS off"),
-        (["amqp://user:secret-word@host:port/"], "cannot be read"),
+        (["amqp://user:secret-word@host:port/"], "does not read as amqp"),
     ],
 )
 def test_a_url_that_cannot_serve_is_refused(urls: list[str], problem: str) -> None:
