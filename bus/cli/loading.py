@@ -46,11 +46,12 @@ def _parsed(target: str) -> tuple[str, str]:
         raise ConfigurationError(
             f"{target!r} is a path; write the module as it is imported: {dotted}:{name or 'build'}"
         )
-    if not colon and _are_names(module) and "." in module:
+    if not colon and _are_names(module):
         package, _, last = module.rpartition(".")
+        other = f"; or {package}:{last}, where {last} is the function" if package else ""
         raise ConfigurationError(
-            f"{target!r} is no import string: it names no function; write {module}:build, or "
-            f"{package}:{last} where {last} is the function"
+            f"{target!r} is no import string: it names no function; write {module}:build, where "
+            f"that is what it is called{other}"
         )
     if not (_are_names(module) and _are_names(name)):
         raise ConfigurationError(f"{target!r} is no import string; {EXAMPLE}")
@@ -91,7 +92,7 @@ def _no_module(name: str, folder: str) -> str:
         )
     return (
         f"there is no module {name!r} in {folder} or among the installed packages"
-        f"{_near(name, _modules_beside(name, folder))}; start the command in the folder that "
+        f"{_near(name, _modules_beside(name, folder)) or ';'} start the command in the folder that "
         f"holds it"
     )
 

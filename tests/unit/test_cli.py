@@ -35,7 +35,7 @@ def test_the_topology_is_printed_for_people_and_as_json(service: str) -> None:
 @pytest.mark.parametrize(
     ("target", "told"),
     [
-        ("{}", "is no import string; write module:function"),
+        ("{}", "it names no function; write {}:build"),
         ("nowhere_at_all:build", "there is no module 'nowhere_at_all'"),
         ("{}:missing", "has no 'missing'"),
         ("{}:wrong", "returned a str; it must take Settings and return a Bus"),
@@ -44,7 +44,7 @@ def test_the_topology_is_printed_for_people_and_as_json(service: str) -> None:
 def test_a_wrong_target_is_a_clear_error(service: str, target: str, told: str) -> None:
     result = CliRunner().invoke(app, ["topology", target.format(service)])
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert told.format(service) in result.stderr
 
 
 def test_a_worker_without_settings_says_what_is_missing(
