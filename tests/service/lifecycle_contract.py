@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from bus import (
 )
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView
 from tests.waiting import until
+from tools.services.ports import free_ports
 
 
 def app_of(bus: Bus, *, works: bool = True) -> FastAPI:
@@ -86,8 +87,13 @@ class LifecycleContract:
         return Diary()
 
     @pytest.fixture
-    def make(self) -> Callable[[], Bus]:
+    def make_with(self) -> Callable[..., Bus]:
+        """A bus of settings that are changed so."""
         raise NotImplementedError
+
+    @pytest.fixture
+    def make(self, make_with: Callable[..., Bus]) -> Callable[[], Bus]:
+        return make_with
 
     @pytest.fixture
     def bus(self, make: Callable[[], Bus]) -> Bus:
@@ -231,6 +237,60 @@ class LifecycleContract:
             with pytest.raises(ConfigurationError, match="is open in another event loop"):
                 await asyncio.to_thread(lambda: asyncio.run(_execute(bus)))
             await _execute(bus)
+
+    def test_used_in_another_loop_of_the_same_thread_it_says_so(self, bus: Bus) -> None:
+        """As by a fixture of a session's loop, in a test with a loop of its own."""
+        with asyncio.Runner() as one, asyncio.Runner() as other:
+            one.run(bus.__aenter__())
+            with pytest.raises(ConfigurationError, match="is open in another event loop"):
+                other.run(_execute(bus))
+            with pytest.raises(ConfigurationError, match="is open in another event loop"):
+                other.run(Worker(bus).__aenter__())
+            other.run(bus.__aexit__(None, None, None))
+            one.run(_execute(bus))
+            assert other.run(pay(bus, 1)) == 2
+            one.run(bus.__aexit__(None, None, None))
+
+    def test_a_test_client_without_its_lifespan_is_told_what_to_write(self, bus: Bus) -> None:
+        with pytest.raises(ConfigurationError, match="`with TestClient\\(app\\) as client:`"):
+            TestClient(app_of(bus)).post("/pay/w?amount=1")
+
+    def test_what_changes_in_one_loop_is_told_in_another(self, bus: Bus) -> None:
+        seen: list[int] = []
+        watching = threading.Event()
+
+        async def watch() -> None:
+            async with bus, aclosing(bus.watch(GetWallet(wallet_id="w"))) as answers:
+                async for answer in answers:
+                    seen.append(answer.total if answer else 0)
+                    watching.set()
+                    if seen[-1] == 3:
+                        return
+
+        with ThreadPoolExecutor(1) as pool, TestClient(app_of(bus)) as client:
+            done = pool.submit(lambda: asyncio.run(asyncio.wait_for(watch(), 60)))
+            assert watching.wait(60)
+            for _ in range(3):
+                paid(client, 1)
+            done.result(60)
+        assert seen == sorted(seen)
+
+    def test_a_second_worker_at_a_health_port_is_refused_and_the_first_goes_on(
+        self, make_with: Callable[..., Bus]
+    ) -> None:
+        (port,) = free_ports(1)
+        bus = make_with(health_port=port)
+        with TestClient(app_of(bus)) as first:
+            for _ in range(2):
+                with (
+                    pytest.raises(ConfigurationError, match="set BUS_HEALTH_PORT to a port"),
+                    TestClient(app_of(bus)),
+                ):
+                    pass
+                assert first.post("/request/w?amount=1").is_success
+                assert first.get("/health").json()["ready"]
+        with TestClient(app_of(bus)) as again:
+            assert again.post("/request/w?amount=1").json()["total"] == 3
 
     async def _refuses(self, bus: Bus, told: str) -> None:
         letters, events, projections = DeadLetters(bus), Events(bus), Projections(bus)

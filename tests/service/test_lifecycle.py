@@ -24,15 +24,18 @@ def settings(amqp_url: str, mongo_url: str, unique: str) -> Iterator[Settings]:
 
 class TestLifecycle(LifecycleContract):
     @pytest.fixture
-    def make(self, settings: Settings, unique: str, diary: Diary) -> Callable[[], Bus]:
-        return lambda: build(settings, diary, unique)
+    def make_with(self, settings: Settings, unique: str, diary: Diary) -> Callable[..., Bus]:
+        return lambda **changed: build(settings.model_copy(update=changed), diary, unique)
 
 
 class TestLifecycleWithPyMongosClient(LifecycleContract):
     @pytest.fixture
-    def make(self, settings: Settings, unique: str, diary: Diary) -> Callable[[], Bus]:
-        return lambda: build(
-            settings, diary, unique, client=lambda: AsyncMongoClient(settings.mongo_url)
+    def make_with(self, settings: Settings, unique: str, diary: Diary) -> Callable[..., Bus]:
+        return lambda **changed: build(
+            settings.model_copy(update=changed),
+            diary,
+            unique,
+            client=lambda: AsyncMongoClient(settings.mongo_url),
         )
 
 

@@ -1,13 +1,41 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+from pydantic import PrivateAttr
 
-from bus import Bus, Settings
-from tests.service.lifecycle_contract import LifecycleContract
+from bus import Bus, Settings, StoreUnavailable
+from bus.backend import Backend, ground_of
+from bus.loops import Loops
+from bus.stores.memory import MemoryReadStore
+from tests.service.lifecycle_contract import LifecycleContract, pay
 from tests.service.wallet import Diary, build
 
 
 class TestLifecycleInMemory(LifecycleContract):
     @pytest.fixture
-    def make(self, diary: Diary) -> Callable[[], Bus]:
-        return lambda: build(Settings.in_memory(), diary)
+    def make_with(self, diary: Diary) -> Callable[..., Bus]:
+        return lambda **changed: build(Settings.in_memory(**changed), diary)
+
+
+class Away(MemoryReadStore):
+    async def open(self) -> None:
+        raise StoreUnavailable("away")
+
+
+class Late(Settings):
+    """The store is away for the first openings."""
+
+    _away: int = PrivateAttr(2)
+
+    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+        backend = ground_of(service, Settings.in_memory(), None, projected)(Loops())
+        self._away -= 1
+        return backend if self._away < 0 else backend._replace(read_store=Away())
+
+
+async def test_an_opening_that_failed_is_tried_again() -> None:
+    bus = build(Late.in_memory())
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="away"):
+            await bus.__aenter__()
+    assert await pay(bus, 1) == 1
