@@ -18,7 +18,7 @@ class TestLifecycleInMemory(LifecycleContract):
 
 
 class Away(MemoryReadStore):
-    async def open(self) -> None:
+    async def open(self, *, makes: bool = True) -> None:
         raise StoreUnavailable("away")
 
 
