@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bus.declarable import check_declared, is_plain
 from bus.errors import ConfigurationError, InvalidMessage
+from bus.fingerprint import reason_of
 from bus.limits import DERIVED, not_text
 
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -144,7 +145,11 @@ class Query(Message, Generic[Answer_co]):
 class Fault(Event, name="Fault"):
     """Told by a worker when it gives a message up; the message itself is a dead letter.
 
-    `subscription` is the queue whose handler failed, `error` the type of its last exception.
+    `subscription` is the queue whose handler failed, `error` the type of its last exception,
+    `dead_letter` the id under which the message is kept. `stream` and `version` say where an event
+    stands; a command has none. `data` is that of the message, as it was stored or sent, of the
+    schema `data_schema`; where it is None, `left_out` says why. In the `Fault`'s envelope are the
+    conversation's `correlation_id`, and the message's id once more as `causation_id`.
     """
 
     message: str
@@ -153,6 +158,35 @@ class Fault(Event, name="Fault"):
     error: str
     reason: str
     attempts: int
+    stream: str = ""
+    version: int = 0
+    data: dict[str, Any] | None = None
+    data_schema: int = 1
+    left_out: str = ""
+    dead_letter: str = ""
+
+    def original(self, kind: type[AnyMessage]) -> AnyMessage:
+        """The message that was given up, read as its class.
+
+        Raises: InvalidMessage where its data is not here, is of another message, or cannot be read.
+        """
+        if self.message not in kind.wire_names():
+            raise InvalidMessage(
+                f"this Fault tells of a {self.message}, and not of a {kind.wire_name}; look at "
+                f"its `message` first"
+            )
+        if self.data is None:
+            raise InvalidMessage(
+                f"this Fault has no data of the {self.message} ({self.left_out or 'its release told none'}); "
+                f"`bus deadletters show` has the message, {self.dead_letter or self.message_id}"
+            )
+        data = dict(self.data)
+        if self.data_schema < kind.wire_schema:
+            data = kind.upcast(data, self.data_schema)
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            raise InvalidMessage(f"{self.message}: {reason_of(error)}") from None
 
 
 class Envelope(NamedTuple):

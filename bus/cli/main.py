@@ -19,11 +19,29 @@ from bus.write.relay import Relay
 
 app = typer.Typer(
     name="bus",
-    help="Runs and describes a service on the bus.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="print the version, and exit", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Runs and describes a service on the bus."""
+
 
 app.add_typer(deadletters.app)
 app.add_typer(projections.app)

@@ -26,8 +26,9 @@ _NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON, WAITED}
 
 async def bury(
     store: ReadStore, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
-) -> None:
-    """Keeps a message that is given up; a retry that failed falls back on its own dead letter.
+) -> str:
+    """Keeps a message that is given up; a retry that failed falls back on its own dead letter,
+    whose id it returns.
 
     Of a body over the limit it keeps so much that a retry of it is refused as too large.
     Raises: StoreUnavailable, OutcomeUnknown.
@@ -49,6 +50,7 @@ async def bury(
         letter=id,
         attempts=attempts,
     )
+    return id
 
 
 async def bury_the_rest(
@@ -127,10 +129,10 @@ async def repaired_in(
     retried = [delivery for delivery in deliveries if _letter_of(delivery)]
     if not retried:
         return
-    streams = {_place(one.frame)[0] for one in retried}
+    streams = {place_of(one.frame)[0] for one in retried}
     own = [one for one in streams if category_of(one) in projection.categories]
     reached = await store.versions(target, own)
-    done = [one for one in retried if _is_reached(_place(one.frame), reached)]
+    done = [one for one in retried if _is_reached(place_of(one.frame), reached)]
     await _remove(store, [_letter_of(one) for one in done])
 
 
@@ -143,10 +145,10 @@ async def settled_in_log(
         letters = await store.dead_letters(MOST_LOOKED_AT, where={"queue": queue})
         given_up = {one["_id"]: frame_of(one) for one in letters if _is_of_the_log(one)}
         own = {
-            s for f in given_up.values() if category_of(s := _place(f)[0]) in projection.categories
+            s for f in given_up.values() if category_of(s := place_of(f)[0]) in projection.categories
         }
         reached = await store.versions(target, sorted(own)) if own else {}
-        done = [id for id, frame in given_up.items() if _is_reached(_place(frame), reached)]
+        done = [id for id, frame in given_up.items() if _is_reached(place_of(frame), reached)]
         if done:
             await _remove(store, done)
 
@@ -160,7 +162,8 @@ def _is_reached(place: tuple[str, int], reached: dict[str, int]) -> bool:
     return 0 < version <= reached.get(stream, 0)
 
 
-def _place(frame: Frame) -> tuple[str, int]:
+def place_of(frame: Frame) -> tuple[str, int]:
+    """The stream and the version that an event's headers tell; "" and 0 where they tell none."""
     version = frame.headers.get("version", 0)
     return str(frame.headers.get("stream", "")), version if isinstance(version, int) else 0
 

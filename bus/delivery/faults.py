@@ -1,20 +1,24 @@
 """Faults: giving a message up leaves a dead letter, and an event that tells of it."""
 
-from bus import ambient
+from typing import Any
+
+from bus import ambient, payload
 from bus.delivery.allowance import Allowance
-from bus.delivery.deadletters import bury, bury_the_rest, is_kept
+from bus.delivery.deadletters import bury, bury_the_rest, is_kept, place_of
 from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
 from bus.log import Logger
 from bus.messages import Envelope, Fault, derived_id, former_derived_id
 from bus.parts import Parts
-from bus.transports.base import Delivery
+from bus.transports.base import Delivery, Frame
 from bus.write.unit_of_work import UnitOfWork
 
 UNREAD = 100
 """So many messages of a queue that cannot be read are kept as dead letters and told as faults, and
 as many more each hour."""
 HOUR = 3600.0
+MOST_DATA = 256 * 1024
+"""Bytes: a fault goes to all who want faults, and stays in the log, so it leaves more than that out."""
 
 log = Logger("bus.faults")
 
@@ -50,11 +54,12 @@ class GiveUp:
             await bury_the_rest(self._parts.read_store, delivery, error, count=1)
             self._count(delivery.queue)
             return
-        await bury(self._parts.read_store, delivery, error, handler=handler, attempts=attempts)
+        store = self._parts.read_store
+        letter = await bury(store, delivery, error, handler=handler, attempts=attempts)
         if delivery.frame.name != Fault.wire_name and (
             unread or self._may_tell(delivery, attempts)
         ):
-            await self._tell(delivery, error, attempts)
+            await self._tell(delivery, error, attempts, letter)
 
     def has_room(self, delivery: Delivery) -> bool:
         """Whether one more message of its queue that cannot be read may be kept; takes it so."""
@@ -75,12 +80,15 @@ class GiveUp:
         if self._untold in (1, 10, 100) or not self._untold % 1000:
             log.warning("messages that nobody can read: too many", queue=queue, count=self._untold)
 
-    async def _tell(self, delivery: Delivery, error: BaseException, attempts: int) -> None:
+    async def _tell(
+        self, delivery: Delivery, error: BaseException, attempts: int, letter: str
+    ) -> None:
         frame = delivery.frame
         seed = f"{delivery.queue}/{frame.id}"
         if await self._is_told(f"fault-{former_derived_id(seed)}", frame.id):
             return
         id = derived_id(f"fault>{seed}")
+        stream, version = place_of(frame)
         fault = Fault(
             message=frame.name,
             message_id=frame.id,
@@ -88,6 +96,10 @@ class GiveUp:
             error=type(error).__name__,
             reason=reason_of(error),
             attempts=attempts,
+            stream=stream,
+            version=version,
+            dead_letter=letter,
+            **_data_of(frame),
         )
         envelope = Envelope(fault, frame.id, ambient.now(), frame.correlation_id or id)
         parts = self._parts
@@ -102,3 +114,18 @@ class GiveUp:
         """Whether a process of a release before told of it."""
         commits = await self._parts.event_log.find(former_id)
         return bool(commits) and commits[0].causation_id == message_id
+
+
+def _data_of(frame: Frame) -> dict[str, Any]:
+    """The message's data as a fault can hold it, or why that leaves it out."""
+    if len(frame.body) > MOST_DATA:
+        return {"left_out": f"too large: {len(frame.body):,} bytes, over {MOST_DATA:,}"}
+    try:
+        data = payload.parsed(frame.body)
+        payload.check({"data": data})  # one level deeper than it came
+    except InvalidMessage as error:
+        return {"left_out": f"cannot be read: {error}"}
+    if not isinstance(data, dict):
+        return {"left_out": "cannot be read: no JSON object"}
+    schema = frame.headers.get("schema", 1)
+    return {"data": data, "data_schema": schema if isinstance(schema, int) else 1}

@@ -7,10 +7,11 @@ from bus.delivery.again import Suspects
 from bus.delivery.deadletters import bury
 from bus.delivery.drain import Expired
 from bus.signing import RETURNED
+from bus.stores.base import Recorded
 from bus.transports.base import Delivery, Frame, Inbox
 from bus.transports.topology import DELIVERY_LIMIT
-from tests.service.delivery_contract import WalletService
-from tests.service.wallet import GROUPED, Diary, GetWallet, Pay
+from tests.service.delivery_contract import WalletService, store_and_publish
+from tests.service.wallet import GROUPED, Diary, GetWallet, Paid, Pay, Thank
 from tests.waiting import until
 
 
@@ -196,6 +197,49 @@ class FailureContract(WalletService):
         assert fault.message_id == f"{commit.id}:1"
         (told,) = [c async for c in bus.parts.event_log.scan([bus.service])]
         assert (told.correlation_id, told.causation_id) == ("c1", fault.message_id)
+
+    async def test_a_fault_tells_what_who_compensates_needs(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        await bus.execute(Pay(wallet_id="a", amount=7, mood="rejects"))
+        await bus.send(Thank(wallet_id="nobody's"), id="k1")
+        await until(lambda: len(diary.faults) == 2, "both faults are told")
+        event, command = sorted(diary.faults, key=lambda one: one.message)
+        assert (event.stream, event.version) == ("wallet-a", 2)
+        assert event.original(Paid) == Paid(amount=7, mood="rejects")
+        assert (command.stream, command.version, command.message_id) == ("", 0, "k1")
+        assert command.original(Thank) == Thank(wallet_id="nobody's")
+        letters = {one["_id"]: one["message"] for one in await self.dead_letters(bus, 2)}
+        assert letters == {event.dead_letter: "Paid", command.dead_letter: "Thank"}
+
+    async def test_a_fault_of_what_the_broker_gave_up_tells_the_same(
+        self, bus: Bus, diary: Diary
+    ) -> None:
+        await bus.send(Pay(wallet_id="a", amount=1), id="k1")
+        queue, store = f"{bus.service}.commands", bus.parts.read_store
+        for _ in range(DELIVERY_LIMIT):
+            await Suspects(store, queue).begin("k1")
+        inbox = await bus.parts.transport.inbox(queue, prefetch=1)
+        for _ in range(DELIVERY_LIMIT + 1):
+            await reject_one(inbox)
+        await inbox.close()
+        async with Worker(bus):
+            await until(lambda: diary.faults, "the fault is told")
+        (fault,) = diary.faults
+        assert (fault.error, fault.stream, fault.version) == ("DeliveryLimitReached", "", 0)
+        assert fault.original(Pay) == Pay(wallet_id="a", amount=1)
+
+    async def test_a_fault_of_an_event_that_a_projection_cannot_read_tells_its_place(
+        self, bus: Bus, worker: Worker, diary: Diary
+    ) -> None:
+        await store_and_publish(bus, "wallet-a", Recorded("Paid", 1, {"amount": "much"}))
+        queues = {f"{bus.service}.wallets", f"{bus.service}.thanking"}
+        await until(lambda: len(diary.faults) == 2, "projection and handler tell of it")
+        assert {one.subscription for one in diary.faults} == queues
+        places = {(one.stream, one.version, one.data_schema) for one in diary.faults}
+        assert places == {("wallet-a", 1, 1)}
+        assert [one.data for one in diary.faults] == [{"amount": "much"}] * 2
 
     async def test_a_fault_that_cannot_be_handled_makes_no_further_fault(
         self, bus: Bus, worker: Worker, diary: Diary

@@ -101,6 +101,8 @@ def in_memory(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 
 def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(app, ["version"]).stdout == f"{__version__}\n"
+    as_option = CliRunner().invoke(app, ["--version"])
+    assert (as_option.exit_code, as_option.stdout) == (0, f"{__version__}\n")
     assert json.loads(CliRunner().invoke(app, ["version", "--json"]).stdout) == {
         "version": __version__
     }

@@ -17,6 +17,7 @@ from bus import (
     Command,
     ConfigurationError,
     Event,
+    Fault,
     Finding,
     Projection,
     Query,
@@ -408,3 +409,23 @@ def test_a_file_that_is_no_contract_is_wrong_usage(
         result = CliRunner().invoke(app, ["contracts", "check", target, f"{file}.json"])
         assert result.exit_code == 2
         assert reason in result.stderr
+
+
+def test_what_was_added_to_fault_breaks_nobody() -> None:
+    router = Router("alarms")
+
+    @router.event
+    async def alert(fault: Fault) -> None: ...
+
+    now = contracts_of(Bus("board", routers=[router], settings=Settings.in_memory()))
+    texts = dict.fromkeys(["message", "message_id", "subscription", "error", "reason"], "string")
+    former = {
+        "type": "object",
+        "properties": {name: {"type": kind} for name, kind in texts.items()}
+        | {"attempts": {"type": "integer"}},
+        "required": [*texts, "attempts"],
+    }
+    described = {**now["events"]["Fault"], "reads": former, "writes": former}
+    findings = compare_contracts({**now, "events": {"Fault": described}}, now)
+    assert findings
+    assert {one.verdict for one in findings} == {"compatible"}

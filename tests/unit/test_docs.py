@@ -66,6 +66,18 @@ def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path)
     assert "bank.balances\n    bank.events: account.#" in shown.stdout, shown.stderr
 
 
+def test_the_compensation_on_the_page_of_dead_letters_works(tmp_path: Path) -> None:
+    assert write_files("dead-letters.md", tmp_path) == 2
+    shown = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{installed(tmp_path)}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    assert "1 passed" in shown.stdout, shown.stdout
+
+
 OLDER_SHOP = """
 from bus import Aggregate, Bus, Event, Projection, Settings
 from shop import OrderView

@@ -1,17 +1,18 @@
 """What comes to the dead queue, whoever put it there."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 
-from bus import Bus, DeadLetters, Settings, ambient
-from bus.codec import RETURNED
+from bus import Bus, DeadLetters, Fault, InvalidMessage, Settings, ambient
+from bus.codec import RETURNED, read_recorded
 from bus.delivery.drain import DeadQueueConsumer
-from bus.delivery.faults import GiveUp
+from bus.delivery.faults import MOST_DATA, GiveUp
 from bus.delivery.trust import Trust
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame
 from bus.transports.topology import dead_queue, requests_queue
-from tests.service.wallet import build
+from tests.service.wallet import Pay, build
 
 
 @pytest.fixture
@@ -20,9 +21,11 @@ async def bus() -> AsyncIterator[Bus]:
         yield bus
 
 
-def died(number: int, queue: str, name: str = "Pay", **headers: str | int) -> Delivery:
+def died(
+    number: int, queue: str, name: str = "Pay", body: bytes = b"{}", **headers: str | int
+) -> Delivery:
     full: dict[str, str | int] = {DEATH_QUEUE: queue, DEATH_REASON: "expired", **headers}
-    frame = Frame("dead", "", f"m{number}", name, b"{}", ambient.now(), "c", full)
+    frame = Frame("dead", "", f"m{number}", name, body, ambient.now(), "c", full)
     return Delivery(frame, "wallets.dead", number, 1)
 
 
@@ -80,3 +83,40 @@ async def test_of_many_messages_that_nobody_could_read_some_are_told_as_faults(b
     assert len(await bus.parts.read_store.dead_letters(1000)) == 150
     faults = [one async for one in bus.parts.event_log.scan(["wallets"])]
     assert len(faults) == 100
+
+
+async def fault_of(bus: Bus, delivery: Delivery) -> Fault:
+    await drain(bus, delivery)
+    (commit,) = [one async for one in bus.parts.event_log.scan(["wallets"])]
+    fault = read_recorded(commit.events[0], {"Fault": Fault})
+    assert isinstance(fault, Fault)
+    return fault
+
+
+async def test_a_fault_of_what_expired_holds_its_data(bus: Bus) -> None:
+    fault = await fault_of(bus, died(1, "wallets.commands", body=b'{"amount": 3}', schema=2))
+    assert (fault.error, fault.data, fault.data_schema) == ("Expired", {"amount": 3}, 2)
+    assert (fault.stream, fault.version, fault.left_out) == ("", 0, "")
+
+
+DEEP = b'{"a": ' * 50 + b"1" + b"}" * 50
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'"' + b"x" * MOST_DATA + b'"', "too large: 262,146 bytes, over 262,144"),
+        (b"no json", "cannot be read: no JSON"),
+        (b'{"$ref": 1}', "cannot be read: a key that starts with \\$"),
+        (b"[1]", "cannot be read: no JSON object"),
+        (DEEP, "cannot be read: nested more than 50 deep"),
+    ],
+)
+async def test_a_fault_says_why_it_leaves_the_data_out(bus: Bus, body: bytes, why: str) -> None:
+    fault = await fault_of(bus, died(1, "wallets.commands", body=body))
+    assert fault.data is None
+    assert re.match(why, fault.left_out)
+    with pytest.raises(InvalidMessage, match=f"no data of the Pay .{why[:15]}"):
+        fault.original(Pay)
+    (letter,) = await bus.parts.read_store.dead_letters()
+    assert (letter["_id"], letter["body"]) == (fault.dead_letter, body)

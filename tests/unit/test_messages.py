@@ -10,12 +10,15 @@ from bus import (
     ConfigurationError,
     Envelope,
     Event,
+    Fault,
     InvalidMessage,
     Query,
     Receipt,
     ambient,
 )
+from bus.codec import read_recorded, record
 from bus.messages import category_of, key_of, registry_of
+from bus.stores.base import Recorded
 
 
 class OpenAccount(Command):
@@ -151,3 +154,59 @@ def test_ids_do_not_repeat() -> None:
 def test_an_envelope_knows_its_messages_name() -> None:
     envelope = Envelope(AccountOpened(account_id="a"), "e1", ambient.now(), "c1")
     assert envelope.name == "account_opened"
+
+
+class Charged(Event, schema=2, formerly=["Billed"]):
+    cents: int
+
+    @classmethod
+    def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
+        return {"cents": data["euros"] * 100}
+
+
+OLD_FAULT = {
+    "message": "Billed",
+    "message_id": "m1",
+    "subscription": "shop.mails",
+    "error": "Reject",
+    "reason": "never",
+    "attempts": 1,
+}
+"""As a release told of it that knew no more fields."""
+
+
+class FormerFault(Event, name="Fault"):
+    """As the class was in that release."""
+
+    message: str
+    message_id: str
+    subscription: str
+    error: str
+    reason: str
+    attempts: int
+
+
+def test_a_fault_of_a_release_before_is_read() -> None:
+    fault = read_recorded(Recorded("Fault", 1, OLD_FAULT), {"Fault": Fault})
+    assert isinstance(fault, Fault)
+    assert (fault.stream, fault.version, fault.data, fault.left_out) == ("", 0, None, "")
+    with pytest.raises(InvalidMessage, match="no data of the Billed .its release told none"):
+        fault.original(Charged)
+
+
+def test_a_release_before_reads_a_fault() -> None:
+    told = Fault(**OLD_FAULT, stream="order-1", version=3, data={"euros": 2}, dead_letter="l")
+    read = read_recorded(record(told), {"Fault": FormerFault})
+    assert read == FormerFault(**OLD_FAULT)
+
+
+def test_a_fault_gives_the_message_as_its_class() -> None:
+    fault = Fault(**OLD_FAULT, data={"euros": 2})
+    assert fault.original(Charged) == Charged(cents=200)
+    assert Fault(**OLD_FAULT, data={"cents": 5}, data_schema=2).original(Charged).cents == 5
+    with pytest.raises(InvalidMessage, match="tells of a Billed, and not of a OpenAccount"):
+        fault.original(OpenAccount)
+    unreadable = Fault(**OLD_FAULT, data={"cents": "secret"}, data_schema=2)
+    with pytest.raises(InvalidMessage, match="Billed: cents: Input should be") as refused:
+        unreadable.original(Charged)
+    assert "secret" not in str(refused.value)
