@@ -176,8 +176,9 @@ class Fault(Event, name="Fault"):
                 f"its `message` first"
             )
         if self.data is None:
+            why = self.left_out or "its release told none"
             raise InvalidMessage(
-                f"this Fault has no data of the {self.message} ({self.left_out or 'its release told none'}); "
+                f"this Fault has no data of the {self.message} ({why}); "
                 f"`bus deadletters show` has the message, {self.dead_letter or self.message_id}"
             )
         data = dict(self.data)

@@ -145,7 +145,9 @@ async def settled_in_log(
         letters = await store.dead_letters(MOST_LOOKED_AT, where={"queue": queue})
         given_up = {one["_id"]: frame_of(one) for one in letters if _is_of_the_log(one)}
         own = {
-            s for f in given_up.values() if category_of(s := place_of(f)[0]) in projection.categories
+            s
+            for f in given_up.values()
+            if category_of(s := place_of(f)[0]) in projection.categories
         }
         reached = await store.versions(target, sorted(own)) if own else {}
         done = [id for id, frame in given_up.items() if _is_reached(place_of(frame), reached)]

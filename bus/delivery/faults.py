@@ -18,7 +18,7 @@ UNREAD = 100
 as many more each hour."""
 HOUR = 3600.0
 MOST_DATA = 256 * 1024
-"""Bytes: a fault goes to all who want faults, and stays in the log, so it leaves more than that out."""
+"""Bytes of a message that a fault, which stays in the log, holds at most."""
 
 log = Logger("bus.faults")
 

@@ -21,11 +21,9 @@ async def bus() -> AsyncIterator[Bus]:
         yield bus
 
 
-def died(
-    number: int, queue: str, name: str = "Pay", body: bytes = b"{}", **headers: str | int
-) -> Delivery:
+def died(number: int, queue: str, name: str = "Pay", **headers: str | int) -> Delivery:
     full: dict[str, str | int] = {DEATH_QUEUE: queue, DEATH_REASON: "expired", **headers}
-    frame = Frame("dead", "", f"m{number}", name, body, ambient.now(), "c", full)
+    frame = Frame("dead", "", f"m{number}", name, b"{}", ambient.now(), "c", full)
     return Delivery(frame, "wallets.dead", number, 1)
 
 
@@ -85,8 +83,9 @@ async def test_of_many_messages_that_nobody_could_read_some_are_told_as_faults(b
     assert len(faults) == 100
 
 
-async def fault_of(bus: Bus, delivery: Delivery) -> Fault:
-    await drain(bus, delivery)
+async def fault_of(bus: Bus, body: bytes, schema: int = 1) -> Fault:
+    delivery = died(1, "wallets.commands", schema=schema)
+    await drain(bus, delivery._replace(frame=delivery.frame._replace(body=body)))
     (commit,) = [one async for one in bus.parts.event_log.scan(["wallets"])]
     fault = read_recorded(commit.events[0], {"Fault": Fault})
     assert isinstance(fault, Fault)
@@ -94,7 +93,7 @@ async def fault_of(bus: Bus, delivery: Delivery) -> Fault:
 
 
 async def test_a_fault_of_what_expired_holds_its_data(bus: Bus) -> None:
-    fault = await fault_of(bus, died(1, "wallets.commands", body=b'{"amount": 3}', schema=2))
+    fault = await fault_of(bus, b'{"amount": 3}', schema=2)
     assert (fault.error, fault.data, fault.data_schema) == ("Expired", {"amount": 3}, 2)
     assert (fault.stream, fault.version, fault.left_out) == ("", 0, "")
 
@@ -113,7 +112,7 @@ DEEP = b'{"a": ' * 50 + b"1" + b"}" * 50
     ],
 )
 async def test_a_fault_says_why_it_leaves_the_data_out(bus: Bus, body: bytes, why: str) -> None:
-    fault = await fault_of(bus, died(1, "wallets.commands", body=body))
+    fault = await fault_of(bus, body)
     assert fault.data is None
     assert re.match(why, fault.left_out)
     with pytest.raises(InvalidMessage, match=f"no data of the Pay .{why[:15]}"):

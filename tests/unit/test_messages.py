@@ -190,7 +190,7 @@ def test_a_fault_of_a_release_before_is_read() -> None:
     fault = read_recorded(Recorded("Fault", 1, OLD_FAULT), {"Fault": Fault})
     assert isinstance(fault, Fault)
     assert (fault.stream, fault.version, fault.data, fault.left_out) == ("", 0, None, "")
-    with pytest.raises(InvalidMessage, match="no data of the Billed .its release told none"):
+    with pytest.raises(InvalidMessage, match=r"no data of the Billed \(its release told none\)"):
         fault.original(Charged)
 
 
