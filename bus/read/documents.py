@@ -1,7 +1,7 @@
 """Documents: typed access to one projection's read collection."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from pydantic import BaseModel
 
@@ -10,9 +10,14 @@ from bus.limits import not_text
 from bus.messages import Envelope, Receipt
 from bus.read.views import check_times, check_times_written, read_as
 from bus.stores import base
+from bus.stores.grouping import COUNT, checked_field, grouping_of
 from bus.stores.updates import asked
 
 View = TypeVar("View", bound=BaseModel)
+Row = TypeVar("Row", bound=BaseModel)
+Totals = Mapping[str, Mapping[str, Any]]
+COUNTED: Totals = {"count": COUNT}
+ALL: Mapping[str, Any] = {}
 SCRIPTS = frozenset({"$where", "$function", "$accumulator"})
 
 Waiting = Callable[[Mapping[str, int], float], Awaitable[None]]
@@ -65,6 +70,61 @@ class Documents(Generic[View]):
     async def count(self, filter: Mapping[str, Any]) -> int:
         """How many documents a MongoDB filter selects. Raises: ProjectionError."""
         return await self._raw.count(self._asked(filter))
+
+    async def distinct(self, field: str, filter: Mapping[str, Any] = ALL) -> list[Any]:
+        """The different values of a field in the documents that a MongoDB filter selects, sorted.
+
+        A path leads through objects and arrays (`"owner.city"`); the values of an array count one
+        by one. The key of a document is its `_id`. Raises: ProjectionError.
+        """
+        return await self._raw.distinct(checked_field(field), self._asked(filter))
+
+    @overload
+    async def group(
+        self,
+        by: str | Sequence[str],
+        filter: Mapping[str, Any] = ...,
+        *,
+        totals: Totals = ...,
+        sort: Sequence[tuple[str, Any]] = ...,
+        limit: int = ...,
+    ) -> list[dict[str, Any]]: ...
+
+    @overload
+    async def group(
+        self,
+        by: str | Sequence[str],
+        filter: Mapping[str, Any] = ...,
+        *,
+        row: type[Row],
+        totals: Totals = ...,
+        sort: Sequence[tuple[str, Any]] = ...,
+        limit: int = ...,
+    ) -> list[Row]: ...
+
+    async def group(
+        self,
+        by: str | Sequence[str],
+        filter: Mapping[str, Any] = ALL,
+        *,
+        row: type[Row] | None = None,
+        totals: Totals = COUNTED,
+        sort: Sequence[tuple[str, Any]] = (),
+        limit: int = 0,
+    ) -> list[dict[str, Any]] | list[Row]:
+        """The documents that a MongoDB filter selects, grouped by fields, with their totals.
+
+            await documents.group("city", totals={"n": {"$sum": 1}, "best": {"$max": "$pay"}})
+
+        Each row holds the fields (None where they are missing) and the totals: `{"$sum": 1}` is how
+        many, `$sum`, `$avg`, `$min` and `$max` are of a field's values. Rows are dicts, or each a
+        `row`. They come as `sort` says, by names in them, then by the fields; a `limit` of 0 means
+        all. Without fields (`by=()`) there is one group, and none where no document is selected.
+        Raises: ProjectionError.
+        """
+        grouping = grouping_of(by, totals, sort, limit)
+        rows = await self._raw.group(grouping, self._asked(filter))
+        return rows if row is None else [row.model_validate(one) for one in rows]
 
     async def including(self, origin: Envelope | Receipt, timeout: float = 5.0) -> None:
         """Waits until the documents include an event, or what a receipt tells of.

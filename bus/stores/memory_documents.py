@@ -17,9 +17,11 @@ from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.messages import key_of
 from bus.stores.applying import Beyond, apply
 from bus.stores.base import Changes, Document, Fold, Index, Target
+from bus.stores.grouping import Grouping
 from bus.stores.matching import in_order, matcher
 from bus.stores.memory_changes import Listeners
 from bus.stores.memory_mock import Mock, NotInstalled
+from bus.stores.memory_totals import distinct, groups
 from bus.stores.records import decoded, encoded
 from bus.stores.updates import (
     HIDDEN,
@@ -257,6 +259,14 @@ class MemoryDocuments:
     async def count(self, filter: Mapping[str, Any]) -> int:
         """As `Documents.count`."""
         return len(await self.find(filter))
+
+    async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
+        """As `Documents.distinct`."""
+        return distinct(await self.find(filter), field)
+
+    async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
+        """As `Documents.group`."""
+        return groups(await self.find(filter), grouping)
 
 
 class MemoryUnit(MemoryDocuments):

@@ -12,7 +12,17 @@ from bus.codec import frames_of
 from bus.stores.base import Commit, Recorded
 from bus.transports.base import MAX_BODY, Frame
 from bus.transports.topology import event_topic
-from tests.service.wallet import Diary, GetWallet, Pay, Thank, WalletView, build
+from tests.service.wallet import (
+    Diary,
+    GetWallet,
+    Pay,
+    Sum,
+    SumUp,
+    Thank,
+    Totals,
+    WalletView,
+    build,
+)
 from tests.waiting import patience, until
 
 
@@ -88,6 +98,21 @@ class DeliveryContract(WalletService):
         assert await bus.query(
             GetWallet(wallet_id="a"), after=Receipt.from_token(token), timeout=30
         )
+
+    async def test_groups_and_different_values_include_what_a_receipt_tells_of(
+        self, bus: Bus, worker: Worker
+    ) -> None:
+        for n, amount in enumerate((5, 7, 5, 1)):
+            receipt = await bus.execute(Pay(wallet_id=f"w{n}", amount=amount))
+            await bus.query(SumUp(), after=receipt, timeout=30)
+        receipt = await bus.execute(Thank(wallet_id="w1"))
+        rows = await bus.query(SumUp(at_least=2), after=receipt, timeout=30)
+        assert rows == [
+            Sum(thanks=None, wallets=2, total=10),
+            Sum(thanks=1, wallets=1, total=7),
+        ]
+        receipt = await bus.execute(Pay(wallet_id="w3", amount=1))
+        assert await bus.query(Totals(), after=receipt, timeout=30) == [2, 5, 7]
 
     async def test_marks_are_cleared_once_published(self, bus: Bus, worker: Worker) -> None:
         await asyncio.gather(*(bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(50)))

@@ -78,6 +78,22 @@ class GetWallet(Query[WalletView | None]):
     wallet_id: str
 
 
+class Sum(BaseModel):
+    """The wallets that were thanked for so often."""
+
+    thanks: int | None
+    wallets: int
+    total: int
+
+
+class SumUp(Query[list[Sum]]):
+    at_least: int = 0
+
+
+class Totals(Query[list[int]]):
+    """What there is in wallets, each amount once."""
+
+
 class Diary:
     """What the event handlers did, in order; `open` holds them back until it is set."""
 
@@ -190,6 +206,19 @@ def build(
     @commands.query
     async def get_wallet(query: GetWallet, documents: Documents[WalletView]) -> WalletView | None:
         return await documents.get(query.wallet_id)
+
+    @commands.query
+    async def sum_up(query: SumUp, documents: Documents[WalletView]) -> list[Sum]:
+        return await documents.group(
+            "thanks",
+            {"total": {"$gte": query.at_least}},
+            totals={"wallets": {"$sum": 1}, "total": {"$sum": "$total"}},
+            row=Sum,
+        )
+
+    @commands.query
+    async def totals(query: Totals, documents: Documents[WalletView]) -> list[int]:
+        return await documents.distinct("total")
 
     return Bus(
         service,

@@ -10,7 +10,8 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from bus.errors import ProjectionError
 from bus.messages import key_of
 from bus.stores.base import Document, Target
-from bus.stores.mongo.client import Collection, Session, bounded
+from bus.stores.grouping import Grouping
+from bus.stores.mongo.client import Collection, Session, bounded, settled
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     ENCODING_ERRORS,
@@ -20,7 +21,9 @@ from bus.stores.mongo.failures import (
     said,
     translated,
 )
+from bus.stores.mongo.totals import row_of, stages_of
 from bus.stores.mongo.transactions import Conflict
+from bus.stores.order import order_of
 from bus.stores.records import READING, unencodable
 from bus.stores.updates import (
     HIDDEN,
@@ -89,6 +92,21 @@ class MongoDocuments:
         async with self._reading():
             counted: int = await self._collection.count_documents(wanted, session=self._session)
             return counted
+
+    async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
+        """As `Documents.distinct`."""
+        wanted = asked(filter, versioned=self._versioned)
+        async with self._reading():
+            found = await self._collection.distinct(field, wanted, session=self._session)
+        return sorted(found, key=order_of)
+
+    async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
+        """As `Documents.group`."""
+        wanted = asked(filter, versioned=self._versioned)
+        pipeline = [{"$match": wanted}, *stages_of(grouping)]
+        async with self._reading():
+            cursor = await settled(self._collection.aggregate(pipeline, session=self._session))
+            return [row_of(grouping, found) for found in await cursor.to_list(None)]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
