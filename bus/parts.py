@@ -153,7 +153,7 @@ class Parts(NamedTuple):
         """The queues that feed one collection of a projection; or did, when it had so many."""
         return projection_queues(
             self.service,
-            generation.collection,
+            generation.queue,
             projection.categories,
             partitions or generation.partitions,
             self.foreign.owners,

@@ -33,6 +33,7 @@ from bus.transports.topology import Queue
 FOLLOW_EVERY = 1.0
 TEND_EVERY = 2.0
 TIDY_EVERY = 60.0
+SHOW_EVERY = 60.0
 MOVE_EVERY = 30.0
 PATIENCE = 10
 STOP_WITHIN = 5.0
@@ -58,8 +59,8 @@ class Keeper:
         self._catalogue = parts.catalogue
         self._feed = partial(Feeding, parts, projection, roster, give_up, trust, partitions)
         self._fed: dict[Generation, Feeding] = {}
-        self._tidy_at = self._settle_at = 0.0
-        self._read = ""
+        self._tidy_at = self._settle_at = self._show_at = 0.0
+        self._read = self._shown = ""
         self._idle: set[str] = set()
         self._begun = self._has_changed = False
         self._deleted: set[str] = set()
@@ -110,6 +111,7 @@ class Keeper:
         self._follow(lineage)
         await self._settle_left_over(lineage)
         await self._tidy(lineage)
+        await self._show(lineage)
 
     async def _prepare(self) -> None:
         """Collections and bound queues, for what is new."""
@@ -149,6 +151,12 @@ class Keeper:
             log.info("queues deleted that nobody consumes", queues=sorted(over))
             self._deleted |= over
         self._idle = idle - over
+
+    async def _show(self, lineage: Lineage) -> None:
+        """Has the projection's name show what readers read, also where somebody took that away."""
+        if lineage.active != self._shown or time.monotonic() >= self._show_at:
+            await self._catalogue.show(self._projection)
+            self._shown, self._show_at = lineage.active, time.monotonic() + SHOW_EVERY
 
     def _leads(self, lineage: Lineage) -> bool:
         """Whether readers read what this version of the code makes."""

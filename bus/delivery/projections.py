@@ -176,6 +176,7 @@ class Projections(OnOpenBus):
         await self._parts.transport.delete([queue.name for queue in queues])
         await self._parts.read_store.drop(catalogue.target_of(projection, generation))
         await self._parts.continuity.forget(collection)
+        await catalogue.show(projection)
 
     async def audit(
         self, name: str, *, sample: int = 0, repair: bool = False, report: Report | None = None

@@ -169,6 +169,7 @@ class Recovery(OnOpenBus):
         await self._store.drop(self._parts.catalogue.target_of(projection, old))
         await self._parts.continuity.forget(collection)
         await self._parts.continuity.look()
+        await self._parts.catalogue.show(projection)
 
     async def _projection_of(self, collection: str) -> Projection[Any]:
         for one in self._parts.projections:

@@ -18,6 +18,7 @@ from bus.read.lineage import Generation, Lineage, lineage_from
 from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.stores.base import Document, Documents, ReadableLog, ReadStore, Target
+from bus.stores.grouping import Grouping
 from bus.stores.updates import moved
 from bus.tasks import end, together
 
@@ -44,6 +45,7 @@ class Catalogue:
         self._known: dict[str, tuple[Lineage, float]] = {}
         self._asking: dict[str, asyncio.Task[Lineage]] = {}
         self._problems: dict[str, list[str]] = {}
+        self._unshown: dict[str, str | None] = {}
         self.learned = asyncio.Event()
         """Set as soon as it is known which queues there are."""
 
@@ -102,6 +104,22 @@ class Catalogue:
         self._problems[projection.name] = problems
         for generation in fed:
             await tell_handled(self._store, projection, generation.collection, serves=serves)
+
+    async def show(self, projection: Projection[Any]) -> None:
+        """Has those who read without the bus find under the projection's name what readers read.
+
+        What keeps it from that is told, once. Raises: StoreUnavailable.
+        """
+        lineage = await self.lineage(projection, within=0)
+        while True:
+            read = lineage.active and self.target_of(projection, lineage.of(lineage.active))
+            problem = await self._store.show(projection.name, read or None)
+            shown, lineage = lineage.active, await self.lineage(projection, within=0)
+            if lineage.active == shown:  # else readers have moved meanwhile
+                break
+        if problem and problem != self._unshown.get(projection.name):
+            log.warning("not shown under its name", projection=projection.name, reason=problem)
+        self._unshown[projection.name] = problem
 
     async def problems(self, projection: Projection[Any]) -> Sequence[str]:
         """What of its collections is not as declared; where something was not, it is tried again.
@@ -213,6 +231,14 @@ class CurrentDocuments:
     async def count(self, filter: Mapping[str, Any]) -> int:
         """As `Documents.count`."""
         return await (await self._now()).count(filter)
+
+    async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
+        """As `Documents.distinct`."""
+        return await (await self._now()).distinct(field, filter)
+
+    async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
+        """As `Documents.group`."""
+        return await (await self._now()).group(grouping, filter)
 
 
 def _divided(lineage: Lineage, projection: Projection[Any]) -> Lineage:

@@ -8,9 +8,11 @@ reads meanwhile what stands still.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from bus.errors import StoreUnavailable
 from bus.read.catalogue import Catalogue
 from bus.read.hold import held
 from bus.read.lineage import Generation, Lineage
@@ -95,4 +97,6 @@ class Flip:
         """Nothing has kept it from that."""
         flipped = partial(Lineage.flipped, collection=new.collection)
         await self._catalogue.change(self._projection, flipped)
+        with suppress(StoreUnavailable):  # a worker does so again
+            await self._catalogue.show(self._projection)
         return None

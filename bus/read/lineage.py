@@ -1,8 +1,8 @@
 """Lineage: the collections that a projection has had, and which of them readers read. No I/O.
 
 A generation is one collection, made by one version of the projection's code, with its own queue,
-versions and parked streams. The first one is called as the projection is; later ones say which
-version and which run of it they are: `balances__v2`, `balances__v2r2`.
+versions and parked streams. Its name says which version and which run of it that is:
+`balances__v1`, `balances__v2`, `balances__v2r2`. (Releases before called the first `balances`.)
 """
 
 from collections.abc import Collection
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from bus.errors import ProjectionError
 from bus.stores.base import Document, Index, Target
 
+FIRST = "__v1"
 GONE_KEPT = 10
 """So many names of dropped collections are remembered, and not given again."""
 
@@ -27,6 +28,11 @@ class Generation(NamedTuple):
     partitions: int
     versions_in_documents: bool
     former: tuple[int, ...] = ()
+
+    @property
+    def queue(self) -> str:
+        """How its queues are called: the first one's as the projection is."""
+        return self.collection.removesuffix(FIRST)
 
     def divided(self, partitions: int) -> "Generation":
         """With another number of queues from now on."""
@@ -136,6 +142,8 @@ class Lineage(NamedTuple):
         """The name of a version's next collection: none that was used before and still is there,
         nor one of those that are `left`."""
         taken = {*left, *(one.collection for one in (*self.generations, *self.gone))}
+        if self.projection in taken:
+            taken.add(collection_of(self.projection, 1))  # its queue would be the same
         run = 1
         while (name := collection_of(self.projection, version, run)) in taken:
             run += 1
@@ -149,10 +157,8 @@ class Lineage(NamedTuple):
 
 
 def collection_of(projection: str, version: int, run: int = 1) -> str:
-    """The collection, and the queue, of a version's first, second ... run."""
-    if run > 1:
-        return f"{projection}__v{version}r{run}"
-    return projection if version == 1 else f"{projection}__v{version}"
+    """The collection of a version's first, second ... run."""
+    return f"{projection}__v{version}" + (f"r{run}" if run > 1 else "")
 
 
 def lineage_from(projection: str, document: Document, partitions: int) -> Lineage:

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from bus.errors import EventMissing
+from bus.stores.grouping import Grouping
 from bus.stores.letters import Document as Document
 from bus.stores.letters import KeepsLetters
 
@@ -393,6 +394,15 @@ class Documents(Protocol):
 
     async def count(self, filter: Mapping[str, Any]) -> int: ...
 
+    async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
+        """The different values of a field, in MongoDB's order; those of arrays one by one."""
+        ...
+
+    async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
+        """The groups of the documents that a filter selects, each a row of the fields that it is by
+        (None where they are missing) and its totals. None where no document is selected."""
+        ...
+
 
 class ReadUnit(Protocol):
     """A batch's transaction, as the fold sees it: the versions its streams have reached (0 where
@@ -521,6 +531,16 @@ class ReadStore(KeepsLetters, Protocol):
     ) -> bool:
         """Puts a whole document in the place of another (None: none), if that stands there still,
         field by field. Raises: ProjectionError (refused), StoreUnavailable, OutcomeUnknown.
+        """
+        ...
+
+    async def show(self, name: str, target: Target | None) -> str | None:
+        """Has the database's own readers (shells, scripts, reports) find under `name` what readers
+        of the bus find in the target: no hidden documents, no fields of the bus's own. Without a
+        target, nothing is found there any more.
+
+        Returns what keeps it from that: something else has the name, which stays as it is, or a
+        right is missing. Raises: StoreUnavailable.
         """
         ...
 

@@ -271,6 +271,10 @@ class MemoryReadStore(MemoryLetters):
             self.tables.put(target, key, wanted)
         return True
 
+    async def show(self, name: str, target: Target | None) -> str | None:
+        """As `ReadStore.show`; nobody reads here but by the bus."""
+        return None
+
     async def drop(self, target: Target) -> None:
         """As `ReadStore.drop`."""
         self.tables.drop(target)

@@ -11,6 +11,9 @@ import pytest
 from pymongo import MongoClient
 
 from bus import Bus, DeadLetters, Settings, Worker
+from bus.delivery import keeper
+from bus.delivery.projections import Projections
+from bus.stores.session import OWN_COLLECTIONS
 from tests.databases import guarded_node, url_of
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
@@ -93,6 +96,70 @@ async def test_an_api_and_a_worker_run_with_the_least_rights_and_no_more(
         assert len((await letters.retry(all=True)).done) == 1
         await still_fine(api)
         await still_fine(bus)
+    with MongoClient[dict[str, Any]](role) as client:
+        assert client[unique]["wallets"].find_one({"_id": "b"}, {"total": 1}) == {
+            "_id": "b",
+            "total": 1,
+        }
+
+
+async def test_without_the_right_to_a_view_all_goes_on_and_that_is_told_once(
+    guarded: MongoNode, unique: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with MongoClient[dict[str, Any]](url_of(guarded, "root", "root")) as client:
+        (rights,) = role_of(unique)["privileges"]
+        actions = [one for one in rights["actions"] if one != "createCollection"]
+        may_make = [
+            {"resource": {"db": unique, "collection": name}, "actions": ["createCollection"]}
+            for name in (*OWN_COLLECTIONS, "wallets__v1")
+        ]
+        privileges = [{**rights, "actions": actions}, *may_make]
+        client.admin.command("createRole", unique, privileges=privileges, roles=[])
+        client.admin.command("createUser", unique, pwd="secret", roles=[unique])
+    url = url_of(guarded, unique, "secret")
+    settings = Settings(amqp_url="memory://", mongo_url=url, mongo_db=unique)
+    told = ""
+
+    def is_told() -> bool:
+        nonlocal told
+        told += capsys.readouterr().err
+        return "not shown under its name" in told
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keeper, "SHOW_EVERY", 0.0)
+        async with build(settings, Diary(), unique) as bus, Worker(bus):
+            receipt = await bus.execute(Pay(wallet_id="a", amount=3))
+            assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
+            await until(is_told, "what is missing is told")
+            receipt = await bus.execute(Pay(wallet_id="a", amount=3))
+            assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
+            await asyncio.sleep(2)  # two more turns of the worker's
+            await still_fine(bus)
+    told += capsys.readouterr().err
+    assert told.count("not shown under its name") == 1
+    assert "grant the user of the URL the action createCollection" in told
+
+
+async def test_without_the_right_to_move_a_view_it_is_made_anew(
+    guarded: MongoNode, role: str, unique: str
+) -> None:
+    with MongoClient[dict[str, Any]](url_of(guarded, "root", "root")) as client:
+        (rights,) = role_of(unique)["privileges"]
+        actions = [one for one in rights["actions"] if one != "collMod"]
+        changed = [{**rights, "actions": actions}]
+        client.admin.command("updateRole", unique, privileges=changed)
+    settings = Settings(amqp_url="memory://", mongo_url=role, mongo_db=unique)
+    async with build(settings, Diary(), unique) as bus, Worker(bus):
+        receipt = await bus.execute(Pay(wallet_id="a", amount=3))
+        assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
+        collection = await Projections(bus).rebuild("wallets")
+        with MongoClient[dict[str, Any]](role) as client:
+
+            def shown() -> bool:
+                views = client[unique].list_collections(filter={"type": "view"})
+                return [one["options"]["viewOn"] for one in views] == [collection]
+
+            await until(shown, "the view shows the other collection", within=60)
 
 
 async def still_fine(bus: Bus) -> None:

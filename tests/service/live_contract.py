@@ -325,7 +325,7 @@ class LiveContract:
             await until(lambda: seen and seen[-1] == 3, "what there is")
             collection = await Projections(bus).rebuild("purses")
             await until(
-                lambda: [one.collection for one in feeds.opened] == ["purses", collection],
+                lambda: [one.collection for one in feeds.opened] == ["purses__v1", collection],
                 "it listens to the new collection",
                 within=60,
             )

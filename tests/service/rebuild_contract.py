@@ -234,7 +234,7 @@ class RebuildContract(Brisk):
             with pytest.raises(NotBuilt, match="'banks' is being built"):
                 await bus.query(GetBank())
             async with Worker(bus):
-                await self.until_read(bus, "banks")
+                await self.until_read(bus, "banks__v1")
                 assert await bus.query(GetBank()) == BankView(id="b", total=30)
 
     async def test_going_back_needs_no_build(self, make: Callable[..., Bus]) -> None:
@@ -249,7 +249,7 @@ class RebuildContract(Brisk):
             await self.until_read(bus, collection)
             receipt = await paid_into(bus, 6)
             assert await bus.query(CountPurses(), after=receipt, timeout=30) == 6
-            assert await projections.rollback("purses") == "purses"
+            assert await projections.rollback("purses") == "purses__v1"
             assert await bus.query(CountPurses(), after=receipt, timeout=30) == 6
             receipt = await paid_into(bus, 7)
             assert await bus.query(CountPurses(), after=receipt, timeout=30) == 7
@@ -273,7 +273,7 @@ class RebuildContract(Brisk):
             await until(stays, "readers are not moved to it", within=60)
             (built,) = [o for o in await Projections(new).status("purses") if o.version == 2]
             assert (built.state, built.parked) == ("building", 1)
-            assert (await self.read(new)).collection == "purses"
+            assert (await self.read(new)).collection == "purses__v1"
         async with make(version=2) as mended, Worker(mended):
             await self.until_read(mended, "purses__v2")
             found = await mended.query(GetPurse(purse_id="p1"))
@@ -283,10 +283,10 @@ class RebuildContract(Brisk):
         async with make() as bus, Worker(bus):
             await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
             projections = Projections(bus)
-            with pytest.raises(ProjectionError, match="readers read 'purses'"):
-                await projections.drop("purses", "purses")
+            with pytest.raises(ProjectionError, match="readers read 'purses__v1'"):
+                await projections.drop("purses", "purses__v1")
             await self.until_read(bus, await projections.rebuild("purses"))
-            await projections.drop("purses", "purses")
+            await projections.drop("purses", "purses__v1")
             (left,) = await projections.status("purses")
             assert (left.collection, left.state) == ("purses__v1r2", "read")
             assert await bus.query(CountPurses()) == 5
@@ -303,7 +303,7 @@ class RebuildContract(Brisk):
                 await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
                 projections = Projections(bus)
                 await self.until_read(bus, await projections.rebuild("purses"))
-                await projections.drop("purses", "purses")
+                await projections.drop("purses", "purses__v1")
             await transport.restore(stale)
             receipt = await paid_into(bus, 5)
 

@@ -198,7 +198,7 @@ class ReleaseContract:
                     with pytest.raises(ProjectionError, match=r"readers read|another release"):
                         await attempt
                 (status,) = await projections.status()
-                assert (status.collection, status.state) == ("views", "read")
+                assert (status.collection, status.state) == ("views__v1", "read")
                 assert await DeadLetters(new).list() == []
             assert await self.stored(old) == before
 
@@ -208,7 +208,7 @@ class ReleaseContract:
         (projection,) = parts.projections
         lineage = await parts.catalogue.lineage(projection, within=0)
         target = parts.catalogue.target_of(projection, lineage.of(lineage.active))
-        notes = [await parts.read_store.note(f"views/{one}") for one in ("handled", "plan")]
+        notes = [await parts.read_store.note(f"views__v1/{one}") for one in ("handled", "plan")]
         return [lineage, await parts.read_store.page(target, "", 100), notes]
 
     async def test_a_raised_version_is_begun_by_a_worker_of_it_and_not_by_who_only_opens(
@@ -218,7 +218,7 @@ class ReleaseContract:
         async with first() as old, Worker(old, only=["views"]), second(version=2) as new:
             receipt = await new.execute(Chime(bell_id="a"))
             assert await times(new, "a", receipt) in (None, 0)
-            assert [one.collection for one in await Projections(new).status()] == ["views"]
+            assert [one.collection for one in await Projections(new).status()] == ["views__v1"]
             async with Worker(new, only=["views"]):
 
                 async def read() -> bool:

@@ -55,24 +55,24 @@ async def test_a_changed_index_is_told_with_its_remedy_and_all_projections_go_on
         await bus.execute(Pay(wallet_id="a", amount=1))
         store = bus.parts.read_store
         for name in ("owed", "wallets"):
-            documents = store.documents(Target(name, name, True))
+            documents = store.documents(Target(name, f"{name}__v1", True))
             await until(partial(documents.find_one, {"_id": "a"}), f"{name} goes on")
         told = await problems(bus)
-        assert "'paid_1' of the collection 'owed'" in told["collection owed"]
-        assert "db.getCollection('owed').dropIndex('paid_1')" in told["collection owed"]
-        await database["owed"].drop_index("paid_1")
+        assert "'paid_1' of the collection 'owed__v1'" in told["collection owed"]
+        assert "db.getCollection('owed__v1').dropIndex('paid_1')" in told["collection owed"]
+        await database["owed__v1"].drop_index("paid_1")
 
         async def mended() -> bool:
             return await problems(bus) == {}
 
         await until(mended, "it is made anew")
-        assert (await database["owed"].index_information())["paid_1"]["unique"]
+        assert (await database["owed__v1"].index_information())["paid_1"]["unique"]
 
 
 async def test_an_index_that_documents_do_not_allow_is_told(
     settings: Settings, unique: str, database: Any
 ) -> None:
-    await database["owed"].insert_many([{"paid": True}, {"paid": True}])
+    await database["owed__v1"].insert_many([{"paid": True}, {"paid": True}])
     index = Index((("paid", 1),), unique=True)
     async with with_index(settings, unique, index) as bus:
         assert "hold the same twice" in (await problems(bus))["collection owed"]

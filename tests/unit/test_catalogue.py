@@ -54,17 +54,17 @@ class Stores:
         await self.log.append([Commit("c", "account-a", "account", 1, (event,), time, "c")])
 
 
-FIRST = Generation("balances", 1, 1, versions_in_documents=True)
+FIRST = Generation("balances__v1", 1, 1, versions_in_documents=True)
 
 
 async def test_without_a_history_there_is_nothing_to_build() -> None:
-    assert await Stores().opened(balances()) == Lineage("balances", (FIRST,), "balances")
+    assert await Stores().opened(balances()) == Lineage("balances", (FIRST,), "balances__v1")
 
 
 async def test_with_a_history_it_is_built_and_not_read_before() -> None:
     stores = Stores()
     await stores.happened()
-    assert await stores.opened(balances()) == Lineage("balances", (FIRST,), building="balances")
+    assert await stores.opened(balances()) == Lineage("balances", (FIRST,), building="balances__v1")
     catalogue = Catalogue([projection := balances()], stores.log, stores.store)
     await catalogue.open()
     with pytest.raises(NotBuilt, match="is being built from the log"):
@@ -76,7 +76,7 @@ async def test_a_raised_version_is_built_beside_what_is_read() -> None:
     await stores.opened(balances())
     second = Generation("balances__v2", 2, 1, versions_in_documents=True)
     lineage = await stores.opened(balances(version=2))
-    assert lineage == Lineage("balances", (FIRST, second), "balances", building="balances__v2")
+    assert lineage == Lineage("balances", (FIRST, second), "balances__v1", building="balances__v2")
     assert await stores.opened(balances()) == lineage
 
 

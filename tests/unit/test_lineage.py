@@ -11,22 +11,41 @@ def generation(collection: str, version: int) -> Generation:
 
 
 FIRST, SECOND, AGAIN = (
-    generation("balances", 1),
+    generation("balances__v1", 1),
     generation("balances__v2", 2),
     generation("balances__v2r2", 2),
 )
-FLIPPED = Lineage("balances").begun(FIRST).flipped("balances").begun(SECOND).flipped("balances__v2")
+FLIPPED = (
+    Lineage("balances").begun(FIRST).flipped("balances__v1").begun(SECOND).flipped("balances__v2")
+)
 
 
 def test_collections_say_which_version_and_run_they_are() -> None:
     named = [collection_of("balances", v, run) for v, run in ((1, 1), (2, 1), (1, 2), (3, 2))]
-    assert named == ["balances", "balances__v2", "balances__v1r2", "balances__v3r2"]
+    assert named == ["balances__v1", "balances__v2", "balances__v1r2", "balances__v3r2"]
 
 
 def test_a_name_is_not_given_twice_at_a_time() -> None:
     assert FLIPPED.next_collection(2) == "balances__v2r2"
     assert FLIPPED.next_collection(3) == "balances__v3"
     assert FLIPPED.begun(AGAIN).next_collection(2) == "balances__v2r3"
+
+
+def test_the_first_ones_queues_are_called_as_the_projection_is() -> None:
+    assert [one.queue for one in (FIRST, SECOND, AGAIN)] == [
+        "balances",
+        "balances__v2",
+        "balances__v2r2",
+    ]
+
+
+def test_a_first_collection_of_an_earlier_release_keeps_its_queues_to_itself() -> None:
+    earlier = generation("balances", 1)
+    lineage = Lineage("balances").begun(earlier)
+    assert earlier.queue == "balances"
+    assert lineage.next_collection(1) == "balances__v1r2"
+    assert lineage.begun(SECOND).dropped("balances").next_collection(1) == "balances__v1r2"
+    assert Lineage("balances").next_collection(1, left=["balances"]) == "balances__v1r2"
 
 
 def test_each_version_of_the_code_feeds_its_own() -> None:
@@ -44,26 +63,26 @@ def test_what_is_read_is_in_use_by_whatever_version() -> None:
 
 
 def test_readers_go_back_and_forth_between_two() -> None:
-    assert (FLIPPED.active, FLIPPED.previous) == ("balances__v2", "balances")
-    back = FLIPPED.flipped("balances")
-    assert (back.active, back.previous, back.building) == ("balances", "balances__v2", "")
+    assert (FLIPPED.active, FLIPPED.previous) == ("balances__v2", "balances__v1")
+    back = FLIPPED.flipped("balances__v1")
+    assert (back.active, back.previous, back.building) == ("balances__v1", "balances__v2", "")
 
 
 def test_a_build_of_another_collection_goes_on_while_readers_move() -> None:
-    assert FLIPPED.begun(AGAIN).flipped("balances").building == "balances__v2r2"
+    assert FLIPPED.begun(AGAIN).flipped("balances__v1").building == "balances__v2r2"
 
 
 def test_what_is_read_cannot_be_dropped() -> None:
     with pytest.raises(ProjectionError, match="readers read"):
         FLIPPED.dropped("balances__v2")
-    with pytest.raises(ProjectionError, match="has no collection 'others'; it has balances"):
+    with pytest.raises(ProjectionError, match="has no collection 'others'; it has balances__v1"):
         FLIPPED.dropped("others")
-    left = FLIPPED.dropped("balances")
+    left = FLIPPED.dropped("balances__v1")
     assert (left.generations, left.previous) == ((SECOND,), "")
 
 
 def test_what_was_dropped_lately_is_remembered_and_its_name_not_given_again() -> None:
-    left = FLIPPED.dropped("balances")
+    left = FLIPPED.dropped("balances__v1")
     assert left.gone == (FIRST,)
     assert left.next_collection(1) == "balances__v1r2"
     for version in range(3, 30):
@@ -78,11 +97,12 @@ def test_only_the_active_one_is_held_and_only_for_a_time() -> None:
     assert held.is_held(SECOND, 99.0)
     assert not held.is_held(FIRST, 99.0)
     assert not held.is_held(SECOND, 100.0)
-    assert not held.flipped("balances").is_held(FIRST, 99.0)
+    assert not held.flipped("balances__v1").is_held(FIRST, 99.0)
 
 
 @pytest.mark.parametrize(
-    "lineage", [Lineage("balances"), FLIPPED, FLIPPED.begun(AGAIN).dropped("balances").held(5.0)]
+    "lineage",
+    [Lineage("balances"), FLIPPED, FLIPPED.begun(AGAIN).dropped("balances__v1").held(5.0)],
 )
 def test_a_lineage_is_kept_as_a_document(lineage: Lineage) -> None:
     assert lineage_from("balances", lineage.document(), 1) == lineage

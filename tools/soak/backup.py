@@ -11,6 +11,8 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
 AT_ONCE = 1000
+NO_VIEW = {"type": {"$ne": "view"}, "name": {"$ne": "system.views"}}
+"""Workers make the views again."""
 
 Document = dict[str, Any]
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
@@ -29,7 +31,7 @@ class Backup:
         """Copies the database while it is in use, as `mongodump --oplog` does."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._database.client.start_session(snapshot=True) as session:
-            for one in self._database.list_collections():
+            for one in self._database.list_collections(filter=NO_VIEW):
                 name = one["name"]
                 self._options[name] = one["options"]
                 self._indexes[name] = [dict(i) for i in self._database[name].list_indexes()]
@@ -44,7 +46,7 @@ class Backup:
     def restore(self, *, anew: bool) -> None:
         """Sets the database back to it: as `mongorestore` into a dropped database does, with each
         collection made `anew`; or as files of a snapshot do, in the same ones."""
-        there = set(self._database.list_collection_names())
+        there = set(self._database.list_collection_names(filter=NO_VIEW))
         for name in there if anew else there - self._options.keys():
             self._database.drop_collection(name)
         for name in self._options:

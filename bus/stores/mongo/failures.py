@@ -37,6 +37,7 @@ from bus.stores.records import unencodable
 from bus.urls import ENCODED
 
 DUPLICATE_KEY = 11000
+NAMESPACE_EXISTS = 48
 OPEN_WITHIN = 30.0
 
 _NOT_ALLOWED = {13, 18}

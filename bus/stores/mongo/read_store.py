@@ -19,6 +19,7 @@ from bus.stores.base import (
     Target,
     Writer,
 )
+from bus.stores.mongo import views
 from bus.stores.mongo.changes import MongoChangeFeed
 from bus.stores.mongo.client import LATEST, Client, bounded, check_usable, database, settled
 from bus.stores.mongo.clock import ServerClock
@@ -26,6 +27,7 @@ from bus.stores.mongo.documents import ABSENT, MongoDocuments
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     ENCODING_ERRORS,
+    NAMESPACE_EXISTS,
     is_about_content,
     is_refused,
     no_transactions,
@@ -44,7 +46,6 @@ from bus.stores.updates import VERSION, version_in
 
 OPEN_WITHIN = 30.0
 INSERT_WITHIN = 15.0
-NAMESPACE_EXISTS = 48
 
 
 class MongoReadStore(MongoLetters):
@@ -178,6 +179,10 @@ class MongoReadStore(MongoLetters):
                 return bool((await collection.replace_one(unchanged, wanted)).matched_count)
             except DuplicateKeyError:
                 return False
+
+    async def show(self, name: str, target: Target | None) -> str | None:
+        """As `ReadStore.show`."""
+        return await views.show(self._database, name, target)
 
     async def drop(self, target: Target) -> None:
         """As `ReadStore.drop`."""

@@ -165,7 +165,7 @@ async def _sent_again(scene: Scene, begun: datetime) -> None:
 
 
 def _queue(scene: Scene, projection: str, suffix: str) -> str:
-    return f"{SERVICE}.{scene.collection(projection)}{suffix}"
+    return f"{SERVICE}.{scene.collection(projection).removesuffix('__v1')}{suffix}"
 
 
 async def _start(scene: Scene, node: RabbitMQNode) -> None:
