@@ -583,7 +583,8 @@ class ReadStoreContract(ValuesContract):
         totals["first"] = {"$min": "$list.n"}
         (row,) = await documents.group(grouping_of((), totals, (), 0), {})
         assert row == {
-            "whole": float(2**63), "exact": Decimal("0.3"), "mean": Decimal("0.1"), "tenth": pytest.approx(0.3, abs=1e-15), "list": 7, "list_n": 0,
+            "whole": float(2**63), "exact": Decimal("0.3"), "mean": Decimal("0.1"),
+            "tenth": pytest.approx(0.3, abs=1e-15), "list": 7, "list_n": 0,
             "first": [1, 3],
         }  # fmt: skip
         assert await documents.distinct("exact", {"exact": Decimal("0.1")}) == [Decimal("0.1")]

@@ -135,7 +135,7 @@ async def test_a_log_that_is_older_than_what_was_made_of_it_is_noticed_and_recov
         receipt = await bus.execute(Pay(purse_id="p0", amount=100))  # takes the place of another
 
         plan = await Recovery(bus).run()
-        assert set(plan.rebuilt) == {"purses", "banks"}
+        assert set(plan.rebuilt) == {"purses__v1", "banks__v1"}
         assert await shown(bus) == (101, 103, 3)
         await settled(bus)
         assert await shown(bus) == (102, 104, 3)
