@@ -37,7 +37,7 @@ async def bury(
     id = _letter_of(delivery) or f"{_letters_of(delivery)}{zlib.crc32(frame.body):08x}"
     failure = failure_of(error, frame.name, handler)
     await store.add_dead_letter(_letter(id, delivery, failure, handler, attempts))
-    stream, version = _place(frame)
+    stream, version = place_of(frame)
     log.error(
         "dead letter",
         queue=delivery.queue,
