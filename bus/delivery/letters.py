@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+from bus.read.lineage import queue_of
 from bus.stores.base import Document, Parked
 
 Kind = Literal["message", "stream"]
@@ -84,7 +85,7 @@ def letter_of(row: Document) -> DeadLetter:
 
 def stream_of(service: str, projection: str, parked: Parked) -> DeadLetter:
     """A stream that a projection parked."""
-    queue = f"{service}.{projection}"
+    queue = f"{service}.{queue_of(projection)}"
     return DeadLetter(
         f"{projection}/{parked.stream}",
         "stream",

@@ -32,7 +32,7 @@ class Generation(NamedTuple):
     @property
     def queue(self) -> str:
         """How its queues are called: the first one's as the projection is."""
-        return self.collection.removesuffix(FIRST)
+        return queue_of(self.collection)
 
     def divided(self, partitions: int) -> "Generation":
         """With another number of queues from now on."""
@@ -159,6 +159,11 @@ class Lineage(NamedTuple):
 def collection_of(projection: str, version: int, run: int = 1) -> str:
     """The collection of a version's first, second ... run."""
     return f"{projection}__v{version}" + (f"r{run}" if run > 1 else "")
+
+
+def queue_of(collection: str) -> str:
+    """How the queues of a collection are called, after the service's name."""
+    return collection.removesuffix(FIRST)
 
 
 def lineage_from(projection: str, document: Document, partitions: int) -> Lineage:

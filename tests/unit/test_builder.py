@@ -98,6 +98,6 @@ async def test_several_builders_share_the_work() -> None:
     await asyncio.gather(*(built_by(log, store).run() for _ in range(3)))
     assert await documents(store) == WHOLE
     assert sorted(store.inserted) == sorted(WHOLE)
-    note = await store.note(plan_of("purses"))
+    note = await store.note(plan_of("purses__v1"))
     plan = plan_from(note.value)
     assert (plan.is_done, plan.replayed, plan.commits) == (True, 2 * STREAMS, 2 * STREAMS)

@@ -37,7 +37,7 @@ async def test_what_is_there_is_written_down_in_two_places() -> None:
         store = bus.parts.read_store
         await bus.parts.continuity.note_turn(await store.identities(), {})
         record = await record_of(bus)
-        assert record.collections.keys() == {"purses", "banks"}
+        assert record.collections.keys() == {"purses__v1", "banks__v1"}
         assert await bus.parts.event_log.held([record.commit])
         assert record_from(await store.seal()).turn >= record.before
         assert await bus.parts.continuity.problem() is None
@@ -53,10 +53,10 @@ async def test_a_read_collection_that_is_dropped_in_memory_is_built_anew() -> No
         (projection,) = (one for one in parts.projections if one.name == "purses")
         await parts.read_store.drop(projection.target())
         await until(lambda: parts.continuity.problem(), "it is noticed")
-        with pytest.raises(Discontinued, match="'purses' was dropped"):
-            parts.continuity.check("purses")
-        parts.continuity.check("banks")
-        assert (await Recovery(bus).run()).rebuilt == ("purses",)
+        with pytest.raises(Discontinued, match="'purses__v1' was dropped"):
+            parts.continuity.check("purses__v1")
+        parts.continuity.check("banks__v1")
+        assert (await Recovery(bus).run()).rebuilt == ("purses__v1",)
         assert await bus.query(CountPurses()) == 3
         assert await bus.query(GetPurse(purse_id="p0")) == PurseView(id="p0", total=1)
         assert await parts.continuity.problem() is None
@@ -65,8 +65,8 @@ async def test_a_read_collection_that_is_dropped_in_memory_is_built_anew() -> No
 async def test_a_collection_that_is_dropped_on_purpose_is_no_problem() -> None:
     async with purses(Settings.in_memory(), "bank") as bus:
         await bus.parts.continuity.note_turn(await bus.parts.read_store.identities(), {})
-        await bus.parts.continuity.forget("purses")
-        assert (await record_of(bus)).collections.keys() == {"banks"}
+        await bus.parts.continuity.forget("purses__v1")
+        assert (await record_of(bus)).collections.keys() == {"banks__v1"}
 
 
 class Dying:
@@ -136,8 +136,8 @@ async def test_what_another_process_recovers_during_a_look_is_no_more_broken(
     monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
     async with purses(Settings.in_memory(), "bank") as bus:
         own, here = bus.parts.continuity, await bus.parts.read_store.identities()
-        await own.note_turn(here, {"purses": "it is being built anew"})
-        store = Recovering(bus.parts.read_store, lambda: own.forget("purses"))
+        await own.note_turn(here, {"purses__v1": "it is being built anew"})
+        store = Recovering(bus.parts.read_store, lambda: own.forget("purses__v1"))
         await knowing(bus, cast(ReadStore, store)).look()
         assert (await record_of(bus)).broken == {}
 

@@ -301,9 +301,9 @@ async def test_parked_streams_are_told_and_break_nothing(bus: Bus) -> None:
     assert [(p.part, p.what) for p in health.problems] == [
         (
             "projection wallets",
-            "streams parked: 4; wallets/wallet-a at version 1, Paid: ValueError; "
-            "wallets/wallet-b at version 1, Paid: ValueError; "
-            "wallets/wallet-c at version 1, Paid: ValueError; and 1 more",
+            "streams parked: 4; wallets__v1/wallet-a at version 1, Paid: ValueError; "
+            "wallets__v1/wallet-b at version 1, Paid: ValueError; "
+            "wallets__v1/wallet-c at version 1, Paid: ValueError; and 1 more",
         )
     ]
 
