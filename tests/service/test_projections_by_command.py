@@ -68,27 +68,27 @@ class TestOnALiveSystem(Brisk):
         }
         rows = await as_json("status", "job_board")
         assert {row["collection"]: row["state"] for row in rows} == {
-            "job_board": "kept",
+            "job_board__v1": "kept",
             "job_board__v1r2": "read",
         }
         (read,) = (row for row in rows if row["state"] == "read")
         assert (read["lag"]["events"], read["parked"], read["replayed"]) == (0, 0, 3)
         assert (await bus.query(ListJobs())).total == 3
         back = await run("rollback", "job_board")
-        assert back.stdout == "job_board is read from now on\n"
+        assert back.stdout == "job_board__v1 is read from now on\n"
         gone = await run("drop", "job_board", "job_board__v1r2", "--yes")
         assert gone.stdout == "job_board__v1r2 is gone\n"
         (row,) = await as_json("status", "job_board")
-        assert (row["collection"], row["state"]) == ("job_board", "read")
+        assert (row["collection"], row["state"]) == ("job_board__v1", "read")
         assert "job_board" in (await run("status")).stdout
 
     async def test_an_audit_tells_what_differs_and_repairs_it(self, bus: Bus) -> None:
         assert (await run("audit", "job_board")).stdout == (
-            "job_board: 3 documents compared, 0 differ\n"
+            "job_board__v1: 3 documents compared, 0 differ\n"
         )
         await damage(bus, "job_board", "j1", {"title": "Another"})
         told = await as_json("audit", "job_board", "--all", status=1)
-        assert (told["collection"], told["compared"]) == ("job_board", 3)
+        assert (told["collection"], told["compared"]) == ("job_board__v1", 3)
         assert told["differences"] == [
             {
                 "key": "j1",
@@ -109,7 +109,7 @@ class TestOnALiveSystem(Brisk):
         for words, problem in (
             (("audit", "jobs"), "there is no projection 'jobs'; this service has job_board,"),
             (("rollback", "job_board"), "readers have read no other collection yet"),
-            (("drop", "job_board", "job_board", "--yes"), "readers read 'job_board'"),
+            (("drop", "job_board", "job_board__v1", "--yes"), "readers read 'job_board__v1'"),
             (("refold", "job_board"), "say which part"),
             (("fetch", "job"), "no projection follows the category 'job'"),
         ):

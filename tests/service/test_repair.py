@@ -221,7 +221,7 @@ class RepairContract:
         one = await self.the_one(letters, queue=one_queue(bus))
         assert (one.kind, one.stream, one.version) == ("stream", "parcel-a", 1)
         (problem,) = [p for p in (await bus.health()).problems if p.part == "projection parcels"]
-        stands = "parcels/parcel-a at version 1, Posted: InvalidMessage"
+        stands = "parcels__v1/parcel-a at version 1, Posted: InvalidMessage"
         assert problem.what == f"streams parked: 1; {stands}"
         (status,) = await Projections(bus).status("parcels")
         assert [str(stuck) for stuck in status.stuck] == [stands]
