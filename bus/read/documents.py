@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from bus.errors import ProjectionError
 from bus.limits import not_text
 from bus.messages import Envelope, Receipt
-from bus.read.views import check_times, check_times_written, read_as
+from bus.read.views import check_times, check_times_written, read_as, row_as
 from bus.stores import base
 from bus.stores.grouping import COUNT, checked_field, grouping_of
 from bus.stores.updates import asked
@@ -124,7 +124,7 @@ class Documents(Generic[View]):
         """
         grouping = grouping_of(by, totals, sort, limit)
         rows = await self._raw.group(grouping, self._asked(filter))
-        return rows if row is None else [row.model_validate(one) for one in rows]
+        return rows if row is None else [row_as(row, one) for one in rows]
 
     async def including(self, origin: Envelope | Receipt, timeout: float = 5.0) -> None:
         """Waits until the documents include an event, or what a receipt tells of.

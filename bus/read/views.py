@@ -53,6 +53,18 @@ def _names(view: type[BaseModel], field: str) -> Iterator[str]:
             yield one
 
 
+def row_as(kind: type[View], row: Document) -> View:
+    """A group of documents as a model. Raises: ProjectionError, which quotes no value."""
+    try:
+        return kind.model_validate(row, **LENIENT)
+    except ValidationError as error:
+        raise ProjectionError(
+            f"a group cannot be read as {kind.__name__}: {reason_of(error)}; give {kind.__name__} "
+            f"the fields {', '.join(row)}, and each what may stand there (None, where documents "
+            f"lack the field)"
+        ) from None
+
+
 def check_times(view: type[BaseModel], filter: Any) -> None:
     """Raises: ProjectionError where a filter would compare a date with datetimes, or the reverse:
     documents keep the one as text, the other as an instant, so that nothing would ever match."""

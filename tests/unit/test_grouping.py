@@ -69,6 +69,25 @@ async def test_different_values_are_of_fields_that_readers_see(
         await documents.distinct("a", {"$where": "1"})
 
 
+class PerCity(BaseModel):
+    city: str
+    count: int
+
+
+async def test_a_group_that_is_not_as_its_model_says_is_refused_without_its_values() -> None:
+    tables, target = Tables(), Target("views", "views", True)
+    tables.insert(target, [{"_id": "a", "city": "Ulm"}, {"_id": "b", "city": 4711}])
+    documents = Documents(MemoryDocuments(tables, target), View)
+    assert await documents.group("city", {"_id": "a"}, row=PerCity) == [
+        PerCity(city="Ulm", count=1)
+    ]
+    with pytest.raises(
+        ProjectionError, match=r"read as PerCity: city: .*the fields city, count"
+    ) as no:
+        await documents.group("city", row=PerCity)
+    assert "4711" not in str(no.value)
+
+
 def test_names_of_fields_do_not_meet_those_of_mongodb() -> None:
     totals = {"_id": COUNT, "k0": {"$max": "$at.day"}}
     grouping = grouping_of(["k1", "at.hour"], totals, [("_id", -1)], 5)
