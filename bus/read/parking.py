@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from bus.log import Logger
+from bus.read.lineage import queue_of
 from bus.stores.base import Document, Parked, ReadStore, Target
 
 SHOWN = 3
@@ -53,9 +54,9 @@ async def _with_letters(store: ReadStore, target: Target, parked: Parked) -> Stu
 
 
 def _is_of(letter: Document, collection: str, version: int) -> bool:
-    """A projection's queue is `service.collection`, or `service.collection.0of4`."""
+    """A projection's queue is `service.name`, or `service.name.0of4`."""
     parts = letter["queue"].split(".")
-    return collection in parts[1:2] and letter["headers"].get("version") == version
+    return queue_of(collection) in parts[1:2] and letter["headers"].get("version") == version
 
 
 def tell_parked(target: Target, parked: Parked, last: Parked | None) -> None:
