@@ -294,7 +294,7 @@ class Bus:
         envelope = new_envelope(command, id, correlation_id, headers)
         parts = self._here()
         reply = await parts.transport.request(command_frame(envelope), timeout)
-        return parts.dispatcher.typed(type(command), receipt_in(reply))
+        return parts.dispatcher.typed(type(command), receipt_in(reply, envelope.name))
 
     async def publish(
         self,

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from bus import ambient, payload
-from bus.errors import InvalidMessage, NewerMessage, UnknownMessage
+from bus.errors import InvalidMessage, MessageError, NewerMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import own
 from bus.limits import check_chosen_id, check_correlation_id, check_headers, check_id
@@ -91,7 +91,9 @@ def _written(message: Message) -> Document:
         data: Document = message.__pydantic_serializer__.to_python(
             message, mode="json", by_alias=True, round_trip=True, warnings=False
         )
-        payload.check(data)
+        payload.check(data, message.wire_name)
+    except InvalidMessage:
+        raise
     except Exception as error:
         raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from None
     return data
@@ -305,7 +307,7 @@ def envelope_of(frame: Frame, message: Message, *, written_here: bool = False) -
     own = {}
     if not headers.keys() <= RESERVED_HEADERS:
         own = {key: str(headers[key]) for key in headers.keys() - RESERVED_HEADERS}
-        payload.check(own)
+        payload.check(own, f"{frame.name[:100]}: headers")
     return Envelope(
         message,
         frame.id,
@@ -325,10 +327,7 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int, written_here: boo
     data = None
     plain = schema == kind.wire_schema and kind.wire_plain
     if not (written_here and plain):
-        try:
-            data = payload.parsed(frame.body)
-        except InvalidMessage as error:
-            raise InvalidMessage(f"{frame.name}: {error}") from None
+        data = payload.parsed(frame.body, frame.name)
     try:
         if plain:
             return kind.model_validate_json(frame.body)
@@ -363,10 +362,7 @@ def followed_commit(frame: Frame) -> Commit:
     category, schema = category_of(envelope.stream), frame.headers.get("schema", 1)
     if len(frame.body) > MAX_BODY:
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
-    try:
-        data = payload.parsed(frame.body)
-    except InvalidMessage as error:
-        raise InvalidMessage(f"{frame.name[:100]}: {error}") from None
+    data = payload.parsed(frame.body, frame.name[:100])
     if not isinstance(data, dict) or not isinstance(schema, int):
         raise InvalidMessage(f"{frame.name[:100]}: no object, or a schema that is no number")
     return Commit(
@@ -396,8 +392,8 @@ def _validate(
 ) -> AnyMessage:
     if schema > kind.wire_schema:
         raise NewerMessage(
-            f"{kind.wire_name}: it is of schema {schema}, and this release of the code knows "
-            f"{kind.wire_schema} at most"
+            f"{kind.wire_name}: it is of schema {schema}, and the class here is of schema "
+            f"{kind.wire_schema}; deploy the release of the code that knows schema {schema}"
         )
     try:
         if not kind.wire_plain:
@@ -423,8 +419,10 @@ def _invalid(
     """
     if not isinstance(error, ValidationError):
         return InvalidMessage(f"{kind.wire_name}{place}: {type(error).__name__}")
-    found = NewerMessage if _has_more(error) else InvalidMessage
-    return found(f"{kind.wire_name}: {reason_of(error, reasons)}")
+    reason = f"{kind.wire_name}: {reason_of(error, reasons)}"
+    if _has_more(error):
+        return NewerMessage(f"{reason}; deploy the release of the code whose class has such fields")
+    return InvalidMessage(reason)
 
 
 def _has_more(error: ValidationError) -> bool:
@@ -432,13 +430,31 @@ def _has_more(error: ValidationError) -> bool:
     return all(one["type"] == "extra_forbidden" for one in details)
 
 
+def unread_at(stream: str, version: int, error: MessageError) -> MessageError:
+    """What to say of a stored event that its class cannot read, which `error` tells."""
+    remedy = (
+        "; the event stays as it is: have its class read it, by a default for what is missing, or "
+        "by a raised schema= and an upcast (docs/evolution.md)"
+    )
+    if isinstance(error, NewerMessage):
+        remedy = ""  # which it says itself
+    return type(error)(f"{stream}, version {version}: the stored event {error}{remedy}")
+
+
 def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:
-    """The commit's events beyond version `after`, as if they had arrived."""
+    """The commit's events beyond version `after`, as if they had arrived.
+
+    Raises: InvalidMessage, NewerMessage, where one cannot be read.
+    """
     for place, event in enumerate(commit.events):
         version = commit.first + place
         if version > after:
+            try:
+                read = read_recorded(event, registry)
+            except (InvalidMessage, NewerMessage) as error:
+                raise unread_at(commit.stream, version, error) from None
             yield Envelope(
-                read_recorded(event, registry),
+                read,
                 commit.event_id(place),
                 commit.time,
                 commit.correlation_id,

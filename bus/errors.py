@@ -115,16 +115,19 @@ class ResultUnreadable(BusError):
 class RemoteError(BusError):
     """A requested command's handler failed, elsewhere; nothing was stored.
 
-    `type` is the name of the error that it raised, `reason` that error's text.
+    `type` is the name of the error that it raised, `reason` that error's text, `command` the
+    command's name and id.
     """
 
-    def __init__(self, type: str, reason: str) -> None:
-        super().__init__(type, reason)
+    def __init__(self, type: str, reason: str, command: str = "") -> None:
+        super().__init__(type, reason, command)
         self.type = type
         self.reason = reason
+        self.command = command
 
     def __str__(self) -> str:
-        return f"{self.type}: {self.reason}"
+        what = f"{self.command or 'the command'}: its handler raised {self.type}: {self.reason}"
+        return f"{what} (nothing was stored; its worker's log says where)"
 
 
 class Unavailable(BusError):

@@ -67,9 +67,13 @@ def _words(error: BaseException, most: int) -> str:
 
 def _mistakes(error: ValidationError, most: int) -> str:
     details = error.errors(include_input=False, include_url=False, include_context=False)
-    told = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {_said(one)}" for one in details[:most]]
+    told = [": ".join(filter(None, (_path(one), _said(one)))) for one in details[:most]]
     more = f" (and {len(details) - most} more)" if len(details) > most else ""
     return f"{'; '.join(told)}{more}"
+
+
+def _path(detail: ErrorDetails) -> str:
+    return ".".join(map(str, detail["loc"]))
 
 
 def _said(detail: ErrorDetails) -> str:

@@ -112,7 +112,9 @@ def check_correlation_id(id: str) -> None:
         if size_of(id) > MAX_WORD:
             raise InvalidMessage(_of_bytes(what, id, MAX_WORD))
     except UnicodeEncodeError:
-        raise InvalidMessage(f"{what}: text that UTF-8 cannot say (lone surrogates)") from None
+        raise InvalidMessage(
+            f"{what} holds a lone surrogate, which UTF-8 cannot say; {payload.DECODED}"
+        ) from None
 
 
 def check_headers(headers: Mapping[str, Any], own: Collection[str]) -> None:
@@ -123,10 +125,7 @@ def check_headers(headers: Mapping[str, Any], own: Collection[str]) -> None:
     for key, value in headers.items():
         if problem := _refused_header(key, value, own):
             raise InvalidMessage(problem)
-    try:
-        payload.check({**headers})
-    except InvalidMessage as error:
-        raise InvalidMessage(f"headers: {error}") from None
+    payload.check({**headers}, "headers")
     if len(headers) > MAX_COUNT - OWN_COUNT:
         raise InvalidMessage(
             f"a message may have {MAX_COUNT - OWN_COUNT} headers, and this one has {len(headers)}: "

@@ -7,6 +7,8 @@ becomes null, a key that comes back as another type, a value of which the last o
 import json
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
@@ -15,23 +17,52 @@ from bus.errors import InvalidMessage
 
 MAX_DEPTH = 50
 MOST, LEAST = 2**63 - 1, -(2**63)
+MOST_PARTS = 6
+"""Of the way to a fault."""
+DECODED = "decode it as what it is where it comes in, or use text.encode(errors='replace').decode()"
 
 
-def parsed(body: bytes) -> Any:
-    """The data in a JSON text. Raises: InvalidMessage, which quotes no value."""
+def parsed(body: bytes, what: str) -> Any:
+    """The data in a JSON text. Raises: InvalidMessage, which quotes no value; `what` is whose."""
     try:
         data = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidMessage(f"no JSON: {error}") from None
+        raise InvalidMessage(f"{what}: no JSON: {error}") from None
     # Each key costs one colon, so only a text with more of them can hold a key twice.
-    if _colons(data, 0) != body.count(b":") or b"\\u003" in body:
-        json.loads(body, object_pairs_hook=_once)
+    if check(data, what) != body.count(b":") or b"\\u003" in body:
+        json.loads(body, object_pairs_hook=partial(_once, what))
     return data
 
 
-def check(data: Any) -> None:
-    """Raises: InvalidMessage, which quotes no value."""
-    _colons(data, 0)
+def check(data: Any, what: str) -> int:
+    """How many colons the data's text has. Raises: InvalidMessage, which says where in `what` the
+    fault is, and quotes no value."""
+    try:
+        return _colons(data, 0)
+    except InvalidMessage as error:
+        path: list[str] = []
+        with suppress(InvalidMessage):
+            _seek(data, path, 0)
+        raise InvalidMessage(f"{_place(what, path)}: {error}") from None
+
+
+def _seek(value: Any, path: list[str], depth: int) -> None:
+    """Goes through a value once more, with the way to where it is in `path`, until it fails."""
+    if not isinstance(value, dict | list):
+        _colons(value, depth)
+        return
+    if isinstance(value, dict):
+        _colons_of_keys(value)
+    _colons_within((), depth + 1)
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        path.append(str(key))
+        _seek(part, path, depth + 1)
+        path.pop()
+
+
+def _place(what: str, path: list[str]) -> str:
+    shown = [part if part.isprintable() else "?" for part in path[:MOST_PARTS]]
+    return ".".join([what, *shown])[:200] + ("..." if len(path) > MOST_PARTS else "")
 
 
 def plain_integers(data: Any) -> Any:
@@ -53,10 +84,12 @@ def _colons(value: Any, depth: int) -> int:
         return int(value.count(":"))
     if kind is int:
         if not LEAST <= value <= MOST:
-            raise InvalidMessage("an integer beyond 64 bits; carry it as text")
+            raise InvalidMessage("the integer has more than 64 bits; carry it as text")
     elif kind is float:
         if not math.isfinite(value):
-            raise InvalidMessage("a number that is infinite or none (NaN)")
+            raise InvalidMessage(
+                "the number is NaN or infinite, which JSON cannot say; give None, or text"
+            )
     elif kind is dict:
         return _colons_of_keys(value) + _colons_within(value.values(), depth + 1)
     elif kind is list:
@@ -66,7 +99,7 @@ def _colons(value: Any, depth: int) -> int:
 
 def _colons_within(values: Iterable[Any], depth: int) -> int:
     if depth > MAX_DEPTH:
-        raise InvalidMessage(f"nested more than {MAX_DEPTH} deep")
+        raise InvalidMessage(f"nested more than {MAX_DEPTH} levels deep; flatten it")
     total = 0
     for value in values:
         if type(value) is str and value.isascii():  # nearly all are: no call for them
@@ -88,23 +121,28 @@ def _colons_of_keys(value: Mapping[str, Any]) -> int:
 
 def _check_key(key: str) -> None:
     if key.startswith("$"):
-        raise InvalidMessage("a key that starts with $, which MongoDB takes for its own; rename it")
+        raise InvalidMessage("a key begins with $, as MongoDB's operators do; rename the key")
     if "\0" in key:
-        raise InvalidMessage("a key that holds a NUL, which MongoDB cannot keep")
+        raise InvalidMessage("a key holds a NUL, which MongoDB refuses; take it out of the key")
     _check_text(key)
     if "\ufffd" in key:  # what pydantic makes of them
-        raise InvalidMessage("a key that UTF-8 cannot say (lone surrogates)")
+        raise InvalidMessage(f"a key holds U+FFFD, as which lone surrogates come; {DECODED}")
 
 
 def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidMessage("text that UTF-8 cannot say (lone surrogates)") from None
+        raise InvalidMessage(
+            f"the text holds a lone surrogate, which UTF-8 cannot say; {DECODED}"
+        ) from None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise InvalidMessage("a key twice in one object: which of the values counts?")
+        raise InvalidMessage(
+            f"{what}: an object has the same key twice, and all values but one would be lost; send "
+            f"each key once"
+        )
     return found

@@ -1,5 +1,6 @@
 """Results: what a command's handler returns, as it is kept beside its commit and read from it."""
 
+from inspect import formatannotation
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -27,13 +28,15 @@ class Results:
         try:
             typed = self._adapter.validate_python(result)
             data = self.data(typed)
-            payload.check(data)
+            payload.check(data, "it")
             if different := difference(typed, self._adapter.validate_python(data)):
                 raise InvalidMessage(str(different))
         except (InvalidMessage, ValueError, RecursionError) as error:
             raise InvalidMessage(
-                f"{self._handler.name}: its result cannot be kept as its annotation says, "
-                f"{self._handler.returns!r}: {reason_of(error)}"
+                f"{self._handler.name}: what it returned, of type {type(result).__name__}, cannot "
+                f"be stored as '-> {formatannotation(self._handler.returns)}': "
+                f"{reason_of(error)}; nothing was stored: correct what it returns, or the "
+                f"annotation"
             ) from None
         return typed, data
 

@@ -1,6 +1,7 @@
 """Settings: one frozen object, read from the environment, validated whole."""
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -14,6 +15,10 @@ MEMORY = "memory://"
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _SECRET = frozenset({"amqp_url", "mongo_url", "signing_secret"})
+_SECONDS = frozenset(
+    {"heartbeat", "sweep_every", "handled_for", "gap_within", "compare_every", "release_within",
+     "stop_within", "sentinel_every"}
+)  # fmt: skip
 _NOT_IN_A_NAME = frozenset('/\\. "$*<>:|?\0')
 NOT_FOR_DATA = frozenset({"admin", "config", "local"})
 
@@ -30,7 +35,8 @@ class Settings(BaseSettings):
     )
 
     amqp_url: str = Field(
-        repr=False, description="amqp[s]://user:password@host:port/vhost; several, by comma"
+        repr=False,
+        description="amqp[s]://user:password@host:port/vhost; several separated by commas",
     )
     mongo_url: str = Field(repr=False, description="mongodb://host:port/?replicaSet=name")
     mongo_db: str = Field(
@@ -96,9 +102,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             problems = "".join(f"\n  {problem}" for problem in _problems(error))
             raise ConfigurationError(
-                f"the settings are not as they must be:{problems}\n"
-                f"set these environment variables, or give Settings(...) the values by name; "
-                f"Settings.in_memory() needs no servers"
+                f"the settings are not as they must be:{problems}{_how_to_set(error)}"
             ) from None
 
     @classmethod
@@ -126,10 +130,10 @@ class Settings(BaseSettings):
     def _database(cls, value: str, info: ValidationInfo) -> str:
         if not value and has_database(info.data.get("mongo_url", "")):
             raise ValueError(
-                "is not set, while BUS_MONGO_URL has a database behind the host; in MongoDB's URLs "
-                "that is where the user is known, not where the data is: set BUS_MONGO_DB to the "
-                "database for this service's data, or take the one in the URL out (for the user: "
-                "?authSource=NAME)"
+                "is not set, while BUS_MONGO_URL names a database after the host, which MongoDB "
+                "takes for authentication only: set BUS_MONGO_DB to the database for this "
+                "service's data, or put ?authSource=NAME in the place of the one in the URL, and "
+                "the data goes into the database that is named as the service"
             )
         if found := sorted(_NOT_IN_A_NAME & set(value)):
             raise ValueError(f"the name of a database holds no {found[0]!r}")
@@ -162,15 +166,31 @@ def _problems(error: ValidationError) -> Iterator[str]:
     """What is wrong, a line for each; no value is quoted that may hold a password."""
     for detail in error.errors(include_url=False):
         name, value = str(detail["loc"][0]), detail["input"]
+        if detail["type"] == "extra_forbidden":  # who knows whether its value is secret
+            yield f"{name}: {_no_such(name)}"
+            continue
         shown = name not in _SECRET and detail["type"] != "missing" and value != ""
         given = f"={value!s:.100}" if shown else ""
         yield f"BUS_{name.upper()}{given}: {_reason(name, detail)}"
 
 
+def _no_such(name: str) -> str:
+    near = get_close_matches(name.lower().removeprefix("bus_"), Settings.model_fields, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"there is no such setting{meant} (there are {', '.join(Settings.model_fields)})"
+
+
 def _reason(name: str, detail: Any) -> str:
     if detail["type"] == "missing":
-        return f"is not set; it is {Settings.model_fields[name].description}"
-    if detail["type"] == "extra_forbidden":
-        return f"there is no such setting; there are {', '.join(Settings.model_fields)}"
-    reason: str = detail["msg"].removeprefix("Value error, ")
-    return f"{reason[:1].lower()}{reason[1:]}"
+        return f"is not set; write {Settings.model_fields[name].description}"
+    reason: str = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    return f"{reason[:1].lower()}{reason[1:]}{' (seconds)' if name in _SECONDS else ''}"
+
+
+def _how_to_set(error: ValidationError) -> str:
+    if all(detail["type"] != "missing" for detail in error.errors()):
+        return ""
+    return (
+        "\nset these environment variables, or give Settings(...) the values by name; "
+        "Settings.in_memory() needs no servers"
+    )

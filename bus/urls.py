@@ -4,12 +4,15 @@ What it says about a URL never quotes it: a password may stand anywhere in one t
 as it should be.
 """
 
+import re
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 AMQP_SCHEMES = ("amqp", "amqps")
 MONGO_SCHEMES = ("mongodb", "mongodb+srv")
 
 ENCODED = "percent-encode user and password, each by urllib.parse.quote(text, safe='')"
+
+_STRAY = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 _UNVERIFIED = {
     "no_verify_ssl": "cafile",
@@ -24,11 +27,14 @@ _UNVERIFIED = {
 
 def problem_of(url: str, schemes: tuple[str, ...]) -> str | None:
     """Why this URL may not be used, or None."""
-    unreadable = f"does not read as {schemes[0]}://user:password@host:port/; {ENCODED}"
+    form = f"{schemes[0]}://user:password@host:port/"
+    unreadable = f"does not read as {form}; {ENCODED}"
     try:
         parts = urlsplit(url)
         if parts.scheme not in schemes:
-            return f"does not begin with {':// or '.join(schemes)}://; {ENCODED}"
+            return f"must begin with {':// or '.join(schemes)}://, as in {form}"
+        if parts.scheme in MONGO_SCHEMES and _STRAY.search(parts.netloc.rpartition("@")[0]):
+            return f"has a % that no two hexadecimal digits follow; {ENCODED} (a % becomes %25)"
         if not _names_a_host(parts) or "@" in f"{parts.path}{parts.query}" or parts.fragment:
             return unreadable
     except ValueError:

@@ -109,7 +109,7 @@ def word_in(frame: Frame, kinds: Mapping[str, type[AnyWord]]) -> AnyWord:
     if len(frame.body) > MAX_BODY:
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     try:
-        return kind.model_validate(payload.parsed(frame.body))
+        return kind.model_validate(payload.parsed(frame.body, frame.name))
     except ValidationError as error:
         raise InvalidMessage(f"{frame.name}: {reason_of(error)}") from None
 

@@ -12,7 +12,7 @@ from bus import ambient, errors
 from bus.codec import Registry, read_frame
 from bus.dispatcher import Dispatcher
 from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError, Retry
-from bus.fingerprint import reason_of
+from bus.fingerprint import failure_of, reason_of
 from bus.judging import outage
 from bus.log import Logger
 from bus.messages import Command, Receipt
@@ -41,7 +41,13 @@ class Replies(NamedTuple):
         if not delivery.frame.reply_to or (error is not None and outage(error)):
             return error
         if error is not None:
-            log.info("its requester is told", error=type(error).__name__, reason=_said(error))
+            failure = failure_of(error, delivery.frame.name, "")
+            log.info(
+                "its requester is told",
+                error=failure.error,
+                reason=failure.reason[:500],
+                raised_in=failure.frames,
+            )
         try:
             await self._answer(delivery.frame, error)
         except Exception as problem:
@@ -70,10 +76,6 @@ class Replies(NamedTuple):
         return failures.get(reply.id)
 
 
-def _said(error: BaseException) -> str:
-    return reason_of(error)[:500]
-
-
 def _failed(request: Frame, error: BaseException) -> Frame:
     own = type(error).__module__ == errors.__name__
     told = {"error": type(error).__name__, "reason": reason_of(error)}
@@ -92,21 +94,21 @@ def _reply(request: Frame, name: str, content: dict[str, Any]) -> Frame:
     )
 
 
-def receipt_in(reply: Frame) -> Receipt:
-    """The receipt that a reply carries, its result as JSON types.
+def receipt_in(reply: Frame, command: str = "") -> Receipt:
+    """The receipt that a reply carries, its result as JSON types. `command` names what was asked.
 
     Raises: the bus's own error, or RemoteError, where the command failed.
     """
     content = from_json(reply.body)
     if reply.name == RECEIPT:
         return Receipt(reply.id, content["versions"], content["result"])
-    raise _error(reply, content["error"], content["reason"])
+    raise _error(reply, content["error"], content["reason"], command)
 
 
-def _error(reply: Frame, name: str, reason: str) -> BusError:
+def _error(reply: Frame, name: str, reason: str, command: str) -> BusError:
     kind = getattr(errors, name, None) if reply.name == BUS_ERROR else None
     if kind is OutcomeUnknown:
         return OutcomeUnknown(reason, id=reply.id)
     if kind in (None, RemoteError, Retry) or not issubclass(kind, BusError):
-        return RemoteError(name, reason)
+        return RemoteError(name, reason, f"{command} {reply.id}".strip())
     return kind(reason)  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from bson.decimal128 import DecimalDecoder
 from bson.errors import BSONError
 
 from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
+from bus.messages import key_of
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 
 MAX_BYTES = 15 * 1024 * 1024
@@ -146,8 +147,18 @@ def check_cause(stored: Commit, own: Commit) -> None:
 
 def moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
     """What to say where a place in a stream is taken."""
-    places = ", ".join(f"{commit.stream} at {commit.first}" for commit in commits)
     return ConcurrencyError(
-        f"{places}: somebody else wrote that first; read it again and decide anew, and where it "
-        f"was to be added, find() first tells whether it exists"
+        "; ".join(_taken(commit.message, commit.stream, commit.first) for commit in commits)
+    )
+
+
+def _taken(message: str, stream: str, version: int) -> str:
+    if version == 1:
+        return (
+            f"{message or 'a write'}: the stream {stream} exists already, so nothing can be added "
+            f"under its id; add only where repository.find({key_of(stream)!r}) gives None"
+        )
+    return (
+        f"{message or 'a write'}: version {version} of the stream {stream} was written meanwhile, "
+        f"by somebody else; execute it again, which reads the stream anew"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Generic, TypeVar
 
-from bus.codec import Unread, read_recorded
+from bus.codec import Unread, read_recorded, unread_at
 from bus.errors import AggregateNotFound, ConfigurationError, InvalidMessage, NewerMessage
 from bus.limits import check_aggregate_id
 from bus.stores.base import EventLog
@@ -34,7 +34,8 @@ class Repository(Generic[AnyAggregate]):
         """
         if self._seen.setdefault(aggregate.id, aggregate) is not aggregate:
             raise ConfigurationError(
-                f"{aggregate.stream} was handed out already; work on that one instead of adding"
+                f"Repository[{self._kind.__name__}].add: this handler has added, or read, "
+                f"{self._kind.__name__} {aggregate.id!r} already; work on that object"
             )
 
     async def get(self, id: str) -> AnyAggregate:
@@ -69,11 +70,7 @@ class Repository(Generic[AnyAggregate]):
                         aggregate.apply(event)
                     aggregate.version = version
         except (InvalidMessage, NewerMessage) as error:
-            raise type(error)(
-                f"{stream} at {aggregate.version + 1}: {error}; what is stored stays: let the "
-                f"class read it, by a default for what is missing, or by a raised schema= and an "
-                f"upcast"
-            ) from None
+            raise unread_at(stream, aggregate.version + 1, error) from None
         return aggregate
 
     async def _from_snapshot(self, id: str) -> AnyAggregate | None:

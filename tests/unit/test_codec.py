@@ -151,7 +151,7 @@ def test_a_name_that_is_not_registered_is_refused() -> None:
         (b'{"deposit":1}', "owner: Field required"),
         (b'{"owner":7}', "owner: Input should be a valid string"),
         (b'{"owner":"A","deposit":NaN}', "no JSON: expected value"),
-        (b'{"owner":"A","deposit":1e999}', "a number that is infinite"),
+        (b'{"owner":"A","deposit":1e999}', "deposit: the number is NaN or infinite"),
         (b'{"owner":"\xff"}', "Opened"),
         (b'{"owner":"\\ud800"}', "Opened"),
         (b"x" * (MAX_BODY + 1), "over the limit"),

@@ -10,6 +10,7 @@ from bus import (
     Documents,
     Envelope,
     Event,
+    InvalidMessage,
     Outbox,
     Query,
     Repository,
@@ -191,3 +192,11 @@ def test_a_class_method_makes_the_aggregate() -> None:
             return account
 
     given(Account, "a").when(Account.open, "a", owner="Ada").then(Opened(owner="Ada"))
+
+
+def test_a_stored_event_that_its_class_cannot_read_is_told_by_its_place() -> None:
+    class Earlier(Event, name="Paid"):
+        sum_in_cents: int
+
+    with pytest.raises(InvalidMessage, match=r"^wallet-w1, version 1: .* Paid: .*: Field required"):
+        given(Wallet, "w1", Earlier(sum_in_cents=5))

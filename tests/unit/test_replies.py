@@ -49,3 +49,9 @@ def test_an_error_comes_back_as_itself_only_where_it_is_the_buss_own(
     with pytest.raises(expected, match="why") as raised:
         receipt_in(frame(name, b'{"error":"%s","reason":"why"}' % error.encode()))
     assert type(raised.value) is expected
+
+
+def test_a_remote_error_names_the_command_and_its_id() -> None:
+    body = b'{"error":"ValueError","reason":"no room"}'
+    with pytest.raises(RemoteError, match=r"Book c1: its handler raised ValueError: no room"):
+        receipt_in(frame(OTHER_ERROR, body), "Book")

@@ -224,7 +224,7 @@ async def an_error_of_the_handlers_own_elsewhere() -> None:
         raise ValueError("no account for Ada")
 
     async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus, Worker(bus):
-        await bus.request(OpenAccount(account_id="a1"))
+        await bus.request(OpenAccount(account_id="a1"), id="order-7")
 
 
 @calls
