@@ -110,7 +110,9 @@ def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
         if not own(error):
             raise
         raise InvalidMessage(
-            f"{message.wire_name} could not be read back once it is written: {reason_of(error)}"
+            f"{message.wire_name} could not be read back once it is written: {reason_of(error)}; "
+            f"make it as {type(message).__name__}(...), which checks it, where model_copy(update=) "
+            f"and model_construct do not"
         ) from None
     if different:
         raise InvalidMessage(f"{message.wire_name}: {different}")

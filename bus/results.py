@@ -32,11 +32,12 @@ class Results:
             if different := difference(typed, self._adapter.validate_python(data)):
                 raise InvalidMessage(str(different))
         except (InvalidMessage, ValueError, RecursionError) as error:
+            returns = self._handler.returns
+            kept = f"'-> {formatannotation(returns)}'" if returns else "JSON, without an annotation"
             raise InvalidMessage(
                 f"{self._handler.name}: what it returned, of type {type(result).__name__}, cannot "
-                f"be stored as '-> {formatannotation(self._handler.returns)}': "
-                f"{reason_of(error)}; nothing was stored: correct what it returns, or the "
-                f"annotation"
+                f"be stored as {kept}: {reason_of(error)}; nothing was stored: correct what it "
+                f"returns, or the annotation"
             ) from None
         return typed, data
 

@@ -14,7 +14,7 @@ class Difference(NamedTuple):
 
     path: str
     why: str
-    remedy: str = "declare it as what it is, or give it what is read"
+    remedy: str = "give its field a type that says what it is"
 
     def __str__(self) -> str:
         return f"{self.path or 'it'} {self.why}; {self.remedy}"
@@ -27,7 +27,7 @@ def difference(written: Any, read: Any, path: str = "") -> Difference | None:
     if isinstance(written, BaseModel):
         return _of_models(written, read, path)
     if type(written) is not type(read):
-        return Difference(path, f"is a {_named(written)}, and would be read as a {_named(read)}")
+        return _of_types(written, read, path)
     if dataclasses.is_dataclass(written):
         names = [field.name for field in dataclasses.fields(written)]
         return _of_each(
@@ -53,12 +53,17 @@ def _of_times(written: datetime | time, read: Any, path: str) -> Difference | No
     )
 
 
+def _of_types(written: Any, read: Any, path: str) -> Difference:
+    own, other = _named(written), _named(read)
+    why = f"is of type {own}, and would be read as {other}"
+    if isinstance(written, BaseModel) and isinstance(written, type(read)):
+        return Difference(path, f"{why}, without what {own} adds", _TELL_APART)
+    return Difference(path, why, f"declare it as {own}, not as what may be any, or give {other}")
+
+
 def _of_models(written: BaseModel, read: Any, path: str) -> Difference | None:
     if type(written) is not type(read):
-        why = f"is a {_named(written)}, and would be read as a {_named(read)}"
-        if isinstance(written, type(read)):
-            return Difference(path, f"{why}, without what {_named(written)} adds", _TELL_APART)
-        return Difference(path, why)
+        return _of_types(written, read, path)
     own, other = _fields(written), _fields(read)
     return _of_each((value, other.get(name), _at(path, name)) for name, value in own.items())
 

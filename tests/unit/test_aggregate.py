@@ -255,7 +255,7 @@ def test_what_an_aggregate_does_with_an_events_parts_does_not_change_what_is_sto
 
 def test_an_event_that_could_not_be_read_back_is_refused_when_it_is_recorded() -> None:
     keeper = Keeper("k1")
-    with pytest.raises(InvalidMessage, match="Listed: meta is a tuple"):
+    with pytest.raises(InvalidMessage, match="Listed: meta is of type tuple"):
         keeper.record(Listed(meta=(1, 2)))
     assert (keeper.version, keeper.recorded, keeper.meta) == (0, [], None)
 
@@ -355,7 +355,7 @@ def test_a_snapshot_gives_the_very_state_that_the_events_give() -> None:
 def test_a_snapshot_that_would_give_another_state_is_not_made(value: Any) -> None:
     keeper = Keeper("k1")
     keeper.meta = value
-    with pytest.raises(InvalidMessage, match="Keeper: meta is a"):
+    with pytest.raises(InvalidMessage, match="Keeper: meta is of type"):
         keeper.to_snapshot()
 
 

@@ -116,7 +116,7 @@ async def test_a_result_that_a_repeat_would_get_otherwise_is_refused(result: Any
 
     async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
         with pytest.raises(
-            InvalidMessage, match=f"cannot be stored as .*is a {type(result).__name__}"
+            InvalidMessage, match=f"cannot be stored as .*is of type {type(result).__name__}"
         ):
             await bus.execute(Open(account_id="a"), id="k")
 

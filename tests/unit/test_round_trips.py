@@ -391,14 +391,14 @@ class Order(Event):
 
 
 LOST = [
-    ({"item": Discounted()}, "item is a Discounted, and would be read as a Item, without what"),
-    ({"more": [Item(), Discounted()]}, "more.1 is a Discounted"),
-    ({"meta": (1, 2)}, "meta is a tuple, and would be read as a list"),
-    ({"meta": {"a": [{1}]}}, "meta.a.0 is a set, and would be read as a list"),
+    ({"item": Discounted()}, "item is of type Discounted, and would be read as Item, without what"),
+    ({"more": [Item(), Discounted()]}, "more.1 is of type Discounted"),
+    ({"meta": (1, 2)}, "meta is of type tuple, and would be read as list"),
+    ({"meta": {"a": [{1}]}}, "meta.a.0 is of type set, and would be read as list"),
     ({"meta": {1: 2}}, "meta has a key of type int"),
-    ({"meta": Item()}, "meta is a Item, and would be read as a dict"),
-    ({"meta": date(2026, 1, 1)}, "meta is a date, and would be read as a str"),
-    ({"parts": (1, 2)}, "parts is a tuple, and would be read as a list"),
+    ({"meta": Item()}, "meta is of type Item, and would be read as dict"),
+    ({"meta": date(2026, 1, 1)}, "meta is of type date, and would be read as str"),
+    ({"parts": (1, 2)}, "parts is of type tuple, and would be read as list"),
     ({"at": datetime(1890, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))}, "at has a zone whose offset"),
 ]
 
@@ -436,5 +436,5 @@ def test_a_command_is_refused_where_it_is_sent() -> None:
     class Take(Command):
         item: Item
 
-    with pytest.raises(InvalidMessage, match="Take: item is a Discounted"):
+    with pytest.raises(InvalidMessage, match="Take: item is of type Discounted"):
         Outbox("k1").send(Take(item=Discounted()))

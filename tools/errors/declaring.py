@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
@@ -50,6 +50,12 @@ def a_name_that_cannot_travel() -> None:
 @messages
 def former_names_as_one_text() -> None:
     class Opened(Event, formerly="AccountCreated"): ...
+
+
+@messages
+def a_field_that_can_be_gone_through_only_once() -> None:
+    class AccountsClosed(Event):
+        ids: Iterable[str]
 
 
 @aggregates
@@ -114,6 +120,32 @@ def an_id_that_is_too_long() -> None:
 @aggregates
 def an_id_that_cannot_be_printed() -> None:
     Account("a1\n")
+
+
+@aggregates
+def an_event_with_a_value_that_would_be_read_as_another() -> None:
+    class Item(BaseModel):
+        cents: int
+
+    class Discounted(Item):
+        percent: int
+
+    class Sold(Event):
+        item: Item
+
+    class Shop(Aggregate, events=[Sold]): ...
+
+    Shop("s1").record(Sold(item=Discounted(cents=100, percent=10)))
+
+
+@aggregates
+def an_event_that_no_validator_has_seen() -> None:
+    class Counted(Event):
+        number: int = Field(gt=0)
+
+    class Counter(Aggregate, events=[Counted]): ...
+
+    Counter("c1").record(Counted(number=1).model_copy(update={"number": -1}))
 
 
 @aggregates

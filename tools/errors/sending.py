@@ -145,6 +145,14 @@ async def data_nested_too_deep(bus: Bus) -> None:
 
 
 @calls
+async def a_tuple_where_anything_may_stand(bus: Bus) -> None:
+    class Measured(Event):
+        data: Any
+
+    await bus.publish(Measured(data={"size": (3, 4)}))
+
+
+@calls
 async def an_integer_that_is_too_large(bus: Bus) -> None:
     await bus.publish(Deposited(amount=2**63))
 
@@ -184,6 +192,19 @@ async def an_aggregate_added_though_it_was_handed_out() -> None:
     async def open_twice(command: OpenAccount, repository: Repository[Account]) -> None:
         repository.add(Account(command.account_id))
         repository.add(Account(command.account_id))
+
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        await bus.execute(OpenAccount(account_id="a1"))
+
+
+@handling
+async def a_result_without_an_annotation_that_is_more_than_json() -> None:
+    """A result without an annotation that is more than JSON"""
+    router = Router("wrong")
+
+    @router.command
+    async def open_account(command: OpenAccount):  # type: ignore[no-untyped-def]
+        return {"first", "second"}
 
     async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
         await bus.execute(OpenAccount(account_id="a1"))
