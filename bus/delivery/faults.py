@@ -121,8 +121,8 @@ def _data_of(frame: Frame) -> dict[str, Any]:
     if len(frame.body) > MOST_DATA:
         return {"left_out": f"too large: {len(frame.body):,} bytes, over {MOST_DATA:,}"}
     try:
-        data = payload.parsed(frame.body)
-        payload.check({"data": data})  # one level deeper than it came
+        data = payload.parsed(frame.body, frame.name[:100])
+        payload.check({"data": data}, frame.name[:100])  # one level deeper than it came
     except InvalidMessage as error:
         return {"left_out": f"cannot be read: {error}"}
     if not isinstance(data, dict):
