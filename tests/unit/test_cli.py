@@ -65,7 +65,7 @@ def test_a_log_level_that_there_is_not_is_told_as_settings_are(
     in_memory(monkeypatch, BUS_LOG_LEVEL="verbose", BUS_BATCH="0")
     result = CliRunner().invoke(app, [command, f"{service}:build"])
     assert result.exit_code == 2
-    assert "BUS_LOG_LEVEL=verbose: input should be 'DEBUG', 'INFO'" in result.stderr
+    assert "BUS_LOG_LEVEL=verbose: must be 'DEBUG', 'INFO'" in result.stderr
     assert "BUS_BATCH=0" in result.stderr
 
 

@@ -105,10 +105,10 @@ DEEP = b'{"a": ' * 50 + b"1" + b"}" * 50
     ("body", "why"),
     [
         (b'"' + b"x" * MOST_DATA + b'"', "too large: 262,146 bytes, over 262,144"),
-        (b"no json", "cannot be read: no JSON"),
-        (b'{"$ref": 1}', "cannot be read: a key that starts with \\$"),
+        (b"no json", "cannot be read: Pay: no JSON"),
+        (b'{"$ref": 1}', "cannot be read: Pay: a key begins with \\$"),
         (b"[1]", "cannot be read: no JSON object"),
-        (DEEP, "cannot be read: nested more than 50 deep"),
+        (DEEP, "cannot be read: Pay.data.a.*: nested more than 50 levels deep"),
     ],
 )
 async def test_a_fault_says_why_it_leaves_the_data_out(bus: Bus, body: bytes, why: str) -> None:

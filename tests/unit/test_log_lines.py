@@ -115,7 +115,7 @@ async def test_an_event_that_nobody_can_read_is_one_line_of_each_subscription(
                 await Projections(bus).audit("wallets")
     (parked,) = of(lines, "wallets")
     assert (parked["event"], parked["log_level"]) == ("stream parked", "error")
-    assert parked["letter"] == "wallets/wallet-a"
+    assert parked["letter"] == "wallets__v1/wallet-a"
     assert (parked["stream"], parked["version"], parked["message"]) == ("wallet-a", 1, "Paid")
     assert "amount: Input should be a valid integer" in parked["reason"]
     (letter,) = of(lines, "thanking")
