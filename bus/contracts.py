@@ -77,8 +77,8 @@ def compare_contracts(
     for one in (before, now, *owners):
         if not isinstance(one, dict) or one.get("format") != FORMAT:
             raise ConfigurationError(
-                f"that is no description of contracts of format {FORMAT}; make one with "
-                f"`bus contracts export`"
+                f"what is to be compared is not what `bus contracts export` of this version "
+                f"writes ({_format_of(one)}, and not format {FORMAT}); export it anew"
             )
     found = [
         *_events(before, now),
@@ -162,6 +162,12 @@ def _query(handler: Handler) -> Document:
     return {**described, "answer": answer}
 
 
+def _format_of(given: Any) -> str:
+    if not isinstance(given, dict):
+        return f"a {type(given).__name__}"
+    return f"format {given['format']!r:.50}" if "format" in given else "it says no format"
+
+
 def _versioned(kind: type[Message]) -> Document:
     own, none = kind.upcast, Message.upcast
     return {
@@ -183,9 +189,21 @@ def _schema(kind: type[Message], of: Callable[[type[Message]], Document]) -> Doc
         return of(kind)
     except PydanticUserError as error:
         raise ConfigurationError(
-            f"{kind.__module__}.{kind.__qualname__} cannot be described as JSON Schema: "
-            f"{error.message}; annotate the field with pydantic's WithJsonSchema"
+            f"{kind.__module__}.{kind.__qualname__}{_without_schema(kind)} has no JSON Schema "
+            f"({error.message}); declare it as data, or, where it is that, annotate it with "
+            f"pydantic's WithJsonSchema"
         ) from None
+
+
+def _without_schema(kind: type[Message]) -> str:
+    """The first field of which there is no JSON Schema."""
+    for name, field in kind.model_fields.items():
+        try:
+            annotation: Any = field.annotation
+            TypeAdapter(annotation).json_schema()
+        except PydanticUserError:
+            return f".{name}"
+    return ""
 
 
 def _events(before: Document, now: Document) -> Iterator[Finding]:

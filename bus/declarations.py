@@ -42,7 +42,8 @@ def check_declarations(
     if twice:
         raise ConfigurationError(
             f"Bus({service!r}): routers and projections name queues, and each name is to be used "
-            f"once; rename one of {', '.join(twice)}"
+            f"once; rename one of {', '.join(twice)}, the one that is new: in the other's queue "
+            f"there may be messages"
         )
     check_served(routers, projections, aggregates_of(routers, projections))
     _check_collections(service, routers, projections)
@@ -62,14 +63,28 @@ def _names_a_service(name: str) -> bool:
 def _check_foreign(service: str, category: str, owner: str) -> None:
     if not is_category(category):
         raise ConfigurationError(
-            f"Bus({service!r}): foreign={{{category!r}: ...}} is not a valid category; "
-            f"write an aggregate's, as in foreign={{'job': 'jobs'}}"
+            f"Bus({service!r}): foreign= has the key {category!r}, which is not a valid category; "
+            f"use lower-case letters, digits and underscores, as in foreign={{'job': 'jobs'}}"
         )
-    if not _names_a_service(owner) or owner == service or category == service:
+    if problem := _wrong_owner(service, category, owner):
         raise ConfigurationError(
-            f"Bus({service!r}): foreign={{{category!r}: {owner!r}}} is to name the other service "
-            f"that the category belongs to, as that one is named in its Bus(...)"
+            f"Bus({service!r}): foreign={{{category!r}: {owner!r}}}: {problem}"
         )
+
+
+def _wrong_owner(service: str, category: str, owner: str) -> str:
+    remedy = (
+        f"give the name of the service that writes {category!r}, as it stands in its Bus(...), or "
+        f"take the entry out"
+    )
+    if owner == service:
+        return f"{owner!r} is this service itself; {remedy}"
+    if category == service:
+        return (
+            f"{category!r} is the category of what this service publishes itself; take the entry "
+            f"out, or rename this service"
+        )
+    return "" if _names_a_service(owner) else f"{owner!r} cannot be a service's name; {remedy}"
 
 
 def _check_not_own(service: str, category: str, routers: Sequence[Router]) -> None:
@@ -92,8 +107,9 @@ def _check_followed(
     handles = any(one.kind == "event" for router in routers for one in router.handlers)
     if not handles and not any(category in one.categories for one in projections):
         raise ConfigurationError(
-            f"Bus({service!r}): nobody follows foreign={{{category!r}: ...}}; give it a projection "
-            f"of that category or a handler of its events, or mend the category's name"
+            f"Bus({service!r}): foreign={{{category!r}: ...}} has no use here: no projection has a "
+            f"class with category={category!r} in its of=, and no router handles events; add one, "
+            f"or correct the name, or take the entry out"
         )
 
 
@@ -119,16 +135,18 @@ def _check_categories(
         if aggregate.category == service:
             raise ConfigurationError(
                 f"Bus({service!r}): {_place(aggregate)} has the category {service!r}, and what the "
-                f"service publishes itself goes under that name too; give the aggregate another "
-                f"one, as in class {aggregate.__name__}(Aggregate, category=...), or rename the "
-                f"service"
+                f"service publishes itself goes under that name too; before anything is stored, "
+                f"give the aggregate another one, as in class "
+                f"{aggregate.__name__}(Aggregate, category=...), or rename the service: stored "
+                f"streams keep their category"
             )
         other = owners.setdefault(aggregate.category, aggregate)
         if other is not aggregate:
             raise ConfigurationError(
                 f"Bus({service!r}): {_place(other)} and {_place(aggregate)} both have the category "
-                f"{aggregate.category!r}, so each would read the other's streams; give one of them "
-                f"another, as in class {aggregate.__name__}(Aggregate, category=...)"
+                f"{aggregate.category!r}, so each would read the other's streams; give another to "
+                f"the one that has no stored streams, as in class "
+                f"{aggregate.__name__}(Aggregate, category=...): those keep their category"
             )
 
 
@@ -140,8 +158,9 @@ def _check_collections(
     for router in routers:
         if (found := GENERATION.match(router.name)) and found[1] in named:
             raise ConfigurationError(
-                f"Bus({service!r}): Router({router.name!r}) is named as a collection of the "
-                f"projection {found[1]!r}, whose queue would be the same; rename the router"
+                f"Bus({service!r}): Router({router.name!r}): names with __v and a number are kept "
+                f"for the collections of projection {found[1]!r} and their queues; rename the "
+                f"router"
             )
     for name in sorted(named & OWN_COLLECTIONS):
         raise ConfigurationError(
@@ -155,12 +174,15 @@ def _place(kind: type[Any]) -> str:
 
 
 def _check_views(service: str, projections: Sequence[Projection[Any]]) -> None:
-    views = [projection.view for projection in projections]
-    for view in views:
-        if views.count(view) > 1:
+    owners: dict[type, str] = {}
+    for one in projections:
+        other = owners.setdefault(one.view, one.name)
+        if other != one.name:
+            view = one.view.__name__
             raise ConfigurationError(
-                f"Bus({service!r}): two projections declare view={view.__name__}, so "
-                f"Documents[{view.__name__}] would be either; give each a view of its own"
+                f"Bus({service!r}): the projections {other!r} and {one.name!r} both declare "
+                f"view={view}, so Documents[{view}] would be ambiguous; give each a view class of "
+                f"its own"
             )
 
 

@@ -11,7 +11,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Envelope
 from bus.read.documents import Documents
 from bus.router import Handler
-from bus.signatures import NO_DEFAULT, Dependency
+from bus.signatures import NO_DEFAULT, Dependency, shown
 from bus.stores.session import Session
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
@@ -89,8 +89,7 @@ def _supplier(handler: Handler, asked: Dependency, provided: Provided) -> Suppli
     if of_work is not None:
         return of_work
     raise ConfigurationError(
-        f"{handler.name}: nobody provides {_shown(asked.kind)}; {_remedy(handler, asked.kind)} "
-        f"(parameter {asked.name!r})"
+        f"{handler.name}: parameter {asked.name!r}: {_remedy(handler, asked.kind)}"
     )
 
 
@@ -148,18 +147,18 @@ def _documents(handler: Handler, asked: Dependency, provided: Provided) -> Any:
 
 def _remedy(handler: Handler, kind: Any) -> str:
     if handler.kind == "query" and (kind in (Outbox, Session) or get_origin(kind) is Repository):
-        return "a query changes nothing, so read Documents[...] instead"
+        return f"a query changes nothing and cannot take {_shown(kind)}; take Documents[...]"
     if kind is Session:
         return (
-            "a session is for event handlers; a command stores through Repository[...] and Outbox, "
-            "and an event handler writes what follows from its events"
+            "only event handlers can take Session; a command handler stores through "
+            "Repository[...] and Outbox"
         )
     if Repository in (kind, get_origin(kind)):
-        return "write the class of an aggregate into it, as in Repository[Account]"
+        return "Repository needs the class of an aggregate, as in Repository[Account]"
     if kind is Documents:
-        return "write the view of a projection into it, as in Documents[AccountView]"
-    return f"give a value in Bus(provide={{{_shown(kind)}: ...}})"
+        return "Documents needs the view of a projection, as in Documents[AccountView]"
+    return f"nobody provides {_shown(kind)}; give a value in Bus(provide={{{_shown(kind)}: ...}})"
 
 
 def _shown(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
+    return shown(kind) if get_args(kind) else getattr(kind, "__name__", None) or str(kind)

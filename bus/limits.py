@@ -145,7 +145,8 @@ def _refused_header(key: object, value: object, own: Collection[str]) -> str | N
     if key in own:
         return f"header {key!r} is one of the bus's own ({', '.join(sorted(own))}): rename yours"
     if not 0 < len(key) <= MAX_KEY or len(key.encode(errors="replace")) > MAX_KEY:
-        return _of_bytes(f"the name of header {key[:50]!r}", key, MAX_KEY)
+        shown = repr(key[:50]) + ("..." if len(key) > 50 else "")
+        return _of_bytes(f"the name of header {shown}", key, MAX_KEY)
     if not isinstance(value, str):
         return not_text(f"the value of header {key!r}", value)
     return None

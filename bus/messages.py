@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bus.declarable import check_declared, is_plain
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
-from bus.limits import DERIVED, not_text
+from bus.limits import DERIVED
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 AnyMessage = TypeVar("AnyMessage", bound="Message")
@@ -79,10 +79,13 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
         for name in message.wire_names():
             other = registry.setdefault(name, message)
             if other is not message:
+                former = [one for one in (message, other) if one.wire_name != name]
+                before = "".join(f" ({_place(one)} did formerly)" for one in former)
                 raise ConfigurationError(
-                    f"{where}: {_place(message)} and {_place(other)} both travel as {name!r}, or "
-                    f"did formerly; give one of them another name, as in "
-                    f"`class ...(Event, name=...)`"
+                    f"{where}: {_place(message)} and {_place(other)} both travel as {name!r}"
+                    f"{before}; give another name to the one of which nothing is stored or sent "
+                    f"yet, as in `class ...(Event, name=...)` (formerly=[...] goes on reading what "
+                    f"is)"
                 )
     return registry
 
@@ -235,13 +238,13 @@ class Receipt(NamedTuple):
         """Raises: InvalidMessage where the text is no token."""
         try:
             if not isinstance(token, str):
-                raise ValueError(not_text("it", token))
+                raise ValueError
             pairs = parse_qsl(token, strict_parsing=True) if token else []
             return cls("", {stream: _version_in(version) for stream, version in pairs})
-        except ValueError as error:
+        except ValueError:
             raise InvalidMessage(
-                f"{token!r:.100} is not the token of a receipt: {error}; give what `receipt.token` "
-                f"was"
+                f"{token!r:.100} is not the token of a receipt; give the text of `receipt.token` "
+                f"unchanged"
             ) from None
 
 
@@ -266,9 +269,9 @@ def _indefinite(kind: type) -> str:
 
 
 _WAYS: dict[type[Message], str] = {
-    Command: "execute, send or request it",
-    Event: "let an aggregate record it, or publish it",
-    Query: "query or watch it",
+    Command: "give it to bus.execute(...), send(...) or request(...)",
+    Event: "let an aggregate record it, or give it to bus.publish(...)",
+    Query: "give it to bus.query(...) or watch(...)",
 }
 
 

@@ -34,7 +34,8 @@ def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolic
     for error, policy in each.items():
         if not (isinstance(error, type) and issubclass(error, Exception)):
             raise ConfigurationError(
-                f"{where}: retry= has the key {error!r}, which is no type of exception"
+                f"{where}: retry= has the key {error!r}, which is not a class of exceptions; write "
+                f"the class itself, as in retry={{TimeoutError: RetryPolicy(...)}}"
             )
         if policy.tries < 1 or policy.pause < 0 or any(delay <= 0 for delay in policy.delays):
             raise ConfigurationError(

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message, Query
 from bus.policies import DEFAULT, Retries, checked
-from bus.signatures import Dependency, Signature, members, signature_of
+from bus.signatures import Dependency, Signature, members, shown, signature_of
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Kind = Literal["command", "event", "query"]
@@ -112,8 +112,8 @@ def check_not_frozen(handler: str, place: str, service: str) -> None:
     """Raises: ConfigurationError for a handler that comes after the bus was built."""
     if service:
         raise ConfigurationError(
-            f"{handler} comes too late: {place} is part of Bus({service!r}) already, which would "
-            f"never run it; import the module of the handler before Bus(...) is built"
+            f"{handler} comes too late: Bus({service!r}) was built with {place} before, and would "
+            f"never run it; import the module of the handler before Bus(...) is called"
         )
 
 
@@ -134,7 +134,7 @@ def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
     for member in found:
         if not (isinstance(member, type) and issubclass(member, base) and member is not base):
             raise ConfigurationError(
-                f"{handler.name}: its first parameter is of type {member!r}; "
+                f"{handler.name}: its first parameter is {shown(member)}; "
                 f"a {kind} handler takes a subclass of {base.__name__}{_instead(member)}"
             )
     if kind != "event" and len(found) > 1:

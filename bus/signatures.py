@@ -4,6 +4,7 @@ It knows nothing of messages: who registers a function says what its parameters 
 """
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -71,6 +72,11 @@ def name_of(function: Any) -> str:
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
+
+
+def shown(annotation: Any) -> str:
+    """A type as its user writes it, with the names of `bus` as they are imported."""
+    return re.sub(r"\bbus\.(\w+\.)*", "", inspect.formatannotation(annotation))
 
 
 def plain(annotation: Any) -> Any:

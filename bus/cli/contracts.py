@@ -71,6 +71,10 @@ def check(
 def _read(file: Path) -> Any:
     try:
         return json.loads(sys.stdin.read() if file == STANDARD else file.read_text())
+    except FileNotFoundError:
+        raise typer.BadParameter(
+            f"there is no file {file}; `bus contracts export` writes one"
+        ) from None
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{file} cannot be read: {error}") from None
 

@@ -159,7 +159,7 @@ def _with(target: str, action: Callable[[DeadLetters], Awaitable[Result]]) -> Re
 
 def _check_choice(ids: list[str] | None, group: str, all: bool) -> None:
     if bool(ids) + bool(group) + all != 1:
-        raise typer.BadParameter("say which: IDS, or --group, or --all")
+        raise typer.BadParameter("say which: give IDS, or --group, or --all")
 
 
 def _end(outcome: Outcome, done: str, as_json: bool) -> None:
@@ -209,11 +209,17 @@ def _from_editor(letter: DeadLetter) -> str:
     return after
 
 
+EXAMPLE = """as in '{"amount": 5}'"""
+
+
 def _parsed(text: str) -> Mapping[str, Any]:
     try:
         data = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise typer.BadParameter(f"the data is no JSON: {error}") from None
+        raise typer.BadParameter(f"the data is not JSON: {error}; write it {EXAMPLE}") from None
     if not isinstance(data, dict):
-        raise typer.BadParameter("the data is a JSON object, with the message's fields")
+        raise typer.BadParameter(
+            f"the data must be a JSON object with the message's fields, {EXAMPLE}; this is a "
+            f"{type(data).__name__}"
+        )
     return data

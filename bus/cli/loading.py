@@ -117,14 +117,17 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
         except AttributeError:
             there = [one for one in dir(found) if not one.startswith("_")]
             raise ConfigurationError(
-                f"{where} has no {name!r}{_near(name, there) or _WHICH}"
+                f"{where} has no {name!r}{_near(name, there) or _which(found)}"
             ) from None
         where = f"{seen}{name}"
         seen = f"{where}."
     return found
 
 
-_WHICH = "; name what takes Settings and returns a Bus, as in handlers.app:build"
+def _which(found: Any) -> str:
+    file = getattr(found, "__file__", None)
+    where = f" in {file}" if file else ""
+    return f"{where}; name what takes Settings and returns a Bus, as in handlers.app:build"
 
 
 def _near(name: str, there: Iterable[str]) -> str:

@@ -103,8 +103,9 @@ class Projections(OnOpenBus):
         def begin(lineage: Lineage) -> Lineage:
             if lineage.building:
                 raise ProjectionError(
-                    f"projection {name!r}: {lineage.building} is being built already; wait, "
-                    f"or drop it"
+                    f"projection {name!r}: its next collection {lineage.building} is being built "
+                    f"already; `bus projections status` tells how far it is (workers build it), "
+                    f"and `bus projections drop` gives it up"
                 )
             return with_next(lineage, projection)
 
@@ -144,7 +145,10 @@ class Projections(OnOpenBus):
         projection, parts = self._named(name), self._parts
         lineage = await self._lineage(projection)
         if not lineage.previous:
-            raise ProjectionError(f"projection {name!r}: readers have read no other collection yet")
+            raise ProjectionError(
+                f"projection {name!r}: there is nothing to roll back to: readers have read no "
+                f"other collection than {lineage.active}"
+            )
         generation = lineage.of(lineage.previous)
         if generation.version != projection.version:
             raise ProjectionError(
@@ -208,7 +212,9 @@ class Projections(OnOpenBus):
         and documents by their keys. What was not as the log makes it is in the differences.
         """
         if not (streams or documents or matching or since):
-            raise ProjectionError("say which part: streams, documents, a pattern, or a time")
+            raise ProjectionError(
+                "say which part: give streams=, documents=, matching= (a pattern of ids), or since="
+            )
         part = Part(streams, documents, matching, since)
         audited = await (await self._audit(name)).run(part=part, repair=True, report=report)
         await self._settle_letters(name)

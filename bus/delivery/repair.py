@@ -36,18 +36,20 @@ Report = Callable[[int, int], None]
 Problems = Mapping[str, str | None]
 Step = Callable[[Sequence[str]], Awaitable[Problems]]
 
-NOT_THERE = "there is no such dead letter (any more); `list` shows those that are"
+NOT_THERE = (
+    "there is no such dead letter (any more); `bus deadletters list` shows those that there are"
+)
 NOT_OURS = (
     "{!r} is no queue of this service, and nothing is published to others': discard the letter"
 )
 LOG_STANDS = (
-    "what it holds is an event of the log, which no edit changes; mend its reading (the "
-    "projection's handler, the event's class or its upcast), or record a correcting event, "
-    "and retry it"
+    "its data cannot be changed, because it is an event in the log; correct the code that reads it "
+    "(the projection's handler, or the event's class or upcast), or record a correcting event, and "
+    "retry it"
 )
 STREAM_STAYS = (
     "a parked stream is no message that could be dropped: its documents would stay wrong for good; "
-    "mend the projection's handler, or let it ignore the event, and retry"
+    "correct the projection's handler, or let it ignore the event, and retry"
 )
 
 
@@ -128,7 +130,7 @@ class DeadLetters(OnOpenBus):
         how many of how many were seen to. Raises: DeadLetterError, StoreUnavailable.
         """
         if rate is not None and rate <= 0:
-            raise DeadLetterError(f"rate={rate}: it is retries per second, more than 0")
+            raise DeadLetterError(f"rate={rate}: give the retries per second, a number above 0")
         chosen = await self._chosen(ids, group, all)
         return await _each(chosen, self._retry, rate, report)
 
@@ -139,6 +141,7 @@ class DeadLetters(OnOpenBus):
         edited; says what to do), InvalidMessage (every problem of the data); nothing is changed.
         """
         if _is_stream(id):
+            await self.show(id)  # says so where there is none
             raise DeadLetterError(f"{id}: {LOG_STANDS}")
         row = await self._row(id)
         registry = self._registry_of(row)
@@ -173,7 +176,7 @@ class DeadLetters(OnOpenBus):
     async def _chosen(self, ids: Sequence[str], group: str, all: bool) -> Sequence[str]:
         """The ids meant, oldest first, streams last."""
         if (bool(ids) + bool(group) + all) != 1:
-            raise DeadLetterError("say which: ids, or a group, or all of them")
+            raise DeadLetterError("say which: give ids, or group=..., or all=True")
         if ids:
             return ids
         letters = await self._store.dead_letter_ids({"fingerprint": group} if group else {})

@@ -161,7 +161,8 @@ def _subscription(parts: Parts, name: str) -> Subscription:
     if name not in there:
         raise ConfigurationError(
             f"service {parts.service!r} has no subscription named {name!r}; "
-            f"it has {', '.join(there) or 'none'}"
+            f"it has {', '.join(there) or 'none'} (commands, its projections, and the routers "
+            f"that handle events)"
         )
     return there[name]
 

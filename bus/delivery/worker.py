@@ -231,8 +231,9 @@ def _chosen(parts: Parts, only: frozenset[str]) -> list[Subscription]:
     known = {one.name: {one.name, *_partitions(one)} for one in parts.declared}
     if unknown := sorted(only.difference(*known.values())):
         raise ConfigurationError(
-            f"service {parts.service!r} has no subscription {', '.join(unknown)}; "
-            f"it has {', '.join(known)}"
+            f"only={', '.join(map(repr, unknown))}: service {parts.service!r} has no subscription "
+            f"of that name; it has {', '.join(known)} (commands, its projections, and the routers "
+            f"that handle events)"
         )
     return [one for one in parts.declared if known[one.name] & only]
 

@@ -227,7 +227,8 @@ class Audit:
             if category_of(stream) not in self._projection.categories:
                 raise ProjectionError(
                     f"projection {self._projection.name!r} is fed by "
-                    f"{', '.join(self._projection.categories)}, and {stream!r} is none of these"
+                    f"streams of {', '.join(self._projection.categories)}, and {stream!r} is not "
+                    f"one; write it as {self._projection.categories[0]}-ID"
                 )
         found = dict.fromkeys(part.streams)
         if part.since:

@@ -64,12 +64,19 @@ class Documents(Generic[View]):
         dict it may be an operator. Raises: ProjectionError.
         """
         form = self._asked(filter)
-        found = await self._raw.find(form, sort=sort, skip=skip, limit=limit)
+        try:
+            found = await self._raw.find(form, sort=sort, skip=skip, limit=limit)
+        except ProjectionError as error:
+            raise self._named(error) from error.__cause__
         return [self._read(document) for document in found]
 
     async def count(self, filter: Mapping[str, Any]) -> int:
         """How many documents a MongoDB filter selects. Raises: ProjectionError."""
-        return await self._raw.count(self._asked(filter))
+        form = self._asked(filter)
+        try:
+            return await self._raw.count(form)
+        except ProjectionError as error:
+            raise self._named(error) from error.__cause__
 
     async def distinct(self, field: str, filter: Mapping[str, Any] = ALL) -> list[Any]:
         """The different values of a field in the documents that a MongoDB filter selects, sorted.
@@ -151,6 +158,9 @@ class Documents(Generic[View]):
         """Deletes one document. Only in a projection's own handler."""
         _check_key(key)
         await self._writable().delete(key)
+
+    def _named(self, error: ProjectionError) -> ProjectionError:
+        return ProjectionError(f"Documents[{self._view.__name__}]: {error}")
 
     def _writable(self) -> base.WritableDocuments:
         if self._writing is None:

@@ -65,7 +65,10 @@ class _Waiter:
     @property
     def behind(self) -> str:
         reached = self.reached
-        return ", ".join(f"{s} at {reached.get(s, 0)} of {v}" for s, v in self.wanted.items())
+        return ", ".join(
+            f"version {v} of {s} is wanted, and it has {reached.get(s, 0)}"
+            for s, v in self.wanted.items()
+        )
 
     def learn(self, reached: Mapping[str, int]) -> None:
         self.reached = reached
@@ -99,9 +102,9 @@ class _Watch:
                 await waiter.done
         except TimeoutError:
             raise NotCaughtUp(
-                f"projection {self._projection.name!r} has not caught up in time: "
-                f"{waiter.behind}; is a worker running (bus worker), or is the stream parked "
-                f"(bus deadletters list)?"
+                f"projection {self._projection.name!r} has not caught up within {timeout:.3g} s: "
+                f"{waiter.behind}; is a worker running (bus worker), or did an event of the stream "
+                f"fail there, so that it is parked (bus deadletters list)?"
             ) from None
         finally:
             self._waiters.discard(waiter)

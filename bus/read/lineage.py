@@ -128,8 +128,8 @@ class Lineage(NamedTuple):
         gone = self.of(collection)
         if collection == self.active:
             raise ProjectionError(
-                f"projection {self.projection!r}: readers read {collection!r}; only others can be "
-                f"dropped"
+                f"projection {self.projection!r}: readers read {collection!r}, so it cannot be "
+                f"dropped; move them to another one before, by a rebuild or a rollback"
             )
         return self._replace(
             generations=tuple(one for one in self.generations if one is not gone),

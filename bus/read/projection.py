@@ -13,7 +13,7 @@ from bus.read.documents import Documents
 from bus.read.lineage import collection_of
 from bus.read.views import check_times_written, check_view
 from bus.router import check_not_frozen
-from bus.signatures import NO_DEFAULT, Dependency, Signature, members, signature_of
+from bus.signatures import NO_DEFAULT, Dependency, Signature, members, shown, signature_of
 from bus.stores.base import Index, ReadUnit, Target, Write
 from bus.transports.topology import SLOTS
 
@@ -46,6 +46,8 @@ class ProjectionHandler(NamedTuple):
     extras: tuple[Extra, ...]
     many: bool
     is_async: bool
+    place: str
+    """Its name and its projection's, for errors."""
 
 
 class Projection(Generic[View_co]):
@@ -76,8 +78,8 @@ class Projection(Generic[View_co]):
             )
         if re.search(r"__v\d+(r\d+)?$", name):
             raise ConfigurationError(
-                f"Projection({name!r}): names like that are its collections'; give the number as "
-                f"version="
+                f"Projection({name!r}): the bus names collections so, by a version after __v; "
+                f"take that away, and give the number as version="
             )
         if not of or not all(getattr(kind, "category", "") for kind in of):
             raise ConfigurationError(f"Projection {name!r}: of= lists aggregates, one at least")
@@ -184,8 +186,11 @@ class Projection(Generic[View_co]):
         if type(changed) is not dict and isinstance(changed, Awaitable):
             changed = await changed
         writes = _writes(handler, envelope, changed)
-        for write in writes:
-            check_times_written(self.view, write.key, write.update)
+        try:
+            for write in writes:
+                check_times_written(self.view, write.key, write.update)
+        except ProjectionError as error:
+            raise ProjectionError(f"{handler.place}: {error}") from None
         return writes
 
     def _handler(
@@ -199,8 +204,9 @@ class Projection(Generic[View_co]):
         for event in events:
             if not issubclass(event, taken):
                 raise ConfigurationError(
-                    f"{read.name}: registered for {event.__name__}, but its first parameter is of "
-                    f"type {read.first!r}; let it take {event.__name__}"
+                    f"{read.name}: registered for {event.__name__}, but its first parameter is "
+                    f"{shown(read.first)}; let it take {event.__name__}, or register it "
+                    f"for what it takes"
                 )
         return ProjectionHandler(
             read.name,
@@ -209,6 +215,7 @@ class Projection(Generic[View_co]):
             tuple(self._extra(read, asked) for asked in read.dependencies),
             _is_many(read),
             read.is_async,
+            f"{read.name} (projection {self.name!r})",
         )
 
     def _extra(self, read: Signature, asked: Dependency) -> Extra:
@@ -221,8 +228,9 @@ class Projection(Generic[View_co]):
         if asked.default is not NO_DEFAULT:
             return lambda envelope, unit: asked.default
         raise ConfigurationError(
-            f"{read.name}: a projection's handler takes the event, the Envelope and, when async, "
-            f"Documents[{self.view.__name__}]; not {asked.written!r}"
+            f"{read.name}: parameter {asked.name!r} is {shown(asked.written)}; a "
+            f"projection's handler takes the event, the Envelope and, when async, "
+            f"Documents[{self.view.__name__}], and nothing else"
         )
 
     def _check_events(self, events: Sequence[Any]) -> None:
@@ -238,8 +246,8 @@ def _is_many(read: Signature) -> bool:
     """Whether a handler may change other documents than one, as its result's type says."""
     if read.returns is None:
         raise ConfigurationError(
-            f"{read.name}: its result has no type, and where versions are kept follows from it; "
-            f"annotate it, as in `-> Update`"
+            f"{read.name}: it has no return type; annotate it, as in `-> Update` (one document) or "
+            f"`-> list[tuple[str, Update]]` (several)"
         )
     kinds = members(read.returns)
     for kind in kinds:
@@ -270,7 +278,7 @@ def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> lis
     if isinstance(changed, list | tuple) and handler.many:
         return [_write(handler, key, change) for key, change in changed]
     raise ProjectionError(
-        f"{handler.name} returned {type(changed).__name__}; it may return an update, "
+        f"{handler.place} returned {type(changed).__name__}; it may return an update, "
         f"Delete(), None, or (where its return type says so) a list of (key, change) pairs"
     )
 
@@ -278,5 +286,5 @@ def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> lis
 def _write(handler: ProjectionHandler, key: Any, change: Any) -> Write:
     if not isinstance(key, str) or not key:
         what = not_text("a document's key", key) if key != "" else "a document's key is not empty"
-        raise ProjectionError(f"{handler.name}: {what}")
-    return Write(key, None if isinstance(change, Delete) else change)
+        raise ProjectionError(f"{handler.place}: {what}")
+    return Write(key, None if isinstance(change, Delete) else change, handler.place)

@@ -328,6 +328,8 @@ class Write(NamedTuple):
 
     key: str
     update: Mapping[str, Any] | None
+    by: str = ""
+    """The handler, for errors."""
 
 
 class Changes(NamedTuple):

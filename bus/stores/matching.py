@@ -5,7 +5,7 @@ Whoever meets `Beyond` has somebody else do it. Knows no database.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -195,3 +195,39 @@ def _place(value: Any) -> tuple[int, Any]:
     if kind is None:
         raise Beyond
     return kind, 0 if kind == NULL else value
+
+
+def refusal(filter: Mapping[str, Any], error: Exception) -> str:
+    """What to say where a filter, or a sort order, cannot be evaluated in memory."""
+    if unknown := sorted({*_names_with_dollar(filter)} - OPERATORS_ASKED):
+        return (
+            f"the filter has {', '.join(unknown)}, which is none of MongoDB's operators; correct it"
+        )
+    return (
+        f"the filter or the sort order cannot be evaluated ({type(error).__name__}): see that each "
+        f"operator gets what MongoDB's takes; in memory some are missing"
+    )
+
+
+def _names_with_dollar(filter: Any) -> Iterator[str]:
+    """The names with $ in a filter."""
+    if isinstance(filter, Mapping):
+        yield from (name[:50] for name in filter if str(name).startswith("$"))
+        filter = [part for name, part in filter.items() if name not in OF_THEIR_OWN]
+    if isinstance(filter, list | tuple):
+        for part in filter:
+            yield from _names_with_dollar(part)
+
+
+OF_THEIR_OWN = frozenset(["$expr", "$jsonSchema"])
+"""Operators within which there are others."""
+OPERATORS_ASKED = OF_THEIR_OWN | frozenset(
+    ["$eq", "$gt", "$gte", "$in", "$lt", "$lte", "$ne", "$nin", "$and", "$not", "$nor", "$or",
+     "$exists", "$type", "$mod", "$regex", "$options", "$text", "$search", "$language",
+     "$caseSensitive", "$diacriticSensitive", "$where", "$all", "$elemMatch", "$size",
+     "$bitsAllClear", "$bitsAllSet", "$bitsAnyClear", "$bitsAnySet", "$geoIntersects",
+     "$geoWithin", "$near", "$nearSphere", "$geometry", "$maxDistance", "$minDistance", "$box",
+     "$center", "$centerSphere", "$polygon", "$comment", "$rand", "$sampleRate", "$alwaysTrue",
+     "$alwaysFalse", "$natural", "$meta"]
+)  # fmt: skip
+"""What a filter may hold, as MongoDB's manual lists it."""

@@ -18,7 +18,7 @@ from bus.messages import key_of
 from bus.stores.applying import Beyond, apply
 from bus.stores.base import Changes, Document, Fold, Index, Target
 from bus.stores.grouping import Grouping
-from bus.stores.matching import in_order, matcher
+from bus.stores.matching import in_order, matcher, refusal
 from bus.stores.memory_changes import Listeners
 from bus.stores.memory_mock import Mock, NotInstalled
 from bus.stores.memory_totals import distinct, groups
@@ -33,6 +33,7 @@ from bus.stores.updates import (
     Update,
     asked,
     buried,
+    by_whom,
     plain_steps,
     updated,
     version_in,
@@ -69,10 +70,7 @@ class Engine:
         except NotInstalled:
             raise ConfigurationError(f"this filter or sort order {BEYOND}") from None
         except Exception as error:  # mongomock raises whatever comes
-            raise ProjectionError(
-                f"the filter or sort order is refused ({type(error).__name__}): see that its "
-                f"operators are MongoDB's; in memory there are fewer"
-            ) from error
+            raise ProjectionError(refusal(filter, error)) from error
 
     def _selected(self, documents: list[Document], filter: Mapping[str, Any]) -> list[Document]:
         try:
@@ -97,9 +95,21 @@ class Engine:
             raise ProjectionError(f"the update of {key!r} {BEYOND}") from None
         except Exception as error:  # mongomock raises whatever comes
             raise ProjectionError(
-                f"the document {key!r} cannot be updated by {', '.join(update)} "
-                f"({type(error).__name__}): see that each field has a type that its operator takes"
+                f"the document {key!r} cannot be updated: "
+                f"{self._culprit(table.get(key), key, form) or ', '.join(update)}; see that each "
+                f"field has a type that its operator takes, and that no two write the same"
             ) from error
+
+    def _culprit(self, document: Document | None, key: str, update: Document) -> str:
+        """The operator and the field that fail on their own; empty where none does."""
+        for operator, fields in update.items():
+            for path, value in fields.items():
+                try:
+                    self._updated(document, key, {operator: {path: value}})
+                except Exception:
+                    there = type(_field(document, path)).__name__
+                    return f"{operator} of {path!r:.300}, where it has a value of type {there}"
+        return ""
 
     def _updated(self, document: Document | None, key: str, update: Document) -> Document:
         try:
@@ -313,8 +323,11 @@ class MemoryUnit(MemoryDocuments):
     def _apply(self, step: Step) -> None:
         self._touched.add(step.key)
         match step:
-            case Update(key, update):
-                self._tables.engine.update(self._copy, key, update)
+            case Update(key, update, by):
+                try:
+                    self._tables.engine.update(self._copy, key, update)
+                except ProjectionError as error:
+                    raise by_whom(by, error) from error.__cause__
             case Delete(key):
                 self._copy.pop(key, None)
             case Bury(key, version):
@@ -383,8 +396,9 @@ def _check_unique(table: Table, index: Index) -> None:
             other = seen.setdefault(repr(values), key)
             if other != key:
                 raise ProjectionError(
-                    f"the documents {other!r} and {key!r} have the same {_names(index)}, and the "
-                    f"index is unique; declare it without unique=True, or mend what they are given"
+                    f"the documents {other!r} and {key!r} have the same {_names(index)}, and "
+                    f"Index({index.keys!r}, unique=True) takes each value once; declare it without "
+                    f"unique=True, or have the handlers write different values"
                 )
 
 

@@ -42,6 +42,7 @@ class Update(NamedTuple):
 
     key: str
     update: Document
+    by: str = ""
 
 
 class Delete(NamedTuple):
@@ -106,8 +107,8 @@ def checked(key: str, update: Any) -> Document:
             )
         if type(fields) is not dict and not isinstance(fields, Mapping):
             raise ProjectionError(
-                f"the update of {key!r} gives {operator} {type(fields).__name__}; it takes a dict "
-                f"of fields"
+                f"the update of {key!r} gives {operator} a value of type {type(fields).__name__}; "
+                f'it takes a dict of fields, as in {{"{operator}": {{"name": ...}}}}'
             )
         plain = True
         for path, value in fields.items():
@@ -154,14 +155,20 @@ def _check_path(key: str, path: Any) -> None:
     parts = path.split(".") if isinstance(path, str) else [""]
     if parts[0] in OWN_FIELDS:
         raise ProjectionError(
-            f"the update of {key!r} writes {parts[0]}, which is the bus's; name the field otherwise"
+            f"the update of {key!r} writes {parts[0]}, which the bus sets itself"
+            + (
+                " to the document's key; @projection.on(..., key=...) chooses that"
+                if parts[0] == "_id"
+                else "; name the field otherwise"
+            )
         )
-    for part in parts:
+    for place, part in enumerate(parts):
         if not part or "\0" in part or (part.startswith("$") and part != "$[]"):
+            within = f" under {'.'.join(parts[:place])!r:.100}" if place else ""
             raise ProjectionError(
-                f"the update of {key!r} has the field {path!r:.100}, which MongoDB would misread: "
-                f"its parts are text, not empty, without $ in front and without NUL; a value of "
-                f"the event's belongs into a field, not into its name"
+                f"the update of {key!r} has a field{within} whose name is empty, begins with $, or "
+                f"holds a NUL; keep what comes from an event as a value, not as a field's name, as "
+                f'in {{"$addToSet": {{"owners": event.owner}}}}'
             )
 
 
@@ -171,7 +178,19 @@ def plain_steps(writes: Iterable[Write]) -> Iterator[Step]:
         if write.update is None:
             yield Delete(write.key)
         else:
-            yield Update(write.key, checked(write.key, write.update))
+            yield Update(write.key, _checked(write), write.by)
+
+
+def _checked(write: Write) -> Document:
+    try:
+        return checked(write.key, write.update)
+    except ProjectionError as error:
+        raise by_whom(write.by, error) from None
+
+
+def by_whom(handler: str, error: ProjectionError) -> ProjectionError:
+    """The error with the handler in front that caused it."""
+    return ProjectionError(f"{handler}: {error}" if handler else str(error))
 
 
 def versioned_steps(changes: Changes, hidden: set[str]) -> Iterator[Step]:
@@ -183,14 +202,20 @@ def versioned_steps(changes: Changes, hidden: set[str]) -> Iterator[Step]:
     last = {write.key: position for position, write in enumerate(changes.writes)}
     for position, write in enumerate(changes.writes):
         if write.key not in versions:
-            raise ProjectionError(f"{write.key!r} is written, but its stream is not in this batch")
+            raise ProjectionError(
+                f"{write.by or 'a handler'}: it writes the document {write.key!r}, and its "
+                f"projection keeps a document for each stream, under the stream's id"
+            )
         if write.update is None:
             yield buried(write.key, versions[write.key], hidden)
             continue
-        update = updated(write.key, write.update, hidden).update
+        try:
+            update = updated(write.key, write.update, hidden).update
+        except ProjectionError as error:
+            raise by_whom(write.by, error) from None
         if last[write.key] == position:
             update = merged(update, "$set", {VERSION: versions[write.key]})
-        yield Update(write.key, update)
+        yield Update(write.key, update, write.by)
     yield from (Advance(key, version) for key, version in versions.items() if key not in last)
 
 

@@ -77,7 +77,7 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
         return InvalidMessage(f"{frame.name}: no such address: {frame.address}")
     topic, place = ("", frame.topic) if frame.address == REPLY else (frame.topic, frame.reply_to)
     if size_of(place) > MAX_ADDRESS:
-        return InvalidMessage(f"{frame.name[:80]}: to reply to: at most {MAX_ADDRESS} bytes")
+        return InvalidMessage(f"{frame.name[:80]}: its reply address is over {MAX_ADDRESS} bytes")
     words = {
         "topic": topic,
         "id": frame.id,
@@ -116,7 +116,7 @@ def refused_headers(frame: Frame) -> InvalidMessage | None:
             size += size_of(value)
         elif type(value) is not int or not -(2**31) <= value < 2**31:
             return InvalidMessage(
-                f"{frame.name[:80]}: header {key[:80]}: a string or 32-bit integer"
+                f"{frame.name[:80]}: header {key[:80]} must be text or an integer of 32 bits"
             )
         if size > MAX_HEADERS or size_of(key) > MAX_KEY or len(frame.headers) > MAX_COUNT:
             return InvalidMessage(
@@ -129,8 +129,8 @@ def refused_headers(frame: Frame) -> InvalidMessage | None:
 def unanswered(frame: Frame, why: str) -> OutcomeUnknown:
     """What to say of a request that was sent, and of which nothing more is known."""
     return OutcomeUnknown(
-        f"{frame.name}: {why}; it may have been carried out, or may be yet: repeat it with "
-        f"id={frame.id!r} to get its receipt",
+        f"{frame.name}: {why} (is a worker running?); it may have been carried out, or may be yet: "
+        f"repeat it with id={frame.id!r} to get its receipt",
         id=frame.id,
     )
 

@@ -123,8 +123,9 @@ class Shape(NamedTuple):
         unknown = sorted(state.keys() - self.names)
         if unknown:
             raise ConfigurationError(
-                f"{self.where}: snapshots need a type for {', '.join(unknown)}; "
-                f"annotate it in the class, as in `owner: str = ''`, a constant as ClassVar"
+                f"{self.where}: snapshots need a type for {', '.join(unknown)}; annotate it in the "
+                f"class, as in `{unknown[0]}: int = 0`, or `{unknown[0]}: ClassVar[int] = 0` where "
+                f"it is no state"
             )
         data: dict[str, Any] = self.adapter.dump_python(
             dict(state), mode="json", by_alias=True, round_trip=True, warnings=False

@@ -204,12 +204,14 @@ def check_repeat(stored: Commit, envelope: Envelope) -> None:
     elif stored.causation_id != envelope.id:
         other = f"what followed from {stored.causation_id}"
     elif _differ(stored.digest, envelope.digest):
-        other = f"another {stored.message}"
+        other = f"another {stored.message} (with other content)"
     else:
         return
     raise IdConflict(
-        f"the id {stored.id} was used before, by {other}, and now by {envelope.name} "
-        f"({envelope.id}); what was stored first stands: give each message an id of its own"
+        f"the id {stored.id} was used before, by {other}, and now by {envelope.name}"
+        f"{'' if envelope.id == stored.id else f' {envelope.id}'}; what was stored first stands, "
+        f"and of this one nothing is stored: a repeat has the same content, any other message an "
+        f"id of its own"
     )
 
 

@@ -285,7 +285,7 @@ class RepairContract:
         seen: list[tuple[int, int]] = []
         outcome = await letters.discard(all=True, report=lambda *how: seen.append(how))
         assert (len(outcome.done), list(outcome.failed)) == (3, [stuck.id])
-        assert "mend the projection's handler" in outcome.failed[stuck.id]
+        assert "correct the projection's handler" in outcome.failed[stuck.id]
         assert seen == [(4, 4)]
         assert [one.id for one in await letters.list()] == [stuck.id]
 

@@ -74,10 +74,10 @@ def shop(foreign: dict[str, str], projection: Projection[View] | None = None) ->
     ("foreign", "told"),
     [
         ({"Purse!": "bank"}, "not a valid category"),
-        ({"purse": "The Bank"}, "the other service"),
-        ({"purse": "shop"}, "the other service"),
-        ({"shop": "bank"}, "the other service"),
-        ({"purses": "bank"}, "nobody follows"),
+        ({"purse": "The Bank"}, "cannot be a service's name"),
+        ({"purse": "shop"}, "is this service itself"),
+        ({"shop": "bank"}, "what this service publishes itself"),
+        ({"purses": "bank"}, "has no use here"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(foreign: dict[str, str], told: str) -> None:

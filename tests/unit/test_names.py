@@ -53,7 +53,7 @@ def test_two_aggregates_of_one_category_are_refused() -> None:
 
 
 def test_a_router_named_as_a_collection_of_a_projection_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="a collection of the projection 'views'"):
+    with pytest.raises(ConfigurationError, match="the collections of projection 'views'"):
         bus("bank", router="views__v2")
     bus("bank", router="others__v2")
 

@@ -265,10 +265,10 @@ def test_a_handler_that_comes_after_the_bus_is_refused() -> None:
     def later(event: JobRevised) -> Update:
         return {}
 
-    with pytest.raises(ConfigurationError, match=r"late comes too late: Router\('changing'\) is"):
+    with pytest.raises(ConfigurationError, match=r"late comes too late: .*Router\('changing'\)"):
         router.command(late)
     with pytest.raises(
-        ConfigurationError, match=r"later comes too late: Projection\('job_board'\)"
+        ConfigurationError, match=r"later comes too late: .*Projection\('job_board'\)"
     ):
         projection.on(JobRevised)(later)
     bus_of(router, projection)

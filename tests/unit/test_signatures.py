@@ -152,7 +152,9 @@ async def test_an_optional_dependency_is_provided_as_its_type() -> None:
 
 
 async def test_an_optional_dependency_without_a_default_has_to_be_provided() -> None:
-    with pytest.raises(ConfigurationError, match=r"optional: nobody provides Mailer; .*'mailer'"):
+    with pytest.raises(
+        ConfigurationError, match=r"optional: parameter 'mailer': nobody provides Mailer"
+    ):
         await carried_out(optional)
 
 
@@ -426,9 +428,9 @@ REFUSED: list[tuple[Any, str]] = [
     (Opening, "Opening is a class, .* register an object"),
     (vars(Opening)["of_class"], r"of_class is a class method .*router.command\(Class.method\)"),
     (Opening.method, "method: 'self' is given by nobody, .* the method of an object"),
-    (of_two, r"of_two: nobody provides Repository.* as in Repository\[Account\] .*'repository'"),
-    (bare, r"bare: nobody provides Repository; .* as in Repository\[Account\]"),
-    (bare_documents, r"nobody provides Documents; .* as in Documents\[AccountView\]"),
+    (of_two, r"of_two: parameter 'repository': .* as in Repository\[Account\]"),
+    (bare, r"bare: .* as in Repository\[Account\]"),
+    (bare_documents, r"bare_documents: .* as in Documents\[AccountView\]"),
     (
         annotated_as_text.not_imported,
         "not_imported: name 'Decimal' .* outside of `if TYPE_CHECKING",
@@ -470,9 +472,9 @@ def takes_what_it_likes(event: Opened, address: Address) -> None: ...
         (yields, "yields: it yields"),
         (returns_pairs, r"returns_pairs: it returns .*Iterator.* list of \(key, change\) pairs"),
         (returns_text, "returns_text: it returns <class 'str'>"),
-        (reads_another, r"reads_another: .* Documents\[View\]; not .*Other"),
-        (reads_at_once, r"reads_at_once: .* when async, Documents\[View\]; not"),
-        (takes_what_it_likes, "takes_what_it_likes: a projection's handler takes"),
+        (reads_another, r"reads_another: .* is .*Other\]; .* Documents\[View\]"),
+        (reads_at_once, r"reads_at_once: .* when async, Documents\[View\]"),
+        (takes_what_it_likes, "takes_what_it_likes: .* a projection's handler takes"),
         (annotated_as_text.projected, "projected: name 'Decimal' .* outside of `if TYPE_CHECKING"),
     ],
 )

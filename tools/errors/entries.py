@@ -111,7 +111,9 @@ def _split(line: str) -> list[str]:
 
 def told(words: str) -> str:
     """The words as a reader meets them, whose modules and functions are not these."""
-    words = words.replace(str(Path.cwd()), "/home/ada/bank")
+    words = words.replace(str(Path.cwd()), "/home/ada/bank").replace(
+        "/tools/errors/bank.py", "/bank.py"
+    )
     words = re.sub(r"\btools\.errors\.\w+\b", "bank", words)
     words = re.sub(r"\bbank\.\w+\.<locals>\.", "bank.", words)
     return re.sub(r"\b\w+\.<locals>\.", "", words)

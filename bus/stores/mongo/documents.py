@@ -35,6 +35,7 @@ from bus.stores.updates import (
     Update,
     asked,
     buried,
+    by_whom,
     updated,
     version_in,
 )
@@ -42,6 +43,14 @@ from bus.stores.updates import (
 Operation = UpdateOne | ReplaceOne[Document] | DeleteOne
 
 ABSENT = {"$exists": False}
+
+
+class RefusedWrite(ProjectionError):
+    """MongoDB refuses one of several writes."""
+
+    def __init__(self, what: str, index: int) -> None:
+        super().__init__(what)
+        self.index = index
 
 
 class Mistaken(Exception):
@@ -172,8 +181,12 @@ class MongoUnit(MongoDocuments):
 
     async def write(self, steps: Iterable[Step]) -> None:
         """Writes in order. Raises: PyMongoError, Conflict, ProjectionError."""
+        steps = list(steps)
         operations = [_operation(step, {"_id": step.key}) for step in steps]
-        await bulk_write(self._collection, operations, self._session)
+        try:
+            await bulk_write(self._collection, operations, self._session)
+        except RefusedWrite as error:
+            raise by_whom(getattr(steps[error.index], "by", ""), error) from error.__cause__
 
     async def write_believing(self, steps: Iterable[Step], versions: Mapping[str, int]) -> None:
         """Writes in order where each document is at its version. Raises: also Mistaken."""
@@ -259,8 +272,9 @@ def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> NoR
         raise error
     if failed["code"] == DUPLICATE_KEY and "_id" in failed.get("keyPattern", {}):
         raise Conflict("another writer made the document first")
-    raise ProjectionError(
-        f"MongoDB refuses the write {_shape(operations[failed['index']])}: {said(error)}"
+    raise RefusedWrite(
+        f"MongoDB refuses the write {_shape(operations[failed['index']])}: {said(error)}",
+        failed["index"],
     ) from error
 
 
