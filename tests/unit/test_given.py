@@ -12,10 +12,13 @@ from bus import (
     Event,
     InvalidMessage,
     Outbox,
+    Projection,
+    ProjectionError,
     Query,
     Repository,
     Router,
     Session,
+    Update,
 )
 from bus.testing import given, given_documents
 from tests.service.wallet import (
@@ -200,3 +203,15 @@ def test_a_stored_event_that_its_class_cannot_read_is_told_by_its_place() -> Non
 
     with pytest.raises(InvalidMessage, match=r"^wallet-w1, version 1: .* Paid: .*: Field required"):
         given(Wallet, "w1", Earlier(sum_in_cents=5))
+
+
+def test_a_change_that_is_refused_is_told_by_handler_and_projection() -> None:
+    projection = Projection("purses", of=[Wallet], view=WalletView)
+
+    @projection.on(Paid)
+    def spent(event: Paid) -> list[tuple[str, Update]]:
+        return [("a", {"$set": {"owner": "Ada"}}), ("a", {"$inc": {"owner": 1}})]
+
+    where = r"spent \(projection 'purses'\): .* \$inc of 'owner', where it has a value of type str"
+    with pytest.raises(ProjectionError, match=where):
+        given(Wallet, "w1", Paid(amount=5)).project(projection)
