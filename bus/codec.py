@@ -304,7 +304,8 @@ def envelope_of(frame: Frame, message: Message, *, written_here: bool = False) -
     is_event = isinstance(message, Event)
     if not told or (is_event and not ("-" in str(stream) and int(version) > 0)):
         raise InvalidMessage(
-            f"{frame.name[:100]}: headers 'stream' and 'version' are not as they must be"
+            f"{frame.name[:100]}: an event has the headers 'stream' and 'version' (CATEGORY-ID, "
+            f"and 1 or more), and this one has not"
         )
     own = {}
     if not headers.keys() <= RESERVED_HEADERS:
@@ -366,7 +367,9 @@ def followed_commit(frame: Frame) -> Commit:
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     data = payload.parsed(frame.body, frame.name[:100])
     if not isinstance(data, dict) or not isinstance(schema, int):
-        raise InvalidMessage(f"{frame.name[:100]}: no object, or a schema that is no number")
+        raise InvalidMessage(
+            f"{frame.name[:100]}: its data is no object, or its header 'schema' is no whole number"
+        )
     return Commit(
         f"{envelope.stream}@{envelope.version}",
         envelope.stream,

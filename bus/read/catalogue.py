@@ -174,7 +174,9 @@ class Catalogue:
         except asyncio.CancelledError:
             if ambient.is_cancelled():
                 raise
-            raise StoreUnavailable("the question which collections there are was cut off") from None
+            raise StoreUnavailable(
+                "asking which collections there are was cancelled; ask again"
+            ) from None
         finally:
             del self._asking[projection.name]
 

@@ -121,7 +121,7 @@ class _Watch:
                 if self._waiters:
                     await asyncio.sleep(self._pause())
         except asyncio.CancelledError:
-            self._fail(StoreUnavailable("the question how far a projection is was cut off"))
+            self._fail(StoreUnavailable("asking how far a projection is was cancelled; ask again"))
             raise
         except Exception as error:
             self._fail(error)

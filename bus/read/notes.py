@@ -20,4 +20,4 @@ async def change_note(
         after = change(note.value)
         if after == note.value or await store.write_note(note._replace(value=after)):
             return after
-    raise StoreUnavailable(f"{key}: others change it all the time")
+    raise StoreUnavailable(f"{key}: others changed it at each of {TRIES} tries; try again")

@@ -1,10 +1,12 @@
 """docs/errors.md is what the code says."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tools.errors.page import PAGE, SECTIONS, SERVERS, provoked, split, written
+from bus import errors
+from tools.errors.page import INTRODUCTION, PAGE, SECTIONS, SERVERS, provoked, split, written
 
 ENOUGH = 0.5
 
@@ -24,6 +26,14 @@ def test_most_errors_that_need_no_server_are_on_the_page() -> None:
     without = [site for site in others if not site.path.startswith(SERVERS)]
     share = len(shown) / (len(shown) + len(without))
     assert share >= ENOUGH, "\n".join(map(str, without))
+
+
+def test_the_page_says_of_each_class_what_it_asks_for() -> None:
+    kinds = {one for one in vars(errors).values() if isinstance(one, type)} - {errors.BusError}
+    named = {
+        name for name in re.findall(r"`(\w+)`", INTRODUCTION.read_text()) if hasattr(errors, name)
+    }
+    assert named >= {kind.__name__ for kind in kinds if issubclass(kind, errors.BusError)}
 
 
 def test_no_two_entries_of_a_section_are_titled_alike() -> None:

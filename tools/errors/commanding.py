@@ -15,13 +15,17 @@ commands.command("A target that takes something else", "bus topology bank:Balanc
 commands.command("An unknown module", "bus topology shops:build")
 commands.command("An unknown function", "bus topology bank:start")
 commands.command("A worker that cannot be asked", "bus worker bank:build --check", **MEMORY)
-commands.command("An unknown subscription", "bus worker bank:build --only mails", **MEMORY)
+commands.command(
+    "A worker of an unknown subscription", "bus worker bank:build --only mails", **MEMORY
+)
 commands.command(
     "A time that cannot be read",
     "bus events republish bank:build --to balances --since yesterday",
     **MEMORY,
 )
-commands.command("Dead letters without saying which", "bus deadletters retry bank:build", **MEMORY)
+commands.command(
+    "A retry of dead letters without saying which", "bus deadletters retry bank:build", **MEMORY
+)
 commands.command(
     "Data twice",
     "bus deadletters edit bank:build bank.commands/7 --data '{}' --file setup.cfg",

@@ -1,15 +1,19 @@
 """Makes docs/errors.md."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from bus import middleware
 from tools.errors import asking, commanding, declaring, projecting, sending, setting
 from tools.errors.entries import WIDTH, Entry, Section
 from tools.errors.sites import ROOT, Site, sites
 
 PAGE = ROOT / "docs" / "errors.md"
+INTRODUCTION = Path(__file__).parent / "introduction.md"
+MISSING = "What is not on this page"
 SECTIONS: list[Section] = [
     *setting.SECTIONS,
     *declaring.SECTIONS,
@@ -18,24 +22,6 @@ SECTIONS: list[Section] = [
     *projecting.SECTIONS,
     *commanding.SECTIONS,
 ]
-
-HEAD = (
-    "# Errors\n\n"
-    "What the bus says when something is wrong, and to what. Each error here was provoked by the "
-    "lines above it when this page was written (`bin/errors`), and a test compares the page with "
-    "what the code says now.\n\n"
-    "The class of an error says what to do next: `ConfigurationError`: mend the program or its "
-    "settings, then start again. `InvalidMessage` and `UnknownMessage`: the message itself is "
-    "wrong, and trying again does not help. `Unavailable` and its subclasses: wait, then try "
-    "again. `OutcomeUnknown`: repeat with the same id. The tree of all of them is in the docstring "
-    "of `bus.errors`.\n"
-)
-SERVICE = (
-    "## The service of the examples\n\n"
-    "The lines below use this module, `bank.py`, and names of `bus`; the variable `bus` is what "
-    "`async with build(Settings.in_memory()) as bus` gives.\n"
-)
-
 
 SERVERS = ("bus/stores/mongo/", "bus/transports/rabbitmq/")
 """What needs a server."""
@@ -49,11 +35,7 @@ def provoked() -> Mapping[int, str]:
 
 def written(told: Mapping[int, str]) -> str:
     """The page."""
-    lines = [HEAD]
-    lines += [f"- [{one.title}](#{_anchor(one.title)})" for one in SECTIONS]
-    lines += ["- [What is not on this page](#what-is-not-on-this-page)", ""]
-    source = (Path(__file__).parent / "bank.py").read_text()
-    lines += [SERVICE, f"```python\n{source.strip()}\n```", ""]
+    lines = [_introduction()]
     for section in SECTIONS:
         lines += [f"## {section.title}", ""]
         lines += [section.introduction, ""] if section.introduction else []
@@ -61,6 +43,18 @@ def written(told: Mapping[int, str]) -> str:
             lines += [*_shown(entry, told[id(entry)]), ""]
     lines += _missing(list(told.values()))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _introduction() -> str:
+    """What stands above the entries: what each class asks for, the words, the examples' service."""
+    text = INTRODUCTION.read_text()
+    titles = [*re.findall(r"(?m)^## (.+)$", text), *(one.title for one in SECTIONS), MISSING]
+    contents = "\n".join(f"- [{title}](#{_anchor(title)})" for title in titles)
+    source = (INTRODUCTION.parent / "bank.py").read_text().strip()
+    tries = str(middleware.TRIES - 1)
+    for name, value in {"contents": contents, "tries": tries, "service": source}.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
 
 
 def _anchor(title: str) -> str:
@@ -94,22 +88,47 @@ def split(told: Sequence[str]) -> tuple[list[Site], list[Site]]:
     return shown, others
 
 
+AREAS = {
+    "bus/cli/": "commands",
+    "bus/stores/mongo/": "MongoDB",
+    "bus/transports/rabbitmq/": "RabbitMQ",
+    "bus/transports/": "messages as they travel",
+    "bus/stores/": "what is stored",
+    "bus/read/": "projections",
+    "bus/write/": "aggregates",
+    "bus/delivery/": "workers, and what is repaired",
+    "bus/contracts": "contracts",
+    "bus/settings": "settings",
+    "bus/backend": "settings",
+    "bus/codec": "messages as they travel",
+    "bus/limits": "messages as they travel",
+    "bus/payload": "messages as they travel",
+    "bus/messages": "messages",
+    "bus/declarable": "messages",
+    "bus/": "handlers, and the bus",
+}
+
+
 def _missing(told: Sequence[str]) -> Iterator[str]:
-    shown, others = split(told)
-    yield "## What is not on this page\n"
+    _, others = split(told)
+    yield f"## {MISSING}\n"
     yield (
         "The words of these were not provoked here: they need a server, one that fails, or two "
-        "releases of a service. The tests that do so are in `tests/service` and `tests/fault`. "
-        "What `...` stands for differs from case to case.\n"
+        "releases of a service (tests in `tests/service` and `tests/fault` do that). What stands "
+        "in angle brackets differs from case to case.\n"
     )
-    yield "| where | on this page | not on it |"
+    yield "| class | met with | words |"
     yield "|---|---|---|"
-    for path in sorted({one.path for one in (*shown, *others)}):
-        count = sum(one.path == path for one in shown)
-        words = [f"{one.error}: {_plain(one.words)}" for one in others if one.path == path]
-        yield f"| `{path}` | {count} | {'<br>'.join(words)} |"
+    rows = {(one.error.replace("BadParameter", "wrong line"), _area(one), _plain(one.shown))
+            for one in others}  # fmt: skip
+    for error, area, words in sorted(rows):
+        yield f"| {error} | {area} | {words} |"
+
+
+def _area(site: Site) -> str:
+    return next(area for start, area in AREAS.items() if site.path.startswith(start))
 
 
 def _plain(words: str) -> str:
-    short = textwrap.shorten(" ".join(words.split()), 110, placeholder=" ...")
-    return f"`{short.replace('`', chr(39)).replace('|', '/')}`"
+    safe = re.sub(r"\s+", " ", words).replace("`", "'").replace("|", "/")
+    return f"`{safe.strip()}`"

@@ -1,5 +1,6 @@
 """What a projection's handler returns or raises; dead letters; what people do to projections."""
 
+import asyncio
 import uuid
 from datetime import date, datetime
 
@@ -11,13 +12,14 @@ from bus import (
     Events,
     Projection,
     Projections,
+    Settings,
     Update,
     Worker,
     compare_contracts,
 )
 from bus.stores.base import Index
 from bus.testing import given
-from tools.errors.bank import Account, AccountOpened, BalanceView
+from tools.errors.bank import Account, AccountOpened, BalanceView, OpenAccount, accounts
 from tools.errors.entries import Section
 
 folding = Section(
@@ -228,8 +230,19 @@ async def a_parked_stream_that_is_gone(bus: Bus) -> None:
 
 
 @repairing
-async def the_data_of_an_event_in_the_log(bus: Bus) -> None:
-    await DeadLetters(bus).edit("balances/account-a1", {"owner": "Ada"})
+async def the_data_of_an_event_in_the_log() -> None:
+    failing = Projection("balances", of=[Account], view=BalanceView)
+
+    @failing.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"balance": int(event.owner)}}
+
+    bus = Bus("bank", routers=[accounts], projections=[failing], settings=Settings.in_memory())
+    async with bus, Worker(bus):
+        await bus.execute(OpenAccount(account_id="a1"))
+        while not await DeadLetters(bus).streams():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await DeadLetters(bus).edit("balances/account-a1", {"owner": "7"})
 
 
 @repairing

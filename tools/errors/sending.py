@@ -18,7 +18,9 @@ from tools.errors.bank import (
 from tools.errors.entries import Section
 
 calls = Section("Calls", "Told by the call; nothing is stored.")
-handling = Section("Handling commands", "Told by `execute`, or by `request` as the same error.")
+handling = Section(
+    "Handling commands", "Told by `execute`; by `request` as the same error, or as a RemoteError."
+)
 SECTIONS = [calls, handling]
 
 
@@ -47,7 +49,7 @@ async def an_event_given_to_send(bus: Bus) -> None:
 
 @calls
 async def an_id_that_is_a_uuid(bus: Bus) -> None:
-    """An id that is a UUID"""
+    """A command's id that is a UUID"""
     await bus.execute(OpenAccount(account_id="a1"), id=uuid.uuid4())  # type: ignore[arg-type]
 
 
@@ -63,6 +65,7 @@ async def an_id_with_a_slash(bus: Bus) -> None:
 
 @calls
 async def an_id_that_cannot_be_printed(bus: Bus) -> None:
+    """A command's id that cannot be printed"""
     await bus.execute(OpenAccount(account_id="a1"), id="order 7\n")
 
 
@@ -224,6 +227,8 @@ async def a_result_that_is_not_as_its_annotation_says() -> None:
 
 @handling
 def an_event_in_the_stream_that_only_a_later_release_knows() -> None:
+    """A stored event that only a later release knows"""
+
     class Later(Event, name="Deposited", schema=2):
         amount: int
 
@@ -258,6 +263,8 @@ async def a_key_that_holds_a_nul(bus: Bus) -> None:
 
 @calls
 async def a_float_that_is_not_a_number(bus: Bus) -> None:
+    """A number that is NaN"""
+
     class Measured(Event):
         values: Any
 
@@ -266,6 +273,8 @@ async def a_float_that_is_not_a_number(bus: Bus) -> None:
 
 @handling
 def a_stream_that_its_class_cannot_read() -> None:
+    """A stored event that its class cannot read"""
+
     class Earlier(Event, name="Deposited"):
         euros: int
 

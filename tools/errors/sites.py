@@ -15,11 +15,13 @@ LEAST = 8
 
 
 class Site(NamedTuple):
-    """A place that makes an error. `words` has "..." for what differs from case to case."""
+    """A place that makes an error. `words` has "..." for what differs from case to case, `shown`
+    a name for it."""
 
     path: str
     error: str
     words: str
+    shown: str
 
     def matches(self, told: str) -> bool:
         place = 0
@@ -44,7 +46,7 @@ def _in(path: Path) -> Iterator[Site]:
         if node.args and (name := _name(node.func)) in ERRORS:
             words = _words(node.args[0])
             if len(words.replace("...", "").strip()) >= LEAST:
-                yield Site(str(path.relative_to(ROOT)), name, words)
+                yield Site(str(path.relative_to(ROOT)), name, words, _shown(node.args[0]))
 
 
 def _name(function: ast.expr) -> str:
@@ -62,4 +64,33 @@ def _words(node: ast.expr) -> str:
             return re.sub(r"(\.\.\.)+", "...", "".join(map(_words, parts)))
         case ast.BinOp(left=left, right=right):
             return f"{_words(left)}{_words(right)}"
+    return "..."
+
+
+def _shown(node: ast.expr) -> str:
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(_shown, parts))
+        case ast.BinOp(left=left, right=right):
+            return f"{_shown(left)}{_shown(right)}"
+        case ast.FormattedValue(value=value):
+            return _shown(value)
+    return f"<{_noun(node)}>"
+
+
+def _noun(node: ast.AST) -> str:
+    """A name for what a value is."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.strip("_").lower()
+        case ast.Call(func=ast.Name(id="len")):
+            return "number"
+        case ast.Call(func=ast.Attribute(attr="join"), args=[several]):
+            return _noun(several)
+        case ast.Call(func=called, args=[]) | ast.Subscript(value=called):
+            return _noun(called)
+        case ast.Call(args=[first, *_]):
+            return _noun(first)
     return "..."

@@ -131,7 +131,10 @@ class Publisher:
         finally:
             expiry.cancel()
             if call.left:  # cancelled
-                channel.give_up(call, TransportUnavailable("given up by its caller"))
+                channel.give_up(
+                    call,
+                    TransportUnavailable("its caller was cancelled before RabbitMQ confirmed it"),
+                )
             self._calls -= 1
             self._idle.set()
 
@@ -166,7 +169,9 @@ class Publisher:
         try:
             await self._declaring.since(moment)
         except BusError as error:
-            self._problem = TransportUnavailable(f"nothing is published yet: {error}")
+            self._problem = TransportUnavailable(
+                f"nothing is published until what is needed is declared: {error}"
+            )
             raise
 
     async def _until_lost_or_refused(
