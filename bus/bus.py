@@ -153,7 +153,10 @@ class Bus:
             forking.closed(self)
 
     def _opened(self, *, looking: bool) -> AbstractAsyncContextManager[Parts]:
-        parts = self._unopened.pop() if self._unopened else self._assembly.parts()
+        try:
+            parts = self._unopened.pop()
+        except IndexError:  # another loop, of another thread, may have them
+            parts = self._assembly.parts()
         self._parts = parts
         return opened(parts, looking=looking)
 

@@ -7,7 +7,8 @@ nothing.
 import dis
 import inspect
 from collections.abc import Callable, Iterator
-from types import CodeType
+from contextlib import suppress
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from bus.signatures import routine_of
@@ -27,14 +28,24 @@ def made_for(function: Callable[..., Any], method: str, variable: str = "") -> I
     if not inspect.isfunction(plain):  # it is not written in Python
         return
     codes = [code for code in _codes(plain.__code__) if method in code.co_names]
-    known = {**plain.__globals__, **inspect.getclosurevars(plain).nonlocals} if codes else {}
+    known = _names_within(plain) if codes else {}
     for code in codes:
         for name, *attributes in _first_loads(code, method, variable):
             value = known.get(name)
             for attribute in attributes:
-                value = getattr(value, attribute, None)
+                named = isinstance(value, type | ModuleType)  # others may do anything when asked
+                value = getattr(value, attribute, None) if named else None
             if isinstance(value, type):
                 yield value
+
+
+def _names_within(function: FunctionType) -> dict[str, Any]:
+    """What the names in a function stand for: those of its module, and of functions around it."""
+    found = dict(function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # nothing yet: it is assigned later
+            found[name] = cell.cell_contents
+    return found
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

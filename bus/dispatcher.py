@@ -4,7 +4,6 @@ Everything is composed when the bus is built; a dispatch is a look-up and an awa
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -118,8 +117,11 @@ class Dispatcher:
 
     async def carry_out(self, envelope: Envelope) -> None:
         """Runs a queued command, as `execute_once` does; who wants its result asks the log."""
-        with suppress(ResultUnreadable):
+        try:
             await self.execute_once(envelope)
+        except ResultUnreadable as error:
+            if error.receipt.id != envelope.id:  # it is of a command that the handler gave
+                raise
 
     async def recorded(self, envelope: Envelope) -> Receipt | None:
         """The receipt that the log holds for a command's id, its result as JSON types."""

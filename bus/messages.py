@@ -74,8 +74,10 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
     """
     registry: dict[str, type[AnyMessage]] = {}
     for message in messages:
-        if issubclass(message, _Stored) and message.model_rebuild(raise_errors=False):
-            message.check_declared()  # it named types that were not there yet
+        if issubclass(message, _Stored) and not message._is_checked:
+            message.model_rebuild(raise_errors=False)  # it named types that were not there yet
+            if message.__pydantic_complete__:
+                message.check_declared()
         for name in message.wire_names():
             other = registry.setdefault(name, message)
             if other is not message:
@@ -97,6 +99,12 @@ def _place(message: type[Message]) -> str:
 class _Stored(Message, name="Stored"):
     """What commands and events share: they are written down, and read back."""
 
+    _is_checked: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.wire_plain = cls._is_checked = False
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
@@ -106,8 +114,10 @@ class _Stored(Message, name="Stored"):
     @classmethod
     def check_declared(cls) -> None:
         """Raises: ConfigurationError for a field that could never be read back."""
-        check_declared(cls.__pydantic_core_schema__, _place(cls))
-        cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
+        if not cls._is_checked:
+            check_declared(cls.__pydantic_core_schema__, _place(cls))
+            cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
+            cls._is_checked = True
 
 
 class Command(_Stored):

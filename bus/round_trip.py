@@ -64,12 +64,15 @@ def _of_types(written: Any, read: Any, path: str) -> Difference:
 def _of_models(written: BaseModel, read: Any, path: str) -> Difference | None:
     if type(written) is not type(read):
         return _of_types(written, read, path)
-    own, other = _fields(written), _fields(read)
+    own, other = fields_of(written), fields_of(read)
     return _of_each((value, other.get(name), _at(path, name)) for name, value in own.items())
 
 
-def _fields(model: BaseModel) -> dict[str, Any]:
-    return {**model.__dict__, **(model.__pydantic_extra__ or {})}
+def fields_of(model: BaseModel) -> dict[str, Any]:
+    """The fields of a model, without what a `cached_property` has kept beside them."""
+    kept = model.__dict__
+    own = {name: kept[name] for name in type(model).model_fields if name in kept}
+    return {**own, **(model.__pydantic_extra__ or {})}
 
 
 def _of_mappings(written: Mapping[Any, Any], read: Any, path: str) -> Difference | None:

@@ -130,7 +130,7 @@ def _scope(kind: type[Any]) -> tuple[str, str]:
 def _check_recorded(aggregate: type[Aggregate]) -> None:
     read = aggregate.events()
     for name, method in inspect.getmembers(aggregate, inspect.isfunction):
-        own, *_ = [*inspect.signature(method).parameters, ""]  # what others record is their affair
+        own, *_ = [*method.__code__.co_varnames, ""]  # what others record is their affair
         for event in made_for(method, "record", own) if own else ():
             if issubclass(event, Event) and read.get(event.wire_name) is not event:
                 raise ConfigurationError(unread(aggregate, event, f".{name}()"))

@@ -5,6 +5,7 @@ It knows nothing of messages: who registers a function says what its parameters 
 
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -132,10 +133,19 @@ def routine_of(called: Any) -> Any:
     return called if is_one else called.__call__
 
 
+def inspected(function: Callable[..., Any], **how: Any) -> inspect.Signature:
+    """As `inspect.signature`, also where types are not there that its annotations name."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        how["annotation_format"] = annotationlib.Format.FORWARDREF
+    return inspect.signature(function, **how)
+
+
 def _parameters(where: str, called: Callable[..., Any]) -> list[inspect.Parameter]:
     """The parameters that are to be filled; what a partial has given by name is."""
     try:
-        found = inspect.signature(called).parameters.values()
+        found = inspected(called).parameters.values()
     except ValueError as error:
         raise ConfigurationError(
             f"{where}: its parameters cannot be read ({error}); write a function around it"
@@ -181,7 +191,7 @@ def _without_none(annotation: Any) -> Any:
 def _check_call(where: str, called: Callable[..., Any], positions: int, names: list[str]) -> None:
     """What a decorator's wrapper takes itself may differ from what it says to take."""
     try:
-        own = inspect.signature(called, follow_wrapped=False)
+        own = inspected(called, follow_wrapped=False)
     except ValueError:  # written in C, as functools.cache is
         return
     try:

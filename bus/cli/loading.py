@@ -15,6 +15,7 @@ from typing import Any
 from bus.bus import Bus
 from bus.errors import BusError, ConfigurationError
 from bus.settings import Settings
+from bus.signatures import inspected
 
 OURS = str(Path(__file__).parents[1])
 EXAMPLE = "write module:function, as in handlers.app:build"
@@ -162,7 +163,7 @@ def _call_of(
 ) -> Callable[[], Any]:
     """Calls it with settings, or without where it takes none. Raises: ConfigurationError."""
     try:
-        signature = inspect.signature(build)
+        signature = inspected(build)
     except (TypeError, ValueError):
         return lambda: build(settings())
     if _fits(signature, object()):

@@ -47,32 +47,22 @@ def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Resu
     """What the action gives, on the service's bus, opened for looking: the code that a command is
     run with may be of another release than the code that serves."""
 
-    def opened() -> Result:
-        bus = load(target, Settings)
+    async def whole() -> Result:
+        async with load(target, Settings).looking() as bus:
+            return await action(bus)
 
-        async def whole() -> Result:
-            async with bus.looking():
-                return await action(bus)
-
-        return _run(whole)
-
-    return guarded(opened)
+    return guarded(lambda: _run(whole))
 
 
 def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
     """Runs what ends once SIGTERM or SIGINT sets its event, on the service's bus, not open yet."""
-    settings = guarded(Settings)
-    log.configure(level=settings.log_level)
 
-    def opened() -> None:
-        bus = load(target, lambda: settings)
+    async def whole() -> None:
+        bus = load(target, Settings)  # within the loop, which what it provides may need
+        log.configure(level=bus.parts.settings.log_level)
+        await run(bus, _stop_on_signals())
 
-        async def whole() -> None:
-            await run(bus, _stop_on_signals())
-
-        _run(whole)
-
-    guarded(opened)
+    guarded(lambda: _run(whole))
 
 
 def _run(whole: Callable[[], Coroutine[Any, Any, Result]]) -> Result:

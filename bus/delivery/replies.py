@@ -11,7 +11,14 @@ from pydantic_core import from_json, to_json
 from bus import ambient, errors
 from bus.codec import Registry, read_frame
 from bus.dispatcher import Dispatcher
-from bus.errors import BusError, InvalidMessage, OutcomeUnknown, RemoteError, Retry
+from bus.errors import (
+    BusError,
+    InvalidMessage,
+    OutcomeUnknown,
+    RemoteError,
+    ResultUnreadable,
+    Retry,
+)
 from bus.fingerprint import failure_of, reason_of
 from bus.judging import outage
 from bus.log import Logger
@@ -109,6 +116,6 @@ def _error(reply: Frame, name: str, reason: str, command: str) -> BusError:
     kind = getattr(errors, name, None) if reply.name == BUS_ERROR else None
     if kind is OutcomeUnknown:
         return OutcomeUnknown(reason, id=reply.id)
-    if kind in (None, RemoteError, Retry) or not issubclass(kind, BusError):
+    if kind in (None, RemoteError, ResultUnreadable, Retry) or not issubclass(kind, BusError):
         return RemoteError(name, reason, f"{command} {reply.id}".strip())
     return kind(reason)  # type: ignore[no-any-return]

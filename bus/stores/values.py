@@ -21,6 +21,7 @@ from bson.binary import Binary
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
+from bus import round_trip
 from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
 from bus.stores.records import READING, decoded, encoded
@@ -266,9 +267,7 @@ REMEDY = "store its parts, or another form of it, and have the view read that"
 def fields_of(value: Any) -> dict[str, Any]:
     """The fields of a pydantic model or a dataclass, by their names."""
     if isinstance(value, BaseModel):
-        own = {name: value.__dict__[name] for name in type(value).model_fields
-               if name in value.__dict__}  # fmt: skip
-        return {**own, **(value.__pydantic_extra__ or {})}
+        return round_trip.fields_of(value)
     return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
 
 

@@ -70,15 +70,23 @@ def _maker(value: Any) -> Maker | None:
         if value.default_factory is not dataclasses.MISSING:
             return value.default_factory
         value = value.default
-        if isinstance(value, SHARED):
+        if _may_be_shared(value):
             return lambda: value
     elif isinstance(value, FieldInfo):
         return lambda: value.get_default(call_default_factory=True)
-    if value is dataclasses.MISSING or isinstance(value, SHARED) or hasattr(value, "__get__"):
+    if value is dataclasses.MISSING or _may_be_shared(value) or hasattr(value, "__get__"):
         return None
     if type(value) in (list, dict, set) and not value:
         return type(value)
     return lambda: copy.deepcopy(value)
+
+
+def _may_be_shared(value: Any) -> bool:
+    """Whether nothing in it can be changed: then a copy would be the same object."""
+    try:
+        return isinstance(value, SHARED) or copy.deepcopy(value) is value
+    except Exception:  # told where the class is declared
+        return False
 
 
 def _has_factory(value: Any) -> bool:

@@ -39,7 +39,8 @@ class TestProjections(ProjectionContract):
                 await self.append(stores, f"account-{key}", 1, Deposited(amount=1))
             )
         changed = {} if version is ... else {"version": version}
-        await stores.rows.replace_one({"_id": "banks/account-a"}, changed)
+        row = f"{projection.target().collection}/account-a"
+        await stores.rows.replace_one({"_id": row}, changed)
 
         for key in ("a", "b"):
             await projector.apply(

@@ -16,6 +16,7 @@ from bus import (
     Event,
     InvalidMessage,
     Receipt,
+    RemoteError,
     Repository,
     ResultUnreadable,
     Router,
@@ -160,3 +161,17 @@ async def test_a_result_that_a_release_before_wrote_by_names_is_read() -> None:
     kept = Receipt("k", {}, {"amount": "1.50", "asked_for": "Ada", "kept": []})
     read = Results(router.handlers[0]).read(kept)
     assert read.result == Balance.model_validate({"balanceAmount": "1.50", "for": "Ada"})
+
+
+async def test_an_unreadable_result_of_another_command_is_the_handlers_own_error() -> None:
+    """What a handler's own call raises says nothing of the command that it was to carry out."""
+    router = Router("asking")
+
+    @router.command
+    async def asking(command: Open) -> None:
+        raise ResultUnreadable("of another command", Receipt("other", {}, 5))
+
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus, Worker(bus):
+        with pytest.raises(RemoteError, match="ResultUnreadable: of another command"):
+            await bus.request(Open(account_id="a"), id="k")
+        assert await bus.parts.event_log.find("k") == []

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
@@ -438,3 +439,46 @@ def test_a_command_is_refused_where_it_is_sent() -> None:
 
     with pytest.raises(InvalidMessage, match="Take: item is of type Discounted"):
         Outbox("k1").send(Take(item=Discounted()))
+
+
+def test_what_a_cached_property_keeps_does_not_count() -> None:
+    class Summed(BaseModel):
+        numbers: list[int]
+
+        @cached_property
+        def total(self) -> int:
+            return sum(self.numbers)
+
+    class Made(Event):
+        held: Summed
+
+        @cached_property
+        def twice(self) -> int:
+            return 2 * self.held.total
+
+    written = Made(held=Summed(numbers=[1, 2]))
+    assert written.twice == 6
+    read = read_recorded(record(written), {"Made": Made})
+    assert isinstance(read, Made)
+    assert read.held.numbers == [1, 2]
+
+
+class Waiting(Event):
+    later: "Thing"
+
+
+class WaitingToo(Waiting):
+    more: "Thing"
+
+
+class Thing(BaseModel):
+    anything: Any = None
+    pin: SecretStr | None = None
+
+
+def test_a_class_that_was_completed_by_its_first_use_is_looked_at_when_it_is_registered() -> None:
+    for kind, values in ((Waiting, {"later": {}}), (WaitingToo, {"later": {}, "more": {}})):
+        kind.model_validate(values)
+        assert not kind.wire_plain
+        with pytest.raises(ConfigurationError, match=r"later.pin is a secret"):
+            registry_of("orders", [kind])

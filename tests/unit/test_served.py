@@ -416,3 +416,36 @@ def test_a_router_that_no_bus_lists_is_found_in_its_package() -> None:
     )  # fmt: skip
     assert not_listed(bus, "reference") == ["reference.handlers.orders: Router('ordering')"]
     assert not_listed(app.build(Settings.in_memory()), "reference") == []
+
+
+def test_a_handler_that_names_what_comes_later_is_taken() -> None:
+    router = Router("later")
+
+    @router.event
+    async def react(event: JobPosted, outbox: Outbox) -> None:
+        outbox.send(made())
+
+    assert said_of(router) == []
+
+    def made() -> Command:
+        return Rename()
+
+
+class Asked:
+    """An object that is asked for nothing while a bus is built."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(name)
+
+
+asked = Asked()
+
+
+def test_nothing_is_asked_of_objects_while_a_bus_is_built() -> None:
+    router = Router("asking")
+
+    @router.event
+    async def react(event: JobPosted, outbox: Outbox) -> None:
+        outbox.send(asked.command())
+
+    assert said_of(router) == []
