@@ -389,7 +389,7 @@ async def test_the_next_url_is_tried(proxy: Proxy, broker: RabbitMQNode, opened:
     ("urls", "problem"),
     [
         ([], "no URL given"),
-        (["http://user:secret-word@host/"], "does not begin with amqp"),
+        (["http://user:secret-word@host/"], "must begin with amqp"),
         (["amqps://user:secret-word@host/?no_verify_ssl=1"], "turns the checks of TLS off"),
         (["amqp://user:secret-word@host:port/"], "does not read as amqp"),
     ],
