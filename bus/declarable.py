@@ -6,6 +6,8 @@ Reads pydantic's core schemas; pure. What a schema cannot tell of, `round_trip` 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from bus.errors import ConfigurationError
 
 Schema = Mapping[str, Any]
@@ -43,8 +45,10 @@ def is_plain(schema: Any) -> bool:
 
 def _is_plain_type(part: Schema) -> bool:
     match part["type"]:
-        case _ if "serialization" in part or part.get("extras_behavior") == "allow":
+        case _ if "serialization" in part or _takes_extras(part):
             return False
+        case "model":
+            return bool(part["cls"].__eq__ is BaseModel.__eq__)
         case "literal":
             return all(isinstance(value, str | None) for value in part["expected"])
         case "dict":
@@ -55,6 +59,11 @@ def _is_plain_type(part: Schema) -> bool:
             return "items_schema" in part
         case kind:
             return kind in PLAIN
+
+
+def _takes_extras(part: Schema) -> bool:
+    config = part.get("config") or {}
+    return "allow" in (part.get("extras_behavior"), config.get("extra_fields_behavior"))
 
 
 def _definitions(schema: Schema) -> dict[str, Schema]:

@@ -88,6 +88,7 @@ class Engine:
 
     def update(self, table: Table, key: str, update: Document) -> None:
         """Updates a document; makes it where it does not exist. Raises: ProjectionError."""
+        form = update
         try:
             form = decoded(encoded({"_id": key, "update": update}))["update"]
             table[key] = self._updated(table.get(key), key, form)

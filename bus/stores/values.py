@@ -18,7 +18,7 @@ from uuid import UUID
 
 from bson import DatetimeMS, Decimal128, Int64, ObjectId, Regex
 from bson.binary import Binary
-from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError
 
 from bus import round_trip
@@ -174,12 +174,19 @@ def _of_timedelta(value: timedelta) -> int | float:
     if not value.microseconds:
         return whole
     seconds = value.total_seconds()
-    if SECONDS.validate_python(seconds) != value:
+    if not _is_seconds(seconds, value):
         raise Unstorable("is a timedelta too long to be kept to the microsecond: round it")
     return seconds
 
 
 SECONDS = TypeAdapter(timedelta)
+
+
+def _is_seconds(seconds: float, value: timedelta) -> bool:
+    try:
+        return bool(SECONDS.validate_python(seconds) == value)
+    except (ValueError, OverflowError):  # beyond the longest that there is
+        return False
 
 
 def _of_decimal(value: Decimal) -> Decimal128:
@@ -248,7 +255,7 @@ def _of_class(kind: type[Any]) -> Convert:
         form = _form_of(value)
         try:
             again = reading.validate_python(read(form), **LENIENT)
-        except ValidationError as error:
+        except Exception as error:  # an author's validators may raise anything
             raise Unstorable(f"is a {name} that cannot be read back: {reason_of(error)}") from None
         fields = fields_of(again)
         for field, one in fields_of(value).items():

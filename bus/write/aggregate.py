@@ -17,7 +17,7 @@ from bus.limits import check_aggregate_id
 from bus.messages import Event, registry_of
 from bus.signatures import members
 from bus.stores.base import Recorded, Snapshot
-from bus.write.state import Maker, Shape, makers_of, shape_of
+from bus.write.state import Maker, Shape, check_names, makers_of, shape_of
 
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _OWN_FIELDS = frozenset({"id", "version", "recorded", "recorded_data"})
@@ -54,6 +54,7 @@ class Aggregate:
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
+        check_names(cls)
         cls.category = category or _snake_case(cls.__name__)
         if not is_category(cls.category):
             raise ConfigurationError(

@@ -31,6 +31,35 @@ SHARED = (str, bytes, int, float, complex, bool, type(None), type, types.Functio
 _CLASS_VAR = re.compile(r"(\w+\.)*ClassVar\b")
 
 
+OPTIONS = ("category", "events", "snapshot_every")
+TAKEN = frozenset({"stream", "record", "recorded", "recorded_data", "to_snapshot", "from_snapshot"})
+COUNTED = frozenset({"id", "version"})
+
+
+def check_names(cls: type) -> None:
+    """Raises: ConfigurationError where a class's own state has a name that is an aggregate's."""
+    own, annotated = vars(cls), _annotated(cls)
+    state = {name for name, kind in annotated.items() if not _is_class_var(kind)}
+    for name in OPTIONS:
+        if name in state:
+            raise _taken(cls, name, "")
+        if name in own and not callable(own[name]) and not isinstance(own[name], classmethod):
+            raise _taken(cls, name, f", or, if it is that, write class ...(Aggregate, {name}=...)")
+    for name in TAKEN & (state | own.keys()):
+        if name in state or not (callable(own[name]) or hasattr(own[name], "__get__")):
+            raise _taken(cls, name, "")
+    for name in COUNTED & own.keys():
+        if not hasattr(own[name], "__get__"):
+            raise _taken(cls, name, "")
+
+
+def _taken(cls: type, name: str, otherwise: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{cls.__qualname__}: {name!r} is a name of the aggregate's own, by which it is stored; "
+        f"call that part of its state otherwise{otherwise}"
+    )
+
+
 def makers_of(cls: type, base: type) -> dict[str, Maker]:
     """How the defaults are made that no two aggregates may share, by name.
 

@@ -404,3 +404,31 @@ def test_an_aggregate_that_is_a_dataclass_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match=r"Careless: it is a dataclass.* take @dataclass"):
         Careless.events()
+
+
+TAKEN: list[tuple[dict[str, Any], str]] = [
+    ({"__annotations__": {"category": str}, "category": ""}, "'category' is a name of the agg"),
+    ({"category": "book"}, r"or, if it is that, write class ...\(Aggregate, category=...\)"),
+    ({"snapshot_every": 100}, r"write class ...\(Aggregate, snapshot_every=...\)"),
+    ({"__annotations__": {"events": list}}, "'events' is a name of the aggregate's own"),
+    ({"__annotations__": {"stream": str}, "stream": ""}, "'stream' is a name of the aggregate's"),
+    ({"version": 5}, "'version' is a name of the aggregate's own"),
+    ({"id": ""}, "'id' is a name of the aggregate's own"),
+]
+
+
+@pytest.mark.parametrize(("body", "why"), TAKEN)
+def test_state_that_is_named_as_the_aggregates_own_is_refused(
+    body: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"Product: .*{why}"):
+        type("Product", (Aggregate,), body)
+
+
+def test_an_id_and_a_version_may_be_annotated() -> None:
+    class Product(Aggregate):
+        id: str
+        version: int
+        category: ClassVar[str]
+
+    assert (Product("p1").id, Product.category) == ("p1", "product")

@@ -482,3 +482,49 @@ def test_a_class_that_was_completed_by_its_first_use_is_looked_at_when_it_is_reg
         assert not kind.wire_plain
         with pytest.raises(ConfigurationError, match=r"later.pin is a secret"):
             registry_of("orders", [kind])
+
+
+class Entity(BaseModel):
+    id: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Entity) and other.id == self.id
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Special(Entity):
+    discount: int = 5
+
+
+def test_a_models_own_word_on_being_equal_hides_nothing() -> None:
+    class Made(Event):
+        who: Entity
+
+    with pytest.raises(InvalidMessage, match="who is of type Special, and would be read as Entity"):
+        record(Made(who=Special(id="a", discount=9)))
+
+
+@pytest.mark.parametrize("value", [date(2026, 1, 1), (1, 2), Decimal("1.5"), b"a"])
+def test_what_is_more_than_the_declared_fields_is_looked_at_too(value: Any) -> None:
+    class Hook(Event, extra="allow"):
+        name: str
+
+    kept = Hook.model_validate({"name": "a", "more": [1, "b"]})
+    assert read_recorded(record(kept), {"Hook": Hook}) == kept
+    with pytest.raises(InvalidMessage, match="Hook: more is of type"):
+        record(Hook.model_validate({"name": "a", "more": value}))
+
+
+class Frozen(datetime):
+    """As tests that hold the clock put in its place."""
+
+
+def test_defaults_and_held_clocks_are_read_as_what_they_stand_for() -> None:
+    class Rated(Event):
+        stars: float = 0
+        at: datetime
+        meta: dict[str, Any] = {}  # noqa: RUF012
+
+    written = Rated.model_construct(at=Frozen(2026, 1, 1, tzinfo=UTC))
+    assert record(Rated(at=written.at)).data["stars"] == 0
