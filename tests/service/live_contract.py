@@ -198,7 +198,7 @@ class LiveContract:
         async with make() as bus:
             receipt = await paid_into(bus, 1)
             started = time.monotonic()
-            with pytest.raises(NotCaughtUp, match="purse-p0 at 0 of 1"):
+            with pytest.raises(NotCaughtUp, match="version 1 of purse-p0 is wanted"):
                 await anext(bus.watch(CountPurses(), after=receipt, timeout=0.3))
             assert time.monotonic() - started < 4 * patience()
 
