@@ -25,10 +25,12 @@ PLAIN = frozenset(
 """The types of which `==` tells whether a value came back as it was."""
 
 
-def check_declared(schema: Schema, where: str) -> None:
-    """Raises: ConfigurationError for a field that could never be read back as it is written."""
+def check_declared(schema: Schema, where: str, *, lasting: bool) -> None:
+    """Raises: ConfigurationError for a field that could not be read back as it is written; ever, or
+    (what is `lasting`) later on."""
     for field, problem in _problems(schema, {}, "", _definitions(schema)):
-        raise ConfigurationError(f"{where}: {field or 'it'} {problem}")
+        if lasting or problem != _FLEETING:
+            raise ConfigurationError(f"{where}: {field or 'it'} {problem}")
 
 
 def is_plain(schema: Any) -> bool:
@@ -86,6 +88,8 @@ def _problems(
         part = part["schema"] if "schema" in part else pending.pop(part["schema_ref"], {})
     if part.get("type") == "generator":
         yield path, _ONCE
+    if part.get("now_op") == "future":
+        yield path, _FLEETING
     serializer = part.get("serialization", {}).get("function")
     if getattr(serializer, "__name__", "").startswith(HIDING):
         yield path, _SECRET
@@ -144,5 +148,9 @@ _EXCLUDED = (
 _ONE_WAY = (
     "is written as {!r} and read as {}, so what is stored could not be read back; give it one name "
     "for both, as in Field(alias=...)"
+)
+_FLEETING = (
+    "has to be in the future, so that the event could not be read any more once that time has "
+    "come; check it in the command or in the aggregate, and let the event hold any time"
 )
 _ONCE = "can be gone through only once; declare it as list[...] or tuple[..., ...]"

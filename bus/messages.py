@@ -100,6 +100,7 @@ class _Stored(Message, name="Stored"):
     """What commands and events share: they are written down, and read back."""
 
     _is_checked: ClassVar[bool] = False
+    _is_lasting: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,7 +116,7 @@ class _Stored(Message, name="Stored"):
     def check_declared(cls) -> None:
         """Raises: ConfigurationError for a field that could never be read back."""
         if not cls._is_checked:
-            check_declared(cls.__pydantic_core_schema__, _place(cls))
+            check_declared(cls.__pydantic_core_schema__, _place(cls), lasting=cls._is_lasting)
             cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
             cls._is_checked = True
 
@@ -124,6 +125,8 @@ class Command(_Stored):
     """A request to change something; exactly one handler; named in the imperative."""
 
     model_config = ConfigDict(extra="forbid")
+
+    _is_lasting: ClassVar[bool] = False
 
 
 class Event(_Stored):

@@ -108,6 +108,11 @@ class Aggregate:
                     f"{cls.__qualname__}: it is a dataclass, whose __init__ takes the id for its "
                     f"first field; take @dataclass away, its annotated attributes are its state"
                 )
+            if inspect.iscoroutinefunction(cls.apply):
+                raise ConfigurationError(
+                    f"{cls.__qualname__}: apply() is async, and nobody would await it, so that no "
+                    f"event would change anything; write `def apply`"
+                )
             applied = (vars(base).get("apply") for base in cls.__mro__ if base is not Aggregate)
             found = [*cls._listed, *(e for f in applied if f for e in _events_named_in(f))]
             cls._events = registry_of(cls.__qualname__, found)

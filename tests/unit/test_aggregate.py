@@ -432,3 +432,14 @@ def test_an_id_and_a_version_may_be_annotated() -> None:
         category: ClassVar[str]
 
     assert (Product("p1").id, Product.category) == ("p1", "product")
+
+
+def test_an_apply_that_nobody_would_await_is_refused() -> None:
+    class Waiting(Aggregate):
+        async def apply(self, event: Event) -> None:  # type: ignore[override]
+            match event:
+                case Opened():
+                    pass
+
+    with pytest.raises(ConfigurationError, match=r"Waiting: apply\(\) is async"):
+        Waiting("w1").record(Opened(owner="Ada"))

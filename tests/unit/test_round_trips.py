@@ -23,6 +23,9 @@ from pydantic import (
     AliasPath,
     BaseModel,
     Field,
+    FutureDate,
+    FutureDatetime,
+    PastDate,
     PlainSerializer,
     PrivateAttr,
     Secret,
@@ -528,3 +531,11 @@ def test_defaults_and_held_clocks_are_read_as_what_they_stand_for() -> None:
 
     written = Rated.model_construct(at=Frozen(2026, 1, 1, tzinfo=UTC))
     assert record(Rated(at=written.at)).data["stars"] == 0
+
+
+@pytest.mark.parametrize("kind", [FutureDatetime, FutureDate | None, list[FutureDatetime]])
+def test_an_event_that_could_be_read_for_a_while_only_is_refused_at_the_class(kind: Any) -> None:
+    with pytest.raises(ConfigurationError, match="held has to be in the future, so that the event"):
+        create_model("Booked", __base__=Event, held=(kind, ...))
+    create_model("Book", __base__=Command, held=(kind, ...))
+    create_model("Born", __base__=Event, held=(PastDate, ...))
