@@ -148,6 +148,6 @@ async def test_a_wrong_import_string_is_a_clear_error(tmp_path: Path, settings: 
     async with worker:
         assert await worker.ended(30) == 2
     assert (
-        "has no subscription nothing; it has commands, thanking, complaints, wallets"
-        in worker.log()
+        "only='nothing': service 'x' has no subscription of that name; it has commands, "
+        "thanking, complaints, wallets" in worker.log()
     )

@@ -230,5 +230,5 @@ class AuditContract(Brisk):
 
     async def test_streams_of_others_are_refused(self, make: Callable[..., Bus]) -> None:
         async with make() as bus:
-            with pytest.raises(ProjectionError, match="'note-p1' is none of these"):
+            with pytest.raises(ProjectionError, match="'note-p1' is not one; write it as purse-ID"):
                 await Projections(bus).refold("purses", streams=["note-p1"])

@@ -241,7 +241,7 @@ class RebuildContract(Brisk):
         async with make() as bus, Worker(bus):
             await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
             projections = Projections(bus)
-            with pytest.raises(ProjectionError, match="no other collection yet"):
+            with pytest.raises(ProjectionError, match="nothing to roll back to"):
                 await projections.rollback("purses")
             collection = await projections.rebuild("purses")
             with pytest.raises(ProjectionError, match="being built already"):

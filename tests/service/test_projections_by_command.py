@@ -108,7 +108,7 @@ class TestOnALiveSystem(Brisk):
     async def test_what_is_not_there_is_a_clear_error(self, bus: Bus) -> None:
         for words, problem in (
             (("audit", "jobs"), "there is no projection 'jobs'; this service has job_board,"),
-            (("rollback", "job_board"), "readers have read no other collection yet"),
+            (("rollback", "job_board"), "there is nothing to roll back to"),
             (("drop", "job_board", "job_board__v1", "--yes"), "readers read 'job_board__v1'"),
             (("refold", "job_board"), "say which part"),
             (("fetch", "job"), "no projection follows the category 'job'"),
