@@ -109,7 +109,7 @@ def _stores(
 
         log, store = MemoryEventLog(), MemoryReadStore()
         effects, followed = MemoryEffects(log, store, **rules), MemoryFollowedLog()
-        return lambda loops: (log, store, effects, _nothing, followed)
+        return lambda loops: (log, store, effects, nothing, followed)
     from bus.stores.mongo import (
         MongoEffects,
         MongoEventLog,
@@ -133,7 +133,7 @@ def _stores(
         make = partial(connect, settings.mongo_url) if client is None else client
         is_own = makes_clients(make)
         uses = checked(make() if is_own else client)
-        closing = partial(close, uses) if is_own else _nothing
+        closing = partial(close, uses) if is_own else nothing
         clock = ServerClock()
         event_log = MongoEventLog(uses, name, clock=clock, loops=loops)
         effects = MongoEffects(uses, name, event_log, **rules)
@@ -143,5 +143,5 @@ def _stores(
     return stores
 
 
-async def _nothing() -> None:
-    """A client that was given to us is its owner's to close."""
+async def nothing() -> None:
+    """There is no client to close, or it is its owner's to close."""

@@ -45,8 +45,8 @@ class Bus:
     the bus's own logging and outside of its retry on conflict. `foreign` names the services that
     categories belong to, where projections or event handlers here follow another service's:
     `foreign={"job": "jobs"}`. `client` is a MongoDB client to use,
-    motor's or PyMongo's asynchronous one; by default the bus makes one of motor's from the
-    settings.
+    motor's or PyMongo's asynchronous one, or a function that makes one in each event loop; by
+    default the bus makes one of motor's from the settings.
 
         async with Bus("bank", routers=[accounts], settings=Settings()) as bus:
             receipt = await bus.execute(OpenAccount(account_id="a1", owner="Ada"))

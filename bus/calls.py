@@ -27,7 +27,7 @@ def made_for(function: Callable[..., Any], method: str, variable: str = "") -> I
     plain = getattr(plain, "__func__", plain)
     if not inspect.isfunction(plain):  # it is not written in Python
         return
-    codes = [code for code in _codes(plain.__code__) if method in code.co_names]
+    codes = [code for code in codes_in(plain.__code__) if method in code.co_names]
     known = _names_within(plain) if codes else {}
     for code in codes:
         for name, *attributes in _first_loads(code, method, variable):
@@ -48,11 +48,12 @@ def _names_within(function: FunctionType) -> dict[str, Any]:
     return found
 
 
-def _codes(code: CodeType) -> Iterator[CodeType]:
+def codes_in(code: CodeType) -> Iterator[CodeType]:
+    """The code, and that of the functions that stand within it."""
     yield code
     for one in code.co_consts:
         if isinstance(one, CodeType):
-            yield from _codes(one)
+            yield from codes_in(one)
 
 
 def _first_loads(code: CodeType, method: str, variable: str) -> Iterator[list[str]]:

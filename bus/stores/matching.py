@@ -14,6 +14,7 @@ from bson.int64 import Int64
 
 from bus.stores.applying import Beyond
 from bus.stores.base import Document
+from bus.stores.order import order_of
 
 MISSING = object()
 """What a field holds that is not there."""
@@ -190,11 +191,11 @@ def _each(value: Any) -> Sequence[Any]:
     return value if type(value) is list else [value]
 
 
-def _place(value: Any) -> tuple[int, Any]:
-    kind = NULL if value is MISSING else _kind(value)
-    if kind is None:
+def _place(value: Any) -> tuple[Any, ...]:
+    plain = None if value is MISSING else value
+    if _kind(plain) is None:
         raise Beyond
-    return kind, 0 if kind == NULL else value
+    return order_of(plain)
 
 
 def refusal(filter: Mapping[str, Any], error: Exception) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from bus.backend import Backend
+from bus.backend import Backend, nothing
 from bus.settings import Settings
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemoryEffects
@@ -70,7 +70,3 @@ def shared_memory(**values: Any) -> Settings:
     `values` are fields of `Settings`.
     """
     return SharedMemory.in_memory(**values)
-
-
-async def nothing() -> None:
-    """There is no client to close."""

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, cast
 
 from pydantic import PrivateAttr
 
-from bus.backend import Backend
+from bus.backend import Backend, nothing
 from bus.bus import Bus
 from bus.delivery.worker import Worker
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
@@ -25,7 +25,7 @@ from bus.testing.broken import (
     handling,
 )
 from bus.testing.faults import Fate, Life
-from bus.testing.ground import Ground, nothing
+from bus.testing.ground import Ground
 from bus.transports.base import Transport
 from bus.transports.memory import MemoryInbox, MemoryTransport
 

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
 from bus import payload
+from bus.calls import codes_in
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.round_trip import difference
 
@@ -217,19 +218,12 @@ def _steps(function: Any, cls: type, seen: set[str] | None = None) -> Iterator[o
     if not isinstance(function, types.FunctionType) or function.__qualname__ in seen:
         return
     seen.add(function.__qualname__)
-    for code in _codes(function.__code__):
+    for code in codes_in(function.__code__):
         yield code.co_code, code.co_names, [_constant(one) for one in code.co_consts]
         for name in code.co_names:
             for called in (_inherited(cls, name), function.__globals__.get(name)):
                 if getattr(called, "__module__", None) == function.__module__:
                     yield from _steps(called, cls, seen)
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for one in code.co_consts:
-        if isinstance(one, types.CodeType):
-            yield from _codes(one)
 
 
 def _constant(value: Any) -> str:
