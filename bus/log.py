@@ -8,7 +8,7 @@ import traceback
 from collections.abc import MutableMapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 from bus import ambient
 from bus.errors import ConfigurationError
@@ -18,6 +18,8 @@ from bus.messages import Envelope
 from bus.telling import tell
 
 MOST_CAUSES = 5
+LogLevel = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"]
+"""Not what `logging` knows just now, to which other libraries add their own."""
 
 current_envelope: ContextVar[Envelope | None] = ContextVar("current_envelope", default=None)
 current_attempt: ContextVar[int] = ContextVar("current_attempt", default=1)
@@ -171,12 +173,12 @@ def _configure(json: bool | None, level: str) -> None:
 
 
 def _number_of(level: str) -> int:
-    levels = logging.getLevelNamesMapping()
-    if level.upper() not in levels:
+    name = level.upper() if isinstance(level, str) else level
+    if name not in get_args(LogLevel):
         raise ConfigurationError(
-            f"there is no log level {level!r}; give one of {', '.join(sorted(levels))}"
+            f"there is no log level {level!r}; give one of {', '.join(get_args(LogLevel))}"
         )
-    return levels[level.upper()]
+    return logging.getLevelNamesMapping()[name]
 
 
 def _tell_of_dropped(count: int) -> None:

@@ -8,11 +8,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.errors import ConfigurationError
+from bus.log import LogLevel
 from bus.urls import AMQP_SCHEMES, MONGO_SCHEMES, has_database, problem_of
 
 MEMORY = "memory://"
-
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _SECRET = frozenset({"amqp_url", "mongo_url", "signing_secret"})
 _SECONDS = frozenset(

@@ -293,8 +293,9 @@ class Feeding:
                     first, waiting = False, 0.0
             if await sweeper.tend(all=untried):
                 await self._settle_letters()
+                self._move_at = 0.0
             untried = False
-            if not first and self._is_building and time.monotonic() >= self._move_at:
+            if not first and self._is_building and ambient.source.elapsed() >= self._move_at:
                 await self._move_readers()
 
         try:
@@ -320,7 +321,7 @@ class Feeding:
         except Busy:  # another worker is at it
             return
         if reason:
-            self._move_at = time.monotonic() + MOVE_EVERY
+            self._move_at = ambient.source.elapsed() + MOVE_EVERY
             log.warning("readers stay", built=self._target.collection, reason=reason)
         elif not self._is_building:
             log.info("readers moved", to=self._target.collection)

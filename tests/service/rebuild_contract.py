@@ -27,6 +27,8 @@ from bus.delivery import keeper
 from bus.delivery.projections import CollectionStatus, Projections
 from bus.middleware import Middleware
 from bus.read import hold
+from bus.read.flip import Flip
+from bus.read.lineage import Generation
 from tests.waiting import until
 
 
@@ -73,7 +75,7 @@ def service(
     *,
     version: int = 1,
     partitions: int = 1,
-    bad: str = "",
+    bad: Sequence[str] = "",
     without_banks: bool = False,
     more: Sequence[Router] = (),
     middleware: Sequence[Middleware] = (),
@@ -278,6 +280,34 @@ class RebuildContract(Brisk):
             await self.until_read(mended, "purses__v2")
             found = await mended.query(GetPurse(purse_id="p1"))
             assert found == PurseView(id="p1", total=1400)
+
+    async def test_readers_move_as_soon_as_what_kept_them_is_applied(
+        self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with make() as old, Worker(old):
+            receipt = await old.execute(Pay(purse_id="p1", amount=13))
+            await old.query(CountPurses(), after=receipt, timeout=30)
+        monkeypatch.setattr(keeper, "MOVE_EVERY", 3600)
+        stayed = False
+
+        async def to(self: Flip, generation: Generation) -> str | None:
+            nonlocal stayed
+            reason = await as_it_is(self, generation)
+            stayed |= "parked" in (reason or "")
+            return reason
+
+        as_it_is = Flip.to
+        monkeypatch.setattr(Flip, "to", to)
+        bad = ["not just now"]
+        async with make(version=2, bad=bad) as new, Worker(new):
+
+            async def stays() -> bool:
+                return stayed
+
+            await until(stays, "readers are not moved to it", within=60)
+            bad.clear()
+            await self.until_read(new, "purses__v2")
+            assert await new.query(GetPurse(purse_id="p1")) == PurseView(id="p1", total=1300)
 
     async def test_what_is_dropped_is_gone_with_its_queue(self, make: Callable[..., Bus]) -> None:
         async with make() as bus, Worker(bus):

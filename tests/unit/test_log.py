@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import structlog
@@ -20,6 +21,15 @@ def _as_before() -> Iterator[None]:
     before = structlog.get_config()
     yield
     structlog.configure(**before)
+
+
+@pytest.mark.parametrize("level", get_args(log.LogLevel))
+def test_a_level_of_the_settings_is_one_of_the_function(
+    level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(json=True, level=level)
+    structlog.get_logger().critical("shown")
+    assert "shown" in capsys.readouterr().err
 
 
 async def test_each_line_names_the_message_and_none_holds_its_payload(

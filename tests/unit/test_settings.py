@@ -1,6 +1,8 @@
+import logging
 import re
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,14 +80,18 @@ def test_the_value_of_an_unknown_setting_is_never_quoted(name: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("level", ["debug", "Info", "WARNING"])
+@pytest.mark.parametrize("level", ["debug", "Info", "WARNING", "warn", "fatal"])
 def test_a_log_level_may_be_written_in_small_letters(level: str) -> None:
     assert Settings.in_memory(log_level=level).log_level == level.upper()
 
 
-def test_a_log_level_that_there_is_not_is_refused_by_the_function_too() -> None:
-    with pytest.raises(ConfigurationError, match=r"no log level 'verbose'; give one of .*DEBUG"):
-        log.configure(level="verbose")
+@pytest.mark.parametrize("level", ["verbose", "NOTSET", "LOUD", "", 20, None])
+def test_a_log_level_that_there_is_not_is_refused_in_both_places(level: Any) -> None:
+    logging.addLevelName(7, "LOUD")
+    with pytest.raises(ConfigurationError, match=r"DEBUG.*CRITICAL"):
+        log.configure(level=level)
+    with pytest.raises(ConfigurationError, match=r"(?s)DEBUG.*CRITICAL"):
+        Settings.in_memory(log_level=level)
 
 
 def test_a_database_in_the_url_is_not_ignored() -> None:
