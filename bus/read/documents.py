@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from bus.errors import ProjectionError
 from bus.limits import not_text
 from bus.messages import Envelope, Receipt
-from bus.read.views import check_times, check_times_written, read_as, row_as
+from bus.read.views import by_key, check_times, check_written, key_or, read_as, row_as, shows_key
 from bus.stores import base
 from bus.stores.grouping import COUNT, checked_field, grouping_of
 from bus.stores.updates import asked
@@ -28,7 +28,7 @@ class Documents(Generic[View]):
 
     Filters, updates and sort orders are MongoDB's, with Python's values, each of which documents
     keep in one form (docs/projections.md); each document comes as a View, whose field `id` (if it
-    has one) is the document's `_id`.
+    has one) is the document's key, which MongoDB calls `_id`: filters and orders take both.
     """
 
     def __init__(
@@ -64,8 +64,9 @@ class Documents(Generic[View]):
         dict it may be an operator. Raises: ProjectionError.
         """
         form = self._asked(filter)
+        order = self._order(sort)
         try:
-            found = await self._raw.find(form, sort=sort, skip=skip, limit=limit)
+            found = await self._raw.find(form, sort=order, skip=skip, limit=limit)
         except ProjectionError as error:
             raise self._named(error) from error.__cause__
         return [self._read(document) for document in found]
@@ -82,9 +83,10 @@ class Documents(Generic[View]):
         """The different values of a field in the documents that a MongoDB filter selects, sorted.
 
         A path leads through objects and arrays (`"owner.city"`); the values of an array count one
-        by one. The key of a document is its `_id`. Raises: ProjectionError.
+        by one. Raises: ProjectionError.
         """
-        return await self._raw.distinct(checked_field(field), self._asked(filter))
+        path = checked_field(key_or(self._view, field))
+        return await self._raw.distinct(path, self._asked(filter))
 
     @overload
     async def group(
@@ -130,6 +132,11 @@ class Documents(Generic[View]):
         Raises: ProjectionError.
         """
         grouping = grouping_of(by, totals, sort, limit)
+        if shows_key(self._view) and "id" in grouping.fields:
+            raise ProjectionError(
+                f"id is the key of each document ({self._view.__name__}), which is stored as _id; "
+                f"say _id, if it is to be in groups"
+            )
         rows = await self._raw.group(grouping, self._asked(filter))
         return rows if row is None else [row_as(row, one) for one in rows]
 
@@ -151,7 +158,7 @@ class Documents(Generic[View]):
         """
         _check_key(key)
         writable = self._writable()
-        check_times_written(self._view, key, update)
+        check_written(self._view, key, update)
         await writable.update(key, update)
 
     async def delete(self, key: str) -> None:
@@ -173,9 +180,18 @@ class Documents(Generic[View]):
     def _asked(self, filter: Mapping[str, Any]) -> Mapping[str, Any]:
         """The filter in the form of documents, in which nothing can hide from being looked at."""
         check_times(self._view, filter)
-        form = asked(filter, versioned=False)
+        form = asked(by_key(self._view, filter), versioned=False)
         refuse_scripts(form)
         return form
+
+    def _order(self, sort: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+        pairs = all(isinstance(one, tuple | list) and len(one) == 2 for one in sort)
+        if not pairs:
+            raise ProjectionError(
+                f"Documents[{self._view.__name__}]: sort={sort!r:.100} is no list of fields and "
+                f'directions; write it as [("name", 1)], or -1 for the highest first'
+            )
+        return [(key_or(self._view, path), direction) for path, direction in sort]
 
     def _read(self, document: base.Document) -> View:
         return read_as(self._view, document)

@@ -11,7 +11,7 @@ from bus.limits import not_text
 from bus.messages import Envelope, Event, key_of, registry_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
-from bus.read.views import check_times_written, check_view
+from bus.read.views import check_view, check_written
 from bus.router import check_not_frozen
 from bus.signatures import NO_DEFAULT, Dependency, Signature, members, shown, signature_of
 from bus.stores.base import Index, ReadUnit, Target, Write
@@ -188,7 +188,7 @@ class Projection(Generic[View_co]):
         writes = _writes(handler, envelope, changed)
         try:
             for write in writes:
-                check_times_written(self.view, write.key, write.update)
+                check_written(self.view, write.key, write.update)
         except ProjectionError as error:
             raise ProjectionError(f"{handler.place}: {error}") from None
         return writes

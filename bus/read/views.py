@@ -65,6 +65,29 @@ def row_as(kind: type[View], row: Document) -> View:
         ) from None
 
 
+@lru_cache(maxsize=1000)
+def shows_key(view: type[BaseModel]) -> bool:
+    """Whether the view's `id` is the document's key."""
+    return any("id" in _names(view, field) for field in view.model_fields)
+
+
+def by_key(view: type[BaseModel], filter: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The filter with `_id` for the `id` of a view that shows it."""
+    if not shows_key(view):
+        return filter
+    named = {}
+    for path, asked in filter.items():
+        if path in ALL_OF and isinstance(asked, list | tuple):
+            asked = [by_key(view, one) if isinstance(one, Mapping) else one for one in asked]
+        named[key_or(view, path)] = asked
+    return named
+
+
+def key_or(view: type[BaseModel], field: Any) -> Any:
+    """`_id` for the `id` of a view that shows it, or the field as it is."""
+    return "_id" if field == "id" and shows_key(view) else field
+
+
 def check_times(view: type[BaseModel], filter: Any) -> None:
     """Raises: ProjectionError where a filter would compare a date with datetimes, or the reverse:
     documents keep the one as text, the other as an instant, so that nothing would ever match."""
@@ -107,20 +130,33 @@ def _time(value: date) -> type:
     return datetime if isinstance(value, datetime) else date
 
 
-def check_times_written(view: type[BaseModel], key: str, update: Any) -> None:
-    """Raises: ProjectionError where an update puts a date in the place of a datetime, or the
-    reverse, which a view would read as a moment without a zone, or not at all."""
-    kinds = _times(view)
-    if not kinds or type(update) is not dict:
+def check_written(view: type[BaseModel], key: str, update: Any) -> None:
+    """Raises: ProjectionError where the view would read something else than what an update puts:
+    a date in the place of a datetime or the reverse, which is a moment without a zone or nothing
+    at all, or an `id` that is not the document's key."""
+    if type(update) is not dict:
         return
+    kinds = _times(view)
     for operator, fields in update.items():
-        if operator in PUTTING and type(fields) is dict:
-            for path, value in fields.items():
-                if isinstance(value, date) and kinds.get(path) not in (None, _time(value)):
-                    other = _time(value).__name__
-                    what = f"the update of {key!r}, {operator}, gives a {other} to {path!r}"
-                    why = "it would not be read back as it is"
-                    raise ProjectionError(_mixed(view, kinds[path], what, why))
+        if type(fields) is not dict:
+            continue
+        if "id" in fields and operator != "$unset" and shows_key(view) and fields["id"] != key:
+            raise ProjectionError(
+                f"the update of {key!r}, {operator}, writes id, which in {view.__name__} is the "
+                f"document's key; give the field another name"
+            )
+        if kinds and operator in PUTTING:
+            _check_times_put(view, kinds, f"the update of {key!r}, {operator},", fields)
+
+
+def _check_times_put(
+    view: type[BaseModel], kinds: Mapping[str, type], where: str, fields: Mapping[str, Any]
+) -> None:
+    for path, value in fields.items():
+        if isinstance(value, date) and kinds.get(path) not in (None, _time(value)):
+            what = f"{where} gives a {_time(value).__name__} to {path!r}"
+            why = "it would not be read back as it is"
+            raise ProjectionError(_mixed(view, kinds[path], what, why))
 
 
 def _mixed(view: type[BaseModel], kind: type, what: str, why: str) -> str:

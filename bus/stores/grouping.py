@@ -33,6 +33,11 @@ class Grouping(NamedTuple):
     limit: int = 0
 
     @property
+    def fields(self) -> set[str]:
+        """All that are looked at."""
+        return {*self.by, *(total.field for total in self.totals.values())}
+
+    @property
     def order(self) -> list[tuple[str, int]]:
         """How the groups are sorted, so that no two have the same place."""
         named = {name for name, _ in self.sort}

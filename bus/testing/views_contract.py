@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bus import ambient
 from bus.codec import envelopes_of, record
+from bus.errors import ProjectionError
 from bus.messages import Envelope, Event
 from bus.read.documents import Documents
 from bus.read.fold import Applied
@@ -73,6 +74,13 @@ class Noted(Event):
 class NoteView(BaseModel):
     """The moment."""
 
+    at: datetime
+
+
+class KeyedView(BaseModel):
+    """The moment of a document whose key is shown."""
+
+    id: str
     at: datetime
 
 
@@ -260,3 +268,66 @@ class ViewsContract(Projecting):
         assert "'at'" in parked.reason
         assert "without a zone" in parked.reason
         assert await self.documents(stores, projection).get("good") is not None
+
+    async def test_the_key_is_found_by_the_name_that_the_view_gives_it(
+        self, stores: Stores
+    ) -> None:
+        projection = orders()
+        projector = await self.projector(stores, projection)
+        for key in ("a", "b", "c"):
+            await projector.apply(
+                await self.append(stores, f"account-{key}", 1, an_order(0, MOMENT))
+            )
+        documents = self.documents(stores, projection)
+        for name in ("id", "_id"):
+            for filter, keys in (
+                ({name: "b"}, ["b"]),
+                ({name: {"$gt": "a"}, "day": date(2024, 2, 29)}, ["b", "c"]),
+                ({"$or": [{name: "a"}, {"$and": ({name: "c"},)}]}, ["a", "c"]),
+            ):
+                found = await documents.find(filter, sort=[(name, -1)])
+                assert [one.id for one in found] == keys[::-1]
+                assert await documents.count(filter) == len(keys)
+            assert await documents.distinct(name, {name: {"$ne": "a"}}) == ["b", "c"]
+        for by, totals in ((["id"], {}), ([], {"last": {"$max": "$id"}})):
+            with pytest.raises(ProjectionError, match="stored as _id; say _id"):
+                await documents.group(by, totals=totals)
+        assert await documents.group([], totals={"last": {"$max": "$_id"}}) == [{"last": "c"}]
+
+    async def test_a_view_without_an_id_has_a_field_of_that_name_as_any_other(
+        self, stores: Stores
+    ) -> None:
+        projection = Projection("notes", of=[Account], view=NoteView)
+
+        @projection.on(Noted)
+        def noted(event: Noted) -> Update:
+            return {"$set": {"at": event.at, "id": "other"}}
+
+        projector = await self.projector(stores, projection)
+        await projector.apply(await self.append(stores, "account-a", 1, Noted(at=MOMENT)))
+        assert await self.documents(stores, projection).count({"id": "other"}) == 1
+
+    async def test_an_update_that_makes_the_id_another_one_parks_its_stream(
+        self, stores: Stores
+    ) -> None:
+        projection = Projection("keyed", of=[Account], view=KeyedView)
+
+        @projection.on(Noted)
+        def noted(event: Noted, envelope: Envelope) -> Update:
+            return {"$set": {"at": event.at, "id": "a"}}
+
+        projector = await self.projector(stores, projection)
+        for key in ("a", "b"):
+            await projector.apply(await self.append(stores, f"account-{key}", 1, Noted(at=MOMENT)))
+        (parked,) = await stores.read_store.parked(projection.target())
+        assert parked.stream == "account-b"
+        assert "writes id, which in KeyedView is the document's key" in parked.reason
+        found = await self.documents(stores, projection).find({"id": "a"})
+        assert [one.id for one in found] == ["a"]
+
+    @pytest.mark.parametrize("sort", ["at", ["at"], [("at", 1, 1)], [1]])
+    async def test_a_sort_order_that_is_none_is_told(self, stores: Stores, sort: Any) -> None:
+        projection = orders()
+        await self.projector(stores, projection)
+        with pytest.raises(ProjectionError, match=r'write it as \[\("name", 1\)\]'):
+            await self.documents(stores, projection).find({}, sort=sort)

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+import pydantic
 import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from bus import ambient
-from bus.codec import event_frames, read_frame, read_recorded, record
+from bus.codec import data_of, event_frames, read_frame, read_recorded, record
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Command, Event, Query, registry_of
 from bus.stores.base import Commit
@@ -539,3 +540,21 @@ def test_an_event_that_could_be_read_for_a_while_only_is_refused_at_the_class(ki
         create_model("Booked", __base__=Event, held=(kind, ...))
     create_model("Book", __base__=Command, held=(kind, ...))
     create_model("Born", __base__=Event, held=(PastDate, ...))
+
+
+@pytest.mark.parametrize("base", [Command, Event])
+def test_a_field_that_is_missing_is_read_back_as_missing(base: type[Command] | type[Event]) -> None:
+    missing = getattr(pydantic, "MISSING", None)
+    if missing is None:
+        pytest.skip("pydantic has MISSING since 2.12, and under this name since 2.14")
+    some: Any = (str | None | missing, missing)
+    within = create_model("Within", name=some, city=some)
+    kind: Any = create_model(
+        "Changed", __base__=base, id=(str, ...), name=some, city=some, other=within
+    )
+    given: Any = kind(id="a", name=None, other=within(city="B"))
+    data = data_of(given)
+    assert data == {"id": "a", "name": None, "other": {"city": "B"}}
+    read = kind.model_validate(data)
+    assert read == given
+    assert read.model_dump(exclude_unset=True) == data
