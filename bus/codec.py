@@ -17,7 +17,13 @@ from bus import ambient, payload
 from bus.errors import InvalidMessage, MessageError, NewerMessage, UnknownMessage
 from bus.fingerprint import reason_of
 from bus.judging import own
-from bus.limits import check_chosen_id, check_correlation_id, check_headers, check_id
+from bus.limits import (
+    check_chosen_id,
+    check_correlation_id,
+    check_headers,
+    check_id,
+    plain_text,
+)
 from bus.messages import (
     AnyMessage,
     Command,
@@ -65,13 +71,16 @@ def new_envelope(
     """A message that sets out from here. Raises: InvalidMessage for ids and headers that cannot."""
     if headers:
         check_headers(headers, RESERVED_HEADERS)
-        headers = {**headers}  # the caller may change his while the message is handled
+        # The caller may change his while the message is handled.
+        headers = {plain_text(key): plain_text(value) for key, value in headers.items()}
     if correlation_id:
         check_correlation_id(correlation_id)
+        correlation_id = plain_text(correlation_id)
     if id is None:
         id, time = ambient.new_id_and_time()
     else:
         check_chosen_id(id)
+        id = plain_text(id)
         time = ambient.now()
     return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
 

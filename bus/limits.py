@@ -33,6 +33,11 @@ def size_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def plain_text(text: str) -> str:
+    """The text itself, of what may be a subclass of it, as a StrEnum's member is."""
+    return text if type(text) is str else str.__str__(text)
+
+
 def not_text(what: str, value: object) -> str:
     """What to say where text is needed, and something else was given."""
     return (

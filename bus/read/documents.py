@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar, overload
 from pydantic import BaseModel
 
 from bus.errors import ProjectionError
-from bus.limits import not_text
+from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Receipt
 from bus.read.views import by_key, check_times, check_written, key_or, read_as, row_as, shows_key
 from bus.stores import base
@@ -46,8 +46,7 @@ class Documents(Generic[View]):
 
     async def get(self, key: str) -> View | None:
         """The document with this key, or None."""
-        _check_key(key)
-        found = await self._raw.find_one({"_id": key})
+        found = await self._raw.find_one({"_id": _checked(key)})
         return None if found is None else self._read(found)
 
     async def find(
@@ -156,15 +155,14 @@ class Documents(Generic[View]):
 
         Only in a projection's own handler. Raises: ProjectionError elsewhere.
         """
-        _check_key(key)
+        key = _checked(key)
         writable = self._writable()
         check_written(self._view, key, update)
         await writable.update(key, update)
 
     async def delete(self, key: str) -> None:
         """Deletes one document. Only in a projection's own handler."""
-        _check_key(key)
-        await self._writable().delete(key)
+        await self._writable().delete(_checked(key))
 
     def _named(self, error: ProjectionError) -> ProjectionError:
         return ProjectionError(f"Documents[{self._view.__name__}]: {error}")
@@ -197,9 +195,10 @@ class Documents(Generic[View]):
         return read_as(self._view, document)
 
 
-def _check_key(key: object) -> None:
+def _checked(key: str) -> str:
     if not isinstance(key, str):
         raise ProjectionError(not_text("a document's key", key))
+    return plain_text(key)
 
 
 def refuse_scripts(filter: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_origin, overload
 from pydantic import BaseModel
 
 from bus.errors import ConfigurationError, ProjectionError
-from bus.limits import not_text
+from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Event, key_of, registry_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
@@ -287,4 +287,4 @@ def _write(handler: ProjectionHandler, key: Any, change: Any) -> Write:
     if not isinstance(key, str) or not key:
         what = not_text("a document's key", key) if key != "" else "a document's key is not empty"
         raise ProjectionError(f"{handler.place}: {what}")
-    return Write(key, None if isinstance(change, Delete) else change, handler.place)
+    return Write(plain_text(key), None if isinstance(change, Delete) else change, handler.place)

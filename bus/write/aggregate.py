@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from bus.codec import record_and_read
 from bus.errors import ConfigurationError
-from bus.limits import check_aggregate_id
+from bus.limits import check_aggregate_id, plain_text
 from bus.messages import Event, registry_of
 from bus.signatures import members
 from bus.stores.base import Recorded, Snapshot
@@ -69,7 +69,7 @@ class Aggregate:
 
     def __init__(self, id: str) -> None:
         check_aggregate_id(id, type(self).__name__)
-        self.id = id
+        self.id = plain_text(id)
         self.version = 0
         self.recorded: list[Event] = []
         self.recorded_data: list[Recorded] = []
@@ -157,7 +157,7 @@ def is_category(name: str) -> bool:
 
 
 def stream_of(aggregate: type[Aggregate], id: str) -> str:
-    return f"{aggregate.category}-{id}"
+    return f"{aggregate.category}-{plain_text(id)}"
 
 
 def unread(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:

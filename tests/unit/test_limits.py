@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from bus.limits import (
     OWN_BYTES,
     OWN_COUNT,
 )
+from bus.testing import given
 
 SOME_UUID = uuid.UUID(int=7)
 
@@ -107,6 +109,59 @@ async def test_a_uuid_is_told_to_be_made_text(bus: Bus) -> None:
                 await call(Open(account_id="a"), **one)
         with pytest.raises(InvalidMessage, match=remedy):
             await bus.publish(Opened(), **one)
+
+
+class Tenant(StrEnum):
+    A = "tenant-a"
+
+
+class Region(str, Enum):
+    A = "region-a"
+
+
+class Name(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("text", [Tenant.A, Region.A, Name("name-a")])
+async def test_a_subclass_of_str_is_its_plain_text_wherever_text_is_taken(
+    bus: Bus, text: str
+) -> None:
+    plain = str.__str__(text)
+    command = Open(account_id=plain)
+    options: dict[str, Any] = {"id": text, "correlation_id": text, "headers": {text: text}}
+    async with Worker(bus):
+        receipt = await bus.request(command, **options)
+        assert dict(receipt.versions) == {f"account-{plain}": 1}
+        assert await bus.execute(command, **options) == receipt
+        assert await bus.query(Get(key=text), after=receipt) == View(owner="")
+    await bus.publish(Opened(), **options | {"id": Name("fact")})
+    (commit,) = await bus.parts.event_log.read(f"account-{plain}")
+    assert (commit.id, commit.correlation_id, commit.headers) == (plain, plain, {plain: plain})
+    kept = [commit.id, commit.correlation_id, *commit.headers, *commit.headers.values()]
+    assert {type(one) for one in kept} == {str}
+
+
+@pytest.mark.parametrize("text", [Tenant.A, Region.A, Name("name-a")])
+async def test_an_aggregates_id_may_be_of_a_subclass_of_str(bus: Bus, text: str) -> None:
+    plain = str.__str__(text)
+    assert (Account(text).stream, type(Account(text).id)) == (f"account-{plain}", str)
+    await bus.execute(Open(account_id=plain))
+    found = await Repository(Account, bus.parts.event_log).get(text)
+    assert (found.version, found.stream, type(found.id)) == (1, f"account-{plain}", str)
+
+
+@pytest.mark.parametrize("text", [Tenant.A, Region.A, Name("name-a")])
+async def test_a_documents_key_may_be_of_a_subclass_of_str(text: str) -> None:
+    written = Projection("written", of=[Account], view=View)
+
+    @written.on(Opened)
+    async def opened(event: Opened, documents: Documents[View]) -> list[tuple[str, Update]]:
+        await documents.update(text, {"$set": {"owner": "Ada"}})
+        return [(text, {"$set": {"more": 1}})]
+
+    folded = given(Account, "a", Opened()).project(written)
+    assert {(key, type(key)) for key in folded.documents} == {(str.__str__(text), str)}
 
 
 @pytest.mark.parametrize("character", ["a", "é", "語", "🚌"])
