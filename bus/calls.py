@@ -35,8 +35,8 @@ def made_for(function: Callable[..., Any], method: str, variable: str = "") -> I
             for attribute in attributes:
                 named = isinstance(value, type | ModuleType)  # others may do anything when asked
                 value = getattr(value, attribute, None) if named else None
-            if isinstance(value, type):
-                yield value
+            if isinstance(value, type) and not getattr(value, "__parameters__", ()):
+                yield value  # a generic class may be given its parameters first
 
 
 def _names_within(function: FunctionType) -> dict[str, Any]:

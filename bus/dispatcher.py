@@ -52,6 +52,13 @@ class Routes(dict[type[Message], Route]):
 
     def __missing__(self, message: type[Message]) -> Route:
         check_kind(message, BASES[self._kind], "query" if self._kind == "query" else "execute")
+        for other in self:
+            if message.wire_name == other.wire_name or issubclass(message, other):
+                raise NoHandler(
+                    f"nobody handles the {self._kind} {message.__name__}: a handler runs for the "
+                    f"very class that it names, here {other.__name__}; give that, or register a "
+                    f"handler of {message.__name__}"
+                )
         raise NoHandler(
             f"nobody handles the {self._kind} {message.wire_name}; "
             f"is its router in Bus(routers=[...])?"

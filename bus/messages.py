@@ -81,6 +81,12 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
         for name in message.wire_names():
             other = registry.setdefault(name, message)
             if other is not message:
+                if generic_of(message) is generic_of(other):
+                    raise ConfigurationError(
+                        f"{where}: {_place(message)} and {_place(other)} both travel as {name!r}; "
+                        f"name one of the two everywhere, or derive a class of its own from each, "
+                        f"as in `class ...({message.__name__})`"
+                    )
                 former = [one for one in (message, other) if one.wire_name != name]
                 before = "".join(f" ({_place(one)} did formerly)" for one in former)
                 raise ConfigurationError(
@@ -90,6 +96,12 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
                     f"is)"
                 )
     return registry
+
+
+def generic_of(message: type[Message]) -> type[Message]:
+    """The generic class that was given parameters to make it; itself, where there is none."""
+    generic: Any = message.__pydantic_generic_metadata__["origin"]
+    return generic or message
 
 
 def _place(message: type[Message]) -> str:

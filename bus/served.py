@@ -14,13 +14,15 @@ from bus.write.unit_of_work import Outbox
 
 Routers = Sequence[Router]
 Projections = Sequence[Projection[Any]]
+Named = tuple[str, type[Message], Container[type[Message]]]
+"""A handler's name, a message that it names, and all that are handled in that place."""
 
 
 def check_served(
     routers: Routers, projections: Projections, aggregates: Sequence[type[Aggregate]]
 ) -> None:
     """Raises: ConfigurationError for what could never run."""
-    _check_bases(routers, projections)
+    _check_bases(_known(routers, projections, aggregates), _named(routers, projections))
     for aggregate in aggregates:
         _check_recorded(aggregate)
 
@@ -45,7 +47,7 @@ def never_served(service: str, routers: Routers, projections: Projections) -> It
     handlers = [handler for router in routers for handler in router.handlers]
     handled = {message for handler in handlers for message in handler.messages}
     for handler in handlers:
-        for command in _sent_by(handler):
+        for command in _made_by(handler, "send", Command):
             if command not in handled:
                 yield (
                     f"{handler.name} sends {command.__name__} through its Outbox, and no router of "
@@ -53,13 +55,15 @@ def never_served(service: str, routers: Routers, projections: Projections) -> It
                 )
     for projection in projections:
         yield from _not_of(projection)
+    yield from _unknown_heirs(_named(routers, projections))
 
 
-def _sent_by(handler: Handler) -> Iterator[type[Command]]:
+def _made_by(handler: Handler, method: str, base: type[Message]) -> Iterator[type[Message]]:
+    """What it gives to its Outbox, as far as that is certain."""
     for asked in handler.dependencies:
         if asked.kind is Outbox:
-            for made in made_for(handler.function, "send", asked.name):
-                if issubclass(made, Command):
+            for made in made_for(handler.function, method, asked.name):
+                if issubclass(made, base):
                     yield made
 
 
@@ -82,45 +86,71 @@ def _not_of(projection: Projection[Any]) -> Iterator[str]:
             )
 
 
-def _check_bases(routers: Routers, projections: Projections) -> None:
+def _check_bases(known: Sequence[type[Message]], named: Iterable[Named]) -> None:
     """A handler runs for the very class that it names: never for a subclass, and never silently."""
-    handlers = [handler for router in routers for handler in router.handlers]
-    called = {message for one in handlers if one.kind != "event" for message in one.messages}
-    for handler in handlers:
-        if handler.kind != "event":
-            _check_base(handler.name, handler.messages, called)
-    for router in routers:
-        events = [one for one in router.handlers if one.kind == "event"]
-        heard = {message for handler in events for message in handler.messages}
-        for handler in events:
-            _check_base(handler.name, handler.messages, heard)
-    for projection in projections:
-        for event, projecting in projection.handlers.items():
-            _check_base(projecting.name, [event], projection.handlers.keys())
-
-
-def _check_base(
-    handler: str, messages: Iterable[type[Message]], handled: Container[type[Message]]
-) -> None:
-    for message in messages:
-        passed = {heir.__name__ for heir in _heirs(message) if heir not in handled}
+    for handler, message, handled in named:
+        passed = [one for one in known if one not in handled and _is_heir(one, message)]
         if passed:
             raise ConfigurationError(
                 f"{handler} handles {message.__name__}, which is a base class: it would run for "
-                f"{message.__name__} itself, and never for its subclasses "
-                f"({', '.join(sorted(passed))}); name each class that it is to run for, or let "
-                f"these inherit from another class"
+                f"{message.__name__} itself, and never for its subclasses ({_names(passed)}); "
+                f"name each class that it is to run for, or let these inherit from another class"
             )
 
 
-def _heirs(message: type[Message]) -> Iterator[type[Message]]:
-    """The subclasses that are messages of their own: not those of a function elsewhere, nor a
-    generic class with its parameters, which is read as the class itself."""
-    for heir in message.__subclasses__():
-        is_known = "<locals>" not in heir.__qualname__ or _scope(heir) == _scope(message)
-        if is_known and heir.wire_name not in message.wire_names():
+def _unknown_heirs(named: Iterable[Named]) -> Iterator[str]:
+    """Base classes whose subclasses this bus may meet, or not: those that stand beside them."""
+    for handler, message, handled in named:
+        passed = [one for one in _beside(message) if one not in handled and _is_heir(one, message)]
+        if passed:
+            yield (
+                f"{handler} handles {message.__name__}, and never runs for its subclasses "
+                f"({_names(passed)}); name each class that it is to run for"
+            )
+
+
+def _named(routers: Routers, projections: Projections) -> Iterator[Named]:
+    handlers = [handler for router in routers for handler in router.handlers]
+    called = {message for one in handlers if one.kind != "event" for message in one.messages}
+    for router in routers:
+        heard = {m for one in router.handlers if one.kind == "event" for m in one.messages}
+        for handler in router.handlers:
+            for message in handler.messages:
+                yield handler.name, message, heard if handler.kind == "event" else called
+    for projection in projections:
+        for event, projecting in projection.handlers.items():
+            yield projecting.name, event, projection.handlers.keys()
+
+
+def _known(
+    routers: Routers, projections: Projections, aggregates: Sequence[type[Aggregate]]
+) -> list[type[Message]]:
+    """The messages that something of this bus names, whatever else is imported in its process."""
+    handlers = [handler for router in routers for handler in router.handlers]
+    found = [message for handler in handlers for message in handler.messages]
+    found += (event for projection in projections for event in projection.handlers)
+    found += (event for aggregate in aggregates for event in aggregate.events().values())
+    for handler in handlers:
+        found += (*_made_by(handler, "send", Command), *_made_by(handler, "publish", Event))
+    return found
+
+
+def _is_heir(message: type[Message], base: type[Message]) -> bool:
+    """Whether it is a message of its own, unlike a generic class with its parameters, which is
+    read as the class itself."""
+    is_one = issubclass(message, base) and message is not base
+    return is_one and message.wire_name not in base.wire_names()
+
+
+def _beside(base: type[Message]) -> Iterator[type[Message]]:
+    for heir in base.__subclasses__():
+        if _scope(heir) == _scope(base):
             yield heir
-        yield from _heirs(heir)
+        yield from _beside(heir)
+
+
+def _names(messages: Iterable[type[Message]]) -> str:
+    return ", ".join(sorted({one.__name__ for one in messages}))
 
 
 def _scope(kind: type[Any]) -> tuple[str, str]:

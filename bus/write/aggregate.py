@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 from bus.codec import record_and_read
 from bus.errors import ConfigurationError
 from bus.limits import check_aggregate_id, plain_text
-from bus.messages import Event, registry_of
+from bus.messages import Event, generic_of, registry_of
 from bus.signatures import members
 from bus.stores.base import Recorded, Snapshot
 from bus.write.state import Maker, Shape, check_names, makers_of, shape_of
@@ -165,10 +165,13 @@ def unread(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:
     named = aggregate.events().values()
     bases = [kind.__name__ for kind in event.__mro__ if kind in named]
     base = f" (it names its base class {bases[0]}, which reads no subclass)" if bases else ""
+    remedy = f"add a case for it, or list it: class {aggregate.__name__}(Aggregate, events=[...])"
+    if generic_of(event) is not event and generic_of(event) in named:
+        own = re.sub(r"\W+(\w?)", lambda found: found[1].upper(), event.__name__)
+        remedy = f"record and name a class of its own: class {own}({event.__name__})"
     return (
         f"{aggregate.__qualname__}{by} records {event.__name__}, which its apply() does not name, "
-        f"so it could not be read back{base}; add a case for it, or list it: "
-        f"class {aggregate.__name__}(Aggregate, events=[...])"
+        f"so it could not be read back{base}; {remedy}"
     )
 
 

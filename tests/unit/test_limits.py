@@ -115,7 +115,7 @@ class Tenant(StrEnum):
     A = "tenant-a"
 
 
-class Region(str, Enum):
+class Region(str, Enum):  # noqa: UP042 (its format() is its name)
     A = "region-a"
 
 
