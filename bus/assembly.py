@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bus.backend import ground_of, read_log_of
+from bus.checks import service_checks
 from bus.continuity import Continuity
 from bus.declarations import check_declarations
 from bus.dependencies import Provided
 from bus.dispatcher import Dispatcher
-from bus.health import Checkup, service_checks
+from bus.health import Checkup
 from bus.loops import Loops
 from bus.middleware import Middleware
 from bus.parts import Life, Parts, command_registry, subscriptions_of

@@ -31,7 +31,7 @@ LAYERS = [
     {"signing"},
     {"codec"},
     {"write", "read"},
-    {"dependencies", "health", "backend", "declarations", "served", "continuity"},
+    {"dependencies", "health", "checks", "backend", "declarations", "served", "continuity"},
     {"forking", "results"},
     {"dispatcher"},
     {"parts"},
