@@ -114,7 +114,7 @@ def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
         read: AnyMessage = message.__pydantic_validator__.validate_python(data, strict=False)
         if read.__dict__ == message.__dict__ and message.wire_plain:
             return read
-        different = difference(message, read)
+        different = difference(message, read, exact=message.wire_exact)
     except BaseException as error:
         if not own(error):
             raise

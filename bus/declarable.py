@@ -45,9 +45,36 @@ def is_plain(schema: Any) -> bool:
     return all(is_plain(value) for key, value in schema.items() if key not in NOT_GONE_INTO)
 
 
+def mixes_numbers(schema: Any) -> bool:
+    """Whether there is a union of which only what was written tells if a number is an integer, as
+    in `tuple[float, ...] | tuple[int, ...]`: as JSON it is a list, which either of them takes."""
+    if isinstance(schema, list | tuple):
+        return any(map(mixes_numbers, schema))
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("type") == "union":
+        kinds = set(_types_within(schema["choices"]))
+        if "float" in kinds and kinds & {"int", "any"}:
+            return True
+    return any(mixes_numbers(value) for key, value in schema.items() if key not in NOT_GONE_INTO)
+
+
+def _types_within(schema: Any) -> Iterator[str]:
+    """The types in a part, save those of fields, whose names tell them apart."""
+    if isinstance(schema, list | tuple):
+        for one in schema:
+            yield from _types_within(one)
+    elif isinstance(schema, dict) and "fields" not in schema:
+        if isinstance(schema.get("type"), str):
+            yield schema["type"]
+        for key, value in schema.items():
+            if key not in NOT_GONE_INTO and key != "schema_ref":
+                yield from _types_within(value)
+
+
 def _is_plain_type(part: Schema) -> bool:
     match part["type"]:
-        case _ if "serialization" in part or _takes_extras(part):
+        case _ if "serialization" in part or _takes_extras(part) or _writes_times_otherwise(part):
             return False
         case "model":
             return bool(part["cls"].__eq__ is BaseModel.__eq__)
@@ -66,6 +93,12 @@ def _is_plain_type(part: Schema) -> bool:
 def _takes_extras(part: Schema) -> bool:
     config = part.get("config") or {}
     return "allow" in (part.get("extras_behavior"), config.get("extra_fields_behavior"))
+
+
+def _writes_times_otherwise(part: Schema) -> bool:
+    """Whether times are numbers, without their zones, which `==` does not miss."""
+    config = part.get("config") or {}
+    return "ser_json_temporal" in config and config["ser_json_temporal"] != "iso8601"
 
 
 def _definitions(schema: Schema) -> dict[str, Schema]:

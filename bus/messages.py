@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bus.declarable import check_declared, is_plain
+from bus.declarable import check_declared, is_plain, mixes_numbers
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
 from bus.limits import DERIVED
@@ -38,6 +38,9 @@ class Message(BaseModel):
     wire_schema: ClassVar[int] = 1
     wire_plain: ClassVar[bool] = False
     """Whether its schema alone tells that it is read back as it was written."""
+
+    wire_exact: ClassVar[bool] = False
+    """Whether a number may be read as an integer or as a float."""
 
     former_names: ClassVar[tuple[str, ...]] = ()
 
@@ -116,7 +119,7 @@ class _Stored(Message, name="Stored"):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.wire_plain = cls._is_checked = False
+        cls.wire_plain = cls.wire_exact = cls._is_checked = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -130,6 +133,7 @@ class _Stored(Message, name="Stored"):
         if not cls._is_checked:
             check_declared(cls.__pydantic_core_schema__, _place(cls), lasting=cls._is_lasting)
             cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
+            cls.wire_exact = mixes_numbers(cls.__pydantic_core_schema__)
             cls._is_checked = True
 
 

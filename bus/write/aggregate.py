@@ -3,7 +3,6 @@
 Pure: no I/O. The terms are Evans' (Domain-Driven Design, 2003) and Young's (event sourcing).
 """
 
-import dataclasses
 import inspect
 import re
 import types
@@ -12,12 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from bus.codec import record_and_read
-from bus.errors import ConfigurationError
+from bus.errors import ConfigurationError, InvalidMessage
 from bus.limits import check_aggregate_id, plain_text
 from bus.messages import Event, generic_of, registry_of
+from bus.round_trip import attributes_of, difference_of_state
 from bus.signatures import members
 from bus.stores.base import Recorded, Snapshot
-from bus.write.state import Maker, Shape, check_names, makers_of, shape_of
+from bus.write.declared import check_applied, check_made_by_id, check_names
+from bus.write.functions import dispatched_in, functions_in
+from bus.write.state import Maker, Shape, makers_of, shape_of
 
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _OWN_FIELDS = frozenset({"id", "version", "recorded", "recorded_data"})
@@ -103,18 +105,10 @@ class Aggregate:
         """The events that are read back from the aggregate's stream, by wire name, former names
         included. Raises: ConfigurationError where two classes claim one name."""
         if cls._events is None:
-            if dataclasses.is_dataclass(cls):
-                raise ConfigurationError(
-                    f"{cls.__qualname__}: it is a dataclass, whose __init__ takes the id for its "
-                    f"first field; take @dataclass away, its annotated attributes are its state"
-                )
-            if inspect.iscoroutinefunction(cls.apply):
-                raise ConfigurationError(
-                    f"{cls.__qualname__}: apply() is async, and nobody would await it, so that no "
-                    f"event would change anything; write `def apply`"
-                )
-            applied = (vars(base).get("apply") for base in cls.__mro__ if base is not Aggregate)
-            found = [*cls._listed, *(e for f in applied if f for e in _events_named_in(f))]
+            applied = [vars(base).get("apply") for base in cls.__mro__ if base is not Aggregate]
+            check_made_by_id(cls)
+            check_applied(cls, applied)
+            found = [*cls._listed, *(event for one in applied for event in _events_in(one))]
             cls._events = registry_of(cls.__qualname__, found)
         return cls._events
 
@@ -126,9 +120,13 @@ class Aggregate:
         Raises: ConfigurationError for state that is not annotated, InvalidMessage for state that
         would be read back as another one.
         """
-        state = {name: value for name, value in vars(self).items() if name not in _OWN_FIELDS}
         shape = self._state()
-        return Snapshot(self.stream, self.version, shape.name, shape.written(state))
+        state = {n: value for n, value in attributes_of(self).items() if n not in _OWN_FIELDS}
+        snapshot = Snapshot(self.stream, self.version, shape.name, shape.written(state))
+        read = self.from_snapshot(snapshot, self.id)
+        if different := difference_of_state(self, read, but=_OWN_FIELDS):
+            raise InvalidMessage(f"{shape.where}: {different}")
+        return snapshot
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, id: str) -> Self | None:
@@ -177,6 +175,15 @@ def unread(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:
 
 def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _events_in(applied: Any) -> Iterator[type[Event]]:
+    """The event classes that an `apply` names, or is registered for by `singledispatchmethod`."""
+    for kind in dispatched_in(applied):
+        if issubclass(kind, Event) and kind is not Event:
+            yield kind
+    for function in functions_in(applied):
+        yield from _events_named_in(function)
 
 
 def _events_named_in(function: Callable[..., Any]) -> Iterator[type[Event]]:

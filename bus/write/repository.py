@@ -19,12 +19,13 @@ class Repository(Generic[AnyAggregate]):
     What it handed out or was given is stored when the handler has returned; there is no save.
     """
 
-    __slots__ = ("_kind", "_log", "_seen")
+    __slots__ = ("_behind", "_kind", "_log", "_seen")
 
     def __init__(self, kind: type[AnyAggregate], log: EventLog) -> None:
         self._kind = kind
         self._log = log
         self._seen: dict[str, AnyAggregate] = {}
+        self._behind: tuple[str, ...] = ()
 
     def add(self, aggregate: AnyAggregate) -> None:
         """Takes in a new aggregate.
@@ -58,8 +59,14 @@ class Repository(Generic[AnyAggregate]):
     def seen(self) -> Collection[AnyAggregate]:
         return self._seen.values()
 
+    def is_behind(self, aggregate: Aggregate) -> bool:
+        """Whether it was read without the snapshot that it should have had: that was passed over,
+        dropped or never made."""
+        return aggregate.id in self._behind and self._seen.get(aggregate.id) is aggregate
+
     async def _load(self, id: str) -> AnyAggregate:
         aggregate = await self._from_snapshot(id) or self._kind(id)
+        kept = aggregate.version
         registry = self._kind.events()
         stream = stream_of(self._kind, id)
         try:
@@ -71,6 +78,8 @@ class Repository(Generic[AnyAggregate]):
                     aggregate.version = version
         except (InvalidMessage, NewerMessage) as error:
             raise unread_at(stream, aggregate.version + 1, error) from None
+        if 0 < self._kind.snapshot_every <= aggregate.version - kept:
+            self._behind += (id,)
         return aggregate
 
     async def _from_snapshot(self, id: str) -> AnyAggregate | None:

@@ -4,10 +4,28 @@ from weakref import WeakSet
 
 from bus.fingerprint import reason_of
 from bus.log import Logger
+from bus.stores.base import Snapshot
+from bus.write.aggregate import Aggregate
 
 log = Logger("bus.write")
 
 _told: WeakSet[type] = WeakSet()
+_unmade: WeakSet[type] = WeakSet()
+
+
+def made_of(aggregate: Aggregate) -> Snapshot | None:
+    """The snapshot, or None where there can be none, with one warning."""
+    try:
+        return aggregate.to_snapshot()
+    except Exception as error:  # whatever the types of its state raise: its events are stored
+        _unmade.add(type(aggregate))
+        tell_once(type(aggregate), aggregate.stream, error)
+        return None
+
+
+def could_be_made(kind: type[Aggregate]) -> bool:
+    """Whether none of the class failed before: then one is worth a try out of turn."""
+    return kind not in _unmade
 
 
 def tell_once(kind: type, stream: str, error: BaseException) -> None:

@@ -14,7 +14,7 @@ import types
 import typing
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -23,42 +23,13 @@ from typing_extensions import TypedDict
 from bus import payload
 from bus.calls import codes_in
 from bus.errors import ConfigurationError, InvalidMessage
-from bus.round_trip import difference
+from bus.fingerprint import reason_of
 
 Maker = Callable[[], Any]
 
 MUTABLE = (list, dict, set, deque, bytearray, BaseModel)
 SHARED = (str, bytes, int, float, complex, bool, type(None), type, types.FunctionType)
 _CLASS_VAR = re.compile(r"(\w+\.)*ClassVar\b")
-
-
-OPTIONS = ("category", "events", "snapshot_every")
-TAKEN = frozenset({"stream", "record", "recorded", "recorded_data", "to_snapshot", "from_snapshot"})
-COUNTED = frozenset({"id", "version"})
-
-
-def check_names(cls: type) -> None:
-    """Raises: ConfigurationError where a class's own state has a name that is an aggregate's."""
-    own, annotated = vars(cls), _annotated(cls)
-    state = {name for name, kind in annotated.items() if not _is_class_var(kind)}
-    for name in OPTIONS:
-        if name in state:
-            raise _taken(cls, name, "")
-        if name in own and not callable(own[name]) and not isinstance(own[name], classmethod):
-            raise _taken(cls, name, f", or, if it is that, write class ...(Aggregate, {name}=...)")
-    for name in TAKEN & (state | own.keys()):
-        if name in state or not (callable(own[name]) or hasattr(own[name], "__get__")):
-            raise _taken(cls, name, "")
-    for name in COUNTED & own.keys():
-        if not hasattr(own[name], "__get__"):
-            raise _taken(cls, name, "")
-
-
-def _taken(cls: type, name: str, otherwise: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{cls.__qualname__}: {name!r} is a name of the aggregate's own, by which it is stored; "
-        f"call that part of its state otherwise{otherwise}"
-    )
 
 
 def makers_of(cls: type, base: type) -> dict[str, Maker]:
@@ -86,10 +57,10 @@ def _state_names(cls: type, base: type) -> Iterator[str]:
     for one in reversed(cls.__mro__):
         if one in (base, object):
             continue
-        annotated = _annotated(one)
-        yield from (name for name, kind in annotated.items() if not _is_class_var(kind))
+        kinds = annotated(one)
+        yield from (name for name, kind in kinds.items() if not is_class_var(kind))
         for name, value in list(vars(one).items()):
-            constant = name.startswith("_") or name.isupper() or name in annotated
+            constant = name.startswith("_") or name.isupper() or name in kinds
             if not constant and (isinstance(value, MUTABLE) or _is_data(value)):
                 yield name
 
@@ -127,12 +98,12 @@ def _is_data(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def _is_class_var(kind: Any) -> bool:
+def is_class_var(kind: Any) -> bool:
     named = kind if isinstance(kind, str) else getattr(kind, "__forward_arg__", "")
     return kind is ClassVar or typing.get_origin(kind) is ClassVar or bool(_CLASS_VAR.match(named))
 
 
-def _annotated(cls: type) -> dict[str, Any]:
+def annotated(cls: type) -> dict[str, Any]:
     """What a class annotates; the types need not be defined yet."""
     if sys.version_info >= (3, 14):
         import annotationlib
@@ -156,7 +127,7 @@ class Shape(NamedTuple):
         """The state as JSON types.
 
         Raises: ConfigurationError for state that is not annotated, InvalidMessage for state that
-        would be read back as another one.
+        JSON has nothing for.
         """
         unknown = sorted(state.keys() - self.names)
         if unknown:
@@ -165,12 +136,27 @@ class Shape(NamedTuple):
                 f"class, as in `{unknown[0]}: int = 0`, or `{unknown[0]}: ClassVar[int] = 0` where "
                 f"it is no state"
             )
+        try:
+            return self._dumped(state)
+        except Exception as error:
+            raise InvalidMessage(
+                f"{self.where}: {self._unwritable(state)} cannot be written as JSON "
+                f"({reason_of(error)}); hold data in it, and nothing that does something"
+            ) from None
+
+    def _dumped(self, state: Mapping[str, Any]) -> dict[str, Any]:
         data: dict[str, Any] = self.adapter.dump_python(
             dict(state), mode="json", by_alias=True, round_trip=True, warnings=False
         )
-        if different := difference(dict(state), self.read(data)):
-            raise InvalidMessage(f"{self.where}: {different}")
         return data
+
+    def _unwritable(self, state: Mapping[str, Any]) -> str:
+        for name, value in state.items():
+            try:
+                self._dumped({name: value})
+            except Exception:
+                return name
+        return "its state"
 
     def read(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """The state that was written. Raises: pydantic's ValidationError."""
@@ -186,7 +172,7 @@ def shape_of(cls: type, events: Mapping[str, int], fold: Callable[..., Any]) -> 
     Raises: ConfigurationError where a type is not defined.
     """
     kinds = _kinds(cls)
-    adapter = TypeAdapter[Any](TypedDict("State", kinds, total=False))  # type: ignore[operator]
+    adapter = _adapter(cls, kinds)
     same = (_described(adapter, kinds), sorted(events.items()), list(_steps(fold, cls)))
     name = hashlib.blake2s(repr(same).encode(errors="replace"), digest_size=16).hexdigest()
     return Shape(cls.__qualname__, adapter, frozenset(kinds), name)
@@ -200,7 +186,26 @@ def _kinds(cls: type) -> dict[str, Any]:
             f"{cls.__qualname__}: {error}; its snapshots need the types of its state, so import "
             f"or define them"
         ) from error
-    return {name: kind for name, kind in hints.items() if not _is_class_var(kind)}
+    return {name: _held(kind) for name, kind in hints.items() if not is_class_var(kind)}
+
+
+def _held(kind: Any) -> Any:
+    """The type without a `Final`, which only type checkers mind."""
+    if kind is Final:
+        return Any
+    return typing.get_args(kind)[0] if typing.get_origin(kind) is Final else kind
+
+
+def _adapter(cls: type, kinds: Mapping[str, Any]) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(TypedDict("State", kinds, total=False))  # type: ignore[operator]
+    except Exception:
+        for name in kinds if len(kinds) > 1 else ():
+            _adapter(cls, {name: kinds[name]})
+        raise ConfigurationError(
+            f"{cls.__qualname__}: snapshots cannot hold {', '.join(kinds)}, of a type that "
+            f"pydantic does not know; let it be a model, a dataclass or plain data"
+        ) from None
 
 
 def _described(adapter: TypeAdapter[Any], kinds: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
-from bus.errors import ConfigurationError, IdConflict, InvalidMessage
+from bus.errors import IdConflict, InvalidMessage
 from bus.log import Logger
 from bus.messages import Command, Envelope, Event, Receipt, check_kind, derived_id
 from bus.stores.base import Commit, EventLog, Outgoing, Recorded
@@ -176,13 +176,23 @@ class UnitOfWork:
     async def _snapshot(self, aggregate: Aggregate) -> None:
         every = aggregate.snapshot_every
         before = aggregate.version - len(aggregate.recorded)
-        if before // every != aggregate.version // every:
-            try:
-                await self._log.save_snapshot(aggregate.to_snapshot())
-            except (ConfigurationError, InvalidMessage) as error:
-                snapshots.tell_once(type(aggregate), aggregate.stream, error)
-            except Exception as error:  # the events are stored: a cache must not say otherwise
-                log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
+        if before // every == aggregate.version // every and not self._is_behind(aggregate):
+            return
+        snapshot = snapshots.made_of(aggregate)
+        if snapshot is None:
+            return
+        try:
+            await self._log.save_snapshot(snapshot)
+        except InvalidMessage as error:
+            snapshots.tell_once(type(aggregate), aggregate.stream, error)
+        except Exception as error:  # the events are stored: a cache must not say otherwise
+            log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
+
+    def _is_behind(self, aggregate: Aggregate) -> bool:
+        """Whether it was read from as many events as a snapshot would have spared."""
+        return snapshots.could_be_made(type(aggregate)) and any(
+            repository.is_behind(aggregate) for repository in self._repositories.values()
+        )
 
 
 def receipt_of_repeat(commits: Sequence[Commit], envelope: Envelope) -> Receipt:

@@ -1,8 +1,10 @@
 import dataclasses
+import functools
 import sys
 import threading
 from collections import Counter, deque
 from datetime import date
+from functools import singledispatchmethod
 from typing import Any, ClassVar
 
 import pytest
@@ -443,3 +445,146 @@ def test_an_apply_that_nobody_would_await_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match=r"Waiting: apply\(\) is async"):
         Waiting("w1").record(Opened(owner="Ada"))
+
+
+# Loading
+
+
+def test_an_aggregate_that_needs_more_than_its_id_is_refused_before_anything_is_stored() -> None:
+    class Clocked(Account):
+        def __init__(self, id: str, clock: Any) -> None:
+            super().__init__(id)
+            self.clock = clock
+
+    class Nameless(Account):
+        def __init__(self) -> None:
+            super().__init__("one")
+
+    with pytest.raises(
+        ConfigurationError, match=r"Clocked: its __init__ takes \(id: str, clock: Any\).* id alone"
+    ):
+        Clocked("c1", None).record(Opened(owner="Ada"))
+    with pytest.raises(ConfigurationError, match=r"Nameless: its __init__ takes \(\)"):
+        Nameless().record(Opened(owner="Ada"))
+
+
+def test_an_aggregate_whose_init_records_is_refused() -> None:
+    class Eager(Account):
+        def __init__(self, id: str) -> None:
+            super().__init__(id)
+            self.record(Opened(owner="Ada"))
+
+    with pytest.raises(ConfigurationError, match=r"Eager: its __init__ records Opened, and would"):
+        Eager("e1")
+
+
+def test_an_init_may_take_more_that_has_a_default() -> None:
+    class Clocked(Account):
+        def __init__(self, id: str, *, clock: Any = None) -> None:
+            super().__init__(id)
+            self.owner = "nobody" if clock is None else "somebody"
+
+    class Later(Clocked):
+        def __init__(self, id: str) -> None:
+            super().__init__(id, clock=1)
+
+    for kind in (Clocked, Later):
+        kind("c1").record(Opened(owner="Ada"))
+
+
+class Dispatched(Aggregate):
+    owner: str = ""
+    tags: list[str] = []  # noqa: RUF012
+
+    @singledispatchmethod
+    def apply(self, event: Event) -> None: ...
+
+    @apply.register
+    def _(self, event: Opened) -> None:
+        self.owner = event.owner
+
+    @apply.register(Tagged | Renamed)
+    def _(self, event: Tagged | Renamed) -> None:
+        match event:
+            case Tagged():
+                self.tags.append(event.tag)
+            case Renamed():
+                self.owner = event.owner
+
+
+def test_apply_may_be_a_singledispatchmethod() -> None:
+    class Ended(Event):
+        pass
+
+    class More(Dispatched):
+        ended: bool = False
+
+        @singledispatchmethod
+        def apply(self, event: Event) -> None:
+            super().apply(event)
+
+        @apply.register
+        def _(self, event: Ended) -> None:
+            self.ended = True
+
+    assert set(Dispatched.events()) == {"Opened", "Renamed", "Tagged"}
+    assert set(More.events()) == {"Opened", "Renamed", "Tagged", "Ended"}
+    more = More("m1")
+    for event in (Opened(owner="Ada"), Tagged(tag="vip"), Renamed(owner="Bob"), Ended()):
+        more.record(event)
+    assert (more.owner, more.tags, more.ended) == ("Bob", ["vip"], True)
+    again = More.from_snapshot(more.to_snapshot(), "m1")
+    assert again is not None
+    assert (again.owner, again.tags, again.ended) == ("Bob", ["vip"], True)
+
+
+def noted(function: Any) -> Any:
+    @functools.wraps(function)
+    def noting(*args: Any) -> Any:
+        return function(*args)
+
+    return noting
+
+
+def test_apply_may_be_decorated() -> None:
+    class Decorated(Aggregate):
+        owner: str = ""
+
+        @noted
+        def apply(self, event: Event) -> None:
+            match event:
+                case Opened():
+                    self.owner = event.owner
+
+    assert set(Decorated.events()) == {"Opened"}
+
+
+def test_an_apply_that_is_no_function_names_nothing() -> None:
+    class Applying:
+        def __call__(self, event: Event) -> None: ...
+
+    class Odd(Aggregate):
+        apply = Applying()
+
+    with pytest.raises(ConfigurationError, match="Odd records Opened, which its apply"):
+        Odd("o1").record(Opened(owner="Ada"))
+
+
+def test_an_apply_that_nobody_would_go_through_is_refused() -> None:
+    class Yielding(Aggregate):
+        def apply(self, event: Event) -> Any:
+            match event:
+                case Opened():
+                    yield event
+
+    class Dispatching(Aggregate):
+        @singledispatchmethod
+        def apply(self, event: Event) -> None: ...
+
+        @apply.register  # type: ignore[arg-type]
+        async def _(self, event: Opened) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"Yielding: apply\(\) has a `yield`"):
+        Yielding.events()
+    with pytest.raises(ConfigurationError, match=r"Dispatching: apply\(\) is async"):
+        Dispatching.events()

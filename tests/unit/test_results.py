@@ -1,6 +1,7 @@
 """A command's result: what the first caller got is what each repeat gets."""
 
 import uuid
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -120,6 +121,27 @@ async def test_a_result_that_a_repeat_would_get_otherwise_is_refused(result: Any
             InvalidMessage, match=f"cannot be stored as .*is of type {type(result).__name__}"
         ):
             await bus.execute(Open(account_id="a"), id="k")
+
+
+@pytest.mark.parametrize(
+    ("returns", "result"),
+    [
+        (deque[int], deque([1, 2], maxlen=2)),
+        (defaultdict[str, int], defaultdict(lambda: 7, a=1)),
+    ],
+)
+async def test_a_result_that_equals_what_a_repeat_would_get_and_is_another_is_refused(
+    returns: Any, result: Any
+) -> None:
+    async def handler(command: Open) -> Any:
+        return result
+
+    handler.__annotations__["return"] = returns
+    router = Router("odd")
+    router.command(handler)
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        with pytest.raises(InvalidMessage, match=r"cannot be stored as .*: it (has|would be)"):
+            await bus.execute(Open(account_id="a"))
 
 
 @pytest.mark.parametrize("queued", [False, True])

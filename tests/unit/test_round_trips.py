@@ -408,6 +408,75 @@ LOST = [
 ]
 
 
+class Queued(Event):
+    last: collections.deque[int] = collections.deque()  # noqa: RUF012
+    counts: collections.defaultdict[str, int] = collections.defaultdict(int)  # noqa: RUF012
+
+
+class Timed(Event, ser_json_temporal="seconds"):
+    at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Held(BaseModel, ser_json_temporal="milliseconds"):
+    at: datetime
+
+
+class Holding(Event):
+    held: list[Held]
+
+
+@dataclasses.dataclass
+class Noted:
+    text: str
+
+
+def noted(**more: Any) -> Noted:
+    """A note with attributes that are no fields of it."""
+    made = Noted("a")
+    vars(made).update(more)
+    return made
+
+
+class Remarked(Event):
+    note: Noted
+
+
+IN_BERLIN = datetime(2026, 7, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+class Numbered(Event):
+    held: tuple[float, ...] | tuple[int, ...]
+
+
+LOST_BESIDE = [
+    (Numbered, {"held": (0, 1)}, "held.0 is of type int, and would be read as float"),
+    (Queued, {"last": collections.deque([1, 2], maxlen=2)}, "last has maxlen=2, and would be read"),
+    (Queued, {"counts": collections.defaultdict(lambda: 7)}, "counts would be read with another d"),
+    (Timed, {"at": IN_BERLIN}, "at has a zone that is not written; give it in UTC"),
+    (Holding, {"held": [Held(at=IN_BERLIN)]}, "held.0.at has a zone that is not written"),
+    (Remarked, {"note": noted(by="Ada")}, "note.by would not be read back"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "why"), LOST_BESIDE)
+def test_what_equals_and_is_not_the_same_is_refused_with_its_field(
+    kind: type[Event], values: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidMessage, match=f"{kind.__name__}: {re.escape(why)}"):
+        record(kind(**values))
+
+
+def test_what_is_written_whole_though_it_could_be_lost_is_taken() -> None:
+    for written in (
+        Numbered(held=(0.5, 1.0)),
+        Queued(last=collections.deque([1])),
+        Queued(counts=collections.defaultdict(int, a=1)),
+        Timed(at=IN_BERLIN.astimezone(UTC)),
+        Remarked(note=noted(_cached="a")),
+    ):
+        assert read_recorded(record(written), {written.wire_name: type(written)}) == written
+
+
 @pytest.mark.parametrize(("values", "why"), LOST)
 def test_a_value_that_would_be_read_as_another_is_refused_with_its_field(
     values: dict[str, Any], why: str

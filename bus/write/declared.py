@@ -1,0 +1,78 @@
+"""What an aggregate's class may be: refused is what could not be stored, loaded or applied."""
+
+import dataclasses
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from bus.calls import made_for
+from bus.errors import ConfigurationError
+from bus.write.functions import functions_in
+from bus.write.state import annotated, is_class_var
+
+OPTIONS = ("category", "events", "snapshot_every")
+TAKEN = frozenset({"stream", "record", "recorded", "recorded_data", "to_snapshot", "from_snapshot"})
+COUNTED = frozenset({"id", "version"})
+
+
+def check_names(cls: type) -> None:
+    """Raises: ConfigurationError where a class's own state has a name that is an aggregate's."""
+    own, found = vars(cls), annotated(cls)
+    state = {name for name, kind in found.items() if not is_class_var(kind)}
+    for name in OPTIONS:
+        if name in state:
+            raise _taken(cls, name, "")
+        if name in own and not callable(own[name]) and not isinstance(own[name], classmethod):
+            raise _taken(cls, name, f", or, if it is that, write class ...(Aggregate, {name}=...)")
+    for name in TAKEN & (state | own.keys()):
+        if name in state or not (callable(own[name]) or hasattr(own[name], "__get__")):
+            raise _taken(cls, name, "")
+    for name in COUNTED & own.keys():
+        if not hasattr(own[name], "__get__"):
+            raise _taken(cls, name, "")
+
+
+def _taken(cls: type, name: str, otherwise: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{cls.__qualname__}: {name!r} is a name of the aggregate's own, by which it is stored; "
+        f"call that part of its state otherwise{otherwise}"
+    )
+
+
+def check_made_by_id(cls: type) -> None:
+    """Raises: ConfigurationError where a repository could not make an aggregate to load it."""
+    if dataclasses.is_dataclass(cls):
+        raise ConfigurationError(
+            f"{cls.__qualname__}: it is a dataclass, whose __init__ takes the id for its "
+            f"first field; take @dataclass away, its annotated attributes are its state"
+        )
+    signature = inspect.signature(cls)
+    try:
+        signature.bind("id")
+    except TypeError:
+        raise ConfigurationError(
+            f"{cls.__qualname__}: its __init__ takes {signature}, and a repository gives it the id "
+            f"alone when it loads one; let it take `id` first and nothing else without a default, "
+            f"and hand the rest to the methods that need it"
+        ) from None
+    for made in [vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)]:
+        for event in made_for(made, "record", "self"):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: its __init__ records {event.__name__}, and would do so again "
+                f"each time one is loaded; record it in a method, which is called once"
+            )
+
+
+def check_applied(cls: type, applied: Iterable[Any]) -> None:
+    """Raises: ConfigurationError for an `apply` that would change nothing."""
+    for function in (function for one in applied for function in functions_in(one)):
+        if inspect.iscoroutinefunction(function):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: apply() is async, and nobody would await it, so that no "
+                f"event would change anything; write `def apply`"
+            )
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: apply() has a `yield`, and nobody would go through it, so "
+                f"that no event would change anything; take the `yield` away"
+            )
