@@ -10,7 +10,6 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
 from pydantic_core import to_json
 
 from bus import ambient, payload
@@ -25,6 +24,7 @@ from bus.limits import (
     plain_text,
 )
 from bus.messages import (
+    MOST_REASONS,
     AnyMessage,
     Command,
     Envelope,
@@ -32,6 +32,8 @@ from bus.messages import (
     Message,
     category_of,
     check_kind,
+    invalid,
+    read_data,
 )
 from bus.round_trip import difference
 from bus.signing import ATTEMPT as ATTEMPT
@@ -47,7 +49,6 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 Registry = Mapping[str, type[AnyMessage]]
 
 RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})
-MOST_REASONS = 5
 
 
 class Unread(Event):
@@ -343,13 +344,13 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int, written_here: boo
     try:
         if plain:
             return kind.model_validate_json(frame.body)
-        return _validate(kind, data, int(schema), reasons)
+        return read_data(kind, data, int(schema), reasons)
     except (InvalidMessage, NewerMessage):
         raise
     except BaseException as error:
         if not own(error):
             raise
-        raise _invalid(kind, error, reasons=reasons) from None
+        raise invalid(kind, error, reasons=reasons) from None
 
 
 def check_topic(frame: Frame) -> None:
@@ -398,50 +399,7 @@ def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
     Raises: InvalidMessage, NewerMessage.
     """
     kind = registry.get(event.name)
-    return unread(event.name) if kind is None else _validate(kind, event.data, event.schema)
-
-
-def _validate(
-    kind: type[AnyMessage], data: Any, schema: int, reasons: int = MOST_REASONS
-) -> AnyMessage:
-    if schema > kind.wire_schema:
-        raise NewerMessage(
-            f"{kind.wire_name}: it is of schema {schema}, and the class here is of schema "
-            f"{kind.wire_schema}; deploy the release of the code that knows schema {schema}"
-        )
-    try:
-        if not kind.wire_plain:
-            data = payload.plain_integers(data)
-        if schema < kind.wire_schema:
-            data = kind.upcast(dict(data), schema)
-        valid: AnyMessage = kind.__pydantic_validator__.validate_python(data, strict=False)
-        return valid
-    except BaseException as error:
-        if not own(error):
-            raise
-        older = f", schema {schema}" if schema < kind.wire_schema else ""
-        raise _invalid(kind, error, older, reasons) from None
-
-
-def _invalid(
-    kind: type[Message], error: BaseException, place: str = "", reasons: int = MOST_REASONS
-) -> InvalidMessage | NewerMessage:
-    """Says where and why, without the values: a payload has no place in a log.
-
-    An author's validators and upcasts may raise anything: it is the message that is wrong. Where
-    nothing is wrong but fields too many, a later release may know these.
-    """
-    if not isinstance(error, ValidationError):
-        return InvalidMessage(f"{kind.wire_name}{place}: {type(error).__name__}")
-    reason = f"{kind.wire_name}: {reason_of(error, reasons)}"
-    if _has_more(error):
-        return NewerMessage(f"{reason}; deploy the release of the code whose class has such fields")
-    return InvalidMessage(reason)
-
-
-def _has_more(error: ValidationError) -> bool:
-    details = error.errors(include_input=False, include_url=False, include_context=False)
-    return all(one["type"] == "extra_forbidden" for one in details)
+    return unread(event.name) if kind is None else read_data(kind, event.data, event.schema)
 
 
 def unread_at(stream: str, version: int, error: MessageError) -> MessageError:

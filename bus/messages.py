@@ -12,14 +12,17 @@ from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bus import payload
 from bus.declarable import check_declared, is_plain, mixes_numbers
-from bus.errors import ConfigurationError, InvalidMessage
+from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
 from bus.fingerprint import reason_of
+from bus.judging import own
 from bus.limits import DERIVED
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 AnyMessage = TypeVar("AnyMessage", bound="Message")
 
+MOST_REASONS = 5
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
@@ -200,7 +203,8 @@ class Fault(Event, name="Fault"):
     def original(self, kind: type[AnyMessage]) -> AnyMessage:
         """The message that was given up, read as its class.
 
-        Raises: InvalidMessage where its data is not here, is of another message, or cannot be read.
+        Raises: InvalidMessage where its data is not here, is of another message, or cannot be read;
+        NewerMessage where a later release wrote it.
         """
         if self.message not in kind.wire_names():
             raise InvalidMessage(
@@ -213,13 +217,51 @@ class Fault(Event, name="Fault"):
                 f"this Fault has no data of the {self.message} ({why}); "
                 f"`bus deadletters show` has the message, {self.dead_letter or self.message_id}"
             )
-        data = dict(self.data)
-        if self.data_schema < kind.wire_schema:
-            data = kind.upcast(data, self.data_schema)
-        try:
-            return kind.model_validate(data)
-        except ValidationError as error:
-            raise InvalidMessage(f"{self.message}: {reason_of(error)}") from None
+        return read_data(kind, self.data, self.data_schema)
+
+
+def read_data(
+    kind: type[AnyMessage], data: Any, schema: int, reasons: int = MOST_REASONS
+) -> AnyMessage:
+    """Data as a message of its class, upcast. Raises: InvalidMessage, NewerMessage."""
+    if schema > kind.wire_schema:
+        raise NewerMessage(
+            f"{kind.wire_name}: it is of schema {schema}, and the class here is of schema "
+            f"{kind.wire_schema}; deploy the release of the code that knows schema {schema}"
+        )
+    try:
+        if not kind.wire_plain:
+            data = payload.plain_integers(data)
+        if schema < kind.wire_schema:
+            data = kind.upcast(dict(data), schema)
+        valid: AnyMessage = kind.__pydantic_validator__.validate_python(data, strict=False)
+        return valid
+    except BaseException as error:
+        if not own(error):
+            raise
+        older = f", schema {schema}" if schema < kind.wire_schema else ""
+        raise invalid(kind, error, older, reasons) from None
+
+
+def invalid(
+    kind: type[Message], error: BaseException, place: str = "", reasons: int = MOST_REASONS
+) -> InvalidMessage | NewerMessage:
+    """Says where and why, without the values: a payload has no place in a log.
+
+    An author's validators and upcasts may raise anything: it is the message that is wrong. Where
+    nothing is wrong but fields too many, a later release may know these.
+    """
+    if not isinstance(error, ValidationError):
+        return InvalidMessage(f"{kind.wire_name}{place}: {type(error).__name__}")
+    reason = f"{kind.wire_name}: {reason_of(error, reasons)}"
+    if _has_more(error):
+        return NewerMessage(f"{reason}; deploy the release of the code whose class has such fields")
+    return InvalidMessage(reason)
+
+
+def _has_more(error: ValidationError) -> bool:
+    details = error.errors(include_input=False, include_url=False, include_context=False)
+    return all(one["type"] == "extra_forbidden" for one in details)
 
 
 class Envelope(NamedTuple):

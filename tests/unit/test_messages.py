@@ -12,6 +12,7 @@ from bus import (
     Event,
     Fault,
     InvalidMessage,
+    NewerMessage,
     Query,
     Receipt,
     ambient,
@@ -207,6 +208,24 @@ def test_a_fault_gives_the_message_as_its_class() -> None:
     with pytest.raises(InvalidMessage, match="tells of a Billed, and not of a OpenAccount"):
         fault.original(OpenAccount)
     unreadable = Fault(**OLD_FAULT, data={"cents": "secret"}, data_schema=2)
-    with pytest.raises(InvalidMessage, match="Billed: cents: Input should be") as refused:
+    with pytest.raises(InvalidMessage, match="Charged: cents: Input should be") as refused:
         unreadable.original(Charged)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "schema", "kind", "words"),
+    [
+        ({"cents": 5}, 3, NewerMessage, "it is of schema 3, and the class here is of schema 2"),
+        ({"pounds": 5}, 1, InvalidMessage, "Charged, schema 1: KeyError"),
+    ],
+)
+def test_a_faults_message_is_read_as_a_stored_one_is(
+    data: dict[str, Any], schema: int, kind: type[Exception], words: str
+) -> None:
+    for read in (
+        Fault(**OLD_FAULT, data=data, data_schema=schema).original,
+        lambda kind: read_recorded(Recorded("Billed", schema, data), {"Billed": kind}),
+    ):
+        with pytest.raises(kind, match=words):
+            read(Charged)
