@@ -1,7 +1,7 @@
 """Dead letters: messages given up, kept with their error until a retry of them succeeds."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
@@ -37,7 +37,7 @@ async def bury(
     id = _letter_of(delivery) or f"{_letters_of(delivery)}{zlib.crc32(frame.body):08x}"
     failure = failure_of(error, frame.name, handler)
     await store.add_dead_letter(_letter(id, delivery, failure, handler, attempts))
-    stream, version = place_of(frame)
+    stream, version = place_of(frame.headers)
     log.error(
         "dead letter",
         queue=delivery.queue,
@@ -70,7 +70,7 @@ async def bury_the_rest(
 async def is_kept(store: ReadStore, delivery: Delivery) -> bool:
     """Whether it is the retry of a dead letter that is there. Raises: StoreUnavailable."""
     letter = _letter_of(delivery)
-    return bool(letter and await store.dead_letters(1, where={"_id": letter}))
+    return bool(letter and await store.dead_letters(1, where={"_id": letter}, fields=("queue",)))
 
 
 def _rest_of(queue: str) -> str:
@@ -129,10 +129,10 @@ async def repaired_in(
     retried = [delivery for delivery in deliveries if _letter_of(delivery)]
     if not retried:
         return
-    streams = {place_of(one.frame)[0] for one in retried}
+    streams = {place_of(one.frame.headers)[0] for one in retried}
     own = [one for one in streams if category_of(one) in projection.categories]
     reached = await store.versions(target, own)
-    done = [one for one in retried if _is_reached(place_of(one.frame), reached)]
+    done = [one for one in retried if _is_reached(place_of(one.frame.headers), reached)]
     await _remove(store, [_letter_of(one) for one in done])
 
 
@@ -142,15 +142,13 @@ async def settled_in_log(
     """Removes the dead letters of a projection's queues whose streams have got there, in whatever
     way: the log had them. Raises: StoreUnavailable, OutcomeUnknown."""
     for queue in queues:
-        letters = await store.dead_letters(MOST_LOOKED_AT, where={"queue": queue})
-        given_up = {one["_id"]: frame_of(one) for one in letters if _is_of_the_log(one)}
-        own = {
-            s
-            for f in given_up.values()
-            if category_of(s := place_of(f)[0]) in projection.categories
-        }
+        letters = await store.dead_letters(
+            MOST_LOOKED_AT, where={"queue": queue}, fields=("queue", "error", "headers")
+        )
+        given_up = {one["_id"]: place_of(one["headers"]) for one in letters if _is_of_the_log(one)}
+        own = {s for s, _ in given_up.values() if category_of(s) in projection.categories}
         reached = await store.versions(target, sorted(own)) if own else {}
-        done = [id for id, frame in given_up.items() if _is_reached(place_of(frame), reached)]
+        done = [id for id, place in given_up.items() if _is_reached(place, reached)]
         if done:
             await _remove(store, done)
 
@@ -164,10 +162,10 @@ def _is_reached(place: tuple[str, int], reached: dict[str, int]) -> bool:
     return 0 < version <= reached.get(stream, 0)
 
 
-def place_of(frame: Frame) -> tuple[str, int]:
+def place_of(headers: Mapping[str, Any]) -> tuple[str, int]:
     """The stream and the version that an event's headers tell; "" and 0 where they tell none."""
-    version = frame.headers.get("version", 0)
-    return str(frame.headers.get("stream", "")), version if isinstance(version, int) else 0
+    version = headers.get("version", 0)
+    return str(headers.get("stream", "")), version if isinstance(version, int) else 0
 
 
 async def _remove(store: ReadStore, letters: list[str]) -> None:

@@ -88,7 +88,7 @@ class GiveUp:
         if await self._is_told(f"fault-{former_derived_id(seed)}", frame.id):
             return
         id = derived_id(f"fault>{seed}")
-        stream, version = place_of(frame)
+        stream, version = place_of(frame.headers)
         fault = Fault(
             message=frame.name,
             message_id=frame.id,

@@ -156,7 +156,7 @@ class ProjectionConsumer(QueueConsumer):
             return
         frame = delivery.frame
         for stream, version in self._places(delivery) if DEAD_LETTER not in frame.headers else ():
-            if await self._projector.message_at(stream, version):
+            if await self._projector.holds(stream, version):
                 if not self._projector.is_parked(stream):
                     log.warning(
                         "cannot be read as it arrived; the log tells it",

@@ -28,6 +28,17 @@ Lacks = Callable[[str], Awaitable[bool]]
 READS_AT_ONCE = 16
 
 
+def first_of(batch: Batch) -> tuple[Batch, Batch]:
+    """The first stream's part of a batch, and the rest."""
+    first = next(iter(batch))
+    return {first: batch[first]}, {one: batch[one] for one in batch if one != first}
+
+
+class LogLacks(ProjectionError):
+    """The log lacks an event before others that it holds, or that have arrived: no fault of the
+    projection's, in however many streams."""
+
+
 class StreamFailed(Exception):
     """An event of one stream cannot be applied; the other streams of the batch can."""
 

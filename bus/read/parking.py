@@ -42,7 +42,9 @@ async def stuck(store: ReadStore, target: Target, most: int = SHOWN) -> list[Stu
 
 
 async def _with_letters(store: ReadStore, target: Target, parked: Parked) -> Stuck:
-    letters = await store.dead_letters(LETTERS, where={"headers.stream": parked.stream})
+    letters = await store.dead_letters(
+        LETTERS, where={"headers.stream": parked.stream}, fields=("queue", "headers")
+    )
     alike = [one for one in letters if _is_of(one, target.collection, parked.version)]
     return Stuck(
         f"{target.collection}/{parked.stream}",

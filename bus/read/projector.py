@@ -25,7 +25,7 @@ from bus.errors import (
 from bus.fingerprint import failure_of
 from bus.log import Logger
 from bus.messages import Envelope, category_of
-from bus.read.fold import Applied, Batch, Fold, Spoiled, StreamFailed
+from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed, first_of
 from bus.read.history import OWN_ALONE, Foreign
 from bus.read.parking import tell_parked
 from bus.read.projection import Projection
@@ -47,11 +47,6 @@ class Streams(Protocol):
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """As `EventLog.read`."""
         ...
-
-
-class LogLacks(ProjectionError):
-    """The log lacks an event before others that it holds, or that have arrived: no fault of the
-    projection's, in however many streams."""
 
 
 class InTrouble(Unavailable):
@@ -116,6 +111,13 @@ class Projector:
         self._passed.clear()
         self._parked = {one.stream: one for one in await self._store.parked(self.target)}
 
+    async def _learn(self, streams: Collection[str]) -> None:
+        """Learns which of these streams are parked."""
+        found = await self._store.parked(self.target, streams)
+        for stream in streams:
+            self._parked.pop(stream, None)
+        self._parked |= {one.stream: one for one in found}
+
     async def apply(self, arrived: Iterable[Envelope]) -> Applied:
         """Applies what arrived, each event exactly once; a stream that fails is parked.
 
@@ -124,8 +126,8 @@ class Projector:
         """
         batch: dict[str, list[Envelope]] = defaultdict(list)
         arrived = list(arrived)
-        if self._parked and any(one.stream in self._parked for one in arrived):
-            await self.refresh()  # else what somebody unparked a moment ago would wait for a sweep
+        if parked := {one.stream for one in arrived if one.stream in self._parked}:
+            await self._learn(parked)  # else what was unparked a moment ago would wait for a sweep
         for envelope in arrived:
             parked = self._parked.get(envelope.stream)
             if parked is None:
@@ -151,6 +153,12 @@ class Projector:
     def is_parked(self, stream: str) -> bool:
         """Whether a stream is parked, as far as is known here."""
         return stream in self._parked
+
+    async def holds(self, stream: str, version: int) -> bool:
+        """Whether the log holds an event; where its stream is parked at it, the row tells."""
+        parked = self._parked.get(stream)
+        known = parked is not None and parked.version == version and parked.message
+        return bool(known or await self.message_at(stream, version))
 
     @property
     def has_due(self) -> bool:
@@ -205,7 +213,7 @@ class Projector:
         self.guard()
         done = Applied()
         while batch:
-            now, batch = _first_of(batch) if self.trouble else (batch, {})
+            now, batch = first_of(batch) if self.trouble else (batch, {})
             applied, failures = await self._transact(now)
             self._judge(applied, failures)
             for failure in failures[:1] if self.trouble else failures:
@@ -273,7 +281,7 @@ class Projector:
         """Sets a stream aside. Where an event of another service is missing it only waits at first,
         and is looked at again when that comes, or when it is late."""
         if failure.stream not in self._parked:
-            await self.refresh()  # whoever else applies the same may have parked it a moment ago
+            await self._learn([failure.stream])  # whoever else applies it may have parked it
         last = self._parked.get(failure.stream)
         message = await self.message_at(failure.stream, failure.version)
         told = failure_of(failure.cause, message, self.projection.name)
@@ -388,9 +396,3 @@ class Projector:
         delay = DELAYS[min(max(parked.tries, 1), len(DELAYS)) - 1]
         longest = 1.5 * (self._foreign.gap_within if parked.is_waiting else delay)
         return not 0 < left <= longest
-
-
-def _first_of(batch: Batch) -> tuple[Batch, Batch]:
-    """The first stream's part of a batch, and the rest."""
-    first = next(iter(batch))
-    return {first: batch[first]}, {one: batch[one] for one in batch if one != first}

@@ -565,7 +565,9 @@ class ReadStore(KeepsLetters, Protocol):
 
     async def unpark(self, target: Target, stream: str) -> None: ...
 
-    async def parked(self, target: Target) -> list[Parked]: ...
+    async def parked(self, target: Target, streams: Collection[str] | None = None) -> list[Parked]:
+        """The streams that are parked there; of these, or all."""
+        ...
 
     async def swept(self, target: Target) -> datetime | None:
         """Up to when the target was last compared with the log."""

@@ -23,10 +23,16 @@ class KeepsLetters(Protocol):
         ...
 
     async def dead_letters(
-        self, limit: int = 100, *, skip: int = 0, where: Mapping[str, str] = {}
+        self,
+        limit: int = 100,
+        *,
+        skip: int = 0,
+        where: Mapping[str, str] = {},
+        fields: Sequence[str] = (),
     ) -> list[Document]:
         """Dead letters, the one seen last first; `where` holds the fields that must be equal, those
-        of the headers as `headers.stream`."""
+        of the headers as `headers.stream`. With `fields` they are read of each, and its `_id`, and
+        nothing else: a body may be large."""
         ...
 
     async def dead_letter_ids(self, where: Mapping[str, str] = {}) -> list[str]:

@@ -302,10 +302,13 @@ class MemoryReadStore(MemoryLetters):
         """As `ReadStore.unpark`."""
         self._parked.pop((target.collection, stream), None)
 
-    async def parked(self, target: Target) -> list[Parked]:
+    async def parked(self, target: Target, streams: Collection[str] | None = None) -> list[Parked]:
         """As `ReadStore.parked`."""
-        all = list(self._parked.items())
-        return [parked for (owner, _), parked in all if owner == target.collection]
+        return [
+            parked
+            for (owner, stream), parked in list(self._parked.items())
+            if owner == target.collection and (streams is None or stream in streams)
+        ]
 
     async def swept(self, target: Target) -> datetime | None:
         """As `ReadStore.swept`."""

@@ -26,10 +26,18 @@ class MemoryLetters:
             self._letters[id] = {**stored, "seen": stored["seen"] + times, "last_seen": now}
 
     async def dead_letters(
-        self, limit: int = 100, *, skip: int = 0, where: Mapping[str, str] = {}
+        self,
+        limit: int = 100,
+        *,
+        skip: int = 0,
+        where: Mapping[str, str] = {},
+        fields: Sequence[str] = (),
     ) -> list[Document]:
         """As `ReadStore.dead_letters`."""
-        return deepcopy(self._letters_where(where)[::-1][skip : skip + limit])
+        found = self._letters_where(where)[::-1][skip : skip + limit]
+        if fields:
+            found = [{k: v for k, v in one.items() if k in ("_id", *fields)} for one in found]
+        return deepcopy(found)
 
     async def dead_letter_ids(self, where: Mapping[str, str] = {}) -> list[str]:
         """As `ReadStore.dead_letter_ids`."""

@@ -667,6 +667,10 @@ class ReadStoreContract(ValuesContract):
         found = {one.stream: one for one in await read_store.parked(target)}
         assert found["job-a"] == parked._replace(tries=2)
         assert set(found) == {"job-a", "job-b"}
+        (asked,) = await read_store.parked(target, ["job-b", "job-never"])
+        assert asked == parked._replace(stream="job-b")
+        assert await read_store.parked(target, []) == []
+        assert await read_store.parked(target._replace(collection="other"), ["job-a"]) == []
         assert await read_store.parked(target._replace(collection="other")) == []
         await read_store.unpark(target, "job-a")
         await read_store.unpark(target, "job-never")
@@ -726,6 +730,8 @@ class ReadStoreContract(ValuesContract):
         await read_store.add_dead_letter({**letter("q/s"), "headers": {"stream": "job-1"}})
         assert await ids(read_store, where={"headers.stream": "job-1"}) == ["q/s"]
         assert await ids(read_store, where={"headers.stream": "job-2", "queue": "q"}) == []
+        (some,) = await read_store.dead_letters(where={"_id": "q/s"}, fields=["headers"])
+        assert some == {"_id": "q/s", "headers": {"stream": "job-1"}}
         assert await read_store.remove_dead_letters(["q/s"]) == 1
         assert await read_store.dead_letter_ids() == [f"q/{number}" for number in range(5)]
         assert await read_store.dead_letter_ids({"message": "M1"}) == ["q/1", "q/3"]

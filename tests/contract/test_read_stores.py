@@ -8,7 +8,7 @@ from bus.errors import ConfigurationError
 from bus.stores.base import Changes, Index, ReadStore, ReadUnit, Target
 from bus.stores.memory import MemoryReadStore
 from bus.stores.mongo import MongoReadStore, close, connect
-from bus.testing.read_store_contract import ReadStoreContract, all_of, changing, counting
+from bus.testing.read_store_contract import ReadStoreContract, all_of, changing, counting, letter
 from tests.waiting import patience
 
 
@@ -91,6 +91,17 @@ class MongoReadStoreContract(ReadStoreContract):
     ) -> None:
         with pytest.raises(ConfigurationError, match="commits"):
             await read_store.prepare(Target("jobs", "commits", True))
+
+    async def test_the_dead_letters_of_a_stream_are_found_by_an_index(
+        self, read_store: ReadStore, motor_client: Any, unique: str
+    ) -> None:
+        await read_store.add_dead_letter(letter("q/1", headers={"stream": "job-a"}))
+        where = {"headers.stream": "job-a"}
+        assert len(await read_store.dead_letters(where=where)) == 1
+        order = {"last_seen": -1, "_id": 1}
+        command = {"find": "dead_letters", "filter": where, "sort": order}
+        told = await motor_client[unique].command("explain", command)
+        assert "headers.stream_1" in str(told["queryPlanner"]["winningPlan"])
 
     async def test_text_is_searched(self, read_store: ReadStore) -> None:
         from bus.stores.base import Index

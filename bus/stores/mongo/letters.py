@@ -20,7 +20,7 @@ class MongoLetters:
         self._letters = letters
 
     async def index_letters(self) -> None:
-        keys = ("last_seen", -1), ("first_seen", 1), ("fingerprint", 1)
+        keys = ("last_seen", -1), ("first_seen", 1), ("fingerprint", 1), ("headers.stream", 1)
         await need_indexes(self._letters, [IndexModel([key]) for key in keys])
 
     async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
@@ -37,12 +37,18 @@ class MongoLetters:
             await self._letters.update_one({"_id": letter["_id"]}, change, upsert=True)
 
     async def dead_letters(
-        self, limit: int = 100, *, skip: int = 0, where: Mapping[str, str] = {}
+        self,
+        limit: int = 100,
+        *,
+        skip: int = 0,
+        where: Mapping[str, str] = {},
+        fields: Sequence[str] = (),
     ) -> list[Document]:
         """As `ReadStore.dead_letters`."""
         order = [("last_seen", -1), ("_id", 1)]
         async with reading():
-            cursor = self._letters.find(dict(where)).sort(order).skip(skip).limit(limit)
+            cursor = self._letters.find(dict(where), list(fields) or None)
+            cursor = cursor.sort(order).skip(skip).limit(limit)
             found: list[Document] = await cursor.to_list(None)
             return found
 

@@ -233,11 +233,13 @@ class MongoReadStore(MongoLetters):
         async with writing():
             await self._parked.delete_one(_row(target, stream))
 
-    async def parked(self, target: Target) -> list[Parked]:
+    async def parked(self, target: Target, streams: Collection[str] | None = None) -> list[Parked]:
         """As `ReadStore.parked`."""
-        fields = {"_id": 0, "projection": 0}
+        where: Document = {"projection": target.collection}
+        if streams is not None:
+            where = {"_id": {"$in": [_row(target, stream)["_id"] for stream in streams]}}
         async with reading():
-            cursor = self._parked.find({"projection": target.collection}, fields)
+            cursor = self._parked.find(where, {"_id": 0, "projection": 0})
             return [_parked(row) for row in await cursor.to_list(None)]
 
     async def swept(self, target: Target) -> datetime | None:
