@@ -126,8 +126,8 @@ class Projector:
         """
         batch: dict[str, list[Envelope]] = defaultdict(list)
         arrived = list(arrived)
-        if parked := {one.stream for one in arrived if one.stream in self._parked}:
-            await self._learn(parked)  # else what was unparked a moment ago would wait for a sweep
+        if known := {one.stream for one in arrived if one.stream in self._parked}:
+            await self._learn(known)  # else what was unparked a moment ago would wait for a sweep
         for envelope in arrived:
             parked = self._parked.get(envelope.stream)
             if parked is None:
