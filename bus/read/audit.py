@@ -29,7 +29,6 @@ from bus.read.batches import batched
 from bus.read.catalogue import Catalogue
 from bus.read.history import Foreign
 from bus.read.hold import held
-from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.read.projector import Projector, Streams
 from bus.read.replay import NOTHING, Reached
@@ -38,6 +37,8 @@ from bus.read.sweeper import SWEEP_OVERLAP
 from bus.stores.base import Commit, Document, ReadableLog, ReadStore, Target
 from bus.stores.updates import HIDDEN
 
+BESIDE = "__audit_"
+"""What the name of an audit's own collection has, before an id that tells when it was made."""
 LEFT_OVER = timedelta(days=1)
 """What an audit that was killed has left is removed by a later one after that."""
 PAGE = 500
@@ -131,7 +132,7 @@ class Audit:
         self._foreign = foreign
         self._service = service
         self._again = target._replace(
-            collection=f"{target.collection}__audit_{ambient.new_id()[-8:]}", indexes=()
+            collection=f"{target.collection}{BESIDE}{ambient.new_id()}", indexes=()
         )
         self._compared = 0
         self._unusable: set[str] = set()
@@ -153,7 +154,7 @@ class Audit:
         """
         self._compared = 0
         began = self._store.now()
-        await self._sign_in(began)
+        await self._remove_left_over(began)
         try:
             await self._store.prepare(self._again)
             keys = await self._fold(sample, part, report)
@@ -168,7 +169,6 @@ class Audit:
             found = await self._settled(suspects, began, repair)
         finally:
             await self._store.drop(self._again)
-            await self._sign_out()
         streams = tuple(sorted(parked))
         return Audited(self._target.collection, self._compared, tuple(found), streams)
 
@@ -177,26 +177,13 @@ class Audit:
         own = self._target.versions_in_documents
         return own and f"{self._projection.categories[0]}-{key}" in parked
 
-    async def _sign_in(self, began: datetime) -> None:
-        """Writes down what is to be removed even if this audit is killed; removes what is left of
-        earlier ones."""
-        old: list[str] = []
-
-        def signed(document: Document) -> Document:
-            at = {name: datetime.fromisoformat(time) for name, time in document.items()}
-            old[:] = [name for name, time in at.items() if began - time > LEFT_OVER]
-            kept = {name: document[name] for name in document if name not in old}
-            return {**kept, self._again.collection: began.isoformat()}
-
-        await change_note(self._store, f"audits/{self._projection.name}", signed)
-        for collection in old:
-            await self._store.drop(self._again._replace(collection=collection))
-
-    async def _sign_out(self) -> None:
-        def without(document: Document) -> Document:
-            return {k: v for k, v in document.items() if k != self._again.collection}
-
-        await change_note(self._store, f"audits/{self._projection.name}", without)
+    async def _remove_left_over(self, now: datetime) -> None:
+        """Removes the collections of audits that were killed."""
+        for name in await self._store.identities():
+            beside, _, id = name.rpartition(BESIDE)
+            made = ambient.time_of(id) if beside == self._target.collection else None
+            if made and now - made > LEFT_OVER:
+                await self._store.drop(self._again._replace(collection=name))
 
     # --- folding once more ---------------------------------------------------------------------
 

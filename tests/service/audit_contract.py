@@ -34,6 +34,12 @@ async def damage(bus: Bus, projection: str, key: str, wanted: Document | None) -
     return found
 
 
+def id_of(hours: int) -> str:
+    """An id of version 7 as it was made so many hours ago."""
+    made = ambient.now() - timedelta(hours=hours)
+    return f"{int(made.timestamp() * 1000):012x}70008{hours:015d}"
+
+
 async def swept(bus: Bus) -> bool:
     """Whether the sweep at a worker's start is over, which heals what is missing."""
     (status,) = await Projections(bus).status("purses")
@@ -232,3 +238,21 @@ class AuditContract(Brisk):
         async with make() as bus:
             with pytest.raises(ProjectionError, match="'note-p1' is not one; write it as purse-ID"):
                 await Projections(bus).refold("purses", streams=["note-p1"])
+
+    async def test_an_audit_leaves_nothing_and_removes_what_a_killed_one_left_a_day_ago(
+        self, make: Callable[..., Bus]
+    ) -> None:
+        async with make() as bus, Worker(bus):
+            await bus.query(GetBank(), after=await paid_into(bus, 3), timeout=30)
+            store = bus.parts.read_store
+            (one,) = [o.of for o in bus.parts.declared if o.name == "banks"]
+            target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
+            for hours in (1, 30):
+                left = target._replace(collection=f"{target.collection}__audit_{id_of(hours)}")
+                await store.prepare(left)
+                await store.insert(left, [{"_id": "b"}])
+            await Projections(bus).audit("banks")
+            recent = f"{target.collection}__audit_{id_of(1)}"
+            left_over = {one for one in await store.identities() if "__audit_" in one}
+            assert left_over == {recent}
+            assert (await store.note("audits/banks")).revision == 0

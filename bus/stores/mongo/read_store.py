@@ -188,11 +188,11 @@ class MongoReadStore(MongoLetters):
         """As `ReadStore.drop`."""
         own = {"$gte": f"{target.collection}/", "$lt": f"{target.collection}0"}
         async with writing():
-            await self._database.drop_collection(target.collection)
             await self._database["checkpoints"].delete_many({"_id": own})
             await self._parked.delete_many({"projection": target.collection})
             await self._swept.delete_one({"_id": target.collection})
             await self._projections.delete_many({"_id": own})
+            await self._database.drop_collection(target.collection)
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """As `ReadStore.versions`."""
