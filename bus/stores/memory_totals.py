@@ -5,15 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bson.decimal128 import create_decimal128_context
-
 from bus.errors import ProjectionError
 from bus.payload import LEAST, MOST
+from bus.stores.applying import LIKE_MONGODB
 from bus.stores.base import Document
 from bus.stores.grouping import Grouping, Total
 from bus.stores.order import order_of
 
-EXACT = create_decimal128_context()
 MISSING = object()
 
 
@@ -71,7 +69,7 @@ def _sum(numbers: Sequence[Any]) -> Any:
 
 def _average(numbers: Sequence[Any]) -> Any:
     if any(isinstance(one, Decimal) for one in numbers):
-        return EXACT.divide(_exact_sum(numbers), Decimal(len(numbers)))
+        return LIKE_MONGODB.divide(_exact_sum(numbers), Decimal(len(numbers)))
     return _float_sum(numbers) / len(numbers)
 
 
@@ -83,7 +81,7 @@ def _exact_sum(numbers: Sequence[Any]) -> Decimal:
         )
     total = Decimal(0)
     for one in numbers:
-        total = EXACT.add(total, Decimal(one))
+        total = LIKE_MONGODB.add(total, Decimal(one))
     return total
 
 
