@@ -247,12 +247,12 @@ class AuditContract(Brisk):
             store = bus.parts.read_store
             (one,) = [o.of for o in bus.parts.declared if o.name == "banks"]
             target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
-            for hours in (1, 30):
-                left = target._replace(collection=f"{target.collection}__audit_{id_of(hours)}")
+            recent, old = (f"{target.collection}__audit_{id_of(hours)}" for hours in (1, 30))
+            for collection in (recent, old):
+                left = target._replace(collection=collection)
                 await store.prepare(left)
                 await store.insert(left, [{"_id": "b"}])
             await Projections(bus).audit("banks")
-            recent = f"{target.collection}__audit_{id_of(1)}"
             left_over = {one for one in await store.identities() if "__audit_" in one}
             assert left_over == {recent}
             assert (await store.note("audits/banks")).revision == 0
