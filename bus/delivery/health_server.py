@@ -4,7 +4,9 @@ That is the point: a loop that is starved, or a process that is frozen, does not
 """
 
 import asyncio
+import errno
 import json
+import os
 from contextlib import suppress
 
 from bus.errors import ConfigurationError
@@ -32,9 +34,17 @@ class HealthServer:
                 self._serve, self._host, self._port, limit=LONGEST_HEAD
             )
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigurationError(
+                    f"cannot answer at {self._host}:{self._port}: something listens there, another "
+                    f"worker of this process or another program; give each worker a "
+                    f"BUS_HEALTH_PORT of its own (in one process, by Settings(health_port=...)), "
+                    f"or 0"
+                ) from None
             raise ConfigurationError(
-                f"cannot answer at {self._host}:{self._port}: {error.strerror}; set "
-                f"BUS_HEALTH_PORT to a port of this worker's own, or to 0"
+                f"cannot answer at {self._host}:{self._port}: {_why(error)}; set BUS_HEALTH_HOST "
+                f"to an address of this machine and BUS_HEALTH_PORT to a port that this user may "
+                f"take, or to 0"
             ) from None
 
     async def close(self) -> None:
@@ -74,6 +84,13 @@ class HealthServer:
             case _:
                 return _response(404, b"")
         return _response(status, body.encode(), head_only=method == b"HEAD")
+
+
+def _why(error: OSError) -> str:
+    """In the system's own words: asyncio's tell the address again. Of a name that nobody knows the
+    number is below 0, and its words are those of the error."""
+    own = (error.errno or 0) > 0
+    return os.strerror(error.errno or 0) if own else str(error.strerror or error)
 
 
 def _status(good: bool) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -9,11 +10,13 @@ import pytest
 
 from bus import (
     Bus,
+    ConfigurationError,
     Health,
     Projection,
     Settings,
     StoreUnavailable,
     TransportUnavailable,
+    Worker,
     ambient,
 )
 from bus.delivery.health_server import HealthServer
@@ -357,6 +360,38 @@ async def test_a_worker_answers_two_pages_and_nothing_else() -> None:
         assert (await asked(port, b"GET /" + b"x" * 100_000))[0] == 0
     finally:
         await server.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        (LOOPBACK, "something listens there, another worker of this process or another program; "
+                   "give each worker a BUS_HEALTH_PORT of its own"),
+        ("192.0.2.1", "Cannot assign requested address; set BUS_HEALTH_HOST to an address of this"),
+    ],
+)  # fmt: skip
+async def test_an_address_that_cannot_be_had_is_told_with_what_to_do(host: str, words: str) -> None:
+    (port,) = free_ports(1)
+    first = HealthServer(Checkup([]), LOOPBACK, port)
+    await first.start()
+    try:
+        with pytest.raises(ConfigurationError, match=re.escape(words)) as refused:
+            await HealthServer(Checkup([]), host, port).start()
+        assert str(refused.value).startswith(f"cannot answer at {host}:{port}: ")
+        assert "error while attempting" not in str(refused.value)
+    finally:
+        await first.close()
+
+
+async def test_of_two_workers_in_a_process_with_one_port_the_second_is_refused() -> None:
+    (port,) = free_ports(1)
+    settings = Settings.in_memory(health_port=port)
+    async with Bus("bank", settings=settings) as bus, Worker(bus):
+        with pytest.raises(ConfigurationError, match="another worker of this process"):
+            await Worker(bus).__aenter__()
+        assert (await asked(port, b"GET /readyz HTTP/1.1\r\n\r\n"))[0] == 200
+    async with bus, Worker(bus):
+        assert (await asked(port, b"GET /readyz HTTP/1.1\r\n\r\n"))[0] == 200
 
 
 async def test_a_client_that_says_nothing_does_not_keep_the_server_from_closing() -> None:
