@@ -41,7 +41,8 @@ class Freshness:
         for projection in projections:
             wanted = {s: v for s, v in versions.items() if category_of(s) in projection.categories}
             if wanted:
-                await self._watch(projection).reach(wanted, deadline - time.monotonic())
+                left = deadline - time.monotonic()
+                await self._watch(projection).reach(wanted, left, of=timeout)
 
     async def close(self) -> None:
         for watch in self._watches.values():
@@ -92,7 +93,8 @@ class _Watch:
         self._usual = SHORTEST_PAUSE
         self._asking: asyncio.Task[None] | None = None
 
-    async def reach(self, wanted: Mapping[str, int], timeout: float) -> None:
+    async def reach(self, wanted: Mapping[str, int], timeout: float, *, of: float) -> None:
+        """Waits for what is left of the time that was given."""
         waiter = _Waiter(wanted)
         self._waiters.add(waiter)
         if self._asking is None:
@@ -102,7 +104,7 @@ class _Watch:
                 await waiter.done
         except TimeoutError:
             raise NotCaughtUp(
-                f"projection {self._projection.name!r} has not caught up within {timeout:.3g} s: "
+                f"projection {self._projection.name!r} has not caught up within {of:.3g} s: "
                 f"{waiter.behind}; is a worker running (bus worker), or did an event of the stream "
                 f"fail there, so that it is parked (bus deadletters list)?"
             ) from None
