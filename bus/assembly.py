@@ -6,7 +6,7 @@ It does so for each opening, as what it makes is of one event loop. What is in m
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bus.backend import ground_of, read_log_of
+from bus.backend import backend_maker, read_log_of
 from bus.checks import service_checks
 from bus.continuity import Continuity
 from bus.declarations import check_declarations
@@ -15,7 +15,7 @@ from bus.dispatcher import Dispatcher
 from bus.health import Checkup
 from bus.loops import Loops
 from bus.middleware import Middleware
-from bus.parts import Life, Parts, command_registry, subscriptions_of
+from bus.parts import BusState, Parts, command_registry, subscriptions_of
 from bus.read.catalogue import Catalogue, CurrentDocuments
 from bus.read.documents import Documents
 from bus.read.freshness import Freshness
@@ -36,6 +36,7 @@ class Assembly:
 
     def __init__(
         self,
+        *,
         service: str,
         routers: Sequence[Router],
         projections: Sequence[Projection[Any]],
@@ -53,13 +54,13 @@ class Assembly:
         self._provide = dict(provide)
         self._middleware = tuple(middleware)
         self._owners = {category: settings.named(owner) for category, owner in foreign.items()}
-        self._ground = ground_of(self._service, settings, client, [one.name for one in projections])
+        self._backend = backend_maker(self._service, settings, client, [one.name for one in projections])
 
     def parts(self) -> Parts:
         """Parts for one opening. Raises: ConfigurationError."""
         service, settings, projections = self._service, self._settings, self._projections
         loops = Loops()
-        transport, event_log, read_store, effects, disconnect, inner, followed = self._ground(loops)
+        transport, event_log, read_store, effects, disconnect, inner, followed = self._backend(loops)
         signing = Signing(read_store, settings.signing_secret)
         publisher = Publisher(event_log, transport, signing.sign)
         copied = self._copied()
@@ -115,7 +116,7 @@ class Assembly:
             freshness=freshness,
             live=Live(read_store, catalogue.target, loops),
             disconnect=disconnect,
-            life=Life(),
+            state=BusState(),
         )
 
     def _copied(self) -> dict[str, str]:

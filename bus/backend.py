@@ -42,11 +42,13 @@ class BringsBackend(Protocol):
     def backend(self, service: str, projected: Sequence[str]) -> Backend: ...
 
 
-Ground = Callable[[Loops], Backend]
+MakeBackend = Callable[[Loops], Backend]
 """Gives the backend for one opening. What goes on in it for ever are loops of those given."""
 
 
-def ground_of(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> Ground:
+def backend_maker(
+    service: str, settings: Settings, client: Any, projected: Sequence[str]
+) -> MakeBackend:
     """What the settings ask for; `client` is a MongoDB client to use instead of one of our own, or
     a function that makes one."""
     if isinstance(settings, BringsBackend):
@@ -54,11 +56,11 @@ def ground_of(service: str, settings: Settings, client: Any, projected: Sequence
     transports = _transports(service, settings)
     stores = _stores(service, settings, client, projected)
 
-    def ground(loops: Loops) -> Backend:
+    def make(loops: Loops) -> Backend:
         log, store, effects, closing, followed = stores(loops)
         return Backend(transports(loops), log, store, effects, closing, followed=followed)
 
-    return ground
+    return make
 
 
 def read_log_of(

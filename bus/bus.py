@@ -69,14 +69,14 @@ class Bus:
         self.service = settings.named(service)
         self._projections = {one.view: one for one in projections}
         self._assembly = Assembly(
-            service,
-            routers,
-            projections,
-            settings,
-            provide or {},
-            middleware,
-            foreign or {},
-            client,
+            service=service,
+            routers=routers,
+            projections=projections,
+            settings=settings,
+            provide=provide or {},
+            middleware=middleware,
+            foreign=foreign or {},
+            client=client,
         )
         self._parts = self._assembly.parts()
         self._unopened = [self._parts]
@@ -328,7 +328,7 @@ class Bus:
         Not ready without its database; the broker may be away, then events wait in the log. Where
         a worker runs in this process, what it needs counts too. Never raises.
         """
-        if isinstance(self.parts, Parts) and (problem := self.parts.life.problem):
+        if isinstance(self.parts, Parts) and (problem := self.parts.state.problem):
             return Health(True, False, (Problem("bus", f"it {problem}", 0.0, "ready"),))
         return await self.parts.checkup.health()
 

@@ -17,7 +17,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Fault, Message
 from bus.parts import HasParts, Parts
 from bus.router import Handler
-from bus.shapes import Difference, differences
+from bus.shapes import Mismatch, differences
 from bus.stores.base import Document
 from bus.write.unit_of_work import Outbox
 
@@ -381,7 +381,7 @@ _REMEDIES: dict[Concerns, dict[str, str]] = {
 }
 
 
-def _finding(message: str, concerns: Concerns, one: Difference) -> Finding:
+def _finding(message: str, concerns: Concerns, one: Mismatch) -> Finding:
     unclear = one.kind == "unclear"
     place = f"{one.path}: " if one.path else ""
     what = f"{place}unclear {one.what}; taken for breaking" if unclear else f"{place}{one.what}"

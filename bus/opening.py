@@ -29,18 +29,18 @@ async def opened(parts: Parts, *, looking: bool) -> AsyncGenerator[Parts, None]:
             await _open(parts, stack, looking=looking)
         except NotAllowed as error:
             raise ConfigurationError(str(error)) from error
-        parts.life.loop = asyncio.get_running_loop()
-        stack.push_async_callback(_end_life, parts)
+        parts.state.loop = asyncio.get_running_loop()
+        stack.push_async_callback(_close, parts)
         yield parts
 
 
-async def _end_life(parts: Parts) -> None:
+async def _close(parts: Parts) -> None:
     """From now on nobody begins anything with them; who still works is stopped."""
-    life = parts.life
-    life.loop, life.is_over = None, True
-    if life.guests:
+    state = parts.state
+    state.loop, state.is_over = None, True
+    if state.guests:
         log.warning("closed before its worker, which is stopped first", bus=parts.service)
-    for end_guest in list(life.guests):
+    for end_guest in list(state.guests):
         await end_guest()
 
 

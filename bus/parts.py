@@ -47,7 +47,7 @@ class Subscription(NamedTuple):
     of: Projection[Any] | Router | None
 
 
-class Life:
+class BusState:
     """In which event loop the parts of a bus are open. `guests` end what works with them."""
 
     def __init__(self) -> None:
@@ -97,11 +97,11 @@ class Parts(NamedTuple):
     freshness: Freshness
     live: Live
     disconnect: Callable[[], Awaitable[None]]
-    life: Life
+    state: BusState
 
     def usable(self) -> Self:
         """Themselves. Raises: ConfigurationError, where they are not open in this event loop."""
-        if problem := self.life.problem:
+        if problem := self.state.problem:
             raise ConfigurationError(
                 f"Bus({self.service!r}) {problem}: enter it where it is used, `async with bus:` (a "
                 f"web application does so in its lifespan, which Starlette's and FastAPI's "

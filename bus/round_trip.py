@@ -20,7 +20,7 @@ UNCHANGING = (str, bytes, int, float, complex, tuple, frozenset, date, time, Enu
 OF_A_FIXED_OFFSET = (type(None), timezone, TzInfo)
 
 
-class Difference(NamedTuple):
+class Misread(NamedTuple):
     """Where what is read back is not what was written, and why."""
 
     path: str
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
         return f"{self.path or 'it'} {self.why}; {self.remedy}"
 
 
-def difference(written: Any, read: Any, *, exact: bool = False) -> Difference | None:
+def difference(written: Any, read: Any, *, exact: bool = False) -> Misread | None:
     """The first place where what was read back is not what was written; None where all is.
 
     What is private to an object does not count, nor, unless it is to be `exact`, an integer that
@@ -42,7 +42,7 @@ def difference(written: Any, read: Any, *, exact: bool = False) -> Difference | 
 
 def difference_of_state(
     written: object, read: object, but: Collection[str] = ()
-) -> Difference | None:
+) -> Misread | None:
     """The same of two objects that live on, save for some attributes: private attributes count,
     zones by name, and which parts are one object."""
     return _WholeComparison().of_attributes(written, read, "", but)
@@ -53,16 +53,16 @@ class _Comparison:
 
     __slots__ = ()
 
-    def of(self, written: Any, read: Any, path: str) -> Difference | None:
+    def of(self, written: Any, read: Any, path: str) -> Misread | None:
         if written is read:
             return None
         if written is _MISSING or read is _MISSING:
-            return Difference(path, "would not be read back as it is", _NO_FIELD)
+            return Misread(path, "would not be read back as it is", _NO_FIELD)
         if type(written) is not type(read) and not self.is_as_good(written, read):
             return _of_types(written, read, path)
         return self.of_content(written, read, path)
 
-    def of_content(self, written: Any, read: Any, path: str) -> Difference | None:
+    def of_content(self, written: Any, read: Any, path: str) -> Misread | None:
         if isinstance(written, BaseModel):
             return self.of_each(_in_models(written, read, path))
         if dataclasses.is_dataclass(written):
@@ -75,7 +75,7 @@ class _Comparison:
             return self._of_sequences(written, read, path)
         if isinstance(written, datetime | time):
             return self.of_times(written, read, path)
-        return None if self.is_equal(written, read) else Difference(path, _ANOTHER)
+        return None if self.is_equal(written, read) else Misread(path, _ANOTHER)
 
     def is_as_good(self, written: Any, read: Any) -> bool:
         """Whether pydantic would have made the one of the other: of a default, nobody has."""
@@ -83,13 +83,13 @@ class _Comparison:
             return type(written) is int and written == read
         return type(read) in (datetime, time) and isinstance(written, type(read))
 
-    def of_each(self, pairs: Pairs) -> Difference | None:
+    def of_each(self, pairs: Pairs) -> Misread | None:
         for written, read, path in pairs:
             if different := self.of(written, read, path):
                 return different
         return None
 
-    def of_times(self, written: datetime | time, read: Any, path: str) -> Difference | None:
+    def of_times(self, written: datetime | time, read: Any, path: str) -> Misread | None:
         """Compares their texts: of an hour that comes twice, `==` says that it equals nothing."""
         if written.isoformat() == read.isoformat():
             return None
@@ -97,7 +97,7 @@ class _Comparison:
         why = "has a zone that is not written"
         if offset is not None and offset.seconds % 60:
             why = "has a zone whose offset has seconds, which are not written"
-        return Difference(path, why, "give it in UTC")
+        return Misread(path, why, "give it in UTC")
 
     def is_equal(self, written: Any, read: Any) -> bool:
         if type(written).__eq__ is not object.__eq__:  # type: ignore[comparison-overlap]
@@ -108,34 +108,34 @@ class _Comparison:
 
     def _of_mappings(
         self, written: Mapping[Any, Any], read: Mapping[Any, Any], path: str
-    ) -> Difference | None:
+    ) -> Misread | None:
         keys = {key: key for key in read}
         for key in written:
             if key not in keys or self.of(key, keys[key], path):
                 why = f"has a key of type {_named(key)}, which would be read as another"
-                return Difference(path, why)
+                return Misread(path, why)
         if len(keys) != len(written):
-            return Difference(path, "would be read with more keys")
+            return Misread(path, "would be read with more keys")
         if _factory(written) is not _factory(read):
-            return Difference(path, "would be read with another default_factory", _FACTORY)
+            return Misread(path, "would be read with another default_factory", _FACTORY)
         return self.of_each((value, read[key], _at(path, key)) for key, value in written.items())
 
     def _of_sets(
         self, written: AbstractSet[Any], read: AbstractSet[Any], path: str
-    ) -> Difference | None:
+    ) -> Misread | None:
         found = {one: one for one in read}
         if len(written) != len(found) or not all(one in found for one in written):
-            return Difference(path, "would be read with other members")
+            return Misread(path, "would be read with other members")
         return self.of_each((one, found[one], path) for one in written)
 
     def _of_sequences(
         self, written: Sequence[Any], read: Sequence[Any], path: str
-    ) -> Difference | None:
+    ) -> Misread | None:
         if isinstance(written, deque) and isinstance(read, deque) and written.maxlen != read.maxlen:
             why = f"has maxlen={written.maxlen}, and would be read with maxlen={read.maxlen}"
-            return Difference(path, why, _MAXLEN)
+            return Misread(path, why, _MAXLEN)
         if len(written) != len(read):
-            return Difference(path, "would be read with more or fewer entries")
+            return Misread(path, "would be read with more or fewer entries")
         pairs = enumerate(zip(written, read, strict=True))
         return self.of_each((one, other, _at(path, place)) for place, (one, other) in pairs)
 
@@ -158,7 +158,7 @@ class _WholeComparison(_Comparison):
         self._written: dict[int, tuple[Any, Any, str]] = {}  # holds them: no id comes twice
         self._read: dict[int, str] = {}
 
-    def of_content(self, written: Any, read: Any, path: str) -> Difference | None:
+    def of_content(self, written: Any, read: Any, path: str) -> Misread | None:
         if _may_change(written):
             if id(written) in self._written or id(read) in self._read:
                 return self._of_shared(written, read, path)
@@ -173,7 +173,7 @@ class _WholeComparison(_Comparison):
 
     def of_attributes(
         self, written: object, read: object, path: str, but: Collection[str] = ()
-    ) -> Difference | None:
+    ) -> Misread | None:
         names = (attributes_of(written) | attributes_of(read)).keys()
         return self.of_each(
             (getattr(written, name, _MISSING), getattr(read, name, _MISSING), _at(path, name))
@@ -181,25 +181,25 @@ class _WholeComparison(_Comparison):
             if name not in but
         )
 
-    def of_times(self, written: datetime | time, read: Any, path: str) -> Difference | None:
+    def of_times(self, written: datetime | time, read: Any, path: str) -> Misread | None:
         zone = written.tzinfo
         if not isinstance(zone, OF_A_FIXED_OFFSET):
             why = f"has the zone {zone}, of which only the offset would be read back"
-            return Difference(path, why, _IN_UTC)
+            return Misread(path, why, _IN_UTC)
         if zone is None and written.fold != read.fold:
-            return Difference(path, "is the second of two equal hours, which is lost", _IN_UTC)
+            return Misread(path, "is the second of two equal hours, which is lost", _IN_UTC)
         return super().of_times(written, read, path)
 
     def is_equal(self, written: Any, read: Any) -> bool:
         return _is_by_attributes(written) or super().is_equal(written, read)
 
-    def _of_shared(self, written: Any, read: Any, path: str) -> Difference | None:
+    def _of_shared(self, written: Any, read: Any, path: str) -> Misread | None:
         if id(written) not in self._written:
-            return Difference(path, f"would be one object with {self._read[id(read)]}", _ONE_PLACE)
+            return Misread(path, f"would be one object with {self._read[id(read)]}", _ONE_PLACE)
         _, other, where = self._written[id(written)]
         if other is read:
             return None
-        return Difference(path, f"is one object with {where}, and would be another one", _ONE_PLACE)
+        return Misread(path, f"is one object with {where}, and would be another one", _ONE_PLACE)
 
 
 def fields_of(model: BaseModel) -> dict[str, Any]:
@@ -262,12 +262,12 @@ def _is_by_attributes(value: Any) -> bool:
     return (_may_change(value) or hasattr(value, "__dict__")) and bool(attributes_of(value))
 
 
-def _of_types(written: Any, read: Any, path: str) -> Difference:
+def _of_types(written: Any, read: Any, path: str) -> Misread:
     own, other = _named(written), _named(read)
     why = f"is of type {own}, and would be read as {other}"
     if isinstance(written, BaseModel) and isinstance(written, type(read)):
-        return Difference(path, f"{why}, without what {own} adds", _TELL_APART)
-    return Difference(path, why, f"declare it as {own}, not as what may be any, or give {other}")
+        return Misread(path, f"{why}, without what {own} adds", _TELL_APART)
+    return Misread(path, why, f"declare it as {own}, not as what may be any, or give {other}")
 
 
 def _factory(mapping: Mapping[Any, Any]) -> Any:

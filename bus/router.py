@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message, Query
@@ -15,7 +16,8 @@ Kind = Literal["command", "event", "query"]
 BASES: dict[Kind, type[Message]] = {"command": Command, "event": Event, "query": Query}
 
 
-class Handler(NamedTuple):
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Handler:
     """A function, the messages that it handles, and what its further parameters ask for.
 
     `call` takes the message and the values of its dependencies, by position.
@@ -84,14 +86,14 @@ class Router:
         read = signature_of(function)
         _check_async(kind, read, function)
         handler = Handler(
-            kind,
-            self.name,
-            read.name,
-            _messages(kind, read),
-            function,
-            read.call,
-            read.dependencies,
-            read.returns,
+            kind=kind,
+            router=self.name,
+            name=read.name,
+            messages=_messages(kind, read),
+            function=function,
+            call=read.call,
+            dependencies=read.dependencies,
+            returns=read.returns,
         )
         check_not_frozen(handler.name, f"Router({self.name!r})", self.frozen_by)
         self._check_new(handler)

@@ -9,7 +9,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message
 from bus.read.projection import Projection
 from bus.router import Handler, Router
-from bus.write.aggregate import Aggregate, unread
+from bus.write.aggregate import Aggregate, not_read_back
 from bus.write.unit_of_work import Outbox
 
 Routers = Sequence[Router]
@@ -163,4 +163,4 @@ def _check_recorded(aggregate: type[Aggregate]) -> None:
         own, *_ = [*method.__code__.co_varnames, ""]  # what others record is their affair
         for event in made_for(method, "record", own) if own else ():
             if issubclass(event, Event) and read.get(event.wire_name) is not event:
-                raise ConfigurationError(unread(aggregate, event, f".{name}()"))
+                raise ConfigurationError(not_read_back(aggregate, event, f".{name}()"))

@@ -24,7 +24,7 @@ UPPER = ("maxLength", "maxItems", "maxProperties")
 NUMBERS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 
-class Difference(NamedTuple):
+class Mismatch(NamedTuple):
     """Why what is written might not be read: `path` is the field, `what` says it.
 
     "missing": it is required and need not be there; "refused": a field that may be there is not
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
     what: str
 
 
-def differences(written: Schema, read: Schema, *, closed: bool) -> list[Difference]:
+def differences(written: Schema, read: Schema, *, closed: bool) -> list[Mismatch]:
     """Why something of the shape `written` might not be read as `read`; nothing where all is.
 
     With `closed`, nothing is written but the fields that the shape names; else there may be others
@@ -45,7 +45,7 @@ def differences(written: Schema, read: Schema, *, closed: bool) -> list[Differen
     try:
         return list(_Comparison(written, read, closed).compare(written, read, ""))
     except RecursionError:
-        return [Difference("unclear", "", "what lies so deep")]
+        return [Mismatch("unclear", "", "what lies so deep")]
 
 
 class _Comparison:
@@ -57,7 +57,7 @@ class _Comparison:
         self._closed = closed
         self._under_way: set[tuple[int, int]] = set()
 
-    def compare(self, written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+    def compare(self, written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
         written, read = _resolved(written, self._written), _resolved(read, self._read)
         pair = id(written), id(read)
         if pair not in self._under_way:  # where the same two meet again, there is nothing new
@@ -65,11 +65,11 @@ class _Comparison:
             yield from self._compare(written, read, path)
             self._under_way.discard(pair)
 
-    def _compare(self, written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+    def _compare(self, written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
         if written is False or _is_anything(read):
             return
         if read is False:
-            yield Difference("refused", path, "is refused")
+            yield Mismatch("refused", path, "is refused")
         elif branches := _branches(written):
             for branch in branches:
                 yield from self.compare(branch, read, path)
@@ -82,9 +82,7 @@ class _Comparison:
         else:
             yield from self._typed(written, read, path)
 
-    def _any_of(
-        self, written: Schema, branches: Sequence[Schema], path: str
-    ) -> Iterator[Difference]:
+    def _any_of(self, written: Schema, branches: Sequence[Schema], path: str) -> Iterator[Mismatch]:
         """One branch has to read all of it; of those that do not, the likeliest says why."""
         if len(written.get("enum", ())) > 1:
             for value in written["enum"]:
@@ -104,7 +102,7 @@ class _Comparison:
             read = " or ".join(_told(_resolved(branch, self._read)) for branch in branches)
             yield _narrowed(path, _told(written), read)
 
-    def _typed(self, written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+    def _typed(self, written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
         own, taken = _types(written), _types(read)
         if "number" in taken:
             taken = taken | {"integer"}
@@ -118,7 +116,7 @@ class _Comparison:
             yield from self._arrays(written, read, path)
         yield from _others(written, read, path)
 
-    def _objects(self, written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+    def _objects(self, written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
         own, taken = written.get("properties", {}), read.get("properties", {})
         always, required = written.get("required", ()), read.get("required", ())
         rest = read.get("additionalProperties", True)
@@ -127,13 +125,13 @@ class _Comparison:
                 yield from self.compare(own[name], taken[name], _at(path, name))
             if name in required and name not in always:
                 may = "may be missing" if name in own else "is missing"
-                yield Difference("missing", _at(path, name), f"is required, and {may}")
+                yield Mismatch("missing", _at(path, name), f"is required, and {may}")
         for name in own.keys() - taken.keys():
             yield from self.compare(own[name], rest, _at(path, name))
         undeclared = written.get("additionalProperties", not self._closed)
         yield from self.compare(undeclared, rest, _at(path, "*"))
 
-    def _arrays(self, written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+    def _arrays(self, written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
         own, taken = written.get("prefixItems", []), read.get("prefixItems", [])
         own_rest, taken_rest = written.get("items", True), read.get("items", True)
         most = written.get("maxItems", math.inf)
@@ -214,7 +212,7 @@ def _type_of(value: Any) -> str:
     return "object"
 
 
-def _enums(written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+def _enums(written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
     taken = [_value(one) for one in read["enum"]]
     if "enum" not in written:
         yield _narrowed(path, _told(written), _told(read))
@@ -224,14 +222,14 @@ def _enums(written: Schema, read: Schema, path: str) -> Iterator[Difference]:
         yield _narrowed(path, _told({"enum": gone}), _told(read))
 
 
-def _values(values: Sequence[Any], read: Schema, path: str) -> Iterator[Difference]:
+def _values(values: Sequence[Any], read: Schema, path: str) -> Iterator[Mismatch]:
     taken = _types(read)
     if "number" in taken:
         taken = taken | {"integer"}
     if taken and not _types({"enum": values}) <= taken:
         yield _narrowed(path, _told({"enum": values}), _told(read))
     elif further := sorted(read.keys() - ANNOTATIONS - {"type"}):
-        yield Difference("unclear", path, f"whether {', '.join(further)} allows each of the values")
+        yield Mismatch("unclear", path, f"whether {', '.join(further)} allows each of the values")
 
 
 def _value(value: Any) -> tuple[str, Any]:
@@ -239,7 +237,7 @@ def _value(value: Any) -> tuple[str, Any]:
     return _type_of(value), value
 
 
-def _bounds(written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+def _bounds(written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
     for key in LOWER:
         if read.get(key, 0) > written.get(key, 0):
             yield _bound(key, written, read, path)
@@ -262,26 +260,26 @@ def _limit(schema: Schema, inclusive: str, exclusive: str, sign: int) -> tuple[f
     )
 
 
-def _bound(key: str, written: Schema, read: Schema, path: str) -> Difference:
+def _bound(key: str, written: Schema, read: Schema, path: str) -> Mismatch:
     before = written.get(key, "none")
-    return Difference("narrowed", path, f"{key} is {read[key]} to the reader, {before} before it")
+    return Mismatch("narrowed", path, f"{key} is {read[key]} to the reader, {before} before it")
 
 
-def _others(written: Schema, read: Schema, path: str) -> Iterator[Difference]:
+def _others(written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
     known = ANNOTATIONS | COMPARED | {*LOWER, *UPPER, *NUMBERS}
     for key in sorted(read.keys() - known):
         if key not in written or written[key] != read[key]:
-            yield Difference("unclear", path, f"what {key} = {read[key]!r} leaves out")
+            yield Mismatch("unclear", path, f"what {key} = {read[key]!r} leaves out")
     if "allOf" in read and written.get("allOf") != read["allOf"]:
-        yield Difference("unclear", path, "what allOf leaves out")
+        yield Mismatch("unclear", path, "what allOf leaves out")
 
 
 def _speaks_of_objects(schema: Schema) -> bool:
     return bool({"properties", "required", "additionalProperties"} & schema.keys())
 
 
-def _narrowed(path: str, written: str, read: str) -> Difference:
-    return Difference("narrowed", path, f"may be {written}, and only {read} is read")
+def _narrowed(path: str, written: str, read: str) -> Mismatch:
+    return Mismatch("narrowed", path, f"may be {written}, and only {read} is read")
 
 
 def _told(schema: Schema) -> str:

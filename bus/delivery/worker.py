@@ -93,11 +93,11 @@ class Worker:
         parts = self._bus.parts.usable()
         shift = _Shift(parts, self._only)
         await shift.begin()
-        parts.life.guests.append(shift.stop)
+        parts.state.guests.append(shift.stop)
         try:
             yield shift
         finally:
-            parts.life.guests.remove(shift.stop)
+            parts.state.guests.remove(shift.stop)
             await shift.stop()
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, cast
 
 from pydantic import PrivateAttr
 
-from bus.backend import Backend, ground_of
+from bus.backend import Backend, backend_maker
 from bus.errors import ConfigurationError, Unavailable
 from bus.loops import Loops
 from bus.settings import Settings
@@ -50,7 +50,7 @@ class RealSettings(Settings):
     def backend(self, service: str, projected: Sequence[str]) -> Backend:
         """The real pair, which is noted."""
         self._services.add(service)
-        real = ground_of(service, Settings(**self.model_dump()), None, projected)(Loops())
+        real = backend_maker(service, Settings(**self.model_dump()), None, projected)(Loops())
         noted = _Noted(real.transport, self._declared)
         return real._replace(transport=cast(Transport, noted))
 

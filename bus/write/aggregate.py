@@ -89,7 +89,7 @@ class Aggregate:
         not name, InvalidMessage for one that could not be read back as it is.
         """
         if self.events().get(type(event).wire_name) is not type(event):
-            raise ConfigurationError(unread(type(self), type(event)))
+            raise ConfigurationError(not_read_back(type(self), type(event)))
         data, read = record_and_read(event)
         self.apply(read)
         self.version += 1
@@ -158,7 +158,7 @@ def stream_of(aggregate: type[Aggregate], id: str) -> str:
     return f"{aggregate.category}-{plain_text(id)}"
 
 
-def unread(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:
+def not_read_back(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:
     """Says that an aggregate records an event that it would not read back."""
     named = aggregate.events().values()
     bases = [kind.__name__ for kind in event.__mro__ if kind in named]

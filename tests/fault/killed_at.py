@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from bus import Settings, Worker
-from bus.backend import Backend, ground_of
+from bus.backend import Backend, backend_maker
 from bus.loops import Loops
 from bus.testing import NO_FAULTS, Step, When
 from bus.testing.broken import (
@@ -44,7 +44,7 @@ class MortalSettings(Settings):
     """The real services, wrapped."""
 
     def backend(self, service: str, projected: Sequence[str]) -> Backend:
-        real = ground_of(service, Settings(), None, projected)(Loops())
+        real = backend_maker(service, Settings(), None, projected)(Loops())
         return Backend(
             cast(Any, BrokenTransport(cast(Any, real.transport), LIFE)),
             cast(Any, BrokenEventLog(real.event_log, LIFE)),

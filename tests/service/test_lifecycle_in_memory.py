@@ -4,7 +4,7 @@ import pytest
 from pydantic import PrivateAttr
 
 from bus import Bus, Settings, StoreUnavailable
-from bus.backend import Backend, ground_of
+from bus.backend import Backend, backend_maker
 from bus.loops import Loops
 from bus.stores.memory import MemoryReadStore
 from tests.service.lifecycle_contract import LifecycleContract, pay
@@ -28,7 +28,7 @@ class Late(Settings):
     _away: int = PrivateAttr(2)
 
     def backend(self, service: str, projected: Sequence[str]) -> Backend:
-        backend = ground_of(service, Settings.in_memory(), None, projected)(Loops())
+        backend = backend_maker(service, Settings.in_memory(), None, projected)(Loops())
         self._away -= 1
         return backend if self._away < 0 else backend._replace(read_store=Away())
 

@@ -66,7 +66,7 @@ class Turning:
             yield item
 
 
-class Ground(Settings):
+class TurningSettings(Settings):
     """Settings that bring what both services stand on."""
 
     _broker: MemoryBroker
@@ -155,7 +155,7 @@ async def _awaited(work: Any) -> Any:
 @asynccontextmanager
 async def running(broker: MemoryBroker) -> AsyncIterator[tuple[Bus, Bus]]:
     """The bank and the shop, each with its worker."""
-    settings = Ground(
+    settings = TurningSettings(
         amqp_url=MEMORY,
         mongo_url=MEMORY,
         sweep_every=1.0,

@@ -10,7 +10,7 @@ from bus.stores.memory import MemoryEventLog, MemoryReadStore
 TARGET = Target("purses", "purses", versions_in_documents=False)
 
 
-class Ground:
+class Purses:
     def __init__(self) -> None:
         self.log = MemoryEventLog()
         self.store = MemoryReadStore()
@@ -37,40 +37,40 @@ class Ground:
 
 
 @pytest.fixture
-def ground() -> Ground:
-    return Ground()
+def purses() -> Purses:
+    return Purses()
 
 
-async def test_events_are_counted_and_the_oldest_tells_the_time(ground: Ground) -> None:
-    await ground.happened("purse-a", 1, 3, age=50)
-    await ground.happened("purse-b", 1, 1, age=40)
-    await ground.happened("purse-a", 4, 2, age=30)
-    await ground.applied(a=2, b=1)
-    lag = await ground.meter().measure()
+async def test_events_are_counted_and_the_oldest_tells_the_time(purses: Purses) -> None:
+    await purses.happened("purse-a", 1, 3, age=50)
+    await purses.happened("purse-b", 1, 1, age=40)
+    await purses.happened("purse-a", 4, 2, age=30)
+    await purses.applied(a=2, b=1)
+    lag = await purses.meter().measure()
     assert (lag.events, lag.more) == (3, False)
-    assert lag.oldest == ground.now - timedelta(seconds=50)
+    assert lag.oldest == purses.now - timedelta(seconds=50)
     assert 50 <= lag.seconds < 60
 
 
-async def test_parked_streams_stand_apart(ground: Ground) -> None:
-    await ground.happened("purse-a", 1, 3, age=50)
-    since = ground.now - timedelta(seconds=45)
-    await ground.parked("purse-a", since)
-    assert await ground.meter().measure() == Lag(parked=1, parked_since=since)
+async def test_parked_streams_stand_apart(purses: Purses) -> None:
+    await purses.happened("purse-a", 1, 3, age=50)
+    since = purses.now - timedelta(seconds=45)
+    await purses.parked("purse-a", since)
+    assert await purses.meter().measure() == Lag(parked=1, parked_since=since)
 
 
-async def test_a_long_lag_is_told_as_at_least_that_much(ground: Ground) -> None:
+async def test_a_long_lag_is_told_as_at_least_that_much(purses: Purses) -> None:
     for number in range(5):
-        await ground.happened(f"purse-{number}", 1, 1, age=90 - number)
-    lag = await ground.meter(most=3).measure()
+        await purses.happened(f"purse-{number}", 1, 1, age=90 - number)
+    lag = await purses.meter(most=3).measure()
     assert (lag.events, lag.more) == (3, True)
 
 
-async def test_it_goes_on_where_it_stopped(ground: Ground) -> None:
+async def test_it_goes_on_where_it_stopped(purses: Purses) -> None:
     for number, key in enumerate("abc"):
-        await ground.happened(f"purse-{key}", 1, 1, age=90 - number)
-    await ground.applied(a=1, b=1)
-    meter = ground.meter(most=2)
+        await purses.happened(f"purse-{key}", 1, 1, age=90 - number)
+    await purses.applied(a=1, b=1)
+    meter = purses.meter(most=2)
     assert (await meter.measure()).events == 0
     assert (await meter.measure()).events == 1
     assert (await meter.measure()).events == 1

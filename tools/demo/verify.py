@@ -13,7 +13,7 @@ PATIENCE = 60.0
 PAUSE = 0.25
 
 
-class Difference(NamedTuple):
+class WrongField(NamedTuple):
     """A field of a stored document that is not what the log says; None where one side lacks it."""
 
     collection: str
@@ -28,7 +28,7 @@ class Checked(NamedTuple):
 
     folded: Folded
     stored: Collections
-    differences: tuple[Difference, ...]
+    differences: tuple[WrongField, ...]
     unsettled: tuple[str, ...]
     given_up: int
 
@@ -85,9 +85,9 @@ def settle(books: Books, running: Callable[[], object]) -> Checked:
         time.sleep(PAUSE)
 
 
-def compare(expected: Collections, stored: Collections) -> list[Difference]:
+def compare(expected: Collections, stored: Collections) -> list[WrongField]:
     """Every field, of every document, of every collection."""
-    found: list[Difference] = []
+    found: list[WrongField] = []
     for collection in expected:
         ours, theirs = expected[collection], stored[collection]
         for key in ours.keys() | theirs.keys():
@@ -97,9 +97,9 @@ def compare(expected: Collections, stored: Collections) -> list[Difference]:
 
 def _of_document(
     collection: str, key: str, expected: Document, stored: Mapping[str, Any]
-) -> list[Difference]:
+) -> list[WrongField]:
     return [
-        Difference(collection, key, field, expected.get(field), stored.get(field))
+        WrongField(collection, key, field, expected.get(field), stored.get(field))
         for field in sorted(expected.keys() | stored.keys())
         if expected.get(field) != stored.get(field)
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tools.demo.fold import Collections, Folded, fold
-from tools.demo.verify import Difference, compare
+from tools.demo.verify import WrongField, compare
 from tools.soak.account import Account
 from tools.soak.calls import TRY
 from tools.soak.observer import Sequence
@@ -31,7 +31,7 @@ class Verdict:
     out_of_order: list[str] = field(default_factory=list)
     untrue: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[WrongField] = field(default_factory=list)
     events: int = 0
     documents: int = 0
 
@@ -122,7 +122,7 @@ def _compare_documents(folded: Folded, stored: Collections, verdict: Verdict) ->
         _list_of(one, verdict).append(text)
 
 
-def _list_of(one: Difference, verdict: Verdict) -> list[str]:
+def _list_of(one: WrongField, verdict: Verdict) -> list[str]:
     """What is behind the log is lost, a count beyond it came twice; else it is just wrong."""
     if one.stored is None:
         return verdict.lost

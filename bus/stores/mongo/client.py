@@ -41,7 +41,7 @@ FIND_AGAIN_MS = 1000
 MARGIN = 2.0
 
 
-class Stuck(NetworkTimeout):
+class Unanswered(NetworkTimeout):
     """The driver kept neither to its timeout: its call may still be under way."""
 
 
@@ -185,4 +185,4 @@ async def bounded(
             async with asyncio.timeout(seconds + MARGIN):
                 yield
     except TimeoutError as error:
-        raise Stuck(f"no answer within {seconds + MARGIN:.0f} s") from error
+        raise Unanswered(f"no answer within {seconds + MARGIN:.0f} s") from error

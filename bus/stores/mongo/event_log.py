@@ -16,7 +16,7 @@ from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavail
 from bus.loops import Loops
 from bus.stores.base import Commit, Recorded, Snapshot, Tally
 from bus.stores.mongo.appender import Appender
-from bus.stores.mongo.client import Client, Session, Stuck, bounded
+from bus.stores.mongo.client import Client, Session, Unanswered, bounded
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import (
@@ -145,7 +145,7 @@ class MongoEventLog(MongoLog):
     async def _holds(self, commits: Sequence[Commit], error: OutcomeUnknown) -> bool:
         """Whether they are durable after all, although their commit was not confirmed. What did
         not answer is not asked again: the caller has waited long enough."""
-        if isinstance(error.__cause__, Stuck):
+        if isinstance(error.__cause__, Unanswered):
             return False
         try:
             return await self.find(commits[0].id) == list(commits)

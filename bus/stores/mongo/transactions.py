@@ -22,7 +22,7 @@ from pymongo.errors import (
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, StoreUnavailable
-from bus.stores.mongo.client import Session, Stuck, bounded, start_transaction
+from bus.stores.mongo.client import Session, Unanswered, bounded, start_transaction
 from bus.stores.mongo.failures import said, translated
 
 Result = TypeVar("Result")
@@ -73,7 +73,7 @@ async def _try(
     await start_transaction(session)
     try:
         result = await body(session)
-    except (Stuck, asyncio.CancelledError):
+    except (Unanswered, asyncio.CancelledError):
         raise  # the driver may still be at it; the lender of the session has the server end it
     except BaseException:
         await _abort(session)
@@ -97,7 +97,7 @@ async def _commit(session: Session, deadline: float, doubts: list[Exception]) ->
             if _is_abort(error):
                 raise
             doubts.append(error)
-            is_useless = isinstance(error, Stuck | InvalidOperation)
+            is_useless = isinstance(error, Unanswered | InvalidOperation)
             if is_useless or time.monotonic() + pause > deadline:
                 raise _unknown(error) from error
         await asyncio.sleep(ambient.jittered(pause))
@@ -126,7 +126,7 @@ async def _abort(session: Session) -> None:
 
 def may_repeat(error: Exception) -> bool:
     """Whether a transaction that met this error may fare better the next time."""
-    if isinstance(error, Stuck):
+    if isinstance(error, Unanswered):
         return False
     if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):
         return True
