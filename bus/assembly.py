@@ -54,13 +54,17 @@ class Assembly:
         self._provide = dict(provide)
         self._middleware = tuple(middleware)
         self._owners = {category: settings.named(owner) for category, owner in foreign.items()}
-        self._backend = backend_maker(self._service, settings, client, [one.name for one in projections])
+        self._backend = backend_maker(
+            self._service, settings, client, [one.name for one in projections]
+        )
 
     def parts(self) -> Parts:
         """Parts for one opening. Raises: ConfigurationError."""
         service, settings, projections = self._service, self._settings, self._projections
         loops = Loops()
-        transport, event_log, read_store, effects, disconnect, inner, followed = self._backend(loops)
+        transport, event_log, read_store, effects, disconnect, inner, followed = self._backend(
+            loops
+        )
         signing = Signing(read_store, settings.signing_secret)
         publisher = Publisher(event_log, transport, signing.sign)
         copied = self._copied()

@@ -40,9 +40,7 @@ def difference(written: Any, read: Any, *, exact: bool = False) -> Misread | Non
     return (_OF_NUMBERS if exact else _OF_DATA).of(written, read, "")
 
 
-def difference_of_state(
-    written: object, read: object, but: Collection[str] = ()
-) -> Misread | None:
+def difference_of_state(written: object, read: object, but: Collection[str] = ()) -> Misread | None:
     """The same of two objects that live on, save for some attributes: private attributes count,
     zones by name, and which parts are one object."""
     return _WholeComparison().of_attributes(written, read, "", but)
