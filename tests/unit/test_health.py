@@ -16,7 +16,6 @@ from bus import (
     Settings,
     StoreUnavailable,
     TransportUnavailable,
-    Worker,
     ambient,
 )
 from bus.delivery.health_server import HealthServer
@@ -381,17 +380,6 @@ async def test_an_address_that_cannot_be_had_is_told_with_what_to_do(host: str, 
         assert "error while attempting" not in str(refused.value)
     finally:
         await first.close()
-
-
-async def test_of_two_workers_in_a_process_with_one_port_the_second_is_refused() -> None:
-    (port,) = free_ports(1)
-    settings = Settings.in_memory(health_port=port)
-    async with Bus("bank", settings=settings) as bus, Worker(bus):
-        with pytest.raises(ConfigurationError, match="another worker of this process"):
-            await Worker(bus).__aenter__()
-        assert (await asked(port, b"GET /readyz HTTP/1.1\r\n\r\n"))[0] == 200
-    async with bus, Worker(bus):
-        assert (await asked(port, b"GET /readyz HTTP/1.1\r\n\r\n"))[0] == 200
 
 
 async def test_a_client_that_says_nothing_does_not_keep_the_server_from_closing() -> None:
