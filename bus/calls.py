@@ -28,7 +28,7 @@ def made_for(function: Callable[..., Any], method: str, variable: str = "") -> I
     if not inspect.isfunction(plain):  # it is not written in Python
         return
     codes = [code for code in codes_in(plain.__code__) if method in code.co_names]
-    known = _names_within(plain) if codes else {}
+    known = names_within(plain) if codes else {}
     for code in codes:
         for name, *attributes in _first_loads(code, method, variable):
             value = known.get(name)
@@ -39,7 +39,7 @@ def made_for(function: Callable[..., Any], method: str, variable: str = "") -> I
                 yield value  # a generic class may be given its parameters first
 
 
-def _names_within(function: FunctionType) -> dict[str, Any]:
+def names_within(function: FunctionType) -> dict[str, Any]:
     """What the names in a function stand for: those of its module, and of functions around it."""
     found = dict(function.__globals__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

@@ -145,7 +145,7 @@ class Aggregate:
     def _state(cls) -> Shape:
         if cls._shape is None:
             events = {name: event.wire_schema for name, event in cls.events().items()}
-            cls._shape = shape_of(cls, events, cls.apply)
+            cls._shape = shape_of(cls, Aggregate, events, "apply")
         return cls._shape
 
 

@@ -21,9 +21,9 @@ from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
 from bus import payload
-from bus.calls import codes_in
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
+from bus.write.steps import steps_of
 
 Maker = Callable[[], Any]
 
@@ -165,15 +165,16 @@ class Shape(NamedTuple):
         return state
 
 
-def shape_of(cls: type, events: Mapping[str, int], fold: Callable[..., Any]) -> Shape:
+def shape_of(cls: type, base: type, events: Mapping[str, int], fold: str) -> Shape:
     """The shape of a class's state, which is another one as soon as the class reads other events
-    or schemas of them, or as its `fold` does something else with them.
+    or schemas of them, or as its method `fold` does something else with them.
 
     Raises: ConfigurationError where a type is not defined.
     """
     kinds = _kinds(cls)
     adapter = _adapter(cls, kinds)
-    same = (_described(adapter, kinds), sorted(events.items()), list(_steps(fold, cls)))
+    state = {name: (kind, _default(cls, name)) for name, kind in kinds.items()}
+    same = (_described(adapter, kinds), sorted(events.items()), steps_of(cls, base, fold, state))
     name = hashlib.blake2s(repr(same).encode(errors="replace"), digest_size=16).hexdigest()
     return Shape(cls.__qualname__, adapter, frozenset(kinds), name)
 
@@ -208,34 +209,18 @@ def _adapter(cls: type, kinds: Mapping[str, Any]) -> TypeAdapter[Any]:
         ) from None
 
 
+def _default(cls: type, name: str) -> Any:
+    """A default, or what makes it."""
+    value = inspect.getattr_static(cls, name, None)
+    if not _has_factory(value):
+        return value
+    factory = value.default_factory
+    return value.default if factory in (None, dataclasses.MISSING) else factory
+
+
 def _described(adapter: TypeAdapter[Any], kinds: Mapping[str, Any]) -> str:
     """The types of the state, and of what is in it."""
     try:
         return json.dumps(adapter.json_schema(mode="serialization"), sort_keys=True)
     except Exception:  # types that no JSON Schema describes
         return str(sorted((name, str(kind)) for name, kind in kinds.items()))
-
-
-def _steps(function: Any, cls: type, seen: set[str] | None = None) -> Iterator[object]:
-    """What a function does, and those that it calls of its class or module: not where it stands."""
-    seen = set() if seen is None else seen
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    if not isinstance(function, types.FunctionType) or function.__qualname__ in seen:
-        return
-    seen.add(function.__qualname__)
-    for code in codes_in(function.__code__):
-        yield code.co_code, code.co_names, [_constant(one) for one in code.co_consts]
-        for name in code.co_names:
-            for called in (_inherited(cls, name), function.__globals__.get(name)):
-                if getattr(called, "__module__", None) == function.__module__:
-                    yield from _steps(called, cls, seen)
-
-
-def _constant(value: Any) -> str:
-    if isinstance(value, types.CodeType):
-        return value.co_name
-    return repr(sorted(map(repr, value)) if isinstance(value, frozenset) else value)
-
-
-def _inherited(cls: type, name: str) -> Any:
-    return inspect.getattr_static(cls, name, None)

@@ -1,0 +1,204 @@
+"""What a class does to its state, as data: of other code, constants or tables it is other data.
+
+Pure. Goes from the functions that change the state to all that they use of the application's own:
+what libraries do, and what is read or made while the program runs, it does not see.
+"""
+
+import dataclasses
+import sys
+import typing
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+from bus.calls import codes_in, names_within
+from bus.round_trip import attributes_of
+from bus.write.functions import functions_in
+
+CONSTANTS = (
+    bool, int, float, complex, str, bytes, Decimal, date, datetime, time, timedelta, type(None)
+)  # fmt: skip
+TABLES = (list, tuple, AbstractSet, Mapping)
+BY_NAME = {
+    "getattr", "vars", "__dict__", "attrgetter", "methodcaller", "__getattribute__", "eval"
+}  # fmt: skip
+"""What finds attributes by names that are made while the code runs: then all of them count."""
+
+NOT_DONE = ("__annotat", "__class_getitem__", "__init_subclass__")
+LIBRARIES = {"abc", "builtins", "collections", "enum", "pydantic", "typing", "typing_extensions"}
+"""Whose classes others derive from; what is below the first part of any other name, is one's own.
+"""
+
+
+def steps_of(
+    cls: type, base: type, method: str, state: Mapping[str, tuple[Any, Any]]
+) -> list[object]:
+    """What `method` of a class does, its special methods, and its `state`, of which the types and
+    defaults are given; `base` is the class below which all is the application's.
+
+    It does not tell where anything stands, so that code may move.
+    """
+    steps = _Steps([one for one in cls.__mro__ if one not in base.__mro__])
+    return steps.of(method, state)
+
+
+class _Steps:
+    """Goes breadth first, so that depth costs no stack."""
+
+    def __init__(self, owners: list[type]) -> None:
+        self._owners = owners
+        self._own = {_root_of(one) for one in owners} - LIBRARIES
+        self._found: list[object] = []
+        self._pending: deque[FunctionType | type] = deque()
+        self._seen: dict[int, object] = {id(one): one for one in owners}
+
+    def of(self, method: str, state: Mapping[str, tuple[Any, Any]]) -> list[object]:
+        for owner in self._owners:
+            for name, value in vars(owner).items():
+                if name == method or (_is_special(name) and not name.startswith(NOT_DONE)):
+                    self._add_functions(value)
+        for name, (kind, default) in sorted(state.items(), key=lambda item: item[0]):
+            self._add_types(kind)
+            self._add(name, default)
+            self._found.append((name, text_of(default)))
+        while self._pending:
+            match self._pending.popleft():
+                case FunctionType() as function:
+                    self._go_through(function)
+                case kind:
+                    self._go_through_class(kind)
+        return self._found
+
+    def _go_through(self, function: FunctionType) -> None:
+        self._add("", function.__defaults__)
+        self._add("", function.__kwdefaults__)
+        codes = list(codes_in(function.__code__))
+        for code in codes:
+            constants = [text_of(one) for one in code.co_consts if one != function.__doc__]
+            self._found.append((code.co_code, code.co_names, code.co_exceptiontable, constants))
+        names = dict.fromkeys(
+            [*(name for code in codes for name in code.co_names), *function.__code__.co_freevars]
+        )
+        for name, value in self._meant_by(names, function):
+            self._add(name, value)
+        if names.keys() & BY_NAME:
+            for owner in self._owners:
+                for value in vars(owner).values():
+                    self._add_functions(value)
+
+    def _meant_by(
+        self, names: Mapping[str, Any], function: FunctionType
+    ) -> Iterator[tuple[str, Any]]:
+        """What names may stand for: in the class, the function's module, and modules it names."""
+        for name in names:
+            for owner in self._owners:
+                if name in vars(owner):
+                    yield name, vars(owner)[name]
+        known = names_within(function)
+        modules = [known.get(name, sys.modules.get(name)) for name in names]
+        for module in modules:
+            if isinstance(module, ModuleType) and _root(module.__name__) in self._own:
+                found = {name: vars(module)[name] for name in names if name in vars(module)}
+                modules += [one for one in found.values() if one not in modules]
+                yield from found.items()
+        yield from ((name, known[name]) for name in names if name in known)
+
+    def _go_through_class(self, kind: type) -> None:
+        if issubclass(kind, Enum):
+            self._found.append([(one.name, text_of(one.value)) for one in kind])
+        outside = [one for one in kind.__mro__ if _root_of(one) not in self._own]
+        for name, value in sorted(vars(kind).items()):
+            if name.startswith(NOT_DONE):
+                continue
+            self._add_functions(value)
+            if not (_is_special(name) or any(name in vars(one) for one in outside)):
+                self._add(name, value)
+        for one in kind.__bases__:
+            self._add_types(one)
+        with suppress(Exception):  # types that are not there
+            for hint in typing.get_type_hints(kind, include_extras=True).values():
+                self._add_types(hint)
+
+    def _add(self, name: str, value: Any) -> None:
+        """Adds what a name stands for: a constant, or what functions and classes there are in it.
+
+        What a table holds else may change while the program runs.
+        """
+        if _is_constant(value):
+            self._found.append((name, text_of(value)))
+        elif isinstance(value, TABLES):
+            parts = value.values() if isinstance(value, Mapping) else value
+            for one in sorted(parts, key=_name_of) if isinstance(value, AbstractSet) else parts:
+                self._add_functions(one)
+                self._add_types(one)
+        else:
+            self._add_functions(value)
+            self._add_types(value if isinstance(value, type) else type(value))
+
+    def _add_functions(self, value: Any) -> None:
+        for function in functions_in(value):
+            if _root_of(function) in self._own:
+                self._once(function)
+
+    def _add_types(self, kind: Any) -> None:
+        """Adds the classes in a type, and what is `Annotated` to it."""
+        if not isinstance(kind, type):
+            self._add_functions(getattr(kind, "func", None))
+        elif _root_of(kind) in self._own:
+            self._once(kind)
+        for one in typing.get_args(kind):
+            self._add_types(one)
+
+    def _once(self, value: FunctionType | type) -> None:
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value
+            self._pending.append(value)
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return all(map(_is_constant, value))
+    return type(value) in CONSTANTS or isinstance(value, Enum)
+
+
+def text_of(value: Any) -> str:
+    """A value as text that is the same in each process."""
+    if isinstance(value, CodeType):
+        return value.co_name
+    if isinstance(value, Enum):
+        return value.name
+    if type(value) in CONSTANTS:
+        return repr(value)
+    if isinstance(value, Mapping):
+        return repr([(text_of(key), text_of(one)) for key, one in value.items()])
+    if isinstance(value, AbstractSet):
+        return repr(sorted(map(text_of, value)))
+    if isinstance(value, Sequence):
+        return repr([text_of(one) for one in value])
+    is_data = isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
+    held = attributes_of(value) if is_data and not isinstance(value, type) else {}
+    return repr((_name_of(type(value)), [(name, text_of(one)) for name, one in held.items()]))
+
+
+def _name_of(value: Any) -> str:
+    return str(getattr(value, "__qualname__", ""))
+
+
+def _root_of(value: Any) -> str:
+    return _root(getattr(value, "__module__", None) or "")
+
+
+def _root(module: str) -> str:
+    return module.partition(".")[0]
