@@ -2,7 +2,6 @@
 without us: its error, and its lines."""
 
 import importlib
-import inspect
 import pkgutil
 import sys
 import traceback
@@ -12,10 +11,10 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from bus.building import a, as_bus, caller_of
 from bus.bus import Bus
 from bus.errors import BusError, ConfigurationError
 from bus.settings import Settings
-from bus.signatures import inspected
 
 OURS = str(Path(__file__).parents[1])
 EXAMPLE = "write module:function, as in handlers.app:build"
@@ -33,7 +32,7 @@ def load(target: str, settings: Callable[[], Settings]) -> Bus:
         return found
     if not callable(found):
         raise ConfigurationError(
-            f"{target} is {_a(found)}; it must be a Bus, or a function that takes Settings and "
+            f"{target} is {a(found)}; it must be a Bus, or a function that takes Settings and "
             f"returns one"
         )
     return _built(target, found, settings)
@@ -137,61 +136,14 @@ def _near(name: str, there: Iterable[str]) -> str:
 
 
 def _built(target: str, build: Callable[..., Any], settings: Callable[[], Settings]) -> Bus:
-    if inspect.iscoroutinefunction(build):
-        raise ConfigurationError(
-            f"{target} is an async function; write it as a plain `def`: a bus is made without "
-            f"awaiting anything, and connects where it is opened"
-        )
-    call = _call_of(target, build, settings)
+    call = caller_of(target, build, settings)
     try:
         built = call()
     except BusError:
         raise
     except Exception as error:
         raise ConfigurationError(f"{target} failed:\n{_shown(error)}") from None
-    if isinstance(built, Bus):
-        return built
-    if inspect.iscoroutine(built):
-        built.close()
-    raise ConfigurationError(
-        f"{target} returned {_a(built)}; it must take Settings and return a Bus that is not opened"
-    )
-
-
-def _call_of(
-    target: str, build: Callable[..., Any], settings: Callable[[], Settings]
-) -> Callable[[], Any]:
-    """Calls it with settings, or without where it takes none. Raises: ConfigurationError."""
-    try:
-        signature = inspected(build)
-    except (TypeError, ValueError):
-        return lambda: build(settings())
-    if _fits(signature, object()):
-        return lambda: build(settings())
-    if _fits(signature, settings=object()):
-        return lambda: build(settings=settings())
-    if _fits(signature):
-        return build
-    raise ConfigurationError(
-        f"{target} takes {signature}; it is called with Settings alone: give the other parameters "
-        f"defaults, or name a function that gives them, def build_one(settings): return "
-        f"{getattr(build, '__name__', 'build')}(settings, ...)"
-    )
-
-
-def _fits(signature: inspect.Signature, *given: object, **named: object) -> bool:
-    try:
-        signature.bind(*given, **named)
-    except TypeError:
-        return False
-    return True
-
-
-def _a(found: object) -> str:
-    if found is None:
-        return "None"
-    kind = type(found).__name__
-    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+    return as_bus(target, built)
 
 
 def _shown(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from bus import ambient
 from bus.codec import envelopes_of, record
 from bus.dependencies import Provided, bind, views_of
-from bus.messages import Command, Envelope, Event, Message, Query
+from bus.messages import Command, Envelope, Event, Message, Query, check_kind
 from bus.read.documents import Documents
 from bus.read.projection import Projection
 from bus.router import Kind, Router
@@ -46,7 +46,9 @@ def given_documents(documents: Mapping[str, BaseModel]) -> "Scenario":
 
 
 def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[Event]) -> Commit:
-    """The commit that stores events of an aggregate, from a version on."""
+    """The commit that stores events of an aggregate, from a version on. Raises: InvalidMessage."""
+    for event in events:
+        check_kind(type(event), Event, "given(...)")
     return Commit(
         ambient.new_id(), stream_of(aggregate, id), aggregate.category, first,
         tuple(map(record, events)), ambient.now(), ambient.new_id(),
@@ -65,6 +67,11 @@ class Scenario:
 
     def given(self, aggregate: type[Aggregate], id: str, *events: Event) -> Self:
         """As the function of this name, beside what is given already."""
+        if not (isinstance(aggregate, type) and issubclass(aggregate, Aggregate)):
+            raise AssertionError(
+                f"given(...) takes the class of an aggregate first, as in given(Account, 'a1'), "
+                f"and this is {aggregate!r:.100}"
+            )
         self._first = self._first or (aggregate, id)
         if events:
             stream = stream_of(aggregate, id)
@@ -77,7 +84,17 @@ class Scenario:
 
     def given_documents(self, documents: Mapping[str, BaseModel]) -> Self:
         """As the function of this name, beside what is given already."""
+        if not isinstance(documents, Mapping):
+            raise AssertionError(
+                f"given_documents(...) takes documents by their keys, and this is of type "
+                f"{type(documents).__name__}"
+            )
         for key, view in documents.items():
+            if not isinstance(view, BaseModel):
+                raise AssertionError(
+                    f"given_documents(...) takes views, and {key!r} is of type "
+                    f"{type(view).__name__}"
+                )
             self._documents.setdefault(type(view), {})[key] = view
         return self
 
@@ -86,6 +103,11 @@ class Scenario:
         if self._first is None:
             raise AssertionError("when(...): give an aggregate first, as in given(Account, 'a1')")
         aggregate, id = self._first
+        if not callable(step):
+            raise AssertionError(
+                f"when(...) takes a method of {aggregate.__name__}, and this is {step!r:.100}; "
+                f"write when({aggregate.__name__}.method, ...)"
+            )
         if inspect.ismethod(step):
             return _outcome_of(step, arguments, named)
         it = _run(Repository(aggregate, self._log).find(id)) or aggregate(id)
@@ -108,6 +130,10 @@ class Scenario:
 
     def project(self, projection: Projection[Any]) -> Folded:
         """Folds the events that were given, in their order, into documents."""
+        if not isinstance(projection, Projection):
+            raise AssertionError(
+                f"project(...) takes a Projection, and this is {projection!r:.100}"
+            )
         return _run(self._folded(projection))
 
     def _envelope(self, message: Message | Envelope) -> Envelope:
@@ -195,11 +221,22 @@ def _outcome_of(
     aggregate: Aggregate | None = None,
 ) -> Outcome:
     try:
-        result = step(*arguments, **named)
+        result: Any = step(*arguments, **named)
     except Exception as error:
         return Outcome(error=error)
+    if inspect.isawaitable(result):
+        result, failed = _run(_settled(result))
+        if failed:
+            return Outcome(error=failed)
     changed = aggregate or (result if isinstance(result, Aggregate) else None)
     return Outcome([Said.of(event) for event in changed.recorded] if changed else [], [], result)
+
+
+async def _settled(result: Awaitable[Any]) -> tuple[Any, Exception | None]:
+    try:
+        return await result, None
+    except Exception as error:
+        return None, error
 
 
 def _kind(message: Message) -> Kind:

@@ -10,10 +10,12 @@ from typing import Any, Self, TypeVar, cast
 from pydantic import PrivateAttr
 
 from bus.backend import Backend, nothing
+from bus.building import a, as_bus, caller_of
 from bus.bus import Bus
 from bus.delivery.worker import Worker
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.settings import Settings
+from bus.signatures import name_of
 from bus.stores.base import EventLog, FollowedLog, ReadStore
 from bus.stores.session import Effects
 from bus.testing.broken import (
@@ -86,6 +88,12 @@ class Process:
     """Runs a bus and its worker, one life after the other, until it is left."""
 
     def __init__(self, build: Build, fate: Fate, ground: Ground) -> None:
+        if not callable(build):
+            raise ConfigurationError(
+                f"chaos(...) and memory_world(...) take functions, and this is {a(build)}: give "
+                f"what builds the bus of the settings that it is given, for each of its lives "
+                f"anew: def build(settings): return Bus(..., settings=settings)"
+            )
         self.fate = fate
         self.crashes = 0
         self._build = build
@@ -159,7 +167,8 @@ class Process:
 
     async def _serve(self, settings: Settings) -> None:
         """What the process does in its life."""
-        bus = self._build(settings)
+        name = name_of(self._build)
+        bus = as_bus(name, caller_of(name, self._build, lambda: settings)())
         if not isinstance(bus.parts.transport, BrokenTransport):
             raise ConfigurationError(
                 "chaos(build): the bus was not made with the settings that build was given; "

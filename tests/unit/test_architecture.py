@@ -38,6 +38,7 @@ LAYERS = [
     {"delivery", "contracts"},
     {"assembly", "opening"},
     {"bus"},
+    {"building"},
     {"cli", "testing", "__init__"},
     {"__main__"},
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bus import (
+    Aggregate,
     AggregateNotFound,
     Documents,
     Envelope,
@@ -215,3 +216,63 @@ def test_a_change_that_is_refused_is_told_by_handler_and_projection() -> None:
     where = r"spent \(projection 'purses'\): .* \$inc of 'owner', where it has a value of type str"
     with pytest.raises(ProjectionError, match=where):
         given(Wallet, "w1", Paid(amount=5)).project(projection)
+
+
+class Walker(Aggregate):
+    total: int = 0
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Paid():
+                self.total += event.amount
+
+    async def walk(self, amount: int) -> int:
+        await asyncio.sleep(0)
+        self.record(Paid(amount=amount))
+        return self.total
+
+    async def run(self, amount: int) -> int:
+        self.record(Paid(amount=amount))
+        return self.total
+
+    async def fall(self) -> None:
+        raise ValueError("fell")
+
+    @classmethod
+    async def begin(cls, id: str) -> "Walker":
+        walker = cls(id)
+        walker.record(Paid(amount=1))
+        return walker
+
+
+def test_an_async_method_is_awaited() -> None:
+    given(Walker, "w").when(Walker.walk, 2).then(Paid(amount=2)).returns(2)
+    given(Walker, "w").when(Walker.begin, "w").then(Paid(amount=1))
+    given(Walker, "w").when(Walker.fall).raises(ValueError, "fell")
+
+
+async def test_an_async_method_is_awaited_within_a_loop_where_it_waits_for_nothing() -> None:
+    given(Walker, "w").when(Walker.run, 2).then(Paid(amount=2)).returns(2)
+    with pytest.raises(AssertionError, match="write the test as a plain `def`"):
+        given(Walker, "w").when(Walker.walk, 2)
+
+
+begin: Any = given
+begin_documents: Any = given_documents
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: begin(Pay, "a"), r"takes the class of an aggregate first, .* <class .*Pay"),
+        (lambda: begin(Wallet, "a", "Paid"), "takes an Event, and this is of type str"),
+        (lambda: begin(Wallet, "a", Paid), "takes an Event, and this is a class: make an object"),
+        (lambda: begin(Wallet, "a").when("pay"), r"takes a method of Wallet, and this is 'pay'"),
+        (lambda: begin(Wallet, "a").project(Wallet), "takes a Projection, and this is <class"),
+        (lambda: begin_documents([Pay]), "takes documents by their keys, and this is of type list"),
+        (lambda: begin_documents({"a": 1}), "takes views, and 'a' is of type int"),
+    ],
+)  # fmt: skip
+def test_what_is_given_of_another_kind_is_told(wrong: Any, told: str) -> None:
+    with pytest.raises((AssertionError, InvalidMessage), match=told):
+        wrong()
