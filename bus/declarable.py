@@ -3,12 +3,17 @@
 Reads pydantic's core schemas; pure. What a schema cannot tell of, `round_trip` compares.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import dataclasses
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Never, NoReturn
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
 
 from bus.errors import ConfigurationError
+from bus.signatures import plain, shown
 
 Schema = Mapping[str, Any]
 """What pydantic makes of a type: a core schema."""
@@ -17,6 +22,9 @@ HIDING = "_serialize_secret"
 """How the functions are called by which pydantic writes SecretStr, SecretBytes and Secret."""
 
 NOT_GONE_INTO = frozenset({"metadata", "config", "serialization", "default", "expected", "members"})
+READ_OTHERWISE = frozenset(
+    {"function-before", "function-wrap", "function-plain", "lax-or-strict", "json-or-python"}
+)
 PLAIN = frozenset(
     {"str", "int", "float", "bool", "none", "decimal", "uuid", "date", "datetime", "time",
      "timedelta", "enum", "literal", "nullable", "default", "list", "set", "frozenset", "tuple",
@@ -31,6 +39,71 @@ def check_declared(schema: Schema, where: str, *, lasting: bool) -> None:
     for field, problem in _problems(schema, {}, "", _definitions(schema)):
         if lasting or problem != _FLEETING:
             raise ConfigurationError(f"{where}: {field or 'it'} {problem}")
+
+
+def adapter_of(kind: Any, where: str) -> TypeAdapter[Any]:
+    """What writes and reads values of a type. Raises: ConfigurationError for one of which that
+    cannot be.
+
+    It writes NaN as NaN, which is then refused: pydantic's way is to write null instead.
+    """
+    kind = None if kind in (NoReturn, Never) else kind
+    try:
+        adapter = _adapter(kind)
+    except PydanticUserError:
+        raise ConfigurationError(f"{where}: {undescribed([('', kind)])}") from None
+    if adapter.pydantic_complete:  # else it names types that are not there yet
+        check_declared(adapter.core_schema, where, lasting=False)
+    return adapter
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+        return TypeAdapter(kind)  # a model, which has a configuration of its own
+
+
+def undescribed(fields: Iterable[tuple[str, Any]]) -> str:
+    """Says which part of these types pydantic makes no schema of, and what to do."""
+    for path, kind in fields:
+        if not _is_described(kind) and (found := _undescribed(kind, path, [])):
+            where, part = found
+            words = _OLD_DICT if typing.is_typeddict(part) else _UNDESCRIBED
+            name = part.__qualname__ if isinstance(part, type) else shown(part)
+            return f"{where or 'it'} {words.format(name)}"
+    return "pydantic makes no schema of it; declare its fields of types that pydantic knows"
+
+
+def _undescribed(kind: Any, path: str, seen: list[Any]) -> tuple[str, Any] | None:
+    kind = plain(kind)
+    parts = [(name, part) for name, part in _parts(kind) if not _is_described(part)]
+    if not parts:
+        return path, kind
+    for name, part in parts:
+        if part not in seen and (
+            found := _undescribed(part, f"{path}.{name}".strip("."), [*seen, kind])
+        ):
+            return found
+    return None
+
+
+def _parts(kind: Any) -> Iterable[tuple[str, Any]]:
+    """What a type is made of, with the names of fields."""
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind) or hasattr(kind, "_fields"):
+        with suppress(NameError):
+            return typing.get_type_hints(kind, include_extras=True).items()
+    return [("", part) for part in typing.get_args(kind)]
+
+
+def _is_described(kind: Any) -> bool:
+    try:
+        TypeAdapter(kind)
+    except PydanticUserError:
+        return False
+    return True
 
 
 def is_plain(schema: Any) -> bool:
@@ -123,6 +196,10 @@ def _problems(
         yield path, _ONCE
     if part.get("now_op") == "future":
         yield path, _FLEETING
+    if part.get("type") == "is-instance":
+        yield path, _NAMED
+    if part.get("type") == "literal":
+        yield from ((path, _LITERAL.format(one)) for one in part["expected"] if _is_lost(one))
     serializer = part.get("serialization", {}).get("function")
     if getattr(serializer, "__name__", "").startswith(HIDING):
         yield path, _SECRET
@@ -132,9 +209,19 @@ def _problems(
     config = part.get("config") or config
     for key, value in part.items():
         if key == "fields" and part["type"] != "dataclass":  # which only names them there
-            yield from _problems_of_fields(value, config, path, pending)
+            found = _problems_of_fields(value, config, path, pending)
         elif key not in NOT_GONE_INTO:
-            yield from _problems(value, config, path, pending)
+            found = _problems(value, config, path, pending)
+        else:
+            continue
+        if part.get("type") in READ_OTHERWISE:
+            found = (one for one in found if not one[1].startswith(UNLESS_OTHERWISE))
+        yield from found
+
+
+def _is_lost(value: Any) -> bool:
+    """Whether a Literal's value is written as one that the Literal does not hold."""
+    return isinstance(value, bytes) or (isinstance(value, Enum) and value != value.value)
 
 
 def _problems_of_fields(
@@ -186,4 +273,22 @@ _FLEETING = (
     "has to be in the future, so that the event could not be read any more once that time has "
     "come; check it in the command or in the aggregate, and let the event hold any time"
 )
+_UNDESCRIBED = (
+    "is {}, which pydantic can neither write nor read; make it a dataclass or a pydantic model, or "
+    "give it a PlainSerializer and a PlainValidator, by Annotated"
+)
+_OLD_DICT = (
+    "is {}, a TypedDict of typing, which tells pydantic too little before Python 3.12; take that "
+    "of typing_extensions"
+)
+_NAMED = (
+    "is of a class of which pydantic knows nothing but its name; make that a dataclass or a "
+    "pydantic model, or give it a PlainSerializer and a PlainValidator, by Annotated"
+)
+_LITERAL = (
+    "is a Literal of {}, which is written as its value, and not read from that; name the value "
+    "itself, as in Literal['red'], or let the enum be a StrEnum or an IntEnum"
+)
+UNLESS_OTHERWISE = (_NAMED, _LITERAL.partition("{")[0])
+"""What is no problem where a validator comes before, which may read what is written."""
 _ONCE = "can be gone through only once; declare it as list[...] or tuple[..., ...]"

@@ -55,6 +55,11 @@ def reason_of(error: BaseException, most: int = 5) -> str:
         return ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return reason_of(error).partition("\n")[0]
+
+
 def _words(error: BaseException, most: int) -> str:
     if isinstance(error, ValidationError):
         return _mistakes(error, most)

@@ -10,12 +10,19 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    PydanticUserError,
+    ValidationError,
+)
+from pydantic_core import CoreSchema
 
 from bus import payload
-from bus.declarable import check_declared, is_plain, mixes_numbers
+from bus.declarable import check_declared, is_plain, mixes_numbers, undescribed
 from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
-from bus.fingerprint import reason_of
+from bus.fingerprint import first_line, reason_of
 from bus.judging import own
 from bus.limits import DERIVED
 
@@ -55,6 +62,16 @@ class Message(BaseModel):
         _check_wire_name(cls, cls.wire_name)
 
     @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Raises: ConfigurationError for a field of a type that pydantic knows nothing of."""
+        try:
+            return handler(source)
+        except PydanticUserError:
+            fields = cls.__pydantic_fields__.items()
+            kinds = ((name, field.rebuild_annotation()) for name, field in fields)
+            raise ConfigurationError(f"{_place(cls)}: {undescribed(kinds)}") from None
+
+    @classmethod
     def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
         """Turns `data` of an older `schema` into the current shape; override to do so."""
         return data
@@ -81,9 +98,15 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
     registry: dict[str, type[AnyMessage]] = {}
     for message in messages:
         if issubclass(message, _Stored) and not message._is_checked:
-            message.model_rebuild(raise_errors=False)  # it named types that were not there yet
-            if message.__pydantic_complete__:
-                message.check_declared()
+            try:
+                message.model_rebuild()  # it named types that were not there yet
+            except NameError as error:
+                raise ConfigurationError(
+                    f"{where}: {_place(message)} has a field of a type that is not there: "
+                    f"{first_line(error)}; define or import it in the same "
+                    f"module, outside of `if TYPE_CHECKING`"
+                ) from None
+            message.check_declared()
         for name in message.wire_names():
             other = registry.setdefault(name, message)
             if other is not message:

@@ -3,14 +3,14 @@
 from inspect import formatannotation
 from typing import Any
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bus import payload
-from bus.errors import InvalidMessage, ResultUnreadable
-from bus.fingerprint import reason_of
+from bus.errors import ConfigurationError, InvalidMessage, ResultUnreadable
+from bus.fingerprint import first_line, reason_of
 from bus.messages import Receipt
 from bus.round_trip import difference
-from bus.router import Handler
+from bus.router import Handler, result_adapter
 
 
 class Results:
@@ -18,7 +18,7 @@ class Results:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        self._adapter = _adapter(Any if handler.returns is None else handler.returns)
+        self._adapter = _complete(result_adapter(handler.name, handler.returns), handler.name)
 
     def written(self, result: Any) -> tuple[Any, Any]:
         """A result as its handler declares it, and as JSON types.
@@ -65,9 +65,12 @@ class Results:
         return receipt._replace(result=result)
 
 
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Writes NaN as NaN, which is then refused: pydantic's way is to write null instead."""
+def _complete(adapter: TypeAdapter[Any], name: str) -> TypeAdapter[Any]:
     try:
-        return TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
-    except PydanticUserError:  # a model, which has a configuration of its own
-        return TypeAdapter(kind)
+        adapter.rebuild()
+    except NameError as error:
+        raise ConfigurationError(
+            f"{name}, what it returns: its type is not complete: {first_line(error)}; define or "
+            f"import what it names in its own module, before the bus is built"
+        ) from None
+    return adapter

@@ -5,6 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from pydantic import TypeAdapter
+
+from bus.declarable import adapter_of
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message, Query
 from bus.policies import DEFAULT, Retries, checked
@@ -85,6 +88,8 @@ class Router:
     def _add(self, kind: Kind, function: Function) -> Function:
         read = signature_of(function)
         _check_async(kind, read, function)
+        if kind == "command":
+            result_adapter(read.name, read.returns)
         handler = Handler(
             kind=kind,
             router=self.name,
@@ -108,6 +113,11 @@ class Router:
                     f"{self.name!r} already; remove one"
                     + (", or put it into a router of its own" if handler.kind == "event" else "")
                 )
+
+
+def result_adapter(handler: str, returns: Any) -> TypeAdapter[Any]:
+    """What writes and reads the results of a command's handler. Raises: ConfigurationError."""
+    return adapter_of(Any if returns is None else returns, f"{handler}, what it returns")
 
 
 def check_not_frozen(handler: str, place: str, service: str) -> None:

@@ -1,21 +1,27 @@
 """A command's result: what the first caller got is what each repeat gets."""
 
+import sys
+import typing
 import uuid
 from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from enum import Enum
+from typing import Any, Literal, NamedTuple, Never, NoReturn
 
 import pytest
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, computed_field
 
 from bus import (
     Aggregate,
     Bus,
     Command,
+    ConfigurationError,
     Event,
     InvalidMessage,
+    Query,
     Receipt,
     RemoteError,
     Repository,
@@ -29,6 +35,10 @@ from bus.results import Results
 
 class Open(Command):
     account_id: str
+
+
+class Ask(Query[Any]):
+    pass
 
 
 class Opened(Event):
@@ -197,3 +207,120 @@ async def test_an_unreadable_result_of_another_command_is_the_handlers_own_error
         with pytest.raises(RemoteError, match="ResultUnreadable: of another command"):
             await bus.request(Open(account_id="a"), id="k")
         assert await bus.parts.event_log.find("k") == []
+
+
+class Undescribed: ...
+
+
+class Hidden(BaseModel):
+    pin: SecretStr
+
+
+class Status(Enum):
+    OPEN = "open"
+
+
+@dataclass
+class Holding:
+    held: list[Undescribed]
+
+
+class OldDict(typing.TypedDict):
+    held: int
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (Undescribed, "it is Undescribed, which pydantic can neither write nor read; make it a"),
+    (list[Undescribed] | None, "it is Undescribed, which pydantic can neither write nor read"),
+    (Holding, "held is Undescribed, which pydantic can neither write nor read"),
+    (Iterator[int], "it is .*Iterator.*, which pydantic can neither write nor read"),
+    (Iterable[int], "it can be gone through only once; declare it as list"),
+    (SecretStr, "it is a secret of pydantic's"),
+    (Hidden, "pin is a secret of pydantic's"),
+    (Literal[Status.OPEN], "it is a Literal of Status.OPEN, which is written as its value"),
+]
+if sys.version_info < (3, 12):
+    REFUSED.append((OldDict, "it is OldDict, a TypedDict of typing, .* that of typing_extensions"))
+
+
+def handling(returns: Any, result: Any = None) -> Router:
+    router = Router("results")
+
+    async def handle(command: Open) -> Any:
+        return result
+
+    handle.__annotations__["return"] = returns
+    router.command(handle)
+    return router
+
+
+@pytest.mark.parametrize(("returns", "told"), REFUSED)
+def test_a_result_that_no_repeat_could_get_is_refused_at_the_decorator(
+    returns: Any, told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"handle, what it returns: {told}"):
+        handling(returns)
+
+
+@pytest.mark.parametrize("returns", [NoReturn, Never, None])
+async def test_a_handler_that_never_returns_is_as_one_that_returns_none(returns: Any) -> None:
+    router = Router("never")
+
+    async def never(command: Open) -> Any:
+        raise LookupError("never")
+
+    never.__annotations__["return"] = returns
+    router.command(never)
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        with pytest.raises(LookupError):
+            await bus.execute(Open(account_id="a"))
+
+
+class Early(BaseModel):
+    late: "Late"
+
+
+early = handling(Early)
+
+
+class Late(BaseModel):
+    amount: int
+
+
+async def test_a_result_may_name_what_comes_later() -> None:
+    router = Router("late")
+
+    @router.command
+    async def handle(command: Open) -> Early:
+        return Early(late=Late(amount=1))
+
+    for one in (early, router):
+        async with Bus("bank", routers=[one], settings=Settings.in_memory()) as bus:
+            found = await bus.execute(Open(account_id="a"))
+            assert found.result == (None if one is early else Early(late=Late(amount=1)))
+
+
+class NeverThere(BaseModel):
+    late: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_a_result_that_names_what_never_comes_is_refused_with_the_bus() -> None:
+    with pytest.raises(
+        ConfigurationError,
+        match="handle, what it returns: its type is not complete: name 'Nowhere' is not defined",
+    ):
+        Bus("bank", routers=[handling(NeverThere)], settings=Settings.in_memory())
+
+
+@pytest.mark.parametrize("returns", [Undescribed, NoReturn])
+async def test_a_querys_answer_is_whatever_it_is(returns: Any) -> None:
+    """It is written nowhere."""
+    router, answer = Router("asking"), Undescribed()
+
+    async def ask(query: Ask) -> Any:
+        return answer
+
+    ask.__annotations__["return"] = returns
+    router.query(ask)
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        assert await bus.query(Ask()) is answer

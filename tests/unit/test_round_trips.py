@@ -4,6 +4,8 @@ import collections
 import dataclasses
 import enum
 import re
+import sys
+import typing
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -11,7 +13,7 @@ from decimal import Decimal
 from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 from zoneinfo import ZoneInfo
 
 import pydantic
@@ -23,6 +25,8 @@ from pydantic import (
     AliasChoices,
     AliasPath,
     BaseModel,
+    BeforeValidator,
+    ConfigDict,
     Field,
     FutureDate,
     FutureDatetime,
@@ -319,7 +323,30 @@ class OneWay(TypedDict):
     amount: Annotated[int, Field(validation_alias="sum")]
 
 
-NEVER = [
+class LiteralWithin(BaseModel):
+    place: Literal[Place.HERE]
+
+
+class Undescribed: ...
+
+
+class Anything(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    held: Undescribed
+
+
+@dataclasses.dataclass
+class HoldingUndescribed:
+    again: "HoldingUndescribed | None"
+    first: Undescribed
+
+
+class OldTypedDict(typing.TypedDict):
+    held: int
+
+
+NEVER: list[tuple[Any, str]] = [
     (SecretStr, "held is a secret"),
     (list[SecretBytes] | None, "held is a secret"),
     (dict[str, Secret[int]], "held is a secret"),
@@ -335,7 +362,25 @@ NEVER = [
     ),
     (Annotated[int, Field(exclude=True)], "held has exclude=True"),
     (Iterable[int], "held can be gone through only once"),
+    (Literal[Place.HERE], "held is a Literal of Place.HERE, which is written as its value"),
+    (list[Literal["a", Place.HERE]] | None, "held is a Literal of Place.HERE, which is written"),
+    (dict[str, Literal[b"a"]], "held is a Literal of b'a', which is written"),
+    (LiteralWithin, "held.place is a Literal of Place.HERE"),
+    (Anything, "held.held is of a class of which pydantic knows nothing but its name"),
+    (Undescribed, "held is Undescribed, which pydantic can neither write nor read; make it a"),
+    (list[Undescribed | None], "held is Undescribed, which pydantic can neither write nor read"),
+    (dict[str, Annotated[Undescribed, "a"]], "held is Undescribed, which pydantic can neither"),
+    (HoldingUndescribed, "held.first is Undescribed, which pydantic can neither write nor read"),
+    (NoReturn, "held is NoReturn, which pydantic can neither write nor read"),
 ]
+if sys.version_info < (3, 12):
+    NEVER += [
+        (
+            OldTypedDict,
+            "held is OldTypedDict, a TypedDict of typing, which tells pydantic too littl",
+        ),
+        (list[OldTypedDict], "held is OldTypedDict, a TypedDict of typing, which tells pydantic"),
+    ]
 
 
 @pytest.mark.parametrize("base", [Command, Event])
@@ -345,6 +390,36 @@ def test_a_field_that_could_never_be_read_back_is_refused_at_the_class(
 ) -> None:
     with pytest.raises(ConfigurationError, match=f"test_round_trips.Made: {re.escape(why)}"):
         create_model("Made", __base__=base, __module__=__name__, held=(kind, ...))
+
+
+def test_a_type_of_a_querys_field_that_pydantic_knows_nothing_of_is_told_too() -> None:
+    with pytest.raises(ConfigurationError, match=r"Find: held is Undescribed, which pydantic can"):
+
+        class Find(Query[int]):
+            held: Undescribed
+
+
+HERE = Undescribed()
+READ_OTHERWISE = [
+    (Annotated[Literal[Place.HERE], BeforeValidator(lambda _: Place.HERE)], Place.HERE),
+    (
+        Annotated[
+            pydantic.InstanceOf[Undescribed],
+            BeforeValidator(lambda _: HERE),
+            PlainSerializer(lambda _: "here"),
+        ],
+        HERE,
+    ),
+    (Literal[Colour.RED, Size.SMALL], Colour.RED),
+    (Literal[Colour.RED, Size.SMALL], Size.SMALL),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), READ_OTHERWISE)
+def test_what_its_author_reads_otherwise_is_taken(kind: Any, value: Any) -> None:
+    made = create_model("Made", __base__=Event, held=(kind, ...))
+    written = made(held=value)
+    assert read_recorded(record(written), {"Made": made}) == written
 
 
 BOTH_WAYS = [
