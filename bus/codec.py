@@ -44,6 +44,7 @@ from bus.signing import WAITED as WAITED
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
+from bus.unwritten import unwritten
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 Registry = Mapping[str, type[AnyMessage]]
@@ -105,8 +106,16 @@ def _written(message: Message) -> Document:
     except InvalidMessage:
         raise
     except Exception as error:
-        raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from None
+        raise _unwritable(message, error) from None
     return data
+
+
+def _unwritable(message: Message, error: Exception) -> InvalidMessage:
+    def write(include: Any) -> Any:
+        return message.__pydantic_serializer__.to_python(message, mode="json", include=include)
+
+    why = unwritten(message, error, write)
+    return InvalidMessage(f"{message.wire_name} cannot be written as JSON: {why}")
 
 
 def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
@@ -121,12 +130,30 @@ def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
             raise
         raise InvalidMessage(
             f"{message.wire_name} could not be read back once it is written: {reason_of(error)}; "
-            f"make it as {type(message).__name__}(...), which checks it, where model_copy(update=) "
-            f"and model_construct do not"
+            f"{type(message).__name__}(...) {_why_unreadable(message)}"
         ) from None
     if different:
         raise InvalidMessage(f"{message.wire_name}: {different}")
     return read
+
+
+def _why_unreadable(message: Message) -> str:
+    """Whether it is what its class takes, and what to do."""
+    try:
+        values = message.__pydantic_serializer__.to_python(message, round_trip=True, warnings=False)
+        message.__pydantic_validator__.validate_python(values, by_alias=True, by_name=True)
+    except BaseException as error:
+        if not own(error):
+            raise
+        return (
+            "does not take these values: they were changed since it was made, or it was made by "
+            "model_copy(update=) or model_construct, which check nothing, or they are a default "
+            "of another type, or what a validator makes and refuses; correct that"
+        )
+    return (
+        "takes its values, and not what is written of them: let its validators take that too, or "
+        "declare a type that is read as it is written"
+    )
 
 
 def digest_of(message: Message) -> str:
@@ -146,7 +173,7 @@ def digest_of(message: Message) -> str:
         )
         text = json.dumps(_in_order(data) if _has_sets(type(message)) else data, sort_keys=True)
     except Exception as error:
-        raise InvalidMessage(f"{message.wire_name} cannot be written as JSON: {error}") from None
+        raise _unwritable(message, error) from None
     hashed = hashlib.blake2s(text.encode(), digest_size=12)
     return f"{message.wire_schema}:{hashed.hexdigest()}"
 

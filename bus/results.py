@@ -1,5 +1,6 @@
 """Results: what a command's handler returns, as it is kept beside its commit and read from it."""
 
+from functools import partial
 from inspect import formatannotation
 from typing import Any
 
@@ -11,6 +12,7 @@ from bus.fingerprint import first_line, reason_of
 from bus.messages import Receipt
 from bus.round_trip import difference
 from bus.router import Handler, result_adapter
+from bus.unwritten import unwritten
 
 
 class Results:
@@ -27,7 +29,7 @@ class Results:
         """
         try:
             typed = self._adapter.validate_python(result)
-            data = self.data(typed)
+            data = self._data(typed)
             payload.check(data, "it")
             if different := difference(typed, self._adapter.validate_python(data)):
                 raise InvalidMessage(str(different))
@@ -41,10 +43,16 @@ class Results:
             ) from None
         return typed, data
 
-    def data(self, typed: Any) -> Any:
+    def _data(self, typed: Any) -> Any:
+        try:
+            return self.data(typed)
+        except Exception as error:
+            raise InvalidMessage(unwritten(typed, error, partial(self.data, typed))) from None
+
+    def data(self, typed: Any, include: Any = None) -> Any:
         """A result as JSON types."""
         return self._adapter.dump_python(
-            typed, mode="json", by_alias=True, round_trip=True, warnings=False
+            typed, mode="json", by_alias=True, round_trip=True, warnings=False, include=include
         )
 
     def read(self, receipt: Receipt) -> Receipt:

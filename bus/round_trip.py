@@ -73,7 +73,9 @@ class _Comparison:
             return self._of_sequences(written, read, path)
         if isinstance(written, datetime | time):
             return self.of_times(written, read, path)
-        return None if self.is_equal(written, read) else Misread(path, _ANOTHER)
+        if self.is_equal(written, read):
+            return None
+        return Misread(path, _ANOTHER, _MADE) if _compares(written) else Misread(path, _ANOTHER)
 
     def is_as_good(self, written: Any, read: Any) -> bool:
         """Whether pydantic would have made the one of the other: of a default, nobody has."""
@@ -98,7 +100,7 @@ class _Comparison:
         return Misread(path, why, "give it in UTC")
 
     def is_equal(self, written: Any, read: Any) -> bool:
-        if type(written).__eq__ is not object.__eq__:  # type: ignore[comparison-overlap]
+        if _compares(written):
             return bool(written == read)
         with suppress(TypeError):  # nothing makes another one of such an object
             return self.of(_state(written), _state(read), "") is None
@@ -113,7 +115,7 @@ class _Comparison:
                 why = f"has a key of type {_named(key)}, which would be read as another"
                 return Misread(path, why)
         if len(keys) != len(written):
-            return Misread(path, "would be read with more keys")
+            return Misread(path, "would be read with more keys", _MADE)
         if _factory(written) is not _factory(read):
             return Misread(path, "would be read with another default_factory", _FACTORY)
         return self.of_each((value, read[key], _at(path, key)) for key, value in written.items())
@@ -133,7 +135,7 @@ class _Comparison:
             why = f"has maxlen={written.maxlen}, and would be read with maxlen={read.maxlen}"
             return Misread(path, why, _MAXLEN)
         if len(written) != len(read):
-            return Misread(path, "would be read with more or fewer entries")
+            return Misread(path, "would be read with more or fewer entries", _MADE)
         pairs = enumerate(zip(written, read, strict=True))
         return self.of_each((one, other, _at(path, place)) for place, (one, other) in pairs)
 
@@ -272,6 +274,11 @@ def _factory(mapping: Mapping[Any, Any]) -> Any:
     return mapping.default_factory if isinstance(mapping, defaultdict) else None
 
 
+def _compares(value: object) -> bool:
+    """Whether its class says what it is equal to."""
+    return type(value).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
+
+
 def _state(value: Any) -> Any:
     """What makes up an object whose class says nothing of being equal."""
     return value.__reduce_ex__(2)[2]
@@ -289,6 +296,7 @@ _OF_DATA = _Comparison()
 _OF_NUMBERS = _ExactComparison()
 _MISSING = object()
 _ANOTHER = "would be read as another value"
+_MADE = "let the validators and serializers of its class leave as it is what they have made"
 _TELL_APART = "declare a union of the two, each with a Literal field by which they are told apart"
 _FACTORY = "let it make what its type says, as defaultdict(int) where it is defaultdict[str, int]"
 _MAXLEN = "take it away, and drop what is too much where something is appended"

@@ -23,7 +23,7 @@ LAYERS = [
         "signatures",
         "tasks",
     },
-    {"declarable", "limits"},
+    {"declarable", "limits", "unwritten"},
     {"messages"},
     {"lines", "log", "policies", "settings", "telling"},
     {"loops"},

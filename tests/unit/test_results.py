@@ -72,6 +72,12 @@ class Sum:
     amount: Decimal
 
 
+class InBase64(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    seal: bytes = b"\xff"
+
+
 class Pair(NamedTuple):
     first: int
     second: str
@@ -85,6 +91,7 @@ RESULTS: list[tuple[Any, Any]] = [
     (tuple[int, ...], (1, 2)),
     (dict[int, date], {1: date(2026, 1, 1)}),
     (uuid.UUID, uuid.uuid4()),
+    (list[InBase64], [InBase64()]),
     (timedelta, timedelta(seconds=1.5)),
     (None, {"a": [1, None, 2.5]}),
 ]
@@ -151,6 +158,32 @@ async def test_a_result_that_equals_what_a_repeat_would_get_and_is_another_is_re
     router.command(handler)
     async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
         with pytest.raises(InvalidMessage, match=r"cannot be stored as .*: it (has|would be)"):
+            await bus.execute(Open(account_id="a"))
+
+
+class Sealed(BaseModel):
+    seal: bytes
+
+
+UNWRITTEN: list[tuple[Any, Any, str]] = [
+    (bytes, b"\xff", "bytes': .*declare a field of bytes of a pydantic model, with model_config"),
+    (list[bytes], [b"a", b"\xff"], "bytes.': 1: .*declare a field of bytes of a pydantic model"),
+    (
+        Sealed,
+        Sealed(seal=b"\xff"),
+        "Sealed': seal: .* a field of bytes in Sealed, with model_config",
+    ),
+    (None, {"a": [object()]}, "without an annotation: a.0: Unable to serialize unknown type: "),
+]
+
+
+@pytest.mark.parametrize(("returns", "result", "told"), UNWRITTEN)
+async def test_a_result_that_cannot_be_written_is_refused_with_its_place(
+    returns: Any, result: Any, told: str
+) -> None:
+    router = handling(returns, result)
+    async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
+        with pytest.raises(InvalidMessage, match=f"cannot be stored as .*{told}"):
             await bus.execute(Open(account_id="a"))
 
 
@@ -249,7 +282,9 @@ def handling(returns: Any, result: Any = None) -> Router:
     async def handle(command: Open) -> Any:
         return result
 
-    handle.__annotations__["return"] = returns
+    handle.__annotations__.pop("return")
+    if returns is not None:
+        handle.__annotations__["return"] = returns
     router.command(handle)
     return router
 

@@ -7,7 +7,7 @@ import re
 import sys
 import typing
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property
@@ -38,11 +38,20 @@ from pydantic import (
     SecretStr,
     ValidationError,
     create_model,
+    field_validator,
 )
 from typing_extensions import TypedDict
 
 from bus import ambient
-from bus.codec import data_of, event_frames, read_frame, read_recorded, record
+from bus.codec import (
+    command_frame,
+    data_of,
+    event_frames,
+    new_envelope,
+    read_frame,
+    read_recorded,
+    record,
+)
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Command, Event, Query, registry_of
 from bus.stores.base import Commit
@@ -565,6 +574,135 @@ def test_what_was_never_validated_is_refused_where_it_could_not_be_read() -> Non
         record(Order().model_copy(update={"quantity": -1}))
     with pytest.raises(InvalidMessage, match="quantity: Input should be a valid integer"):
         record(Order().model_copy(update={"quantity": "many"}))
+
+
+class Sealed(BaseModel):
+    seal: bytes
+
+
+@dataclasses.dataclass
+class Boxed:
+    held: dict[str, Any]
+
+
+class Enclosed(Event):
+    text: str = ""
+    seal: bytes | None = None
+    sealed: list[Sealed] = []  # noqa: RUF012
+    meta: Any = None
+
+
+BY_BASE64 = 'model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")'
+UNWRITTEN = [
+    ({"seal": b"\xff"}, f"seal: .*; bytes are written as text: .* in Enclosed, with {BY_BASE64}"),
+    (
+        {"sealed": [Sealed(seal=b"a"), Sealed(seal=b"\xff")]},
+        "sealed.1.seal: .* in Sealed, with mod",
+    ),
+    ({"meta": {"a": [1, b"\xff"]}}, "meta.a.1: .*declare a field of bytes in Enclosed, with model"),
+    ({"meta": Boxed({"b": b"\xff"})}, "meta.held.b: .*declare a field of bytes in Enclosed"),
+    ({"meta": [object()]}, "meta.0: Unable to serialize unknown type: .*; give its field a type"),
+]
+
+
+@pytest.mark.parametrize(("values", "told"), UNWRITTEN)
+def test_what_cannot_be_written_is_refused_with_its_field_and_a_remedy(
+    values: dict[str, Any], told: str
+) -> None:
+    told = re.escape(told).replace(r"\.\*", ".*")
+    with pytest.raises(InvalidMessage, match=f"Enclosed cannot be written as JSON: {told}"):
+        record(Enclosed(**values))
+
+
+class InBase64(BaseModel):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    seal: bytes = b"\xff\xfe"
+    more: list[bytes | None] = [b"\x00\xff", b"", b"a", None]
+    by_name: dict[str, bytes] = {"a": bytes(range(256))}
+
+
+class Closed(InBase64, Event):
+    within: InBase64 = InBase64()
+
+
+class Close(InBase64, Command):
+    within: InBase64 = InBase64()
+
+
+def test_bytes_are_read_back_by_the_remedy_that_is_told() -> None:
+    commit, registry = _stored(Closed()), {"Closed": Closed}
+    (frame,) = event_frames(commit)
+    assert _exact(read_recorded(commit.events[0], registry)) == _exact(Closed())
+    assert _exact(read_frame(frame, registry).message) == _exact(Closed())
+    sent = command_frame(new_envelope(Close()))
+    assert _exact(read_frame(sent, {"Close": Close}).message) == _exact(Close())
+
+
+# What a message is told that could not be read back is true of it.
+
+
+class Prefixed(Event):
+    text: str
+
+    @field_validator("text", mode="before")
+    @classmethod
+    def without_prefix(cls, text: Any) -> Any:
+        if not text.startswith("raw:"):
+            raise ValueError("it has no prefix")
+        return text.removeprefix("raw:")
+
+
+class Growing(Event):
+    text: str
+    parts: list[int] = []  # noqa: RUF012
+
+    @field_validator("text")
+    @classmethod
+    def with_mark(cls, text: str) -> str:
+        return f"{text}!" if text else ""
+
+    @field_validator("parts")
+    @classmethod
+    def with_one(cls, parts: list[int]) -> list[int]:
+        return [*parts, 1] if parts else []
+
+
+class TakingTuples(Event):
+    pair: Annotated[
+        Any, BeforeValidator(lambda pair: tuple(pair) if type(pair) is tuple else 1 / 0)
+    ]
+
+
+class Defaulting(Event):
+    number: int = "many"  # type: ignore[assignment]
+
+
+def changed() -> Order:
+    order = Order(more=[Item()])
+    order.more.append("item")  # type: ignore[arg-type]
+    return order
+
+
+NOT_TAKEN = "does not take these values: they were changed since it was made, or "
+TRUE_OF_IT = [
+    (lambda: Order().model_copy(update={"quantity": -1}), f"Order(...) {NOT_TAKEN}"),
+    (lambda: Order.model_construct(quantity=-1), f"Order(...) {NOT_TAKEN}"),
+    (changed, f"Order(...) {NOT_TAKEN}"),
+    (lambda: Prefixed(text="raw:a"), "or what a validator makes and refuses"),
+    (Defaulting, "or they are a default of another type"),
+    (lambda: Growing(text="a"), "text would be read as another value; let the validators and"),
+    (lambda: Growing(text="", parts=[1]), "parts would be read with more or fewer entries; let th"),
+    (lambda: TakingTuples(pair=(1, 2)), "takes its values, and not what is written of them: let"),
+]
+
+
+@pytest.mark.parametrize(("make", "told"), TRUE_OF_IT)
+def test_what_is_told_of_what_could_not_be_read_back_is_true(
+    make: Callable[[], Event], told: str
+) -> None:
+    with pytest.raises(InvalidMessage, match=re.escape(told)):
+        record(make())
 
 
 def test_what_is_private_to_an_object_does_not_count() -> None:
