@@ -44,7 +44,7 @@ from bus.signing import WAITED as WAITED
 from bus.stores.base import Commit, Document, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
-from bus.unwritten import unwritten
+from bus.unwritten import unwritten, why_unreadable
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 Registry = Mapping[str, type[AnyMessage]]
@@ -130,30 +130,11 @@ def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
             raise
         raise InvalidMessage(
             f"{message.wire_name} could not be read back once it is written: {reason_of(error)}; "
-            f"{type(message).__name__}(...) {_why_unreadable(message)}"
+            f"{type(message).__name__}(...) {why_unreadable(message)}"
         ) from None
     if different:
         raise InvalidMessage(f"{message.wire_name}: {different}")
     return read
-
-
-def _why_unreadable(message: Message) -> str:
-    """Whether it is what its class takes, and what to do."""
-    try:
-        values = message.__pydantic_serializer__.to_python(message, round_trip=True, warnings=False)
-        message.__pydantic_validator__.validate_python(values, by_alias=True, by_name=True)
-    except BaseException as error:
-        if not own(error):
-            raise
-        return (
-            "does not take these values: they were changed since it was made, or it was made by "
-            "model_copy(update=) or model_construct, which check nothing, or they are a default "
-            "of another type, or what a validator makes and refuses; correct that"
-        )
-    return (
-        "takes its values, and not what is written of them: let its validators take that too, or "
-        "declare a type that is read as it is written"
-    )
 
 
 def digest_of(message: Message) -> str:

@@ -276,7 +276,7 @@ def _factory(mapping: Mapping[Any, Any]) -> Any:
 
 def _compares(value: object) -> bool:
     """Whether its class says what it is equal to."""
-    return type(value).__eq__ is not object.__eq__  # type: ignore[comparison-overlap]
+    return type(value).__eq__ is not object.__eq__
 
 
 def _state(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What cannot be written as JSON: which part of a value it is, and what to do. Pure."""
+"""What cannot be written as JSON, or read from that: why, where, and what to do. Pure."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from bus.judging import own
 from bus.round_trip import fields_of
 
 Write = Callable[[Any], object]
@@ -17,6 +18,25 @@ def unwritten(value: Any, error: Exception, write: Write) -> str:
     path, part = _seek(value, write, [])
     where = ".".join(map(str, path))
     return f"{f'{where}: ' if where else ''}{error}; {_remedy(value, path, part)}"
+
+
+def why_unreadable(message: BaseModel) -> str:
+    """Whether it is what its class takes, and what to do."""
+    try:
+        values = message.__pydantic_serializer__.to_python(message, round_trip=True, warnings=False)
+        message.__pydantic_validator__.validate_python(values, by_alias=True, by_name=True)
+    except BaseException as error:
+        if not own(error):
+            raise
+        return (
+            "does not take these values: they were changed since it was made, or it was made by "
+            "model_copy(update=) or model_construct, which check nothing, or they are a default "
+            "of another type, or what a validator makes and refuses; correct that"
+        )
+    return (
+        "takes its values, and not what is written of them: let its validators take that too, or "
+        "declare a type that is read as it is written"
+    )
 
 
 def _seek(value: Any, write: Write, path: list[Any]) -> tuple[list[Any], Any]:
