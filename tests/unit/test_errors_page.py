@@ -1,12 +1,23 @@
 """docs/errors.md is what the code says."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from bus import errors
-from tools.errors.page import INTRODUCTION, PAGE, SECTIONS, SERVERS, provoked, split, written
+from tools.errors.page import (
+    INTRODUCTION,
+    PAGE,
+    SECTIONS,
+    SERVERS,
+    anchor,
+    provoked,
+    split,
+    written,
+)
+from tools.errors.statuses import kinds
 
 ENOUGH = 0.5
 
@@ -34,6 +45,31 @@ def test_the_page_says_of_each_class_what_it_asks_for() -> None:
         name for name in re.findall(r"`(\w+)`", INTRODUCTION.read_text()) if hasattr(errors, name)
     }
     assert named >= {kind.__name__ for kind in kinds if issubclass(kind, errors.BusError)}
+
+
+def test_each_entry_is_found_by_the_class_of_its_error() -> None:
+    page = PAGE.read_text()
+    headings = re.findall(r"(?m)^##+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", page))
+    seen: Counter[str] = Counter()
+    places: list[str] = []
+    for one in map(anchor, headings):
+        places.append(f"{one}-{seen[one]}" if seen[one] else one)
+        seen[one] += 1
+    _, _, index = page.partition("## By class")
+    links = re.findall(r"\]\(#([^)]+)\)", index.partition("\n## ")[0])
+    entries = sum(len(section.entries) for section in SECTIONS)
+    assert len(set(links)) == entries + 1  # and what is not on the page
+    assert set(links) <= set(places)
+
+
+def test_the_page_tells_how_a_command_and_the_job_board_end_by_each_class() -> None:
+    page = PAGE.read_text()
+    rows = dict(re.findall(r"(?m)^\| `(\w+)`.*?\| (\d+ \| \d) \|", page))
+    assert rows["ConfigurationError"] == "500 | 2"
+    assert rows["AggregateNotFound"] == "404 | 1"
+    assert rows["StoreUnavailable"] == "503 | 1"
+    bases = {"MessageError", "Unavailable", "NewerMessage"}  # beside others in the text
+    assert {*rows} == {kind.__name__ for kind in kinds()} - bases
 
 
 def test_no_two_entries_of_a_section_are_titled_alike() -> None:

@@ -24,8 +24,9 @@ def test_a_hand_shake_that_the_broker_hangs_up_on_points_to_the_certificates(
 
 def test_a_broker_that_is_not_there_is_no_matter_of_certificates() -> None:
     away = ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 5671)")
-    assert "certfile" not in reason_of("amqps", away)
-    assert reason_of("amqps", TimeoutError()) == "no answer in time"
+    for scheme in ("amqp", "amqps"):
+        assert reason_of(scheme, away).endswith("; is it running, and is its URL right?")
+        assert reason_of(scheme, TimeoutError()).startswith("no answer in time; is it running")
 
 
 def test_who_is_not_let_in_is_told_how_user_password_and_virtual_host_are_written() -> None:
@@ -34,3 +35,10 @@ def test_who_is_not_let_in_is_told_how_user_password_and_virtual_host_are_writte
         assert "urllib.parse.quote(text, safe='')" in reason_of(scheme, login)
         told = reason_of(scheme, ConnectionError("NOT_ALLOWED - vhost shop not found"))
         assert "/%2Fx is the one named /x" in told
+
+
+def test_what_the_driver_makes_of_a_refused_virtual_host_is_told_as_that() -> None:
+    words = "Expected one of ['Connection.OpenOk'], got <Connection.Close object at 0x7f2f70d99010>"
+    told = reason_of("amqp", ConnectionError(words))
+    assert told.startswith("the broker does not open the virtual host of the URL to this user; ")
+    assert "0x" not in told

@@ -7,6 +7,8 @@ import io
 import os
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 import unittest.mock
 from collections.abc import Callable, Mapping
@@ -20,8 +22,11 @@ from bus import BusError, Documents, Settings
 from bus.cli.main import app
 from bus.testing import given_documents
 from tools.errors import bank
+from tools.errors.servers import Serves
 
 WIDTH = 96
+ENDED = "\nexit status: "
+"""What stands before the status of a command, below its words."""
 
 
 class Entry(NamedTuple):
@@ -31,6 +36,8 @@ class Entry(NamedTuple):
     code: str
     language: str
     provoke: Callable[[], str]
+    waits: bool = False
+    """Whether it takes seconds, in which others can be provoked."""
 
 
 class Section:
@@ -49,9 +56,25 @@ class Section:
 
     def command(self, title: str, line: str, **environment: str) -> None:
         """A command line that ends in the error."""
+        self._add(title, line, environment, lambda: _printed(line, environment))
+
+    def meeting(
+        self, title: str, line: str, usual: int, serves: Serves, **environment: str
+    ) -> None:
+        """A command line that meets this in the place of a server at its usual port."""
+        self._add(title, line, environment, lambda: _met(line, environment, usual, serves), True)
+
+    def _add(
+        self,
+        title: str,
+        line: str,
+        environment: Mapping[str, str],
+        provoke: Callable[[], str],
+        waits: bool = False,
+    ) -> None:
         variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
         shown = " \\\n".join([*variables, line])
-        self.entries.append(Entry(title, shown, "sh", lambda: _printed(line, environment)))
+        self.entries.append(Entry(title, shown, "sh", provoke, waits))
 
 
 def _body_of(function: Callable[..., Any]) -> str:
@@ -92,16 +115,41 @@ def _with_documents(function: Callable[..., Any]) -> None:
         raise outcome.error
 
 
-def _printed(line: str, environment: Mapping[str, str]) -> str:
+def _met(line: str, environment: Mapping[str, str], usual: int, serves: Serves) -> str:
+    """In a process of its own: it takes the seconds that a server is waited for. The last line is
+    shown; those before it are of the log."""
+    with serves() as port:
+        there = {k: v.replace(f":{usual}/", f":{port}/") for k, v in environment.items()}
+        done = subprocess.run(
+            [sys.executable, "-m", "bus", *_split(line)],
+            env=_environment(there),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    if not done.returncode:
+        raise AssertionError(f"{line}: it was done")
+    words = done.stderr.strip().splitlines()[-1].replace(f":{port}", f":{usual}")
+    return told(words) + _ended(done.returncode)
+
+
+def _environment(values: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BUS_")}
-    place = {"TERM": "dumb", "COLUMNS": str(WIDTH)}
-    with unittest.mock.patch.dict(os.environ, {**kept, **place, **environment}, clear=True):
+    return {**kept, "TERM": "dumb", "COLUMNS": str(WIDTH), **values}
+
+
+def _printed(line: str, environment: Mapping[str, str]) -> str:
+    with unittest.mock.patch.dict(os.environ, _environment(environment), clear=True):
         done = CliRunner().invoke(app, _split(line), standalone_mode=False)
     if isinstance(done.exception, typer.BadParameter):  # framed, in a terminal
-        return told(f"Error: {done.exception.format_message()}")
+        return told(f"Error: {done.exception.format_message()}") + _ended(done.exception.exit_code)
     if done.exit_code == 0 or not isinstance(done.exception, SystemExit):
         raise AssertionError(f"{line}: {done.exit_code}, {done.exception!r}")
-    return told(done.stderr.strip())
+    return told(done.stderr.strip()) + _ended(done.exit_code)
+
+
+def _ended(status: int) -> str:
+    return f"{ENDED}{status}"
 
 
 def _split(line: str) -> list[str]:

@@ -2,20 +2,24 @@
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from bus import middleware
-from tools.errors import asking, commanding, declaring, projecting, sending, setting
-from tools.errors.entries import WIDTH, Entry, Section
+from tools.errors import asking, commanding, connecting, declaring, projecting, sending, setting
+from tools.errors.entries import ENDED, WIDTH, Entry, Section
 from tools.errors.sites import ROOT, Site, sites
+from tools.errors.statuses import kinds, of_classes, of_commands
 
 PAGE = ROOT / "docs" / "errors.md"
 INTRODUCTION = Path(__file__).parent / "introduction.md"
 MISSING = "What is not on this page"
 SECTIONS: list[Section] = [
     *setting.SECTIONS,
+    *connecting.SECTIONS,
     *declaring.SECTIONS,
     *sending.SECTIONS,
     *asking.SECTIONS,
@@ -30,12 +34,17 @@ SERVERS = ("bus/stores/mongo/", "bus/transports/rabbitmq/")
 @cache
 def provoked() -> Mapping[int, str]:
     """The words of every entry, by its id."""
-    return {id(entry): entry.provoke() for section in SECTIONS for entry in section.entries}
+    entries = [entry for section in SECTIONS for entry in section.entries]
+    waiting = [entry for entry in entries if entry.waits]
+    with ThreadPoolExecutor(len(waiting)) as pool:
+        words = list(pool.map(lambda entry: entry.provoke(), waiting))
+    told = {id(entry): each for entry, each in zip(waiting, words, strict=True)}
+    return told | {id(entry): entry.provoke() for entry in entries if not entry.waits}
 
 
 def written(told: Mapping[int, str]) -> str:
     """The page."""
-    lines = [_introduction()]
+    lines = [_introduction(told)]
     for section in SECTIONS:
         lines += [f"## {section.title}", ""]
         lines += [section.introduction, ""] if section.introduction else []
@@ -45,26 +54,57 @@ def written(told: Mapping[int, str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _introduction() -> str:
+def _introduction(told: Mapping[int, str]) -> str:
     """What stands above the entries: what each class asks for, the words, the examples' service."""
     text = INTRODUCTION.read_text()
     titles = [*re.findall(r"(?m)^## (.+)$", text), *(one.title for one in SECTIONS), MISSING]
-    contents = "\n".join(f"- [{title}](#{_anchor(title)})" for title in titles)
-    source = (INTRODUCTION.parent / "bank.py").read_text().strip()
-    tries = str(middleware.TRIES - 1)
-    for name, value in {"contents": contents, "tries": tries, "service": source}.items():
+    parts = {
+        "contents": "\n".join(f"- [{title}](#{anchor(title)})" for title in titles),
+        "index": "\n".join(_index(told, titles)),
+        "tries": str(middleware.TRIES - 1),
+        "statuses": "\n".join(of_commands()),
+        "service": (INTRODUCTION.parent / "bank.py").read_text().strip(),
+    }
+    for name, value in parts.items():
         text = text.replace(f"{{{name}}}", value)
-    return text
+    return re.sub(r"(?m)^(\| `(\w+)`[^|]*\|[^|]*\|[^|]*\|)(?=[^|]*\|$)", _with_statuses, text)
 
 
-def _anchor(title: str) -> str:
+def _with_statuses(row: re.Match[str]) -> str:
+    http, exit = of_classes()[row[2]]
+    return f"{row[1]} {http} | {exit} |"
+
+
+def _index(told: Mapping[int, str], titles: Sequence[str]) -> Iterator[str]:
+    """For each class the entries that end in it; what was not provoked stands at the page's end."""
+    seen = Counter(map(anchor, titles))
+    found: dict[str, list[str]] = {kind.__name__: [] for kind in kinds()}
+    others: list[str] = []
+    for section in SECTIONS:
+        for entry in section.entries:
+            heading = anchor(entry.title)
+            place = f"{heading}-{seen[heading]}" if seen[heading] else heading
+            seen[heading] += 1
+            kind = told[id(entry)].partition(":")[0]
+            found.get(kind, others).append(f"[{entry.title}](#{place})")
+    for name in filter(found.get, found):
+        yield f"- `{name}`: {', '.join(found[name])}"
+    yield f"- a wrong line: {', '.join(others)}"
+    without = ", ".join(f"`{name}`" for name in found if not found[name])
+    yield f"- [not provoked](#{anchor(MISSING)}): {without}"
+
+
+def anchor(title: str) -> str:
     return "".join(c for c in title.lower().replace(" ", "-") if c.isalnum() or c in "-_")
 
 
 def _shown(entry: Entry, told: str) -> Iterator[str]:
     yield f"### {entry.title}\n"
     yield f"```{entry.language}\n{entry.code}\n```\n"
-    yield f"```text\n{_wrapped(told)}\n```"
+    words, _, status = told.partition(ENDED)
+    yield f"```text\n{_wrapped(words)}\n```"
+    if status:
+        yield f"\nExit status {status}."
 
 
 def _wrapped(words: str) -> str:

@@ -13,6 +13,7 @@ _VHOST = (
     "is the one named /x; make it by rabbitmqctl add_vhost, and let the user in by "
     "rabbitmqctl set_permissions -p VHOST USER ..."
 )
+_AWAY = "is it running, and is its URL right?"
 # A broker that refuses a hand-shake says so, and hangs up: which of both arrives is chance.
 _HANGING_UP = ("ssl", "reset", "broken pipe", "eof", "incomplete read", "aborted", "lost")
 
@@ -23,10 +24,12 @@ def reason_of(scheme: str, error: Exception) -> str:
     words = f"{type(error).__name__} {reason}".lower()
     if "access_refused" in words:
         return f"{reason}; {_SIGN_IN}"
+    if "connection.openok" in words:  # the driver does not say what came in its place
+        return f"the broker does not open the virtual host of the URL to this user; {_VHOST}"
     if "vhost" in words:
         return f"{reason}; {_VHOST}"
     refused = scheme == "amqps" and any(word in words for word in _HANGING_UP)
-    return f"{reason}; {_TLS}" if refused else reason
+    return f"{reason}; {_TLS if refused else _AWAY}"
 
 
 def right_remedy(service: str) -> str:
