@@ -17,6 +17,7 @@ Pairs = Iterable[tuple[Any, Any, str]]
 """What was written, what was read of it, and where that stands."""
 
 UNCHANGING = (str, bytes, int, float, complex, tuple, frozenset, date, time, Enum)
+SIMPLE = frozenset({str, int, float, bool})
 OF_A_FIXED_OFFSET = (type(None), timezone, TzInfo)
 
 
@@ -40,10 +41,12 @@ def difference(written: Any, read: Any, *, exact: bool = False) -> Misread | Non
     return (_OF_NUMBERS if exact else _OF_DATA).of(written, read, "")
 
 
-def difference_of_state(written: object, read: object, but: Collection[str] = ()) -> Misread | None:
+def difference_of_state(
+    written: object, read: object, but: Collection[str] = (), *, exact: bool = False
+) -> Misread | None:
     """The same of two objects that live on, save for some attributes: private attributes count,
     zones by name, and which parts are one object."""
-    return _WholeComparison().of_attributes(written, read, "", but)
+    return _WholeComparison(exact).of_attributes(written, read, "", but)
 
 
 class _Comparison:
@@ -56,7 +59,10 @@ class _Comparison:
             return None
         if written is _MISSING or read is _MISSING:
             return Misread(path, "would not be read back as it is", _NO_FIELD)
-        if type(written) is not type(read) and not self.is_as_good(written, read):
+        kind = type(written)
+        if kind in SIMPLE and kind is type(read) and written == read:
+            return None  # as most are: spared the questions below
+        if kind is not type(read) and not self.is_as_good(written, read):
             return _of_types(written, read, path)
         return self.of_content(written, read, path)
 
@@ -152,9 +158,10 @@ class _ExactComparison(_Comparison):
 class _WholeComparison(_Comparison):
     """Of state, which is worked on after it was read."""
 
-    __slots__ = ("_read", "_written")
+    __slots__ = ("_exact", "_read", "_written")
 
-    def __init__(self) -> None:
+    def __init__(self, exact: bool) -> None:
+        self._exact = exact
         self._written: dict[int, tuple[Any, Any, str]] = {}  # holds them: no id comes twice
         self._read: dict[int, str] = {}
 
@@ -180,6 +187,9 @@ class _WholeComparison(_Comparison):
             for name in names
             if name not in but
         )
+
+    def is_as_good(self, written: Any, read: Any) -> bool:
+        return not (self._exact and type(read) is float) and super().is_as_good(written, read)
 
     def of_times(self, written: datetime | time, read: Any, path: str) -> Misread | None:
         zone = written.tzinfo

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 from bus.codec import record_and_read
 from bus.errors import ConfigurationError, InvalidMessage
+from bus.fingerprint import reason_of
 from bus.limits import check_aggregate_id, plain_text
 from bus.messages import Event, generic_of, registry_of
 from bus.round_trip import attributes_of, difference_of_state
@@ -123,8 +124,13 @@ class Aggregate:
         shape = self._state()
         state = {n: value for n, value in attributes_of(self).items() if n not in _OWN_FIELDS}
         snapshot = Snapshot(self.stream, self.version, shape.name, shape.written(state))
-        read = self.from_snapshot(snapshot, self.id)
-        if different := difference_of_state(self, read, but=_OWN_FIELDS):
+        try:
+            read = self.from_snapshot(snapshot, self.id)
+        except Exception as error:
+            raise InvalidMessage(
+                f"{shape.where}: could not be read back once it is written: {reason_of(error)}"
+            ) from None
+        if different := difference_of_state(self, read, _OWN_FIELDS, exact=shape.exact):
             raise InvalidMessage(f"{shape.where}: {different}")
         return snapshot
 

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
 from bus import payload
+from bus.declarable import mixes_numbers
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
 from bus.write.steps import steps_of
@@ -116,12 +117,14 @@ def annotated(cls: type) -> dict[str, Any]:
 
 
 class Shape(NamedTuple):
-    """How a class's state is written and read; `name` tells it from other shapes."""
+    """How a class's state is written and read; `name` tells it from other shapes, and `exact` that
+    a number of it may be read as an integer or as a float."""
 
     where: str
     adapter: TypeAdapter[Any]
     names: frozenset[str]
     name: str
+    exact: bool
 
     def written(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """The state as JSON types.
@@ -176,7 +179,8 @@ def shape_of(cls: type, base: type, events: Mapping[str, int], fold: str) -> Sha
     state = {name: (kind, _default(cls, name)) for name, kind in kinds.items()}
     same = (_described(adapter, kinds), sorted(events.items()), steps_of(cls, base, fold, state))
     name = hashlib.blake2s(repr(same).encode(errors="replace"), digest_size=16).hexdigest()
-    return Shape(cls.__qualname__, adapter, frozenset(kinds), name)
+    exact = mixes_numbers(adapter.core_schema)
+    return Shape(cls.__qualname__, adapter, frozenset(kinds), name, exact)
 
 
 def _kinds(cls: type) -> dict[str, Any]:

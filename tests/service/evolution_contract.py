@@ -52,6 +52,22 @@ class EvolutionContract:
                 ("OrderPlaced", 2, {"cents": 400}),
             ]
 
+    async def test_a_snapshot_of_an_older_shape_is_made_anew_by_the_next_command(
+        self, old: Make, new: Make
+    ) -> None:
+        async with old() as bus:
+            for euros in (1, 2):
+                await bus.execute(Place(order_id="a", euros=euros))
+            older = await bus.parts.event_log.snapshot("order-a")
+        async with new() as bus:
+            await bus.execute(Place(order_id="a", euros=3))
+            newer = await bus.parts.event_log.snapshot("order-a")
+            assert (await bus.execute(GetTotal(order_id="a"))).result == 600
+        assert older
+        assert newer
+        assert (older.version, newer.version) == (2, 3)
+        assert older.shape != newer.shape
+
     async def test_what_waits_and_what_arrives_under_older_names_is_handled_and_projected(
         self, old: Make, new: Make, mails: Mails
     ) -> None:

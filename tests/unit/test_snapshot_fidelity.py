@@ -9,10 +9,14 @@ from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, PrivateAttr
 
 from bus import Aggregate, ConfigurationError, InvalidMessage
 from bus.round_trip import attributes_of, difference_of_state
+from bus.stores.records import decoded, encoded
+from tests.unit.test_round_trips import _exact, _typed
 
 
 class Hidden(BaseModel):
@@ -54,6 +58,10 @@ class Text(str):
 class Right(enum.Flag):
     READ = 1
     WRITE = 2
+
+
+class Place(enum.Enum):
+    HERE = (1, 2)
 
 
 class Pair(NamedTuple):
@@ -117,6 +125,7 @@ LOST = [
     (datetime, datetime(2026, 7, 1, tzinfo=BERLIN), "held has the zone Europe/Berlin"),
     (datetime, datetime(2026, 10, 25, 2, 30, fold=1), "held is the second of two equal hours"),
     (dict[Any, int], {(1, 2): 3}, "held has a key of type tuple"),
+    (Place, Place.HERE, "could not be read back once it is written: held"),
     (bytes, b"\xff", "held cannot be written as JSON"),
     (Any, Entity("a"), "held cannot be written as JSON"),
     (Any, held(int, 1), "held cannot be written as JSON"),
@@ -262,3 +271,32 @@ def test_state_that_is_final_is_kept() -> None:
     again = Constant.from_snapshot(one.to_snapshot(), "c1")
     assert again is not None
     assert (again.limit, again.owner) == (5, ["Ada"])
+
+
+@st.composite
+def _states(draw: st.DrawFn) -> Aggregate:
+    """An aggregate of a class of its own, with one to three attributes."""
+    typed = draw(st.lists(_typed(), min_size=1, max_size=3))
+    kinds = {f"held_{place}": kind for place, (kind, _) in enumerate(typed)}
+    made: Aggregate = type("Made", (Aggregate,), {"__annotations__": kinds})("m1")
+    for place, (_, values) in enumerate(typed):
+        setattr(made, f"held_{place}", draw(values))
+    return made
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(_states())
+def test_state_of_any_type_is_read_back_as_it_is_or_refused(made: Aggregate) -> None:
+    try:
+        snapshot = made.to_snapshot()
+    except (ConfigurationError, InvalidMessage):
+        event("refused")
+        return
+    event("kept")
+    stored = snapshot._replace(state=decoded(encoded(snapshot.state)))
+    again = type(made).from_snapshot(stored, "m1")
+    assert _exact(vars(again)) == _exact(vars(made))
