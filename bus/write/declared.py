@@ -7,6 +7,7 @@ from typing import Any
 
 from bus.calls import made_for
 from bus.errors import ConfigurationError
+from bus.signatures import inspected
 from bus.write.functions import functions_in
 from bus.write.state import annotated, is_class_var
 
@@ -46,7 +47,7 @@ def check_made_by_id(cls: type) -> None:
             f"{cls.__qualname__}: it is a dataclass, whose __init__ takes the id for its "
             f"first field; take @dataclass away, its annotated attributes are its state"
         )
-    signature = inspect.signature(cls)
+    signature = inspected(cls, follow_wrapped=False)  # a decorator may give the rest
     try:
         signature.bind("id")
     except TypeError:

@@ -488,7 +488,15 @@ def test_an_init_may_take_more_that_has_a_default() -> None:
         def __init__(self, id: str) -> None:
             super().__init__(id, clock=1)
 
-    for kind in (Clocked, Later):
+    def clocked(function: Any) -> Any:
+        return functools.wraps(function)(lambda self, id: function(self, id, clock=1))
+
+    class Given(Clocked):
+        @clocked
+        def __init__(self, id: str, *, clock: Any) -> None:
+            super().__init__(id, clock=clock)
+
+    for kind in (Clocked, Later, Given):
         kind("c1").record(Opened(owner="Ada"))
 
 

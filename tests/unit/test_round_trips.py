@@ -497,11 +497,15 @@ class Queued(Event):
     counts: collections.defaultdict[str, int] = collections.defaultdict(int)  # noqa: RUF012
 
 
-class Timed(Event, ser_json_temporal="seconds"):
+class Timed(Event):
+    model_config = ConfigDict(ser_json_temporal="seconds")
+
     at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Held(BaseModel, ser_json_temporal="milliseconds"):
+class Held(BaseModel):
+    model_config = ConfigDict(ser_json_temporal="milliseconds")
+
     at: datetime
 
 
@@ -536,10 +540,13 @@ LOST_BESIDE = [
     (Numbered, {"held": (0, 1)}, "held.0 is of type int, and would be read as float"),
     (Queued, {"last": collections.deque([1, 2], maxlen=2)}, "last has maxlen=2, and would be read"),
     (Queued, {"counts": collections.defaultdict(lambda: 7)}, "counts would be read with another d"),
-    (Timed, {"at": IN_BERLIN}, "at has a zone that is not written; give it in UTC"),
-    (Holding, {"held": [Held(at=IN_BERLIN)]}, "held.0.at has a zone that is not written"),
     (Remarked, {"note": noted(by="Ada")}, "note.by would not be read back"),
 ]
+if "ser_json_temporal" in ConfigDict.__annotations__:  # since pydantic 2.12
+    LOST_BESIDE += [
+        (Timed, {"at": IN_BERLIN}, "at has a zone that is not written; give it in UTC"),
+        (Holding, {"held": [Held(at=IN_BERLIN)]}, "held.0.at has a zone that is not written"),
+    ]
 
 
 @pytest.mark.parametrize(("kind", "values", "why"), LOST_BESIDE)
