@@ -92,16 +92,17 @@ class MongoReadStoreContract(ReadStoreContract):
         with pytest.raises(ConfigurationError, match="commits"):
             await read_store.prepare(Target("jobs", "commits", True))
 
-    async def test_the_dead_letters_of_a_stream_are_found_by_an_index(
-        self, read_store: ReadStore, motor_client: Any, unique: str
+    @pytest.mark.parametrize(("field", "value"), [("headers.stream", "job-a"), ("queue", "q")])
+    async def test_the_dead_letters_of_a_stream_or_queue_are_found_by_an_index(
+        self, read_store: ReadStore, motor_client: Any, unique: str, field: str, value: str
     ) -> None:
         await read_store.add_dead_letter(letter("q/1", headers={"stream": "job-a"}))
-        where = {"headers.stream": "job-a"}
+        where = {field: value}
         assert len(await read_store.dead_letters(where=where)) == 1
         order = {"last_seen": -1, "_id": 1}
         command = {"find": "dead_letters", "filter": where, "sort": order}
         told = await motor_client[unique].command("explain", command)
-        assert "headers.stream_1" in str(told["queryPlanner"]["winningPlan"])
+        assert f"{field}_1" in str(told["queryPlanner"]["winningPlan"])
 
     async def test_text_is_searched(self, read_store: ReadStore) -> None:
         from bus.stores.base import Index

@@ -28,10 +28,14 @@ async def damage(bus: Bus, projection: str, key: str, wanted: Document | None) -
     store = bus.parts.read_store
     (one,) = [o.of for o in bus.parts.declared if o.name == projection]
     target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
-    found = (await store.whole(target, [key])).get(key)
-    changed = {**(found or {"_id": key}), **wanted} if wanted is not None else None
-    assert await store.replace(target, key, found, changed)
-    return found
+
+    async def damaged() -> list[Document | None]:
+        found = (await store.whole(target, [key])).get(key)
+        changed = {**(found or {"_id": key}), **wanted} if wanted is not None else None
+        return [found] if await store.replace(target, key, found, changed) else []
+
+    stood: list[Document | None] = await until(damaged, "nobody else writes it at the same time")
+    return stood[0]
 
 
 def id_of(hours: int) -> str:

@@ -20,8 +20,9 @@ class MongoLetters:
         self._letters = letters
 
     async def index_letters(self) -> None:
-        keys = ("last_seen", -1), ("first_seen", 1), ("fingerprint", 1), ("headers.stream", 1)
-        await need_indexes(self._letters, [IndexModel([key]) for key in keys])
+        keys = "fingerprint", "queue", "headers.stream"
+        order = IndexModel([("last_seen", -1)]), IndexModel([("first_seen", 1)])
+        await need_indexes(self._letters, [*order, *(IndexModel([(key, 1)]) for key in keys)])
 
     async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
         """As `ReadStore.add_dead_letter`."""
