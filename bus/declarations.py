@@ -6,8 +6,9 @@ from typing import Any
 
 from bus.dependencies import repositories_of
 from bus.errors import ConfigurationError
-from bus.messages import Event, Fault, Message, registry_of
+from bus.messages import Event, Fault, Message
 from bus.read.projection import Projection
+from bus.registry import registry_of
 from bus.router import Router
 from bus.served import check_served
 from bus.stores.session import OWN_COLLECTIONS

@@ -5,7 +5,7 @@ Knows nothing of how a message travels or where it is kept.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from urllib.parse import parse_qsl, urlencode
@@ -20,11 +20,13 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from bus import payload
+from bus.classes import check_names, check_upcast
 from bus.declarable import check_declared, is_plain, mixes_numbers, undescribed
 from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
-from bus.fingerprint import first_line, reason_of
+from bus.fingerprint import reason_of
 from bus.judging import own
 from bus.limits import DERIVED
+from bus.signatures import name_of
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 AnyMessage = TypeVar("AnyMessage", bound="Message")
@@ -56,10 +58,20 @@ class Message(BaseModel):
 
     def __init_subclass__(cls, name: str = "", schema: int = 1, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if not (type(schema) is int and schema >= 1):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: schema={schema!r}: give a whole number, 1 or more"
+            )
         cls.wire_name = name or cls.__name__.partition("[")[0]
         cls.wire_schema = schema
         cls.former_names = ()
         _check_wire_name(cls, cls.wire_name)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        check_names(cls, Message)
+        check_upcast(cls)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -69,7 +81,7 @@ class Message(BaseModel):
         except PydanticUserError:
             fields = cls.__pydantic_fields__.items()
             kinds = ((name, field.rebuild_annotation()) for name, field in fields)
-            raise ConfigurationError(f"{_place(cls)}: {undescribed(kinds)}") from None
+            raise ConfigurationError(f"{name_of(cls)}: {undescribed(kinds)}") from None
 
     @classmethod
     def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -83,69 +95,22 @@ class Message(BaseModel):
 
 
 def _check_wire_name(cls: type[Message], name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
         raise ConfigurationError(
             f"{cls.__qualname__}: {name!r} is not a valid name for a message to travel "
             f"by; use letters, digits and underscores, 100 at most"
         )
 
 
-def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, type[AnyMessage]]:
-    """The classes by the wire names under which they are read, former names included.
-
-    Raises: ConfigurationError where two classes claim one name; `where` says whose they are.
-    """
-    registry: dict[str, type[AnyMessage]] = {}
-    for message in messages:
-        if issubclass(message, _Stored) and not message._is_checked:
-            try:
-                message.model_rebuild()  # it named types that were not there yet
-            except NameError as error:
-                raise ConfigurationError(
-                    f"{where}: {_place(message)} has a field of a type that is not there: "
-                    f"{first_line(error)}; define or import it in the same "
-                    f"module, outside of `if TYPE_CHECKING`"
-                ) from None
-            message.check_declared()
-        for name in message.wire_names():
-            other = registry.setdefault(name, message)
-            if other is not message:
-                if generic_of(message) is generic_of(other):
-                    raise ConfigurationError(
-                        f"{where}: {_place(message)} and {_place(other)} both travel as {name!r}; "
-                        f"name one of the two everywhere, or derive a class of its own from each, "
-                        f"as in `class ...({message.__name__})`"
-                    )
-                former = [one for one in (message, other) if one.wire_name != name]
-                before = "".join(f" ({_place(one)} did formerly)" for one in former)
-                raise ConfigurationError(
-                    f"{where}: {_place(message)} and {_place(other)} both travel as {name!r}"
-                    f"{before}; give another name to the one of which nothing is stored or sent "
-                    f"yet, as in `class ...(Event, name=...)` (formerly=[...] goes on reading what "
-                    f"is)"
-                )
-    return registry
-
-
-def generic_of(message: type[Message]) -> type[Message]:
-    """The generic class that was given parameters to make it; itself, where there is none."""
-    generic: Any = message.__pydantic_generic_metadata__["origin"]
-    return generic or message
-
-
-def _place(message: type[Message]) -> str:
-    return f"{message.__module__}.{message.__qualname__}"
-
-
-class _Stored(Message, name="Stored"):
+class Stored(Message, name="Stored"):
     """What commands and events share: they are written down, and read back."""
 
-    _is_checked: ClassVar[bool] = False
+    is_checked: ClassVar[bool] = False
     _is_lasting: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.wire_plain = cls.wire_exact = cls._is_checked = False
+        cls.wire_plain = cls.wire_exact = cls.is_checked = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -156,14 +121,14 @@ class _Stored(Message, name="Stored"):
     @classmethod
     def check_declared(cls) -> None:
         """Raises: ConfigurationError for a field that could never be read back."""
-        if not cls._is_checked:
-            check_declared(cls.__pydantic_core_schema__, _place(cls), lasting=cls._is_lasting)
+        if not cls.is_checked:
+            check_declared(cls.__pydantic_core_schema__, name_of(cls), lasting=cls._is_lasting)
             cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
             cls.wire_exact = mixes_numbers(cls.__pydantic_core_schema__)
-            cls._is_checked = True
+            cls.is_checked = True
 
 
-class Command(_Stored):
+class Command(Stored):
     """A request to change something; exactly one handler; named in the imperative."""
 
     model_config = ConfigDict(extra="forbid")
@@ -171,7 +136,7 @@ class Command(_Stored):
     _is_lasting: ClassVar[bool] = False
 
 
-class Event(_Stored):
+class Event(Stored):
     """A fact that happened; any number of subscribers; named in the past tense.
 
     Fields that this version of the class does not know are ignored, so that a newer publisher
@@ -185,9 +150,9 @@ class Event(_Stored):
         cls, name: str = "", schema: int = 1, formerly: Sequence[str] = (), **kwargs: Any
     ) -> None:
         super().__init_subclass__(name=name, schema=schema, **kwargs)
-        if isinstance(formerly, str):
+        if not isinstance(formerly, list | tuple):
             raise ConfigurationError(
-                f"{cls.__qualname__}: formerly={formerly!r} is one text; write a list of names"
+                f"{cls.__qualname__}: formerly={formerly!r} is no list; write a list of names"
             )
         cls.former_names = tuple(formerly)
         for former in cls.former_names:
@@ -256,7 +221,7 @@ def read_data(
         if not kind.wire_plain:
             data = payload.plain_integers(data)
         if schema < kind.wire_schema:
-            data = kind.upcast(dict(data), schema)
+            data = _upcast(kind, data, schema)
         valid: AnyMessage = kind.__pydantic_validator__.validate_python(data, strict=False)
         return valid
     except BaseException as error:
@@ -264,6 +229,16 @@ def read_data(
             raise
         older = f", schema {schema}" if schema < kind.wire_schema else ""
         raise invalid(kind, error, older, reasons) from None
+
+
+def _upcast(kind: type[Message], data: Any, schema: int) -> dict[str, Any]:
+    made = kind.upcast(dict(data), schema)
+    if not isinstance(made, dict):
+        raise InvalidMessage(
+            f"{kind.wire_name}, schema {schema}: upcast() returned {type(made).__name__}; let it "
+            f"return the data, as a dict"
+        )
+    return made
 
 
 def invalid(
@@ -274,6 +249,8 @@ def invalid(
     An author's validators and upcasts may raise anything: it is the message that is wrong. Where
     nothing is wrong but fields too many, a later release may know these.
     """
+    if isinstance(error, InvalidMessage):
+        return error
     if not isinstance(error, ValidationError):
         return InvalidMessage(f"{kind.wire_name}{place}: {type(error).__name__}")
     reason = f"{kind.wire_name}: {reason_of(error, reasons)}"

@@ -11,7 +11,7 @@ from bus.dispatcher import Dispatcher
 from bus.errors import ConfigurationError
 from bus.health import Checkup
 from bus.loops import Loops
-from bus.messages import Command, Event, Fault, registry_of
+from bus.messages import Command, Event, Fault
 from bus.read.catalogue import Catalogue
 from bus.read.freshness import Freshness
 from bus.read.handled import handled
@@ -20,6 +20,7 @@ from bus.read.lineage import Generation
 from bus.read.live import Live
 from bus.read.projection import Projection
 from bus.read.projector import Projector
+from bus.registry import registry_of
 from bus.router import Handler, Router
 from bus.settings import Settings
 from bus.signing import Signing

@@ -8,10 +8,11 @@ from pydantic import BaseModel
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.limits import not_text, plain_text
-from bus.messages import Envelope, Event, key_of, registry_of
+from bus.messages import Envelope, Event, key_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
 from bus.read.views import check_view, check_written
+from bus.registry import registry_of
 from bus.router import check_not_frozen
 from bus.signatures import NO_DEFAULT, Dependency, Signature, members, shown, signature_of
 from bus.stores.base import Index, ReadUnit, Target, Write

@@ -14,7 +14,8 @@ from bus.codec import record_and_read
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
 from bus.limits import check_aggregate_id, plain_text
-from bus.messages import Event, generic_of, registry_of
+from bus.messages import Event
+from bus.registry import generic_of, registry_of
 from bus.round_trip import attributes_of, difference_of_state
 from bus.signatures import members
 from bus.stores.base import Recorded, Snapshot

@@ -16,7 +16,7 @@ from bus.codec import (
     record,
     unread,
 )
-from bus.messages import registry_of
+from bus.registry import registry_of
 from bus.stores.base import Commit, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame
 

@@ -1,9 +1,10 @@
+import types
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import RootModel, ValidationError, create_model
 
 from bus import (
     Command,
@@ -18,7 +19,8 @@ from bus import (
     ambient,
 )
 from bus.codec import read_recorded, record
-from bus.messages import category_of, key_of, registry_of
+from bus.messages import Message, category_of, key_of, read_data
+from bus.registry import registry_of
 from bus.stores.base import Recorded
 
 
@@ -79,12 +81,82 @@ def test_a_name_that_two_classes_claim_is_refused_and_said() -> None:
         registry_of("here", events)
 
 
-@pytest.mark.parametrize("formerly", ["Opened", ["account opened"], [""]], ids=str)
+@pytest.mark.parametrize("formerly", ["Opened", ["account opened"], [""], 5, [5]], ids=str)
 def test_former_names_that_are_none_are_refused_at_the_class(formerly: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"write a list|is not a valid name"):
 
         class Opened(Event, formerly=formerly):
             pass
+
+
+@pytest.mark.parametrize("schema", ["2", 0, -1, 1.5, True, None], ids=repr)
+def test_a_schema_that_is_no_number_from_one_on_is_refused_at_the_class(schema: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"Made: schema=.*: give a whole number, 1 or m"):
+
+        class Made(Event, schema=schema):
+            pass
+
+
+def test_a_name_that_is_no_text_is_refused_at_the_class() -> None:
+    name: Any = 5
+    with pytest.raises(ConfigurationError, match="Made: 5 is not a valid name"):
+
+        class Made(Event, name=name):
+            pass
+
+
+@pytest.mark.parametrize("base", [Command, Event, Query])
+@pytest.mark.parametrize("name", ["wire_name", "wire_schema", "former_names", "upcast"])
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")
+def test_a_field_that_hides_what_a_message_has_of_its_own_is_refused(
+    base: type[Message], name: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"Made: {name} is what every message has .*ren"):
+        create_model("Made", __base__=base, **{name: (str, "a")})  # type: ignore[call-overload]
+
+
+def test_a_message_without_fields_of_its_own_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Made: a message is an object with fields"):
+        types.new_class("Made", (RootModel[int], Event))
+
+
+def test_an_upcast_that_nobody_could_call_is_refused_at_the_class() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"Made: upcast\(\) is called with data, .*@classm"
+    ):
+
+        class Made(Event, schema=2):
+            def upcast(self, data: Any, schema: int) -> Any:  # type: ignore[override]
+                return data
+
+    with pytest.raises(ConfigurationError, match=r"MadeToo: upcast\(\) is async, .*`def upcast`"):
+
+        class MadeToo(Event, schema=2):
+            @classmethod
+            async def upcast(cls, data: Any, schema: int) -> Any:  # type: ignore[override]
+                return data
+
+
+def test_an_upcast_may_be_static_and_one_that_returns_nothing_is_told() -> None:
+    class Static(Event, schema=2):
+        number: int
+
+        @staticmethod
+        def upcast(data: Any, schema: int) -> Any:
+            return {"number": data["count"]}
+
+    class Forgetful(Event, schema=2):
+        number: int = 0
+
+        @classmethod
+        def upcast(cls, data: Any, schema: int) -> Any:
+            data["number"] = data.pop("count")
+
+    assert read_data(Static, {"count": 1}, 1) == Static(number=1)
+    with pytest.raises(
+        InvalidMessage, match=r"Forgetful, schema 1: upcast\(\) returned NoneType; let it return"
+    ):
+        read_data(Forgetful, {"count": 1}, 1)
 
 
 def test_messages_are_immutable() -> None:
