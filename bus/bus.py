@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from bus import forking
+from bus.arguments import check_arguments
 from bus.assembly import Assembly
 from bus.codec import command_frame, digest_of, new_envelope
 from bus.delivery.replies import receipt_in
@@ -66,6 +67,8 @@ class Bus:
         foreign: Mapping[str, str] | None = None,
         client: Any = None,
     ) -> None:
+        provide, foreign = provide or {}, foreign or {}
+        check_arguments(service, routers, projections, settings, provide, middleware, foreign)
         self.service = settings.named(service)
         self._projections = {one.view: one for one in projections}
         self._assembly = Assembly(

@@ -13,6 +13,7 @@ from typing import Any, Never, NoReturn
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter
 
 from bus.errors import ConfigurationError
+from bus.fingerprint import first_line
 from bus.signatures import plain, shown
 
 Schema = Mapping[str, Any]
@@ -22,6 +23,7 @@ HIDING = "_serialize_secret"
 """How the functions are called by which pydantic writes SecretStr, SecretBytes and Secret."""
 
 NOT_GONE_INTO = frozenset({"metadata", "config", "serialization", "default", "expected", "members"})
+ONLY_CHECKED = frozenset({"is-instance", "is-subclass", "callable"})
 READ_OTHERWISE = frozenset(
     {"function-before", "function-wrap", "function-plain", "lax-or-strict", "json-or-python"}
 )
@@ -69,23 +71,22 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def undescribed(fields: Iterable[tuple[str, Any]]) -> str:
     """Says which part of these types pydantic makes no schema of, and what to do."""
     for path, kind in fields:
-        if not _is_described(kind) and (found := _undescribed(kind, path, [])):
+        if _problem(kind) and (found := _undescribed(kind, path, [])):
             where, part = found
-            words = _OLD_DICT if typing.is_typeddict(part) else _UNDESCRIBED
-            name = part.__qualname__ if isinstance(part, type) else shown(part)
-            return f"{where or 'it'} {words.format(name)}"
+            return f"{where or 'it'} {_words(part)}"
     return "pydantic makes no schema of it; declare its fields of types that pydantic knows"
 
 
 def _undescribed(kind: Any, path: str, seen: list[Any]) -> tuple[str, Any] | None:
-    kind = plain(kind)
-    parts = [(name, part) for name, part in _parts(kind) if not _is_described(part)]
-    if not parts:
+    bare = plain(kind)
+    if not _problem(bare):  # it is what stands beside the type
         return path, kind
+    parts = [(name, part) for name, part in _parts(bare) if _problem(part)]
+    if not parts:
+        return path, bare
     for name, part in parts:
-        if part not in seen and (
-            found := _undescribed(part, f"{path}.{name}".strip("."), [*seen, kind])
-        ):
+        below = f"{path}.{name}".strip(".")
+        if part not in seen and (found := _undescribed(part, below, [*seen, bare])):
             return found
     return None
 
@@ -98,12 +99,23 @@ def _parts(kind: Any) -> Iterable[tuple[str, Any]]:
     return [("", part) for part in typing.get_args(kind)]
 
 
-def _is_described(kind: Any) -> bool:
+def _problem(kind: Any) -> PydanticUserError | None:
     try:
         TypeAdapter(kind)
-    except PydanticUserError:
-        return False
-    return True
+    except PydanticUserError as error:
+        return error
+    return None
+
+
+def _words(part: Any) -> str:
+    error = _problem(part)
+    if error is None or error.code == "schema-for-unknown-type":
+        words = _UNDESCRIBED
+    elif error.code == "typed-dict-version":
+        words = _OLD_DICT
+    else:
+        return f"cannot be taken as it is declared; pydantic says: {first_line(error)}"
+    return words.format(part.__qualname__ if isinstance(part, type) else shown(part))
 
 
 def is_plain(schema: Any) -> bool:
@@ -196,7 +208,7 @@ def _problems(
         yield path, _ONCE
     if part.get("now_op") == "future":
         yield path, _FLEETING
-    if part.get("type") == "is-instance":
+    if part.get("type") in ONLY_CHECKED:
         yield path, _NAMED
     if part.get("type") == "literal":
         yield from ((path, _LITERAL.format(one)) for one in part["expected"] if _is_lost(one))
@@ -282,7 +294,7 @@ _OLD_DICT = (
     "of typing_extensions"
 )
 _NAMED = (
-    "is of a class of which pydantic knows nothing but its name; make that a dataclass or a "
+    "is of a type that pydantic only knows by name; make it a dataclass or a "
     "pydantic model, or give it a PlainSerializer and a PlainValidator, by Annotated"
 )
 _LITERAL = (

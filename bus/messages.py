@@ -319,6 +319,11 @@ class Receipt(NamedTuple):
             ) from None
 
 
+def is_event(kind: Any) -> bool:
+    """Whether it is a class of events."""
+    return isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+
+
 def check_kind(kind: type, base: type[Message], doing: str) -> None:
     """Raises: InvalidMessage where a message of this type is none that can be dealt with so."""
     if not issubclass(kind, base):

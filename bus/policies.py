@@ -31,6 +31,13 @@ Retries = RetryPolicy | Mapping[type[Exception], RetryPolicy]
 def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolicy]:
     """A policy for each type of error, `Exception` included. Raises: ConfigurationError."""
     each = {Exception: retries} if isinstance(retries, RetryPolicy) else retries
+    if not isinstance(each, Mapping) or not all(
+        isinstance(policy, RetryPolicy) for policy in each.values()
+    ):
+        raise ConfigurationError(
+            f"{where}: retry={retries!r:.100}: give one RetryPolicy(tries=...), or one for each "
+            f"class of exceptions, as in retry={{TimeoutError: RetryPolicy(...)}}"
+        )
     for error, policy in each.items():
         if not (isinstance(error, type) and issubclass(error, Exception)):
             raise ConfigurationError(

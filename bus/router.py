@@ -57,9 +57,17 @@ class Router:
         policy, or one for each type of exception. A try that takes longer than `time_limit` seconds
         is cancelled and has failed, with TimeoutError.
         """
-        if not name.isidentifier():
+        if not (isinstance(name, str) and name.isidentifier()):
             raise ConfigurationError(
                 f"Router({name!r}): the name becomes a queue's; use letters, digits, underscores"
+            )
+        if not (isinstance(concurrency, int) and concurrency >= 1):
+            raise ConfigurationError(
+                f"Router({name!r}): concurrency={concurrency!r}: give a whole number, 1 or more"
+            )
+        if not (isinstance(time_limit, int | float) and time_limit > 0):
+            raise ConfigurationError(
+                f"Router({name!r}): time_limit={time_limit!r}: give seconds, more than 0"
             )
         self.name = name
         self.concurrency = concurrency
@@ -137,7 +145,7 @@ def _check_async(kind: Kind, handler: Signature, function: Any) -> None:
             f"{handler.name}: what its decorator makes of it is not async any more; write "
             f"`async def` for the function that the decorator returns, or leave the decorator out"
         )
-    raise ConfigurationError(f"{handler.name}: a {kind} handler must be async; write `async def`")
+    raise ConfigurationError(f"{handler.name}: {_a(kind)} handler must be async; write `async def`")
 
 
 def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
@@ -147,7 +155,7 @@ def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
         if not (isinstance(member, type) and issubclass(member, base) and member is not base):
             raise ConfigurationError(
                 f"{handler.name}: its first parameter is {shown(member)}; "
-                f"a {kind} handler takes a subclass of {base.__name__}{_instead(member)}"
+                f"{_a(kind)} handler takes a subclass of {base.__name__}{_instead(member)}"
             )
     if kind != "event" and len(found) > 1:
         raise ConfigurationError(
@@ -160,5 +168,9 @@ def _instead(member: Any) -> str:
     """Which decorator takes it."""
     for kind, base in BASES.items():
         if isinstance(member, type) and issubclass(member, base) and member is not base:
-            return f"; this is {'an' if kind == 'event' else 'a'} {kind}, for `@router.{kind}`"
+            return f"; this is {_a(kind)}, for `@router.{kind}`"
     return ""
+
+
+def _a(kind: Kind) -> str:
+    return f"{'an' if kind == 'event' else 'a'} {kind}"

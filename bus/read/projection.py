@@ -1,20 +1,29 @@
 """Projection: the declaration of a read collection, and how each event changes it. No I/O."""
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, get_origin, overload
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.limits import not_text, plain_text
-from bus.messages import Envelope, Event, key_of
+from bus.messages import Envelope, Event, is_event, key_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
 from bus.read.views import check_view, check_written
 from bus.registry import registry_of
 from bus.router import check_not_frozen
-from bus.signatures import NO_DEFAULT, Dependency, Signature, members, shown, signature_of
+from bus.signatures import (
+    NO_DEFAULT,
+    Dependency,
+    Signature,
+    inspected,
+    members,
+    shown,
+    signature_of,
+)
 from bus.stores.base import Index, ReadUnit, Target, Write
 from bus.transports.topology import SLOTS
 
@@ -72,7 +81,7 @@ class Projection(Generic[View_co]):
         partitions: int = 1,
         indexes: Sequence[Index] = (),
     ) -> None:
-        if not name.isidentifier():
+        if not (isinstance(name, str) and name.isidentifier()):
             raise ConfigurationError(
                 f"Projection({name!r}): the name becomes a collection's and a queue's; "
                 f"use letters, digits, underscores"
@@ -82,15 +91,23 @@ class Projection(Generic[View_co]):
                 f"Projection({name!r}): the bus names collections so, by a version after __v; "
                 f"take that away, and give the number as version="
             )
-        if not of or not all(getattr(kind, "category", "") for kind in of):
-            raise ConfigurationError(f"Projection {name!r}: of= lists aggregates, one at least")
+        if not (isinstance(of, list | tuple) and of and all(map(_has_category, of))):
+            raise ConfigurationError(
+                f"Projection {name!r}: of= lists aggregates' classes, one at least, as in "
+                f"of=[Account]"
+            )
         if not isinstance(version, int) or version < 1:
             raise ConfigurationError(
                 f"Projection {name!r}: version={version!r}: give a whole number, 1 or more"
             )
-        if not 1 <= partitions <= SLOTS:
+        if not (isinstance(partitions, int) and 1 <= partitions <= SLOTS):
             raise ConfigurationError(
-                f"Projection {name!r}: partitions={partitions}: give 1 to {SLOTS}"
+                f"Projection {name!r}: partitions={partitions!r}: give 1 to {SLOTS}"
+            )
+        if not (isinstance(indexes, list | tuple) and all(type(one) is Index for one in indexes)):
+            raise ConfigurationError(
+                f"Projection {name!r}: indexes={indexes!r:.100}: write a list of Index, as in "
+                f"indexes=[Index((('owner', 1),))]"
             )
         check_view(name, view)
         self.name = name
@@ -142,6 +159,7 @@ class Projection(Generic[View_co]):
         """
 
         self._check_events(events)
+        self._check_key(key)
 
         def register(function: Function) -> Function:
             handler = self._handler(events, function, key)
@@ -234,13 +252,41 @@ class Projection(Generic[View_co]):
             f"Documents[{self.view.__name__}], and nothing else"
         )
 
+    def _check_key(self, key: Any) -> None:
+        if key is None:
+            return
+        problem = f"{key!r:.100} cannot be called"
+        if callable(key):
+            problem = "it is async" if inspect.iscoroutinefunction(key) else _not_called(key)
+        if problem:
+            raise ConfigurationError(
+                f"Projection {self.name!r}: on(key=...): {problem}; give a function that takes the "
+                f"event alone and returns the document's key, as in key=lambda event: "
+                f"event.order_id"
+            )
+
     def _check_events(self, events: Sequence[Any]) -> None:
         for event in events or (None,):
-            if not (isinstance(event, type) and issubclass(event, Event) and event is not Event):
+            if not is_event(event):
                 raise ConfigurationError(
                     f"Projection {self.name!r}: on({'' if event is None else repr(event)}) names "
                     f"no event; write the classes one by one, as in @projection.on(Opened, Closed)"
                 )
+
+
+def _has_category(kind: Any) -> bool:
+    return isinstance(kind, type) and bool(getattr(kind, "category", ""))
+
+
+def _not_called(key: Callable[[Any], str]) -> str:
+    """Why it cannot be called with an event, if it cannot."""
+    try:
+        inspected(key).bind(object())
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # written in C
+        pass
+    return ""
 
 
 def _is_many(read: Signature) -> bool:
@@ -253,7 +299,8 @@ def _is_many(read: Signature) -> bool:
     kinds = members(read.returns)
     for kind in kinds:
         origin = get_origin(kind) or kind
-        if isinstance(origin, type) and not _is_change(origin):
+        is_pair = origin is tuple and get_args(kind)[:1] == (str,) and ... not in get_args(kind)
+        if is_pair or (isinstance(origin, type) and not _is_change(origin)):
             raise ConfigurationError(
                 f"{read.name}: it returns {kind!r}; it may return an update, Delete(), None, or a "
                 f"list of (key, change) pairs, as in `-> Update` or `-> list[tuple[str, Update]]`"
@@ -266,7 +313,9 @@ def _is_many(read: Signature) -> bool:
 def _is_change(kind: type[Any]) -> bool:
     if kind in (Any, object, type(None), Delete):
         return True
-    return issubclass(kind, Iterable | Awaitable) and not issubclass(kind, str | bytes | Iterator)
+    return issubclass(kind, Iterable | Awaitable) and not issubclass(
+        kind, str | bytes | Iterator | BaseModel
+    )
 
 
 def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> list[Write]:
@@ -277,11 +326,20 @@ def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> lis
         key = handler.key(envelope.message) if handler.key else key_of(envelope.stream)
         return [_write(handler, key, changed)]
     if isinstance(changed, list | tuple) and handler.many:
-        return [_write(handler, key, change) for key, change in changed]
+        return [_write(handler, key, change) for key, change in _pairs(handler, changed)]
     raise ProjectionError(
         f"{handler.place} returned {type(changed).__name__}; it may return an update, "
         f"Delete(), None, or (where its return type says so) a list of (key, change) pairs"
     )
+
+
+def _pairs(handler: ProjectionHandler, changed: Iterable[Any]) -> list[tuple[Any, Any]]:
+    try:
+        return [(key, change) for key, change in changed]
+    except (TypeError, ValueError):
+        raise ProjectionError(
+            f"{handler.place} returned a list with an entry that is no pair of a key and a change"
+        ) from None
 
 
 def _write(handler: ProjectionHandler, key: Any, change: Any) -> Write:

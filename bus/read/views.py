@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.fingerprint import reason_of
+from bus.signatures import members
 from bus.stores.base import Document
 from bus.stores.values import LENIENT, unreadable
 
@@ -110,7 +111,7 @@ def _times(view: type[BaseModel]) -> dict[str, type]:
     """The fields that are dates, or datetimes, by each of their names."""
     found: dict[str, type] = {}
     for field, info in view.model_fields.items():
-        kinds = [kind for kind in _members(info.annotation) if kind is not type(None)]
+        kinds = [kind for kind in members(info.annotation) if kind is not type(None)]
         if kinds in ([date], [datetime]):
             found.update(dict.fromkeys(_names(view, field), kinds[0]))
     return found
@@ -210,8 +211,3 @@ def _kinds(annotation: Any) -> Iterator[Any]:
     else:
         for one in get_args(annotation):
             yield from _kinds(one)
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """Of a union; else the one that it is."""
-    return get_args(annotation) if type(None) in get_args(annotation) else (annotation,)

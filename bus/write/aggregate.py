@@ -7,14 +7,14 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 from bus.codec import record_and_read
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
 from bus.limits import check_aggregate_id, plain_text
-from bus.messages import Event
+from bus.messages import Event, check_kind, is_event
 from bus.registry import generic_of, registry_of
 from bus.round_trip import attributes_of, difference_of_state
 from bus.signatures import members
@@ -65,8 +65,18 @@ class Aggregate:
                 f"{cls.__qualname__}: {cls.category!r} is not a valid category; use lower-case "
                 f"letters, digits and underscores, 50 at most"
             )
+        if not (type(snapshot_every) is int and snapshot_every >= 0):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: snapshot_every={snapshot_every!r}: give a whole number of "
+                f"events, or 0 for no snapshots"
+            )
+        if not isinstance(events, Iterable) or not all(map(is_event, listed := tuple(events))):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: events={events!r:.100}: write a list of classes of events, "
+                f"each a subclass of Event, as in events=[AccountOpened]"
+            )
         cls.snapshot_every = snapshot_every
-        cls._listed = tuple(events)
+        cls._listed = listed
         cls._events = None
         cls._shape = None
         cls._defaults = makers_of(cls, Aggregate)
@@ -90,7 +100,12 @@ class Aggregate:
         it later changes what is stored. Raises: ConfigurationError for an event that `apply` does
         not name, InvalidMessage for one that could not be read back as it is.
         """
-        if self.events().get(type(event).wire_name) is not type(event):
+        try:
+            known = self.events().get(type(event).wire_name) is type(event)
+        except AttributeError:
+            known = False
+        if not known:
+            check_kind(type(event), Event, f"{type(self).__name__}.record")
             raise ConfigurationError(not_read_back(type(self), type(event)))
         data, read = record_and_read(event)
         self.apply(read)
@@ -158,7 +173,7 @@ class Aggregate:
 
 def is_category(name: str) -> bool:
     """Whether a category may be named so."""
-    return _CATEGORY.fullmatch(name) is not None
+    return isinstance(name, str) and _CATEGORY.fullmatch(name) is not None
 
 
 def stream_of(aggregate: type[Aggregate], id: str) -> str:
@@ -201,5 +216,5 @@ def _events_named_in(function: Callable[..., Any]) -> Iterator[type[Event]]:
         values += [getattr(module, name, None) for name in found.unbound]
     for value in values:
         for member in members(value):
-            if isinstance(member, type) and issubclass(member, Event) and member is not Event:
+            if is_event(member):
                 yield member

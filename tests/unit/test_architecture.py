@@ -37,7 +37,7 @@ LAYERS = [
     {"dispatcher"},
     {"parts"},
     {"delivery", "contracts"},
-    {"assembly", "opening"},
+    {"arguments", "assembly", "opening"},
     {"bus"},
     {"building"},
     {"cli", "testing", "__init__"},

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, computed_field, create_model
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    computed_field,
+    create_model,
+)
 from typer.testing import CliRunner
 
 from bus import (
@@ -326,9 +334,15 @@ def test_the_description_says_all_there_is_to_a_message() -> None:
     assert "anyOf" in document["queries"]["GetJob"]["answer"]
 
 
+class Iban:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 def test_a_message_that_cannot_be_described_is_named_with_the_remedy() -> None:
+    iban = Annotated[InstanceOf[Iban], BeforeValidator(Iban), PlainSerializer(vars)]
     with pytest.raises(ConfigurationError, match=r"Posted\.a has no JSON Schema .* WithJsonSchema"):
-        described(event(a=Callable[[], None]))
+        described(event(a=iban))
 
 
 @pytest.mark.parametrize("wrong", [{}, [], {"format": 2}, None], ids=str)

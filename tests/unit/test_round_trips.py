@@ -376,11 +376,17 @@ NEVER: list[tuple[Any, str]] = [
     (list[Literal["a", Place.HERE]] | None, "held is a Literal of Place.HERE, which is written"),
     (dict[str, Literal[b"a"]], "held is a Literal of b'a', which is written"),
     (LiteralWithin, "held.place is a Literal of Place.HERE"),
-    (Anything, "held.held is of a class of which pydantic knows nothing but its name"),
+    (Anything, "held.held is of a type that pydantic only knows by name; make it a"),
     (Undescribed, "held is Undescribed, which pydantic can neither write nor read; make it a"),
     (list[Undescribed | None], "held is Undescribed, which pydantic can neither write nor read"),
     (dict[str, Annotated[Undescribed, "a"]], "held is Undescribed, which pydantic can neither"),
     (HoldingUndescribed, "held.first is Undescribed, which pydantic can neither write nor read"),
+    (Callable[[], int], "held is of a type that pydantic only knows by name"),
+    (list[type[int]], "held is of a type that pydantic only knows by name"),
+    (
+        list[Annotated[int, BeforeValidator(PurePosixPath)]],
+        "held cannot be taken as it is declared; pydantic",
+    ),
     (NoReturn, "held is NoReturn, which pydantic can neither write nor read"),
 ]
 if sys.version_info < (3, 12):

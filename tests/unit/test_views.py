@@ -20,6 +20,7 @@ from pydantic import (
     SecretStr,
     create_model,
 )
+from typing_extensions import TypeAliasType
 
 from bus import ConfigurationError, Documents, Event, Projection, ProjectionError, Update
 from bus.messages import Envelope
@@ -178,6 +179,19 @@ async def test_a_filter_that_compares_dates_with_datetimes_is_refused(
     with pytest.raises(ProjectionError, match=words):
         await documents.count(filter)
     assert await documents.count({"day": {"$gte": DAY}, "at": {"$lte": MOMENT}, "x": None}) == 1
+
+
+Day = TypeAliasType("Day", Annotated[date, "local"])
+
+
+class Dated(BaseModel):
+    day: Day | None
+
+
+async def test_a_date_by_the_name_of_a_type_is_one() -> None:
+    documents = await documents_of(Dated, day=DAY)
+    with pytest.raises(ProjectionError, match="compares a datetime with 'day', which is a date"):
+        await documents.count({"day": MOMENT})
 
 
 class Noted(Event):

@@ -2,11 +2,11 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, InstanceOf, PlainSerializer, SecretStr
 
 from bus import (
     Aggregate,
@@ -525,9 +525,35 @@ def a_foreign_category_that_is_written_here() -> None:
 
 
 @messages
-def a_message_that_no_json_schema_describes() -> None:
+def a_field_of_a_type_that_cannot_be_stored() -> None:
+    class Iban:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
     class Opened(Event):
-        check: Callable[[], bool]
+        ibans: list[Iban]
+
+
+@messages
+def a_result_of_a_type_that_cannot_be_stored() -> None:
+    class Found:
+        pass
+
+    others = Router("others")
+
+    @others.command
+    async def find(command: OpenAccount) -> Found:
+        return Found()
+
+
+@messages
+def a_message_that_no_json_schema_describes() -> None:
+    class Iban:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+    class Opened(Event):
+        iban: Annotated[InstanceOf[Iban], BeforeValidator(Iban), PlainSerializer(vars)]
 
     others = Router("others")
 

@@ -145,6 +145,8 @@ AREAS = {
     "bus/payload": "messages as they travel",
     "bus/messages": "messages",
     "bus/declarable": "messages",
+    "bus/classes": "messages",
+    "bus/registry": "messages",
     "bus/": "handlers, and the bus",
 }
 

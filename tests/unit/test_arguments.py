@@ -1,0 +1,155 @@
+"""What is declared of another kind than it is to be is refused where it is written."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from bus import (
+    Aggregate,
+    Bus,
+    ConfigurationError,
+    Event,
+    Index,
+    InvalidMessage,
+    Projection,
+    ProjectionError,
+    RetryPolicy,
+    Router,
+    Settings,
+    Update,
+)
+from bus.testing import given
+
+
+class Opened(Event):
+    name: str = ""
+
+
+class Shop(Aggregate, events=[Opened]):
+    pass
+
+
+class ShopView(BaseModel):
+    id: str
+
+
+def projecting(**options: Any) -> Projection[ShopView]:
+    values: dict[str, Any] = {"of": [Shop], "view": ShopView} | options
+    return Projection(values.pop("name", "shops"), **values)
+
+
+def bus(service: Any = "shops", **options: Any) -> Bus:
+    values: dict[str, Any] = {"settings": Settings.in_memory()} | options
+    return Bus(service, **values)
+
+
+def keyed(key: Any) -> Any:
+    return projecting().on(Opened, key=key)
+
+
+def an_aggregate(**options: Any) -> Callable[[], Any]:
+    def declare() -> None:
+        class Made(Aggregate, **options):
+            pass
+
+    return declare
+
+
+def router(**options: Any) -> Callable[[], Router]:
+    return lambda: Router(options.pop("name", "shops"), **options)
+
+
+REFUSED: list[tuple[Callable[[], Any], str]] = [
+    (lambda: bus(5), r"Bus\(5\): the service's name is text"),
+    (lambda: bus(settings=None), r"settings= is given None; write settings=Settings\(\)"),
+    (lambda: bus(settings=Settings), r"settings= is given <class .*; write settings=Settings\(\)"),
+    (
+        lambda: bus(routers=Router("a")),
+        r"routers= is given <bus.*; write routers=\[orders\], a list",
+    ),
+    (lambda: bus(routers=[Shop]), r"routers= is given .*, a list of Routers"),
+    (lambda: bus(routers=iter([Router("a")])), r"routers= is given <list_it.*, a list of Routers"),
+    (lambda: bus(routers=None), r"routers= is given None; write routers=\[orders\]"),
+    (lambda: bus(projections=projecting()), r"projections= is given <bus.*, a list of Projections"),
+    (lambda: bus(projections=[Shop]), r"projections= is given .*, a list of Projections"),
+    (lambda: bus(middleware=print), r"middleware= is given .*; write middleware=\[timed\]"),
+    (lambda: bus(middleware=[1]), r"middleware= is given \[1\]; write middleware=\[timed\]"),
+    (lambda: bus(provide=[Shop]), r"provide= is given .*; write provide=\{Mailer: mailer\}"),
+    (lambda: bus(foreign=["job"]), r"foreign= is given .*; write foreign=\{'job': 'jobs'\}"),
+    (lambda: bus(foreign={"job": 1}), r"foreign= is given .*; write foreign=\{'job': 'jobs'\}"),
+    (router(name=1), r"Router\(1\): the name becomes a queue's"),
+    (router(concurrency="2"), r"concurrency='2': give a whole number, 1 or more"),
+    (router(concurrency=0), r"concurrency=0: give a whole number, 1 or more"),
+    (router(time_limit="2"), r"time_limit='2': give seconds, more than 0"),
+    (router(time_limit=0), r"time_limit=0: give seconds, more than 0"),
+    (router(retry=3), r"retry=3: give one RetryPolicy\(tries=...\), or one for each class"),
+    (router(retry={ValueError: 3}), r"retry=\{.*: 3\}: give one RetryPolicy\(tries=...\), or"),
+    (router(retry=[RetryPolicy()]), r"retry=\[.*\]: give one RetryPolicy\(tries=...\), or one"),
+    (lambda: projecting(name=1), r"Projection\(1\): the name becomes a collection's"),
+    (lambda: projecting(of=Shop), r"of= lists aggregates' classes, one at least, as in of=\[Acco"),
+    (lambda: projecting(of=[Shop("a")]), r"of= lists aggregates' classes, one at least"),
+    (lambda: projecting(partitions="2"), r"partitions='2': give 1 to"),
+    (lambda: projecting(indexes="name"), r"indexes='name': write a list of Index"),
+    (lambda: projecting(indexes=["name"]), r"indexes=\['name'\]: write a list of Index"),
+    (lambda: keyed("name"), r"on\(key=...\): 'name' cannot be called; give"),
+    (lambda: keyed(lambda: "a"), r"on\(key=...\): too many positional .*; g"),
+    (an_aggregate(events=Opened), r"Made: events=<class .*: write a list of classes of events"),
+    (an_aggregate(events=[Opened()]), r"Made: events=.*: write a list of classes of events"),
+    (an_aggregate(events=[Event]), r"Made: events=.*, each a subclass of Event, as in events=\["),
+    (an_aggregate(events="Opened"), r"Made: events='Opened': write a list of classes of events"),
+    (an_aggregate(category=5), r"Made: 5 is not a valid category"),
+    (an_aggregate(snapshot_every="5"), r"Made: snapshot_every='5': give a whole number of events"),
+    (an_aggregate(snapshot_every=-5), r"Made: snapshot_every=-5: give a whole number of events"),
+]
+
+
+@pytest.mark.parametrize(("declare", "told"), REFUSED)
+def test_what_is_declared_of_another_kind_is_refused_where_it_is_written(
+    declare: Callable[[], Any], told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        declare()
+
+
+def test_a_key_that_nobody_would_await_is_refused() -> None:
+    async def key(event: Opened) -> str:
+        return event.name
+
+    with pytest.raises(ConfigurationError, match=r"on\(key=...\): it is async; give a function"):
+        keyed(key)
+
+
+@pytest.mark.parametrize("result", [ShopView, tuple[str, Update], list[ShopView] | ShopView])
+def test_a_result_that_changes_no_document_is_refused_at_the_decorator(result: Any) -> None:
+    def change(event: Opened) -> Any: ...
+
+    change.__annotations__["return"] = result
+    with pytest.raises(ConfigurationError, match=r"change: it returns .*; it may return an update"):
+        projecting().on(Opened)(change)
+
+
+def test_a_list_of_what_are_no_pairs_is_told() -> None:
+    projection = projecting()
+
+    @projection.on(Opened)
+    def change(event: Opened) -> list[tuple[str, Update]]:
+        return [{"$set": {"a": 1}}]  # type: ignore[list-item]
+
+    with pytest.raises(ProjectionError, match=r"change .*an entry that is no pair of a key and a"):
+        given(Shop, "a", Opened()).project(projection)
+
+
+@pytest.mark.parametrize("event", [Opened, None, "opened"])
+def test_what_is_recorded_and_is_no_event_is_told(event: Any) -> None:
+    with pytest.raises(InvalidMessage, match=r"Shop.record takes an Event, and this is "):
+        Shop("a").record(event)
+
+
+def test_what_is_declared_right_is_taken() -> None:
+    projection = projecting(of=(Shop,), indexes=(Index((("name", 1),)),), partitions=2)
+    projection.on(Opened, key=operator.attrgetter("name"))
+    shops = Router("shops_too", concurrency=1, time_limit=0.5, retry={ValueError: RetryPolicy()})
+    assert bus(routers=(shops,), projections=(projection,), middleware=()).service == "shops"
