@@ -1,6 +1,6 @@
 """What `Bus(...)` is given: of the kinds that it takes, before anything is made of it. No I/O."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from bus.errors import ConfigurationError
@@ -16,28 +16,31 @@ def check_arguments(
     settings: object,
     provide: object,
     middleware: object,
-    foreign: object,
+    foreign: Any,
 ) -> None:
     """Raises: ConfigurationError for what is of another kind, with how it is written."""
     where = f"Bus({service!r:.100})"
     if not isinstance(service, str):
         raise ConfigurationError(f"{where}: the service's name is text, as in Bus('orders', ...)")
-    if not isinstance(settings, Settings):
-        _refuse(where, "settings", settings, "Settings()")
-    _check_all(where, "routers", routers, Router, "[orders]")
-    _check_all(where, "projections", projections, Projection, "[balances]")
-    if not isinstance(middleware, Collection) or not all(map(callable, middleware)):
-        _refuse(where, "middleware", middleware, "[timed]")
-    if not isinstance(provide, Mapping):
-        _refuse(where, "provide", provide, "{Mailer: mailer}")
-    if not isinstance(foreign, Mapping) or not all(isinstance(o, str) for o in foreign.values()):
-        _refuse(where, "foreign", foreign, "{'job': 'jobs'}")
+    _check(f"{where}: settings", settings, Settings, "Settings()")
+    _check_each(f"{where}: routers", routers, Router, "[orders]")
+    _check_each(f"{where}: projections", projections, Projection, "[balances]")
+    _check_each(f"{where}: middleware", middleware, Callable, "[timed]")
+    _check(f"{where}: provide", provide, Mapping, "{Mailer: mailer}")
+    _check(f"{where}: foreign", foreign, Mapping, "{'job': 'jobs'}")
+    _check_each(f"{where}: foreign", foreign.values(), str, "{'job': 'jobs'}")
 
 
-def _check_all(where: str, name: str, given: object, kind: type, example: str) -> None:
-    if not isinstance(given, Collection) or not all(isinstance(one, kind) for one in given):
-        _refuse(where, name, given, f"{example}, a list of {kind.__name__}s")
+def _check_each(name: str, given: Any, kind: Any, example: str) -> None:
+    _check(name, given, Collection, example)
+    for one in given:
+        _check(name, one, kind, example, "holds something")
 
 
-def _refuse(where: str, name: str, given: Any, example: str) -> None:
-    raise ConfigurationError(f"{where}: {name}= is given {given!r:.100}; write {name}={example}")
+def _check(name: str, given: object, kind: Any, example: str, what: str = "is") -> None:
+    if isinstance(given, kind):
+        return
+    found = f"{what} of type {type(given).__name__}"
+    if isinstance(given, type):
+        found = f"{what.removesuffix(' something')} the class {given.__name__}"
+    raise ConfigurationError(f"{name}= {found}; write {name.rpartition(' ')[2]}={example}")

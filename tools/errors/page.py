@@ -9,7 +9,16 @@ from functools import cache
 from pathlib import Path
 
 from bus import middleware
-from tools.errors import asking, commanding, connecting, declaring, projecting, sending, setting
+from tools.errors import (
+    asking,
+    commanding,
+    connecting,
+    declaring,
+    mistaking,
+    projecting,
+    sending,
+    setting,
+)
 from tools.errors.entries import ENDED, WIDTH, Entry, Section
 from tools.errors.sites import ROOT, Site, sites
 from tools.errors.statuses import kinds, of_classes, of_commands
@@ -21,6 +30,7 @@ SECTIONS: list[Section] = [
     *setting.SECTIONS,
     *connecting.SECTIONS,
     *declaring.SECTIONS,
+    *mistaking.SECTIONS,
     *sending.SECTIONS,
     *asking.SECTIONS,
     *projecting.SECTIONS,

@@ -1,0 +1,79 @@
+"""What is declared of another kind than it is to be: of these, a type checker tells too."""
+
+from typing import Any
+
+from bus import Aggregate, Bus, Event, Projection, Router, Settings, Update
+from tools.errors.bank import Account, AccountOpened, BalanceView
+from tools.errors.entries import Section
+
+mistaken = Section(
+    "What is of another kind than it is to be",
+    "Told where it is written. A type checker tells most of these before.",
+)
+SECTIONS = [mistaken]
+
+
+@mistaken
+def a_schema_that_is_no_number() -> None:
+    schema: Any = "2"
+
+    class Opened(Event, schema=schema): ...
+
+
+@mistaken
+def an_upcast_that_is_no_class_method() -> None:
+    class Opened(Event, schema=2):
+        def upcast(self, data: Any, schema: int) -> Any:  # type: ignore[override]
+            return data
+
+
+@mistaken
+def events_of_an_aggregate_that_are_no_list() -> None:
+    events: Any = AccountOpened
+
+    class Wallet(Aggregate, events=events): ...
+
+
+@mistaken
+def snapshots_after_no_number_of_events() -> None:
+    every: Any = "100"
+
+    class Wallet(Aggregate, snapshot_every=every): ...
+
+
+@mistaken
+def a_router_that_would_run_nothing() -> None:
+    Router("mails", concurrency=0)
+
+
+@mistaken
+def a_time_limit_that_has_passed_already() -> None:
+    Router("mails", time_limit=0)
+
+
+@mistaken
+def a_number_of_tries_in_place_of_a_policy() -> None:
+    retry: Any = 3
+    Router("mails", retry=retry)
+
+
+@mistaken
+def indexes_that_are_names() -> None:
+    indexes: Any = ["owner"]
+    Projection("balances", of=[Account], view=BalanceView, indexes=indexes)
+
+
+@mistaken
+def a_key_that_is_the_name_of_a_field() -> None:
+    key: Any = "owner"
+    owners = Projection("owners", of=[Account], view=BalanceView)
+
+    @owners.on(AccountOpened, key=key)
+    def opened(event: AccountOpened) -> Update:
+        return {"$inc": {"accounts": 1}}
+
+
+@mistaken
+def a_router_that_is_in_no_list() -> None:
+    mails: Any = Router("mails")
+    Bus("bank", routers=mails, settings=Settings.in_memory())
