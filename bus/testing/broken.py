@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from bus.messages import Envelope, Query
 from bus.middleware import Following, Middleware
 from bus.stores.base import Changes, Commit, Fold, ReadUnit, Target
 from bus.stores.session import Handling, Session
-from bus.testing.clock import HASTE
+from bus.testing.clock import FastTime
 from bus.testing.faults import Life
 from bus.transports.base import Delivery, Frame
 from bus.transports.memory import MemoryBroker, MemoryInbox, MemoryTransport
@@ -26,20 +27,28 @@ UNHARMED = frozenset({"open", "close", "prepare", "note", "write_note"})
 
 
 class HastyBroker(MemoryBroker):
-    """Delays pass as fast as `FastTime`; `delayed` counts what waits."""
+    """Delays pass by the world's clock; `delayed` counts what waits, `returned` how often each
+    message has waited, by its queue, name and id."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FastTime) -> None:
         super().__init__()
         self.delayed = 0
+        self.returned: Counter[tuple[str, str, str]] = Counter()
+        self._clock = clock
+
+    def until_next(self) -> float | None:
+        """Seconds until the first of what waits comes back; None where nothing waits."""
+        return self._clock.until_next()
 
     def _delay(self, frame: Frame) -> bool:
         seconds = int(frame.address.removeprefix("delay.").removesuffix("s"))
         self.delayed += 1
-        asyncio.get_running_loop().call_later(seconds / HASTE, self._return, frame)
+        self._clock.call_later(seconds, partial(self._return, frame))
         return True
 
     def _return(self, frame: Frame) -> None:
         self.delayed -= 1
+        self.returned[frame.topic, frame.name, frame.id] += 1
         self.queue(frame.topic).put(frame._replace(address=""))
 
 

@@ -64,7 +64,7 @@ async def _living(
     builds: Sequence[Build], seed: int, faults: Faults, time: FastTime
 ) -> AsyncIterator[World]:
     with ambient_source(time):
-        town = _Town(seed, faults)
+        town = _Town(seed, faults, time)
         try:
             services = [await town.settled(one) for one in builds]
             owners = [await town.settled(_owner(one)) for one in await town.missing(services)]
@@ -78,11 +78,11 @@ async def _living(
 class _Town:
     """Processes over one ground."""
 
-    def __init__(self, seed: int, faults: Faults) -> None:
+    def __init__(self, seed: int, faults: Faults, clock: FastTime) -> None:
         self.processes: list[Process] = []
         self._seed = seed
         self._faults = faults
-        broker = HastyBroker()
+        broker = HastyBroker(clock)
         self._ground = Ground(broker)
         self.rest = Rest(self._ground, broker, self.processes)
 

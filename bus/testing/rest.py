@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from bus import ambient
 from bus.messages import category_of
@@ -18,6 +18,18 @@ HOPELESS = 3
 """After so many failures in a row a stream is not waited for."""
 
 
+LATER_AGAIN = 300
+"""So often a message may ask for a later try before it is said never to come to rest."""
+
+
+class Unrest(NamedTuple):
+    """What is not at rest, in words. `later` are the seconds until it moves again, where all of it
+    waits for its time."""
+
+    reason: str
+    later: float | None = None
+
+
 class Rest:
     """Looks at all services at once: the stores in memory answer without a pause."""
 
@@ -26,35 +38,54 @@ class Rest:
         self._ground = ground
         self._broker = broker
 
-    async def unrest(self) -> str:
-        """What is not at rest, in words; empty when everything is.
+    def begin(self) -> None:
+        """Counts anew how often messages ask for later tries."""
+        self._broker.returned.clear()
 
-        Raises: AssertionError for a stream that a projection cannot apply.
+    async def unrest(self) -> Unrest | None:
+        """What is not at rest; None when everything is.
+
+        Raises: AssertionError for a stream that a projection cannot apply, and for a message that
+        asks for a later try again and again.
         """
         services = [(await process.opened()).parts for process in self.processes]
         for parts in services:
             if reason := await self._unpublished(parts):
-                return reason
-        if reason := self._undelivered(services):
-            return reason
+                return Unrest(reason)
+        if unrest := self._undelivered(services):
+            return unrest
         for parts in services:
             if reason := await self._unprojected(parts):
-                return reason
-        return ""
+                return Unrest(reason)
+        return None
 
     async def _unpublished(self, parts: Parts) -> str:
         far = ambient.now() + timedelta(days=365)
         pending = await self._ground.stores(parts.service).event_log.pending(far, 10)
         return f"not confirmed: {', '.join(commit.id for commit in pending)}" if pending else ""
 
-    def _undelivered(self, services: Sequence[Parts]) -> str:
+    def _undelivered(self, services: Sequence[Parts]) -> Unrest | None:
         queues = (queue.name for parts in services for queue in parts.topology.queues)
         waiting = {name: len(self._broker.queue(name).ready) for name in queues}
         for inbox in (inbox for process in self.processes for inbox in process.inboxes):
             waiting[inbox.queue] = waiting.get(inbox.queue, 0) + inbox.unsettled
+        on_their_way = any(waiting.values())
         waiting["delays"] = self._broker.delayed
         shown = ", ".join(f"{count} in {name}" for name, count in waiting.items() if count)
-        return f"deliveries not settled: {shown}" if shown else ""
+        if not shown:
+            return None
+        self._check_returned()
+        later = None if on_their_way else self._broker.until_next()
+        return Unrest(f"deliveries not settled: {shown}", later)
+
+    def _check_returned(self) -> None:
+        for (queue, name, id), times in self._broker.returned.items():
+            if times >= LATER_AGAIN:
+                raise AssertionError(
+                    f"not at rest: the handler in {queue} asked for a later try of {name} ({id}) "
+                    f"{times} times since settle() began; let it stop raising Retry(...), or await "
+                    f"what the test is about instead of settle()"
+                )
 
     async def _unprojected(self, parts: Parts) -> str:
         for one in parts.subscriptions:

@@ -220,7 +220,7 @@ class World:
         return sum(one.crashes for one in (*self._services, *self._owners))
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock, back too."""
+        """Moves the clock, back too. What waits for a later try waits that much less."""
         self._clock.advance(seconds)
 
     async def settle(self, within: float = 30.0) -> None:
@@ -229,18 +229,23 @@ class World:
         Meanwhile no faults are drawn (a crash that was asked for happens all the same), and the
         clock runs ahead, so that what would be tried again later is tried again now.
         Raises: AssertionError, after `within` seconds, with what is not at rest and the seed; at
-        once for a stream that a projection cannot apply, with the error of its handler.
+        once for a stream that a projection cannot apply, with the error of its handler; for a
+        message whose handler asks for a later try again and again.
         """
-        deadline = time.monotonic() + within
+        deadline, turns = time.monotonic() + within, count()
+        self._rest.begin()
         with ExitStack() as stack:
             for process in self._rest.processes:
                 stack.enter_context(process.fate.calm())
-            for turn in count():
-                if not (reason := await self._rest.unrest()):
-                    return
+            while unrest := await self._rest.unrest():
                 if time.monotonic() > deadline:
-                    raise AssertionError(f"not at rest after {within:g} s: {reason} ({self})")
-                self._run_ahead(turn)
+                    raise AssertionError(
+                        f"not at rest after {within:g} s: {unrest.reason} ({self})"
+                    )
+                if unrest.later is None:
+                    self._run_ahead(next(turns))
+                else:
+                    self._clock.advance(unrest.later)
                 await asyncio.sleep(PAUSE)
 
     def _run_ahead(self, turn: int) -> None:
