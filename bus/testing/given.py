@@ -12,20 +12,25 @@ from typing import Any, Self, TypeVar
 from pydantic import BaseModel
 
 from bus import ambient
+from bus.building import a
 from bus.codec import envelopes_of, record
 from bus.dependencies import Provided, bind, views_of
-from bus.messages import Command, Envelope, Event, Message, Query, check_kind
+from bus.errors import ConfigurationError
+from bus.limits import check_aggregate_id
+from bus.messages import Command, Envelope, Event, Message, Query
 from bus.read.documents import Documents
 from bus.read.projection import Projection
 from bus.router import Kind, Router
+from bus.signatures import name_of
 from bus.stores.base import Changes, Commit, ReadUnit, Target, Write
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemorySession
 from bus.stores.values import fields_of
-from bus.testing.outcome import Folded, Outcome, Said
+from bus.testing.comparing import Said
+from bus.testing.outcome import Folded, Outcome, check_given
 from bus.testing.written import documents_in
 from bus.transports.base import Frame
-from bus.write.aggregate import Aggregate, stream_of
+from bus.write.aggregate import Aggregate, not_read_back, stream_of
 from bus.write.repository import Repository
 from bus.write.unit_of_work import UnitOfWork
 
@@ -45,10 +50,32 @@ def given_documents(documents: Mapping[str, BaseModel]) -> "Scenario":
     return Scenario().given_documents(documents)
 
 
+def check_aggregate(aggregate: object, id: str) -> None:
+    """Raises: AssertionError for what is no class of an aggregate, InvalidMessage for no id."""
+    if isinstance(aggregate, Aggregate):
+        name = type(aggregate).__name__
+        raise AssertionError(
+            f"given(...) takes the class of an aggregate and an id, and this is {a(aggregate)} "
+            f"itself; write given({name}, {aggregate.id!r}, ...)"
+        )
+    if not (isinstance(aggregate, type) and issubclass(aggregate, Aggregate)):
+        raise AssertionError(
+            f"given(...) takes the class of an aggregate first, as in given(Account, 'a1'), "
+            f"and this is {aggregate!r:.100}"
+        )
+    check_aggregate_id(id, aggregate.__name__)
+
+
 def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[Event]) -> Commit:
-    """The commit that stores events of an aggregate, from a version on. Raises: InvalidMessage."""
+    """The commit that stores events of an aggregate, from a version on. Raises: InvalidMessage,
+    ConfigurationError for an event that the aggregate would not read."""
     for event in events:
-        check_kind(type(event), Event, "given(...)")
+        check_given(event, Event, "given(...)")
+        if event.wire_name not in aggregate.events():
+            raise ConfigurationError(
+                f"given({aggregate.__name__}, {id!r}, {type(event).__name__}(...)): "
+                f"{not_read_back(aggregate, type(event))}"
+            )
     return Commit(
         ambient.new_id(), stream_of(aggregate, id), aggregate.category, first,
         tuple(map(record, events)), ambient.now(), ambient.new_id(),
@@ -67,11 +94,7 @@ class Scenario:
 
     def given(self, aggregate: type[Aggregate], id: str, *events: Event) -> Self:
         """As the function of this name, beside what is given already."""
-        if not (isinstance(aggregate, type) and issubclass(aggregate, Aggregate)):
-            raise AssertionError(
-                f"given(...) takes the class of an aggregate first, as in given(Account, 'a1'), "
-                f"and this is {aggregate!r:.100}"
-            )
+        check_aggregate(aggregate, id)
         self._first = self._first or (aggregate, id)
         if events:
             stream = stream_of(aggregate, id)
@@ -94,6 +117,11 @@ class Scenario:
                 raise AssertionError(
                     f"given_documents(...) takes views, and {key!r} is of type "
                     f"{type(view).__name__}"
+                )
+            if not isinstance(key, str):
+                raise AssertionError(
+                    f"given_documents(...) takes documents by their keys, which are text, and "
+                    f"{key!r} is of type {type(key).__name__}"
                 )
             self._documents.setdefault(type(view), {})[key] = view
         return self
@@ -152,6 +180,7 @@ class Scenario:
         getattr(router, _kind(envelope.message))(function)
         (handler,) = router.handlers
         store = MemoryReadStore()
+        self._check_read(views_of(handler), function)
         documents = {view: await self._stored(store, view) for view in views_of(handler)}
         bound = bind(handler, Provided(values, documents))
         offered, session = _Offered(), MemorySession(store.tables, ())
@@ -165,6 +194,17 @@ class Scenario:
             return Outcome(error=error)
         wrote = {one: await documents_in(store, one, ()) for one in session.collections}
         return Outcome(offered.events, offered.commands, result, wrote=wrote)
+
+    def _check_read(self, views: Sequence[type], function: Callable[..., object]) -> None:
+        """Raises: AssertionError where the handler reads none of the documents that were given."""
+        if views and self._documents and not self._documents.keys() & {*views}:
+            there, asked = (
+                " and ".join(view.__name__ for view in each) for each in (self._documents, views)
+            )
+            raise AssertionError(
+                f"when_handled(..., by={name_of(function)}): it reads documents of {asked}, and "
+                f"those of {there} were given; give objects of the class that it asks for"
+            )
 
     async def _stored(self, store: MemoryReadStore, view: type[BaseModel]) -> Documents[Any]:
         """The documents of a view, as its projection might have made them."""

@@ -1,32 +1,16 @@
 """What came of a message, against what was expected."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from pydantic import BaseModel
 
-from bus.codec import address, record
-from bus.messages import Command, Event
+from bus.errors import InvalidMessage
+from bus.messages import Command, Event, Message, check_kind
 from bus.read.views import read_as
 from bus.stores.base import Document
-
-
-class Said(NamedTuple):
-    """An event or a command as it is stored."""
-
-    name: str
-    schema: int
-    data: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, message: Event | Command) -> "Said":
-        if isinstance(message, Event):
-            return cls(*record(message)[:3])
-        return cls(*address(message, "")[1:])
-
-    def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.data.items())})"
+from bus.testing.comparing import Said, documents_apart, listed, messages_apart
 
 
 class Outcome:
@@ -50,20 +34,19 @@ class Outcome:
 
     def then(self, *events: Event) -> Self:
         """These events were recorded or published, in this order, and no others."""
-        return self._compare("events", [Said.of(event) for event in events], self._events)
+        return self._compare("events", events, Event, "then(...)", self._events)
 
     def sends(self, *commands: Command) -> Self:
         """These commands were sent, in this order, and no others."""
-        return self._compare("commands", [Said.of(one) for one in commands], self._commands)
+        return self._compare("commands", commands, Command, "sends(...)", self._commands)
 
     def writes(self, collection: str, documents: Mapping[Any, Mapping[str, Any]]) -> Self:
         """These documents, by key, and no others stand in a collection of the service's own: what
         the handler wrote by its `Session`."""
-        expected = f"expected documents in {collection}: {_listed(_pairs(documents))}"
-        self._went_through(expected)
-        came = self._wrote.get(collection, {})
-        if came != documents:
-            raise AssertionError(f"{expected}\nthere came: {_listed(_pairs(came))}")
+        _check_documents("writes(...)", documents)
+        self._went_through(f"expected documents in {collection}")
+        if apart := documents_apart(documents, self._wrote.get(collection, {})):
+            raise AssertionError(f"expected documents in {collection}: {apart}")
         return self
 
     def returns(self, result: Any) -> Self:
@@ -75,19 +58,31 @@ class Outcome:
 
     def raises(self, kind: type[Exception], match: str = "") -> Self:
         """It ended in an error of this kind, whose text `match` is found in (an expression)."""
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise AssertionError(
+                f"raises(...) takes a class of exceptions, and words of it, as in "
+                f"raises(ValueError, 'not enough'), and this is {kind!r:.100}"
+            )
         expected = f"expected {kind.__name__}" + (f" with {match!r}" if match else "")
         if self.error is None:
-            raise AssertionError(f"{expected}, and it went through with {_listed(self._events)}")
+            raise AssertionError(f"{expected}, and it went through with {listed(self._events)}")
         if not isinstance(self.error, kind) or not re.search(match, str(self.error)):
             raise AssertionError(f"{expected}, and it raised {self.error!r}") from self.error
         return self
 
-    def _compare(self, what: str, expected: list[Said], came: list[Said]) -> Self:
-        self._went_through(f"expected {what}: {_listed(expected)}")
-        if expected != came:
-            raise AssertionError(
-                f"expected {what}: {_listed(expected)}\nthere came: {_listed(came)}"
-            )
+    def _compare(
+        self,
+        what: str,
+        expected: Sequence[Any],
+        kind: type[Message],
+        doing: str,
+        came: Sequence[Said],
+    ) -> Self:
+        for one in expected:
+            check_given(one, kind, doing)
+        self._went_through(f"expected {what}: {listed(map(Said.of, expected))}")
+        if apart := messages_apart(expected, came):
+            raise AssertionError(f"expected {what}: {apart}")
         return self
 
     def _went_through(self, expected: str) -> None:
@@ -104,23 +99,31 @@ class Folded:
 
     def then(self, expected: Mapping[str, BaseModel | Mapping[str, Any]]) -> Self:
         """These documents were made, by key, and no others: as views, or as they are stored."""
+        _check_documents("then(...) of a projection", expected)
         came = {
             key: read_as(self._view, {"_id": key, **document})
             if isinstance(expected.get(key), BaseModel)
             else document
             for key, document in self.documents.items()
         }
-        if came != expected:
-            raise AssertionError(
-                f"expected documents: {_listed(_pairs(expected))}\n"
-                f"there came: {_listed(_pairs(came))}"
-            )
+        if apart := documents_apart(expected, came):
+            raise AssertionError(f"expected documents: {apart}")
         return self
 
 
-def _pairs(documents: Mapping[Any, Any]) -> list[str]:
-    return sorted(f"{key}: {document!r}" for key, document in documents.items())
+def check_given(message: object, kind: type[Message], doing: str) -> None:
+    """Raises: InvalidMessage for what is no message of that kind."""
+    if isinstance(message, list | tuple):
+        raise InvalidMessage(
+            f"{doing} takes messages one by one, and this is a {type(message).__name__} of them; "
+            f"write {doing.replace('...', '*messages')}"
+        )
+    check_kind(type(message), kind, doing)
 
 
-def _listed(items: Iterable[object]) -> str:
-    return "".join(f"\n  {item}" for item in items) or "none"
+def _check_documents(doing: str, documents: object) -> None:
+    if not isinstance(documents, Mapping):
+        raise AssertionError(
+            f"{doing} takes documents by their keys, as in {{'a1': ...}}, and this is of type "
+            f"{type(documents).__name__}"
+        )

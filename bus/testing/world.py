@@ -14,7 +14,7 @@ from bus.messages import Command, Event, Message, Query, Receipt
 from bus.stores.base import Document, EventLog, ReadStore
 from bus.testing.clock import FastTime
 from bus.testing.faults import CrashPoint, Step, When
-from bus.testing.given import commit_of
+from bus.testing.given import check_aggregate, commit_of
 from bus.testing.ground import Stores
 from bus.testing.process import Died, Process
 from bus.testing.rest import Rest
@@ -75,6 +75,7 @@ class Service:
 
     async def given(self, aggregate: type[Aggregate], id: str, *events: Event) -> None:
         """What has happened to an aggregate: stored in the service's log, to be published soon."""
+        check_aggregate(aggregate, id)
         stream = stream_of(aggregate, id)
         stored = await self.event_log.read(stream)
         first = stored[-1].last + 1 if stored else 1

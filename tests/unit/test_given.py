@@ -1,6 +1,8 @@
 """Given, when, then: what users test their handlers with says what was expected and what came."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from bus import (
     Aggregate,
     AggregateNotFound,
+    Command,
+    ConfigurationError,
     Documents,
     Envelope,
     Event,
@@ -257,6 +261,10 @@ async def test_an_async_method_is_awaited_within_a_loop_where_it_waits_for_nothi
         given(Walker, "w").when(Walker.walk, 2)
 
 
+def spent() -> Any:
+    return given(Wallet, "a", Paid(amount=3)).when(spend, 1)
+
+
 begin: Any = given
 begin_documents: Any = given_documents
 
@@ -271,8 +279,96 @@ begin_documents: Any = given_documents
         (lambda: begin(Wallet, "a").project(Wallet), "takes a Projection, and this is <class"),
         (lambda: begin_documents([Pay]), "takes documents by their keys, and this is of type list"),
         (lambda: begin_documents({"a": 1}), "takes views, and 'a' is of type int"),
+        (lambda: begin_documents({"a": {"total": 1}}), "takes views, and 'a' is of type dict"),
+        (lambda: begin_documents({1: WalletView(id="1")}), "which are text, and 1 is of type int"),
+        (lambda: begin(Wallet("a"), "a"), r"itself; write given\(Wallet, 'a', ...\)"),
+        (lambda: begin(Wallet, 5), "the id of a Wallet must be text"),
+        (lambda: begin(Wallet, "a", Stray()), "Wallet records Stray, which its apply"),
+        (lambda: begin(Wallet, "a", [Paid(amount=1)]), r"write given\(\*messages\)"),
+        (lambda: spent().then([Paid(amount=-1)]), r"is a list of them; write then\(\*messages\)"),
+        (lambda: spent().then(Paid), "takes an Event, and this is a class: make an object"),
+        (lambda: spent().sends(Paid(amount=1)), "takes a Command, and Paid is an Event"),
+        (lambda: spent().raises(ValueError("x")), r"raises\(...\) takes a class of exceptions"),
+        (lambda: spent().raises(KeyboardInterrupt), "takes a class of exceptions, .*Interrupt"),
+        (lambda: spent().writes("letters", []), "documents by their keys, .* is of type list"),
+        (lambda: begin(Wallet, "a").project(ledgers()).then([]), "documents by their keys"),
+        (
+            lambda: begin_documents({"a": Ledger(id="a")}).when_handled(Rich(least=1), by=rich),
+            r"reads documents of WalletView, and those of Ledger were given",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_given_of_another_kind_is_told(wrong: Any, told: str) -> None:
-    with pytest.raises((AssertionError, InvalidMessage), match=told):
+    with pytest.raises((AssertionError, InvalidMessage, ConfigurationError), match=told):
         wrong()
+
+
+class Stray(Event):
+    """Of no aggregate here."""
+
+
+class Labelled(Event):
+    tags: set[Any] = set()
+    price: Decimal = Decimal(0)
+    at: datetime | None = None
+
+
+class Label(Command):
+    tags: frozenset[str]
+
+
+class Shelf(Aggregate):
+    def apply(self, event: Event) -> None:
+        match event:
+            case Labelled():
+                pass
+
+    def label(self, **fields: Any) -> None:
+        self.record(Labelled(**fields))
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("came", "expected"),
+    [
+        ({"tags": {1, 9}}, {"tags": {9, 1}}),
+        ({"tags": {"a", "b", "c", "d"}}, {"tags": {"d", "c", "b", "a"}}),
+        ({"price": Decimal("5")}, {"price": Decimal("5.0")}),
+        ({"at": NOON}, {"at": NOON.astimezone(timezone(timedelta(hours=2)))}),
+    ],
+)
+def test_events_are_compared_as_events_are_equal(came: Any, expected: Any) -> None:
+    assert Labelled(**came) == Labelled(**expected)
+    given(Shelf, "a").when(Shelf.label, **came).then(Labelled(**expected))
+
+
+def test_commands_are_compared_as_commands_are_equal() -> None:
+    async def on_labelled(event: Labelled, outbox: Outbox) -> None:
+        outbox.send(Label(tags=frozenset("abcdefgh")))
+
+    handled = given(Shelf, "a").when_handled(Labelled(), by=on_labelled)
+    handled.sends(Label(tags=frozenset("hgfedcba")))
+    with pytest.raises(AssertionError, match="Label, number 1: tags: expected frozenset"):
+        handled.sends(Label(tags=frozenset("abc")))
+
+
+def test_what_differs_is_told_by_its_field() -> None:
+    labelled = given(Shelf, "a").when(Shelf.label, tags={1, 9}, price=Decimal(5))
+    with pytest.raises(AssertionError) as caught:
+        labelled.then(Labelled(tags={9, 1}, price=Decimal(6)))
+    _, told = str(caught.value).split("they differ: ")
+    assert told == (
+        "\n  Labelled, number 1: price: expected Decimal('6'), and Decimal('5') came"
+    )
+
+
+def test_documents_are_compared_by_what_stores_keep_of_them() -> None:
+    async def on_labelled(event: Labelled, session: Session) -> None:
+        await session.documents("shelves").update("a", {"$set": {"tags": {2, 1}, "n": 1}})
+
+    handled = given(Shelf, "a").when_handled(Labelled(), by=on_labelled)
+    handled.writes("shelves", {"a": {"tags": {1, 2}, "n": 1}})
+    with pytest.raises(AssertionError, match="they differ: \n  a: n: expected 2, and 1 came"):
+        handled.writes("shelves", {"a": {"tags": {1, 2}, "n": 2}})
