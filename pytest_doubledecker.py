@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +75,24 @@ def bus_settings(request: pytest.FixtureRequest) -> Settings:
     return settings
 
 
+@pytest.fixture(scope="session")
+def bus_settings_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[], Settings]]:
+    """Makes settings as `bus_settings` are, for fixtures that live longer than a test.
+
+    What services made with them is deleted at the end of the run.
+    """
+    if request.config.getoption("--bus-services") == "memory":
+        from bus.testing.ground import shared_memory
+
+        yield shared_memory
+        return
+    amqp_url, mongo_url = request.getfixturevalue("_real_urls")
+    from bus.testing.real import real_services
+
+    with ExitStack() as made:
+        yield lambda: made.enter_context(real_services(amqp_url, mongo_url, _unique()))
+
+
 @pytest.fixture
 def memory_settings() -> Settings:
     """Settings for buses that need nothing outside of this process, and meet each other."""
@@ -109,7 +128,7 @@ def _real_urls() -> tuple[str, str]:
 @pytest.fixture
 def unique_service() -> str:
     """A name that no other test has: for a service, its queues and its database."""
-    return f"t{uuid.uuid4().hex[:10]}"
+    return _unique()
 
 
 @pytest.fixture
@@ -134,6 +153,10 @@ def chaos(request: pytest.FixtureRequest) -> Chaos:
         return in_chaos(*builds, **{"seed": seed, **named})
 
     return begin
+
+
+def _unique() -> str:
+    return f"t{uuid.uuid4().hex[:10]}"
 
 
 def _missing() -> str:

@@ -4,7 +4,7 @@ from bus.testing.chaos import chaos, memory_world
 from bus.testing.clock import FastTime, HeldTime, ambient_source
 from bus.testing.faults import NO_FAULTS, STEPS, Faults, Step, When
 from bus.testing.given import Scenario, given, given_documents
-from bus.testing.ground import shared_memory
+from bus.testing.ground import built, shared_memory
 from bus.testing.listed import not_listed
 from bus.testing.outcome import Folded, Outcome
 from bus.testing.world import Service, World
@@ -24,6 +24,7 @@ __all__ = [
     "When",
     "World",
     "ambient_source",
+    "built",
     "chaos",
     "given",
     "given_documents",

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from bus.bus import Bus
+from bus.errors import ConfigurationError
 from bus.settings import Settings
 from bus.testing.broken import HastyBroker
 from bus.testing.clock import FastTime, ambient_source
-from bus.testing.faults import NO_FAULTS, Fate, Faults
+from bus.testing.faults import NO_FAULTS, Fate, Faults, checked
 from bus.testing.ground import Ground
 from bus.testing.process import Build, Process
 from bus.testing.rest import Rest
@@ -37,7 +38,7 @@ async def chaos(
     Raises: whatever keeps a bus from being built; and AssertionError, on leaving, for a crash that
     was asked for and not met.
     """
-    found = Faults() if faults is None else faults
+    found = Faults() if faults is None else checked(faults)
     async with _living([build, *more], seed, found, FastTime(seed)) as world:
         yield world
 
@@ -80,6 +81,7 @@ class _Town:
 
     def __init__(self, seed: int, faults: Faults, clock: FastTime) -> None:
         self.processes: list[Process] = []
+        self._names: set[str] = set()
         self._seed = seed
         self._faults = faults
         broker = HastyBroker(clock)
@@ -93,6 +95,13 @@ class _Town:
         process = Process(build, fate, self._ground)
         self.processes.append(process)
         bus = await process.opened()
+        if bus.service in self._names:
+            raise ConfigurationError(
+                f"chaos(...) and memory_world(...): two of the functions build a service called "
+                f"{bus.service!r}, and services of a world are told apart by their names; give "
+                f"each once"
+            )
+        self._names.add(bus.service)
         return Service(process, bus, self._ground.stores(bus.service))
 
     async def missing(self, services: list[Service]) -> list[str]:

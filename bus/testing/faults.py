@@ -5,12 +5,12 @@ Knows neither transport nor store.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from bus import ambient
-from bus.errors import OutcomeUnknown, StoreUnavailable
+from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 
 Answer = TypeVar("Answer")
 
@@ -29,6 +29,7 @@ Step = Literal["commit", "publish", "mark", "handle", "project", "checkpoint", "
 STEPS: tuple[Step, ...] = get_args(Step)
 
 When = Literal["before", "after"]
+WHENS: tuple[When, ...] = get_args(When)
 
 
 class Faults(NamedTuple):
@@ -56,10 +57,36 @@ class Faults(NamedTuple):
 NO_FAULTS = Faults(*[0.0] * len(Faults._fields))
 
 
+def checked(faults: Faults) -> Faults:
+    """The same. Raises: ConfigurationError for what is no chance."""
+    if not isinstance(faults, Faults):
+        raise ConfigurationError(
+            f"faults={faults!r:.100}: give Faults(...), with a chance for each kind of fault"
+        )
+    for kind, likely in faults._asdict().items():
+        if isinstance(likely, bool) or not (
+            isinstance(likely, int | float) and 0 <= likely <= 1
+        ):  # fmt: skip
+            raise ConfigurationError(
+                f"Faults({kind}={likely!r}): these are chances, from 0 (never) to 1 (each time), "
+                f"as in Faults({kind}=0.5)"
+            )
+    return faults
+
+
 class CrashPoint:
     """The nth time from now on that a step is reached."""
 
     def __init__(self, step: Step, when: When, nth: int) -> None:
+        where = f"crash_at({step!r}, nth={nth!r}, when={when!r})"
+        if step not in STEPS:
+            raise ConfigurationError(f"{where}: there is no such step; take one of {_of(STEPS)}")
+        if when not in WHENS:
+            raise ConfigurationError(f"{where}: when is one of {_of(WHENS)}")
+        if type(nth) is not int or nth < 1:
+            raise ConfigurationError(
+                f"{where}: nth counts from 1, the next time that the step is reached"
+            )
         self.step = step
         self.when = when
         self.nth = nth
@@ -80,6 +107,10 @@ class CrashPoint:
         return (
             f"crash_at({self.step!r}, nth={self.nth}, when={self.when!r}): seen {self.seen} times"
         )
+
+
+def _of(words: Sequence[str]) -> str:
+    return ", ".join(map(repr, words))
 
 
 class Fate:

@@ -154,7 +154,9 @@ class Scenario:
         given; `provide` gives the rest, as in `Bus(provide=...)`. An event that was given comes
         with its own stream and version.
         """
-        return _run(self._handled(self._envelope(message), by, provide or {}))
+        envelope = self._envelope(message)
+        check_given(envelope.message, Message, "when_handled(...)")
+        return _run(self._handled(envelope, by, provide or {}))
 
     def project(self, projection: Projection[Any]) -> Folded:
         """Folds the events that were given, in their order, into documents."""
@@ -179,6 +181,12 @@ class Scenario:
         router = Router("given")
         getattr(router, _kind(envelope.message))(function)
         (handler,) = router.handlers
+        if type(envelope.message) not in handler.messages:
+            raise AssertionError(
+                f"when_handled(..., by={name_of(function)}): it handles "
+                f"{' and '.join(one.__name__ for one in handler.messages)}, and this is of type "
+                f"{type(envelope.message).__name__}"
+            )
         store = MemoryReadStore()
         self._check_read(views_of(handler), function)
         documents = {view: await self._stored(store, view) for view in views_of(handler)}

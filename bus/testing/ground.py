@@ -1,5 +1,7 @@
 """Ground: a broker in memory and, for each service, stores of its own, where several buses meet."""
 
+import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -7,11 +9,15 @@ from typing import Any
 from pydantic import PrivateAttr
 
 from bus.backend import Backend, nothing
+from bus.errors import NotBuilt
+from bus.parts import HasParts
 from bus.settings import Settings
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemoryEffects
 from bus.stores.memory_log import MemoryFollowedLog
 from bus.transports.memory import MemoryBroker, MemoryTransport
+
+PAUSE = 0.01
 
 
 class Stores:
@@ -65,8 +71,30 @@ def shared_memory(**values: Any) -> Settings:
 
         settings = shared_memory()
         async with orders(settings) as shop, Worker(shop), payments(settings) as bank, Worker(bank):
-            ...
+            await built(bank)
+            receipt = await shop.execute(PlaceOrder(order_id="o1", euros=5))
+            assert await bank.query(GetPayment(order_id="o1"), after=receipt)
 
+    Where `bank` follows `shop`, its projections ask for the history first: `built` awaits that.
     `values` are fields of `Settings`.
     """
     return SharedMemory.in_memory(**values)
+
+
+async def built(*buses: HasParts, within: float = 30.0) -> None:
+    """Waits until every projection of these buses can be read; in memory as in MongoDB.
+
+    Workers build them, the history of other services included. Raises: NotBuilt, after `within`
+    seconds, for the first that cannot; ConfigurationError where a bus is not open.
+    """
+    deadline = time.monotonic() + within
+    for parts in [bus.parts.usable() for bus in buses]:
+        for projection in parts.projections:
+            while True:
+                try:
+                    await parts.catalogue.target(projection)
+                    break
+                except NotBuilt:
+                    if time.monotonic() > deadline:
+                        raise
+                await asyncio.sleep(PAUSE)

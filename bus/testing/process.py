@@ -38,6 +38,12 @@ LAST_GASP = 0.005
 """For how long a killed life's tasks may go on, in seconds, before they are cancelled again."""
 
 
+LEFT = (
+    "this world was left, and its services with it; ask it within its `async with` (what was "
+    "stored is still there: event_log, read_store, written, dead_letters)"
+)
+
+
 class Died(Unavailable):
     """The process that was to answer is gone."""
 
@@ -110,8 +116,15 @@ class Process:
         return self._settings.inboxes
 
     async def opened(self) -> Bus:
-        """The bus of the life that is on, once it is open. Raises: why it cannot be opened."""
+        """The bus of the life that is on, once it is open. Raises: why it cannot be opened;
+        AssertionError once the process was left."""
+        self.check_there()
         return await asyncio.shield(self._opened)
+
+    def check_there(self) -> None:
+        """Raises: AssertionError once it was left."""
+        if self._leaving.is_set():
+            raise AssertionError(LEFT)
 
     async def ask(self, call: Callable[[Bus], Awaitable[Answer]]) -> Answer:
         """Makes a call in the life that is on. Raises: Died, where that ends before the answer."""
@@ -128,6 +141,7 @@ class Process:
 
     async def crash(self) -> None:
         """Ends the life that is on, here and now; returns once the next has begun."""
+        self.check_there()
         self._end()
         await self.opened()
 
@@ -135,7 +149,9 @@ class Process:
         """Ends the last life in good order."""
         self._leaving.set()
         await asyncio.wait([self._running])
-        self._opened.cancel()
+        if not self._opened.done():
+            self._opened.set_exception(AssertionError(LEFT))
+            self._opened.exception()  # whoever waits gets it; nobody need
 
     def _end(self) -> None:
         self._life.over.set()
@@ -171,8 +187,9 @@ class Process:
         bus = as_bus(name, caller_of(name, self._build, lambda: settings)())
         if not isinstance(bus.parts.transport, BrokenTransport):
             raise ConfigurationError(
-                "chaos(build): the bus was not made with the settings that build was given; "
-                "pass them on, as in Bus(..., settings=settings)"
+                f"{name} returned a bus that was not made with the settings that it was given; "
+                f"make one of them at each call: def build(settings): return Bus(..., "
+                f"settings=settings)"
             )
         try:
             async with bus, Worker(bus):

@@ -89,7 +89,9 @@ class Service:
         """Kills the process the nth time from now on that it reaches a step, before or after it.
 
         It is started again at once. Leaving the world raises AssertionError if that never happened.
+        Raises: ConfigurationError for a step that there is none of.
         """
+        self._process.check_there()
         self._process.fate.points.append(CrashPoint(step, when, nth))
 
     async def crash(self) -> None:

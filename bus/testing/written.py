@@ -15,11 +15,12 @@ async def written(bus: HasParts, collection: str) -> dict[Any, Document]:
 
         assert await written(bus, "mail_queue") == {"m1": {"to": "ada"}}
 
-    The bus is to be open. Raises: ConfigurationError where the collection belongs to the bus or to
+    Raises: ConfigurationError where the bus is not open here, or the collection belongs to it or to
     a projection; StoreUnavailable.
     """
-    projected = [one.name for one in bus.parts.projections]
-    return await documents_in(bus.parts.read_store, collection, projected)
+    parts = bus.parts.usable()
+    projected = [one.name for one in parts.projections]
+    return await documents_in(parts.read_store, collection, projected)
 
 
 async def documents_in(

@@ -3,7 +3,7 @@
 import pytest
 
 from bus import Bus, Envelope, NotBuilt, Router, Settings, Worker
-from bus.testing import NO_FAULTS, World, chaos, memory_world, shared_memory
+from bus.testing import NO_FAULTS, World, built, chaos, memory_world, shared_memory
 from handlers import applications_app, jobs_app
 from tests.fault import hirings
 from tests.service.following_contract import (
@@ -136,6 +136,23 @@ async def test_buses_of_shared_settings_meet() -> None:
 
         await until(shown, "the shop shows what was paid")
         assert len(await client.parts.event_log.read("purse-a")) == 1
+
+
+async def test_a_follower_is_read_at_once_when_it_is_built() -> None:
+    settings = shared_memory()
+    follower = a_shop(settings)
+    async with a_bank(settings) as owner, Worker(owner), follower, Worker(follower):
+        await built(owner, follower)
+        receipt = await owner.execute(Pay(purse_id="a", amount=1))
+        found = await follower.query(GetPurse(purse_id="a"), after=receipt)
+        assert found is not None
+        assert found.amounts == [1]
+
+
+async def test_what_nobody_builds_is_told() -> None:
+    async with a_shop(shared_memory()) as follower:
+        with pytest.raises(NotBuilt, match="see to it that a worker runs"):
+            await built(follower, within=0.1)
 
 
 async def test_buses_of_other_settings_do_not_meet() -> None:

@@ -39,7 +39,7 @@ WRONG: list[tuple[Any, str]] = [
     (of_nothing(), "take functions, and this is a Bus: give what builds the bus"),
     ("here:build", "take functions, and this is a str: give what builds the bus"),
     (None, "take functions, and this is None: give what builds the bus"),
-    (of_nothing, "not made with the settings that build was given"),
+    (of_nothing, "not made with the settings that it was given"),
     (of_two, r"of_two takes \(settings.*it is called with Settings alone"),
     (forgetting, "forgetting returned None; it must take Settings and return a Bus"),
 ]

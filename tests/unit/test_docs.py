@@ -42,7 +42,7 @@ def write_files(page: str, folder: Path) -> int:
 
 def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
     write_files("a-service-of-your-own.md", tmp_path)
-    assert write_files("testing.md", tmp_path) == 5
+    assert write_files("testing.md", tmp_path) == 6
     shown = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio"],
         cwd=tmp_path,
@@ -50,7 +50,7 @@ def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert "12 passed" in shown.stdout, shown.stdout
+    assert "15 passed" in shown.stdout, shown.stdout
 
 
 def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:

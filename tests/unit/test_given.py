@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from bus import (
     Aggregate,
@@ -277,6 +278,11 @@ begin_documents: Any = given_documents
         (lambda: begin(Wallet, "a", Paid), "takes an Event, and this is a class: make an object"),
         (lambda: begin(Wallet, "a").when("pay"), r"takes a method of Wallet, and this is 'pay'"),
         (lambda: begin(Wallet, "a").project(Wallet), "takes a Projection, and this is <class"),
+        (lambda: begin(Wallet, "a").when_handled(Pay, by=pay), "and this is a class: make an obj"),
+        (
+            lambda: begin(Wallet, "a").when_handled(Thanked(), by=on_paid),
+            "on_paid.: it handles Paid, and this is of type Thanked",
+        ),
         (lambda: begin_documents([Pay]), "takes documents by their keys, and this is of type list"),
         (lambda: begin_documents({"a": 1}), "takes views, and 'a' is of type int"),
         (lambda: begin_documents({"a": {"total": 1}}), "takes views, and 'a' is of type dict"),
@@ -308,7 +314,7 @@ class Stray(Event):
 
 
 class Labelled(Event):
-    tags: set[Any] = set()
+    tags: set[Any] = Field(default_factory=set)
     price: Decimal = Decimal(0)
     at: datetime | None = None
 
@@ -359,9 +365,7 @@ def test_what_differs_is_told_by_its_field() -> None:
     with pytest.raises(AssertionError) as caught:
         labelled.then(Labelled(tags={9, 1}, price=Decimal(6)))
     _, told = str(caught.value).split("they differ: ")
-    assert told == (
-        "\n  Labelled, number 1: price: expected Decimal('6'), and Decimal('5') came"
-    )
+    assert told == ("\n  Labelled, number 1: price: expected Decimal('6'), and Decimal('5') came")
 
 
 def test_documents_are_compared_by_what_stores_keep_of_them() -> None:

@@ -155,3 +155,34 @@ def test_a_service_goes_by_a_name_of_the_tests_own() -> None:
     assert settings.named("t1_orders") == "t1_orders"
     with pytest.raises(ConfigurationError, match="50 characters at most; shorten it by 1"):
         settings.named("o" * 48)
+
+
+LASTING = """
+import asyncio
+
+import pytest
+
+from bus import Bus
+
+@pytest.fixture(scope="session")
+def of_the_run(bus_settings_factory):
+    return bus_settings_factory()
+
+@pytest.fixture(scope="module")
+def bus(bus_settings_factory):
+    return Bus("wallets", settings=bus_settings_factory())
+
+def test_they_live_longer_than_a_test(of_the_run, bus):
+    bus.seen = of_the_run
+
+def test_and_are_the_same_in_the_next(of_the_run, bus, bus_settings, bus_settings_factory):
+    assert bus.seen is of_the_run
+    made = [of_the_run, bus_settings, bus_settings_factory()]
+    assert len({id(one) for one in made}) == 3
+    assert len({type(one) for one in made}) == 1
+"""
+
+
+def test_a_fixture_may_live_longer_than_a_test(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(LASTING)
+    assert "2 passed" in run_pytest(tmp_path)

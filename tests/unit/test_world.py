@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Event, Retry, RetryPolicy, Router, Settings
-from bus.testing import World, memory_world
+from bus import Bus, ConfigurationError, Event, Retry, RetryPolicy, Router, Settings
+from bus.testing import Faults, World, chaos, memory_world, written
+from tests.service.wallet import GetWallet, Pay, build
 from tests.waiting import until
 
 
@@ -90,3 +91,63 @@ async def test_the_clock_that_is_moved_on_ends_delays() -> None:
         world.advance(601)
         assert world._rest._broker.delayed == 0
         await until(lambda: len(tries) == 2, "a try")
+
+
+async def test_services_of_one_name_are_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match=r"two of the functions build .* called 'wallets'"):
+        async with memory_world(build, build):
+            raise AssertionError("it began")
+
+
+async def test_a_crash_that_can_never_happen_is_refused() -> None:
+    async with memory_world(build) as world:
+        crash_at: Any = world.crash_at
+        with pytest.raises(ConfigurationError, match="no such step; take one of 'commit', 'pub"):
+            crash_at("publsh")
+        with pytest.raises(ConfigurationError, match="nth counts from 1"):
+            crash_at("publish", 0)
+        with pytest.raises(ConfigurationError, match="one of 'before', 'after'"):
+            crash_at("publish", when="later")
+
+
+@pytest.mark.parametrize("faults", [Faults(duplicate=5), Faults(drop=-1), Faults(lose=True), 0.5])
+async def test_what_is_no_chance_is_refused(faults: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"chance"):
+        async with chaos(build, faults=faults):
+            raise AssertionError("it began")
+
+
+async def test_a_world_that_was_left_says_so() -> None:
+    async with memory_world(build) as world:
+        await world.execute(Pay(wallet_id="a", amount=1))
+        await world.settle()
+    for use in (
+        lambda: world.execute(Pay(wallet_id="a", amount=1)),
+        lambda: world.query(GetWallet(wallet_id="a")),
+        world.bus,
+        world.crash,
+        world.settle,
+    ):
+        with pytest.raises(AssertionError, match="this world was left"):
+            await use()
+    with pytest.raises(AssertionError, match="this world was left"):
+        world.crash_at("publish")
+    assert len(await world.event_log.read("wallet-a")) == 1
+    assert await world.dead_letters() == []
+
+
+async def test_a_bus_made_before_is_told_by_what_returned_it() -> None:
+    made = build(Settings.in_memory())
+    with pytest.raises(ConfigurationError, match=r"<lambda> returned a bus that was not made with"):
+        async with memory_world(lambda settings: made):
+            raise AssertionError("it began")
+
+
+async def test_what_was_written_is_asked_of_an_open_bus() -> None:
+    bus = build(Settings.in_memory())
+    with pytest.raises(ConfigurationError, match=r"Bus\('wallets'\) is not open"):
+        await written(bus, "letters")
+    async with bus:
+        assert await written(bus, "letters") == {}
+    with pytest.raises(ConfigurationError, match=r"Bus\('wallets'\) was closed"):
+        await written(bus, "letters")
