@@ -76,7 +76,7 @@ class Aggregate:
                 f"each a subclass of Event, as in events=[AccountOpened]"
             )
         cls.snapshot_every = snapshot_every
-        cls._listed = listed
+        cls._listed = (*cls._listed, *listed)
         cls._events = None
         cls._shape = None
         cls._defaults = makers_of(cls, Aggregate)

@@ -24,6 +24,7 @@ from bus import payload
 from bus.declarable import mixes_numbers
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
+from bus.round_trip import attributes_of
 from bus.write.steps import steps_of
 
 Maker = Callable[[], Any]
@@ -140,12 +141,23 @@ class Shape(NamedTuple):
                 f"it is no state"
             )
         try:
+            self._check_ends(state)
             return self._dumped(state)
+        except InvalidMessage:
+            raise
         except Exception as error:
             raise InvalidMessage(
                 f"{self.where}: {self._unwritable(state)} cannot be written as JSON "
                 f"({reason_of(error)}); hold data in it, and nothing that does something"
             ) from None
+
+    def _check_ends(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            if _holds_iterator(value, set()):
+                raise InvalidMessage(
+                    f"{self.where}: {name} holds an iterator, which is used up when it is written, "
+                    f"or has no end; hold a list, or a number"
+                )
 
     def _dumped(self, state: Mapping[str, Any]) -> dict[str, Any]:
         data: dict[str, Any] = self.adapter.dump_python(
@@ -166,6 +178,20 @@ class Shape(NamedTuple):
         kept = payload.plain_integers(dict(data))
         state: dict[str, Any] = self.adapter.validate_python(kept, strict=False)
         return state
+
+
+def _holds_iterator(value: Any, seen: set[int]) -> bool:
+    if isinstance(value, str | bytes | int | float | None) or id(value) in seen:
+        return False
+    if isinstance(value, Iterator):
+        return True
+    seen.add(id(value))
+    parts = list(attributes_of(value).values())
+    if isinstance(value, Mapping):
+        parts += value.values()
+    elif isinstance(value, list | tuple | deque):
+        parts += value
+    return any(_holds_iterator(one, seen) for one in parts)
 
 
 def shape_of(cls: type, base: type, events: Mapping[str, int], fold: str) -> Shape:

@@ -78,8 +78,8 @@ class _Steps:
         return self._found
 
     def _go_through(self, function: FunctionType) -> None:
-        self._add("", function.__defaults__)
-        self._add("", function.__kwdefaults__)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._add("", value)
         codes = list(codes_in(function.__code__))
         for code in codes:
             constants = [text_of(one) for one in code.co_consts if one != function.__doc__]
@@ -134,14 +134,27 @@ class _Steps:
         """
         if _is_constant(value):
             self._found.append((name, text_of(value)))
+        elif isinstance(value, tuple):
+            for one in value:
+                self._add(name, one)
         elif isinstance(value, TABLES):
-            parts = value.values() if isinstance(value, Mapping) else value
-            for one in sorted(parts, key=_name_of) if isinstance(value, AbstractSet) else parts:
-                self._add_functions(one)
-                self._add_types(one)
+            self._add_table(value)
         else:
             self._add_functions(value)
             self._add_types(value if isinstance(value, type) else type(value))
+
+    def _add_table(self, table: Any) -> None:
+        if id(table) in self._seen:
+            return
+        self._seen[id(table)] = table
+        parts = sorted(table, key=_name_of) if isinstance(table, AbstractSet) else list(table)
+        parts += table.values() if isinstance(table, Mapping) else ()
+        for one in parts:
+            if isinstance(one, TABLES):
+                self._add_table(one)
+            else:
+                self._add_functions(one)
+                self._add_types(one)
 
     def _add_functions(self, value: Any) -> None:
         for function in functions_in(value):

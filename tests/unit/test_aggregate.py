@@ -107,6 +107,15 @@ def test_a_subclass_reads_its_bases_events_too() -> None:
     assert set(Closable.events()) == {"Opened", "Renamed", "Tagged", "Closed"}
 
 
+def test_a_subclass_reads_the_events_that_its_bases_list() -> None:
+    class Listing(Aggregate, events=[Opened]): ...
+
+    class More(Listing, events=[Tagged]): ...
+
+    assert set(More.events()) == {"Opened", "Tagged"}
+    More("m1").record(Opened(owner="Ada"))
+
+
 @pytest.mark.parametrize("id", ["", "x" * 201, "a\nb", 7])
 def test_an_id_that_cannot_name_a_stream_is_refused(id: Any) -> None:
     with pytest.raises(

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import enum
+import itertools
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -126,6 +127,8 @@ LOST = [
     (datetime, datetime(2026, 10, 25, 2, 30, fold=1), "held is the second of two equal hours"),
     (dict[Any, int], {(1, 2): 3}, "held has a key of type tuple"),
     (Place, Place.HERE, "could not be read back once it is written: held"),
+    (Any, itertools.count(), "held holds an iterator"),
+    (Any, {"a": [iter([1])]}, "held holds an iterator"),
     (bytes, b"\xff", "held cannot be written as JSON"),
     (Any, Entity("a"), "held cannot be written as JSON"),
     (Any, held(int, 1), "held cannot be written as JSON"),

@@ -75,8 +75,20 @@ class Pricing:
         return amount * RATE - self.SHARE
 
 
-def rounded(amount, step=5):
-    return amount - amount % step
+def in_words(amount):
+    return f"{amount} pieces"
+
+
+def rounded(amount, step=5, words=in_words, *, least=6):
+    return max(least, amount - amount % step)
+
+
+def in_other_words(amount):
+    return f"{amount} parts"
+
+
+def first_of(pair):
+    return pair[0] + 13
 
 
 def on_kept(shop, event):
@@ -87,12 +99,9 @@ def made():
     return ["first"]
 
 
-def in_words(amount):
-    return f"{amount} pieces"
-
-
 pricing = Pricing()
-TABLE = {Kept: on_kept}
+TABLE = {Kept: on_kept, Sold: [(first_of, 1)]}
+SHARES = ((Kept, 14), (Sold, 15))
 positive = AfterValidator(lambda value: value + 0)
 
 
@@ -127,6 +136,7 @@ class Shop(Base, events=[Sold, Kept], snapshot_every=1):
         match event:
             case Sold():
                 self.count += rounded(event.amount) + self.fee + self.STEP
+                self.count += dict(SHARES)[Sold]
                 self.total += Line(amount=pricing.price(event.amount))
                 if Kind("odd") is Kind.ODD:
                     cache[str(event.amount)] = event
@@ -169,7 +179,11 @@ MATTERS = [
     ("RATE = 7", "RATE = 8"),
     ("SHARE = 4", "SHARE = 5"),
     ("STEP = 41", "STEP = 42"),
-    ("step=5", "step=6"),
+    ("step=5", "step=7"),
+    ("least=6", "least=7"),
+    ('f"{amount} pieces"', 'f"{amount} bits"'),
+    ("pair[0] + 13", "pair[0] + 14"),
+    ("(Sold, 15)", "(Sold, 16)"),
     ('ODD = "odd"', 'ODD = "odder"'),
     ('"amount": 100', '"amount": 101'),
     ("return abs(value)", "return -abs(value)"),
@@ -189,11 +203,11 @@ MATTERS = [
     ("self._part() + 81", "self._part() + 82"),
     ("self.count += 91", "self.count += 92"),
     ("count: int = 0", "count: int = 1"),
-    ("TABLE = {Kept: on_kept}", "TABLE = {Kept: in_words}"),
+    ("TABLE = {Kept: on_kept", "TABLE = {Kept: in_words"),
 ]
 DOES_NOT = [
     ("Says what it does.", "Says it in other words."),
-    ('f"{amount} pieces"', 'f"{amount} parts"'),
+    ('f"{amount} parts"', 'f"{amount} bits"'),
     ("cache: dict[str, Any] = {}", 'cache: dict[str, Any] = {"seen": 1}'),
     ("return self.amount * 2\n", "return self.amount * 2\n\n\nMORE = 1\n"),
 ]
@@ -231,3 +245,62 @@ def test_the_shape_is_the_same_in_each_process() -> None:
         )
         found.add(run.stdout.strip())
     assert len(found) == 1
+
+
+RULES = """
+from shop_of_steps import other
+
+def price(amount):
+    return amount + 1 + other.SHARE
+"""
+MODEL = """
+from bus import Aggregate, Event
+{outside}
+
+class Sold(Event):
+    amount: int
+
+class Shop(Aggregate, snapshot_every=1):
+    count: int = 0
+
+    def apply(self, event: Event) -> None:
+        {inside}
+        match event:
+            case Sold():
+                self.count += {call}(event.amount)
+"""
+IMPORTED = [
+    ("from shop_of_steps.rules import price", "", "price"),
+    ("from shop_of_steps import rules", "", "rules.price"),
+    ("import shop_of_steps.rules", "", "shop_of_steps.rules.price"),
+    ("import shop_of_steps.rules as priced", "", "priced.price"),
+    ("", "from shop_of_steps.rules import price", "price"),
+    ("", "from shop_of_steps import rules", "rules.price"),
+    ("", "import shop_of_steps.rules", "shop_of_steps.rules.price"),
+]
+
+
+@pytest.mark.parametrize(("outside", "inside", "call"), IMPORTED)
+def test_other_modules_of_the_package_count(
+    monkeypatch: pytest.MonkeyPatch, outside: str, inside: str, call: str
+) -> None:
+    def shape_by(rules: str, other: str) -> str:
+        sources = {
+            "": "",
+            ".other": other,
+            ".rules": rules,
+            ".model": MODEL.format(outside=outside, inside=inside, call=call),
+        }
+        for name, source in sources.items():
+            module = ModuleType(f"shop_of_steps{name}")
+            vars(module)["__path__"] = []
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+            if name:
+                setattr(sys.modules["shop_of_steps"], name[1:], module)
+            exec(source, vars(module))
+        return str(vars(module)["Shop"]("s1").to_snapshot().shape)
+
+    first = shape_by(RULES, "SHARE = 5")
+    assert first == shape_by(RULES, "SHARE = 5")
+    assert first != shape_by(RULES.replace("+ 1", "+ 2"), "SHARE = 5")
+    assert first != shape_by(RULES, "SHARE = 6")
