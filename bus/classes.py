@@ -1,6 +1,7 @@
-"""What a class of messages may be, beside its fields' types: names, `upcast`, its base. Pure."""
+"""What a class may be, beside its fields' types: its options, names, `upcast`, its base. Pure."""
 
 import inspect
+from collections.abc import Mapping
 
 from pydantic import BaseModel, RootModel
 
@@ -36,3 +37,9 @@ def check_upcast(kind: type[BaseModel]) -> None:
         raise ConfigurationError(
             f"{name_of(kind)}: upcast() is async, and nobody would await it; write `def upcast`"
         )
+
+
+def unknown_options(kind: type, options: Mapping[str, object], known: str) -> ConfigurationError:
+    """What to say where no base class takes these options."""
+    named = ", ".join(f"{name}=" for name in options)
+    return ConfigurationError(f"{name_of(kind)}: its class takes no {named}; it takes {known}")

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from bus import payload
-from bus.classes import check_names, check_upcast
+from bus.classes import check_names, check_upcast, unknown_options
 from bus.declarable import check_declared, is_plain, mixes_numbers, undescribed
 from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
 from bus.fingerprint import reason_of
@@ -57,7 +57,13 @@ class Message(BaseModel):
     former_names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, name: str = "", schema: int = 1, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+        try:
+            super().__init_subclass__(**kwargs)
+        except TypeError as error:
+            if not kwargs:
+                raise
+            known = "name=, schema=, and of events formerly="
+            raise unknown_options(cls, kwargs, known) from error
         if not (type(schema) is int and schema >= 1):
             raise ConfigurationError(
                 f"{cls.__qualname__}: schema={schema!r}: give a whole number, 1 or more"

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
+from bus.classes import unknown_options
 from bus.codec import record_and_read
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.fingerprint import reason_of
@@ -57,7 +58,13 @@ class Aggregate:
         snapshot_every: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init_subclass__(**kwargs)
+        try:
+            super().__init_subclass__(**kwargs)
+        except TypeError as error:
+            if not kwargs:
+                raise
+            known = "category=, events=, snapshot_every="
+            raise unknown_options(cls, kwargs, known) from error
         check_names(cls)
         cls.category = category or _snake_case(cls.__name__)
         if not is_category(cls.category):

@@ -1,6 +1,7 @@
 """What is declared of another kind than it is to be is refused where it is written."""
 
 import operator
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -155,6 +156,27 @@ def test_a_list_of_what_are_no_pairs_is_told() -> None:
 
     with pytest.raises(ProjectionError, match=r"change .*an entry that is no pair of a key and a"):
         given(Shop, "a", Opened()).project(projection)
+
+
+@pytest.mark.parametrize(
+    ("base", "known"),
+    [(Event, "name=, schema=, and of events formerly="), (Aggregate, "category=, events=, snaps")],
+)
+def test_an_option_of_a_class_that_there_is_none_of_is_told(base: type, known: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"Made: its class takes no nmae=; it takes {known}"
+    ):
+        types.new_class("Made", (base,), {"nmae": "a"})
+
+
+@pytest.mark.parametrize("base", [Event, Aggregate])
+def test_a_type_error_of_a_class_beside_it_is_its_own(base: type) -> None:
+    class Mixed:
+        def __init_subclass__(cls) -> None:
+            raise TypeError("mixed")
+
+    with pytest.raises(TypeError, match="mixed"):
+        types.new_class("Made", (base, Mixed))
 
 
 @pytest.mark.parametrize("event", [Opened, None, "opened"])

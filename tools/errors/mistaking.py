@@ -21,6 +21,11 @@ def a_schema_that_is_no_number() -> None:
 
 
 @mistaken
+def an_option_of_a_class_that_there_is_none_of() -> None:
+    class Opened(Event, formerley=["AccountCreated"]): ...
+
+
+@mistaken
 def an_upcast_that_is_no_class_method() -> None:
     class Opened(Event, schema=2):
         def upcast(self, data: Any, schema: int) -> Any:  # type: ignore[override]
