@@ -283,7 +283,7 @@ class LifecycleContract:
         with TestClient(app_of(bus)) as first:
             for _ in range(2):
                 with (
-                    pytest.raises(ConfigurationError, match="set BUS_HEALTH_PORT to a port"),
+                    pytest.raises(ConfigurationError, match="BUS_HEALTH_PORT of its own"),
                     TestClient(app_of(bus)),
                 ):
                     pass
