@@ -19,7 +19,7 @@ def ask_worker(settings: Settings) -> dict[str, Any]:
     if not settings.health_port:
         raise ConfigurationError(
             "the worker cannot be asked: set BUS_HEALTH_PORT to a free port, for the worker and "
-            "for this command alike"
+            "for this command alike, or let the application say Settings(health_port=...)"
         )
     host = ANYWHERE.get(settings.health_host, settings.health_host)
     connection = http.client.HTTPConnection(host, settings.health_port, timeout=WITHIN)

@@ -2,7 +2,9 @@
 without us: its error, and its lines."""
 
 import importlib
+import inspect
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +29,9 @@ def load(target: str, settings: Callable[[], Settings]) -> Bus:
     `python -m`. Raises: ConfigurationError, and what of the application's own is one of ours.
     """
     module, name = _parsed(target)
-    found = _attribute(_module(module), name)
+    imported = _module(module)
+    _warn_of_another(module)
+    found = _attribute(imported, name)
     if isinstance(found, Bus):
         return found
     if not callable(found):
@@ -73,7 +77,26 @@ def _module(name: str) -> ModuleType:
     except Exception as error:
         if _is_missing(name, error):
             raise ConfigurationError(_no_module(name, folder)) from None
-        raise ConfigurationError(f"{name} cannot be imported:\n{_shown(error)}") from None
+        raise ConfigurationError(f"{name} cannot be imported:\n{_failed(error)}") from None
+
+
+def _warn_of_another(name: str) -> None:
+    """Says on standard error that the module is not the one in the working directory."""
+    top, folder = name.partition(".")[0], str(Path.cwd())
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if not file or not _holds(folder, top) or Path(file).is_relative_to(folder):
+        return
+    there = Path(folder) / top
+    bare = there.is_dir() and not (there / "__init__.py").exists()
+    remedy = (
+        f"add {top}/__init__.py, without which a package elsewhere goes first"
+        if bare
+        else f"put {folder} first in PYTHONPATH"
+    )
+    print(
+        f"warning: {top!r} is {file}, not {top} in {folder}; {remedy}, or give it another name",
+        file=sys.stderr,
+    )
 
 
 def _is_missing(name: str, error: Exception) -> bool:
@@ -114,14 +137,31 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
     for name in dotted.split("."):
         try:
             found = getattr(found, name)
-        except AttributeError:
+        except BusError:
+            raise
+        except Exception as error:
+            if not isinstance(error, AttributeError) or _is_declared(found, name):
+                raise ConfigurationError(f"{seen}{name} failed:\n{_failed(error)}") from None
             there = [one for one in dir(found) if not one.startswith("_")]
-            raise ConfigurationError(
-                f"{where} has no {name!r}{_near(name, there) or _which(found)}"
-            ) from None
+            hint = _submodule(module, dotted) or _near(name, there) or _which(found)
+            raise ConfigurationError(f"{where} has no {name!r}{hint}") from None
         where = f"{seen}{name}"
         seen = f"{where}."
     return found
+
+
+def _is_declared(found: Any, name: str) -> bool:
+    """Whether it is there, and could not be had: a property, say, that raised."""
+    return inspect.getattr_static(found, name, None) is not None
+
+
+def _submodule(package: ModuleType, dotted: str) -> str:
+    """Of handlers:app.build, what is meant."""
+    first, _, rest = dotted.partition(".")
+    place = getattr(package, "__path__", ())
+    if first not in {one.name for one in pkgutil.iter_modules(place)}:
+        return ""
+    return f"; did you mean {package.__name__}.{first}:{rest or 'build'}?"
 
 
 def _which(found: Any) -> str:
@@ -142,8 +182,20 @@ def _built(target: str, build: Callable[..., Any], settings: Callable[[], Settin
     except BusError:
         raise
     except Exception as error:
-        raise ConfigurationError(f"{target} failed:\n{_shown(error)}") from None
+        raise ConfigurationError(f"{target} failed:\n{_failed(error)}") from None
     return as_bus(target, built)
+
+
+def _failed(error: BaseException) -> str:
+    """An error of the application's, and what to do about one that comes of our calling it."""
+    shown = _shown(error)
+    if isinstance(error, RuntimeError) and re.search("no (running|current) event loop", str(error)):
+        return (
+            f"{shown}\nEvery command loads the application outside of an event loop; make what "
+            f"needs a running one where it is used, in an object that makes it at its first use, "
+            f"say"
+        )
+    return shown
 
 
 def _shown(error: BaseException) -> str:

@@ -68,7 +68,7 @@ def worker(
     The first signal stops gracefully; the second one at once.
     """
     if check:
-        _check_worker(as_json)
+        _check_worker(target, as_json)
 
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         worker = Worker(bus, only=only or ())
@@ -149,7 +149,7 @@ async def _declared(bus: Bus) -> None:
     await bus.parts.transport.declare(bus.parts.topology)
 
 
-def _check_worker(as_json: bool) -> NoReturn:
-    report = guarded(lambda: ask_worker(Settings()))
+def _check_worker(target: str, as_json: bool) -> NoReturn:
+    report = guarded(lambda: ask_worker(load(target, Settings.in_memory).parts.settings))
     print(json.dumps(report) if as_json else shown(report))
     raise SystemExit(0 if report["ready"] else 1)

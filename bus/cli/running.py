@@ -47,27 +47,28 @@ def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Resu
     """What the action gives, on the service's bus, opened for looking: the code that a command is
     run with may be of another release than the code that serves."""
 
-    async def whole() -> Result:
-        async with load(target, Settings).looking() as bus:
-            return await action(bus)
+    async def whole(bus: Bus) -> Result:
+        async with bus.looking() as opened:
+            return await action(opened)
 
-    return guarded(lambda: _run(whole))
+    return guarded(lambda: _run(whole, load(target, Settings)))
 
 
 def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
     """Runs what ends once SIGTERM or SIGINT sets its event, on the service's bus, not open yet."""
 
-    async def whole() -> None:
-        bus = load(target, Settings)  # within the loop, which what it provides may need
+    async def whole(bus: Bus) -> None:
         log.configure(level=bus.parts.settings.log_level)
         await run(bus, _stop_on_signals())
 
-    guarded(lambda: _run(whole))
+    guarded(lambda: _run(whole, load(target, Settings)))
 
 
-def _run(whole: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+def _run(whole: Callable[[Bus], Coroutine[Any, Any, Result]], bus: Bus) -> Result:
+    """Runs it on a bus that was loaded before: in every command outside of an event loop, so that
+    the application may run one of its own."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(whole())
+        return runner.run(whole(bus))
 
 
 def _stop_on_signals() -> asyncio.Event:

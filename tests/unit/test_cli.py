@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,54 @@ def test_a_worker_that_does_not_run_is_not_ready(
     report = json.loads(as_json.stdout)
     assert (report["alive"], report["ready"]) == (False, False)
     assert report["problems"][0]["part"] == "worker"
+
+
+def test_a_worker_is_asked_where_the_application_lets_it_answer(
+    service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (port,) = free_ports(1)
+    for name in ("BUS_AMQP_URL", "BUS_MONGO_URL", "BUS_HEALTH_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    given = f"settings=Settings.in_memory(health_port={port})"
+    (tmp_path / f"{service}_coded.py").write_text(SERVICE.replace("settings=settings", given))
+    result = CliRunner().invoke(app, ["worker", f"{service}_coded:build", "--check"])
+    assert result.exit_code == 1
+    assert f"no answer at 127.0.0.1:{port}" in result.stdout
+
+
+AT_ITS_TOP = """
+import asyncio
+async def region():
+    return "tiny"
+NAME = asyncio.run(region())
+"""
+IN_BUILD = SERVICE.replace("    return Bus", "    asyncio.run(region())\n    return Bus")
+
+
+@pytest.mark.parametrize("text", [AT_ITS_TOP + SERVICE, AT_ITS_TOP + IN_BUILD])
+@pytest.mark.parametrize(
+    "command",
+    ["topology", "worker --only missing", "events unknown", "projections status",
+     "deadletters list", "contracts export", "worker --check", "topology --declare"],
+)  # fmt: skip
+def test_an_application_may_run_a_loop_of_its_own_in_every_command(
+    text: str, command: str, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory(monkeypatch)
+    (tmp_path / f"{service}_running.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, f"{service}_running", raising=False)
+    first, *words = command.split()
+    at = 1 if first in {"events", "projections", "deadletters", "contracts"} else 0
+    words.insert(at, f"{service}_running:build")
+    result = CliRunner().invoke(app, [first, *words])
+    assert "asyncio.run" not in result.output
+    if "--only" in words:
+        assert "missing" in result.stderr  # it got as far as the worker
+    elif "--check" in words:
+        assert "set BUS_HEALTH_PORT" in result.stderr
+    else:
+        assert result.exit_code == 0, result.output
 
 
 def in_memory(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:

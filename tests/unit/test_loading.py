@@ -176,6 +176,78 @@ def many(settings, region, *, shard): pass
     assert told.replace("{}", prefix) in refused(target.replace("{}", prefix))
 
 
+class_with_properties = """
+class Root:
+    @property
+    def broken(self):
+        raise {error}
+root = Root()
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError('no bus yet')", "AttributeError('no bus yet')"])
+def test_a_property_that_raises_is_shown_with_its_own_lines(error: str, written: Written) -> None:
+    prefix = written(app=BUILD + class_with_properties.replace("{error}", error))
+    told = refused(f"{prefix}app:root.broken")
+    assert told.startswith(f"{prefix}app:root.broken failed:\nTraceback")
+    assert told.endswith(f"{error.partition('(')[0]}: no bus yet")
+    assert "loading.py" not in told
+
+
+def test_a_module_after_the_colon_is_told_where_it_belongs(
+    written: Written, tmp_path: Path
+) -> None:
+    prefix = written()
+    package = tmp_path / f"{prefix}handlers"
+    package.mkdir()
+    (package / "app.py").write_text(BUILD)
+    for name in ("app.build", "app"):
+        told = refused(f"{prefix}handlers:{name}")
+        assert f"has no 'app'; did you mean {prefix}handlers.app:build?" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import asyncio\ndef build(settings):\n    asyncio.get_running_loop()\n",
+        "import asyncio\nasyncio.get_running_loop()\n",
+    ],
+)
+def test_what_needs_a_running_loop_is_told_where_to_make_it(text: str, written: Written) -> None:
+    told = refused(f"{written(app=text)}app:build")
+    assert "RuntimeError: no running event loop\nEvery command loads the application outs" in told
+
+
+@pytest.mark.parametrize("is_bare", [True, False])
+def test_a_package_found_elsewhere_than_here_is_warned_of(
+    is_bare: bool, written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    name = f"{written()}handlers"
+    for folder in (here, elsewhere):
+        (folder / name).mkdir(parents=True)
+        if folder == elsewhere or not is_bare:
+            (folder / name / "__init__.py").touch()
+        (folder / name / "app.py").write_text(BUILD)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "path", [str(elsewhere), *sys.path, str(here)])
+    loaded(f"{name}.app:build")
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {name!r} is {elsewhere / name / '__init__.py'}, not {name} ")
+    assert (f"add {name}/__init__.py" if is_bare else f"put {here} first in PYTHONPATH") in told
+
+
+def test_a_package_found_here_is_not_warned_of(
+    written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{written()}handlers"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "app.py").write_text(BUILD)
+    loaded(f"{name}.app:build")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_module_that_is_hidden_by_one_of_the_same_name_is_told_so(
     tmp_path: Path, written: Written
 ) -> None:
