@@ -5,7 +5,12 @@ and documents alone, in characters.
 """
 
 from collections.abc import Collection, Mapping
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 from bus import payload
 from bus.errors import InvalidMessage
@@ -38,11 +43,25 @@ def plain_text(text: str) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
-def not_text(what: str, value: object) -> str:
-    """What to say where text is needed, and something else was given."""
-    return (
-        f"{what} must be text, and this one is of type {type(value).__name__}: give str(...) of it"
-    )
+def not_text(what: str, value: object, absent: str = "give the text that it is to be") -> str:
+    """What to say where text is needed, and something else was given; `absent` says what to do
+    where that is None."""
+    if value is None:
+        return f"{what} must be text, and this one is None: {absent}"
+    kind = type(value).__name__
+    return f"{what} must be text, and this one is of type {kind}: {to_text(value)}"
+
+
+def to_text(value: object) -> str:
+    """How a value becomes text by which it is known again, in words."""
+    match value:
+        case Enum():
+            return "give str(...) of its value"
+        case int() | float() | Decimal() | UUID() | date() | PurePath():
+            return "give str(...) of it"
+        case bytes() | bytearray():
+            return "give value.decode(), or value.hex()"
+    return "give what tells it from others, as text"
 
 
 def check_chosen_id(id: str) -> None:
@@ -153,5 +172,5 @@ def _refused_header(key: object, value: object, own: Collection[str]) -> str | N
         shown = repr(key[:50]) + ("..." if len(key) > 50 else "")
         return _of_bytes(f"the name of header {shown}", key, MAX_KEY)
     if not isinstance(value, str):
-        return not_text(f"the value of header {key!r}", value)
+        return not_text(f"the value of header {key!r}", value, "leave the header out")
     return None

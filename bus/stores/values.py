@@ -24,6 +24,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from bus import round_trip
 from bus.errors import InvalidMessage
 from bus.fingerprint import reason_of
+from bus.limits import to_text
 from bus.stores.records import READING, decoded, encoded
 
 PLAIN: frozenset[type] = frozenset(
@@ -122,7 +123,8 @@ def _key(key: Any) -> str:
         return form
     raise Unstorable(
         f"has a key of type {type(key).__qualname__}; keys are text, or int, UUID, date and Enum, "
-        f"which become text: give str(...) of it, or a list of pairs"
+        f"which become text: {'leave it out' if key is None else to_text(key)}, or give a list of "
+        f"pairs"
     )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bus import errors
+from bus import DeadLetterError, errors
+from tools.errors.entries import Section
 from tools.errors.page import (
     INTRODUCTION,
     PAGE,
@@ -17,6 +18,7 @@ from tools.errors.page import (
     split,
     written,
 )
+from tools.errors.sites import LEAST
 from tools.errors.statuses import kinds
 
 ENOUGH = 0.5
@@ -81,3 +83,30 @@ def test_no_two_entries_of_a_section_are_titled_alike() -> None:
 @pytest.mark.parametrize("word", ["tools.errors", "<locals>", "0x", str(Path.cwd())])
 def test_nothing_of_where_it_was_written_is_on_the_page(word: str) -> None:
     assert word not in PAGE.read_text()
+
+
+def test_an_entry_that_provokes_another_error_than_it_means_fails() -> None:
+    section = Section("Of a test")
+
+    @section("DeadLetterError: its data cannot be changed")
+    def the_data_of_an_event() -> None:
+        raise DeadLetterError("balances/account-a1: there is no such dead letter")
+
+    @section("StoreUnavailable: there is no such")
+    def a_store_that_is_away() -> None:
+        raise DeadLetterError("there is no such dead letter")
+
+    section.command(
+        "An unknown module", "ConfigurationError: is a path", "bus topology shops:build"
+    )
+    for entry in section.entries:
+        with pytest.raises(AssertionError, match=f"{entry.title}: '.*' is meant, and this came"):
+            entry.provoke()
+
+
+def test_each_entry_says_words_of_the_error_that_it_means() -> None:
+    for section in SECTIONS:
+        for entry in section.entries:
+            kind, _, words = entry.means.partition(": ")
+            assert kind in {"Error", *(one.__name__ for one in kinds())}
+            assert len(words) >= LEAST, entry.title

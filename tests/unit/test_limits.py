@@ -35,7 +35,11 @@ from bus.limits import (
     MOST_COMMAND_ID,
     OWN_BYTES,
     OWN_COUNT,
+    check_aggregate_id,
+    check_headers,
+    check_id,
 )
+from bus.stores.values import Unstorable, stored
 from bus.testing import given
 
 SOME_UUID = uuid.UUID(int=7)
@@ -269,3 +273,39 @@ async def test_what_is_no_event_is_not_published(bus: Bus) -> None:
             await bus.publish(command, id=id)
     with pytest.raises(InvalidMessage, match="publish takes an Event, and this is a class"):
         Outbox("").publish(Opened)  # type: ignore[arg-type]
+
+
+class Level(Enum):
+    HIGH = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (None, "leave the header out"),
+        (b"x", r"give value\.decode\(\), or value\.hex\(\)"),
+        (Level.HIGH, r"give str\(\.\.\.\) of its value"),
+        (["x"], "give what tells it from others, as text"),
+        (5, r"give str\(\.\.\.\) of it"),
+        (uuid.UUID(int=5), r"give str\(\.\.\.\) of it"),
+    ],
+)
+def test_what_is_no_text_is_told_how_it_becomes_some_that_tells_it_apart(
+    value: Any, remedy: str
+) -> None:
+    with pytest.raises(InvalidMessage, match=f"{remedy}$"):
+        check_headers({"tenant": value}, ())
+    remedy = "give the text that it is to be" if value is None else remedy
+    with pytest.raises(InvalidMessage, match=f"{remedy}$"):
+        check_aggregate_id(value, "Account")
+    with pytest.raises(InvalidMessage, match=f"{remedy}$"):
+        check_id(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [(None, "leave it out, or"), (b"x", r"give value\.decode"), ((1, 2), "as text, or")],
+)
+def test_a_key_of_a_dictionary_is_told_so_too(key: Any, remedy: str) -> None:
+    with pytest.raises(Unstorable, match=remedy):
+        stored({key: 1})

@@ -22,20 +22,22 @@ reading = Section(
 SECTIONS = [reading]
 
 
-@reading
+@reading("NoHandler: nobody handles the query ListAccounts")
 async def a_query_that_nobody_handles(bus: Bus) -> None:
     class ListAccounts(Query[list[BalanceView]]): ...
 
     await bus.query(ListAccounts())
 
 
-@reading
+@reading("NotCaughtUp: projection 'balances' has not caught up within 0.1 s: version 1 of")
 async def a_projection_that_is_behind(bus: Bus) -> None:
     receipt = await bus.execute(OpenAccount(account_id="a1"))
     await bus.query(GetBalance(account_id="a1"), after=receipt, timeout=0.1)
 
 
-@reading
+@reading(
+    "ConfigurationError: Now cannot be watched: its handler reads no projection, so that nothing"
+)
 async def a_query_that_cannot_be_watched() -> None:
     class Now(Query[str]): ...
 
@@ -49,28 +51,30 @@ async def a_query_that_cannot_be_watched() -> None:
         bus.watch(Now())
 
 
-@reading
+@reading("ProjectionError: a document's key must be text, and this one is of type UUID")
 async def a_key_that_is_a_uuid(documents: Documents[BalanceView]) -> None:
     """A key that is a UUID"""
     await documents.get(uuid.uuid4())  # type: ignore[arg-type]
 
 
-@reading
+@reading("ProjectionError: documents of BalanceView can be changed by their projection's handlers")
 async def documents_changed_outside_of_their_projection(documents: Documents[BalanceView]) -> None:
     await documents.update("a1", {"$set": {"balance": 1_000_000}})
 
 
-@reading
+@reading("ProjectionError: a filter runs no script in the database, and $where would")
 async def a_filter_that_runs_a_script(documents: Documents[BalanceView]) -> None:
     await documents.find({"$where": "this.balance > 100"})
 
 
-@reading
+@reading("ProjectionError: Documents[BalanceView]: the filter has $more, which is none of")
 async def an_unknown_operator_in_a_filter(documents: Documents[BalanceView]) -> None:
     await documents.find({"balance": {"$more": 100}})
 
 
-@reading
+@reading(
+    "ProjectionError: the document 'a1' cannot be read as BalanceView: balance: Field required"
+)
 async def a_document_that_lacks_what_the_view_needs() -> None:
     owners = Projection("balances", of=[Account], view=BalanceView)
 
@@ -84,6 +88,6 @@ async def a_document_that_lacks_what_the_view_needs() -> None:
         await bus.query(GetBalance(account_id="a1"), after=receipt)
 
 
-@reading
+@reading("ProjectionError: the filter, at 'opened.$gte': the value is a datetime without a zone")
 async def a_filter_by_a_time_without_a_zone(documents: Documents[BalanceView]) -> None:
     await documents.find({"opened": {"$gte": datetime(2026, 1, 1)}})

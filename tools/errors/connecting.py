@@ -22,6 +22,7 @@ WRONG = {
 
 connecting.meeting(
     "MongoDB does not run",
+    "StoreUnavailable: is it running, and is its URL right?",
     "bus worker bank:build",
     27017,
     nobody,
@@ -30,6 +31,7 @@ connecting.meeting(
 )
 connecting.meeting(
     "A wrong user or password for MongoDB",
+    "ConfigurationError: MongoDB does not allow it: AuthenticationFailed",
     "bus worker bank:build",
     27017,
     mongodb(saslStart=WRONG),
@@ -38,6 +40,7 @@ connecting.meeting(
 )
 connecting.meeting(
     "MongoDB without a replica set",
+    "ConfigurationError: this MongoDB server stands alone: it has no transactions, which",
     "bus worker bank:build",
     27017,
     mongodb(),
@@ -46,6 +49,7 @@ connecting.meeting(
 )
 connecting.meeting(
     "RabbitMQ does not run",
+    "TransportUnavailable: is it running, and is its URL right?",
     "bus topology bank:build --declare",
     5672,
     nobody,
@@ -54,6 +58,7 @@ connecting.meeting(
 )
 connecting.meeting(
     "A wrong user or password for RabbitMQ",
+    "TransportUnavailable: ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN",
     "bus topology bank:build --declare",
     5672,
     rabbitmq(lets_in=False),
@@ -62,6 +67,7 @@ connecting.meeting(
 )
 connecting.meeting(
     "A virtual host that RabbitMQ does not have",
+    "TransportUnavailable: the broker does not open the virtual host of the URL to this user",
     "bus topology bank:build --declare",
     5672,
     rabbitmq(lets_in=True),

@@ -42,47 +42,53 @@ buses = Section("The bus as a whole", "Told by `Bus(...)`, before anything conne
 SECTIONS = [messages, aggregates, handlers, projections, buses]
 
 
-@messages
+@messages(
+    "ConfigurationError: Opened: 'account opened' is not a valid name for a message to travel by"
+)
 def a_name_that_cannot_travel() -> None:
     class Opened(Event, name="account opened"): ...
 
 
-@messages
+@messages("ConfigurationError: Opened: formerly='AccountCreated' is one text")
 def former_names_as_one_text() -> None:
     class Opened(Event, formerly="AccountCreated"): ...
 
 
-@messages
+@messages("ConfigurationError: ids can be gone through only once")
 def a_field_that_can_be_gone_through_only_once() -> None:
     class AccountsClosed(Event):
         ids: Iterable[str]
 
 
-@aggregates
+@aggregates("ConfigurationError: Account: 'Bank account' is not a valid category")
 def a_category_that_cannot_be_one() -> None:
     class Account(Aggregate, category="Bank account"): ...
 
 
-@messages
+@messages(
+    "ConfigurationError: password is a secret of pydantic's, of which asterisks would be stored"
+)
 def a_secret_in_a_message() -> None:
     class PasswordChanged(Event):
         password: SecretStr
 
 
-@messages
+@messages("ConfigurationError: owner is written as 'accountOwner' and read as 'owner', so what is")
 def an_alias_in_one_direction() -> None:
     class OwnerNamed(Event):
         owner: str = Field(serialization_alias="accountOwner")
 
 
-@messages
+@messages("ConfigurationError: title has exclude=True, so it would not be stored, and be lost")
 def a_field_that_is_not_written() -> None:
     class OwnerNamed(Event):
         owner: str
         title: str = Field(exclude=True)
 
 
-@aggregates
+@aggregates(
+    "ConfigurationError: Purse: it is a dataclass, whose __init__ takes the id for its first"
+)
 def an_aggregate_that_is_a_dataclass() -> None:
     @dataclasses.dataclass
     class Purse(Aggregate):
@@ -91,20 +97,22 @@ def an_aggregate_that_is_a_dataclass() -> None:
     Purse.events()
 
 
-@aggregates
+@aggregates("ConfigurationError: Purse: its default of 'lock' cannot be copied for each aggregate")
 def a_default_that_cannot_be_copied() -> None:
     class Purse(Aggregate):
         lock: Any = threading.Lock()
 
 
-@aggregates
+@aggregates(
+    "ConfigurationError: Account records Closed, which its apply() does not name, so it could"
+)
 def an_event_that_apply_does_not_name() -> None:
     class Closed(Event): ...
 
     Account("a1").record(Closed())
 
 
-@aggregates
+@aggregates("InvalidMessage: the id of an Account must be text, and this one is of type UUID")
 def an_id_that_is_a_uuid() -> None:
     """An id that is a UUID"""
     import uuid
@@ -112,17 +120,19 @@ def an_id_that_is_a_uuid() -> None:
     Account(uuid.uuid4())  # type: ignore[arg-type]
 
 
-@aggregates
+@aggregates(
+    "InvalidMessage: the id of an Account must have 1 to 200 characters, and this one has 201"
+)
 def an_id_that_is_too_long() -> None:
     Account("a" * 201)
 
 
-@aggregates
+@aggregates("InvalidMessage: the id of an Account must be printable, and 'a1\\n' has '\\n' in it")
 def an_id_that_cannot_be_printed() -> None:
     Account("a1\n")
 
 
-@aggregates
+@aggregates("InvalidMessage: item is of type Discounted, and would be read as Item")
 def an_event_with_a_value_that_would_be_read_as_another() -> None:
     class Item(BaseModel):
         cents: int
@@ -138,7 +148,9 @@ def an_event_with_a_value_that_would_be_read_as_another() -> None:
     Shop("s1").record(Sold(item=Discounted(cents=100, percent=10)))
 
 
-@aggregates
+@aggregates(
+    "InvalidMessage: Counted could not be read back once it is written: number: Input should"
+)
 def an_event_that_no_validator_has_seen() -> None:
     class Counted(Event):
         number: int = Field(gt=0)
@@ -148,7 +160,7 @@ def an_event_that_no_validator_has_seen() -> None:
     Counter("c1").record(Counted(number=1).model_copy(update={"number": -1}))
 
 
-@aggregates
+@aggregates("ConfigurationError: Account: snapshots need a type for balance")
 def a_snapshot_of_state_without_a_type() -> None:
     class Account(Aggregate, snapshot_every=100):
         def apply(self, event: Event) -> None:
@@ -159,12 +171,12 @@ def a_snapshot_of_state_without_a_type() -> None:
     account.to_snapshot()
 
 
-@handlers
+@handlers("ConfigurationError: the name becomes a queue's")
 def a_router_that_cannot_name_a_queue() -> None:
     Router("open accounts")
 
 
-@handlers
+@handlers("ConfigurationError: a command handler must be async")
 def a_handler_that_is_not_async() -> None:
     router = Router("closing")
 
@@ -172,7 +184,7 @@ def a_handler_that_is_not_async() -> None:
     def close(command: OpenAccount) -> None: ...
 
 
-@handlers
+@handlers("ConfigurationError: its first parameter must be the message")
 def a_handler_without_a_message() -> None:
     router = Router("closing")
 
@@ -180,7 +192,7 @@ def a_handler_without_a_message() -> None:
     async def close() -> None: ...
 
 
-@handlers
+@handlers("ConfigurationError: parameter 'repository' has no type")
 def a_parameter_without_a_type() -> None:
     router = Router("closing")
 
@@ -188,7 +200,7 @@ def a_parameter_without_a_type() -> None:
     async def close(command: OpenAccount, repository) -> None: ...  # type: ignore[no-untyped-def]
 
 
-@handlers
+@handlers("ConfigurationError: a command handler takes a subclass of Command")
 def a_handler_of_another_kind_of_message() -> None:
     router = Router("closing")
 
@@ -196,7 +208,7 @@ def a_handler_of_another_kind_of_message() -> None:
     async def close(event: AccountOpened) -> None: ...
 
 
-@handlers
+@handlers("ConfigurationError: a command handler takes one command, not a union")
 def a_command_handler_of_two_commands() -> None:
     router = Router("closing")
 
@@ -204,7 +216,7 @@ def a_command_handler_of_two_commands() -> None:
     async def close(command: OpenAccount | Deposit) -> None: ...
 
 
-@handlers
+@handlers("ConfigurationError: is a class, and calling it only makes an object of it")
 def a_class_for_a_handler() -> None:
     router = Router("closing")
 
@@ -213,7 +225,7 @@ def a_class_for_a_handler() -> None:
         async def __call__(self, command: OpenAccount) -> None: ...
 
 
-@handlers
+@handlers("ConfigurationError: it yields, and what it yields would be read by nobody")
 def a_handler_that_yields() -> None:
     router = Router("closing")
 
@@ -222,7 +234,9 @@ def a_handler_that_yields() -> None:
         yield command.account_id
 
 
-@handlers
+@handlers(
+    "ConfigurationError: bank.Closing.close: 'self' is given by nobody, because it is registered"
+)
 def a_method_registered_within_its_class() -> None:
     router = Router("closing")
 
@@ -231,7 +245,7 @@ def a_method_registered_within_its_class() -> None:
         async def close(self, command: OpenAccount) -> None: ...
 
 
-@handlers
+@handlers("ConfigurationError: name 'CloseAccount' is not defined")
 def a_type_that_is_not_there_yet() -> None:
     router = Router("closing")
 
@@ -239,7 +253,7 @@ def a_type_that_is_not_there_yet() -> None:
     async def close(command: "CloseAccount") -> None: ...  # type: ignore  # noqa: F821
 
 
-@handlers
+@handlers("ConfigurationError: AccountOpened is handled by bank.welcome in router 'mails' already")
 def a_message_handled_twice_in_a_router() -> None:
     router = Router("mails")
 
@@ -250,43 +264,51 @@ def a_message_handled_twice_in_a_router() -> None:
     async def greet(event: AccountOpened) -> None: ...
 
 
-@handlers
+@handlers(
+    "ConfigurationError: retry= has the key 'TimeoutError', which is not a class of exceptions"
+)
 def a_retry_policy_for_what_is_not_an_exception() -> None:
     policies: Any = {"TimeoutError": RetryPolicy(tries=1)}
     Router("mails", retry=policies)
 
 
-@handlers
+@handlers("ConfigurationError: give tries of 1 or more, a pause of 0 or more")
 def a_retry_policy_without_a_try() -> None:
     Router("mails", retry=RetryPolicy(tries=0))
 
 
-@projections
+@projections(
+    "ConfigurationError: Projection('open accounts'): the name becomes a collection's and a"
+)
 def a_projection_that_cannot_name_a_collection() -> None:
     Projection("open accounts", of=[Account], view=BalanceView)
 
 
-@projections
+@projections(
+    "ConfigurationError: Projection('balances__v2'): the bus names collections so, by a version"
+)
 def a_projection_named_as_a_collection_is() -> None:
     Projection("balances__v2", of=[Account], view=BalanceView)
 
 
-@projections
+@projections("ConfigurationError: of= lists aggregates, one at least")
 def a_projection_of_nothing() -> None:
     Projection("balances", of=[], view=BalanceView)
 
 
-@projections
+@projections("ConfigurationError: version=0: give a whole number, 1 or more")
 def a_version_of_zero() -> None:
     Projection("balances", of=[Account], view=BalanceView, version=0)
 
 
-@projections
+@projections("ConfigurationError: partitions=100: give 1 to 64")
 def too_many_partitions() -> None:
     Projection("balances", of=[Account], view=BalanceView, partitions=100)
 
 
-@projections
+@projections(
+    "ConfigurationError: Map.corner is a Corner, whose member ORIGIN cannot be read back by its"
+)
 def a_view_with_an_enum_that_is_never_read_back() -> None:
     class Corner(Enum):
         ORIGIN = (0, 0)
@@ -297,7 +319,9 @@ def a_view_with_an_enum_that_is_never_read_back() -> None:
     Projection("maps", of=[Account], view=Map)
 
 
-@projections
+@projections(
+    "ConfigurationError: Deposited is handled by bank.deposited in projection 'rich' already"
+)
 def an_event_handled_twice() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -310,7 +334,9 @@ def an_event_handled_twice() -> None:
         return {"$inc": {"deposits": 1}}
 
 
-@projections
+@projections(
+    "ConfigurationError: comes too late: Bus('bank') was built with Projection('balances')"
+)
 def a_handler_that_comes_too_late() -> None:
     Bus("bank", projections=[balances], settings=Settings.in_memory())
 
@@ -321,7 +347,7 @@ def a_handler_that_comes_too_late() -> None:
         return {"$set": {"closed": True}}
 
 
-@projections
+@projections("ConfigurationError: on() names no event")
 def a_handler_of_no_event() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -330,7 +356,7 @@ def a_handler_of_no_event() -> None:
         return {"$inc": {"balance": event.amount}}
 
 
-@projections
+@projections("ConfigurationError: it may return an update, Delete(), None")
 def a_handler_that_returns_something_else() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -339,12 +365,12 @@ def a_handler_that_returns_something_else() -> None:
         return event.amount
 
 
-@projections
+@projections("ConfigurationError: is no class of pydantic's BaseModel")
 def a_view_that_is_not_a_model() -> None:
     Projection("balances", of=[Account], view=dict)  # type: ignore
 
 
-@projections
+@projections("ConfigurationError: it has no return type")
 def a_handler_without_the_type_of_its_result() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -353,7 +379,9 @@ def a_handler_without_the_type_of_its_result() -> None:
         return {"$inc": {"balance": event.amount}}
 
 
-@projections
+@projections(
+    "ConfigurationError: registered for AccountOpened, but its first parameter is bank.Deposited"
+)
 def a_handler_of_another_event() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -362,7 +390,7 @@ def a_handler_of_another_event() -> None:
         return {"$inc": {"balance": event.amount}}
 
 
-@projections
+@projections("ConfigurationError: a projection's handler takes the event, the Envelope")
 def a_handler_that_asks_for_more() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -371,30 +399,30 @@ def a_handler_that_asks_for_more() -> None:
         return {"$inc": {"balance": event.amount}}
 
 
-@buses
+@buses("ConfigurationError: the name becomes that of exchanges and queues")
 def a_service_that_cannot_name_queues() -> None:
     Bus("My Bank", settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: routers and projections name queues, and each name is to be used once")
 def a_name_used_twice() -> None:
     Bus("bank", routers=[accounts, Router("accounts")], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: Router('balances__v2'): names with __v and a number are kept for the")
 def a_router_named_as_a_collection_is() -> None:
     routers = [accounts, Router("balances__v2")]
     Bus("bank", routers=routers, projections=[balances], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: Projection('commits'): that collection is the bus's own")
 def a_projection_named_as_a_collection_of_the_buss_own() -> None:
     """A projection named as a collection of the bus's own"""
     commits = Projection("commits", of=[Account], view=BalanceView)
     Bus("bank", projections=[commits], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: bank.AccountOpened and bank.Opened both travel as 'AccountOpened'")
 def two_classes_of_one_name() -> None:
     class Opened(Event, name="AccountOpened"): ...
 
@@ -407,12 +435,16 @@ def two_classes_of_one_name() -> None:
     Bus("bank", routers=routers, projections=[balances], settings=Settings.in_memory())
 
 
-@buses
+@buses(
+    "ConfigurationError: bank.Account has the category 'account', and what the service publishes"
+)
 def a_category_named_as_the_service() -> None:
     Bus("account", routers=[accounts], projections=[balances], settings=Settings.in_memory())
 
 
-@buses
+@buses(
+    "ConfigurationError: bank.Account and bank.Savings both have the category 'account', so each"
+)
 def two_aggregates_of_one_category() -> None:
     class Savings(Aggregate, category="account"): ...
 
@@ -420,13 +452,15 @@ def two_aggregates_of_one_category() -> None:
     Bus("bank", routers=[accounts], projections=[savings], settings=Settings.in_memory())
 
 
-@buses
+@buses(
+    "ConfigurationError: the projections 'balances' and 'rich' both declare view=BalanceView, so"
+)
 def two_projections_of_one_view() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
     Bus("bank", projections=[balances, rich], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: handles AccountEvent, which is a base class: it would run for")
 def a_handler_of_a_base_class() -> None:
     class AccountEvent(Event): ...
 
@@ -447,13 +481,13 @@ def a_handler_of_a_base_class() -> None:
     Bus("bank", routers=[safes, mails], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: Bus('bank') is not open: enter it where it is used, `async with bus:`")
 async def a_bus_that_is_not_open() -> None:
     bus = Bus("bank", routers=[accounts], projections=[balances], settings=Settings.in_memory())
     await bus.execute(OpenAccount(account_id="a1"))
 
 
-@buses
+@buses("ConfigurationError: OpenAccount is handled by bank.open_account already")
 def a_command_that_two_routers_handle() -> None:
     others = Router("others")
 
@@ -464,7 +498,7 @@ def a_command_that_two_routers_handle() -> None:
     Bus("bank", routers=routers, projections=[balances], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: parameter 'clock': nobody provides Clock")
 def a_parameter_that_nobody_provides() -> None:
     class Clock: ...
 
@@ -476,7 +510,7 @@ def a_parameter_that_nobody_provides() -> None:
     Bus("bank", routers=[others], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: parameter 'repository': a query changes nothing and cannot take")
 def a_query_that_wants_to_change_something() -> None:
     others = Router("others")
 
@@ -486,7 +520,7 @@ def a_query_that_wants_to_change_something() -> None:
     Bus("bank", routers=[others], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: parameter 'session': only event handlers can take Session")
 def a_command_that_takes_a_session() -> None:
     others = Router("others")
 
@@ -496,27 +530,27 @@ def a_command_that_takes_a_session() -> None:
     Bus("bank", routers=[others], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: no projection of this bus declares view=BalanceView")
 def documents_that_no_projection_makes() -> None:
     Bus("bank", routers=[accounts], settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: foreign= has the key 'Job', which is not a valid category")
 def a_foreign_category_that_cannot_be_one() -> None:
     Bus("bank", foreign={"Job": "jobs"}, settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: foreign={'job': 'bank'}: 'bank' is this service itself")
 def a_foreign_category_of_the_service_itself() -> None:
     Bus("bank", foreign={"job": "bank"}, settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: foreign={'job': ...} has no use here: no projection has a class with")
 def a_foreign_category_that_nobody_follows() -> None:
     Bus("bank", foreign={"job": "jobs"}, settings=Settings.in_memory())
 
 
-@buses
+@buses("ConfigurationError: takes Account from its Repository, and Bus('bank') says that 'account'")
 def a_foreign_category_that_is_written_here() -> None:
     foreign = {"account": "jobs"}
     routers = [accounts]
@@ -524,7 +558,7 @@ def a_foreign_category_that_is_written_here() -> None:
     Bus("bank", routers=routers, projections=[balances], foreign=foreign, settings=settings)
 
 
-@messages
+@messages("ConfigurationError: ibans is Iban, which pydantic can neither write nor read")
 def a_field_of_a_type_that_cannot_be_stored() -> None:
     class Iban:
         def __init__(self, text: str) -> None:
@@ -534,7 +568,7 @@ def a_field_of_a_type_that_cannot_be_stored() -> None:
         ibans: list[Iban]
 
 
-@messages
+@messages("ConfigurationError: bank.find, what it returns: it is Found, which pydantic can neither")
 def a_result_of_a_type_that_cannot_be_stored() -> None:
     class Found:
         pass
@@ -546,7 +580,7 @@ def a_result_of_a_type_that_cannot_be_stored() -> None:
         return Found()
 
 
-@messages
+@messages("ConfigurationError: bank.Opened.iban has no JSON Schema")
 def a_message_that_no_json_schema_describes() -> None:
     class Iban:
         def __init__(self, text: str) -> None:

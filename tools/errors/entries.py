@@ -12,6 +12,7 @@ import sys
 import textwrap
 import unittest.mock
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,46 +36,64 @@ class Entry(NamedTuple):
     title: str
     code: str
     language: str
-    provoke: Callable[[], str]
+    means: str
+    """The error that it is about: its class, and words of it. Another one is a mistake here."""
+    run: Callable[[], str]
     waits: bool = False
     """Whether it takes seconds, in which others can be provoked."""
 
+    def provoke(self) -> str:
+        """The words. Raises: AssertionError for those of another error than is meant."""
+        came = self.run()
+        kind, _, words = self.means.partition(": ")
+        if not came.startswith(f"{kind}: ") or words not in came:
+            raise AssertionError(f"{self.title}: {self.means!r} is meant, and this came: {came}")
+        return came
+
 
 class Section:
-    """A heading of the page, with its entries. As a decorator, it takes a function in."""
+    """A heading of the page, with its entries. As a decorator, it takes a function in, and says
+    which error is meant."""
 
     def __init__(self, title: str, introduction: str = "") -> None:
         self.title = title
         self.introduction = introduction
         self.entries: list[Entry] = []
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, means: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """A function whose last step raises. It may take `bus`: the bank's, opened in memory."""
-        title = function.__doc__ or function.__name__.replace("_", " ").capitalize()
-        self.entries.append(Entry(title, _body_of(function), "python", lambda: _raised(function)))
-        return function
 
-    def command(self, title: str, line: str, **environment: str) -> None:
+        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+            title = function.__doc__ or function.__name__.replace("_", " ").capitalize()
+            body, run = _body_of(function), partial(_raised, function)
+            self.entries.append(Entry(title, body, "python", means, run))
+            return function
+
+        return add
+
+    def command(self, title: str, means: str, line: str, **environment: str) -> None:
         """A command line that ends in the error."""
-        self._add(title, line, environment, lambda: _printed(line, environment))
+        self._add(title, means, line, environment, lambda: _printed(line, environment))
 
     def meeting(
-        self, title: str, line: str, usual: int, serves: Serves, **environment: str
+        self, title: str, means: str, line: str, usual: int, serves: Serves, **environment: str
     ) -> None:
         """A command line that meets this in the place of a server at its usual port."""
-        self._add(title, line, environment, lambda: _met(line, environment, usual, serves), True)
+        run = partial(_met, line, environment, usual, serves)
+        self._add(title, means, line, environment, run, True)
 
     def _add(
         self,
         title: str,
+        means: str,
         line: str,
         environment: Mapping[str, str],
-        provoke: Callable[[], str],
+        run: Callable[[], str],
         waits: bool = False,
     ) -> None:
         variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
         shown = " \\\n".join([*variables, line])
-        self.entries.append(Entry(title, shown, "sh", provoke, waits))
+        self.entries.append(Entry(title, shown, "sh", means, run, waits))
 
 
 def _body_of(function: Callable[..., Any]) -> str:

@@ -13,62 +13,62 @@ mistaken = Section(
 SECTIONS = [mistaken]
 
 
-@mistaken
+@mistaken("ConfigurationError: Opened: schema='2'")
 def a_schema_that_is_no_number() -> None:
     schema: Any = "2"
 
     class Opened(Event, schema=schema): ...
 
 
-@mistaken
+@mistaken("TODO option")
 def an_option_of_a_class_that_there_is_none_of() -> None:
     class Opened(Event, formerley=["AccountCreated"]): ...
 
 
-@mistaken
+@mistaken("ConfigurationError: upcast() is called with data, before there is an object")
 def an_upcast_that_is_no_class_method() -> None:
     class Opened(Event, schema=2):
         def upcast(self, data: Any, schema: int) -> Any:  # type: ignore[override]
             return data
 
 
-@mistaken
+@mistaken("ConfigurationError: Wallet: events=<class 'bank.AccountOpened'>: write a list of classes of")
 def events_of_an_aggregate_that_are_no_list() -> None:
     events: Any = AccountOpened
 
     class Wallet(Aggregate, events=events): ...
 
 
-@mistaken
+@mistaken("ConfigurationError: Wallet: snapshot_every='100'")
 def snapshots_after_no_number_of_events() -> None:
     every: Any = "100"
 
     class Wallet(Aggregate, snapshot_every=every): ...
 
 
-@mistaken
+@mistaken("ConfigurationError: concurrency=0")
 def a_router_that_would_run_nothing() -> None:
     Router("mails", concurrency=0)
 
 
-@mistaken
+@mistaken("ConfigurationError: time_limit=0")
 def a_time_limit_that_has_passed_already() -> None:
     Router("mails", time_limit=0)
 
 
-@mistaken
+@mistaken("ConfigurationError: retry=3")
 def a_number_of_tries_in_place_of_a_policy() -> None:
     retry: Any = 3
     Router("mails", retry=retry)
 
 
-@mistaken
+@mistaken("ConfigurationError: indexes=['owner']: write a list of Index")
 def indexes_that_are_names() -> None:
     indexes: Any = ["owner"]
     Projection("balances", of=[Account], view=BalanceView, indexes=indexes)
 
 
-@mistaken
+@mistaken("ConfigurationError: on(key=...): 'owner' cannot be called")
 def a_key_that_is_the_name_of_a_field() -> None:
     key: Any = "owner"
     owners = Projection("owners", of=[Account], view=BalanceView)
@@ -78,7 +78,7 @@ def a_key_that_is_the_name_of_a_field() -> None:
         return {"$inc": {"accounts": 1}}
 
 
-@mistaken
+@mistaken("ConfigurationError: routers= is of type Router")
 def a_router_that_is_in_no_list() -> None:
     mails: Any = Router("mails")
     Bus("bank", routers=mails, settings=Settings.in_memory())

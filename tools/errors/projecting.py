@@ -31,7 +31,7 @@ repairing = Section("Repairing, rebuilding, looking", "Told by the methods and b
 SECTIONS = [folding, repairing]
 
 
-@folding
+@folding("ProjectionError: the update of 'a1' has the key 'owner', which is no MongoDB update")
 def an_update_without_an_operator() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -42,7 +42,7 @@ def an_update_without_an_operator() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: the update of 'a1' gives $inc a value of type int")
 def an_operator_without_fields() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -53,7 +53,7 @@ def an_operator_without_fields() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: the update of 'a1' is empty")
 def an_update_that_is_empty() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -64,7 +64,7 @@ def an_update_that_is_empty() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: the update of 'a1' writes _id, which the bus sets itself to the")
 def a_field_of_the_buss_own() -> None:
     """A field of the bus's own"""
     rich = Projection("rich", of=[Account], view=BalanceView)
@@ -76,7 +76,7 @@ def a_field_of_the_buss_own() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: the update of 'a1' has a field under 'owners' whose name is empty")
 def a_value_of_the_event_as_the_name_of_a_field() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -87,7 +87,7 @@ def a_value_of_the_event_as_the_name_of_a_field() -> None:
     given(Account, "a1", AccountOpened(owner="$Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: returned str")
 def a_result_that_is_not_a_change() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -98,7 +98,7 @@ def a_result_that_is_not_a_change() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: a document's key must be text, and this one is of type UUID")
 def a_key_that_is_not_text() -> None:
     class Counted(BaseModel):
         count: int
@@ -112,7 +112,7 @@ def a_key_that_is_not_text() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(owners)
 
 
-@folding
+@folding("ProjectionError: the document 'a1' cannot be updated: $inc of 'owner', where it has a")
 def an_update_that_the_document_cannot_take() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -123,7 +123,7 @@ def an_update_that_the_document_cannot_take() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: the update of 'a1', $set of 'opened': the value is a datetime without a")
 def a_datetime_without_a_zone() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -134,7 +134,7 @@ def a_datetime_without_a_zone() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: the update of 'a1', $set, gives a date to 'at', which is a datetime in")
 def a_date_where_the_view_has_a_datetime() -> None:
     class Opened(BaseModel):
         at: datetime
@@ -148,7 +148,7 @@ def a_date_where_the_view_has_a_datetime() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(openings)
 
 
-@folding
+@folding("ProjectionError: the update of 'a1', $push of 'owners', at 'name': the value is of type")
 def a_secret_in_a_document() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
@@ -159,7 +159,7 @@ def a_secret_in_a_document() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
 
-@folding
+@folding("ProjectionError: the documents 'a1' and 'a2' have the same owner, and Index((('owner'")
 def two_documents_of_one_key_in_a_unique_index() -> None:
     by_owner = Index((("owner", 1),), unique=True)
     rich = Projection("rich", of=[Account], view=BalanceView, indexes=[by_owner])
@@ -172,64 +172,66 @@ def two_documents_of_one_key_in_a_unique_index() -> None:
     given(Account, "a1", ada).given(Account, "a2", ada).project(rich)
 
 
-@repairing
+@repairing("ConfigurationError: service 'bank' has no subscription of that name")
 async def an_unknown_subscription(bus: Bus) -> None:
     async with Worker(bus, only=["mails"]):
         pass
 
 
-@repairing
+@repairing("ProjectionError: there is no projection 'balance'")
 async def an_unknown_projection(bus: Bus) -> None:
     await Projections(bus).rebuild("balance")
 
 
-@repairing
+@repairing("ProjectionError: projection 'balances': there is nothing to roll back to: readers have")
 async def a_rollback_to_nothing(bus: Bus) -> None:
     await Projections(bus).rollback("balances")
 
 
-@repairing
+@repairing("ProjectionError: projection 'balances' has no collection 'balances__v7'")
 async def an_unknown_collection(bus: Bus) -> None:
     await Projections(bus).drop("balances", "balances__v7")
 
 
-@repairing
+@repairing("ProjectionError: projection 'balances': readers read 'balances__v1', so it cannot be")
 async def the_collection_that_readers_read(bus: Bus) -> None:
-    await Projections(bus).drop("balances", "balances")
+    await Projections(bus).drop("balances", "balances__v1")
 
 
-@repairing
+@repairing("ProjectionError: projection 'balances': its next collection balances__v1r2 is being")
 async def a_rebuild_while_one_is_going_on(bus: Bus) -> None:
     await Projections(bus).rebuild("balances")
     await Projections(bus).rebuild("balances")
 
 
-@repairing
+@repairing("ProjectionError: say which part")
 async def a_refold_of_no_part(bus: Bus) -> None:
     await Projections(bus).refold("balances")
 
 
-@repairing
+@repairing(
+    "ProjectionError: projection 'balances' is fed by streams of account, and 'job-7' is not"
+)
 async def a_refold_of_a_stream_that_does_not_feed_it(bus: Bus) -> None:
     await Projections(bus).refold("balances", streams=["job-7"])
 
 
-@repairing
+@repairing("ProjectionError: no projection follows the category 'job' of another service")
 async def a_history_that_nobody_follows(bus: Bus) -> None:
     await Projections(bus).fetch("job")
 
 
-@repairing
+@repairing("DeadLetterError: bank.commands/7: there is no such dead letter")
 async def a_dead_letter_that_is_gone(bus: Bus) -> None:
     await DeadLetters(bus).show("bank.commands/7")
 
 
-@repairing
+@repairing("DeadLetterError: balances__v1/account-a1: there is no such dead letter")
 async def a_parked_stream_that_is_gone(bus: Bus) -> None:
-    await DeadLetters(bus).show("balances/account-a1")
+    await DeadLetters(bus).show("balances__v1/account-a1")
 
 
-@repairing
+@repairing("DeadLetterError: balances__v1/account-a1: its data cannot be changed, because it is an")
 async def the_data_of_an_event_in_the_log() -> None:
     failing = Projection("balances", of=[Account], view=BalanceView)
 
@@ -242,26 +244,26 @@ async def the_data_of_an_event_in_the_log() -> None:
         await bus.execute(OpenAccount(account_id="a1"))
         while not await DeadLetters(bus).streams():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-        await DeadLetters(bus).edit("balances/account-a1", {"owner": "7"})
+        await DeadLetters(bus).edit("balances__v1/account-a1", {"owner": "7"})
 
 
-@repairing
+@repairing("DeadLetterError: say which")
 async def dead_letters_without_saying_which(bus: Bus) -> None:
     await DeadLetters(bus).retry()
 
 
-@repairing
+@repairing("DeadLetterError: rate=0: give the retries per second")
 async def a_rate_of_zero(bus: Bus) -> None:
     await DeadLetters(bus).retry(all=True, rate=0)
 
 
-@repairing
+@repairing("ConfigurationError: service 'bank' has no subscription named 'mails'")
 async def events_sent_again_to_nobody(bus: Bus) -> None:
     from bus import ambient
 
     await Events(bus).republish("mails", since=ambient.now())
 
 
-@repairing
+@repairing("ConfigurationError: what is to be compared is not what `bus contracts export` of this")
 def contracts_that_are_something_else() -> None:
     compare_contracts({}, {})

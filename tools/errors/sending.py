@@ -24,7 +24,7 @@ handling = Section(
 SECTIONS = [calls, handling]
 
 
-@calls
+@calls("NoHandler: nobody handles the command CloseAccount")
 async def a_command_that_nobody_handles(bus: Bus) -> None:
     class CloseAccount(Command):
         account_id: str
@@ -32,111 +32,111 @@ async def a_command_that_nobody_handles(bus: Bus) -> None:
     await bus.execute(CloseAccount(account_id="a1"))
 
 
-@calls
+@calls("InvalidMessage: execute takes a Command, and GetBalance is a Query")
 async def a_query_given_to_execute(bus: Bus) -> None:
     await bus.execute(GetBalance(account_id="a1"))  # type: ignore[arg-type]
 
 
-@calls
+@calls("InvalidMessage: execute takes a Command, and this is a class")
 async def a_class_given_for_a_command(bus: Bus) -> None:
     await bus.execute(OpenAccount)  # type: ignore[arg-type]
 
 
-@calls
+@calls("InvalidMessage: send or request takes a Command, and AccountOpened is an Event: let an")
 async def an_event_given_to_send(bus: Bus) -> None:
     await bus.send(AccountOpened(owner="Ada"))  # type: ignore[arg-type]
 
 
-@calls
+@calls("InvalidMessage: the id of a message must be text, and this one is of type UUID")
 async def an_id_that_is_a_uuid(bus: Bus) -> None:
     """A command's id that is a UUID"""
     await bus.execute(OpenAccount(account_id="a1"), id=uuid.uuid4())  # type: ignore[arg-type]
 
 
-@calls
+@calls("InvalidMessage: the id of a message must have 1 to 150 bytes, and this one has 200")
 async def an_id_of_too_many_bytes(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), id="é" * 100)
 
 
-@calls
+@calls("InvalidMessage: the id of a message must not have a slash, as 'orders/7' has: put")
 async def an_id_with_a_slash(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), id="orders/7")
 
 
-@calls
+@calls("InvalidMessage: the id of a message must be printable, and 'order 7\\n' has '\\n' in it")
 async def an_id_that_cannot_be_printed(bus: Bus) -> None:
     """A command's id that cannot be printed"""
     await bus.execute(OpenAccount(account_id="a1"), id="order 7\n")
 
 
-@calls
+@calls("InvalidMessage: the id '=7' begins with '=', as the bus's own do, which derive from")
 async def an_id_as_the_buss_own(bus: Bus) -> None:
     """An id as the bus's own"""
     await bus.execute(OpenAccount(account_id="a1"), id="=7")
 
 
-@calls
+@calls("InvalidMessage: a correlation id must have 1 to 200 bytes, and this one has 300 bytes")
 async def a_correlation_id_of_300_characters(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), correlation_id="c" * 300)
 
 
-@calls
+@calls("InvalidMessage: the value of header 'tenant' must be text, and this one is of type int")
 async def a_header_that_is_not_text(bus: Bus) -> None:
     headers: Any = {"tenant": 7}
     await bus.execute(OpenAccount(account_id="a1"), headers=headers)
 
 
-@calls
+@calls("InvalidMessage: header 'version' is one of the bus's own")
 async def a_header_of_the_buss_own(bus: Bus) -> None:
     """A header of the bus's own"""
     await bus.execute(OpenAccount(account_id="a1"), headers={"version": "1"})
 
 
-@calls
+@calls("InvalidMessage: must have 1 to 128 bytes, and this one has 200 bytes")
 async def a_header_whose_name_is_too_long(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), headers={"ü" * 100: "x"})
 
 
-@calls
+@calls("InvalidMessage: a message may have 90 headers, and this one has 100: put what belongs")
 async def too_many_headers(bus: Bus) -> None:
     headers = {f"h{number}": "x" for number in range(100)}
     await bus.execute(OpenAccount(account_id="a1"), headers=headers)
 
 
-@calls
+@calls("InvalidMessage: a message's headers may have 30720 bytes together, and these have")
 async def headers_that_are_too_large(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), headers={"basket": "x" * 40_000})
 
 
-@calls
+@calls("InvalidMessage: after= takes a Receipt, and this is of type str")
 async def a_token_given_for_a_receipt(bus: Bus) -> None:
     receipt = await bus.execute(OpenAccount(account_id="a1"))
     await bus.query(GetBalance(account_id="a1"), after=receipt.token)  # type: ignore[arg-type]
 
 
-@calls
+@calls("InvalidMessage: 'account-a1' is not the token of a receipt")
 def text_that_is_not_a_token() -> None:
     Receipt.from_token("account-a1")
 
 
-@calls
+@calls("IdConflict: the id order-7 was used before, by OpenAccount, and now by Deposit")
 async def an_id_used_before_for_something_else(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), id="order-7")
     await bus.execute(Deposit(account_id="a1", amount=5), id="order-7")
 
 
-@calls
+@calls("IdConflict: the id order-7 was used before, by another OpenAccount")
 async def an_id_used_before_for_other_content(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), id="order-7")
     await bus.execute(OpenAccount(account_id="a2"), id="order-7")
 
 
-@calls
+@calls("InvalidMessage: OpenAccount: body of 2,000,030 bytes, over 1,048,576")
 async def a_body_that_is_too_large(bus: Bus) -> None:
     await bus.send(OpenAccount(account_id="a1", owner="x" * 2_000_000))
 
 
-@calls
+@calls("InvalidMessage: Note.data.0.0.0.0.0...: nested more than 50 levels deep")
 async def data_nested_too_deep(bus: Bus) -> None:
     class Note(Event):
         data: Any
@@ -147,7 +147,7 @@ async def data_nested_too_deep(bus: Bus) -> None:
     await bus.publish(Note(data=data))
 
 
-@calls
+@calls("InvalidMessage: Measured: data.size is of type tuple, and would be read as list")
 async def a_tuple_where_anything_may_stand(bus: Bus) -> None:
     class Measured(Event):
         data: Any
@@ -155,12 +155,12 @@ async def a_tuple_where_anything_may_stand(bus: Bus) -> None:
     await bus.publish(Measured(data={"size": (3, 4)}))
 
 
-@calls
+@calls("InvalidMessage: Deposited.amount: the integer has more than 64 bits")
 async def an_integer_that_is_too_large(bus: Bus) -> None:
     await bus.publish(Deposited(amount=2**63))
 
 
-@calls
+@calls("InvalidMessage: Noted.values: a key begins with $, as MongoDB's operators do")
 async def a_key_that_mongodb_takes_for_its_own(bus: Bus) -> None:
     """A key that MongoDB takes for its own"""
 
@@ -170,24 +170,26 @@ async def a_key_that_mongodb_takes_for_its_own(bus: Bus) -> None:
     await bus.publish(Noted(values={"$set": 1}))
 
 
-@calls
+@calls("InvalidMessage: AccountOpened.owner: the text holds a lone surrogate, which UTF-8")
 async def text_that_is_no_unicode(bus: Bus) -> None:
     """Text that is not Unicode"""
     await bus.publish(AccountOpened(owner="\ud800"))
 
 
-@handling
+@handling("AggregateNotFound: there is no Account 'nobody'")
 async def an_aggregate_that_does_not_exist(bus: Bus) -> None:
     await bus.execute(Deposit(account_id="nobody", amount=5))
 
 
-@handling
+@handling("ConcurrencyError: OpenAccount: the stream account-a1 exists already, so nothing can be")
 async def an_aggregate_that_exists_already(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"))
     await bus.execute(OpenAccount(account_id="a1"))
 
 
-@handling
+@handling(
+    "ConfigurationError: Repository[Account].add: this handler has added, or read, Account 'a1'"
+)
 async def an_aggregate_added_though_it_was_handed_out() -> None:
     router = Router("twice")
 
@@ -200,7 +202,7 @@ async def an_aggregate_added_though_it_was_handed_out() -> None:
         await bus.execute(OpenAccount(account_id="a1"))
 
 
-@handling
+@handling("InvalidMessage: what it returned, of type set, cannot be stored as JSON, without an")
 async def a_result_without_an_annotation_that_is_more_than_json() -> None:
     """A result without an annotation that is more than JSON"""
     router = Router("wrong")
@@ -213,7 +215,7 @@ async def a_result_without_an_annotation_that_is_more_than_json() -> None:
         await bus.execute(OpenAccount(account_id="a1"))
 
 
-@handling
+@handling("InvalidMessage: what it returned, of type str, cannot be stored as '-> int': Input")
 async def a_result_that_is_not_as_its_annotation_says() -> None:
     router = Router("wrong")
 
@@ -225,7 +227,7 @@ async def a_result_that_is_not_as_its_annotation_says() -> None:
         await bus.execute(OpenAccount(account_id="a1"))
 
 
-@handling
+@handling("NewerMessage: account-a1, version 1: the stored event Deposited: it is of schema 2")
 def an_event_in_the_stream_that_only_a_later_release_knows() -> None:
     """A stored event that only a later release knows"""
 
@@ -235,12 +237,12 @@ def an_event_in_the_stream_that_only_a_later_release_knows() -> None:
     given(Account, "a1", Later(amount=5)).project(balances)
 
 
-@handling
+@handling("OutcomeUnknown: OpenAccount: no answer within 0.1 s")
 async def a_command_that_no_worker_answers(bus: Bus) -> None:
     await bus.request(OpenAccount(account_id="a1"), id="order-7", timeout=0.1)
 
 
-@handling
+@handling("RemoteError: OpenAccount order-7: its handler raised ValueError: no account for Ada")
 async def an_error_of_the_handlers_own_elsewhere() -> None:
     """An error of the handler's own, elsewhere"""
     router = Router("closing")
@@ -253,7 +255,7 @@ async def an_error_of_the_handlers_own_elsewhere() -> None:
         await bus.request(OpenAccount(account_id="a1"), id="order-7")
 
 
-@calls
+@calls("InvalidMessage: Noted.values: a key holds a NUL, which MongoDB refuses")
 async def a_key_that_holds_a_nul(bus: Bus) -> None:
     class Noted(Event):
         values: dict[str, int]
@@ -261,7 +263,7 @@ async def a_key_that_holds_a_nul(bus: Bus) -> None:
     await bus.publish(Noted(values={"a\0b": 1}))
 
 
-@calls
+@calls("InvalidMessage: Measured.values: the number is NaN or infinite, which JSON cannot say")
 async def a_float_that_is_not_a_number(bus: Bus) -> None:
     """A number that is NaN"""
 
@@ -271,7 +273,7 @@ async def a_float_that_is_not_a_number(bus: Bus) -> None:
     await bus.publish(Measured(values=float("nan")))
 
 
-@handling
+@handling("InvalidMessage: account-a1, version 1: the stored event Deposited: amount: Field")
 def a_stream_that_its_class_cannot_read() -> None:
     """A stored event that its class cannot read"""
 
