@@ -54,7 +54,7 @@ def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
 
 
 def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:
-    assert write_files("a-service-of-your-own.md", tmp_path) == 3
+    assert write_files("a-service-of-your-own.md", tmp_path) == 5
     alone = installed(tmp_path)
     shown = subprocess.run(
         [sys.executable, "-m", "bus", "topology", "handlers.app:build"],
@@ -64,6 +64,47 @@ def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path)
         text=True,
     )
     assert "bank.balances\n    bank.events: account.#" in shown.stdout, shown.stderr
+    assert shown.stderr == ""
+
+
+IN_THE_WEB = """
+from fastapi.testclient import TestClient
+from main import app, bus
+
+with TestClient(app) as client:
+    assert client.post("/accounts/a1", params={"owner": "Ada"}).status_code == 200
+    print(bus.service)
+"""
+
+
+def test_what_the_page_builds_runs_in_memory_alone_and_in_a_web_application(
+    tmp_path: Path,
+) -> None:
+    write_files("a-service-of-your-own.md", tmp_path)
+    (tmp_path / "use_it.py").write_text(IN_THE_WEB)
+    memory = {"BUS_AMQP_URL": "memory://", "BUS_MONGO_URL": "memory://"}
+    alone = str(installed(tmp_path))
+    for program, told in (("try_it.py", "owner='Ada' balance=0\n"), ("use_it.py", "bank\n")):
+        shown = subprocess.run(
+            [sys.executable, program],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": alone, **memory},
+            capture_output=True,
+            text=True,
+        )
+        assert shown.stdout == told, shown.stderr
+
+
+def test_a_folder_named_as_a_package_elsewhere_is_warned_of(tmp_path: Path) -> None:
+    write_files("a-service-of-your-own.md", tmp_path)
+    shown = subprocess.run(
+        [sys.executable, "-m", "bus", "topology", "handlers.app:build"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert f"warning: 'handlers' is {ROOT / 'handlers' / '__init__.py'}" in shown.stderr
 
 
 def test_the_compensation_on_the_page_of_dead_letters_works(tmp_path: Path) -> None:
