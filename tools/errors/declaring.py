@@ -49,7 +49,7 @@ def a_name_that_cannot_travel() -> None:
     class Opened(Event, name="account opened"): ...
 
 
-@messages("ConfigurationError: Opened: formerly='AccountCreated' is one text")
+@messages("ConfigurationError: Opened: formerly='AccountCreated' is no list")
 def former_names_as_one_text() -> None:
     class Opened(Event, formerly="AccountCreated"): ...
 
@@ -291,7 +291,7 @@ def a_projection_named_as_a_collection_is() -> None:
     Projection("balances__v2", of=[Account], view=BalanceView)
 
 
-@projections("ConfigurationError: of= lists aggregates, one at least")
+@projections("ConfigurationError: of= lists aggregates' classes, one at least")
 def a_projection_of_nothing() -> None:
     Projection("balances", of=[], view=BalanceView)
 

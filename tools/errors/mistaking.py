@@ -20,7 +20,7 @@ def a_schema_that_is_no_number() -> None:
     class Opened(Event, schema=schema): ...
 
 
-@mistaken("TODO option")
+@mistaken("ConfigurationError: its class takes no formerley=")
 def an_option_of_a_class_that_there_is_none_of() -> None:
     class Opened(Event, formerley=["AccountCreated"]): ...
 
@@ -32,7 +32,9 @@ def an_upcast_that_is_no_class_method() -> None:
             return data
 
 
-@mistaken("ConfigurationError: Wallet: events=<class 'bank.AccountOpened'>: write a list of classes of")
+@mistaken(
+    "ConfigurationError: Wallet: events=<class 'bank.AccountOpened'>: write a list of classes of"
+)
 def events_of_an_aggregate_that_are_no_list() -> None:
     events: Any = AccountOpened
 
@@ -56,7 +58,7 @@ def a_time_limit_that_has_passed_already() -> None:
     Router("mails", time_limit=0)
 
 
-@mistaken("ConfigurationError: retry=3")
+@mistaken("ConfigurationError: retry=3: give one RetryPolicy")
 def a_number_of_tries_in_place_of_a_policy() -> None:
     retry: Any = 3
     Router("mails", retry=retry)
