@@ -20,6 +20,7 @@ from bus.delivery.replies import receipt_in
 from bus.dependencies import views_of
 from bus.entering import Entered
 from bus.errors import ConfigurationError
+from bus.figures import Seconds, seconds
 from bus.health import Health, Problem
 from bus.log import Logger
 from bus.messages import Command, Event, Message, Query, Receipt, check_kind, to_wait_for
@@ -181,7 +182,7 @@ class Bus:
         *,
         id: str | None = None,
         after: Receipt | None = None,
-        timeout: float = 5.0,
+        timeout: Seconds = 5.0,
         correlation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt:
@@ -189,14 +190,14 @@ class Bus:
 
         A command with an `id` is carried out at most once per id: a repeat gets the first receipt,
         another command an IdConflict.
-        With `after`, it first waits (`timeout` seconds at most) until the read collections that
-        its handler reads include what that receipt tells of.
+        With `after`, it first waits (`timeout` at most: seconds or a timedelta; with 0 it asks
+        once) until the read collections that its handler reads include what that receipt tells of.
         Raises: NoHandler, NotCaughtUp, ConcurrencyError, OutcomeUnknown (repeat with the same id),
         StoreUnavailable, and whatever the handler raises; then nothing was stored.
         """
         envelope = new_envelope(command, id, correlation_id, headers)
         if after is not None:
-            await self._caught_up(type(command), after, timeout)
+            await self._caught_up("execute", type(command), after, timeout)
         last = self._serving.last  # as `here` does, without calls: this is the hottest path
         if last is not None and last.thread == get_ident() and last.is_running():
             parts = last.value or self._here()
@@ -208,21 +209,21 @@ class Bus:
         )
 
     async def query(
-        self, query: Query[Answer], *, after: Receipt | None = None, timeout: float = 5.0
+        self, query: Query[Answer], *, after: Receipt | None = None, timeout: Seconds = 5.0
     ) -> Answer:
         """Answers a query.
 
-        With `after`, it first waits (`timeout` seconds at most) until the read collections that
-        the handler reads include what that receipt tells of.
+        With `after`, it first waits (`timeout` at most: seconds or a timedelta; with 0 it asks
+        once) until the read collections that the handler reads include what that receipt tells of.
         Raises: NoHandler, NotCaughtUp, StoreUnavailable, and whatever the handler raises.
         """
         if after is not None:
-            await self._caught_up(type(query), after, timeout)
+            await self._caught_up("query", type(query), after, timeout)
         answer: Answer = await self._here().dispatcher.ask(new_envelope(query))
         return answer
 
     def watch(
-        self, query: Query[Answer], *, after: Receipt | None = None, timeout: float = 5.0
+        self, query: Query[Answer], *, after: Receipt | None = None, timeout: Seconds = 5.0
     ) -> AsyncGenerator[Answer, None]:
         """The answer to a query now, and then each one that differs from the one before.
 
@@ -245,6 +246,7 @@ class Bus:
                 f"nothing tells when its answer changes; let it take Documents[...], or use query()"
             )
 
+        limit = seconds(timeout, "watch(): timeout", zero=True)
         parts = self._here()
 
         async def ask() -> Answer:
@@ -253,7 +255,7 @@ class Bus:
 
         async def answers() -> AsyncGenerator[Answer, None]:
             if after is not None:
-                await parts.freshness.wait_for(projections, to_wait_for(after), timeout)
+                await parts.freshness.wait_for(projections, to_wait_for(after), limit)
             async with aclosing(parts.live.answers(projections, ask)) as all:
                 async for answer in all:
                     yield answer
@@ -284,12 +286,12 @@ class Bus:
         command: Command,
         *,
         id: str | None = None,
-        timeout: float = 30.0,
+        timeout: Seconds = 30.0,
         correlation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt:
         """Puts a command on the service's queue, durably, and waits for the receipt of the worker
-        that carries it out, `timeout` seconds at most.
+        that carries it out, `timeout` at most (seconds, or a timedelta).
 
         Raises: what the handler raised (an error of the bus as itself, another one as RemoteError),
         then nothing was stored; OutcomeUnknown (not answered in time, or the connection was lost
@@ -297,9 +299,12 @@ class Bus:
         second time); Unroutable, TransportUnavailable and InvalidMessage as `send` does, but
         TransportUnavailable only where nobody received it.
         """
+        limit = seconds(
+            timeout, "request(): timeout", zero=False, otherwise="; send() waits for no answer"
+        )
         envelope = new_envelope(command, id, correlation_id, headers)
         parts = self._here()
-        reply = await parts.transport.request(command_frame(envelope), timeout)
+        reply = await parts.transport.request(command_frame(envelope), limit)
         return parts.dispatcher.typed(type(command), receipt_in(reply, envelope.name))
 
     async def publish(
@@ -339,9 +344,12 @@ class Bus:
         """False where only a restart helps. Asks nobody outside this process; never raises."""
         return (await self.parts.checkup.alive()).alive
 
-    async def _caught_up(self, message: type[Message], after: Receipt, timeout: float) -> None:
+    async def _caught_up(
+        self, caller: str, message: type[Message], after: Receipt, timeout: Seconds
+    ) -> None:
+        limit = seconds(timeout, f"{caller}(): timeout", zero=True)
         versions, projections = to_wait_for(after), self._read_by(message)
-        await self._here().freshness.wait_for(projections, versions, timeout)
+        await self._here().freshness.wait_for(projections, versions, limit)
 
     def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
         views = views_of(self.parts.dispatcher.handler_of(message))

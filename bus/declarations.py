@@ -6,6 +6,7 @@ from typing import Any
 
 from bus.dependencies import repositories_of
 from bus.errors import ConfigurationError
+from bus.limits import size_of
 from bus.messages import Event, Fault, Message
 from bus.read.projection import Projection
 from bus.registry import registry_of
@@ -57,8 +58,8 @@ def check_declarations(
         _check_followed(service, category, routers, projections)
 
 
-def _names_a_service(name: str) -> bool:
-    return name.isidentifier() and name.islower() and len(name) <= 50
+def _names_a_service(name: Any) -> bool:
+    return isinstance(name, str) and name.isidentifier() and name.islower() and size_of(name) <= 50
 
 
 def _check_foreign(service: str, category: str, owner: str) -> None:

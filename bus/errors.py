@@ -33,6 +33,7 @@
 Domain errors are the author's own exceptions: they pass through the bus unchanged.
 """
 
+from datetime import timedelta
 from typing import Any
 
 
@@ -170,15 +171,20 @@ class DeadLetterError(BusError):
 
 
 class Retry(BusError):
-    """Raised by a handler: not now, try this message again after `delay` seconds.
+    """Raised by a handler: not now, try this message again after `delay` (seconds, or a timedelta).
 
     The delay is rounded up to a rung of the delay ladder (1, 5, 30, 120, 600, 3600 seconds; the
     last one at most). Raised again and again, it delays the message again and again.
     """
 
-    def __init__(self, delay: float, reason: str = "the handler asks for a later try") -> None:
+    def __init__(
+        self, delay: float | timedelta, reason: str = "the handler asks for a later try"
+    ) -> None:
+        from bus.figures import seconds  # which raises what is declared here
+
         super().__init__(reason)
-        self.delay = float(delay)  # fails here, in the handler, and not where the worker waits
+        # Fails here, in the handler, and not where the worker waits.
+        self.delay = seconds(delay, "Retry(): delay", zero=True)
 
 
 class ProjectionError(BusError):

@@ -1,23 +1,24 @@
 """Policies: how often and how long a worker tries a handler on one message. Pure data."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from bus.errors import ConfigurationError
+from bus.figures import seconds, whole
 from bus.judging import leaves
 
 
 class RetryPolicy(NamedTuple):
     """How often a handler is tried on one message before it becomes a dead letter.
 
-    First up to `tries` times in place, with pauses of `pause` seconds that double, each give or
-    take a half. Then once after each of `delays` (seconds, each rounded up to a rung of the delay
-    ladder: 1, 5, 30, 120, 600, 3600), during which other messages go on.
+    First up to `tries` times in place, with pauses of `pause` that double, each give or take a
+    half. Then once after each of `delays` (each rounded up to a rung of the delay ladder: 1, 5, 30,
+    120, 600, 3600), during which other messages go on. Both are in seconds.
     """
 
     tries: int = 4
     pause: float = 0.1
-    delays: tuple[float, ...] = (1, 5, 30, 120, 600)
+    delays: Sequence[float] = (1, 5, 30, 120, 600)
 
 
 DEFAULT = RetryPolicy()
@@ -31,25 +32,41 @@ Retries = RetryPolicy | Mapping[type[Exception], RetryPolicy]
 def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolicy]:
     """A policy for each type of error, `Exception` included. Raises: ConfigurationError."""
     each = {Exception: retries} if isinstance(retries, RetryPolicy) else retries
-    if not isinstance(each, Mapping) or not all(
-        isinstance(policy, RetryPolicy) for policy in each.values()
-    ):
-        raise ConfigurationError(
-            f"{where}: retry={retries!r:.100}: give one RetryPolicy(tries=...), or one for each "
-            f"class of exceptions, as in retry={{TimeoutError: RetryPolicy(...)}}"
-        )
+    if not isinstance(each, Mapping):
+        raise _no_policy(where, retries)
+    policies = {Exception: DEFAULT}
     for error, policy in each.items():
         if not (isinstance(error, type) and issubclass(error, Exception)):
             raise ConfigurationError(
                 f"{where}: retry= has the key {error!r}, which is not a class of exceptions; write "
                 f"the class itself, as in retry={{TimeoutError: RetryPolicy(...)}}"
             )
-        if policy.tries < 1 or policy.pause < 0 or any(delay <= 0 for delay in policy.delays):
-            raise ConfigurationError(
-                f"{where}: {policy!r}: give tries of 1 or more, a pause of 0 or more, and delays "
-                f"above 0, in seconds"
-            )
-    return {Exception: DEFAULT, **each}
+        policies[error] = _checked(policy, where)
+    return policies
+
+
+def _checked(policy: Any, where: str) -> RetryPolicy:
+    """The policy, with its times in seconds."""
+    if not isinstance(policy, RetryPolicy):
+        raise _no_policy(where, policy)
+    place = f"{where}: RetryPolicy: "
+    if not isinstance(policy.delays, Sequence):
+        raise ConfigurationError(
+            f"{place}delays={policy.delays!r:.100}: give a list of seconds, as in delays=[5, 60]"
+        )
+    read = RetryPolicy(
+        whole(policy.tries, f"{place}tries", least=1),
+        seconds(policy.pause, f"{place}pause", zero=True),
+        tuple(seconds(one, f"{place}delays=...", zero=False) for one in policy.delays),
+    )
+    return policy if policy == read else read
+
+
+def _no_policy(where: str, given: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{where}: retry={given!r:.100}: give one RetryPolicy(tries=...), or one for each class of "
+        f"exceptions, as in retry={{TimeoutError: RetryPolicy(...)}}"
+    )
 
 
 def policy_for(

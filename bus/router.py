@@ -1,6 +1,7 @@
 """Router: a named list of handlers, filled by decorators. No I/O, and it knows no bus."""
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -9,12 +10,19 @@ from pydantic import TypeAdapter
 
 from bus.declarable import adapter_of
 from bus.errors import ConfigurationError
+from bus.figures import Seconds, seconds, whole
+from bus.limits import size_of
 from bus.messages import Command, Event, Message, Query
 from bus.policies import DEFAULT, Retries, checked
 from bus.signatures import Dependency, Signature, members, shown, signature_of
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Kind = Literal["command", "event", "query"]
+
+MOST_NAME = 150
+"""Bytes, beside those of the service's name, of the bus's own words and of numbers."""
+MOST_CONCURRENCY = 10_000
+"""As many as a worker has at hand at most (`BUS_PREFETCH`)."""
 
 BASES: dict[Kind, type[Message]] = {"command": Command, "event": Event, "query": Query}
 
@@ -49,30 +57,23 @@ class Router:
         *,
         concurrency: int = 16,
         retry: Retries = DEFAULT,
-        time_limit: float = 300.0,
+        time_limit: Seconds | None = 300.0,
     ) -> None:
         """`concurrency` is how many of its event handlers a worker runs at once.
 
         `retry` says how often a worker tries its handlers of events and of queued commands: one
-        policy, or one for each type of exception. A try that takes longer than `time_limit` seconds
-        is cancelled and has failed, with TimeoutError.
+        policy, or one for each type of exception. A try that takes longer than `time_limit`
+        (seconds, or a timedelta; None: as long as it likes) is cancelled and has failed, with
+        TimeoutError.
         """
-        if not (isinstance(name, str) and name.isidentifier()):
-            raise ConfigurationError(
-                f"Router({name!r}): the name becomes a queue's; use letters, digits, underscores"
-            )
-        if not (isinstance(concurrency, int) and concurrency >= 1):
-            raise ConfigurationError(
-                f"Router({name!r}): concurrency={concurrency!r}: give a whole number, 1 or more"
-            )
-        if not (isinstance(time_limit, int | float) and time_limit > 0):
-            raise ConfigurationError(
-                f"Router({name!r}): time_limit={time_limit!r}: give seconds, more than 0"
-            )
+        where = f"Router({name!r:.100})"
+        check_queue_name(name, f"{where}: the name becomes a queue's")
         self.name = name
-        self.concurrency = concurrency
-        self.retry = checked(retry, f"Router({name!r})")
-        self.time_limit = time_limit
+        self.concurrency = whole(
+            concurrency, f"{where}: concurrency", least=1, most=MOST_CONCURRENCY
+        )
+        self.retry = checked(retry, where)
+        self.time_limit = _limit(time_limit, where)
         self.handlers: list[Handler] = []
         self.frozen_by = ""
         """The service whose bus was built of it: what comes later would run nowhere."""
@@ -121,6 +122,24 @@ class Router:
                     f"{self.name!r} already; remove one"
                     + (", or put it into a router of its own" if handler.kind == "event" else "")
                 )
+
+
+def check_queue_name(name: Any, what: str) -> None:
+    """Raises: ConfigurationError for what cannot be within a queue's name, which has 255 bytes."""
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ConfigurationError(f"{what}; use letters, digits, underscores")
+    if size_of(name) > MOST_NAME:
+        raise ConfigurationError(
+            f"{what}, and has {size_of(name)} bytes; give it {MOST_NAME} bytes at most"
+        )
+
+
+def _limit(time_limit: Any, where: str) -> float:
+    if time_limit is None or time_limit == math.inf:
+        return math.inf
+    return seconds(
+        time_limit, f"{where}: time_limit", zero=False, otherwise=", or None for no limit"
+    )
 
 
 def result_adapter(handler: str, returns: Any) -> TypeAdapter[Any]:

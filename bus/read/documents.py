@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar, overload
 from pydantic import BaseModel
 
 from bus.errors import ProjectionError
+from bus.figures import Seconds, seconds
 from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Receipt
 from bus.read.views import by_key, check_times, check_written, key_or, read_as, row_as, shows_key
@@ -139,16 +140,17 @@ class Documents(Generic[View]):
         rows = await self._raw.group(grouping, self._asked(filter))
         return rows if row is None else [row_as(row, one) for one in rows]
 
-    async def including(self, origin: Envelope | Receipt, timeout: float = 5.0) -> None:
+    async def including(self, origin: Envelope | Receipt, timeout: Seconds = 5.0) -> None:
         """Waits until the documents include an event, or what a receipt tells of.
 
-        `timeout` is in seconds. Raises: NotCaughtUp.
+        `timeout` is in seconds, or a timedelta; with 0 it asks once. Raises: NotCaughtUp.
         """
+        limit = seconds(timeout, "Documents.including(): timeout", zero=True)
         if self._waiting is not None:
             versions = (
                 origin.versions if isinstance(origin, Receipt) else {origin.stream: origin.version}
             )
-            await self._waiting(versions, timeout)
+            await self._waiting(versions, limit)
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
         """Applies a MongoDB update to one document; makes it where it does not exist.

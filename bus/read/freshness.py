@@ -35,7 +35,8 @@ class Freshness:
     ) -> None:
         """Returns once every projection has applied `versions` of the streams that feed it.
 
-        `timeout` is in seconds, for all of them together. Raises: NotCaughtUp, StoreUnavailable.
+        `timeout` is in seconds, for all of them together; with 0, each is asked once.
+        Raises: NotCaughtUp, StoreUnavailable.
         """
         deadline = time.monotonic() + timeout
         for projection in projections:
@@ -97,14 +98,20 @@ class _Watch:
         """Waits for what is left of the time that was given."""
         waiter = _Waiter(wanted)
         self._waiters.add(waiter)
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
         try:
+            if not of:
+                await self._ask_once()
+                if waiter.wanted:
+                    raise TimeoutError
+                return
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask())
             async with TurningTime(timeout):
                 await waiter.done
         except TimeoutError:
+            within = f" within {of:.3g} s" if of else ""
             raise NotCaughtUp(
-                f"projection {self._projection.name!r} has not caught up within {of:.3g} s: "
+                f"projection {self._projection.name!r} has not caught up{within}: "
                 f"{waiter.behind}; is a worker running (bus worker), or did an event of the stream "
                 f"fail there, so that it is parked (bus deadletters list)?"
             ) from None

@@ -8,13 +8,14 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, over
 from pydantic import BaseModel
 
 from bus.errors import ConfigurationError, ProjectionError
+from bus.figures import whole
 from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Event, is_event, key_of
 from bus.read.documents import Documents
 from bus.read.lineage import collection_of
 from bus.read.views import check_view, check_written
 from bus.registry import registry_of
-from bus.router import check_not_frozen
+from bus.router import check_not_frozen, check_queue_name
 from bus.signatures import (
     NO_DEFAULT,
     Dependency,
@@ -26,6 +27,9 @@ from bus.signatures import (
 )
 from bus.stores.base import Index, ReadUnit, Target, Write
 from bus.transports.topology import SLOTS
+
+MOST_VERSION = 2**53 - 1
+"""It is in the names of collections and queues."""
 
 View_co = TypeVar("View_co", bound=BaseModel, covariant=True)
 First = TypeVar("First", bound=Event)
@@ -81,11 +85,8 @@ class Projection(Generic[View_co]):
         partitions: int = 1,
         indexes: Sequence[Index] = (),
     ) -> None:
-        if not (isinstance(name, str) and name.isidentifier()):
-            raise ConfigurationError(
-                f"Projection({name!r}): the name becomes a collection's and a queue's; "
-                f"use letters, digits, underscores"
-            )
+        where = f"Projection({name!r:.100})"
+        check_queue_name(name, f"{where}: the name becomes a collection's and a queue's")
         if re.search(r"__v\d+(r\d+)?$", name):
             raise ConfigurationError(
                 f"Projection({name!r}): the bus names collections so, by a version after __v; "
@@ -95,14 +96,6 @@ class Projection(Generic[View_co]):
             raise ConfigurationError(
                 f"Projection {name!r}: of= lists aggregates' classes, one at least, as in "
                 f"of=[Account]"
-            )
-        if not isinstance(version, int) or version < 1:
-            raise ConfigurationError(
-                f"Projection {name!r}: version={version!r}: give a whole number, 1 or more"
-            )
-        if not (isinstance(partitions, int) and 1 <= partitions <= SLOTS):
-            raise ConfigurationError(
-                f"Projection {name!r}: partitions={partitions!r}: give 1 to {SLOTS}"
             )
         if not (isinstance(indexes, list | tuple) and all(type(one) is Index for one in indexes)):
             raise ConfigurationError(
@@ -114,8 +107,8 @@ class Projection(Generic[View_co]):
         self.view = view
         self.of = tuple(of)
         self.categories: tuple[str, ...] = tuple(kind.category for kind in of)
-        self.version = version
-        self.partitions = partitions
+        self.version = whole(version, f"{where}: version", least=1, most=MOST_VERSION)
+        self.partitions = whole(partitions, f"{where}: partitions", least=1, most=SLOTS)
         self.indexes = tuple(indexes)
         self.handlers: dict[type[Event], ProjectionHandler] = {}
         self.frozen_by = ""

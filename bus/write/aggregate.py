@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from bus.classes import unknown_options
 from bus.codec import record_and_read
 from bus.errors import ConfigurationError, InvalidMessage
+from bus.figures import whole
 from bus.fingerprint import reason_of
 from bus.limits import check_aggregate_id, plain_text
 from bus.messages import Event, check_kind, is_event
@@ -72,17 +73,12 @@ class Aggregate:
                 f"{cls.__qualname__}: {cls.category!r} is not a valid category; use lower-case "
                 f"letters, digits and underscores, 50 at most"
             )
-        if not (type(snapshot_every) is int and snapshot_every >= 0):
-            raise ConfigurationError(
-                f"{cls.__qualname__}: snapshot_every={snapshot_every!r}: give a whole number of "
-                f"events, or 0 for no snapshots"
-            )
         if not isinstance(events, Iterable) or not all(map(is_event, listed := tuple(events))):
             raise ConfigurationError(
                 f"{cls.__qualname__}: events={events!r:.100}: write a list of classes of events, "
                 f"each a subclass of Event, as in events=[AccountOpened]"
             )
-        cls.snapshot_every = snapshot_every
+        cls.snapshot_every = whole(snapshot_every, f"{cls.__qualname__}: snapshot_every", least=0)
         cls._listed = (*cls._listed, *listed)
         cls._events = None
         cls._shape = None

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "bus").rglob("*.py"))
 
 LAYERS = [
-    {"errors", "urls", "version"},
+    {"errors", "figures", "urls", "version"},
     {
         "ambient",
         "calls",

@@ -52,7 +52,8 @@ def exit_status(kind: type[BusError]) -> int:
 def _error(kind: type[BusError]) -> BusError:
     _, *asked = inspect.signature(kind.__init__).parameters.values()
     needed = [one for one in asked if one.kind is one.POSITIONAL_OR_KEYWORD]
-    return kind(*["1" for one in needed if one.default is one.empty])
+    given = ["1" if one.annotation is str else 1 for one in needed if one.default is one.empty]
+    return kind(*given)
 
 
 @cache
