@@ -3,6 +3,7 @@
 Pure: no I/O. The terms are Evans' (Domain-Driven Design, 2003) and Young's (event sourcing).
 """
 
+import dis
 import inspect
 import re
 import types
@@ -128,7 +129,7 @@ class Aggregate:
             applied = [vars(base).get("apply") for base in cls.__mro__ if base is not Aggregate]
             check_made_by_id(cls)
             check_applied(cls, applied)
-            found = [*cls._listed, *(event for one in applied for event in _events_in(one))]
+            found = [*cls._listed, *(event for one in applied for event in _events_in(one, cls))]
             cls._events = registry_of(cls.__qualname__, found)
         return cls._events
 
@@ -192,6 +193,9 @@ def not_read_back(aggregate: type[Aggregate], event: type[Event], by: str = "") 
     if generic_of(event) is not event and generic_of(event) in named:
         own = re.sub(r"\W+(\w?)", lambda found: found[1].upper(), event.__name__)
         remedy = f"record and name a class of its own: class {own}({event.__name__})"
+    elif event.__qualname__.startswith(f"{aggregate.__qualname__}."):
+        name = event.__qualname__.removeprefix(aggregate.__qualname__)
+        remedy = f"add `case {aggregate.__name__}{name}()`, or move it out of the class and list it"
     return (
         f"{aggregate.__qualname__}{by} records {event.__name__}, which its apply() does not name, "
         f"so it could not be read back{base}; {remedy}"
@@ -202,22 +206,31 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _events_in(applied: Any) -> Iterator[type[Event]]:
+def _events_in(applied: Any, of: type[Aggregate]) -> Iterator[type[Event]]:
     """The event classes that an `apply` names, or is registered for by `singledispatchmethod`."""
     for kind in dispatched_in(applied):
         if issubclass(kind, Event) and kind is not Event:
             yield kind
     for function in functions_in(applied):
-        yield from _events_named_in(function)
+        yield from _events_named_in(function, of)
 
 
-def _events_named_in(function: Callable[..., Any]) -> Iterator[type[Event]]:
-    """The event classes that a function's body mentions, as names or as attributes of a module."""
-    found = inspect.getclosurevars(function)
-    values = [*found.globals.values(), *found.nonlocals.values()]
-    for module in [value for value in values if isinstance(value, types.ModuleType)]:
-        values += [getattr(module, name, None) for name in found.unbound]
+def _events_named_in(function: Callable[..., Any], of: type[Aggregate]) -> Iterator[type[Event]]:
+    """The event classes that a function's body mentions, as names or as attributes of a module or
+    of a class, its own among them."""
+    found, loads = inspect.getclosurevars(function), list(dis.get_instructions(function))
+    named = {one.argval for one in loads if one.opname == "LOAD_GLOBAL"}  # others are attributes
+    attributes = {one.argval for one in loads if one.opname in ("LOAD_ATTR", "LOAD_METHOD")}
+    known = [value for name, value in found.globals.items() if name in named]
+    values = [of, *known, *found.nonlocals.values()]
     for value in values:
         for member in members(value):
             if is_event(member):
                 yield member
+        if isinstance(value, types.ModuleType):
+            within = [getattr(value, name, None) for name in attributes]
+        elif isinstance(value, type):
+            within = [inspect.getattr_static(value, name, None) for name in attributes]
+        else:
+            continue
+        values += [one for one in within if not any(one is other for other in values)]

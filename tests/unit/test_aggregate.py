@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel, Field, create_model
 
-from bus import Aggregate, ConfigurationError, Event, InvalidMessage
+from bus import Aggregate, Command, ConfigurationError, Event, InvalidMessage
 
 here = sys.modules[__name__]
 
@@ -605,3 +605,96 @@ def test_an_apply_that_nobody_would_go_through_is_refused() -> None:
         Yielding.events()
     with pytest.raises(ConfigurationError, match=r"Dispatching: apply\(\) is async"):
         Dispatching.events()
+
+
+class Drawer(Aggregate, snapshot_every=1):
+    class Opened(Event, name="DrawerOpened"):
+        by: str
+
+    class Within:
+        class Shut(Event, name="DrawerShut"):
+            pass
+
+    class Emptied(Event, name="DrawerEmptied"):
+        pass
+
+    class Lost(Event, name="DrawerLost"):
+        pass
+
+    by: str = ""
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Drawer.Opened():
+                self.by = event.by
+            case Drawer.Within.Shut():
+                self.by = ""
+            case self.Emptied():
+                self.by = "nobody"
+
+    def lose(self) -> None:
+        self.record(Drawer.Lost())
+
+
+class LockedDrawer(Drawer):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Drawer, LockedDrawer])
+def test_events_may_be_declared_within_their_aggregate(kind: type[Drawer]) -> None:
+    assert set(kind.events()) == {"DrawerOpened", "DrawerShut", "DrawerEmptied"}
+    drawer = kind("a")
+    drawer.record(Drawer.Opened(by="Ada"))
+    assert drawer.by == "Ada"
+    read = kind.from_snapshot(drawer.to_snapshot(), "a")
+    assert read is not None
+    assert read.by == "Ada"
+    drawer.record(Drawer.Within.Shut())
+    drawer.record(Drawer.Emptied())
+    assert (drawer.by, drawer.version) == ("nobody", 3)
+
+
+def test_events_within_an_aggregate_in_a_function_are_found() -> None:
+    class Box(Aggregate):
+        class Opened(Event, name="BoxOpened"):
+            pass
+
+        def apply(self, event: Event) -> None:
+            match event:
+                case Box.Opened():
+                    pass
+
+    assert set(Box.events()) == {"BoxOpened"}
+
+
+def test_an_event_within_an_aggregate_that_apply_does_not_name_is_told_what_works() -> None:
+    told = (
+        r"records Lost, which its apply\(\) does not name.*`case Drawer.Lost\(\)`.*out of the class"
+    )
+    with pytest.raises(ConfigurationError, match=told) as refused:
+        Drawer("a").lose()
+    assert "events=" not in str(refused.value)
+
+
+class Plain(BaseModel):
+    pass
+
+
+class Shut(Command):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (Opened, "this is a class: make an object of it"),
+        (Plain(), "Drawer.record takes an Event, and this is of type Plain"),
+        (Shut(), "Drawer.record takes an Event, and Shut is a Command"),
+        (None, "Drawer.record takes an Event, and this is of type NoneType"),
+    ],
+)
+def test_recording_what_is_no_event_is_told(given: Any, told: str) -> None:
+    drawer = Drawer("a")
+    with pytest.raises((InvalidMessage, ConfigurationError), match=told):
+        drawer.record(given)
+    assert (drawer.version, drawer.recorded) == (0, [])
