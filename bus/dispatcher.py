@@ -29,8 +29,8 @@ from bus.messages import (
 from bus.middleware import (
     Following,
     Middleware,
+    Stored,
     compose,
-    logged,
     logged_and_retried,
     retried_on_conflict,
 )
@@ -177,14 +177,14 @@ class Dispatcher:
             )
         self._by[message] = handler
         if handler.kind == "command":
-            self._commands[message] = self._composed(self._command(handler))
+            self._commands[message] = self._composed(self._command(handler), self.recorded)
         else:
             self._queries[message] = self._composed(self._query(handler))
 
-    def _composed(self, run: Following) -> Following:
+    def _composed(self, run: Following, stored: Stored | None = None) -> Following:
         if not self._middleware:
             return logged_and_retried(run)
-        return logged(compose(self._middleware, retried_on_conflict(run)))
+        return compose(self._middleware, retried_on_conflict(run), stored)
 
     def _query(self, handler: Handler) -> Following:
         """A query changes nothing: it has no unit of work."""

@@ -8,37 +8,94 @@ holds the delivery.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
-from bus import ambient
-from bus.errors import ConcurrencyError
+from bus import ambient, figures
+from bus.errors import ConcurrencyError, ConfigurationError, OutcomeUnknown, Unavailable
 from bus.fingerprint import reason_of
 from bus.judging import conflict, leaves, told
 from bus.log import Logger, current_envelope, current_handler
-from bus.messages import Envelope
+from bus.messages import Envelope, Receipt
+from bus.signatures import name_of
 from bus.tasks import TurningTime
 
 TRIES = 10
 
 Following = Callable[[Envelope], Awaitable[Any]]
 Middleware = Callable[[Envelope, Following], Awaitable[Any]]
+Stored = Callable[[Envelope], Awaitable[object]]
+"""Whether the log holds what a command did."""
 
 log = Logger("bus")
 
 
-def compose(middleware: Sequence[Middleware], innermost: Following) -> Following:
-    """The chain of `middleware`, the first one outermost, around `innermost`."""
+def compose(
+    middleware: Sequence[Middleware], innermost: Following, stored: Stored | None = None
+) -> Following:
+    """The chain of `middleware`, the first one outermost, `logged`, around `innermost`.
+
+    With `stored`, which is asked where one fails, each is to give a command's receipt.
+    """
+    outermost, *others = middleware
     chain = innermost
-    for outer in reversed(middleware):
-        chain = _around(outer, chain)
-    return chain
+    for outer in reversed(others):
+        chain = _around(outer, chain, stored)
+    return _logged_around(outermost, chain, stored)
 
 
-def _around(outer: Middleware, following: Following) -> Following:
-    def run(envelope: Envelope) -> Awaitable[Any]:
-        return outer(envelope, following)
+def _around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
+    async def run(envelope: Envelope) -> Any:
+        result = await outer(envelope, following)
+        if type(result) is not Receipt and (stored or type(result) is CoroutineType):
+            raise await _lost(outer, envelope, result, stored)
+        return result
 
     return run
+
+
+def _logged_around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
+    """`logged(_around(...))` in one: a coroutine less for each message."""
+
+    async def run(envelope: Envelope) -> Any:
+        token = current_envelope.set(envelope)
+        try:
+            result = await outer(envelope, following)
+            if type(result) is not Receipt and (stored or type(result) is CoroutineType):
+                raise await _lost(outer, envelope, result, stored)
+            return result
+        except Exception as error:
+            if not current_handler.get():
+                _tell(error)
+            raise
+        finally:
+            current_envelope.reset(token)
+
+    return run
+
+
+async def _lost(
+    outer: Middleware, envelope: Envelope, result: object, stored: Stored | None
+) -> ConfigurationError:
+    """Says which one gave something else than what it was given, and what became of the command."""
+    given, what = f"{result!r:.50}", "the result" if stored is None else "the Receipt"
+    if isinstance(result, CoroutineType):
+        result.close()  # else Python warns of it, in words that name nobody
+        given = "a coroutine, which nobody awaits,"
+    became = "" if stored is None else f"; {await _what_became_of_it(stored, envelope)}"
+    return ConfigurationError(
+        f"the middleware {name_of(outer)} returned {given} for {envelope.name} {envelope.id}, and "
+        f"not {what} of the following one; write `return await following(envelope)`{became}"
+    )
+
+
+async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
+    try:
+        if await stored(envelope):
+            return "the command was carried out, and what it did is stored: do not repeat it"
+    except (Unavailable, OutcomeUnknown):
+        return "whether it was stored cannot be asked just now: repeat it with its id"
+    return "nothing is stored under its id"
 
 
 def logged(following: Following, *, after_conflict: Following | None = None) -> Following:
@@ -73,16 +130,18 @@ def logged_and_retried(following: Following) -> Following:
     return logged(following, after_conflict=partial(_again, following))
 
 
-def timeout(seconds: float) -> Middleware:
-    """Ends what takes longer than `seconds`, with TimeoutError; time in which the event loop was
-    blocked does not count.
+def timeout(seconds: figures.Seconds) -> Middleware:
+    """Ends what takes longer than `seconds` (or a timedelta), with TimeoutError; time in which the
+    event loop was blocked does not count.
 
     Where the time is up while a command is being stored, it may be stored all the same: give the
     command an id, and repeat it with that.
     """
 
+    most = figures.seconds(seconds, "timeout(): seconds", zero=False)
+
     async def limit(envelope: Envelope, following: Following) -> Any:
-        async with TurningTime(seconds):
+        async with TurningTime(most):
             return await following(envelope)
 
     return limit

@@ -28,7 +28,7 @@ LAYERS = [
     {"registry"},
     {"lines", "log", "policies", "settings", "telling"},
     {"loops"},
-    {"router", "middleware", "transports", "stores"},
+    {"router", "middleware", "layers", "transports", "stores"},
     {"signing"},
     {"codec"},
     {"write", "read"},

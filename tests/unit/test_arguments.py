@@ -6,19 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
 from pydantic import BaseModel
+from pymongo import AsyncMongoClient
 
 from bus import (
     Aggregate,
     Bus,
     ConfigurationError,
+    Documents,
+    Envelope,
     Event,
     Index,
     InvalidMessage,
+    Outbox,
     Projection,
     ProjectionError,
+    Repository,
     RetryPolicy,
     Router,
+    Session,
     Settings,
     Update,
 )
@@ -190,3 +197,37 @@ def test_what_is_declared_right_is_taken() -> None:
     projection.on(Opened, key=operator.attrgetter("name"))
     shops = Router("shops_too", concurrency=1, time_limit=0.5, retry={ValueError: RetryPolicy()})
     assert bus(routers=(shops,), projections=(projection,), middleware=()).service == "shops"
+
+
+def test_the_same_object_twice_is_told() -> None:
+    projection, declared = projecting(), Router("mails")
+    with pytest.raises(ConfigurationError, match=r"projections= holds the same Projection\('shops"):
+        bus(projections=[projection, projection])
+    with pytest.raises(
+        ConfigurationError, match=r"routers= holds the same Router\('mails'\) twice"
+    ):
+        bus(routers=[declared, Router("others"), declared])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [Envelope, Repository, Repository[Shop], Documents, Documents[ShopView], Session, Outbox],
+    ids=str,
+)
+def test_what_the_bus_itself_gives_cannot_be_provided(key: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"provide=\{.*: ...\}: the bus itself gives"):
+        bus(provide={key: 5})
+
+
+@pytest.mark.parametrize("client", [AsyncMongoClient, AsyncIOMotorClient])
+def test_the_class_of_a_client_is_no_client(client: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"is the class.*client=lambda: Async\w+\(url\)"):
+        bus(client=client)
+
+
+def test_a_class_of_a_client_that_knows_its_server_is_taken() -> None:
+    class Client(AsyncMongoClient[Any]):
+        def __init__(self) -> None:
+            super().__init__("mongodb://localhost:1", connect=False)
+
+    bus(client=Client)

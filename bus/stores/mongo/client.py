@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import ReadPreference, WriteConcern
+from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.errors import NetworkTimeout, PyMongoError
 from pymongo.read_concern import ReadConcern
 
@@ -81,7 +81,16 @@ def unreadable_files(url: str) -> list[str]:
 
 
 def makes_clients(given: Any) -> bool:
-    """Whether it is a function. Databases are callable, too, and say that they are not."""
+    """Whether it is a function. Databases are callable, too, and say that they are not.
+
+    Raises: ConfigurationError for a driver's own class: called, it looks for a server here.
+    """
+    if given in (AsyncMongoClient, AsyncIOMotorClient):
+        raise ConfigurationError(
+            f"Bus(client={given.__name__}) is the class, which knows no server; make a client of "
+            f"it, as in client={given.__name__}(url), or give a function that does, as in "
+            f"client=lambda: {given.__name__}(url)"
+        )
     return inspect.isroutine(given) or inspect.isclass(given) or isinstance(given, partial)
 
 

@@ -1,0 +1,291 @@
+"""Middleware: what goes round every handler, refused where it cannot, named where it loses."""
+
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial, wraps
+from typing import Any
+
+import pytest
+
+from bus import (
+    GIVE_UP,
+    Aggregate,
+    Bus,
+    Command,
+    ConfigurationError,
+    Envelope,
+    Event,
+    Following,
+    Query,
+    Repository,
+    Router,
+    Settings,
+    Worker,
+    timeout,
+)
+from tests.waiting import until
+
+
+class Opened(Event):
+    owner: str
+
+
+class Open(Command):
+    account_id: str
+
+
+class Look(Command):
+    """Records nothing."""
+
+
+class Get(Query[int | None]):
+    pass
+
+
+class Account(Aggregate):
+    owner: str = ""
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case Opened():
+                self.owner = event.owner
+
+
+def bank(*middleware: Any, seen: list[str] | None = None) -> Bus:
+    router = Router("accounts", retry=GIVE_UP)
+
+    @router.command
+    async def open_account(command: Open, repository: Repository[Account]) -> None:
+        account = Account(command.account_id)
+        account.record(Opened(owner="Ada"))
+        repository.add(account)
+
+    @router.command
+    async def look(command: Look) -> str:
+        return "seen"
+
+    @router.query
+    async def get(query: Get) -> int | None:
+        return 7
+
+    @router.event
+    async def opened(event: Opened) -> None:
+        if seen is not None:
+            seen.append(event.owner)
+
+    settings = Settings.in_memory()
+    return Bus("bank", routers=[router], settings=settings, middleware=list(middleware))
+
+
+async def passing(envelope: Envelope, following: Following) -> Any:
+    return await following(envelope)
+
+
+class Passing:
+    async def __call__(self, envelope: Envelope, following: Following) -> Any:
+        return await following(envelope)
+
+    async def method(self, envelope: Envelope, following: Following) -> Any:
+        return await following(envelope)
+
+
+class PassingByPlainCall:
+    def __call__(self, envelope: Envelope, following: Following) -> Any:
+        return following(envelope)
+
+
+async def with_more(
+    label: str, envelope: Envelope, following: Following, *, loud: bool = False
+) -> Any:
+    return await following(envelope)
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    async def wrapper(*values: Any, **named: Any) -> Any:
+        return await function(*values, **named)
+
+    return wrapper
+
+
+async def choosing(envelope: Envelope, following: Following) -> Any:
+    return (await following(envelope)) or None
+
+
+async def refusing(envelope: Envelope, following: Following) -> Any:
+    raise PermissionError(envelope.name)
+
+
+async def within(envelope: Envelope, following: Following) -> Any:
+    @asynccontextmanager
+    async def noted() -> Any:
+        yield
+
+    async with noted():
+        return await following(envelope)
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        passing,
+        Passing(),
+        Passing().method,
+        partial(with_more, "x"),
+        decorated(passing),
+        choosing,
+        within,
+        timeout(5),
+        timeout(timedelta(seconds=5)),
+    ],
+)
+async def test_an_async_callable_of_two_parameters_is_taken(middleware: Any) -> None:
+    async with bank(middleware) as bus:
+        assert (await bus.execute(Open(account_id="a"))).versions == {"account-a": 1}
+        assert await bus.query(Get()) == 7
+
+
+def test_a_middleware_that_refuses_all_is_taken() -> None:
+    bank(refusing)
+
+
+async def of_one(envelope: Envelope) -> None: ...
+async def of_three(envelope: Envelope, following: Following, more: int) -> Any:
+    return await following(envelope)
+
+
+async def by_name(envelope: Envelope, following: Following, *, more: int) -> Any:
+    return await following(envelope)
+
+
+async def forgetting(envelope: Envelope, following: Following) -> None:
+    await following(envelope)
+
+
+async def forgetting_in_a_try(envelope: Envelope, following: Following) -> None:
+    try:
+        if envelope.name == "Get":
+            return
+        await following(envelope)
+    finally:
+        print("done")
+
+
+class Forgetting:
+    async def __call__(self, envelope: Envelope, following: Following) -> None:
+        await following(envelope)
+
+
+async def yielding(envelope: Envelope, following: Following) -> Any:
+    yield await following(envelope)
+
+
+def plain(envelope: Envelope, following: Following) -> Any:
+    return following(envelope)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (Passing, "Passing.*is a class.*give an object of it"),
+        (None, "holds something of type NoneType"),
+        ("passing", "holds something of type str"),
+        (of_one, r"of_one.*takes \(envelope.*two"),
+        (of_three, r"of_three.*takes \(envelope.*two"),
+        (by_name, r"by_name.*takes \(envelope.*two"),
+        (timeout, r"timeout.*call it first.*timeout\(10\)"),
+        (plain, "plain.*is not async.*async def"),
+        (PassingByPlainCall(), "PassingByPlainCall.*is not async"),
+        (yielding, "yielding.*is not async|yielding.*yields"),
+        (forgetting, "forgetting.*returns nothing.*return await following"),
+        (forgetting_in_a_try, "forgetting_in_a_try.*returns nothing"),
+        (Forgetting(), "Forgetting.*returns nothing"),
+        (Forgetting().__call__, "Forgetting.*returns nothing"),
+        (partial(forgetting), "forgetting.*returns nothing"),
+    ],
+)
+def test_what_cannot_go_round_a_handler_is_refused(wrong: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"Bus\('bank'\): middleware=.*{told}"):
+        bank(passing, wrong)
+
+
+@pytest.mark.parametrize("wrong", [passing, Passing(), timeout(5), None, 5], ids=repr)
+def test_middleware_that_is_no_list_is_refused(wrong: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"Bus\('bank'\): middleware= is of type .*; write middleware="
+    ):
+        Bus("bank", settings=Settings.in_memory(), middleware=wrong)
+
+
+@pytest.mark.parametrize("given", ["1", 0, -1, None, True, float("nan")], ids=repr)
+def test_a_timeout_of_no_time_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"timeout\(\): seconds=.*give seconds"):
+        timeout(given)
+
+
+async def losing(envelope: Envelope, following: Following) -> Any:
+    if (result := await following(envelope)) and envelope.name == "never":
+        return result
+    return None
+
+
+async def not_awaiting(envelope: Envelope, following: Following) -> Any:
+    return following(envelope)
+
+
+async def short(envelope: Envelope, following: Following) -> Any:
+    return "cached"
+
+
+@pytest.mark.parametrize(
+    "middleware", [[losing], [passing, losing], [losing, passing], [passing, losing, losing]]
+)
+async def test_a_middleware_that_loses_a_receipt_is_named(middleware: list[Any]) -> None:
+    async with bank(*middleware) as bus:
+        with pytest.raises(ConfigurationError, match=r"losing returned None.*Receipt") as lost:
+            await bus.execute(Open(account_id="a"))
+        assert "return await following(envelope)" in str(lost.value)
+        assert "was carried out, and what it did is stored" in str(lost.value)
+        commits = await bus.parts.event_log.read("account-a")
+        assert commits[0].id in str(lost.value)
+        with pytest.raises(ConfigurationError, match=r"losing returned None.*nothing is stored"):
+            await bus.execute(Look())
+        # What stands under an id is known all the same.
+        receipt = await bus.execute(Open(account_id="b"), id="order-7")
+        assert receipt.versions == {"account-b": 1}
+
+
+@pytest.mark.parametrize("middleware", [[not_awaiting], [passing, not_awaiting, passing]])
+async def test_a_middleware_that_does_not_await_is_named(middleware: list[Any]) -> None:
+    async with bank(*middleware) as bus:
+        with pytest.raises(ConfigurationError, match="not_awaiting returned a coroutine") as lost:
+            await bus.execute(Open(account_id="a"))
+        assert "nothing is stored" in str(lost.value)
+        assert "return await following(envelope)" in str(lost.value)
+        with pytest.raises(ConfigurationError, match="not_awaiting returned a coroutine"):
+            await bus.query(Get())
+        assert await bus.parts.event_log.read("account-a") == []
+
+
+async def test_a_middleware_that_answers_for_a_command_is_named() -> None:
+    async with bank(short) as bus:
+        with pytest.raises(ConfigurationError, match=r"short returned 'cached'.*nothing is stored"):
+            await bus.execute(Open(account_id="a"))
+        assert await bus.query(Get()) == "cached"  # type: ignore[comparison-overlap]
+
+
+async def test_an_event_whose_handler_did_not_run_is_not_taken_for_handled() -> None:
+    seen: list[str] = []
+
+    async def not_awaiting_events(envelope: Envelope, following: Following) -> Any:
+        if envelope.name == "Opened":
+            return following(envelope)
+        return await following(envelope)
+
+    bus = bank(not_awaiting_events, seen=seen)
+    async with bus, Worker(bus):
+        await bus.execute(Open(account_id="a"))
+        letters = bus.parts.read_store.dead_letters
+        await until(letters, "it is a dead letter", within=5)
+    assert seen == []
