@@ -10,11 +10,12 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from bus import log
+from bus.backend import BringsBackend
 from bus.bus import Bus
 from bus.cli.loading import load
 from bus.errors import BusError, ConfigurationError
 from bus.lines import LINES
-from bus.settings import Settings
+from bus.settings import MEMORY, Settings
 
 Result = TypeVar("Result")
 
@@ -59,9 +60,24 @@ def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[Non
 
     async def whole(bus: Bus) -> None:
         log.configure(level=bus.parts.settings.log_level)
+        _tell_if_in_memory(bus.service, bus.parts.settings)
         await run(bus, _stop_on_signals())
 
     guarded(lambda: _run(whole, load(target, Settings)))
+
+
+def _tell_if_in_memory(service: str, settings: Settings) -> None:
+    kept = [name for name in ("amqp_url", "mongo_url") if getattr(settings, name) == MEMORY]
+    if kept and not isinstance(settings, BringsBackend):
+        variables = " and ".join(f"BUS_{name.upper()}" for name in kept)
+        lacks = "nobody outside of this process reaches it, and " if "amqp_url" in kept else ""
+        lost = "what it holds ends with it"
+        log.Logger("bus").warning(
+            "in memory",
+            service=service,
+            reason=f"{lacks}{lost}; set {variables} to those of servers, and let the service be "
+            f"built with Settings()",
+        )
 
 
 def _run(whole: Callable[[Bus], Coroutine[Any, Any, Result]], bus: Bus) -> Result:

@@ -6,7 +6,7 @@ the consumer that handled it (see `deadletters`) or the projector that applied i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -23,6 +23,8 @@ from bus.delivery.letters import (
 )
 from bus.delivery.trust import Trust
 from bus.errors import DeadLetterError, InvalidMessage, NewerMessage, Unroutable
+from bus.figures import whole
+from bus.limits import not_text
 from bus.parts import OnOpenBus, Subscription, event_registry
 from bus.read.projection import Projection
 from bus.signing import SIGNATURE
@@ -82,6 +84,8 @@ class DeadLetters(OnOpenBus):
         skip: int = 0,
     ) -> list[DeadLetter]:
         """Those of one group, queue or message name (all by default), the one seen last first."""
+        limit = whole(limit, "DeadLetters.list(): limit", least=0)
+        skip = whole(skip, "DeadLetters.list(): skip", least=0)
         named = {"fingerprint": group, "queue": queue, "message": message}
         where = {field: value for field, value in named.items() if value}
         rows = await self._store.dead_letters(skip + limit, where=where)
@@ -107,6 +111,7 @@ class DeadLetters(OnOpenBus):
 
     async def show(self, id: str) -> DeadLetter:
         """One of them, with its body. Raises: DeadLetterError where it is not there."""
+        _check_id(id)
         if not _is_stream(id):
             return letter_of(await self._row(id))
         parked = await self._parked()
@@ -129,9 +134,9 @@ class DeadLetters(OnOpenBus):
         again, it stays, with the new error. `rate` is how many a second at most; `report` is told
         how many of how many were seen to. Raises: DeadLetterError, StoreUnavailable.
         """
-        if rate is not None and rate <= 0:
-            raise DeadLetterError(f"rate={rate}: give the retries per second, a number above 0")
-        chosen = await self._chosen(ids, group, all)
+        if rate is not None and not _is_rate(rate):
+            raise DeadLetterError(f"rate={rate!r}: give the retries per second, a number above 0")
+        chosen = await self._chosen("retry", ids, group, all)
         return await _each(chosen, self._retry, rate, report)
 
     async def edit(self, id: str, data: Mapping[str, Any]) -> None:
@@ -140,6 +145,7 @@ class DeadLetters(OnOpenBus):
         Data is of the schema that the message came with. Raises: DeadLetterError (it cannot be
         edited; says what to do), InvalidMessage (every problem of the data); nothing is changed.
         """
+        _check_id(id)
         if _is_stream(id):
             await self.show(id)  # says so where there is none
             raise DeadLetterError(f"{id}: {LOG_STANDS}")
@@ -170,17 +176,26 @@ class DeadLetters(OnOpenBus):
 
         Raises: DeadLetterError, StoreUnavailable, OutcomeUnknown.
         """
-        chosen = await self._chosen(ids, group, all)
+        chosen = await self._chosen("discard", ids, group, all)
         return await _each(chosen, self._discard, None, report)
 
-    async def _chosen(self, ids: Sequence[str], group: str, all: bool) -> Sequence[str]:
-        """The ids meant, oldest first, streams last."""
-        if (bool(ids) + bool(group) + all) != 1:
+    async def _chosen(self, doing: str, ids: Sequence[str], group: str, all: bool) -> Sequence[str]:
+        """The ids meant, oldest first, streams last. Raises: DeadLetterError where none is."""
+        if (bool(ids) + bool(group) + bool(all)) != 1:
             raise DeadLetterError("say which: give ids, or group=..., or all=True")
+        for id in ids:
+            if isinstance(id, Collection) and not isinstance(id, str | bytes):
+                raise DeadLetterError(f"give the ids one by one, as in {doing}(*ids)")
+            _check_id(id)
         if ids:
             return ids
         letters = await self._store.dead_letter_ids({"fingerprint": group} if group else {})
         streams = [one.id for one in await self.streams() if group in ("", one.group)]
+        if group and not (letters or streams):
+            raise DeadLetterError(
+                f"group={group!r}: there is no such group (any more); `bus deadletters groups`, or "
+                f"DeadLetters.groups(), shows those that there are"
+            )
         return [*letters, *streams]
 
     async def _retry(self, ids: Sequence[str]) -> Problems:
@@ -300,6 +315,15 @@ def _json(data: Mapping[str, Any]) -> bytes:
         return to_json(data)
     except Exception as error:
         raise InvalidMessage(f"the data cannot be written as JSON: {error}") from error
+
+
+def _is_rate(rate: object) -> bool:
+    return isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0
+
+
+def _check_id(id: object) -> None:
+    if not isinstance(id, str):
+        raise DeadLetterError(not_text("the id of a dead letter", id))
 
 
 def _is_stream(id: str) -> bool:
