@@ -10,7 +10,7 @@ from bus.bus import Bus
 from bus.cli import contracts, deadletters, events, projections
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
-from bus.cli.running import Json, Target, guarded, on_open_bus, until_stopped
+from bus.cli.running import Json, Target, guarded, on_open_bus, tell_if_in_memory, until_stopped
 from bus.delivery.worker import Worker
 from bus.settings import Settings
 from bus.tasks import end
@@ -73,6 +73,7 @@ def worker(
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         worker = Worker(bus, only=only or ())
         async with bus, worker:
+            tell_if_in_memory(bus)
             await stop.wait()
 
     until_stopped(target, run)
@@ -84,6 +85,7 @@ def relay(target: Target) -> None:
 
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         async with bus:
+            tell_if_in_memory(bus)
             parts = bus.parts
             relay = Relay(parts.event_log, parts.publisher, parts.read_store, loops=parts.loops)
             relaying = parts.loops.start(relay.run, "relay")

@@ -60,13 +60,14 @@ def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[Non
 
     async def whole(bus: Bus) -> None:
         log.configure(level=bus.parts.settings.log_level)
-        _tell_if_in_memory(bus.service, bus.parts.settings)
         await run(bus, _stop_on_signals())
 
     guarded(lambda: _run(whole, load(target, Settings)))
 
 
-def _tell_if_in_memory(service: str, settings: Settings) -> None:
+def tell_if_in_memory(bus: Bus) -> None:
+    """Warns of a service that nobody can reach."""
+    settings = bus.parts.settings
     kept = [name for name in ("amqp_url", "mongo_url") if getattr(settings, name) == MEMORY]
     if kept and not isinstance(settings, BringsBackend):
         variables = " and ".join(f"BUS_{name.upper()}" for name in kept)
@@ -74,7 +75,7 @@ def _tell_if_in_memory(service: str, settings: Settings) -> None:
         lost = "what it holds ends with it"
         log.Logger("bus").warning(
             "in memory",
-            service=service,
+            service=bus.service,
             reason=f"{lacks}{lost}; set {variables} to those of servers, and let the service be "
             f"built with Settings()",
         )
