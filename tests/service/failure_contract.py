@@ -146,7 +146,7 @@ class FailureContract(WalletService):
         good = await bus.execute(Pay(wallet_id="c", amount=1))
         letters = await self.dead_letters(bus, 2)
         assert {one["error"]: one["attempts"] for one in letters} == {
-            "ValueError": 3,
+            "ConfigurationError": 3,
             "Speechless": 3,
         }
         assert await bus.query(GetWallet(wallet_id="c"), after=good, timeout=30)

@@ -144,3 +144,8 @@ async def test_a_worker_is_behind_until_it_has_taken_less_than_a_batch() -> None
         assert fed.is_behind
         await until(lambda: not fed.is_behind, "an empty queue is no backlog")
         await fed.stop()
+
+
+def test_a_name_that_is_not_in_a_list_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"only= is a list.*write only=\['owners'\]"):
+        Worker(bank(), only="owners")
