@@ -64,7 +64,7 @@ class Worker:
     def __init__(self, bus: HasParts, *, only: Collection[str] = ()) -> None:
         if isinstance(only, str):
             raise ConfigurationError(
-                f"Worker(only={only!r}) is text, and only= is a list of names: write only=[{only!r}]"
+                f"Worker(only={only!r}): only= is a list of names; write only=[{only!r}]"
             )
         self._bus = bus
         self._only = frozenset(only)

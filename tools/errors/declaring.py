@@ -272,7 +272,7 @@ def a_retry_policy_for_what_is_not_an_exception() -> None:
     Router("mails", retry=policies)
 
 
-@handlers("ConfigurationError: give tries of 1 or more, a pause of 0 or more")
+@handlers("ConfigurationError: RetryPolicy: tries=0: give a whole number, 1 or more")
 def a_retry_policy_without_a_try() -> None:
     Router("mails", retry=RetryPolicy(tries=0))
 
@@ -301,7 +301,7 @@ def a_version_of_zero() -> None:
     Projection("balances", of=[Account], view=BalanceView, version=0)
 
 
-@projections("ConfigurationError: partitions=100: give 1 to 64")
+@projections("ConfigurationError: partitions=100: give a whole number, 64 at most")
 def too_many_partitions() -> None:
     Projection("balances", of=[Account], view=BalanceView, partitions=100)
 
