@@ -35,6 +35,16 @@ async def a_projection_that_is_behind(bus: Bus) -> None:
     await bus.query(GetBalance(account_id="a1"), after=receipt, timeout=0.1)
 
 
+@reading("ConfigurationError: query(): timeout=None: give seconds, 0 or more")
+async def a_wait_without_an_end(bus: Bus) -> None:
+    receipt = await bus.execute(OpenAccount(account_id="a1"))
+    await bus.query(
+        GetBalance(account_id="a1"),
+        after=receipt,
+        timeout=None,  # type: ignore[arg-type]
+    )
+
+
 @reading(
     "ConfigurationError: Now cannot be watched: its handler reads no projection, so that nothing"
 )

@@ -11,7 +11,9 @@ from pydantic import BaseModel, BeforeValidator, Field, InstanceOf, PlainSeriali
 from bus import (
     Aggregate,
     Bus,
+    Envelope,
     Event,
+    Following,
     Projection,
     Repository,
     RetryPolicy,
@@ -20,6 +22,7 @@ from bus import (
     Settings,
     Update,
     contracts_of,
+    timeout,
 )
 from tools.errors.bank import (
     Account,
@@ -485,6 +488,60 @@ def a_handler_of_a_base_class() -> None:
 async def a_bus_that_is_not_open() -> None:
     bus = Bus("bank", routers=[accounts], projections=[balances], settings=Settings.in_memory())
     await bus.execute(OpenAccount(account_id="a1"))
+
+
+@buses("ConfigurationError: holds the same Projection('balances') twice")
+def a_projection_given_twice() -> None:
+    Bus("bank", projections=[balances, balances], settings=Settings.in_memory())
+
+
+@buses("ConfigurationError: is the class, which knows no server")
+def the_class_of_a_client() -> None:
+    from pymongo import AsyncMongoClient
+
+    Bus("bank", client=AsyncMongoClient, settings=Settings.in_memory())
+
+
+@buses("ConfigurationError: the bus itself gives handlers that")
+def what_the_bus_itself_gives() -> None:
+    Bus("bank", provide={Envelope: "mine"}, settings=Settings.in_memory())
+
+
+@buses("ConfigurationError: it returns nothing")
+def middleware_that_returns_nothing() -> None:
+    async def timed(envelope: Envelope, following: Following) -> None:
+        await following(envelope)
+
+    Bus("bank", middleware=[timed], settings=Settings.in_memory())
+
+
+@buses("ConfigurationError: it is not async")
+def middleware_that_is_not_async() -> None:
+    def timed(envelope: Envelope, following: Following) -> Any:
+        return following(envelope)
+
+    Bus("bank", middleware=[timed], settings=Settings.in_memory())
+
+
+@buses("ConfigurationError: call it first")
+def a_timeout_that_was_not_called() -> None:
+    Bus("bank", middleware=[timeout], settings=Settings.in_memory())  # type: ignore[list-item]
+
+
+@buses("ConfigurationError: returned a coroutine")
+async def middleware_that_does_not_await() -> None:
+    async def timed(envelope: Envelope, following: Following) -> Any:
+        return following(envelope)
+
+    bus = Bus(
+        "bank",
+        routers=[accounts],
+        projections=[balances],
+        middleware=[timed],
+        settings=Settings.in_memory(),
+    )
+    async with bus:
+        await bus.execute(OpenAccount(account_id="a1"), id="order-7")
 
 
 @buses("ConfigurationError: OpenAccount is handled by bank.open_account already")
