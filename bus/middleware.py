@@ -40,29 +40,44 @@ def compose(
     outermost, *others = middleware
     chain = innermost
     for outer in reversed(others):
-        chain = _around(outer, chain, stored)
-    return _logged_around(outermost, chain, stored)
+        chain = _around(outer, chain) if stored is None else _around_command(outer, chain, stored)
+    suspects = middleware if stored is None else [outermost]
+    return _logged_around(outermost, chain, suspects, stored)
 
 
-def _around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
+def _around(outer: Middleware, following: Following) -> Following:
+    """Of queries and events only the outermost is looked at: a coroutine less for each other."""
+
+    def run(envelope: Envelope) -> Awaitable[Any]:
+        return outer(envelope, following)
+
+    return run
+
+
+def _around_command(outer: Middleware, following: Following, stored: Stored) -> Following:
     async def run(envelope: Envelope) -> Any:
         result = await outer(envelope, following)
-        if type(result) is not Receipt and (stored or type(result) is CoroutineType):
-            raise await _lost(outer, envelope, result, stored)
+        if type(result) is not Receipt:
+            raise await _lost([outer], envelope, result, stored)
         return result
 
     return run
 
 
-def _logged_around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
-    """`logged(_around(...))` in one: a coroutine less for each message."""
+def _logged_around(
+    outer: Middleware,
+    following: Following,
+    suspects: Sequence[Middleware],
+    stored: Stored | None,
+) -> Following:
+    """As `logged`, and looks at what the outermost one gives."""
 
     async def run(envelope: Envelope) -> Any:
         token = current_envelope.set(envelope)
         try:
             result = await outer(envelope, following)
             if type(result) is not Receipt and (stored or type(result) is CoroutineType):
-                raise await _lost(outer, envelope, result, stored)
+                raise await _lost(suspects, envelope, result, stored)
             return result
         except Exception as error:
             if not current_handler.get():
@@ -75,16 +90,18 @@ def _logged_around(outer: Middleware, following: Following, stored: Stored | Non
 
 
 async def _lost(
-    outer: Middleware, envelope: Envelope, result: object, stored: Stored | None
+    suspects: Sequence[Middleware], envelope: Envelope, result: object, stored: Stored | None
 ) -> ConfigurationError:
     """Says which one gave something else than what it was given, and what became of the command."""
     given, what = f"{result!r:.50}", "the result" if stored is None else "the Receipt"
     if isinstance(result, CoroutineType):
         result.close()  # else Python warns of it, in words that name nobody
         given = "a coroutine, which nobody awaits,"
+    names = list(dict.fromkeys(map(name_of, suspects)))
+    named = f"the middleware {names[0]}" if len(names) == 1 else f"one of {', '.join(names)}"
     became = "" if stored is None else f"; {await _what_became_of_it(stored, envelope)}"
     return ConfigurationError(
-        f"the middleware {name_of(outer)} returned {given} for {envelope.name} {envelope.id}, and "
+        f"{named} returned {given} for {envelope.name} {envelope.id}, and "
         f"not {what} of the following one; write `return await following(envelope)`{became}"
     )
 
