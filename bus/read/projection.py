@@ -97,12 +97,8 @@ class Projection(Generic[View_co]):
                 f"Projection {name!r}: of= lists aggregates' classes, one at least, as in "
                 f"of=[Account]"
             )
-        if not (isinstance(indexes, list | tuple) and all(type(one) is Index for one in indexes)):
-            raise ConfigurationError(
-                f"Projection {name!r}: indexes={indexes!r:.100}: write a list of Index, as in "
-                f"indexes=[Index((('owner', 1),))]"
-            )
         check_view(name, view)
+        _check_indexes(name, indexes)
         self.name = name
         self.view = view
         self.of = tuple(of)
@@ -280,6 +276,35 @@ def _not_called(key: Callable[[Any], str]) -> str:
     except ValueError:  # written in C
         pass
     return ""
+
+
+def _check_indexes(projection: str, indexes: Any) -> None:
+    """Raises: ConfigurationError for what is no list of indexes."""
+    listed = isinstance(indexes, list | tuple) and not isinstance(indexes, Index)
+    for one in indexes if listed else [indexes]:
+        if not listed or not isinstance(one, Index) or not _is_keys(one.keys):
+            raise ConfigurationError(
+                f"Projection {projection!r}: indexes={one!r:.200} is no index; write a list of "
+                f'Index, each with pairs of a field and 1, -1 or "text", as in '
+                f'[Index((("owner", 1),))], with a comma after a pair that is alone'
+            )
+
+
+def _is_keys(keys: Any) -> bool:
+    return (
+        isinstance(keys, tuple | list)
+        and bool(keys)
+        and all(isinstance(one, tuple | list) and _is_index_key(*one) for one in keys)
+    )
+
+
+def _is_index_key(path: Any = "", kind: Any = None, *more: Any) -> bool:
+    """Whether MongoDB has indexes of this kind."""
+    known = kind in INDEX_KINDS if isinstance(kind, str) else type(kind) is int and abs(kind) == 1
+    return isinstance(path, str) and bool(path) and known and not more
+
+
+INDEX_KINDS = frozenset(["text", "hashed", "2d", "2dsphere"])
 
 
 def _is_many(read: Signature) -> bool:
