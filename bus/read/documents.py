@@ -11,6 +11,7 @@ from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Receipt
 from bus.read.views import by_key, check_times, check_written, key_or, read_as, row_as, shows_key
 from bus.stores import base
+from bus.stores.asking import check_mapping, check_part
 from bus.stores.grouping import COUNT, checked_field, grouping_of
 from bus.stores.updates import asked
 
@@ -64,8 +65,9 @@ class Documents(Generic[View]):
         dict it may be an operator. Raises: ProjectionError.
         """
         form = self._asked(filter)
-        order = self._order(sort)
         try:
+            check_part(sort, skip, limit)
+            order = self._order(sort)
             found = await self._raw.find(form, sort=order, skip=skip, limit=limit)
         except ProjectionError as error:
             raise self._named(error) from error.__cause__
@@ -179,18 +181,13 @@ class Documents(Generic[View]):
 
     def _asked(self, filter: Mapping[str, Any]) -> Mapping[str, Any]:
         """The filter in the form of documents, in which nothing can hide from being looked at."""
+        check_mapping(filter)
         check_times(self._view, filter)
         form = asked(by_key(self._view, filter), versioned=False)
         refuse_scripts(form)
         return form
 
     def _order(self, sort: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
-        pairs = all(isinstance(one, tuple | list) and len(one) == 2 for one in sort)
-        if not pairs:
-            raise ProjectionError(
-                f"Documents[{self._view.__name__}]: sort={sort!r:.100} is no list of fields and "
-                f'directions; write it as [("name", 1)], or -1 for the highest first'
-            )
         return [(key_or(self._view, path), direction) for path, direction in sort]
 
     def _read(self, document: base.Document) -> View:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bus.errors import ProjectionError
+from bus.stores.asking import check_count, check_sort
 
 OPERATORS = ("$sum", "$avg", "$min", "$max")
 OWN = ("_version", "_hidden")
@@ -54,6 +55,9 @@ def grouping_of(
     fields = tuple(map(checked_field, [by] if isinstance(by, str) else by))
     told = {_checked_name(name, fields): _total(name, total) for name, total in totals.items()}
     known = [*fields, *told]
+    check_count("limit", limit, "all")
+    if not isinstance(sort, list | tuple) or any(len(one) != 2 for one in sort):
+        check_sort(sort)
     for name, direction in sort:
         if name not in known or direction not in (1, -1):
             raise ProjectionError(

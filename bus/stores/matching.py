@@ -15,6 +15,7 @@ from bson.int64 import Int64
 from bus.stores.applying import Beyond
 from bus.stores.base import Document
 from bus.stores.order import order_of
+from bus.stores.updates import HIDDEN
 
 MISSING = object()
 """What a field holds that is not there."""
@@ -198,16 +199,28 @@ def _place(value: Any) -> tuple[Any, ...]:
     return order_of(plain)
 
 
-def refusal(filter: Mapping[str, Any], error: Exception) -> str:
-    """What to say where a filter, or a sort order, cannot be evaluated in memory."""
+def refusal(filter: Mapping[str, Any], why: str) -> str:
+    """What to say where a filter, or a sort order, cannot be evaluated."""
     if unknown := sorted({*_names_with_dollar(filter)} - OPERATORS_ASKED):
         return (
             f"the filter has {', '.join(unknown)}, which is none of MongoDB's operators; correct it"
         )
     return (
-        f"the filter or the sort order cannot be evaluated ({type(error).__name__}): see that each "
-        f"operator gets what MongoDB's takes; in memory some are missing"
+        f"the filter {_shape(filter)}, or the sort order, cannot be evaluated ({why}): see that "
+        f"each operator gets what MongoDB's takes"
     )
+
+
+def _shape(filter: Mapping[str, Any]) -> str:
+    """What a filter asks: fields and operators, no values."""
+    fields = {
+        name: [one for one in asked if str(one).startswith("$")]
+        if isinstance(asked, Mapping)
+        else "..."
+        for name, asked in filter.items()
+        if name != HIDDEN
+    }
+    return f"{fields!r:.300}"
 
 
 def _names_with_dollar(filter: Any) -> Iterator[str]:

@@ -5,24 +5,22 @@ of the table, and puts its results in place at once if nobody has written any of
 """
 
 import asyncio
-import builtins
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from functools import cached_property
+from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
 from bus import ambient
-from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
+from bus.errors import ProjectionError, StoreUnavailable
 from bus.messages import key_of
-from bus.stores.applying import Beyond, apply
+from bus.stores.asking import check_part
 from bus.stores.base import Changes, Document, Fold, Index, Target
 from bus.stores.grouping import Grouping
-from bus.stores.matching import in_order, matcher, refusal
 from bus.stores.memory_changes import Listeners
-from bus.stores.memory_mock import Mock, NotInstalled
+from bus.stores.memory_engine import Engine, Table, kept, kept_step
 from bus.stores.memory_totals import distinct, groups
 from bus.stores.records import decoded, encoded
+from bus.stores.session import swallowed
 from bus.stores.updates import (
     HIDDEN,
     VERSION,
@@ -39,88 +37,12 @@ from bus.stores.updates import (
     version_in,
     versioned_steps,
 )
-from bus.stores.values import read
-
-Table = dict[str, Document]
-"""Documents by `_id`."""
 
 TRIES = 1000
-BEYOND = (
-    "is more than the read store in memory does by itself; install doubledecker[memory], which "
-    "brings mongomock for such ones"
-)
 
 
 class Conflict(Exception):
     """Another writer was first."""
-
-
-class Engine:
-    """Filters, sorts, and updates of one document: what is simple exactly as MongoDB does it, what
-    goes beyond that by mongomock, where it is installed."""
-
-    def find(
-        self, table: Table, filter: Mapping[str, Any], sort: Sequence[tuple[str, Any]]
-    ) -> list[Document]:
-        """Copies of the documents that a filter selects. Raises: ProjectionError."""
-        try:
-            wanted = read(decoded(encoded({"_id": "filter", "filter": filter}))["filter"])
-            candidates = [read(one) for one in _candidates(table, wanted)]
-            return deepcopy(self._in_order(self._selected(candidates, wanted), sort))
-        except NotInstalled:
-            raise ConfigurationError(f"this filter or sort order {BEYOND}") from None
-        except Exception as error:  # mongomock raises whatever comes
-            raise ProjectionError(refusal(filter, error)) from error
-
-    def _selected(self, documents: list[Document], filter: Mapping[str, Any]) -> list[Document]:
-        try:
-            return list(builtins.filter(matcher(filter), documents))
-        except Beyond:
-            return self._mock.selected(documents, filter)
-
-    def _in_order(
-        self, documents: list[Document], sort: Sequence[tuple[str, Any]]
-    ) -> list[Document]:
-        try:
-            return in_order(documents, sort)
-        except Beyond:
-            return self._mock.in_order(documents, sort)
-
-    def update(self, table: Table, key: str, update: Document) -> None:
-        """Updates a document; makes it where it does not exist. Raises: ProjectionError."""
-        form = update
-        try:
-            form = decoded(encoded({"_id": key, "update": update}))["update"]
-            table[key] = self._updated(table.get(key), key, form)
-        except NotInstalled:
-            raise ProjectionError(f"the update of {key!r} {BEYOND}") from None
-        except Exception as error:  # mongomock raises whatever comes
-            raise ProjectionError(
-                f"the document {key!r} cannot be updated: "
-                f"{self._culprit(table.get(key), key, form) or ', '.join(update)}; see that each "
-                f"field has a type that its operator takes, and that no two write the same"
-            ) from error
-
-    def _culprit(self, document: Document | None, key: str, update: Document) -> str:
-        """The operator and the field that fail on their own; empty where none does."""
-        for operator, fields in update.items():
-            for path, value in fields.items():
-                try:
-                    self._updated(document, key, {operator: {path: value}})
-                except Exception:
-                    there = type(_field(document, path)).__name__
-                    return f"{operator} of {path!r:.300}, where it has a value of type {there}"
-        return ""
-
-    def _updated(self, document: Document | None, key: str, update: Document) -> Document:
-        try:
-            return {"_id": key, **apply(deepcopy(document), update)}
-        except Beyond:
-            return self._mock.updated(document, key, update)
-
-    @cached_property
-    def _mock(self) -> Mock:
-        return Mock()
 
 
 class Tables:
@@ -262,7 +184,10 @@ class MemoryDocuments:
         """As `Documents.find`."""
         versioned = self._target.versions_in_documents
         wanted = asked(filter, versioned=versioned)
-        found = self._tables.engine.find(self._table(), wanted, sort)
+        check_part(sort, skip, limit)
+        wanted = kept(wanted)
+        with self._noting():
+            found = self._tables.engine.find(self._table(), wanted, sort)
         if versioned:
             found = [_without_own_fields(document) for document in found]
         return found[skip : skip + limit] if limit else found[skip:]
@@ -279,6 +204,11 @@ class MemoryDocuments:
         """As `Documents.group`."""
         return groups(await self.find(filter), grouping)
 
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """For a transaction: what ends it."""
+        yield
+
 
 class MemoryUnit(MemoryDocuments):
     """One transaction: what it reads is as it was when it began, apart from its own writes."""
@@ -288,6 +218,8 @@ class MemoryUnit(MemoryDocuments):
         self._began = tables.now
         self._copy = dict(tables.of(target))
         self._touched: set[str] = set()
+        self.refused: ProjectionError | None = None
+        """What ended the transaction from within, whatever the handler makes of it."""
         reached = tables.versions(target, streams)
         self.versions = {stream: reached.get(stream, 0) for stream in streams}
         keys = map(key_of, streams)
@@ -303,7 +235,9 @@ class MemoryUnit(MemoryDocuments):
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
         """As `WritableDocuments.update`."""
-        self._apply(updated(key, update, self._hidden))
+        step = kept_step(updated(key, update, self._hidden, called=True))
+        with self._noting():
+            self._apply(step)
 
     async def delete(self, key: str) -> None:
         """As `WritableDocuments.delete`."""
@@ -317,7 +251,7 @@ class MemoryUnit(MemoryDocuments):
             versioned_steps(changes, self._hidden) if versioned else plain_steps(changes.writes)
         )
         for step in steps:
-            self._apply(step)
+            self._apply(kept_step(step))
         results = {key: self._copy.get(key) for key in self._touched}
         self._tables.commit(self._target, self._began, results, changes)
 
@@ -336,6 +270,14 @@ class MemoryUnit(MemoryDocuments):
             case Advance(key, version):
                 stub = self._copy.get(key, {"_id": key, HIDDEN: True})
                 self._copy[key] = {**stub, VERSION: version}
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except ProjectionError as error:
+            self.refused = error
+            raise
 
 
 class MemoryWriter:
@@ -358,6 +300,8 @@ class MemoryWriter:
         for _ in range(TRIES):
             unit = MemoryUnit(self._tables, self._target, streams)
             changes = await fold(unit)
+            if unit.refused is not None:
+                raise swallowed(unit.refused)
             try:
                 unit.commit(changes)
             except Conflict:
@@ -365,13 +309,6 @@ class MemoryWriter:
             else:
                 return changes
         raise StoreUnavailable(f"{self._target.projection}: other writers were first {TRIES} times")
-
-
-def _candidates(table: Table, filter: Mapping[str, Any]) -> Iterable[Document]:
-    key = filter.get("_id")
-    if isinstance(key, str):
-        return [table[key]] if key in table else []
-    return table.values()
 
 
 def _without_own_fields(document: Document) -> Document:

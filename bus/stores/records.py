@@ -123,6 +123,15 @@ def unencodable(error: Exception) -> str:
     return f"{before}{quoted}{after.rpartition(', of type: ')[2]}"
 
 
+def unkeepable(value: Any) -> str:
+    """Why a document cannot hold a value; empty where it can."""
+    try:
+        bson.encode({"": value}, codec_options=OPTIONS)
+    except (BSONError, OverflowError, UnicodeError, TypeError, RecursionError) as error:
+        return unencodable(error)
+    return ""
+
+
 def decoded(data: bytes, options: CodecOptions[Document] = OPTIONS) -> Document:
     """What `encoded` made."""
     return bson.decode(data, codec_options=options)

@@ -3,11 +3,17 @@
 Knows no database. Every implementation passes the contract in `tests/service/session_contract.py`.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
 
-from bus.errors import ConfigurationError
-from bus.stores.base import Commit, Target, WritableDocuments
+from bus.errors import ConfigurationError, ProjectionError
+from bus.limits import not_text, plain_text, size_of
+from bus.stores.base import Commit, Document, Target, WritableDocuments
+from bus.stores.grouping import Grouping
+
+Result = TypeVar("Result")
 
 OWN_COLLECTIONS = frozenset(
     [
@@ -37,7 +43,8 @@ class Session(Protocol):
 
     What the handler records on aggregates and sends through its `Outbox` is stored in the same
     transaction. Lost against another writer, the handler runs again, and only what its last run
-    wrote counts; effects outside of the session may repeat. One operation at a time.
+    wrote counts; effects outside of the session may repeat. One operation at a time, each awaited
+    within the handler: a session refuses every use once its handler has ended.
     """
 
     def documents(self, collection: str) -> WritableDocuments:
@@ -51,6 +58,7 @@ class Session(Protocol):
     @property
     def native(self) -> Any:
         """The driver's session: an operation without `session=session.native` is outside of it.
+        It is ended with the handler, and never lent to another one.
 
         Raises: ConfigurationError in memory.
         """
@@ -95,14 +103,178 @@ class Effects(Protocol):
         ...
 
 
+class Use:
+    """How long a session may be used: until its handler has ended."""
+
+    def __init__(self) -> None:
+        self._ended = False
+        self._under_way = 0
+        self._idle = asyncio.Event()
+
+    def check(self, what: str) -> None:
+        """Raises: ProjectionError once the handler has ended."""
+        if self._ended:
+            raise ProjectionError(
+                f"session.{what}: its handler has ended, and the transaction with it; await each "
+                f"operation of a session within the handler (a task too, or have an "
+                f"asyncio.TaskGroup do it)"
+            )
+
+    @contextmanager
+    def operation(self, what: str) -> Iterator[None]:
+        """Counts what is under way. Raises: as `check`."""
+        self.check(what)
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    def end(self) -> None:
+        """Refuses every use from now on."""
+        self._ended = True
+
+    async def settle(self) -> bool:
+        """Ends it, waits for operations that are under way, and tells whether any was."""
+        self.end()
+        if not self._under_way:
+            return False
+        self._idle.clear()
+        await self._idle.wait()
+        return True
+
+
+class SessionDocuments:
+    """A collection that a session gave, checked in the same way in every store."""
+
+    def __init__(self, documents: WritableDocuments, collection: str, use: Use) -> None:
+        self._documents = documents
+        self._name = f"documents({collection!r})"
+        self._use = use
+
+    async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
+        """As `Documents.find_one`."""
+        with self._use.operation(self._name):
+            return await self._documents.find_one(filter)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, Any]] = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[Document]:
+        """As `Documents.find`."""
+        with self._use.operation(self._name):
+            return await self._documents.find(filter, sort=sort, skip=skip, limit=limit)
+
+    async def count(self, filter: Mapping[str, Any]) -> int:
+        """As `Documents.count`."""
+        with self._use.operation(self._name):
+            return await self._documents.count(filter)
+
+    async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
+        """As `Documents.distinct`."""
+        with self._use.operation(self._name):
+            return await self._documents.distinct(field, filter)
+
+    async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
+        """As `Documents.group`."""
+        with self._use.operation(self._name):
+            return await self._documents.group(grouping, filter)
+
+    async def update(self, key: str, update: Mapping[str, Any]) -> None:
+        """As `WritableDocuments.update`."""
+        with self._use.operation(self._name):
+            await self._documents.update(self._key(key), update)
+
+    async def delete(self, key: str) -> None:
+        """As `WritableDocuments.delete`."""
+        with self._use.operation(self._name):
+            await self._documents.delete(self._key(key))
+
+    def _key(self, key: Any) -> str:
+        if not isinstance(key, str) or not key:
+            what = "a document's key"
+            why = f"{what} is not empty" if key == "" else not_text(what, key)
+            raise ProjectionError(f"session.{self._name}: {why}")
+        return plain_text(key)
+
+
+class Ending(Session, Protocol):
+    """A session as its store sees it."""
+
+    @property
+    def use(self) -> Use: ...
+
+    @property
+    def refused(self) -> ProjectionError | None:
+        """The error of an operation that ended the transaction, and that repeating cannot help."""
+        ...
+
+
+async def handled(handling: Callable[[Session], Awaitable[Result]], session: Ending) -> Result:
+    """What a handler makes of its event; its session ends with it.
+
+    Raises: ProjectionError where the handler left an operation under way, or swallowed the error of
+    one that ended the transaction.
+    """
+    try:
+        result = await handling(session)
+    except Exception:
+        await session.use.settle()
+        raise
+    finally:
+        session.use.end()
+    if await session.use.settle():
+        raise ProjectionError(
+            "the handler ended while an operation of its session was under way; await each one "
+            "within the handler (a task too, or have an asyncio.TaskGroup do it)"
+        )
+    if session.refused is not None:
+        raise swallowed(session.refused)
+    return result
+
+
+def swallowed(error: ProjectionError) -> ProjectionError:
+    """What to say where a handler went on after an error that ended its transaction."""
+    return ProjectionError(
+        f"the transaction had ended before its handler did, which swallowed the error of an "
+        f"operation in it (let it pass: it ends the transaction): {error}"
+    )
+
+
+MOST_NAME = 190
+"""Bytes; the database's name stands before it, and MongoDB takes 255 for both."""
+
+
 def own_target(collection: str, projected: Collection[str]) -> Target:
     """A collection of the service's own. Raises: ConfigurationError where it is not."""
+    if why := _no_name(collection):
+        raise ConfigurationError(f"session.documents({collection!r:.100}): {why}")
+    collection = plain_text(collection)
     if owner := owner_of(collection, projected):
         raise ConfigurationError(
             f"session.documents({collection!r}): this collection belongs to {owner}; "
             f"choose another name for what the handler writes"
         )
     return Target(collection, collection, versions_in_documents=False)
+
+
+def _no_name(collection: Any) -> str:
+    """Why it cannot name a collection; empty where it can."""
+    if not isinstance(collection, str):
+        return not_text("a collection's name", collection)
+    parts = collection.split(".")
+    if all(parts) and not {"$", "\0"} & set(collection) and size_of(collection) <= MOST_NAME:
+        return ""
+    return (
+        f"no collection can have this name; give 1 to {MOST_NAME} bytes, without $ and NUL, and "
+        f"no dot at an end or beside another"
+    )
 
 
 def owner_of(collection: str, projected: Collection[str]) -> str:

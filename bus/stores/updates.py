@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
+from bus.stores.asking import check_mapping
 from bus.stores.base import UNUSABLE, Changes, Document, Target, Write
+from bus.stores.records import unkeepable
 from bus.stores.values import PLAIN, Unstorable, stored
 
 VERSION = "_version"
@@ -88,17 +90,20 @@ def moved(target: Target) -> ConfigurationError:
     )
 
 
-def checked(key: str, update: Any) -> Document:
+def checked(key: str, update: Any, *, called: bool = False) -> Document:
     """The update as a dict, its values in the form that documents keep.
 
+    Whether it was given to a `called` method, or returned by a handler, decides the remedies.
     Raises: ProjectionError where it is none that MongoDB could apply.
     """
     if (type(update) is not dict and not isinstance(update, Mapping)) or not update:
         raise ProjectionError(
-            f"the update of {key!r} is {_given(update)}; return a dict of MongoDB update "
-            f'operators, such as {{"$set": {{...}}}}, or None where nothing changes'
+            f"the update of {key!r} is {_given(update)}; {'give' if called else 'return'} a dict "
+            f'of MongoDB update operators, such as {{"$set": {{...}}}}, or '
+            f"{'call nothing' if called else 'None'} where nothing changes"
         )
     whole = dict(update)
+    dotted = False
     for operator, fields in update.items():
         if operator not in OPERATORS:
             raise ProjectionError(
@@ -113,15 +118,85 @@ def checked(key: str, update: Any) -> Document:
         plain = True
         for path, value in fields.items():
             if type(path) is not str or not path.isidentifier() or path in OWN_FIELDS:
-                _check_path(key, path)
+                _check_path(key, path, called=called)
+                dotted = True
             if type(value) not in PLAIN:
                 plain = False
         if operator == "$rename":
+            dotted = True
             for path in fields.values():
-                _check_path(key, path)
+                _check_path(key, path, called=called)
         elif not plain:
             whole[operator] = _stored_fields(key, operator, fields)
+    if dotted or len(whole) > 1:
+        _check_conflicts(key, whole)
     return whole
+
+
+def _check_conflicts(key: str, update: Document) -> None:
+    """Raises: ProjectionError where two operators, or two paths, write one field."""
+    written: dict[str, str] = {}
+    for operator, path in _places(update):
+        if path in written:
+            raise _conflict(key, written[path], path, operator, path)
+        written[path] = operator
+    for path, operator in written.items():
+        end = path.rfind(".")
+        while end > 0:
+            if (outer := path[:end]) in written:
+                raise _conflict(key, written[outer], outer, operator, path)
+            end = path.rfind(".", 0, end)
+
+
+def _places(update: Document) -> Iterator[tuple[str, str]]:
+    """Every path that an update writes, with its operator."""
+    for operator, fields in update.items():
+        for path in fields:
+            yield operator, path
+        if operator == "$rename":
+            for path in fields.values():
+                yield operator, path
+
+
+def _conflict(key: str, one: str, outer: str, other: str, path: str) -> ProjectionError:
+    return ProjectionError(
+        f"the update of {key!r} writes one field twice, {one} of {outer!r:.300} and {other} of "
+        f"{path!r:.300}, which MongoDB refuses; let one of them write what is to stand there, or "
+        f"write it in two updates, one after the other"
+    )
+
+
+def unkept(key: str, update: Mapping[str, Any]) -> ProjectionError:
+    """What to say of an update that no document can hold: which value of it, and why."""
+    for operator, fields in update.items():
+        for path, value in fields.items():
+            if why := unkeepable(value):
+                return ProjectionError(
+                    f"the update of {key!r:.300}, {operator} of {path!r:.300}: the value cannot be "
+                    f"stored: {why}; {KEPT}"
+                )
+    return ProjectionError(
+        f"the update of {key!a:.300} cannot be stored: {unkeepable(key) or 'it is too large'}; "
+        f"{KEPT}"
+    )
+
+
+def refused_update(key: str, update: Mapping[str, Any], said: str) -> ProjectionError:
+    """What to say of an update that the store refuses: its operators and fields, no values."""
+    named = [
+        f"{operator} of {path!r}"
+        for operator, fields in update.items()
+        for path in fields
+        if path not in OWN_FIELDS
+    ]
+    return ProjectionError(f"the update of {key!r:.300}, {', '.join(named):.300}: {said}; {TYPES}")
+
+
+TYPES = (
+    "see that what is there, and what is given, is of a type that the operator takes, and that a "
+    "path leads only through objects"
+)
+KEPT = "docs/projections.md lists what documents keep; integers have 64 bits, a document 15 MiB"
 
 
 def _stored_fields(key: str, operator: str, fields: Mapping[str, Any]) -> Document:
@@ -146,7 +221,7 @@ def _given(update: Any) -> str:
     return "empty" if isinstance(update, Mapping) else f"of type {type(update).__name__}"
 
 
-def _check_path(key: str, path: Any) -> None:
+def _check_path(key: str, path: Any, *, called: bool) -> None:
     """Raises: ProjectionError for a field that would be misread, or is the bus's own.
 
     A path may hold a value of the event's: then a dot in it leads elsewhere, which only its author
@@ -156,11 +231,7 @@ def _check_path(key: str, path: Any) -> None:
     if parts[0] in OWN_FIELDS:
         raise ProjectionError(
             f"the update of {key!r} writes {parts[0]}, which the bus sets itself"
-            + (
-                " to the document's key; @projection.on(..., key=...) chooses that"
-                if parts[0] == "_id"
-                else "; name the field otherwise"
-            )
+            + (_KEY_CHOSEN[called] if parts[0] == "_id" else "; name the field otherwise")
         )
     for place, part in enumerate(parts):
         if not part or "\0" in part or (part.startswith("$") and part != "$[]"):
@@ -170,6 +241,12 @@ def _check_path(key: str, path: Any) -> None:
                 f"holds a NUL; keep what comes from an event as a value, not as a field's name, as "
                 f'in {{"$addToSet": {{"owners": event.owner}}}}'
             )
+
+
+_KEY_CHOSEN = {
+    True: " to the document's key; choose that as what update(key, ...) gets first",
+    False: " to the document's key; @projection.on(..., key=...) chooses that",
+}
 
 
 def plain_steps(writes: Iterable[Write]) -> Iterator[Step]:
@@ -225,9 +302,9 @@ def buried(key: str, version: int, hidden: set[str]) -> Bury:
     return Bury(key, version)
 
 
-def updated(key: str, update: Any, hidden: set[str]) -> Update:
+def updated(key: str, update: Any, hidden: set[str], *, called: bool = False) -> Update:
     """The update at `key`, where a hidden document may stand: to its author, it then inserts."""
-    update = checked(key, update)
+    update = checked(key, update, called=called)
     if key not in hidden:
         return Update(key, update)
     hidden.remove(key)
@@ -245,6 +322,7 @@ def merged(update: Document, operator: str, fields: Mapping[str, Any]) -> Docume
 def asked(filter: Mapping[str, Any], *, versioned: bool) -> Document:
     """The filter with values in the form that documents keep; without hidden documents, where
     these hold versions. Raises: ProjectionError."""
+    check_mapping(filter)
     try:
         form: Document = stored({**filter})
     except (Unstorable, RecursionError) as error:

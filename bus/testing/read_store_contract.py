@@ -28,6 +28,7 @@ from bus.stores.base import (
     Writer,
 )
 from bus.stores.grouping import COUNT, grouping_of
+from bus.testing.updates_contract import UpdatesContract
 from bus.testing.values_contract import ValuesContract
 
 Update = Mapping[str, Any]
@@ -68,7 +69,7 @@ async def written(writer: Writer, documents: Sequence[Document]) -> None:
     await writer.transact([], changing(*writes, **{key: 1 for key, _ in writes}))
 
 
-class ReadStoreContract(ValuesContract):
+class ReadStoreContract(ValuesContract, UpdatesContract):
     """Transactions, reads, and the small shared records."""
 
     @pytest.fixture(params=[IN_DOCUMENTS, IN_CHECKPOINTS], ids=["in documents", "in checkpoints"])

@@ -9,8 +9,10 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from bus.errors import ProjectionError
 from bus.messages import key_of
+from bus.stores.asking import check_part
 from bus.stores.base import Document, Target
 from bus.stores.grouping import Grouping
+from bus.stores.matching import refusal
 from bus.stores.mongo.client import Collection, Session, bounded, settled
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
@@ -24,9 +26,10 @@ from bus.stores.mongo.failures import (
 from bus.stores.mongo.totals import row_of, stages_of
 from bus.stores.mongo.transactions import Conflict
 from bus.stores.order import order_of
-from bus.stores.records import READING, unencodable
+from bus.stores.records import READING, unencodable, unkeepable
 from bus.stores.updates import (
     HIDDEN,
+    KEPT,
     VERSION,
     Advance,
     Bury,
@@ -36,6 +39,8 @@ from bus.stores.updates import (
     asked,
     buried,
     by_whom,
+    refused_update,
+    unkept,
     updated,
     version_in,
 )
@@ -82,8 +87,9 @@ class MongoDocuments:
         limit: int = 0,
     ) -> list[Document]:
         """As `Documents.find`."""
+        check_part(sort, skip, limit)
         wanted = asked(filter, versioned=self._versioned)
-        async with self._reading():
+        async with self._reading(filter):
             cursor = self._collection.find(
                 wanted,
                 self._own_fields,
@@ -98,14 +104,14 @@ class MongoDocuments:
     async def count(self, filter: Mapping[str, Any]) -> int:
         """As `Documents.count`."""
         wanted = asked(filter, versioned=self._versioned)
-        async with self._reading():
+        async with self._reading(filter):
             counted: int = await self._collection.count_documents(wanted, session=self._session)
             return counted
 
     async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
         """As `Documents.distinct`."""
         wanted = asked(filter, versioned=self._versioned)
-        async with self._reading():
+        async with self._reading(filter):
             found = await self._collection.distinct(field, wanted, session=self._session)
         return sorted(found, key=order_of)
 
@@ -113,25 +119,32 @@ class MongoDocuments:
         """As `Documents.group`."""
         wanted = asked(filter, versioned=self._versioned)
         pipeline = [{"$match": wanted}, *stages_of(grouping)]
-        async with self._reading():
+        async with self._reading(filter):
             cursor = await settled(self._collection.aggregate(pipeline, session=self._session))
             return [row_of(grouping, found) for found in await cursor.to_list(None)]
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[None]:
+    async def _reading(self, filter: Mapping[str, Any]) -> AsyncIterator[None]:
         try:
             async with bounded():
                 yield
-        except (PyMongoError, *ENCODING_ERRORS) as error:
-            self._note(error)
-            if is_refused_question(error) or not isinstance(error, PyMongoError):
-                raise ProjectionError(
-                    f"MongoDB refuses the filter or sort order: {_why(error)}"
-                ) from error
-            raise translated(error, writing=False) from error
+        except ENCODING_ERRORS as error:
+            raise ProjectionError(
+                f"the filter cannot be asked: {unencodable(error)}; {KEPT}"
+            ) from error
+        except PyMongoError as error:
+            if not is_refused_question(error):
+                self._note(error)
+                raise translated(error, writing=False) from error
+            refused = ProjectionError(refusal(filter, f"MongoDB says {said(error)}"))
+            self._note_refused(refused)
+            raise refused from error
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: PyMongoError) -> None:
         """For a transaction: what has failed within it."""
+
+    def _note_refused(self, error: ProjectionError) -> None:
+        """For a transaction: what has ended it."""
 
 
 class MongoUnit(MongoDocuments):
@@ -143,6 +156,8 @@ class MongoUnit(MongoDocuments):
         self.hidden: set[str] = set()
         self.failure: PyMongoError | Conflict | None = None
         """What ended the transaction from within, whatever the fold makes of it."""
+        self.refused: ProjectionError | None = None
+        """The same, where it would be refused again."""
 
     @property
     def documents(self) -> "MongoUnit":
@@ -163,7 +178,7 @@ class MongoUnit(MongoDocuments):
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
         """As `WritableDocuments.update`."""
-        await self._write_now(updated(key, update, self.hidden))
+        await self._write_now(updated(key, update, self.hidden, called=True))
 
     async def delete(self, key: str) -> None:
         """As `WritableDocuments.delete`."""
@@ -178,6 +193,10 @@ class MongoUnit(MongoDocuments):
         except PyMongoError as error:
             self.failure = error
             raise translated(error, writing=False) from error
+        except ProjectionError as error:
+            if isinstance(error.__cause__, PyMongoError):
+                self.refused = error
+            raise
 
     async def write(self, steps: Iterable[Step]) -> None:
         """Writes in order. Raises: PyMongoError, Conflict, ProjectionError."""
@@ -186,7 +205,9 @@ class MongoUnit(MongoDocuments):
         try:
             await bulk_write(self._collection, operations, self._session)
         except RefusedWrite as error:
-            raise by_whom(getattr(steps[error.index], "by", ""), error) from error.__cause__
+            raise _refused(steps[error.index], error) from error.__cause__
+        except ProjectionError as error:
+            raise _unkept(steps, error) from error.__cause__
 
     async def write_believing(self, steps: Iterable[Step], versions: Mapping[str, int]) -> None:
         """Writes in order where each document is at its version. Raises: also Mistaken."""
@@ -200,9 +221,11 @@ class MongoUnit(MongoDocuments):
                 operations.append(_operation(step, _place(step, version), upsert=version == 0))
         await bulk_write_believing(self._collection, operations, self._session)
 
-    def _note(self, error: Exception) -> None:
-        if isinstance(error, PyMongoError) and not is_refused_question(error):
-            self.failure = error
+    def _note(self, error: PyMongoError) -> None:
+        self.failure = error
+
+    def _note_refused(self, error: ProjectionError) -> None:
+        self.refused = error
 
 
 async def bulk_write(
@@ -218,7 +241,7 @@ async def bulk_write(
         async with bounded():
             done = await collection.bulk_write(operations, session=session)
     except BulkWriteError as error:
-        _raise_reason(error, operations)
+        _raise_reason(error)
     except PyMongoError as error:
         if is_refused(error):
             raise ProjectionError(f"MongoDB refuses a write: {said(error)}") from error
@@ -262,7 +285,7 @@ def _operation(step: Step, place: Document, *, upsert: bool = True) -> Operation
             return UpdateOne(place, stub, upsert=upsert)
 
 
-def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> NoReturn:
+def _raise_reason(error: BulkWriteError) -> NoReturn:
     """A taken `_id` is another writer's doing; what is not about the write is the server's."""
     failures = error.details["writeErrors"]
     if not failures or not is_about_content(failures[0]["code"]):
@@ -272,18 +295,18 @@ def _raise_reason(error: BulkWriteError, operations: Sequence[Operation]) -> NoR
         raise error
     if failed["code"] == DUPLICATE_KEY and "_id" in failed.get("keyPattern", {}):
         raise Conflict("another writer made the document first")
-    raise RefusedWrite(
-        f"MongoDB refuses the write {_shape(operations[failed['index']])}: {said(error)}",
-        failed["index"],
-    ) from error
+    raise RefusedWrite(said(error), failed["index"]) from error
 
 
-def _shape(operation: Operation) -> str:
-    """What an operation writes: operators and fields, no values."""
-    update = getattr(operation, "_doc", None) or {}
-    fields = {name: list(one) for name, one in update.items() if isinstance(one, Mapping)}
-    return f"{fields!r:.300}"
+def _refused(step: Step, error: RefusedWrite) -> ProjectionError:
+    if not isinstance(step, Update):
+        return ProjectionError(f"MongoDB refuses the write of {step.key!r:.300}: {error}")
+    return by_whom(step.by, refused_update(step.key, step.update, f"MongoDB refuses it ({error})"))
 
 
-def _why(error: Exception) -> str:
-    return said(error) if isinstance(error, PyMongoError) else unencodable(error)
+def _unkept(steps: Sequence[Step], error: ProjectionError) -> ProjectionError:
+    """The same error, with what cannot be encoded where that is found."""
+    for step in steps:
+        if isinstance(step, Update) and (unkeepable(step.update) or unkeepable(step.key)):
+            return by_whom(step.by, unkept(step.key, step.update))
+    return error

@@ -26,6 +26,7 @@ from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.seal import SEAL, Seal
 from bus.stores.mongo.sessions import end_sessions
 from bus.stores.mongo.transactions import in_transaction, may_run_on
+from bus.stores.session import swallowed
 from bus.stores.updates import plain_steps, version_in, versioned_steps
 
 TRANSACT_WITHIN = 15.0
@@ -189,4 +190,6 @@ async def _folded(unit: MongoUnit, fold: Fold) -> Changes:
         raise
     if unit.failure is not None:
         raise unit.failure
+    if unit.refused is not None:
+        raise swallowed(unit.refused)
     return changes
