@@ -284,7 +284,7 @@ def _check_indexes(projection: str, indexes: Any) -> None:
     for one in indexes if listed else [indexes]:
         if not listed or not isinstance(one, Index) or not _is_keys(one.keys):
             raise ConfigurationError(
-                f"Projection {projection!r}: indexes={one!r:.200} is no index; write a list of "
+                f"Projection {projection!r}: indexes={indexes!r:.200}: write a list of "
                 f'Index, each with pairs of a field and 1, -1 or "text", as in '
                 f'[Index((("owner", 1),))], with a comma after a pair that is alone'
             )

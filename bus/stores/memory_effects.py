@@ -6,12 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 from bus import ambient
-from bus.errors import ConfigurationError, StoreUnavailable
+from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.stores.base import Changes, Commit, Target, WritableDocuments
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.stores.memory_documents import TRIES, Conflict, MemoryUnit, Table, Tables
+from bus.stores.memory_documents import TRIES, Conflict, MemoryUnit, Tables
+from bus.stores.memory_engine import Table
 from bus.stores.records import check_cause
-from bus.stores.session import Handling, own_target
+from bus.stores.session import (
+    Handling,
+    SessionDocuments,
+    Use,
+    handled,
+    own_target,
+)
 
 NOTHING_MORE = Changes((), {})
 
@@ -46,7 +53,7 @@ class MemoryEffects:
                 if self._is_handled(id):
                     return None
             session = MemorySession(self._tables, self._projected)
-            commits = await handling(session)
+            commits = await handled(handling, session)
             try:
                 with self._tables.lock:
                     return await self._commit(id, session, commits)
@@ -94,14 +101,23 @@ class MemorySession:
         self._began = tables.now
         self._snapshot = tables.snapshot()
         self._units: dict[str, _SessionUnit] = {}
+        self.use = Use()
+        """As `Ending.use`."""
 
     def documents(self, collection: str) -> WritableDocuments:
         """As `Session.documents`."""
-        if collection not in self._units:
-            target = own_target(collection, self._projected)
-            table = self._snapshot.get(collection, {})
-            self._units[collection] = _SessionUnit(self._tables, target, self._began, table)
-        return self._units[collection]
+        self.use.check("documents")
+        target = own_target(collection, self._projected)
+        name = target.collection
+        if name not in self._units:
+            table = self._snapshot.get(name, {})
+            self._units[name] = _SessionUnit(self._tables, target, self._began, table)
+        return SessionDocuments(self._units[name], name, self.use)
+
+    @property
+    def refused(self) -> ProjectionError | None:
+        """As `Ending.refused`."""
+        return next((unit.refused for unit in self._units.values() if unit.refused), None)
 
     @property
     def collections(self) -> list[str]:
@@ -111,11 +127,13 @@ class MemorySession:
     @property
     def native(self) -> Any:
         """As `Session.native`."""
+        self.use.check("native")
         raise _no_driver("native")
 
     @property
     def database(self) -> Any:
         """As `Session.database`."""
+        self.use.check("database")
         raise _no_driver("database")
 
     def check(self) -> None:

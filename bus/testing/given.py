@@ -25,6 +25,7 @@ from bus.signatures import name_of
 from bus.stores.base import Changes, Commit, ReadUnit, Target, Write
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemorySession
+from bus.stores.session import handled
 from bus.stores.values import fields_of
 from bus.testing.comparing import Said
 from bus.testing.outcome import Folded, Outcome, check_given
@@ -194,7 +195,7 @@ class Scenario:
         offered, session = _Offered(), MemorySession(store.tables, ())
         work = UnitOfWork(envelope.id, "given", envelope, self._log, offered, session=session)
         try:
-            result = await bound(work)
+            result = await handled(lambda _: bound(work), session)
             if handler.kind != "query":
                 await work.commit()
                 session.commit()

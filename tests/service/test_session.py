@@ -1,10 +1,11 @@
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, InvalidOperation
 
 from bus import Bus, ProjectionError, Session, Settings
 from tests.service.mailing import Post, all_of, build
@@ -80,6 +81,53 @@ class TestSession(SessionContract):
             await self.handle(bus, commit)
         assert post.runs < 10
         await self.assert_nothing_happened(bus)
+
+    async def test_an_operation_that_is_under_way_when_the_handler_ends_is_refused(
+        self, bus: Bus, post: Post
+    ) -> None:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def forget(session: Session) -> None:
+            update = session.documents("offers").update("k", {"$set": {"n": 1}})
+            tasks.append(asyncio.create_task(update))
+            await asyncio.sleep(0)
+
+        commit = await self.paid(bus)
+        post.meanwhile = forget
+        with pytest.raises(ProjectionError, match="ended while an operation of its session was"):
+            await self.handle(bus, commit)
+        assert all(task.done() for task in tasks)
+        await self.assert_nothing_happened(bus)
+        assert await all_of(bus, "offers") == []
+        post.meanwhile = Post().meanwhile
+        await self.handle(bus, commit)
+        await self.assert_happened_once(bus, commit)
+
+    async def test_the_drivers_session_is_ended_with_its_handler_and_never_lent_again(
+        self, bus: Bus, post: Post
+    ) -> None:
+        given: list[Any] = []
+
+        async def take(session: Session) -> None:
+            native = session.native
+            given.append((native, session.database))
+            await session.database["extra"].insert_one({"_id": post.runs}, session=native)
+            if post.runs == 2:
+                raise Broken
+
+        post.meanwhile = take
+        for wallet in ("a", "b", "c"):
+            with suppress(Broken):
+                await self.handle(bus, await self.paid(bus, wallet))
+            native, database = given[-1]
+            with pytest.raises(InvalidOperation, match="ended"):
+                await database["extra"].insert_one({"_id": "late"}, session=native)
+        assert len({id(native) for native, _ in given}) == 3
+        assert await all_of(bus, "extra") == [{"_id": 1}, {"_id": 3}]
+        post.meanwhile = Post().meanwhile
+        await self.handle(bus, await self.paid(bus, "d"))
+        (own,) = await self.outside["writers"].find({}).to_list()
+        assert len(own["sessions"]) == 1
 
     async def test_the_window_follows_the_setting(
         self, settings: Settings, unique: str, bus: Bus

@@ -39,7 +39,7 @@ NO_INDEXES: list[Any] = [
 
 @pytest.mark.parametrize("indexes", NO_INDEXES, ids=repr)
 def test_what_is_no_index_is_refused_with_the_remedy(indexes: Any) -> None:
-    remedy = r"Projection 'shelves': indexes=.*is no index.*\[Index\(\(\(\"owner\", 1\),\)\)\], with a comma"
+    remedy = r"indexes=.*: write a list of Index, .*\(\(\(\"owner\", 1\),\)\)\], with a comma"
     with pytest.raises(ConfigurationError, match=remedy):
         declared(indexes)
 

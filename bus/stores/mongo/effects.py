@@ -15,9 +15,16 @@ from bus.stores.mongo.documents import MongoUnit
 from bus.stores.mongo.event_log import MongoEventLog, Taken
 from bus.stores.mongo.failures import is_callers_own, reading, writing
 from bus.stores.mongo.indexes import OPTIONS_DIFFER
+from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.transactions import Conflict, in_transaction
 from bus.stores.records import check_cause, moved_on
-from bus.stores.session import Handling, own_target
+from bus.stores.session import (
+    Handling,
+    SessionDocuments,
+    Use,
+    handled,
+    own_target,
+)
 
 TRANSACT_WITHIN = 15.0
 MOST_ENDED = 6
@@ -98,7 +105,7 @@ class MongoEffects:
 
     def session(self, native: Native) -> "MongoSession":
         """What a handler is given."""
-        return MongoSession(native, self._database, self._projected)
+        return MongoSession(native, self._database, self._projected, self._log.sessions)
 
     async def mark(self, id: str, native: Native) -> None:
         """Sets the mark. Raises: _Marked where it stands."""
@@ -172,7 +179,7 @@ class _Run:
     async def _handle(self, session: "MongoSession") -> Sequence[Commit]:
         """Where the transaction failed beneath the handler, that counts, not what it says."""
         try:
-            commits = await self._handling(session)
+            commits = await handled(self._handling, session)
         except Exception as error:
             if session.failure is not None:
                 raise session.failure from None
@@ -188,28 +195,42 @@ class _Run:
 class MongoSession:
     """One try of a transaction."""
 
-    def __init__(self, native: Native, database: Database, projected: Collection[str]) -> None:
+    def __init__(
+        self, native: Native, database: Database, projected: Collection[str], sessions: Sessions
+    ) -> None:
         self._native = native
         self._database = database
         self._projected = projected
+        self._sessions = sessions
         self._units: list[MongoUnit] = []
+        self.use = Use()
+        """As `Ending.use`."""
 
     def documents(self, collection: str) -> WritableDocuments:
         """As `Session.documents`."""
+        self.use.check("documents")
         target = own_target(collection, self._projected)
-        unit = MongoUnit(self._database[collection], target, self._native)
+        unit = MongoUnit(self._database[target.collection], target, self._native)
         self._units.append(unit)
-        return unit
+        return SessionDocuments(unit, target.collection, self.use)
 
     @property
     def native(self) -> Any:
         """As `Session.native`."""
+        self.use.check("native")
+        self._sessions.give_out(self._native)
         return self._native
 
     @property
     def database(self) -> Any:
         """As `Session.database`."""
+        self.use.check("database")
         return self._database
+
+    @property
+    def refused(self) -> ProjectionError | None:
+        """As `Ending.refused`."""
+        return next((unit.refused for unit in self._units if unit.refused is not None), None)
 
     @property
     def failure(self) -> PyMongoError | Conflict | None:

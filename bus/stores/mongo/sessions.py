@@ -4,8 +4,8 @@ A killed process leaves its transactions' locks standing for a minute and more. 
 its sessions in `writers`, says every second that it lives, and ends the sessions of those that have
 not said so. To be ended though alive is harmless: the transaction is tried again.
 
-None of these sessions is ever given back to the driver. It would lend it to anybody, while somebody
-who took it for abandoned ends it.
+None of these sessions is given back to the driver as long as it is recorded. It would lend it to
+anybody, while somebody who took it for abandoned ends it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from bus.errors import BusError
 from bus.log import Logger
 from bus.loops import Loops
 from bus.stores.base import Document
-from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
+from bus.stores.mongo.client import Client, Database, Session, bounded, settled, start_session
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.transactions import may_run_on
 from bus.tasks import end
@@ -39,6 +39,7 @@ class Sessions:
         self._name = ""
         self._ids: list[object] = []
         self._free: list[Session] = []
+        self._given_out: list[Session] = []
         self._abandoned: list[object] = []
         self._abandons = asyncio.Event()
         self._signing = asyncio.Lock()
@@ -61,9 +62,22 @@ class Sessions:
             if may_run_on(error):
                 self._abandon(session)
             else:
-                self._free.append(session)
+                await self._take_back(session)
             raise
-        self._free.append(session)
+        await self._take_back(session)
+
+    def give_out(self, session: Session) -> None:
+        """Notes that its borrower handed it on: then nobody knows who uses it later."""
+        if session not in self._given_out:
+            self._given_out.append(session)
+
+    async def _take_back(self, session: Session) -> None:
+        if session not in self._given_out:
+            self._free.append(session)
+            return
+        self._given_out.remove(session)
+        self._ids.remove(session.session_id["id"])
+        await settled(session.end_session())
 
     async def close(self) -> None:
         """Ends its sessions and signs off. Where that fails, others do it; and they end what is
@@ -96,6 +110,8 @@ class Sessions:
         return session
 
     def _abandon(self, session: Session) -> None:
+        if session in self._given_out:
+            self._given_out.remove(session)
         self._abandoned.append(session.session_id["id"])
         self._abandons.set()
 
