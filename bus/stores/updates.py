@@ -90,7 +90,7 @@ def moved(target: Target) -> ConfigurationError:
     )
 
 
-def checked(key: str, update: Any, *, called: bool = False) -> Document:
+def checked(key: str, update: Any, called: bool = False) -> Document:
     """The update as a dict, its values in the form that documents keep.
 
     Whether it was given to a `called` method, or returned by a handler, decides the remedies.
@@ -128,9 +128,19 @@ def checked(key: str, update: Any, *, called: bool = False) -> Document:
                 _check_path(key, path, called=called)
         elif not plain:
             whole[operator] = _stored_fields(key, operator, fields)
-    if dotted or len(whole) > 1:
+    if dotted or (len(whole) > 1 and _meet(whole)):
         _check_conflicts(key, whole)
     return whole
+
+
+def _meet(update: Document) -> bool:
+    """Whether two operators have a field of one name."""
+    if len(update) == 2:
+        one, other = update.values()
+        return not one.keys().isdisjoint(other)
+    return len({path for fields in update.values() for path in fields}) < sum(
+        map(len, update.values())
+    )
 
 
 def _check_conflicts(key: str, update: Document) -> None:
@@ -304,7 +314,7 @@ def buried(key: str, version: int, hidden: set[str]) -> Bury:
 
 def updated(key: str, update: Any, hidden: set[str], *, called: bool = False) -> Update:
     """The update at `key`, where a hidden document may stand: to its author, it then inserts."""
-    update = checked(key, update, called=called)
+    update = checked(key, update, called)
     if key not in hidden:
         return Update(key, update)
     hidden.remove(key)

@@ -112,7 +112,9 @@ def a_key_that_is_not_text() -> None:
     given(Account, "a1", AccountOpened(owner="Ada")).project(owners)
 
 
-@folding("ProjectionError: the document 'a1' cannot be updated: $inc of 'owner', where it has a")
+@folding(
+    "ProjectionError: the update of 'a1', $inc of 'owner': the field is text, and it takes numbers"
+)
 def an_update_that_the_document_cannot_take() -> None:
     rich = Projection("rich", of=[Account], view=BalanceView)
 
