@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextlib import suppress
 from datetime import date, datetime
 
 from pydantic import BaseModel, SecretStr
@@ -9,8 +10,10 @@ from pydantic import BaseModel, SecretStr
 from bus import (
     Bus,
     DeadLetters,
+    Documents,
     Events,
     Projection,
+    ProjectionError,
     Projections,
     Settings,
     Update,
@@ -121,6 +124,65 @@ def an_update_that_the_document_cannot_take() -> None:
     @rich.on(AccountOpened)
     def opened(event: AccountOpened) -> list[tuple[str, Update]]:
         return [("a1", {"$set": {"owner": "Ada"}}), ("a1", {"$inc": {"owner": 1}})]
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding(
+    "ProjectionError: the update of 'a1' writes one field twice, $set of 'owner' and $unset of"
+)
+def two_operators_on_one_field() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"owner": event.owner}, "$unset": {"owner": ""}}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding("ProjectionError: the update of 'a1', $set of 'size': the value cannot be stored")
+def a_number_beyond_64_bits_in_a_document() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    def opened(event: AccountOpened) -> Update:
+        return {"$set": {"size": 2**70}}
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding("ProjectionError: Documents[BalanceView]: limit=-1: give a whole number of documents")
+def a_limit_that_is_no_number_of_documents() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    async def opened(event: AccountOpened, documents: Documents[BalanceView]) -> None:
+        await documents.find({}, limit=-1)
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding("ProjectionError: Documents[BalanceView]: sort=[('owner', 'asc')] is no list of fields")
+def an_order_by_a_word() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    async def opened(event: AccountOpened, documents: Documents[BalanceView]) -> None:
+        await documents.find({}, sort=[("owner", "asc")])
+
+    given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
+
+
+@folding("ProjectionError: the transaction had ended before its handler did, which swallowed the")
+def an_error_that_a_handler_swallows() -> None:
+    rich = Projection("rich", of=[Account], view=BalanceView)
+
+    @rich.on(AccountOpened)
+    async def opened(event: AccountOpened, documents: Documents[BalanceView]) -> None:
+        await documents.update("a1", {"$set": {"owner": event.owner}})
+        with suppress(ProjectionError):
+            await documents.update("a1", {"$inc": {"owner": 1}})
 
     given(Account, "a1", AccountOpened(owner="Ada")).project(rich)
 
