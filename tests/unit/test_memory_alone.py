@@ -48,7 +48,7 @@ def test_an_update_that_goes_beyond_names_the_remedy() -> None:
 
     @projection.on(Paid)
     def paid(event: Paid) -> dict[str, object]:
-        return {"$addToSet": {"entries": event.amount}}
+        return {"$currentDate": {"paid": True}}
 
     with pytest.raises(ProjectionError, match=r"update of 'a'.*install doubledecker\[memory\]"):
         given(Wallet, "a", Paid(amount=1)).project(projection)
