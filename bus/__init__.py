@@ -47,7 +47,8 @@ from bus.read.documents import Documents
 from bus.read.projection import Delete, Projection, Update
 from bus.router import Router
 from bus.settings import Settings
-from bus.stores.base import Index, Tally
+from bus.stores.collections import Index
+from bus.stores.event_log import Tally
 from bus.stores.session import Session
 from bus.version import __version__
 from bus.write.aggregate import Aggregate

@@ -12,7 +12,8 @@ from bus.errors import ConfigurationError
 from bus.loops import Loops
 from bus.middleware import Middleware
 from bus.settings import MEMORY, NOT_FOR_DATA, Settings
-from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects
 from bus.transports.base import Transport

@@ -12,7 +12,8 @@ from bus.read.history import History
 from bus.read.lag import Lag, LagMeter
 from bus.read.parking import Stuck, stuck
 from bus.read.projection import Projection
-from bus.stores.base import EventLog, ReadableLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import EventLog, ReadableLog
 from bus.transports.base import Frame, Transport
 
 LATE = timedelta(seconds=10)

@@ -35,13 +35,14 @@ from bus.messages import (
     invalid,
     read_data,
 )
+from bus.payload import Document
 from bus.round_trip import difference
 from bus.signing import ATTEMPT as ATTEMPT
 from bus.signing import DEAD_LETTER as DEAD_LETTER
 from bus.signing import FIXED_HEADERS, SIGNATURE, UNSIGNED, Sign
 from bus.signing import RETURNED as RETURNED
 from bus.signing import WAITED as WAITED
-from bus.stores.base import Commit, Document, Outgoing, Recorded
+from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 from bus.unwritten import unwritten, why_unreadable

@@ -16,11 +16,13 @@ from bus.errors import Discontinued
 from bus.health import Check
 from bus.log import Logger
 from bus.loops import Loops
+from bus.payload import Document
 from bus.read.catalogue import KNOWN_FOR, Catalogue
 from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.signing import Signing
-from bus.stores.base import Document, EventLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import EventLog
 from bus.transports.base import Delivery, Frame
 
 RECORD = "commits/continuity"

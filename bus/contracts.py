@@ -16,9 +16,9 @@ from bus.declarations import aggregates_of, events_of
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Fault, Message
 from bus.parts import HasParts, Parts
+from bus.payload import Document
 from bus.router import Handler
 from bus.shapes import Mismatch, differences
-from bus.stores.base import Document
 from bus.write.unit_of_work import Outbox
 
 FORMAT = 1

@@ -36,7 +36,7 @@ from bus.middleware import (
 )
 from bus.results import Results
 from bus.router import BASES, Handler, Kind
-from bus.stores.base import Commit, EventLog
+from bus.stores.event_log import Commit, EventLog
 from bus.stores.session import Effects, Session
 from bus.write.unit_of_work import Publishing, UnitOfWork, check_repeat, receipt_of_repeat
 

@@ -24,7 +24,8 @@ from bus.registry import registry_of
 from bus.router import Handler, Router
 from bus.settings import Settings
 from bus.signing import Signing
-from bus.stores.base import EventLog, FollowedLog, ReadableLog, ReadStore, Target
+from bus.stores.collections import ReadStore, Target
+from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.session import Effects
 from bus.transports.base import Transport
 from bus.transports.topology import (

@@ -15,6 +15,9 @@ from pydantic_core import from_json
 
 from bus.errors import InvalidMessage
 
+Document = dict[str, Any]
+"""A JSON object, or a document of a store."""
+
 MAX_DEPTH = 50
 MOST, LEAST = 2**63 - 1, -(2**63)
 MOST_PARTS = 6

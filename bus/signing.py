@@ -14,7 +14,8 @@ from operator import itemgetter
 from typing import Protocol
 
 from bus import ambient
-from bus.stores.base import Document, Note
+from bus.payload import Document
+from bus.stores.collections import Note
 from bus.transports.base import Frame
 
 EPOCH_DIGITS, DIGEST_BYTES = 8, 16

@@ -7,7 +7,7 @@ from bench import side
 from bench.append.documents import document_of
 from bench.clock import Clock
 from bench.queues import data_of
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.mongo import MongoEventLog, close, connect
 from bus.stores.records import commit_document
 

@@ -12,7 +12,7 @@ from pymongo import MongoClient, WriteConcern
 
 from bench.growth.service import note
 from bus import ambient
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.mongo.event_log import PENDING
 from bus.stores.mongo.log import INDEXES
 from bus.stores.records import commit_document, encoded

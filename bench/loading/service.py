@@ -11,7 +11,7 @@ from pymongo import AsyncMongoClient
 from bench.side import Arguments, Metrics
 from bus import Aggregate, Bus, Event, Settings, ambient
 from bus.codec import record
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.records import commit_document, encoded
 
 NOTE = "x" * 400

@@ -18,7 +18,7 @@ from bench.projecting.service import NOTE, Deposited
 from bench.side import Arguments
 from bus import Bus, ambient
 from bus.codec import event_frames, record
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from bus.stores.records import commit_document, encoded
 from bus.transports.topology import slot_of
 

@@ -9,8 +9,9 @@ from bus.errors import InvalidMessage
 from bus.fingerprint import Failure, failure_of
 from bus.log import Logger
 from bus.messages import category_of
+from bus.payload import Document
 from bus.read.projection import Projection
-from bus.stores.base import Document, ReadStore, Target
+from bus.stores.collections import ReadStore, Target
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
 
 log = Logger("bus.deadletters")

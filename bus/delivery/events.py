@@ -12,7 +12,8 @@ from bus.delivery.repair import DeadLetters
 from bus.delivery.republishing import Report, Republished, Republishing
 from bus.delivery.tracing import Traced, traced
 from bus.parts import OnOpenBus
-from bus.stores.base import Commit, Document, Tally
+from bus.payload import Document
+from bus.stores.event_log import Commit, Tally
 
 PAGE = 500
 MOST_LETTERS = 1000

@@ -30,7 +30,7 @@ from bus.loops import pauses
 from bus.messages import Envelope
 from bus.policies import policy_for
 from bus.router import Router
-from bus.stores.base import ReadStore
+from bus.stores.collections import ReadStore
 from bus.tasks import TurningTime
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung

@@ -16,7 +16,7 @@ from bus.health import Check
 from bus.log import Logger
 from bus.parts import Parts
 from bus.read.history import Progress
-from bus.stores.base import FollowedLog
+from bus.stores.event_log import FollowedLog
 from bus.transports.base import Delivery
 from bus.transports.topology import history_queue
 

@@ -6,7 +6,7 @@ from bus.codec import check_topic, followed_commit
 from bus.delivery.faults import GiveUp
 from bus.errors import InvalidMessage
 from bus.messages import category_of
-from bus.stores.base import Commit, FollowedLog
+from bus.stores.event_log import Commit, FollowedLog
 from bus.transports.base import Delivery, Frame
 
 Arrived = tuple[Delivery, Commit]

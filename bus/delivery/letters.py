@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from bus.read.lineage import queue_of
-from bus.stores.base import Document, Parked
+from bus.payload import Document
+from bus.read.projection import queue_of
+from bus.stores.collections import Parked
 
 Kind = Literal["message", "stream"]
 

@@ -16,9 +16,9 @@ from bus.delivery.republishing import Republished, Republishing
 from bus.health import Check
 from bus.log import Logger
 from bus.parts import Parts
+from bus.payload import Document
 from bus.read.notes import change_note
 from bus.read.projection import Projection
-from bus.stores.base import Document
 from bus.tasks import end
 from bus.transports.topology import DELAYS
 

@@ -30,7 +30,7 @@ from bus.fingerprint import reason_of
 from bus.log import Logger
 from bus.messages import Envelope, category_of
 from bus.read.projector import Projector
-from bus.stores.base import ReadStore
+from bus.stores.collections import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 
 WAIT = 1.0

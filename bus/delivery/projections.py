@@ -22,7 +22,7 @@ from bus.read.lineage import Generation, Lineage
 from bus.read.parking import Stuck, stuck
 from bus.read.projection import Projection
 from bus.read.sweeper import Sweeper
-from bus.stores.base import Target
+from bus.stores.collections import Target
 
 
 class Declared(NamedTuple):

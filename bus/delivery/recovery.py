@@ -22,7 +22,7 @@ from bus.read.notes import change_note
 from bus.read.projection import Projection
 from bus.read.sweeper import Sweeper
 from bus.signing import EPOCH_NOTE, new_epoch
-from bus.stores.base import ReadStore, Target
+from bus.stores.collections import ReadStore, Target
 
 PAGE = 1000
 INDEX_WITHIN = 3600.0

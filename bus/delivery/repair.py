@@ -26,9 +26,10 @@ from bus.errors import DeadLetterError, InvalidMessage, NewerMessage, Unroutable
 from bus.figures import whole
 from bus.limits import not_text
 from bus.parts import OnOpenBus, Subscription, event_registry
+from bus.payload import Document
 from bus.read.projection import Projection
 from bus.signing import SIGNATURE
-from bus.stores.base import Document, Parked, ReadStore, Target
+from bus.stores.collections import Parked, ReadStore, Target
 from bus.transports.base import Frame, refusal
 
 AT_ONCE = 100

@@ -31,7 +31,8 @@ from bus.delivery.faults import GiveUp
 from bus.errors import MessageError, Unroutable
 from bus.log import Logger
 from bus.messages import category_of
-from bus.stores.base import Commit, EventLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Delivery, Frame, Transport, refusal
 from bus.transports.topology import history_queue, requests_queue
 

@@ -17,7 +17,7 @@ from bus.errors import ConfigurationError, Unroutable
 from bus.log import Logger
 from bus.messages import category_of
 from bus.parts import Parts, Subscription
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from bus.transports.base import Frame, refusal
 from bus.transports.bindings import Exchange
 

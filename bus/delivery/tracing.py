@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from bus.delivery.letters import DeadLetter
 from bus.messages import Fault
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 
 Kind = Literal["command", "event", "dead letter"]
 

@@ -25,6 +25,7 @@ from bus.codec import envelopes_of
 from bus.errors import ProjectionError, VersionUnusable
 from bus.log import Logger
 from bus.messages import category_of, key_of
+from bus.payload import Document
 from bus.read.batches import batched
 from bus.read.catalogue import Catalogue
 from bus.read.history import Foreign
@@ -34,7 +35,8 @@ from bus.read.projector import Projector, Streams
 from bus.read.replay import NOTHING, Reached
 from bus.read.replay_in_time import replay_into
 from bus.read.sweeper import SWEEP_OVERLAP
-from bus.stores.base import Commit, Document, ReadableLog, ReadStore, Target
+from bus.stores.collections import ReadStore, Target
+from bus.stores.event_log import Commit, ReadableLog
 from bus.stores.updates import HIDDEN
 
 BESIDE = "__audit_"

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from bus import ambient
 from bus.log import Logger
+from bus.payload import Document
 from bus.read.notes import change_note
 from bus.read.projector import Projector
 from bus.read.replay import Reached
 from bus.read.replay_in_time import replay_into
-from bus.stores.base import Document, ReadableLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import ReadableLog
 
 SHARES = 16
 SHARE_OF = 10_000

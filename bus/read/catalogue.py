@@ -12,12 +12,14 @@ from typing import Any
 from bus import ambient
 from bus.errors import NotBuilt, StoreUnavailable
 from bus.log import Logger
+from bus.payload import Document
 from bus.read.handled import tell_handled
 from bus.read.history import History
 from bus.read.lineage import Generation, Lineage, lineage_from
 from bus.read.notes import change_note
 from bus.read.projection import Projection
-from bus.stores.base import Document, Documents, ReadableLog, ReadStore, Target
+from bus.stores.collections import Documents, ReadStore, Target
+from bus.stores.event_log import ReadableLog
 from bus.stores.grouping import Grouping
 from bus.stores.updates import moved
 from bus.tasks import end, together

@@ -9,8 +9,9 @@ from bus.errors import ProjectionError
 from bus.figures import Seconds, seconds
 from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Receipt
+from bus.payload import Document
 from bus.read.views import by_key, check_times, check_written, key_or, read_as, row_as, shows_key
-from bus.stores import base
+from bus.stores import collections
 from bus.stores.asking import check_mapping, check_part
 from bus.stores.grouping import COUNT, checked_field, grouping_of
 from bus.stores.updates import asked
@@ -35,11 +36,11 @@ class Documents(Generic[View]):
 
     def __init__(
         self,
-        raw: base.Documents,
+        raw: collections.Documents,
         view: type[View],
         *,
         waiting: Waiting | None = None,
-        writing: base.WritableDocuments | None = None,
+        writing: collections.WritableDocuments | None = None,
     ) -> None:
         self._raw = raw
         self._view = view
@@ -171,7 +172,7 @@ class Documents(Generic[View]):
     def _named(self, error: ProjectionError) -> ProjectionError:
         return ProjectionError(f"Documents[{self._view.__name__}]: {error}")
 
-    def _writable(self) -> base.WritableDocuments:
+    def _writable(self) -> collections.WritableDocuments:
         if self._writing is None:
             raise ProjectionError(
                 f"documents of {self._view.__name__} can be changed by their projection's handlers "
@@ -190,7 +191,7 @@ class Documents(Generic[View]):
     def _order(self, sort: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
         return [(key_or(self._view, path), direction) for path, direction in sort]
 
-    def _read(self, document: base.Document) -> View:
+    def _read(self, document: Document) -> View:
         return read_as(self._view, document)
 
 

@@ -18,7 +18,8 @@ from bus.read.hold import held
 from bus.read.lineage import Generation, Lineage
 from bus.read.projection import Projection
 from bus.read.sweeper import SWEEP_OVERLAP
-from bus.stores.base import ReadableLog, ReadStore, Target
+from bus.stores.collections import ReadStore, Target
+from bus.stores.event_log import ReadableLog
 
 PAUSE = 0.05
 

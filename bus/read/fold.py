@@ -14,7 +14,7 @@ from bus.fingerprint import reason_of
 from bus.judging import judged, outage, own, told
 from bus.messages import Envelope
 from bus.read.projection import Projection
-from bus.stores.base import UNUSABLE, Changes, ReadUnit, Write
+from bus.stores.collections import UNUSABLE, Changes, ReadUnit, Write
 
 Batch = Mapping[str, Sequence[Envelope]]
 """Events by stream, in any order; an empty sequence asks for whatever the log holds."""

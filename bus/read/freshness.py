@@ -8,7 +8,7 @@ from typing import Any
 from bus.errors import NotCaughtUp, StoreUnavailable
 from bus.messages import category_of
 from bus.read.projection import Projection
-from bus.stores.base import ReadStore, Target
+from bus.stores.collections import ReadStore, Target
 from bus.tasks import TurningTime, end
 
 SHORTEST_PAUSE = 0.003

@@ -9,9 +9,10 @@ handle.
 from collections.abc import Mapping
 from typing import Any
 
+from bus.payload import Document
 from bus.read.notes import change_note
 from bus.read.projection import Projection
-from bus.stores.base import Document, ReadStore
+from bus.stores.collections import ReadStore
 
 Names = Mapping[str, int]
 """Wire names of events, each with the latest schema that is known of it."""

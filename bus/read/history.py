@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from bus.payload import Document
 from bus.read.notes import change_note
-from bus.stores.base import Document, ReadStore
+from bus.stores.collections import ReadStore
 
 
 class Foreign(NamedTuple):

@@ -15,7 +15,7 @@ from bus import ambient
 from bus.errors import ProjectionError
 from bus.read.catalogue import Catalogue
 from bus.read.projection import Projection
-from bus.stores.base import ReadStore
+from bus.stores.collections import ReadStore
 
 HOLD_FOR = 20.0
 HELD_AFTER = 3.0

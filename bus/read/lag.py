@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bus.read.batches import gathered
-from bus.stores.base import Commit, ReadableLog, ReadStore, Target
+from bus.stores.collections import ReadStore, Target
+from bus.stores.event_log import Commit, ReadableLog
 
 AT_ONCE = 1000
 OVERLAP = timedelta(seconds=10)

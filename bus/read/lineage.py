@@ -9,9 +9,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from bus.errors import ProjectionError
-from bus.stores.base import Document, Index, Target
+from bus.payload import Document
+from bus.read.projection import collection_of, queue_of
+from bus.stores.collections import Index, Target
 
-FIRST = "__v1"
 GONE_KEPT = 10
 """So many names of dropped collections are remembered, and not given again."""
 
@@ -154,16 +155,6 @@ class Lineage(NamedTuple):
         generations = [one._asdict() for one in self.generations]
         gone = [one._asdict() for one in self.gone]
         return {**self._asdict(), "generations": generations, "gone": gone}
-
-
-def collection_of(projection: str, version: int, run: int = 1) -> str:
-    """The collection of a version's first, second ... run."""
-    return f"{projection}__v{version}" + (f"r{run}" if run > 1 else "")
-
-
-def queue_of(collection: str) -> str:
-    """How the queues of a collection are called, after the service's name."""
-    return collection.removesuffix(FIRST)
 
 
 def lineage_from(projection: str, document: Document, partitions: int) -> Lineage:

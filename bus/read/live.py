@@ -18,7 +18,7 @@ from bus.judging import judged
 from bus.log import Logger
 from bus.loops import Loops
 from bus.read.projection import Projection
-from bus.stores.base import ChangeFeed, ReadStore, Target
+from bus.stores.collections import ChangeFeed, ReadStore, Target
 from bus.tasks import end
 
 Answer = TypeVar("Answer")

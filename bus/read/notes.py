@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from bus.errors import StoreUnavailable
-from bus.stores.base import Document, ReadStore
+from bus.payload import Document
+from bus.stores.collections import ReadStore
 
 TRIES = 100
 

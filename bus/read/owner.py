@@ -4,8 +4,9 @@ Two services in one would publish and mark each other's commits, and each would 
 """
 
 from bus.errors import ConfigurationError
+from bus.payload import Document
 from bus.read.notes import change_note
-from bus.stores.base import Document, ReadStore
+from bus.stores.collections import ReadStore
 
 OWNER_NOTE = "commits/service"
 """The key of the note that holds `{"service": ...}`."""

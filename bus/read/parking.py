@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 from bus.log import Logger
-from bus.read.lineage import queue_of
-from bus.stores.base import Document, Parked, ReadStore, Target
+from bus.payload import Document
+from bus.read.projection import queue_of
+from bus.stores.collections import Parked, ReadStore, Target
 
 SHOWN = 3
 LETTERS = 100

@@ -12,7 +12,6 @@ from bus.figures import whole
 from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Event, is_event, key_of
 from bus.read.documents import Documents
-from bus.read.lineage import collection_of
 from bus.read.views import check_view, check_written
 from bus.registry import registry_of
 from bus.router import check_not_frozen, check_queue_name
@@ -25,7 +24,7 @@ from bus.signatures import (
     shown,
     signature_of,
 )
-from bus.stores.base import Index, ReadUnit, Target, Write
+from bus.stores.collections import Index, ReadUnit, Target, Write
 from bus.transports.topology import SLOTS
 
 MOST_VERSION = 2**53 - 1
@@ -37,6 +36,7 @@ Second = TypeVar("Second", bound=Event)
 Third = TypeVar("Third", bound=Event)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+FIRST = "__v1"
 Update = Mapping[str, Any]
 """A MongoDB update of one document, as `{"$set": {"owner": "Ada"}}`."""
 
@@ -365,3 +365,13 @@ def _write(handler: ProjectionHandler, key: Any, change: Any) -> Write:
         what = not_text("a document's key", key) if key != "" else "a document's key is not empty"
         raise ProjectionError(f"{handler.place}: {what}")
     return Write(plain_text(key), None if isinstance(change, Delete) else change, handler.place)
+
+
+def collection_of(projection: str, version: int, run: int = 1) -> str:
+    """The collection of a version's first, second ... run."""
+    return f"{projection}__v{version}" + (f"r{run}" if run > 1 else "")
+
+
+def queue_of(collection: str) -> str:
+    """How the queues of a collection are called, after the service's name."""
+    return collection.removesuffix(FIRST)

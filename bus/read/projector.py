@@ -29,7 +29,8 @@ from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed,
 from bus.read.history import OWN_ALONE, Foreign
 from bus.read.parking import tell_parked
 from bus.read.projection import Projection
-from bus.stores.base import Commit, Parked, ReadStore, Target, Writer
+from bus.stores.collections import Parked, ReadStore, Target, Writer
+from bus.stores.event_log import Commit
 from bus.transports.topology import DELAYS
 
 LOOK_EVERY = 1.0

@@ -15,10 +15,12 @@ from typing import Any, NamedTuple, cast
 from bus.codec import Unread, envelopes_of
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, UnknownMessage
 from bus.messages import key_of
+from bus.payload import Document
 from bus.read.batches import ahead
 from bus.read.projector import Projector
 from bus.stores.applying import apply
-from bus.stores.base import Commit, Document, ReadableLog, ReadStore, ReadUnit
+from bus.stores.collections import ReadStore, ReadUnit
+from bus.stores.event_log import Commit, ReadableLog
 from bus.stores.updates import HIDDEN, VERSION, checked
 
 AT_ONCE = 1000

@@ -13,7 +13,8 @@ from bus.messages import Envelope
 from bus.read.batches import gathered
 from bus.read.projector import Projector
 from bus.read.replay import Progress, Reached, Replay
-from bus.stores.base import Commit, ReadableLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import Commit, ReadableLog
 from bus.transports.topology import slot_of
 
 AT_ONCE = 500

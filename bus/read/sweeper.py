@@ -11,7 +11,8 @@ from bus import ambient
 from bus.log import Logger
 from bus.read.batches import gathered
 from bus.read.projector import Projector
-from bus.stores.base import Commit, ReadableLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import Commit, ReadableLog
 
 TEND_LEASE = 10.0
 SWEEP_BATCH = 500

@@ -9,8 +9,8 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.fingerprint import reason_of
+from bus.payload import Document
 from bus.signatures import members
-from bus.stores.base import Document
 from bus.stores.values import LENIENT, unreadable
 
 View = TypeVar("View", bound=BaseModel)

@@ -17,8 +17,7 @@ from bson import ObjectId
 from bson.decimal128 import Decimal128, create_decimal128_context
 from bson.int64 import Int64
 
-from bus.payload import LEAST, MOST
-from bus.stores.base import Document
+from bus.payload import LEAST, MOST, Document
 from bus.stores.order import order_of
 from bus.stores.paths import NotViable, Refused, holder_of, is_place, is_there, pad, shown
 from bus.stores.values import read

@@ -1,9 +1,9 @@
 """What the bus asks of a store for dead letters: documents found by a few of their fields."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-Document = dict[str, Any]
+from bus.payload import Document
 
 FAILED = ("error", "reason", "frames", "fingerprint", "attempts")
 """The fields of a dead letter that tell how it failed the last time."""

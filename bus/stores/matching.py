@@ -12,8 +12,8 @@ from typing import Any
 
 from bson.int64 import Int64
 
+from bus.payload import Document
 from bus.stores.applying import Beyond
-from bus.stores.base import Document
 from bus.stores.order import order_of
 from bus.stores.updates import HIDDEN
 

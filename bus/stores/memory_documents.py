@@ -13,8 +13,9 @@ from typing import Any
 from bus import ambient
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.messages import key_of
+from bus.payload import Document
 from bus.stores.asking import check_part
-from bus.stores.base import Changes, Document, Fold, Index, Target
+from bus.stores.collections import Changes, Fold, Index, Target
 from bus.stores.grouping import Grouping
 from bus.stores.memory_changes import Listeners
 from bus.stores.memory_engine import Engine, Table, kept, kept_step

@@ -7,7 +7,8 @@ from typing import Any
 
 from bus import ambient
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
-from bus.stores.base import Changes, Commit, Target, WritableDocuments
+from bus.stores.collections import Changes, Target, WritableDocuments
+from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_documents import TRIES, Conflict, MemoryUnit, Tables
 from bus.stores.memory_engine import Table

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from bus.errors import ConfigurationError, InvalidMessage, ProjectionError
+from bus.payload import Document
 from bus.stores.applying import Beyond, apply
-from bus.stores.base import Document
 from bus.stores.matching import in_order, matcher, refusal
 from bus.stores.memory_mock import Mock, NotInstalled
 from bus.stores.paths import Refused

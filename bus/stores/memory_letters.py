@@ -6,7 +6,8 @@ from operator import itemgetter
 from threading import Lock
 
 from bus import ambient
-from bus.stores.letters import FAILED, GROUPED, Document
+from bus.payload import Document
+from bus.stores.letters import FAILED, GROUPED
 
 
 class MemoryLetters:

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import NamedTuple
 
 from bus import ambient
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from bus.stores.records import commit_from, decoded, encoded, followed_document
 
 

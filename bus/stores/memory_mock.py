@@ -8,8 +8,8 @@ from typing import Any
 
 from bson.decimal128 import Decimal128
 
+from bus.payload import Document
 from bus.stores.applying import plus
-from bus.stores.base import Document
 from bus.stores.records import decoded, encoded
 from bus.stores.values import read
 

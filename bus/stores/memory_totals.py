@@ -6,9 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from bus.errors import ProjectionError
-from bus.payload import LEAST, MOST
+from bus.payload import LEAST, MOST, Document
 from bus.stores.applying import LIKE_MONGODB
-from bus.stores.base import Document
 from bus.stores.grouping import Grouping, Total
 from bus.stores.order import order_of
 

@@ -5,7 +5,7 @@ from typing import Any
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 
-from bus.stores.base import Document
+from bus.payload import Document
 
 MOST_PADDED = 1_500_000
 """So many entries MongoDB adds to an array at most, to reach a place in it."""

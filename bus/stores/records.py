@@ -15,7 +15,8 @@ from bson.errors import BSONError
 
 from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
 from bus.messages import key_of
-from bus.stores.base import Commit, Document, Outgoing, Recorded
+from bus.payload import Document
+from bus.stores.event_log import Commit, Outgoing, Recorded
 
 MAX_BYTES = 15 * 1024 * 1024
 """MongoDB takes 16 MiB; the rest is room for what an update adds."""

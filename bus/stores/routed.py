@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
 
 from bus.messages import category_of
-from bus.stores.base import Commit, ReadableLog
+from bus.stores.event_log import Commit, ReadableLog
 
 
 class RoutedLog:

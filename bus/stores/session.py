@@ -10,7 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.limits import not_text, plain_text, size_of
-from bus.stores.base import Commit, Document, Target, WritableDocuments
+from bus.payload import Document
+from bus.stores.collections import Target, WritableDocuments
+from bus.stores.event_log import Commit
 from bus.stores.grouping import Grouping
 
 Result = TypeVar("Result")

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
+from bus.payload import Document
 from bus.stores.asking import check_mapping
-from bus.stores.base import UNUSABLE, Changes, Document, Target, Write
+from bus.stores.collections import UNUSABLE, Changes, Target, Write
 from bus.stores.records import unkeepable
 from bus.stores.values import PLAIN, Unstorable, stored
 

@@ -10,7 +10,8 @@ from typing import Any
 from bus.errors import TransportUnavailable
 from bus.messages import Envelope, Query
 from bus.middleware import Following, Middleware
-from bus.stores.base import Changes, Commit, Fold, ReadUnit, Target
+from bus.stores.collections import Changes, Fold, ReadUnit, Target
+from bus.stores.event_log import Commit
 from bus.stores.session import Handling, Session
 from bus.testing.clock import FastTime
 from bus.testing.faults import Life

@@ -12,7 +12,7 @@ import pytest
 
 from bus import ambient
 from bus.errors import ConcurrencyError, InvalidMessage
-from bus.stores.base import Commit, EventLog, Outgoing, Recorded, Snapshot, Tally
+from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded, Snapshot, Tally
 
 TIME = ambient.now()
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from bus.errors import InvalidMessage
-from bus.stores.base import Commit, FollowedLog, Recorded
+from bus.stores.event_log import Commit, FollowedLog, Recorded
 from bus.testing.event_log_contract import TIME
 
 

@@ -22,7 +22,8 @@ from bus.read.documents import Documents
 from bus.read.projection import Projection
 from bus.router import Kind, Router
 from bus.signatures import name_of
-from bus.stores.base import Changes, Commit, ReadUnit, Target, Write
+from bus.stores.collections import Changes, ReadUnit, Target, Write
+from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemorySession
 from bus.stores.session import handled

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from bus.errors import InvalidMessage
 from bus.messages import Command, Event, Message, check_kind
+from bus.payload import Document
 from bus.read.views import read_as
-from bus.stores.base import Document
 from bus.testing.comparing import Said, documents_apart, listed, messages_apart
 
 

@@ -16,7 +16,8 @@ from bus.delivery.worker import Worker
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.settings import Settings
 from bus.signatures import name_of
-from bus.stores.base import EventLog, FollowedLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import EventLog, FollowedLog
 from bus.stores.session import Effects
 from bus.testing.broken import (
     BrokenEffects,

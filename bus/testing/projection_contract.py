@@ -15,7 +15,7 @@ from bus.read.lag import LagMeter
 from bus.read.projection import Delete, Projection, Update
 from bus.read.projector import TROUBLE_AT, Projector
 from bus.read.sweeper import Sweeper
-from bus.stores.base import UNUSABLE
+from bus.stores.collections import UNUSABLE
 from bus.testing.views_contract import Account, ViewsContract
 from bus.testing.views_contract import Stores as Stores
 

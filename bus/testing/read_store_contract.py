@@ -13,10 +13,10 @@ import pytest
 
 from bus import ambient
 from bus.errors import InvalidMessage, ProjectionError
-from bus.stores.base import (
+from bus.payload import Document
+from bus.stores.collections import (
     ChangeFeed,
     Changes,
-    Document,
     Fold,
     Index,
     Note,

@@ -9,7 +9,7 @@ from bus.messages import category_of
 from bus.parts import Parts
 from bus.read.history import History
 from bus.read.projection import Projection
-from bus.stores.base import Target
+from bus.stores.collections import Target
 from bus.testing.broken import HastyBroker
 from bus.testing.ground import Ground
 from bus.testing.process import Process

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bus.errors import ProjectionError
-from bus.stores.base import Changes, ReadStore, ReadUnit, Target, Write, Writer
+from bus.stores.collections import Changes, ReadStore, ReadUnit, Target, Write, Writer
 
 
 class Case(NamedTuple):

@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from bus.errors import ProjectionError
-from bus.stores.base import Changes, ReadStore, ReadUnit, Target, Write, Writer
+from bus.stores.collections import Changes, ReadStore, ReadUnit, Target, Write, Writer
 from bus.stores.values import LENIENT
 
 

@@ -18,7 +18,8 @@ from bus.read.fold import Applied
 from bus.read.projection import Projection, Update
 from bus.read.projector import Projector
 from bus.read.replay import Reached, Replay
-from bus.stores.base import Commit, EventLog, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import Commit, EventLog
 
 
 class Account:

@@ -11,7 +11,9 @@ from bus import ambient
 from bus.bus import Bus
 from bus.errors import NoHandler, NotBuilt, OutcomeUnknown, StoreUnavailable, TransportUnavailable
 from bus.messages import Command, Event, Message, Query, Receipt
-from bus.stores.base import Document, EventLog, ReadStore
+from bus.payload import Document
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import EventLog
 from bus.testing.clock import FastTime
 from bus.testing.faults import CrashPoint, Step, When
 from bus.testing.given import check_aggregate, commit_of

@@ -5,7 +5,8 @@ from typing import Any
 
 from bus.errors import ConfigurationError
 from bus.parts import HasParts
-from bus.stores.base import Document, ReadStore, Target
+from bus.payload import Document
+from bus.stores.collections import ReadStore, Target
 from bus.stores.session import owner_of
 
 

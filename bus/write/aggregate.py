@@ -21,7 +21,7 @@ from bus.messages import Event, check_kind, is_event
 from bus.registry import generic_of, registry_of
 from bus.round_trip import attributes_of, difference_of_state
 from bus.signatures import members
-from bus.stores.base import Recorded, Snapshot
+from bus.stores.event_log import Recorded, Snapshot
 from bus.write.declared import check_applied, check_made_by_id, check_names
 from bus.write.functions import dispatched_in, functions_in
 from bus.write.state import Maker, Shape, makers_of, shape_of

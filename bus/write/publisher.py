@@ -13,7 +13,7 @@ from bus.codec import sign_events
 from bus.errors import BusError, TransportUnavailable
 from bus.log import Logger
 from bus.signing import Sign
-from bus.stores.base import Commit, EventLog
+from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame, Transport
 
 MOST_HELD = 10_000

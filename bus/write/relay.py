@@ -15,7 +15,7 @@ from bus.codec import frames_of
 from bus.errors import BusError, InvalidMessage
 from bus.log import Logger
 from bus.loops import Loops
-from bus.stores.base import Commit, EventLog
+from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame
 from bus.write.publisher import Publisher
 

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 from bus.codec import Unread, read_recorded, unread_at
 from bus.errors import AggregateNotFound, ConfigurationError, InvalidMessage, NewerMessage
 from bus.limits import check_aggregate_id
-from bus.stores.base import EventLog
+from bus.stores.event_log import EventLog
 from bus.write import snapshots
 from bus.write.aggregate import Aggregate, stream_of
 

@@ -4,7 +4,7 @@ from weakref import WeakSet
 
 from bus.fingerprint import reason_of
 from bus.log import Logger
-from bus.stores.base import Snapshot
+from bus.stores.event_log import Snapshot
 from bus.write.aggregate import Aggregate
 
 log = Logger("bus.write")

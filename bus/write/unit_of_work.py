@@ -10,7 +10,7 @@ from bus.codec import address, frames_of, record
 from bus.errors import IdConflict, InvalidMessage
 from bus.log import Logger
 from bus.messages import Command, Envelope, Event, Receipt, check_kind, derived_id
-from bus.stores.base import Commit, EventLog, Outgoing, Recorded
+from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
 from bus.transports.base import Frame
 from bus.write import snapshots

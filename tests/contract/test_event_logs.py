@@ -5,7 +5,7 @@ from typing import Any
 import pymongo
 import pytest
 
-from bus.stores.base import EventLog
+from bus.stores.event_log import EventLog
 from bus.stores.memory import MemoryEventLog
 from bus.stores.mongo import MongoEventLog
 from bus.stores.mongo.log import PAGE

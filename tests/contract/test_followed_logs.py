@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from bus.stores.base import FollowedLog
+from bus.stores.event_log import FollowedLog
 from bus.stores.memory_log import MemoryFollowedLog
 from bus.stores.mongo import MongoFollowedLog
 from bus.testing.followed_log_contract import FollowedLogContract

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bus.errors import ConfigurationError
-from bus.stores.base import Changes, Index, ReadStore, ReadUnit, Target
+from bus.stores.collections import Changes, Index, ReadStore, ReadUnit, Target
 from bus.stores.memory import MemoryReadStore
 from bus.stores.mongo import MongoReadStore, close, connect
 from bus.testing.read_store_contract import ReadStoreContract, all_of, changing, counting, letter
@@ -105,7 +105,7 @@ class MongoReadStoreContract(ReadStoreContract):
         assert f"{field}_1" in str(told["queryPlanner"]["winningPlan"])
 
     async def test_text_is_searched(self, read_store: ReadStore) -> None:
-        from bus.stores.base import Index
+        from bus.stores.collections import Index
 
         target = Target("jobs", "jobs", True, (Index((("title", "text"),)),))
         await read_store.prepare(target)

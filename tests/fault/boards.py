@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient
 from bus import Bus, Command, Event, Projections, Query, Settings, ambient
 from bus.codec import record
 from bus.read.batches import batched
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from bus.stores.records import commit_document, encoded
 from read_models.job_board import GetJob, ListJobs
 from tests.end_to_end.processes import WorkerProcess

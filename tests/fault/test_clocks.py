@@ -12,7 +12,8 @@ from bus import Bus, Projection, Receipt, Session, Settings, Worker, ambient
 from bus.read import sweeper as sweeping
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
-from bus.stores.base import Commit, ReadStore
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryReadStore
 from bus.testing import HeldTime, ambient_source, chaos
 from bus.write.relay import Relay

@@ -13,7 +13,7 @@ from pymongo import AsyncMongoClient
 
 from bus import Bus, Settings, Worker
 from bus.errors import StoreUnavailable
-from bus.stores.base import ChangeFeed, ReadStore, Target
+from bus.stores.collections import ChangeFeed, ReadStore, Target
 from bus.stores.mongo import MongoReadStore, close
 from bus.testing.read_store_contract import counting
 from tests.fault.conftest import Recovered

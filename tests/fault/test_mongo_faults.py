@@ -12,7 +12,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
 from bus.errors import ConfigurationError, NotAllowed, OutcomeUnknown, StoreUnavailable
-from bus.stores.base import Commit, Target
+from bus.stores.collections import Target
+from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
 from bus.testing.event_log_contract import commit, outcome
 from bus.testing.read_store_contract import all_of, counting

@@ -12,7 +12,7 @@ from pymongo import WriteConcern
 
 from bus import Settings, Worker
 from bus.errors import StoreUnavailable
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.mongo import MongoEventLog, connect
 from bus.stores.records import commit_document
 from tests.databases import lent_client

@@ -19,7 +19,8 @@ from pymongo.monitoring import (
 )
 
 from bus.errors import BusError, InvalidMessage, OutcomeUnknown, StoreUnavailable
-from bus.stores.base import Commit, Target
+from bus.stores.collections import Target
+from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
 from bus.tasks import end
 from bus.testing.event_log_contract import commit

@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from bus import Bus, ProjectionError, Projections, Worker, ambient
+from bus.payload import Document
 from bus.read.lag import Lag
-from bus.stores.base import Document
 from tests.service.rebuild_contract import (
     BankView,
     Brisk,

@@ -9,7 +9,7 @@ import pytest
 
 from bus import Bus, NotCaughtUp, Projection, Receipt, Settings, Worker, ambient
 from bus.codec import frames_of
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.transports.base import MAX_BODY, Frame
 from bus.transports.topology import event_topic
 from tests.service.wallet import (

@@ -9,7 +9,7 @@ from bus.delivery.again import Suspects
 from bus.delivery.deadletters import bury
 from bus.delivery.drain import Expired
 from bus.signing import RETURNED
-from bus.stores.base import Recorded
+from bus.stores.event_log import Recorded
 from bus.transports.base import Delivery, Frame, Inbox
 from bus.transports.topology import DELIVERY_LIMIT
 from tests.service.delivery_contract import WalletService, store_and_publish

@@ -33,7 +33,7 @@ from bus.codec import event_frames
 from bus.delivery.asking import TellHeads, TellPart
 from bus.delivery.faults import UNREAD
 from bus.delivery.projections import CollectionStatus, Projections
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import history_queue
 from tests.service.trusting import forge, former_owner

@@ -8,7 +8,7 @@ import pytest
 from bus import Bus, DeadLetters, IdConflict, InvalidMessage, Worker, ambient
 from bus.limits import DERIVED
 from bus.messages import derived_id, former_derived_id
-from bus.stores.base import Commit, Outgoing
+from bus.stores.event_log import Commit, Outgoing
 from tests.service.delivery_contract import WalletService
 from tests.service.wallet import Diary, GetWallet, Paid, Pay, Thank
 from tests.waiting import until

@@ -21,7 +21,7 @@ from bus import (
     Worker,
 )
 from bus.delivery.projections import Projections
-from bus.stores.base import ChangeFeed, Target
+from bus.stores.collections import ChangeFeed, Target
 from tests.leaks import nothing_left
 from tests.service.rebuild_contract import (
     BankView,

@@ -21,7 +21,7 @@ from bus import (
 )
 from bus.messages import key_of
 from bus.middleware import Following
-from bus.stores.base import Target
+from bus.stores.collections import Target
 from tests.service.wallet import Paid, Thank, Wallet, payments
 
 

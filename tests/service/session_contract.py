@@ -23,7 +23,7 @@ from bus import (
 )
 from bus.codec import envelopes_of, frames_of
 from bus.messages import derived_id
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.testing import written
 from tests.service.mailing import Post, all_of, build, paid_in_total
 from tests.service.wallet import Paid, Pay

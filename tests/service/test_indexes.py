@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pymongo import AsyncMongoClient
 
 from bus import Bus, ConfigurationError, Index, Projection, Settings, Update, Worker
-from bus.stores.base import Target
+from bus.stores.collections import Target
 from tests.service.wallet import Paid, Pay, Wallet, build
 from tests.waiting import until
 

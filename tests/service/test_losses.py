@@ -8,8 +8,8 @@ import pytest
 
 from bus import Settings, Worker
 from bus.delivery.losses import Losses, Resending
+from bus.payload import Document
 from bus.read.notes import change_note
-from bus.stores.base import Document
 from bus.transports.base import Transport
 from tests.service.bookkeeping import Service, drained
 from tests.waiting import until

@@ -25,7 +25,7 @@ from bus import (
     continuity,
 )
 from bus.cli.main import app
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from tests.service import mailing, wallet
 from tests.service.rebuild_contract import (
     BankView,

@@ -20,7 +20,7 @@ from bus.delivery.deadletters import bury
 from bus.delivery.drain import Expired
 from bus.delivery.projections import Projections
 from bus.delivery.trust import NotInTheLog
-from bus.stores.base import Recorded
+from bus.stores.event_log import Recorded
 from bus.transports.base import Delivery
 from tests.service.delivery_contract import store_and_publish
 from tests.service.parcels import GetParcel, Office, ParcelView, Post, build, signed, stray

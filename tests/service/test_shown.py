@@ -12,7 +12,7 @@ from pymongo.database import Database
 from bus import Bus, Settings, Worker
 from bus.delivery import keeper
 from bus.delivery.projections import Projections
-from bus.stores.base import Note
+from bus.stores.collections import Note
 from tests.service.rebuild_contract import Brisk, CountPurses, Pay, paid_into, service
 from tests.waiting import until
 

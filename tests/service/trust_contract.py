@@ -11,7 +11,8 @@ from bus.delivery.faults import UNREAD
 from bus.delivery.trust import LETTERS
 from bus.parts import Parts
 from bus.signing import EPOCH_NOTE, SIGNATURE, new_epoch
-from bus.stores.base import Commit, Note, Recorded
+from bus.stores.collections import Note
+from bus.stores.event_log import Commit, Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import COMMAND_TOPIC
 from tests.service.delivery_contract import WalletService, stray

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.payload import Document
 from bus.read.audit import Difference, differing
-from bus.stores.base import Document
 
 
 @pytest.mark.parametrize(

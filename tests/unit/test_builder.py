@@ -9,10 +9,12 @@ from pydantic import BaseModel
 
 from bus import Aggregate, Event, Projection, Update, ambient
 from bus.codec import record
+from bus.payload import Document
 from bus.read import builder
 from bus.read.builder import Builder, plan_from, plan_of
 from bus.read.projector import Projector
-from bus.stores.base import Commit, Document, Target
+from bus.stores.collections import Target
+from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 
 STREAMS = 40

@@ -9,7 +9,8 @@ from bus import Aggregate, Event, NotBuilt, Projection, Update, ambient
 from bus.errors import ConfigurationError
 from bus.read.catalogue import Catalogue
 from bus.read.lineage import Generation, Lineage
-from bus.stores.base import Commit, Note, Recorded
+from bus.stores.collections import Note
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 
 

@@ -17,7 +17,7 @@ from bus.codec import (
     unread,
 )
 from bus.registry import registry_of
-from bus.stores.base import Commit, Outgoing, Recorded
+from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

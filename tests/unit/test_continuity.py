@@ -7,7 +7,8 @@ import pytest
 
 from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker, continuity
 from bus.continuity import RECORD, Continuity, Record, record_from
-from bus.stores.base import Document, Note, ReadStore
+from bus.payload import Document
+from bus.stores.collections import Note, ReadStore
 from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
 from tests.service.rebuild_contract import service as purses
 from tests.waiting import until

@@ -17,7 +17,7 @@ import pytest
 from bus import Bus, ConfigurationError, NotBuilt, Settings, Worker, ambient
 from bus.backend import Backend
 from bus.settings import MEMORY
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_effects import MemoryEffects
 from bus.stores.memory_log import MemoryFollowedLog

@@ -8,7 +8,7 @@ import pytest
 from bus import ambient
 from bus.codec import record
 from bus.read.projector import Projector
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.testing.projection_contract import Deposited, Opened, accounts
 

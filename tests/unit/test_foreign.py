@@ -29,7 +29,7 @@ from bus.delivery.history import _advanced
 from bus.errors import InvalidMessage
 from bus.messages import Envelope
 from bus.read.history import Progress
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog
 from bus.stores.memory_log import MemoryFollowedLog
 from bus.stores.routed import RoutedLog

@@ -9,7 +9,8 @@ from bus import ambient
 from bus.codec import record
 from bus.read.history import Foreign
 from bus.read.projector import Projector
-from bus.stores.base import Commit, Parked, Target
+from bus.stores.collections import Parked, Target
+from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory_log import MemoryFollowedLog
 from bus.testing.clock import HeldTime, ambient_source

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from bus import Documents
 from bus.errors import ProjectionError
-from bus.stores.base import Document, Target
+from bus.payload import Document
+from bus.stores.collections import Target
 from bus.stores.grouping import COUNT, grouping_of
 from bus.stores.memory_documents import MemoryDocuments, Tables
 from bus.stores.memory_totals import groups

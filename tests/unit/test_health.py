@@ -21,7 +21,7 @@ from bus import (
 from bus.delivery.health_server import HealthServer
 from bus.delivery.loop_watch import LoopWatch
 from bus.health import Breaks, Check, Checkup
-from bus.stores.base import Parked
+from bus.stores.collections import Parked
 from tests.service.wallet import Diary, Pay, build
 from tests.unit.virtual_time import VirtualLoop, run_in_no_time
 from tests.waiting import until

@@ -4,7 +4,8 @@ import pytest
 
 from bus import ambient
 from bus.read.lag import Lag, LagMeter
-from bus.stores.base import Changes, Commit, Parked, Recorded, Target
+from bus.stores.collections import Changes, Parked, Target
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 
 TARGET = Target("purses", "purses", versions_in_documents=False)

@@ -11,7 +11,7 @@ from bus import Bus, Reject, Settings, Worker, ambient
 from bus.codec import event_frames
 from bus.delivery.projections import Projections
 from bus.messages import Envelope
-from bus.stores.base import Recorded
+from bus.stores.event_log import Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 from tests.service.delivery_contract import store_and_publish

@@ -21,7 +21,7 @@ from bus import (
 from bus.codec import read_recorded, record
 from bus.messages import Message, category_of, key_of, read_data
 from bus.registry import registry_of
-from bus.stores.base import Recorded
+from bus.stores.event_log import Recorded
 
 
 class OpenAccount(Command):

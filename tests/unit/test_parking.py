@@ -12,9 +12,11 @@ from bus.delivery.faults import GiveUp
 from bus.delivery.keeping import Keeping
 from bus.delivery.projecting import ProjectionConsumer
 from bus.messages import Envelope
+from bus.payload import Document
 from bus.read.parking import stuck
 from bus.read.projector import Projector
-from bus.stores.base import Commit, Document, Parked, Target
+from bus.stores.collections import Parked, Target
+from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.testing.projection_contract import Deposited, accounts
 from bus.testing.read_store_contract import letter

@@ -15,7 +15,8 @@ from bus.messages import Envelope, Event
 from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
-from bus.stores.base import Changes, Commit, Fold, Writer
+from bus.stores.collections import Changes, Fold, Writer
+from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.testing.projection_contract import Closed, Deposited, Opened, accounts, banks, ledgers
 

@@ -8,7 +8,7 @@ from typing import Any
 from bus import ambient
 from bus.codec import frames_of
 from bus.signing import Signing
-from bus.stores.base import Commit, Recorded
+from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.transports.base import Frame
 from bus.transports.memory import MemoryBroker, MemoryTransport

@@ -3,7 +3,7 @@ from datetime import timedelta
 from typing import Any
 
 from bus import ambient
-from bus.stores.base import Commit, Outgoing, Recorded
+from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.transports.memory import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher

@@ -55,7 +55,7 @@ from bus.codec import (
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Command, Event, Query
 from bus.registry import registry_of
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from bus.stores.records import commit_document, commit_from, decoded, encoded
 from bus.write.unit_of_work import Outbox
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bus import Aggregate, Bus, Command, ConfigurationError, Event, Repository, Router, Settings
-from bus.stores.base import Snapshot
+from bus.stores.event_log import Snapshot
 
 
 class Add(Command):

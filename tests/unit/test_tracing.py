@@ -5,7 +5,7 @@ from typing import Any
 
 from bus import DeadLetter, Traced, ambient
 from bus.delivery.tracing import traced
-from bus.stores.base import Commit, Outgoing, Recorded
+from bus.stores.event_log import Commit, Outgoing, Recorded
 
 NOW = ambient.now()
 

@@ -24,7 +24,7 @@ from typing_extensions import TypeAliasType
 
 from bus import ConfigurationError, Documents, Event, Projection, ProjectionError, Update
 from bus.messages import Envelope
-from bus.stores.base import Target
+from bus.stores.collections import Target
 from bus.stores.memory import MemoryReadStore
 from bus.stores.memory_documents import MemoryUnit
 from bus.testing.values_contract import write

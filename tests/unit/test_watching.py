@@ -6,7 +6,7 @@ from contextlib import aclosing
 import pytest
 
 from bus import Bus, Settings, StoreUnavailable
-from bus.stores.base import ChangeFeed
+from bus.stores.collections import ChangeFeed
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView, build
 from tests.waiting import until
 

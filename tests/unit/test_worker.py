@@ -25,7 +25,8 @@ from bus.delivery.keeper import Feeding
 from bus.delivery.roster import Roster
 from bus.delivery.trust import Trust
 from bus.parts import Parts
-from bus.stores.base import Commit, Target
+from bus.stores.collections import Target
+from bus.stores.event_log import Commit
 from bus.tasks import end
 from tests.waiting import until
 

@@ -20,7 +20,7 @@ from bus import (
     Worker,
     compare_contracts,
 )
-from bus.stores.base import Index
+from bus.stores.collections import Index
 from bus.testing import given
 from tools.errors.bank import Account, AccountOpened, BalanceView, OpenAccount, accounts
 from tools.errors.entries import Section

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from bus.errors import InvalidMessage, StoreUnavailable
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.grouping import Grouping
 from bus.stores.mongo.settling import SETTLE_WITHIN, Append, Outcome, Settling

@@ -9,8 +9,9 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from bus.errors import ProjectionError
 from bus.messages import key_of
+from bus.payload import Document
 from bus.stores.asking import check_part
-from bus.stores.base import Document, Target
+from bus.stores.collections import Target
 from bus.stores.grouping import Grouping
 from bus.stores.matching import refusal
 from bus.stores.mongo.client import Collection, Session, bounded, settled

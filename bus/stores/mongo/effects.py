@@ -8,7 +8,8 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.judging import told
-from bus.stores.base import Commit, WritableDocuments
+from bus.stores.collections import WritableDocuments
+from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Client, Database, bounded, database
 from bus.stores.mongo.client import Session as Native
 from bus.stores.mongo.documents import MongoUnit

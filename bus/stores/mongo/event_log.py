@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from bus import ambient
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.loops import Loops
-from bus.stores.base import Commit, Recorded, Snapshot, Tally
+from bus.stores.event_log import Commit, Recorded, Snapshot, Tally
 from bus.stores.mongo.appender import Appender
 from bus.stores.mongo.client import Client, Session, Unanswered, bounded
 from bus.stores.mongo.client import Collection as MongoCollection

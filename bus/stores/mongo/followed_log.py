@@ -7,7 +7,7 @@ from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
 
 from bus.errors import InvalidMessage
-from bus.stores.base import Commit
+from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Client
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import DUPLICATE_KEY, is_about_content, said, writing

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pymongo import IndexModel
 
 from bus import ambient
-from bus.stores.letters import FAILED, GROUPED, Document
+from bus.payload import Document
+from bus.stores.letters import FAILED, GROUPED
 from bus.stores.mongo.client import Collection, settled
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.indexes import need_indexes

@@ -9,7 +9,8 @@ from operator import itemgetter
 from typing import Any
 
 from bus.errors import StoreUnavailable
-from bus.stores.base import Document, Recorded
+from bus.payload import Document
+from bus.stores.event_log import Recorded
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.places import gone

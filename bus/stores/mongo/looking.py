@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from bus.errors import StoreUnavailable
-from bus.stores.base import Commit, Document, Tally
+from bus.payload import Document
+from bus.stores.event_log import Commit, Tally
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.client import settled
 from bus.stores.mongo.failures import reading

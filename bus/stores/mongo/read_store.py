@@ -8,10 +8,10 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
-from bus.stores.base import (
+from bus.payload import Document
+from bus.stores.collections import (
     UNUSABLE,
     ChangeFeed,
-    Document,
     Documents,
     Index,
     Note,

@@ -7,7 +7,7 @@ then would apply again what the documents hold already.
 from typing import Any
 
 from bus.errors import Discontinued
-from bus.stores.base import Document
+from bus.payload import Document
 
 SEAL = "/seal"
 """Its `_id`. Those of versions begin with a collection's name."""

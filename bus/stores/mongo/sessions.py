@@ -17,7 +17,7 @@ from bus import ambient
 from bus.errors import BusError
 from bus.log import Logger
 from bus.loops import Loops
-from bus.stores.base import Document
+from bus.payload import Document
 from bus.stores.mongo.client import Client, Database, Session, bounded, settled, start_session
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.transactions import may_run_on

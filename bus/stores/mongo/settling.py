@@ -17,7 +17,8 @@ from pymongo.errors import BulkWriteError, NetworkTimeout, PyMongoError
 
 from bus import ambient
 from bus.errors import InvalidMessage, OutcomeUnknown
-from bus.stores.base import Commit, Document
+from bus.payload import Document
+from bus.stores.event_log import Commit
 from bus.stores.mongo.client import LATEST, Collection, bounded
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,

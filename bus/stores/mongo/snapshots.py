@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pymongo.errors import DuplicateKeyError
 
-from bus.stores.base import Snapshot
+from bus.stores.event_log import Snapshot
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.shared_reads import Read, SharedReads

@@ -6,7 +6,8 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from bus.errors import NotAllowed
-from bus.stores.base import Document, Target
+from bus.payload import Document
+from bus.stores.collections import Target
 from bus.stores.mongo.client import Database, settled
 from bus.stores.mongo.failures import NAMESPACE_EXISTS, reading
 from bus.stores.updates import HIDDEN, VERSION

@@ -13,7 +13,8 @@ from pymongo import UpdateOne
 
 from bus import ambient
 from bus.errors import OutcomeUnknown, Unavailable
-from bus.stores.base import Changes, Document, Fold, Target
+from bus.payload import Document
+from bus.stores.collections import Changes, Fold, Target
 from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
 from bus.stores.mongo.documents import (
     ABSENT,
