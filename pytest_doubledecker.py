@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bus.settings import Settings
     from bus.testing.clock import HeldTime
     from bus.testing.plugin import Chaos
-    from bus.testing.process import Build
+    from bus.testing.simulation.process import Build
 
 SEED: pytest.StashKey[int] = pytest.StashKey()
 VARIABLES = ("BUS_AMQP_URL", "BUS_MONGO_URL")
@@ -82,7 +82,7 @@ def bus_settings_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[]
     What services made with them is deleted at the end of the run.
     """
     if request.config.getoption("--bus-services") == "memory":
-        from bus.testing.ground import shared_memory
+        from bus.testing.simulation.ground import shared_memory
 
         yield shared_memory
         return
@@ -96,7 +96,7 @@ def bus_settings_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[]
 @pytest.fixture
 def memory_settings() -> Settings:
     """Settings for buses that need nothing outside of this process, and meet each other."""
-    from bus.testing.ground import shared_memory
+    from bus.testing.simulation.ground import shared_memory
 
     return shared_memory()
 
@@ -142,8 +142,8 @@ def frozen_time() -> Iterator[HeldTime]:
 
 @pytest.fixture
 def chaos(request: pytest.FixtureRequest) -> Chaos:
-    """`bus.testing.chaos` with a seed of its own, which a failure prints."""
-    from bus.testing.chaos import chaos as in_chaos
+    """`bus.testing.simulation.chaos` with a seed of its own, which a failure prints."""
+    from bus.testing.simulation.chaos import chaos as in_chaos
 
     given: int | None = request.config.getoption("--chaos-seed")
     seed = random.SystemRandom().randrange(10**6) if given is None else given

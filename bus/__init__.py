@@ -2,15 +2,12 @@
 read side on the other."""
 
 from bus.bus import Bus
-from bus.contracts import Finding, compare_contracts, contracts_of
-from bus.delivery.events import Events, StoredEvent
-from bus.delivery.letters import DeadLetter, DeadLetterGroup
-from bus.delivery.projections import CollectionStatus, Projections
-from bus.delivery.recovery import Recovery
-from bus.delivery.repair import DeadLetters, Outcome
-from bus.delivery.republishing import Republished
-from bus.delivery.tracing import Traced
-from bus.delivery.worker import Worker
+from bus.common import clock as clock
+from bus.common import moved
+from bus.declare.policies import GIVE_UP, RetryPolicy
+from bus.declare.router import Router
+from bus.describe.contracts import Finding, compare_contracts, contracts_of
+from bus.dispatch.middleware import Following, Middleware, timeout
 from bus.errors import (
     AggregateNotFound,
     BusError,
@@ -39,18 +36,24 @@ from bus.errors import (
     UnknownMessage,
     Unroutable,
 )
-from bus.health import Health, Problem
 from bus.messages import Command, Envelope, Event, Fault, Query, Receipt
-from bus.middleware import Following, Middleware, timeout
-from bus.policies import GIVE_UP, RetryPolicy
+from bus.observe import log as log
+from bus.observe.health import Health, Problem
+from bus.operate.conversation import Traced
+from bus.operate.deadletter_view import DeadLetter, DeadLetterGroup
+from bus.operate.deadletters import DeadLetters, Outcome
+from bus.operate.events import Events, StoredEvent
+from bus.operate.projections import CollectionStatus, Projections
 from bus.read.documents import Documents
 from bus.read.projection import Delete, Projection, Update
-from bus.router import Router
+from bus.recovery.recovery import Recovery
+from bus.recovery.republishing import Republished
 from bus.settings import Settings
 from bus.stores.collections import Index
 from bus.stores.event_log import Tally
 from bus.stores.session import Session
 from bus.version import __version__
+from bus.worker import Worker
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
 from bus.write.unit_of_work import Outbox
@@ -121,7 +124,11 @@ __all__ = [
     "Update",
     "Worker",
     "__version__",
+    "clock",
     "compare_contracts",
     "contracts_of",
+    "log",
     "timeout",
 ]
+
+moved.install()

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bus.bus import Bus
+from bus.common.signatures import inspected
 from bus.errors import ConfigurationError
 from bus.settings import Settings
-from bus.signatures import inspected
 
 
 def caller_of(

@@ -12,25 +12,25 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from bus import forking
-from bus.arguments import check_arguments
-from bus.assembly import Assembly
+from bus.assembly.arguments import check_arguments
+from bus.assembly.assembly import Assembly
+from bus.assembly.runtime import Parts
+from bus.assembly.served import freeze, never_served
 from bus.codec import command_frame, digest_of, new_envelope
+from bus.common.figures import Seconds, seconds
+from bus.continuity.owner import hand_over
+from bus.declare.router import Router
 from bus.delivery.replies import receipt_in
-from bus.dependencies import views_of
-from bus.entering import Entered
+from bus.dispatch.dependencies import views_of
+from bus.dispatch.middleware import Middleware
 from bus.errors import ConfigurationError
-from bus.figures import Seconds, seconds
-from bus.health import Health, Problem
-from bus.log import Logger
+from bus.lifecycle import forking
+from bus.lifecycle.entering import Entered
 from bus.messages import Command, Event, Message, Query, Receipt, check_kind, to_wait_for
-from bus.middleware import Middleware
+from bus.observe.health import Health, Problem
+from bus.observe.log import Logger
 from bus.opening import opened
-from bus.parts import Parts
-from bus.read.owner import hand_over
 from bus.read.projection import Projection
-from bus.router import Router
-from bus.served import freeze, never_served
 from bus.settings import Settings
 from bus.write.unit_of_work import UnitOfWork
 

@@ -12,17 +12,21 @@ from typing import Any, TypeVar, cast
 
 from pydantic_core import to_json
 
-from bus import ambient, payload
-from bus.errors import InvalidMessage, MessageError, NewerMessage, UnknownMessage
-from bus.fingerprint import reason_of
-from bus.judging import own
-from bus.limits import (
+from bus.common import clock
+from bus.common.exceptions import own
+from bus.common.fingerprint import reason_of
+from bus.data import payload
+from bus.data.limits import (
     check_chosen_id,
     check_correlation_id,
     check_headers,
     check_id,
     plain_text,
 )
+from bus.data.payload import Document
+from bus.data.round_trip import difference
+from bus.data.unwritten import unwritten, why_unreadable
+from bus.errors import InvalidMessage, MessageError, NewerMessage, UnknownMessage
 from bus.messages import (
     MOST_REASONS,
     AnyMessage,
@@ -35,8 +39,6 @@ from bus.messages import (
     invalid,
     read_data,
 )
-from bus.payload import Document
-from bus.round_trip import difference
 from bus.signing import ATTEMPT as ATTEMPT
 from bus.signing import DEAD_LETTER as DEAD_LETTER
 from bus.signing import FIXED_HEADERS, SIGNATURE, UNSIGNED, Sign
@@ -45,7 +47,6 @@ from bus.signing import WAITED as WAITED
 from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
-from bus.unwritten import unwritten, why_unreadable
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 Registry = Mapping[str, type[AnyMessage]]
@@ -80,11 +81,11 @@ def new_envelope(
         check_correlation_id(correlation_id)
         correlation_id = plain_text(correlation_id)
     if id is None:
-        id, time = ambient.new_id_and_time()
+        id, time = clock.new_id_and_time()
     else:
         check_chosen_id(id)
         id = plain_text(id)
-        time = ambient.now()
+        time = clock.now()
     return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
 
 

@@ -36,6 +36,9 @@ Domain errors are the author's own exceptions: they pass through the bus unchang
 from datetime import timedelta
 from typing import Any
 
+LONGEST = 1_000_000_000
+"""Seconds: some 32 years."""
+
 
 class BusError(Exception):
     """The root of all errors that the bus raises."""
@@ -180,11 +183,15 @@ class Retry(BusError):
     def __init__(
         self, delay: float | timedelta, reason: str = "the handler asks for a later try"
     ) -> None:
-        from bus.figures import seconds  # which raises what is declared here
-
         super().__init__(reason)
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
         # Fails here, in the handler, and not where the worker waits.
-        self.delay = seconds(delay, "Retry(): delay", zero=True)
+        if type(seconds) not in (int, float) or not 0 <= seconds <= LONGEST:
+            raise ConfigurationError(
+                f"Retry(): delay={delay!r:.100}: give seconds, 0 or more, {LONGEST:,} at most, as "
+                f"a number or a timedelta"
+            )
+        self.delay = float(seconds)
 
 
 class ProjectionError(BusError):

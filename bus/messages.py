@@ -19,14 +19,14 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from bus import payload
-from bus.classes import check_names, check_upcast, unknown_options
-from bus.declarable import check_declared, is_plain, mixes_numbers, undescribed
+from bus.common.exceptions import own
+from bus.common.fingerprint import reason_of
+from bus.common.signatures import name_of
+from bus.data import payload
+from bus.data.classes import check_names, check_upcast, unknown_options
+from bus.data.fields import check_declared, is_plain, mixes_numbers, undescribed
+from bus.data.limits import DERIVED
 from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
-from bus.fingerprint import reason_of
-from bus.judging import own
-from bus.limits import DERIVED
-from bus.signatures import name_of
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 AnyMessage = TypeVar("AnyMessage", bound="Message")

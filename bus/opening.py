@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from bus.delivery.losses import Losses
-from bus.delivery.upkeep import Upkeep
+from bus.assembly.runtime import Parts
+from bus.common.tasks import end, together
+from bus.continuity.owner import check_owner
+from bus.continuity.upkeep import Upkeep
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
-from bus.log import Logger, configure_default
-from bus.loops import pauses
-from bus.parts import Parts
-from bus.read.owner import check_owner
-from bus.tasks import end, together
+from bus.observe.log import Logger, configure_default
+from bus.observe.loops import pauses
+from bus.recovery.losses import Losses
 
 log = Logger("bus")
 

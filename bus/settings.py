@@ -7,9 +7,9 @@ from typing import Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bus.common.urls import AMQP_SCHEMES, MONGO_SCHEMES, has_database, problem_of
 from bus.errors import ConfigurationError
-from bus.log import LogLevel
-from bus.urls import AMQP_SCHEMES, MONGO_SCHEMES, has_database, problem_of
+from bus.observe.log import LogLevel
 
 MEMORY = "memory://"
 

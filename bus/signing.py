@@ -13,8 +13,8 @@ from hmac import compare_digest
 from operator import itemgetter
 from typing import Protocol
 
-from bus import ambient
-from bus.payload import Document
+from bus.common import clock
+from bus.data.payload import Document
 from bus.stores.collections import Note
 from bus.transports.base import Frame
 
@@ -154,7 +154,7 @@ def new_epoch() -> Document:
     return {
         "epoch": secrets.token_hex(EPOCH_DIGITS // 2),
         "key": secrets.token_hex(32),
-        "since": ambient.now().isoformat(),
+        "since": clock.now().isoformat(),
     }
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from bus.read.batches import batched
+from bus.common.batches import batched
 
 
 def patience() -> float:

@@ -7,7 +7,7 @@ from bench import side
 from bench.queues import AMQP_URL, data_of
 from bus import Aggregate, Event
 from bus.codec import event_frames, record
-from bus.log import configure_default
+from bus.observe.log import configure_default
 from bus.signing import EPOCH_NOTE, Notes, Sign, Signing
 from bus.stores.collections import Note
 from bus.stores.event_log import Commit, EventLog

@@ -8,8 +8,8 @@ from bench.clock import Handled
 from bench.consume.messages import AccountOpened, fill
 from bench.queues import AMQP_URL, expect
 from bus.codec import read_frame
-from bus.log import configure_default
 from bus.messages import Message
+from bus.observe.log import configure_default
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Queue, handler_queue
 

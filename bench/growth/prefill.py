@@ -11,7 +11,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, WriteConcern
 
 from bench.growth.service import note
-from bus import ambient
+from bus.common import clock
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.mongo.event_log import PENDING
 from bus.stores.mongo.log import INDEXES
@@ -22,7 +22,7 @@ SPREAD_OVER = 30 * 24 * 3600.0
 UNTIL_AGO = 3600.0
 
 
-class Past(ambient.Source):
+class Past(clock.Source):
     """A clock that is set by hand: ids sort by time, so they must come from the past too."""
 
     def __init__(self) -> None:
@@ -56,20 +56,20 @@ def chunks(count: int, payload: int) -> Iterator[list[Commit]]:
     past = Past()
     end = past.at - UNTIL_AGO
     for first in range(0, count, CHUNK):
-        real, ambient.source = ambient.source, past
+        real, clock.source = clock.source, past
         try:
             made = []
             for number in range(first, min(first + CHUNK, count)):
                 past.at = end - SPREAD_OVER * (1 - number / count)
                 made.append(commit(number, payload))
         finally:
-            ambient.source = real
+            clock.source = real
         yield made
 
 
 def commit(number: int, payload: int) -> Commit:
     """The commit of a command that opened the account `p<number>`."""
-    key, id = f"p{number}", ambient.new_id()
+    key, id = f"p{number}", clock.new_id()
     data = {"account_id": key, "owner": "Ada", "note": note(payload)}
     return Commit(
         id=id,
@@ -77,7 +77,7 @@ def commit(number: int, payload: int) -> Commit:
         category="account",
         first=1,
         events=(Recorded("Opened", 1, data),),
-        time=ambient.now(),
+        time=clock.now(),
         correlation_id=id,
         causation_id=id,
         message="Open",

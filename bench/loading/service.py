@@ -9,8 +9,9 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
 from bench.side import Arguments, Metrics
-from bus import Aggregate, Bus, Event, Settings, ambient
+from bus import Aggregate, Bus, Event, Settings
 from bus.codec import record
+from bus.common import clock
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.records import commit_document, encoded
 
@@ -77,7 +78,7 @@ def _commits(id: str, arguments: Arguments) -> Iterator[Commit]:
 
 
 def _commit(id: str, stream: str, first: int, events: tuple[Recorded, ...]) -> Commit:
-    time = ambient.now()
+    time = clock.now()
     return Commit(id, stream, "account", first, events, time, id, id, message="Deposit")
 
 

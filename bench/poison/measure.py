@@ -17,7 +17,9 @@ from pymongo import MongoClient
 
 from bench.poison.service import Deposit, Moods, build
 from bench.services import Servers
-from bus import Bus, DeadLetters, Settings, Worker, ambient, log
+from bus import Bus, DeadLetters, Settings, Worker
+from bus.common import clock
+from bus.observe import log
 from bus.transports.base import Frame
 from bus.transports.topology import event_topic
 
@@ -111,9 +113,7 @@ def _unreadable(number: int) -> Frame:
     stream = f"account-torn-{number}"
     headers: dict[str, str | int] = {"stream": stream, "version": 1, "schema": 1}
     topic = event_topic("account", "Deposited", stream)
-    return Frame(
-        "events", topic, ambient.new_id(), "Deposited", b'{"amo', ambient.now(), "-", headers
-    )
+    return Frame("events", topic, clock.new_id(), "Deposited", b'{"amo', clock.now(), "-", headers)
 
 
 async def _repair(bus: Bus, moods: Moods) -> list[str]:

@@ -16,8 +16,9 @@ from pymongo import AsyncMongoClient
 
 from bench.projecting.service import NOTE, Deposited
 from bench.side import Arguments
-from bus import Bus, ambient
+from bus import Bus
 from bus.codec import event_frames, record
+from bus.common import clock
 from bus.stores.event_log import Commit
 from bus.stores.records import commit_document, encoded
 from bus.transports.topology import slot_of
@@ -58,7 +59,7 @@ class Backlog:
     def commits(self) -> Iterator[Commit]:
         """In the order of the queue; of an hour ago."""
         versions = [0] * self._streams
-        time = ambient.now() - timedelta(hours=1)
+        time = clock.now() - timedelta(hours=1)
         for number, stream in enumerate(self._order):
             versions[stream] += 1
             yield _commit(number, stream, versions[stream], time)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from bench import side
 from bench.clock import Clock
 from bench.queues import AMQP_URL, BINDING, body_of, expect
-from bus.log import configure_default
+from bus.observe.log import configure_default
 from bus.transports.base import Frame
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Queue, Topology, event_topic

@@ -14,7 +14,7 @@ import typer
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded
 from bus.cli.tables import cell, print_json
-from bus.contracts import Finding, breaks, compare_contracts, contracts_of
+from bus.describe.contracts import Finding, breaks, compare_contracts, contracts_of
 from bus.settings import Settings
 
 STANDARD = Path("-")

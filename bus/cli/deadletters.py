@@ -18,8 +18,8 @@ from pydantic_core import from_json
 
 from bus.cli.running import Json, Target, on_open_bus
 from bus.cli.tables import cell, lines, print_json, print_progress, print_table
-from bus.delivery.letters import DeadLetter
-from bus.delivery.repair import DeadLetters, Outcome
+from bus.operate.deadletter_view import DeadLetter
+from bus.operate.deadletters import DeadLetters, Outcome
 
 Result = TypeVar("Result")
 

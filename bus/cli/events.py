@@ -13,16 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from bus import ambient
 from bus.bus import Bus
 from bus.cli.running import Json, Target, on_open_bus, until_stopped
 from bus.cli.tables import cell, print_json, print_progress, print_table, told
 from bus.cli.times import moment
-from bus.delivery.events import Events, StoredEvent
-from bus.delivery.recovery import Plan, Recovery
-from bus.delivery.republishing import Republished
-from bus.delivery.tracing import Traced
-from bus.tasks import end
+from bus.common import clock
+from bus.common.tasks import end
+from bus.operate.conversation import Traced
+from bus.operate.events import Events, StoredEvent
+from bus.recovery.recovery import Plan, Recovery
+from bus.recovery.republishing import Republished
 
 app = typer.Typer(
     name="events",
@@ -132,7 +132,7 @@ def republish(
     They keep their ids, so that what was handled counts once: by a handler's `Session`, by what it
     stores and sends, by a projection's versions. Other effects of handlers (a mail) happen again.
     """
-    end = until or ambient.now()
+    end = until or clock.now()
     progress = _Progress(since, end)
 
     async def send(bus: Bus) -> Republished:

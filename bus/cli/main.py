@@ -11,10 +11,10 @@ from bus.cli import contracts, deadletters, events, projections
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded, on_open_bus, tell_if_in_memory, until_stopped
-from bus.delivery.worker import Worker
+from bus.common.tasks import end
 from bus.settings import Settings
-from bus.tasks import end
 from bus.version import __version__
+from bus.worker import Worker
 from bus.write.relay import Relay
 
 app = typer.Typer(

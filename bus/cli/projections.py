@@ -16,9 +16,9 @@ import typer
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded, on_open_bus
 from bus.cli.tables import cell, print_json, print_progress, print_table
-from bus.delivery.projections import CollectionStatus, Declared, Projections
-from bus.read.audit import Audited, Difference
+from bus.operate.projections import CollectionStatus, Declared, Projections
 from bus.read.lag import Lag
+from bus.rebuild.audit import Audited, Difference
 from bus.settings import Settings
 
 Result = TypeVar("Result")

@@ -9,12 +9,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bus import log
-from bus.backend import BringsBackend
+from bus.assembly.backend import BringsBackend
 from bus.bus import Bus
 from bus.cli.loading import load
 from bus.errors import BusError, ConfigurationError
-from bus.lines import LINES
+from bus.observe import log
+from bus.observe.lines import LINES
 from bus.settings import MEMORY, Settings
 
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from bus.log import printable
+from bus.observe.log import printable
 
 PROGRESS = 30
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-from bus import ambient
+from bus.common import clock
 
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -14,7 +14,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def moment(text: str) -> datetime:
     """A time in ISO 8601 (UTC where no zone is given), or how long ago: 90s, 30m, 2h, 3d."""
     if ago := _AGO.fullmatch(text):
-        return ambient.now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return clock.now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         time = datetime.fromisoformat(text)
     except ValueError:

@@ -3,9 +3,9 @@
 from collections import OrderedDict
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
-from bus.payload import Document
-from bus.read.notes import change_note
+from bus.data.payload import Document
 from bus.stores.collections import ReadStore
+from bus.stores.notes import change_note
 from bus.transports.base import Delivery
 
 REMEMBERED = 1000

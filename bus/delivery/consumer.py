@@ -6,10 +6,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
-from bus.delivery.retry import Holding, Stopped, insist
 from bus.errors import TransportUnavailable
-from bus.log import Logger
-from bus.loops import pauses
+from bus.failures.retry import Holding, Stopped, insist
+from bus.observe.log import Logger
+from bus.observe.loops import pauses
 from bus.transports.base import Delivery, Inbox, Transport
 
 PREFETCH = 100

@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 
 from bus.codec import RETURNED
 from bus.delivery.consumer import BatchConsumer
-from bus.delivery.faults import GiveUp
 from bus.delivery.trust import Trust
 from bus.errors import MessageError, TransportUnavailable
-from bus.health import Check
-from bus.log import Logger
+from bus.failures.give_up import GiveUp
+from bus.observe.health import Check
+from bus.observe.log import Logger
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Transport
 
 LIMIT = "delivery_limit"

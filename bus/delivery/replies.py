@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from bus import ambient, errors
+from bus import errors
 from bus.codec import Registry, read_frame
-from bus.dispatcher import Dispatcher
+from bus.common import clock
+from bus.common.exceptions import outage
+from bus.common.fingerprint import failure_of, reason_of
+from bus.dispatch.dispatcher import Dispatcher
 from bus.errors import (
     BusError,
     InvalidMessage,
@@ -19,10 +22,8 @@ from bus.errors import (
     ResultUnreadable,
     Retry,
 )
-from bus.fingerprint import failure_of, reason_of
-from bus.judging import outage
-from bus.log import Logger
 from bus.messages import Command, Receipt
+from bus.observe.log import Logger
 from bus.transports.base import REPLY, Delivery, Frame, Transport
 
 RECEIPT, BUS_ERROR, OTHER_ERROR = "receipt", "bus_error", "error"
@@ -96,7 +97,7 @@ def _reply(request: Frame, name: str, content: dict[str, Any]) -> Frame:
         id=request.id,
         name=name,
         body=to_json(content),
-        time=ambient.now(),
+        time=clock.now(),
         correlation_id=request.correlation_id,
     )
 

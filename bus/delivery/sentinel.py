@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bus import ambient
+from bus.common import clock
 from bus.delivery.consumer import Consumer
 from bus.errors import TransportUnavailable
-from bus.health import Check
-from bus.log import Logger
-from bus.loops import Loops
+from bus.observe.health import Check
+from bus.observe.log import Logger
+from bus.observe.loops import Loops
 from bus.transports.base import Inbox, Transport
 
 ROUNDS = 3
@@ -54,7 +54,7 @@ class Sentinel:
     async def run(self) -> None:
         """Looks until cancelled."""
         while True:
-            await asyncio.sleep(ambient.jittered(self._every))
+            await asyncio.sleep(clock.jittered(self._every))
             await self._loops.turn("sentinel", self.look, None)
 
     async def look(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from bus.assembly.runtime import Parts
 from bus.codec import (
     ATTEMPT,
     DEAD_LETTER,
@@ -22,12 +23,11 @@ from bus.codec import (
     event_frames,
     read_frame,
 )
-from bus.delivery.allowance import Allowance
-from bus.delivery.deadletters import bury, bury_the_rest
 from bus.errors import InvalidMessage, MessageError, UnknownMessage
-from bus.log import Logger
+from bus.failures.allowance import Allowance
+from bus.failures.deadletters import bury, bury_the_rest
 from bus.messages import category_of
-from bus.parts import Parts
+from bus.observe.log import Logger
 from bus.signing import epoch_of
 from bus.transports.base import Delivery, Frame
 

@@ -5,16 +5,16 @@ from typing import Any, Generic, TypeVar, overload
 
 from pydantic import BaseModel
 
+from bus.common.figures import Seconds, seconds
+from bus.data.limits import not_text, plain_text
+from bus.data.payload import Document
 from bus.errors import ProjectionError
-from bus.figures import Seconds, seconds
-from bus.limits import not_text, plain_text
 from bus.messages import Envelope, Receipt
-from bus.payload import Document
 from bus.read.views import by_key, check_times, check_written, key_or, read_as, row_as, shows_key
 from bus.stores import collections
 from bus.stores.asking import check_mapping, check_part
+from bus.stores.documents.updates import asked
 from bus.stores.grouping import COUNT, checked_field, grouping_of
-from bus.stores.updates import asked
 
 View = TypeVar("View", bound=BaseModel)
 Row = TypeVar("Row", bound=BaseModel)

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bus.codec import Unread
+from bus.common.exceptions import judged, outage, own, told
+from bus.common.fingerprint import reason_of
 from bus.errors import ProjectionError, UnknownMessage, VersionUnusable
-from bus.fingerprint import reason_of
-from bus.judging import judged, outage, own, told
 from bus.messages import Envelope
 from bus.read.projection import Projection
 from bus.stores.collections import UNUSABLE, Changes, ReadUnit, Write

@@ -5,11 +5,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from bus.common.tasks import TurningTime, end
 from bus.errors import NotCaughtUp, StoreUnavailable
 from bus.messages import category_of
 from bus.read.projection import Projection
 from bus.stores.collections import ReadStore, Target
-from bus.tasks import TurningTime, end
 
 SHORTEST_PAUSE = 0.003
 LONGEST_PAUSE = 0.05

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from bus.read.batches import gathered
+from bus.common.batches import gathered
 from bus.stores.collections import ReadStore, Target
 from bus.stores.event_log import Commit, ReadableLog
 

@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar
 
-from bus import ambient
+from bus.common import clock
+from bus.common.exceptions import judged
+from bus.common.fingerprint import reason_of
+from bus.common.tasks import end
 from bus.errors import ConfigurationError, NotBuilt, StoreUnavailable
-from bus.fingerprint import reason_of
-from bus.judging import judged
-from bus.log import Logger
-from bus.loops import Loops
+from bus.observe.log import Logger
+from bus.observe.loops import Loops
 from bus.read.projection import Projection
 from bus.stores.collections import ChangeFeed, ReadStore, Target
-from bus.tasks import end
 
 Answer = TypeVar("Answer")
 
@@ -121,7 +121,7 @@ class _Bell:
         try:
             while self.watchers and not self.ended:
                 if not await self._loops.turn(name, self._ring_once, otherwise=False):
-                    await asyncio.sleep(ambient.jittered(AGAIN))
+                    await asyncio.sleep(clock.jittered(AGAIN))
         finally:
             self.end()
             self._loops.forget(name)
@@ -190,7 +190,7 @@ class _Watcher:
 
     async def look_again(self) -> None:
         """Has it look a while later, whether there is news or not."""
-        await asyncio.sleep(ambient.jittered(AGAIN))
+        await asyncio.sleep(clock.jittered(AGAIN))
         self.news.set()
 
     def leave(self) -> None:

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from bus.log import Logger
-from bus.payload import Document
+from bus.data.payload import Document
+from bus.observe.log import Logger
 from bus.read.projection import queue_of
 from bus.stores.collections import Parked, ReadStore, Target
 

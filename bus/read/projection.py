@@ -7,15 +7,8 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, over
 
 from pydantic import BaseModel
 
-from bus.errors import ConfigurationError, ProjectionError
-from bus.figures import whole
-from bus.limits import not_text, plain_text
-from bus.messages import Envelope, Event, is_event, key_of
-from bus.read.documents import Documents
-from bus.read.views import check_view, check_written
-from bus.registry import registry_of
-from bus.router import check_not_frozen, check_queue_name
-from bus.signatures import (
+from bus.common.figures import whole
+from bus.common.signatures import (
     NO_DEFAULT,
     Dependency,
     Signature,
@@ -24,6 +17,13 @@ from bus.signatures import (
     shown,
     signature_of,
 )
+from bus.data.limits import not_text, plain_text
+from bus.declare.registry import registry_of
+from bus.declare.router import check_not_frozen, check_queue_name
+from bus.errors import ConfigurationError, ProjectionError
+from bus.messages import Envelope, Event, is_event, key_of
+from bus.read.documents import Documents
+from bus.read.views import check_view, check_written
 from bus.stores.collections import Index, ReadUnit, Target, Write
 from bus.transports.topology import SLOTS
 

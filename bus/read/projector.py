@@ -11,8 +11,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol
 
-from bus import ambient
 from bus.codec import envelopes_of
+from bus.common import clock
+from bus.common.fingerprint import failure_of
 from bus.errors import (
     EventMissing,
     MessageError,
@@ -22,11 +23,10 @@ from bus.errors import (
     UnknownMessage,
     VersionUnusable,
 )
-from bus.fingerprint import failure_of
-from bus.log import Logger
 from bus.messages import Envelope, category_of
+from bus.observe.log import Logger
 from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed, first_of
-from bus.read.history import OWN_ALONE, Foreign
+from bus.read.foreign import OWN_ALONE, Foreign
 from bus.read.parking import tell_parked
 from bus.read.projection import Projection
 from bus.stores.collections import Parked, ReadStore, Target, Writer
@@ -292,7 +292,7 @@ class Projector:
         patience = self._patience_with(failure.cause)
         waits = bool(patience) and now - first_seen < patience
         tries = 0 if waits else (before.tries if before else 0) + 1
-        later = ambient.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
+        later = clock.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
         delay = self._waiting_for(told.error) if waits else later
         if isinstance(failure.cause, UnknownMessage):
             self._unreadable[failure.stream] = failure.version

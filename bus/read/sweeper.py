@@ -7,9 +7,9 @@ tells what is missing.
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from bus import ambient
-from bus.log import Logger
-from bus.read.batches import gathered
+from bus.common import clock
+from bus.common.batches import gathered
+from bus.observe.log import Logger
 from bus.read.projector import Projector
 from bus.stores.collections import ReadStore
 from bus.stores.event_log import Commit, ReadableLog
@@ -29,7 +29,7 @@ class Sweeper:
         self._projector = projector
         self._log = event_log
         self._store = store
-        self._owner = ambient.new_id()
+        self._owner = clock.new_id()
         self._again: list[str] = []
 
     async def tend(self, *, all: bool = False) -> bool:

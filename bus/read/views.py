@@ -7,11 +7,11 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, ValidationError
 
+from bus.common.fingerprint import reason_of
+from bus.common.signatures import members
+from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
-from bus.fingerprint import reason_of
-from bus.payload import Document
-from bus.signatures import members
-from bus.stores.values import LENIENT, unreadable
+from bus.stores.documents.values import LENIENT, unreadable
 
 View = TypeVar("View", bound=BaseModel)
 

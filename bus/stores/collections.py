@@ -13,8 +13,8 @@ from collections.abc import (
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from bus.data.payload import Document
 from bus.errors import EventMissing
-from bus.payload import Document
 from bus.stores.grouping import Grouping
 from bus.stores.letters import KeepsLetters
 
@@ -107,9 +107,9 @@ class Parked(NamedTuple):
 class Documents(Protocol):
     """Raw reads and writes of a read collection; tombstones never show.
 
-    Filters, updates and sort orders are MongoDB's, and their values Python's: `bus.stores.values`
-    says in which form each is kept. Documents come as stored, `_id` included, without the bus's own
-    fields, a `Decimal128` as a `Decimal`.
+    Filters, updates and sort orders are MongoDB's, and their values Python's:
+    `bus.stores.documents.values` says in which form each is kept. Documents come as stored, `_id`
+    included, without the bus's own fields, a `Decimal128` as a `Decimal`.
     """
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None: ...

@@ -14,7 +14,7 @@ from collections.abc import (
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from bus.payload import Document
+from bus.data.payload import Document
 
 
 class Recorded(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from bus.payload import Document
+from bus.data.payload import Document
 
 FAILED = ("error", "reason", "frames", "fingerprint", "attempts")
 """The fields of a dead letter that tell how it failed the last time."""

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+from bus.data.limits import not_text, plain_text, size_of
+from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
-from bus.limits import not_text, plain_text, size_of
-from bus.payload import Document
 from bus.stores.collections import Target, WritableDocuments
 from bus.stores.event_log import Commit
 from bus.stores.grouping import Grouping

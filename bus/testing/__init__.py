@@ -1,13 +1,13 @@
 """What users need to test their own handlers, and the contracts that implementations pass."""
 
-from bus.testing.chaos import chaos, memory_world
 from bus.testing.clock import FastTime, HeldTime, ambient_source
-from bus.testing.faults import NO_FAULTS, STEPS, Faults, Step, When
 from bus.testing.given import Scenario, given, given_documents
-from bus.testing.ground import built, shared_memory
 from bus.testing.listed import not_listed
 from bus.testing.outcome import Folded, Outcome
-from bus.testing.world import Service, World
+from bus.testing.simulation.chaos import chaos, memory_world
+from bus.testing.simulation.faults import NO_FAULTS, STEPS, Faults, Step, When
+from bus.testing.simulation.ground import built, shared_memory
+from bus.testing.simulation.world import Service, World
 from bus.testing.written import written
 
 __all__ = [

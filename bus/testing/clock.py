@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TypeVar
 
-from bus import ambient
+from bus.common import clock
 
 START = 1_767_225_600.0
 """2026-01-01, 00:00 UTC, in seconds: when held time begins."""
 
 HASTE = 100
 
-AnySource = TypeVar("AnySource", bound=ambient.Source)
+AnySource = TypeVar("AnySource", bound=clock.Source)
 
 
-class HeldTime(ambient.Source):
+class HeldTime(clock.Source):
     """Time stands still until `advance`; ids and chance follow from the seed."""
 
     def __init__(self, seed: int = 0, *, start: float = START) -> None:
@@ -88,8 +88,8 @@ class FastTime(HeldTime):
 @contextmanager
 def ambient_source(source: AnySource) -> Iterator[AnySource]:
     """Puts a source in the place of the real clock and the real chance, for a while."""
-    before, ambient.source = ambient.source, source
+    before, clock.source = clock.source, source
     try:
         yield source
     finally:
-        ambient.source = before
+        clock.source = before

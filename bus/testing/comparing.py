@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from bus.codec import address, record
 from bus.errors import MessageError
 from bus.messages import Command, Event, Message, read_data
-from bus.stores.values import Unstorable, read, stored
+from bus.stores.documents.values import Unstorable, read, stored
 
 MISSING = "nothing"
 

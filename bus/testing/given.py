@@ -11,23 +11,23 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
-from bus import ambient
 from bus.building import a
 from bus.codec import envelopes_of, record
-from bus.dependencies import Provided, bind, views_of
+from bus.common import clock
+from bus.common.signatures import name_of
+from bus.data.limits import check_aggregate_id
+from bus.declare.router import Kind, Router
+from bus.dispatch.dependencies import Provided, bind, views_of
 from bus.errors import ConfigurationError
-from bus.limits import check_aggregate_id
 from bus.messages import Command, Envelope, Event, Message, Query
 from bus.read.documents import Documents
 from bus.read.projection import Projection
-from bus.router import Kind, Router
-from bus.signatures import name_of
 from bus.stores.collections import Changes, ReadUnit, Target, Write
+from bus.stores.documents.values import fields_of
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.stores.memory_effects import MemorySession
+from bus.stores.memory.effects import MemorySession
 from bus.stores.session import handled
-from bus.stores.values import fields_of
 from bus.testing.comparing import Said
 from bus.testing.outcome import Folded, Outcome, check_given
 from bus.testing.written import documents_in
@@ -79,8 +79,8 @@ def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[
                 f"{not_read_back(aggregate, type(event))}"
             )
     return Commit(
-        ambient.new_id(), stream_of(aggregate, id), aggregate.category, first,
-        tuple(map(record, events)), ambient.now(), ambient.new_id(),
+        clock.new_id(), stream_of(aggregate, id), aggregate.category, first,
+        tuple(map(record, events)), clock.now(), clock.new_id(),
     )  # fmt: skip
 
 
@@ -174,8 +174,8 @@ class Scenario:
         for envelope in reversed(self._events):
             if envelope.message == message:
                 return envelope
-        id = ambient.new_id()
-        return Envelope(message, id, ambient.now(), id)
+        id = clock.new_id()
+        return Envelope(message, id, clock.now(), id)
 
     async def _handled(
         self, envelope: Envelope, function: Callable[..., Awaitable[Any]], values: Mapping[Any, Any]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from bus.bus import Bus
+from bus.declare.router import Router
 from bus.read.projection import Projection
-from bus.router import Router
 
 
 def not_listed(bus: Bus, *packages: str) -> list[str]:

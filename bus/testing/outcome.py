@@ -6,9 +6,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel
 
+from bus.data.payload import Document
 from bus.errors import InvalidMessage
 from bus.messages import Command, Event, Message, check_kind
-from bus.payload import Document
 from bus.read.views import read_as
 from bus.testing.comparing import Said, documents_apart, listed, messages_apart
 

@@ -4,7 +4,7 @@ told to find none (PYTEST_DISABLE_PLUGIN_AUTOLOAD); then `-p bus.testing.plugin`
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from bus.testing.world import World
+from bus.testing.simulation.world import World
 
 pytest_plugins = ["pytest_doubledecker"]
 

@@ -8,9 +8,9 @@ from typing import Any, Self, TypeVar, cast
 
 from pydantic import PrivateAttr
 
-from bus.backend import Backend, backend_maker
+from bus.assembly.backend import Backend, backend_maker
 from bus.errors import ConfigurationError, Unavailable
-from bus.loops import Loops
+from bus.observe.loops import Loops
 from bus.settings import Settings
 from bus.transports.base import Transport
 from bus.transports.topology import Topology

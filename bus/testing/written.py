@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Any
 
+from bus.assembly.runtime import HasParts
+from bus.data.payload import Document
 from bus.errors import ConfigurationError
-from bus.parts import HasParts
-from bus.payload import Document
 from bus.stores.collections import ReadStore, Target
 from bus.stores.session import owner_of
 

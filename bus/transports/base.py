@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from bus.data.limits import MAX_COUNT, MAX_HEADERS, MAX_KEY, MAX_WORD, size_of
 from bus.errors import InvalidMessage, OutcomeUnknown
-from bus.limits import MAX_COUNT, MAX_HEADERS, MAX_KEY, MAX_WORD, size_of
 from bus.transports.topology import DELAYS, Topology
 
 MAX_BODY = 1024 * 1024

@@ -11,16 +11,16 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
-from bus.classes import unknown_options
 from bus.codec import record_and_read
+from bus.common.figures import whole
+from bus.common.fingerprint import reason_of
+from bus.common.signatures import members
+from bus.data.classes import unknown_options
+from bus.data.limits import check_aggregate_id, plain_text
+from bus.data.round_trip import attributes_of, difference_of_state
+from bus.declare.registry import generic_of, registry_of
 from bus.errors import ConfigurationError, InvalidMessage
-from bus.figures import whole
-from bus.fingerprint import reason_of
-from bus.limits import check_aggregate_id, plain_text
 from bus.messages import Event, check_kind, is_event
-from bus.registry import generic_of, registry_of
-from bus.round_trip import attributes_of, difference_of_state
-from bus.signatures import members
 from bus.stores.event_log import Recorded, Snapshot
 from bus.write.declared import check_applied, check_made_by_id, check_names
 from bus.write.functions import dispatched_in, functions_in

@@ -5,9 +5,9 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from bus.calls import made_for
+from bus.common.calls import made_for
+from bus.common.signatures import inspected
 from bus.errors import ConfigurationError
-from bus.signatures import inspected
 from bus.write.functions import functions_in
 from bus.write.state import annotated, is_class_var
 

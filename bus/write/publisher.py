@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Sequence
 from contextvars import Context
 
-from bus import ambient
 from bus.codec import sign_events
+from bus.common import clock
 from bus.errors import BusError, TransportUnavailable
-from bus.log import Logger
+from bus.observe.log import Logger
 from bus.signing import Sign
 from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame, Transport
@@ -132,7 +132,7 @@ class Publisher:
         try:
             while self._confirmed:
                 if self._open:
-                    await asyncio.sleep(ambient.jittered(MARK_EVERY))
+                    await asyncio.sleep(clock.jittered(MARK_EVERY))
                 ids, self._confirmed = self._confirmed, []
                 await self._log.confirmed(ids)
         except BusError as error:

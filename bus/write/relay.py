@@ -10,11 +10,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from bus import ambient
 from bus.codec import frames_of
+from bus.common import clock
 from bus.errors import BusError, InvalidMessage
-from bus.log import Logger
-from bus.loops import Loops
+from bus.observe.log import Logger
+from bus.observe.loops import Loops
 from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame
 from bus.write.publisher import Publisher
@@ -51,7 +51,7 @@ class Relay:
         self._leases = leases
         self._poll = poll
         self._loops = loops or Loops()
-        self._owner = ambient.new_id()
+        self._owner = clock.new_id()
         self._renew_at = 0.0
         self._look_ahead_at = 0.0
         self._since: datetime | None = None
@@ -61,7 +61,7 @@ class Relay:
         try:
             while True:
                 if not await self._loops.turn("relay", self.relay_once, otherwise=False):
-                    await asyncio.sleep(ambient.jittered(self._poll))
+                    await asyncio.sleep(clock.jittered(self._poll))
         finally:
             await self._hand_over()
 

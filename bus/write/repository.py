@@ -4,8 +4,8 @@ from collections.abc import Collection
 from typing import Generic, TypeVar
 
 from bus.codec import Unread, read_recorded, unread_at
+from bus.data.limits import check_aggregate_id
 from bus.errors import AggregateNotFound, ConfigurationError, InvalidMessage, NewerMessage
-from bus.limits import check_aggregate_id
 from bus.stores.event_log import EventLog
 from bus.write import snapshots
 from bus.write.aggregate import Aggregate, stream_of

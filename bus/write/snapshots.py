@@ -2,8 +2,8 @@
 
 from weakref import WeakSet
 
-from bus.fingerprint import reason_of
-from bus.log import Logger
+from bus.common.fingerprint import reason_of
+from bus.observe.log import Logger
 from bus.stores.event_log import Snapshot
 from bus.write.aggregate import Aggregate
 

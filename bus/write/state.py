@@ -20,11 +20,11 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
-from bus import payload
-from bus.declarable import mixes_numbers
+from bus.common.fingerprint import reason_of
+from bus.data import payload
+from bus.data.fields import mixes_numbers
+from bus.data.round_trip import attributes_of
 from bus.errors import ConfigurationError, InvalidMessage
-from bus.fingerprint import reason_of
-from bus.round_trip import attributes_of
 from bus.write.steps import steps_of
 
 Maker = Callable[[], Any]

@@ -19,8 +19,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bus.calls import codes_in, names_within
-from bus.round_trip import attributes_of
+from bus.common.calls import codes_in, names_within
+from bus.data.round_trip import attributes_of
 from bus.write.functions import functions_in
 
 CONSTANTS = (

@@ -8,8 +8,8 @@ from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
 from bus.errors import IdConflict, InvalidMessage
-from bus.log import Logger
 from bus.messages import Command, Envelope, Event, Receipt, check_kind, derived_id
+from bus.observe.log import Logger
 from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
 from bus.transports.base import Frame

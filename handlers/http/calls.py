@@ -10,7 +10,7 @@ from fastapi import Header, Request, Response
 from pydantic import BaseModel
 
 from bus import Bus, Command, Health, Query, Receipt, StoreUnavailable
-from bus.log import Logger
+from bus.observe.log import Logger
 from handlers.http.live import EventStream
 
 log = Logger("jobboard.http")

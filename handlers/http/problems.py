@@ -21,7 +21,7 @@ from bus import (
     StoreUnavailable,
     Unavailable,
 )
-from bus.log import Logger
+from bus.observe.log import Logger
 from handlers.http.calls import CORRELATION
 from write_models.applications import JobIsClosed, UnknownJob
 from write_models.jobs import JobIsArchived, StaleVersion

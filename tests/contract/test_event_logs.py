@@ -10,7 +10,13 @@ from bus.stores.memory import MemoryEventLog
 from bus.stores.mongo import MongoEventLog
 from bus.stores.mongo.log import PAGE
 from bus.stores.records import commit_document
-from bus.testing.event_log_contract import TIME, EventLogContract, commit, events_of, outcome
+from bus.testing.contracts.event_log_contract import (
+    TIME,
+    EventLogContract,
+    commit,
+    events_of,
+    outcome,
+)
 
 
 class TestMemoryEventLog(EventLogContract):

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from bus.stores.event_log import FollowedLog
-from bus.stores.memory_log import MemoryFollowedLog
+from bus.stores.memory.log import MemoryFollowedLog
 from bus.stores.mongo import MongoFollowedLog
-from bus.testing.followed_log_contract import FollowedLogContract
+from bus.testing.contracts.followed_log_contract import FollowedLogContract
 
 
 class TestMemoryFollowedLog(FollowedLogContract):

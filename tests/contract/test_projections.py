@@ -7,7 +7,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
-from bus.testing.projection_contract import Deposited, ProjectionContract, Stores, banks
+from bus.testing.contracts.projection_contract import Deposited, ProjectionContract, Stores, banks
 
 
 class TestProjections(ProjectionContract):

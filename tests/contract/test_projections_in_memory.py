@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.testing.projection_contract import ProjectionContract, Stores
+from bus.testing.contracts.projection_contract import ProjectionContract, Stores
 
 
 class TestProjectionsInMemory(ProjectionContract):

@@ -8,7 +8,13 @@ from bus.errors import ConfigurationError
 from bus.stores.collections import Changes, Index, ReadStore, ReadUnit, Target
 from bus.stores.memory import MemoryReadStore
 from bus.stores.mongo import MongoReadStore, close, connect
-from bus.testing.read_store_contract import ReadStoreContract, all_of, changing, counting, letter
+from bus.testing.contracts.read_store_contract import (
+    ReadStoreContract,
+    all_of,
+    changing,
+    counting,
+    letter,
+)
 from tests.waiting import patience
 
 

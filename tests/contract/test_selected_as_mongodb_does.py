@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient
 
-from bus.stores.applying import Beyond
-from bus.stores.matching import in_order, matcher
-from bus.stores.values import stored
+from bus.stores.documents.applying import Beyond
+from bus.stores.documents.matching import in_order, matcher
+from bus.stores.documents.values import stored
 
 TIMES = st.sampled_from([datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2)])
 SCALARS = st.one_of(

@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bus.errors import TransportUnavailable
-from bus.testing.transport_contract import TransportContract, TransportFactory
+from bus.testing.contracts.transport_contract import TransportContract, TransportFactory
 from bus.transports.base import Transport
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Queue, Topology, command_queue
 

@@ -14,9 +14,9 @@ from pymongo import MongoClient
 from pymongo.errors import WriteError
 
 from bus.errors import ProjectionError
-from bus.stores.applying import Beyond, apply
-from bus.stores.paths import Refused
-from bus.stores.updates import checked
+from bus.stores.documents.applying import Beyond, apply
+from bus.stores.documents.paths import Refused
+from bus.stores.documents.updates import checked
 
 
 def decimal128(value: Decimal) -> Decimal128:

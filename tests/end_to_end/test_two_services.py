@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bus import Bus, NotBuilt, Settings
-from bus.delivery.projections import Projections
+from bus.operate.projections import Projections
 from handlers import applications_app, jobs_app
 from read_models.applications_by_job import ListApplications
 from read_models.job_board import GetJob

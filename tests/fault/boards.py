@@ -11,9 +11,10 @@ from typing import NamedTuple, TypeVar
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 
-from bus import Bus, Command, Event, Projections, Query, Settings, ambient
+from bus import Bus, Command, Event, Projections, Query, Settings
 from bus.codec import record
-from bus.read.batches import batched
+from bus.common import clock
+from bus.common.batches import batched
 from bus.stores.event_log import Commit
 from bus.stores.records import commit_document, encoded
 from read_models.job_board import GetJob, ListJobs
@@ -31,7 +32,7 @@ EVENTS_OF_A_JOB = 1 + REVISIONS + APPLICATIONS
 
 def history(jobs: int) -> Iterator[Commit]:
     """Each job is posted, revised and applied for: EVENTS_OF_A_JOB commits, of an hour ago."""
-    began = ambient.now() - timedelta(hours=1)
+    began = clock.now() - timedelta(hours=1)
     for number in range(jobs):
         job, stream, time = f"h{number}", f"job-h{number}", began + timedelta(milliseconds=number)
         said = {"job_id": job, "title": f"Job {number}", "description": "As it was."}

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from bus import Settings, Worker
-from bus.backend import Backend, backend_maker
-from bus.loops import Loops
+from bus.assembly.backend import Backend, backend_maker
+from bus.observe.loops import Loops
 from bus.testing import NO_FAULTS, Step, When
-from bus.testing.broken import (
+from bus.testing.simulation.broken import (
     BrokenEffects,
     BrokenEventLog,
     BrokenReadStore,
     BrokenTransport,
     handling,
 )
-from bus.testing.faults import Fate, Life
+from bus.testing.simulation.faults import Fate, Life
 from tests.service.wallet import Diary, Pay, build, ledgers
 
 

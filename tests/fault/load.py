@@ -11,15 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from bus import (
-    Bus,
-    ConcurrencyError,
-    OutcomeUnknown,
-    Projection,
-    Receipt,
-    StoreUnavailable,
-    ambient,
-)
+from bus import Bus, ConcurrencyError, OutcomeUnknown, Projection, Receipt, StoreUnavailable
+from bus.common import clock
 from bus.errors import NotCaughtUp
 from tests.service.wallet import Diary, GetWallet, Pay
 from tests.waiting import patience, until
@@ -78,7 +71,7 @@ class Payments:
     async def pay(self, wallet: str, *, mood: str = "") -> Receipt:
         """Pays the next amount, for sure."""
         command = Pay(wallet_id=wallet, amount=self.paid[wallet] + 1, mood=mood)
-        id = ambient.new_id()
+        id = clock.new_id()
         while True:
             with suppress(OutcomeUnknown, StoreUnavailable, ConcurrencyError):
                 receipt = await self._bus.execute(command, id=id)
@@ -140,5 +133,5 @@ class Payments:
 
     async def _none_pending(self) -> bool:
         with suppress(StoreUnavailable):
-            return not await self._bus.parts.event_log.pending(ambient.now(), 1)
+            return not await self._bus.parts.event_log.pending(clock.now(), 1)
         return False

@@ -11,9 +11,9 @@ from bus.codec import envelopes_of
 from bus.messages import Envelope
 from bus.read.projector import Projector
 from bus.testing import NO_FAULTS
-from bus.testing.faults import Fate, Life
-from bus.testing.ground import Ground
-from bus.testing.process import ChaosSettings
+from bus.testing.simulation.faults import Fate, Life
+from bus.testing.simulation.ground import Ground
+from bus.testing.simulation.process import ChaosSettings
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Topology, command_queue
 from tests.fault.cancelling import cancelled_everywhere

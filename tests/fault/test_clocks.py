@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from bus import Bus, Projection, Receipt, Session, Settings, Worker, ambient
+from bus import Bus, Projection, Receipt, Session, Settings, Worker
+from bus.common import clock
 from bus.read import sweeper as sweeping
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
@@ -117,14 +118,14 @@ async def test_what_never_arrived_is_swept_though_the_clock_was_set_back(
         assert not await sweeper.is_due(60)
         swept = await parts.read_store.swept(projector_of(bus).target)
         assert swept is not None
-        assert ambient.now() - swept < timedelta(minutes=1)
+        assert clock.now() - swept < timedelta(minutes=1)
 
 
 async def test_ids_stay_unique_though_the_clock_jumps(frozen_time: HeldTime) -> None:
     ids: set[str] = set()
     for jump in (HOURS, -HOURS, 0.0, -HOURS, HOURS) * 20:
         frozen_time.advance(jump)
-        ids |= {ambient.new_id() for _ in range(100)}
+        ids |= {clock.new_id() for _ in range(100)}
     assert len(ids) == 10_000
     async with build(Settings.in_memory(), Diary()) as bus, Worker(bus):
         receipts: list[Receipt] = []
@@ -151,7 +152,7 @@ def wrong(request: pytest.FixtureRequest) -> "Wrong":
     return Wrong(request.param)
 
 
-class Wrong(ambient.Source):
+class Wrong(clock.Source):
     """Real time, out by some seconds."""
 
     def __init__(self, out: float) -> None:
@@ -182,7 +183,7 @@ async def test_a_sweep_by_a_wrong_clock_finds_what_nobody_delivered_and_hides_no
 ) -> None:
     monkeypatch.setattr(sweeping, "SWEEP_GRACE", timedelta(0))
     async with build(real_settings, Diary(), unique) as right:
-        for name, by in (("a", wrong), ("b", ambient.source)):
+        for name, by in (("a", wrong), ("b", clock.source)):
             receipt = await right.execute(Pay(wallet_id=name, amount=1))
             with ambient_source(by):
                 async with build(real_settings, Diary(), unique) as other:
@@ -199,7 +200,7 @@ async def test_marks_and_commits_of_a_wrong_clock_have_the_servers_time(
     with ambient_source(wrong):
         async with build(real_settings, Diary(), unique) as bus:
             receipt = await bus.execute(Pay(wallet_id="a", amount=1))
-            assert bus.parts.event_log.now() != ambient.now()
+            assert bus.parts.event_log.now() != clock.now()
 
             async def nothing(session: Session) -> list[Commit]:
                 return []

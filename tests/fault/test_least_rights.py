@@ -11,8 +11,8 @@ import pytest
 from pymongo import MongoClient
 
 from bus import Bus, DeadLetters, Settings, Worker
-from bus.delivery import keeper
-from bus.delivery.projections import Projections
+from bus.delivery import projection_runner
+from bus.operate.projections import Projections
 from bus.stores.session import OWN_COLLECTIONS
 from tests.databases import guarded_node, url_of
 from tests.service.wallet import Diary, GetWallet, Pay, build
@@ -126,7 +126,7 @@ async def test_without_the_right_to_a_view_all_goes_on_and_that_is_told_once(
         return "not shown under its name" in told
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keeper, "SHOW_EVERY", 0.0)
+        patch.setattr(projection_runner, "SHOW_EVERY", 0.0)
         async with build(settings, Diary(), unique) as bus, Worker(bus):
             receipt = await bus.execute(Pay(wallet_id="a", amount=3))
             assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)

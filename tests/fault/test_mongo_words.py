@@ -18,13 +18,13 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
+from bus.common.tasks import end
 from bus.errors import BusError, InvalidMessage, OutcomeUnknown, StoreUnavailable
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
-from bus.tasks import end
-from bus.testing.event_log_contract import commit
-from bus.testing.read_store_contract import all_of, counting
+from bus.testing.contracts.event_log_contract import commit
+from bus.testing.contracts.read_store_contract import all_of, counting
 from tests.waiting import until
 from tools.faults import failing
 from tools.services.mongodb import MongoNode
@@ -308,7 +308,7 @@ CRASH = """
 import asyncio, os, signal, sys
 from pymongo import AsyncMongoClient
 from bus.stores.mongo import MongoEventLog
-from bus.testing.event_log_contract import commit
+from bus.testing.contracts.event_log_contract import commit
 
 url, database = sys.argv[1:]
 

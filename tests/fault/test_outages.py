@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, Receipt, Settings, Worker, ambient
+from bus import Bus, Receipt, Settings, Worker
+from bus.common import clock
 from bus.write.relay import Relay
 from tests.fault.conftest import Recovered
 from tests.service.wallet import Diary, GetWallet, Pay, build
@@ -42,11 +43,11 @@ async def test_commands_succeed_while_rabbitmq_is_down_and_their_events_go_out_l
         started = time.monotonic()
         receipts = [await bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(100)]
         assert time.monotonic() - started < 10 * patience()
-        assert len(await bus.parts.event_log.pending(ambient.now(), 1000)) == 100
+        assert len(await bus.parts.event_log.pending(clock.now(), 1000)) == 100
         await asyncio.to_thread(broker.start)
         await visible(bus, receipts, 30)
         pending = bus.parts.event_log.pending
-        await until(lambda: _empty(pending(ambient.now(), 1000)), "marks still pending", within=20)
+        await until(lambda: _empty(pending(clock.now(), 1000)), "marks still pending", within=20)
 
 
 async def test_a_broker_restarted_twice_under_load_loses_and_repeats_nothing(
@@ -156,11 +157,11 @@ async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_
 ) -> None:
     await crashed(CRASH, settings, unique)
     async with build(settings, Diary(), unique) as bus:
-        (commit,) = await bus.parts.event_log.pending(ambient.now(), 10)
+        (commit,) = await bus.parts.event_log.pending(clock.now(), 10)
         assert commit.id == "k1"
         relay = Relay(bus.parts.event_log, bus.parts.publisher, bus.parts.read_store)
         await until(relay.relay_once, "the relay to publish", within=30)
-        assert await bus.parts.event_log.pending(ambient.now(), 10) == []
+        assert await bus.parts.event_log.pending(clock.now(), 10) == []
         async with Worker(bus, only=["wallets"]):
             await visible(bus, [Receipt("k1", {"wallet-a": 1})], 30)
 

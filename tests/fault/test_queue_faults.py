@@ -12,18 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bus import (
-    Bus,
-    Envelope,
-    Router,
-    Settings,
-    TopologyMismatch,
-    Unroutable,
-    Worker,
-    ambient,
-)
-from bus.parts import Parts
-from bus.testing.transport_contract import event, take
+from bus import Bus, Envelope, Router, Settings, TopologyMismatch, Unroutable, Worker
+from bus.assembly.runtime import Parts
+from bus.common import clock
+from bus.testing.contracts.transport_contract import event, take
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import DELIVERY_LIMIT, Topology, projection_queues
@@ -118,7 +110,7 @@ async def test_a_message_over_its_delivery_limit_waits_for_the_target_of_dead_le
 
 async def refused(bus: Bus) -> int:
     """How many commits wait in the log, at least so long that nobody is at them just now."""
-    waiting = await bus.parts.event_log.pending(ambient.now() - timedelta(seconds=1), 100)
+    waiting = await bus.parts.event_log.pending(clock.now() - timedelta(seconds=1), 100)
     return len(waiting)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import aio_pika
 import pytest
 
+from bus.common.tasks import end
 from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
-from bus.tasks import end
-from bus.testing.transport_contract import event, eventually, numbers, take
+from bus.testing.contracts.transport_contract import event, eventually, numbers, take
 from bus.transports.base import Frame, Inbox
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.rabbitmq.confirming import FRAMES_AT_ONCE

@@ -14,8 +14,9 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
-from bus import Bus, Session, Settings, Worker, ambient
+from bus import Bus, Session, Settings, Worker
 from bus.codec import envelopes_of
+from bus.common import clock
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.mongo import close
 from tests.fault.test_mongo_faults import FAULTS
@@ -106,7 +107,7 @@ async def test_a_worker_killed_between_commit_and_acknowledgement_repeats_nothin
     async with build(real_settings, post, unique) as bus:
         await bus.execute(Pay(wallet_id="a", amount=7))
         await killed("after the commit", real_settings, unique)
-        pending = await bus.parts.event_log.pending(ambient.now(), 10)
+        pending = await bus.parts.event_log.pending(clock.now(), 10)
         assert [command.name for commit in pending for command in commit.outgoing] == ["Thank"]
         async with Worker(bus, only=["mailing"]):
             await until(lambda: post.done, "the event is delivered again", within=30)

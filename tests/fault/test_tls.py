@@ -16,7 +16,7 @@ import trustme
 
 from bus.errors import ConfigurationError, StoreUnavailable, TransportUnavailable
 from bus.stores.mongo import MongoEventLog, connect
-from bus.testing.transport_contract import event, take
+from bus.testing.contracts.transport_contract import event, take
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Topology, projection_queues
 from tests.databases import lent_client

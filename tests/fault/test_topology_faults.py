@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bus import Bus, ConfigurationError, Settings, TopologyMismatch, Worker
-from bus.delivery.losses import Losses
+from bus.recovery.losses import Losses
 from bus.transports.rabbitmq import declaring
 from bus.transports.rabbitmq.connection import Session
 from bus.transports.rabbitmq.declare import declare

@@ -7,8 +7,9 @@ from functools import partial
 
 import pytest
 
-from bus import Bus, ProjectionError, Projections, Worker, ambient
-from bus.payload import Document
+from bus import Bus, ProjectionError, Projections, Worker
+from bus.common import clock
+from bus.data.payload import Document
 from bus.read.lag import Lag
 from tests.service.rebuild_contract import (
     BankView,
@@ -40,7 +41,7 @@ async def damage(bus: Bus, projection: str, key: str, wanted: Document | None) -
 
 def id_of(hours: int) -> str:
     """An id of version 7 as it was made so many hours ago."""
-    made = ambient.now() - timedelta(hours=hours)
+    made = clock.now() - timedelta(hours=hours)
     return f"{int(made.timestamp() * 1000):012x}70008{hours:015d}"
 
 
@@ -161,7 +162,7 @@ class AuditContract(Brisk):
             await bus.query(GetBank(), after=receipt, timeout=30)
             await until(partial(swept, bus), "purses are swept")
             projections = Projections(bus)
-            began = ambient.now() - timedelta(minutes=1)
+            began = clock.now() - timedelta(minutes=1)
             for chosen in (
                 {"streams": ["purse-p3"]},
                 {"documents": ["p3"]},

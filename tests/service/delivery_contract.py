@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, NotCaughtUp, Projection, Receipt, Settings, Worker, ambient
+from bus import Bus, NotCaughtUp, Projection, Receipt, Settings, Worker
 from bus.codec import frames_of
+from bus.common import clock
 from bus.stores.event_log import Commit, Recorded
 from bus.transports.base import MAX_BODY, Frame
 from bus.transports.topology import event_topic
@@ -31,13 +32,13 @@ def stray(body: bytes, name: str = "Paid", **headers: str | int) -> Frame:
     stream = str(headers.get("stream", "wallet-x"))
     full: dict[str, str | int] = {"stream": stream, "version": 1, "schema": 1, **headers}
     topic = event_topic("wallet", name, stream)
-    return Frame("events", topic, ambient.new_id(), name, body, ambient.now(), "c", full)
+    return Frame("events", topic, clock.new_id(), name, body, clock.now(), "c", full)
 
 
 async def store_and_publish(bus: Bus, stream: str, *events: Recorded, first: int = 1) -> None:
     """Events as a process of this service would store and publish them, whatever they are."""
-    parts, id, category = bus.parts, ambient.new_id(), stream.partition("-")[0]
-    commit = Commit(id, stream, category, first, events, ambient.now(), id)
+    parts, id, category = bus.parts, clock.new_id(), stream.partition("-")[0]
+    commit = Commit(id, stream, category, first, events, clock.now(), id)
     await parts.event_log.append([commit])
     assert await parts.publisher.publish([commit], [frames_of(commit)]) == 1
 
@@ -118,7 +119,7 @@ class DeliveryContract(WalletService):
         await asyncio.gather(*(bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(50)))
 
         async def none_pending() -> bool:
-            return not await bus.parts.event_log.pending(ambient.now(), 100)
+            return not await bus.parts.event_log.pending(clock.now(), 100)
 
         await until(none_pending, "marks are still pending")
 

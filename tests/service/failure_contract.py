@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from bus import Bus, InvalidMessage, Projection, Worker, ambient
+from bus import Bus, InvalidMessage, Projection, Worker
+from bus.common import clock
 from bus.delivery.again import Suspects
-from bus.delivery.deadletters import bury
 from bus.delivery.drain import Expired
+from bus.failures.deadletters import bury
 from bus.signing import RETURNED
 from bus.stores.event_log import Recorded
 from bus.transports.base import Delivery, Frame, Inbox
@@ -276,7 +277,7 @@ class FailureContract(WalletService):
             await Suspects(store, queue).begin("k1")
         headers: dict[str, str | int] = {"schema": 1, RETURNED: 1}
         body = b'{"wallet_id": "a", "amount": 1}'
-        command = Frame("queue", queue, "k1", "Pay", body, ambient.now(), "c1", headers)
+        command = Frame("queue", queue, "k1", "Pay", body, clock.now(), "c1", headers)
         assert await bus.parts.transport.publish([command], must_route=True) == {}
         async with Worker(bus):
             (letter,) = await self.dead_letters(bus, 1)
@@ -292,7 +293,7 @@ class FailureContract(WalletService):
         receipt = await bus.execute(Pay(wallet_id="a", amount=1))
         for version in (1, 2):
             headers: dict[str, str | int] = {"stream": "wallet-a", "version": version}
-            frame = Frame("", "t", f"e{version}", "Paid", b"{}", ambient.now(), "c1", headers)
+            frame = Frame("", "t", f"e{version}", "Paid", b"{}", clock.now(), "c1", headers)
             given_up = Expired("given up")
             await bury(store, Delivery(frame, queue, 1, 1), given_up, handler=queue, attempts=0)
         async with Worker(bus):

@@ -27,12 +27,12 @@ from bus import (
     Settings,
     Update,
     Worker,
-    ambient,
 )
 from bus.codec import event_frames
-from bus.delivery.asking import TellHeads, TellPart
-from bus.delivery.faults import UNREAD
-from bus.delivery.projections import CollectionStatus, Projections
+from bus.common import clock
+from bus.failures.give_up import UNREAD
+from bus.following.protocol import TellHeads, TellPart
+from bus.operate.projections import CollectionStatus, Projections
 from bus.stores.event_log import Commit, Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import history_queue
@@ -185,7 +185,7 @@ def payment(purse: str, version: int, amount: int, *, age: float = 0.0) -> Commi
         "purse",
         version,
         (Recorded("Paid", 1, {"amount": amount}),),
-        ambient.now() - timedelta(seconds=age),
+        clock.now() - timedelta(seconds=age),
         "conversation",
     )
 
@@ -212,7 +212,7 @@ def end_of_history(token: str) -> TellPart:
         place="",
         events=0,
         is_end=True,
-        time=ambient.now(),
+        time=clock.now(),
     )
 
 
@@ -553,7 +553,7 @@ class FollowingContract:
         every = {"compare_every": 0.5, "sweep_every": 0.5}
         owner, follower = make_bank(), make_shop(**every)
         async with self.running(owner, follower):
-            future = ambient.now() + timedelta(days=1000)
+            future = clock.now() + timedelta(days=1000)
             forged = TellHeads(category="purse", versions={"purse-z": 9}, until=future)
             await forge(owner, follower.service, forged)
             await self.until_refused(follower, 1)

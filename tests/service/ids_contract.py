@@ -5,8 +5,9 @@ import hashlib
 
 import pytest
 
-from bus import Bus, DeadLetters, IdConflict, InvalidMessage, Worker, ambient
-from bus.limits import DERIVED
+from bus import Bus, DeadLetters, IdConflict, InvalidMessage, Worker
+from bus.common import clock
+from bus.data.limits import DERIVED
 from bus.messages import derived_id, former_derived_id
 from bus.stores.event_log import Commit, Outgoing
 from tests.service.delivery_contract import WalletService
@@ -131,5 +132,5 @@ def handled(bus: Bus, id: str, cause: str) -> Commit:
     thank = Outgoing(f"{id}1", "Thank", 1, {"wallet_id": "a"})
     stream = f"{bus.service}-{id}"
     return Commit(
-        id, stream, bus.service, 1, (), ambient.now(), "c", cause, outgoing=(thank,), message="Paid"
+        id, stream, bus.service, 1, (), clock.now(), "c", cause, outgoing=(thank,), message="Paid"
     )

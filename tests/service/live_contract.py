@@ -20,7 +20,7 @@ from bus import (
     StoreUnavailable,
     Worker,
 )
-from bus.delivery.projections import Projections
+from bus.operate.projections import Projections
 from bus.stores.collections import ChangeFeed, Target
 from tests.leaks import nothing_left
 from tests.service.rebuild_contract import (

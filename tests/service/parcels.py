@@ -19,8 +19,8 @@ from bus import (
     Router,
     Settings,
     Update,
-    ambient,
 )
+from bus.common import clock
 from bus.signing import SIGNATURE
 from bus.transports.base import Frame
 from bus.transports.topology import event_topic
@@ -113,4 +113,4 @@ def stray(body: bytes, stream: str, version: int = 1, **headers: str | int) -> F
     """An event as somebody might publish it past the log."""
     full = {"stream": stream, "version": version, "schema": 1, **headers}
     topic = event_topic("parcel", "Posted", stream)
-    return Frame("events", topic, ambient.new_id(), "Posted", body, ambient.now(), "c", full)
+    return Frame("events", topic, clock.new_id(), "Posted", body, clock.now(), "c", full)

@@ -23,12 +23,12 @@ from bus import (
     Update,
     Worker,
 )
-from bus.delivery import keeper
-from bus.delivery.projections import CollectionStatus, Projections
-from bus.middleware import Middleware
-from bus.read import hold
-from bus.read.flip import Flip
-from bus.read.lineage import Generation
+from bus.delivery import projection_runner
+from bus.dispatch.middleware import Middleware
+from bus.operate.projections import CollectionStatus, Projections
+from bus.rebuild import pause
+from bus.rebuild.generations import Generation
+from bus.rebuild.switch import Flip
 from tests.waiting import until
 
 
@@ -146,9 +146,9 @@ class Brisk:
     @pytest.fixture(autouse=True)
     def brisk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Everything by the same factor."""
-        monkeypatch.setattr(keeper, "FOLLOW_EVERY", keeper.FOLLOW_EVERY / 4)
-        monkeypatch.setattr(keeper, "TEND_EVERY", keeper.TEND_EVERY / 4)
-        monkeypatch.setattr(hold, "HELD_AFTER", hold.HELD_AFTER / 4)
+        monkeypatch.setattr(projection_runner, "FOLLOW_EVERY", projection_runner.FOLLOW_EVERY / 4)
+        monkeypatch.setattr(projection_runner, "TEND_EVERY", projection_runner.TEND_EVERY / 4)
+        monkeypatch.setattr(pause, "HELD_AFTER", pause.HELD_AFTER / 4)
 
 
 class RebuildContract(Brisk):
@@ -287,7 +287,7 @@ class RebuildContract(Brisk):
         async with make() as old, Worker(old):
             receipt = await old.execute(Pay(purse_id="p1", amount=13))
             await old.query(CountPurses(), after=receipt, timeout=30)
-        monkeypatch.setattr(keeper, "MOVE_EVERY", 3600)
+        monkeypatch.setattr(projection_runner, "MOVE_EVERY", 3600)
         stayed = False
 
         async def to(self: Flip, generation: Generation) -> str | None:
@@ -325,7 +325,7 @@ class RebuildContract(Brisk):
         self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A process that has not heard of the drop declares it, and nobody would consume it."""
-        monkeypatch.setattr(keeper, "TIDY_EVERY", 0.3)
+        monkeypatch.setattr(projection_runner, "TIDY_EVERY", 0.3)
         async with make() as bus:
             stale, transport = bus.parts.topology, bus.parts.transport
             queues = [one.name for one in stale.queues if ".purses" in one.name]
@@ -355,7 +355,7 @@ class RebuildContract(Brisk):
         self, make: Callable[..., Bus], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What waited in the old queues comes from the log; then these are deleted."""
-        monkeypatch.setattr(keeper, "TIDY_EVERY", 0.3)
+        monkeypatch.setattr(projection_runner, "TIDY_EVERY", 0.3)
         async with make(partitions=2) as before:
             async with Worker(before):
                 await before.query(CountPurses(), after=await paid_into(before, 20), timeout=30)

@@ -19,9 +19,9 @@ from bus import (
     Session,
     Settings,
     Worker,
-    ambient,
 )
 from bus.codec import envelopes_of, frames_of
+from bus.common import clock
 from bus.messages import derived_id
 from bus.stores.event_log import Commit, Recorded
 from bus.testing import written
@@ -419,7 +419,7 @@ class RedeliveryContract(Mailing):
 def first_booking(stream: str, amount: int) -> Commit:
     """The first commit of a ledger, as another handler would store it."""
     event = Recorded("Booked", 1, {"amount": amount})
-    return Commit("b", stream, "ledger", 1, (event,), ambient.now(), "c")
+    return Commit("b", stream, "ledger", 1, (event,), clock.now(), "c")
 
 
 async def _two(found: Any) -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from bus import Settings
-from bus.backend import Backend
+from bus.assembly.backend import Backend
 from bus.settings import MEMORY
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.stores.memory_effects import MemoryEffects
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.stores.memory.effects import MemoryEffects
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 
 
 class Shared(Settings):

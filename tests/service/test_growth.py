@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from bus import Bus, Settings, Worker
-from bus.tasks import end
+from bus.common.tasks import end
 from bus.write.relay import Relay
 from tests.databases import drop
 from tests.growth import FastLoop, grown, objects

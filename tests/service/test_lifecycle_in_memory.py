@@ -4,8 +4,8 @@ import pytest
 from pydantic import PrivateAttr
 
 from bus import Bus, Settings, StoreUnavailable
-from bus.backend import Backend, backend_maker
-from bus.loops import Loops
+from bus.assembly.backend import Backend, backend_maker
+from bus.observe.loops import Loops
 from bus.stores.memory import MemoryReadStore
 from tests.service.lifecycle_contract import LifecycleContract, pay
 from tests.service.wallet import Diary, build

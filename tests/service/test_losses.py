@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from bus import Settings, Worker
-from bus.delivery.losses import Losses, Resending
-from bus.payload import Document
-from bus.read.notes import change_note
+from bus.data.payload import Document
+from bus.recovery.losses import Losses, Resending
+from bus.stores.notes import change_note
 from bus.transports.base import Transport
 from tests.service.bookkeeping import Service, drained
 from tests.waiting import until

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from bus import Receipt, Settings, Worker, ambient, log
+from bus import Receipt, Settings, Worker
+from bus.common import clock
+from bus.observe import log
 from bus.transports.base import MAX_BODY, Frame
 from bus.transports.topology import event_topic
 from tests.service.wallet import Diary, GetWallet, Pay, build
@@ -81,7 +83,7 @@ def _frame(number: int, body: bytes, headers: dict[str, str | int]) -> Frame:
     stream = f"wallet-bomb{number}"
     topic = event_topic("wallet", "Paid", stream)
     full: dict[str, str | int] = {"stream": stream, "version": 1, "schema": 1, **headers}
-    return Frame("events", topic, f"bomb{number}", "Paid", body, ambient.now(), "c", full)
+    return Frame("events", topic, f"bomb{number}", "Paid", body, clock.now(), "c", full)
 
 
 async def test_fifty_kinds_of_bombs_stop_nobody_and_each_is_kept_with_a_reason(

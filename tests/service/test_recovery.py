@@ -22,9 +22,9 @@ from bus import (
     Settings,
     StoreUnavailable,
     Worker,
-    continuity,
 )
 from bus.cli.main import app
+from bus.continuity import continuity
 from bus.stores.event_log import Commit
 from tests.service import mailing, wallet
 from tests.service.rebuild_contract import (

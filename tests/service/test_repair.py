@@ -16,10 +16,10 @@ from bus import (
     Settings,
     Worker,
 )
-from bus.delivery.deadletters import bury
 from bus.delivery.drain import Expired
-from bus.delivery.projections import Projections
 from bus.delivery.trust import NotInTheLog
+from bus.failures.deadletters import bury
+from bus.operate.projections import Projections
 from bus.stores.event_log import Recorded
 from bus.transports.base import Delivery
 from tests.service.delivery_contract import store_and_publish

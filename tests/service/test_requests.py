@@ -32,9 +32,9 @@ from bus import (
     UnknownMessage,
     Update,
     Worker,
-    ambient,
 )
 from bus.codec import command_frame
+from bus.common import clock
 from bus.delivery.replies import receipt_in
 from bus.transports.base import MAX_BODY, REPLY, Frame, Transport
 from tests.waiting import patience, until
@@ -223,7 +223,7 @@ async def test_errors_of_the_bus_come_back_as_themselves(bus: Bus) -> None:
 
 async def test_what_cannot_be_read_is_answered_too(bus: Bus) -> None:
     command = Book(room_id="r1", day=DAY)
-    frame = command_frame(Envelope(command, "b1", ambient.now(), "c1"))
+    frame = command_frame(Envelope(command, "b1", clock.now(), "c1"))
     for error, spoilt in (
         (InvalidMessage, frame._replace(body=b"no json")),
         (UnknownMessage, frame._replace(name="Unheard")),

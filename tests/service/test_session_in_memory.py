@@ -1,11 +1,12 @@
 import pytest
 
-from bus import Bus, ConfigurationError, Session, Settings, ambient
+from bus import Bus, ConfigurationError, Session, Settings
+from bus.common import clock
 from tests.service.mailing import Post
 from tests.service.session_contract import RedeliveryContract, SessionContract
 
 
-class Later(ambient.Source):
+class Later(clock.Source):
     """A clock that a test sets forward."""
 
     ahead = 0.0
@@ -15,9 +16,9 @@ class Later(ambient.Source):
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Later:
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
     later = Later()
-    monkeypatch.setattr(ambient, "source", later)
+    monkeypatch.setattr(clock, "source", later)
     return later
 
 
@@ -31,8 +32,8 @@ class TestSessionInMemory(SessionContract, RedeliveryContract):
         return bus
 
     @pytest.fixture(autouse=True)
-    def _clock(self, clock: Later) -> None:
-        self.clock = clock
+    def _later(self, later: Later) -> None:
+        self.clock = later
 
     async def forget(self, bus: Bus) -> None:
         self.clock.ahead += 3601

@@ -10,8 +10,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from bus import Bus, Settings, Worker
-from bus.delivery import keeper
-from bus.delivery.projections import Projections
+from bus.delivery import projection_runner
+from bus.operate.projections import Projections
 from bus.stores.collections import Note
 from tests.service.rebuild_contract import Brisk, CountPurses, Pay, paid_into, service
 from tests.waiting import until
@@ -90,7 +90,7 @@ class TestShown(Brisk):
         database: Database[dict[str, Any]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(keeper, "SHOW_EVERY", 0.2)
+        monkeypatch.setattr(projection_runner, "SHOW_EVERY", 0.2)
         async with make() as bus, Worker(bus):
             await paid_into(bus, 1)
             await self.until_shown(database, "purses", {"_id": "p0", "total": 1})
@@ -108,7 +108,7 @@ class TestShown(Brisk):
         monkeypatch: pytest.MonkeyPatch,
         view_on: str,
     ) -> None:
-        monkeypatch.setattr(keeper, "SHOW_EVERY", 0.0)
+        monkeypatch.setattr(projection_runner, "SHOW_EVERY", 0.0)
         database[view_on or "purses"].insert_one({"_id": "mine"})
         if view_on:
             database.create_collection("purses", viewOn=view_on)

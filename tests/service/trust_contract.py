@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bus import Bus, DeadLetters, Receipt, Settings, Worker, ambient
+from bus import Bus, DeadLetters, Receipt, Settings, Worker
+from bus.assembly.runtime import Parts
 from bus.codec import event_frames
-from bus.delivery.faults import UNREAD
+from bus.common import clock
 from bus.delivery.trust import LETTERS
-from bus.parts import Parts
+from bus.failures.give_up import UNREAD
 from bus.signing import EPOCH_NOTE, SIGNATURE, new_epoch
 from bus.stores.collections import Note
 from bus.stores.event_log import Commit, Recorded
@@ -232,12 +233,12 @@ class TrustContract(WalletService):
 
 def _command(name: str, body: bytes) -> Frame:
     """A command as somebody might publish it."""
-    id = ambient.new_id()
-    return Frame("commands", COMMAND_TOPIC, id, name, body, ambient.now(), id, {"schema": 1})
+    id = clock.new_id()
+    return Frame("commands", COMMAND_TOPIC, id, name, body, clock.now(), id, {"schema": 1})
 
 
 def stored(stream: str) -> Commit:
     """A commit as a process of the service would store it."""
-    id = ambient.new_id()
+    id = clock.new_id()
     event = Recorded("Paid", 1, {"amount": 5, "mood": ""})
-    return Commit(id, stream, stream.partition("-")[0], 1, (event,), ambient.now(), id)
+    return Commit(id, stream, stream.partition("-")[0], 1, (event,), clock.now(), id)

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 
 from bus import Bus
-from bus.delivery.asking import Word, answer_frame
-from bus.delivery.faults import GiveUp
-from bus.delivery.replaying import ReplayConsumer
+from bus.failures.give_up import GiveUp
+from bus.following.protocol import Word, answer_frame
+from bus.following.sender import ReplayConsumer
 from bus.transports.base import Frame, Transport
 
 

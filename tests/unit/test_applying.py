@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bson import Decimal128, Regex
 
-from bus.stores.applying import Beyond, apply
+from bus.stores.documents.applying import Beyond, apply
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.payload import Document
-from bus.read.audit import Difference, differing
+from bus.data.payload import Document
+from bus.rebuild.audit import Difference, differing
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bus import Aggregate, Event, Projection, Update, ambient
+from bus import Aggregate, Event, Projection, Update
 from bus.codec import record
-from bus.payload import Document
-from bus.read import builder
-from bus.read.builder import Builder, plan_from, plan_of
+from bus.common import clock
+from bus.data.payload import Document
 from bus.read.projector import Projector
+from bus.rebuild import builder
+from bus.rebuild.builder import Builder, plan_from, plan_of
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
@@ -61,7 +62,7 @@ async def history() -> MemoryEventLog:
         for version in (1, 2):
             id = f"{number}/{version}"
             stream, events = f"purse-p{number:02}", (record(Paid(amount=version)),)
-            await log.append([Commit(id, stream, "purse", version, events, ambient.now(), id)])
+            await log.append([Commit(id, stream, "purse", version, events, clock.now(), id)])
     return log
 
 

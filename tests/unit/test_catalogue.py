@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 from pydantic import BaseModel
 
-from bus import Aggregate, Event, NotBuilt, Projection, Update, ambient
+from bus import Aggregate, Event, NotBuilt, Projection, Update
+from bus.common import clock
 from bus.errors import ConfigurationError
-from bus.read.catalogue import Catalogue
-from bus.read.lineage import Generation, Lineage
+from bus.rebuild.catalogue import Catalogue
+from bus.rebuild.generations import Generation, Lineage
 from bus.stores.collections import Note
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
@@ -50,7 +51,7 @@ class Stores:
         return await catalogue.lineage(projection)
 
     async def happened(self) -> None:
-        time = ambient.now() - timedelta(days=1)
+        time = clock.now() - timedelta(days=1)
         event = Recorded("Opened", 1, {"bank": "b"})
         await self.log.append([Commit("c", "account-a", "account", 1, (event,), time, "c")])
 

@@ -16,7 +16,7 @@ from bus.codec import (
     record,
     unread,
 )
-from bus.registry import registry_of
+from bus.declare.registry import registry_of
 from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame
 

@@ -5,9 +5,10 @@ from typing import Any, cast
 
 import pytest
 
-from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker, continuity
-from bus.continuity import RECORD, Continuity, Record, record_from
-from bus.payload import Document
+from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker
+from bus.continuity import continuity
+from bus.continuity.continuity import RECORD, Continuity, Record, record_from
+from bus.data.payload import Document
 from bus.stores.collections import Note, ReadStore
 from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
 from tests.service.rebuild_contract import service as purses

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bus import Bus, DeadLetters, Fault, InvalidMessage, Settings, ambient
+from bus import Bus, DeadLetters, Fault, InvalidMessage, Settings
 from bus.codec import RETURNED, read_recorded
+from bus.common import clock
 from bus.delivery.drain import DeadQueueConsumer
-from bus.delivery.faults import MOST_DATA, GiveUp
 from bus.delivery.trust import Trust
+from bus.failures.give_up import MOST_DATA, GiveUp
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Frame
 from bus.transports.topology import dead_queue, requests_queue
 from tests.service.wallet import Pay, build
@@ -23,7 +24,7 @@ async def bus() -> AsyncIterator[Bus]:
 
 def died(number: int, queue: str, name: str = "Pay", **headers: str | int) -> Delivery:
     full: dict[str, str | int] = {DEATH_QUEUE: queue, DEATH_REASON: "expired", **headers}
-    frame = Frame("dead", "", f"m{number}", name, b"{}", ambient.now(), "c", full)
+    frame = Frame("dead", "", f"m{number}", name, b"{}", clock.now(), "c", full)
     return Delivery(frame, "wallets.dead", number, 1)
 
 

@@ -14,15 +14,16 @@ from typing import Any, cast
 
 import pytest
 
-from bus import Bus, ConfigurationError, NotBuilt, Settings, Worker, ambient
-from bus.backend import Backend
+from bus import Bus, ConfigurationError, NotBuilt, Settings, Worker
+from bus.assembly.backend import Backend
+from bus.common import clock
 from bus.settings import MEMORY
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.stores.memory_effects import MemoryEffects
-from bus.stores.memory_log import MemoryFollowedLog
+from bus.stores.memory.effects import MemoryEffects
+from bus.stores.memory.log import MemoryFollowedLog
 from bus.transports.base import Frame
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from tests.service.following_contract import (
     GetCustomer,
     GetPurse,
@@ -185,7 +186,7 @@ async def work_is_done(owner: Bus, follower: Bus, broker: MemoryBroker, number: 
         found = await follower.query(GetPurse(purse_id=purse))
         customer = await follower.query(GetCustomer(purse_id=purse))
         letters = await follower.parts.read_store.dead_letters()
-        waiting = await follower.parts.event_log.pending(ambient.now(), 10)
+        waiting = await follower.parts.event_log.pending(clock.now(), 10)
         missing = {
             "history": found is None or found.amounts != [1, 2, 3],
             "orders": customer is None or customer.orders != 3,
@@ -208,12 +209,12 @@ async def work_is_done(owner: Bus, follower: Bus, broker: MemoryBroker, number: 
 
 def _ordered(id: str, purse: str) -> Commit:
     events = (Recorded("OrderPlaced", 1, {"purse_id": purse}),)
-    return Commit(id, f"order-{id}", "order", 1, events, ambient.now() - timedelta(seconds=20), "c")
+    return Commit(id, f"order-{id}", "order", 1, events, clock.now() - timedelta(seconds=20), "c")
 
 
 def _given_up(number: int) -> Frame:
     id = f"dead{number}"
-    return Frame("dead", f"{SHOP}.thanks", id, "Paid", b"{}", ambient.now(), id)
+    return Frame("dead", f"{SHOP}.thanks", id, "Paid", b"{}", clock.now(), id)
 
 
 def sites() -> dict[Site, str]:

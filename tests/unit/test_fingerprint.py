@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from bus.fingerprint import Failure, failure_of
+from bus.common.fingerprint import Failure, failure_of
 
 
 def failing(source: str, **names: Any) -> Failure:

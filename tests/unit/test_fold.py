@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from bus import ambient
 from bus.codec import record
+from bus.common import clock
 from bus.read.projector import Projector
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.testing.projection_contract import Deposited, Opened, accounts
+from bus.testing.contracts.projection_contract import Deposited, Opened, accounts
 
 STREAMS = [f"account-{number}" for number in range(5)]
 
@@ -38,7 +38,7 @@ async def projector_on(log: MemoryEventLog) -> tuple[Projector, MemoryReadStore]
 
 def stored(stream: str, events: Sequence[Opened | Deposited]) -> Commit:
     recorded = tuple(record(event) for event in events)
-    return Commit(ambient.new_id(), stream, "account", 1, recorded, ambient.now(), "c")
+    return Commit(clock.new_id(), stream, "account", 1, recorded, clock.now(), "c")
 
 
 async def test_the_gaps_of_a_batch_are_healed_at_once_and_not_one_after_the_other() -> None:

@@ -19,22 +19,22 @@ from bus import (
     Repository,
     Router,
     Settings,
-    ambient,
 )
 from bus.cli.main import app
 from bus.codec import check_topic, event_frames, followed_commit
-from bus.delivery.asking import AskPart, AskStreams, TellPart, kinds_of, word_in
-from bus.delivery.following import Turns
-from bus.delivery.history import _advanced
+from bus.common import clock
 from bus.errors import InvalidMessage
+from bus.following.monitor import Turns
+from bus.following.protocol import AskPart, AskStreams, TellPart, kinds_of, word_in
+from bus.following.receiver import _advanced
 from bus.messages import Envelope
-from bus.read.history import Progress
+from bus.read.foreign import Progress
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog
-from bus.stores.memory_log import MemoryFollowedLog
+from bus.stores.memory.log import MemoryFollowedLog
 from bus.stores.routed import RoutedLog
-from bus.testing.event_log_contract import TIME, commit
-from bus.testing.followed_log_contract import event
+from bus.testing.contracts.event_log_contract import TIME, commit
+from bus.testing.contracts.followed_log_contract import event
 from bus.transports.base import Frame
 from bus.transports.topology import Binding, handler_queue, projection_queues
 from handlers import app as app_of_both
@@ -199,7 +199,7 @@ def test_what_is_asked_is_checked(name: str, body: bytes) -> None:
 
 def part(after: str, place: str, *, is_end: bool = False) -> TellPart:
     return TellPart(
-        category="job", after=after, place=place, events=10, is_end=is_end, time=ambient.now()
+        category="job", after=after, place=place, events=10, is_end=is_end, time=clock.now()
     )
 
 
@@ -287,7 +287,7 @@ async def test_both_logs_are_scanned_in_the_order_of_their_times() -> None:
 def test_an_event_of_another_service_is_handled_though_an_own_one_has_its_id() -> None:
     dispatcher = shop({"purse": "bank"}).parts.dispatcher
     own, theirs = (
-        Envelope(Paid(amount=1), "order-1:1", ambient.now(), "c", None, stream, 1)
+        Envelope(Paid(amount=1), "order-1:1", clock.now(), "c", None, stream, 1)
         for stream in ("order-7", "purse-7")
     )
     assert dispatcher._identity(own) != dispatcher._identity(theirs)

@@ -5,16 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from bus import ambient
 from bus.codec import record
-from bus.read.history import Foreign
+from bus.common import clock
+from bus.read.foreign import Foreign
 from bus.read.projector import Projector
 from bus.stores.collections import Parked, Target
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.stores.memory_log import MemoryFollowedLog
+from bus.stores.memory.log import MemoryFollowedLog
 from bus.testing.clock import HeldTime, ambient_source
-from bus.testing.projection_contract import Deposited, accounts
+from bus.testing.contracts.projection_contract import Deposited, accounts
 
 STREAM = "account-1"
 
@@ -22,7 +22,7 @@ STREAM = "account-1"
 def deposit(version: int) -> Commit:
     id = f"{STREAM}@{version}"
     events = (record(Deposited(amount=version)),)
-    return Commit(id, STREAM, "account", version, events, ambient.now(), "c")
+    return Commit(id, STREAM, "account", version, events, clock.now(), "c")
 
 
 class Store(MemoryReadStore):
@@ -80,7 +80,7 @@ async def test_what_precedes_a_gap_is_applied_and_the_rest_waits(
     assert await store.versions(projector.target, [STREAM]) == {STREAM: 2}
     parked = await parked_in(store, projector)
     assert (parked.version, parked.is_waiting, parked.is_missed) == (3, True, True)
-    assert parked.next_try == ambient.now() + timedelta(seconds=30)
+    assert parked.next_try == clock.now() + timedelta(seconds=30)
 
 
 async def test_it_fails_only_after_it_was_asked_for_and_waited_for_once_more(
@@ -112,7 +112,7 @@ async def test_another_gap_is_waited_for_anew(
     await projector.retry_parked()
     parked = await parked_in(store, projector)
     assert (parked.version, parked.is_waiting) == (3, True)
-    assert parked.first_seen == ambient.now()
+    assert parked.first_seen == clock.now()
 
 
 async def test_what_comes_while_its_stream_is_set_aside_is_not_overlooked(

@@ -7,12 +7,12 @@ import pytest
 from pydantic import BaseModel
 
 from bus import Documents
+from bus.data.payload import Document
 from bus.errors import ProjectionError
-from bus.payload import Document
 from bus.stores.collections import Target
 from bus.stores.grouping import COUNT, grouping_of
-from bus.stores.memory_documents import MemoryDocuments, Tables
-from bus.stores.memory_totals import groups
+from bus.stores.memory.documents import MemoryDocuments, Tables
+from bus.stores.memory.totals import groups
 from bus.stores.mongo.totals import row_of, stages_of
 
 

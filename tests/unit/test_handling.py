@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from bus import Envelope, Event, Reject, Router, ambient
-from bus.delivery.faults import GiveUp
-from bus.delivery.handling import AHEAD, HandlerConsumer
+from bus import Envelope, Event, Reject, Router
+from bus.common import clock
+from bus.delivery.handler_consumer import AHEAD, HandlerConsumer
+from bus.failures.give_up import GiveUp
 from bus.stores.memory import MemoryReadStore
 from bus.transports.base import Delivery, Frame
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, handler_queue
 from tests.waiting import until
 
@@ -45,7 +46,7 @@ class FailingOnce(GiveUp):
 
 def rung(number: int) -> Frame:
     headers: dict[str, str | int] = {"stream": f"bell-{number}", "version": 1, "schema": 1}
-    return Frame("events", "bell.Rung.0", f"r{number}", "Rung", b"{}", ambient.now(), "c", headers)
+    return Frame("events", "bell.Rung.0", f"r{number}", "Rung", b"{}", clock.now(), "c", headers)
 
 
 @pytest.mark.parametrize(

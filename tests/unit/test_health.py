@@ -16,11 +16,11 @@ from bus import (
     Settings,
     StoreUnavailable,
     TransportUnavailable,
-    ambient,
 )
-from bus.delivery.health_server import HealthServer
-from bus.delivery.loop_watch import LoopWatch
-from bus.health import Breaks, Check, Checkup
+from bus.common import clock
+from bus.observe.health import Breaks, Check, Checkup
+from bus.observe.health_server import HealthServer
+from bus.observe.loop_watch import LoopWatch
 from bus.stores.collections import Parked
 from tests.service.wallet import Diary, Pay, build
 from tests.unit.virtual_time import VirtualLoop, run_in_no_time
@@ -284,7 +284,7 @@ async def test_what_waits_too_long_for_the_relay_or_for_a_projection_is_told(
     assert await bus.health() == Health(True, True)
     (commit,) = await bus.parts.event_log.read("wallet-a")
     later = commit.time.timestamp() + 40
-    monkeypatch.setattr("bus.ambient.source.seconds", lambda: later)
+    monkeypatch.setattr("bus.common.clock.source.seconds", lambda: later)
     health = await bus.health()
     assert health.ready
     assert [(p.part, p.what) for p in health.problems] == [
@@ -296,7 +296,7 @@ async def test_what_waits_too_long_for_the_relay_or_for_a_projection_is_told(
 async def test_parked_streams_are_told_and_break_nothing(bus: Bus) -> None:
     (target,) = (s.of.target() for s in bus.parts.subscriptions if isinstance(s.of, Projection))
     for stream in ("wallet-a", "wallet-b", "wallet-c", "wallet-d"):
-        parked = Parked(stream, 1, "ValueError", 1, ambient.now(), "Paid", "secret")
+        parked = Parked(stream, 1, "ValueError", 1, clock.now(), "Paid", "secret")
         await bus.parts.read_store.park(target, parked)
     health = await bus.health()
     assert health.ready

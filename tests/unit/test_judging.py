@@ -18,9 +18,9 @@ from bus import (
     RetryPolicy,
     StoreUnavailable,
 )
-from bus.fingerprint import failure_of, reason_of
-from bus.judging import conflict, judged, outage, own, told
-from bus.policies import checked, policy_for
+from bus.common.exceptions import conflict, judged, outage, own, told
+from bus.common.fingerprint import failure_of, reason_of
+from bus.declare.policies import checked, policy_for
 
 
 def group(*errors: Exception) -> ExceptionGroup[Exception]:

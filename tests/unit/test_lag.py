@@ -2,7 +2,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from bus import ambient
+from bus.common import clock
 from bus.read.lag import Lag, LagMeter
 from bus.stores.collections import Changes, Parked, Target
 from bus.stores.event_log import Commit, Recorded
@@ -15,7 +15,7 @@ class Purses:
     def __init__(self) -> None:
         self.log = MemoryEventLog()
         self.store = MemoryReadStore()
-        self.now = ambient.now()
+        self.now = clock.now()
 
     async def happened(self, stream: str, first: int, count: int, age: float) -> None:
         events = tuple(Recorded("Paid", 1, {}) for _ in range(count))

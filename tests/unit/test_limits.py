@@ -26,7 +26,7 @@ from bus import (
     Update,
     Worker,
 )
-from bus.limits import (
+from bus.data.limits import (
     MAX_COUNT,
     MAX_HEADERS,
     MAX_KEY,
@@ -39,7 +39,7 @@ from bus.limits import (
     check_headers,
     check_id,
 )
-from bus.stores.values import Unstorable, stored
+from bus.stores.documents.values import Unstorable, stored
 from bus.testing import given
 
 SOME_UUID = uuid.UUID(int=7)

@@ -3,8 +3,8 @@
 import pytest
 
 from bus.errors import ProjectionError
-from bus.read.lineage import GONE_KEPT, Generation, Lineage, lineage_from
 from bus.read.projection import collection_of
+from bus.rebuild.generations import GONE_KEPT, Generation, Lineage, lineage_from
 
 
 def generation(collection: str, version: int) -> Generation:

@@ -8,8 +8,10 @@ import pytest
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from bus import Command, Envelope, ambient, log
-from bus.middleware import logged
+from bus import Command, Envelope
+from bus.common import clock
+from bus.dispatch.middleware import logged
+from bus.observe import log
 
 
 class Open(Command):
@@ -36,7 +38,7 @@ async def test_each_line_names_the_message_and_none_holds_its_payload(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log.configure(json=True)
-    envelope = Envelope(Open(secret="4711"), "m1", ambient.now(), "c1", "cause")
+    envelope = Envelope(Open(secret="4711"), "m1", clock.now(), "c1", "cause")
 
     async def handler(_: Envelope) -> None:
         structlog.get_logger().info("working")

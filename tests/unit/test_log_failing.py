@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from bus import Settings, Worker
-from bus.log import Logger
+from bus.observe.log import Logger
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
 

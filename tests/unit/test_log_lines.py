@@ -7,10 +7,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from bus import Bus, Reject, Settings, Worker, ambient
+from bus import Bus, Reject, Settings, Worker
 from bus.codec import event_frames
-from bus.delivery.projections import Projections
+from bus.common import clock
 from bus.messages import Envelope
+from bus.operate.projections import Projections
 from bus.stores.event_log import Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import COMMAND_TOPIC, event_topic
@@ -183,7 +184,7 @@ async def test_a_command_that_nobody_can_read_is_one_line(name: str, unique: str
         async with build(settings, Diary(), unique) as bus, Worker(bus):
             body = b'{"wallet_id": 7}'
             frame = Frame(
-                "commands", COMMAND_TOPIC, "c1", name, body, ambient.now(), "c1", {"schema": 1}
+                "commands", COMMAND_TOPIC, "c1", name, body, clock.now(), "c1", {"schema": 1}
             )
             await bus.parts.transport.publish([frame], must_route=True)
             await until(bus.parts.read_store.dead_letters, "it is a dead letter")
@@ -194,7 +195,7 @@ async def test_a_command_that_nobody_can_read_is_one_line(name: str, unique: str
 async def test_what_nobody_vouches_for_is_one_line(unique: str) -> None:
     headers: dict[str, str | int] = {"stream": "wallet-a", "version": 1, "schema": 1}
     topic = event_topic("wallet", "Paid", "wallet-a")
-    forged = Frame("events", topic, "f:1", "Paid", b'{"amount": 1}', ambient.now(), "f", headers)
+    forged = Frame("events", topic, "f:1", "Paid", b'{"amount": 1}', clock.now(), "f", headers)
     with capture_logs() as lines:
         async with (
             build(Settings.in_memory(), Diary(), unique) as bus,

@@ -9,9 +9,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from bus import ConfigurationError, Health, OutcomeUnknown, StoreUnavailable
-from bus.health import Check, Checkup
-from bus.loops import Loops
-from bus.tasks import end
+from bus.common.tasks import end
+from bus.observe.health import Check, Checkup
+from bus.observe.loops import Loops
 from tests.unit.virtual_time import run_in_no_time
 from tests.waiting import until
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bus.stores.applying import Beyond
-from bus.stores.matching import in_order, matcher
+from bus.stores.documents.applying import Beyond
+from bus.stores.documents.matching import in_order, matcher
 
 DOCUMENT = {"_id": "a", "n": 1, "nan": float("nan"), "of": [{"b": 1}], "list": [1, 2], "in": {}}
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from bus import ambient
+from bus.common import clock
 from bus.transports.base import Frame
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, command_queue
 
 QUEUE = command_queue("bank")
@@ -12,7 +12,7 @@ TOPOLOGY = Topology("bank", (QUEUE,))
 
 
 def frame(id: str, address: str = "commands", topic: str = "command") -> Frame:
-    return Frame(address, topic, id, "Pay", b"{}", ambient.now(), id)
+    return Frame(address, topic, id, "Pay", b"{}", clock.now(), id)
 
 
 async def opened(broker: MemoryBroker) -> MemoryTransport:

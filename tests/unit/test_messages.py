@@ -16,11 +16,11 @@ from bus import (
     NewerMessage,
     Query,
     Receipt,
-    ambient,
 )
 from bus.codec import read_recorded, record
+from bus.common import clock
+from bus.declare.registry import registry_of
 from bus.messages import Message, category_of, key_of, read_data
-from bus.registry import registry_of
 from bus.stores.event_log import Recorded
 
 
@@ -194,38 +194,38 @@ def test_a_stream_id_holds_category_and_key() -> None:
 
 
 def test_ids_are_uuids_of_version_7_and_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fixed(ambient.Source):
+    class Fixed(clock.Source):
         clock = 1_700_000_000.0
 
         def seconds(self) -> float:
             return self.clock
 
     source = Fixed()
-    monkeypatch.setattr(ambient, "source", source)
-    early = ambient.new_id()
+    monkeypatch.setattr(clock, "source", source)
+    early = clock.new_id()
     source.clock += 0.001
-    late = ambient.new_id()
+    late = clock.new_id()
     assert early < late
     assert len(early) == 32
     assert early[12] == "7"
     assert early[16] in "89ab"
-    assert ambient.now() == datetime(2023, 11, 14, 22, 13, 20, 1000, tzinfo=UTC)
+    assert clock.now() == datetime(2023, 11, 14, 22, 13, 20, 1000, tzinfo=UTC)
 
 
 def test_an_id_of_version_7_tells_when_it_was_made_and_others_do_not() -> None:
-    id, time = ambient.new_id_and_time()
-    assert ambient.time_of(id) == time
-    assert ambient.time_of(str(uuid.UUID(id))) == time
+    id, time = clock.new_id_and_time()
+    assert clock.time_of(id) == time
+    assert clock.time_of(str(uuid.UUID(id))) == time
     for other in ("", "order 7", uuid.uuid4().hex, "f" * 12 + "7" + "0" * 3 + "8" + "0" * 15):
-        assert ambient.time_of(other) is None
+        assert clock.time_of(other) is None
 
 
 def test_ids_do_not_repeat() -> None:
-    assert len({ambient.new_id() for _ in range(10_000)}) == 10_000
+    assert len({clock.new_id() for _ in range(10_000)}) == 10_000
 
 
 def test_an_envelope_knows_its_messages_name() -> None:
-    envelope = Envelope(AccountOpened(account_id="a"), "e1", ambient.now(), "c1")
+    envelope = Envelope(AccountOpened(account_id="a"), "e1", clock.now(), "c1")
     assert envelope.name == "account_opened"
 
 

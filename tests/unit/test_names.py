@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel
 
 from bus import Aggregate, Bus, Command, ConfigurationError, Event, Projection, Repository, Router
-from bus.read.owner import check_owner, hand_over
+from bus.continuity.owner import check_owner, hand_over
 from bus.settings import Settings
 from bus.stores.memory import MemoryReadStore
 from tests.service.shared import shared_settings

@@ -6,22 +6,22 @@ from typing import Any, cast
 
 import pytest
 
-from bus import ambient
-from bus.delivery.deadletters import settled_in_log
-from bus.delivery.faults import GiveUp
-from bus.delivery.keeping import Keeping
-from bus.delivery.projecting import ProjectionConsumer
+from bus.common import clock
+from bus.data.payload import Document
+from bus.delivery.foreign_events import Keeping
+from bus.delivery.projection_consumer import ProjectionConsumer
+from bus.failures.deadletters import settled_in_log
+from bus.failures.give_up import GiveUp
 from bus.messages import Envelope
-from bus.payload import Document
 from bus.read.parking import stuck
 from bus.read.projector import Projector
 from bus.stores.collections import Parked, Target
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.testing.projection_contract import Deposited, accounts
-from bus.testing.read_store_contract import letter
+from bus.testing.contracts.projection_contract import Deposited, accounts
+from bus.testing.contracts.read_store_contract import letter
 from bus.transports.base import Delivery, Frame
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, event_topic, projection_queues
 from tests.unit.test_fold import stored
 from tests.waiting import until
@@ -117,7 +117,7 @@ def torn(stream: str, version: int) -> Frame:
     """An event that nobody can read."""
     headers: dict[str, str | int] = {"stream": stream, "version": version, "schema": 1}
     topic = event_topic("account", "Deposited", stream)
-    return Frame("events", topic, ambient.new_id(), "Deposited", b"{", ambient.now(), "c", headers)
+    return Frame("events", topic, clock.new_id(), "Deposited", b"{", clock.now(), "c", headers)
 
 
 def dead(version: int, **fields: Any) -> Document:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Command, Event, InvalidMessage, ProjectionError, Router, Settings, ambient
+from bus import Bus, Command, Event, InvalidMessage, ProjectionError, Router, Settings
 from bus.codec import read_frame, record
-from bus.limits import MAX_COUNT
-from bus.payload import MAX_DEPTH
+from bus.common import clock
+from bus.data.limits import MAX_COUNT
+from bus.data.payload import MAX_DEPTH
 from bus.read.documents import refuse_scripts
-from bus.stores.updates import checked
+from bus.stores.documents.updates import checked
 from bus.transports.base import Frame
 
 
@@ -34,7 +35,7 @@ def deep(levels: int) -> Any:
 
 def frame(body: bytes, name: str = "Noted", id: str = "i1", **headers: str | int) -> Frame:
     full: dict[str, str | int] = {"stream": "note-1", "version": 1, "schema": 1, **headers}
-    return Frame("events", "note.Noted.1", id, name, body, ambient.now(), "c", full)
+    return Frame("events", "note.Noted.1", id, name, body, clock.now(), "c", full)
 
 
 BODIES = [

@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from bus.codec import frames_of
-from bus.delivery.faults import GiveUp
-from bus.delivery.keeping import Keeping
-from bus.delivery.projecting import ProjectionConsumer
+from bus.delivery.foreign_events import Keeping
+from bus.delivery.projection_consumer import ProjectionConsumer
 from bus.errors import StoreUnavailable
+from bus.failures.give_up import GiveUp
 from bus.messages import Envelope
 from bus.read.fold import Applied
 from bus.read.projector import Projector
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.testing.projection_contract import Opened, accounts
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.testing.contracts.projection_contract import Opened, accounts
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, projection_queues
 from tests.unit.test_fold import stored
 from tests.waiting import until

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from bus import OutcomeUnknown, StoreUnavailable, ambient
+from bus import OutcomeUnknown, StoreUnavailable
 from bus.codec import envelopes_of, record
+from bus.common import clock
 from bus.messages import Envelope, Event
 from bus.read.projection import Projection
 from bus.read.projector import Projector
@@ -18,7 +19,14 @@ from bus.read.sweeper import Sweeper
 from bus.stores.collections import Changes, Fold, Writer
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.testing.projection_contract import Closed, Deposited, Opened, accounts, banks, ledgers
+from bus.testing.contracts.projection_contract import (
+    Closed,
+    Deposited,
+    Opened,
+    accounts,
+    banks,
+    ledgers,
+)
 
 NAMES: dict[str, type[Event]] = {"Opened": Opened, "Deposited": Deposited, "Closed": Closed}
 RUNNER = asyncio.Runner()
@@ -87,8 +95,8 @@ class ProjectorMachine(RuleBasedStateMachine):
         events += [Closed()] if close else []
         held = self.held[stream]
         commit = Commit(
-            ambient.new_id(), stream, "account", len(held) + 1,
-            tuple(record(event) for event in events), ambient.now(), "c",
+            clock.new_id(), stream, "account", len(held) + 1,
+            tuple(record(event) for event in events), clock.now(), "c",
         )  # fmt: skip
         self.run(self.log.append([commit]))
         held += events
@@ -142,13 +150,13 @@ class ProjectorMachine(RuleBasedStateMachine):
             self.documents_are_the_fold_of_what_their_streams_have_reached()
 
     async def sweep(self) -> None:
-        later = ambient.Source()
-        later.seconds = lambda: ambient.Source().seconds() + 3600
-        before, ambient.source = ambient.source, later
+        later = clock.Source()
+        later.seconds = lambda: clock.Source().seconds() + 3600
+        before, clock.source = clock.source, later
         try:
             await Sweeper(self.projector, self.log, self.store).sweep()
         finally:
-            ambient.source = before
+            clock.source = before
 
     def fold(self, reached: dict[str, int]) -> dict[str, dict[str, Any]]:
         """The documents, folded by plain Python."""

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from bus import ambient
 from bus.codec import frames_of
+from bus.common import clock
 from bus.signing import Signing
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.transports.base import Frame
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher
 
-LATER = ambient.now().replace(year=2999)
+LATER = clock.now().replace(year=2999)
 
 
 async def test_nothing_is_published_before_the_queues_are_declared() -> None:
@@ -128,4 +128,4 @@ async def test_marks_are_cleared_outside_the_callers_context() -> None:
 
 def opened(id: str) -> Commit:
     event = Recorded("Opened", 1, {})
-    return Commit(id, f"account-{id}", "account", 1, (event,), ambient.now(), id)
+    return Commit(id, f"account-{id}", "account", 1, (event,), clock.now(), id)

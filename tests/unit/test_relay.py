@@ -2,10 +2,10 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from bus import ambient
+from bus.common import clock
 from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher
 from bus.write.relay import BATCH, GRACE, Relay
 from tests.waiting import until
@@ -30,7 +30,7 @@ async def test_a_stored_commit_that_may_not_travel_holds_up_no_other() -> None:
     await transport.open()
     publisher = Publisher(log, transport)
     publisher.start()
-    a_while_ago = ambient.now() - timedelta(minutes=1)
+    a_while_ago = clock.now() - timedelta(minutes=1)
     opened = Recorded("Opened", 1, {})
     odd = Commit("odd", "account-a", "account", 1, (opened,), a_while_ago, "c" * 300)
     empty = Commit("empty", "account-b", "account", 1, (), a_while_ago, "c")
@@ -38,7 +38,7 @@ async def test_a_stored_commit_that_may_not_travel_holds_up_no_other() -> None:
     for commit in (odd, empty, good):
         await log.append([commit])
     assert await Relay(log, publisher, MemoryReadStore()).relay_once()
-    assert await log.pending(ambient.now(), 10) == [odd]
+    assert await log.pending(clock.now(), 10) == [odd]
 
 
 async def test_many_that_nobody_takes_hold_up_none_behind_them() -> None:
@@ -48,18 +48,18 @@ async def test_many_that_nobody_takes_hold_up_none_behind_them() -> None:
     publisher.start()
     relay = Relay(log, publisher, MemoryReadStore())
     command = Outgoing("k", "Pay", 1, {})
-    start = ambient.now() - timedelta(minutes=1)
+    start = clock.now() - timedelta(minutes=1)
     for number in range(BATCH + 10):
         time = start + timedelta(milliseconds=number // 100)
         stuck = Commit(f"s{number}", f"bank-{number}", "bank", 1, (), time, "c")
         await log.append([stuck._replace(outgoing=(command._replace(id=f"k{number}"),))])
     opened = Recorded("Opened", 1, {})
-    good = Commit("good", "account-c", "account", 1, (opened,), ambient.now() - GRACE * 2, "c")
+    good = Commit("good", "account-c", "account", 1, (opened,), clock.now() - GRACE * 2, "c")
     await log.append([good])
 
     async def relayed() -> bool:
         await relay.relay_once()
-        return good not in await log.pending(ambient.now(), 10_000)
+        return good not in await log.pending(clock.now(), 10_000)
 
     await until(relayed, "the one behind those that are stuck to be published")
-    assert len(await log.pending(ambient.now(), 10_000)) == BATCH + 10
+    assert len(await log.pending(clock.now(), 10_000)) == BATCH + 10

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from bus.ambient import now
+from bus.common.clock import now
 from bus.delivery.replies import BUS_ERROR, OTHER_ERROR, receipt_in
 from bus.errors import ConcurrencyError, OutcomeUnknown, RemoteError
 from bus.transports.base import Frame

@@ -30,7 +30,7 @@ from bus import (
     Settings,
     Worker,
 )
-from bus.results import Results
+from bus.dispatch.results import Results
 
 
 class Open(Command):

@@ -14,9 +14,9 @@ from bus import (
     Router,
     StoreUnavailable,
 )
-from bus.delivery.retry import Holding, Step, Stopped, insist, next_step
-from bus.judging import outage
-from bus.policies import policy_for
+from bus.common.exceptions import outage
+from bus.declare.policies import policy_for
+from bus.failures.retry import Holding, Step, Stopped, insist, next_step
 from bus.transports.topology import DELAYS, rung
 
 POLICY = RetryPolicy(tries=2, pause=1.0, delays=(5, 30))

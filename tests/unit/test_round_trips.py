@@ -42,7 +42,6 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from bus import ambient
 from bus.codec import (
     command_frame,
     data_of,
@@ -52,9 +51,10 @@ from bus.codec import (
     read_recorded,
     record,
 )
+from bus.common import clock
+from bus.declare.registry import registry_of
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Command, Event, Query
-from bus.registry import registry_of
 from bus.stores.event_log import Commit
 from bus.stores.records import commit_document, commit_from, decoded, encoded
 from bus.write.unit_of_work import Outbox
@@ -255,7 +255,7 @@ def _exact(value: Any) -> Any:
 def _stored(event: Event) -> Commit:
     """The commit that holds the event, as the log gives it back."""
     commit = Commit(
-        "c1", "made-1", "made", 1, (record(event),), ambient.now(), "c1", None, {}
+        "c1", "made-1", "made", 1, (record(event),), clock.now(), "c1", None, {}
     )  # fmt: skip
     return commit_from(decoded(encoded(commit_document(commit))))
 

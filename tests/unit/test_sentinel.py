@@ -8,10 +8,10 @@ import pytest
 from bus import Bus, ConfigurationError, Health, Settings, Worker
 from bus.delivery.sentinel import ROUNDS, Sentinel, consumer_check
 from bus.errors import TransportUnavailable
-from bus.health import Checkup
-from bus.testing.transport_contract import event, numbers, take
+from bus.observe.health import Checkup
+from bus.testing.contracts.transport_contract import event, numbers, take
 from bus.transports.base import Inbox
-from bus.transports.memory import MemoryBroker, MemoryTransport
+from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, projection_queues
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until

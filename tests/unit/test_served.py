@@ -24,7 +24,7 @@ from bus import (
     Settings,
     Update,
 )
-from bus.served import never_served
+from bus.assembly.served import never_served
 from bus.testing import given, not_listed
 from reference import app, handlers
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import bus
-from bus import Bus, ConfigurationError, Settings, log
+from bus import Bus, ConfigurationError, Settings
+from bus.observe import log
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

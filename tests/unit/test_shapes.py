@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bus.shapes import differences
+from bus.describe.schemas import differences
 
 STRING, INTEGER, NUMBER, NULL = ({"type": t} for t in ("string", "integer", "number", "null"))
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bus import ambient
 from bus.codec import event_frames
+from bus.common import clock
 from bus.signing import EPOCH_NOTE, SIGNATURE, Signing, epoch_of, new_epoch
 from bus.stores.collections import Note
 from bus.stores.event_log import Commit, Recorded
@@ -22,7 +22,7 @@ async def signing(store: MemoryReadStore, secret: str = "") -> Signing:
 
 def frame_of(signs: Signing, **headers: str) -> Frame:
     event = Recorded("Opened", 1, {"owner": "Ada"})
-    commit = Commit("c1", "account-a1", "account", 1, (event,), ambient.now(), "conversation")
+    commit = Commit("c1", "account-a1", "account", 1, (event,), clock.now(), "conversation")
     (frame,) = event_frames(commit._replace(headers=headers), signs.sign)
     return frame
 
@@ -65,7 +65,7 @@ CHANGES: dict[str, Any] = {
     "name": "Closed",
     "body": b'{"owner":"Eve"}',
     "correlation_id": "another",
-    "time": ambient.now() + timedelta(seconds=1),
+    "time": clock.now() + timedelta(seconds=1),
 }
 HEADERS: dict[str, str | int] = {
     "stream": "account-a2",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, PrivateAttr
 
 from bus import Aggregate, ConfigurationError, InvalidMessage
-from bus.round_trip import attributes_of, difference_of_state
+from bus.data.round_trip import attributes_of, difference_of_state
 from bus.stores.records import decoded, encoded
 from tests.unit.test_round_trips import _exact, _typed
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from bus.tasks import OthersTime, TurningTime, end
+from bus.common.tasks import OthersTime, TurningTime, end
 from tests.unit.virtual_time import VirtualLoop, run_in_no_time
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bus import ConfigurationError, Settings, ambient
+from bus import ConfigurationError, Settings
+from bus.common import clock
 from bus.testing import HeldTime, ambient_source
 from bus.testing.plugin import Chaos
 from bus.testing.real import RealSettings
@@ -52,25 +53,25 @@ def test_that_uses_settings(memory_settings):
 
 
 def test_frozen_time_stands_still_until_it_is_moved(frozen_time: HeldTime) -> None:
-    before = ambient.now()
-    ids = [ambient.new_id(), ambient.new_id()]
+    before = clock.now()
+    ids = [clock.new_id(), clock.new_id()]
     assert ids[0] != ids[1]
-    assert ambient.now() == before
+    assert clock.now() == before
     frozen_time.advance(-3600)
-    assert (before - ambient.now()).total_seconds() == 3600
+    assert (before - clock.now()).total_seconds() == 3600
 
 
 def test_held_ids_and_chance_follow_from_the_seed() -> None:
     def drawn(seed: int) -> tuple[str, float]:
         with ambient_source(HeldTime(seed)):
-            return ambient.new_id(), ambient.jittered(1)
+            return clock.new_id(), clock.jittered(1)
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
 
 
 def test_time_runs_again_after_the_test_that_held_it() -> None:
-    assert abs(ambient.now().timestamp() - time.time()) < 60
+    assert abs(clock.now().timestamp() - time.time()) < 60
 
 
 async def test_the_chaos_fixture_begins_with_a_seed(chaos: Chaos) -> None:

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Any
 
-from bus import DeadLetter, Traced, ambient
-from bus.delivery.tracing import traced
+from bus import DeadLetter, Traced
+from bus.common import clock
+from bus.operate.conversation import traced
 from bus.stores.event_log import Commit, Outgoing, Recorded
 
-NOW = ambient.now()
+NOW = clock.now()
 
 
 def commit(id: str, *events: str, cause: str = "", message: str = "Do", **more: Any) -> Commit:

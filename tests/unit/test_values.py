@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, Field, RootModel, TypeAdapter, create_model, field_validator
 
 from bus.errors import ProjectionError
+from bus.stores.documents.updates import asked, checked
+from bus.stores.documents.values import LENIENT, Unstorable, stored
 from bus.stores.records import READING, decoded, encoded
-from bus.stores.updates import asked, checked
-from bus.stores.values import LENIENT, Unstorable, stored
 
 
 class Colour(Enum):

@@ -26,8 +26,8 @@ from bus import ConfigurationError, Documents, Event, Projection, ProjectionErro
 from bus.messages import Envelope
 from bus.stores.collections import Target
 from bus.stores.memory import MemoryReadStore
-from bus.stores.memory_documents import MemoryUnit
-from bus.testing.values_contract import write
+from bus.stores.memory.documents import MemoryUnit
+from bus.testing.contracts.values_contract import write
 
 DAY, MOMENT = date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -7,27 +7,18 @@ from typing import TypeVar
 import pytest
 from pydantic import BaseModel
 
-from bus import (
-    Aggregate,
-    Bus,
-    ConfigurationError,
-    Event,
-    Projection,
-    Settings,
-    Update,
-    Worker,
-    ambient,
-)
+from bus import Aggregate, Bus, ConfigurationError, Event, Projection, Settings, Update, Worker
+from bus.assembly.runtime import Parts
 from bus.codec import record
-from bus.delivery import keeper
-from bus.delivery.faults import GiveUp
-from bus.delivery.keeper import Feeding
-from bus.delivery.roster import Roster
+from bus.common import clock
+from bus.common.tasks import end
+from bus.delivery import projection_runner
+from bus.delivery.projection_runner import Feeding
+from bus.delivery.supervisor import Roster
 from bus.delivery.trust import Trust
-from bus.parts import Parts
+from bus.failures.give_up import GiveUp
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
-from bus.tasks import end
 from tests.waiting import until
 
 Feed = TypeVar("Feed", bound=Feeding)
@@ -118,12 +109,12 @@ def feeding(kind: type[Feed], parts: Parts) -> tuple[Feed, Target]:
 async def test_a_sweep_waits_while_the_queues_have_a_backlog(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(keeper, "TEND_EVERY", 0.001)
+    monkeypatch.setattr(projection_runner, "TEND_EVERY", 0.001)
     async with bank() as bus:
         parts = bus.parts
         fed, target = feeding(Watched, parts)
         opened = (record(Opened(owner="Ada")),)
-        time = ambient.now() - timedelta(minutes=1)
+        time = clock.now() - timedelta(minutes=1)
         await parts.event_log.append([Commit("c", "account-a", "account", 1, opened, time, "c")])
         sweeping = asyncio.create_task(fed.look_after())
 

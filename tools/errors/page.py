@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from bus import middleware
+from bus.dispatch import middleware
 from tools.errors import (
     asking,
     commanding,
@@ -146,15 +146,21 @@ AREAS = {
     "bus/stores/": "what is stored",
     "bus/read/": "projections",
     "bus/write/": "aggregates",
+    "bus/rebuild/": "projections",
+    "bus/continuity/": "workers, and what is repaired",
     "bus/delivery/": "workers, and what is repaired",
-    "bus/contracts": "contracts",
+    "bus/failures/": "workers, and what is repaired",
+    "bus/following/": "workers, and what is repaired",
+    "bus/operate/": "workers, and what is repaired",
+    "bus/recovery/": "workers, and what is repaired",
+    "bus/worker": "workers, and what is repaired",
+    "bus/describe/": "contracts",
     "bus/settings": "settings",
-    "bus/backend": "settings",
+    "bus/assembly/backend": "settings",
     "bus/codec": "messages as they travel",
-    "bus/limits": "messages as they travel",
-    "bus/payload": "messages as they travel",
+    "bus/data/fields": "messages",
+    "bus/data/": "messages as they travel",
     "bus/messages": "messages",
-    "bus/declarable": "messages",
     "bus/classes": "messages",
     "bus/registry": "messages",
     "bus/": "handlers, and the bus",

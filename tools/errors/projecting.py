@@ -323,9 +323,9 @@ async def a_rate_of_zero(bus: Bus) -> None:
 
 @repairing("ConfigurationError: service 'bank' has no subscription named 'mails'")
 async def events_sent_again_to_nobody(bus: Bus) -> None:
-    from bus import ambient
+    from bus import clock
 
-    await Events(bus).republish("mails", since=ambient.now())
+    await Events(bus).republish("mails", since=clock.now())
 
 
 @repairing("ConfigurationError: what is to be compared is not what `bus contracts export` of this")

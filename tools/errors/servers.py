@@ -13,7 +13,7 @@ from typing import Any
 import bson
 from pamqp import commands, frame
 
-from bus import ambient
+from bus.common import clock
 
 LOOPBACK = "127.0.0.1"
 Serves = Callable[[], AbstractContextManager[int]]
@@ -88,7 +88,7 @@ def mongodb(**answers: Mapping[str, Any]) -> Serves:
         "isWritablePrimary": True,
         "maxBsonObjectSize": 16 * 1024 * 1024,
         "maxWireVersion": 17,
-        "localTime": ambient.now(),
+        "localTime": clock.now(),
         "logicalSessionTimeoutMinutes": 30,
     }
 

@@ -4,7 +4,7 @@ For tests, demos, and services that may forget. Nothing here is shared between p
 loops of one process may share it, also those of several threads.
 """
 
-from bus.stores.memory_event_log import MemoryEventLog
-from bus.stores.memory_read_store import MemoryReadStore
+from bus.stores.memory.event_log import MemoryEventLog
+from bus.stores.memory.read_store import MemoryReadStore
 
 __all__ = ["MemoryEventLog", "MemoryReadStore"]

@@ -3,13 +3,13 @@
 import asyncio
 import time
 
+from bus.common.tasks import OthersTime
 from bus.errors import InvalidMessage, StoreUnavailable
 from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.grouping import Grouping
 from bus.stores.mongo.settling import SETTLE_WITHIN, Append, Outcome, Settling
 from bus.stores.records import commit_document, encoded
-from bus.tasks import OthersTime
 
 MOST_DOCUMENTS = 500
 MOST_BYTES = 8 * 1024 * 1024

@@ -11,7 +11,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from bus.payload import Document
+from bus.data.payload import Document
 from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
 from bus.stores.mongo.failures import is_cut_short, reading
 

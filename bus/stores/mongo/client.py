@@ -19,10 +19,10 @@ from pymongo import AsyncMongoClient, ReadPreference, WriteConcern
 from pymongo.errors import NetworkTimeout, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from bus.common.tasks import OthersTime
+from bus.common.urls import ENCODED
 from bus.errors import ConfigurationError
 from bus.stores.records import OPTIONS
-from bus.tasks import OthersTime
-from bus.urls import ENCODED
 
 Client = Any
 """motor's `AsyncIOMotorClient` or PyMongo's `AsyncMongoClient`; motor has no types."""

@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from bus import ambient
+from bus.common import clock
 from bus.stores.mongo.client import Client
 from bus.stores.mongo.failures import hello
 
@@ -26,8 +26,8 @@ class ServerClock:
     def now(self) -> datetime:
         """The time, in UTC, in whole milliseconds."""
         if self._began is None:
-            return ambient.now()
-        return ambient.at(self._began + time.clock_gettime(_STEADY))
+            return clock.now()
+        return clock.at(self._began + time.clock_gettime(_STEADY))
 
     async def look(self, client: Client) -> Any:
         """Asks the server for its time, and returns all that it tells of itself.

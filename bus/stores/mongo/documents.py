@@ -7,28 +7,14 @@ from typing import Any, NoReturn
 from pymongo import DeleteOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from bus.data.payload import Document
 from bus.errors import ProjectionError
 from bus.messages import key_of
-from bus.payload import Document
 from bus.stores.asking import check_part
 from bus.stores.collections import Target
-from bus.stores.grouping import Grouping
-from bus.stores.matching import refusal
-from bus.stores.mongo.client import Collection, Session, bounded, settled
-from bus.stores.mongo.failures import (
-    DUPLICATE_KEY,
-    ENCODING_ERRORS,
-    is_about_content,
-    is_refused,
-    is_refused_question,
-    said,
-    translated,
-)
-from bus.stores.mongo.totals import row_of, stages_of
-from bus.stores.mongo.transactions import Conflict
-from bus.stores.order import order_of
-from bus.stores.records import READING, unencodable, unkeepable
-from bus.stores.updates import (
+from bus.stores.documents.matching import refusal
+from bus.stores.documents.order import order_of
+from bus.stores.documents.updates import (
     HIDDEN,
     KEPT,
     VERSION,
@@ -45,6 +31,20 @@ from bus.stores.updates import (
     updated,
     version_in,
 )
+from bus.stores.grouping import Grouping
+from bus.stores.mongo.client import Collection, Session, bounded, settled
+from bus.stores.mongo.failures import (
+    DUPLICATE_KEY,
+    ENCODING_ERRORS,
+    is_about_content,
+    is_refused,
+    is_refused_question,
+    said,
+    translated,
+)
+from bus.stores.mongo.totals import row_of, stages_of
+from bus.stores.mongo.transactions import Conflict
+from bus.stores.records import READING, unencodable, unkeepable
 
 Operation = UpdateOne | ReplaceOne[Document] | DeleteOne
 

@@ -6,8 +6,8 @@ from typing import Any
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
+from bus.common.exceptions import told
 from bus.errors import ProjectionError, StoreUnavailable
-from bus.judging import told
 from bus.stores.collections import WritableDocuments
 from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Client, Database, bounded, database

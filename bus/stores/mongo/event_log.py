@@ -11,9 +11,9 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from bus import ambient
+from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
-from bus.loops import Loops
+from bus.observe.loops import Loops
 from bus.stores.event_log import Commit, Recorded, Snapshot, Tally
 from bus.stores.mongo.appender import Appender
 from bus.stores.mongo.client import Client, Session, Unanswered, bounded
@@ -204,7 +204,7 @@ class MongoEventLog(MongoLog):
                 return found
             if time.monotonic() > deadline:
                 raise StoreUnavailable(f"MongoDB: no majority holds {command_id} yet")
-            await asyncio.sleep(ambient.jittered(PAUSE))
+            await asyncio.sleep(clock.jittered(PAUSE))
         return []
 
     async def _find(self, commits: MongoCollection, command_id: str) -> list[Commit]:

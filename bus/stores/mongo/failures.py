@@ -24,6 +24,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from bus.common.urls import ENCODED
 from bus.errors import (
     BusError,
     ConfigurationError,
@@ -34,7 +35,6 @@ from bus.errors import (
 )
 from bus.stores.mongo.client import ANSWER_WITHIN, Client, bounded
 from bus.stores.records import unencodable
-from bus.urls import ENCODED
 
 DUPLICATE_KEY = 11000
 NAMESPACE_EXISTS = 48

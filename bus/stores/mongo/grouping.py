@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any
 
-from bus import ambient
-from bus.log import Logger
+from bus.common import clock
+from bus.observe.log import Logger
 
 log = Logger("bus.stores")
 
@@ -62,7 +62,7 @@ class Grouping:
         try:
             return await self._next_group()
         except asyncio.CancelledError:
-            if ambient.is_cancelled():
+            if clock.is_cancelled():
                 raise
         except Exception as error:
             log.error("a group failed", exc_info=error)

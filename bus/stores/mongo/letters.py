@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pymongo import IndexModel
 
-from bus import ambient
-from bus.payload import Document
+from bus.common import clock
+from bus.data.payload import Document
 from bus.stores.letters import FAILED, GROUPED
 from bus.stores.mongo.client import Collection, settled
 from bus.stores.mongo.failures import reading, writing
@@ -27,7 +27,7 @@ class MongoLetters:
 
     async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
         """As `ReadStore.add_dead_letter`."""
-        now = ambient.now()
+        now = clock.now()
         failed = {key: value for key, value in letter.items() if key in FAILED}
         first = {key: value for key, value in letter.items() if key not in (*FAILED, "_id")}
         change = {

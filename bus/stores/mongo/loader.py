@@ -8,14 +8,14 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from bus.common.tasks import OthersTime
+from bus.data.payload import Document
 from bus.errors import StoreUnavailable
-from bus.payload import Document
 from bus.stores.event_log import Recorded
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.places import gone
 from bus.stores.mongo.shared_reads import Read, SharedReads
-from bus.tasks import OthersTime
 
 COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
 """So many are fetched at once, and made into events at a time. What is held grows with both, and

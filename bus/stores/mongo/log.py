@@ -6,7 +6,7 @@ from datetime import datetime
 import bson
 from pymongo import IndexModel
 
-from bus.payload import Document
+from bus.data.payload import Document
 from bus.stores.event_log import Commit
 from bus.stores.mongo.client import LATEST, Client, check_usable, database, settled
 from bus.stores.mongo.clock import ServerClock

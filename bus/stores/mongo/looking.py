@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+from bus.data.payload import Document
 from bus.errors import StoreUnavailable
-from bus.payload import Document
 from bus.stores.event_log import Commit, Tally
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.client import settled

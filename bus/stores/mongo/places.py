@@ -10,7 +10,7 @@ from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from bus.errors import ConfigurationError
-from bus.log import Logger
+from bus.observe.log import Logger
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import DUPLICATE_KEY, reading
 from bus.stores.mongo.indexes import need_indexes

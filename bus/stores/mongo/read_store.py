@@ -6,9 +6,9 @@ from datetime import datetime
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
+from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
-from bus.payload import Document
 from bus.stores.collections import (
     UNUSABLE,
     ChangeFeed,
@@ -19,6 +19,7 @@ from bus.stores.collections import (
     Target,
     Writer,
 )
+from bus.stores.documents.updates import VERSION, version_in
 from bus.stores.mongo import views
 from bus.stores.mongo.changes import MongoChangeFeed
 from bus.stores.mongo.client import LATEST, Client, bounded, check_usable, database, settled
@@ -42,7 +43,6 @@ from bus.stores.mongo.seal import SEAL, Seal
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.records import unencodable
 from bus.stores.session import OWN_COLLECTIONS
-from bus.stores.updates import VERSION, version_in
 
 OPEN_WITHIN = 30.0
 INSERT_WITHIN = 15.0

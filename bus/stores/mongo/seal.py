@@ -6,8 +6,8 @@ then would apply again what the documents hold already.
 
 from typing import Any
 
+from bus.data.payload import Document
 from bus.errors import Discontinued
-from bus.payload import Document
 
 SEAL = "/seal"
 """Its `_id`. Those of versions begin with a collection's name."""

@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from bus import ambient
+from bus.common import clock
+from bus.common.tasks import end
+from bus.data.payload import Document
 from bus.errors import BusError
-from bus.log import Logger
-from bus.loops import Loops
-from bus.payload import Document
+from bus.observe.log import Logger
+from bus.observe.loops import Loops
 from bus.stores.mongo.client import Client, Database, Session, bounded, settled, start_session
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.transactions import may_run_on
-from bus.tasks import end
 
 BEAT = 1.0
 DEAD_AFTER = 4.0
@@ -49,7 +49,7 @@ class Sessions:
         """From now on looks after the sessions of others too, whether it lends any or not."""
         if self._watching is None:
             # Not before: children of a process that made it would all have the same name.
-            self._name = f"sessions/{ambient.new_id()}"
+            self._name = f"sessions/{clock.new_id()}"
             self._watching = self._loops.start(self._watch, "sessions")
 
     @asynccontextmanager

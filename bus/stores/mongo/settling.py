@@ -15,9 +15,9 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import BulkWriteError, NetworkTimeout, PyMongoError
 
-from bus import ambient
+from bus.common import clock
+from bus.data.payload import Document
 from bus.errors import InvalidMessage, OutcomeUnknown
-from bus.payload import Document
 from bus.stores.event_log import Commit
 from bus.stores.mongo.client import LATEST, Collection, bounded
 from bus.stores.mongo.failures import (
@@ -107,7 +107,7 @@ class Settling:
             if time.monotonic() + PAUSE > self._deadline:
                 return
             if self._open:
-                await asyncio.sleep(ambient.jittered(PAUSE))
+                await asyncio.sleep(clock.jittered(PAUSE))
 
     def stop(self) -> None:
         """Tells those that are not settled yet."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bus.payload import Document
+from bus.data.payload import Document
 from bus.stores.grouping import Grouping
 
 

@@ -20,7 +20,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from bus import ambient
+from bus.common import clock
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.mongo.client import Session, Unanswered, bounded, start_transaction
 from bus.stores.mongo.failures import said, translated
@@ -63,7 +63,7 @@ async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Resul
                 raise translated(error, writing=False) from error
             if late:
                 raise StoreUnavailable(f"MongoDB took no transaction: {said(error)}") from error
-        await asyncio.sleep(ambient.jittered(pause))
+        await asyncio.sleep(clock.jittered(pause))
         pause = min(pause * 2, LONGEST_PAUSE)
 
 
@@ -100,7 +100,7 @@ async def _commit(session: Session, deadline: float, doubts: list[Exception]) ->
             is_useless = isinstance(error, Unanswered | InvalidOperation)
             if is_useless or time.monotonic() + pause > deadline:
                 raise _unknown(error) from error
-        await asyncio.sleep(ambient.jittered(pause))
+        await asyncio.sleep(clock.jittered(pause))
         pause = min(pause * 2, LONGEST_PAUSE)
 
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from bus.data.payload import Document
 from bus.errors import NotAllowed
-from bus.payload import Document
 from bus.stores.collections import Target
+from bus.stores.documents.updates import HIDDEN, VERSION
 from bus.stores.mongo.client import Database, settled
 from bus.stores.mongo.failures import NAMESPACE_EXISTS, reading
-from bus.stores.updates import HIDDEN, VERSION
 
 NOT_AUTHORIZED = 13
 

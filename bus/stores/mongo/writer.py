@@ -11,10 +11,11 @@ from functools import partial
 
 from pymongo import UpdateOne
 
-from bus import ambient
+from bus.common import clock
+from bus.data.payload import Document
 from bus.errors import OutcomeUnknown, Unavailable
-from bus.payload import Document
 from bus.stores.collections import Changes, Fold, Target
+from bus.stores.documents.updates import plain_steps, version_in, versioned_steps
 from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
 from bus.stores.mongo.documents import (
     ABSENT,
@@ -28,7 +29,6 @@ from bus.stores.mongo.seal import SEAL, Seal
 from bus.stores.mongo.sessions import end_sessions
 from bus.stores.mongo.transactions import in_transaction, may_run_on
 from bus.stores.session import swallowed
-from bus.stores.updates import plain_steps, version_in, versioned_steps
 
 TRANSACT_WITHIN = 15.0
 FEW = 8
@@ -106,7 +106,7 @@ class MongoWriter:
             if before:
                 await end_sessions(self._client, [before["session"]])
             session = await start_session(self._client)
-            own = {"session": session.session_id["id"], "since": ambient.now()}
+            own = {"session": session.session_id["id"], "since": clock.now()}
             await writers.replace_one({"_id": self._queue}, own, upsert=True)
         self._session, self._left = session, None
         return session

@@ -11,13 +11,13 @@ import aio_pika
 from aiormq.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
-from bus.ambient import jittered
+from bus.common.clock import jittered
+from bus.common.urls import AMQP_SCHEMES, problem_of
 from bus.errors import ConfigurationError, TransportUnavailable
-from bus.log import Logger
-from bus.loops import Loops
+from bus.observe.log import Logger
+from bus.observe.loops import Loops
 from bus.transports.rabbitmq.refusals import reason_of
 from bus.transports.rabbitmq.tap import Tap, TapFactory
-from bus.urls import AMQP_SCHEMES, problem_of
 
 log = Logger("bus.rabbitmq")
 T = TypeVar("T")

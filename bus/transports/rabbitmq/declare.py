@@ -12,8 +12,8 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
+from bus.common.tasks import together
 from bus.errors import TopologyMismatch
-from bus.tasks import together
 from bus.transports.rabbitmq.connection import Session, genuine
 from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology, dead_queue
 

@@ -15,7 +15,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
-from bus.log import Logger
+from bus.observe.log import Logger
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.rabbitmq.connection import Session, connect_any
 from bus.transports.rabbitmq.declare import (

@@ -8,7 +8,7 @@ from typing import Any
 from aiormq.abc import AbstractChannel
 
 from bus.errors import BusError, TopologyMismatch
-from bus.log import Logger
+from bus.observe.log import Logger
 from bus.transports.base import MOST_WAITING, Delivery, Frame
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import wire

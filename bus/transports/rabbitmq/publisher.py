@@ -9,7 +9,7 @@ from typing import Any
 from aiormq.exceptions import ChannelAccessRefused, ChannelClosed
 
 from bus.errors import BusError, TransportUnavailable
-from bus.log import Logger
+from bus.observe.log import Logger
 from bus.transports.base import Frame, refusal, unanswered
 from bus.transports.rabbitmq import wire
 from bus.transports.rabbitmq.confirming import MAYBE, Call, Confirming, Unconfirmed

@@ -1,6 +1,6 @@
 """What to do about what RabbitMQ refuses, in words. No I/O."""
 
-from bus.urls import ENCODED
+from bus.common.urls import ENCODED
 
 _TLS = (
     "check that cafile= is the authority that signed the broker's certificate, that the URL has "

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from bus.errors import TransportUnavailable
-from bus.loops import Loops
+from bus.observe.loops import Loops
 from bus.transports.base import Frame
 from bus.transports.rabbitmq.connection import (
     Link,

@@ -1,0 +1,76 @@
+"""What `Bus(...)` is given: of the kinds that it takes, before anything is made of it. No I/O."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, get_origin
+
+from bus.common.signatures import shown
+from bus.declare.router import Router
+from bus.dispatch.layers import check_layers
+from bus.errors import ConfigurationError
+from bus.messages import Envelope
+from bus.read.documents import Documents
+from bus.read.projection import Projection
+from bus.settings import Settings
+from bus.stores.session import Session
+from bus.write.repository import Repository
+from bus.write.unit_of_work import Outbox
+
+OWN: tuple[Any, ...] = (Envelope, Repository, Documents, Session, Outbox)
+
+
+def check_arguments(
+    service: object,
+    routers: Any,
+    projections: Any,
+    settings: object,
+    provide: Any,
+    middleware: Any,
+    foreign: Any,
+) -> None:
+    """Raises: ConfigurationError for what is of another kind, with how it is written."""
+    where = f"Bus({service!r:.100})"
+    if not isinstance(service, str):
+        raise ConfigurationError(f"{where}: the service's name is text, as in Bus('orders', ...)")
+    _check(f"{where}: settings", settings, Settings, "Settings()")
+    _check_each(f"{where}: routers", routers, Router, "[orders]")
+    _check_once(f"{where}: routers", routers)
+    _check_each(f"{where}: projections", projections, Projection, "[balances]")
+    _check_once(f"{where}: projections", projections)
+    _check_each(f"{where}: middleware", middleware, Callable, "[timed]")
+    check_layers(middleware, where)
+    _check(f"{where}: provide", provide, Mapping, "{Mailer: mailer}")
+    _check_provided(where, provide)
+    _check(f"{where}: foreign", foreign, Mapping, "{'job': 'jobs'}")
+    _check_each(f"{where}: foreign", foreign.values(), str, "{'job': 'jobs'}")
+
+
+def _check_once(name: str, given: Collection[Any]) -> None:
+    for one in given:
+        if sum(one is other for other in given) > 1:
+            raise ConfigurationError(
+                f"{name}= holds the same {type(one).__name__}({one.name!r}) twice; take it out once"
+            )
+
+
+def _check_provided(where: str, provide: Mapping[Any, Any]) -> None:
+    for key in provide:
+        if any(one in OWN for one in (key, get_origin(key))):
+            raise ConfigurationError(
+                f"{where}: provide={{{shown(key)}: ...}}: the bus itself gives handlers that; "
+                f"provide a type of your own, and let them take it"
+            )
+
+
+def _check_each(name: str, given: Any, kind: Any, example: str) -> None:
+    _check(name, given, Collection, example)
+    for one in given:
+        _check(name, one, kind, example, "holds something")
+
+
+def _check(name: str, given: object, kind: Any, example: str, what: str = "is") -> None:
+    if isinstance(given, kind):
+        return
+    found = f"{what} of type {type(given).__name__}"
+    if isinstance(given, type):
+        found = f"{what.removesuffix(' something')} the class {given.__name__}"
+    raise ConfigurationError(f"{name}= {found}; write {name.rpartition(' ')[2]}={example}")

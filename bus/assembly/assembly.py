@@ -1,0 +1,136 @@
+"""Assembly: puts the parts of a bus together; each part's story is told elsewhere.
+
+It does so for each opening, as what it makes is of one event loop. What is in memory is shared.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bus.assembly.backend import backend_maker, read_log_of
+from bus.assembly.declarations import check_declarations
+from bus.assembly.runtime import BusState, Parts, command_registry, subscriptions_of
+from bus.continuity.checks import service_checks
+from bus.continuity.continuity import Continuity
+from bus.declare.router import Router
+from bus.dispatch.dependencies import Provided
+from bus.dispatch.dispatcher import Dispatcher
+from bus.dispatch.middleware import Middleware
+from bus.observe.health import Checkup
+from bus.observe.loops import Loops
+from bus.read.documents import Documents
+from bus.read.foreign import Foreign, History
+from bus.read.freshness import Freshness
+from bus.read.live import Live
+from bus.read.projection import Projection
+from bus.rebuild.catalogue import Catalogue, CurrentDocuments
+from bus.settings import Settings
+from bus.signing import Signing
+from bus.write.publisher import Publisher
+
+
+class Assembly:
+    """What a bus is made of, as its service declares it.
+
+    Raises: ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: str,
+        routers: Sequence[Router],
+        projections: Sequence[Projection[Any]],
+        settings: Settings,
+        provide: Mapping[Any, Any],
+        middleware: Sequence[Middleware],
+        foreign: Mapping[str, str],
+        client: Any,
+    ) -> None:
+        check_declarations(service, routers, projections, foreign)
+        self._service = settings.named(service)
+        self._routers = tuple(routers)
+        self._projections = tuple(projections)
+        self._settings = settings
+        self._provide = dict(provide)
+        self._middleware = tuple(middleware)
+        self._owners = {category: settings.named(owner) for category, owner in foreign.items()}
+        self._backend = backend_maker(
+            self._service, settings, client, [one.name for one in projections]
+        )
+
+    def parts(self) -> Parts:
+        """Parts for one opening. Raises: ConfigurationError."""
+        service, settings, projections = self._service, self._settings, self._projections
+        loops = Loops()
+        transport, event_log, read_store, effects, disconnect, inner, followed = self._backend(
+            loops
+        )
+        signing = Signing(read_store, settings.signing_secret)
+        publisher = Publisher(event_log, transport, signing.sign)
+        copied = self._copied()
+        history = History(read_store, copied)
+        read_log, followed = read_log_of(service, event_log, followed, copied)
+        catalogue = Catalogue(projections, read_log, read_store, history)
+        continuity = Continuity(event_log, read_store, catalogue, projections, signing, loops)
+        freshness = Freshness(read_store, catalogue.target)
+        handlers = [handler for router in self._routers for handler in router.handlers]
+        documents = {
+            one.view: Documents(
+                CurrentDocuments(one, catalogue, read_store),
+                one.view,
+                waiting=_waiting(freshness, one),
+            )
+            for one in projections
+        }
+        dispatcher = Dispatcher(
+            service,
+            handlers,
+            provided=Provided(self._provide, documents),
+            middleware=[*self._middleware, *inner],
+            event_log=event_log,
+            publishing=publisher,
+            effects=effects,
+            foreign=self._owners,
+            may_be_former=signing.may_be_former,
+        )
+        checks = service_checks(
+            transport, event_log, read_log, read_store, catalogue, projections, history
+        )
+        return Parts(
+            service=service,
+            settings=settings,
+            transport=transport,
+            event_log=event_log,
+            read_store=read_store,
+            effects=effects,
+            dispatcher=dispatcher,
+            publisher=publisher,
+            declared=subscriptions_of(service, self._routers, projections, self._owners),
+            catalogue=catalogue,
+            commands=command_registry(handlers),
+            checkup=Checkup([*checks, *continuity.checks], loops=loops),
+            routers={router.name: router for router in self._routers},
+            read_log=read_log,
+            followed=followed,
+            foreign=Foreign(self._owners, settings.gap_within),
+            history=history,
+            signing=signing,
+            loops=loops,
+            continuity=continuity,
+            freshness=freshness,
+            live=Live(read_store, catalogue.target, loops),
+            disconnect=disconnect,
+            state=BusState(),
+        )
+
+    def _copied(self) -> dict[str, str]:
+        """The owners of those categories of other services that projections read."""
+        projected = {category for one in self._projections for category in one.categories}
+        return {one: owner for one, owner in self._owners.items() if one in projected}
+
+
+def _waiting(freshness: Freshness, projection: Projection[Any]) -> Any:
+    async def waiting(versions: Mapping[str, int], timeout: float) -> None:
+        await freshness.wait_for([projection], versions, timeout)
+
+    return waiting

@@ -1,0 +1,265 @@
+"""Parts: what a bus is put together from, for the delivery and the command line to use."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol, Self
+
+from bus.assembly.declarations import events_of
+from bus.continuity.continuity import Continuity
+from bus.declare.registry import registry_of
+from bus.declare.router import Handler, Router
+from bus.dispatch.dispatcher import Dispatcher
+from bus.errors import ConfigurationError
+from bus.messages import Command, Event, Fault
+from bus.observe.health import Checkup
+from bus.observe.loops import Loops
+from bus.read.foreign import Foreign, History
+from bus.read.freshness import Freshness
+from bus.read.live import Live
+from bus.read.projection import Projection
+from bus.read.projector import Projector
+from bus.rebuild.catalogue import Catalogue
+from bus.rebuild.generations import Generation
+from bus.rebuild.handled import handled
+from bus.settings import Settings
+from bus.signing import Signing
+from bus.stores.collections import ReadStore, Target
+from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
+from bus.stores.session import Effects
+from bus.transports.base import Transport
+from bus.transports.topology import (
+    Queue,
+    Topology,
+    command_queue,
+    handler_queue,
+    history_queue,
+    projection_queues,
+    requests_queue,
+)
+from bus.write.publisher import Publisher
+
+
+class Subscription(NamedTuple):
+    """Queues, and who handles their messages: a projection, a router's event handlers, or None
+    for the service's commands."""
+
+    name: str
+    queues: tuple[Queue, ...]
+    of: Projection[Any] | Router | None
+
+
+class BusState:
+    """In which event loop the parts of a bus are open. `guests` end what works with them."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.is_over = False
+        self.guests: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def problem(self) -> str | None:
+        """Why they cannot be used where this is asked."""
+        if self.loop is None:
+            return "was closed" if self.is_over else "is not open"
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        return None if running is self.loop else "is open in another event loop, not in this one"
+
+
+class Parts(NamedTuple):
+    """A bus taken apart. Of a projection, `declared` has no queues: they come and go.
+
+    `read_log` holds all categories that are read here, `followed` those of other services;
+    `disconnect` closes what was connected for these parts alone.
+    """
+
+    service: str
+    settings: Settings
+    transport: Transport
+    event_log: EventLog
+    read_store: ReadStore
+    effects: Effects
+    dispatcher: Dispatcher
+    publisher: Publisher
+    declared: tuple[Subscription, ...]
+    catalogue: Catalogue
+    commands: dict[str, type[Command]]
+    checkup: Checkup
+    routers: dict[str, Router]
+    read_log: ReadableLog
+    followed: FollowedLog | None
+    foreign: Foreign
+    history: History
+    signing: Signing
+    loops: Loops
+    continuity: Continuity
+    freshness: Freshness
+    live: Live
+    disconnect: Callable[[], Awaitable[None]]
+    state: BusState
+
+    def usable(self) -> Self:
+        """Themselves. Raises: ConfigurationError, where they are not open in this event loop."""
+        if problem := self.state.problem:
+            raise ConfigurationError(
+                f"Bus({self.service!r}) {problem}: enter it where it is used, `async with bus:` (a "
+                f"web application does so in its lifespan, which Starlette's and FastAPI's "
+                f"TestClient runs as `with TestClient(app) as client:`)"
+            )
+        return self
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """All of them. A projection's queues are those of the collections that this version of the
+        code feeds, as far as is known."""
+        return tuple(self._with_queues(one) for one in self.declared)
+
+    def _with_queues(self, one: Subscription) -> Subscription:
+        if not isinstance(one.of, Projection):
+            return one
+        fed = self.catalogue.known(one.of).fed_by(one.of.version)
+        queues = (queue for each in fed for queue in self.queues_of(one.of, each))
+        return one._replace(queues=tuple(queues))
+
+    def projector(
+        self, projection: Projection[Any], target: Target, name: str, *, parks_all: bool = False
+    ) -> Projector:
+        """One that fills a collection from what is read here, through a writer of that name."""
+        return Projector(
+            projection,
+            target,
+            self.read_log,
+            self.read_store,
+            self.read_store.writer(target, name),
+            self.foreign,
+            known_names=self.known_names,
+            parks_all=parks_all,
+            guard=partial(self.continuity.check, *self._stands_on(projection, target)),
+            handled=partial(handled, self.read_store, target.collection),
+            release_within=self.settings.release_within,
+        )
+
+    def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:
+        """The collections without which a projection's documents cannot be right."""
+        names = [target.collection]
+        names += [] if target.versions_in_documents else ["checkpoints"]
+        follows = not self.history.owners.keys().isdisjoint(projection.categories)
+        return [*names, "followed"] if follows else names
+
+    def queues_of(
+        self, projection: Projection[Any], generation: Generation, partitions: int = 0
+    ) -> list[Queue]:
+        """The queues that feed one collection of a projection; or did, when it had so many."""
+        return projection_queues(
+            self.service,
+            generation.queue,
+            projection.categories,
+            partitions or generation.partitions,
+            self.foreign.owners,
+        )
+
+    def letters_of(self, projection: Projection[Any], generation: Generation) -> list[str]:
+        """The queues whose dead letters are of one collection of a projection; what it follows may
+        have come by the service's queue of history."""
+        counts = (generation.partitions, *generation.former)
+        named = [
+            queue.name
+            for count in counts
+            for queue in self.queues_of(projection, generation, count)
+        ]
+        follows = not self.history.owners.keys().isdisjoint(projection.categories)
+        return [*named, history_queue(self.service).name] if follows else named
+
+    async def targets(self) -> list[Target]:
+        """Where all collections are that are kept up to date or read. Raises: StoreUnavailable."""
+        return [
+            self.catalogue.target_of(one.of, generation)
+            for one in self.declared
+            if isinstance(one.of, Projection)
+            for generation in (await self.catalogue.lineage(one.of)).in_use(one.of.version)
+        ]
+
+    @property
+    def projections(self) -> list[Projection[Any]]:
+        return [one.of for one in self.declared if isinstance(one.of, Projection)]
+
+    @property
+    def events(self) -> list[type[Event]]:
+        """Every class that somebody here reads events with, and the bus's own `Fault`."""
+        return [*events_of(list(self.routers.values()), self.projections), Fault]
+
+    @property
+    def known_names(self) -> frozenset[str]:
+        """The wire names of events that somebody here has a class for."""
+        return frozenset(name for event in self.events for name in event.wire_names())
+
+    @property
+    def topology(self) -> Topology:
+        return self._topology(self.subscriptions)
+
+    @property
+    def lasting_topology(self) -> Topology:
+        """Without the queues of projections, which others may have taken away since."""
+        return self._topology(self.declared)
+
+    @property
+    def projected_topology(self) -> Topology:
+        """Only the queues of projections."""
+        projected = (one for one in self.subscriptions if isinstance(one.of, Projection))
+        return Topology(self.service, tuple(queue for one in projected for queue in one.queues))
+
+    def _topology(self, subscriptions: Sequence[Subscription]) -> Topology:
+        subscribed = [queue for one in subscriptions for queue in one.queues]
+        told = [history_queue(self.service)] if self.history.owners else []
+        return Topology(self.service, (*subscribed, requests_queue(self.service), *told))
+
+
+class HasParts(Protocol):
+    """A bus, as those beneath it see it."""
+
+    @property
+    def parts(self) -> Parts: ...
+
+
+class OnOpenBus:
+    """What is done with a bus, by the parts that are open in the event loop where it is done."""
+
+    def __init__(self, bus: HasParts) -> None:
+        self._bus = bus
+
+    @property
+    def _parts(self) -> Parts:
+        return self._bus.parts.usable()
+
+
+def subscriptions_of(
+    service: str,
+    routers: Sequence[Router],
+    projections: Sequence[Projection[Any]],
+    owners: Mapping[str, str],
+) -> tuple[Subscription, ...]:
+    """Every subscription of a service: its commands, its event handlers, its projections."""
+    found = [Subscription("commands", (command_queue(service),), None)]
+    for router in routers:
+        events = sorted(event_registry(router))
+        if events:
+            queue = handler_queue(service, router.name, events, owners)
+            found.append(Subscription(router.name, (queue,), router))
+    return (*found, *(Subscription(one.name, (), one) for one in projections))
+
+
+def event_registry(router: Router) -> dict[str, type[Event]]:
+    """The events that a router handles, by wire name, former names included."""
+    messages = (message for handler in router.handlers for message in handler.messages)
+    events = (message for message in messages if issubclass(message, Event))
+    return registry_of(f"Router({router.name!r})", events)
+
+
+def command_registry(handlers: Sequence[Handler]) -> dict[str, type[Command]]:
+    """The commands that a service handles, by wire name."""
+    messages = (message for handler in handlers for message in handler.messages)
+    commands = (message for message in messages if issubclass(message, Command))
+    return registry_of("commands", commands)

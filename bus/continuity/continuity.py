@@ -1,0 +1,306 @@
+"""Continuity: whether the database goes on from what it held.
+
+A backup that was restored, a collection that was dropped, leave nothing behind that fails: events
+would be applied twice, others dropped as duplicates, and no one would be told. So what there is is
+written down in two places, with the id of a commit that was stored lately, and compared again and
+again. Where it does not go on, what is concerned stands still until it is recovered.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from bus.common import clock
+from bus.data.payload import Document
+from bus.errors import Discontinued
+from bus.observe.health import Check
+from bus.observe.log import Logger
+from bus.observe.loops import Loops
+from bus.read.projection import Projection
+from bus.rebuild.catalogue import KNOWN_FOR, Catalogue
+from bus.signing import Signing
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import EventLog
+from bus.stores.notes import change_note
+from bus.transports.base import Delivery, Frame
+
+RECORD = "commits/continuity"
+"""The key of the note that holds the record; a copy of it is the seal among the checkpoints."""
+OWN = ("commits", "checkpoints", "projections", "handled", "followed")
+EVERYTHING = ("commits", "projections")
+"""Without these, nothing that is fed can be right."""
+
+LOOK_EVERY = 2.0
+TURN_EVERY = 10
+"""Seconds between two records: so much of the newest is not told from a log that lost it."""
+FIRST = 5.0
+BATCH = 100
+BATCH_EVERY = 0.1
+ONE_EVERY = 1.0
+"""Of a queue's events, ten batches a second are looked up in its first seconds, then one event."""
+AGAIN_AFTER = 1.0
+
+log = Logger("bus.continuity")
+
+
+class Vouch(Protocol):
+    """Looks up what arrived in a queue, some of it."""
+
+    async def __call__(self, queue: str, deliveries: Sequence[Delivery]) -> None: ...
+
+
+class Record(NamedTuple):
+    """What was there at a `turn`, a number that only grows (the time, in seconds): the identities
+    of `collections`, and a commit. `before` is a turn that was sealed before it, and `broken` tells
+    by name what is to be recovered."""
+
+    turn: int = 0
+    before: int = 0
+    collections: Mapping[str, str] = {}
+    commit: str = ""
+    broken: Mapping[str, str] = {}
+
+    def document(self) -> Document:
+        """The record as JSON types. Names may hold what a field's may not."""
+        rest = {"collections": list(self.collections.items()), "broken": list(self.broken.items())}
+        return {**self._asdict(), **rest}
+
+
+def record_from(document: Document) -> Record:
+    """The record that a document holds."""
+    if "turn" not in document:
+        return Record()
+    collections, broken = dict(document["collections"]), dict(document["broken"])
+    turn, before = document["turn"], document["before"]
+    return Record(turn, before, collections, document["commit"], broken)
+
+
+class Continuity:
+    """What one process knows of it."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        store: ReadStore,
+        catalogue: Catalogue,
+        projections: Sequence[Projection[Any]],
+        signing: Signing,
+        loops: Loops,
+    ) -> None:
+        self._log = event_log
+        self._store = store
+        self._catalogue = catalogue
+        self._projections = projections
+        self._signing = signing
+        self._loops = loops
+        self._one_by_one = asyncio.Lock()
+        """What was read before another turn was noted here would look like an older one."""
+        self._turn = self._sealed = 0
+        self._notes = True
+        self._refusal: str | None = None
+        self.broken: Mapping[str, str] = {}
+        """What is to be recovered, by the collection's name."""
+        self._vouched: dict[str, tuple[float, float]] = {}
+
+    @property
+    def checks(self) -> list[Check]:
+        """What health asks."""
+        contents = Check("database contents", self.problem)
+        return [Check("event log", self.refusal, "ready"), contents]
+
+    async def open(self, *, notes: bool = True) -> None:
+        """Compares for the first time, before anything is fed; without `notes`, for somebody who
+        only looks, writes nothing down. Raises: StoreUnavailable."""
+        self._notes = notes
+        await self.look()
+
+    async def run(self) -> None:
+        """Compares again and again."""
+        while True:
+            await asyncio.sleep(clock.jittered(LOOK_EVERY))
+            await self._loops.turn("continuity", self.look, None)
+
+    def check(self, *names: str) -> None:
+        """Raises: Discontinued, where what is kept under one of these names is to be recovered."""
+        for name in (*EVERYTHING, *names) if self.broken else ():
+            if name in self.broken:
+                raise Discontinued(self.broken[name])
+
+    async def problem(self) -> str | None:
+        """What health is told: what is broken, and the command that puts it right."""
+        if not self.broken:
+            return None
+        what = "; ".join(self.broken.values())
+        return (
+            f"{what}. What is concerned stands still until `bus events recover APP` has put it "
+            f"right (with --dry-run it says what it would do)"
+        )
+
+    async def refusal(self) -> str | None:
+        """Why the log stores nothing."""
+        return self._refusal
+
+    async def look(self) -> None:
+        """Compares what there is with what was. Raises: StoreUnavailable, OutcomeUnknown."""
+        async with self._one_by_one:
+            await self._look()
+
+    async def _look(self) -> None:
+        self._refusal = await self._log.examine() if self._notes else None
+        seal, record = await self._read()
+        is_due = self._notes and self._store.now().timestamp() >= record.turn + TURN_EVERY
+        own = {*OWN, *await self._collections()} if is_due else set()
+        here = await self._store.identities({*own, *record.collections, *seal.collections})
+        found = await self._compared(record, seal, here)
+        self._sealed = max(self._sealed, seal.turn)
+        if self._notes and found.keys() - record.broken.keys():
+            await self._note_broken(found)
+        elif not found and is_due:
+            if seal.turn < record.turn:  # the process that wrote that record did not seal it
+                await self._seal(record)
+            await self._note_turn(here)
+        broken = {**found, **record.broken}
+        if self.broken.keys() - broken.keys():
+            await self._signing.open(makes=self._notes)  # recovered: a new epoch has begun
+        self._turn = max(self._turn, record.turn)
+        self.broken = broken
+
+    async def _read(self) -> tuple[Record, Record]:
+        """The seal, and the record that it is a copy of: the one before, for a moment, since the
+        record is written first. What looks like a loss that nobody noted yet is read again."""
+        seal, record = await self._read_once()
+        is_noted = not record.broken.keys().isdisjoint({*EVERYTHING, "checkpoints"})
+        if is_noted or self._goes_on(seal, record):
+            return seal, record
+        await self._wait_for_a_majority()
+        return await self._read_once()
+
+    async def _wait_for_a_majority(self) -> None:
+        """Writes something: a new primary knows of less than a majority holds until this is held,
+        and one that is primary no more cannot have it held."""
+        await asyncio.sleep(AGAIN_AFTER)
+        if self._notes:
+            await self._store.lease(RECORD, RECORD, 0)
+
+    async def _read_once(self) -> tuple[Record, Record]:
+        seal = record_from(await self._store.seal())
+        return seal, record_from((await self._store.note(RECORD)).value)
+
+    def _goes_on(self, seal: Record, record: Record) -> bool:
+        is_sealed = seal.turn >= max(record.before, self._sealed)
+        return is_sealed and record.turn >= max(seal.turn, self._turn)
+
+    async def _compared(
+        self, record: Record, seal: Record, here: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """What does not go on, by name, with words for people."""
+        if not record.turn and not seal.turn:
+            return {}  # nothing was written down yet
+        found = {
+            name: f"the collection {name!r} was dropped, or put in place anew"
+            for name, identity in (record if record.turn else seal).collections.items()
+            if here.get(name) != identity and await self._counts(name)
+        }
+        if not record.turn or record.turn < seal.turn:
+            found["projections"] = "the collection 'projections' was dropped, or is an older one"
+        elif seal.turn < max(record.before, self._sealed):
+            found["checkpoints"] = "the collection 'checkpoints' was dropped, or is an older one"
+        if 0 < record.turn < self._turn:
+            found["commits"] = "the whole database is an older one: a backup was restored"
+        commit = record.commit if record.turn else seal.commit
+        if commit and not await self._log.held([commit]):
+            found["commits"] = f"the log is older than what was made of it: it lacks {commit}"
+        return found
+
+    async def _counts(self, name: str) -> bool:
+        return name in OWN or name in await self._collections(within=0.0)
+
+    async def _collections(self, within: float = KNOWN_FOR) -> set[str]:
+        """Those of projections that are read or kept up to date."""
+        return {
+            generation.collection
+            for one in self._projections
+            for generation in (await self._catalogue.lineage(one, within)).in_use(one.version)
+        }
+
+    async def _note_broken(self, found: Mapping[str, str]) -> None:
+        """So that every process knows, and after a restart too."""
+
+        def broken(document: Document) -> Document:
+            record = record_from(document)
+            return record._replace(broken={**found, **record.broken}).document()
+
+        await change_note(self._store, RECORD, broken)
+        for name, what in found.items():
+            log.error("the database does not go on from what it held", part=name, reason=what)
+
+    async def note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
+        """Writes down what there is, and what of it is broken."""
+        async with self._one_by_one:
+            await self._note_turn(here, broken)
+
+    async def _note_turn(
+        self, here: Mapping[str, str], broken: Mapping[str, str] | None = None
+    ) -> None:
+        """Without `broken`, that stays as others may have changed it meanwhile."""
+        names = {*OWN, *await self._collections()} & here.keys()
+        commit = await self._log.newest()
+        now = int(self._store.now().timestamp())
+
+        def turned(document: Document) -> Document:
+            last, *_, others = record_from(document)
+            turn = max(last + 1, self._turn + 1, self._sealed + 1, now)
+            there = {name: here[name] for name in names}
+            # Another process may have written the last one a moment ago, and may never seal it.
+            before, now_broken = min(last, self._sealed), others if broken is None else broken
+            return Record(turn, before, there, commit, now_broken).document()
+
+        await self._seal(record_from(await change_note(self._store, RECORD, turned)))
+
+    async def _seal(self, record: Record) -> None:
+        await self._store.set_seal(record.document())
+        self._sealed = max(self._sealed, record.turn)
+
+    async def forget(self, collection: str) -> None:
+        """Lets go of a collection that was dropped on purpose: another may get its name."""
+
+        def without(document: Document) -> Document:
+            if not document:
+                return document
+            record = record_from(document)
+            broken = {one: what for one, what in record.broken.items() if one != collection}
+            there = {one: id for one, id in record.collections.items() if one != collection}
+            return record._replace(broken=broken, collections=there).document()
+
+        await change_note(self._store, RECORD, without)
+
+    async def vouch(self, queue: str, deliveries: Sequence[Delivery]) -> None:
+        """Looks up in the log some events that this service signed and stored: does it hold what
+        its queues tell of? Raises: Discontinued, StoreUnavailable.
+        """
+        self.check()
+        now = time.monotonic()
+        began, looked = self._vouched.get(queue, (now, 0.0))
+        is_new = now < began + FIRST
+        if now < looked + (BATCH_EVERY if is_new else ONE_EVERY):
+            return
+        self._vouched[queue] = began, now
+        some = deliveries[-(BATCH if is_new else 1) :]
+        signed = [one.frame for one in some if self._signing.verify(one.frame)]
+        missing = await self._missing(signed)
+        if missing:
+            await self._wait_for_a_majority()
+            missing = await self._missing(missing)
+        if missing:
+            what = f"the log lacks what its queues tell of: {missing[0].id}, for one"
+            await self._note_broken({"commits": what})
+            self.broken = {**self.broken, "commits": what}
+            raise Discontinued(what)
+
+    async def _missing(self, frames: Collection[Frame]) -> list[Frame]:
+        """Those whose commit the log does not hold; an id that is of no commit tells nothing."""
+        commits = {frame.id: frame.id.rpartition(":")[0] for frame in frames}
+        ids = sorted(set(commits.values()) - {""})
+        held = await self._log.held(ids) if ids else set()
+        return [one for one in frames if commits[one.id] and commits[one.id] not in held]

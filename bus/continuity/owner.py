@@ -1,0 +1,50 @@
+"""Owner: one service to a database, told by a note in it.
+
+Two services in one would publish and mark each other's commits, and each would miss its own.
+"""
+
+from bus.data.payload import Document
+from bus.errors import ConfigurationError
+from bus.stores.collections import ReadStore
+from bus.stores.notes import change_note
+
+OWNER_NOTE = "commits/service"
+"""The key of the note that holds `{"service": ...}`."""
+
+
+async def check_owner(store: ReadStore, service: str, *, claims: bool) -> None:
+    """Sees that the database is this service's; with `claims`, makes it so where it is nobody's.
+
+    Raises: ConfigurationError, StoreUnavailable, OutcomeUnknown.
+    """
+
+    def claimed(document: Document) -> Document:
+        owner = document.get("service", service)
+        if owner != service:
+            raise ConfigurationError(
+                f"Bus({service!r}): its database is that of the service {owner!r}, and two in one "
+                f"would publish and mark each other's events; give {service!r} a database of its "
+                f"own (BUS_MONGO_DB; by default it is named as the service is). If {owner!r} was "
+                f"renamed on purpose: stop it, then `bus claim APP --from {owner}`"
+            )
+        return {**document, "service": service} if claims else document
+
+    await change_note(store, OWNER_NOTE, claimed)
+
+
+async def hand_over(store: ReadStore, service: str, former: str) -> None:
+    """Makes a database of the service `former` that of another one.
+
+    Raises: ConfigurationError where it is somebody else's, StoreUnavailable, OutcomeUnknown.
+    """
+
+    def handed_over(document: Document) -> Document:
+        owner = document.get("service", "")
+        if owner not in (service, former):
+            raise ConfigurationError(
+                f"the database is that of {repr(owner) if owner else 'no service yet'}, not of "
+                f"{former!r}; nothing was changed"
+            )
+        return {**document, "service": service}
+
+    await change_note(store, OWNER_NOTE, handed_over)

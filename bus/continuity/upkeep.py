@@ -1,0 +1,94 @@
+"""Upkeep: what a service has at the broker is declared again, once in a while.
+
+A queue or a binding that somebody takes away fails nobody's publishing: events have no need of a
+queue. So it is looked for, by every process, and what was gone is told: it took messages with it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from bus.common import clock
+from bus.errors import BusError, TransportUnavailable
+from bus.observe.health import Check
+from bus.observe.log import Logger
+from bus.transports.base import Transport
+from bus.transports.topology import Topology, dead_queue
+
+REMEMBERED = 600.0
+"""Seconds that health tells of something that was gone."""
+
+log = Logger("bus.upkeep")
+
+
+class Upkeep:
+    """Looks every `every` seconds, give or take a half."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        topology: Callable[[], Topology],
+        *,
+        every: float,
+        part: str = "topology",
+    ) -> None:
+        self._transport = transport
+        self._topology = topology
+        self._every = every
+        self._part = part
+        self._problem: str | None = None
+        self._gone: str | None = None
+        self._gone_at = 0.0
+        self._waiting: str | None = None
+
+    @property
+    def check(self) -> Check:
+        return Check(self._part, self._told)
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            await asyncio.sleep(clock.jittered(self._every))
+            await self.look()
+
+    async def look(self) -> None:
+        """One round; a broker that is away is asked the next time."""
+        topology = self._topology()
+        try:
+            gone = await self._transport.restore(topology)
+            self._waiting = await self._left_over(dead_queue(topology.service))
+        except TransportUnavailable:
+            return
+        except BusError as error:
+            if self._problem != str(error):
+                log.error("queues are not as they should be", reason=str(error))
+            self._problem = str(error)
+            return
+        self._problem = None
+        if gone:
+            self._note(", ".join(gone))
+
+    def _note(self, names: str) -> None:
+        log.error("gone from the broker; declared again", names=names)
+        self._gone, self._gone_at = names, time.monotonic()
+
+    async def _left_over(self, dead: str) -> str | None:
+        """What waits for a worker to be made a dead letter of; there, a policy may take it away."""
+        waiting = await self._transport.depth(dead)
+        if not waiting or await self._transport.consumers(dead):
+            return None
+        return (
+            f"messages that wait in {dead} for a worker, to become dead letters: {waiting}; start "
+            f"one, and see that no policy of RabbitMQ lets them expire there"
+        )
+
+    async def _told(self) -> str | None:
+        return "; ".join(filter(None, [self._problem, self._told_of_gone(), self._waiting])) or None
+
+    def _told_of_gone(self) -> str | None:
+        if self._gone is None or time.monotonic() - self._gone_at > REMEMBERED:
+            return None
+        return (
+            f"gone from the broker, with what was in it, and declared again: {self._gone}; "
+            f"projections catch up by themselves, for event handlers see `bus events republish`"
+        )

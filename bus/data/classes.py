@@ -1,0 +1,45 @@
+"""What a class may be, beside its fields' types: its options, names, `upcast`, its base. Pure."""
+
+import inspect
+from collections.abc import Mapping
+
+from pydantic import BaseModel, RootModel
+
+from bus.common.signatures import name_of
+from bus.errors import ConfigurationError
+
+
+def check_names(kind: type[BaseModel], base: type[BaseModel]) -> None:
+    """Raises: ConfigurationError for a field that stands in the place of what the bus asks of its
+    messages, and for a message that has no fields."""
+    if issubclass(kind, RootModel):
+        raise ConfigurationError(
+            f"{name_of(kind)}: a message is an object with fields, and a RootModel is none; give "
+            f"it one field that holds what its root does"
+        )
+    own = {name for name in vars(base) if not name.startswith("_")}
+    for name in own & kind.__pydantic_fields__.keys():
+        raise ConfigurationError(
+            f"{name_of(kind)}: {name} is what every message has of its own; rename the field, and "
+            f"where data by that name is to be read, give it Field(alias={name!r})"
+        )
+
+
+def check_upcast(kind: type[BaseModel]) -> None:
+    """Raises: ConfigurationError for an `upcast` that nobody could call, or would await."""
+    upcast = inspect.getattr_static(kind, "upcast")
+    if not isinstance(upcast, classmethod | staticmethod):
+        raise ConfigurationError(
+            f"{name_of(kind)}: upcast() is called with data, before there is an object; put "
+            f"@classmethod above it: def upcast(cls, data, schema)"
+        )
+    if inspect.iscoroutinefunction(upcast.__func__):
+        raise ConfigurationError(
+            f"{name_of(kind)}: upcast() is async, and nobody would await it; write `def upcast`"
+        )
+
+
+def unknown_options(kind: type, options: Mapping[str, object], known: str) -> ConfigurationError:
+    """What to say where no base class takes these options."""
+    named = ", ".join(f"{name}=" for name in options)
+    return ConfigurationError(f"{name_of(kind)}: its class takes no {named}; it takes {known}")

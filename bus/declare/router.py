@@ -1,0 +1,195 @@
+"""Router: a named list of handlers, filled by decorators. No I/O, and it knows no bus."""
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter
+
+from bus.common.figures import Seconds, seconds, whole
+from bus.common.signatures import Dependency, Signature, members, shown, signature_of
+from bus.data.fields import adapter_of
+from bus.data.limits import size_of
+from bus.declare.policies import DEFAULT, Retries, checked
+from bus.errors import ConfigurationError
+from bus.messages import Command, Event, Message, Query
+
+Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+Kind = Literal["command", "event", "query"]
+
+MOST_NAME = 150
+"""Bytes, beside those of the service's name, of the bus's own words and of numbers."""
+MOST_CONCURRENCY = 10_000
+"""As many as a worker has at hand at most (`BUS_PREFETCH`)."""
+
+BASES: dict[Kind, type[Message]] = {"command": Command, "event": Event, "query": Query}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Handler:
+    """A function, the messages that it handles, and what its further parameters ask for.
+
+    `call` takes the message and the values of its dependencies, by position.
+    """
+
+    kind: Kind
+    router: str
+    name: str
+    messages: tuple[type[Message], ...]
+    function: Callable[..., Awaitable[Any]]
+    call: Callable[..., Awaitable[Any]]
+    dependencies: tuple[Dependency, ...]
+    returns: Any
+
+
+class Router:
+    """A named list of handlers; two buses can share it.
+
+    The name is the subscription of its event handlers, hence a durable queue: renaming the router
+    starts a new queue, and leaves the old one with whatever it holds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int = 16,
+        retry: Retries = DEFAULT,
+        time_limit: Seconds | None = 300.0,
+    ) -> None:
+        """`concurrency` is how many of its event handlers a worker runs at once.
+
+        `retry` says how often a worker tries its handlers of events and of queued commands: one
+        policy, or one for each type of exception. A try that takes longer than `time_limit`
+        (seconds, or a timedelta; None: as long as it likes) is cancelled and has failed, with
+        TimeoutError.
+        """
+        where = f"Router({name!r:.100})"
+        check_queue_name(name, f"{where}: the name becomes a queue's")
+        self.name = name
+        self.concurrency = whole(
+            concurrency, f"{where}: concurrency", least=1, most=MOST_CONCURRENCY
+        )
+        self.retry = checked(retry, where)
+        self.time_limit = _limit(time_limit, where)
+        self.handlers: list[Handler] = []
+        self.frozen_by = ""
+        """The service whose bus was built of it: what comes later would run nowhere."""
+
+    def command(self, function: Function) -> Function:
+        """Registers the one handler of a command: the type of its first parameter."""
+        return self._add("command", function)
+
+    def event(self, function: Function) -> Function:
+        """Registers a handler with side effects for an event, or for a union of events.
+
+        It runs at least once for each event; of one stream, one event at a time in a worker. What
+        it writes through a `Session` happens exactly once.
+        """
+        return self._add("event", function)
+
+    def query(self, function: Function) -> Function:
+        """Registers the one handler of a query."""
+        return self._add("query", function)
+
+    def _add(self, kind: Kind, function: Function) -> Function:
+        read = signature_of(function)
+        _check_async(kind, read, function)
+        if kind == "command":
+            result_adapter(read.name, read.returns)
+        handler = Handler(
+            kind=kind,
+            router=self.name,
+            name=read.name,
+            messages=_messages(kind, read),
+            function=function,
+            call=read.call,
+            dependencies=read.dependencies,
+            returns=read.returns,
+        )
+        check_not_frozen(handler.name, f"Router({self.name!r})", self.frozen_by)
+        self._check_new(handler)
+        self.handlers.append(handler)
+        return function
+
+    def _check_new(self, handler: Handler) -> None:
+        for other in self.handlers:
+            for message in set(other.messages) & set(handler.messages):
+                raise ConfigurationError(
+                    f"{handler.name}: {message.__name__} is handled by {other.name} in router "
+                    f"{self.name!r} already; remove one"
+                    + (", or put it into a router of its own" if handler.kind == "event" else "")
+                )
+
+
+def check_queue_name(name: Any, what: str) -> None:
+    """Raises: ConfigurationError for what cannot be within a queue's name, which has 255 bytes."""
+    if not (isinstance(name, str) and name.isidentifier()):
+        raise ConfigurationError(f"{what}; use letters, digits, underscores")
+    if size_of(name) > MOST_NAME:
+        raise ConfigurationError(
+            f"{what}, and has {size_of(name)} bytes; give it {MOST_NAME} bytes at most"
+        )
+
+
+def _limit(time_limit: Any, where: str) -> float:
+    if time_limit is None or time_limit == math.inf:
+        return math.inf
+    return seconds(
+        time_limit, f"{where}: time_limit", zero=False, otherwise=", or None for no limit"
+    )
+
+
+def result_adapter(handler: str, returns: Any) -> TypeAdapter[Any]:
+    """What writes and reads the results of a command's handler. Raises: ConfigurationError."""
+    return adapter_of(Any if returns is None else returns, f"{handler}, what it returns")
+
+
+def check_not_frozen(handler: str, place: str, service: str) -> None:
+    """Raises: ConfigurationError for a handler that comes after the bus was built."""
+    if service:
+        raise ConfigurationError(
+            f"{handler} comes too late: Bus({service!r}) was built with {place} before, and would "
+            f"never run it; import the module of the handler before Bus(...) is called"
+        )
+
+
+def _check_async(kind: Kind, handler: Signature, function: Any) -> None:
+    if handler.is_async:
+        return
+    if inspect.iscoroutinefunction(inspect.unwrap(function)):
+        raise ConfigurationError(
+            f"{handler.name}: what its decorator makes of it is not async any more; write "
+            f"`async def` for the function that the decorator returns, or leave the decorator out"
+        )
+    raise ConfigurationError(f"{handler.name}: {_a(kind)} handler must be async; write `async def`")
+
+
+def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
+    base = BASES[kind]
+    found = members(handler.first)
+    for member in found:
+        if not (isinstance(member, type) and issubclass(member, base) and member is not base):
+            raise ConfigurationError(
+                f"{handler.name}: its first parameter is {shown(member)}; "
+                f"{_a(kind)} handler takes a subclass of {base.__name__}{_instead(member)}"
+            )
+    if kind != "event" and len(found) > 1:
+        raise ConfigurationError(
+            f"{handler.name}: a {kind} handler takes one {kind}, not a union; split it"
+        )
+    return found
+
+
+def _instead(member: Any) -> str:
+    """Which decorator takes it."""
+    for kind, base in BASES.items():
+        if isinstance(member, type) and issubclass(member, base) and member is not base:
+            return f"; this is {_a(kind)}, for `@router.{kind}`"
+    return ""
+
+
+def _a(kind: Kind) -> str:
+    return f"{'an' if kind == 'event' else 'a'} {kind}"

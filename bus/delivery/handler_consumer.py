@@ -1,0 +1,339 @@
+"""Handling: the life of the queues whose handlers have side effects, in a worker.
+
+It reads top to bottom: take what has arrived → decode → handle, with tries in place → settle.
+Outcome becomes acknowledgement in one place.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED, Registry, read_frame
+from bus.common.exceptions import judged, outage, own, told
+from bus.common.fingerprint import reason_of
+from bus.common.lanes import Lanes
+from bus.common.tasks import TurningTime
+from bus.continuity.continuity import Vouch
+from bus.declare.policies import policy_for
+from bus.declare.router import Router
+from bus.delivery.again import Handled, Suspects
+from bus.delivery.consumer import PREFETCH, QueueConsumer
+from bus.delivery.drain import DeliveryLimitReached
+from bus.delivery.replies import Replies
+from bus.delivery.trust import Sorted, Trust
+from bus.errors import MessageError, NewerMessage, Retry, TransportUnavailable, UnknownMessage
+from bus.failures.deadletters import repaired
+from bus.failures.give_up import GiveUp
+from bus.failures.releases import Waiting, never_came, wait_of, waited_by
+from bus.failures.retry import Step, Stopped, insist, next_step
+from bus.messages import Envelope
+from bus.observe.log import Logger, current_attempt, current_handler
+from bus.observe.loops import pauses
+from bus.stores.collections import ReadStore
+from bus.transports.base import Delivery, Inbox, Transport
+from bus.transports.topology import DELIVERY_LIMIT, rung
+
+UNKNOWN_FOR = 3600.0
+"""Seconds that commands of unknown names wait, where too many are dead letters already."""
+AHEAD = 6
+"""How many messages are taken for each that can be handled at once."""
+
+RELEASE_WITHIN = 24 * 3600.0
+
+log = Logger("bus.handling")
+
+
+class Outcome(NamedTuple):
+    """What came of handling a message: done where there is no error; else what follows.
+
+    `waited` is for how many seconds it will then have waited for another release of the code;
+    `unread` is what no handler had, because nobody here can read it.
+    """
+
+    error: BaseException | None
+    attempts: int
+    step: Step = Step()
+    waited: int = 0
+    unread: bool = False
+
+
+class HandlerConsumer(QueueConsumer):
+    """Runs handlers with side effects: events of a router, or the service's commands.
+
+    Up to `concurrency` at once, in order for each stream. A message that fails is tried again as
+    its router's policy says, in place and then by way of the delay ladder, before it is given up.
+    """
+
+    def __init__(
+        self,
+        queue: str,
+        handle: Callable[[Envelope], Awaitable[object]],
+        router_of: Callable[[Envelope], Router],
+        registry: Registry[Any],
+        transport: Transport,
+        store: ReadStore,
+        give_up: GiveUp,
+        *,
+        prefetch: int,
+        concurrency: int,
+        replies: Replies | None = None,
+        trust: Trust | None = None,
+        vouch: Vouch | None = None,
+        release_within: float = RELEASE_WITHIN,
+    ) -> None:
+        # What waits here may wait for all that is before it, and a broker closes the channel of
+        # what was not settled in time (consumer_timeout).
+        at_hand = min(prefetch, PREFETCH, AHEAD * concurrency)
+        super().__init__(queue, transport, prefetch=at_hand)
+        self.waiting = Waiting(queue)
+        self._release_within = release_within
+        self._handle = handle
+        self._router_of = router_of
+        self._registry = registry
+        self._store = store
+        self._give_up = give_up
+        self._concurrency = concurrency
+        self._replies = replies
+        self._trust = trust
+        self._vouch = vouch
+        self._grace = 0.0
+        self._failure: Exception | None = None
+        self._handled = Handled()
+        self._suspects = Suspects(store, queue)
+
+    async def run(self) -> None:
+        """Consumes until stopped; outages of broker and database only delay it."""
+        self._failure = None
+        inbox = await self.open()
+        lanes: Lanes[tuple[Delivery, Envelope]] = Lanes(
+            self._concurrency,
+            lambda item: self._process(inbox, *item),
+            partial(self._failed, inbox),
+        )
+        try:
+            while not self._stopping.is_set():
+                taken = await inbox.take(self._prefetch)
+                if taken and self._vouch:
+                    vouch = partial(self._vouch, self.queue, taken)
+                    await insist(vouch, self._holding, self._stopping)
+                for delivery in await self._believed(inbox, taken):
+                    await self._start(inbox, lanes, delivery)
+                if self._failure:
+                    raise self._failure
+        except Stopped:
+            pass
+        except asyncio.CancelledError:
+            self._grace = 0.0  # whoever stopped it waits no more
+            raise
+        finally:
+            try:
+                await lanes.stop(self._grace)
+            finally:
+                await inbox.close()
+
+    async def _failed(self, inbox: Inbox, error: Exception) -> None:
+        """Has `run` end with what ended a lane, so that all of it is started again."""
+        self._failure = error
+        await inbox.stop()
+
+    async def stop(self, timeout: float) -> None:
+        """Takes nothing more; `run` finishes what is being handled, within so many seconds."""
+        self._grace = timeout
+        await super().stop(timeout)
+
+    async def _believed(self, inbox: Inbox, taken: Sequence[Delivery]) -> Sequence[Delivery]:
+        """What is to be handled; the rest is refused, and done with."""
+        if self._trust is None or not taken:
+            return taken
+        found = Sorted(taken)
+
+        async def sort(trust: Trust) -> None:
+            nonlocal found
+            found = await trust.sort(self.queue, taken, self._registry)
+
+        await insist(partial(sort, self._trust), self._holding, self._stopping)
+        with suppress(TransportUnavailable):
+            for one in found.refused:  # one by one: others before them may be unsettled
+                await inbox.acknowledge([one])
+        return found.believed
+
+    async def _start(
+        self, inbox: Inbox, lanes: Lanes[tuple[Delivery, Envelope]], delivery: Delivery
+    ) -> None:
+        try:
+            own = self._trust is not None and self._trust.is_own(delivery.frame)
+            envelope = read_frame(delivery.frame, self._registry, written_here=own)
+        except UnknownMessage as error:
+            outcome = self._unread(delivery, error)._replace(unread=True)
+            await self._settle(inbox, delivery, outcome)
+        except MessageError as error:
+            await self._settle(inbox, delivery, Outcome(error, 1, unread=True))
+        else:
+            lanes.put(envelope.stream or envelope.id, (delivery, envelope))
+
+    async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
+        if delivery.generation != inbox.generation:
+            return  # it was taken from a channel that is gone, and comes again
+        if current_handler.get() != self.queue:  # a lane stays with one
+            current_handler.set(self.queue)
+        try:
+            if self._handled.includes(delivery):
+                await self._acknowledge(inbox, delivery)
+                return
+            if RETURNED in delivery.frame.headers:
+                outcome = await self._suspected(envelope, delivery)
+            else:
+                outcome = await self._outcome(delivery, envelope)
+            await self._settle(inbox, delivery, outcome)
+        except Stopped:
+            pass
+
+    async def _suspected(self, envelope: Envelope, delivery: Delivery) -> Outcome:
+        """Handles what RabbitMQ gave up once, unless it has ended its worker too often since."""
+        begun = 0
+
+        async def begin() -> None:
+            nonlocal begun
+            begun = await self._suspects.begin(delivery.frame.id)
+
+        await insist(begin, self._holding, self._stopping)
+        if begun > DELIVERY_LIMIT:
+            why = f"its handling was begun {begun - 1} times, and ended in no result"
+            return Outcome(DeliveryLimitReached(why), begun - 1)
+        return await self._outcome(delivery, envelope)
+
+    async def _outcome(self, delivery: Delivery, envelope: Envelope) -> Outcome:
+        """Handles, with tries in place, until it is clear what becomes of the message."""
+        router = self._router_of(envelope)
+        attempt, while_away = attempts_of(delivery) + 1, pauses()
+        while True:
+            if current_attempt.get() != attempt:
+                current_attempt.set(attempt)
+            error = await self._try(envelope, router.time_limit)
+            if error is not None and outage(error):
+                self._hold_on_unless_stopping(envelope, error)
+                await asyncio.sleep(next(while_away))
+                continue
+            self._holding.over(envelope.id)
+            if error is None:
+                return Outcome(None, attempt)
+            cause = judged(error)
+            if isinstance(cause, NewerMessage):  # of its aggregate's events, say
+                return self._unread(delivery, cause)
+            step = next_step(cause, attempt, policy_for(error, router.retry))
+            _tell(envelope, told(error), step)
+            if step.pause is None:
+                return Outcome(told(error), attempt, step)
+            attempt += 1
+            await asyncio.sleep(step.pause)
+
+    def _unread(self, delivery: Delivery, error: UnknownMessage) -> Outcome:
+        """It waits for a release of the code that can read it, unless it has done so for long."""
+        attempts, frame = attempts_of(delivery), delivery.frame
+        if delay := wait_of(frame, self._release_within):
+            self.waiting.note(frame.name, error)
+            return Outcome(error, attempts, Step(delay=delay), waited_by(frame) + delay)
+        return Outcome(never_came(error, waited_by(frame)), max(attempts, 1))
+
+    def _hold_on_unless_stopping(self, envelope: Envelope, error: BaseException) -> None:
+        self._holding.on(envelope.id, error)
+        if self._stopping.is_set():
+            self._holding.over(envelope.id)
+            raise Stopped
+
+    async def _try(self, envelope: Envelope, time_limit: float) -> BaseException | None:
+        """Whatever the handler's code raised, `sys.exit` too, is this message's error."""
+        limit = TurningTime(time_limit, spares_waits=True)
+        try:
+            async with limit:
+                await self._handle(envelope)
+        except TimeoutError as error:
+            if not limit.expired:
+                return error
+            return TimeoutError(f"it took longer than its time limit of {time_limit:g} s")
+        except BaseException as error:
+            if not own(error):
+                raise
+            if isinstance(error, asyncio.CancelledError):
+                return RuntimeError("something that the handler awaited was cancelled")
+            return error
+        return None
+
+    async def _settle(self, inbox: Inbox, delivery: Delivery, outcome: Outcome) -> None:
+        """The one place where an outcome becomes an acknowledgement."""
+        error = outcome.error
+        if self._replies is not None and not outcome.waited:
+            error = await self._replies.settled(delivery, error)
+        if error is not None:
+            follow_up = partial(self._follow_up, delivery, error, outcome)
+            await insist(follow_up, self._holding, self._stopping)
+        elif DEAD_LETTER in delivery.frame.headers:
+            settled = partial(repaired, self._store, delivery)
+            await insist(settled, self._holding, self._stopping)
+        if RETURNED in delivery.frame.headers:
+            over = partial(self._suspects.over, delivery.frame.id)
+            await insist(over, self._holding, self._stopping)
+        self._handled.add(delivery)
+        await self._acknowledge(inbox, delivery)
+
+    async def _acknowledge(self, inbox: Inbox, delivery: Delivery) -> None:
+        try:
+            await inbox.acknowledge([delivery])
+        except TransportUnavailable:
+            return  # it comes again, and is known then
+
+    async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Outcome) -> None:
+        """Sends it on its way to a later try, or gives it up."""
+        delay, attempts, unread = outcome.step.delay, outcome.attempts, outcome.unread
+        added: dict[str, str | int] = {ATTEMPT: attempts}
+        if outcome.waited:
+            added[WAITED] = outcome.waited
+        elif unread and isinstance(error, UnknownMessage):  # maybe of a release that is to come
+            unread = False
+            if not self._give_up.has_room(delivery):
+                delay = UNKNOWN_FOR
+        if delay is None or not await self._put_off(delivery, delay, added):
+            await self._give_up(
+                delivery, error, handler=self.queue, attempts=attempts, unread=unread
+            )
+
+    async def _put_off(
+        self, delivery: Delivery, delay: float, added: Mapping[str, str | int]
+    ) -> bool:
+        """Puts a copy on the delay ladder; False where it cannot travel (any more).
+
+        Raises: TransportUnavailable.
+        """
+        headers = {k: v for k, v in delivery.frame.headers.items() if k != RETURNED}
+        frame = delivery.frame._replace(
+            address=f"delay.{rung(delay)}s",
+            topic=self.queue,
+            headers={**headers, **added},
+        )
+        failure = (await self._transport.publish([frame], must_route=True)).get(frame.id)
+        if isinstance(failure, TransportUnavailable):
+            raise failure
+        return failure is None
+
+
+def _tell(envelope: Envelope, error: BaseException, step: Step) -> None:
+    """One line for each try that is not the last: of that the dead letter's own tells."""
+    if isinstance(error, Retry):
+        log.debug("put off, as its handler asks", message=envelope.name, delay=step.delay)
+    elif step != Step():
+        log.info(
+            "a try failed; another one follows",
+            message=envelope.name,
+            message_id=envelope.id,
+            error=type(error).__name__,
+            reason=reason_of(error)[:500],
+            after=step.delay if step.pause is None else round(step.pause, 3),
+        )
+
+
+def attempts_of(delivery: Delivery) -> int:
+    """How many tries a message has had, before it came here by the delay ladder."""
+    attempts = delivery.frame.headers.get(ATTEMPT, 0)
+    return attempts if isinstance(attempts, int) and attempts > 0 else 0

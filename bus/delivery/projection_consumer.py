@@ -1,0 +1,192 @@
+"""Projecting: the life of a projection's queue in a worker.
+
+It reads top to bottom: take what has arrived → decode → project → settle; nothing is settled that
+was not stored.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from bus.codec import DEAD_LETTER, Registry, envelope_of, read_frame, unread
+from bus.common.fingerprint import reason_of
+from bus.continuity.continuity import Vouch
+from bus.delivery.consumer import QueueConsumer
+from bus.delivery.foreign_events import Arrived, Keeping
+from bus.delivery.trust import Sorted, Trust
+from bus.errors import (
+    Discontinued,
+    InvalidMessage,
+    MessageError,
+    NewerMessage,
+    TransportUnavailable,
+    UnknownMessage,
+)
+from bus.failures.deadletters import repaired_in
+from bus.failures.give_up import GiveUp
+from bus.failures.retry import Stopped, insist
+from bus.messages import Envelope, category_of
+from bus.observe.log import Logger
+from bus.read.projector import Projector
+from bus.stores.collections import ReadStore
+from bus.transports.base import Delivery, Inbox, Transport
+
+WAIT = 1.0
+
+log = Logger("bus.projecting")
+
+
+class ProjectionConsumer(QueueConsumer):
+    """Feeds one queue of a projection to its projector, in batches of what has arrived."""
+
+    def __init__(
+        self,
+        queue: str,
+        projector: Projector,
+        transport: Transport,
+        store: ReadStore,
+        give_up: GiveUp,
+        keeping: Keeping,
+        trust: Trust | None = None,
+        *,
+        prefetch: int,
+        batch: int,
+        vouch: Vouch | None = None,
+    ) -> None:
+        super().__init__(queue, transport, prefetch=prefetch)
+        self._projector = projector
+        self._store = store
+        self._give_up = give_up
+        self._keeping = keeping
+        self._trust = trust
+        self._batch = batch
+        self._vouch = vouch
+        self._registry: Registry[Any] = projector.projection.registry()
+        self._generation: int | None = None
+        self.behind = True
+        """Whether more had arrived than one batch holds, or nothing is known yet."""
+
+    @property
+    def problem(self) -> str | None:
+        try:
+            self._projector.guard()
+        except Discontinued as error:
+            return str(error)
+        return self._projector.trouble or super().problem
+
+    async def run(self) -> None:
+        """Consumes until stopped; outages of broker and database only delay it."""
+        self._generation = None
+        inbox = await self.open()
+        try:
+            while not self._stopping.is_set():
+                deliveries = await self._take(inbox)
+                if deliveries:
+                    project = partial(self._project, inbox, deliveries)
+                    await insist(project, self._holding, self._stopping)
+                    await self._settle(inbox, deliveries)
+                await insist(self._projector.look, self._holding, self._stopping)
+        except Stopped:
+            pass
+        finally:
+            try:
+                await inbox.close()
+            finally:
+                await self._projector.close()
+
+    async def _take(self, inbox: Inbox) -> list[Delivery]:
+        taken: list[Delivery] = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT):
+                taken = await inbox.take(self._batch)
+        self.behind = len(taken) == self._batch
+        return taken
+
+    async def _project(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
+        if deliveries[-1].generation != inbox.generation:
+            # They come again, maybe to another consumer by now. To insist on them would end the
+            # transactions of that one, who would end ours in turn.
+            return
+        if deliveries[-1].generation != self._generation:
+            await self._projector.take_over()
+            self._generation = deliveries[-1].generation
+        if self._vouch:
+            await self._vouch(self.queue, deliveries)
+        believed, refused = await self._sorted(deliveries)
+        envelopes, unreadable, foreign = self._decode(believed)
+        await self._keeping.keep(foreign)
+        await self._projector.apply(envelopes)
+        doubtful = [*refused, *(delivery for delivery, _ in unreadable)]
+        if streams := {stream for one in doubtful for stream, _ in self._places(one)}:
+            await self._projector.apply_streams(streams)
+        for delivery, error in unreadable:
+            await self._give_up_unless_logged(delivery, error)
+        await repaired_in(
+            self._store, self._projector.projection, self._projector.target, deliveries
+        )
+
+    async def _sorted(self, deliveries: Sequence[Delivery]) -> Sorted:
+        if self._trust is None:
+            return Sorted(deliveries)
+        categories = self._projector.projection.categories
+        return await self._trust.sort(self.queue, deliveries, self._registry, categories)
+
+    def _decode(
+        self, deliveries: Iterable[Delivery]
+    ) -> tuple[list[Envelope], list[tuple[Delivery, MessageError]], list[Arrived]]:
+        """The readable events; those of whose streams only the log can tell the truth, and why; and
+        what is to be kept because it is another service's."""
+        envelopes: list[Envelope] = []
+        unreadable: list[tuple[Delivery, MessageError]] = []
+        foreign: list[Arrived] = []
+        for delivery in deliveries:
+            try:
+                foreign += self._keeping.read(delivery)
+                envelopes.append(self._read(delivery))
+            except MessageError as error:
+                unreadable.append((delivery, error))
+        return envelopes, unreadable, foreign
+
+    async def _give_up_unless_logged(self, delivery: Delivery, error: MessageError) -> None:
+        """What the log holds becomes no dead letter: it is applied from there, or its stream is
+        parked, which says why. A letter that is there already is told of each try."""
+        if isinstance(error, NewerMessage):
+            return
+        frame = delivery.frame
+        for stream, version in self._places(delivery) if DEAD_LETTER not in frame.headers else ():
+            if await self._projector.holds(stream, version):
+                if not self._projector.is_parked(stream):
+                    log.warning(
+                        "cannot be read as it arrived; the log tells it",
+                        queue=self.queue,
+                        message=frame.name,
+                        message_id=frame.id,
+                        stream=stream,
+                        version=version,
+                        reason=reason_of(error)[:500],
+                    )
+                return
+        await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
+
+    def _read(self, delivery: Delivery) -> Envelope:
+        try:
+            own = self._trust is not None and self._trust.is_own(delivery.frame)
+            return read_frame(delivery.frame, self._registry, written_here=own)
+        except NewerMessage:
+            raise
+        except UnknownMessage:
+            return envelope_of(delivery.frame, unread(delivery.frame.name))
+
+    def _places(self, delivery: Delivery) -> list[tuple[str, int]]:
+        """Where in the log an event claims to stand; nowhere, if that is no stream of ours."""
+        with suppress(InvalidMessage):
+            envelope = envelope_of(delivery.frame, unread(""))
+            if category_of(envelope.stream) in self._projector.projection.categories:
+                return [(envelope.stream, envelope.version)]
+        return []
+
+    async def _settle(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
+        with suppress(TransportUnavailable):
+            await inbox.acknowledge(deliveries)

@@ -1,0 +1,345 @@
+"""Keeper: looks after one projection in a worker.
+
+It feeds the collections that this version of the code is to keep up to date: each has consumers of
+its own, is swept at start and then once in a while, and its parked streams are tried again.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Iterator
+from functools import partial
+from typing import Any
+
+from bus.assembly.runtime import Parts
+from bus.common import clock
+from bus.common.tasks import end
+from bus.delivery.foreign_events import Keeping
+from bus.delivery.projection_consumer import ProjectionConsumer
+from bus.delivery.supervisor import Roster
+from bus.delivery.trust import Trust
+from bus.failures.deadletters import settled_in_log
+from bus.failures.give_up import GiveUp
+from bus.observe.log import Logger
+from bus.observe.loops import pauses
+from bus.read.projection import Projection
+from bus.read.projector import Projector
+from bus.read.sweeper import Sweeper
+from bus.rebuild.builder import Builder
+from bus.rebuild.generations import Generation, Lineage
+from bus.rebuild.pause import Busy
+from bus.rebuild.switch import Flip
+from bus.transports.topology import Queue
+
+FOLLOW_EVERY = 1.0
+TEND_EVERY = 2.0
+TIDY_EVERY = 60.0
+SHOW_EVERY = 60.0
+MOVE_EVERY = 30.0
+PATIENCE = 10
+STOP_WITHIN = 5.0
+
+log = Logger("bus.worker")
+
+
+class Keeper:
+    """Runs in a worker. `partitions` names the only ones to consume ("0of2"); all of them where
+    it is empty."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        projection: Projection[Any],
+        roster: Roster,
+        give_up: GiveUp,
+        trust: Trust,
+        partitions: Collection[str] = (),
+    ) -> None:
+        self._projection = projection
+        self._parts = parts
+        self._catalogue = parts.catalogue
+        self._feed = partial(Feeding, parts, projection, roster, give_up, trust, partitions)
+        self._fed: dict[Generation, Feeding] = {}
+        self._tidy_at = self._settle_at = self._show_at = 0.0
+        self._read = self._shown = ""
+        self._idle: set[str] = set()
+        self._begun = self._has_changed = False
+        self._deleted: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return self._projection.name
+
+    async def begin(self) -> None:
+        """Begins what this version of the code is to build; where that fails, `run` does so."""
+        await self._parts.loops.turn(self.name, self._begin, None)
+
+    def start(self) -> None:
+        """Feeds what is known."""
+        self._follow(self._catalogue.known(self._projection))
+
+    async def run(self) -> None:
+        """Follows the projection's lineage until cancelled. Its consumers are the worker's to
+        stop then."""
+        try:
+            while True:
+                await self._parts.loops.turn(self.name, self._turn, None)
+                await asyncio.sleep(clock.jittered(FOLLOW_EVERY))
+        finally:
+            if clock.is_cancelled():  # else it is started again, and finds them as they are
+                await end([feeding.looking_after for feeding in self._fed.values()])
+
+    async def _turn(self) -> None:
+        if not self._begun:
+            await self._begin()
+        await self._look()
+
+    async def _begin(self) -> None:
+        self._has_changed |= await self._catalogue.begin(self._projection)
+        await self._catalogue.prepare(self._projection, serves=True)
+        if self._has_changed:
+            await self._parts.transport.declare(self._parts.topology)
+        self._begun = True
+
+    async def _look(self) -> None:
+        lineage = await self._catalogue.lineage(self._projection, within=FOLLOW_EVERY / 2)
+        fed = self._to_feed(lineage)
+        for generation in self._fed.keys() - set(fed):
+            await self._fed[generation].stop()
+            del self._fed[generation]
+        if set(fed) - self._fed.keys():
+            await self._prepare()
+        self._follow(lineage)
+        await self._settle_left_over(lineage)
+        await self._tidy(lineage)
+        await self._show(lineage)
+
+    async def _prepare(self) -> None:
+        """Collections and bound queues, for what is new."""
+        await self._catalogue.prepare(self._projection, serves=True)
+        await self._parts.transport.declare(self._parts.topology)
+
+    async def _settle_left_over(self, lineage: Lineage) -> None:
+        """Letters of queues that are fed no more go once what readers read has got there; soon
+        after readers were moved, and then once in a while."""
+        if lineage.active != self._read:
+            self._read, self._settle_at = lineage.active, 0.0
+        if time.monotonic() < self._settle_at or not self._leads(lineage):
+            return
+        self._settle_at = time.monotonic() + TIDY_EVERY
+        store = self._parts.read_store
+        names = {queue.name for queue in self._left_over(lineage)}
+        if names and (kept := {one["queue"] for one in await store.dead_letter_groups()} & names):
+            target = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
+            await settled_in_log(store, self._projection, target, kept)
+
+    async def _tidy(self, lineage: Lineage) -> None:
+        """Deletes queues that nobody has consumed for a while, of collections that are only kept
+        or were dropped, and of partitions that were: they would grow for ever. The log has what is
+        in them."""
+        if time.monotonic() < self._tidy_at or not self._leads(lineage):
+            return
+        self._tidy_at = time.monotonic() + TIDY_EVERY
+        transport = self._parts.transport
+        names = {queue.name for queue in self._left_over(lineage)}
+        used = {name for name in names if await transport.consumers(name)}
+        # One that an older release declared again holds messages, or will.
+        back = {name for name in self._deleted & names if await transport.depth(name)}
+        self._deleted -= used | back
+        idle = names - used - self._deleted
+        if over := idle & self._idle:
+            await transport.delete(sorted(over))
+            log.info("queues deleted that nobody consumes", queues=sorted(over))
+            self._deleted |= over
+        self._idle = idle - over
+
+    async def _show(self, lineage: Lineage) -> None:
+        """Has the projection's name show what readers read, also where somebody took that away."""
+        if lineage.active != self._shown or time.monotonic() >= self._show_at:
+            await self._catalogue.show(self._projection)
+            self._shown, self._show_at = lineage.active, time.monotonic() + SHOW_EVERY
+
+    def _leads(self, lineage: Lineage) -> bool:
+        """Whether readers read what this version of the code makes."""
+        return any(lineage.active == generation.collection for generation in self._fed)
+
+    def _left_over(self, lineage: Lineage) -> Iterator[Queue]:
+        for generation in (*lineage.generations, *lineage.gone):
+            queues = partial(self._parts.queues_of, self._projection, generation)
+            if generation not in self._fed:
+                yield from queues()
+            for count in generation.former:
+                yield from queues(count)
+
+    def _to_feed(self, lineage: Lineage) -> list[Generation]:
+        now = self._parts.read_store.now().timestamp()
+        fed = lineage.fed_by(self._projection.version)
+        return [one for one in fed if not lineage.is_held(one, now)]
+
+    def _follow(self, lineage: Lineage) -> None:
+        for generation in self._to_feed(lineage):
+            if generation not in self._fed:
+                self._fed[generation] = self._feed(generation)
+                self._fed[generation].start()
+
+
+class Feeding:
+    """One collection that is kept up to date: its consumers, and what looks after it."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        projection: Projection[Any],
+        roster: Roster,
+        give_up: GiveUp,
+        trust: Trust,
+        partitions: Collection[str],
+        generation: Generation,
+    ) -> None:
+        self._parts = parts
+        self._projection = projection
+        self._roster = roster
+        self._give_up = give_up
+        self._trust = trust
+        self._generation = generation
+        self._flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
+        self._target = parts.catalogue.target_of(projection, generation)
+        named = [queue.name for queue in parts.queues_of(projection, generation)]
+        self._queues = [
+            name for name in named if not partitions or name.rpartition(".")[2] in partitions
+        ]
+        self._consumers: list[ProjectionConsumer] = []
+        self._move_at = 0.0
+        self._name = f"{self._target.collection}.sweep"
+        self.looking_after: asyncio.Task[None]
+
+    def start(self) -> None:
+        """Consumes from now on, unless there is something to build first."""
+        if not self._is_building:
+            self._consume()
+        self.looking_after = self._parts.loops.start(self._live, self._name)
+
+    async def _live(self) -> None:
+        """Build → consume → look after."""
+        if not self._consumers:
+            await self._build()
+            self._consume()
+        await self.look_after()
+
+    def _consume(self) -> None:
+        self._consumers = [self._consumer(name) for name in self._queues]
+        for consumer in self._consumers:
+            self._roster.start(consumer)
+
+    async def _build(self) -> None:
+        """Its queues are bound by now, and hold what happens meanwhile."""
+        log_to_read, store = self._parts.read_log, self._parts.read_store
+        projector = self._projector(
+            f"{self._parts.service}.{self._target.collection}.build", parks_all=True
+        )
+        builder = Builder(projector, log_to_read, store)
+
+        async def build() -> bool:
+            await self._wait_for_history()
+            await builder.run()
+            return True
+
+        try:
+            for pause in pauses():
+                if await self._parts.loops.turn(self._name, build, otherwise=False):
+                    return
+                await asyncio.sleep(pause)
+        finally:
+            await projector.close()
+
+    async def _wait_for_history(self) -> None:
+        """Until the history of what it follows is all here; others see to that."""
+        for pause in pauses(longest=FOLLOW_EVERY):
+            if not await self._parts.history.missing(self._projection.categories):
+                return
+            await asyncio.sleep(pause)
+
+    async def stop(self) -> None:
+        """Finishes what is at hand, and feeds no more."""
+        await end([self.looking_after])
+        await self._roster.finish(self._consumers, time.monotonic() + STOP_WITHIN)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is a backlog in one of its queues just now."""
+        healthy = self._parts.transport.healthy
+        return healthy and any(consumer.behind for consumer in self._consumers)
+
+    async def look_after(self) -> None:
+        """Sweeps at start and then as often as the settings say, and tends to parked streams; at
+        start to all of them, for the code may have been mended.
+
+        What is in the queues yet would all be missing to a sweep, which would apply it from the log
+        and fight with the consumers over it. So it waits until they have caught up, within PATIENCE
+        turns.
+        """
+        every = self._parts.settings.sweep_every
+        projector = self._projector(f"{self._parts.service}.{self._target.collection}.sweep")
+        sweeper = Sweeper(projector, self._parts.read_log, self._parts.read_store)
+        first = untried = True
+        waiting = 0.0
+
+        async def look() -> None:
+            nonlocal first, untried, waiting
+            if first or await sweeper.is_due(every):
+                waiting = waiting or time.monotonic()
+                if not self.is_behind or time.monotonic() - waiting > PATIENCE * every:
+                    await sweeper.sweep()
+                    await self._settle_letters()
+                    first, waiting = False, 0.0
+            if await sweeper.tend(all=untried):
+                await self._settle_letters()
+                self._move_at = 0.0
+            untried = False
+            if not first and self._is_building and clock.source.elapsed() >= self._move_at:
+                await self._move_readers()
+
+        try:
+            for pause in pauses(longest=TEND_EVERY):  # readers wait for the first turns
+                await self._parts.loops.turn(self._name, look, None)
+                await asyncio.sleep(pause)
+        finally:
+            await projector.close()
+
+    async def _settle_letters(self) -> None:
+        queues = self._parts.letters_of(self._projection, self._generation)
+        await settled_in_log(self._parts.read_store, self._projection, self._target, queues)
+
+    @property
+    def _is_building(self) -> bool:
+        lineage = self._parts.catalogue.known(self._projection)
+        return lineage.building == self._generation.collection
+
+    async def _move_readers(self) -> None:
+        """Once there is nothing left to build."""
+        try:
+            reason = await self._flip.to(self._generation)
+        except Busy:  # another worker is at it
+            return
+        if reason:
+            self._move_at = clock.source.elapsed() + MOVE_EVERY
+            log.warning("readers stay", built=self._target.collection, reason=reason)
+        elif not self._is_building:
+            log.info("readers moved", to=self._target.collection)
+
+    def _consumer(self, queue: str) -> ProjectionConsumer:
+        settings = self._parts.settings
+        return ProjectionConsumer(
+            queue,
+            self._projector(queue),
+            self._parts.transport,
+            self._parts.read_store,
+            self._give_up,
+            Keeping(self._parts.followed, self._parts.history.owners, self._give_up),
+            self._trust,
+            prefetch=settings.prefetch,
+            batch=settings.batch,
+            vouch=self._parts.continuity.vouch,
+        )
+
+    def _projector(self, name: str, *, parks_all: bool = False) -> Projector:
+        return self._parts.projector(self._projection, self._target, name, parks_all=parks_all)

@@ -1,0 +1,164 @@
+"""Fills a handler's further parameters by type, resolved once when the bus is built.
+
+No scopes, no nested resolution, no globals: a parameter is a value that the service provides, or
+something that the bus knows for each message.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, get_args, get_origin
+
+from bus.common.signatures import NO_DEFAULT, Dependency, shown
+from bus.declare.router import Handler
+from bus.errors import ConfigurationError
+from bus.messages import Envelope
+from bus.read.documents import Documents
+from bus.stores.session import Session
+from bus.write.aggregate import Aggregate
+from bus.write.repository import Repository
+from bus.write.unit_of_work import Outbox, UnitOfWork
+
+Bound = Callable[[UnitOfWork], Awaitable[Any]]
+Alone = Callable[[Envelope], Awaitable[Any]]
+
+_THIS_ENVELOPE = object()
+Supplier = Callable[[UnitOfWork], Any]
+
+
+class Provided(NamedTuple):
+    """What handlers may ask for: the service's values by type, and the read collections by view."""
+
+    values: Mapping[Any, Any]
+    documents: Mapping[type, Documents[Any]]
+
+
+def bind(handler: Handler, provided: Provided) -> Bound:
+    """The handler as `async (unit of work) -> result`. Raises: ConfigurationError."""
+    alone = bind_alone(handler, provided)
+    if alone is not None:
+        return lambda work: alone(work.envelope)
+    suppliers = [_supplier(handler, asked, provided) for asked in handler.dependencies]
+    call = handler.call
+    return lambda work: call(work.envelope.message, *[supply(work) for supply in suppliers])
+
+
+def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
+    """The handler as `async (envelope) -> result`, where nothing that it asks for changes anything.
+
+    None where it needs a unit of work. Raises: ConfigurationError.
+    """
+    found = [_constant(handler, asked, provided) for asked in handler.dependencies]
+    if None in found:
+        return None
+    call, values = handler.call, [value for (value,) in filter(None, found)]
+    if any(value is _THIS_ENVELOPE for value in values):
+        return lambda envelope: call(
+            envelope.message, *[envelope if v is _THIS_ENVELOPE else v for v in values]
+        )
+    if len(values) == 1:  # what most ask for, and a list costs time
+        (value,) = values
+        return lambda envelope: call(envelope.message, value)
+    return lambda envelope: call(envelope.message, *values)
+
+
+def views_of(handler: Handler) -> list[type]:
+    """The views whose documents a handler reads."""
+    return [
+        get_args(asked.kind)[0]
+        for asked in handler.dependencies
+        if get_origin(asked.kind) is Documents
+    ]
+
+
+def repositories_of(handler: Handler) -> list[type[Aggregate]]:
+    """The aggregates that a handler has repositories of."""
+    found = (_aggregate_of(asked.kind) for asked in handler.dependencies)
+    return [aggregate for aggregate in found if aggregate is not None]
+
+
+def takes_session(handler: Handler) -> bool:
+    """Whether an event handler's run is to be one transaction."""
+    return any(asked.kind is Session for asked in handler.dependencies)
+
+
+def _supplier(handler: Handler, asked: Dependency, provided: Provided) -> Supplier:
+    constant = _constant(handler, asked, provided)
+    if constant is not None:
+        (value,) = constant
+        return (lambda work: work.envelope) if value is _THIS_ENVELOPE else lambda _: value
+    of_work = _of_work(handler, asked.kind)
+    if of_work is not None:
+        return of_work
+    raise ConfigurationError(
+        f"{handler.name}: parameter {asked.name!r}: {_remedy(handler, asked.kind)}"
+    )
+
+
+def _of_work(handler: Handler, kind: Any) -> Supplier | None:
+    """What only a unit of work has."""
+    if kind is Session and handler.kind == "event":
+        return lambda work: work.session
+    if handler.kind == "query":
+        return None
+    if kind is Outbox:
+        return lambda work: work.outbox
+    aggregate = _aggregate_of(kind)
+    return None if aggregate is None else lambda work: work.repository(aggregate)
+
+
+def _aggregate_of(kind: Any) -> type[Aggregate] | None:
+    """The aggregate whose Repository this type is."""
+    aggregate = get_args(kind)[0] if get_origin(kind) is Repository else None
+    is_one = isinstance(aggregate, type) and issubclass(aggregate, Aggregate)
+    return aggregate if is_one and aggregate is not Aggregate else None
+
+
+def _constant(handler: Handler, asked: Dependency, provided: Provided) -> tuple[Any] | None:
+    """What needs no unit of work, in a tuple: a value, or that it is the message's envelope."""
+    for key in (asked.written, asked.kind):
+        if _is_key(key, provided.values):
+            return (provided.values[key],)
+    if asked.kind is Envelope:
+        return (_THIS_ENVELOPE,)
+    if get_origin(asked.kind) is Documents:
+        return (_documents(handler, asked, provided),)
+    if asked.default is not NO_DEFAULT and _of_work(handler, asked.kind) is None:
+        return (asked.default,)
+    return None
+
+
+def _is_key(key: Any, values: Mapping[Any, Any]) -> bool:
+    try:
+        return key in values
+    except TypeError:  # what Annotated holds need not be hashable
+        return False
+
+
+def _documents(handler: Handler, asked: Dependency, provided: Provided) -> Any:
+    (view,) = get_args(asked.kind)
+    if view in provided.documents:
+        return provided.documents[view]
+    if asked.default is not NO_DEFAULT:
+        return asked.default
+    raise ConfigurationError(
+        f"{handler.name}: no projection of this bus declares view={_shown(view)}; "
+        f"add it to Bus(projections=[...])"
+    )
+
+
+def _remedy(handler: Handler, kind: Any) -> str:
+    if handler.kind == "query" and (kind in (Outbox, Session) or get_origin(kind) is Repository):
+        return f"a query changes nothing and cannot take {_shown(kind)}; take Documents[...]"
+    if kind is Session:
+        return (
+            "only event handlers can take Session; a command handler stores through "
+            "Repository[...] and Outbox"
+        )
+    if Repository in (kind, get_origin(kind)):
+        return "Repository needs the class of an aggregate, as in Repository[Account]"
+    if kind is Documents:
+        return "Documents needs the view of a projection, as in Documents[AccountView]"
+    return f"nobody provides {_shown(kind)}; give a value in Bus(provide={{{_shown(kind)}: ...}})"
+
+
+def _shown(kind: Any) -> str:
+    return shown(kind) if get_args(kind) else getattr(kind, "__name__", None) or str(kind)

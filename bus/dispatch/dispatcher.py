@@ -1,0 +1,306 @@
+"""Dispatcher: finds the one handler of a message and runs it, in its unit of work.
+
+Everything is composed when the bus is built; a dispatch is a look-up and an await.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bus.codec import digest_of
+from bus.declare.router import BASES, Handler, Kind
+from bus.dispatch.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
+from bus.dispatch.middleware import (
+    Following,
+    Middleware,
+    Stored,
+    compose,
+    logged_and_retried,
+    retried_on_conflict,
+)
+from bus.dispatch.results import Results
+from bus.errors import (
+    ConfigurationError,
+    NoHandler,
+    OutcomeUnknown,
+    ResultUnreadable,
+    Unavailable,
+)
+from bus.messages import (
+    Envelope,
+    Message,
+    Query,
+    Receipt,
+    category_of,
+    check_kind,
+    derived_id,
+    former_derived_id,
+)
+from bus.stores.event_log import Commit, EventLog
+from bus.stores.session import Effects, Session
+from bus.write.unit_of_work import Publishing, UnitOfWork, check_repeat, receipt_of_repeat
+
+Route = Callable[[Envelope], Awaitable[Any]]
+
+
+class Routes(dict[type[Message], Route]):
+    """The one route of each command, or of each query. A look-up raises: NoHandler."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, message: type[Message]) -> Route:
+        check_kind(message, BASES[self._kind], "query" if self._kind == "query" else "execute")
+        for other in self:
+            if message.wire_name == other.wire_name or issubclass(message, other):
+                raise NoHandler(
+                    f"nobody handles the {self._kind} {message.__name__}: a handler runs for the "
+                    f"very class that it names, here {other.__name__}; give that, or register a "
+                    f"handler of {message.__name__}"
+                )
+        raise NoHandler(
+            f"nobody handles the {self._kind} {message.wire_name}; "
+            f"is its router in Bus(routers=[...])?"
+        )
+
+
+class Dispatcher:
+    """Routes commands and queries to their one handler, and events to a subscription's handler."""
+
+    def __init__(
+        self,
+        service: str,
+        handlers: Iterable[Handler],
+        *,
+        provided: Provided,
+        middleware: Sequence[Middleware],
+        event_log: EventLog,
+        publishing: Publishing,
+        effects: Effects,
+        foreign: Mapping[str, str] | None = None,
+        may_be_former: Callable[[datetime], bool] = lambda time: True,
+    ) -> None:
+        self._service = service
+        self._provided = provided
+        self._middleware = middleware
+        self._log = event_log
+        self._publishing = publishing
+        self._effects = effects
+        self._owners = foreign or {}
+        self._may_be_former = may_be_former
+        self.lends_sessions = False
+        """Whether any handler takes a session, so that effects must be open."""
+        self._results: dict[type[Message], Results] = {}
+        self._commands = Routes("command")
+        self._queries = Routes("query")
+        self._events: dict[tuple[str, type[Message]], Route] = {}
+        self._by: dict[type[Message], Handler] = {}
+        for handler in handlers:
+            self._add(handler)
+
+    def execute(self, envelope: Envelope) -> Awaitable[Receipt]:
+        """Runs a command under a fresh id. Raises: NoHandler, and whatever its handler raises."""
+        return self._commands[type(envelope.message)](envelope)
+
+    async def execute_once(self, envelope: Envelope) -> Receipt:
+        """Runs a command under an id that may have been used before: then its first receipt.
+
+        Raises: IdConflict (it was used for another command), and as `execute`.
+        """
+        route = self._commands[type(envelope.message)]
+        envelope = envelope._replace(digest=digest_of(envelope.message))
+        stored = await self._stored(envelope)
+        if stored is not None:
+            return stored
+        try:
+            receipt: Receipt = await route(envelope)
+        except Exception as error:
+            stored = await self._stored_after(error, envelope)
+            if stored is None:
+                raise
+            return stored
+        return receipt if receipt.versions else await self._remember(envelope, receipt)
+
+    async def carry_out(self, envelope: Envelope) -> None:
+        """Runs a queued command, as `execute_once` does; who wants its result asks the log."""
+        try:
+            await self.execute_once(envelope)
+        except ResultUnreadable as error:
+            if error.receipt.id != envelope.id:  # it is of a command that the handler gave
+                raise
+
+    async def recorded(self, envelope: Envelope) -> Receipt | None:
+        """The receipt that the log holds for a command's id, its result as JSON types."""
+        commits = await self._log.find(envelope.id)
+        return receipt_of_repeat(commits, envelope) if commits else None
+
+    def typed(self, command: type[Message], receipt: Receipt) -> Receipt:
+        """The receipt with its result as the handler's annotation says, if that handler is here.
+
+        Raises: ResultUnreadable, where the result of another version of it does not fit.
+        """
+        results = self._results.get(command)
+        return receipt if results is None else results.read(receipt)
+
+    def ask(self, envelope: Envelope) -> Awaitable[Any]:
+        """Runs a query. Raises: NoHandler, and whatever its handler raises."""
+        return self._queries[type(envelope.message)](envelope)
+
+    async def handle(self, subscription: str, envelope: Envelope) -> None:
+        """Runs a subscription's handler of an event; what it changes is stored at most once."""
+        route = self._events.get((subscription, type(envelope.message)))
+        if route is not None:
+            await route(envelope)
+
+    def handler_of(self, message: type[Message]) -> Handler:
+        """Raises: NoHandler."""
+        if message not in self._by:
+            (self._queries if issubclass(message, Query) else self._commands)[message]
+        return self._by[message]
+
+    def _add(self, handler: Handler) -> None:
+        if handler.kind == "event":
+            self.lends_sessions |= takes_session(handler)
+            run_event = self._run_event_once if takes_session(handler) else self._run_event
+            bound = bind(handler, self._provided)
+            for message in handler.messages:
+                self._events[handler.router, message] = self._composed(
+                    lambda envelope: run_event(envelope, handler, bound)
+                )
+            return
+        (message,) = handler.messages
+        if message in self._by:
+            raise ConfigurationError(
+                f"{handler.name}: {message.__name__} is handled by {self._by[message].name} "
+                f"already; a {handler.kind} has one handler, remove one"
+            )
+        self._by[message] = handler
+        if handler.kind == "command":
+            self._commands[message] = self._composed(self._command(handler), self.recorded)
+        else:
+            self._queries[message] = self._composed(self._query(handler))
+
+    def _composed(self, run: Following, stored: Stored | None = None) -> Following:
+        if not self._middleware:
+            return logged_and_retried(run)
+        return compose(self._middleware, retried_on_conflict(run), stored)
+
+    def _query(self, handler: Handler) -> Following:
+        """A query changes nothing: it has no unit of work."""
+        alone = bind_alone(handler, self._provided)
+        if alone is None:
+            bind(handler, self._provided)  # says what nobody provides
+            raise AssertionError("a query asks for what only a unit of work has")
+        return alone
+
+    def _command(self, handler: Handler) -> Following:
+        results = self._results[handler.messages[0]] = Results(handler)
+        alone = bind_alone(handler, self._provided)
+        if alone is not None:
+            return _without_changes(alone, results)
+        bound = bind(handler, self._provided)
+
+        async def run(envelope: Envelope) -> Receipt:
+            work = self._unit_of_work(envelope.id, envelope)
+            result = await bound(work)
+            if result is None:
+                return await work.commit()
+            typed, stored = results.written(result)
+            receipt = await work.commit(stored)
+            if receipt.result is not stored:
+                return results.read(receipt)
+            return receipt._replace(result=typed)
+
+        return run
+
+    async def _run_event(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
+        id = self._id_of_handling(envelope, handler)
+        work = self._unit_of_work(id, envelope)
+        try:
+            await bound(work)
+            if work.prepare() and not await self._done_formerly(envelope, handler):
+                await work.store()
+        except Exception:
+            if not await self._done(id, envelope):
+                raise
+
+    async def _done(self, id: str, envelope: Envelope) -> bool:
+        """Whether the log holds what a handler made of this event. Raises: IdConflict."""
+        commits = await self._log.find(id)
+        if commits:
+            check_repeat(commits[0], envelope)
+        return bool(commits)
+
+    async def _done_formerly(self, envelope: Envelope, handler: Handler) -> bool:
+        """Whether a process of a release before did it, whose ids anybody could choose: what
+        stands under such a one only counts where this event caused it."""
+        if not self._may_be_former(envelope.time):
+            return False
+        commits = await self._log.find(former_derived_id(self._seed_of_handling(envelope, handler)))
+        return bool(commits) and commits[0].causation_id == envelope.id
+
+    async def _run_event_once(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
+        """With a session: the handler's effects, its commits and the mark are one transaction."""
+        id = self._id_of_handling(envelope, handler)
+        work = self._unit_of_work(id, envelope)
+
+        async def handling(session: Session) -> list[Commit]:
+            nonlocal work
+            work = self._unit_of_work(id, envelope, session)
+            await bound(work)
+            return work.prepare()
+
+        mark = f"{self._service}.{handler.router}/{self._identity(envelope)}"
+        if await self._effects.once(mark, handling):
+            await work.announce()
+
+    def _id_of_handling(self, envelope: Envelope, handler: Handler) -> str:
+        return derived_id(self._seed_of_handling(envelope, handler))
+
+    def _seed_of_handling(self, envelope: Envelope, handler: Handler) -> str:
+        return f"{self._identity(envelope)}>{self._service}.{handler.router}"
+
+    def _identity(self, envelope: Envelope) -> str:
+        """An event's id is its service's own: another service's may be called the same."""
+        owner = self._owners.get(category_of(envelope.stream))
+        return f"{owner}/{envelope.id}" if owner else envelope.id
+
+    def _unit_of_work(
+        self, id: str, envelope: Envelope, session: Session | None = None
+    ) -> UnitOfWork:
+        return UnitOfWork(id, self._service, envelope, self._log, self._publishing, session=session)
+
+    async def _remember(self, envelope: Envelope, receipt: Receipt) -> Receipt:
+        """Keeps the id of a command that recorded nothing, so that a repeat gets its receipt."""
+        result = receipt.result
+        if result is not None:
+            result = self._results[type(envelope.message)].data(result)
+        kept = await self._unit_of_work(envelope.id, envelope).commit(result, keep=True)
+        return receipt if kept.result == result else await self._stored(envelope) or kept
+
+    async def _stored_after(self, error: Exception, envelope: Envelope) -> Receipt | None:
+        """What stands under the command's id. Raises: OutcomeUnknown where that cannot be asked."""
+        try:
+            return await self._stored(envelope)
+        except (Unavailable, OutcomeUnknown):
+            raise OutcomeUnknown(
+                f"{envelope.name} {envelope.id} ended in {error!r}, and whether it was stored "
+                f"cannot be asked just now; repeat it with the same id"
+            ) from error
+
+    async def _stored(self, envelope: Envelope) -> Receipt | None:
+        receipt = await self.recorded(envelope)
+        return None if receipt is None else self.typed(type(envelope.message), receipt)
+
+
+def _without_changes(alone: Alone, results: Results) -> Following:
+    """Runs a command's handler that took nothing to change things with: no unit of work for it."""
+
+    async def run(envelope: Envelope) -> Receipt:
+        result = await alone(envelope)
+        if result is not None:
+            result, _ = results.written(result)
+        return Receipt(envelope.id, {}, result)
+
+    return run

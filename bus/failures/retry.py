@@ -1,0 +1,98 @@
+"""Retry: what to do about a handler's failure, and how to hold on while a service is away."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from bus.common import clock
+from bus.common.exceptions import judged, outage
+from bus.common.fingerprint import reason_of
+from bus.declare.policies import RetryPolicy
+from bus.errors import MessageError, NoHandler, Retry
+from bus.observe.log import Logger
+from bus.observe.loops import pauses
+
+log = Logger("bus.retry")
+
+
+class Stopped(Exception):
+    """The worker is to stop, and a service is still away: what is at hand stays unsettled."""
+
+
+class Step(NamedTuple):
+    """What follows a failed try: another one after a `pause` in place, or after a `delay` on the
+    ladder (both in seconds). With neither, the message is given up."""
+
+    pause: float | None = None
+    delay: float | None = None
+
+
+def next_step(error: BaseException, attempt: int, policy: RetryPolicy) -> Step:
+    """What follows when the try number `attempt` ended in this error."""
+    if isinstance(error, Retry):
+        return Step(delay=error.delay)
+    if isinstance(error, MessageError | NoHandler):
+        return Step()
+    if attempt < policy.tries:
+        return Step(pause=clock.jittered(policy.pause * 2 ** min(attempt - 1, 10)))
+    delays = policy.delays[attempt - policy.tries :]
+    return Step(delay=delays[0]) if delays else Step()
+
+
+class Holding:
+    """Whether a queue's messages are held, because a service is away: told once, and once more
+    when it is over."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._since = 0.0
+        self._held: set[object] = set()
+        self._reason = ""
+
+    @property
+    def reason(self) -> str | None:
+        """What is told of it."""
+        return f"it holds on to its messages: {self._reason}" if self._held else None
+
+    def on(self, what: object, error: BaseException) -> None:
+        """This is held from now on, because a step of it failed."""
+        self._reason = reason_of(judged(error))[:500]
+        if not self._held:
+            self._since = time.monotonic()
+            log.warning("holding on", queue=self._queue, reason=self._reason)
+        self._held.add(what)
+
+    def over(self, what: object) -> None:
+        """This is held no longer, if it was."""
+        if what in self._held:
+            self._held.remove(what)
+            if not self._held:
+                seconds = round(time.monotonic() - self._since, 1)
+                log.info("going on", queue=self._queue, held_for=seconds)
+
+
+async def insist(
+    step: Callable[[], Awaitable[object]], holding: Holding, stopping: asyncio.Event
+) -> None:
+    """Repeats a step, one that may be repeated safely, for as long as a service is away.
+
+    Raises: Stopped, where the worker is to stop meanwhile.
+    """
+    try:
+        for pause in pauses():
+            try:
+                await step()
+                return
+            except Exception as error:
+                if not outage(error):
+                    raise
+                holding.on(step, error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await stopping.wait()
+            if stopping.is_set():
+                raise Stopped
+    finally:
+        holding.over(step)

@@ -1,0 +1,7 @@
+"""One service tells another one its history.
+
+protocol      what travels between the two
+sender        tells it, from its own log, to the queue of who asked
+receiver      takes it in, and notes how far that is
+monitor       sees to it that nothing is missing here
+"""

@@ -1,0 +1,127 @@
+"""Following: sees to it that nothing of the streams of other services is missing here.
+
+Asks their owners for the history at first, for events that are late, and once in a while whether
+there is anything that nobody here has heard of. One worker at a time does.
+"""
+
+import asyncio
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from bus.assembly.runtime import Parts
+from bus.common import clock
+from bus.errors import Unroutable
+from bus.following.protocol import Asking
+from bus.messages import category_of
+from bus.observe.log import Logger
+from bus.read.foreign import Progress
+
+LOOK_EVERY = 1.0
+LEASE = 10.0
+ASK_AGAIN = 5.0
+LONGEST = 60.0
+SOON = 45.0
+"""What happened just before the start, and may have been lost then, can be told by that time."""
+OVERLAP = timedelta(minutes=2)
+"""By so much the clocks of an owner's processes may differ."""
+
+log = Logger("bus.history")
+
+
+class Following:
+    """Asks, in one worker at a time, for what is missing."""
+
+    def __init__(self, parts: Parts, asking: Asking) -> None:
+        self._parts = parts
+        self._asking = asking
+        self._owner = clock.new_id()
+        self._turns = Turns()
+        self._is_told = False
+
+    async def run(self) -> None:
+        """Looks until cancelled; outages only delay it."""
+        while True:
+            await self._parts.loops.turn("following", self._look_if_leading, None)
+            await asyncio.sleep(clock.jittered(LOOK_EVERY))
+
+    async def _look_if_leading(self) -> None:
+        try:
+            if await self._parts.read_store.lease("following", self._owner, LEASE):
+                await self.look()
+            self._is_told = False
+        except Unroutable:
+            if not self._is_told:
+                log.warning("an owner has not declared where it is asked for history; is it there?")
+            self._is_told = True
+
+    async def look(self) -> None:
+        """Asks for whatever it is time to ask for."""
+        for category in self._parts.history.owners:
+            progress = await self._parts.history.progress(category)
+            if progress.is_done:
+                await self._compare(progress)
+            elif self._turns.is_due(f"part/{category}", progress.place, ASK_AGAIN):
+                log.info("asking for history", category=category, after=progress.place)
+                await self._asking.part(category, progress.place)
+        await self._ask_for_late_events()
+
+    async def _compare(self, progress: Progress) -> None:
+        every = self._parts.settings.compare_every
+        key, soon = f"heads/{progress.category}", min(SOON, every)
+        due = self._turns.is_due(key, "", soon, longest=every)
+        if due and progress.compared:
+            await self._asking.heads(progress.category, progress.compared - OVERLAP)
+
+    async def _ask_for_late_events(self) -> None:
+        patience = timedelta(seconds=self._parts.foreign.gap_within)
+        late: dict[str, dict[str, int]] = defaultdict(dict)
+        missed = await self._missed()
+        self._turns.keep("stream/", {f"stream/{stream}" for stream in missed})
+        for stream, (version, since) in missed.items():
+            key = f"stream/{stream}"
+            if self._parts.read_store.now() - since >= patience and self._turns.is_due(
+                key, str(version), self._parts.foreign.gap_within
+            ):
+                late[category_of(stream)][stream] = version - 1
+        for category, streams in late.items():
+            log.warning("asking for events that are late", category=category, streams=len(streams))
+            await self._asking.streams(category, streams)
+
+    async def _missed(self) -> dict[str, tuple[int, datetime]]:
+        """Streams that stand aside for an event: which one, and since when."""
+        return {
+            one.stream: (one.version, one.first_seen or one.next_try)
+            for target in await self._parts.targets()
+            for one in await self._parts.read_store.parked(target)
+            if one.is_missed and category_of(one.stream) in self._parts.history.owners
+        }
+
+
+class Turns:
+    """When to ask for what again: at once at first, then with growing pauses while nothing comes
+    of it."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, tuple[str, float, float]] = {}
+
+    def keep(self, prefix: str, keys: set[str]) -> None:
+        """Forgets those that begin so and are none of these."""
+        self._turns = {
+            key: turn
+            for key, turn in self._turns.items()
+            if key in keys or not key.startswith(prefix)
+        }
+
+    def is_due(self, key: str, state: str, pause: float, longest: float = LONGEST) -> bool:
+        """Whether it is time to ask; then it is taken for asked. `state` tells how far it is."""
+        now = clock.source.elapsed()
+        if key in self._turns:
+            before, asked, waited = self._turns[key]
+            if state != before:
+                self._turns[key] = state, now, pause
+                return False
+            if now < asked + waited:
+                return False
+            pause = min(2 * waited, max(longest, pause))
+        self._turns[key] = state, now, pause
+        return True

@@ -1,0 +1,177 @@
+"""History: takes in what the owners of other categories tell, and notes how far that is."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from bus.assembly.runtime import Parts
+from bus.delivery.consumer import BatchConsumer
+from bus.delivery.foreign_events import Arrived, Keeping
+from bus.errors import InvalidMessage, TransportUnavailable, Unroutable
+from bus.failures.deadletters import repaired
+from bus.failures.give_up import GiveUp
+from bus.following.monitor import ASK_AGAIN, Turns
+from bus.following.protocol import Asking, TellHeads, TellPart, Word, kinds_of, word_in
+from bus.observe.health import Check
+from bus.observe.log import Logger
+from bus.read.foreign import Progress
+from bus.stores.event_log import FollowedLog
+from bus.transports.base import Delivery
+from bus.transports.topology import history_queue
+
+TOLD = kinds_of(TellPart, TellHeads)
+PREFETCH = 1000
+TOLD_FOR = 600.0
+"""Seconds that health tells of what was refused."""
+
+log = Logger("bus.history")
+
+
+class NotAsked(InvalidMessage):
+    """An answer without the token of a question: nobody asked its sender."""
+
+
+class HistoryConsumer(BatchConsumer):
+    """Keeps what is told, in order: a word on how far it reaches counts once that is stored, and
+    where it comes from whom was asked."""
+
+    def __init__(
+        self, parts: Parts, followed: FollowedLog, keeping: Keeping, asking: Asking, give_up: GiveUp
+    ) -> None:
+        super().__init__(history_queue(parts.service).name, parts.transport, prefetch=PREFETCH)
+        self._parts = parts
+        self._followed = followed
+        self._keeping = keeping
+        self._asking = asking
+        self._give_up = give_up
+        self._turns = Turns()
+        self._refused = 0
+        self._refused_at = 0.0
+
+    @property
+    def check(self) -> Check:
+        return Check("history answers", self._told)
+
+    async def process(self, deliveries: Sequence[Delivery]) -> None:
+        waiting: list[Arrived] = []
+        taken_in: list[Delivery] = []
+        for delivery in deliveries:
+            try:
+                if delivery.frame.name in TOLD:
+                    word = word_in(delivery.frame, TOLD)
+                    await self._keep(waiting)
+                    waiting = []
+                    await self._take_in(word)
+                else:
+                    waiting += self._read(delivery)
+                taken_in.append(delivery)
+            except InvalidMessage as error:
+                self._note(error)
+                await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
+        await self._keep(waiting)
+        for delivery in taken_in:
+            await repaired(self._parts.read_store, delivery)
+
+    def _read(self, delivery: Delivery) -> list[Arrived]:
+        if not self._keeping.follows(delivery.frame):
+            raise InvalidMessage(f"{delivery.frame.name[:100]}: nobody here follows its category")
+        return self._keeping.read(delivery)
+
+    async def _keep(self, arrived: Sequence[Arrived]) -> None:
+        await self._keeping.keep(arrived)
+        await self._hurry({commit.stream for _, commit in arrived})
+
+    async def _hurry(self, streams: set[str]) -> None:
+        """Lets streams that stand aside for an event be tried now, for that may have come."""
+        store = self._parts.read_store
+        for target in await self._parts.targets() if streams else ():
+            for parked in await store.parked(target):
+                if parked.is_missed and parked.stream in streams:
+                    await store.park(target, parked._replace(next_try=store.now()))
+
+    async def _take_in(self, word: Word) -> None:
+        if word.category not in self._parts.history.owners:
+            raise InvalidMessage(f"nobody here follows {word.category[:100]!r}")
+        match word:
+            case TellPart():
+                await self._advance(word)
+            case TellHeads():
+                await self._compare(word)
+
+    async def _advance(self, said: TellPart) -> None:
+        told, history = said.without_mark(), self._parts.history
+        if not await self._asking.is_answer(told):
+            await self._ask_oneself(await history.progress(told.category))
+            await self._doubt(told)
+            return
+        if said.token:
+            await history.answered(told.category)
+        progress = await history.change(told.category, partial(_advanced, told))
+        if progress.is_done:
+            log.info("history is here", category=told.category, events=progress.events)
+        elif progress.place == told.place:
+            await self._ask(progress, marked=not said.token)
+
+    async def _ask_oneself(self, progress: Progress) -> None:
+        """Asks once more, so that the answer can be told from others: for what came may be that of
+        an owner of a release which knows no tokens, or to a process of such a one here."""
+        key = f"part/{progress.category}"
+        if not progress.is_done and self._turns.is_due(key, progress.place, ASK_AGAIN):
+            await self._ask(progress, marked=True)
+
+    async def _ask(self, progress: Progress, *, marked: bool) -> None:
+        with suppress(TransportUnavailable, Unroutable):  # it is asked for again anyway
+            await self._asking.part(progress.category, progress.place, marked=marked)
+
+    async def _doubt(self, word: Word) -> None:
+        """Raises: NotAsked, unless its sender may know of no tokens."""
+        if word.token or await self._parts.history.answers(word.category):
+            raise NotAsked(
+                f"{word.title()}: it does not carry the token that service "
+                f"{self._parts.history.owners[word.category]!r} was asked with"
+            )
+
+    def _note(self, error: InvalidMessage) -> None:
+        if isinstance(error, NotAsked):
+            self._refused += 1
+            self._refused_at = time.monotonic()
+
+    async def _told(self) -> str | None:
+        if not self._refused or time.monotonic() - self._refused_at > TOLD_FOR:
+            return None
+        return (
+            f"{self._refused} answers were refused: they do not carry the token of a question; who "
+            f"else may publish to {self.queue}? (`bus deadletters list` shows some of them)"
+        )
+
+    async def _compare(self, told: TellHeads) -> None:
+        if await self._asking.is_answer(told):
+            await self._parts.history.answered(told.category)
+        else:
+            await self._doubt(told)
+        held = await self._followed.heads(list(told.versions))
+        behind = {s: held.get(s, 0) for s, v in told.versions.items() if held.get(s, 0) < v}
+        if behind:
+            log.warning("missed events", category=told.category, streams=len(behind))
+            try:
+                await self._asking.streams(told.category, behind)
+            except Unroutable:  # compared again, once the owner is there
+                return
+        if told.until:
+            until = min(told.until, self._parts.read_store.now())
+            await self._parts.history.change(
+                told.category, lambda progress: progress._replace(compared=until)
+            )
+
+
+def _advanced(told: TellPart, progress: Progress) -> Progress:
+    """The progress once a part is here. One that begins beyond what is here tells nothing."""
+    if progress.is_done or told.after > progress.place:
+        return progress
+    return progress._replace(
+        place=max(progress.place, told.place),
+        events=progress.events + (told.events if told.after == progress.place else 0),
+        is_done=told.is_end,
+        compared=progress.compared or told.time,
+    )

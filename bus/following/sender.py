@@ -1,0 +1,194 @@
+"""Replaying: a service tells another one its history, from its own log, to that one's queue alone.
+
+The follower asks for one part after the other and so sets the pace; a part that nobody finished is
+asked for again.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
+
+from bus.codec import event_frames
+from bus.delivery.consumer import BatchConsumer
+from bus.errors import MessageError, Unroutable
+from bus.failures.deadletters import repaired
+from bus.failures.give_up import GiveUp
+from bus.following.protocol import (
+    HEADS_AT_ONCE,
+    AskHeads,
+    AskPart,
+    AskStreams,
+    Question,
+    TellHeads,
+    TellPart,
+    Word,
+    answer_frame,
+    kinds_of,
+    word_in,
+)
+from bus.messages import category_of
+from bus.observe.log import Logger
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import Commit, EventLog
+from bus.transports.base import Delivery, Frame, Transport, refusal
+from bus.transports.topology import history_queue, requests_queue
+
+PART = 2000
+"""Events in a part, about: a part ends with a stream."""
+COMMITS_OF_A_STREAM = 1000
+IN_FLIGHT = 200
+PAUSE = 0.01
+"""Seconds between so many, which leaves the broker to others."""
+GRACE = timedelta(seconds=30)
+"""Younger events may be on their way."""
+
+QUESTIONS = kinds_of(AskPart, AskStreams, AskHeads)
+
+log = Logger("bus.history")
+
+
+class ReplayConsumer(BatchConsumer):
+    """Answers those who follow this service."""
+
+    def __init__(
+        self,
+        service: str,
+        event_log: EventLog,
+        transport: Transport,
+        store: ReadStore,
+        give_up: GiveUp,
+    ) -> None:
+        super().__init__(requests_queue(service).name, transport)
+        self._log = event_log
+        self._store = store
+        self._give_up = give_up
+
+    async def process(self, deliveries: Sequence[Delivery]) -> None:
+        for question in await self._latest(deliveries):
+            telling = Telling(question.service, self._transport)
+            try:
+                await self._answer(question, telling)
+                await telling.flush()
+            except Unroutable:
+                log.warning("nobody there to be told", service=question.service)
+
+    async def _latest(self, deliveries: Sequence[Delivery]) -> list[Question]:
+        """What is to be answered: of those who asked again meanwhile, only the last question."""
+        found: dict[object, Question] = {}
+        for delivery in deliveries:
+            try:
+                question = word_in(delivery.frame, QUESTIONS)
+            except MessageError as error:
+                await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
+            else:
+                of_streams = isinstance(question, AskStreams) and frozenset(question.streams)
+                found[question.service, question.category, type(question), of_streams] = question
+                await repaired(self._store, delivery)
+        return list(found.values())
+
+    async def _answer(self, question: Question, telling: "Telling") -> None:
+        match question:
+            case AskPart():
+                await self._tell_part(question, telling)
+            case AskStreams():
+                await self._tell_streams(question, telling)
+            case AskHeads():
+                await self._tell_heads(question, telling)
+
+    async def _tell_part(self, question: AskPart, telling: "Telling") -> None:
+        time = self._log.now() - GRACE
+        category, after = question.category, question.after
+        place, is_end = after, True
+        current = ""
+        async with aclosing(self._streams(category, after)) as streams:
+            async for stream, commits in streams:
+                if stream != current:
+                    place, current = current or after, stream
+                    if telling.events >= PART:
+                        is_end = False
+                        break
+                await telling.commits(commits)
+        await telling.word(
+            TellPart(
+                category=category,
+                token=question.token,
+                after=after,
+                place=(current or after) if is_end else place,
+                events=telling.events,
+                is_end=is_end,
+                time=time,
+            )
+        )
+        log.info("history told", to=question.service, category=category, events=telling.events)
+
+    async def _streams(
+        self, category: str, after: str
+    ) -> AsyncGenerator[tuple[str, Sequence[Commit]]]:
+        """Commits of each stream beyond one; those of a long stream in several turns."""
+        async for page in self._log.scan_streams(category, after):
+            for stream, commits in groupby(page, attrgetter("stream")):
+                yield stream, list(commits)
+
+    async def _tell_streams(self, question: AskStreams, telling: "Telling") -> None:
+        for stream, version in question.streams.items():
+            if category_of(stream) == question.category:
+                while commits := await self._log.read(stream, version, COMMITS_OF_A_STREAM):
+                    await telling.commits(commits, after=version)
+                    version = commits[-1].last
+
+    async def _tell_heads(self, question: AskHeads, telling: "Telling") -> None:
+        until = self._log.now() - GRACE
+        category, token, heads = question.category, question.token, dict[str, int]()
+        async for commit in self._log.arrived([category], question.since, until):
+            heads[commit.stream] = max(commit.last, heads.get(commit.stream, 0))
+            if len(heads) == HEADS_AT_ONCE:
+                await telling.word(TellHeads(category=category, token=token, versions=heads))
+                heads = {}
+        await telling.word(TellHeads(category=category, token=token, versions=heads, until=until))
+
+
+class Telling:
+    """What is told to one service, in order, a bounded number in flight, each confirmed.
+
+    Raises: Unroutable (its queue is gone), TransportUnavailable.
+    """
+
+    def __init__(self, service: str, transport: Transport) -> None:
+        self._service = service
+        self._queue = history_queue(service).name
+        self._transport = transport
+        self._waiting: list[Frame] = []
+        self.events = 0
+
+    async def commits(self, commits: Sequence[Commit], after: int = 0) -> None:
+        """Their events beyond a version."""
+        for commit in commits:
+            for version, frame in enumerate(event_frames(commit), commit.first):
+                if version > after:
+                    await self._event(frame._replace(address="queue", topic=self._queue))
+
+    async def word(self, word: Word) -> None:
+        """A word on what was told before it, once that is all there."""
+        await self.flush()
+        self._waiting.append(answer_frame(self._service, word))
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Publishes what waits."""
+        frames, self._waiting = self._waiting, []
+        if frames:
+            for failure in (await self._transport.publish(frames, must_route=True)).values():
+                raise failure
+
+    async def _event(self, frame: Frame) -> None:
+        if problem := refusal(frame):
+            log.error("a stored event cannot be told", message_id=frame.id, reason=str(problem))
+            return
+        self.events += 1
+        self._waiting.append(frame)
+        if len(self._waiting) >= IN_FLIGHT:
+            await self.flush()
+            await asyncio.sleep(PAUSE)

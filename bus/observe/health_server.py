@@ -1,0 +1,112 @@
+"""Answers /livez and /readyz over HTTP, from the event loop that does the work.
+
+That is the point: a loop that is starved, or a process that is frozen, does not answer.
+"""
+
+import asyncio
+import errno
+import json
+import os
+from contextlib import suppress
+
+from bus.errors import ConfigurationError
+from bus.observe.health import Checkup, Health
+
+WITHIN = 5.0
+LONGEST_HEAD = 8 * 1024
+REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+
+class HealthServer:
+    """A server of two pages: GET (or HEAD) answers 200 or 503, and the report as JSON."""
+
+    def __init__(self, checkup: Checkup, host: str, port: int) -> None:
+        self._checkup = checkup
+        self._host = host
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Raises: ConfigurationError, where the address cannot be had."""
+        try:
+            self._server = await asyncio.start_server(
+                self._serve, self._host, self._port, limit=LONGEST_HEAD
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigurationError(
+                    f"cannot answer at {self._host}:{self._port}: something listens there, another "
+                    f"worker of this process or another program; give each worker a "
+                    f"BUS_HEALTH_PORT of its own (in one process, by Settings(health_port=...)), "
+                    f"or 0"
+                ) from None
+            raise ConfigurationError(
+                f"cannot answer at {self._host}:{self._port}: {_why(error)}; set BUS_HEALTH_HOST "
+                f"to an address of this machine and BUS_HEALTH_PORT to a port that this user may "
+                f"take, or to 0"
+            ) from None
+
+    async def close(self) -> None:
+        if self._server is None:
+            return
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._server = None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        try:
+            with suppress(OSError, TimeoutError, EOFError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(WITHIN):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(await self._answer(head))
+                    await writer.drain()
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _answer(self, head: bytes) -> bytes:
+        method, _, rest = head.partition(b" ")
+        if method not in (b"GET", b"HEAD"):
+            return _response(405, b"")
+        match rest.partition(b" ")[0].partition(b"?")[0]:
+            case b"/livez":
+                report = await self._checkup.alive()
+                status, body = _status(report.alive), _without_ready(report)
+            case b"/readyz":
+                report = await self._checkup.health()
+                status, body = _status(report.ready), json.dumps(report.as_json())
+            case _:
+                return _response(404, b"")
+        return _response(status, body.encode(), head_only=method == b"HEAD")
+
+
+def _why(error: OSError) -> str:
+    """In the system's own words: asyncio's tell the address again. Of a name that nobody knows the
+    number is below 0, and its words are those of the error."""
+    own = (error.errno or 0) > 0
+    return os.strerror(error.errno or 0) if own else str(error.strerror or error)
+
+
+def _status(good: bool) -> int:
+    return 200 if good else 503
+
+
+def _without_ready(report: Health) -> str:
+    """Who asks whether it is alive has not asked the parts that readiness depends on."""
+    body = report.as_json()
+    del body["ready"]
+    return json.dumps(body)
+
+
+def _response(status: int, body: bytes, *, head_only: bool = False) -> bytes:
+    head = (
+        f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if head_only else body)

@@ -1,0 +1,231 @@
+"""Structured logging: who is speaking, about which message. Never a payload."""
+
+import json as jsons
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Literal, get_args
+
+from bus.common import clock
+from bus.common.fingerprint import reason_of
+from bus.errors import ConfigurationError
+from bus.messages import Envelope
+from bus.observe.lines import LINES
+from bus.observe.telling import tell
+
+MOST_CAUSES = 5
+LogLevel = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"]
+"""Not what `logging` knows just now, to which other libraries add their own."""
+
+current_envelope: ContextVar[Envelope | None] = ContextVar("current_envelope", default=None)
+current_attempt: ContextVar[int] = ContextVar("current_attempt", default=1)
+current_handler: ContextVar[str] = ContextVar("current_handler", default="")
+
+
+class Logger:
+    """structlog's logger of that name, got when there is a line to tell. It raises nothing,
+    whatever the program's own processors do, and where nobody takes the line.
+
+    Importing structlog brings rich, where that is installed: a sixth of the time that `import bus`
+    would take. While nobody in the process has imported it, nobody has configured it, and then
+    warnings and worse alone are told.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        if method in ("debug", "info") and "structlog" not in sys.modules:
+            return _not_told
+        return partial(tell, self._name, method)
+
+
+def _not_told(_event: str, **_values: Any) -> None:
+    pass
+
+
+def plain_line(event: str, level: str, values: dict[str, Any], failure: Exception) -> str:
+    """A line that the program's own processors failed at, as JSON, and how they did."""
+    line = add_message(None, level, {"event": event, "level": level, **values})
+    line = escape_control_characters(None, level, add_exception(None, level, line))
+    line["timestamp"] = clock.now().isoformat()
+    line["log_failed"] = printable(f"{type(failure).__name__}: {reason_of(failure)}")
+    return jsons.dumps(dict(line), default=repr)
+
+
+def add_message(
+    _logger: Any, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Adds the identity of the message being handled."""
+    envelope = current_envelope.get()
+    if envelope is not None:
+        line.setdefault("message", envelope.name)
+        line.setdefault("message_id", envelope.id)
+        line.setdefault("correlation_id", envelope.correlation_id)
+        line.setdefault("causation_id", envelope.causation_id)
+        line.setdefault("handler", current_handler.get())
+        line.setdefault("attempt", current_attempt.get())
+    return line
+
+
+def add_exception(
+    _logger: Any, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Adds where an error was raised and what it says, each error in one line of its own.
+
+    No values in which a model found a mistake, and of the errors behind it their types only: a
+    library's own words may quote what it was given.
+    """
+    told = line.pop("exc_info", None)
+    error = sys.exc_info()[1] if told is True else told[1] if isinstance(told, tuple) else told
+    if isinstance(error, BaseException):
+        line["exception"] = "\n".join(_told(error))
+    return line
+
+
+def _told(error: BaseException) -> list[str]:
+    """The error, where it was raised, and the types of those that led to it."""
+    before: list[str] = []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    while cause is not None and len(before) < MOST_CAUSES:
+        before.append(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    frames = "".join(traceback.format_tb(error.__traceback__)).splitlines()
+    after = f" (after {', '.join(before)})" if before else ""
+    return [*frames, printable(f"{type(error).__name__}: {reason_of(error)}{after}")]
+
+
+def escape_control_characters(
+    _logger: Any, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Keeps a hostile string, however deep in a value, from breaking out of its log line."""
+    for key, value in line.items():
+        if key != "exception":
+            line[key] = _harmless(value)
+    return line
+
+
+def _harmless(value: Any) -> Any:
+    match value:
+        case str():
+            return printable(value)
+        case bool() | int() | float() | None:
+            return value
+        case dict():
+            return {printable(str(key)): _harmless(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_harmless(one) for one in value]
+        case BaseException():
+            return printable(f"{type(value).__name__}: {reason_of(value)}")
+    return printable(repr(value))
+
+
+def printable(text: str) -> str:
+    """The text with what is not printable written as hexadecimal numbers."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def configure(*, json: bool | None = None, level: str = "INFO") -> None:
+    """Sets structlog up for a program: console on a terminal, JSON elsewhere, on standard error.
+    What libraries tell by `logging` from warnings on, and Python's own warnings, go the same way.
+
+    A program that configures structlog itself need not call this; `add_message` is the processor
+    to include. Raises: ConfigurationError for a level that there is not.
+    """
+    _configure(json, level)
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(_ToStructlog())
+        logging.captureWarnings(capture=True)
+
+
+def _configure(json: bool | None, level: str) -> None:
+    import structlog
+
+    json = not sys.stderr.isatty() if json is None else json
+    # add_exception has written the traceback already, which structlog below 26 warns of otherwise.
+    plain = structlog.dev.plain_traceback
+    last: Any = (
+        structlog.processors.JSONRenderer()
+        if json
+        else structlog.dev.ConsoleRenderer(exception_formatter=plain)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_message,
+            add_exception,
+            escape_control_characters,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_number_of(level)),
+        logger_factory=lambda *_: _LineLogger(),
+    )
+    LINES.told = _tell_of_dropped
+
+
+def _number_of(level: str) -> int:
+    name = level.upper() if isinstance(level, str) else level
+    if name not in get_args(LogLevel):
+        raise ConfigurationError(
+            f"there is no log level {level!r}; give one of {', '.join(get_args(LogLevel))}"
+        )
+    return logging.getLevelNamesMapping()[name]
+
+
+def _tell_of_dropped(count: int) -> None:
+    Logger("bus.log").warning("lines of the log were dropped: nobody took them", count=count)
+
+
+class _LineLogger:
+    """structlog's last step."""
+
+    def msg(self, line: str) -> None:
+        LINES.write(line)
+
+    log = debug = info = warn = warning = error = critical = fatal = failure = exception = err = msg
+
+
+class _ToStructlog(logging.Handler):
+    """Gives structlog what was told by `logging`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._here = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A program may have set structlog up to tell by `logging`: that would come back here."""
+        if getattr(self._here, "telling", False):
+            LINES.write(printable(record.getMessage()))
+            return
+        self._here.telling = True
+        try:
+            level = logging.getLevelName(record.levelno).lower()
+            method = level if level in ("debug", "info", "error", "critical") else "warning"
+            values: dict[str, Any] = {"logger": record.name}
+            if record.exc_info and record.exc_info[1]:
+                values["exc_info"] = record.exc_info[1]
+            tell(record.name, method, record.getMessage(), **values)
+        finally:
+            self._here.telling = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the library's name)
+        LINES.dropped += 1
+
+
+def configure_default() -> None:
+    """Where the program left structlog as it is: warnings only, on standard error.
+
+    structlog's own default would print every line into the program's standard output.
+    """
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and not structlog.is_configured():
+        _configure(None, "WARNING")

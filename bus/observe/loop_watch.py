@@ -1,0 +1,43 @@
+"""Watches the event loop: a handler that blocks it holds up every other, and every heartbeat."""
+
+import asyncio
+import time
+
+from bus.observe.health import Check
+from bus.observe.log import Logger
+
+EVERY = 0.25
+LATE = 1.0
+REMEMBERED = 60.0
+
+log = Logger("bus.loop")
+
+
+class LoopWatch:
+    """Notices when the loop was late by more than `late` seconds, and remembers it for a minute."""
+
+    def __init__(self, *, late: float = LATE) -> None:
+        self._late = late
+        self._delay = 0.0
+        self._seen_at = 0.0
+
+    @property
+    def check(self) -> Check:
+        return Check("event loop", self._was_late)
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        while True:
+            due = time.monotonic() + EVERY
+            await asyncio.sleep(EVERY)
+            self._note(time.monotonic() - due)
+
+    def _note(self, delay: float) -> None:
+        if delay > self._late:
+            self._delay, self._seen_at = delay, time.monotonic()
+            log.error("the event loop was blocked", seconds=round(delay, 1))
+
+    async def _was_late(self) -> str | None:
+        if not self._delay or time.monotonic() - self._seen_at > REMEMBERED:
+            return None
+        return f"something blocked it for {self._delay:.1f} s"

@@ -1,0 +1,158 @@
+"""Loops: what is to go on for as long as its process does, whatever happens to it.
+
+Each has a name. What fails in one is told once, kept for health, and tried again; only a
+cancellation ends a loop.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from bus.common import clock
+from bus.common.exceptions import outage, told
+from bus.common.fingerprint import reason_of
+from bus.observe.log import Logger
+
+Result = TypeVar("Result")
+Run = Callable[[], Awaitable[None]]
+
+SETTLED = 10.0
+"""Seconds for which a loop that was started again has to run until its failure is over."""
+
+FORGOTTEN = 120.0
+"""Seconds after which a failure is over that was not met again: what failed is done no more."""
+
+log = Logger("bus.loops")
+
+
+class Failing(NamedTuple):
+    """What ails a loop: since when and when last (`time.monotonic`), and since when it runs again,
+    if it does.
+
+    `is_outage` where a service is away, which its own check tells as well.
+    """
+
+    loop: str
+    what: str
+    since: float
+    last: float
+    is_outage: bool
+    runs_since: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        now = time.monotonic()
+        settled = self.runs_since is not None and now - self.runs_since > SETTLED
+        return settled or now - self.last > FORGOTTEN
+
+
+class Loops:
+    """The loops of one process."""
+
+    def __init__(self) -> None:
+        self._failing: dict[str, Failing] = {}
+
+    @property
+    def failing(self) -> list[Failing]:
+        """Those that are failing, or were started again a moment ago."""
+        return [one for one in self._failing.values() if not one.is_over]
+
+    def start(self, run: Run, name: str) -> "asyncio.Task[None]":
+        """Keeps it running in a task of its own."""
+        return asyncio.create_task(self.keep(run, name), name=name)
+
+    async def keep(self, run: Run, name: str) -> None:
+        """Runs it until it returns or is cancelled; starts it again, with growing pauses, after
+        whatever else ended it."""
+        pausing: Iterator[float] | None = None
+        try:
+            while True:
+                with suppress(_Failed):
+                    if pausing is not None:
+                        await self._attempt(name, partial(asyncio.sleep, next(pausing)))
+                        self._runs_again(name)
+                    began = time.monotonic()
+                    try:
+                        await self._attempt(name, run)
+                        return
+                    finally:
+                        if pausing is None or time.monotonic() - began > SETTLED:
+                            pausing = pauses(1.0, longest=10.0)
+        finally:
+            self.forget(name)
+
+    async def turn(
+        self, name: str, step: Callable[[], Awaitable[Result]], otherwise: Result
+    ) -> Result:
+        """Takes one turn of a loop; `otherwise` is what it returns where the turn failed."""
+        try:
+            result = await self._attempt(name, step)
+        except _Failed:
+            return otherwise
+        self._goes_on(name)
+        return result
+
+    def forget(self, name: str) -> None:
+        """It goes on no more."""
+        self._failing.pop(name, None)
+
+    async def _attempt(self, name: str, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Raises: _Failed, for whatever is no cancellation of this task."""
+        try:
+            return await step()
+        except asyncio.CancelledError:
+            if clock.is_cancelled():
+                raise
+            self._fails(name, RuntimeError("something that it awaited was cancelled"))
+        except Exception as error:
+            self._fails(name, error)
+        raise _Failed
+
+    def _fails(self, name: str, error: Exception) -> None:
+        one = told(error)
+        what = f"{type(one).__name__}: {reason_of(one)}"[:1000]
+        moment = time.monotonic()
+        now = Failing(name, what, moment, moment, outage(error))
+        before = self._failing.get(name)
+        if before is None or before.is_over:
+            before = None
+        else:
+            now = now._replace(since=before.since)
+        self._failing[name] = now
+        if before is None or not _is_same(before, now):
+            self._tell(name, what, error)
+
+    def _tell(self, name: str, what: str, error: Exception) -> None:
+        if outage(error):
+            log.warning("cannot go on just now; trying again", loop=name, reason=what)
+        else:
+            log.error("failed; trying again", loop=name, reason=what, exc_info=error)
+
+    def _goes_on(self, name: str) -> None:
+        if (before := self._failing.pop(name, None)) is not None:
+            seconds = round(time.monotonic() - before.since, 1)
+            log.info("goes on", loop=name, failed_for=seconds)
+
+    def _runs_again(self, name: str) -> None:
+        if (before := self._failing.get(name)) is not None:
+            self._failing[name] = before._replace(runs_since=time.monotonic())
+
+
+def _is_same(before: Failing, now: Failing) -> bool:
+    """Whether it is one happening. An outage's words may differ from try to try."""
+    return before.what == now.what or (before.is_outage and now.is_outage)
+
+
+class _Failed(Exception):
+    """It was told already."""
+
+
+def pauses(first: float = 0.1, longest: float = 1.0) -> Iterator[float]:
+    """Endless pauses with jitter, doubling up to the longest."""
+    pause = first
+    while True:
+        yield min(clock.jittered(pause), longest)
+        pause = min(pause * 2, longest)

@@ -1,0 +1,135 @@
+"""Tracing: the commands and events of a conversation, each beneath the one that caused it. No I/O.
+
+What is handled leaves commits under the id of what was handled (a command, or an event that a
+handler followed); their events and the commands that they send are what it caused.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from bus.messages import Fault
+from bus.operate.deadletter_view import DeadLetter
+from bus.stores.event_log import Commit
+
+Kind = Literal["command", "event", "dead letter"]
+
+
+class Traced(NamedTuple):
+    """A command, an event, or a dead letter (a parked stream, too) of a conversation.
+
+    `cause` is the id of what it stands beneath, `depth` levels down; `time` is unknown of a command
+    that is not carried out yet, `note` says what there is to know.
+    """
+
+    depth: int
+    kind: Kind
+    name: str
+    id: str
+    cause: str = ""
+    time: datetime | None = None
+    stream: str = ""
+    version: int = 0
+    note: str = ""
+
+
+def traced(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> list[Traced]:
+    """The conversation from its beginning, what was caused right after its cause."""
+    found = {one.id: one for one in _messages(commits, letters)}
+    caused: dict[str, list[Traced]] = defaultdict(list)
+    for one in (*found.values(), *_given_up(found.values(), letters)):
+        caused[one.cause if one.cause in found else ""].append(one)
+    told: list[Traced] = []
+    left = [one._replace(depth=0) for one in caused.pop("", ())][::-1]
+    while left:  # no recursion: a conversation may be longer than Python's stack is deep
+        one = left.pop()
+        told.append(one)
+        left += [
+            below._replace(depth=one.depth + 1)
+            for below in reversed(caused.pop(one.id, ()) if one.kind != "dead letter" else ())
+        ]
+    return told
+
+
+def _messages(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> Iterator[Traced]:
+    """Commands and events, in the order in which they happened; commands that wait come last."""
+    own = {commit.id: commit for commit in commits}
+    known = {commit.event_id(place) for commit in commits for place in range(len(commit.events))}
+    known |= {command.id for commit in commits for command in commit.outgoing}
+    for commit in commits:
+        if (cause := _cause_of(commit)) not in known and not _is_bare_fact(commit):
+            known.add(cause)
+            yield _beginning(cause, own.get(cause), commit, letters)
+        yield from _caused_by(commit, own)
+    for letter in letters:
+        if letter.kind == "message" and letter.message_id not in known:
+            known.add(letter.message_id)
+            yield _lost(letter)
+
+
+def _caused_by(commit: Commit, own: dict[str, Commit]) -> Iterator[Traced]:
+    cause = _cause_of(commit)
+    for place, event in enumerate(commit.events):
+        id, version = commit.event_id(place), commit.first + place
+        yield Traced(0, "event", event.name, id, cause, commit.time, commit.stream, version)
+    for command in commit.outgoing:
+        done = own.get(command.id)
+        note = "" if done else "not carried out"
+        yield Traced(0, "command", command.name, command.id, cause, done and done.time, note=note)
+
+
+def _beginning(
+    cause: str, own: Commit | None, commit: Commit, letters: Sequence[DeadLetter]
+) -> Traced:
+    """What nothing in the log has caused: a command from outside, or an event of another log."""
+    if own is not None:
+        return Traced(0, "command", own.message, cause, time=own.time)
+    for letter in letters:
+        if letter.message_id == cause:
+            return _lost(letter)
+    name = "?" if commit.message == Fault.wire_name else commit.message
+    return Traced(0, "event" if ":" in cause else "command", name, cause, note="not in this log")
+
+
+def _lost(letter: DeadLetter) -> Traced:
+    """A message that left nothing in the log but its dead letter."""
+    kind: Kind = "event" if letter.stream else "command"
+    note = "not in this log" if letter.stream else "not carried out"
+    return Traced(
+        0, kind, letter.message, letter.message_id,
+        stream=letter.stream, version=letter.version, note=note,
+    )  # fmt: skip
+
+
+def _given_up(messages: Iterable[Traced], letters: Sequence[DeadLetter]) -> Iterator[Traced]:
+    """A row for each dead letter, and for each event that a parked stream stands at or holds up."""
+    parked = [letter for letter in letters if letter.kind == "stream"]
+    for letter in letters:
+        if letter.kind == "message":
+            yield _row(letter, letter.message_id, f"{letter.error}: {letter.reason}")
+    for one in messages:
+        for letter in parked:
+            if one.kind == "event" and one.stream == letter.stream and one.version > 0:
+                if one.version == letter.version:
+                    yield _row(letter, one.id, f"{letter.error}: {letter.reason}")
+                elif one.version > letter.version:
+                    yield _row(letter, one.id, f"waits behind version {letter.version}")
+
+
+def _row(letter: DeadLetter, cause: str, note: str) -> Traced:
+    return Traced(
+        0, "dead letter", letter.handler, letter.id, cause,
+        letter.last_seen, letter.stream, letter.version, note,
+    )  # fmt: skip
+
+
+def _cause_of(commit: Commit) -> str:
+    """The id of the message whose handling stored it; none of a fact that was published alone."""
+    return "" if _is_bare_fact(commit) else commit.causation_id or commit.id
+
+
+def _is_bare_fact(commit: Commit) -> bool:
+    """Whether nothing was handled: `Bus.publish` stored it under its own name."""
+    is_first = commit.id == (commit.causation_id or commit.id)
+    return is_first and [event.name for event in commit.events] == [commit.message]

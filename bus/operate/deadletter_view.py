@@ -1,0 +1,139 @@
+"""What people see of what was given up: dead letters and parked streams in one shape. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from bus.data.payload import Document
+from bus.read.projection import queue_of
+from bus.stores.collections import Parked
+
+Kind = Literal["message", "stream"]
+
+
+class DeadLetter(NamedTuple):
+    """A message that was given up, or (of the kind "stream") a stream that a projection parked.
+
+    `group` is the fingerprint of its failure, `frames` where that was raised, innermost last;
+    `attempts` are those of the last time. A stream stands still at its `version`, and `message`
+    names that event. `seen` counts how often a message was given up. `body` is what arrived; of a
+    stream it is told by `DeadLetters.show` alone.
+    """
+
+    id: str
+    kind: Kind
+    group: str
+    queue: str
+    handler: str
+    message: str
+    error: str
+    reason: str
+    frames: tuple[str, ...]
+    attempts: int
+    first_seen: datetime
+    last_seen: datetime
+    message_id: str = ""
+    correlation_id: str = ""
+    stream: str = ""
+    version: int = 0
+    headers: Mapping[str, str | int] = {}
+    body: bytes = b""
+    next_try: datetime | None = None
+    seen: int = 1
+
+
+class DeadLetterGroup(NamedTuple):
+    """Dead letters that failed alike; `reason` is that of the latest."""
+
+    group: str
+    kind: Kind
+    count: int  # type: ignore[assignment]
+    queue: str
+    handler: str
+    message: str
+    error: str
+    reason: str
+    first_seen: datetime
+    last_seen: datetime
+
+
+def letter_of(row: Document) -> DeadLetter:
+    """A dead letter as the read store keeps it."""
+    headers = row["headers"]
+    stream, version = headers.get("stream", ""), headers.get("version", 0)
+    return DeadLetter(
+        row["_id"],
+        "message",
+        row["fingerprint"],
+        row["queue"],
+        row["handler"],
+        row["message"],
+        row["error"],
+        row["reason"],
+        tuple(row["frames"]),
+        row["attempts"],
+        row["first_seen"],
+        row["last_seen"],
+        row["message_id"],
+        row["correlation_id"],
+        str(stream),
+        version if isinstance(version, int) else 0,
+        headers,
+        row["body"],
+        seen=row["seen"],
+    )
+
+
+def stream_of(service: str, projection: str, parked: Parked) -> DeadLetter:
+    """A stream that a projection parked."""
+    queue = f"{service}.{queue_of(projection)}"
+    return DeadLetter(
+        f"{projection}/{parked.stream}",
+        "stream",
+        parked.fingerprint,
+        queue,
+        queue,
+        parked.message,
+        parked.error,
+        parked.reason,
+        parked.frames,
+        parked.tries,
+        parked.first_seen or parked.next_try,
+        parked.last_seen or parked.next_try,
+        stream=parked.stream,
+        version=parked.version,
+        next_try=parked.next_try,
+    )
+
+
+def group_of(row: Document) -> DeadLetterGroup:
+    """A group of dead letters as the read store tells of it."""
+    return DeadLetterGroup(
+        group=row["fingerprint"],
+        kind="message",
+        **{field: row[field] for field in DeadLetterGroup._fields if field in row},
+    )
+
+
+def groups_of(streams: Sequence[DeadLetter]) -> list[DeadLetterGroup]:
+    """The groups that parked streams form."""
+    members: dict[str, list[DeadLetter]] = {}
+    for one in streams:
+        members.setdefault(one.group, []).append(one)
+    return [_united(alike) for alike in members.values()]
+
+
+def _united(alike: Sequence[DeadLetter]) -> DeadLetterGroup:
+    latest = max(alike, key=lambda one: one.last_seen)
+    return DeadLetterGroup(
+        latest.group,
+        latest.kind,
+        len(alike),
+        latest.queue,
+        latest.handler,
+        latest.message,
+        latest.error,
+        latest.reason,
+        min(one.first_seen for one in alike),
+        latest.last_seen,
+    )

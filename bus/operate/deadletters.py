@@ -1,0 +1,337 @@
+"""Repair: what was given up, listed, understood and brought back.
+
+Two things wait for people: dead letters (messages given up) and parked streams (which a projection
+cannot apply). Only what is discarded is removed here: all else goes when its retry succeeded, by
+the consumer that handled it (see `deadletters`) or the projector that applied it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic_core import to_json
+
+from bus.assembly.runtime import OnOpenBus, Subscription, event_registry
+from bus.codec import Registry, read_frame
+from bus.common.figures import whole
+from bus.data.limits import not_text
+from bus.data.payload import Document
+from bus.delivery.trust import Trust
+from bus.errors import DeadLetterError, InvalidMessage, NewerMessage, Unroutable
+from bus.failures.deadletters import frame_of
+from bus.operate.deadletter_view import (
+    DeadLetter,
+    DeadLetterGroup,
+    group_of,
+    groups_of,
+    letter_of,
+    stream_of,
+)
+from bus.read.projection import Projection
+from bus.signing import SIGNATURE
+from bus.stores.collections import Parked, ReadStore, Target
+from bus.transports.base import Frame, refusal
+
+AT_ONCE = 100
+EVERY_REASON = 10_000
+
+Report = Callable[[int, int], None]
+Problems = Mapping[str, str | None]
+Step = Callable[[Sequence[str]], Awaitable[Problems]]
+
+NOT_THERE = (
+    "there is no such dead letter (any more); `bus deadletters list` shows those that there are"
+)
+NOT_OURS = (
+    "{!r} is no queue of this service, and nothing is published to others': discard the letter"
+)
+LOG_STANDS = (
+    "its data cannot be changed, because it is an event in the log; correct the code that reads it "
+    "(the projection's handler, or the event's class or upcast), or record a correcting event, and "
+    "retry it"
+)
+STREAM_STAYS = (
+    "a parked stream is no message that could be dropped: its documents would stay wrong for good; "
+    "correct the projection's handler, or let it ignore the event, and retry"
+)
+
+
+class Outcome(NamedTuple):
+    """The ids for which it was done, and why not for the others."""
+
+    done: tuple[str, ...]
+    failed: Mapping[str, str]
+
+
+class DeadLetters(OnOpenBus):
+    """What a service gave up, for people to list, understand and repair. The bus must be open.
+
+    letters = DeadLetters(bus)
+    for alike in await letters.groups():
+        await letters.retry(group=alike.group)
+    """
+
+    @property
+    def _store(self) -> ReadStore:
+        return self._parts.read_store
+
+    async def list(
+        self,
+        *,
+        group: str = "",
+        queue: str = "",
+        message: str = "",
+        limit: int = 100,
+        skip: int = 0,
+    ) -> list[DeadLetter]:
+        """Those of one group, queue or message name (all by default), the one seen last first."""
+        limit = whole(limit, "DeadLetters.list(): limit", least=0)
+        skip = whole(skip, "DeadLetters.list(): skip", least=0)
+        named = {"fingerprint": group, "queue": queue, "message": message}
+        where = {field: value for field, value in named.items() if value}
+        rows = await self._store.dead_letters(skip + limit, where=where)
+        streams = [
+            one
+            for one in await self.streams()
+            if group in ("", one.group)
+            and queue in ("", one.queue)
+            and message in ("", one.message)
+        ]
+        found = sorted([*map(letter_of, rows), *streams], key=_last_seen, reverse=True)
+        return found[skip : skip + limit]
+
+    async def groups(self) -> Sequence[DeadLetterGroup]:
+        """Those that failed alike, together; the group seen last is the first."""
+        groups = map(group_of, await self._store.dead_letter_groups())
+        found = [*groups, *groups_of(await self.streams())]
+        return sorted(found, key=_last_seen, reverse=True)
+
+    async def streams(self) -> Sequence[DeadLetter]:
+        """All parked streams of the service's projections."""
+        return [self._shown(*one) for one in (await self._parked()).values()]
+
+    async def show(self, id: str) -> DeadLetter:
+        """One of them, with its body. Raises: DeadLetterError where it is not there."""
+        _check_id(id)
+        if not _is_stream(id):
+            return letter_of(await self._row(id))
+        parked = await self._parked()
+        if id not in parked:
+            raise DeadLetterError(f"{id}: {NOT_THERE}")
+        shown = self._shown(*parked[id])
+        return shown._replace(body=await self._event_at(shown.stream, shown.version))
+
+    async def retry(
+        self,
+        *ids: str,
+        group: str = "",
+        all: bool = False,
+        rate: float | None = None,
+        report: Report | None = None,
+    ) -> Outcome:
+        """Brings those with these ids, of one group, or all back to the one handler that failed.
+
+        Done means on its way: a worker handles it, and it is gone once that succeeded; if it fails
+        again, it stays, with the new error. `rate` is how many a second at most; `report` is told
+        how many of how many were seen to. Raises: DeadLetterError, StoreUnavailable.
+        """
+        if rate is not None and not _is_rate(rate):
+            raise DeadLetterError(f"rate={rate!r}: give the retries per second, a number above 0")
+        chosen = await self._chosen("retry", ids, group, all)
+        return await _each(chosen, self._retry, rate, report)
+
+    async def edit(self, id: str, data: Mapping[str, Any]) -> None:
+        """Replaces a message's data, which must fit its class; the next retry handles that.
+
+        Data is of the schema that the message came with. Raises: DeadLetterError (it cannot be
+        edited; says what to do), InvalidMessage (every problem of the data); nothing is changed.
+        """
+        _check_id(id)
+        if _is_stream(id):
+            await self.show(id)  # says so where there is none
+            raise DeadLetterError(f"{id}: {LOG_STANDS}")
+        row = await self._row(id)
+        registry = self._registry_of(row)
+        frame = frame_of({**row, "body": _json(data)})
+        try:
+            read_frame(frame, registry, reasons=EVERY_REASON)
+        except NewerMessage as error:
+            raise InvalidMessage(str(error)) from None
+        if problem := refusal(frame):
+            raise problem
+        changes = {"body": frame.body, **await self._signed_anew(row, frame)}
+        if not await self._store.change_dead_letter(id, changes):
+            raise DeadLetterError(f"{id}: {NOT_THERE}")
+
+    async def _signed_anew(self, row: Document, edited: Frame) -> Document:
+        """The headers of an edited event. Only where the service vouches for what it was, it does
+        for what became of it."""
+        if "stream" not in row["headers"] or not await Trust(self._parts).knows(frame_of(row)):
+            return {}
+        return {"headers": {**row["headers"], SIGNATURE: self._parts.signing.sign(edited)}}
+
+    async def discard(
+        self, *ids: str, group: str = "", all: bool = False, report: Report | None = None
+    ) -> Outcome:
+        """Removes those with these ids, of one group, or all, for good. Parked streams stay.
+
+        Raises: DeadLetterError, StoreUnavailable, OutcomeUnknown.
+        """
+        chosen = await self._chosen("discard", ids, group, all)
+        return await _each(chosen, self._discard, None, report)
+
+    async def _chosen(self, doing: str, ids: Sequence[str], group: str, all: bool) -> Sequence[str]:
+        """The ids meant, oldest first, streams last. Raises: DeadLetterError where none is."""
+        if (bool(ids) + bool(group) + bool(all)) != 1:
+            raise DeadLetterError("say which: give ids, or group=..., or all=True")
+        for id in ids:
+            if isinstance(id, Collection) and not isinstance(id, str | bytes):
+                raise DeadLetterError(f"give the ids one by one, as in {doing}(*ids)")
+            _check_id(id)
+        if ids:
+            return ids
+        letters = await self._store.dead_letter_ids({"fingerprint": group} if group else {})
+        streams = [one.id for one in await self.streams() if group in ("", one.group)]
+        if group and not (letters or streams):
+            raise DeadLetterError(
+                f"group={group!r}: there is no such group (any more); `bus deadletters groups`, or "
+                f"DeadLetters.groups(), shows those that there are"
+            )
+        return [*letters, *streams]
+
+    async def _retry(self, ids: Sequence[str]) -> Problems:
+        messages = [id for id in ids if not _is_stream(id)]
+        streams = [id for id in ids if _is_stream(id)]
+        return {**await self._send(messages), **await self._hurry(streams)}
+
+    async def _send(self, ids: Sequence[str]) -> Problems:
+        """Finds all first, so that they are published in their order."""
+        rows = await asyncio.gather(*map(self._find, ids))
+        problems = await asyncio.gather(*map(self._publish, rows))
+        return dict(zip(ids, problems, strict=True))
+
+    async def _publish(self, row: Document | None) -> str | None:
+        if row is None:
+            return NOT_THERE
+        if not row["queue"].startswith(f"{self._parts.service}."):
+            return NOT_OURS.format(row["queue"])
+        failures = await self._parts.transport.publish([frame_of(row)], must_route=True)
+        for failure in failures.values():
+            if isinstance(failure, Unroutable):
+                return (
+                    f"the queue {row['queue']} is gone; start a worker with that subscription, "
+                    f"which declares it, or discard the letter"
+                )
+            return f"{type(failure).__name__}: {failure}"
+        return None
+
+    async def _hurry(self, ids: Sequence[str]) -> Problems:
+        """Lets the next try of parked streams be now; the sweeper of any worker makes it."""
+        there = await self._parked() if ids else {}
+        for id in there.keys() & set(ids):
+            target, parked = there[id]
+            await self._store.park(target, parked._replace(next_try=self._store.now()))
+        return {id: None if id in there else NOT_THERE for id in ids}
+
+    async def _discard(self, ids: Sequence[str]) -> Problems:
+        return dict(zip(ids, await asyncio.gather(*map(self._remove, ids)), strict=True))
+
+    async def _remove(self, id: str) -> str | None:
+        if _is_stream(id):
+            return STREAM_STAYS
+        return None if await self._store.remove_dead_letters([id]) else NOT_THERE
+
+    async def _find(self, id: str) -> Document | None:
+        found = await self._store.dead_letters(1, where={"_id": id})
+        return found[0] if found else None
+
+    async def _row(self, id: str) -> Document:
+        found = await self._find(id)
+        if found is None:
+            raise DeadLetterError(f"{id}: {NOT_THERE}")
+        return found
+
+    async def _parked(self) -> dict[str, tuple[Target, Parked]]:
+        """All parked streams of the service's projections, by the ids that people see."""
+        return {
+            self._shown(target, parked).id: (target, parked)
+            for target in await self._parts.targets()
+            for parked in await self._store.parked(target)
+            if not parked.is_waiting
+        }
+
+    def _shown(self, target: Target, parked: Parked) -> DeadLetter:
+        return stream_of(self._parts.service, target.collection, parked)
+
+    async def _event_at(self, stream: str, version: int) -> bytes:
+        for commit in await self._parts.read_log.read(stream, after=version - 1, limit=1):
+            if commit.first <= version:
+                return to_json(commit.events[version - commit.first].data)
+        return b""
+
+    def _registry_of(self, row: Document) -> Registry[Any]:
+        """The classes that the letter's subscription reads. Raises: DeadLetterError."""
+        subscription = self._subscription_of(row["queue"])
+        of = subscription.of
+        if isinstance(of, Projection):
+            raise DeadLetterError(f"{row['_id']}: {LOG_STANDS}")
+        registry: Registry[Any] = event_registry(of) if of else self._parts.commands
+        if row["message"] not in registry:
+            raise DeadLetterError(
+                f"{row['_id']}: nobody in {subscription.name!r} handles {row['message']!r}, so its "
+                f"data cannot be checked; register a handler of it, or discard the letter"
+            )
+        return registry
+
+    def _subscription_of(self, queue: str) -> Subscription:
+        for one in self._parts.subscriptions:
+            if any(declared.name == queue for declared in one.queues):
+                return one
+        raise DeadLetterError(
+            f"no subscription of {self._parts.service} has the queue {queue}; it was removed or "
+            f"renamed: bring it back, or discard the letter"
+        )
+
+
+async def _each(
+    ids: Sequence[str], step: Step, rate: float | None, report: Report | None
+) -> Outcome:
+    """Takes the steps, many at once, or (with a rate) one by one at its pace."""
+    clock = asyncio.get_running_loop()
+    started, size = clock.time(), AT_ONCE if rate is None else 1
+    problems: dict[str, str | None] = {}
+    for start in range(0, len(ids), size):
+        if rate is not None:
+            await asyncio.sleep(max(0.0, started + start / rate - clock.time()))
+        some = ids[start : start + size]
+        problems |= await step(some)
+        if report:
+            report(start + len(some), len(ids))
+    failed = {id: problem for id, problem in problems.items() if problem is not None}
+    return Outcome(tuple(id for id in problems if id not in failed), failed)
+
+
+def _json(data: Mapping[str, Any]) -> bytes:
+    try:
+        return to_json(data)
+    except Exception as error:
+        raise InvalidMessage(f"the data cannot be written as JSON: {error}") from error
+
+
+def _is_rate(rate: object) -> bool:
+    return isinstance(rate, int | float) and not isinstance(rate, bool) and rate > 0
+
+
+def _check_id(id: object) -> None:
+    if not isinstance(id, str):
+        raise DeadLetterError(not_text("the id of a dead letter", id))
+
+
+def _is_stream(id: str) -> bool:
+    """A message's id begins with its queue, `service.subscription`; a stream's with a projection's
+    name, which has no dot."""
+    return "." not in id.partition("/")[0]
+
+
+def _last_seen(one: DeadLetter | DeadLetterGroup) -> Any:
+    return one.last_seen

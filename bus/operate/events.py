@@ -1,0 +1,131 @@
+"""Events: what people see of a service's log, shown as it is stored, and what they have sent from
+it once more. Nothing here changes it."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from bus.assembly.runtime import OnOpenBus
+from bus.common import clock
+from bus.data.payload import Document
+from bus.operate.conversation import Traced, traced
+from bus.operate.deadletter_view import letter_of
+from bus.operate.deadletters import DeadLetters
+from bus.recovery.republishing import Report, Republished, Republishing
+from bus.stores.event_log import Commit, Tally
+
+PAGE = 500
+MOST_LETTERS = 1000
+CLOCKS_APART = timedelta(hours=1)
+
+
+class StoredEvent(NamedTuple):
+    """An event as it stands in the log, in the shape and under the name that it had then.
+
+    `causation_id` is the id of the command, or of the event, whose handler recorded it.
+    """
+
+    stream: str
+    version: int
+    name: str
+    schema: int
+    time: datetime
+    id: str
+    correlation_id: str
+    causation_id: str
+    data: Document
+
+
+class Events(OnOpenBus):
+    """The event log of an open bus, for people to look into.
+
+        async for event in Events(bus).show("account-a1"):
+            print(event.version, event.name, event.data)
+
+    Raises: StoreUnavailable; ConfigurationError where it is not open.
+    """
+
+    async def unknown(self) -> list[Tally]:
+        """The names in the log that no aggregate, event handler or projection here has a class
+        for; their events are passed over. It reads the whole log."""
+        return await self._parts.event_log.tally(self._parts.known_names)
+
+    async def show(self, stream: str, *, after: int = 0) -> AsyncIterator[StoredEvent]:
+        """The stream's events beyond version `after`, in order."""
+        while page := await self._parts.event_log.read(stream, after, PAGE):
+            for commit in page:
+                for event in _events_in(commit):
+                    if event.version > after:
+                        yield event
+            after = page[-1].last
+            if len(page) < PAGE:
+                return
+
+    async def tail(
+        self, *, category: str = "", last: int = 10
+    ) -> AsyncGenerator[StoredEvent, None]:
+        """The events of the `last` commits, and then those of each as it is stored; without an end.
+
+        Raises: ConfigurationError (MongoDB without a replica set).
+        """
+        categories = [category] if category else []
+        async with aclosing(self._parts.event_log.follow(last, categories)) as following:
+            async for commit in following:
+                for event in _events_in(commit):
+                    yield event
+
+    async def trace(self, correlation_id: str) -> list[Traced]:
+        """The commands and events of a conversation, each after what caused it, and what of them
+        was given up.
+
+        It reads all that was stored since the id was made, if the id tells (a UUID of version 7,
+        as the bus's own); else the whole log.
+        """
+        commits = await self._parts.event_log.conversation(correlation_id, _since(correlation_id))
+        rows = await self._parts.read_store.dead_letters(
+            MOST_LETTERS, where={"correlation_id": correlation_id}
+        )
+        letters = [letter_of(row) for row in rows]
+        return traced(commits, [*letters, *await DeadLetters(self._bus).streams()])
+
+    async def republish(
+        self,
+        to: str,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+        dry_run: bool = False,
+        report: Report | None = None,
+    ) -> Republished:
+        """Sends the events stored from `since` up to `until` (now) to one subscription once more.
+
+        With `to="commands"`: the commands that units of work sent. Only what its queues are bound
+        to goes, with the same ids and headers, so that what was handled counts once (see
+        `bus.recovery.republishing`). With `dry_run` it only counts.
+        `report` is told the time that was reached and how many events went: after an error, go on
+        from there. Raises: ConfigurationError (no such subscription), Unroutable (its queue is
+        gone), TransportUnavailable.
+        """
+        return await Republishing(self._parts, to, report).run(since, until, dry_run=dry_run)
+
+
+def _since(correlation_id: str) -> datetime | None:
+    """When its conversation began, at the earliest, by clocks that may disagree."""
+    made = clock.time_of(correlation_id)
+    return made and made - CLOCKS_APART
+
+
+def _events_in(commit: Commit) -> Iterator[StoredEvent]:
+    for place, event in enumerate(commit.events):
+        yield StoredEvent(
+            commit.stream,
+            commit.first + place,
+            event.name,
+            event.schema,
+            commit.time,
+            commit.event_id(place),
+            commit.correlation_id,
+            commit.causation_id or commit.id,
+            event.data,
+        )

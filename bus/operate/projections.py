@@ -1,0 +1,308 @@
+"""Projections: what an operator sees of read collections, and does with them.
+
+Building, consuming and moving readers is the workers' work; here it is asked for, and looked at.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from bus.assembly.runtime import OnOpenBus
+from bus.errors import ProjectionError
+from bus.failures.deadletters import settled_in_log
+from bus.read.foreign import Progress
+from bus.read.lag import Lag, LagMeter
+from bus.read.parking import Stuck, stuck
+from bus.read.projection import Projection
+from bus.read.sweeper import Sweeper
+from bus.rebuild.audit import Audit, Audited, Part, Report
+from bus.rebuild.builder import plan_from, plan_of
+from bus.rebuild.catalogue import with_next
+from bus.rebuild.generations import Generation, Lineage
+from bus.rebuild.handled import beyond, names_of
+from bus.rebuild.handled import served as served_names
+from bus.rebuild.switch import Flip
+from bus.stores.collections import Target
+
+
+class Declared(NamedTuple):
+    """A projection as the code declares it; `versions_in_documents` as of `Target`."""
+
+    projection: str
+    version: int
+    categories: tuple[str, ...]
+    events: tuple[str, ...]
+    partitions: int
+    versions_in_documents: bool
+
+
+class CollectionStatus(NamedTuple):
+    """One collection of a projection. `state` is "read" (by readers), "building", "fetching" or
+    "kept".
+
+    `replayed` of `commits` commits (about) are in it, where it is being built; while it is
+    fetching what other services have told so far, `replayed` counts these events. `waiting`
+    messages are in its queues; so far it is behind the log (`lag`, of what readers read); so many
+    of its streams are `parked`, the oldest of which are `stuck`; up to `swept` it was compared with
+    the log.
+    """
+
+    projection: str
+    collection: str
+    version: int
+    state: str
+    replayed: int
+    commits: int
+    waiting: int
+    parked: int
+    swept: datetime | None
+    lag: Lag | None = None
+    stuck: tuple[Stuck, ...] = ()
+
+
+class Projections(OnOpenBus):
+    """The projections of a bus, which is to be open for whatever asks its stores.
+
+    Raises: ProjectionError, which says what is not there or not to be done; StoreUnavailable,
+    TransportUnavailable.
+    """
+
+    def declared(self) -> Sequence[Declared]:
+        """What there is; also of a bus that is not open."""
+        return [
+            Declared(
+                one.name,
+                one.version,
+                one.categories,
+                tuple(sorted(one.registry())),
+                one.partitions,
+                one.target().versions_in_documents,
+            )
+            for one in self._all()
+        ]
+
+    async def status(self, *names: str) -> Sequence[CollectionStatus]:
+        """Every collection of the projections named, or of all."""
+        chosen = [self._named(name) for name in names] or self._all()
+        return [
+            await self._status(projection, lineage, generation)
+            for projection in chosen
+            for lineage in [await self._lineage(projection)]
+            for generation in lineage.generations
+        ]
+
+    async def rebuild(self, name: str) -> str:
+        """Begins a new collection for the declared version; workers build it, and then move
+        readers to it. Its name.
+
+        Raises: ProjectionError too where workers of another release would have to build it.
+        """
+        projection = self._named(name)
+        await self._check_served(projection, await self._lineage(projection), or_less=True)
+
+        def begin(lineage: Lineage) -> Lineage:
+            if lineage.building:
+                raise ProjectionError(
+                    f"projection {name!r}: its next collection {lineage.building} is being built "
+                    f"already; `bus projections status` tells how far it is (workers build it), "
+                    f"and `bus projections drop` gives it up"
+                )
+            return with_next(lineage, projection)
+
+        return (await self._parts.catalogue.change(projection, begin)).building
+
+    async def _check_served(
+        self, projection: Projection[Any], lineage: Lineage, *, or_less: bool = False
+    ) -> None:
+        """What other code than this one serves is not this one's to judge, nor to change.
+
+        With `or_less`, this code may handle less than the workers do. Raises: ProjectionError.
+        """
+        if not lineage.active:
+            return
+        read = lineage.of(lineage.active)
+        if read.version != projection.version:
+            raise ProjectionError(
+                f"projection {projection.name!r}: readers read {read.collection}, which version "
+                f"{read.version} of it makes, and this code is version {projection.version}; use "
+                f"the code of that version, or wait until workers of this one have built theirs"
+            )
+        served, own = (
+            await served_names(self._parts.read_store, read.collection),
+            names_of(projection),
+        )
+        more, less = beyond(own, served), beyond(served, own)
+        if served and (more or (less and not or_less)):
+            raise ProjectionError(
+                f"projection {projection.name!r}: {read.collection} is served by another release "
+                f"of the code: {_other(more, less)}; use the code of that release, or start "
+                f"workers of this one first"
+            )
+
+    async def rollback(self, name: str) -> str:
+        """Moves readers back to the collection that they read before, once it is up to date. Its
+        name."""
+        projection, parts = self._named(name), self._parts
+        lineage = await self._lineage(projection)
+        if not lineage.previous:
+            raise ProjectionError(
+                f"projection {name!r}: there is nothing to roll back to: readers have read no "
+                f"other collection than {lineage.active}"
+            )
+        generation = lineage.of(lineage.previous)
+        if generation.version != projection.version:
+            raise ProjectionError(
+                f"projection {name!r}: {generation.collection} was made by version "
+                f"{generation.version} of it, and this is version {projection.version}; go back "
+                f"with the code of that version"
+            )
+        target = parts.catalogue.target_of(projection, generation)
+        name = f"{parts.service}.{target.collection}.rollback"
+        projector = parts.projector(projection, target, name)
+        flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
+        try:
+            sweeper = Sweeper(projector, parts.read_log, parts.read_store)
+            await sweeper.sweep()
+            reason = await flip.back(generation, sweeper.sweep)
+        finally:
+            await projector.close()
+        if reason:
+            raise ProjectionError(f"projection {name!r}: readers stay, {reason}")
+        return target.collection
+
+    async def drop(self, name: str, collection: str) -> None:
+        """Removes a collection that readers do not read, its queues and its versions."""
+        projection = self._named(name)
+        catalogue = self._parts.catalogue
+        generation = (await self._lineage(projection)).of(collection)
+        await catalogue.change(projection, lambda lineage: lineage.dropped(collection))
+        queues = self._parts.queues_of(projection, generation)
+        await self._parts.transport.delete([queue.name for queue in queues])
+        await self._parts.read_store.drop(catalogue.target_of(projection, generation))
+        await self._parts.continuity.forget(collection)
+        await catalogue.show(projection)
+
+    async def audit(
+        self, name: str, *, sample: int = 0, repair: bool = False, report: Report | None = None
+    ) -> Audited:
+        """Compares the collection that readers read with what the log makes of it: `sample`
+        documents chosen at random, or all. With `repair`, puts those right that differ.
+
+        On a live system too; where something is not alike, the collection stands still for some
+        seconds. `report` is told how far it is, in commits.
+        """
+        audit = await self._audit(name)
+        audited = await audit.run(sample=sample, repair=repair, report=report)
+        if repair:
+            await self._settle_letters(name)
+        return audited
+
+    async def refold(
+        self,
+        name: str,
+        *,
+        streams: Sequence[str] = (),
+        documents: Sequence[str] = (),
+        matching: str = "",
+        since: datetime | None = None,
+        report: Report | None = None,
+    ) -> Audited:
+        """Makes a part of the collection that readers read anew, in place: what these streams
+        feed, those whose ids match a pattern (`job-2024*`), or that have had events since a time;
+        and documents by their keys. What was not as the log makes it is in the differences.
+        """
+        if not (streams or documents or matching or since):
+            raise ProjectionError(
+                "say which part: give streams=, documents=, matching= (a pattern of ids), or since="
+            )
+        part = Part(streams, documents, matching, since)
+        audited = await (await self._audit(name)).run(part=part, repair=True, report=report)
+        await self._settle_letters(name)
+        return audited
+
+    async def _settle_letters(self, name: str) -> None:
+        """Removes the dead letters of what readers read by now."""
+        projection, parts = self._named(name), self._parts
+        lineage = await self._lineage(projection)
+        read = lineage.of(lineage.active)
+        target = parts.catalogue.target_of(projection, read)
+        queues = parts.letters_of(projection, read)
+        await settled_in_log(parts.read_store, projection, target, queues)
+
+    async def _audit(self, name: str) -> Audit:
+        projection, parts = self._named(name), self._parts
+        await self._check_served(projection, await self._lineage(projection))
+        target = await parts.catalogue.target(projection)
+        return Audit(
+            projection,
+            target,
+            parts.catalogue,
+            parts.read_log,
+            parts.read_store,
+            parts.foreign,
+            service=parts.service,
+        )
+
+    async def fetch(self, category: str) -> str:
+        """Asks the owner of a category for its whole history again; workers take it in, and what
+        was missing is applied by their next sweep. The owner's name."""
+        history = self._parts.history
+        if category not in history.owners:
+            known = ", ".join(history.owners) or "none"
+            raise ProjectionError(
+                f"no projection follows the category {category!r} of another service; these are "
+                f"followed: {known}"
+            )
+        await history.change(category, lambda _: Progress(category))
+        return history.owners[category]
+
+    async def _status(
+        self, projection: Projection[Any], lineage: Lineage, generation: Generation
+    ) -> CollectionStatus:
+        store, transport = self._parts.read_store, self._parts.transport
+        target = self._parts.catalogue.target_of(projection, generation)
+        states = {lineage.active: "read", lineage.building: "building"}
+        note = await store.note(plan_of(target.collection))
+        plan = plan_from(note.value) if note.revision else None
+        state = states.get(target.collection, "kept")
+        replayed, commits = (plan.replayed, plan.commits) if plan else (0, 0)
+        fetched = await self._parts.history.missing(projection.categories)
+        if state == "building" and fetched:
+            state, replayed = "fetching", sum(one.events for one in fetched)
+        queues = self._parts.queues_of(projection, generation)
+        return CollectionStatus(
+            projection.name,
+            target.collection,
+            generation.version,
+            state,
+            replayed,
+            commits,
+            sum([await transport.depth(queue.name) for queue in queues]),
+            len([one for one in await store.parked(target) if not one.is_waiting]),
+            await store.swept(target),
+            await self._lag(projection, target) if target.collection == lineage.active else None,
+            tuple(await stuck(store, target)),
+        )
+
+    async def _lag(self, projection: Projection[Any], target: Target) -> Lag:
+        log, store = self._parts.read_log, self._parts.read_store
+        return await LagMeter(projection.categories, target, log, store).measure()
+
+    async def _lineage(self, projection: Projection[Any]) -> Lineage:
+        return await self._parts.catalogue.lineage(projection, within=0)
+
+    def _all(self) -> list[Projection[Any]]:
+        return self._bus.parts.projections
+
+    def _named(self, name: str) -> Projection[Any]:
+        for projection in self._all():
+            if projection.name == name:
+                return projection
+        known = ", ".join(one.name for one in self._all()) or "none"
+        raise ProjectionError(f"there is no projection {name!r}; this service has {known}")
+
+
+def _other(more: Sequence[str], less: Sequence[str]) -> str:
+    """How another release differs, where this one handles `more` events and `less`."""
+    told = [f"it does not handle {', '.join(more)}"] if more else []
+    return " and ".join([*told, *([f"it handles {', '.join(less)} too"] if less else [])])

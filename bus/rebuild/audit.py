@@ -1,0 +1,465 @@
+"""Audit: compares a projection's documents with what the log makes of them, on a live system.
+
+The log is folded once more, into a collection of the audit's own. Documents that are not alike may
+only be in flight; so what feeds the collection is held for some seconds, both are brought to the
+same versions, and what is not alike then is drift.
+"""
+
+import asyncio
+import time
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from bus.codec import envelopes_of
+from bus.common import clock
+from bus.common.batches import batched
+from bus.data.payload import Document
+from bus.errors import ProjectionError, VersionUnusable
+from bus.messages import category_of, key_of
+from bus.observe.log import Logger
+from bus.read.foreign import Foreign
+from bus.read.projection import Projection
+from bus.read.projector import Projector, Streams
+from bus.read.sweeper import SWEEP_OVERLAP
+from bus.rebuild.catalogue import Catalogue
+from bus.rebuild.pause import held
+from bus.rebuild.replay import NOTHING, Reached
+from bus.rebuild.replay_in_time import replay_into
+from bus.stores.collections import ReadStore, Target
+from bus.stores.documents.updates import HIDDEN
+from bus.stores.event_log import Commit, ReadableLog
+
+BESIDE = "__audit_"
+"""What the name of an audit's own collection has, before an id that tells when it was made."""
+LEFT_OVER = timedelta(days=1)
+"""What an audit that was killed has left is removed by a later one after that."""
+PAGE = 500
+PLACES = 16
+"""A sample looks for missing documents at so many places of the log."""
+HELD_AT_ONCE = 1000
+MOST_STUCK = 2000
+STUCK_AFTER = 5.0
+LOOK_EVERY = 0.5
+
+Report = Callable[[int, int], object]
+"""Told how many commits are folded, of how many."""
+
+log = Logger("bus.audit")
+
+
+class Difference(NamedTuple):
+    """A document that is not what the log makes of it; None where there is to be none, or is none.
+
+    `repaired` says whether it is by now. Both have the bus's own fields, `_version` among them.
+    """
+
+    key: str
+    found: Document | None
+    expected: Document | None
+    repaired: bool = False
+
+    @property
+    def kind(self) -> str:
+        """ "missing" (the log makes one), "stray" (it makes none), or "differs"."""
+        if _is_none(self.found):
+            return "missing"
+        return "stray" if _is_none(self.expected) else "differs"
+
+    @property
+    def fields(self) -> dict[str, tuple[Any, Any]]:
+        """What differs: for each field its value here, and the one it is to have."""
+        found, expected = self.found or {}, self.expected or {}
+        names = [*expected, *(name for name in found if name not in expected)]
+        return {
+            name: (found.get(name), expected.get(name))
+            for name in names
+            if found.get(name) != expected.get(name)
+        }
+
+
+class Audited(NamedTuple):
+    """What an audit found: of `compared` documents those that differ; and the parked streams,
+    whose documents are not compared (or, where others feed them too, may differ by what waits)."""
+
+    collection: str
+    compared: int
+    differences: tuple[Difference, ...]
+    parked: tuple[str, ...] = ()
+
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing differs by now."""
+        return all(one.repaired for one in self.differences)
+
+
+class Part(NamedTuple):
+    """Some of a projection: what these streams feed, those whose ids match a pattern (as in file
+    names: `job-2024*`), or that have had events since a time; and documents by their keys."""
+
+    streams: Sequence[str] = ()
+    documents: Sequence[str] = ()
+    matching: str = ""
+    since: datetime | None = None
+
+
+class Audit:
+    """Compares the collection that readers read. One at a time for each projection."""
+
+    def __init__(
+        self,
+        projection: Projection[Any],
+        target: Target,
+        catalogue: Catalogue,
+        event_log: ReadableLog,
+        store: ReadStore,
+        foreign: Foreign,
+        *,
+        service: str,
+    ) -> None:
+        self._projection = projection
+        self._target = target
+        self._catalogue = catalogue
+        self._log = event_log
+        self._store = store
+        self._foreign = foreign
+        self._service = service
+        self._again = target._replace(
+            collection=f"{target.collection}{BESIDE}{clock.new_id()}", indexes=()
+        )
+        self._compared = 0
+        self._unusable: set[str] = set()
+        """Streams parked for what stands as their version: repairing the document mends them."""
+
+    async def run(
+        self,
+        *,
+        sample: int = 0,
+        part: Part | None = None,
+        repair: bool = False,
+        report: Report | None = None,
+    ) -> Audited:
+        """Compares `sample` documents chosen at random, or a part, or all. With `repair`, puts
+        those right that differ.
+
+        Raises: ProjectionError (others are at it, or it is too far behind), StoreUnavailable,
+        OutcomeUnknown.
+        """
+        self._compared = 0
+        began = self._store.now()
+        await self._remove_left_over(began)
+        try:
+            await self._store.prepare(self._again)
+            keys = await self._fold(sample, part, report)
+            rows = await self._store.parked(self._target)
+            parked = {one.stream for one in rows if not one.is_waiting}
+            self._unusable = {one.stream for one in rows if one.error == VersionUnusable.__name__}
+            suspects = [
+                key
+                for key in await self._unlike(keys)
+                if not self._waits(key, parked - self._unusable)
+            ]
+            found = await self._settled(suspects, began, repair)
+        finally:
+            await self._store.drop(self._again)
+        streams = tuple(sorted(parked))
+        return Audited(self._target.collection, self._compared, tuple(found), streams)
+
+    def _waits(self, key: str, parked: set[str]) -> bool:
+        """Whether a document is known to lack what is in its parked stream."""
+        own = self._target.versions_in_documents
+        return own and f"{self._projection.categories[0]}-{key}" in parked
+
+    async def _remove_left_over(self, now: datetime) -> None:
+        """Removes the collections of audits that were killed."""
+        for name in await self._store.identities():
+            beside, _, id = name.rpartition(BESIDE)
+            made = clock.time_of(id) if beside == self._target.collection else None
+            if made and now - made > LEFT_OVER:
+                await self._store.drop(self._again._replace(collection=name))
+
+    # --- folding once more ---------------------------------------------------------------------
+
+    async def _fold(
+        self, sample: int, part: Part | None, report: Report | None
+    ) -> Collection[str] | None:
+        """Fills the audit's own collection; returns the keys to compare, or None for all."""
+        chosen = list(part.documents) if part else await self._sample(self._target, sample)
+        streams = await self._streams_of(part) if part else []
+        async with self._projector(self._again, self._log) as again:
+            if (part or sample) and self._target.versions_in_documents:
+                (category,) = self._projection.categories
+                streams += [f"{category}-{key}" for key in chosen]
+                streams += await self._log.split(category, min(sample, PLACES)) if sample else []
+                await self._apply(again, streams)
+                return dict.fromkeys(map(key_of, streams))
+            await self._fold_all(again, report)
+        if part:
+            return dict.fromkeys([*chosen, *await self._keys_of(streams)])
+        return dict.fromkeys([*chosen, *await self._sample(self._again, sample)]) or None
+
+    async def _sample(self, target: Target, count: int) -> list[str]:
+        return await self._store.sample(target, count) if count else []
+
+    async def _streams_of(self, part: Part) -> list[str]:
+        """The streams of a part; those that its documents are named after are not among them."""
+        for stream in part.streams:
+            if category_of(stream) not in self._projection.categories:
+                raise ProjectionError(
+                    f"projection {self._projection.name!r} is fed by "
+                    f"streams of {', '.join(self._projection.categories)}, and {stream!r} is not "
+                    f"one; write it as {self._projection.categories[0]}-ID"
+                )
+        found = dict.fromkeys(part.streams)
+        if part.since:
+            found |= dict.fromkeys(await self._streams_since(part.since))
+        for category in self._projection.categories if part.matching else ():
+            async for page in self._log.scan_streams(category):
+                found |= dict.fromkeys(
+                    one.stream for one in page if fnmatchcase(one.stream, part.matching)
+                )
+        return list(found)
+
+    async def _keys_of(self, streams: Iterable[str]) -> set[str]:
+        """The documents that these streams feed."""
+        if any(handler.is_async for handler in self._projection.handlers.values()):
+            raise ProjectionError(
+                f"projection {self._projection.name!r}: async handlers do not tell beforehand "
+                f"which documents they write; name the documents, or audit all"
+            )
+        registry = self._projection.registry()
+        return {
+            write.key
+            for stream in streams
+            for commit in await self._log.read(stream)
+            for envelope in envelopes_of(commit, registry)
+            for write in await self._projection.changes(envelope, NOTHING)
+        }
+
+    async def _fold_all(self, again: Projector, report: Report | None) -> None:
+        count = await self._log.count(self._projection.categories)
+
+        async def progress(reached: Reached) -> None:
+            if report:
+                report(min(reached.commits, count), count)
+
+        await replay_into(again, self._log, self._store).run(Reached("", 0), "", progress)
+
+    async def _apply(self, projector: Projector, streams: Collection[str]) -> None:
+        for chunk in batched(streams, PAGE):
+            await projector.apply_streams(chunk)
+
+    # --- comparing -----------------------------------------------------------------------------
+
+    async def _unlike(self, keys: Collection[str] | None) -> list[str]:
+        """The keys whose documents are not alike at a first look."""
+        if keys is not None:
+            self._compared = len(keys)
+            return [one.key for one in await self._compare(keys)]
+        found: list[str] = []
+        after: str | None = ""
+        while after is not None:
+            here = await self._store.page(self._target, after, PAGE)
+            there = await self._store.page(self._again, after, PAGE)
+            after, some = differing(here, there, PAGE)
+            found += some
+            self._compared += max(len(here), len(there))
+        return found
+
+    async def _compare(self, keys: Collection[str]) -> list[Difference]:
+        found: list[Difference] = []
+        for chunk in batched(keys, PAGE):
+            here = await self._store.whole(self._target, chunk)
+            there = await self._store.whole(self._again, chunk)
+            found += [
+                Difference(key, here.get(key), there.get(key))
+                for key in chunk
+                if not _alike(here.get(key), there.get(key))
+            ]
+        return found
+
+    # --- settling what was not alike -----------------------------------------------------------
+
+    async def _settled(
+        self, suspects: Sequence[str], began: datetime, repair: bool
+    ) -> list[Difference]:
+        """What still differs at the same versions, some keys at a time: each hold is short."""
+        differences: list[Difference] = []
+        for some in batched(suspects, HELD_AT_ONCE):
+            async with self._level(began, repair) as until:
+                found = await self._compare(some)
+                self._check_time(until)
+                differences += (
+                    [await self._repaired(one, until) for one in found] if repair else found
+                )
+        return differences
+
+    def _check_time(self, until: float) -> None:
+        if time.monotonic() > until:
+            raise ProjectionError(
+                f"projection {self._projection.name!r}: comparing took longer than it can be held; "
+                f"try again when there is less to do"
+            )
+
+    @asynccontextmanager
+    async def _level(self, began: datetime, repair: bool) -> AsyncIterator[float]:
+        """Holds the collection, with both at the same versions of what was in flight.
+
+        What is stuck shows as a difference, unless it is to be repaired and versions stand apart
+        from the documents: then a document may only be put in where both have all the same.
+        """
+        swept = await self._store.swept(self._target)
+        since = min(began, swept or began) - SWEEP_OVERLAP  # before, nothing is in flight
+        stuck = await self._caught_up(since)
+        apart = repair and not self._target.versions_in_documents
+        if apart:
+            await self._equalise(await self._streams_since(None))
+            stuck = set()
+        async with held(self._catalogue, self._store, self._projection) as until:
+            streams = await self._streams_since(since)
+            await self._equalise([one for one in streams if one not in stuck])
+            if apart:
+                await self._check_parked()
+            yield until
+
+    async def _check_parked(self) -> None:
+        """Raises: ProjectionError where a parked stream stands elsewhere here than there."""
+        rows = [*await self._store.parked(self._target), *await self._store.parked(self._again)]
+        streams = {one.stream for one in rows}
+        here = await self._versions(self._target, streams)
+        if here != await self._versions(self._again, streams):
+            raise ProjectionError(
+                f"projection {self._projection.name!r}: this code applies parked streams further "
+                f"than its workers did, or less far; nothing is repaired: see to the parked "
+                f"streams first"
+            )
+
+    async def _caught_up(self, since: datetime) -> set[str]:
+        """Waits until what is in flight now has arrived; returns the streams that do not get on.
+
+        Raises: ProjectionError where these are too many.
+        """
+        heads = await self._heads(await self._streams_since(since))
+        behind = await self._behind(heads)
+        moved_at = time.monotonic()
+        while behind and time.monotonic() < moved_at + STUCK_AFTER:
+            await asyncio.sleep(LOOK_EVERY)
+            left = await self._behind({stream: heads[stream] for stream in behind})
+            if len(left) < len(behind):
+                moved_at = time.monotonic()
+            behind = left
+        if len(behind) > MOST_STUCK:
+            raise ProjectionError(
+                f"projection {self._projection.name!r} is behind in {len(behind)} streams and "
+                f"gets no further; see to its worker, and audit it then"
+            )
+        return behind
+
+    async def _heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """Brings the audit's own collection up to date with these streams; where they are then."""
+        async with self._projector(self._again, self._log) as again:
+            await self._apply(again, streams)
+        return await self._versions(self._again, streams)
+
+    async def _behind(self, heads: Mapping[str, int]) -> set[str]:
+        here = await self._versions(self._target, heads)
+        return {stream for stream, head in heads.items() if here.get(stream, 0) < head}
+
+    async def _versions(self, target: Target, streams: Iterable[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for chunk in batched(streams, PAGE):
+            found |= await self._store.versions(target, chunk)
+        return found
+
+    async def _equalise(self, streams: Sequence[str]) -> None:
+        """Both show the same versions of these streams."""
+        heads = await self._heads(streams)
+        async with self._projector(self._target, LogUpTo(self._log, heads)) as here:
+            await here.refresh()
+            await self._apply(here, heads)
+
+    async def _streams_since(self, since: datetime | None) -> list[str]:
+        commits = self._log.arrived(self._projection.categories, since)
+        return list({commit.stream: None async for commit in commits})
+
+    async def _repaired(self, one: Difference, until: float) -> Difference:
+        if time.monotonic() > until:  # left for the next time
+            return one
+        done = await self._store.replace(self._target, one.key, one.found, one.expected)
+        log.info("repaired" if done else "changed meanwhile", key=one.key, kind=one.kind)
+        if done and self._target.versions_in_documents:
+            await self._try_again(f"{self._projection.categories[0]}-{one.key}")
+        return one._replace(repaired=done)
+
+    async def _try_again(self, stream: str) -> None:
+        """Has a stream that was parked for its version applied by the workers' next turn."""
+        for one in await self._store.parked(self._target) if stream in self._unusable else ():
+            if one.stream == stream:
+                await self._store.park(self._target, one._replace(next_try=self._store.now()))
+
+    @asynccontextmanager
+    async def _projector(self, target: Target, event_log: Streams) -> AsyncIterator[Projector]:
+        writer = self._store.writer(target, f"{self._service}.{target.collection}.audit")
+        projector = Projector(
+            self._projection,
+            target,
+            event_log,
+            self._store,
+            writer,
+            self._foreign,
+            parks_all=True,
+            tells=target != self._again,
+        )
+        try:
+            yield projector
+        finally:
+            await projector.close()
+
+
+class LogUpTo:
+    """A log that ends, for each stream, at a version."""
+
+    def __init__(self, event_log: ReadableLog, heads: Mapping[str, int]) -> None:
+        self._log = event_log
+        self._heads = heads
+
+    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
+        """As `EventLog.read`, without what is beyond."""
+        head = self._heads.get(stream, 0)
+        commits = await self._log.read(stream, after, limit)
+        return [
+            commit._replace(events=commit.events[: head - commit.first + 1])
+            for commit in commits
+            if commit.first <= head
+        ]
+
+
+def differing(
+    here: Sequence[Document], there: Sequence[Document], size: int
+) -> tuple[str | None, list[str]]:
+    """Of a page of each, of `size` at most: up to which key both are whole (None: to the end), and
+    the keys up to there whose documents are not alike."""
+    ends = [page[-1]["_id"] for page in (here, there) if len(page) == size]
+    end = min(ends, default=None)
+    found = {one["_id"]: one for one in here}
+    wanted = {one["_id"]: one for one in there}
+    keys = [key for key in {**wanted, **found} if end is None or key <= end]
+    return end, [key for key in keys if not _alike(found.get(key), wanted.get(key))]
+
+
+def _alike(found: Document | None, expected: Document | None) -> bool:
+    """A place kept for a document that never was one is as good as none."""
+    return found == expected or (_is_none(found) and _is_none(expected))
+
+
+def _is_none(document: Document | None) -> bool:
+    return document is None or HIDDEN in document

@@ -1,0 +1,159 @@
+"""Builder: fills a new collection of a projection from the log; several workers share the work.
+
+The log is divided into shares. One note tells how far each of them is, and whoever holds a share's
+lease goes on from there, after a crash too: what is replayed twice comes out as it was.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
+
+from bus.common import clock
+from bus.data.payload import Document
+from bus.observe.log import Logger
+from bus.read.projector import Projector
+from bus.rebuild.replay import Reached
+from bus.rebuild.replay_in_time import replay_into
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import ReadableLog
+from bus.stores.notes import change_note
+
+SHARES = 16
+SHARE_OF = 10_000
+"""Commits: a smaller share would take longer to take on than it is worth."""
+LEASE = 10.0
+LOOK_EVERY = 0.5
+
+log = Logger("bus.builder")
+
+
+class Share(NamedTuple):
+    """A part of the log: up to a stream, or a share of its streams; and how far it is replayed."""
+
+    until: str
+    place: str = ""
+    commits: int = 0
+    is_done: bool = False
+
+
+class Plan(NamedTuple):
+    """What there is to replay, since when (the time), and how many commits that were, about."""
+
+    since: datetime
+    commits: int
+    shares: tuple[Share, ...]
+
+    @property
+    def is_done(self) -> bool:
+        return all(share.is_done for share in self.shares)
+
+    @property
+    def replayed(self) -> int:
+        """How many commits are replayed."""
+        return sum(share.commits for share in self.shares)
+
+    def with_share(self, number: int, share: Share) -> "Plan":
+        shares = list(self.shares)
+        shares[number] = share
+        return self._replace(shares=tuple(shares))
+
+    def document(self) -> Document:
+        """The plan as JSON types."""
+        shares = [share._asdict() for share in self.shares]
+        return {**self._asdict(), "since": self.since.isoformat(), "shares": shares}
+
+
+def plan_from(document: Document) -> Plan:
+    """What `Plan.document` made."""
+    shares = tuple(Share(**share) for share in document["shares"])
+    return Plan(datetime.fromisoformat(document["since"]), document["commits"], shares)
+
+
+def plan_of(collection: str) -> str:
+    """The key of a collection's plan."""
+    return f"{collection}/plan"
+
+
+class _Lost(Exception):
+    """Another worker has the share by now."""
+
+
+class Builder:
+    """Works on one collection until all of its shares are done, by whomever."""
+
+    def __init__(self, projector: Projector, event_log: ReadableLog, store: ReadStore) -> None:
+        self._projector = projector
+        self._target = projector.target
+        self._log = event_log
+        self._store = store
+        self._owner = clock.new_id()
+        self._key = plan_of(self._target.collection)
+
+    async def run(self) -> None:
+        """Replays share after share. Raises: StoreUnavailable, OutcomeUnknown (run it again)."""
+        while not (plan := await self._plan()).is_done:
+            for number, share in enumerate(plan.shares):
+                if not share.is_done and await self._hold(number):
+                    await self._replay(number)
+                    break
+            else:
+                await asyncio.sleep(clock.jittered(LOOK_EVERY))
+        if await self._store.swept(self._target) is None:
+            await self._store.mark_swept(self._target, plan.since)
+        log.info("built", collection=self._target.collection, commits=plan.replayed)
+
+    async def _plan(self) -> Plan:
+        """As it is written down; whoever comes first writes it."""
+        note = await self._store.note(self._key)
+        if note.revision:
+            return plan_from(note.value)
+        since = self._store.now()
+        projection = self._projector.projection
+        count = await self._log.count(projection.categories)
+        plan = Plan(since, count, tuple(await self._shares(count)))
+        if await self._store.write_note(note._replace(value=plan.document())):
+            log.info("building", collection=self._target.collection, commits=count)
+        return await self._plan()
+
+    async def _shares(self, commits: int) -> list[Share]:
+        """Each begins where the one before it ends. In time they are as many as the projection has
+        partitions: these do not touch each other's documents, or the author has chosen that they
+        do."""
+        projection = self._projector.projection
+        if not self._target.versions_in_documents:
+            return [Share(f"{n}of{projection.partitions}") for n in range(projection.partitions)]
+        (category,) = projection.categories
+        ends = await self._log.split(category, min(SHARES, commits // SHARE_OF + 1))
+        return list(map(Share, [*ends, ""], ["", *ends]))
+
+    async def _replay(self, number: int) -> None:
+        share = (await self._plan()).shares[number]
+        reached = Reached(share.place, share.commits)
+        try:
+            replay = replay_into(self._projector, self._log, self._store)
+            await replay.run(reached, share.until, partial(self._note, number))
+            await self._change(
+                lambda plan: plan.with_share(number, plan.shares[number]._replace(is_done=True))
+            )
+        except _Lost:
+            log.warning("another worker has taken over", share=number)
+
+    async def _note(self, number: int, reached: Reached) -> None:
+        if not await self._hold(number):
+            raise _Lost
+        await self._change(
+            lambda plan: plan.with_share(
+                number, plan.shares[number]._replace(place=reached.place, commits=reached.commits)
+            )
+        )
+
+    async def _hold(self, number: int) -> bool:
+        lease = f"{self._key}/{number}"
+        return await self._store.lease(lease, self._owner, LEASE)
+
+    async def _change(self, change: Callable[[Plan], Plan]) -> None:
+        await change_note(
+            self._store, self._key, lambda document: change(plan_from(document)).document()
+        )

@@ -1,0 +1,272 @@
+"""Catalogue: which collections a service's projections have just now, as one process knows it.
+
+Readers ask it where to read; it asks the store again when what it knows is a second old.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import Context
+from typing import Any
+
+from bus.common import clock
+from bus.common.tasks import end, together
+from bus.data.payload import Document
+from bus.errors import NotBuilt, StoreUnavailable
+from bus.observe.log import Logger
+from bus.read.foreign import History
+from bus.read.projection import Projection
+from bus.rebuild.generations import Generation, Lineage, lineage_from
+from bus.rebuild.handled import tell_handled
+from bus.stores.collections import Documents, ReadStore, Target
+from bus.stores.documents.updates import moved
+from bus.stores.event_log import ReadableLog
+from bus.stores.grouping import Grouping
+from bus.stores.notes import change_note
+
+KNOWN_FOR = 1.0
+"""Seconds. A flipped collection is kept up to date for longer than that."""
+
+log = Logger("bus.catalogue")
+
+
+class Catalogue:
+    """The lineages of the projections, all of them opened."""
+
+    def __init__(
+        self,
+        projections: Sequence[Projection[Any]],
+        event_log: ReadableLog,
+        store: ReadStore,
+        history: History | None = None,
+    ) -> None:
+        self._projections = projections
+        self._log = event_log
+        self._store = store
+        self._history = history
+        self._known: dict[str, tuple[Lineage, float]] = {}
+        self._asking: dict[str, asyncio.Task[Lineage]] = {}
+        self._problems: dict[str, list[str]] = {}
+        self._unshown: dict[str, str | None] = {}
+        self.learned = asyncio.Event()
+        """Set as soon as it is known which queues there are."""
+
+    async def open(self, *, begins: bool = True) -> None:
+        """Learns the lineages, begins those of projections that are new, and makes their
+        collections. With `begins`, also what `begin` does.
+
+        Raises: ConfigurationError (versions would move), StoreUnavailable.
+        """
+        await together(*map(self._learn, self._projections))
+        for projection in self._projections:
+            if begins or not self.known(projection).generations:
+                await self.begin(projection)
+        self.learned.set()
+        await together(*map(self.prepare, self._projections))
+
+    async def look(self) -> None:
+        """Learns the lineages, and changes nothing.
+
+        Raises: ConfigurationError (versions would move), StoreUnavailable.
+        """
+        await together(*map(self._learn, self._projections))
+        self.learned.set()
+
+    async def _learn(self, projection: Projection[Any]) -> None:
+        lineage = await self.change(projection, lambda known: known)
+        own = lineage.latest(projection.version)
+        if own and own.versions_in_documents != projection.target().versions_in_documents:
+            raise moved(own.target(projection.name, ()))
+
+    async def begin(self, projection: Projection[Any]) -> bool:
+        """Begins to build what this version of the code has no collection of; divides what it has
+        into as many queues as are declared.
+
+        A worker of this version is to do so: what other releases of the code fill stays as it is
+        until there is one. Returns whether there are other queues now. Raises: StoreUnavailable.
+        """
+        before = await self.change(projection, lambda known: known)
+        is_new = not before.generations and await self._nothing_happened(projection)
+        is_lost = not before.generations and not is_new
+        left = set(await self._store.identities()) if is_lost else set()
+        after = await self.change(
+            projection, lambda known: _divided(_begun(known, projection, is_new, left), projection)
+        )
+        return after.generations != before.generations
+
+    async def prepare(self, projection: Projection[Any], *, serves: bool = False) -> None:
+        """Makes the collections that this version of the code feeds, as far as is known, and tells
+        other releases which events it handles; `serves` says that a worker does so. What cannot be
+        made as declared is a problem of this projection alone."""
+        fed = self.known(projection).fed_by(projection.version)
+        found = [await self._store.prepare(self.target_of(projection, one)) for one in fed]
+        problems = [problem for some in found for problem in some]
+        if problems and problems != self._problems.get(projection.name):
+            log.error("not as declared", projection=projection.name, problems=problems)
+        self._problems[projection.name] = problems
+        for generation in fed:
+            await tell_handled(self._store, projection, generation.collection, serves=serves)
+
+    async def show(self, projection: Projection[Any]) -> None:
+        """Has those who read without the bus find under the projection's name what readers read.
+
+        What keeps it from that is told, once. Raises: StoreUnavailable.
+        """
+        lineage = await self.lineage(projection, within=0)
+        while True:
+            read = lineage.active and self.target_of(projection, lineage.of(lineage.active))
+            problem = await self._store.show(projection.name, read or None)
+            shown, lineage = lineage.active, await self.lineage(projection, within=0)
+            if lineage.active == shown:  # else readers have moved meanwhile
+                break
+        if problem and problem != self._unshown.get(projection.name):
+            log.warning("not shown under its name", projection=projection.name, reason=problem)
+        self._unshown[projection.name] = problem
+
+    async def problems(self, projection: Projection[Any]) -> Sequence[str]:
+        """What of its collections is not as declared; where something was not, it is tried again.
+
+        Raises: StoreUnavailable.
+        """
+        if self._problems.get(projection.name):
+            await self.prepare(projection)
+        return self._problems.get(projection.name, ())
+
+    async def _nothing_happened(self, projection: Projection[Any]) -> bool:
+        if self._history and await self._history.missing(projection.categories):
+            return False  # nobody here knows yet
+        async for _ in self._log.scan(projection.categories):
+            return False
+        return True
+
+    async def change(
+        self, projection: Projection[Any], change: Callable[[Lineage], Lineage]
+    ) -> Lineage:
+        """Changes a lineage, from what stands in the store; returns it as it is then.
+
+        Raises: StoreUnavailable, and whatever `change` does.
+        """
+        after = Lineage(projection.name)
+
+        def changed(document: Document) -> Document:
+            nonlocal after
+            before = lineage_from(projection.name, document, projection.partitions)
+            after = change(before)
+            return document if after == before else after.document()
+
+        await change_note(self._store, projection.name, changed)
+        self._known[projection.name] = after, time.monotonic()
+        return after
+
+    async def lineage(self, projection: Projection[Any], within: float = KNOWN_FOR) -> Lineage:
+        """The lineage as it was `within` seconds ago at most."""
+        known = self._known.get(projection.name)
+        if known and time.monotonic() - known[1] <= within:
+            return known[0]
+        if projection.name not in self._asking:
+            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
+            asking = asyncio.create_task(self._ask(projection), context=Context())
+            self._asking[projection.name] = asking
+        return await asyncio.shield(self._asking[projection.name])
+
+    async def _ask(self, projection: Projection[Any]) -> Lineage:
+        """Whoever wants to know meanwhile waits for the same answer."""
+        try:
+            return await self.change(projection, lambda lineage: lineage)
+        except asyncio.CancelledError:
+            if clock.is_cancelled():
+                raise
+            raise StoreUnavailable(
+                "asking which collections there are was cancelled; ask again"
+            ) from None
+        finally:
+            del self._asking[projection.name]
+
+    async def close(self) -> None:
+        """Asks no more."""
+        await end(self._asking.values())
+
+    def known(self, projection: Projection[Any]) -> Lineage:
+        """The lineage as it was when somebody asked; before that, as if nothing had ever been."""
+        if known := self._known.get(projection.name):
+            return known[0]
+        return _begun(Lineage(projection.name), projection, is_new=True)
+
+    async def target(self, projection: Projection[Any]) -> Target:
+        """Where readers find the projection's documents. Raises: NotBuilt, StoreUnavailable."""
+        lineage = await self.lineage(projection)
+        if not lineage.active:
+            raise NotBuilt(
+                f"projection {projection.name!r} is being built from the log; ask again later, "
+                f"and see to it that a worker runs (`bus projections status` tells how far it is)"
+            )
+        return self.target_of(projection, lineage.of(lineage.active))
+
+    def target_of(self, projection: Projection[Any], generation: Generation) -> Target:
+        return generation.target(projection.name, projection.indexes)
+
+
+class CurrentDocuments:
+    """The documents of whichever collection readers are to read just now."""
+
+    def __init__(self, projection: Projection[Any], catalogue: Catalogue, store: ReadStore) -> None:
+        self._projection = projection
+        self._catalogue = catalogue
+        self._store = store
+
+    async def _now(self) -> Documents:
+        return self._store.documents(await self._catalogue.target(self._projection))
+
+    async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
+        """As `Documents.find_one`."""
+        return await (await self._now()).find_one(filter)
+
+    async def find(
+        self,
+        filter: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, Any]] = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[Document]:
+        """As `Documents.find`."""
+        return await (await self._now()).find(filter, sort=sort, skip=skip, limit=limit)
+
+    async def count(self, filter: Mapping[str, Any]) -> int:
+        """As `Documents.count`."""
+        return await (await self._now()).count(filter)
+
+    async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
+        """As `Documents.distinct`."""
+        return await (await self._now()).distinct(field, filter)
+
+    async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
+        """As `Documents.group`."""
+        return await (await self._now()).group(grouping, filter)
+
+
+def _divided(lineage: Lineage, projection: Projection[Any]) -> Lineage:
+    """With as many queues as are declared. What waits in others is in the log: the sweep at a
+    worker's start finds it there."""
+    for own in lineage.fed_by(projection.version):
+        if own.partitions != projection.partitions:
+            lineage = lineage.with_generation(own.divided(projection.partitions))
+    return lineage
+
+
+def _begun(
+    lineage: Lineage, projection: Projection[Any], is_new: bool, left: Collection[str] = ()
+) -> Lineage:
+    """With a generation of the declared version. Where nothing ever happened, it is built. In none
+    of the collections that are `left` of a lineage that was lost."""
+    if lineage.latest(projection.version):
+        return lineage
+    begun = with_next(lineage, projection, left)
+    return begun.flipped(begun.building) if is_new else begun
+
+
+def with_next(lineage: Lineage, projection: Projection[Any], left: Collection[str] = ()) -> Lineage:
+    """With one more generation of the declared version, which is to be built."""
+    collection = lineage.next_collection(projection.version, left)
+    own = projection.target().versions_in_documents
+    return lineage.begun(Generation(collection, projection.version, projection.partitions, own))

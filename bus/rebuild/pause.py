@@ -1,0 +1,56 @@
+"""Hold: keeps what readers read as it is for some seconds, to look at it or to move from it.
+
+Workers learn of it within a second and write nothing more; what happens meanwhile waits in their
+queues.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from bus.common import clock
+from bus.errors import ProjectionError
+from bus.read.projection import Projection
+from bus.rebuild.catalogue import Catalogue
+from bus.stores.collections import ReadStore
+
+HOLD_FOR = 20.0
+HELD_AFTER = 3.0
+"""Seconds in which every worker has learnt that it is to hold, and has finished its batch."""
+MARGIN = 5.0
+
+
+class Busy(ProjectionError):
+    """Somebody else holds it just now."""
+
+
+@asynccontextmanager
+async def held(
+    catalogue: Catalogue, store: ReadStore, projection: Projection[Any]
+) -> AsyncIterator[float]:
+    """Holds the active collection from the block's start to its end; gives the time
+    (`time.monotonic`) by which the block is to be done with it.
+
+    Raises: Busy, StoreUnavailable.
+    """
+    lease = partial(store.lease, f"hold/{projection.name}", clock.new_id())
+    if not await lease(HOLD_FOR):
+        raise Busy(
+            f"projection {projection.name!r}: its readers are being moved, or it is audited; try "
+            f"again in {HOLD_FOR:.0f} s"
+        )
+    until = time.monotonic() + HOLD_FOR - MARGIN
+    held_until = store.now().timestamp() + HOLD_FOR
+    await catalogue.change(projection, lambda lineage: lineage.held(held_until))
+    try:
+        await asyncio.sleep(HELD_AFTER)
+        yield until
+    finally:
+        await catalogue.change(
+            projection,
+            lambda lineage: lineage.held(0.0) if lineage.held_until == held_until else lineage,
+        )
+        await lease(0)

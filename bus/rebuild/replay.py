@@ -1,0 +1,156 @@
+"""Replay: makes a new collection from the log, folding each stream in memory.
+
+For projections whose documents are each fed by one stream: a stream's whole history becomes one
+document, and many of these are inserted at once. What cannot be folded here (a handler that fails,
+an update that only the database can apply) is left to the projector, stream by stream.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
+
+from bus.codec import Unread, envelopes_of
+from bus.common.batches import ahead
+from bus.data.payload import Document
+from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, UnknownMessage
+from bus.messages import key_of
+from bus.read.projector import Projector
+from bus.stores.collections import ReadStore, ReadUnit
+from bus.stores.documents.applying import apply
+from bus.stores.documents.updates import HIDDEN, VERSION, checked
+from bus.stores.event_log import Commit, ReadableLog
+
+AT_ONCE = 1000
+"""Documents in one insert."""
+PAGES = 4
+"""Pages of the log in one insert: what they hold may all be in the documents."""
+
+NOTHING = cast(ReadUnit, None)
+"""Handlers of these projections ask for no documents."""
+
+
+class Reached(NamedTuple):
+    """How far a share of the log is replayed: to a place in it (a stream, a time), with so many
+    commits."""
+
+    place: str
+    commits: int
+
+
+Progress = Callable[[Reached], Awaitable[None]]
+
+
+class _Folding:
+    """One stream on its way to a document."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self.version = 0
+        self.document: Document | None = None
+        self.failed = False
+        self.unread: Counter[str] = Counter()
+
+    @property
+    def result(self) -> Document:
+        """The document with its version, or what stands in the place of one that is not there."""
+        shown = {HIDDEN: True} if self.document is None else self.document
+        return {"_id": key_of(self.stream), **shown, VERSION: self.version}
+
+
+_Folded = tuple[list[_Folding], int]
+"""Streams, folded to their ends, and how many commits are replayed with them."""
+
+
+class Replay:
+    """Replays a part of a category's streams into one collection."""
+
+    def __init__(self, projector: Projector, log: ReadableLog, store: ReadStore) -> None:
+        self._projector = projector
+        self._projection = projector.projection
+        self._log = log
+        self._store = store
+        self._registry = projector.projection.registry()
+
+    async def run(self, reached: Reached, until: str, progress: Progress) -> None:
+        """From beyond what was reached, up to and with the stream `until` ("": the last).
+
+        `progress` is told after each insert. Raises: StoreUnavailable, OutcomeUnknown (replaying
+        the same again is safe).
+        """
+        folded = self._folded(reached, until)
+        async with aclosing(folded), aclosing(ahead(folded)) as coming:
+            async for done, count in coming:
+                await self._store_all(done)
+                await progress(Reached(done[-1].stream, count))
+
+    async def _folded(self, reached: Reached, until: str) -> AsyncGenerator[_Folded, None]:
+        """The streams' folds, some at a time; while these are stored, the next are folded."""
+        (category,) = self._projection.categories
+        done: list[_Folding] = []
+        current: _Folding | None = None
+        count, pages = reached.commits, 0
+        scan = self._log.scan_streams(category, reached.place, until)
+        async with aclosing(ahead(scan)) as coming:
+            async for page in coming:
+                pages += 1
+                for stream, commits in groupby(page, attrgetter("stream")):
+                    if current is None or current.stream != stream:
+                        done += [current] if current else []
+                        current = _Folding(stream)
+                    count += await self._fold(current, commits)
+                if len(done) >= AT_ONCE or (done and pages >= PAGES):
+                    yield done, count
+                    done, pages = [], 0
+        done += [current] if current else []
+        if done:
+            yield done, count
+
+    async def _fold(self, folding: _Folding, commits: Iterable[Commit]) -> int:
+        """Folds some of a stream's commits, unless it has failed; returns how many there are."""
+        count = 0
+        for commit in commits:
+            count += 1
+            if not folding.failed:
+                await self._fold_one(folding, commit)
+        return count
+
+    async def _fold_one(self, folding: _Folding, commit: Commit) -> None:
+        try:
+            if commit.first > folding.version + 1:
+                raise ProjectionError("the log lacks what precedes this event")
+            for envelope in envelopes_of(commit, self._registry, after=folding.version):
+                if type(envelope.message) is Unread:
+                    await self._pass_over(folding, envelope.message.name)
+                else:
+                    for write in await self._projection.changes(envelope, NOTHING):
+                        folding.document = self._applied(folding.document, write.update)
+                folding.version = envelope.version
+        except (Unavailable, OutcomeUnknown):
+            raise
+        except Exception:  # the projector meets it again, and says what is wrong
+            folding.failed = True
+
+    async def _pass_over(self, folding: _Folding, name: str) -> None:
+        if await self._projector.lacks(name):
+            raise UnknownMessage(name)
+        folding.unread[name] += 1
+
+    def _applied(self, document: Document | None, update: Any) -> Document | None:
+        return None if update is None else apply(document, checked("", update))
+
+    async def _store_all(self, done: Sequence[_Folding]) -> None:
+        documents = [one.result for one in done if not one.failed]
+        aside = [one.stream for one in done if one.failed]
+        if documents:
+            try:
+                await self._store.insert(self._projector.target, documents)
+            except ProjectionError:  # one of them spoils it, and does not say for whom
+                aside = [one.stream for one in done]
+            else:
+                for folded in (one for one in done if not one.failed):
+                    self._projector.count_unread(folded.unread)
+        if aside:
+            await self._projector.apply_streams(aside)

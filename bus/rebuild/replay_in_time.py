@@ -1,0 +1,67 @@
+"""Replay in time: fills a new collection from the log as if its events arrived again.
+
+For projections whose documents are fed by several streams, or that read their own documents: they
+see the events in the order of their times, in transactions, as they would from a queue.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from bus.codec import envelopes_of
+from bus.common.batches import gathered
+from bus.errors import MessageError
+from bus.messages import Envelope
+from bus.read.projector import Projector
+from bus.rebuild.replay import Progress, Reached, Replay
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import Commit, ReadableLog
+from bus.transports.topology import slot_of
+
+AT_ONCE = 500
+"""Commits in one batch, about."""
+
+
+class ReplayInTime:
+    """Replays a share of the streams into one collection."""
+
+    def __init__(self, projector: Projector, log: ReadableLog) -> None:
+        self._projector = projector
+        self._log = log
+
+    async def run(self, reached: Reached, until: str, progress: Progress) -> None:
+        """From the time that was reached. `until` says whose streams: "0of2", every second slot;
+        "", all of them.
+
+        `progress` is told after each batch. Raises: StoreUnavailable, OutcomeUnknown, InTrouble
+        (replaying the same again is safe).
+        """
+        own, _, of = (until or "0of1").partition("of")
+        since = datetime.fromisoformat(reached.place) if reached.place else None
+        count = reached.commits
+        scan = self._log.scan(self._projector.projection.categories, since)
+        async for commits in gathered(scan, AT_ONCE * int(of)):
+            mine = [one for one in commits if slot_of(one.stream) % int(of) == int(own)]
+            count += len(mine)
+            await self._apply(mine)
+            await progress(Reached(commits[-1].time.isoformat(), count))
+
+    async def _apply(self, commits: Sequence[Commit]) -> None:
+        """As if they arrived; of what cannot be read the projector finds out itself."""
+        registry = self._projector.projection.registry()
+        arrived: list[Envelope] = []
+        aside: list[str] = []
+        for commit in commits:
+            try:
+                arrived += envelopes_of(commit, registry)
+            except MessageError:
+                aside.append(commit.stream)
+        await self._projector.apply(arrived)
+        if aside:
+            await self._projector.apply_streams(aside)
+
+
+def replay_into(projector: Projector, log: ReadableLog, store: ReadStore) -> Replay | ReplayInTime:
+    """What fills the projector's collection: by stream where each feeds its own document."""
+    if projector.target.versions_in_documents:
+        return Replay(projector, log, store)
+    return ReplayInTime(projector, log)

@@ -1,0 +1,103 @@
+"""Flip: moves readers from one collection of a projection to the next, and never back in time.
+
+What feeds the old collection holds for some seconds, until the new one shows all that the old one
+has shown; then one document says that the new one is read. Whoever learns of it a moment later
+reads meanwhile what stands still.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from bus.errors import StoreUnavailable
+from bus.read.projection import Projection
+from bus.read.sweeper import SWEEP_OVERLAP
+from bus.rebuild.catalogue import Catalogue
+from bus.rebuild.generations import Generation, Lineage
+from bus.rebuild.pause import held
+from bus.stores.collections import ReadStore, Target
+from bus.stores.event_log import ReadableLog
+
+PAUSE = 0.05
+
+
+CatchUp = Callable[[], Awaitable[object]]
+
+
+class Flip:
+    """Moves the readers of one projection."""
+
+    def __init__(
+        self, projection: Projection[Any], catalogue: Catalogue, log: ReadableLog, store: ReadStore
+    ) -> None:
+        self._projection = projection
+        self._catalogue = catalogue
+        self._log = log
+        self._store = store
+
+    async def to(self, generation: Generation) -> str | None:
+        """Moves readers to a collection that is built and swept; says what keeps it from that.
+
+        Raises: Busy, StoreUnavailable, OutcomeUnknown.
+        """
+        lineage = await self._catalogue.lineage(self._projection, within=0)
+        new = self._catalogue.target_of(self._projection, generation)
+        if lineage.building != new.collection:
+            return None
+        if not lineage.active:
+            reason = await self._missing(new, set())
+            return reason or await self._moved(new)
+        read = lineage.of(lineage.active)
+        if read.version > generation.version:
+            return f"readers read a later version, {read.collection}"
+        old = self._catalogue.target_of(self._projection, read)
+        parked = {one.stream for one in await self._store.parked(old)}
+        return await self._missing(new, parked) or await self._overtake(old, new)
+
+    async def back(self, generation: Generation, catch_up: CatchUp) -> str | None:
+        """Moves readers back to an earlier collection; `catch_up` brings it nearer to the log.
+
+        Says what keeps it from that. Raises: Busy, StoreUnavailable, OutcomeUnknown.
+        """
+        lineage = await self._catalogue.lineage(self._projection, within=0)
+        old = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
+        new = self._catalogue.target_of(self._projection, generation)
+        return await self._overtake(old, new, catch_up)
+
+    async def _missing(self, new: Target, excused: set[str]) -> str | None:
+        """Streams that are parked there, and were not before, would be missed."""
+        parked = {one.stream for one in await self._store.parked(new)} - excused
+        return f"streams parked that were not before: {len(parked)}" if parked else None
+
+    async def _overtake(
+        self, old: Target, new: Target, catch_up: CatchUp | None = None
+    ) -> str | None:
+        async with held(self._catalogue, self._store, self._projection) as until:
+            while time.monotonic() < until:
+                if catch_up:
+                    await catch_up()
+                if not await self._is_behind(old, new):
+                    return await self._moved(new)
+                await asyncio.sleep(PAUSE)
+        return f"it does not catch up with {old.collection}"
+
+    async def _is_behind(self, old: Target, new: Target) -> bool:
+        swept = await self._store.swept(new) or self._store.now()
+        since = swept - SWEEP_OVERLAP  # streams written before are alike
+        streams = {
+            commit.stream async for commit in self._log.arrived(self._projection.categories, since)
+        }
+        shown = await self._store.versions(old, list(streams))
+        shows = await self._store.versions(new, list(streams))
+        return any(version > shows.get(stream, 0) for stream, version in shown.items())
+
+    async def _moved(self, new: Target) -> str | None:
+        """Nothing has kept it from that."""
+        flipped = partial(Lineage.flipped, collection=new.collection)
+        await self._catalogue.change(self._projection, flipped)
+        with suppress(StoreUnavailable):  # a worker does so again
+            await self._catalogue.show(self._projection)
+        return None

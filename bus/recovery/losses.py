@@ -1,0 +1,238 @@
+"""Losses: queues that were lost with what handlers had not seen yet are filled again from the log.
+
+Only a queue holds what is to be done for handlers and commands; the process that finds one gone and
+makes it anew notes that in the database, and a worker then sends again what was published since the
+queue was last seen empty. What was handled in between comes again, with the same ids.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+
+from bus.assembly.runtime import Parts
+from bus.common import clock
+from bus.common.tasks import end
+from bus.data.payload import Document
+from bus.observe.health import Check
+from bus.observe.log import Logger
+from bus.read.projection import Projection
+from bus.recovery.republishing import Republished, Republishing
+from bus.stores.notes import change_note
+from bus.transports.topology import DELAYS
+
+NOTE_EVERY = 1.0
+LOOK_EVERY = 5.0
+MARK_EVERY = 30.0
+"""Long enough for the word of a loss to arrive before a queue counts as quiet."""
+IN_HAND = timedelta(minutes=5)
+"""What was delivered longer ago than this is settled, as far as is known here."""
+AT_MOST = timedelta(hours=1)
+"""As far back it is sent again without being asked: further back it would be too much at once."""
+LEASE = 60.0
+REMEMBERED = 600.0
+
+log = Logger("bus.losses")
+
+
+class Losses:
+    """What is known of the queues of handlers and of commands, in one note of the service.
+
+    For each subscription: `quiet`, a time up to which all that was published is settled, and, where
+    its queue was made anew since, `lost`, the time at which that was seen.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._key = f"subscriptions/{parts.service}"
+        self._unnoted: set[str] = set()
+        self._began = time.monotonic()
+        self._is_opening = True
+        self._names = {
+            queue.name: one.name
+            for one in parts.declared
+            if not isinstance(one.of, Projection)
+            for queue in one.queues
+        }
+
+    @property
+    def queues(self) -> Mapping[str, str]:
+        """The queues that are looked after, by name, with their subscriptions."""
+        return self._names
+
+    async def run(self) -> None:
+        """Notes, until cancelled, what this process had to make."""
+        while True:
+            await self._parts.loops.turn("losses", self.note_anew, None)
+            await asyncio.sleep(clock.jittered(NOTE_EVERY))
+
+    async def read(self) -> Document:
+        """What is known by subscription. Raises: StoreUnavailable."""
+        return (await self._parts.read_store.note(self._key)).value
+
+    async def note_anew(self) -> None:
+        """Notes which queues this process had to make. Raises: StoreUnavailable, OutcomeUnknown."""
+        made = self._parts.transport.made_anew()
+        self._unnoted |= {self._names[queue] for queue in made if queue in self._names}
+        if self._unnoted:
+            await self._note(frozenset(self._unnoted))
+        self._is_opening = False
+
+    async def _note(self, names: Collection[str]) -> None:
+        now = self._parts.event_log.now()
+        text = now.isoformat()
+        began = now - timedelta(seconds=time.monotonic() - self._began)
+
+        def noted(known: Document) -> Document:
+            # One that nobody has known is new: it has missed nothing that was meant for it. So it
+            # is where processes that open at once all find it missing.
+            new = {name: {"quiet": text} for name in names if name not in known}
+            lost = {
+                name: {"lost": text, **known[name]}
+                for name in known.keys() & names
+                if not (self._is_opening and datetime.fromisoformat(known[name]["quiet"]) >= began)
+            }
+            return {**known, **lost, **new}
+
+        await change_note(self._parts.read_store, self._key, noted)
+        self._unnoted.difference_update(names)
+
+    async def note_restored(self) -> None:
+        """Notes that what handlers did lately may be gone with a database that was restored, and
+        is in no queue any more: all since the queues were quiet, as the database has it."""
+        now = self._parts.event_log.now()
+
+        def noted(known: Document) -> Document:
+            names = self._names.values()
+            return {**known, **{name: _lost_since(known.get(name, {}), now) for name in names}}
+
+        await change_note(self._parts.read_store, self._key, noted)
+
+    async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
+        """All that was published up to a time is settled, unless something was lost meanwhile."""
+        text = until.isoformat()
+
+        def marked(known: Document) -> Document:
+            return {
+                **known,
+                **{
+                    name: {"quiet": max(text, known.get(name, {}).get("quiet", ""))}
+                    for name in names
+                    if "lost" not in known.get(name, {})
+                },
+            }
+
+        await change_note(self._parts.read_store, self._key, marked)
+
+    async def settle(self, name: str, lost: str) -> None:
+        """What was lost at that time was sent again."""
+
+        def settled(known: Document) -> Document:
+            entry = known.get(name, {})
+            return (
+                {**known, name: {"quiet": entry["quiet"]}} if entry.get("lost") == lost else known
+            )
+
+        await change_note(self._parts.read_store, self._key, settled)
+
+
+def _lost_since(entry: Document, now: datetime) -> Document:
+    """With a loss, so early that nothing since `quiet` is too old to be sent again."""
+    quiet = datetime.fromisoformat(entry.get("quiet") or (now - AT_MOST).isoformat())
+    return {"quiet": quiet.isoformat(), "lost": min(now, quiet + AT_MOST).isoformat()}
+
+
+class Resending:
+    """Runs in a worker: marks queues that are quiet, and fills those again that were lost."""
+
+    def __init__(self, parts: Parts, losses: Losses, names: Collection[str]) -> None:
+        self._parts = parts
+        self._losses = losses
+        self._queues = {name: queue for queue, name in losses.queues.items() if name in names}
+        self._owner = clock.new_id()
+        self._mark_at = 0.0
+        self._quiet: dict[str, datetime] = {}
+        self._told: dict[str, tuple[str, float]] = {}
+
+    @property
+    def check(self) -> Check:
+        return Check("lost queues", self._ask)
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            await asyncio.sleep(clock.jittered(LOOK_EVERY))
+            await self._parts.loops.turn("lost queues", self.look, None)
+
+    async def look(self) -> None:
+        """One round. Raises: Unavailable, OutcomeUnknown, Unroutable: the next one goes on."""
+        known = await self._losses.read()
+        for name in self._queues:
+            if lost := known.get(name, {}).get("lost"):
+                await self._resend(name, known[name]["quiet"], lost)
+        if time.monotonic() >= self._mark_at and self._parts.transport.healthy:
+            self._mark_at = time.monotonic() + clock.jittered(MARK_EVERY)
+            await self.mark()
+
+    async def _resend(self, name: str, quiet: str, lost: str) -> None:
+        lease = f"{self._parts.service}.{name}.resending"
+        if not await self._parts.read_store.lease(lease, self._owner, LEASE):
+            return
+        earliest = datetime.fromisoformat(lost) - AT_MOST
+        since = max(datetime.fromisoformat(quiet), earliest)
+        renewing = self._parts.loops.start(partial(self._renew, lease), lease)
+        try:
+            sent = await Republishing(self._parts, name).run(since)
+            await self._losses.settle(name, lost)
+        finally:
+            await end([renewing])
+        self._tell(sent, datetime.fromisoformat(quiet))
+
+    async def _renew(self, lease: str) -> None:
+        """An hour of events may take longer than a lease: nobody is to send them as well."""
+        while True:
+            await asyncio.sleep(LEASE / 4)
+            await self._parts.read_store.lease(lease, self._owner, LEASE)
+
+    def _tell(self, sent: Republished, quiet: datetime) -> None:
+        name = sent.subscription
+        text = (
+            f"the queue of {name} was lost, with what was in it, or a backup restored; what was "
+            f"published since {sent.since.isoformat()} was sent again from the log: {sent.events}"
+        )
+        if sent.since > quiet:
+            text += (
+                f". What is older may be missing: see `bus events republish --to {name} --since "
+                f"{quiet.isoformat()} --until {sent.since.isoformat()}`"
+            )
+        log.error("queue lost and filled again", subscription=name, what=text)
+        self._told[name] = text, time.monotonic()
+
+    async def mark(self) -> None:
+        """Marks queues that held nothing, now and the last time: up to what was settled then."""
+        settled = await self._settled()
+        empty = [
+            name
+            for name, queue in self._queues.items()
+            if settled and not await self._parts.transport.depth(queue)
+        ]
+        before = {name: self._quiet[name] for name in empty if name in self._quiet}
+        self._quiet = {name: settled for name in empty if settled}
+        if before:
+            await self._losses.mark_quiet(before, min(before.values()))
+
+    async def _settled(self) -> datetime | None:
+        """Up to when all is settled that is in no queue; None where something waits for a later
+        try, whose queue nobody knows."""
+        for delay in DELAYS:
+            if await self._parts.transport.depth(f"{self._parts.service}.delay.{delay}s"):
+                return None
+        now = self._parts.event_log.now()
+        pending = await self._parts.event_log.pending(now, 1)
+        return min([now - IN_HAND, *(commit.time for commit in pending)])
+
+    async def _ask(self) -> str | None:
+        now = time.monotonic()
+        self._told = {n: one for n, one in self._told.items() if now - one[1] < REMEMBERED}
+        return "; ".join(text for text, _ in self._told.values()) or None

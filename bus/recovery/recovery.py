@@ -1,0 +1,221 @@
+"""Recovery: puts right a database that does not go on from what it held.
+
+What the log holds counts. A new epoch begins, so that events of an earlier one are believed only as
+far as the log holds them; what remembers other events forgets them; collections that are concerned
+are built anew from the log, and readers are moved to these; what handlers may have lost is sent to
+them again. Every step may be repeated: after a crash the next run goes on.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from bus.assembly.runtime import HasParts, OnOpenBus
+from bus.errors import ConfigurationError
+from bus.observe.log import Logger
+from bus.read.foreign import Progress
+from bus.read.projection import Projection
+from bus.read.sweeper import Sweeper
+from bus.rebuild.builder import Builder
+from bus.rebuild.catalogue import with_next
+from bus.rebuild.generations import Generation, Lineage
+from bus.recovery.losses import Losses
+from bus.signing import EPOCH_NOTE, new_epoch
+from bus.stores.collections import ReadStore, Target
+from bus.stores.notes import change_note
+
+PAGE = 1000
+INDEX_WITHIN = 3600.0
+ALL = ("commits", "projections")
+
+Report = Callable[[str], object]
+
+log = Logger("bus.recovery")
+
+
+class Plan(NamedTuple):
+    """What is not as it was (`broken`, by collection), and what recovering does about it: these
+    collections are built anew, this many marks of handled events are dropped, and these
+    subscriptions are sent again what is newer than the time when their queues were quiet."""
+
+    broken: Mapping[str, str]
+    rebuilt: tuple[str, ...]
+    marks: int
+    sent_again: tuple[str, ...] = ()
+
+
+class Recovery(OnOpenBus):
+    """Recovers a service's database. The bus must be open; its workers may run."""
+
+    def __init__(self, bus: HasParts, report: Report = lambda step: None) -> None:
+        super().__init__(bus)
+        self._report = report
+
+    @property
+    def _store(self) -> ReadStore:
+        return self._parts.read_store
+
+    async def plan(self, *, everything: bool = False) -> Plan:
+        """What `run` would do, which changes nothing. With `everything`, all collections are built
+        anew, whatever was noticed."""
+        await self._parts.continuity.look()
+        broken = self._parts.continuity.broken
+        rebuilt = [name async for name in self._concerned(broken, everything)]
+        marks = [mark async for some in self._strange_marks() for mark in some]
+        is_older = everything or "commits" in broken
+        sent_again = sorted(Losses(self._parts).queues.values()) if is_older else []
+        return Plan(broken, tuple(rebuilt), len(marks), tuple(sent_again))
+
+    async def run(self, *, everything: bool = False) -> Plan:
+        """Recovers; returns what was done. Raises: ConfigurationError (the log's unique index
+        cannot be made), StoreUnavailable, TransportUnavailable (run it again)."""
+        self._report("comparing what there is with the log")
+        plan = await self.plan(everything=everything)
+        if refusal := await self._parts.event_log.examine(INDEX_WITHIN):
+            raise ConfigurationError(refusal)
+        await self._begin_epoch()
+        await self._forget(plan)
+        if plan.sent_again:
+            await Losses(self._parts).note_restored()
+        waiting = {name: f"{name!r} is being built anew from the log" for name in plan.rebuilt}
+        here = await self._store.identities()
+        await self._parts.continuity.note_turn(here, waiting)
+        await self._parts.continuity.look()
+        for number, name in enumerate(plan.rebuilt, 1):
+            self._report(f"building {name} anew ({number} of {len(plan.rebuilt)})")
+            await self._rebuild(name)
+        log.info("recovered", **plan._asdict())
+        return plan
+
+    async def _begin_epoch(self) -> None:
+        await change_note(self._store, EPOCH_NOTE, lambda _: new_epoch())
+        await self._parts.signing.open()
+
+    async def _forget(self, plan: Plan) -> None:
+        """Lets go of what is not of this log."""
+        async for marks in self._strange_marks():
+            await self._parts.effects.forget(marks)
+        await self._parts.event_log.forget_snapshots()
+        if "followed" in plan.broken:
+            for category in self._parts.history.owners:
+                anew = partial(_from_the_start, category)
+                await self._parts.history.change(category, anew)
+
+    # --- what is concerned ---------------------------------------------------------------------
+
+    async def _concerned(self, broken: Mapping[str, str], everything: bool) -> AsyncIterator[str]:
+        """The collections that may hold what the log does not, or lack what it holds."""
+        everything = everything or any(name in broken for name in ALL)
+        for projection in self._parts.projections:
+            followed = set(projection.categories) & self._parts.history.owners.keys()
+            lineage = await self._parts.catalogue.lineage(projection, within=0)
+            for generation in lineage.in_use(projection.version):
+                target = self._parts.catalogue.target_of(projection, generation)
+                apart = not target.versions_in_documents and "checkpoints" in broken
+                lost = "followed" in broken and bool(followed)
+                told = everything or apart or lost or target.collection in broken
+                if told or await self._is_ahead(projection, target):
+                    yield target.collection
+
+    async def _is_ahead(self, projection: Projection[Any], target: Target) -> bool:
+        """Whether it shows events that the log does not hold."""
+        own = not set(projection.categories) & self._parts.history.owners.keys()
+        after = ""
+        while own:
+            page = await self._store.reached(target, after, PAGE)
+            after = max(page, default="")
+            if target.versions_in_documents:
+                page = {f"{projection.categories[0]}-{key}": page[key] for key in page}
+            heads = await self._parts.event_log.heads(list(page))
+            if any(version > heads.get(one, 0) for one, version in page.items()):
+                return True
+            if len(page) < PAGE:
+                break
+        return False
+
+    async def _strange_marks(self) -> AsyncIterator[list[str]]:
+        """Marks of events that the log does not hold, page by page."""
+        after, is_last = "", not self._parts.dispatcher.lends_sessions
+        while not is_last:
+            marks = await self._parts.effects.marks(after, PAGE)
+            after, is_last = max(marks, default=""), len(marks) < PAGE
+            commits = {mark: self._commit_of(mark) for mark in marks}
+            ids = sorted({id for id in commits.values() if id})
+            held = await self._parts.event_log.held(ids)
+            if strange := [mark for mark, id in commits.items() if id and id not in held]:
+                yield strange
+
+    def _commit_of(self, mark: str) -> str:
+        """The commit of a marked event; empty where that is another service's."""
+        event = mark.partition("/")[2]
+        owners = set(self._parts.foreign.owners.values())
+        return "" if event.partition("/")[0] in owners else event.rpartition(":")[0]
+
+    # --- building anew -------------------------------------------------------------------------
+
+    async def _rebuild(self, collection: str) -> None:
+        """Builds another collection, moves readers to it if they read this one, and drops this."""
+        projection = await self._projection_of(collection)
+        lineage = await self._parts.catalogue.lineage(projection, within=0)
+        old = lineage.of(collection)
+        new = lineage.active
+        if not new or new in self._parts.continuity.broken:
+            begun = await self._begun(projection, old)
+            await self._build(projection, begun)
+            new = begun.collection
+        await self._parts.catalogue.change(projection, partial(_moved, old=collection, new=new))
+        queues = self._parts.queues_of(projection, old)
+        await self._parts.transport.delete([queue.name for queue in queues])
+        await self._store.drop(self._parts.catalogue.target_of(projection, old))
+        await self._parts.continuity.forget(collection)
+        await self._parts.continuity.look()
+        await self._parts.catalogue.show(projection)
+
+    async def _projection_of(self, collection: str) -> Projection[Any]:
+        for one in self._parts.projections:
+            lineage = await self._parts.catalogue.lineage(one, within=0)
+            if collection in {generation.collection for generation in lineage.generations}:
+                return one
+        raise ConfigurationError(f"no projection of this service has a collection {collection!r}")
+
+    async def _begun(self, projection: Projection[Any], old: Generation) -> Generation:
+        """The collection that takes its place: one that a run before this one began, if any."""
+
+        def begin(lineage: Lineage) -> Lineage:
+            is_begun = lineage.building and lineage.building != old.collection
+            broken = self._parts.continuity.broken
+            return (
+                lineage
+                if is_begun and lineage.building not in broken
+                else with_next(lineage, projection)
+            )
+
+        lineage = await self._parts.catalogue.change(projection, begin)
+        await self._parts.catalogue.prepare(projection)
+        await self._parts.transport.declare(self._parts.topology)
+        return lineage.of(lineage.building)
+
+    async def _build(self, projection: Projection[Any], generation: Generation) -> None:
+        """As a worker does; those that run build it as well."""
+        parts = self._parts
+        target = parts.catalogue.target_of(projection, generation)
+        name = f"{parts.service}.{target.collection}.recovery"
+        projector = parts.projector(projection, target, name, parks_all=True)
+        try:
+            await Builder(projector, parts.read_log, self._store).run()
+            await Sweeper(projector, parts.read_log, self._store).sweep()
+        finally:
+            await projector.close()
+
+
+def _moved(lineage: Lineage, *, old: str, new: str) -> Lineage:
+    """With readers at the new one, if they read the old one, which is gone."""
+    if lineage.active in (old, ""):
+        lineage = lineage.flipped(new)
+    return (
+        lineage.dropped(old) if any(o.collection == old for o in lineage.generations) else lineage
+    )
+
+
+def _from_the_start(category: str, _: Progress) -> Progress:
+    return Progress(category)

@@ -1,0 +1,180 @@
+"""The event log in memory, durable as long as the process."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from copy import deepcopy
+from datetime import datetime
+from operator import attrgetter
+
+from bus.common.tasks import Home
+from bus.stores.event_log import Commit, Recorded, Snapshot, Tally
+from bus.stores.memory.log import Entry, MemoryLog
+from bus.stores.records import commit_document, encoded, moved_on
+
+
+class MemoryEventLog(MemoryLog):
+    """All commits of a service."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: set[tuple[str, int]] = set()
+        self._pending: dict[str, Entry] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._followers: dict[asyncio.Queue[str], Home] = {}
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        """As `EventLog.append`."""
+        data = [encoded(commit_document(commit)) for commit in commits]
+        with self._lock:
+            return await self._append(commits, data)
+
+    async def _append(self, commits: Sequence[Commit], data: Sequence[bytes]) -> Sequence[Commit]:
+        """Nothing in here lets another task run."""
+        if commits and commits[0].id in self._commits:
+            return await self.find(commits[0].id)
+        places = {(commit.stream, commit.first) for commit in commits}
+        ids = {commit.id for commit in commits}
+        if (
+            len(places) + len(ids) < 2 * len(commits)
+            or places & self._taken
+            or ids & set(self._commits)
+        ):
+            raise moved_on(commits)
+        for commit, stored in zip(commits, data, strict=True):
+            self._taken.add((commit.stream, commit.first))
+            self._pending[commit.id] = self._store(commit, stored)
+        return commits
+
+    def _store(self, commit: Commit, data: bytes) -> Entry:
+        entry = super()._store(commit, data)
+        for follower, home in list(self._followers.items()):
+            home.call(follower.put_nowait, commit.id)
+        return entry
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """As `EventLog.heads`."""
+        ends = {one: self._commit(self._streams[one][-1].id).last for one in streams
+                if one in self._streams}  # fmt: skip
+        return {stream: last for stream, last in ends.items() if last}
+
+    async def newest(self) -> str:
+        """As `EventLog.newest`."""
+        with self._lock:
+            return next(reversed(self._commits), "")
+
+    async def held(self, ids: Sequence[str]) -> set[str]:
+        """As `EventLog.held`."""
+        return set(ids) & self._commits.keys()
+
+    async def examine(self, within: float = 30) -> str | None:
+        """As `EventLog.examine`: what it relies on is a part of it."""
+        return None
+
+    async def forget_snapshots(self) -> None:
+        """As `EventLog.forget_snapshots`."""
+        self._snapshots.clear()
+
+    async def find(self, command_id: str) -> list[Commit]:
+        """As `EventLog.find`."""
+        found: list[Commit] = []
+        commit_id = command_id
+        while commit_id in self._commits:
+            found.append(self._commit(commit_id))
+            commit_id = f"{command_id}/{len(found) + 1}"
+        return found
+
+    async def commits(self, ids: Sequence[str]) -> list[Commit]:
+        """As `EventLog.commits`."""
+        return [self._commit(id) for id in ids if id in self._commits]
+
+    async def events(
+        self, stream: str, after: int = 0
+    ) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
+        """As `EventLog.events`."""
+        for commit in await self.read(stream, after):
+            yield [one for one in enumerate(commit.events, commit.first) if one[0] > after]
+
+    async def categories(self) -> list[str]:
+        """As `EventLog.categories`."""
+        return sorted(self._categories)
+
+    async def sending(self, since: datetime) -> AsyncIterator[Commit]:
+        """As `EventLog.sending`."""
+        for commit in self._all():
+            if commit.outgoing and commit.time >= since:
+                yield commit
+
+    async def tally(self, without: Collection[str] = ()) -> list[Tally]:
+        """As `EventLog.tally`."""
+        found: dict[tuple[str, str], Tally] = {}
+        for commit in self._all():
+            for version, event in enumerate(commit.events, commit.first):
+                if event.name not in without:
+                    key = commit.category, event.name
+                    own = Tally(event.name, key[0], 0, commit.time, commit.time, commit.stream,
+                                version)  # fmt: skip
+                    before = found.get(key, own)
+                    found[key] = before._replace(count=before.count + 1, last=commit.time)
+        return [found[key] for key in sorted(found)]
+
+    async def conversation(
+        self, correlation_id: str, since: datetime | None = None
+    ) -> list[Commit]:
+        """As `EventLog.conversation`."""
+        return [
+            commit
+            for commit in self._all()
+            if commit.correlation_id == correlation_id and (since is None or commit.time >= since)
+        ]
+
+    async def follow(
+        self, last: int, categories: Sequence[str] = ()
+    ) -> AsyncGenerator[Commit, None]:
+        """As `EventLog.follow`."""
+
+        def wanted(commit: Commit) -> bool:
+            return bool(commit.events) and (not categories or commit.category in categories)
+
+        stored = asyncio.Queue[str]()
+        self._followers[stored] = Home()
+        try:
+            shown = list(filter(wanted, self._all()))
+            for commit in shown[-last:] if last else ():
+                yield commit
+            while True:
+                commit = self._commit(await stored.get())
+                if wanted(commit):
+                    yield commit
+        finally:
+            del self._followers[stored]
+
+    def _all(self) -> list[Commit]:
+        """Every commit, by time, then by version."""
+        return sorted(map(self._commit, list(self._commits)), key=attrgetter("time", "first"))
+
+    async def pending(
+        self, before: datetime, limit: int, since: datetime | None = None
+    ) -> list[Commit]:
+        """As `EventLog.pending`."""
+        waiting = [entry for entry in list(self._pending.values()) if entry.time < before]
+        if since is not None:
+            waiting = [entry for entry in waiting if entry.time >= since]
+        waiting.sort(key=attrgetter("time", "first"))
+        return [self._commit(entry.id) for entry in waiting[:limit]]
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        """As `EventLog.confirmed`."""
+        for commit_id in commit_ids:
+            self._pending.pop(commit_id, None)
+
+    async def snapshot(self, stream: str) -> Snapshot | None:
+        """As `EventLog.snapshot`."""
+        return deepcopy(self._snapshots.get(stream))
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """As `EventLog.save_snapshot`."""
+        encoded(snapshot._asdict())
+        with self._lock:
+            stored = self._snapshots.get(snapshot.stream)
+            if stored is None or stored.version < snapshot.version:
+                self._snapshots[snapshot.stream] = deepcopy(snapshot)

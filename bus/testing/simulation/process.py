@@ -1,0 +1,209 @@
+"""A service's process as something that dies and is started again, over the same broker and stores.
+
+Knows what a life begins and ends with; what goes wrong in it is decided in `faults`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Self, TypeVar, cast
+
+from pydantic import PrivateAttr
+
+from bus.assembly.backend import Backend, nothing
+from bus.building import a, as_bus, caller_of
+from bus.bus import Bus
+from bus.common.signatures import name_of
+from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
+from bus.settings import Settings
+from bus.stores.collections import ReadStore
+from bus.stores.event_log import EventLog, FollowedLog
+from bus.stores.session import Effects
+from bus.testing.simulation.broken import (
+    BrokenEffects,
+    BrokenEventLog,
+    BrokenReadStore,
+    BrokenTransport,
+    Fragile,
+    handling,
+)
+from bus.testing.simulation.faults import Fate, Life
+from bus.testing.simulation.ground import Ground
+from bus.transports.base import Transport
+from bus.transports.memory.transport import MemoryInbox, MemoryTransport
+from bus.worker import Worker
+
+Answer = TypeVar("Answer")
+Build = Callable[[Settings], Bus]
+
+LAST_GASP = 0.005
+"""For how long a killed life's tasks may go on, in seconds, before they are cancelled again."""
+
+
+LEFT = (
+    "this world was left, and its services with it; ask it within its `async with` (what was "
+    "stored is still there: event_log, read_store, written, dead_letters)"
+)
+
+
+class Died(Unavailable):
+    """The process that was to answer is gone."""
+
+
+class ChaosSettings(Settings):
+    """Settings that bring the transport and the stores of one life."""
+
+    _ground: Ground = PrivateAttr()
+    _life: Life = PrivateAttr()
+    _transports: list[MemoryTransport] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def of(cls, ground: Ground, life: Life) -> Self:
+        """Settings for buses that stand on this ground, as long as the life lasts."""
+        settings = cls.in_memory()
+        settings._ground, settings._life = ground, life
+        return settings
+
+    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+        """What a bus stands on in this life."""
+        stores, life = self._ground.stores(service), self._life
+        transport = MemoryTransport(self._ground.broker, service)
+        self._transports.append(transport)
+        effects = stores.effects(projected, self.handled_for)
+        return Backend(
+            cast(Transport, BrokenTransport(transport, life)),
+            cast(EventLog, BrokenEventLog(stores.event_log, life)),
+            cast(ReadStore, BrokenReadStore(stores.read_store, life)),
+            cast(Effects, BrokenEffects(effects, life)),
+            nothing,
+            [handling(life)],
+            cast(FollowedLog, Fragile(stores.followed, life)),
+        )
+
+    @property
+    def inboxes(self) -> list[MemoryInbox]:
+        """Every inbox of those who are connected."""
+        return [inbox for transport in self._transports for inbox in transport.inboxes]
+
+    async def disconnect(self) -> None:
+        """The broker sees that they are gone, and takes back what was not settled."""
+        for transport in self._transports:
+            await transport.close()
+        self._transports.clear()
+
+
+class Process:
+    """Runs a bus and its worker, one life after the other, until it is left."""
+
+    def __init__(self, build: Build, fate: Fate, ground: Ground) -> None:
+        if not callable(build):
+            raise ConfigurationError(
+                f"chaos(...) and memory_world(...) take functions, and this is {a(build)}: give "
+                f"what builds the bus of the settings that it is given, for each of its lives "
+                f"anew: def build(settings): return Bus(..., settings=settings)"
+            )
+        self.fate = fate
+        self.crashes = 0
+        self._build = build
+        self._ground = ground
+        self._life = Life(fate)
+        self._settings = ChaosSettings.of(ground, self._life)
+        self._leaving = asyncio.Event()
+        self._opened: asyncio.Future[Bus] = asyncio.get_running_loop().create_future()
+        self._running = asyncio.create_task(self._run())
+
+    @property
+    def inboxes(self) -> list[MemoryInbox]:
+        """Those that it is connected by."""
+        return self._settings.inboxes
+
+    async def opened(self) -> Bus:
+        """The bus of the life that is on, once it is open. Raises: why it cannot be opened;
+        AssertionError once the process was left."""
+        self.check_there()
+        return await asyncio.shield(self._opened)
+
+    def check_there(self) -> None:
+        """Raises: AssertionError once it was left."""
+        if self._leaving.is_set():
+            raise AssertionError(LEFT)
+
+    async def ask(self, call: Callable[[Bus], Awaitable[Answer]]) -> Answer:
+        """Makes a call in the life that is on. Raises: Died, where that ends before the answer."""
+        bus, life = await self.opened(), self._life
+        answer = asyncio.ensure_future(call(bus))
+        over = asyncio.create_task(life.over.wait())
+        try:
+            await asyncio.wait([answer, over], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise Died("the process ended before it answered")
+            return answer.result()
+        finally:
+            await _kill(answer, over)
+
+    async def crash(self) -> None:
+        """Ends the life that is on, here and now; returns once the next has begun."""
+        self.check_there()
+        self._end()
+        await self.opened()
+
+    async def leave(self) -> None:
+        """Ends the last life in good order."""
+        self._leaving.set()
+        await asyncio.wait([self._running])
+        if not self._opened.done():
+            self._opened.set_exception(AssertionError(LEFT))
+            self._opened.exception()  # whoever waits gets it; nobody need
+
+    def _end(self) -> None:
+        self._life.over.set()
+        if self._opened.done():
+            self._opened = asyncio.get_running_loop().create_future()
+
+    async def _run(self) -> None:
+        try:
+            while not self._leaving.is_set():
+                await self._live()
+        except Exception as error:
+            self._end()
+            self._opened.set_exception(error)
+            self._opened.exception()  # whoever waits gets it; nobody need
+
+    async def _live(self) -> None:
+        life = self._life = Life(self.fate)
+        settings = self._settings = ChaosSettings.of(self._ground, life)
+        serving = asyncio.create_task(self._serve(settings))
+        over = asyncio.create_task(life.over.wait())
+        await asyncio.wait([serving, over], return_when=asyncio.FIRST_COMPLETED)
+        crashed = life.over.is_set()
+        self.crashes += crashed
+        self._end()
+        await _kill(serving, over)
+        await settings.disconnect()
+        if not crashed:
+            serving.result()
+
+    async def _serve(self, settings: Settings) -> None:
+        """What the process does in its life."""
+        name = name_of(self._build)
+        bus = as_bus(name, caller_of(name, self._build, lambda: settings)())
+        if not isinstance(bus.parts.transport, BrokenTransport):
+            raise ConfigurationError(
+                f"{name} returned a bus that was not made with the settings that it was given; "
+                f"make one of them at each call: def build(settings): return Bus(..., "
+                f"settings=settings)"
+            )
+        try:
+            async with bus, Worker(bus):
+                self._opened.set_result(bus)
+                await self._leaving.wait()
+        except (Unavailable, OutcomeUnknown):
+            pass  # whoever starts a process whose database is away starts it again
+
+
+async def _kill(*tasks: "asyncio.Future[Any]") -> None:
+    """Ends tasks, whatever they do when they are cancelled."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=LAST_GASP)
+    await asyncio.gather(*tasks, return_exceptions=True)
