@@ -90,7 +90,7 @@ async def test_the_clock_that_is_moved_on_ends_delays() -> None:
         assert world._rest._broker.delayed == 1
         world.advance(601)
         assert world._rest._broker.delayed == 0
-        await until(lambda: len(tries) == 2, "a try")
+        await until(lambda: len(tries) >= 2, "a try")  # what is told late may be told twice
 
 
 async def test_services_of_one_name_are_refused_at_once() -> None:
