@@ -366,7 +366,7 @@ async def test_a_worker_answers_two_pages_and_nothing_else() -> None:
     [
         (LOOPBACK, "something listens there, another worker of this process or another program; "
                    "give each worker a BUS_HEALTH_PORT of its own"),
-        ("192.0.2.1", "Cannot assign requested address; set BUS_HEALTH_HOST to an address of this"),
+        ("192.0.2.1", "; set BUS_HEALTH_HOST to an address of this machine"),
     ],
 )  # fmt: skip
 async def test_an_address_that_cannot_be_had_is_told_with_what_to_do(host: str, words: str) -> None:
