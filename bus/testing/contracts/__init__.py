@@ -2,6 +2,6 @@
 
 transport_contract
 event_log_contract, followed_log_contract
-read_store_contract, values_contract
+read_store_contract, values_contract, updates_contract
 projection_contract, views_contract   on any pair of log and read store
 """

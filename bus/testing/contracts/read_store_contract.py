@@ -28,8 +28,8 @@ from bus.stores.collections import (
     Writer,
 )
 from bus.stores.grouping import COUNT, grouping_of
+from bus.testing.contracts.updates_contract import UpdatesContract
 from bus.testing.contracts.values_contract import ValuesContract
-from bus.testing.updates_contract import UpdatesContract
 
 Update = Mapping[str, Any]
 ALL: Update = {}
