@@ -77,9 +77,9 @@ class Bus:
             routers=routers,
             projections=projections,
             settings=settings,
-            provide=provide or {},
+            provide=provide,
             middleware=middleware,
-            foreign=foreign or {},
+            foreign=foreign,
             client=client,
         )
         self._parts = self._assembly.parts()

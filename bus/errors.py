@@ -186,7 +186,8 @@ class Retry(BusError):
         super().__init__(reason)
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
         # Fails here, in the handler, and not where the worker waits.
-        if type(seconds) not in (int, float) or not 0 <= seconds <= LONGEST:
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 <= seconds <= LONGEST:
             raise ConfigurationError(
                 f"Retry(): delay={delay!r:.100}: give seconds, 0 or more, {LONGEST:,} at most, as "
                 f"a number or a timedelta"
