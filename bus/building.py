@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bus.bus import Bus
-from bus.common.signatures import inspected
+from bus.common.signatures import inspected, with_article
 from bus.errors import ConfigurationError
 from bus.settings import Settings
 
@@ -54,8 +54,7 @@ def a(found: object) -> str:
     """What something is, in words."""
     if found is None:
         return "None"
-    kind = type(found).__name__
-    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+    return with_article(type(found).__name__)
 
 
 def _fits(signature: inspect.Signature, *given: object, **named: object) -> bool:

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema
 
 from bus.common.exceptions import own
 from bus.common.fingerprint import reason_of
-from bus.common.signatures import name_of
+from bus.common.signatures import name_of, with_article
 from bus.data import payload
 from bus.data.classes import check_names, check_upcast, unknown_options
 from bus.data.fields import check_declared, is_plain, mixes_numbers, undescribed
@@ -333,7 +333,7 @@ def is_event(kind: Any) -> bool:
 def check_kind(kind: type, base: type[Message], doing: str) -> None:
     """Raises: InvalidMessage where a message of this type is none that can be dealt with so."""
     if not issubclass(kind, base):
-        raise InvalidMessage(f"{doing} takes {_indefinite(base)}, {_instead(kind)}")
+        raise InvalidMessage(f"{doing} takes {with_article(base.__name__)}, {_instead(kind)}")
 
 
 def _instead(kind: type) -> str:
@@ -342,12 +342,8 @@ def _instead(kind: type) -> str:
         return "and this is a class: make an object of it, as in OpenAccount(...)"
     for other, remedy in _WAYS.items():
         if issubclass(kind, other):
-            return f"and {kind.__name__} is {_indefinite(other)}: {remedy}"
+            return f"and {kind.__name__} is {with_article(other.__name__)}: {remedy}"
     return f"and this is of type {kind.__name__}"
-
-
-def _indefinite(kind: type) -> str:
-    return f"{'an' if kind is Event else 'a'} {kind.__name__}"
 
 
 _WAYS: dict[type[Message], str] = {

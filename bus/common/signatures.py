@@ -75,6 +75,11 @@ def name_of(function: Any) -> str:
     return f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
 
 
+def with_article(name: str) -> str:
+    """ "an event", "a command"."""
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def shown(annotation: Any) -> str:
     """A type as its user writes it, with the names of `bus` as they are imported."""
     return re.sub(r"\bbus\.(\w+\.)*", "", inspect.formatannotation(annotation))

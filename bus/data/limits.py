@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from bus.common.signatures import with_article
 from bus.data import payload
 from bus.errors import InvalidMessage
 
@@ -112,11 +113,7 @@ def _unprintable(text: str) -> str:
 def check_aggregate_id(id: str, of: str) -> None:
     """Raises: InvalidMessage for what cannot be an aggregate's id, `of` being its class."""
     if not (isinstance(id, str) and 0 < len(id) <= MOST_AGGREGATE_ID and id.isprintable()):
-        raise InvalidMessage(_refused_aggregate_id(id, f"the id of {_article(of)}"))
-
-
-def _article(name: str) -> str:
-    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+        raise InvalidMessage(_refused_aggregate_id(id, f"the id of {with_article(of)}"))
 
 
 def _refused_aggregate_id(id: object, what: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 
 from bus.common.figures import Seconds, seconds, whole
-from bus.common.signatures import Dependency, Signature, members, shown, signature_of
+from bus.common.signatures import Dependency, Signature, members, shown, signature_of, with_article
 from bus.data.fields import adapter_of
 from bus.data.limits import size_of
 from bus.declare.policies import DEFAULT, Retries, checked
@@ -164,7 +164,9 @@ def _check_async(kind: Kind, handler: Signature, function: Any) -> None:
             f"{handler.name}: what its decorator makes of it is not async any more; write "
             f"`async def` for the function that the decorator returns, or leave the decorator out"
         )
-    raise ConfigurationError(f"{handler.name}: {_a(kind)} handler must be async; write `async def`")
+    raise ConfigurationError(
+        f"{handler.name}: {with_article(kind)} handler must be async; write `async def`"
+    )
 
 
 def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
@@ -173,8 +175,8 @@ def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
     for member in found:
         if not (isinstance(member, type) and issubclass(member, base) and member is not base):
             raise ConfigurationError(
-                f"{handler.name}: its first parameter is {shown(member)}; "
-                f"{_a(kind)} handler takes a subclass of {base.__name__}{_instead(member)}"
+                f"{handler.name}: its first parameter is {shown(member)}; {with_article(kind)} "
+                f"handler takes a subclass of {base.__name__}{_instead(member)}"
             )
     if kind != "event" and len(found) > 1:
         raise ConfigurationError(
@@ -187,9 +189,5 @@ def _instead(member: Any) -> str:
     """Which decorator takes it."""
     for kind, base in BASES.items():
         if isinstance(member, type) and issubclass(member, base) and member is not base:
-            return f"; this is {_a(kind)}, for `@router.{kind}`"
+            return f"; this is {with_article(kind)}, for `@router.{kind}`"
     return ""
-
-
-def _a(kind: Kind) -> str:
-    return f"{'an' if kind == 'event' else 'a'} {kind}"
