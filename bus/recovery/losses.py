@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
 
 from bus.assembly.runtime import Parts
 from bus.common import clock
@@ -18,7 +19,7 @@ from bus.data.payload import Document
 from bus.observe.health import Check
 from bus.observe.log import Logger
 from bus.read.projection import Projection
-from bus.recovery.republishing import Republished, Republishing
+from bus.recovery.republishing import Republishing
 from bus.stores.notes import change_note
 from bus.transports.topology import DELAYS
 
@@ -30,7 +31,8 @@ IN_HAND = timedelta(minutes=5)
 """What was delivered longer ago than this is settled, as far as is known here."""
 AT_MOST = timedelta(hours=1)
 """As far back it is sent again without being asked: further back it would be too much at once."""
-LEASE = 60.0
+LEASE = 15.0
+"""No longer than somebody who was killed may hold up who takes over."""
 REMEMBERED = 600.0
 
 log = Logger("bus.losses")
@@ -40,7 +42,8 @@ class Losses:
     """What is known of the queues of handlers and of commands, in one note of the service.
 
     For each subscription: `quiet`, a time up to which all that was published is settled, and, where
-    its queue was made anew since, `lost`, the time at which that was seen.
+    its queue was made anew since, `lost` and `latest`, the times at which that was seen first and
+    last: what was sent again in between is lost once more.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -89,7 +92,7 @@ class Losses:
             # is where processes that open at once all find it missing.
             new = {name: {"quiet": text} for name in names if name not in known}
             lost = {
-                name: {"lost": text, **known[name]}
+                name: {"lost": text, **known[name], "latest": text}
                 for name in known.keys() & names
                 if not (self._is_opening and datetime.fromisoformat(known[name]["quiet"]) >= began)
             }
@@ -125,13 +128,13 @@ class Losses:
 
         await change_note(self._parts.read_store, self._key, marked)
 
-    async def settle(self, name: str, lost: str) -> None:
-        """What was lost at that time was sent again."""
+    async def settle(self, name: str, latest: str) -> None:
+        """What was lost was sent again, unless it was lost once more after that time."""
 
         def settled(known: Document) -> Document:
             entry = known.get(name, {})
             return (
-                {**known, name: {"quiet": entry["quiet"]}} if entry.get("lost") == lost else known
+                {**known, name: {"quiet": entry["quiet"]}} if _latest_of(entry) == latest else known
             )
 
         await change_note(self._parts.read_store, self._key, settled)
@@ -140,7 +143,21 @@ class Losses:
 def _lost_since(entry: Document, now: datetime) -> Document:
     """With a loss, so early that nothing since `quiet` is too old to be sent again."""
     quiet = datetime.fromisoformat(entry.get("quiet") or (now - AT_MOST).isoformat())
-    return {"quiet": quiet.isoformat(), "lost": min(now, quiet + AT_MOST).isoformat()}
+    lost = min(now, quiet + AT_MOST).isoformat()
+    return {"quiet": quiet.isoformat(), "lost": lost, "latest": now.isoformat()}
+
+
+def _latest_of(entry: Document) -> str:
+    """When it was lost last; "" where it was not. The release before noted the first time alone."""
+    return str(entry.get("latest") or entry.get("lost", ""))
+
+
+class Sent(NamedTuple):
+    """How far it came to send again what the loss seen at `latest` took: all up to `reached`."""
+
+    latest: str
+    reached: datetime
+    events: int
 
 
 class Resending:
@@ -153,6 +170,7 @@ class Resending:
         self._owner = clock.new_id()
         self._mark_at = 0.0
         self._quiet: dict[str, datetime] = {}
+        self._sent: dict[str, Sent] = {}
         self._told: dict[str, tuple[str, float]] = {}
 
     @property
@@ -169,25 +187,37 @@ class Resending:
         """One round. Raises: Unavailable, OutcomeUnknown, Unroutable: the next one goes on."""
         known = await self._losses.read()
         for name in self._queues:
-            if lost := known.get(name, {}).get("lost"):
-                await self._resend(name, known[name]["quiet"], lost)
+            if "lost" in known.get(name, {}):
+                await self._resend(name, known[name])
         if time.monotonic() >= self._mark_at and self._parts.transport.healthy:
             self._mark_at = time.monotonic() + clock.jittered(MARK_EVERY)
             await self.mark()
 
-    async def _resend(self, name: str, quiet: str, lost: str) -> None:
+    async def _resend(self, name: str, entry: Document) -> None:
         lease = f"{self._parts.service}.{name}.resending"
         if not await self._parts.read_store.lease(lease, self._owner, LEASE):
             return
-        earliest = datetime.fromisoformat(lost) - AT_MOST
-        since = max(datetime.fromisoformat(quiet), earliest)
+        latest, quiet = _latest_of(entry), datetime.fromisoformat(entry["quiet"])
+        since = max(quiet, datetime.fromisoformat(entry["lost"]) - AT_MOST)
         renewing = self._parts.loops.start(partial(self._renew, lease), lease)
         try:
-            sent = await Republishing(self._parts, name).run(since)
-            await self._losses.settle(name, lost)
+            events = await self._send(name, since, latest)
+            await self._losses.settle(name, latest)
         finally:
             await end([renewing])
-        self._tell(sent, datetime.fromisoformat(quiet))
+        self._tell(name, since, events, quiet)
+
+    async def _send(self, name: str, since: datetime, latest: str) -> int:
+        """Goes on where it was cut off, unless more was lost meanwhile; returns how many went."""
+        before = self._sent.get(name)
+        if before is None or before.latest != latest:
+            before = Sent(latest, since, 0)
+
+        def report(time: datetime, events: int) -> None:
+            self._sent[name] = Sent(latest, time, before.events + events)
+
+        await Republishing(self._parts, name, report).run(before.reached)
+        return self._sent.pop(name).events
 
     async def _renew(self, lease: str) -> None:
         """An hour of events may take longer than a lease: nobody is to send them as well."""
@@ -195,16 +225,15 @@ class Resending:
             await asyncio.sleep(LEASE / 4)
             await self._parts.read_store.lease(lease, self._owner, LEASE)
 
-    def _tell(self, sent: Republished, quiet: datetime) -> None:
-        name = sent.subscription
+    def _tell(self, name: str, since: datetime, events: int, quiet: datetime) -> None:
         text = (
             f"the queue of {name} was lost, with what was in it, or a backup restored; what was "
-            f"published since {sent.since.isoformat()} was sent again from the log: {sent.events}"
+            f"published since {since.isoformat()} was sent again from the log: {events}"
         )
-        if sent.since > quiet:
+        if since > quiet:
             text += (
                 f". What is older may be missing: see `bus events republish --to {name} --since "
-                f"{quiet.isoformat()} --until {sent.since.isoformat()}`"
+                f"{quiet.isoformat()} --until {since.isoformat()}`"
             )
         log.error("queue lost and filled again", subscription=name, what=text)
         self._told[name] = text, time.monotonic()

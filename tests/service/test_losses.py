@@ -1,16 +1,20 @@
 """Queues of handlers and of commands that were lost are filled again from the log."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
 from bus import Settings, Worker
+from bus.assembly.runtime import Parts
 from bus.data.payload import Document
+from bus.errors import TransportUnavailable
+from bus.recovery import republishing
 from bus.recovery.losses import Losses, Resending
 from bus.stores.notes import change_note
-from bus.transports.base import Transport
+from bus.transports.base import Frame, Transport
 from tests.service.bookkeeping import Service, drained
 from tests.waiting import until
 
@@ -170,3 +174,81 @@ async def test_what_was_lost_is_not_quiet_and_no_further_back_than_an_hour_is_se
     assert "sent again from the log: 1. What is older may be missing" in told
     assert f"--to rings --since {LONG_AGO} --until " in told
     await depth(service, 1)
+
+
+class Hindered:
+    """Publishes one frame a go, and has something happen before the third."""
+
+    healthy = False  # nothing is marked quiet meanwhile
+
+    def __init__(self, parts: Parts, happens: Callable[[], Awaitable[None]]) -> None:
+        self._transport = parts.transport
+        self._happens = happens
+        self.gone: list[str] = []
+
+    async def publish(self, frames: Sequence[Frame], *, must_route: bool) -> dict[str, Exception]:
+        if len(self.gone) == 2:
+            await self._happens()
+        self.gone += [frame.id for frame in frames]
+        return await self._transport.publish(frames, must_route=must_route)
+
+
+@pytest.fixture
+async def lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """One whose queue held three events, and was lost; they are sent again one by one."""
+    monkeypatch.setattr(republishing, "AT_ONCE", 1)
+    await known(service)
+    for one in "abc":
+        await service.pay(one)
+        await asyncio.sleep(0.005)  # each with a time of its own
+    await depth(service, 3)
+    await service.lose(service.queue)
+    await is_lost(service)
+    return service
+
+
+def hindered(
+    service: Service, happens: Callable[[], Awaitable[None]]
+) -> tuple[Resending, Hindered]:
+    parts = service.bus.parts
+    transport = Hindered(parts, happens)
+    parts = parts._replace(transport=cast(Transport, transport))
+    return Resending(parts, Losses(parts), ["rings"]), transport
+
+
+async def test_what_is_lost_once_more_while_it_is_sent_again_is_sent_anew(lost: Service) -> None:
+    first = (await known(lost))["latest"]
+
+    async def lose() -> None:
+        await lost.lose(lost.queue)
+
+        async def noted() -> bool:
+            return bool((await known(lost))["latest"] > first)
+
+        await until(noted, "the second loss is noted")
+
+    looking, transport = hindered(lost, lose)
+    await looking.look()
+    assert "lost" in await known(lost)
+    await looking.look()
+    assert "lost" not in await known(lost)
+    assert len(transport.gone) == 3 + 3
+    await depth(lost, 1 + 3)
+
+
+async def test_sending_again_goes_on_where_a_cut_broke_it_off(lost: Service) -> None:
+    cuts = iter([TransportUnavailable("cut")])
+
+    async def cut() -> None:
+        for error in cuts:
+            raise error
+
+    looking, transport = hindered(lost, cut)
+    with pytest.raises(TransportUnavailable):
+        await looking.look()
+    assert len(transport.gone) == 2
+    transport.gone.append("cut")
+    await looking.look()
+    assert len(transport.gone) == 3 + 2, "the last that went, and what was left"
+    async with Worker(lost.bus):
+        await until(lambda: set(lost.rung) == {"a", "b", "c"}, "all are handled")
