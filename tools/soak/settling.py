@@ -22,7 +22,7 @@ TELLING = ("type", "desc", "client", "active", "secs_running", "command", "trans
 
 
 def settle(scene: Scene) -> list[str]:
-    """Waits until nothing is pending and the queues are empty; returns what still was."""
+    """Waits until nothing is pending, to be filled again or in a queue; returns what still was."""
     return _until_empty(lambda: _moving(scene), QUIET_WITHIN)
 
 
@@ -94,9 +94,15 @@ def _moving(scene: Scene) -> list[str]:
     scene.processes.tend()
     try:
         pending = scene.database["commits"].count_documents({"pending": True})
+        known = scene.database["projections"].find_one({"_id": f"subscriptions/{SERVICE}"}) or {}
     except PyMongoError as error:
         return [f"MongoDB does not answer: {error!s:.200}"]
     found = [f"{pending} commits are not published"] if pending else []
+    found += [
+        f"the queue of {name} is to be filled again"
+        for name, entry in known.items()
+        if isinstance(entry, dict) and "lost" in entry
+    ]
     rows = scene.any_broker().control("list_queues", "name", "messages").splitlines()
     queues = [row.split("\t") for row in rows if row.startswith(SERVICE)]
     return found + [

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from aio_pika.abc import AbstractChannel
+
 from tools.services.rabbitmq import RabbitMQNode
 from tools.soak.plan import SERVICE
 from tools.soak.scene import Scene
@@ -74,8 +76,9 @@ async def connections_closed(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 async def queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """A projection's queue is deleted with all that is in it; the log has it."""
-    async with scene.channel() as channel:
-        await channel.queue_delete(_queue(scene, *draw.choice(QUEUES)))
+    queue = _queue(scene, *draw.choice(QUEUES))
+    await scene.queues_safe()
+    await scene.at_broker(lambda channel: channel.queue_delete(queue))
     scene.queues_declared()
     yield
 
@@ -92,15 +95,14 @@ async def broker_emptied(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 async def exchange_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """The exchange of events is deleted, and with it all that was bound to it."""
-    async with scene.channel() as channel:
-        await channel.exchange_delete(f"{SERVICE}.events")
+    await scene.at_broker(lambda channel: channel.exchange_delete(f"{SERVICE}.events"))
     yield
 
 
 async def handlers_queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """A queue of event handlers is deleted with all that is in it; a worker fills it again."""
-    async with scene.channel() as channel:
-        await channel.queue_delete(f"{SERVICE}.{SUBSCRIPTION}")
+    await scene.queues_safe()
+    await scene.at_broker(lambda channel: channel.queue_delete(f"{SERVICE}.{SUBSCRIPTION}"))
     scene.queues_declared()
     yield
 
@@ -108,9 +110,11 @@ async def handlers_queue_deleted(scene: Scene, draw: Random) -> AsyncIterator[No
 async def handlers_queue_purged(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """A queue of event handlers is emptied, which nobody can notice; an operator sends it again."""
     begun = datetime.now(UTC)
-    async with scene.channel() as channel:
-        queue = await channel.get_queue(f"{SERVICE}.{SUBSCRIPTION}", ensure=False)
-        await queue.purge()
+
+    async def purge(channel: AbstractChannel) -> None:
+        await (await channel.get_queue(f"{SERVICE}.{SUBSCRIPTION}", ensure=False)).purge()
+
+    await scene.at_broker(purge)
     yield
     await _sent_again(scene, begun)
 

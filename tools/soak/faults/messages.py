@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from random import Random
 
 import aio_pika
+from aio_pika.abc import AbstractChannel
 
 from tools.soak.plan import SERVICE
 from tools.soak.scene import Scene
@@ -16,19 +17,23 @@ RECENT, AGAIN = 500, 200
 
 async def poison(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """Messages that are no events, among those that are."""
-    async with scene.channel() as channel:
+    bodies = [draw.choice(BODIES) for _ in range(draw.randint(1, 10))]
+
+    async def publish(channel: AbstractChannel) -> None:
         exchange = await channel.get_exchange(f"{SERVICE}.events", ensure=False)
-        for _ in range(draw.randint(1, 10)):
+        for body in bodies:
             scene.poisoned += 1
             job = draw.randrange(1000)
             message = aio_pika.Message(
-                draw.choice(BODIES),
+                body,
                 message_id=f"{POISON}{scene.poisoned}#1",
                 type="JobRevised",
                 content_type="application/json",
                 headers={"stream": f"job-j{job}", "version": draw.randint(1, 20), "schema": 1},
             )
             await exchange.publish(message, routing_key=f"job.JobRevised.{draw.randrange(64)}")
+
+    await scene.at_broker(publish)
     yield
 
 
