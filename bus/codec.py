@@ -16,6 +16,7 @@ from bus.common import clock
 from bus.common.exceptions import own
 from bus.common.fingerprint import reason_of
 from bus.data import payload
+from bus.data.flat import flat_data
 from bus.data.limits import (
     check_chosen_id,
     check_correlation_id,
@@ -94,6 +95,9 @@ def data_of(message: Message) -> Document:
 
     Raises: InvalidMessage, also where they would be read back as something else.
     """
+    flat = flat_data(message.__dict__, message.wire_flat)
+    if flat is not None:
+        return flat
     data = _written(message)
     _read_back(message, data)
     return data
@@ -187,6 +191,9 @@ def record(event: Event) -> Recorded:
 def record_and_read(event: AnyEvent) -> tuple[Recorded, AnyEvent]:
     """The event as it is stored, and as it is read from there, which share nothing with what was
     given. Raises: InvalidMessage."""
+    data = flat_data(event.__dict__, event.wire_flat)
+    if data is not None and len(event.__pydantic_fields_set__) == len(data):
+        return Recorded(event.wire_name, event.wire_schema, data), event  # nothing was converted
     data = _written(event)
     read = _read_back(event, data)
     if not event.wire_plain:  # what was read may hold parts of the data

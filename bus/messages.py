@@ -25,6 +25,7 @@ from bus.common.signatures import name_of, with_article
 from bus.data import payload
 from bus.data.classes import check_names, check_upcast, unknown_options
 from bus.data.fields import check_declared, is_plain, mixes_numbers, undescribed
+from bus.data.flat import Kinds, flat_kinds
 from bus.data.limits import DERIVED
 from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
 
@@ -50,6 +51,9 @@ class Message(BaseModel):
     wire_schema: ClassVar[int] = 1
     wire_plain: ClassVar[bool] = False
     """Whether its schema alone tells that it is read back as it was written."""
+
+    wire_flat: ClassVar[Kinds] = {}
+    """What values its fields have, where all is written and read as it stands; else nothing."""
 
     wire_exact: ClassVar[bool] = False
     """Whether a number may be read as an integer or as a float."""
@@ -117,6 +121,7 @@ class Stored(Message, name="Stored"):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.wire_plain = cls.wire_exact = cls.is_checked = False
+        cls.wire_flat = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -130,6 +135,7 @@ class Stored(Message, name="Stored"):
         if not cls.is_checked:
             check_declared(cls.__pydantic_core_schema__, name_of(cls), lasting=cls._is_lasting)
             cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
+            cls.wire_flat = flat_kinds(cls.__pydantic_core_schema__)
             cls.wire_exact = mixes_numbers(cls.__pydantic_core_schema__)
             cls.is_checked = True
 

@@ -1,0 +1,85 @@
+"""Flat models: of text, numbers and truth values alone, which JSON holds as they stand.
+
+Nothing need be converted to write one, nor read back to know that it is the same. Reads pydantic's
+core schemas; pure.
+"""
+
+from collections.abc import Collection, Mapping
+from math import isfinite
+from types import NoneType
+from typing import Any
+
+from bus.data.payload import LEAST, MOST, Document
+
+Schema = Mapping[str, Any]
+Kinds = Mapping[str, Collection[type]]
+"""The types that the values of each field may have."""
+
+SCALARS = {"str": str, "int": int, "float": float, "bool": bool, "none": NoneType}
+
+# Whatever else stands in a schema (an alias, a constraint, a function) has a say in how a value is
+# made, written or read.
+OF_MODELS = frozenset(
+    {"type", "cls", "config", "custom_init", "metadata", "ref", "root_model", "schema"}
+)
+OF_CONFIGS = frozenset({"allow_inf_nan", "extra_fields_behavior", "ser_json_inf_nan", "title"})
+OF_FIELDS = frozenset({"type", "schema", "metadata"})
+OF_DEFAULTS = OF_FIELDS | {"default", "default_factory", "default_factory_takes_data"}
+
+
+def flat_kinds(model: Schema) -> Kinds:
+    """What values the fields of a flat model may have; nothing where it is none."""
+    if model["type"] != "model" or not model.keys() <= OF_MODELS:
+        return {}
+    if model["custom_init"] or model["root_model"] or not _is_usual(model["config"]):
+        return {}
+    inner = model["schema"]
+    if inner["type"] != "model-fields" or inner["computed_fields"]:
+        return {}
+    kinds = {name: _kinds(field) for name, field in inner["fields"].items()}
+    return kinds if all(kinds.values()) else {}
+
+
+def flat_data(values: Mapping[str, Any], kinds: Kinds) -> Document | None:
+    """A flat model's values as its data; None where one is of another type, missing, or such that
+    `payload.check` refuses it."""
+    if not kinds or values.keys() != kinds.keys():
+        return None
+    for name, value in values.items():
+        kind = type(value)
+        if kind is str:
+            is_kept = value.isascii() or _is_text(value)
+        elif kind is int:
+            is_kept = LEAST <= value <= MOST
+        else:
+            is_kept = kind is not float or isfinite(value)
+        if not is_kept or kind not in kinds[name]:
+            return None
+    return dict(values)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_usual(config: Schema) -> bool:
+    return config.keys() <= OF_CONFIGS and config.get("extra_fields_behavior") != "allow"
+
+
+def _kinds(part: Schema) -> frozenset[type]:
+    """None at all where a value may be anything but a scalar."""
+    match part["type"]:
+        case "model-field" if part.keys() <= OF_FIELDS:
+            return _kinds(part["schema"])
+        case "default" if part.keys() <= OF_DEFAULTS:
+            return _kinds(part["schema"])
+        case "nullable" if part.keys() <= OF_FIELDS:
+            of_value = _kinds(part["schema"])
+            return of_value | {NoneType} if of_value else of_value
+        case kind if kind in SCALARS and part.keys() <= {"type", "metadata"}:
+            return frozenset({SCALARS[kind]})
+    return frozenset()
