@@ -199,8 +199,8 @@ class Bus:
         if after is not None:
             await self._caught_up("execute", type(command), after, timeout)
         last = self._serving.last  # as `here` does, without calls: this is the hottest path
-        if last is not None and last.thread == get_ident() and last.is_running():
-            parts = last.value or self._here()
+        if last is not None and last.thread == get_ident() and last.loop.is_running():
+            parts = last.value if last.value is not None else self._here()
         else:
             parts = self._here()
         dispatcher = parts.dispatcher

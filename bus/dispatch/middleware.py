@@ -35,49 +35,34 @@ def compose(
 ) -> Following:
     """The chain of `middleware`, the first one outermost, `logged`, around `innermost`.
 
-    With `stored`, which is asked where one fails, each is to give a command's receipt.
+    With `stored`, which is asked where they do not, they are to give a command's receipt.
     """
-    outermost, *others = middleware
     chain = innermost
-    for outer in reversed(others):
-        chain = _around(outer, chain) if stored is None else _around_command(outer, chain, stored)
-    suspects = middleware if stored is None else [outermost]
-    return _logged_around(outermost, chain, suspects, stored)
+    for outer in reversed(middleware[1:]):
+        chain = _around(outer, chain)
+    return _logged_around(middleware, chain, stored)
 
 
 def _around(outer: Middleware, following: Following) -> Following:
-    """Of queries and events only the outermost is looked at: a coroutine less for each other."""
-
     def run(envelope: Envelope) -> Awaitable[Any]:
         return outer(envelope, following)
 
     return run
 
 
-def _around_command(outer: Middleware, following: Following, stored: Stored) -> Following:
-    async def run(envelope: Envelope) -> Any:
-        result = await outer(envelope, following)
-        if type(result) is not Receipt:
-            raise await _lost([outer], envelope, result, stored)
-        return result
-
-    return run
-
-
 def _logged_around(
-    outer: Middleware,
-    following: Following,
-    suspects: Sequence[Middleware],
-    stored: Stored | None,
+    middleware: Sequence[Middleware], following: Following, stored: Stored | None
 ) -> Following:
-    """As `logged`, and looks at what the outermost one gives."""
+    """As `logged`, around the outermost one; it looks at what that gives, and at no other's: a
+    coroutine less for each."""
+    outermost = middleware[0]
 
     async def run(envelope: Envelope) -> Any:
         token = current_envelope.set(envelope)
         try:
-            result = await outer(envelope, following)
+            result = await outermost(envelope, following)
             if type(result) is not Receipt and (stored or type(result) is CoroutineType):
-                raise await _lost(suspects, envelope, result, stored)
+                raise await _lost(middleware, envelope, result, stored)
             return result
         except Exception as error:
             if not current_handler.get():

@@ -19,7 +19,6 @@ class Place(Generic[Value]):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.thread = get_ident()
-        self.is_running = loop.is_running
         self.entered = 0
         self.one_by_one = asyncio.Lock()
         self.value: Value | None = None
@@ -85,7 +84,7 @@ class Entered(Generic[Value]):
     def here(self) -> Value | None:
         """What is open in this loop."""
         last = self.last
-        if last is not None and last.thread == get_ident() and last.is_running():
+        if last is not None and last.thread == get_ident() and last.loop.is_running():
             return last.value
         try:
             place = self._places.get(asyncio.get_running_loop())

@@ -23,7 +23,7 @@ class HeldTime(clock.Source):
 
     def __init__(self, seed: int = 0, *, start: float = START) -> None:
         super().__init__()
-        self._bits = random.Random(seed).getrandbits
+        self.bits = random.Random(seed).getrandbits
         self._now = start
 
     def seconds(self) -> float:
