@@ -1,6 +1,7 @@
 """Doubledecker: an async message bus for Python services, with the write side on one deck and the
 read side on the other."""
 
+from bus.assembly.backend import Backend, default_backend
 from bus.bus import Bus
 from bus.common import clock as clock
 from bus.common import moved
@@ -62,6 +63,7 @@ __all__ = [
     "GIVE_UP",
     "Aggregate",
     "AggregateNotFound",
+    "Backend",
     "Bus",
     "BusError",
     "CollectionStatus",
@@ -127,6 +129,7 @@ __all__ = [
     "clock",
     "compare_contracts",
     "contracts_of",
+    "default_backend",
     "log",
     "timeout",
 ]

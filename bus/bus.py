@@ -1,5 +1,6 @@
 """Bus: what a service embeds. `assembly` puts its parts together, `opening` connects them."""
 
+import warnings
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -12,9 +13,10 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from bus.assembly.arguments import check_arguments
+from bus.assembly.arguments import check_arguments, check_backend
 from bus.assembly.assembly import Assembly
-from bus.assembly.runtime import Parts
+from bus.assembly.backend import MakeBackend
+from bus.assembly.runtime import Runtime
 from bus.assembly.served import freeze, never_served
 from bus.codec import command_frame, digest_of, new_envelope
 from bus.common.figures import Seconds, seconds
@@ -46,9 +48,10 @@ class Bus:
     values to handlers by type. `middleware` goes round every handler, outermost first, within
     the bus's own logging and outside of its retry on conflict. `foreign` names the services that
     categories belong to, where projections or event handlers here follow another service's:
-    `foreign={"job": "jobs"}`. `client` is a MongoDB client to use,
-    motor's or PyMongo's asynchronous one, or a function that makes one in each event loop; by
-    default the bus makes one of motor's from the settings.
+    `foreign={"job": "jobs"}`. `client` is a MongoDB client to use, motor's or PyMongo's
+    asynchronous one, or a function that makes one in each event loop; by default the bus makes one
+    of motor's from the settings. `backend` makes the transport and the stores, where these are not
+    to be those that the settings ask for (see `default_backend`).
 
         async with Bus("bank", routers=[accounts], settings=Settings()) as bus:
             receipt = await bus.execute(OpenAccount(account_id="a1", owner="Ada"))
@@ -66,10 +69,12 @@ class Bus:
         provide: Mapping[Any, Any] | None = None,
         middleware: Sequence[Middleware] = (),
         foreign: Mapping[str, str] | None = None,
+        backend: MakeBackend | None = None,
         client: Any = None,
     ) -> None:
         provide, foreign = provide or {}, foreign or {}
         check_arguments(service, routers, projections, settings, provide, middleware, foreign)
+        check_backend(service, backend, client)
         self.service = settings.named(service)
         self._projections = {one.view: one for one in projections}
         self._assembly = Assembly(
@@ -80,10 +85,11 @@ class Bus:
             provide=provide,
             middleware=middleware,
             foreign=foreign,
+            backend=backend,
             client=client,
         )
-        self._parts = self._assembly.parts()
-        self._unopened = [self._parts]
+        self._runtime = self._assembly.runtime()
+        self._unopened = [self._runtime]
         self._serving = Entered(partial(self._opened, looking=False))
         self._looking = Entered(partial(self._opened, looking=True))
         freeze(service, routers, projections)
@@ -91,9 +97,15 @@ class Bus:
             log.warning("declared and never served", reason=reason)
 
     @property
-    def parts(self) -> Parts:
-        """Those that are open in this event loop; where none are, those that were made last."""
-        return self._serving.here() or self._looking.here() or self._parts
+    def runtime(self) -> Runtime:
+        """What is open in this event loop; where nothing is, what was made last."""
+        return self._serving.here() or self._looking.here() or self._runtime
+
+    @property
+    def parts(self) -> Runtime:
+        """The former name of `runtime`, until the next version."""
+        warnings.warn("Bus.parts is Bus.runtime now", DeprecationWarning, stacklevel=2)
+        return self.runtime
 
     async def __aenter__(self) -> Self:
         """Connects. RabbitMQ may be away, then events wait in the log; MongoDB may not.
@@ -131,21 +143,21 @@ class Bus:
 
         Raises: ConfigurationError (it is another one's), StoreUnavailable, OutcomeUnknown.
         """
-        parts = self._assembly.parts()
+        runtime = self._assembly.runtime()
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(parts.disconnect)
-            stack.push_async_callback(parts.read_store.close)
-            await parts.read_store.open()
-            await hand_over(parts.read_store, self.service, former)
+            stack.push_async_callback(runtime.disconnect)
+            stack.push_async_callback(runtime.read_store.close)
+            await runtime.read_store.open()
+            await hand_over(runtime.read_store, self.service, former)
 
-    async def _enter(self, entered: Entered[Parts]) -> None:
+    async def _enter(self, entered: Entered[Runtime]) -> None:
         forking.opened(self)
         try:
             await entered.enter()
         finally:
             self._watch_forks()
 
-    async def _leave(self, entered: Entered[Parts]) -> None:
+    async def _leave(self, entered: Entered[Runtime]) -> None:
         try:
             if not await entered.leave() and entered.anywhere:
                 log.warning("left in an event loop that it was not entered in", bus=self.service)
@@ -156,17 +168,17 @@ class Bus:
         if not (self._serving.anywhere or self._looking.anywhere):
             forking.closed(self)
 
-    def _opened(self, *, looking: bool) -> AbstractAsyncContextManager[Parts]:
+    def _opened(self, *, looking: bool) -> AbstractAsyncContextManager[Runtime]:
         try:
-            parts = self._unopened.pop()
+            runtime = self._unopened.pop()
         except IndexError:  # another loop, of another thread, may have them
-            parts = self._assembly.parts()
-        self._parts = parts
-        return opened(parts, looking=looking)
+            runtime = self._assembly.runtime()
+        self._runtime = runtime
+        return opened(runtime, looking=looking)
 
-    def _here(self) -> Parts:
+    def _here(self) -> Runtime:
         """What is open in this event loop. Raises: ConfigurationError."""
-        return self._serving.here() or self._looking.here() or self._parts.usable()
+        return self._serving.here() or self._looking.here() or self._runtime.usable()
 
     def forked(self) -> None:
         """Called in the child of a fork: nothing of the parent's connections is used or closed."""
@@ -174,7 +186,7 @@ class Bus:
         self._looking.forget()
         self._unopened.clear()
         parent = forking.Parent(self.service)
-        self._parts, self._assembly = cast(Parts, parent), cast(Assembly, parent)
+        self._runtime, self._assembly = cast(Runtime, parent), cast(Assembly, parent)
 
     async def execute(
         self,
@@ -200,10 +212,10 @@ class Bus:
             await self._caught_up("execute", type(command), after, timeout)
         last = self._serving.last  # as `here` does, without calls: this is the hottest path
         if last is not None and last.thread == get_ident() and last.loop.is_running():
-            parts = last.value if last.value is not None else self._here()
+            runtime = last.value if last.value is not None else self._here()
         else:
-            parts = self._here()
-        dispatcher = parts.dispatcher
+            runtime = self._here()
+        dispatcher = runtime.dispatcher
         return await (
             dispatcher.execute(envelope) if id is None else dispatcher.execute_once(envelope)
         )
@@ -247,16 +259,16 @@ class Bus:
             )
 
         limit = seconds(timeout, "watch(): timeout", zero=True)
-        parts = self._here()
+        runtime = self._here()
 
         async def ask() -> Answer:
-            answer: Answer = await parts.dispatcher.ask(new_envelope(query))
+            answer: Answer = await runtime.dispatcher.ask(new_envelope(query))
             return answer
 
         async def answers() -> AsyncGenerator[Answer, None]:
             if after is not None:
-                await parts.freshness.wait_for(projections, to_wait_for(after), limit)
-            async with aclosing(parts.live.answers(projections, ask)) as all:
+                await runtime.freshness.wait_for(projections, to_wait_for(after), limit)
+            async with aclosing(runtime.live.answers(projections, ask)) as all:
                 async for answer in all:
                     yield answer
 
@@ -303,9 +315,9 @@ class Bus:
             timeout, "request(): timeout", zero=False, otherwise="; send() waits for no answer"
         )
         envelope = new_envelope(command, id, correlation_id, headers)
-        parts = self._here()
-        reply = await parts.transport.request(command_frame(envelope), limit)
-        return parts.dispatcher.typed(type(command), receipt_in(reply, envelope.name))
+        runtime = self._here()
+        reply = await runtime.transport.request(command_frame(envelope), limit)
+        return runtime.dispatcher.typed(type(command), receipt_in(reply, envelope.name))
 
     async def publish(
         self,
@@ -324,8 +336,8 @@ class Bus:
         envelope = new_envelope(event, id, correlation_id, headers)
         if id is not None:
             envelope = envelope._replace(digest=digest_of(event))
-        parts = self._here()
-        work = UnitOfWork(envelope.id, self.service, envelope, parts.event_log, parts.publisher)
+        runtime = self._here()
+        work = UnitOfWork(envelope.id, self.service, envelope, runtime.event_log, runtime.publisher)
         work.outbox.publish(event)
         return await work.commit()
 
@@ -336,13 +348,13 @@ class Bus:
         Not ready without its database; the broker may be away, then events wait in the log. Where
         a worker runs in this process, what it needs counts too. Never raises.
         """
-        if isinstance(self.parts, Parts) and (problem := self.parts.state.problem):
+        if isinstance(self.runtime, Runtime) and (problem := self.runtime.state.problem):
             return Health(True, False, (Problem("bus", f"it {problem}", 0.0, "ready"),))
-        return await self.parts.checkup.health()
+        return await self.runtime.checkup.health()
 
     async def alive(self) -> bool:
         """False where only a restart helps. Asks nobody outside this process; never raises."""
-        return (await self.parts.checkup.alive()).alive
+        return (await self.runtime.checkup.alive()).alive
 
     async def _caught_up(
         self, caller: str, message: type[Message], after: Receipt, timeout: Seconds
@@ -352,5 +364,5 @@ class Bus:
         await self._here().freshness.wait_for(projections, versions, limit)
 
     def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
-        views = views_of(self.parts.dispatcher.handler_of(message))
+        views = views_of(self.runtime.dispatcher.handler_of(message))
         return [self._projections[view] for view in views if view in self._projections]

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from bus.assembly.runtime import HasParts, Parts, Subscription, event_registry
+from bus.assembly.runtime import HasRuntime, Runtime, Subscription, event_registry
 from bus.common.tasks import end, together
 from bus.continuity.upkeep import Upkeep
 from bus.declare.router import Router
@@ -61,14 +61,14 @@ class Worker:
     times in a loop works there once, until it was left as often.
     """
 
-    def __init__(self, bus: HasParts, *, only: Collection[str] = ()) -> None:
+    def __init__(self, bus: HasRuntime, *, only: Collection[str] = ()) -> None:
         if isinstance(only, str):
             raise ConfigurationError(
                 f"Worker(only={only!r}): only= is a list of names; write only=[{only!r}]"
             )
         self._bus = bus
         self._only = frozenset(only)
-        _chosen(bus.parts, self._only)
+        _chosen(bus.runtime, self._only)
         self._shifts = Entered(self._shift)
 
     async def __aenter__(self) -> Self:
@@ -94,91 +94,93 @@ class Worker:
 
     @asynccontextmanager
     async def _shift(self) -> AsyncGenerator["_Shift", None]:
-        parts = self._bus.parts.usable()
-        shift = _Shift(parts, self._only)
+        runtime = self._bus.runtime.usable()
+        shift = _Shift(runtime, self._only)
         await shift.begin()
-        parts.state.guests.append(shift.stop)
+        runtime.state.guests.append(shift.stop)
         try:
             yield shift
         finally:
-            parts.state.guests.remove(shift.stop)
+            runtime.state.guests.remove(shift.stop)
             await shift.stop()
 
 
 class _Shift:
     """A worker at work, in one event loop."""
 
-    def __init__(self, parts: Parts, only: frozenset[str]) -> None:
-        self._parts = parts
+    def __init__(self, runtime: Runtime, only: frozenset[str]) -> None:
+        self._runtime = runtime
         self._only = only
-        settings = parts.settings
-        self._server = HealthServer(parts.checkup, settings.health_host, settings.health_port)
-        self._roster = Roster(parts.transport, parts.checkup, parts.loops)
+        settings = runtime.settings
+        self._server = HealthServer(runtime.checkup, settings.health_host, settings.health_port)
+        self._roster = Roster(runtime.transport, runtime.checkup, runtime.loops)
         self._others: list[asyncio.Task[None]] = []
         self._checks: list[Check] = []
         self._stopping = False
         self._has_left = False
 
     async def begin(self) -> None:
-        parts = self._parts
-        chosen = _chosen(parts, self._only)
-        give_up, trust = GiveUp(parts), Trust(parts)
+        runtime = self._runtime
+        chosen = _chosen(runtime, self._only)
+        give_up, trust = GiveUp(runtime), Trust(runtime)
         projections = [one.of for one in chosen if isinstance(one.of, Projection)]
         keepers = [self._keeper(one, give_up, trust) for one in projections]
         await together(*(keeper.begin() for keeper in keepers))
-        if parts.settings.health_port:
+        if runtime.settings.health_port:
             await self._server.start()
-        for consumer in _handler_consumers(parts, chosen, give_up, trust):
+        for consumer in _handler_consumers(runtime, chosen, give_up, trust):
             self._roster.start(consumer)
         for keeper in keepers:
             keeper.start()
-        relay = Relay(parts.event_log, parts.publisher, parts.read_store, loops=parts.loops)
+        relay = Relay(runtime.event_log, runtime.publisher, runtime.read_store, loops=runtime.loops)
         running = [
             ("relay", relay.run),
             *((k.name, k.run) for k in keepers),
             *self._follow(give_up),
             *self._watches(trust, [one.name for one in chosen]),
         ]
-        self._others = [parts.loops.start(run, name) for name, run in running]
-        log.info("worker started", service=parts.service, subscriptions=[s.name for s in chosen])
+        self._others = [runtime.loops.start(run, name) for name, run in running]
+        log.info("worker started", service=runtime.service, subscriptions=[s.name for s in chosen])
 
     def _keeper(self, projection: Projection[Any], give_up: GiveUp, trust: Trust) -> Keeper:
         name = projection.name
         some = {one.removeprefix(f"{name}.") for one in self._only if one.startswith(f"{name}.")}
         partitions = frozenset() if name in self._only else some
-        return Keeper(self._parts, projection, self._roster, give_up, trust, partitions)
+        return Keeper(self._runtime, projection, self._roster, give_up, trust, partitions)
 
     def _follow(self, give_up: GiveUp) -> list[tuple[str, Run]]:
         """Takes in the history of other services, where any is followed, and asks for it."""
-        parts = self._parts
-        if parts.followed is None:
+        runtime = self._runtime
+        if runtime.followed is None:
             return []
-        owners = parts.history.owners
-        asking = Asking(parts.transport, parts.service, owners, parts.signing)
-        keeping = Keeping(parts.followed, owners, give_up)
-        self._roster.start(HistoryConsumer(parts, parts.followed, keeping, asking, give_up))
-        return [("following", Following(parts, asking).run)]
+        owners = runtime.history.owners
+        asking = Asking(runtime.transport, runtime.service, owners, runtime.signing)
+        keeping = Keeping(runtime.followed, owners, give_up)
+        self._roster.start(HistoryConsumer(runtime, runtime.followed, keeping, asking, give_up))
+        return [("following", Following(runtime, asking).run)]
 
     def _watches(self, trust: Trust, chosen: Sequence[str]) -> list[tuple[str, Run]]:
         """What looks after this worker itself; health asks the same."""
-        parts = self._parts
-        every = parts.settings.sentinel_every
-        sentinel = Sentinel(self._roster.consumers, parts.transport, every=every, loops=parts.loops)
+        runtime = self._runtime
+        every = runtime.settings.sentinel_every
+        sentinel = Sentinel(
+            self._roster.consumers, runtime.transport, every=every, loops=runtime.loops
+        )
         loop = LoopWatch()
         self._checks = [Check("worker", self._is_stopping, "ready"), loop.check]
         self._checks += [sentinel.check, sentinel.arrivals]
         upkeep = Upkeep(
-            parts.transport,
-            lambda: parts.projected_topology,
-            every=parts.settings.sweep_every,
+            runtime.transport,
+            lambda: runtime.projected_topology,
+            every=runtime.settings.sweep_every,
             part="queues of projections",
         )
-        resending = Resending(parts, Losses(parts), chosen)
+        resending = Resending(runtime, Losses(runtime), chosen)
         kinds = DeadQueueConsumer | HistoryConsumer
         told = [one.check for one in self._roster.consumers if isinstance(one, kinds)]
         watched = [Check("events", trust.problem), Check("releases", self._is_waiting)]
         self._checks += [upkeep.check, resending.check, *told, *watched]
-        parts.checkup.add(self._checks)
+        runtime.checkup.add(self._checks)
         return [
             ("sentinel", sentinel.run),
             ("event loop", loop.run),
@@ -200,7 +202,7 @@ class _Shift:
         """As `Worker.stop`."""
         if self._has_left:
             return
-        within = self._parts.settings.stop_within
+        within = self._runtime.settings.stop_within
         deadline = time.monotonic() + within
         self._stopping = True
         for task in self._others:
@@ -218,7 +220,7 @@ class _Shift:
         """Ends what still runs, also where the stopping itself was cancelled."""
         others, self._others = self._others, []
         checks, self._checks = self._checks, []
-        self._parts.checkup.remove(checks)
+        self._runtime.checkup.remove(checks)
         try:
             await end(others)
         finally:
@@ -228,18 +230,18 @@ class _Shift:
         log.info("worker stopped", unfinished=unfinished)
 
 
-def _chosen(parts: Parts, only: frozenset[str]) -> list[Subscription]:
+def _chosen(runtime: Runtime, only: frozenset[str]) -> list[Subscription]:
     """The subscriptions that are named, whole or by a partition. Raises: ConfigurationError."""
     if not only:
-        return list(parts.declared)
-    known = {one.name: {one.name, *_partitions(one)} for one in parts.declared}
+        return list(runtime.declared)
+    known = {one.name: {one.name, *_partitions(one)} for one in runtime.declared}
     if unknown := sorted(only.difference(*known.values())):
         raise ConfigurationError(
-            f"only={', '.join(map(repr, unknown))}: service {parts.service!r} has no subscription "
-            f"of that name; it has {', '.join(known)} (commands, its projections, and the routers "
-            f"that handle events)"
+            f"only={', '.join(map(repr, unknown))}: service {runtime.service!r} has no "
+            f"subscription of that name; it has {', '.join(known)} (commands, its projections, and "
+            f"the routers that handle events)"
         )
-    return [one for one in parts.declared if known[one.name] & only]
+    return [one for one in runtime.declared if known[one.name] & only]
 
 
 def _partitions(one: Subscription) -> list[str]:
@@ -249,58 +251,60 @@ def _partitions(one: Subscription) -> list[str]:
 
 
 def _handler_consumers(
-    parts: Parts, chosen: Sequence[Subscription], give_up: GiveUp, trust: Trust
+    runtime: Runtime, chosen: Sequence[Subscription], give_up: GiveUp, trust: Trust
 ) -> Iterator[Consumer]:
-    settings = parts.settings
+    settings = runtime.settings
     for one in chosen:
         if not isinstance(one.of, Projection):
             (queue,) = one.queues
             yield HandlerConsumer(
                 queue.name,
-                _handler(parts, one.of),
-                _router_of(parts, one.of),
-                event_registry(one.of) if one.of else parts.commands,
-                parts.transport,
-                parts.read_store,
+                _handler(runtime, one.of),
+                _router_of(runtime, one.of),
+                event_registry(one.of) if one.of else runtime.commands,
+                runtime.transport,
+                runtime.read_store,
                 give_up,
                 prefetch=settings.prefetch,
                 concurrency=one.of.concurrency if one.of else 16,
-                replies=_replies(parts) if one.of is None else None,
+                replies=_replies(runtime) if one.of is None else None,
                 trust=trust if one.of else None,
-                vouch=parts.continuity.vouch if one.of else None,
+                vouch=runtime.continuity.vouch if one.of else None,
                 release_within=settings.release_within,
             )
     counting = [
         queue.name
-        for one in parts.declared
+        for one in runtime.declared
         if not isinstance(one.of, Projection)
         for queue in one.queues
     ]
     yield DeadQueueConsumer(
-        dead_queue(parts.service), parts.transport, give_up, trust, counting=counting
+        dead_queue(runtime.service), runtime.transport, give_up, trust, counting=counting
     )
-    yield ReplayConsumer(parts.service, parts.event_log, parts.transport, parts.read_store, give_up)
+    yield ReplayConsumer(
+        runtime.service, runtime.event_log, runtime.transport, runtime.read_store, give_up
+    )
 
 
-def _replies(parts: Parts) -> Replies:
-    return Replies(parts.transport, parts.dispatcher, parts.commands)
+def _replies(runtime: Runtime) -> Replies:
+    return Replies(runtime.transport, runtime.dispatcher, runtime.commands)
 
 
-def _handler(parts: Parts, router: Router | None) -> Callable[[Envelope], Awaitable[object]]:
+def _handler(runtime: Runtime, router: Router | None) -> Callable[[Envelope], Awaitable[object]]:
     if router is None:
-        return parts.dispatcher.carry_out
+        return runtime.dispatcher.carry_out
     name = router.name
 
     async def handle(envelope: Envelope) -> None:
-        parts.continuity.check("handled")
-        await parts.dispatcher.handle(name, envelope)
+        runtime.continuity.check("handled")
+        await runtime.dispatcher.handle(name, envelope)
 
     return handle
 
 
-def _router_of(parts: Parts, router: Router | None) -> Callable[[Envelope], Router]:
+def _router_of(runtime: Runtime, router: Router | None) -> Callable[[Envelope], Router]:
     """A command's policies are those of the router that its handler is in."""
     if router is not None:
         return lambda _: router
-    handler_of = parts.dispatcher.handler_of
-    return lambda envelope: parts.routers[handler_of(type(envelope.message)).router]
+    handler_of = runtime.dispatcher.handler_of
+    return lambda envelope: runtime.routers[handler_of(type(envelope.message)).router]

@@ -27,9 +27,9 @@ async def measure(arguments: side.Arguments) -> side.Metrics:
     with side.worker(arguments, "fill"):
         pass
     bus = Bus(service, routers=[accounts], settings=Settings(prefetch=1000))
-    await know_the_key(bus.parts.read_store)
+    await know_the_key(bus.runtime.read_store)
     async with bus:
-        await keep(bus.parts.event_log, count)
+        await keep(bus.runtime.event_log, count)
         async with Worker(bus, only=["accounts"]):
             await handled.all()
     await expect(f"{service}.accounts", 0)

@@ -50,9 +50,9 @@ async def _pile_up(arguments: side.Arguments, database: Any) -> None:
             documents = [confirmed(one) for one in commits]
             await database["commits"].insert_many(documents, ordered=False)
             frames = [
-                frame for one in commits for frame in event_frames(one, bus.parts.signing.sign)
+                frame for one in commits for frame in event_frames(one, bus.runtime.signing.sign)
             ]
-            if failures := await bus.parts.transport.publish(frames, timeout=60.0):
+            if failures := await bus.runtime.transport.publish(frames, timeout=60.0):
                 raise SystemExit(f"{len(failures)} events were not confirmed")
 
 

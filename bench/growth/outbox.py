@@ -23,8 +23,8 @@ async def drive(arguments: side.Arguments) -> side.Metrics:
     depth: int = arguments["depth"]
     async with build(arguments["service"]) as bus:
         await _pile_up(arguments)
-        parts = bus.parts
-        relay = Relay(parts.event_log, parts.publisher, parts.read_store)
+        runtime = bus.runtime
+        relay = Relay(runtime.event_log, runtime.publisher, runtime.read_store)
         usage = Usage({"client": [os.getpid()], **arguments["pids"]})
         start, batches = time.perf_counter(), min(BATCHES, depth // BATCH)
         for _ in range(batches):

@@ -19,13 +19,13 @@ async def drive(arguments: side.Arguments) -> side.Metrics:
     depth, service = arguments["depth"], arguments["service"]
     fill(os.environ["BUS_MONGO_URL"], service, depth, arguments["payload"], swept=False)
     async with build(service) as bus:
-        parts = bus.parts
-        (views,) = (one.of for one in parts.subscriptions if isinstance(one.of, Projection))
-        writer = parts.read_store.writer(views.target(), f"{service}.views.sweep")
-        projector = Projector(views, views.target(), parts.event_log, parts.read_store, writer)
+        runtime = bus.runtime
+        (views,) = (one.of for one in runtime.subscriptions if isinstance(one.of, Projection))
+        writer = runtime.read_store.writer(views.target(), f"{service}.views.sweep")
+        projector = Projector(views, views.target(), runtime.event_log, runtime.read_store, writer)
         usage = Usage({"worker": [os.getpid()], **arguments["pids"]})
         start = time.perf_counter()
-        if missing := await Sweeper(projector, parts.event_log, parts.read_store).sweep():
+        if missing := await Sweeper(projector, runtime.event_log, runtime.read_store).sweep():
             raise SystemExit(f"{missing} events were missing")
         seconds = time.perf_counter() - start
         await projector.close()

@@ -16,12 +16,12 @@ async def drive(
 ) -> side.Metrics:
     async with build(arguments["service"]) as bus:
         await fill(bus, arguments, snapshots=snapshots)
-        parts = bus.parts
+        runtime = bus.runtime
 
         async def load(id: str) -> int:
             envelope = new_envelope(Deposit(account_id=id))
             work = UnitOfWork(
-                envelope.id, parts.service, envelope, parts.event_log, parts.publisher
+                envelope.id, runtime.service, envelope, runtime.event_log, runtime.publisher
             )
             account = await work.repository(kind).get(id)
             return account.deposits

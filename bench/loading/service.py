@@ -66,7 +66,7 @@ async def fill(bus: Bus, arguments: Arguments, *, snapshots: bool = False) -> No
                     chunk = []
             reached = arguments["events"] // SNAPSHOT_EVERY * SNAPSHOT_EVERY
             if snapshots and reached:
-                await bus.parts.event_log.save_snapshot(_snapshot(f"a{number}", reached))
+                await bus.runtime.event_log.save_snapshot(_snapshot(f"a{number}", reached))
         await client.admin.command("fsync")
 
 

@@ -104,7 +104,7 @@ async def _execute(bus: Bus, good: int, *, poisoned: bool) -> None:
 
     clients = [asyncio.create_task(client()) for _ in range(CONCURRENT)]
     for number in range(FRAMES if poisoned else 0):
-        await bus.parts.transport.publish([_unreadable(number)])
+        await bus.runtime.transport.publish([_unreadable(number)])
         await asyncio.sleep(0.05)
     await asyncio.gather(*clients)
 

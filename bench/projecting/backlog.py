@@ -86,13 +86,13 @@ def _owner(stream: int) -> str:
 
 async def fill(bus: Bus, backlog: Backlog) -> None:
     """Publishes the backlog, and stores it as published. Ends when the servers are at rest."""
-    commits, sign = backlog.commits(), bus.parts.signing.sign
+    commits, sign = backlog.commits(), bus.runtime.signing.sign
     async with AsyncMongoClient[dict[str, Any]](os.environ["BUS_MONGO_URL"]) as client:
         log = client[bus.service]["commits"]
         while chunk := list(islice(commits, CHUNK)):
             frames = [frame for commit in chunk for frame in event_frames(commit, sign)]
             failures, _ = await asyncio.gather(
-                bus.parts.transport.publish(frames, timeout=60),
+                bus.runtime.transport.publish(frames, timeout=60),
                 log.insert_many([stored(commit) for commit in chunk], ordered=False),
             )
             for failure in failures.values():

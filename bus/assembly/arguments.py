@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_origin
 
+from bus.assembly.backend import Backend
 from bus.common.signatures import shown
 from bus.declare.router import Router
 from bus.dispatch.layers import check_layers
@@ -42,6 +43,23 @@ def check_arguments(
     _check_provided(where, provide)
     _check(f"{where}: foreign", foreign, Mapping, "{'job': 'jobs'}")
     _check_each(f"{where}: foreign", foreign.values(), str, "{'job': 'jobs'}")
+
+
+def check_backend(service: str, backend: object, client: object) -> None:
+    """Raises: ConfigurationError where it is no function, or is given beside a client."""
+    where = f"Bus({service!r:.100})"
+    if backend is None:
+        return
+    if isinstance(backend, Backend) or not callable(backend):
+        raise ConfigurationError(
+            f"{where}: backend= is of type {type(backend).__name__}; give a function that makes "
+            f"one for each opening, def backend(service, projected, loops): return Backend(...)"
+        )
+    if client is not None:
+        raise ConfigurationError(
+            f"{where}: client= is for the default backend, which backend= takes the place of; "
+            f"give it to that, as in default_backend(settings, client)"
+        )
 
 
 def _check_once(name: str, given: Collection[Any]) -> None:

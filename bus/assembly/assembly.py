@@ -6,9 +6,9 @@ It does so for each opening, as what it makes is of one event loop. What is in m
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bus.assembly.backend import backend_maker, read_log_of
+from bus.assembly.backend import MakeBackend, brought_by, default_backend, read_log_of
 from bus.assembly.declarations import check_declarations
-from bus.assembly.runtime import BusState, Parts, command_registry, subscriptions_of
+from bus.assembly.runtime import BusState, Runtime, command_registry, subscriptions_of
 from bus.continuity.checks import service_checks
 from bus.continuity.continuity import Continuity
 from bus.declare.router import Router
@@ -44,6 +44,7 @@ class Assembly:
         provide: Mapping[Any, Any],
         middleware: Sequence[Middleware],
         foreign: Mapping[str, str],
+        backend: MakeBackend | None,
         client: Any,
     ) -> None:
         check_declarations(service, routers, projections, foreign)
@@ -54,22 +55,21 @@ class Assembly:
         self._provide = dict(provide)
         self._middleware = tuple(middleware)
         self._owners = {category: settings.named(owner) for category, owner in foreign.items()}
-        self._backend = backend_maker(
-            self._service, settings, client, [one.name for one in projections]
-        )
+        brought = backend or brought_by(settings)
+        self._is_default = brought is None
+        self._make_backend = brought or default_backend(settings, client)
 
-    def parts(self) -> Parts:
+    def runtime(self) -> Runtime:
         """Parts for one opening. Raises: ConfigurationError."""
         service, settings, projections = self._service, self._settings, self._projections
         loops = Loops()
-        transport, event_log, read_store, effects, disconnect, inner, followed = self._backend(
-            loops
-        )
+        backend = self._make_backend(service, [one.name for one in projections], loops)
+        transport, event_log, read_store = backend.transport, backend.event_log, backend.read_store
         signing = Signing(read_store, settings.signing_secret)
         publisher = Publisher(event_log, transport, signing.sign)
         copied = self._copied()
         history = History(read_store, copied)
-        read_log, followed = read_log_of(service, event_log, followed, copied)
+        read_log, followed = read_log_of(service, event_log, backend.followed, copied)
         catalogue = Catalogue(projections, read_log, read_store, history)
         continuity = Continuity(event_log, read_store, catalogue, projections, signing, loops)
         freshness = Freshness(read_store, catalogue.target)
@@ -86,23 +86,23 @@ class Assembly:
             service,
             handlers,
             provided=Provided(self._provide, documents),
-            middleware=[*self._middleware, *inner],
+            middleware=[*self._middleware, *backend.middleware],
             event_log=event_log,
             publishing=publisher,
-            effects=effects,
+            effects=backend.effects,
             foreign=self._owners,
             may_be_former=signing.may_be_former,
         )
         checks = service_checks(
             transport, event_log, read_log, read_store, catalogue, projections, history
         )
-        return Parts(
+        return Runtime(
             service=service,
             settings=settings,
             transport=transport,
             event_log=event_log,
             read_store=read_store,
-            effects=effects,
+            effects=backend.effects,
             dispatcher=dispatcher,
             publisher=publisher,
             declared=subscriptions_of(service, self._routers, projections, self._owners),
@@ -119,7 +119,8 @@ class Assembly:
             continuity=continuity,
             freshness=freshness,
             live=Live(read_store, catalogue.target, loops),
-            disconnect=disconnect,
+            disconnect=backend.disconnect,
+            has_default_backend=self._is_default,
             state=BusState(),
         )
 

@@ -1,12 +1,13 @@
-"""Backend: the transport and stores that a bus stands on, chosen by its settings.
+"""Backend: the transport and the stores that a bus stands on.
 
 Each technology is imported only where it is asked for. What connects is made for each opening; what
 is in memory is made once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Protocol, runtime_checkable
 
 from bus.dispatch.middleware import Middleware
 from bus.errors import ConfigurationError
@@ -18,10 +19,13 @@ from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects
 from bus.transports.base import Transport
 
-Closing = Callable[[], Awaitable[None]]
+
+async def nothing() -> None:
+    """There is no client to close, or it is its owner's to close."""
 
 
-class Backend(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Backend:
     """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` goes
     round every handler, inside of the service's own. Without `followed` it can follow no other
     service."""
@@ -30,36 +34,56 @@ class Backend(NamedTuple):
     event_log: EventLog
     read_store: ReadStore
     effects: Effects
-    disconnect: Closing
+    disconnect: Callable[[], Awaitable[None]] = nothing
     middleware: Sequence[Middleware] = ()
     followed: FollowedLog | None = None
 
 
+class MakeBackend(Protocol):
+    """Makes the backend for one opening of a bus.
+
+    `service` is the service's name, `projected` those of its projections; what goes on in the
+    background is started by `loops`.
+    """
+
+    def __call__(self, service: str, projected: Sequence[str], loops: Loops) -> Backend: ...
+
+
 @runtime_checkable
 class BringsBackend(Protocol):
-    """Settings that bring transport and stores themselves, as those of `bus.testing` do; they are
-    asked for each opening of the bus."""
+    """Settings that bring a backend, as those of `bus.testing` do: who is given settings alone, a
+    service's function that builds its bus, stands on it without a word of his own."""
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend: ...
-
-
-MakeBackend = Callable[[Loops], Backend]
-"""Gives the backend for one opening. What goes on in it for ever are loops of those given."""
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend: ...
 
 
-def backend_maker(
-    service: str, settings: Settings, client: Any, projected: Sequence[str]
-) -> MakeBackend:
-    """What the settings ask for; `client` is a MongoDB client to use instead of one of our own, or
-    a function that makes one."""
-    if isinstance(settings, BringsBackend):
-        return lambda loops: settings.backend(service, projected)
-    transports = _transports(service, settings)
-    stores = _stores(service, settings, client, projected)
+def brought_by(settings: Settings) -> MakeBackend | None:
+    """What these settings bring themselves, if they do."""
+    return settings.backend if isinstance(settings, BringsBackend) else None
 
-    def make(loops: Loops) -> Backend:
-        log, store, effects, closing, followed = stores(loops)
-        return Backend(transports(loops), log, store, effects, closing, followed=followed)
+
+def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
+    """Makes what the settings ask for: RabbitMQ and MongoDB, or the pair in memory.
+
+    A backend of one's own may take its other parts from there:
+
+        def backend(service, projected, loops):
+            usual = default_backend(settings)(service, projected, loops)
+            return dataclasses.replace(usual, transport=MyTransport(service))
+
+        Bus("orders", settings=settings, backend=backend)
+
+    `client` is a MongoDB client to use, or a function that makes one. What it gives raises:
+    ConfigurationError.
+    """
+
+    @cache
+    def makers(service: str, *projected: str) -> tuple[_Transports, _Stores]:
+        return _transports(service, settings), _stores(service, settings, client, projected)
+
+    def make(service: str, projected: Sequence[str], loops: Loops) -> Backend:
+        transports, stores = makers(service, *projected)
+        return stores(transports(loops), loops)
 
     return make
 
@@ -75,13 +99,17 @@ def read_log_of(
         return own, None
     if followed is None:
         raise ConfigurationError(
-            f"Bus({service!r}): these settings bring no log for the events of other services; let "
-            f"their `backend` give one, as Backend(..., followed=...)"
+            f"Bus({service!r}): its backend has no log for the events of other services; let it "
+            f"give one, as Backend(..., followed=...)"
         )
     return RoutedLog(own, followed, copied), followed
 
 
-def _transports(service: str, settings: Settings) -> Callable[[Loops], Transport]:
+_Transports = Callable[[Loops], Transport]
+_Stores = Callable[[Transport, Loops], Backend]
+
+
+def _transports(service: str, settings: Settings) -> _Transports:
     if settings.amqp_url == MEMORY:
         from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 
@@ -98,12 +126,7 @@ def _transports(service: str, settings: Settings) -> Callable[[Loops], Transport
     )
 
 
-Stores = tuple[EventLog, ReadStore, Effects, Closing, FollowedLog]
-
-
-def _stores(
-    service: str, settings: Settings, client: Any, projected: Sequence[str]
-) -> Callable[[Loops], Stores]:
+def _stores(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> _Stores:
     rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
     if settings.mongo_url == MEMORY and client is None:
         from bus.stores.memory import MemoryEventLog, MemoryReadStore
@@ -112,7 +135,13 @@ def _stores(
 
         log, store = MemoryEventLog(), MemoryReadStore()
         effects, followed = MemoryEffects(log, store, **rules), MemoryFollowedLog()
-        return lambda loops: (log, store, effects, nothing, followed)
+        return lambda transport, loops: Backend(
+            transport=transport,
+            event_log=log,
+            read_store=store,
+            effects=effects,
+            followed=followed,
+        )
     from bus.stores.mongo import (
         MongoEffects,
         MongoEventLog,
@@ -132,19 +161,19 @@ def _stores(
             f"another, or name the service otherwise"
         )
 
-    def stores(loops: Loops) -> Stores:
+    def stores(transport: Transport, loops: Loops) -> Backend:
         make = partial(connect, settings.mongo_url) if client is None else client
         is_own = makes_clients(make)
         uses = checked(make() if is_own else client)
-        closing = partial(close, uses) if is_own else nothing
         clock = ServerClock()
         event_log = MongoEventLog(uses, name, clock=clock, loops=loops)
-        effects = MongoEffects(uses, name, event_log, **rules)
-        followed = MongoFollowedLog(uses, name, clock=clock)
-        return event_log, MongoReadStore(uses, name, clock=clock), effects, closing, followed
+        return Backend(
+            transport=transport,
+            event_log=event_log,
+            read_store=MongoReadStore(uses, name, clock=clock),
+            effects=MongoEffects(uses, name, event_log, **rules),
+            disconnect=partial(close, uses) if is_own else nothing,
+            followed=MongoFollowedLog(uses, name, clock=clock),
+        )
 
     return stores
-
-
-async def nothing() -> None:
-    """There is no client to close, or it is its owner's to close."""

@@ -1,4 +1,4 @@
-"""Parts: what a bus is put together from, for the delivery and the command line to use."""
+"""Runtime: what an open bus consists of, for the delivery and the command line to use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ class Subscription(NamedTuple):
 
 
 class BusState:
-    """In which event loop the parts of a bus are open. `guests` end what works with them."""
+    """In which event loop it is open. `guests` end what works with it."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -59,7 +59,7 @@ class BusState:
 
     @property
     def problem(self) -> str | None:
-        """Why they cannot be used where this is asked."""
+        """Why it cannot be used where this is asked."""
         if self.loop is None:
             return "was closed" if self.is_over else "is not open"
         try:
@@ -69,11 +69,12 @@ class BusState:
         return None if running is self.loop else "is open in another event loop, not in this one"
 
 
-class Parts(NamedTuple):
-    """A bus taken apart. Of a projection, `declared` has no queues: they come and go.
+class Runtime(NamedTuple):
+    """What a bus consists of in one event loop.
 
+    Of a projection, `declared` has no queues: they come and go.
     `read_log` holds all categories that are read here, `followed` those of other services;
-    `disconnect` closes what was connected for these parts alone.
+    `disconnect` closes what was connected for it alone.
     """
 
     service: str
@@ -99,10 +100,11 @@ class Parts(NamedTuple):
     freshness: Freshness
     live: Live
     disconnect: Callable[[], Awaitable[None]]
+    has_default_backend: bool
     state: BusState
 
     def usable(self) -> Self:
-        """Themselves. Raises: ConfigurationError, where they are not open in this event loop."""
+        """Itself. Raises: ConfigurationError, where it is not open in this event loop."""
         if problem := self.state.problem:
             raise ConfigurationError(
                 f"Bus({self.service!r}) {problem}: enter it where it is used, `async with bus:` (a "
@@ -217,22 +219,22 @@ class Parts(NamedTuple):
         return Topology(self.service, (*subscribed, requests_queue(self.service), *told))
 
 
-class HasParts(Protocol):
+class HasRuntime(Protocol):
     """A bus, as those beneath it see it."""
 
     @property
-    def parts(self) -> Parts: ...
+    def runtime(self) -> Runtime: ...
 
 
 class OnOpenBus:
-    """What is done with a bus, by the parts that are open in the event loop where it is done."""
+    """What is done with a bus, by the runtime of the event loop in which it is done."""
 
-    def __init__(self, bus: HasParts) -> None:
+    def __init__(self, bus: HasRuntime) -> None:
         self._bus = bus
 
     @property
-    def _parts(self) -> Parts:
-        return self._bus.parts.usable()
+    def _runtime(self) -> Runtime:
+        return self._bus.runtime.usable()
 
 
 def subscriptions_of(

@@ -86,9 +86,11 @@ def relay(target: Target) -> None:
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         async with bus:
             tell_if_in_memory(bus)
-            parts = bus.parts
-            relay = Relay(parts.event_log, parts.publisher, parts.read_store, loops=parts.loops)
-            relaying = parts.loops.start(relay.run, "relay")
+            runtime = bus.runtime
+            relay = Relay(
+                runtime.event_log, runtime.publisher, runtime.read_store, loops=runtime.loops
+            )
+            relaying = runtime.loops.start(relay.run, "relay")
             try:
                 await stop.wait()
             finally:
@@ -121,7 +123,7 @@ def topology(
     """Prints the queues of a service and what they are bound to. Needs no broker to print."""
     if declare:
         on_open_bus(target, _declared)
-    described = guarded(lambda: load(target, Settings.in_memory).parts.topology)
+    described = guarded(lambda: load(target, Settings.in_memory).runtime.topology)
     if as_json:
         queues = [queue._asdict() for queue in described.queues]
         print(json.dumps({"service": described.service, "queues": queues}, indent=2))
@@ -148,10 +150,10 @@ def main() -> None:
 
 
 async def _declared(bus: Bus) -> None:
-    await bus.parts.transport.declare(bus.parts.topology)
+    await bus.runtime.transport.declare(bus.runtime.topology)
 
 
 def _check_worker(target: str, as_json: bool) -> NoReturn:
-    report = guarded(lambda: ask_worker(load(target, Settings.in_memory).parts.settings))
+    report = guarded(lambda: ask_worker(load(target, Settings.in_memory).runtime.settings))
     print(json.dumps(report) if as_json else shown(report))
     raise SystemExit(0 if report["ready"] else 1)

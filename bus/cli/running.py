@@ -9,7 +9,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bus.assembly.backend import BringsBackend
 from bus.bus import Bus
 from bus.cli.loading import load
 from bus.errors import BusError, ConfigurationError
@@ -59,7 +58,7 @@ def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[Non
     """Runs what ends once SIGTERM or SIGINT sets its event, on the service's bus, not open yet."""
 
     async def whole(bus: Bus) -> None:
-        log.configure(level=bus.parts.settings.log_level)
+        log.configure(level=bus.runtime.settings.log_level)
         await run(bus, _stop_on_signals())
 
     guarded(lambda: _run(whole, load(target, Settings)))
@@ -67,9 +66,9 @@ def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[Non
 
 def tell_if_in_memory(bus: Bus) -> None:
     """Warns of a service that nobody can reach."""
-    settings = bus.parts.settings
+    settings = bus.runtime.settings
     kept = [name for name in ("amqp_url", "mongo_url") if getattr(settings, name) == MEMORY]
-    if kept and not isinstance(settings, BringsBackend):
+    if kept and bus.runtime.has_default_backend:
         variables = " and ".join(f"BUS_{name.upper()}" for name in kept)
         lacks = "nobody outside of this process reaches it, and " if "amqp_url" in kept else ""
         lost = "what it holds ends with it"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
 
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.common.tasks import end
 from bus.delivery.foreign_events import Keeping
@@ -47,7 +47,7 @@ class Keeper:
 
     def __init__(
         self,
-        parts: Parts,
+        runtime: Runtime,
         projection: Projection[Any],
         roster: Roster,
         give_up: GiveUp,
@@ -55,9 +55,9 @@ class Keeper:
         partitions: Collection[str] = (),
     ) -> None:
         self._projection = projection
-        self._parts = parts
-        self._catalogue = parts.catalogue
-        self._feed = partial(Feeding, parts, projection, roster, give_up, trust, partitions)
+        self._runtime = runtime
+        self._catalogue = runtime.catalogue
+        self._feed = partial(Feeding, runtime, projection, roster, give_up, trust, partitions)
         self._fed: dict[Generation, Feeding] = {}
         self._tidy_at = self._settle_at = self._show_at = 0.0
         self._read = self._shown = ""
@@ -71,7 +71,7 @@ class Keeper:
 
     async def begin(self) -> None:
         """Begins what this version of the code is to build; where that fails, `run` does so."""
-        await self._parts.loops.turn(self.name, self._begin, None)
+        await self._runtime.loops.turn(self.name, self._begin, None)
 
     def start(self) -> None:
         """Feeds what is known."""
@@ -82,7 +82,7 @@ class Keeper:
         stop then."""
         try:
             while True:
-                await self._parts.loops.turn(self.name, self._turn, None)
+                await self._runtime.loops.turn(self.name, self._turn, None)
                 await asyncio.sleep(clock.jittered(FOLLOW_EVERY))
         finally:
             if clock.is_cancelled():  # else it is started again, and finds them as they are
@@ -97,7 +97,7 @@ class Keeper:
         self._has_changed |= await self._catalogue.begin(self._projection)
         await self._catalogue.prepare(self._projection, serves=True)
         if self._has_changed:
-            await self._parts.transport.declare(self._parts.topology)
+            await self._runtime.transport.declare(self._runtime.topology)
         self._begun = True
 
     async def _look(self) -> None:
@@ -116,7 +116,7 @@ class Keeper:
     async def _prepare(self) -> None:
         """Collections and bound queues, for what is new."""
         await self._catalogue.prepare(self._projection, serves=True)
-        await self._parts.transport.declare(self._parts.topology)
+        await self._runtime.transport.declare(self._runtime.topology)
 
     async def _settle_left_over(self, lineage: Lineage) -> None:
         """Letters of queues that are fed no more go once what readers read has got there; soon
@@ -126,7 +126,7 @@ class Keeper:
         if time.monotonic() < self._settle_at or not self._leads(lineage):
             return
         self._settle_at = time.monotonic() + TIDY_EVERY
-        store = self._parts.read_store
+        store = self._runtime.read_store
         names = {queue.name for queue in self._left_over(lineage)}
         if names and (kept := {one["queue"] for one in await store.dead_letter_groups()} & names):
             target = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
@@ -139,7 +139,7 @@ class Keeper:
         if time.monotonic() < self._tidy_at or not self._leads(lineage):
             return
         self._tidy_at = time.monotonic() + TIDY_EVERY
-        transport = self._parts.transport
+        transport = self._runtime.transport
         names = {queue.name for queue in self._left_over(lineage)}
         used = {name for name in names if await transport.consumers(name)}
         # One that an older release declared again holds messages, or will.
@@ -164,14 +164,14 @@ class Keeper:
 
     def _left_over(self, lineage: Lineage) -> Iterator[Queue]:
         for generation in (*lineage.generations, *lineage.gone):
-            queues = partial(self._parts.queues_of, self._projection, generation)
+            queues = partial(self._runtime.queues_of, self._projection, generation)
             if generation not in self._fed:
                 yield from queues()
             for count in generation.former:
                 yield from queues(count)
 
     def _to_feed(self, lineage: Lineage) -> list[Generation]:
-        now = self._parts.read_store.now().timestamp()
+        now = self._runtime.read_store.now().timestamp()
         fed = lineage.fed_by(self._projection.version)
         return [one for one in fed if not lineage.is_held(one, now)]
 
@@ -187,7 +187,7 @@ class Feeding:
 
     def __init__(
         self,
-        parts: Parts,
+        runtime: Runtime,
         projection: Projection[Any],
         roster: Roster,
         give_up: GiveUp,
@@ -195,15 +195,15 @@ class Feeding:
         partitions: Collection[str],
         generation: Generation,
     ) -> None:
-        self._parts = parts
+        self._runtime = runtime
         self._projection = projection
         self._roster = roster
         self._give_up = give_up
         self._trust = trust
         self._generation = generation
-        self._flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
-        self._target = parts.catalogue.target_of(projection, generation)
-        named = [queue.name for queue in parts.queues_of(projection, generation)]
+        self._flip = Flip(projection, runtime.catalogue, runtime.read_log, runtime.read_store)
+        self._target = runtime.catalogue.target_of(projection, generation)
+        named = [queue.name for queue in runtime.queues_of(projection, generation)]
         self._queues = [
             name for name in named if not partitions or name.rpartition(".")[2] in partitions
         ]
@@ -216,7 +216,7 @@ class Feeding:
         """Consumes from now on, unless there is something to build first."""
         if not self._is_building:
             self._consume()
-        self.looking_after = self._parts.loops.start(self._live, self._name)
+        self.looking_after = self._runtime.loops.start(self._live, self._name)
 
     async def _live(self) -> None:
         """Build → consume → look after."""
@@ -232,9 +232,9 @@ class Feeding:
 
     async def _build(self) -> None:
         """Its queues are bound by now, and hold what happens meanwhile."""
-        log_to_read, store = self._parts.read_log, self._parts.read_store
+        log_to_read, store = self._runtime.read_log, self._runtime.read_store
         projector = self._projector(
-            f"{self._parts.service}.{self._target.collection}.build", parks_all=True
+            f"{self._runtime.service}.{self._target.collection}.build", parks_all=True
         )
         builder = Builder(projector, log_to_read, store)
 
@@ -245,7 +245,7 @@ class Feeding:
 
         try:
             for pause in pauses():
-                if await self._parts.loops.turn(self._name, build, otherwise=False):
+                if await self._runtime.loops.turn(self._name, build, otherwise=False):
                     return
                 await asyncio.sleep(pause)
         finally:
@@ -254,7 +254,7 @@ class Feeding:
     async def _wait_for_history(self) -> None:
         """Until the history of what it follows is all here; others see to that."""
         for pause in pauses(longest=FOLLOW_EVERY):
-            if not await self._parts.history.missing(self._projection.categories):
+            if not await self._runtime.history.missing(self._projection.categories):
                 return
             await asyncio.sleep(pause)
 
@@ -266,7 +266,7 @@ class Feeding:
     @property
     def is_behind(self) -> bool:
         """Whether there is a backlog in one of its queues just now."""
-        healthy = self._parts.transport.healthy
+        healthy = self._runtime.transport.healthy
         return healthy and any(consumer.behind for consumer in self._consumers)
 
     async def look_after(self) -> None:
@@ -277,9 +277,9 @@ class Feeding:
         and fight with the consumers over it. So it waits until they have caught up, within PATIENCE
         turns.
         """
-        every = self._parts.settings.sweep_every
-        projector = self._projector(f"{self._parts.service}.{self._target.collection}.sweep")
-        sweeper = Sweeper(projector, self._parts.read_log, self._parts.read_store)
+        every = self._runtime.settings.sweep_every
+        projector = self._projector(f"{self._runtime.service}.{self._target.collection}.sweep")
+        sweeper = Sweeper(projector, self._runtime.read_log, self._runtime.read_store)
         first = untried = True
         waiting = 0.0
 
@@ -300,18 +300,18 @@ class Feeding:
 
         try:
             for pause in pauses(longest=TEND_EVERY):  # readers wait for the first turns
-                await self._parts.loops.turn(self._name, look, None)
+                await self._runtime.loops.turn(self._name, look, None)
                 await asyncio.sleep(pause)
         finally:
             await projector.close()
 
     async def _settle_letters(self) -> None:
-        queues = self._parts.letters_of(self._projection, self._generation)
-        await settled_in_log(self._parts.read_store, self._projection, self._target, queues)
+        queues = self._runtime.letters_of(self._projection, self._generation)
+        await settled_in_log(self._runtime.read_store, self._projection, self._target, queues)
 
     @property
     def _is_building(self) -> bool:
-        lineage = self._parts.catalogue.known(self._projection)
+        lineage = self._runtime.catalogue.known(self._projection)
         return lineage.building == self._generation.collection
 
     async def _move_readers(self) -> None:
@@ -327,19 +327,19 @@ class Feeding:
             log.info("readers moved", to=self._target.collection)
 
     def _consumer(self, queue: str) -> ProjectionConsumer:
-        settings = self._parts.settings
+        settings = self._runtime.settings
         return ProjectionConsumer(
             queue,
             self._projector(queue),
-            self._parts.transport,
-            self._parts.read_store,
+            self._runtime.transport,
+            self._runtime.read_store,
             self._give_up,
-            Keeping(self._parts.followed, self._parts.history.owners, self._give_up),
+            Keeping(self._runtime.followed, self._runtime.history.owners, self._give_up),
             self._trust,
             prefetch=settings.prefetch,
             batch=settings.batch,
-            vouch=self._parts.continuity.vouch,
+            vouch=self._runtime.continuity.vouch,
         )
 
     def _projector(self, name: str, *, parks_all: bool = False) -> Projector:
-        return self._parts.projector(self._projection, self._target, name, parks_all=parks_all)
+        return self._runtime.projector(self._projection, self._target, name, parks_all=parks_all)

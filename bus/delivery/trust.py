@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.codec import (
     ATTEMPT,
     DEAD_LETTER,
@@ -55,13 +55,13 @@ class Sorted(NamedTuple):
 class Trust:
     """Sorts what arrives in a worker."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._service = parts.service
-        self._log = parts.event_log
-        self._store = parts.read_store
-        self._signing = parts.signing
-        self._owners = parts.foreign.owners
-        self._always_looks = parts.settings.check_events == "log"
+    def __init__(self, runtime: Runtime) -> None:
+        self._service = runtime.service
+        self._log = runtime.event_log
+        self._store = runtime.read_store
+        self._signing = runtime.signing
+        self._owners = runtime.foreign.owners
+        self._always_looks = runtime.settings.check_events == "log"
         self._letters: dict[str, Allowance] = {}
         self._refused = 0
         self._refused_at: float | None = None

@@ -13,7 +13,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticOmit
 
 from bus.assembly.declarations import aggregates_of, events_of
-from bus.assembly.runtime import HasParts, Parts
+from bus.assembly.runtime import HasRuntime, Runtime
 from bus.data.payload import Document
 from bus.declare.router import Handler
 from bus.describe.schemas import Mismatch, differences
@@ -40,7 +40,7 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def contracts_of(bus: HasParts) -> Document:
+def contracts_of(bus: HasRuntime) -> Document:
     """Every message of a service as JSON Schema; neither broker nor database is needed.
 
     What it `reads` is what it takes; `writes`, of events, is what others receive. Those of other
@@ -48,18 +48,18 @@ def contracts_of(bus: HasParts) -> Document:
     have each a class of one name, it is the aggregate's.
     Raises: ConfigurationError for a message that JSON Schema cannot describe.
     """
-    parts = bus.parts
-    routers = list(parts.routers.values())
+    runtime = bus.runtime
+    routers = list(runtime.routers.values())
     handlers = [handler for router in routers for handler in router.handlers]
     events: dict[str, type[Event]] = {}
-    for event in events_of(routers, parts.projections):
+    for event in events_of(routers, runtime.projections):
         events.setdefault(event.wire_name, event)
     queries = [one for one in handlers if one.kind == "query"]
-    followed = followed_events(parts)
+    followed = followed_events(runtime)
     return {
         "format": FORMAT,
-        "service": parts.service,
-        "commands": {name: _command(kind) for name, kind in parts.commands.items()},
+        "service": runtime.service,
+        "commands": {name: _command(kind) for name, kind in runtime.commands.items()},
         "events": {name: _event(kind, followed.get(name)) for name, kind in events.items()},
         "queries": {one.messages[0].wire_name: _query(one) for one in queries},
     }
@@ -95,26 +95,26 @@ def breaks(findings: Sequence[Finding]) -> bool:
     return any(one.verdict != "compatible" for one in findings)
 
 
-def followed_events(parts: Parts) -> dict[str, list[str]]:
+def followed_events(runtime: Runtime) -> dict[str, list[str]]:
     """The names of events that others write and this service only reads, each with the services
     that may write it.
 
     An event that only a router handles may be one that this service publishes: it counts as
     another's where nothing here records or publishes events.
     """
-    owners = parts.foreign.owners
-    routers = list(parts.routers.values())
+    owners = runtime.foreign.owners
+    routers = list(runtime.routers.values())
     handlers = [handler for router in routers for handler in router.handlers]
     found: dict[str, set[str]] = defaultdict(set)
     own: set[str] = {Fault.wire_name}
-    for aggregate in aggregates_of(routers, parts.projections):
+    for aggregate in aggregates_of(routers, runtime.projections):
         names = {event.wire_name for event in aggregate.events().values()}
         if owner := owners.get(aggregate.category):
             for name in names:
                 found[name].add(owner)
         else:
             own |= names
-    for projection in parts.projections:
+    for projection in runtime.projections:
         for event in projection.handlers:
             found[event.wire_name] |= {owners[c] for c in projection.categories if c in owners}
     asked = {dependency.kind for handler in handlers for dependency in handler.dependencies}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.common.fingerprint import reason_of
 from bus.data import payload
@@ -27,8 +27,8 @@ log = Logger("bus.faults")
 class GiveUp:
     """Gives messages up. Doing so again for the same one changes nothing."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._allowances: dict[str, Allowance] = {}
         self._untold = 0
 
@@ -50,12 +50,12 @@ class GiveUp:
         if (
             unread
             and not self.has_room(delivery)
-            and not await is_kept(self._parts.read_store, delivery)
+            and not await is_kept(self._runtime.read_store, delivery)
         ):
-            await bury_the_rest(self._parts.read_store, delivery, error, count=1)
+            await bury_the_rest(self._runtime.read_store, delivery, error, count=1)
             self._count(delivery.queue)
             return
-        store = self._parts.read_store
+        store = self._runtime.read_store
         letter = await bury(store, delivery, error, handler=handler, attempts=attempts)
         if delivery.frame.name != Fault.wire_name and (
             unread or self._may_tell(delivery, attempts)
@@ -103,8 +103,8 @@ class GiveUp:
             **_data_of(frame),
         )
         envelope = Envelope(fault, frame.id, clock.now(), frame.correlation_id or id)
-        parts = self._parts
-        work = UnitOfWork(id, parts.service, envelope, parts.event_log, parts.publisher)
+        runtime = self._runtime
+        work = UnitOfWork(id, runtime.service, envelope, runtime.event_log, runtime.publisher)
         work.outbox.publish(fault)
         try:
             await work.commit()
@@ -113,7 +113,7 @@ class GiveUp:
 
     async def _is_told(self, former_id: str, message_id: str) -> bool:
         """Whether a process of a release before told of it."""
-        commits = await self._parts.event_log.find(former_id)
+        commits = await self._runtime.event_log.find(former_id)
         return bool(commits) and commits[0].causation_id == message_id
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from datetime import datetime, timedelta
 
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.errors import Unroutable
 from bus.following.protocol import Asking
@@ -31,8 +31,8 @@ log = Logger("bus.history")
 class Following:
     """Asks, in one worker at a time, for what is missing."""
 
-    def __init__(self, parts: Parts, asking: Asking) -> None:
-        self._parts = parts
+    def __init__(self, runtime: Runtime, asking: Asking) -> None:
+        self._runtime = runtime
         self._asking = asking
         self._owner = clock.new_id()
         self._turns = Turns()
@@ -41,12 +41,12 @@ class Following:
     async def run(self) -> None:
         """Looks until cancelled; outages only delay it."""
         while True:
-            await self._parts.loops.turn("following", self._look_if_leading, None)
+            await self._runtime.loops.turn("following", self._look_if_leading, None)
             await asyncio.sleep(clock.jittered(LOOK_EVERY))
 
     async def _look_if_leading(self) -> None:
         try:
-            if await self._parts.read_store.lease("following", self._owner, LEASE):
+            if await self._runtime.read_store.lease("following", self._owner, LEASE):
                 await self.look()
             self._is_told = False
         except Unroutable:
@@ -56,8 +56,8 @@ class Following:
 
     async def look(self) -> None:
         """Asks for whatever it is time to ask for."""
-        for category in self._parts.history.owners:
-            progress = await self._parts.history.progress(category)
+        for category in self._runtime.history.owners:
+            progress = await self._runtime.history.progress(category)
             if progress.is_done:
                 await self._compare(progress)
             elif self._turns.is_due(f"part/{category}", progress.place, ASK_AGAIN):
@@ -66,21 +66,21 @@ class Following:
         await self._ask_for_late_events()
 
     async def _compare(self, progress: Progress) -> None:
-        every = self._parts.settings.compare_every
+        every = self._runtime.settings.compare_every
         key, soon = f"heads/{progress.category}", min(SOON, every)
         due = self._turns.is_due(key, "", soon, longest=every)
         if due and progress.compared:
             await self._asking.heads(progress.category, progress.compared - OVERLAP)
 
     async def _ask_for_late_events(self) -> None:
-        patience = timedelta(seconds=self._parts.foreign.gap_within)
+        patience = timedelta(seconds=self._runtime.foreign.gap_within)
         late: dict[str, dict[str, int]] = defaultdict(dict)
         missed = await self._missed()
         self._turns.keep("stream/", {f"stream/{stream}" for stream in missed})
         for stream, (version, since) in missed.items():
             key = f"stream/{stream}"
-            if self._parts.read_store.now() - since >= patience and self._turns.is_due(
-                key, str(version), self._parts.foreign.gap_within
+            if self._runtime.read_store.now() - since >= patience and self._turns.is_due(
+                key, str(version), self._runtime.foreign.gap_within
             ):
                 late[category_of(stream)][stream] = version - 1
         for category, streams in late.items():
@@ -91,9 +91,9 @@ class Following:
         """Streams that stand aside for an event: which one, and since when."""
         return {
             one.stream: (one.version, one.first_seen or one.next_try)
-            for target in await self._parts.targets()
-            for one in await self._parts.read_store.parked(target)
-            if one.is_missed and category_of(one.stream) in self._parts.history.owners
+            for target in await self._runtime.targets()
+            for one in await self._runtime.read_store.parked(target)
+            if one.is_missed and category_of(one.stream) in self._runtime.history.owners
         }
 
 

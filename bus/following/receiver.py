@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.delivery.consumer import BatchConsumer
 from bus.delivery.foreign_events import Arrived, Keeping
 from bus.errors import InvalidMessage, TransportUnavailable, Unroutable
@@ -37,10 +37,15 @@ class HistoryConsumer(BatchConsumer):
     where it comes from whom was asked."""
 
     def __init__(
-        self, parts: Parts, followed: FollowedLog, keeping: Keeping, asking: Asking, give_up: GiveUp
+        self,
+        runtime: Runtime,
+        followed: FollowedLog,
+        keeping: Keeping,
+        asking: Asking,
+        give_up: GiveUp,
     ) -> None:
-        super().__init__(history_queue(parts.service).name, parts.transport, prefetch=PREFETCH)
-        self._parts = parts
+        super().__init__(history_queue(runtime.service).name, runtime.transport, prefetch=PREFETCH)
+        self._runtime = runtime
         self._followed = followed
         self._keeping = keeping
         self._asking = asking
@@ -71,7 +76,7 @@ class HistoryConsumer(BatchConsumer):
                 await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
         await self._keep(waiting)
         for delivery in taken_in:
-            await repaired(self._parts.read_store, delivery)
+            await repaired(self._runtime.read_store, delivery)
 
     def _read(self, delivery: Delivery) -> list[Arrived]:
         if not self._keeping.follows(delivery.frame):
@@ -84,14 +89,14 @@ class HistoryConsumer(BatchConsumer):
 
     async def _hurry(self, streams: set[str]) -> None:
         """Lets streams that stand aside for an event be tried now, for that may have come."""
-        store = self._parts.read_store
-        for target in await self._parts.targets() if streams else ():
+        store = self._runtime.read_store
+        for target in await self._runtime.targets() if streams else ():
             for parked in await store.parked(target):
                 if parked.is_missed and parked.stream in streams:
                     await store.park(target, parked._replace(next_try=store.now()))
 
     async def _take_in(self, word: Word) -> None:
-        if word.category not in self._parts.history.owners:
+        if word.category not in self._runtime.history.owners:
             raise InvalidMessage(f"nobody here follows {word.category[:100]!r}")
         match word:
             case TellPart():
@@ -100,7 +105,7 @@ class HistoryConsumer(BatchConsumer):
                 await self._compare(word)
 
     async def _advance(self, said: TellPart) -> None:
-        told, history = said.without_mark(), self._parts.history
+        told, history = said.without_mark(), self._runtime.history
         if not await self._asking.is_answer(told):
             await self._ask_oneself(await history.progress(told.category))
             await self._doubt(told)
@@ -126,10 +131,10 @@ class HistoryConsumer(BatchConsumer):
 
     async def _doubt(self, word: Word) -> None:
         """Raises: NotAsked, unless its sender may know of no tokens."""
-        if word.token or await self._parts.history.answers(word.category):
+        if word.token or await self._runtime.history.answers(word.category):
             raise NotAsked(
                 f"{word.title()}: it does not carry the token that service "
-                f"{self._parts.history.owners[word.category]!r} was asked with"
+                f"{self._runtime.history.owners[word.category]!r} was asked with"
             )
 
     def _note(self, error: InvalidMessage) -> None:
@@ -147,7 +152,7 @@ class HistoryConsumer(BatchConsumer):
 
     async def _compare(self, told: TellHeads) -> None:
         if await self._asking.is_answer(told):
-            await self._parts.history.answered(told.category)
+            await self._runtime.history.answered(told.category)
         else:
             await self._doubt(told)
         held = await self._followed.heads(list(told.versions))
@@ -159,8 +164,8 @@ class HistoryConsumer(BatchConsumer):
             except Unroutable:  # compared again, once the owner is there
                 return
         if told.until:
-            until = min(told.until, self._parts.read_store.now())
-            await self._parts.history.change(
+            until = min(told.until, self._runtime.read_store.now())
+            await self._runtime.history.change(
                 told.category, lambda progress: progress._replace(compared=until)
             )
 

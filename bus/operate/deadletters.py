@@ -73,7 +73,7 @@ class DeadLetters(OnOpenBus):
 
     @property
     def _store(self) -> ReadStore:
-        return self._parts.read_store
+        return self._runtime.read_store
 
     async def list(
         self,
@@ -166,9 +166,9 @@ class DeadLetters(OnOpenBus):
     async def _signed_anew(self, row: Document, edited: Frame) -> Document:
         """The headers of an edited event. Only where the service vouches for what it was, it does
         for what became of it."""
-        if "stream" not in row["headers"] or not await Trust(self._parts).knows(frame_of(row)):
+        if "stream" not in row["headers"] or not await Trust(self._runtime).knows(frame_of(row)):
             return {}
-        return {"headers": {**row["headers"], SIGNATURE: self._parts.signing.sign(edited)}}
+        return {"headers": {**row["headers"], SIGNATURE: self._runtime.signing.sign(edited)}}
 
     async def discard(
         self, *ids: str, group: str = "", all: bool = False, report: Report | None = None
@@ -213,9 +213,9 @@ class DeadLetters(OnOpenBus):
     async def _publish(self, row: Document | None) -> str | None:
         if row is None:
             return NOT_THERE
-        if not row["queue"].startswith(f"{self._parts.service}."):
+        if not row["queue"].startswith(f"{self._runtime.service}."):
             return NOT_OURS.format(row["queue"])
-        failures = await self._parts.transport.publish([frame_of(row)], must_route=True)
+        failures = await self._runtime.transport.publish([frame_of(row)], must_route=True)
         for failure in failures.values():
             if isinstance(failure, Unroutable):
                 return (
@@ -255,16 +255,16 @@ class DeadLetters(OnOpenBus):
         """All parked streams of the service's projections, by the ids that people see."""
         return {
             self._shown(target, parked).id: (target, parked)
-            for target in await self._parts.targets()
+            for target in await self._runtime.targets()
             for parked in await self._store.parked(target)
             if not parked.is_waiting
         }
 
     def _shown(self, target: Target, parked: Parked) -> DeadLetter:
-        return stream_of(self._parts.service, target.collection, parked)
+        return stream_of(self._runtime.service, target.collection, parked)
 
     async def _event_at(self, stream: str, version: int) -> bytes:
-        for commit in await self._parts.read_log.read(stream, after=version - 1, limit=1):
+        for commit in await self._runtime.read_log.read(stream, after=version - 1, limit=1):
             if commit.first <= version:
                 return to_json(commit.events[version - commit.first].data)
         return b""
@@ -275,7 +275,7 @@ class DeadLetters(OnOpenBus):
         of = subscription.of
         if isinstance(of, Projection):
             raise DeadLetterError(f"{row['_id']}: {LOG_STANDS}")
-        registry: Registry[Any] = event_registry(of) if of else self._parts.commands
+        registry: Registry[Any] = event_registry(of) if of else self._runtime.commands
         if row["message"] not in registry:
             raise DeadLetterError(
                 f"{row['_id']}: nobody in {subscription.name!r} handles {row['message']!r}, so its "
@@ -284,11 +284,11 @@ class DeadLetters(OnOpenBus):
         return registry
 
     def _subscription_of(self, queue: str) -> Subscription:
-        for one in self._parts.subscriptions:
+        for one in self._runtime.subscriptions:
             if any(declared.name == queue for declared in one.queues):
                 return one
         raise DeadLetterError(
-            f"no subscription of {self._parts.service} has the queue {queue}; it was removed or "
+            f"no subscription of {self._runtime.service} has the queue {queue}; it was removed or "
             f"renamed: bring it back, or discard the letter"
         )
 

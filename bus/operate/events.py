@@ -49,11 +49,11 @@ class Events(OnOpenBus):
     async def unknown(self) -> list[Tally]:
         """The names in the log that no aggregate, event handler or projection here has a class
         for; their events are passed over. It reads the whole log."""
-        return await self._parts.event_log.tally(self._parts.known_names)
+        return await self._runtime.event_log.tally(self._runtime.known_names)
 
     async def show(self, stream: str, *, after: int = 0) -> AsyncIterator[StoredEvent]:
         """The stream's events beyond version `after`, in order."""
-        while page := await self._parts.event_log.read(stream, after, PAGE):
+        while page := await self._runtime.event_log.read(stream, after, PAGE):
             for commit in page:
                 for event in _events_in(commit):
                     if event.version > after:
@@ -70,7 +70,7 @@ class Events(OnOpenBus):
         Raises: ConfigurationError (MongoDB without a replica set).
         """
         categories = [category] if category else []
-        async with aclosing(self._parts.event_log.follow(last, categories)) as following:
+        async with aclosing(self._runtime.event_log.follow(last, categories)) as following:
             async for commit in following:
                 for event in _events_in(commit):
                     yield event
@@ -82,8 +82,8 @@ class Events(OnOpenBus):
         It reads all that was stored since the id was made, if the id tells (a UUID of version 7,
         as the bus's own); else the whole log.
         """
-        commits = await self._parts.event_log.conversation(correlation_id, _since(correlation_id))
-        rows = await self._parts.read_store.dead_letters(
+        commits = await self._runtime.event_log.conversation(correlation_id, _since(correlation_id))
+        rows = await self._runtime.read_store.dead_letters(
             MOST_LETTERS, where={"correlation_id": correlation_id}
         )
         letters = [letter_of(row) for row in rows]
@@ -107,7 +107,7 @@ class Events(OnOpenBus):
         from there. Raises: ConfigurationError (no such subscription), Unroutable (its queue is
         gone), TransportUnavailable.
         """
-        return await Republishing(self._parts, to, report).run(since, until, dry_run=dry_run)
+        return await Republishing(self._runtime, to, report).run(since, until, dry_run=dry_run)
 
 
 def _since(correlation_id: str) -> datetime | None:

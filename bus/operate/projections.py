@@ -109,7 +109,7 @@ class Projections(OnOpenBus):
                 )
             return with_next(lineage, projection)
 
-        return (await self._parts.catalogue.change(projection, begin)).building
+        return (await self._runtime.catalogue.change(projection, begin)).building
 
     async def _check_served(
         self, projection: Projection[Any], lineage: Lineage, *, or_less: bool = False
@@ -128,7 +128,7 @@ class Projections(OnOpenBus):
                 f"the code of that version, or wait until workers of this one have built theirs"
             )
         served, own = (
-            await served_names(self._parts.read_store, read.collection),
+            await served_names(self._runtime.read_store, read.collection),
             names_of(projection),
         )
         more, less = beyond(own, served), beyond(served, own)
@@ -142,7 +142,7 @@ class Projections(OnOpenBus):
     async def rollback(self, name: str) -> str:
         """Moves readers back to the collection that they read before, once it is up to date. Its
         name."""
-        projection, parts = self._named(name), self._parts
+        projection, runtime = self._named(name), self._runtime
         lineage = await self._lineage(projection)
         if not lineage.previous:
             raise ProjectionError(
@@ -156,12 +156,12 @@ class Projections(OnOpenBus):
                 f"{generation.version} of it, and this is version {projection.version}; go back "
                 f"with the code of that version"
             )
-        target = parts.catalogue.target_of(projection, generation)
-        name = f"{parts.service}.{target.collection}.rollback"
-        projector = parts.projector(projection, target, name)
-        flip = Flip(projection, parts.catalogue, parts.read_log, parts.read_store)
+        target = runtime.catalogue.target_of(projection, generation)
+        name = f"{runtime.service}.{target.collection}.rollback"
+        projector = runtime.projector(projection, target, name)
+        flip = Flip(projection, runtime.catalogue, runtime.read_log, runtime.read_store)
         try:
-            sweeper = Sweeper(projector, parts.read_log, parts.read_store)
+            sweeper = Sweeper(projector, runtime.read_log, runtime.read_store)
             await sweeper.sweep()
             reason = await flip.back(generation, sweeper.sweep)
         finally:
@@ -173,13 +173,13 @@ class Projections(OnOpenBus):
     async def drop(self, name: str, collection: str) -> None:
         """Removes a collection that readers do not read, its queues and its versions."""
         projection = self._named(name)
-        catalogue = self._parts.catalogue
+        catalogue = self._runtime.catalogue
         generation = (await self._lineage(projection)).of(collection)
         await catalogue.change(projection, lambda lineage: lineage.dropped(collection))
-        queues = self._parts.queues_of(projection, generation)
-        await self._parts.transport.delete([queue.name for queue in queues])
-        await self._parts.read_store.drop(catalogue.target_of(projection, generation))
-        await self._parts.continuity.forget(collection)
+        queues = self._runtime.queues_of(projection, generation)
+        await self._runtime.transport.delete([queue.name for queue in queues])
+        await self._runtime.read_store.drop(catalogue.target_of(projection, generation))
+        await self._runtime.continuity.forget(collection)
         await catalogue.show(projection)
 
     async def audit(
@@ -222,31 +222,31 @@ class Projections(OnOpenBus):
 
     async def _settle_letters(self, name: str) -> None:
         """Removes the dead letters of what readers read by now."""
-        projection, parts = self._named(name), self._parts
+        projection, runtime = self._named(name), self._runtime
         lineage = await self._lineage(projection)
         read = lineage.of(lineage.active)
-        target = parts.catalogue.target_of(projection, read)
-        queues = parts.letters_of(projection, read)
-        await settled_in_log(parts.read_store, projection, target, queues)
+        target = runtime.catalogue.target_of(projection, read)
+        queues = runtime.letters_of(projection, read)
+        await settled_in_log(runtime.read_store, projection, target, queues)
 
     async def _audit(self, name: str) -> Audit:
-        projection, parts = self._named(name), self._parts
+        projection, runtime = self._named(name), self._runtime
         await self._check_served(projection, await self._lineage(projection))
-        target = await parts.catalogue.target(projection)
+        target = await runtime.catalogue.target(projection)
         return Audit(
             projection,
             target,
-            parts.catalogue,
-            parts.read_log,
-            parts.read_store,
-            parts.foreign,
-            service=parts.service,
+            runtime.catalogue,
+            runtime.read_log,
+            runtime.read_store,
+            runtime.foreign,
+            service=runtime.service,
         )
 
     async def fetch(self, category: str) -> str:
         """Asks the owner of a category for its whole history again; workers take it in, and what
         was missing is applied by their next sweep. The owner's name."""
-        history = self._parts.history
+        history = self._runtime.history
         if category not in history.owners:
             known = ", ".join(history.owners) or "none"
             raise ProjectionError(
@@ -259,17 +259,17 @@ class Projections(OnOpenBus):
     async def _status(
         self, projection: Projection[Any], lineage: Lineage, generation: Generation
     ) -> CollectionStatus:
-        store, transport = self._parts.read_store, self._parts.transport
-        target = self._parts.catalogue.target_of(projection, generation)
+        store, transport = self._runtime.read_store, self._runtime.transport
+        target = self._runtime.catalogue.target_of(projection, generation)
         states = {lineage.active: "read", lineage.building: "building"}
         note = await store.note(plan_of(target.collection))
         plan = plan_from(note.value) if note.revision else None
         state = states.get(target.collection, "kept")
         replayed, commits = (plan.replayed, plan.commits) if plan else (0, 0)
-        fetched = await self._parts.history.missing(projection.categories)
+        fetched = await self._runtime.history.missing(projection.categories)
         if state == "building" and fetched:
             state, replayed = "fetching", sum(one.events for one in fetched)
-        queues = self._parts.queues_of(projection, generation)
+        queues = self._runtime.queues_of(projection, generation)
         return CollectionStatus(
             projection.name,
             target.collection,
@@ -285,14 +285,14 @@ class Projections(OnOpenBus):
         )
 
     async def _lag(self, projection: Projection[Any], target: Target) -> Lag:
-        log, store = self._parts.read_log, self._parts.read_store
+        log, store = self._runtime.read_log, self._runtime.read_store
         return await LagMeter(projection.categories, target, log, store).measure()
 
     async def _lineage(self, projection: Projection[Any]) -> Lineage:
-        return await self._parts.catalogue.lineage(projection, within=0)
+        return await self._runtime.catalogue.lineage(projection, within=0)
 
     def _all(self) -> list[Projection[Any]]:
-        return self._bus.parts.projections
+        return self._bus.runtime.projections
 
     def _named(self, name: str) -> Projection[Any]:
         for projection in self._all():

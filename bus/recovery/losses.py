@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.common.tasks import end
 from bus.data.payload import Document
@@ -46,15 +46,15 @@ class Losses:
     last: what was sent again in between is lost once more.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._key = f"subscriptions/{parts.service}"
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._key = f"subscriptions/{runtime.service}"
         self._unnoted: set[str] = set()
         self._began = time.monotonic()
         self._is_opening = True
         self._names = {
             queue.name: one.name
-            for one in parts.declared
+            for one in runtime.declared
             if not isinstance(one.of, Projection)
             for queue in one.queues
         }
@@ -67,23 +67,23 @@ class Losses:
     async def run(self) -> None:
         """Notes, until cancelled, what this process had to make."""
         while True:
-            await self._parts.loops.turn("losses", self.note_anew, None)
+            await self._runtime.loops.turn("losses", self.note_anew, None)
             await asyncio.sleep(clock.jittered(NOTE_EVERY))
 
     async def read(self) -> Document:
         """What is known by subscription. Raises: StoreUnavailable."""
-        return (await self._parts.read_store.note(self._key)).value
+        return (await self._runtime.read_store.note(self._key)).value
 
     async def note_anew(self) -> None:
         """Notes which queues this process had to make. Raises: StoreUnavailable, OutcomeUnknown."""
-        made = self._parts.transport.made_anew()
+        made = self._runtime.transport.made_anew()
         self._unnoted |= {self._names[queue] for queue in made if queue in self._names}
         if self._unnoted:
             await self._note(frozenset(self._unnoted))
         self._is_opening = False
 
     async def _note(self, names: Collection[str]) -> None:
-        now = self._parts.event_log.now()
+        now = self._runtime.event_log.now()
         text = now.isoformat()
         began = now - timedelta(seconds=time.monotonic() - self._began)
 
@@ -98,19 +98,19 @@ class Losses:
             }
             return {**known, **lost, **new}
 
-        await change_note(self._parts.read_store, self._key, noted)
+        await change_note(self._runtime.read_store, self._key, noted)
         self._unnoted.difference_update(names)
 
     async def note_restored(self) -> None:
         """Notes that what handlers did lately may be gone with a database that was restored, and
         is in no queue any more: all since the queues were quiet, as the database has it."""
-        now = self._parts.event_log.now()
+        now = self._runtime.event_log.now()
 
         def noted(known: Document) -> Document:
             names = self._names.values()
             return {**known, **{name: _lost_since(known.get(name, {}), now) for name in names}}
 
-        await change_note(self._parts.read_store, self._key, noted)
+        await change_note(self._runtime.read_store, self._key, noted)
 
     async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
         """All that was published up to a time is settled, unless something was lost meanwhile."""
@@ -126,7 +126,7 @@ class Losses:
                 },
             }
 
-        await change_note(self._parts.read_store, self._key, marked)
+        await change_note(self._runtime.read_store, self._key, marked)
 
     async def settle(self, name: str, latest: str) -> None:
         """What was lost was sent again, unless it was lost once more after that time."""
@@ -137,7 +137,7 @@ class Losses:
                 {**known, name: {"quiet": entry["quiet"]}} if _latest_of(entry) == latest else known
             )
 
-        await change_note(self._parts.read_store, self._key, settled)
+        await change_note(self._runtime.read_store, self._key, settled)
 
 
 def _lost_since(entry: Document, now: datetime) -> Document:
@@ -163,8 +163,8 @@ class Sent(NamedTuple):
 class Resending:
     """Runs in a worker: marks queues that are quiet, and fills those again that were lost."""
 
-    def __init__(self, parts: Parts, losses: Losses, names: Collection[str]) -> None:
-        self._parts = parts
+    def __init__(self, runtime: Runtime, losses: Losses, names: Collection[str]) -> None:
+        self._runtime = runtime
         self._losses = losses
         self._queues = {name: queue for queue, name in losses.queues.items() if name in names}
         self._owner = clock.new_id()
@@ -181,7 +181,7 @@ class Resending:
         """Looks until cancelled."""
         while True:
             await asyncio.sleep(clock.jittered(LOOK_EVERY))
-            await self._parts.loops.turn("lost queues", self.look, None)
+            await self._runtime.loops.turn("lost queues", self.look, None)
 
     async def look(self) -> None:
         """One round. Raises: Unavailable, OutcomeUnknown, Unroutable: the next one goes on."""
@@ -189,17 +189,17 @@ class Resending:
         for name in self._queues:
             if "lost" in known.get(name, {}):
                 await self._resend(name, known[name])
-        if time.monotonic() >= self._mark_at and self._parts.transport.healthy:
+        if time.monotonic() >= self._mark_at and self._runtime.transport.healthy:
             self._mark_at = time.monotonic() + clock.jittered(MARK_EVERY)
             await self.mark()
 
     async def _resend(self, name: str, entry: Document) -> None:
-        lease = f"{self._parts.service}.{name}.resending"
-        if not await self._parts.read_store.lease(lease, self._owner, LEASE):
+        lease = f"{self._runtime.service}.{name}.resending"
+        if not await self._runtime.read_store.lease(lease, self._owner, LEASE):
             return
         latest, quiet = _latest_of(entry), datetime.fromisoformat(entry["quiet"])
         since = max(quiet, datetime.fromisoformat(entry["lost"]) - AT_MOST)
-        renewing = self._parts.loops.start(partial(self._renew, lease), lease)
+        renewing = self._runtime.loops.start(partial(self._renew, lease), lease)
         try:
             events = await self._send(name, since, latest)
             await self._losses.settle(name, latest)
@@ -216,14 +216,14 @@ class Resending:
         def report(time: datetime, events: int) -> None:
             self._sent[name] = Sent(latest, time, before.events + events)
 
-        await Republishing(self._parts, name, report).run(before.reached)
+        await Republishing(self._runtime, name, report).run(before.reached)
         return self._sent.pop(name).events
 
     async def _renew(self, lease: str) -> None:
         """An hour of events may take longer than a lease: nobody is to send them as well."""
         while True:
             await asyncio.sleep(LEASE / 4)
-            await self._parts.read_store.lease(lease, self._owner, LEASE)
+            await self._runtime.read_store.lease(lease, self._owner, LEASE)
 
     def _tell(self, name: str, since: datetime, events: int, quiet: datetime) -> None:
         text = (
@@ -244,7 +244,7 @@ class Resending:
         empty = [
             name
             for name, queue in self._queues.items()
-            if settled and not await self._parts.transport.depth(queue)
+            if settled and not await self._runtime.transport.depth(queue)
         ]
         before = {name: self._quiet[name] for name in empty if name in self._quiet}
         self._quiet = {name: settled for name in empty if settled}
@@ -255,10 +255,10 @@ class Resending:
         """Up to when all is settled that is in no queue; None where something waits for a later
         try, whose queue nobody knows."""
         for delay in DELAYS:
-            if await self._parts.transport.depth(f"{self._parts.service}.delay.{delay}s"):
+            if await self._runtime.transport.depth(f"{self._runtime.service}.delay.{delay}s"):
                 return None
-        now = self._parts.event_log.now()
-        pending = await self._parts.event_log.pending(now, 1)
+        now = self._runtime.event_log.now()
+        pending = await self._runtime.event_log.pending(now, 1)
         return min([now - IN_HAND, *(commit.time for commit in pending)])
 
     async def _ask(self) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from bus.assembly.runtime import HasParts, OnOpenBus
+from bus.assembly.runtime import HasRuntime, OnOpenBus
 from bus.errors import ConfigurationError
 from bus.observe.log import Logger
 from bus.read.foreign import Progress
@@ -47,23 +47,23 @@ class Plan(NamedTuple):
 class Recovery(OnOpenBus):
     """Recovers a service's database. The bus must be open; its workers may run."""
 
-    def __init__(self, bus: HasParts, report: Report = lambda step: None) -> None:
+    def __init__(self, bus: HasRuntime, report: Report = lambda step: None) -> None:
         super().__init__(bus)
         self._report = report
 
     @property
     def _store(self) -> ReadStore:
-        return self._parts.read_store
+        return self._runtime.read_store
 
     async def plan(self, *, everything: bool = False) -> Plan:
         """What `run` would do, which changes nothing. With `everything`, all collections are built
         anew, whatever was noticed."""
-        await self._parts.continuity.look()
-        broken = self._parts.continuity.broken
+        await self._runtime.continuity.look()
+        broken = self._runtime.continuity.broken
         rebuilt = [name async for name in self._concerned(broken, everything)]
         marks = [mark async for some in self._strange_marks() for mark in some]
         is_older = everything or "commits" in broken
-        sent_again = sorted(Losses(self._parts).queues.values()) if is_older else []
+        sent_again = sorted(Losses(self._runtime).queues.values()) if is_older else []
         return Plan(broken, tuple(rebuilt), len(marks), tuple(sent_again))
 
     async def run(self, *, everything: bool = False) -> Plan:
@@ -71,16 +71,16 @@ class Recovery(OnOpenBus):
         cannot be made), StoreUnavailable, TransportUnavailable (run it again)."""
         self._report("comparing what there is with the log")
         plan = await self.plan(everything=everything)
-        if refusal := await self._parts.event_log.examine(INDEX_WITHIN):
+        if refusal := await self._runtime.event_log.examine(INDEX_WITHIN):
             raise ConfigurationError(refusal)
         await self._begin_epoch()
         await self._forget(plan)
         if plan.sent_again:
-            await Losses(self._parts).note_restored()
+            await Losses(self._runtime).note_restored()
         waiting = {name: f"{name!r} is being built anew from the log" for name in plan.rebuilt}
         here = await self._store.identities()
-        await self._parts.continuity.note_turn(here, waiting)
-        await self._parts.continuity.look()
+        await self._runtime.continuity.note_turn(here, waiting)
+        await self._runtime.continuity.look()
         for number, name in enumerate(plan.rebuilt, 1):
             self._report(f"building {name} anew ({number} of {len(plan.rebuilt)})")
             await self._rebuild(name)
@@ -89,28 +89,28 @@ class Recovery(OnOpenBus):
 
     async def _begin_epoch(self) -> None:
         await change_note(self._store, EPOCH_NOTE, lambda _: new_epoch())
-        await self._parts.signing.open()
+        await self._runtime.signing.open()
 
     async def _forget(self, plan: Plan) -> None:
         """Lets go of what is not of this log."""
         async for marks in self._strange_marks():
-            await self._parts.effects.forget(marks)
-        await self._parts.event_log.forget_snapshots()
+            await self._runtime.effects.forget(marks)
+        await self._runtime.event_log.forget_snapshots()
         if "followed" in plan.broken:
-            for category in self._parts.history.owners:
+            for category in self._runtime.history.owners:
                 anew = partial(_from_the_start, category)
-                await self._parts.history.change(category, anew)
+                await self._runtime.history.change(category, anew)
 
     # --- what is concerned ---------------------------------------------------------------------
 
     async def _concerned(self, broken: Mapping[str, str], everything: bool) -> AsyncIterator[str]:
         """The collections that may hold what the log does not, or lack what it holds."""
         everything = everything or any(name in broken for name in ALL)
-        for projection in self._parts.projections:
-            followed = set(projection.categories) & self._parts.history.owners.keys()
-            lineage = await self._parts.catalogue.lineage(projection, within=0)
+        for projection in self._runtime.projections:
+            followed = set(projection.categories) & self._runtime.history.owners.keys()
+            lineage = await self._runtime.catalogue.lineage(projection, within=0)
             for generation in lineage.in_use(projection.version):
-                target = self._parts.catalogue.target_of(projection, generation)
+                target = self._runtime.catalogue.target_of(projection, generation)
                 apart = not target.versions_in_documents and "checkpoints" in broken
                 lost = "followed" in broken and bool(followed)
                 told = everything or apart or lost or target.collection in broken
@@ -119,14 +119,14 @@ class Recovery(OnOpenBus):
 
     async def _is_ahead(self, projection: Projection[Any], target: Target) -> bool:
         """Whether it shows events that the log does not hold."""
-        own = not set(projection.categories) & self._parts.history.owners.keys()
+        own = not set(projection.categories) & self._runtime.history.owners.keys()
         after = ""
         while own:
             page = await self._store.reached(target, after, PAGE)
             after = max(page, default="")
             if target.versions_in_documents:
                 page = {f"{projection.categories[0]}-{key}": page[key] for key in page}
-            heads = await self._parts.event_log.heads(list(page))
+            heads = await self._runtime.event_log.heads(list(page))
             if any(version > heads.get(one, 0) for one, version in page.items()):
                 return True
             if len(page) < PAGE:
@@ -135,20 +135,20 @@ class Recovery(OnOpenBus):
 
     async def _strange_marks(self) -> AsyncIterator[list[str]]:
         """Marks of events that the log does not hold, page by page."""
-        after, is_last = "", not self._parts.dispatcher.lends_sessions
+        after, is_last = "", not self._runtime.dispatcher.lends_sessions
         while not is_last:
-            marks = await self._parts.effects.marks(after, PAGE)
+            marks = await self._runtime.effects.marks(after, PAGE)
             after, is_last = max(marks, default=""), len(marks) < PAGE
             commits = {mark: self._commit_of(mark) for mark in marks}
             ids = sorted({id for id in commits.values() if id})
-            held = await self._parts.event_log.held(ids)
+            held = await self._runtime.event_log.held(ids)
             if strange := [mark for mark, id in commits.items() if id and id not in held]:
                 yield strange
 
     def _commit_of(self, mark: str) -> str:
         """The commit of a marked event; empty where that is another service's."""
         event = mark.partition("/")[2]
-        owners = set(self._parts.foreign.owners.values())
+        owners = set(self._runtime.foreign.owners.values())
         return "" if event.partition("/")[0] in owners else event.rpartition(":")[0]
 
     # --- building anew -------------------------------------------------------------------------
@@ -156,24 +156,24 @@ class Recovery(OnOpenBus):
     async def _rebuild(self, collection: str) -> None:
         """Builds another collection, moves readers to it if they read this one, and drops this."""
         projection = await self._projection_of(collection)
-        lineage = await self._parts.catalogue.lineage(projection, within=0)
+        lineage = await self._runtime.catalogue.lineage(projection, within=0)
         old = lineage.of(collection)
         new = lineage.active
-        if not new or new in self._parts.continuity.broken:
+        if not new or new in self._runtime.continuity.broken:
             begun = await self._begun(projection, old)
             await self._build(projection, begun)
             new = begun.collection
-        await self._parts.catalogue.change(projection, partial(_moved, old=collection, new=new))
-        queues = self._parts.queues_of(projection, old)
-        await self._parts.transport.delete([queue.name for queue in queues])
-        await self._store.drop(self._parts.catalogue.target_of(projection, old))
-        await self._parts.continuity.forget(collection)
-        await self._parts.continuity.look()
-        await self._parts.catalogue.show(projection)
+        await self._runtime.catalogue.change(projection, partial(_moved, old=collection, new=new))
+        queues = self._runtime.queues_of(projection, old)
+        await self._runtime.transport.delete([queue.name for queue in queues])
+        await self._store.drop(self._runtime.catalogue.target_of(projection, old))
+        await self._runtime.continuity.forget(collection)
+        await self._runtime.continuity.look()
+        await self._runtime.catalogue.show(projection)
 
     async def _projection_of(self, collection: str) -> Projection[Any]:
-        for one in self._parts.projections:
-            lineage = await self._parts.catalogue.lineage(one, within=0)
+        for one in self._runtime.projections:
+            lineage = await self._runtime.catalogue.lineage(one, within=0)
             if collection in {generation.collection for generation in lineage.generations}:
                 return one
         raise ConfigurationError(f"no projection of this service has a collection {collection!r}")
@@ -183,27 +183,27 @@ class Recovery(OnOpenBus):
 
         def begin(lineage: Lineage) -> Lineage:
             is_begun = lineage.building and lineage.building != old.collection
-            broken = self._parts.continuity.broken
+            broken = self._runtime.continuity.broken
             return (
                 lineage
                 if is_begun and lineage.building not in broken
                 else with_next(lineage, projection)
             )
 
-        lineage = await self._parts.catalogue.change(projection, begin)
-        await self._parts.catalogue.prepare(projection)
-        await self._parts.transport.declare(self._parts.topology)
+        lineage = await self._runtime.catalogue.change(projection, begin)
+        await self._runtime.catalogue.prepare(projection)
+        await self._runtime.transport.declare(self._runtime.topology)
         return lineage.of(lineage.building)
 
     async def _build(self, projection: Projection[Any], generation: Generation) -> None:
         """As a worker does; those that run build it as well."""
-        parts = self._parts
-        target = parts.catalogue.target_of(projection, generation)
-        name = f"{parts.service}.{target.collection}.recovery"
-        projector = parts.projector(projection, target, name, parks_all=True)
+        runtime = self._runtime
+        target = runtime.catalogue.target_of(projection, generation)
+        name = f"{runtime.service}.{target.collection}.recovery"
+        projector = runtime.projector(projection, target, name, parks_all=True)
         try:
-            await Builder(projector, parts.read_log, self._store).run()
-            await Sweeper(projector, parts.read_log, self._store).sweep()
+            await Builder(projector, runtime.read_log, self._store).run()
+            await Sweeper(projector, runtime.read_log, self._store).sweep()
         finally:
             await projector.close()
 

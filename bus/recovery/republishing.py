@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from bus.assembly.runtime import Parts, Subscription
+from bus.assembly.runtime import Runtime, Subscription
 from bus.codec import command_frames, event_frames
 from bus.errors import ConfigurationError, Unroutable
 from bus.messages import category_of
@@ -52,11 +52,11 @@ class Republishing:
     queue is gone), TransportUnavailable; what was reported so far need not be sent again.
     """
 
-    def __init__(self, parts: Parts, to: str, report: Report | None = None) -> None:
-        self._parts = parts
-        self._subscription = _subscription(parts, to)
+    def __init__(self, runtime: Runtime, to: str, report: Report | None = None) -> None:
+        self._runtime = runtime
+        self._subscription = _subscription(runtime, to)
         self._report = report or (lambda time, events: None)
-        self._routes = Routes(parts, self._subscription)
+        self._routes = Routes(runtime, self._subscription)
         self._sends_commands = self._subscription.of is None
         self._waiting: list[Frame] = []
         self.events = 0
@@ -65,9 +65,9 @@ class Republishing:
         self, since: datetime, until: datetime | None = None, *, dry_run: bool = False
     ) -> Republished:
         """Sends what was stored from `since` up to and with `until` (now), in the log's order."""
-        since, until = _in_utc(since), _in_utc(until or self._parts.event_log.now())
+        since, until = _in_utc(since), _in_utc(until or self._runtime.event_log.now())
         followed = self._routes.foreign_categories
-        kept = [one for one in followed if one in self._parts.history.owners]
+        kept = [one for one in followed if one in self._runtime.history.owners]
         reached = since
         async for commit in await self._commits(kept, since):
             if commit.time > until:
@@ -80,12 +80,12 @@ class Republishing:
 
     async def _commits(self, kept: Sequence[str], since: datetime) -> AsyncIterator[Commit]:
         """What may go, by time."""
-        event_log = self._parts.event_log
+        event_log = self._runtime.event_log
         if self._sends_commands:
             return event_log.sending(since)
-        owners = self._parts.foreign.owners
+        owners = self._runtime.foreign.owners
         own = [one for one in await event_log.categories() if one not in owners]
-        return self._parts.read_log.scan([*own, *kept], since)
+        return self._runtime.read_log.scan([*own, *kept], since)
 
     async def _take(self, commit: Commit, dry_run: bool) -> None:
         frames = list(filter(_can_travel, self._routes.frames_of(commit)))
@@ -98,7 +98,9 @@ class Republishing:
     async def _flush(self, time: datetime) -> None:
         frames, self._waiting = self._waiting, []
         if frames:
-            for failure in (await self._parts.transport.publish(frames, must_route=True)).values():
+            for failure in (
+                await self._runtime.transport.publish(frames, must_route=True)
+            ).values():
                 raise _explained(failure, frames[0])
             await asyncio.sleep(PAUSE)
         self._report(time, self.events)
@@ -107,11 +109,11 @@ class Republishing:
 class Routes:
     """Which events of the log a subscription's queues are bound to, and how they get there."""
 
-    def __init__(self, parts: Parts, subscription: Subscription) -> None:
-        self._service = parts.service
-        self._sign = parts.signing.sign
+    def __init__(self, runtime: Runtime, subscription: Subscription) -> None:
+        self._service = runtime.service
+        self._sign = runtime.signing.sign
         self._commands = [q.name for q in subscription.queues if q.address == "commands"]
-        self._owners = parts.foreign.owners
+        self._owners = runtime.foreign.owners
         self._exchanges: dict[str, Exchange] = {}
         self.foreign_categories: list[str] = sorted(
             {
@@ -122,7 +124,7 @@ class Routes:
             }
         )
         for queue in subscription.queues:
-            for service, topics in [(parts.service, queue.topics), *queue.foreign]:
+            for service, topics in [(runtime.service, queue.topics), *queue.foreign]:
                 exchange = self._exchanges.setdefault(service, Exchange())
                 for topic in topics:
                     exchange.bind(tuple(topic.split(".")), queue.name)
@@ -155,12 +157,12 @@ def _can_travel(frame: Frame) -> bool:
     return problem is None
 
 
-def _subscription(parts: Parts, name: str) -> Subscription:
+def _subscription(runtime: Runtime, name: str) -> Subscription:
     """The one of that name. Raises: ConfigurationError."""
-    there = {one.name: one for one in parts.subscriptions}
+    there = {one.name: one for one in runtime.subscriptions}
     if name not in there:
         raise ConfigurationError(
-            f"service {parts.service!r} has no subscription named {name!r}; "
+            f"service {runtime.service!r} has no subscription named {name!r}; "
             f"it has {', '.join(there) or 'none'} (commands, its projections, and the routers "
             f"that handle events)"
         )

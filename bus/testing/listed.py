@@ -17,7 +17,7 @@ def not_listed(bus: Bus, *packages: str) -> list[str]:
 
     Every module of the packages is imported.
     """
-    listed = [*bus.parts.routers.values(), *bus.parts.projections]
+    listed = [*bus.runtime.routers.values(), *bus.runtime.projections]
     found: dict[int, str] = {}
     for module in _modules(packages):
         for name, value in vars(module).items():

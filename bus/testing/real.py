@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Self, TypeVar, cast
 
 from pydantic import PrivateAttr
 
-from bus.assembly.backend import Backend, backend_maker
+from bus.assembly.backend import Backend, default_backend
 from bus.errors import ConfigurationError, Unavailable
 from bus.observe.loops import Loops
 from bus.settings import Settings
@@ -47,12 +48,12 @@ class RealSettings(Settings):
             )
         return name
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
         """The real pair, which is noted."""
         self._services.add(service)
-        real = backend_maker(service, Settings(**self.model_dump()), None, projected)(Loops())
+        real = default_backend(self)(service, projected, loops)
         noted = _Noted(real.transport, self._declared)
-        return real._replace(transport=cast(Transport, noted))
+        return replace(real, transport=cast(Transport, noted))
 
     async def erase(self) -> None:
         """Deletes what the services have made. Raises: TransportUnavailable, StoreUnavailable."""

@@ -3,14 +3,14 @@
 from collections.abc import Collection
 from typing import Any
 
-from bus.assembly.runtime import HasParts
+from bus.assembly.runtime import HasRuntime
 from bus.data.payload import Document
 from bus.errors import ConfigurationError
 from bus.stores.collections import ReadStore, Target
 from bus.stores.session import owner_of
 
 
-async def written(bus: HasParts, collection: str) -> dict[Any, Document]:
+async def written(bus: HasRuntime, collection: str) -> dict[Any, Document]:
     """The documents of a collection of the service's own, which its event handlers write by their
     `Session`, by key; in memory as in MongoDB.
 
@@ -19,9 +19,9 @@ async def written(bus: HasParts, collection: str) -> dict[Any, Document]:
     Raises: ConfigurationError where the bus is not open here, or the collection belongs to it or to
     a projection; StoreUnavailable.
     """
-    parts = bus.parts.usable()
-    projected = [one.name for one in parts.projections]
-    return await documents_in(parts.read_store, collection, projected)
+    runtime = bus.runtime.usable()
+    projected = [one.name for one in runtime.projections]
+    return await documents_in(runtime.read_store, collection, projected)
 
 
 async def documents_in(

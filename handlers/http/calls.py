@@ -96,7 +96,7 @@ class Calls:
 
     @property
     def broker(self) -> dict[str, str | bool]:
-        transport = self._bus.parts.transport
+        transport = self._bus.runtime.transport
         return {"is": transport.description, "healthy": transport.healthy}
 
     def new_id(self) -> str:

@@ -63,7 +63,7 @@ async def revise(jobs: Bus, job_id: str, version: int) -> None:
 async def replicas_by_the_log(jobs: Bus) -> dict[str, tuple[str, bool]]:
     """Title and whether archived, of each job: a fold of the log of the jobs."""
     found: dict[str, tuple[str, bool]] = {}
-    async for page in jobs.parts.event_log.scan_streams("job"):
+    async for page in jobs.runtime.event_log.scan_streams("job"):
         for commit in page:
             for event in commit.events:
                 title, archived = found.get(event.data["job_id"], ("", False))
@@ -73,8 +73,8 @@ async def replicas_by_the_log(jobs: Bus) -> dict[str, tuple[str, bool]]:
 
 
 async def replicas_shown(applications: Bus) -> dict[str, tuple[str, bool]]:
-    parts = applications.parts
-    rows = await parts.read_store.documents(await parts.catalogue.target(replicas)).find({})
+    runtime = applications.runtime
+    rows = await runtime.read_store.documents(await runtime.catalogue.target(replicas)).find({})
     return {row["_id"]: (row["title"], row.get("archived", False)) for row in rows}
 
 
@@ -161,7 +161,7 @@ async def test_a_replica_is_built_from_history_and_stays_right_while_workers_are
         going = asyncio.create_task(traffic.run())
 
         async def begun() -> bool:
-            return bool((await applications.parts.history.progress("job")).place)
+            return bool((await applications.runtime.history.progress("job")).place)
 
         try:
             await until(begun, "the history has begun to come", within=20)

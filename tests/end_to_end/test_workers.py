@@ -47,8 +47,8 @@ async def pay(bus: Bus, count: int) -> dict[str, int]:
 
 async def expect_every_payment_once(bus: Bus, versions: dict[str, int]) -> None:
     """Each payment is one version and one unit of money, so both must have come to the same."""
-    (target,) = (s.of.target() for s in bus.parts.subscriptions if isinstance(s.of, Projection))
-    store = bus.parts.read_store
+    (target,) = (s.of.target() for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
+    store = bus.runtime.read_store
 
     async def caught_up() -> bool:
         return await store.versions(target, list(versions)) == versions

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from bus import Settings, Worker
-from bus.assembly.backend import Backend, backend_maker
+from bus.assembly.backend import Backend, default_backend
 from bus.observe.loops import Loops
 from bus.testing import NO_FAULTS, Step, When
 from bus.testing.simulation.broken import (
@@ -43,15 +43,15 @@ LIFE = Mortal(*sys.argv[1:3])
 class MortalSettings(Settings):
     """The real services, wrapped."""
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend:
-        real = backend_maker(service, Settings(), None, projected)(Loops())
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
+        real = default_backend(self)(service, projected, loops)
         return Backend(
-            cast(Any, BrokenTransport(cast(Any, real.transport), LIFE)),
-            cast(Any, BrokenEventLog(real.event_log, LIFE)),
-            cast(Any, BrokenReadStore(real.read_store, LIFE)),
-            cast(Any, BrokenEffects(real.effects, LIFE)),
-            real.disconnect,
-            [handling(LIFE)],
+            transport=cast(Any, BrokenTransport(cast(Any, real.transport), LIFE)),
+            event_log=cast(Any, BrokenEventLog(real.event_log, LIFE)),
+            read_store=cast(Any, BrokenReadStore(real.read_store, LIFE)),
+            effects=cast(Any, BrokenEffects(real.effects, LIFE)),
+            disconnect=real.disconnect,
+            middleware=[handling(LIFE)],
         )
 
 

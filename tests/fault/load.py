@@ -85,7 +85,7 @@ class Payments:
         await until(self._all_shown, "the documents do not show every payment", within=within)
         await until(self._all_handled, "not every event was handled", within=within)
         await until(self._none_pending, "marks are still pending", within=within)
-        assert await self._bus.parts.read_store.dead_letters() == []
+        assert await self._bus.runtime.read_store.dead_letters() == []
 
     # --- within ------------------------------------------------------------------------------
 
@@ -121,10 +121,10 @@ class Payments:
 
     async def _rows(self) -> list[dict[str, Any]]:
         (target,) = (
-            s.of.target() for s in self._bus.parts.subscriptions if isinstance(s.of, Projection)
+            s.of.target() for s in self._bus.runtime.subscriptions if isinstance(s.of, Projection)
         )
         with suppress(StoreUnavailable):
-            return await self._bus.parts.read_store.documents(target).find({}, limit=10_000)
+            return await self._bus.runtime.read_store.documents(target).find({}, limit=10_000)
         return []
 
     def _all_handled(self) -> bool:
@@ -133,5 +133,5 @@ class Payments:
 
     async def _none_pending(self) -> bool:
         with suppress(StoreUnavailable):
-            return not await self._bus.parts.event_log.pending(clock.now(), 1)
+            return not await self._bus.runtime.event_log.pending(clock.now(), 1)
         return False

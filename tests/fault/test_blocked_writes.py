@@ -95,7 +95,7 @@ async def all_done(bus: Bus, payments: int) -> None:
     """Each payment was counted once by its handler, and thanked for once."""
 
     async def thanked() -> bool:
-        found = await bus.parts.event_log.tally()
+        found = await bus.runtime.event_log.tally()
         return {one.name: one.count for one in found}.get("Thanked") == payments
 
     await until(thanked, f"{payments} payments are thanked for", within=60)
@@ -104,10 +104,10 @@ async def all_done(bus: Bus, payments: int) -> None:
 
 
 async def nothing_given_up(bus: Bus) -> None:
-    store = bus.parts.read_store
+    store = bus.runtime.read_store
     assert await store.dead_letters() == []
-    (projection,) = bus.parts.projections
-    assert await store.parked(await bus.parts.catalogue.target(projection)) == []
+    (projection,) = bus.runtime.projections
+    assert await store.parked(await bus.runtime.catalogue.target(projection)) == []
 
 
 async def pay(bus: Bus, count: int, name: str) -> None:
@@ -135,7 +135,7 @@ async def test_a_command_says_that_nothing_was_stored_while_writes_are_blocked(
 ) -> None:
     with blocked(database), pytest.raises(StoreUnavailable, match="setUserWriteBlockMode"):
         await bus.execute(Pay(wallet_id="a", amount=1))
-    assert await bus.parts.event_log.read("wallet-a") == []
+    assert await bus.runtime.event_log.read("wallet-a") == []
     await bus.execute(Pay(wallet_id="a", amount=1))
 
 
@@ -164,7 +164,7 @@ async def test_a_handler_that_waits_for_the_database_is_not_late(
                 return found is not None and found.thanks == 1
 
             await until(thanked, "it is thanked for")
-        assert await bus.parts.read_store.dead_letters() == []
+        assert await bus.runtime.read_store.dead_letters() == []
         assert diary.seen == [("wallet-a", 1)]
 
 

@@ -95,7 +95,7 @@ async def test_a_broker_out_of_memory(
         watermark = "set_vm_memory_high_watermark"
         try:
             await asyncio.to_thread(broker.control, watermark, "0.0001")
-            await until(lambda: not bus.parts.transport.healthy, "the alarm is known")
+            await until(lambda: not bus.runtime.transport.healthy, "the alarm is known")
             before = payments.paid.total()
             await until(lambda: payments.paid.total() > before + 20, "payments are accepted")
         finally:

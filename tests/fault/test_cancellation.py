@@ -74,7 +74,7 @@ async def test_execute_cancelled_anywhere_is_settled_by_its_id(bus: Bus) -> None
         assert receipt.versions == {"wallet-a": nth}
         count = nth
     assert count > 0
-    commits = await bus.parts.event_log.read("wallet-a")
+    commits = await bus.runtime.event_log.read("wallet-a")
     assert sorted(commit.id for commit in commits) == sorted(f"k{n + 1}" for n in range(count + 1))
     assert commits[-1].last == count + 1
     async with Worker(bus):
@@ -125,7 +125,7 @@ async def test_a_bus_cancelled_while_it_opens_or_closes_leaves_no_task(in_memory
     async for _ in cancelled_everywhere(start):
         await no_task_but(before)
     async with build(in_memory, Diary()) as bus, Worker(bus):
-        commits = await bus.parts.event_log.read("wallet-a")
+        commits = await bus.runtime.event_log.read("wallet-a")
         after = Receipt("", {"wallet-a": commits[-1].last})
         found = await bus.query(GetWallet(wallet_id="a"), after=after, timeout=30)
     assert found == WalletView(id="a", total=len(commits))
@@ -209,11 +209,11 @@ async def consuming(amqp_url: str, unique: str) -> RabbitTransport:
 
 
 async def test_a_batch_cancelled_anywhere_is_applied_once_when_it_comes_again(bus: Bus) -> None:
-    (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
-    parts = bus.parts
+    (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
+    runtime = bus.runtime
     projector = Projector(
-        projection, projection.target(), parts.event_log, parts.read_store,
-        parts.read_store.writer(projection.target(), "queue"),
+        projection, projection.target(), runtime.event_log, runtime.read_store,
+        runtime.read_store.writer(projection.target(), "queue"),
     )  # fmt: skip
     await projector.take_over()
     paid = 0
@@ -226,7 +226,7 @@ async def test_a_batch_cancelled_anywhere_is_applied_once_when_it_comes_again(bu
         return [
             envelope
             for wallet in ("a", "b")
-            for commit in await parts.event_log.read(f"wallet-{wallet}", after=paid - 1)
+            for commit in await runtime.event_log.read(f"wallet-{wallet}", after=paid - 1)
             for envelope in envelopes_of(commit, {"Paid": Paid})
         ]
 

@@ -59,7 +59,7 @@ async def test_the_databases_leases_follow_its_own_clock(
     real_settings: Settings, unique: str, frozen_time: HeldTime
 ) -> None:
     async with build(real_settings, Diary(), unique) as bus:
-        store = bus.parts.read_store
+        store = bus.runtime.read_store
         assert await store.lease("relay", "a", 0.3)
         for jump in (HOURS, -2 * HOURS):
             frozen_time.advance(jump)
@@ -73,12 +73,12 @@ async def test_what_was_stored_before_the_clock_jumped_is_relayed(
     jump: float, frozen_time: HeldTime
 ) -> None:
     async with build(Settings.in_memory(), Diary()) as bus:
-        bus.parts.publisher._open = False  # a crash between storing and publishing
+        bus.runtime.publisher._open = False  # a crash between storing and publishing
         receipt = await bus.execute(Pay(wallet_id="a", amount=1))
-        bus.parts.publisher.start()
+        bus.runtime.publisher.start()
         frozen_time.advance(jump)
-        parts = bus.parts
-        assert await Relay(parts.event_log, parts.publisher, parts.read_store).relay_once()
+        runtime = bus.runtime
+        assert await Relay(runtime.event_log, runtime.publisher, runtime.read_store).relay_once()
         async with Worker(bus, only=["wallets"]):
             assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
 
@@ -95,7 +95,7 @@ async def test_a_parked_stream_is_tried_again_though_the_clock_jumps(
         assert not projector.has_due
         diary.mended = True
         frozen_time.advance(jump)
-        await Sweeper(projector, bus.parts.event_log, bus.parts.read_store).tend()
+        await Sweeper(projector, bus.runtime.event_log, bus.runtime.read_store).tend()
         found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
     assert found == WalletView(id="a", total=1)
 
@@ -104,8 +104,8 @@ async def test_what_never_arrived_is_swept_though_the_clock_was_set_back(
     frozen_time: HeldTime,
 ) -> None:
     async with build(Settings.in_memory(), Diary()) as bus:
-        parts = bus.parts
-        sweeper = Sweeper(projector_of(bus), parts.event_log, parts.read_store)
+        runtime = bus.runtime
+        sweeper = Sweeper(projector_of(bus), runtime.event_log, runtime.read_store)
         await bus.execute(Pay(wallet_id="a", amount=1))
         frozen_time.advance(60)
         await sweeper.sweep()
@@ -116,7 +116,7 @@ async def test_what_never_arrived_is_swept_though_the_clock_was_set_back(
         await sweeper.sweep()
         assert await bus.query(GetWallet(wallet_id="b"), after=ahead, timeout=30)
         assert not await sweeper.is_due(60)
-        swept = await parts.read_store.swept(projector_of(bus).target)
+        swept = await runtime.read_store.swept(projector_of(bus).target)
         assert swept is not None
         assert clock.now() - swept < timedelta(minutes=1)
 
@@ -137,10 +137,10 @@ async def test_ids_stay_unique_though_the_clock_jumps(frozen_time: HeldTime) -> 
 
 
 def projector_of(bus: Bus) -> Projector:
-    (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
-    parts = bus.parts
-    writer = parts.read_store.writer(projection.target(), "sweep")
-    return Projector(projection, projection.target(), parts.event_log, parts.read_store, writer)
+    (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
+    runtime = bus.runtime
+    writer = runtime.read_store.writer(projection.target(), "sweep")
+    return Projector(projection, projection.target(), runtime.event_log, runtime.read_store, writer)
 
 
 # --- processes whose clocks are wrong, on one database ----------------------------------------
@@ -168,8 +168,8 @@ async def test_what_a_wrong_clock_stored_and_nobody_delivered_is_swept_at_once(
 ) -> None:
     monkeypatch.setattr(sweeping, "SWEEP_GRACE", timedelta(0))
     async with build(real_settings, Diary(), unique) as right:
-        parts = right.parts
-        sweeper = Sweeper(projector_of(right), parts.event_log, parts.read_store)
+        runtime = right.runtime
+        sweeper = Sweeper(projector_of(right), runtime.event_log, runtime.read_store)
         await sweeper.sweep()
         with ambient_source(wrong):
             async with build(real_settings, Diary(), unique) as other:
@@ -187,8 +187,8 @@ async def test_a_sweep_by_a_wrong_clock_finds_what_nobody_delivered_and_hides_no
             receipt = await right.execute(Pay(wallet_id=name, amount=1))
             with ambient_source(by):
                 async with build(real_settings, Diary(), unique) as other:
-                    parts = other.parts
-                    sweeper = Sweeper(projector_of(other), parts.event_log, parts.read_store)
+                    runtime = other.runtime
+                    sweeper = Sweeper(projector_of(other), runtime.event_log, runtime.read_store)
                     assert name == "a" or not await sweeper.is_due(60)
                     await sweeper.sweep()
             assert await right.query(GetWallet(wallet_id=name), after=receipt, timeout=30)
@@ -200,18 +200,18 @@ async def test_marks_and_commits_of_a_wrong_clock_have_the_servers_time(
     with ambient_source(wrong):
         async with build(real_settings, Diary(), unique) as bus:
             receipt = await bus.execute(Pay(wallet_id="a", amount=1))
-            assert bus.parts.event_log.now() != clock.now()
+            assert bus.runtime.event_log.now() != clock.now()
 
             async def nothing(session: Session) -> list[Commit]:
                 return []
 
-            await bus.parts.effects.open()
-            await bus.parts.effects.once("mark", nothing)
+            await bus.runtime.effects.open()
+            await bus.runtime.effects.once("mark", nothing)
             projector = projector_of(bus)
             await bus.execute(Pay(wallet_id="bad", amount=1, mood="unprojectable"))
             await projector.apply_streams(["wallet-bad"])
-            (stored,) = await bus.parts.event_log.find(receipt.id)
-            (parked,) = await bus.parts.read_store.parked(projector.target)
+            (stored,) = await bus.runtime.event_log.find(receipt.id)
+            (parked,) = await bus.runtime.read_store.parked(projector.target)
     client: MongoClient[Any] = MongoClient(real_settings.mongo_url, tz_aware=True)
     with client:
         now = client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
@@ -224,7 +224,7 @@ async def test_the_databases_time_is_told_to_processes_without_that_of_their_own
     real_settings: Settings, unique: str, frozen_time: HeldTime
 ) -> None:
     async with build(real_settings, Diary(), unique) as bus:
-        before = bus.parts.read_store.now()
+        before = bus.runtime.read_store.now()
         for jump in (HOURS, -2 * HOURS):
             frozen_time.advance(jump)
-            assert timedelta(0) <= bus.parts.read_store.now() - before < timedelta(minutes=1)
+            assert timedelta(0) <= bus.runtime.read_store.now() - before < timedelta(minutes=1)

@@ -105,8 +105,8 @@ async def test_events_lost_with_a_deleted_queue_are_asked_for_once_the_next_ones
     async with payments_going_on(owner):
         await asyncio.sleep(1)
     queues = [f"{follower.service}.{name}" for name in ("purses", "customers")]
-    await follower.parts.transport.delete(queues)
-    await follower.parts.transport.declare(follower.parts.topology)
+    await follower.runtime.transport.delete(queues)
+    await follower.runtime.transport.declare(follower.runtime.topology)
     for number in range(40):
         await pay(owner, f"p{number}", 1)
     async with Worker(follower):

@@ -297,5 +297,5 @@ async def forget_consumers(broker: RabbitMQNode, bus: Bus, queue: str) -> None:
     await asyncio.to_thread(broker.control, "delete_queue", queue)
     other = RabbitTransport([broker.url], service=bus.service)
     await other.open()
-    await other.declare(bus.parts.topology)
+    await other.declare(bus.runtime.topology)
     await other.close()

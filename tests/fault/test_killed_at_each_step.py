@@ -48,10 +48,10 @@ async def made_good(step: Step, service: str, settings: Settings) -> None:
             return found == WalletView(id="a", total=6, thanks=3)
 
         await until(whole, f"{step}: three payments and three thanks", within=40)
-        ledger = bus.parts.read_store.documents(ledgers().target())
+        ledger = bus.runtime.read_store.documents(ledgers().target())
 
         async def logged() -> bool:
-            commits = await bus.parts.event_log.read("wallet-a")
+            commits = await bus.runtime.event_log.read("wallet-a")
             events = [event.data.get("amount", 0) for one in commits for event in one.events]
             document = await ledger.find_one({"_id": "a"})
             return len(events) == 6 and document is not None and document["entries"] == events

@@ -43,10 +43,10 @@ async def test_commands_succeed_while_rabbitmq_is_down_and_their_events_go_out_l
         started = time.monotonic()
         receipts = [await bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(100)]
         assert time.monotonic() - started < 10 * patience()
-        assert len(await bus.parts.event_log.pending(clock.now(), 1000)) == 100
+        assert len(await bus.runtime.event_log.pending(clock.now(), 1000)) == 100
         await asyncio.to_thread(broker.start)
         await visible(bus, receipts, 30)
-        pending = bus.parts.event_log.pending
+        pending = bus.runtime.event_log.pending
         await until(lambda: _empty(pending(clock.now(), 1000)), "marks still pending", within=20)
 
 
@@ -99,7 +99,7 @@ async def main():
     async with build(Settings(), Diary(), sys.argv[1]) as bus:
         async def crash(*_, **__):
             os.kill(os.getpid(), signal.SIGKILL)
-        bus.parts.transport.publish = crash
+        bus.runtime.transport.publish = crash
         await bus.execute(Pay(wallet_id="a", amount=7), id="k1")
         await asyncio.sleep(30)
 
@@ -157,11 +157,11 @@ async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_
 ) -> None:
     await crashed(CRASH, settings, unique)
     async with build(settings, Diary(), unique) as bus:
-        (commit,) = await bus.parts.event_log.pending(clock.now(), 10)
+        (commit,) = await bus.runtime.event_log.pending(clock.now(), 10)
         assert commit.id == "k1"
-        relay = Relay(bus.parts.event_log, bus.parts.publisher, bus.parts.read_store)
+        relay = Relay(bus.runtime.event_log, bus.runtime.publisher, bus.runtime.read_store)
         await until(relay.relay_once, "the relay to publish", within=30)
-        assert await bus.parts.event_log.pending(clock.now(), 10) == []
+        assert await bus.runtime.event_log.pending(clock.now(), 10) == []
         async with Worker(bus, only=["wallets"]):
             await visible(bus, [Receipt("k1", {"wallet-a": 1})], 30)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bus import Bus, Envelope, Router, Settings, TopologyMismatch, Unroutable, Worker
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.testing.contracts.transport_contract import event, take
 from bus.transports.base import Delivery, Inbox, Transport
@@ -54,7 +54,7 @@ async def test_events_lost_with_a_deleted_queue_are_healed_from_the_log(
     payments = Payments(bus, diary)
 
     async def consumed() -> bool:
-        return await bus.parts.transport.consumers(f"{unique}.wallets") == 1
+        return await bus.runtime.transport.consumers(f"{unique}.wallets") == 1
 
     async with Worker(bus), channel_of(broker) as channel:
         async with payments.flowing():
@@ -76,7 +76,7 @@ async def test_a_command_whose_queue_is_missing_is_an_error_or_waits_and_is_neve
     async with Worker(bus, only=["wallets", "thanking"]):
         await payments.pay("a", mood="grateful")  # whose handler sends a command
         await until(lambda: diary.seen, "the payment is handled")
-    await bus.parts.transport.declare(bus.parts.topology)
+    await bus.runtime.transport.declare(bus.runtime.topology)
     async with Worker(bus):
         await payments.expect_each_once()
 
@@ -110,7 +110,7 @@ async def test_a_message_over_its_delivery_limit_waits_for_the_target_of_dead_le
 
 async def refused(bus: Bus) -> int:
     """How many commits wait in the log, at least so long that nobody is at them just now."""
-    waiting = await bus.parts.event_log.pending(clock.now() - timedelta(seconds=1), 100)
+    waiting = await bus.runtime.event_log.pending(clock.now() - timedelta(seconds=1), 100)
     return len(waiting)
 
 
@@ -159,7 +159,7 @@ async def test_what_a_policy_takes_away_is_told_as_that_and_kept(
         await payments.pay("w")
 
     async def taken() -> int:
-        return await bus.parts.transport.depth(f"{unique}.dead")
+        return await bus.runtime.transport.depth(f"{unique}.dead")
 
     await until(lambda: taken(), "some are taken")
 
@@ -171,7 +171,7 @@ async def test_what_a_policy_takes_away_is_told_as_that_and_kept(
     async with Worker(bus):
 
         async def kept() -> bool:
-            letters = await bus.parts.read_store.dead_letters()
+            letters = await bus.runtime.read_store.dead_letters()
             return {one["error"] for one in letters} == {error}
 
         await until(kept, f"dead letters of {error}")
@@ -209,11 +209,11 @@ async def test_what_waits_for_a_slow_handler_outlives_the_brokers_patience(
             await until(lambda: len(runs) >= events, "all are handled", within=60)
 
             async def settled() -> bool:
-                return await bus.parts.transport.depth(f"{unique}.slow") == 0
+                return await bus.runtime.transport.depth(f"{unique}.slow") == 0
 
             await until(settled, "all are settled")
             assert len(runs) == len(set(runs)) == events
-            assert await bus.parts.read_store.dead_letters() == []
+            assert await bus.runtime.read_store.dead_letters() == []
     finally:
         await asyncio.to_thread(broker.control, "eval", impatient.format(1800000, 60000))
 
@@ -293,16 +293,16 @@ class UnrulyTransport:
 class Half(NamedTuple):
     """A bus, as its worker sees it."""
 
-    parts: Parts
+    runtime: Runtime
 
 
 @pytest.mark.parametrize("seed", [1])
 async def test_deliveries_shuffled_held_back_and_repeated_change_nothing(
     bus: Bus, diary: Diary, seed: int
 ) -> None:
-    unruly = UnrulyTransport(bus.parts.transport, seed)
+    unruly = UnrulyTransport(bus.runtime.transport, seed)
     payments = Payments(bus, diary, pause=0.001)
-    async with Worker(Half(bus.parts._replace(transport=unruly))):
+    async with Worker(Half(bus.runtime._replace(transport=unruly))):
         async with payments.flowing():
             await until(lambda: payments.paid.total() > 500, "500 payments", within=30)
         await payments.expect_each_once()

@@ -49,9 +49,9 @@ async def main():
         setattr(part, method, and_die)
 
     if moment == "before the commit":
-        die_after(bus.parts.event_log, "append_within")
+        die_after(bus.runtime.event_log, "append_within")
     if moment == "after the commit":
-        die_after(bus.parts.effects, "once")
+        die_after(bus.runtime.effects, "once")
     async with bus, Worker(bus, only=["mailing"]):
         await asyncio.sleep(30)
 
@@ -77,7 +77,7 @@ async def killed(moment: str, settings: Settings, service: str) -> None:
 
 async def booked(bus: Bus) -> list[int]:
     """The amounts that the ledger holds."""
-    commits = await bus.parts.event_log.read("ledger-a")
+    commits = await bus.runtime.event_log.read("ledger-a")
     return [event.data["amount"] for commit in commits for event in commit.events]
 
 
@@ -92,7 +92,7 @@ async def test_a_worker_killed_between_effect_and_commit_leaves_nothing_and_no_l
         assert await all_of(bus, "mail_queue") == []
         assert await booked(bus) == []
         started = time.monotonic()
-        await bus.parts.event_log.append([first_booking("ledger-a", amount=1)])
+        await bus.runtime.event_log.append([first_booking("ledger-a", amount=1)])
         async with Worker(bus, only=["mailing"]):
             await until(lambda: post.done, "the event is handled by the next worker")
             assert time.monotonic() - started < 10 * patience()
@@ -107,7 +107,7 @@ async def test_a_worker_killed_between_commit_and_acknowledgement_repeats_nothin
     async with build(real_settings, post, unique) as bus:
         await bus.execute(Pay(wallet_id="a", amount=7))
         await killed("after the commit", real_settings, unique)
-        pending = await bus.parts.event_log.pending(clock.now(), 10)
+        pending = await bus.runtime.event_log.pending(clock.now(), 10)
         assert [command.name for commit in pending for command in commit.outgoing] == ["Thank"]
         async with Worker(bus, only=["mailing"]):
             await until(lambda: post.done, "the event is delivered again", within=30)
@@ -132,13 +132,13 @@ async def handling(
     settings = Settings(amqp_url="memory://", mongo_url=database.url, mongo_db=unique)
     async with build(settings, post, unique, client=client) as bus:
         await bus.execute(Pay(wallet_id="a", amount=7))
-        (commit,) = await bus.parts.event_log.read("wallet-a")
+        (commit,) = await bus.runtime.event_log.read("wallet-a")
         (envelope,) = envelopes_of(commit, {"Paid": Paid})
 
         async def handle() -> None:
             while True:
                 with suppress(StoreUnavailable, OutcomeUnknown):
-                    return await bus.parts.dispatcher.handle("mailing", envelope)
+                    return await bus.runtime.dispatcher.handle("mailing", envelope)
 
         yield bus, post, handle
 
@@ -150,7 +150,7 @@ async def until_published(bus: Bus) -> None:
     """Until no mark is left to be cleared: that is an update too."""
 
     async def none_pending() -> bool:
-        return not await bus.parts.event_log.pending(bus.parts.event_log.now(), 1)
+        return not await bus.runtime.event_log.pending(bus.runtime.event_log.now(), 1)
 
     await until(none_pending, "what was stored is published")
 
@@ -172,14 +172,14 @@ async def test_an_effect_that_is_refused_for_now_leaves_neither_effect_nor_event
     database: MongoNode, handling: Handling
 ) -> None:
     bus, _, _ = handling
-    (commit,) = await bus.parts.event_log.read("wallet-a")
+    (commit,) = await bus.runtime.event_log.read("wallet-a")
     (envelope,) = envelopes_of(commit, {"Paid": Paid})
     await until_published(bus)
     with failing(database, "update", 1, errorCode=14031), pytest.raises(StoreUnavailable):
-        await bus.parts.dispatcher.handle("mailing", envelope)
+        await bus.runtime.dispatcher.handle("mailing", envelope)
     assert await paid_in_total(bus) == 0
     assert await booked(bus) == []
-    await bus.parts.dispatcher.handle("mailing", envelope)
+    await bus.runtime.dispatcher.handle("mailing", envelope)
     assert await booked(bus) == [7]
 
 

@@ -64,7 +64,7 @@ async def test_into_a_broker_that_came_back_empty_nothing_is_published_before_it
     finally:
         await control(broker, "start_app")
     await pay(api, "back")
-    await until(lambda: api.parts.transport.healthy, "it is connected again")
+    await until(lambda: api.runtime.transport.healthy, "it is connected again")
     await expect_all_handled(settings, unique, diary, 2 * PAYMENTS)
 
 
@@ -107,10 +107,10 @@ async def test_events_that_reach_one_queue_and_not_yet_another_are_sent_again(
         return await declare(session, topology)
 
     async def known() -> bool:
-        return "thanking" in await Losses(api.parts).read()
+        return "thanking" in await Losses(api.runtime).read()
 
     async def only_the_first_waits() -> bool:
-        log = api.parts.event_log
+        log = api.runtime.event_log
         return len(await log.pending(log.now(), PAYMENTS)) == 1
 
     await until(known, "the subscription is known")
@@ -143,7 +143,7 @@ async def test_a_binding_that_is_removed_comes_back(
 
     async def arrives() -> bool:
         await api.execute(Pay(wallet_id="w", amount=1))
-        return await api.parts.transport.depth(name) > 0
+        return await api.runtime.transport.depth(name) > 0
 
     async with channel_of(broker) as channel:
         queue = await channel.get_queue(name)
@@ -162,14 +162,14 @@ async def test_a_classic_queue_of_that_name_is_refused_told_and_not_consumed(
         await pay(api)
 
         async def holds_them() -> bool:
-            return await api.parts.transport.depth(name) >= PAYMENTS
+            return await api.runtime.transport.depth(name) >= PAYMENTS
 
         await until(holds_them, "its events are kept, bound to it all the same")
         assert diary.seen == []
         await channel.queue_delete(name)
 
         async def consumed() -> bool:
-            return await api.parts.transport.consumers(name) == 1
+            return await api.runtime.transport.consumers(name) == 1
 
         await until(consumed, "the right queue is there, and consumed")
         await pay(api, "later")
@@ -207,7 +207,7 @@ async def test_who_may_declare_nothing_runs_on_what_another_declared(
             async with channel_of(broker) as channel:
                 await channel.queue_delete(f"{unique}.commands")
             await until(lambda: told(bus, "topology", f"queue {unique}.commands"), "it is told")
-            assert await bus.parts.transport.depth(f"{unique}.commands") == 0
+            assert await bus.runtime.transport.depth(f"{unique}.commands") == 0
 
 
 async def test_a_right_that_is_missing_is_named(
@@ -225,14 +225,14 @@ async def test_an_exchange_that_had_to_be_made_again_counts_as_a_loss_of_handler
     broker: RabbitMQNode, api: Bus, unique: str
 ) -> None:
     """While it is being bound again, others publish to it."""
-    parts = api.parts
+    runtime = api.runtime
 
     async def known() -> bool:
-        found = (await Losses(parts).read()).get("thanking", {})
+        found = (await Losses(runtime).read()).get("thanking", {})
         return "quiet" in found and "lost" not in found
 
     async def lost() -> bool:
-        return "lost" in (await Losses(parts).read())["thanking"]
+        return "lost" in (await Losses(runtime).read())["thanking"]
 
     await until(known, "the subscription is known")
     async with channel_of(broker) as channel:

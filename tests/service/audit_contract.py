@@ -26,9 +26,9 @@ from tests.waiting import until
 
 async def damage(bus: Bus, projection: str, key: str, wanted: Document | None) -> Document | None:
     """Puts something else in the place of a document, past the bus; what stood there."""
-    store = bus.parts.read_store
-    (one,) = [o.of for o in bus.parts.declared if o.name == projection]
-    target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
+    store = bus.runtime.read_store
+    (one,) = [o.of for o in bus.runtime.declared if o.name == projection]
+    target = await bus.runtime.catalogue.target(one)  # type: ignore[arg-type]
 
     async def damaged() -> list[Document | None]:
         found = (await store.whole(target, [key])).get(key)
@@ -189,11 +189,11 @@ class AuditContract(Brisk):
             await until(partial(swept, bus), "purses are swept")
             await damage(bus, "purses", "p1", {"_version": "two"})
             receipt = await bus.execute(Pay(purse_id="p1", amount=4))
-            (one,) = [o.of for o in bus.parts.declared if o.name == "purses"]
-            target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
+            (one,) = [o.of for o in bus.runtime.declared if o.name == "purses"]
+            target = await bus.runtime.catalogue.target(one)  # type: ignore[arg-type]
 
             async def parked() -> bool:
-                return bool(await bus.parts.read_store.parked(target))
+                return bool(await bus.runtime.read_store.parked(target))
 
             await until(parked, "the stream is parked")
             found = await Projections(bus).refold("purses", streams=["purse-p1"])
@@ -249,9 +249,9 @@ class AuditContract(Brisk):
     ) -> None:
         async with make() as bus, Worker(bus):
             await bus.query(GetBank(), after=await paid_into(bus, 3), timeout=30)
-            store = bus.parts.read_store
-            (one,) = [o.of for o in bus.parts.declared if o.name == "banks"]
-            target = await bus.parts.catalogue.target(one)  # type: ignore[arg-type]
+            store = bus.runtime.read_store
+            (one,) = [o.of for o in bus.runtime.declared if o.name == "banks"]
+            target = await bus.runtime.catalogue.target(one)  # type: ignore[arg-type]
             recent, old = (f"{target.collection}__audit_{id_of(hours)}" for hours in (1, 30))
             for collection in (recent, old):
                 left = target._replace(collection=collection)

@@ -111,14 +111,14 @@ class Service:
 
     async def lose(self, *queues: str) -> None:
         """Everything in queues is gone with them, and they are declared anew."""
-        await self.bus.parts.transport.delete(queues)
-        await self.bus.parts.transport.declare(self.bus.parts.topology)
+        await self.bus.runtime.transport.delete(queues)
+        await self.bus.runtime.transport.declare(self.bus.runtime.topology)
 
 
 async def drained(service: Service) -> None:
     async def empty() -> bool:
-        transport = service.bus.parts.transport
-        queues = [q.name for one in service.bus.parts.subscriptions for q in one.queues]
+        transport = service.bus.runtime.transport
+        queues = [q.name for one in service.bus.runtime.subscriptions for q in one.queues]
         depths = [await transport.depth(queue) for queue in queues]
         return not any(depths)
 

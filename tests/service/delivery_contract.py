@@ -37,10 +37,10 @@ def stray(body: bytes, name: str = "Paid", **headers: str | int) -> Frame:
 
 async def store_and_publish(bus: Bus, stream: str, *events: Recorded, first: int = 1) -> None:
     """Events as a process of this service would store and publish them, whatever they are."""
-    parts, id, category = bus.parts, clock.new_id(), stream.partition("-")[0]
+    runtime, id, category = bus.runtime, clock.new_id(), stream.partition("-")[0]
     commit = Commit(id, stream, category, first, events, clock.now(), id)
-    await parts.event_log.append([commit])
-    assert await parts.publisher.publish([commit], [frames_of(commit)]) == 1
+    await runtime.event_log.append([commit])
+    assert await runtime.publisher.publish([commit], [frames_of(commit)]) == 1
 
 
 class WalletService:
@@ -68,7 +68,7 @@ class WalletService:
             yield worker
 
     async def dead_letters(self, bus: Bus, count: int) -> list[dict[str, Any]]:
-        store = bus.parts.read_store
+        store = bus.runtime.read_store
 
         async def enough() -> list[dict[str, Any]]:
             found = await store.dead_letters()
@@ -119,7 +119,7 @@ class DeliveryContract(WalletService):
         await asyncio.gather(*(bus.execute(Pay(wallet_id=f"w{n}", amount=1)) for n in range(50)))
 
         async def none_pending() -> bool:
-            return not await bus.parts.event_log.pending(clock.now(), 100)
+            return not await bus.runtime.event_log.pending(clock.now(), 100)
 
         await until(none_pending, "marks are still pending")
 
@@ -135,7 +135,7 @@ class DeliveryContract(WalletService):
         ]
         frames = [stray(body, stream=f"wallet-x{n}") for n, body in enumerate(bodies)]
         frames.append(stray(b"{}", version=0))
-        assert await bus.parts.transport.publish(frames) == {}
+        assert await bus.runtime.transport.publish(frames) == {}
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
         letters = await self.dead_letters(bus, 12)
@@ -147,9 +147,9 @@ class DeliveryContract(WalletService):
         self, make: Callable[[], Bus]
     ) -> None:
         async with make() as bus:
-            bus.parts.publisher._open = False
+            bus.runtime.publisher._open = False
             receipt = await bus.execute(Pay(wallet_id="a", amount=3))
-            await bus.parts.transport.publish([stray(b"torn", stream="wallet-a")])
+            await bus.runtime.transport.publish([stray(b"torn", stream="wallet-a")])
             async with Worker(bus, only=["wallets"]):
                 found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
         assert found == WalletView(id="a", total=3)
@@ -160,14 +160,14 @@ class DeliveryContract(WalletService):
         await store_and_publish(bus, "wallet-u", Recorded("Unheard", 1, {}))
         target = {"wallet-u": 1}
         await bus.query(GetWallet(wallet_id="u"), after=Receipt("", target), timeout=30)
-        assert await bus.parts.read_store.dead_letters() == []
+        assert await bus.runtime.read_store.dead_letters() == []
 
     async def test_duplicates_and_reordering_change_nothing(self, bus: Bus) -> None:
         receipts = [await bus.execute(Pay(wallet_id="a", amount=n)) for n in (1, 2, 3)]
         copies = [
             stray(b'{"amount":%d}' % n, stream="wallet-a", version=n) for n in (3, 1, 2, 2, 3, 1)
         ]
-        await bus.parts.transport.publish(copies)
+        await bus.runtime.transport.publish(copies)
         async with Worker(bus):
             found = await bus.query(GetWallet(wallet_id="a"), after=receipts[-1], timeout=30)
             assert found == WalletView(id="a", total=6)
@@ -191,19 +191,19 @@ class DeliveryContract(WalletService):
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
         await bus.execute(Pay(wallet_id="a", amount=1, mood="grateful"))
-        (commit,) = await bus.parts.event_log.read("wallet-a", limit=1)
+        (commit,) = await bus.runtime.event_log.read("wallet-a", limit=1)
         copy = stray(b'{"amount":1,"mood":"grateful"}', stream="wallet-a")
         copies = [copy._replace(id=f"{commit.id}:1") for _ in range(5)]
-        await bus.parts.transport.publish(copies)
+        await bus.runtime.transport.publish(copies)
         await until(lambda: len(diary.seen) == 6, "6 runs of the handler")
         await bus.query(GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": 2}), timeout=30)
         await bus.send(Thank(wallet_id="a"), id="last")
 
         async def settled() -> bool:
-            return bool(await bus.parts.event_log.find("last"))
+            return bool(await bus.runtime.event_log.find("last"))
 
         await until(settled, "the queue of commands is not worked off")
-        versions = [commit.last for commit in await bus.parts.event_log.read("wallet-a")]
+        versions = [commit.last for commit in await bus.runtime.event_log.read("wallet-a")]
         assert versions == [1, 2, 3]
 
     async def test_a_command_sent_twice_is_carried_out_once(self, bus: Bus) -> None:
@@ -217,7 +217,7 @@ class DeliveryContract(WalletService):
             await bus.query(
                 GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": 1}), timeout=30
             )
-        assert len(await bus.parts.event_log.read("wallet-a")) == 1
+        assert len(await bus.runtime.event_log.read("wallet-a")) == 1
 
     async def test_a_stopping_worker_finishes_what_it_handles_and_leaves_the_rest(
         self, bus: Bus, make: Callable[[], Bus], diary: Diary
@@ -243,10 +243,12 @@ class DeliveryContract(WalletService):
     async def test_a_parked_stream_is_tried_again_though_nothing_arrives(
         self, bus: Bus, diary: Diary
     ) -> None:
-        (target,) = (s.of.target() for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+        (target,) = (
+            s.of.target() for s in bus.runtime.subscriptions if isinstance(s.of, Projection)
+        )
 
         async def parked() -> Any:
-            return await bus.parts.read_store.parked(target)
+            return await bus.runtime.read_store.parked(target)
 
         async with Worker(bus):
             receipt = await bus.execute(Pay(wallet_id="a", amount=3, mood="unprojectable"))

@@ -41,12 +41,12 @@ class EvolutionContract:
         async with old() as bus:
             for euros in (1, 2, 3):
                 await bus.execute(Place(order_id="a", euros=euros))
-            assert await bus.parts.event_log.snapshot("order-a")
+            assert await bus.runtime.event_log.snapshot("order-a")
         async with new() as bus:
             assert (await bus.execute(GetTotal(order_id="a"))).result == 600
             await bus.execute(Place(order_id="a", euros=4))
             assert (await bus.execute(GetTotal(order_id="a"))).result == 1000
-            stored = [e for c in await bus.parts.event_log.read("order-a") for e in c.events]
+            stored = [e for c in await bus.runtime.event_log.read("order-a") for e in c.events]
             assert [(e.name, e.schema, e.data) for e in stored[2:]] == [
                 ("Placed", 1, {"euros": 3}),
                 ("OrderPlaced", 2, {"cents": 400}),
@@ -58,10 +58,10 @@ class EvolutionContract:
         async with old() as bus:
             for euros in (1, 2):
                 await bus.execute(Place(order_id="a", euros=euros))
-            older = await bus.parts.event_log.snapshot("order-a")
+            older = await bus.runtime.event_log.snapshot("order-a")
         async with new() as bus:
             await bus.execute(Place(order_id="a", euros=3))
-            newer = await bus.parts.event_log.snapshot("order-a")
+            newer = await bus.runtime.event_log.snapshot("order-a")
             assert (await bus.execute(GetTotal(order_id="a"))).result == 600
         assert older
         assert newer
@@ -107,9 +107,9 @@ class EvolutionContract:
         self, ground: Settings, unique: str, mails: Mails, old: Make
     ) -> None:
         async with old() as bus:
-            bus.parts.publisher._open = False  # nobody hears of it but by the sweep
+            bus.runtime.publisher._open = False  # nobody hears of it but by the sweep
             receipt = await bus.execute(Place(order_id="a", euros=1))
-            await bus.parts.event_log.confirmed([receipt.id])
+            await bus.runtime.event_log.confirmed([receipt.id])
         hurried = ground.model_copy(update={"sweep_every": 1.0})
         async with new(hurried, unique, mails) as bus, Worker(bus):
 

@@ -61,8 +61,8 @@ class FailureContract(WalletService):
         await bus.execute(Pay(wallet_id="a", amount=1, mood="exits"))
         receipt = await bus.execute(Pay(wallet_id="b", amount=2))
         assert await bus.query(GetWallet(wallet_id="b"), after=receipt)
-        (target,) = await bus.parts.targets()
-        (parked,) = await until(lambda: bus.parts.read_store.parked(target), "it is parked")
+        (target,) = await bus.runtime.targets()
+        (parked,) = await until(lambda: bus.runtime.read_store.parked(target), "it is parked")
         assert (parked.stream, parked.error, parked.reason) == ("wallet-a", "SystemExit", "no more")
 
     async def test_an_outage_among_the_errors_of_a_projections_handler_holds_the_batch(
@@ -77,8 +77,8 @@ class FailureContract(WalletService):
         await until(told, "health says that it holds on")
         diary.mended = True
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
-        (target,) = await bus.parts.targets()
-        assert await bus.parts.read_store.parked(target) == []
+        (target,) = await bus.runtime.targets()
+        assert await bus.runtime.read_store.parked(target) == []
 
     async def test_a_group_of_errors_counts_as_what_is_in_it(
         self, bus: Bus, worker: Worker, diary: Diary
@@ -105,7 +105,7 @@ class FailureContract(WalletService):
         diary.open.set()
         both = {("wallet-a", 1), ("wallet-b", 1)}
         await until(lambda: set(diary.seen) == both, "both are handled")
-        assert await bus.parts.read_store.dead_letters() == []
+        assert await bus.runtime.read_store.dead_letters() == []
 
     async def test_a_message_on_the_delay_ladder_lets_others_pass(
         self, bus: Bus, worker: Worker, diary: Diary
@@ -116,7 +116,7 @@ class FailureContract(WalletService):
         await until(lambda: len(diary.seen) == 2, "both are handled")
         assert diary.seen == [("wallet-a", 2), ("wallet-a", 1)]
         assert sorted(diary.tries.values()) == [1, 3]
-        assert await bus.parts.read_store.dead_letters() == []
+        assert await bus.runtime.read_store.dead_letters() == []
 
     async def test_a_handler_may_choose_when_it_is_tried_again(
         self, bus: Bus, worker: Worker, diary: Diary
@@ -151,10 +151,10 @@ class FailureContract(WalletService):
             "Speechless": 3,
         }
         assert await bus.query(GetWallet(wallet_id="c"), after=good, timeout=30)
-        (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+        (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
 
         async def parked() -> list[str]:
-            streams = await bus.parts.read_store.parked(projection.target())
+            streams = await bus.runtime.read_store.parked(projection.target())
             return [one.error for one in streams if one.stream == "wallet-b"]
 
         assert await until(parked, "the stream is parked") == ["Speechless"]
@@ -175,8 +175,8 @@ class FailureContract(WalletService):
     async def test_some_failing_streams_among_good_ones_are_no_trouble(
         self, bus: Bus, diary: Diary
     ) -> None:
-        (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
-        target, store = projection.target(), bus.parts.read_store
+        (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
+        target, store = projection.target(), bus.runtime.read_store
         for number in range(60):
             mood = "unprojectable" if number % 3 == 0 else ""
             await bus.execute(Pay(wallet_id=f"w{number}", amount=1, mood=mood))
@@ -196,9 +196,9 @@ class FailureContract(WalletService):
         assert fault.message == "Paid"
         assert fault.subscription == f"{bus.service}.thanking"
         assert (fault.error, fault.reason, fault.attempts) == ("Reject", "never", 1)
-        (commit,) = await bus.parts.event_log.read("wallet-a")
+        (commit,) = await bus.runtime.event_log.read("wallet-a")
         assert fault.message_id == f"{commit.id}:1"
-        (told,) = [c async for c in bus.parts.event_log.scan([bus.service])]
+        (told,) = [c async for c in bus.runtime.event_log.scan([bus.service])]
         assert (told.correlation_id, told.causation_id) == ("c1", fault.message_id)
 
     async def test_a_fault_tells_what_who_compensates_needs(
@@ -220,10 +220,10 @@ class FailureContract(WalletService):
         self, bus: Bus, diary: Diary
     ) -> None:
         await bus.send(Pay(wallet_id="a", amount=1), id="k1")
-        queue, store = f"{bus.service}.commands", bus.parts.read_store
+        queue, store = f"{bus.service}.commands", bus.runtime.read_store
         for _ in range(DELIVERY_LIMIT):
             await Suspects(store, queue).begin("k1")
-        inbox = await bus.parts.transport.inbox(queue, prefetch=1)
+        inbox = await bus.runtime.transport.inbox(queue, prefetch=1)
         for _ in range(DELIVERY_LIMIT + 1):
             await reject_one(inbox)
         await inbox.close()
@@ -237,8 +237,8 @@ class FailureContract(WalletService):
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
         await store_and_publish(bus, "wallet-a", Recorded("Paid", 1, {"amount": "much"}))
-        (target,) = await bus.parts.targets()
-        await until(lambda: bus.parts.read_store.parked(target), "it is parked")
+        (target,) = await bus.runtime.targets()
+        await until(lambda: bus.runtime.read_store.parked(target), "it is parked")
         await until(lambda: diary.faults, "the handler's fault is told")
         (fault,) = diary.faults
         assert fault.subscription == f"{bus.service}.thanking"
@@ -261,35 +261,35 @@ class FailureContract(WalletService):
     ) -> None:
         """Workers that were stopped, channels that closed: the broker counts them all."""
         await bus.send(Pay(wallet_id="a", amount=1), id="k1")
-        inbox = await bus.parts.transport.inbox(f"{bus.service}.commands", prefetch=1)
+        inbox = await bus.runtime.transport.inbox(f"{bus.service}.commands", prefetch=1)
         for _ in range(DELIVERY_LIMIT + 1):
             await reject_one(inbox)
         await inbox.close()
         async with Worker(bus):
-            await until(lambda: bus.parts.event_log.find("k1"), "the command is carried out")
-        assert await bus.parts.read_store.dead_letters() == []
+            await until(lambda: bus.runtime.event_log.find("k1"), "the command is carried out")
+        assert await bus.runtime.read_store.dead_letters() == []
 
     async def test_a_message_whose_handling_ends_its_worker_each_time_becomes_a_dead_letter(
         self, bus: Bus
     ) -> None:
-        queue, store = f"{bus.service}.commands", bus.parts.read_store
+        queue, store = f"{bus.service}.commands", bus.runtime.read_store
         for _ in range(DELIVERY_LIMIT):
             await Suspects(store, queue).begin("k1")
         headers: dict[str, str | int] = {"schema": 1, RETURNED: 1}
         body = b'{"wallet_id": "a", "amount": 1}'
         command = Frame("queue", queue, "k1", "Pay", body, clock.now(), "c1", headers)
-        assert await bus.parts.transport.publish([command], must_route=True) == {}
+        assert await bus.runtime.transport.publish([command], must_route=True) == {}
         async with Worker(bus):
             (letter,) = await self.dead_letters(bus, 1)
         assert (letter["message_id"], letter["error"]) == ("k1", "DeliveryLimitReached")
         assert RETURNED not in letter["headers"]
-        assert await bus.parts.event_log.find("k1") == []
+        assert await bus.runtime.event_log.find("k1") == []
         assert await Suspects(store, queue).begin("k1") == 1
 
     async def test_what_the_broker_took_from_a_projection_is_no_dead_letter_once_it_is_applied(
         self, bus: Bus
     ) -> None:
-        queue, store = f"{bus.service}.wallets", bus.parts.read_store
+        queue, store = f"{bus.service}.wallets", bus.runtime.read_store
         receipt = await bus.execute(Pay(wallet_id="a", amount=1))
         for version in (1, 2):
             headers: dict[str, str | int] = {"stream": "wallet-a", "version": version}
@@ -319,8 +319,8 @@ class FailureContract(WalletService):
     async def test_a_projection_that_fails_everywhere_slows_down_instead_of_parking_all(
         self, bus: Bus, diary: Diary
     ) -> None:
-        (projection,) = (s.of for s in bus.parts.subscriptions if isinstance(s.of, Projection))
-        target, store = projection.target(), bus.parts.read_store
+        (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
+        target, store = projection.target(), bus.runtime.read_store
         diary.mended = False
         receipts = [
             await bus.execute(Pay(wallet_id=f"w{n}", amount=1, mood="unprojectable"))

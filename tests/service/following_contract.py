@@ -192,15 +192,15 @@ def payment(purse: str, version: int, amount: int, *, age: float = 0.0) -> Commi
 
 async def store(owner: Bus, *commits: Commit) -> None:
     """Into the bank's log, as if published long ago."""
-    await in_parts(owner.parts.event_log.append([commit]) for commit in commits)
-    await owner.parts.event_log.confirmed([commit.id for commit in commits])
+    await in_parts(owner.runtime.event_log.append([commit]) for commit in commits)
+    await owner.runtime.event_log.confirmed([commit.id for commit in commits])
 
 
 async def tell(owner: Bus, commits: Sequence[Commit]) -> None:
     """To whoever follows the bank, whether it is in its log or not."""
     frames: list[Frame] = [frame for commit in commits for frame in event_frames(commit)]
     for frame in frames:
-        assert not await owner.parts.transport.publish([frame])
+        assert not await owner.runtime.transport.publish([frame])
 
 
 def end_of_history(token: str) -> TellPart:
@@ -219,7 +219,7 @@ def end_of_history(token: str) -> TellPart:
 async def folded(owner: Bus) -> dict[str, list[int]]:
     """What each purse was paid, by the bank's own log."""
     found: dict[str, list[int]] = {}
-    async for page in owner.parts.event_log.scan_streams("purse"):
+    async for page in owner.runtime.event_log.scan_streams("purse"):
         for commit in page:
             amounts = found.setdefault(commit.stream.partition("-")[2], [])
             amounts += [event.data["amount"] for event in commit.events]
@@ -290,7 +290,7 @@ class FollowingContract:
         queue = history_queue(follower.service).name
 
         async def taken() -> bool:
-            counted = await follower.parts.transport.depth(queue)
+            counted = await follower.runtime.transport.depth(queue)
             return counted == 0
 
         await until(taken, "what was told is taken")
@@ -372,7 +372,7 @@ class FollowingContract:
             await self.until_amounts(follower, "a", [1])
             (frame,) = event_frames(payment("a", 2, 2))
             told = frame._replace(address="queue", topic=history_queue(follower.service).name)
-            assert not await owner.parts.transport.publish([told], must_route=True)
+            assert not await owner.runtime.transport.publish([told], must_route=True)
             await self.until_amounts(follower, "a", [1, 2, 3])
 
     async def test_a_gap_that_nobody_fills_parks_its_stream_until_the_event_comes(
@@ -539,7 +539,7 @@ class FollowingContract:
                     await self.until_refused(follower, 1)
                 else:  # it may be of a release that knows of no tokens, so nobody is blamed
                     await self.until_taken(follower)
-                assert not (await follower.parts.history.progress("purse")).is_done
+                assert not (await follower.runtime.history.progress("purse")).is_done
                 async with Worker(owner):
                     await self.until_built(follower)
                     await self.until_amounts(follower, "a", [1])
@@ -585,7 +585,7 @@ class FollowingContract:
         owner, follower = make_bank(), make_shop()
         async with self.running(owner, follower):
             (forged,) = event_frames(payment("a", 1, 1000))
-            assert not await follower.parts.transport.publish([forged])
+            assert not await follower.runtime.transport.publish([forged])
 
             async def refused() -> bool:
                 return [one.error for one in await DeadLetters(follower).list()] == ["NotInTheLog"]
@@ -596,7 +596,7 @@ class FollowingContract:
             diary = diary_of(follower)
             await until(lambda: diary == ["purse-a@1"], "the true one is handled")
             retried = forged._replace(address="queue", topic=f"{follower.service}.thanks", id="r")
-            assert not await owner.parts.transport.publish([retried], must_route=True)
+            assert not await owner.runtime.transport.publish([retried], must_route=True)
             await until(lambda: len(diary) == 2, "what is tried again comes straight to its queue")
 
     async def test_a_flood_that_nobody_can_read_makes_a_bounded_number_of_letters(
@@ -606,7 +606,7 @@ class FollowingContract:
         async with self.running(owner, follower):
             (frame,) = event_frames(payment("a", 1, 1))
             torn = [frame._replace(id=f"torn{n}", body=b"torn") for n in range(UNREAD + 50)]
-            assert not await owner.parts.transport.publish(torn)
+            assert not await owner.runtime.transport.publish(torn)
             name = f"{follower.service}.purses"
 
             async def all_seen() -> bool:
@@ -642,10 +642,10 @@ class FollowingContract:
                 frame._replace(name="Unheard", body=b"1e999"),
                 frame._replace(headers=stray),
             ):
-                assert not await owner.parts.transport.publish([bad])
+                assert not await owner.runtime.transport.publish([bad])
             await tell(owner, [payment("a", 2, 2)])
             await self.until_amounts(follower, "a", [1, 2], within=20)
-            assert await follower.parts.read_log.read("order-o1") == []
+            assert await follower.runtime.read_log.read("order-o1") == []
 
             async def kept() -> bool:
                 """What the owner told again is here by now, and its letters are gone."""
@@ -657,6 +657,6 @@ class FollowingContract:
 
 def diary_of(follower: Bus) -> Diary:
     """What its handler noted."""
-    found = follower.parts.dispatcher._provided.values[Diary]
+    found = follower.runtime.dispatcher._provided.values[Diary]
     assert isinstance(found, Diary)
     return found

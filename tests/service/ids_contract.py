@@ -27,7 +27,7 @@ class IdsContract(WalletService):
         with pytest.raises(IdConflict, match="was used before, by Pay, and now by Thank"):
             await bus.execute(Thank(wallet_id="a"), id="k")
         assert await bus.execute(Pay(wallet_id="a", amount=3), id="k") == first
-        assert await bus.parts.event_log.read("wallet-b") == []
+        assert await bus.runtime.event_log.read("wallet-b") == []
 
     async def test_commands_at_the_same_time_under_one_id_are_carried_out_or_refused(
         self, bus: Bus
@@ -37,16 +37,16 @@ class IdsContract(WalletService):
             *(bus.execute(one, id="k") for one in commands), return_exceptions=True
         )
         assert sorted(type(one).__name__ for one in found) == ["IdConflict"] * 2 + ["Receipt"] * 2
-        streams = [await bus.parts.event_log.read(f"wallet-{name}") for name in "ab"]
+        streams = [await bus.runtime.event_log.read(f"wallet-{name}") for name in "ab"]
         assert sorted(map(len, streams)) == [0, 1]
 
     async def test_a_command_stored_by_a_release_without_digests_is_not_compared(
         self, bus: Bus
     ) -> None:
         first = await bus.execute(Pay(wallet_id="a", amount=3), id="k")
-        (commit,) = await bus.parts.event_log.find("k")
+        (commit,) = await bus.runtime.event_log.find("k")
         former = commit._replace(id="old", digest="", causation_id="old", first=2)
-        await bus.parts.event_log.append([former])
+        await bus.runtime.event_log.append([former])
         again = await bus.execute(Pay(wallet_id="z", amount=9), id="old")
         assert again.result == first.result
 
@@ -103,7 +103,7 @@ class IdsContract(WalletService):
     ) -> None:
         await bus.execute(Pay(wallet_id="a", amount=1, mood="grateful"), id="c")
         id = derived_id(f"c:1>{bus.service}.thanking")
-        await bus.parts.event_log.append([handled(bus, id, "another")])
+        await bus.runtime.event_log.append([handled(bus, id, "another")])
         async with Worker(bus):
             (letter,) = await self.dead_letters(bus, 1)
         assert letter["error"] == "IdConflict"
@@ -118,12 +118,12 @@ class IdsContract(WalletService):
             former
             == hashlib.blake2s(f"c:1>{bus.service}.thanking".encode(), digest_size=16).hexdigest()
         )
-        await bus.parts.event_log.append([handled(bus, former, "c:1")])
+        await bus.runtime.event_log.append([handled(bus, former, "c:1")])
         async with Worker(bus):
             await until(lambda: ("wallet-a", 1) in diary.seen, "it is delivered again")
             receipt = await bus.execute(Pay(wallet_id="b", amount=1))
             assert await bus.query(GetWallet(wallet_id="b"), after=receipt)
-        assert await bus.parts.event_log.find(derived_id(f"c:1>{bus.service}.thanking")) == []
+        assert await bus.runtime.event_log.find(derived_id(f"c:1>{bus.service}.thanking")) == []
         assert await DeadLetters(bus).list() == []
 
 

@@ -90,8 +90,8 @@ class Feeds:
         self.opened: list[Target] = []
         self.open = 0
         self.away = False
-        self._changes = bus.parts.read_store.changes
-        monkeypatch.setattr(bus.parts.read_store, "changes", self)
+        self._changes = bus.runtime.read_store.changes
+        monkeypatch.setattr(bus.runtime.read_store, "changes", self)
 
     def __call__(self, target: Target) -> "CountedFeed":
         self.opened.append(target)
@@ -168,7 +168,7 @@ class LiveContract:
         """The change happens while the first answer is on its way, after it was read."""
         read, changed = asyncio.Event(), asyncio.Event()
 
-        dispatcher = bus.parts.dispatcher
+        dispatcher = bus.runtime.dispatcher
         ask = dispatcher.ask
 
         async def late(envelope: Any) -> Any:
@@ -292,7 +292,7 @@ class LiveContract:
         async with watching(bus.watch(CountPurses())) as seen:
             await until(lambda: seen == [0], "the first answer")
             with monkeypatch.context() as meanwhile:
-                meanwhile.setattr(bus.parts.read_store, "documents", away)
+                meanwhile.setattr(bus.runtime.read_store, "documents", away)
                 await paid_into(bus, 2)
                 await until(lambda: len(refused) > 1, "it asks, and asks again")
                 assert seen == [0]

@@ -105,7 +105,7 @@ def build(settings: Settings, office: Office, service: str) -> Bus:
 
 def signed(bus: Bus, frame: Frame) -> Frame:
     """A frame as a process of this service would send it."""
-    signature = bus.parts.signing.sign(frame)
+    signature = bus.runtime.signing.sign(frame)
     return frame._replace(headers={**frame.headers, SIGNATURE: signature})
 
 

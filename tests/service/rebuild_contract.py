@@ -327,7 +327,7 @@ class RebuildContract(Brisk):
         """A process that has not heard of the drop declares it, and nobody would consume it."""
         monkeypatch.setattr(projection_runner, "TIDY_EVERY", 0.3)
         async with make() as bus:
-            stale, transport = bus.parts.topology, bus.parts.transport
+            stale, transport = bus.runtime.topology, bus.runtime.transport
             queues = [one.name for one in stale.queues if ".purses" in one.name]
             async with Worker(bus):
                 await bus.query(CountPurses(), after=await paid_into(bus, 5), timeout=30)
@@ -360,12 +360,12 @@ class RebuildContract(Brisk):
             async with Worker(before):
                 await before.query(CountPurses(), after=await paid_into(before, 20), timeout=30)
             await paid_into(before, 30)
-            (purses,) = [one for one in before.parts.subscriptions if one.name == "purses"]
+            (purses,) = [one for one in before.runtime.subscriptions if one.name == "purses"]
             old = [queue.name for queue in purses.queues]
         async with make(partitions=3) as after:
 
             async def waiting() -> int:
-                return sum([await after.parts.transport.depth(name) for name in old])
+                return sum([await after.runtime.transport.depth(name) for name in old])
 
             async def gone() -> bool:
                 return await waiting() == 0

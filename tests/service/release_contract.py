@@ -81,7 +81,7 @@ class ReleaseContract:
                 id = await new.send(command)
                 await until(lambda: waiting(old, command.wire_name), "it waits")
             async with Worker(new, only=["commands"]):
-                (commit,) = await until(lambda: new.parts.event_log.find(id), "it is carried out")
+                (commit,) = await until(lambda: new.runtime.event_log.find(id), "it is carried out")
             assert commit.result == 10
             assert await DeadLetters(new).list() == []
 
@@ -97,7 +97,7 @@ class ReleaseContract:
                 id = await old.send(Ring(bell_id="a"))
                 await until(lambda: waiting(old, "Ring"), "it waits")
             async with Worker(new, only=["commands"]):
-                (commit,) = await until(lambda: new.parts.event_log.find(id), "it is carried out")
+                (commit,) = await until(lambda: new.runtime.event_log.find(id), "it is carried out")
             assert commit.result == 4
 
     async def test_who_requests_what_only_the_other_release_handles_is_told_in_time(
@@ -106,7 +106,7 @@ class ReleaseContract:
         async with second() as new, first() as old, Worker(old, only=["commands"]):
             with pytest.raises(UnknownMessage, match="'Chime'"):
                 await new.request(Chime(bell_id="a"))
-            assert await new.parts.event_log.find("a") == []
+            assert await new.runtime.event_log.find("a") == []
 
     async def test_what_no_release_handles_becomes_a_dead_letter_that_says_so(
         self, ground: Settings, unique: str, heard: Heard
@@ -204,12 +204,12 @@ class ReleaseContract:
 
     async def stored(self, bus: Bus) -> list[object]:
         """All that a projection has in the store, and the queues of its generations."""
-        parts = bus.parts
-        (projection,) = parts.projections
-        lineage = await parts.catalogue.lineage(projection, within=0)
-        target = parts.catalogue.target_of(projection, lineage.of(lineage.active))
-        notes = [await parts.read_store.note(f"views__v1/{one}") for one in ("handled", "plan")]
-        return [lineage, await parts.read_store.page(target, "", 100), notes]
+        runtime = bus.runtime
+        (projection,) = runtime.projections
+        lineage = await runtime.catalogue.lineage(projection, within=0)
+        target = runtime.catalogue.target_of(projection, lineage.of(lineage.active))
+        notes = [await runtime.read_store.note(f"views__v1/{one}") for one in ("handled", "plan")]
+        return [lineage, await runtime.read_store.page(target, "", 100), notes]
 
     async def test_a_raised_version_is_begun_by_a_worker_of_it_and_not_by_who_only_opens(
         self, first: Make, second: Make
@@ -246,8 +246,8 @@ async def times(bus: Bus, bell: str, after: Receipt | None = None) -> int | None
 
 async def stand_aside(bus: Bus, count: int) -> bool:
     """Whether so many streams wait for another release."""
-    (target,) = await bus.parts.targets()
-    return [one.awaits_release for one in await bus.parts.read_store.parked(target)] == [
+    (target,) = await bus.runtime.targets()
+    return [one.awaits_release for one in await bus.runtime.read_store.parked(target)] == [
         True
     ] * count
 

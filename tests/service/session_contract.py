@@ -58,21 +58,21 @@ class Mailing:
 
     async def paid(self, bus: Bus, wallet: str = "a", amount: int = 7, mood: str = "") -> Commit:
         await bus.execute(Pay(wallet_id=wallet, amount=amount, mood=mood))
-        return (await bus.parts.event_log.read(f"wallet-{wallet}"))[-1]
+        return (await bus.runtime.event_log.read(f"wallet-{wallet}"))[-1]
 
     async def handle(self, bus: Bus, commit: Commit) -> None:
         (envelope,) = envelopes_of(commit, {"Paid": Paid})
-        await bus.parts.dispatcher.handle("mailing", envelope)
+        await bus.runtime.dispatcher.handle("mailing", envelope)
 
     async def assert_nothing_happened(self, bus: Bus) -> None:
         assert await all_of(bus, "mail_queue") == []
         assert await paid_in_total(bus) == 0
-        assert await bus.parts.event_log.read("ledger-a") == []
+        assert await bus.runtime.event_log.read("ledger-a") == []
 
     async def assert_happened_once(self, bus: Bus, commit: Commit) -> None:
         assert await all_of(bus, "mail_queue") == [{"_id": f"{commit.id}:1", "copies": 1}]
         assert await paid_in_total(bus) == 7
-        (booked,) = await bus.parts.event_log.read("ledger-a")
+        (booked,) = await bus.runtime.event_log.read("ledger-a")
         assert [event.data for event in booked.events] == [{"amount": 7}]
         assert [command.name for command in booked.outgoing] == ["Thank"]
 
@@ -160,14 +160,14 @@ class SessionContract(Mailing):
     ) -> None:
         async def be_first(session: Session) -> None:
             if post.runs == 1:
-                await other.parts.event_log.append([first_booking("ledger-a", amount=1)])
+                await other.runtime.event_log.append([first_booking("ledger-a", amount=1)])
 
         commit = await self.paid(bus)
         post.meanwhile = be_first
         await self.handle(bus, commit)
         assert post.runs == 2
         assert await paid_in_total(bus) == 7
-        ledger = await bus.parts.event_log.read("ledger-a")
+        ledger = await bus.runtime.event_log.read("ledger-a")
         assert [(c.first, c.events[0].data["amount"]) for c in ledger] == [(1, 1), (2, 7)]
 
     async def test_many_that_count_in_one_document_count_exactly(
@@ -390,7 +390,7 @@ class SessionContract(Mailing):
         commit = await self.paid(bus)
         id = derived_id(f"{commit.event_id(0)}>{bus.service}.mailing")
         other = first_booking("ledger-other", 1)._replace(id=id, causation_id="another")
-        await bus.parts.event_log.append([other])
+        await bus.runtime.event_log.append([other])
         with pytest.raises(IdConflict, match=r"what followed from .* another"):
             await self.handle(bus, commit)
 
@@ -406,11 +406,11 @@ class RedeliveryContract(Mailing):
     ) -> None:
         commit = await self.paid(bus)
         (frame,) = frames_of(commit)
-        await bus.parts.transport.publish([frame] * 20)
+        await bus.runtime.transport.publish([frame] * 20)
         only = ["mailing", "commands"]
         async with Worker(bus, only=only), Worker(other, only=only):
             await until(lambda: post.done == 21, "all deliveries are handled")
-            thanked = bus.parts.event_log.read
+            thanked = bus.runtime.event_log.read
             await until(lambda: _two(thanked("wallet-a")), "the command is carried out")
         await self.assert_happened_once(bus, commit)
         assert len(await thanked("wallet-a")) == 2

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from bus import Settings
 from bus.assembly.backend import Backend
+from bus.observe.loops import Loops
 from bus.settings import MEMORY
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory.effects import MemoryEffects
@@ -15,10 +16,15 @@ class Shared(Settings):
 
     _ground: tuple[MemoryBroker, MemoryEventLog, MemoryReadStore]
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
         broker, log, store = self._ground
         effects = MemoryEffects(log, store, projected=projected, handled_for=60)
-        return Backend(MemoryTransport(broker, service), log, store, effects, _nothing)
+        return Backend(
+            transport=MemoryTransport(broker, service),
+            event_log=log,
+            read_store=store,
+            effects=effects,
+        )
 
 
 def shared_settings() -> Settings:
@@ -26,7 +32,3 @@ def shared_settings() -> Settings:
     settings = Shared(amqp_url=MEMORY, mongo_url=MEMORY)
     settings._ground = MemoryBroker(), MemoryEventLog(), MemoryReadStore()
     return settings
-
-
-async def _nothing() -> None:
-    """There is no connection to close."""

@@ -88,5 +88,5 @@ async def test_bytes_go_all_the_way(settings: Settings, unique: str) -> None:
         assert await bus.query(GetLetter(), after=receipt) == LetterView(seal=BYTES)
         whole = Closed(seal=BYTES, more=[InBase64(seal=BYTES)])
         await until(lambda: whole in heard, "the event was heard")
-        found = await Repository(Letter, bus.parts.event_log).get("a")
+        found = await Repository(Letter, bus.runtime.event_log).get("a")
         assert found.seal == BYTES

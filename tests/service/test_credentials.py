@@ -91,5 +91,5 @@ async def test_a_databases_password_is_never_shown(
         while "Authentication" not in "".join(told):
             told.append(await told_by(build(each[0])))
     assert all("MongoDB" in one for one in told)
-    shown = f"{each!r}{[bus.parts for bus in buses]!r}{told!r}"
+    shown = f"{each!r}{[bus.runtime for bus in buses]!r}{told!r}"
     assert SECRET not in shown + everything_said()

@@ -32,7 +32,7 @@ async def test_a_streams_events_are_shown_with_their_ids_and_data(bus: Bus) -> N
         receipt = await bus.execute(Start(run_id="a", note="n"), correlation_id="talk")
 
         async def two() -> bool:
-            return len(await bus.parts.event_log.read("run-a")) == 2
+            return len(await bus.runtime.event_log.read("run-a")) == 2
 
         await until(two, "the run is finished")
     started, finished = [one async for one in Events(bus).show("run-a")]
@@ -48,10 +48,10 @@ async def test_a_long_stream_is_shown_whole(bus: Bus) -> None:
     commits = [Start(run_id=f"{number}") for number in range(3)]
     for command in commits:
         await bus.execute(command)
-    (first,) = await bus.parts.event_log.read("run-0")
+    (first,) = await bus.runtime.event_log.read("run-0")
     for number in range(1200):
         more = first._replace(id=f"more{number}", first=2 + 2 * number, events=first.events * 2)
-        await bus.parts.event_log.append([more])
+        await bus.runtime.event_log.append([more])
     versions = [one.version async for one in Events(bus).show("run-0", after=2)]
     assert versions == [*range(3, 2402)]
 
@@ -141,7 +141,7 @@ async def test_a_fact_that_was_published_begins_its_conversation(bus: Bus) -> No
 
 async def test_names_that_nobody_has_a_class_for_are_counted(bus: Bus) -> None:
     assert await Events(bus).unknown() == []
-    before = bus.parts.event_log.now()
+    before = bus.runtime.event_log.now()
     receipts = [await bus.publish(Forgotten(number=number)) for number in range(3)]
     await bus.execute(Start(run_id="a"))
     (told,) = await Events(bus).unknown()
@@ -149,5 +149,5 @@ async def test_names_that_nobody_has_a_class_for_are_counted(bus: Bus) -> None:
     assert told == Tally(
         "Forgotten", bus.service, 3, told.first, told.last, told.stream, told.version
     )
-    assert before <= told.first <= told.last <= bus.parts.event_log.now()
+    assert before <= told.first <= told.last <= bus.runtime.event_log.now()
     assert (told.stream in streams, told.version) == (True, 1)

@@ -72,7 +72,7 @@ async def test_streams_conversations_and_unknown_names_are_printed(bus: Bus) -> 
         receipt = await bus.execute(Start(run_id="a", note="rejected\x1b[2J"))
 
         async def finished() -> bool:
-            return len(await bus.parts.event_log.read("run-a")) == 2
+            return len(await bus.runtime.event_log.read("run-a")) == 2
 
         await until(finished, "the run is finished")
     await bus.publish(Forgotten())

@@ -18,7 +18,7 @@ FOREIGN = [
 
 
 async def put(bus: Bus, frames: list[Frame]) -> None:
-    connection = await aio_pika.connect(bus.parts.settings.amqp_url)
+    connection = await aio_pika.connect(bus.runtime.settings.amqp_url)
     async with connection:
         channel = await connection.channel()
         exchange = await channel.get_exchange(f"{bus.service}.events")

@@ -59,7 +59,7 @@ async def test_children_of_one_process_store_what_each_of_them_was_told(
     told = [id for line in done.stdout.splitlines() for id in json.loads(line)]
     assert len(set(told)) == CHILDREN * COMMANDS
     async with build(real_settings, Diary(), unique) as bus:
-        stored = [commit.id async for commit in bus.parts.event_log.scan(["wallet"])]
+        stored = [commit.id async for commit in bus.runtime.event_log.scan(["wallet"])]
         assert sorted(stored) == sorted(told)
 
 

@@ -32,8 +32,8 @@ async def everything(settings: Settings, service: str, diary: Diary) -> AsyncIte
         api, relaying, working = [
             await stack.enter_async_context(build(settings, diary, service)) for _ in range(3)
         ]
-        parts = relaying.parts
-        relay = Relay(parts.event_log, parts.publisher, parts.read_store)
+        runtime = relaying.runtime
+        relay = Relay(runtime.event_log, runtime.publisher, runtime.read_store)
         tasks = [asyncio.create_task(relay.run()), asyncio.create_task(watching(api))]
         stack.push_async_callback(end, tasks)
         await stack.enter_async_context(Worker(working))

@@ -176,7 +176,7 @@ async def test_a_correlation_id_passes_through(api: httpx.AsyncClient, bus: Bus)
     headers = {"X-Correlation-ID": "from-outside", "Idempotency-Key": "known"}
     answer = await api.post(JOBS, json=POSTING, headers=headers)
     assert answer.headers["X-Correlation-ID"] == "from-outside"
-    (commit,) = await bus.parts.event_log.find("known")
+    (commit,) = await bus.runtime.event_log.find("known")
     assert commit.correlation_id == "from-outside"
     refused = await api.get("/nowhere", headers=headers)
     assert refused.headers["X-Correlation-ID"] == "from-outside"
@@ -228,7 +228,7 @@ async def test_an_outage_may_be_tried_again(
     async def away(*_: object) -> None:
         raise error("the database is away")
 
-    monkeypatch.setattr(idle.parts.event_log, "append", away)
+    monkeypatch.setattr(idle.runtime.event_log, "append", away)
     async with client_of(idle) as api:
         answer = await api.post(JOBS, json=POSTING)
     problem(answer, 503, name)
@@ -253,7 +253,7 @@ async def test_it_is_not_ready_while_the_database_is_away(
     async def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("the database is away")
 
-    monkeypatch.setattr(idle.parts.event_log, "read", away)
+    monkeypatch.setattr(idle.runtime.event_log, "read", away)
     async with client_of(idle) as api:
         answer = await api.get("/readyz")
         assert (await api.get("/livez")).status_code == 200
@@ -289,16 +289,16 @@ async def test_no_error_tells_clients_an_address(
         raise error(PLACES)
 
     for store, calls in (
-        (idle.parts.event_log, ("append", "find", "read", "confirmed")),
-        (idle.parts.read_store, ("versions", "lease", "parked", "note")),
-        (idle.parts.transport, ("publish", "depth")),
-        (idle.parts.catalogue, ("target", "lineage")),
+        (idle.runtime.event_log, ("append", "find", "read", "confirmed")),
+        (idle.runtime.read_store, ("versions", "lease", "parked", "note")),
+        (idle.runtime.transport, ("publish", "depth")),
+        (idle.runtime.catalogue, ("target", "lineage")),
     ):
         for call in calls:
             monkeypatch.setattr(store, call, fails)
-    monkeypatch.setattr(idle.parts.dispatcher, "ask", fails)
-    monkeypatch.setattr(idle.parts.dispatcher, "execute", fails)
-    monkeypatch.setattr(idle.parts.dispatcher, "execute_once", fails)
+    monkeypatch.setattr(idle.runtime.dispatcher, "ask", fails)
+    monkeypatch.setattr(idle.runtime.dispatcher, "execute", fails)
+    monkeypatch.setattr(idle.runtime.dispatcher, "execute_once", fails)
     monkeypatch.setattr("handlers.http.calls.FIRST_WITHIN", 0.1)
     letter = {"job_id": "j", "applicant": "a", "letter": "l"}
     transport = httpx.ASGITransport(create_app(idle), raise_app_exceptions=False)

@@ -1,10 +1,11 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from pydantic import PrivateAttr
 
 from bus import Bus, Settings, StoreUnavailable
-from bus.assembly.backend import Backend, backend_maker
+from bus.assembly.backend import Backend, default_backend
 from bus.observe.loops import Loops
 from bus.stores.memory import MemoryReadStore
 from tests.service.lifecycle_contract import LifecycleContract, pay
@@ -27,10 +28,10 @@ class Late(Settings):
 
     _away: int = PrivateAttr(2)
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend:
-        backend = backend_maker(service, Settings.in_memory(), None, projected)(Loops())
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
+        backend = default_backend(self)(service, projected, loops)
         self._away -= 1
-        return backend if self._away < 0 else backend._replace(read_store=Away())
+        return backend if self._away < 0 else replace(backend, read_store=Away())
 
 
 async def test_an_opening_that_failed_is_tried_again() -> None:

@@ -33,7 +33,7 @@ class Running(NamedTuple):
         await self.serving
 
     def watchers(self) -> int:
-        return sum(len(bell.watchers) for bell in self.bus.parts.live._bells.values())
+        return sum(len(bell.watchers) for bell in self.bus.runtime.live._bells.values())
 
 
 @asynccontextmanager

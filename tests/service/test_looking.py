@@ -48,19 +48,19 @@ async def stored(settings: Settings) -> Stored:
 
 async def at_the_broker(bus: Bus) -> list[str]:
     """The exchanges and queues of a service that are there."""
-    session = await connect_any(checked_urls([bus.parts.settings.amqp_url], 7), 5.0)
+    session = await connect_any(checked_urls([bus.runtime.settings.amqp_url], 7), 5.0)
     try:
-        gone = await missing(session, bus.parts.topology)
+        gone = await missing(session, bus.runtime.topology)
     finally:
         await session.close()
-    names = {f"queue {one.name}" for one in bus.parts.topology.queues}
+    names = {f"queue {one.name}" for one in bus.runtime.topology.queues}
     names |= {f"exchange {bus.service}.{kind}" for kind in ("commands", "events")}
     return sorted(names - set(map(str, gone)))
 
 
 def reading(bus: Bus) -> list[list[str]]:
     """Every command that only reads."""
-    projection = bus.parts.projections[0].name
+    projection = bus.runtime.projections[0].name
     since = ["--since", "1h", "--dry-run"]
     return [
         ["projections", "list"],

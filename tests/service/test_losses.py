@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from bus import Settings, Worker
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.data.payload import Document
 from bus.errors import TransportUnavailable
 from bus.recovery import republishing
@@ -32,7 +32,7 @@ async def known(service: Service, name: str = "rings") -> Document:
     """What is known of a subscription, once it is."""
 
     async def noted() -> Any:
-        return (await Losses(service.bus.parts).read()).get(name)
+        return (await Losses(service.bus.runtime).read()).get(name)
 
     found: Document = await until(noted, f"{name} is known")
     return found
@@ -51,18 +51,18 @@ async def quiet_long_ago(service: Service) -> None:
     def changed(all: Document) -> Document:
         return {**all, "rings": {"quiet": LONG_AGO}}
 
-    parts = service.bus.parts
-    await change_note(parts.read_store, f"subscriptions/{parts.service}", changed)
+    runtime = service.bus.runtime
+    await change_note(runtime.read_store, f"subscriptions/{runtime.service}", changed)
 
 
 def resending(service: Service, *names: str) -> Resending:
-    parts = service.bus.parts
-    return Resending(parts, Losses(parts), names)
+    runtime = service.bus.runtime
+    return Resending(runtime, Losses(runtime), names)
 
 
 async def depth(service: Service, of: int) -> None:
     async def there() -> bool:
-        return await service.bus.parts.transport.depth(service.queue) == of
+        return await service.bus.runtime.transport.depth(service.queue) == of
 
     await until(there, f"{of} wait")
 
@@ -87,13 +87,13 @@ async def test_what_a_lost_queue_held_is_sent_again_by_a_worker(service: Service
 
 async def test_commands_of_a_lost_queue_are_sent_again_too(service: Service) -> None:
     await known(service, "commands")
-    parts = service.bus.parts
+    runtime = service.bus.runtime
     commands = f"{service.bus.service}.commands"
     async with Worker(service.bus, only=["books"]):
         await service.pay("a")
 
         async def sent() -> bool:
-            return await parts.transport.depth(commands) == 1
+            return await runtime.transport.depth(commands) == 1
 
         await until(sent, "a command waits")
     await service.lose(commands)
@@ -102,7 +102,7 @@ async def test_commands_of_a_lost_queue_are_sent_again_too(service: Service) -> 
         await resending(service, "commands").look()
 
         async def booked() -> bool:
-            return bool(await parts.event_log.read("booking-a"))
+            return bool(await runtime.event_log.read("booking-a"))
 
         await until(booked, "it is booked")
 
@@ -126,9 +126,9 @@ async def test_a_new_queue_that_several_processes_make_at_once_is_not_lost(
     service: Service,
 ) -> None:
     await known(service)
-    parts = service.bus.parts
-    opening = Losses(parts._replace(transport=cast(Transport, Made(service.queue))))
-    await opening.mark_quiet(["rings"], parts.event_log.now() + timedelta(seconds=1))
+    runtime = service.bus.runtime
+    opening = Losses(runtime._replace(transport=cast(Transport, Made(service.queue))))
+    await opening.mark_quiet(["rings"], runtime.event_log.now() + timedelta(seconds=1))
     await opening.note_anew()
     assert "lost" not in await known(service)
     await opening.note_anew()
@@ -181,8 +181,8 @@ class Hindered:
 
     healthy = False  # nothing is marked quiet meanwhile
 
-    def __init__(self, parts: Parts, happens: Callable[[], Awaitable[None]]) -> None:
-        self._transport = parts.transport
+    def __init__(self, runtime: Runtime, happens: Callable[[], Awaitable[None]]) -> None:
+        self._transport = runtime.transport
         self._happens = happens
         self.gone: list[str] = []
 
@@ -210,10 +210,10 @@ async def lost(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
 def hindered(
     service: Service, happens: Callable[[], Awaitable[None]]
 ) -> tuple[Resending, Hindered]:
-    parts = service.bus.parts
-    transport = Hindered(parts, happens)
-    parts = parts._replace(transport=cast(Transport, transport))
-    return Resending(parts, Losses(parts), ["rings"]), transport
+    runtime = service.bus.runtime
+    transport = Hindered(runtime, happens)
+    runtime = runtime._replace(transport=cast(Transport, transport))
+    return Resending(runtime, Losses(runtime), ["rings"]), transport
 
 
 async def test_what_is_lost_once_more_while_it_is_sent_again_is_sent_anew(lost: Service) -> None:

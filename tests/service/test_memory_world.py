@@ -135,7 +135,7 @@ async def test_buses_of_shared_settings_meet() -> None:
             return found is not None and found.amounts == [1]
 
         await until(shown, "the shop shows what was paid")
-        assert len(await client.parts.event_log.read("purse-a")) == 1
+        assert len(await client.runtime.event_log.read("purse-a")) == 1
 
 
 async def test_a_follower_is_read_at_once_when_it_is_built() -> None:
@@ -158,4 +158,4 @@ async def test_what_nobody_builds_is_told() -> None:
 async def test_buses_of_other_settings_do_not_meet() -> None:
     async with a_bank(shared_memory()) as one, a_bank(shared_memory()) as other:
         await one.execute(Pay(purse_id="a", amount=1))
-        assert await other.parts.event_log.read("purse-a") == []
+        assert await other.runtime.event_log.read("purse-a") == []

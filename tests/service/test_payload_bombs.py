@@ -96,7 +96,7 @@ async def test_fifty_kinds_of_bombs_stop_nobody_and_each_is_kept_with_a_reason(
     async with build(real_settings, diary, unique) as bus, Worker(bus):
 
         async def throw(number: int) -> Receipt:
-            assert await bus.parts.transport.publish([frames[number]]) == {}
+            assert await bus.runtime.transport.publish([frames[number]]) == {}
             return await bus.execute(Pay(wallet_id=f"good{number}", amount=3))
 
         receipts = await asyncio.gather(*map(throw, range(len(frames))))
@@ -107,7 +107,7 @@ async def test_fifty_kinds_of_bombs_stop_nobody_and_each_is_kept_with_a_reason(
         good = {(f"wallet-good{number}", 1) for number in range(len(frames))}
         await until(lambda: good <= set(diary.seen), "each good event is handled")
         assert set(diary.seen) == good
-        store = bus.parts.read_store
+        store = bus.runtime.read_store
 
         async def kept() -> bool:
             return len(await store.dead_letters(1000)) == 2 * len(frames)

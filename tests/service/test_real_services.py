@@ -61,7 +61,7 @@ async def test_nothing_is_left_of_services_that_met(
                 return found is not None and found.amounts == [1]
 
             await until(shown, "the shop shows what was paid")
-            topologies = [owner.parts.topology, follower.parts.topology]
+            topologies = [owner.runtime.topology, follower.runtime.topology]
         assert len(await left(amqp_url, topologies)) > 20
         assert await databases(mongo_url, unique) == [f"{unique}_bank", f"{unique}_shop"]
     assert await left(amqp_url, topologies) == []
@@ -73,7 +73,7 @@ async def test_what_only_a_follower_made_of_its_owner_goes_too(
 ) -> None:
     with real_services(amqp_url, mongo_url, unique) as settings:
         async with shop(settings, "shop", "bank") as follower:
-            topology = follower.parts.topology
+            topology = follower.runtime.topology
             assert f"{unique}_bank.events" in await left(amqp_url, [topology])
     assert await left(amqp_url, [topology]) == []
 

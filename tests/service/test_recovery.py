@@ -115,9 +115,9 @@ async def settled(bus: Bus) -> None:
 
 
 async def record_is_written(bus: Bus) -> None:
-    parts = bus.parts
-    await parts.continuity.note_turn(await parts.read_store.identities(), {})
-    await parts.continuity.look()
+    runtime = bus.runtime
+    await runtime.continuity.note_turn(await runtime.read_store.identities(), {})
+    await runtime.continuity.look()
 
 
 async def test_a_log_that_is_older_than_what_was_made_of_it_is_noticed_and_recovered(
@@ -144,7 +144,7 @@ async def test_a_log_that_is_older_than_what_was_made_of_it_is_noticed_and_recov
 
 
 async def has_no_problem(bus: Bus) -> bool:
-    return await bus.parts.continuity.problem() is None
+    return await bus.runtime.continuity.problem() is None
 
 
 async def test_checkpoints_that_are_dropped_apply_nothing_twice(
@@ -209,7 +209,7 @@ async def test_what_is_dropped_while_nothing_runs_is_noticed_at_start(
         await told(bus, "'purses__v1'")
         await told(bus, "'checkpoints'")
         with pytest.raises(Discontinued):
-            bus.parts.continuity.check("purses__v1")
+            bus.runtime.continuity.check("purses__v1")
         await Recovery(bus).run()
         await settled(bus)
         assert await shown(bus) == (2, 4, 3)
@@ -394,9 +394,9 @@ async def test_marks_of_events_that_the_log_lost_are_dropped_and_others_stay(
         receipt = await bus.execute(wallet.Pay(wallet_id="a", amount=1))
         lost, kept = (f"{unique}.mailing/{id}:1" for id in ("0" * 32, receipt.id))
         for mark in (lost, kept):
-            await bus.parts.effects.once(mark, nothing)
+            await bus.runtime.effects.once(mark, nothing)
         assert (await Recovery(bus).run()).marks == 1
-        assert await bus.parts.effects.marks("", 10) == [kept]
+        assert await bus.runtime.effects.marks("", 10) == [kept]
 
 
 async def nothing(session: Session) -> list[Commit]:

@@ -34,7 +34,7 @@ Way = Callable[[Bus, AsyncExitStack], Awaitable[object]]
 async def plant(bus: Bus, stream: str) -> list[str]:
     """Letters of version 1 of a stream in the projection's queue, as another release may have left
     them; returns the ids of the one that nobody vouches for."""
-    queue, store = f"{bus.service}.parcels", bus.parts.read_store
+    queue, store = f"{bus.service}.parcels", bus.runtime.read_store
     for error in (InvalidMessage("torn"), Expired("it expired"), NotInTheLog("forged")):
         delivery = Delivery(stray(b"{}", stream), queue, 1, 1)
         await bury(store, delivery, error, handler=queue, attempts=1)
@@ -124,7 +124,7 @@ class RepairContract:
     async def test_all_that_was_given_up_is_in_the_groups_and_one_call_repairs_it_once_mended(
         self, bus: Bus, worker: Worker, letters: DeadLetters, office: Office
     ) -> None:
-        await bus.parts.transport.publish([signed(bus, stray(POISON, "parcel-poison"))])
+        await bus.runtime.transport.publish([signed(bus, stray(POISON, "parcel-poison"))])
         await bus.execute(Post(parcel_id="stuck", weight=1, note="unprojectable"))
         await bus.execute(Post(parcel_id="bare", weight=2, note="unlabelled"))
         await bus.execute(Post(parcel_id="bare2", weight=2, note="unlabelled"))
@@ -173,7 +173,7 @@ class RepairContract:
     async def test_an_edit_is_checked_and_what_it_made_is_handled_by_the_one_handler_that_failed(
         self, bus: Bus, worker: Worker, letters: DeadLetters, office: Office
     ) -> None:
-        await bus.parts.transport.publish([signed(bus, stray(POISON, "parcel-poison"))])
+        await bus.runtime.transport.publish([signed(bus, stray(POISON, "parcel-poison"))])
         await self.groups(letters, 3)
         found = {one.queue.partition(".")[2]: one for one in await letters.list()}
         mine = found["labels"]
@@ -199,10 +199,10 @@ class RepairContract:
     async def test_a_letter_of_a_projection_goes_once_the_log_has_told_what_it_tried_to(
         self, bus: Bus, letters: DeadLetters
     ) -> None:
-        bus.parts.publisher._open = False
+        bus.runtime.publisher._open = False
         await bus.execute(Post(parcel_id="a", weight=3))
         torn = [stray(b"torn", "parcel-a", version) for version in (1, 2)]
-        await bus.parts.transport.publish(torn)
+        await bus.runtime.transport.publish(torn)
         async with Worker(bus, only=["parcels"]):
 
             async def told() -> list[DeadLetter]:
@@ -229,7 +229,7 @@ class RepairContract:
         assert [str(stuck) for stuck in status.stuck] == [stands]
 
         (forged,) = await plant(bus, "parcel-a")
-        planted = await bus.parts.read_store.dead_letters(where={"headers.stream": "parcel-a"})
+        planted = await bus.runtime.read_store.dead_letters(where={"headers.stream": "parcel-a"})
         own = [one["_id"] for one in planted if one["queue"] == one["handler"] == one_queue(bus)]
         assert len(own) == 3
         assert forged in own
@@ -243,8 +243,8 @@ class RepairContract:
         self, bus: Bus, letters: DeadLetters, office: Office, way: str
     ) -> None:
         stream, get_there = WAYS[way]
-        store = bus.parts.read_store
-        (target,) = await bus.parts.targets()
+        store = bus.runtime.read_store
+        (target,) = await bus.runtime.targets()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(Worker(bus, only=["parcels"]))
             await until(lambda: store.swept(target), "it has swept, and does not soon again")
@@ -313,7 +313,7 @@ class RepairContract:
         }
         ids = [f"{bus.service}.gone/{number}" for number in range(5)]
         for id in ids:
-            await bus.parts.read_store.add_dead_letter({"_id": id, **row})
+            await bus.runtime.read_store.add_dead_letter({"_id": id, **row})
         started = time.monotonic()
         outcome = await letters.retry(*ids, "parcels/parcel-x", "a.b/none", rate=20)
         assert time.monotonic() - started >= 6 / 20

@@ -44,7 +44,7 @@ async def test_what_was_given_up_is_listed_edited_retried_and_discarded(
             return sum(one.count for one in await letters.groups()) == 5
 
         async with Worker(bus):
-            await bus.parts.transport.publish(
+            await bus.runtime.transport.publish(
                 [signed(bus, stray(b'{"weight":"many"}', "parcel-poison"))]
             )
             await bus.execute(Post(parcel_id="stuck", weight=1, note="unprojectable"))

@@ -20,11 +20,11 @@ async def service(settings: Settings, unique: str) -> AsyncIterator[Service]:
 
 
 async def test_what_a_lost_queue_held_is_handled_after_all(service: Service) -> None:
-    start = service.bus.parts.event_log.now()
+    start = service.bus.runtime.event_log.now()
     await service.pay("a", "b", "c")
 
     async def arrived() -> bool:
-        return await service.bus.parts.transport.depth(service.queue) == 3
+        return await service.bus.runtime.transport.depth(service.queue) == 3
 
     await until(arrived, "three events wait")
     await service.lose(service.queue)
@@ -36,7 +36,7 @@ async def test_what_a_lost_queue_held_is_handled_after_all(service: Service) -> 
 
 
 async def test_what_was_handled_counts_once_however_often_it_is_sent(service: Service) -> None:
-    start = service.bus.parts.event_log.now()
+    start = service.bus.runtime.event_log.now()
     async with Worker(service.bus):
         await service.pay("a", "b")
         await until(lambda: len(service.rung) == 2, "both are handled")
@@ -47,7 +47,7 @@ async def test_what_was_handled_counts_once_however_often_it_is_sent(service: Se
         await until(lambda: len(service.rung) == 4, "what is not marked happens again")
         await drained(service)
 
-    log = service.bus.parts.event_log
+    log = service.bus.runtime.event_log
 
     async def booked() -> bool:
         return all([len(await log.read(f"booking-{id}")) == 1 for id in "ab"])
@@ -56,24 +56,24 @@ async def test_what_was_handled_counts_once_however_often_it_is_sent(service: Se
         await until(booked, "each is booked")
         await drained(service)
     assert await booked()
-    parts = service.bus.parts
-    mails = await parts.read_store.page(own_target("outgoing", []), "", 10)
+    runtime = service.bus.runtime
+    mails = await runtime.read_store.page(own_target("outgoing", []), "", 10)
     assert [mail["times"] for mail in mails] == [1, 1]
-    (target,) = await parts.targets()
-    found = await parts.read_store.whole(target, ["a", "b"])
+    (target,) = await runtime.targets()
+    found = await runtime.read_store.whole(target, ["a", "b"])
     assert {key: (one["paid"], one["refunded"]) for key, one in found.items()} == {
         "a": (1, 1),
         "b": (1, 1),
     }
-    assert await parts.read_store.dead_letters(10) == []
+    assert await runtime.read_store.dead_letters(10) == []
 
 
 async def test_only_a_time_is_sent_and_it_can_be_gone_on_with(service: Service) -> None:
     await service.pay("a")
     await asyncio.sleep(0.002)
-    since = service.bus.parts.event_log.now()
+    since = service.bus.runtime.event_log.now()
     await service.pay("b")
-    last = service.bus.parts.event_log.now()
+    last = service.bus.runtime.event_log.now()
     await asyncio.sleep(0.002)
     await service.pay("c")
     reached: list[tuple[datetime, int]] = []
@@ -90,9 +90,9 @@ async def test_only_a_time_is_sent_and_it_can_be_gone_on_with(service: Service) 
 
 
 async def test_nobody_else_gets_what_is_sent_to_one(service: Service) -> None:
-    start = service.bus.parts.event_log.now()
+    start = service.bus.runtime.event_log.now()
     await service.pay("a")
-    transport = service.bus.parts.transport
+    transport = service.bus.runtime.transport
     others = [f"{service.bus.service}.{name}" for name in ("mails", "books")]
 
     async def published() -> bool:
@@ -112,14 +112,14 @@ async def test_a_subscription_that_is_not_there_is_refused_with_those_that_are(
     service: Service,
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"it has commands, mails, books, rings, payments"):
-        await service.republish("nobody", service.bus.parts.event_log.now())
+        await service.republish("nobody", service.bus.runtime.event_log.now())
 
 
 async def test_commands_that_handlers_sent_and_their_queue_lost_are_carried_out_after_all(
     service: Service,
 ) -> None:
-    start = service.bus.parts.event_log.now()
-    transport, log = service.bus.parts.transport, service.bus.parts.event_log
+    start = service.bus.runtime.event_log.now()
+    transport, log = service.bus.runtime.transport, service.bus.runtime.event_log
     commands = f"{service.bus.service}.commands"
     async with Worker(service.bus, only=["books"]):
         await service.pay("a", "b")
@@ -143,8 +143,8 @@ async def test_commands_that_handlers_sent_and_their_queue_lost_are_carried_out_
 
 
 async def test_a_queue_that_is_gone_is_told_with_the_remedy(service: Service) -> None:
-    start = service.bus.parts.event_log.now()
+    start = service.bus.runtime.event_log.now()
     await service.pay("a")
-    await service.bus.parts.transport.delete([service.queue])
+    await service.bus.runtime.transport.delete([service.queue])
     with pytest.raises(Unroutable, match=r"rings is gone; start a worker"):
         await service.republish("rings", start)

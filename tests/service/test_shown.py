@@ -136,7 +136,7 @@ class TestShown(Brisk):
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         async with make() as bus:
-            store = bus.parts.read_store
+            store = bus.runtime.read_store
             note = await store.note("purses")
             former = {**note.value["generations"][0], "collection": "purses"}
             value = {**note.value, "generations": [former], "active": "purses"}

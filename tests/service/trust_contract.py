@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bus import Bus, DeadLetters, Receipt, Settings, Worker
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.codec import event_frames
 from bus.common import clock
 from bus.delivery.trust import LETTERS
@@ -24,7 +24,7 @@ from tests.waiting import until
 class Other(NamedTuple):
     """An open bus, as a worker with other parts sees it."""
 
-    parts: Parts
+    runtime: Runtime
 
 
 class TrustContract(WalletService):
@@ -38,7 +38,9 @@ class TrustContract(WalletService):
     ) -> None:
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
-        await bus.parts.transport.publish([stray(b'{"amount":1000}', stream="wallet-a", version=2)])
+        await bus.runtime.transport.publish(
+            [stray(b'{"amount":1000}', stream="wallet-a", version=2)]
+        )
         await self.refused(bus, 2)
         receipt = await bus.execute(Pay(wallet_id="a", amount=4))
         found = await bus.query(GetWallet(wallet_id="a"), after=receipt)
@@ -50,17 +52,17 @@ class TrustContract(WalletService):
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
         body = b'{"amount":1,"mood":"grateful"}'
-        await bus.parts.transport.publish([stray(body, stream="wallet-phantom")])
+        await bus.runtime.transport.publish([stray(body, stream="wallet-phantom")])
         await self.refused(bus, 2)
         assert await bus.query(GetWallet(wallet_id="phantom")) is None
         assert (diary.seen, diary.tries) == ([], {})
-        assert [one async for one in bus.parts.event_log.scan([bus.service, "wallet"])] == []
+        assert [one async for one in bus.runtime.event_log.scan([bus.service, "wallet"])] == []
 
     async def test_what_is_refused_is_kept_told_and_makes_no_fault(
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
         assert await self.problems(bus) == []
-        await bus.parts.transport.publish([stray(b'{"amount":1}'), stray(b"torn")])
+        await bus.runtime.transport.publish([stray(b'{"amount":1}'), stray(b"torn")])
         letters = await self.refused(bus, 4)
         assert {one.error for one in letters} == {"NotInTheLog", "InvalidMessage"}
         (problem,) = await self.problems(bus)
@@ -72,7 +74,7 @@ class TrustContract(WalletService):
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
         flood = [stray(b"torn", stream=f"wallet-f{n}", version=n % 9 + 2) for n in range(900)]
-        await bus.parts.transport.publish(flood)
+        await bus.runtime.transport.publish(flood)
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
         letters = await self.refused(bus, 2 * 900)
@@ -83,35 +85,35 @@ class TrustContract(WalletService):
             f"{bus.service}.wallets/the rest",
             f"{bus.service}.thanking/the rest",
         }
-        assert [one async for one in bus.parts.event_log.scan([bus.service])] == []
+        assert [one async for one in bus.runtime.event_log.scan([bus.service])] == []
         assert (await bus.health()).ready
 
     async def test_forged_gaps_do_not_stop_a_projection(self, bus: Bus, worker: Worker) -> None:
         forged = [stray(b'{"amount":1}', stream=f"wallet-g{n}", version=7) for n in range(50)]
-        await bus.parts.transport.publish(forged)
+        await bus.runtime.transport.publish(forged)
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
-        (target,) = await bus.parts.targets()
-        assert await bus.parts.read_store.parked(target) == []
+        (target,) = await bus.runtime.targets()
+        assert await bus.runtime.read_store.parked(target) == []
 
     async def test_another_categorys_stream_is_refused_though_its_topic_is_ours(
         self, bus: Bus, worker: Worker
     ) -> None:
         forged = stray(b'{"amount":1}', stream="purse-a")
         assert forged.topic.startswith("wallet.")
-        await bus.parts.transport.publish([forged])
+        await bus.runtime.transport.publish([forged])
         await self.refused(bus, 2)
-        (target,) = await bus.parts.targets()
-        assert await bus.parts.read_store.versions(target, ["purse-a"]) == {}
+        (target,) = await bus.runtime.targets()
+        assert await bus.runtime.read_store.versions(target, ["purse-a"]) == {}
 
     async def test_a_true_event_by_the_topic_of_another_category_is_refused(
         self, bus: Bus, worker: Worker, diary: Diary
     ) -> None:
         commit = stored("purse-a")
-        await bus.parts.event_log.append([commit])
-        (frame,) = event_frames(commit, bus.parts.signing.sign)
+        await bus.runtime.event_log.append([commit])
+        (frame,) = event_frames(commit, bus.runtime.signing.sign)
         topic = frame.topic.replace("purse", "wallet")
-        await bus.parts.transport.publish([frame._replace(topic=topic)])
+        await bus.runtime.transport.publish([frame._replace(topic=topic)])
         await self.refused(bus, 2)
         assert diary.seen == []
 
@@ -121,11 +123,11 @@ class TrustContract(WalletService):
     ) -> None:
         """As a release publishes it that does not sign; or one in an earlier epoch."""
         commit = stored("wallet-a")
-        await bus.parts.event_log.append([commit])
+        await bus.runtime.event_log.append([commit])
         (frame,) = event_frames(commit)
         headers = {**frame.headers, **({SIGNATURE: f"e.{claim}"} if claim else {})}
         lie = frame._replace(body=b'{"amount":1000}', headers=headers)
-        await bus.parts.transport.publish([lie])
+        await bus.runtime.transport.publish([lie])
         found = await bus.query(GetWallet(wallet_id="a"), after=Receipt("", {"wallet-a": 1}))
         assert found == WalletView(id="a", total=5)
         await until(lambda: diary.seen == [("wallet-a", 1)], "it is handled")
@@ -135,34 +137,34 @@ class TrustContract(WalletService):
         self, make: Callable[[], Bus], diary: Diary
     ) -> None:
         async with make() as bus, Worker(bus):
-            before = bus.parts.signing.epoch
-            store = bus.parts.read_store
+            before = bus.runtime.signing.epoch
+            store = bus.runtime.read_store
             note = await store.note(EPOCH_NOTE)
             assert await store.write_note(Note(EPOCH_NOTE, new_epoch(), note.revision))
             receipt = await bus.execute(Pay(wallet_id="a", amount=3))  # signed in the former one
             assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
             commit = stored("wallet-b")
-            await bus.parts.event_log.append([commit])
-            signing = type(bus.parts.signing)(store)
+            await bus.runtime.event_log.append([commit])
+            signing = type(bus.runtime.signing)(store)
             await signing.open()
-            await bus.parts.transport.publish(event_frames(commit, signing.sign))
+            await bus.runtime.transport.publish(event_frames(commit, signing.sign))
             assert await bus.query(GetWallet(wallet_id="b"), after=Receipt("", {"wallet-b": 1}))
             await until(lambda: len(diary.seen) == 2, "both are handled")
-            assert bus.parts.signing.epoch == signing.epoch != before
+            assert bus.runtime.signing.epoch == signing.epoch != before
 
     async def test_who_checks_each_event_by_the_log_does_not_believe_signatures(
         self, settings: Settings, make: Callable[[], Bus], diary: Diary
     ) -> None:
         async with make() as bus:
-            checking = bus.parts.settings.model_copy(update={"check_events": "log"})
-            async with Worker(Other(bus.parts._replace(settings=checking))):
+            checking = bus.runtime.settings.model_copy(update={"check_events": "log"})
+            async with Worker(Other(bus.runtime._replace(settings=checking))):
                 commit = stored("purse-a")  # else the log would seem to have lost it
-                await bus.parts.event_log.append([commit])
+                await bus.runtime.event_log.append([commit])
                 forged = stray(b'{"amount":1}', stream="wallet-phantom")
                 forged = forged._replace(id=commit.event_id(0))
-                signature = bus.parts.signing.sign(forged)
+                signature = bus.runtime.signing.sign(forged)
                 signed = forged._replace(headers={**forged.headers, SIGNATURE: signature})
-                await bus.parts.transport.publish([signed])
+                await bus.runtime.transport.publish([signed])
                 await self.refused(bus, 2)
                 receipt = await bus.execute(Pay(wallet_id="a", amount=3))
                 assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
@@ -174,10 +176,10 @@ class TrustContract(WalletService):
         await bus.execute(Pay(wallet_id="a", amount=1, mood="rejects"))
         (letter,) = await self.refused(bus, 1)
         receipt = await bus.execute(Pay(wallet_id="b", amount=1))
-        (commit,) = await bus.parts.event_log.read("wallet-b")
-        (frame,) = event_frames(commit, bus.parts.signing.sign)
+        (commit,) = await bus.runtime.event_log.read("wallet-b")
+        (frame,) = event_frames(commit, bus.runtime.signing.sign)
         headers = {**frame.headers, "dead-letter": letter.id}
-        await bus.parts.transport.publish([frame._replace(headers=headers)])
+        await bus.runtime.transport.publish([frame._replace(headers=headers)])
         await until(lambda: len(diary.seen) >= 2, "the copy is handled too")
         assert await bus.query(GetWallet(wallet_id="b"), after=receipt)
         assert [one.id for one in await DeadLetters(bus).list()] == [letter.id]
@@ -185,18 +187,18 @@ class TrustContract(WalletService):
     async def test_commands_that_nobody_can_read_make_a_bounded_number_of_letters(
         self, bus: Bus, worker: Worker
     ) -> None:
-        await bus.parts.transport.publish(
+        await bus.runtime.transport.publish(
             [_command("Pay", b"torn") for _ in range(UNREAD + 50)], must_route=True
         )
         letters = await self.refused(bus, UNREAD + 50)
         assert len(letters) == UNREAD + 1
         assert [one.seen for one in letters if one.seen > 1] == [50]
-        faults = [one async for one in bus.parts.event_log.scan([bus.service])]
+        faults = [one async for one in bus.runtime.event_log.scan([bus.service])]
         assert len(faults) <= UNREAD
 
     async def test_commands_that_fail_are_all_kept(self, bus: Bus, worker: Worker) -> None:
         body = b'{"wallet_id":"nobody"}'
-        await bus.parts.transport.publish(
+        await bus.runtime.transport.publish(
             [_command("Thank", body) for _ in range(UNREAD + 20)], must_route=True
         )
         letters = await self.refused(bus, UNREAD + 20)
@@ -207,9 +209,9 @@ class TrustContract(WalletService):
     ) -> None:
         """They may be of a release to come: none is lost."""
         async with make() as bus:
-            settings = bus.parts.settings.model_copy(update={"release_within": 0})
-            async with Worker(Other(bus.parts._replace(settings=settings))):
-                await bus.parts.transport.publish(
+            settings = bus.runtime.settings.model_copy(update={"release_within": 0})
+            async with Worker(Other(bus.runtime._replace(settings=settings))):
+                await bus.runtime.transport.publish(
                     [_command("Unheard", b"{}") for _ in range(UNREAD + 20)], must_route=True
                 )
                 await bus.send(Pay(wallet_id="a", amount=3))

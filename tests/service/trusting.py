@@ -34,17 +34,17 @@ def _without_token(frame: Frame) -> Frame:
 
 def former_owner(bus: Bus) -> ReplayConsumer:
     """Answers for a bus as that release does."""
-    parts, transport = bus.parts, WithoutTokens(bus.parts.transport)
+    runtime, transport = bus.runtime, WithoutTokens(bus.runtime.transport)
     return ReplayConsumer(
-        parts.service,
-        parts.event_log,
+        runtime.service,
+        runtime.event_log,
         transport,  # type: ignore[arg-type]
-        parts.read_store,
-        GiveUp(parts),
+        runtime.read_store,
+        GiveUp(runtime),
     )
 
 
 async def forge(bus: Bus, service: str, word: Word) -> None:
     """Publishes a word to a follower, as anybody might who may."""
     frame = answer_frame(service, word)
-    assert not await bus.parts.transport.publish([frame], must_route=True)
+    assert not await bus.runtime.transport.publish([frame], must_route=True)

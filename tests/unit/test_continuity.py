@@ -23,26 +23,31 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def knowing(bus: Bus, store: ReadStore) -> Continuity:
     """What another process knows, which reaches the store by another way."""
-    parts = bus.parts
+    runtime = bus.runtime
     return Continuity(
-        parts.event_log, store, parts.catalogue, parts.projections, parts.signing, parts.loops
+        runtime.event_log,
+        store,
+        runtime.catalogue,
+        runtime.projections,
+        runtime.signing,
+        runtime.loops,
     )
 
 
 async def record_of(bus: Bus) -> Record:
-    return record_from((await bus.parts.read_store.note(RECORD)).value)
+    return record_from((await bus.runtime.read_store.note(RECORD)).value)
 
 
 async def test_what_is_there_is_written_down_in_two_places() -> None:
     async with purses(Settings.in_memory(), "bank") as bus:
         await paid_into(bus, 1)
-        store = bus.parts.read_store
-        await bus.parts.continuity.note_turn(await store.identities(), {})
+        store = bus.runtime.read_store
+        await bus.runtime.continuity.note_turn(await store.identities(), {})
         record = await record_of(bus)
         assert record.collections.keys() == {"purses__v1", "banks__v1"}
-        assert await bus.parts.event_log.held([record.commit])
+        assert await bus.runtime.event_log.held([record.commit])
         assert record_from(await store.seal()).turn >= record.before
-        assert await bus.parts.continuity.problem() is None
+        assert await bus.runtime.continuity.problem() is None
 
 
 async def test_a_read_collection_that_is_dropped_in_memory_is_built_anew() -> None:
@@ -50,24 +55,24 @@ async def test_a_read_collection_that_is_dropped_in_memory_is_built_anew() -> No
         receipt = await paid_into(bus, 3)
         await bus.query(GetBank(), after=receipt)
         await bus.query(GetPurse(purse_id="p2"), after=receipt)
-        parts = bus.parts
-        await parts.continuity.note_turn(await parts.read_store.identities(), {})
-        (projection,) = (one for one in parts.projections if one.name == "purses")
-        await parts.read_store.drop(projection.target())
-        await until(lambda: parts.continuity.problem(), "it is noticed")
+        runtime = bus.runtime
+        await runtime.continuity.note_turn(await runtime.read_store.identities(), {})
+        (projection,) = (one for one in runtime.projections if one.name == "purses")
+        await runtime.read_store.drop(projection.target())
+        await until(lambda: runtime.continuity.problem(), "it is noticed")
         with pytest.raises(Discontinued, match="'purses__v1' was dropped"):
-            parts.continuity.check("purses__v1")
-        parts.continuity.check("banks__v1")
+            runtime.continuity.check("purses__v1")
+        runtime.continuity.check("banks__v1")
         assert (await Recovery(bus).run()).rebuilt == ("purses__v1",)
         assert await bus.query(CountPurses()) == 3
         assert await bus.query(GetPurse(purse_id="p0")) == PurseView(id="p0", total=1)
-        assert await parts.continuity.problem() is None
+        assert await runtime.continuity.problem() is None
 
 
 async def test_a_collection_that_is_dropped_on_purpose_is_no_problem() -> None:
     async with purses(Settings.in_memory(), "bank") as bus:
-        await bus.parts.continuity.note_turn(await bus.parts.read_store.identities(), {})
-        await bus.parts.continuity.forget("purses__v1")
+        await bus.runtime.continuity.note_turn(await bus.runtime.read_store.identities(), {})
+        await bus.runtime.continuity.forget("purses__v1")
         assert (await record_of(bus)).collections.keys() == {"banks__v1"}
 
 
@@ -93,7 +98,7 @@ async def test_records_that_nobody_came_to_seal_are_no_loss(
 ) -> None:
     monkeypatch.setattr(continuity, "TURN_EVERY", -60)  # each look writes another record
     async with purses(Settings.in_memory(), "bank") as bus:
-        store = cast(ReadStore, Dying(bus.parts.read_store))
+        store = cast(ReadStore, Dying(bus.runtime.read_store))
         dying = knowing(bus, store)
         for _ in range(4):
             with pytest.raises(StoreUnavailable):
@@ -108,13 +113,13 @@ async def test_records_of_two_processes_that_both_die_before_they_seal_them_are_
     monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
     monkeypatch.setattr(continuity, "AGAIN_AFTER", 0)
     async with purses(Settings.in_memory(), "bank") as bus:
-        store = bus.parts.read_store
+        store = bus.runtime.read_store
         here = await store.identities()
         for _ in range(2):  # both had looked before either wrote
             with pytest.raises(StoreUnavailable):
                 await knowing(bus, cast(ReadStore, Dying(store))).note_turn(here, {})
-        await bus.parts.continuity.look()
-        assert await bus.parts.continuity.problem() is None
+        await bus.runtime.continuity.look()
+        assert await bus.runtime.continuity.problem() is None
 
 
 class Recovering:
@@ -137,9 +142,9 @@ async def test_what_another_process_recovers_during_a_look_is_no_more_broken(
 ) -> None:
     monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
     async with purses(Settings.in_memory(), "bank") as bus:
-        own, here = bus.parts.continuity, await bus.parts.read_store.identities()
+        own, here = bus.runtime.continuity, await bus.runtime.read_store.identities()
         await own.note_turn(here, {"purses__v1": "it is being built anew"})
-        store = Recovering(bus.parts.read_store, lambda: own.forget("purses__v1"))
+        store = Recovering(bus.runtime.read_store, lambda: own.forget("purses__v1"))
         await knowing(bus, cast(ReadStore, store)).look()
         assert (await record_of(bus)).broken == {}
 
@@ -168,7 +173,7 @@ async def test_a_primary_that_does_not_know_yet_what_a_majority_holds_is_no_olde
     monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
     monkeypatch.setattr(continuity, "AGAIN_AFTER", 0)
     async with purses(Settings.in_memory(), "bank") as bus:
-        store = JustElected(bus.parts.read_store)
+        store = JustElected(bus.runtime.read_store)
         one = knowing(bus, cast(ReadStore, store))
         earlier = await store.note(RECORD)
         await one.note_turn(await store.identities(), {})
@@ -180,14 +185,14 @@ async def test_a_primary_that_does_not_know_yet_what_a_majority_holds_is_no_olde
 
 async def test_a_record_of_an_earlier_turn_than_is_known_is_an_older_database() -> None:
     async with purses(Settings.in_memory(), "bank") as bus:
-        parts = bus.parts
+        runtime = bus.runtime
         for _ in range(3):
-            await parts.continuity.note_turn(await parts.read_store.identities(), {})
-            await parts.continuity.look()
-        note = await parts.read_store.note(RECORD)
+            await runtime.continuity.note_turn(await runtime.read_store.identities(), {})
+            await runtime.continuity.look()
+        note = await runtime.read_store.note(RECORD)
         older = record_from(note.value)._replace(turn=1, before=0)
-        await parts.read_store.write_note(note._replace(value=older.document()))
-        await parts.continuity.look()
-        assert "commits" in parts.continuity.broken
+        await runtime.read_store.write_note(note._replace(value=older.document()))
+        await runtime.continuity.look()
+        assert "commits" in runtime.continuity.broken
         await Recovery(bus).run()
-        assert parts.continuity.broken == {}
+        assert runtime.continuity.broken == {}

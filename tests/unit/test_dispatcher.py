@@ -149,7 +149,7 @@ async def test_a_command_is_stored_and_its_receipt_tells_what(bus: Bus) -> None:
     receipt = await bus.execute(Open(account_id="a"), correlation_id="c", headers={"tenant": "t"})
     assert receipt.versions == {"account-a": 1}
     assert receipt.result == "opened for Ada"
-    (commit,) = await bus.parts.event_log.read("account-a")
+    (commit,) = await bus.runtime.event_log.read("account-a")
     assert (commit.id, commit.correlation_id, commit.headers) == (receipt.id, "c", {"tenant": "t"})
     assert [(event.name, event.data) for event in commit.events] == [("Opened", {"owner": "Ada"})]
 
@@ -163,7 +163,7 @@ async def test_a_handler_that_raises_stores_nothing(bus: Bus) -> None:
     await bus.execute(Open(account_id="a"))
     with pytest.raises(Overdrawn):
         await bus.execute(Deposit(account_id="a", amount=-1))
-    assert len(await bus.parts.event_log.read("account-a")) == 1
+    assert len(await bus.runtime.event_log.read("account-a")) == 1
 
 
 async def test_an_aggregate_that_does_not_exist_is_not_found(bus: Bus) -> None:
@@ -193,7 +193,7 @@ async def test_a_repeated_command_id_gets_the_first_receipt(bus: Bus) -> None:
     await bus.execute(Deposit(account_id="a", amount=-5))
     repeated = await bus.execute(Deposit(account_id="a", amount=5), id="k2")
     assert (repeated.result, repeated.versions) == (5, {"account-a": 2})
-    assert len(await bus.parts.event_log.read("account-a")) == 3
+    assert len(await bus.runtime.event_log.read("account-a")) == 3
 
 
 async def test_repeats_at_the_same_time_are_carried_out_once(bus: Bus) -> None:
@@ -201,7 +201,7 @@ async def test_repeats_at_the_same_time_are_carried_out_once(bus: Bus) -> None:
     command = Deposit(account_id="a", amount=5)
     receipts = await asyncio.gather(*(bus.execute(command, id="k") for _ in range(5)))
     assert {(r.id, r.result, str(r.versions)) for r in receipts} == {("k", 5, "{'account-a': 2}")}
-    assert len(await bus.parts.event_log.read("account-a")) == 2
+    assert len(await bus.runtime.event_log.read("account-a")) == 2
 
 
 async def test_several_streams_and_what_is_sent_are_stored_together(bus: Bus) -> None:
@@ -210,7 +210,7 @@ async def test_several_streams_and_what_is_sent_are_stored_together(bus: Bus) ->
     await bus.execute(Deposit(account_id="a", amount=10))
     receipt = await bus.execute(Transfer(source="a", target="b", amount=4))
     assert receipt.versions == {"account-a": 3, "account-b": 2, f"bank-{receipt.id}": 1}
-    commits = await bus.parts.event_log.find(receipt.id)
+    commits = await bus.runtime.event_log.find(receipt.id)
     assert [commit.id for commit in commits] == [receipt.id, f"{receipt.id}/2", f"{receipt.id}/3"]
     assert [command.name for command in commits[0].outgoing] == ["Deposit"]
 
@@ -220,14 +220,14 @@ async def test_several_streams_are_stored_all_or_none(bus: Bus) -> None:
     await bus.execute(Open(account_id="b"))
     with pytest.raises(Overdrawn):
         await bus.execute(Transfer(source="a", target="b", amount=4))
-    assert len(await bus.parts.event_log.read("account-b")) == 1
+    assert len(await bus.runtime.event_log.read("account-b")) == 1
 
 
 async def test_snapshots_shorten_loading_and_change_nothing(bus: Bus) -> None:
     await bus.execute(Open(account_id="a"))
     for _ in range(7):
         await bus.execute(Deposit(account_id="a", amount=1))
-    snapshot = await bus.parts.event_log.snapshot("account-a")
+    snapshot = await bus.runtime.event_log.snapshot("account-a")
     assert snapshot is not None
     assert snapshot.version == 6
     assert (await bus.execute(Deposit(account_id="a", amount=1))).result == 8
@@ -235,7 +235,7 @@ async def test_snapshots_shorten_loading_and_change_nothing(bus: Bus) -> None:
 
 async def test_a_published_fact_stands_in_the_services_own_stream(bus: Bus) -> None:
     receipt = await bus.publish(Noted(text="hello"))
-    (commit,) = await bus.parts.event_log.find(receipt.id)
+    (commit,) = await bus.runtime.event_log.find(receipt.id)
     assert (commit.category, commit.stream) == ("bank", f"bank-{receipt.id}")
 
 
@@ -352,12 +352,12 @@ async def test_what_could_not_be_published_is_refused_before_it_is_stored(
 ) -> None:
     with pytest.raises(InvalidMessage):
         await bus.execute(Open(account_id="a"), **options)
-    assert await bus.parts.event_log.read("account-a") == []
+    assert await bus.runtime.event_log.read("account-a") == []
 
 
 async def test_one_aggregate_asked_for_twice_at_once_is_one_object(bus: Bus) -> None:
     await bus.execute(Open(account_id="a"))
-    repository = Repository(Account, bus.parts.event_log)
+    repository = Repository(Account, bus.runtime.event_log)
     first, second = await asyncio.gather(repository.get("a"), repository.get("a"))
     assert first is second
 
@@ -368,7 +368,7 @@ async def test_a_snapshot_that_fails_does_not_fail_the_command(
     async def broken(_: Any) -> None:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(bus.parts.event_log, "save_snapshot", broken)
+    monkeypatch.setattr(bus.runtime.event_log, "save_snapshot", broken)
     await bus.execute(Open(account_id="a"))
     for number in range(1, 5):
         assert (await bus.execute(Deposit(account_id="a", amount=1))).result == number
@@ -387,7 +387,7 @@ async def test_a_result_that_is_not_as_declared_fails_before_anything_is_stored(
     async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
         with pytest.raises(InvalidMessage, match="what it returned, of type"):
             await bus.execute(Open(account_id="a"))
-        assert await bus.parts.event_log.read("account-a") == []
+        assert await bus.runtime.event_log.read("account-a") == []
 
 
 def test_an_aggregates_events_of_one_name_fail_at_the_start() -> None:
@@ -428,7 +428,7 @@ def test_event_handlers_are_bound_by_former_names_too() -> None:
     async def on_bell(event: BellRang) -> None: ...
 
     bus = Bus("bank", routers=[router], settings=Settings.in_memory())
-    (queue,) = [one for one in bus.parts.topology.queues if one.name == "bank.bells"]
+    (queue,) = [one for one in bus.runtime.topology.queues if one.name == "bank.bells"]
     assert queue.topics == ("*.BellRang.*", "*.Rang.*")
 
 
@@ -467,7 +467,7 @@ def test_the_names_that_a_service_knows_are_those_of_all_its_readers() -> None:
 
     bus = Bus("b", routers=[router], projections=[books], settings=Settings.in_memory())
     known = {"Recorded", "Written", "Fed", "Handled", "Projected", "Fault"}
-    assert bus.parts.known_names == known
+    assert bus.runtime.known_names == known
 
 
 def test_two_messages_of_one_name_fail_at_the_start() -> None:

@@ -29,9 +29,9 @@ def died(number: int, queue: str, name: str = "Pay", **headers: str | int) -> De
 
 
 async def drain(bus: Bus, *deliveries: Delivery) -> None:
-    parts = bus.parts
+    runtime = bus.runtime
     consumer = DeadQueueConsumer(
-        dead_queue("wallets"), parts.transport, GiveUp(parts), Trust(parts)
+        dead_queue("wallets"), runtime.transport, GiveUp(runtime), Trust(runtime)
     )
     await consumer.process(deliveries)
 
@@ -51,8 +51,10 @@ async def test_a_retry_publishes_to_no_queue_that_a_header_names_of_another_serv
 async def test_a_letter_that_names_a_queue_of_another_service_is_not_retried(bus: Bus) -> None:
     """As a release stored it that believed the header."""
     await drain(bus, died(1, "wallets.commands"))
-    (letter,) = await bus.parts.read_store.dead_letters()
-    await bus.parts.read_store.add_dead_letter({**letter, "_id": "x.y/1", "queue": "bank.commands"})
+    (letter,) = await bus.runtime.read_store.dead_letters()
+    await bus.runtime.read_store.add_dead_letter(
+        {**letter, "_id": "x.y/1", "queue": "bank.commands"}
+    )
     outcome = await DeadLetters(bus).retry("x.y/1")
     assert outcome.done == ()
     assert "no queue of this service" in outcome.failed["x.y/1"]
@@ -61,33 +63,33 @@ async def test_a_letter_that_names_a_queue_of_another_service_is_not_retried(bus
 async def test_what_nobody_counts_is_given_back_once(bus: Bus) -> None:
     limit: dict[str, str | int] = {DEATH_REASON: "delivery_limit"}
     await drain(bus, died(1, requests_queue("wallets").name, "Pay", **limit))
-    assert await bus.parts.read_store.dead_letters() == []
+    assert await bus.runtime.read_store.dead_letters() == []
     await drain(bus, died(1, requests_queue("wallets").name, "Pay", **limit | {RETURNED: 1}))
-    (letter,) = await bus.parts.read_store.dead_letters()
+    (letter,) = await bus.runtime.read_store.dead_letters()
     assert letter["error"] == "DeliveryLimitReached"
 
 
 async def test_an_event_that_is_not_in_the_log_did_not_die_here(bus: Bus) -> None:
     headers: dict[str, str | int] = {"stream": "wallet-a", "version": 1, "schema": 1}
     await drain(bus, *(died(n, "wallets.thanking", "Paid", **headers) for n in range(150)))
-    letters = await bus.parts.read_store.dead_letters(1000)
+    letters = await bus.runtime.read_store.dead_letters(1000)
     assert {one["error"] for one in letters} == {"NotInTheLog"}
     assert sum(one["seen"] for one in letters) == 150
     assert len(letters) == 101
-    assert [one async for one in bus.parts.event_log.scan(["wallets"])] == []
+    assert [one async for one in bus.runtime.event_log.scan(["wallets"])] == []
 
 
 async def test_of_many_messages_that_nobody_could_read_some_are_told_as_faults(bus: Bus) -> None:
     await drain(bus, *(died(n, "wallets.commands") for n in range(150)))
-    assert len(await bus.parts.read_store.dead_letters(1000)) == 150
-    faults = [one async for one in bus.parts.event_log.scan(["wallets"])]
+    assert len(await bus.runtime.read_store.dead_letters(1000)) == 150
+    faults = [one async for one in bus.runtime.event_log.scan(["wallets"])]
     assert len(faults) == 100
 
 
 async def fault_of(bus: Bus, body: bytes, schema: int = 1) -> Fault:
     delivery = died(1, "wallets.commands", schema=schema)
     await drain(bus, delivery._replace(frame=delivery.frame._replace(body=body)))
-    (commit,) = [one async for one in bus.parts.event_log.scan(["wallets"])]
+    (commit,) = [one async for one in bus.runtime.event_log.scan(["wallets"])]
     fault = read_recorded(commit.events[0], {"Fault": Fault})
     assert isinstance(fault, Fault)
     return fault
@@ -118,5 +120,5 @@ async def test_a_fault_says_why_it_leaves_the_data_out(bus: Bus, body: bytes, wh
     assert re.match(why, fault.left_out)
     with pytest.raises(InvalidMessage, match=f"no data of the Pay .{why[:15]}"):
         fault.original(Pay)
-    (letter,) = await bus.parts.read_store.dead_letters()
+    (letter,) = await bus.runtime.read_store.dead_letters()
     assert (letter["_id"], letter["body"]) == (fault.dead_letter, body)

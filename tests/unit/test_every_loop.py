@@ -17,6 +17,7 @@ import pytest
 from bus import Bus, ConfigurationError, NotBuilt, Settings, Worker
 from bus.assembly.backend import Backend
 from bus.common import clock
+from bus.observe.loops import Loops
 from bus.settings import MEMORY
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
@@ -72,22 +73,17 @@ class TurningSettings(Settings):
 
     _broker: MemoryBroker
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
         log, reads = MemoryEventLog(), MemoryReadStore()
         effects = MemoryEffects(log, reads, projected=projected, handled_for=60)
         transport = MemoryTransport(self._broker, service)
         return Backend(
-            cast(Any, Turning(transport)),
-            cast(Any, Turning(log)),
-            cast(Any, Turning(reads)),
-            cast(Any, Turning(effects)),
-            _nothing,
+            transport=cast(Any, Turning(transport)),
+            event_log=cast(Any, Turning(log)),
+            read_store=cast(Any, Turning(reads)),
+            effects=cast(Any, Turning(effects)),
             followed=cast(Any, Turning(MemoryFollowedLog())),
         )
-
-
-async def _nothing() -> None:
-    """There is no connection to close."""
 
 
 Site = tuple[str, ...]
@@ -176,17 +172,17 @@ async def work_is_done(owner: Bus, follower: Bus, broker: MemoryBroker, number: 
     await store(owner, *lost)
     await tell(owner, lost[2:])
     await follower.send(PlaceOrder(order_id=order, purse_id=purse))
-    await follower.parts.event_log.append([_ordered(f"swept{number}", purse)])
-    await follower.parts.event_log.confirmed([f"swept{number}"])
-    await follower.parts.event_log.append([_ordered(f"relayed{number}", purse)])
+    await follower.runtime.event_log.append([_ordered(f"swept{number}", purse)])
+    await follower.runtime.event_log.confirmed([f"swept{number}"])
+    await follower.runtime.event_log.append([_ordered(f"relayed{number}", purse)])
     broker.queue(f"{SHOP}.dead").put(_given_up(number))
     broker.queue(f"{SHOP}.thanks").consumers.clear()
 
     async def done() -> list[str]:
         found = await follower.query(GetPurse(purse_id=purse))
         customer = await follower.query(GetCustomer(purse_id=purse))
-        letters = await follower.parts.read_store.dead_letters()
-        waiting = await follower.parts.event_log.pending(clock.now(), 10)
+        letters = await follower.runtime.read_store.dead_letters()
+        waiting = await follower.runtime.event_log.pending(clock.now(), 10)
         missing = {
             "history": found is None or found.amounts != [1, 2, 3],
             "orders": customer is None or customer.orders != 3,

@@ -203,7 +203,7 @@ def test_the_longest_names_make_queues_that_can_be() -> None:
 
     projection = Projection("p" * 150, of=[Kept], view=KeptView, version=2**53 - 1, partitions=64)
     bus = Bus("s" * 50, routers=[router], projections=[projection], settings=Settings.in_memory())
-    queues = [queue.name for queue in bus.parts.topology.queues]
+    queues = [queue.name for queue in bus.runtime.topology.queues]
     assert max(map(len, queues)) > 200
     assert all(len(queue) + len("r1000000") <= 255 for queue in queues)
 

@@ -123,7 +123,7 @@ def test_a_handler_hears_of_other_services_only_what_is_followed() -> None:
 
 
 def test_a_service_that_follows_has_a_queue_for_history() -> None:
-    names = [queue.name for queue in shop({"purse": "bank"}).parts.topology.queues]
+    names = [queue.name for queue in shop({"purse": "bank"}).runtime.topology.queues]
     assert names == ["shop.commands", "shop.purses", "shop.history.requests", "shop.history.events"]
 
 
@@ -137,9 +137,9 @@ def test_the_topology_tells_of_what_is_anothers() -> None:
 
 def test_two_services_are_wired_from_the_parts_of_the_one() -> None:
     settings = Settings.in_memory()
-    one = app_of_both.build(settings).parts
-    two = [root.build(settings).parts for root in (jobs_app, applications_app)]
-    names = sorted(each.name for parts in two for each in parts.declared)
+    one = app_of_both.build(settings).runtime
+    two = [root.build(settings).runtime for root in (jobs_app, applications_app)]
+    names = sorted(each.name for runtime in two for each in runtime.declared)
     assert sorted([*(each.name for each in one.declared), "commands"]) == names
 
 
@@ -285,7 +285,7 @@ async def test_both_logs_are_scanned_in_the_order_of_their_times() -> None:
 
 
 def test_an_event_of_another_service_is_handled_though_an_own_one_has_its_id() -> None:
-    dispatcher = shop({"purse": "bank"}).parts.dispatcher
+    dispatcher = shop({"purse": "bank"}).runtime.dispatcher
     own, theirs = (
         Envelope(Paid(amount=1), "order-1:1", clock.now(), "c", None, stream, 1)
         for stream in ("order-7", "purse-7")

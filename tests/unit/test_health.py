@@ -236,7 +236,7 @@ async def test_a_broker_that_is_away_is_told_and_breaks_nothing(
     async def publish(frames: list[object], **_: object) -> dict[str, Exception]:
         return {frame.id: away for frame in frames}  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(bus.parts.transport, "publish", publish)
+    monkeypatch.setattr(bus.runtime.transport, "publish", publish)
     health = await bus.health()
     assert (health.alive, health.ready) == (True, True)
     assert [(p.part, p.what) for p in health.problems] == [("broker", str(away))]
@@ -249,9 +249,9 @@ async def test_a_database_that_is_away_is_told_once_and_it_is_not_ready(
         raise StoreUnavailable("no server")
 
     for store, call in [
-        (bus.parts.event_log, "read"),
-        (bus.parts.event_log, "pending"),
-        (bus.parts.read_store, "parked"),
+        (bus.runtime.event_log, "read"),
+        (bus.runtime.event_log, "pending"),
+        (bus.runtime.read_store, "parked"),
     ]:
         monkeypatch.setattr(store, call, away)
     health = await bus.health()
@@ -267,7 +267,7 @@ async def test_a_database_that_takes_no_writes_is_not_ready(
         raise StoreUnavailable("MongoDB: UserWritesBlocked (code 371)")
 
     assert (await bus.health()).ready
-    store = bus.parts.event_log if call == "confirmed" else bus.parts.read_store
+    store = bus.runtime.event_log if call == "confirmed" else bus.runtime.read_store
     monkeypatch.setattr(store, call, blocked)
     health = await bus.health()
     assert (health.alive, health.ready) == (True, False)
@@ -279,10 +279,10 @@ async def test_a_database_that_takes_no_writes_is_not_ready(
 async def test_what_waits_too_long_for_the_relay_or_for_a_projection_is_told(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus.parts.publisher, "offer", lambda *_: None)
+    monkeypatch.setattr(bus.runtime.publisher, "offer", lambda *_: None)
     await bus.execute(Pay(wallet_id="a", amount=1))
     assert await bus.health() == Health(True, True)
-    (commit,) = await bus.parts.event_log.read("wallet-a")
+    (commit,) = await bus.runtime.event_log.read("wallet-a")
     later = commit.time.timestamp() + 40
     monkeypatch.setattr("bus.common.clock.source.seconds", lambda: later)
     health = await bus.health()
@@ -294,10 +294,10 @@ async def test_what_waits_too_long_for_the_relay_or_for_a_projection_is_told(
 
 
 async def test_parked_streams_are_told_and_break_nothing(bus: Bus) -> None:
-    (target,) = (s.of.target() for s in bus.parts.subscriptions if isinstance(s.of, Projection))
+    (target,) = (s.of.target() for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
     for stream in ("wallet-a", "wallet-b", "wallet-c", "wallet-d"):
         parked = Parked(stream, 1, "ValueError", 1, clock.now(), "Paid", "secret")
-        await bus.parts.read_store.park(target, parked)
+        await bus.runtime.read_store.park(target, parked)
     health = await bus.health()
     assert health.ready
     assert [(p.part, p.what) for p in health.problems] == [

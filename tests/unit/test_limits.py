@@ -140,7 +140,7 @@ async def test_a_subclass_of_str_is_its_plain_text_wherever_text_is_taken(
         assert await bus.execute(command, **options) == receipt
         assert await bus.query(Get(key=text), after=receipt) == View(owner="")
     await bus.publish(Opened(), **options | {"id": Name("fact")})
-    (commit,) = await bus.parts.event_log.read(f"account-{plain}")
+    (commit,) = await bus.runtime.event_log.read(f"account-{plain}")
     assert (commit.id, commit.correlation_id, commit.headers) == (plain, plain, {plain: plain})
     kept = [commit.id, commit.correlation_id, *commit.headers, *commit.headers.values()]
     assert {type(one) for one in kept} == {str}
@@ -151,7 +151,7 @@ async def test_an_aggregates_id_may_be_of_a_subclass_of_str(bus: Bus, text: str)
     plain = str.__str__(text)
     assert (Account(text).stream, type(Account(text).id)) == (f"account-{plain}", str)
     await bus.execute(Open(account_id=plain))
-    found = await Repository(Account, bus.parts.event_log).get(text)
+    found = await Repository(Account, bus.runtime.event_log).get(text)
     assert (found.version, found.stream, type(found.id)) == (1, f"account-{plain}", str)
 
 

@@ -58,7 +58,7 @@ async def test_what_becomes_of_a_message_is_one_line(
     with capture_logs() as lines:
         async with build(Settings.in_memory(), diary, unique) as bus, Worker(bus):
             await bus.execute(Pay(wallet_id="a", amount=1, mood=mood))
-            letters = bus.parts.read_store.dead_letters
+            letters = bus.runtime.read_store.dead_letters
             await until(letters if mood == "rejects" else lambda: diary.seen, "it is done with")
     assert told(lines) == expected
 
@@ -94,10 +94,10 @@ def of(lines: Lines, name: str) -> Lines:
 
 async def tried(bus: Bus, times: int) -> None:
     """Waits until the one parked stream was tried so often."""
-    (target,) = await bus.parts.targets()
+    (target,) = await bus.runtime.targets()
 
     async def so_often() -> bool:
-        rows = await bus.parts.read_store.parked(target)
+        rows = await bus.runtime.read_store.parked(target)
         return [one.tries for one in rows] == [times]
 
     await until(so_often, f"{times} tries")
@@ -139,8 +139,8 @@ async def test_a_stream_that_fails_in_another_way_is_told_of_again(unique: str) 
             diary.mended = True
 
             async def stands_at_the_second() -> bool:
-                (target,) = await bus.parts.targets()
-                rows = await bus.parts.read_store.parked(target)
+                (target,) = await bus.runtime.targets()
+                rows = await bus.runtime.read_store.parked(target)
                 return [one.version for one in rows] == [2]
 
             await until(stands_at_the_second, "the first one is applied")
@@ -163,15 +163,15 @@ async def test_an_event_of_a_release_to_come_is_one_line(unique: str) -> None:
 async def test_a_torn_copy_of_an_event_of_the_log_is_one_line_and_no_letter(unique: str) -> None:
     with capture_logs() as lines:
         async with build(Settings.in_memory(), Diary(), unique) as bus:
-            bus.parts.publisher._open = False
+            bus.runtime.publisher._open = False
             receipt = await bus.execute(Pay(wallet_id="a", amount=1))
-            (commit,) = await bus.parts.event_log.read("wallet-a")
+            (commit,) = await bus.runtime.event_log.read("wallet-a")
             torn = signed(bus, event_frames(commit)[-1]._replace(body=b"{"))
             async with Worker(bus, only=["wallets"]):
-                await bus.parts.transport.publish([torn])
+                await bus.runtime.transport.publish([torn])
                 await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
                 await until(lambda: of(lines, "wallets"), "a line")
-            assert await bus.parts.read_store.dead_letters() == []
+            assert await bus.runtime.read_store.dead_letters() == []
     assert [(line["log_level"], line["event"]) for line in of(lines, "wallets")] == [
         ("warning", "cannot be read as it arrived; the log tells it"),
     ]
@@ -186,8 +186,8 @@ async def test_a_command_that_nobody_can_read_is_one_line(name: str, unique: str
             frame = Frame(
                 "commands", COMMAND_TOPIC, "c1", name, body, clock.now(), "c1", {"schema": 1}
             )
-            await bus.parts.transport.publish([frame], must_route=True)
-            await until(bus.parts.read_store.dead_letters, "it is a dead letter")
+            await bus.runtime.transport.publish([frame], must_route=True)
+            await until(bus.runtime.read_store.dead_letters, "it is a dead letter")
     (line,) = of(lines, "commands")
     assert (line["log_level"], line["event"], line["message"]) == ("error", "dead letter", name)
 
@@ -201,8 +201,8 @@ async def test_what_nobody_vouches_for_is_one_line(unique: str) -> None:
             build(Settings.in_memory(), Diary(), unique) as bus,
             Worker(bus, only=["wallets"]),
         ):
-            await bus.parts.transport.publish([forged])
-            await until(bus.parts.read_store.dead_letters, "it is a dead letter")
+            await bus.runtime.transport.publish([forged])
+            await until(bus.runtime.read_store.dead_letters, "it is a dead letter")
     assert [(line["event"], line["error"]) for line in of(lines, "wallets")] == [
         ("dead letter", "NotInTheLog")
     ]

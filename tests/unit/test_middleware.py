@@ -247,7 +247,7 @@ async def test_a_middleware_that_loses_a_receipt_is_named(middleware: list[Any])
             await bus.execute(Open(account_id="a"))
         assert "return await following(envelope)" in str(lost.value)
         assert "was carried out, and what it did is stored" in str(lost.value)
-        commits = await bus.parts.event_log.read("account-a")
+        commits = await bus.runtime.event_log.read("account-a")
         assert commits[0].id in str(lost.value)
         with pytest.raises(ConfigurationError, match=r"losing.* returned None.*nothing is stored"):
             await bus.execute(Look())
@@ -267,7 +267,7 @@ async def test_a_middleware_that_does_not_await_is_named(middleware: list[Any]) 
         assert "return await following(envelope)" in str(lost.value)
         with pytest.raises(ConfigurationError, match=r"not_awaiting.* returned a coroutine"):
             await bus.query(Get())
-        assert await bus.parts.event_log.read("account-a") == []
+        assert await bus.runtime.event_log.read("account-a") == []
 
 
 async def test_a_middleware_that_answers_for_a_command_is_named() -> None:
@@ -288,6 +288,6 @@ async def test_an_event_whose_handler_did_not_run_is_not_taken_for_handled() -> 
     bus = bank(not_awaiting_events, seen=seen)
     async with bus, Worker(bus):
         await bus.execute(Open(account_id="a"))
-        letters = bus.parts.read_store.dead_letters
+        letters = bus.runtime.read_store.dead_letters
         await until(letters, "it is a dead letter", within=5)
     assert seen == []

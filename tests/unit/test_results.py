@@ -207,12 +207,12 @@ async def test_a_result_of_another_release_says_that_the_command_was_carried_out
     async with Bus("bank", routers=[before], settings=Settings.in_memory()) as bus, Worker(bus):
         ask = bus.request if queued else bus.execute
         first = await ask(Open(account_id="a"), id="k")
-        kept: dict[Any, Results] = {**bus.parts.dispatcher._results}
+        kept: dict[Any, Results] = {**bus.runtime.dispatcher._results}
         kept[Open] = Results(after.handlers[0])
-        monkeypatch.setattr(bus.parts.dispatcher, "_results", kept)
+        monkeypatch.setattr(bus.runtime.dispatcher, "_results", kept)
         with pytest.raises(ResultUnreadable, match="k was carried out, but its result") as told:
             await ask(Open(account_id="a"), id="k")
-        assert await bus.parts.read_store.dead_letters() == []
+        assert await bus.runtime.read_store.dead_letters() == []
     assert told.value.receipt == first
 
 
@@ -239,7 +239,7 @@ async def test_an_unreadable_result_of_another_command_is_the_handlers_own_error
     async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus, Worker(bus):
         with pytest.raises(RemoteError, match="ResultUnreadable: of another command"):
             await bus.request(Open(account_id="a"), id="k")
-        assert await bus.parts.event_log.find("k") == []
+        assert await bus.runtime.event_log.find("k") == []
 
 
 class Undescribed: ...

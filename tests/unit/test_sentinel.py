@@ -211,7 +211,7 @@ def settings() -> Settings:
 async def test_a_worker_brings_its_consumers_back(settings: Settings, unique: str) -> None:
     async with build(settings, Diary(), unique) as bus, Worker(bus):
         await until(lambda: ready(bus), "the worker is ready")
-        queue = bus.parts.transport._broker.queue(f"{unique}.wallets")  # type: ignore[attr-defined]
+        queue = bus.runtime.transport._broker.queue(f"{unique}.wallets")  # type: ignore[attr-defined]
         queue.consumers.clear()
         receipt = await bus.execute(Pay(wallet_id="a", amount=1))
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt)

@@ -64,11 +64,11 @@ async def test_a_snapshot_that_cannot_be_read_is_told_once_and_passed_over() -> 
     kind, router = listing(pair=tuple[int, int])
     async with Bus("lists", routers=[router], settings=Settings.in_memory()) as bus:
         await bus.execute(Add(list_id="a", number=1))
-        good = await bus.parts.event_log.snapshot("listing-a")
+        good = await bus.runtime.event_log.snapshot("listing-a")
         assert good is not None
         assert good.state == {"pair": [0, 1]}
         broken = Snapshot("listing-a", 9, good.shape, {"pair": "torn"})
-        await bus.parts.event_log.save_snapshot(broken)
+        await bus.runtime.event_log.save_snapshot(broken)
         with capture_logs() as lines:
             for number in range(2, 4):
                 receipt = await bus.execute(Add(list_id="a", number=number))
@@ -117,14 +117,14 @@ async def bumped(bus: Bus, times: int) -> int:
     """Records as many events; the version of the snapshot that there is then, or 0."""
     for _ in range(times):
         await bus.execute(Bump(counter_id="c"))
-    snapshot = await bus.parts.event_log.snapshot("counting-c")
+    snapshot = await bus.runtime.event_log.snapshot("counting-c")
     return snapshot.version if snapshot else 0
 
 
 async def test_a_snapshot_that_is_passed_over_or_missing_is_made_at_the_next_save() -> None:
     kind, router = counting(4)
     async with Bus("counts", routers=[router], settings=Settings.in_memory()) as bus:
-        log = bus.parts.event_log
+        log = bus.runtime.event_log
         assert await bumped(bus, 5) == 4
         await log.forget_snapshots()
         assert await bumped(bus, 1) == 6

@@ -36,9 +36,9 @@ def bus(unique: str) -> Bus:
 async def test_a_watcher_outlives_a_feed_that_fails_as_nobody_foresaw(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = bus.parts.read_store.changes
-    monkeypatch.setattr(bus.parts.read_store, "changes", lambda target: Failing(changes(target)))
-    (wallets,) = bus.parts.projections
+    changes = bus.runtime.read_store.changes
+    monkeypatch.setattr(bus.runtime.read_store, "changes", lambda target: Failing(changes(target)))
+    (wallets,) = bus.runtime.projections
     async with bus, aclosing(bus.watch(GetWallet(wallet_id="a"))) as answers:
         assert await anext(answers) is None
         following = asyncio.ensure_future(anext(answers))
@@ -48,9 +48,9 @@ async def test_a_watcher_outlives_a_feed_that_fails_as_nobody_foresaw(
 
         await until(told, "health tells of the feed")
         await bus.execute(Pay(wallet_id="a", amount=3))
-        events = await bus.parts.event_log.read("wallet-a")
+        events = await bus.runtime.event_log.read("wallet-a")
         target = wallets.target()
-        await bus.parts.projector(wallets, target, "test").apply_streams([events[0].stream])
+        await bus.runtime.projector(wallets, target, "test").apply_streams([events[0].stream])
         async with asyncio.timeout(30):
             assert await following == WalletView(id="a", total=3)
 
@@ -68,6 +68,6 @@ async def test_who_waits_for_freshness_is_told_where_the_question_is_cut_off(
 
     async with bus:
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
-        monkeypatch.setattr(bus.parts.read_store, "versions", cut_off)
+        monkeypatch.setattr(bus.runtime.read_store, "versions", cut_off)
         with pytest.raises(StoreUnavailable, match="was cancelled; ask again"):
             await bus.query(GetWallet(wallet_id="a"), after=receipt)

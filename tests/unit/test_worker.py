@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from bus import Aggregate, Bus, ConfigurationError, Event, Projection, Settings, Update, Worker
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.codec import record
 from bus.common import clock
 from bus.common.tasks import end
@@ -54,13 +54,13 @@ def bank() -> Bus:
 async def queues(*only: str) -> list[str]:
     """Those that a worker consumes, without the one of dead letters."""
     async with bank() as bus, Worker(bus, only=only):
-        transport = bus.parts.transport
+        transport = bus.runtime.transport
 
         async def consuming() -> bool:
             return await transport.consumers("bank.dead") == 1  # the last to be opened
 
         await until(consuming, "the worker consumes")
-        names = [queue.name for one in bus.parts.subscriptions for queue in one.queues]
+        names = [queue.name for one in bus.runtime.subscriptions for queue in one.queues]
         return [name for name in names if await transport.consumers(name)]
 
 
@@ -97,13 +97,15 @@ class Watched(Feeding):
         return self.behind
 
 
-def feeding(kind: type[Feed], parts: Parts) -> tuple[Feed, Target]:
+def feeding(kind: type[Feed], runtime: Runtime) -> tuple[Feed, Target]:
     """What keeps `owners` up to date, and where that is."""
-    (owners,) = [one.of for one in parts.declared if one.name == "owners"]
+    (owners,) = [one.of for one in runtime.declared if one.name == "owners"]
     assert isinstance(owners, Projection)
-    (generation,) = parts.catalogue.known(owners).fed_by(1)
-    roster = Roster(parts.transport, parts.checkup, parts.loops)
-    return kind(parts, owners, roster, GiveUp(parts), Trust(parts), (), generation), owners.target()
+    (generation,) = runtime.catalogue.known(owners).fed_by(1)
+    roster = Roster(runtime.transport, runtime.checkup, runtime.loops)
+    return kind(
+        runtime, owners, roster, GiveUp(runtime), Trust(runtime), (), generation
+    ), owners.target()
 
 
 async def test_a_sweep_waits_while_the_queues_have_a_backlog(
@@ -111,27 +113,27 @@ async def test_a_sweep_waits_while_the_queues_have_a_backlog(
 ) -> None:
     monkeypatch.setattr(projection_runner, "TEND_EVERY", 0.001)
     async with bank() as bus:
-        parts = bus.parts
-        fed, target = feeding(Watched, parts)
+        runtime = bus.runtime
+        fed, target = feeding(Watched, runtime)
         opened = (record(Opened(owner="Ada")),)
         time = clock.now() - timedelta(minutes=1)
-        await parts.event_log.append([Commit("c", "account-a", "account", 1, opened, time, "c")])
+        await runtime.event_log.append([Commit("c", "account-a", "account", 1, opened, time, "c")])
         sweeping = asyncio.create_task(fed.look_after())
 
         async def swept() -> bool:
-            return await parts.read_store.swept(target) is not None
+            return await runtime.read_store.swept(target) is not None
 
         await until(lambda: fed.asked > 20, "it asks for the backlog")
         assert not await swept()
         fed.behind = False
         await until(swept, "it sweeps")
-        assert await parts.read_store.versions(target, ["account-a"]) == {"account-a": 1}
+        assert await runtime.read_store.versions(target, ["account-a"]) == {"account-a": 1}
         await end([sweeping])
 
 
 async def test_a_worker_is_behind_until_it_has_taken_less_than_a_batch() -> None:
     async with bank() as bus:
-        fed, _ = feeding(Feeding, bus.parts)
+        fed, _ = feeding(Feeding, bus.runtime)
         fed.start()
         assert fed.is_behind
         await until(lambda: not fed.is_behind, "an empty queue is no backlog")

@@ -22,7 +22,7 @@ def delete_queues(amqp_url: str, service: str) -> None:
 
 async def _delete(amqp_url: str, service: str) -> None:
     others = ["dead", *(f"delay.{seconds}s" for seconds in DELAYS)]
-    topology = build(Settings.in_memory(), service).parts.topology
+    topology = build(Settings.in_memory(), service).runtime.topology
     connection = await aio_pika.connect(amqp_url, timeout=10)
     async with connection, connection.channel() as channel:
         for name in [queue.name for queue in topology.queues] + _named(service, others):

@@ -22,8 +22,10 @@ from bus import (
     Settings,
     Update,
     contracts_of,
+    default_backend,
     timeout,
 )
+from bus.observe.loops import Loops
 from tools.errors.bank import (
     Account,
     AccountOpened,
@@ -526,6 +528,18 @@ def middleware_that_is_not_async() -> None:
 @buses("ConfigurationError: call it first")
 def a_timeout_that_was_not_called() -> None:
     Bus("bank", middleware=[timeout], settings=Settings.in_memory())  # type: ignore[list-item]
+
+
+@buses("ConfigurationError: backend= is of type Backend")
+def a_backend_in_place_of_a_function() -> None:
+    backend = default_backend(Settings.in_memory())("bank", [], Loops())
+    Bus("bank", settings=Settings.in_memory(), backend=backend)  # type: ignore[arg-type]
+
+
+@buses("ConfigurationError: client= is for the default backend")
+def a_client_beside_a_backend() -> None:
+    settings = Settings.in_memory()
+    Bus("bank", settings=settings, backend=default_backend(settings), client=object())
 
 
 @buses("ConfigurationError: returned a coroutine")

@@ -107,7 +107,7 @@ class _Town:
     async def missing(self, services: list[Service]) -> list[str]:
         """Services that are followed, and are not here."""
         buses = [await one.bus() for one in services]
-        followed = {owner for bus in buses for owner in bus.parts.foreign.owners.values()}
+        followed = {owner for bus in buses for owner in bus.runtime.foreign.owners.values()}
         return sorted(followed - {bus.service for bus in buses})
 
     async def leave(self) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import PrivateAttr
 
-from bus.assembly.backend import Backend, nothing
-from bus.assembly.runtime import HasParts
+from bus.assembly.backend import Backend
+from bus.assembly.runtime import HasRuntime
 from bus.errors import NotBuilt
+from bus.observe.loops import Loops
 from bus.settings import Settings
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory.effects import MemoryEffects
@@ -52,15 +53,14 @@ class SharedMemory(Settings):
 
     _ground: Ground = PrivateAttr(default_factory=Ground)
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
         """A transport of its own over the broker that all share, and the service's stores."""
         stores = self._ground.stores(service)
         return Backend(
-            MemoryTransport(self._ground.broker, service),
-            stores.event_log,
-            stores.read_store,
-            stores.effects(projected, self.handled_for),
-            nothing,
+            transport=MemoryTransport(self._ground.broker, service),
+            event_log=stores.event_log,
+            read_store=stores.read_store,
+            effects=stores.effects(projected, self.handled_for),
             followed=stores.followed,
         )
 
@@ -81,18 +81,18 @@ def shared_memory(**values: Any) -> Settings:
     return SharedMemory.in_memory(**values)
 
 
-async def built(*buses: HasParts, within: float = 30.0) -> None:
+async def built(*buses: HasRuntime, within: float = 30.0) -> None:
     """Waits until every projection of these buses can be read; in memory as in MongoDB.
 
     Workers build them, the history of other services included. Raises: NotBuilt, after `within`
     seconds, for the first that cannot; ConfigurationError where a bus is not open.
     """
     deadline = time.monotonic() + within
-    for parts in [bus.parts.usable() for bus in buses]:
-        for projection in parts.projections:
+    for runtime in [bus.runtime.usable() for bus in buses]:
+        for projection in runtime.projections:
             while True:
                 try:
-                    await parts.catalogue.target(projection)
+                    await runtime.catalogue.target(projection)
                     break
                 except NotBuilt:
                     if time.monotonic() > deadline:

@@ -9,11 +9,12 @@ from typing import Any, Self, TypeVar, cast
 
 from pydantic import PrivateAttr
 
-from bus.assembly.backend import Backend, nothing
+from bus.assembly.backend import Backend
 from bus.building import a, as_bus, caller_of
 from bus.bus import Bus
 from bus.common.signatures import name_of
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
+from bus.observe.loops import Loops
 from bus.settings import Settings
 from bus.stores.collections import ReadStore
 from bus.stores.event_log import EventLog, FollowedLog
@@ -63,20 +64,19 @@ class ChaosSettings(Settings):
         settings._ground, settings._life = ground, life
         return settings
 
-    def backend(self, service: str, projected: Sequence[str]) -> Backend:
+    def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
         """What a bus stands on in this life."""
         stores, life = self._ground.stores(service), self._life
         transport = MemoryTransport(self._ground.broker, service)
         self._transports.append(transport)
         effects = stores.effects(projected, self.handled_for)
         return Backend(
-            cast(Transport, BrokenTransport(transport, life)),
-            cast(EventLog, BrokenEventLog(stores.event_log, life)),
-            cast(ReadStore, BrokenReadStore(stores.read_store, life)),
-            cast(Effects, BrokenEffects(effects, life)),
-            nothing,
-            [handling(life)],
-            cast(FollowedLog, Fragile(stores.followed, life)),
+            transport=cast(Transport, BrokenTransport(transport, life)),
+            event_log=cast(EventLog, BrokenEventLog(stores.event_log, life)),
+            read_store=cast(ReadStore, BrokenReadStore(stores.read_store, life)),
+            effects=cast(Effects, BrokenEffects(effects, life)),
+            middleware=[handling(life)],
+            followed=cast(FollowedLog, Fragile(stores.followed, life)),
         )
 
     @property
@@ -186,7 +186,7 @@ class Process:
         """What the process does in its life."""
         name = name_of(self._build)
         bus = as_bus(name, caller_of(name, self._build, lambda: settings)())
-        if not isinstance(bus.parts.transport, BrokenTransport):
+        if not isinstance(bus.runtime.transport, BrokenTransport):
             raise ConfigurationError(
                 f"{name} returned a bus that was not made with the settings that it was given; "
                 f"make one of them at each call: def build(settings): return Bus(..., "

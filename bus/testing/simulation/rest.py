@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from bus.assembly.runtime import Parts
+from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.messages import category_of
 from bus.read.foreign import History
@@ -48,24 +48,24 @@ class Rest:
         Raises: AssertionError for a stream that a projection cannot apply, and for a message that
         asks for a later try again and again.
         """
-        services = [(await process.opened()).parts for process in self.processes]
-        for parts in services:
-            if reason := await self._unpublished(parts):
+        services = [(await process.opened()).runtime for process in self.processes]
+        for runtime in services:
+            if reason := await self._unpublished(runtime):
                 return Unrest(reason)
         if unrest := self._undelivered(services):
             return unrest
-        for parts in services:
-            if reason := await self._unprojected(parts):
+        for runtime in services:
+            if reason := await self._unprojected(runtime):
                 return Unrest(reason)
         return None
 
-    async def _unpublished(self, parts: Parts) -> str:
+    async def _unpublished(self, runtime: Runtime) -> str:
         far = clock.now() + timedelta(days=365)
-        pending = await self._ground.stores(parts.service).event_log.pending(far, 10)
+        pending = await self._ground.stores(runtime.service).event_log.pending(far, 10)
         return f"not confirmed: {', '.join(commit.id for commit in pending)}" if pending else ""
 
-    def _undelivered(self, services: Sequence[Parts]) -> Unrest | None:
-        queues = (queue.name for parts in services for queue in parts.topology.queues)
+    def _undelivered(self, services: Sequence[Runtime]) -> Unrest | None:
+        queues = (queue.name for runtime in services for queue in runtime.topology.queues)
         waiting = {name: len(self._broker.queue(name).ready) for name in queues}
         for inbox in (inbox for process in self.processes for inbox in process.inboxes):
             waiting[inbox.queue] = waiting.get(inbox.queue, 0) + inbox.unsettled
@@ -87,43 +87,43 @@ class Rest:
                     f"what the test is about instead of settle()"
                 )
 
-    async def _unprojected(self, parts: Parts) -> str:
-        for one in parts.subscriptions:
-            if isinstance(one.of, Projection) and (behind := await self._behind(parts, one.of)):
-                return f"projection {one.name!r} of {parts.service!r} is behind: {behind}"
+    async def _unprojected(self, runtime: Runtime) -> str:
+        for one in runtime.subscriptions:
+            if isinstance(one.of, Projection) and (behind := await self._behind(runtime, one.of)):
+                return f"projection {one.name!r} of {runtime.service!r} is behind: {behind}"
         return ""
 
-    async def _behind(self, parts: Parts, projection: Projection[Any]) -> str:
-        lineage = parts.catalogue.known(projection)
+    async def _behind(self, runtime: Runtime, projection: Projection[Any]) -> str:
+        lineage = runtime.catalogue.known(projection)
         if lineage.building:
-            return await self._missing(parts, projection) or f"{lineage.building} is being built"
-        target = parts.catalogue.target_of(projection, lineage.of(lineage.active))
-        await self._check_parked(parts, target)
-        written = await self._written(parts, projection.categories)
-        store = self._ground.stores(parts.service).read_store
+            return await self._missing(runtime, projection) or f"{lineage.building} is being built"
+        target = runtime.catalogue.target_of(projection, lineage.of(lineage.active))
+        await self._check_parked(runtime, target)
+        written = await self._written(runtime, projection.categories)
+        store = self._ground.stores(runtime.service).read_store
         reached = await store.versions(target, list(written))
         behind = {s: v for s, v in written.items() if reached.get(s, 0) < v}
         return ", ".join(f"{s} at {reached.get(s, 0)} of {v}" for s, v in behind.items())
 
-    async def _missing(self, parts: Parts, projection: Projection[Any]) -> str:
-        store = self._ground.stores(parts.service).read_store
-        history = History(store, parts.history.owners)
+    async def _missing(self, runtime: Runtime, projection: Projection[Any]) -> str:
+        store = self._ground.stores(runtime.service).read_store
+        history = History(store, runtime.history.owners)
         missing = await history.missing(projection.categories)
-        told = (f"{parts.foreign.owners[one.category]!r} of {one.category}" for one in missing)
+        told = (f"{runtime.foreign.owners[one.category]!r} of {one.category}" for one in missing)
         return f"it waits for the history that is told by {', '.join(told)}" if missing else ""
 
-    async def _written(self, parts: Parts, categories: Sequence[str]) -> dict[str, int]:
+    async def _written(self, runtime: Runtime, categories: Sequence[str]) -> dict[str, int]:
         """The last version of each stream, by the log of the service that owns it."""
         written: dict[str, int] = {}
         for category in categories:
-            owner = parts.foreign.owners.get(category, parts.service)
+            owner = runtime.foreign.owners.get(category, runtime.service)
             async for commit in self._ground.stores(owner).event_log.scan([category]):
                 if category_of(commit.stream) == category:
                     written[commit.stream] = max(commit.last, written.get(commit.stream, 0))
         return written
 
-    async def _check_parked(self, parts: Parts, target: Target) -> None:
-        for parked in await self._ground.stores(parts.service).read_store.parked(target):
+    async def _check_parked(self, runtime: Runtime, target: Target) -> None:
+        for parked in await self._ground.stores(runtime.service).read_store.parked(target):
             if parked.tries >= HOPELESS and not parked.is_missed:
                 raise AssertionError(
                     f"projection {target.projection!r} cannot apply {parked.stream} at version "

@@ -38,8 +38,8 @@ class Service:
     def __init__(self, process: Process, bus: Bus, stores: Stores) -> None:
         self.name = bus.service
         self._process = process
-        self._projected = [one.name for one in bus.parts.projections]
-        self._handler_of = bus.parts.dispatcher.handler_of
+        self._projected = [one.name for one in bus.runtime.projections]
+        self._handler_of = bus.runtime.dispatcher.handler_of
         self._stores = stores
 
     async def execute(
