@@ -15,7 +15,7 @@ from typing import Protocol
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.collections import Note
+from bus.stores.control import Note
 from bus.transports.base import Frame
 
 EPOCH_DIGITS, DIGEST_BYTES = 8, 16

@@ -9,7 +9,7 @@ from bus import Aggregate, Event
 from bus.codec import event_frames, record
 from bus.observe.log import configure_default
 from bus.signing import EPOCH_NOTE, Notes, Sign, Signing
-from bus.stores.collections import Note
+from bus.stores.control import Note
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.memory import MemoryReadStore
 from bus.transports.base import Frame

@@ -13,8 +13,8 @@ from bus.dispatch.middleware import Middleware
 from bus.errors import ConfigurationError
 from bus.observe.loops import Loops
 from bus.settings import MEMORY, NOT_FOR_DATA, Settings
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
+from bus.stores.read_store import ReadStore
 from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects
 from bus.transports.base import Transport

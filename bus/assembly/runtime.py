@@ -24,8 +24,9 @@ from bus.rebuild.generations import Generation
 from bus.rebuild.handled import handled
 from bus.settings import Settings
 from bus.signing import Signing
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Target
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
+from bus.stores.read_store import ReadStore
 from bus.stores.session import Effects
 from bus.transports.base import Transport
 from bus.transports.topology import (

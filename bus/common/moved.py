@@ -141,7 +141,15 @@ ROOMS = {
     "transports.memory": {"transports.memory_broker": "broker"},
 }
 """What stands in each room of the package, by its former name."""
-PARTED = {"stores.base": ("stores.event_log", "stores.collections", "data.payload")}
+PARTED = {
+    "stores.base": (
+        "stores.event_log",
+        "stores.collections",
+        "data.payload",
+        "stores.control",
+        "stores.read_store",
+    )
+}
 """What became several modules."""
 FORMER = {
     f"bus.{former}": (f"bus.{room}.{name}".replace("..", "."),)

@@ -12,8 +12,8 @@ from bus.read.lag import Lag, LagMeter
 from bus.read.parking import Stuck, stuck
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import Catalogue
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import EventLog, ReadableLog
+from bus.stores.read_store import ReadStore
 from bus.transports.base import Frame, Transport
 
 LATE = timedelta(seconds=10)

@@ -20,9 +20,9 @@ from bus.observe.loops import Loops
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import KNOWN_FOR, Catalogue
 from bus.signing import Signing
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import EventLog
 from bus.stores.notes import change_note
+from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Frame
 
 RECORD = "commits/continuity"

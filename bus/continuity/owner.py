@@ -5,14 +5,14 @@ Two services in one would publish and mark each other's commits, and each would 
 
 from bus.data.payload import Document
 from bus.errors import ConfigurationError
-from bus.stores.collections import ReadStore
+from bus.stores.control import Control
 from bus.stores.notes import change_note
 
 OWNER_NOTE = "commits/service"
 """The key of the note that holds `{"service": ...}`."""
 
 
-async def check_owner(store: ReadStore, service: str, *, claims: bool) -> None:
+async def check_owner(store: Control, service: str, *, claims: bool) -> None:
     """Sees that the database is this service's; with `claims`, makes it so where it is nobody's.
 
     Raises: ConfigurationError, StoreUnavailable, OutcomeUnknown.
@@ -32,7 +32,7 @@ async def check_owner(store: ReadStore, service: str, *, claims: bool) -> None:
     await change_note(store, OWNER_NOTE, claimed)
 
 
-async def hand_over(store: ReadStore, service: str, former: str) -> None:
+async def hand_over(store: Control, service: str, former: str) -> None:
     """Makes a database of the service `former` that of another one.
 
     Raises: ConfigurationError where it is somebody else's, StoreUnavailable, OutcomeUnknown.

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
 from bus.data.payload import Document
-from bus.stores.collections import ReadStore
+from bus.stores.control import Control
 from bus.stores.notes import change_note
 from bus.transports.base import Delivery
 
@@ -44,7 +44,7 @@ class Suspects:
     or in a channel that was closed. This counts only what was being handled then.
     """
 
-    def __init__(self, store: ReadStore, queue: str) -> None:
+    def __init__(self, store: Control, queue: str) -> None:
         self._store = store
         self._key = f"suspects/{queue}"
 

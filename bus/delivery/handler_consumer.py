@@ -31,7 +31,7 @@ from bus.failures.retry import Step, Stopped, insist, next_step
 from bus.messages import Envelope
 from bus.observe.log import Logger, current_attempt, current_handler
 from bus.observe.loops import pauses
-from bus.stores.collections import ReadStore
+from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung
 

@@ -30,7 +30,7 @@ from bus.failures.retry import Stopped, insist
 from bus.messages import Envelope, category_of
 from bus.observe.log import Logger
 from bus.read.projector import Projector
-from bus.stores.collections import ReadStore
+from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 
 WAIT = 1.0

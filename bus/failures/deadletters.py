@@ -11,7 +11,9 @@ from bus.errors import InvalidMessage
 from bus.messages import category_of
 from bus.observe.log import Logger
 from bus.read.projection import Projection
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Target
+from bus.stores.letters import KeepsLetters
+from bus.stores.read_store import ReadStore
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
 
 log = Logger("bus.deadletters")
@@ -26,7 +28,7 @@ _NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON, WAITED}
 
 
 async def bury(
-    store: ReadStore, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
+    store: KeepsLetters, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
 ) -> str:
     """Keeps a message that is given up; a retry that failed falls back on its own dead letter,
     whose id it returns.
@@ -55,7 +57,7 @@ async def bury(
 
 
 async def bury_the_rest(
-    store: ReadStore, last: Delivery, error: BaseException, *, count: int
+    store: KeepsLetters, last: Delivery, error: BaseException, *, count: int
 ) -> None:
     """Counts messages of a queue that are refused beyond those that are kept: one letter, which
     holds the first of them, and how many there were as `seen`.
@@ -68,7 +70,7 @@ async def bury_the_rest(
     await store.add_dead_letter(letter, times=count)
 
 
-async def is_kept(store: ReadStore, delivery: Delivery) -> bool:
+async def is_kept(store: KeepsLetters, delivery: Delivery) -> bool:
     """Whether it is the retry of a dead letter that is there. Raises: StoreUnavailable."""
     letter = _letter_of(delivery)
     return bool(letter and await store.dead_letters(1, where={"_id": letter}, fields=("queue",)))
@@ -110,7 +112,7 @@ def frame_of(letter: Document) -> Frame:
     )
 
 
-async def repaired(store: ReadStore, delivery: Delivery) -> None:
+async def repaired(store: KeepsLetters, delivery: Delivery) -> None:
     """To be called once a message was handled: removes the dead letter that it was a retry of."""
     letter = _letter_of(delivery)
     if letter:
@@ -169,7 +171,7 @@ def place_of(headers: Mapping[str, Any]) -> tuple[str, int]:
     return str(headers.get("stream", "")), version if isinstance(version, int) else 0
 
 
-async def _remove(store: ReadStore, letters: list[str]) -> None:
+async def _remove(store: KeepsLetters, letters: list[str]) -> None:
     if await store.remove_dead_letters(letters):
         log.info("dead letters repaired", letters=letters)
 

@@ -31,8 +31,8 @@ from bus.following.protocol import (
 )
 from bus.messages import category_of
 from bus.observe.log import Logger
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import Commit, EventLog
+from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Frame, Transport, refusal
 from bus.transports.topology import history_queue, requests_queue
 

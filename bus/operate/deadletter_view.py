@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from bus.data.payload import Document
 from bus.read.projection import queue_of
-from bus.stores.collections import Parked
+from bus.stores.control import Parked
 
 Kind = Literal["message", "stream"]
 

@@ -29,7 +29,8 @@ from bus.operate.deadletter_view import (
 )
 from bus.read.projection import Projection
 from bus.signing import SIGNATURE
-from bus.stores.collections import Parked, ReadStore, Target
+from bus.stores.collections import Target
+from bus.stores.control import Control, Parked
 from bus.transports.base import Frame, refusal
 
 AT_ONCE = 100
@@ -72,7 +73,7 @@ class DeadLetters(OnOpenBus):
     """
 
     @property
-    def _store(self) -> ReadStore:
+    def _store(self) -> Control:
         return self._runtime.read_store
 
     async def list(

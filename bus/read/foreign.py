@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bus.data.payload import Document
-from bus.stores.collections import ReadStore
+from bus.stores.control import Control
 from bus.stores.notes import change_note
 
 
@@ -56,7 +56,7 @@ def _progress_from(category: str, document: Document) -> Progress:
 class History:
     """The progress of all categories that are followed. `owners` names whose they are."""
 
-    def __init__(self, store: ReadStore, owners: Mapping[str, str]) -> None:
+    def __init__(self, store: Control, owners: Mapping[str, str]) -> None:
         self.owners = owners
         self._store = store
 

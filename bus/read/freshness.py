@@ -9,7 +9,7 @@ from bus.common.tasks import TurningTime, end
 from bus.errors import NotCaughtUp, StoreUnavailable
 from bus.messages import category_of
 from bus.read.projection import Projection
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Collections, Target
 
 SHORTEST_PAUSE = 0.003
 LONGEST_PAUSE = 0.05
@@ -22,7 +22,7 @@ TargetOf = Callable[[Projection[Any]], Awaitable[Target]]
 class Freshness:
     """Lets any number of callers wait; all who wait for one projection share one question."""
 
-    def __init__(self, store: ReadStore, target_of: TargetOf) -> None:
+    def __init__(self, store: Collections, target_of: TargetOf) -> None:
         self._store = store
         self._target_of = target_of
         self._watches: dict[str, _Watch] = {}
@@ -86,7 +86,9 @@ class _Watch:
     the projection is fast, and does not keep a busy store from getting on where it is slow.
     """
 
-    def __init__(self, store: ReadStore, projection: Projection[Any], target_of: TargetOf) -> None:
+    def __init__(
+        self, store: Collections, projection: Projection[Any], target_of: TargetOf
+    ) -> None:
         self._store = store
         self._projection = projection
         self._target_of = target_of
@@ -157,7 +159,7 @@ class _Watch:
 
 
 async def wait_for(
-    store: ReadStore,
+    store: Collections,
     projections: Sequence[Projection[Any]],
     versions: Mapping[str, int],
     timeout: float,

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bus.common.batches import gathered
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Target
 from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.read_store import ReadStore
 
 AT_ONCE = 1000
 OVERLAP = timedelta(seconds=10)

@@ -19,7 +19,8 @@ from bus.errors import ConfigurationError, NotBuilt, StoreUnavailable
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
 from bus.read.projection import Projection
-from bus.stores.collections import ChangeFeed, ReadStore, Target
+from bus.stores.collections import ChangeFeed, Target
+from bus.stores.read_store import ReadStore
 
 Answer = TypeVar("Answer")
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from bus.data.payload import Document
 from bus.observe.log import Logger
 from bus.read.projection import queue_of
-from bus.stores.collections import Parked, ReadStore, Target
+from bus.stores.collections import Target
+from bus.stores.control import Control, Parked
 
 SHOWN = 3
 LETTERS = 100
@@ -32,7 +33,7 @@ class Stuck(NamedTuple):
         return f"{self.id} at version {self.version}, {event}: {self.error}{letters}"
 
 
-async def stuck(store: ReadStore, target: Target, most: int = SHOWN) -> list[Stuck]:
+async def stuck(store: Control, target: Target, most: int = SHOWN) -> list[Stuck]:
     """The streams that are parked there, the oldest first, `most` of them.
 
     Raises: StoreUnavailable.
@@ -42,7 +43,7 @@ async def stuck(store: ReadStore, target: Target, most: int = SHOWN) -> list[Stu
     return [await _with_letters(store, target, parked) for parked in rows[:most]]
 
 
-async def _with_letters(store: ReadStore, target: Target, parked: Parked) -> Stuck:
+async def _with_letters(store: Control, target: Target, parked: Parked) -> Stuck:
     letters = await store.dead_letters(
         LETTERS, where={"headers.stream": parked.stream}, fields=("queue", "headers")
     )

@@ -29,8 +29,10 @@ from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed,
 from bus.read.foreign import OWN_ALONE, Foreign
 from bus.read.parking import tell_parked
 from bus.read.projection import Projection
-from bus.stores.collections import Parked, ReadStore, Target, Writer
+from bus.stores.collections import Target, Writer
+from bus.stores.control import Parked
 from bus.stores.event_log import Commit
+from bus.stores.read_store import ReadStore
 from bus.transports.topology import DELAYS
 
 LOOK_EVERY = 1.0

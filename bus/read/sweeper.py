@@ -11,8 +11,8 @@ from bus.common import clock
 from bus.common.batches import gathered
 from bus.observe.log import Logger
 from bus.read.projector import Projector
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.read_store import ReadStore
 
 TEND_LEASE = 10.0
 SWEEP_BATCH = 500

@@ -35,9 +35,10 @@ from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.pause import held
 from bus.rebuild.replay import NOTHING, Reached
 from bus.rebuild.replay_in_time import replay_into
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Target
 from bus.stores.documents.updates import HIDDEN
 from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.read_store import ReadStore
 
 BESIDE = "__audit_"
 """What the name of an audit's own collection has, before an id that tells when it was made."""

@@ -18,11 +18,12 @@ from bus.read.foreign import History
 from bus.read.projection import Projection
 from bus.rebuild.generations import Generation, Lineage, lineage_from
 from bus.rebuild.handled import tell_handled
-from bus.stores.collections import Documents, ReadStore, Target
+from bus.stores.collections import Documents, Target
 from bus.stores.documents.updates import moved
 from bus.stores.event_log import ReadableLog
 from bus.stores.grouping import Grouping
 from bus.stores.notes import change_note
+from bus.stores.read_store import ReadStore
 
 KNOWN_FOR = 1.0
 """Seconds. A flipped collection is kept up to date for longer than that."""

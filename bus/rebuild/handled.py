@@ -11,7 +11,7 @@ from typing import Any
 
 from bus.data.payload import Document
 from bus.read.projection import Projection
-from bus.stores.collections import ReadStore
+from bus.stores.control import Control
 from bus.stores.notes import change_note
 
 Names = Mapping[str, int]
@@ -23,13 +23,13 @@ def names_of(projection: Projection[Any]) -> dict[str, int]:
     return {name: event.wire_schema for name, event in projection.registry().items()}
 
 
-async def handled(store: ReadStore, collection: str) -> Names:
+async def handled(store: Control, collection: str) -> Names:
     """What processes of any release have said that they handle. Raises: StoreUnavailable."""
     names: Names = (await store.note(_key(collection))).value.get("handled", {})
     return names
 
 
-async def served(store: ReadStore, collection: str) -> Names:
+async def served(store: Control, collection: str) -> Names:
     """What workers of any release handle; empty where none has said so yet.
 
     Raises: StoreUnavailable.
@@ -39,7 +39,7 @@ async def served(store: ReadStore, collection: str) -> Names:
 
 
 async def tell_handled(
-    store: ReadStore, projection: Projection[Any], collection: str, *, serves: bool
+    store: Control, projection: Projection[Any], collection: str, *, serves: bool
 ) -> None:
     """Adds what this release handles; `serves` says that a worker of it runs.
 

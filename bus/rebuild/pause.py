@@ -15,7 +15,7 @@ from bus.common import clock
 from bus.errors import ProjectionError
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import Catalogue
-from bus.stores.collections import ReadStore
+from bus.stores.control import Control
 
 HOLD_FOR = 20.0
 HELD_AFTER = 3.0
@@ -29,7 +29,7 @@ class Busy(ProjectionError):
 
 @asynccontextmanager
 async def held(
-    catalogue: Catalogue, store: ReadStore, projection: Projection[Any]
+    catalogue: Catalogue, store: Control, projection: Projection[Any]
 ) -> AsyncIterator[float]:
     """Holds the active collection from the block's start to its end; gives the time
     (`time.monotonic`) by which the block is to be done with it.

@@ -18,10 +18,11 @@ from bus.data.payload import Document
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, UnknownMessage
 from bus.messages import key_of
 from bus.read.projector import Projector
-from bus.stores.collections import ReadStore, ReadUnit
+from bus.stores.collections import ReadUnit
 from bus.stores.documents.applying import apply
 from bus.stores.documents.updates import HIDDEN, VERSION, checked
 from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.read_store import ReadStore
 
 AT_ONCE = 1000
 """Documents in one insert."""

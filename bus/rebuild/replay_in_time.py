@@ -13,8 +13,8 @@ from bus.errors import MessageError
 from bus.messages import Envelope
 from bus.read.projector import Projector
 from bus.rebuild.replay import Progress, Reached, Replay
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.read_store import ReadStore
 from bus.transports.topology import slot_of
 
 AT_ONCE = 500

@@ -18,8 +18,9 @@ from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.generations import Generation, Lineage
 from bus.rebuild.pause import held
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Target
 from bus.stores.event_log import ReadableLog
+from bus.stores.read_store import ReadStore
 
 PAUSE = 0.05
 

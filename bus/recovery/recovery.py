@@ -21,8 +21,9 @@ from bus.rebuild.catalogue import with_next
 from bus.rebuild.generations import Generation, Lineage
 from bus.recovery.losses import Losses
 from bus.signing import EPOCH_NOTE, new_epoch
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Target
 from bus.stores.notes import change_note
+from bus.stores.read_store import ReadStore
 
 PAGE = 1000
 INDEX_WITHIN = 3600.0

@@ -1,8 +1,10 @@
 """The event log and the read collections: what is asked of a store, and what all stores share.
 
     event_log     commits of a service, or of one that it follows
-    collections   documents, and what is kept beside them
-    letters, notes  dead letters; small records that several processes change
+    collections   a place for documents, with their versions, and what else it can do
+    control       parked streams, marks of sweeps, small records that processes share
+    letters, notes  dead letters; how a shared record is changed
+    read_store    a place for documents that can do all, and control, as one
     session       effects that happen exactly once
     asking, grouping  what may be asked of documents
     records       commits as BSON

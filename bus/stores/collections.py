@@ -1,4 +1,4 @@
-"""Read collections: what is asked of a store for documents, and what is kept beside them.
+"""Collections: what is asked of a place for documents, and of the versions that these have reached.
 
 Knows no database. Every implementation passes the contracts in `bus.testing.contracts`.
 """
@@ -10,13 +10,10 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from bus.data.payload import Document
-from bus.errors import EventMissing
 from bus.stores.grouping import Grouping
-from bus.stores.letters import KeepsLetters
 
 UNUSABLE = -1
 """Told as a version where what is stored as such is none: somebody else has written it."""
@@ -44,14 +41,6 @@ class Target(NamedTuple):
     indexes: tuple[Index, ...] = ()
 
 
-class Note(NamedTuple):
-    """A small shared record. `revision` counts its changes; 0 where it was never written."""
-
-    key: str
-    value: Document
-    revision: int = 0
-
-
 class Write(NamedTuple):
     """A change of one document: a MongoDB update (upserted), or None to delete it."""
 
@@ -66,42 +55,6 @@ class Changes(NamedTuple):
 
     writes: Sequence[Write]
     versions: Mapping[str, int]
-
-
-class Parked(NamedTuple):
-    """A stream that a projection cannot apply just now.
-
-    `tries` are those that failed; none while it only waits for an event of another service.
-    `message` is the name of the event at `version`, which fails; `error`, `reason`, `frames` and
-    `fingerprint` are those of its `Failure`.
-    """
-
-    stream: str
-    version: int
-    error: str
-    tries: int
-    next_try: datetime
-    message: str = ""
-    reason: str = ""
-    frames: tuple[str, ...] = ()
-    fingerprint: str = ""
-    first_seen: datetime | None = None
-    last_seen: datetime | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it stands aside for an event that may be on its way, and has not failed (yet)."""
-        return self.tries == 0
-
-    @property
-    def awaits_release(self) -> bool:
-        """Whether it waits for a release of the code that can read it."""
-        return self.is_waiting and not self.is_missed
-
-    @property
-    def is_missed(self) -> bool:
-        """Whether what it stands aside for is an event of another service that is not here."""
-        return self.error == EventMissing.__name__
 
 
 class Documents(Protocol):
@@ -201,25 +154,12 @@ class ChangeFeed(Protocol):
         ...
 
 
-class ReadStore(KeepsLetters, Protocol):
-    """Read collections, checkpoints, parked streams, dead letters, and small shared records."""
+class Collections(Protocol):
+    """A place for read collections: documents, and the versions that these have reached.
 
-    def now(self) -> datetime:
-        """The time by the store's own clock: what processes write down for each other goes by it
-        (marks of sweeps, the next try of a parked stream), and never by that of one of them."""
-        ...
-
-    async def open(self, *, makes: bool = True) -> None:
-        """Connects, makes the shared indexes, and checks that transactions are to be had; without
-        `makes`, for somebody who only looks, makes nothing.
-
-        Raises: StoreUnavailable, ConfigurationError (no replica set).
-        """
-        ...
-
-    async def close(self) -> None:
-        """Ends its own tasks; the client remains the caller's."""
-        ...
+    What else it can do, each as a promise of its own: `LoadsInBulk`, `Comparable`, `Watchable`,
+    `Browsable`.
+    """
 
     async def prepare(self, target: Target) -> Sequence[str]:
         """Makes the target's collection and indexes. Idempotent.
@@ -229,13 +169,44 @@ class ReadStore(KeepsLetters, Protocol):
         """
         ...
 
-    def documents(self, target: Target) -> Documents: ...
-
-    def changes(self, target: Target) -> ChangeFeed:
-        """A feed of the target's changes; it costs nothing before its first call."""
+    async def drop(self, target: Target) -> None:
+        """Removes the target's documents and all that is kept beside them, its notes too (whose
+        keys begin with the collection's name and a slash). Idempotent."""
         ...
 
+    def documents(self, target: Target) -> Documents: ...
+
     def writer(self, target: Target, queue: str) -> Writer: ...
+
+    async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        """The versions that the target has reached, durably; streams never seen are absent, and
+        `UNUSABLE` is told where no version stands in its place."""
+        ...
+
+    async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
+        """What `versions` tells of the target, page by page: by key of the document or stream
+        (wherever versions stand), in order, from beyond `after` on."""
+        ...
+
+    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
+        """What stands in the database under the name of each collection (or of these): another
+        identity where it was dropped and made again, or put in its place."""
+        ...
+
+    async def seal(self) -> Document:
+        """A record that stands among the checkpoints, as `set_seal` left it; empty where none
+        does."""
+        ...
+
+    async def set_seal(self, value: Document) -> None:
+        """Replaces that record, but for one with a greater `turn`. From then on no transaction
+        over checkpoints is carried out without it, or with one of a smaller turn: they raise
+        `Discontinued`."""
+        ...
+
+
+class LoadsInBulk(Protocol):
+    """Documents come in without transactions, as a rebuild has them: it is their only writer."""
 
     async def insert(self, target: Target, documents: Sequence[Document]) -> None:
         """Adds whole documents, with `_id` and the bus's own fields, durably; those whose key is
@@ -243,6 +214,10 @@ class ReadStore(KeepsLetters, Protocol):
         been added), StoreUnavailable, OutcomeUnknown (repeating is safe).
         """
         ...
+
+
+class Comparable(Protocol):
+    """Documents can be read whole and put right, as an audit does."""
 
     async def page(self, target: Target, after: str, limit: int) -> list[Document]:
         """Whole documents in the order of their keys, from beyond `after` on: with the bus's own
@@ -265,6 +240,18 @@ class ReadStore(KeepsLetters, Protocol):
         """
         ...
 
+
+class Watchable(Protocol):
+    """It is told when documents change."""
+
+    def changes(self, target: Target) -> ChangeFeed:
+        """A feed of the target's changes; it costs nothing before its first call."""
+        ...
+
+
+class Browsable(Protocol):
+    """The database's own readers find what readers of the bus find."""
+
     async def show(self, name: str, target: Target | None) -> str | None:
         """Has the database's own readers (shells, scripts, reports) find under `name` what readers
         of the bus find in the target: no hidden documents, no fields of the bus's own. Without a
@@ -272,65 +259,5 @@ class ReadStore(KeepsLetters, Protocol):
 
         Returns what keeps it from that: something else has the name, which stays as it is, or a
         right is missing. Raises: StoreUnavailable.
-        """
-        ...
-
-    async def drop(self, target: Target) -> None:
-        """Removes the target's documents and all that is kept beside them, its notes too (whose
-        keys begin with the collection's name and a slash). Idempotent."""
-        ...
-
-    async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
-        """The versions that the target has reached, durably; streams never seen are absent, and
-        `UNUSABLE` is told where no version stands in its place."""
-        ...
-
-    async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
-        """What `versions` tells of the target, page by page: by key of the document or stream
-        (wherever versions stand), in order, from beyond `after` on."""
-        ...
-
-    async def park(self, target: Target, parked: Parked) -> None: ...
-
-    async def unpark(self, target: Target, stream: str) -> None: ...
-
-    async def parked(self, target: Target, streams: Collection[str] | None = None) -> list[Parked]:
-        """The streams that are parked there; of these, or all."""
-        ...
-
-    async def swept(self, target: Target) -> datetime | None:
-        """Up to when the target was last compared with the log."""
-        ...
-
-    async def mark_swept(self, target: Target, until: datetime) -> None: ...
-
-    async def note(self, key: str) -> Note:
-        """A shared record, as a majority holds it; empty, of revision 0, where there is none."""
-        ...
-
-    async def write_note(self, note: Note) -> bool:
-        """Writes the record if nobody has since `note.revision`, which then counts one more."""
-        ...
-
-    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
-        """What stands in the database under the name of each collection (or of these): another
-        identity where it was dropped and made again, or put in its place."""
-        ...
-
-    async def seal(self) -> Document:
-        """A record that stands among the checkpoints, as `set_seal` left it; empty where none
-        does."""
-        ...
-
-    async def set_seal(self, value: Document) -> None:
-        """Replaces that record, but for one with a greater `turn`. From then on no transaction
-        over checkpoints is carried out without it, or with one of a smaller turn: they raise
-        `Discontinued`."""
-        ...
-
-    async def lease(self, name: str, owner: str, seconds: float) -> bool:
-        """Takes or keeps a lease; False while another owner holds it.
-
-        It saves work and guards nothing.
         """
         ...

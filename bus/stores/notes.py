@@ -4,14 +4,12 @@ from collections.abc import Callable
 
 from bus.data.payload import Document
 from bus.errors import StoreUnavailable
-from bus.stores.collections import ReadStore
+from bus.stores.control import Control
 
 TRIES = 100
 
 
-async def change_note(
-    store: ReadStore, key: str, change: Callable[[Document], Document]
-) -> Document:
+async def change_note(store: Control, key: str, change: Callable[[Document], Document]) -> Document:
     """Changes a record; returns it as it is then. Raises: StoreUnavailable, and what `change` does.
 
     `change` may run several times: it is given what stands in the store just then.

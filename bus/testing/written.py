@@ -6,7 +6,8 @@ from typing import Any
 from bus.assembly.runtime import HasRuntime
 from bus.data.payload import Document
 from bus.errors import ConfigurationError
-from bus.stores.collections import ReadStore, Target
+from bus.stores.collections import Target
+from bus.stores.read_store import ReadStore
 from bus.stores.session import owner_of
 
 

@@ -5,16 +5,13 @@ from typing import Any
 import pytest
 
 from bus.errors import ConfigurationError
-from bus.stores.collections import Changes, Index, ReadStore, ReadUnit, Target
+from bus.stores.collections import Changes, Index, ReadUnit, Target
 from bus.stores.memory import MemoryReadStore
 from bus.stores.mongo import MongoReadStore, close, connect
-from bus.testing.contracts.read_store_contract import (
-    ReadStoreContract,
-    all_of,
-    changing,
-    counting,
-    letter,
-)
+from bus.stores.read_store import ReadStore
+from bus.testing.contracts.control_contract import letter
+from bus.testing.contracts.documents_contract import all_of, changing, counting
+from bus.testing.contracts.read_store_contract import ReadStoreContract
 from tests.waiting import patience
 
 

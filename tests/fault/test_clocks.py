@@ -13,9 +13,9 @@ from bus.common import clock
 from bus.read import sweeper as sweeping
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryReadStore
+from bus.stores.read_store import ReadStore
 from bus.testing import HeldTime, ambient_source, chaos
 from bus.write.relay import Relay
 from tests.fault import payments

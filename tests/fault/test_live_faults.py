@@ -13,9 +13,10 @@ from pymongo import AsyncMongoClient
 
 from bus import Bus, Settings, Worker
 from bus.errors import StoreUnavailable
-from bus.stores.collections import ChangeFeed, ReadStore, Target
+from bus.stores.collections import ChangeFeed, Target
 from bus.stores.mongo import MongoReadStore, close
-from bus.testing.contracts.read_store_contract import counting
+from bus.stores.read_store import ReadStore
+from bus.testing.contracts.documents_contract import counting
 from tests.fault.conftest import Recovered
 from tests.service.live_contract import watching
 from tests.service.rebuild_contract import CountPurses, Pay, paid_into, service

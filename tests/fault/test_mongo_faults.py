@@ -15,8 +15,8 @@ from bus.errors import ConfigurationError, NotAllowed, OutcomeUnknown, StoreUnav
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
+from bus.testing.contracts.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit, outcome
-from bus.testing.contracts.read_store_contract import all_of, counting
 from tests.waiting import patience, until
 from tools.faults import Proxy, failing
 from tools.services.mongodb import MongoNode, program

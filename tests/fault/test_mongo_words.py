@@ -23,8 +23,8 @@ from bus.errors import BusError, InvalidMessage, OutcomeUnknown, StoreUnavailabl
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoEventLog, MongoReadStore, close
+from bus.testing.contracts.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit
-from bus.testing.contracts.read_store_contract import all_of, counting
 from tests.waiting import until
 from tools.faults import failing
 from tools.services.mongodb import MongoNode

@@ -12,7 +12,7 @@ from pymongo.database import Database
 from bus import Bus, Settings, Worker
 from bus.delivery import projection_runner
 from bus.operate.projections import Projections
-from bus.stores.collections import Note
+from bus.stores.control import Note
 from tests.service.rebuild_contract import Brisk, CountPurses, Pay, paid_into, service
 from tests.waiting import until
 

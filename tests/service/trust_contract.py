@@ -12,7 +12,7 @@ from bus.common import clock
 from bus.delivery.trust import LETTERS
 from bus.failures.give_up import UNREAD
 from bus.signing import EPOCH_NOTE, SIGNATURE, new_epoch
-from bus.stores.collections import Note
+from bus.stores.control import Note
 from bus.stores.event_log import Commit, Recorded
 from bus.transports.base import Frame
 from bus.transports.topology import COMMAND_TOPIC

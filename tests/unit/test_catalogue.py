@@ -10,7 +10,7 @@ from bus.common import clock
 from bus.errors import ConfigurationError
 from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.generations import Generation, Lineage
-from bus.stores.collections import Note
+from bus.stores.control import Note
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 

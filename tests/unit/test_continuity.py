@@ -9,7 +9,8 @@ from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker
 from bus.continuity import continuity
 from bus.continuity.continuity import RECORD, Continuity, Record, record_from
 from bus.data.payload import Document
-from bus.stores.collections import Note, ReadStore
+from bus.stores.control import Note
+from bus.stores.read_store import ReadStore
 from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
 from tests.service.rebuild_contract import service as purses
 from tests.waiting import until

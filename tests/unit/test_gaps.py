@@ -9,7 +9,8 @@ from bus.codec import record
 from bus.common import clock
 from bus.read.foreign import Foreign
 from bus.read.projector import Projector
-from bus.stores.collections import Parked, Target
+from bus.stores.collections import Target
+from bus.stores.control import Parked
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 from bus.stores.memory.log import MemoryFollowedLog

@@ -21,7 +21,7 @@ from bus.common import clock
 from bus.observe.health import Breaks, Check, Checkup
 from bus.observe.health_server import HealthServer
 from bus.observe.loop_watch import LoopWatch
-from bus.stores.collections import Parked
+from bus.stores.control import Parked
 from tests.service.wallet import Diary, Pay, build
 from tests.unit.virtual_time import VirtualLoop, run_in_no_time
 from tests.waiting import until

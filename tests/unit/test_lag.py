@@ -4,7 +4,8 @@ import pytest
 
 from bus.common import clock
 from bus.read.lag import Lag, LagMeter
-from bus.stores.collections import Changes, Parked, Target
+from bus.stores.collections import Changes, Target
+from bus.stores.control import Parked
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
 

@@ -15,11 +15,12 @@ from bus.failures.give_up import GiveUp
 from bus.messages import Envelope
 from bus.read.parking import stuck
 from bus.read.projector import Projector
-from bus.stores.collections import Parked, Target
+from bus.stores.collections import Target
+from bus.stores.control import Parked
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.testing.contracts.control_contract import letter
 from bus.testing.contracts.projection_contract import Deposited, accounts
-from bus.testing.contracts.read_store_contract import letter
 from bus.transports.base import Delivery, Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, event_topic, projection_queues

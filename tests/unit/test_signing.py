@@ -8,7 +8,7 @@ import pytest
 from bus.codec import event_frames
 from bus.common import clock
 from bus.signing import EPOCH_NOTE, SIGNATURE, Signing, epoch_of, new_epoch
-from bus.stores.collections import Note
+from bus.stores.control import Note
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryReadStore
 from bus.transports.base import Frame

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.collections import ChangeFeed, Documents, Note, Parked, Target, Writer
+from bus.stores.collections import ChangeFeed, Documents, Target, Writer
+from bus.stores.control import Note, Parked
 from bus.stores.memory.changes import MemoryChangeFeed
 from bus.stores.memory.documents import MemoryDocuments, MemoryWriter, Tables
 from bus.stores.memory.letters import MemoryLetters

@@ -9,16 +9,8 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import key_of
-from bus.stores.collections import (
-    UNUSABLE,
-    ChangeFeed,
-    Documents,
-    Index,
-    Note,
-    Parked,
-    Target,
-    Writer,
-)
+from bus.stores.collections import UNUSABLE, ChangeFeed, Documents, Index, Target, Writer
+from bus.stores.control import Note, Parked
 from bus.stores.documents.updates import VERSION, version_in
 from bus.stores.mongo import views
 from bus.stores.mongo.changes import MongoChangeFeed

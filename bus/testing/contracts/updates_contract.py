@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from bus.errors import ProjectionError
-from bus.stores.collections import Changes, ReadStore, ReadUnit, Target, Write, Writer
+from bus.stores.collections import Changes, ReadUnit, Target, Write, Writer
+from bus.stores.read_store import ReadStore
 
 
 class Case(NamedTuple):

@@ -16,8 +16,9 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from bus.errors import ProjectionError
-from bus.stores.collections import Changes, ReadStore, ReadUnit, Target, Write, Writer
+from bus.stores.collections import Changes, ReadUnit, Target, Write, Writer
 from bus.stores.documents.values import LENIENT
+from bus.stores.read_store import ReadStore
 
 
 class Colour(Enum):

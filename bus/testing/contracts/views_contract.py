@@ -18,8 +18,8 @@ from bus.read.fold import Applied
 from bus.read.projection import Projection, Update
 from bus.read.projector import Projector
 from bus.rebuild.replay import Reached, Replay
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import Commit, EventLog
+from bus.stores.read_store import ReadStore
 
 
 class Account:

@@ -16,8 +16,8 @@ from bus.common.signatures import name_of
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.observe.loops import Loops
 from bus.settings import Settings
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import EventLog, FollowedLog
+from bus.stores.read_store import ReadStore
 from bus.stores.session import Effects
 from bus.testing.simulation.broken import (
     BrokenEffects,

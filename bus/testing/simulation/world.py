@@ -12,8 +12,8 @@ from bus.common import clock
 from bus.data.payload import Document
 from bus.errors import NoHandler, NotBuilt, OutcomeUnknown, StoreUnavailable, TransportUnavailable
 from bus.messages import Command, Event, Message, Query, Receipt
-from bus.stores.collections import ReadStore
 from bus.stores.event_log import EventLog
+from bus.stores.read_store import ReadStore
 from bus.testing.clock import FastTime
 from bus.testing.given import check_aggregate, commit_of
 from bus.testing.simulation.faults import CrashPoint, Step, When

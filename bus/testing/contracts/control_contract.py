@@ -1,0 +1,199 @@
+"""What every store of a service's own records promises.
+
+Subclasses give the fixture `read_store`, open and empty; they close it.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from bus.common import clock
+from bus.data.payload import Document
+from bus.stores.collections import (
+    Target,
+)
+from bus.stores.control import Note, Parked
+from bus.stores.read_store import ReadStore
+from bus.testing.contracts.documents_contract import (
+    Place,
+)
+
+
+class ControlContract(Place):
+    """Notes, leases, parked streams, marks of sweeps, dead letters."""
+
+    @pytest.fixture
+    def ticking(self, monkeypatch: pytest.MonkeyPatch) -> "Ticking":
+        """Time stands still but for what the test lets pass."""
+        ticking = Ticking()
+        monkeypatch.setattr(clock, "source", ticking)
+        return ticking
+
+    async def test_a_note_is_written_by_one_of_those_who_read_it(
+        self, read_store: ReadStore
+    ) -> None:
+        empty = await read_store.note("n")
+        assert empty == Note("n", {})
+        tries = [read_store.write_note(empty._replace(value={"by": n})) for n in range(5)]
+        assert sum(await asyncio.gather(*tries)) == 1
+        first = await read_store.note("n")
+        assert first.revision == 1
+        assert await read_store.write_note(first._replace(value={"list": [{"a": 1.5}], "by": 9}))
+        assert not await read_store.write_note(first)
+        assert await read_store.note("n") == Note("n", {"list": [{"a": 1.5}], "by": 9}, 2)
+
+    async def test_parked_streams_are_kept_until_unparked(
+        self, read_store: ReadStore, target: Target
+    ) -> None:
+        now = clock.now()
+        failed = ("Paid", "no way", ("a.py:1 f", "b.py:2 g"), "f1", now, now)
+        parked = Parked("job-a", 4, "ValueError", 1, now, *failed)
+        await read_store.park(target, parked)
+        await read_store.park(target, parked._replace(stream="job-b"))
+        await read_store.park(target, parked._replace(tries=2))
+        found = {one.stream: one for one in await read_store.parked(target)}
+        assert found["job-a"] == parked._replace(tries=2)
+        assert set(found) == {"job-a", "job-b"}
+        (asked,) = await read_store.parked(target, ["job-b", "job-never"])
+        assert asked == parked._replace(stream="job-b")
+        assert await read_store.parked(target, []) == []
+        assert await read_store.parked(target._replace(collection="other"), ["job-a"]) == []
+        assert await read_store.parked(target._replace(collection="other")) == []
+        await read_store.unpark(target, "job-a")
+        await read_store.unpark(target, "job-never")
+        assert [one.stream for one in await read_store.parked(target)] == ["job-b"]
+
+    async def test_the_sweep_mark_is_kept(self, read_store: ReadStore, target: Target) -> None:
+        assert await read_store.swept(target) is None
+        now = clock.now()
+        for until in (now, now + timedelta(minutes=1)):
+            await read_store.mark_swept(target, until)
+            assert await read_store.swept(target) == until
+
+    async def test_a_lease_has_one_holder_until_it_ends(self, read_store: ReadStore) -> None:
+        assert await read_store.lease("relay", "a", 60)
+        assert await read_store.lease("relay", "a", 0)
+        assert await read_store.lease("relay", "b", 60)
+        assert not await read_store.lease("relay", "a", 60)
+        assert await read_store.lease("other", "a", 60)
+        got = await asyncio.gather(*[read_store.lease("new", f"o{n}", 60) for n in range(20)])
+        assert sorted(got) == [False] * 19 + [True]
+
+    async def test_dead_letters_are_kept_and_counted(self, read_store: ReadStore) -> None:
+        letter = {"_id": "q/1", "body": b"x", "headers": {"a.b": "$c"}, "time": clock.now()}
+        await read_store.add_dead_letter(letter)
+        await read_store.add_dead_letter({**letter, "_id": "q/2"})
+        await read_store.add_dead_letter({**letter, "body": b"other"})
+        found = {one["_id"]: one for one in await read_store.dead_letters()}
+        assert set(found) == {"q/1", "q/2"}
+        assert found["q/1"].items() >= {**letter, "seen": 2}.items()
+        assert found["q/2"]["seen"] == 1
+        assert len(await read_store.dead_letters(limit=1)) == 1
+
+    async def test_a_dead_letter_that_fails_again_keeps_its_message_and_tells_the_new_error(
+        self, read_store: ReadStore
+    ) -> None:
+        first = letter("q/1", body=b"first")
+        await read_store.add_dead_letter(first)
+        assert await read_store.change_dead_letter("q/1", {"body": b"edited"})
+        again = {**first, "error": "KeyError", "fingerprint": "f2", "attempts": 9}
+        await read_store.add_dead_letter(again)
+        (found,) = await read_store.dead_letters()
+        assert found.items() >= {**again, "body": b"edited", "seen": 2}.items()
+        assert found["first_seen"] <= found["last_seen"]
+
+    async def test_dead_letters_are_found_by_their_fields_page_by_page(
+        self, read_store: ReadStore, ticking: "Ticking"
+    ) -> None:
+        for number in range(5):
+            await read_store.add_dead_letter(letter(f"q/{number}", message=f"M{number % 2}"))
+            ticking.tick()
+        await read_store.add_dead_letter(letter("q/0", message="M0"))
+        assert await ids(read_store) == ["q/0", "q/4", "q/3", "q/2", "q/1"]
+        assert await ids(read_store, limit=2, skip=1) == ["q/4", "q/3"]
+        assert await ids(read_store, where={"message": "M1", "queue": "q"}) == ["q/3", "q/1"]
+        assert await ids(read_store, where={"_id": "q/2"}) == ["q/2"]
+        assert await ids(read_store, where={"queue": "other"}) == []
+        await read_store.add_dead_letter({**letter("q/s"), "headers": {"stream": "job-1"}})
+        assert await ids(read_store, where={"headers.stream": "job-1"}) == ["q/s"]
+        assert await ids(read_store, where={"headers.stream": "job-2", "queue": "q"}) == []
+        (some,) = await read_store.dead_letters(where={"_id": "q/s"}, fields=["headers"])
+        assert some == {"_id": "q/s", "headers": {"stream": "job-1"}}
+        assert await read_store.remove_dead_letters(["q/s"]) == 1
+        assert await read_store.dead_letter_ids() == [f"q/{number}" for number in range(5)]
+        assert await read_store.dead_letter_ids({"message": "M1"}) == ["q/1", "q/3"]
+
+    async def test_dead_letters_of_one_fingerprint_are_a_group(
+        self, read_store: ReadStore, ticking: "Ticking"
+    ) -> None:
+        assert await read_store.dead_letter_groups() == []
+        started = clock.now()
+        for number, fingerprint in enumerate(["f1", "f2", "f1"]):
+            one = letter(f"q/{number}", fingerprint=fingerprint, reason=f"r{number}")
+            await read_store.add_dead_letter(one)
+            ticking.tick()
+        first, second = await read_store.dead_letter_groups()
+        assert first == {
+            "fingerprint": "f1",
+            "count": 2,
+            "first_seen": started,
+            "last_seen": started + timedelta(seconds=2),
+            "queue": "q",
+            "handler": "q",
+            "message": "M",
+            "error": "ValueError",
+            "reason": "r2",
+        }
+        assert (second["fingerprint"], second["count"]) == ("f2", 1)
+
+    async def test_a_dead_letter_is_changed_and_removed_by_its_id(
+        self, read_store: ReadStore
+    ) -> None:
+        for id in ("q/1", "q/2", "q/3"):
+            await read_store.add_dead_letter(letter(id))
+        assert await read_store.change_dead_letter("q/2", {"headers": {"a.b": "$c"}})
+        assert not await read_store.change_dead_letter("q/9", {"headers": {}})
+        assert await read_store.remove_dead_letters(["q/1", "q/3", "q/9"]) == 2
+        assert await read_store.remove_dead_letters([]) == 0
+        (left,) = await read_store.dead_letters()
+        assert (left["_id"], left["headers"], left["body"]) == ("q/2", {"a.b": "$c"}, b"x")
+
+
+class Ticking(clock.Source):
+    """A clock that a test moves on, by a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = float(int(super().seconds()))
+
+    def seconds(self) -> float:
+        return self._now
+
+    def tick(self) -> None:
+        self._now += 1
+
+
+def letter(id: str, **fields: Any) -> Document:
+    """A dead letter as the delivery makes it, with `fields` of the test's own."""
+    return {
+        "_id": id,
+        "queue": "q",
+        "handler": "q",
+        "message": "M",
+        "headers": {},
+        "body": b"x",
+        "error": "ValueError",
+        "reason": "r",
+        "frames": ["file.py:1 function"],
+        "fingerprint": "f1",
+        "attempts": 4,
+        "time": clock.now(),
+        **fields,
+    }
+
+
+async def ids(store: ReadStore, **selection: Any) -> list[str]:
+    """The ids of the dead letters that a selection finds, in its order."""
+    return [one["_id"] for one in await store.dead_letters(**selection)]
