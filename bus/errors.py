@@ -131,7 +131,7 @@ class RemoteError(BusError):
 
     def __str__(self) -> str:
         what = f"{self.command or 'the command'}: its handler raised {self.type}: {self.reason}"
-        return f"{what} (nothing was stored; its worker's log says where)"
+        return f"{what} (nothing was stored; its worker's log says where, at INFO)"
 
 
 class Unavailable(BusError):

@@ -91,4 +91,4 @@ def _check(name: str, given: object, kind: Any, example: str, what: str = "is") 
     found = f"{what} of type {type(given).__name__}"
     if isinstance(given, type):
         found = f"{what.removesuffix(' something')} the class {given.__name__}"
-    raise ConfigurationError(f"{name}= {found}; write {name.rpartition(' ')[2]}={example}")
+    raise ConfigurationError(f"{name}= {found}; write it as in {name.rpartition(' ')[2]}={example}")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED, Registry, read_frame
 from bus.common.exceptions import judged, outage, own, told
-from bus.common.fingerprint import reason_of
+from bus.common.fingerprint import failure_of
 from bus.common.lanes import Lanes
 from bus.common.tasks import TurningTime
 from bus.continuity.continuity import Vouch
@@ -323,12 +323,15 @@ def _tell(envelope: Envelope, error: BaseException, step: Step) -> None:
     if isinstance(error, Retry):
         log.debug("put off, as its handler asks", message=envelope.name, delay=step.delay)
     elif step != Step():
-        log.info(
+        failure = failure_of(error, envelope.name, "")
+        tell = log.warning if step.pause is None else log.info  # in place, it may be over at once
+        tell(
             "a try failed; another one follows",
             message=envelope.name,
             message_id=envelope.id,
-            error=type(error).__name__,
-            reason=reason_of(error)[:500],
+            error=failure.error,
+            reason=failure.reason[:500],
+            raised_in=failure.frames,
             after=step.delay if step.pause is None else round(step.pause, 3),
         )
 

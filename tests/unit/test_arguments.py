@@ -72,36 +72,45 @@ def router(**options: Any) -> Callable[[], Router]:
 
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: bus(5), r"Bus\(5\): the service's name is text"),
-    (lambda: bus(settings=None), r"settings= is of type NoneType; write settings=Settings\(\)"),
+    (
+        lambda: bus(settings=None),
+        r"settings= is of type NoneType; write it as in settings=Settings\(\)",
+    ),
     (
         lambda: bus(settings=Settings),
-        r"settings= is the class Settings; write settings=Settings\(\)",
+        r"settings= is the class Settings; write it as in settings=Settings\(\)",
     ),
     (
         lambda: bus(routers=Router("a")),
-        r"routers= is of type Router; write routers=\[orders\]",
+        r"routers= is of type Router; write it as in routers=\[orders\]",
     ),
-    (lambda: bus(routers=[Shop]), r"routers= holds the class Shop; write routers="),
+    (lambda: bus(routers=[Shop]), r"routers= holds the class Shop; write it as in routers="),
     (
         lambda: bus(routers=iter([Router("a")])),
-        r"routers= is of type list_iterator; write routers=\[",
+        r"routers= is of type list_iterator; write it as in routers=\[",
     ),
-    (lambda: bus(routers=None), r"routers= is of type NoneType; write routers=\[orders\]"),
-    (lambda: bus(projections=projecting()), r"projections= is of type Projection; write pr"),
-    (lambda: bus(projections=[Shop]), r"projections= holds the class Shop; write pr"),
+    (lambda: bus(routers=None), r"routers= is of type NoneType; write it as in routers=\[orders\]"),
+    (lambda: bus(projections=projecting()), r"projections= is of type Projection; write it as in pr"),
+    (lambda: bus(projections=[Shop]), r"projections= holds the class Shop; write it as in pr"),
     (
         lambda: bus(middleware=print),
-        r"middleware= is of type builtin_.*; write middleware=\[timed\]",
+        r"middleware= is of type builtin_.*; write it as in middleware=\[timed\]",
     ),
     (
         lambda: bus(middleware=[1]),
-        r"middleware= holds something of type int; write middleware=\[timed\]",
+        r"middleware= holds something of type int; write it as in middleware=\[timed\]",
     ),
-    (lambda: bus(provide=[Shop]), r"provide= is of type list; write provide=\{Mailer: mailer\}"),
-    (lambda: bus(foreign=["job"]), r"foreign= is of type list; write foreign=\{'job': 'jobs'\}"),
+    (
+        lambda: bus(provide=[Shop]),
+        r"provide= is of type list; write it as in provide=\{Mailer: mailer\}",
+    ),
+    (
+        lambda: bus(foreign=["job"]),
+        r"foreign= is of type list; write it as in foreign=\{'job': 'jobs'\}",
+    ),
     (
         lambda: bus(foreign={"job": 1}),
-        r"foreign= holds something of type int; write foreign=\{'job': 'jobs'\}",
+        r"foreign= holds something of type int; write it as in foreign=\{'job': 'jobs'\}",
     ),
     (router(name=1), r"Router\(1\): the name becomes a queue's"),
     (router(concurrency="2"), r"concurrency='2': give a whole number, 1 or more"),

@@ -7,7 +7,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from bus import Bus, Reject, Settings, Worker
+from bus import Bus, Reject, Router, Settings, Worker
 from bus.codec import event_frames
 from bus.common import clock
 from bus.messages import Envelope
@@ -17,7 +17,7 @@ from bus.transports.base import Frame
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 from tests.service.delivery_contract import store_and_publish
 from tests.service.parcels import signed
-from tests.service.wallet import Diary, GetWallet, Pay, build
+from tests.service.wallet import Diary, GetWallet, Paid, Pay, build, payments
 from tests.waiting import until
 
 Lines = list[MutableMapping[str, Any]]
@@ -61,6 +61,29 @@ async def test_what_becomes_of_a_message_is_one_line(
             letters = bus.runtime.read_store.dead_letters
             await until(letters if mood == "rejects" else lambda: diary.seen, "it is done with")
     assert told(lines) == expected
+
+
+async def test_a_try_that_is_put_off_is_a_warning_that_says_where_it_failed(unique: str) -> None:
+    failing = Router("failing")
+
+    @failing.event
+    async def fail(event: Paid) -> None:
+        raise LookupError("no such ledger")
+
+    with capture_logs() as lines:
+        bus = Bus(unique, routers=[payments(), failing], settings=Settings.in_memory())
+        async with bus, Worker(bus):
+            await bus.execute(Pay(wallet_id="a", amount=1))
+
+            def warned() -> list[Any]:
+                return [line for line in lines if line["log_level"] == "warning"]
+
+            await until(warned, "it is put off")
+            (line,) = warned()
+    assert line["event"] == "a try failed; another one follows"
+    assert (line["error"], line["reason"], line["after"]) == ("LookupError", "no such ledger", 1)
+    assert line["raised_in"][-1].startswith("test_log_lines.py:")
+    assert line["raised_in"][-1].endswith(" fail")
 
 
 async def test_a_command_that_fails_where_it_is_executed_is_one_line(unique: str) -> None:

@@ -213,7 +213,8 @@ def test_what_cannot_go_round_a_handler_is_refused(wrong: Any, told: str) -> Non
 @pytest.mark.parametrize("wrong", [passing, Passing(), timeout(5), None, 5])
 def test_middleware_that_is_no_list_is_refused(wrong: Any) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"Bus\('bank'\): middleware= is of type .*; write middleware="
+        ConfigurationError,
+        match=r"Bus\('bank'\): middleware= is of type .*; write it as in middleware=",
     ):
         Bus("bank", settings=Settings.in_memory(), middleware=wrong)
 
