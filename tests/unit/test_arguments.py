@@ -90,7 +90,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
         r"routers= is of type list_iterator; write it as in routers=\[",
     ),
     (lambda: bus(routers=None), r"routers= is of type NoneType; write it as in routers=\[orders\]"),
-    (lambda: bus(projections=projecting()), r"projections= is of type Projection; write it as in pr"),
+    (
+        lambda: bus(projections=projecting()),
+        r"projections= is of type Projection; write it as in pr",
+    ),
     (lambda: bus(projections=[Shop]), r"projections= holds the class Shop; write it as in pr"),
     (
         lambda: bus(middleware=print),
