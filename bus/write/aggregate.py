@@ -22,7 +22,14 @@ from bus.declare.registry import generic_of, registry_of
 from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Event, check_kind, is_event
 from bus.stores.event_log import Recorded, Snapshot
-from bus.write.declared import check_applied, check_made_by_id, check_names
+from bus.write.declared import (
+    check_applied,
+    check_made_by_id,
+    check_names,
+    not_begun,
+    overwritten,
+    records_itself,
+)
 from bus.write.functions import dispatched_in, functions_in
 from bus.write.state import Maker, Shape, makers_of, shape_of
 
@@ -105,17 +112,36 @@ class Aggregate:
         not name, InvalidMessage for one that could not be read back as it is.
         """
         try:
-            known = self.events().get(type(event).wire_name) is type(event)
+            known = type(self).events().get(type(event).wire_name) is type(event)
         except AttributeError:
             known = False
         if not known:
             check_kind(type(event), Event, f"{type(self).__name__}.record")
             raise ConfigurationError(not_read_back(type(self), type(event)))
         data, read = record_and_read(event)
+        try:
+            version, recorded, stored = self.version, self.recorded, self.recorded_data
+        except AttributeError:
+            raise not_begun(type(self)) from None
+        count = len(stored)
         self.apply(read)
-        self.version += 1
-        self.recorded.append(event)
-        self.recorded_data.append(data)
+        if len(stored) != count:
+            raise records_itself(type(self))
+        if self.version != version:
+            raise overwritten(type(self), "version")
+        if self.recorded is not recorded or self.recorded_data is not stored:
+            raise overwritten(type(self), "recorded")
+        self.version = version + 1
+        recorded.append(event)
+        stored.append(data)
+
+    def check_own(self, id: str) -> None:
+        """Raises: ConfigurationError where what it is stored by is not as its repository, which has
+        it under this id, and its class have it."""
+        if self.id != id:
+            raise overwritten(type(self), "id")
+        for name in _OF_THE_CLASS & self.__dict__.keys():
+            raise overwritten(type(self), name)
 
     @property
     def stream(self) -> str:
@@ -173,6 +199,9 @@ class Aggregate:
             events = {name: event.wire_schema for name, event in cls.events().items()}
             cls._shape = shape_of(cls, Aggregate, events, "apply")
         return cls._shape
+
+
+_OF_THE_CLASS = frozenset(name for name in vars(Aggregate) if not name.startswith("__"))
 
 
 def is_category(name: str) -> bool:

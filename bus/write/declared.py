@@ -40,6 +40,27 @@ def _taken(cls: type, name: str, otherwise: str) -> ConfigurationError:
     )
 
 
+def overwritten(cls: type, name: str) -> ConfigurationError:
+    """What to say of an aggregate that has set what it is stored by to something else."""
+    return _taken(cls, name, f", where it writes self.{name} = ...")
+
+
+def records_itself(cls: type) -> ConfigurationError:
+    """What to say of an aggregate that records an event while another one is applied."""
+    return ConfigurationError(
+        f"{cls.__qualname__}: its apply() records an event, and would do so again each time one is "
+        f"loaded; record it in the method that records the first one, after that"
+    )
+
+
+def not_begun(cls: type) -> ConfigurationError:
+    """What to say of an aggregate that has neither id nor version."""
+    return ConfigurationError(
+        f"{cls.__qualname__}: its __init__ leaves out that of Aggregate, by which it has its id "
+        f"and version; begin it with super().__init__(id)"
+    )
+
+
 def check_made_by_id(cls: type) -> None:
     """Raises: ConfigurationError where a repository could not make an aggregate to load it."""
     if dataclasses.is_dataclass(cls):
@@ -77,3 +98,5 @@ def check_applied(cls: type, applied: Iterable[Any]) -> None:
                 f"{cls.__qualname__}: apply() has a `yield`, and nobody would go through it, so "
                 f"that no event would change anything; take the `yield` away"
             )
+        for _ in made_for(function, "record", "self"):
+            raise records_itself(cls)

@@ -1,6 +1,6 @@
 """Repository: hands out the aggregates of one class, and remembers them for the unit of work."""
 
-from collections.abc import Collection
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from bus.codec import Unread, read_recorded, unread_at
@@ -9,6 +9,7 @@ from bus.errors import AggregateNotFound, ConfigurationError, InvalidMessage, Ne
 from bus.stores.event_log import EventLog
 from bus.write import snapshots
 from bus.write.aggregate import Aggregate, stream_of
+from bus.write.declared import not_begun, records_itself
 
 AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
 
@@ -33,10 +34,14 @@ class Repository(Generic[AnyAggregate]):
         Where its stream exists already, the command ends in a ConcurrencyError; `find` first
         where that is to be expected.
         """
-        if self._seen.setdefault(aggregate.id, aggregate) is not aggregate:
+        try:
+            id = aggregate.id
+        except AttributeError:
+            raise not_begun(type(aggregate)) from None
+        if self._seen.setdefault(id, aggregate) is not aggregate:
             raise ConfigurationError(
                 f"Repository[{self._kind.__name__}].add: this handler has added, or read, "
-                f"{self._kind.__name__} {aggregate.id!r} already; work on that object"
+                f"{self._kind.__name__} {id!r} already; work on that object"
             )
 
     async def get(self, id: str) -> AnyAggregate:
@@ -56,8 +61,13 @@ class Repository(Generic[AnyAggregate]):
             self._seen.setdefault(id, aggregate)
         return self._seen[id]
 
-    def seen(self) -> Collection[AnyAggregate]:
-        return self._seen.values()
+    def changed(self) -> Iterator[AnyAggregate]:
+        """Those that have recorded events. Raises: ConfigurationError for one that has changed what
+        it is stored by."""
+        for id, aggregate in self._seen.items():
+            if aggregate.recorded_data:
+                aggregate.check_own(id)
+                yield aggregate
 
     def is_behind(self, aggregate: Aggregate) -> bool:
         """Whether it was read without the snapshot that it should have had: that was passed over,
@@ -78,6 +88,8 @@ class Repository(Generic[AnyAggregate]):
                     aggregate.version = version
         except (InvalidMessage, NewerMessage) as error:
             raise unread_at(stream, aggregate.version + 1, error) from None
+        if aggregate.recorded_data:
+            raise records_itself(self._kind)
         if 0 < self._kind.snapshot_every <= aggregate.version - kept:
             self._behind += (id,)
         return aggregate

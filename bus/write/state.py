@@ -40,6 +40,12 @@ def makers_of(cls: type, base: type) -> dict[str, Maker]:
     Raises: ConfigurationError for one that cannot be copied.
     """
     found = {name: inspect.getattr_static(cls, name, None) for name in _state_names(cls, base)}
+    for name, value in found.items():
+        if _is_field_without_default(value):
+            raise ConfigurationError(
+                f"{cls.__qualname__}: {name!r} is a field without a default, and nobody gives an "
+                f"aggregate its state; give it one, or only annotate it: `{name}: ...`"
+            )
     makers = {name: _maker(value) for name, value in found.items()}
     for name, make in makers.items():
         try:
@@ -62,8 +68,12 @@ def _state_names(cls: type, base: type) -> Iterator[str]:
         kinds = annotated(one)
         yield from (name for name, kind in kinds.items() if not is_class_var(kind))
         for name, value in list(vars(one).items()):
-            constant = name.startswith("_") or name.isupper() or name in kinds
-            if not constant and (isinstance(value, MUTABLE) or _is_data(value)):
+            if name.isupper() or name in kinds or name in vars(base) or name.startswith("__"):
+                continue
+            if name.startswith("_"):  # a table of the class's own, but for one that is to be filled
+                if isinstance(value, MUTABLE) and not value:
+                    yield name
+            elif isinstance(value, MUTABLE) or _is_data(value):
                 yield name
 
 
@@ -90,6 +100,13 @@ def _may_be_shared(value: Any) -> bool:
         return isinstance(value, SHARED) or copy.deepcopy(value) is value
     except Exception:  # told where the class is declared
         return False
+
+
+def _is_field_without_default(value: Any) -> bool:
+    if isinstance(value, dataclasses.Field):
+        missing = dataclasses.MISSING
+        return value.default is missing and value.default_factory is missing
+    return isinstance(value, FieldInfo) and value.is_required()
 
 
 def _has_factory(value: Any) -> bool:

@@ -131,8 +131,7 @@ class UnitOfWork:
         self._changed = [
             aggregate
             for repository in self._repositories.values()
-            for aggregate in repository.seen()
-            if aggregate.recorded
+            for aggregate in repository.changed()
         ]
         self._prepared = self._commits(result, keep)
         self._frames = [frames_of(one) for one in self._prepared]
