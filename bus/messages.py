@@ -33,6 +33,7 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 MOST_REASONS = 5
+_BY_OPTION = {"wire_name": "name", "wire_schema": "schema", "former_names": "formerly"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
@@ -59,6 +60,7 @@ class Message(BaseModel):
     """Whether a number may be read as an integer or as a float."""
 
     former_names: ClassVar[tuple[str, ...]] = ()
+    _set_in_body: ClassVar[Sequence[str]] = ()
 
     def __init_subclass__(cls, name: str = "", schema: int = 1, **kwargs: Any) -> None:
         try:
@@ -68,6 +70,7 @@ class Message(BaseModel):
                 raise
             known = "name=, schema=, and of events formerly="
             raise unknown_options(cls, kwargs, known) from error
+        cls._set_in_body = [attribute for attribute in _BY_OPTION if attribute in vars(cls)]
         if not (type(schema) is int and schema >= 1):
             raise ConfigurationError(
                 f"{cls.__qualname__}: schema={schema!r}: give a whole number, 1 or more"
@@ -81,6 +84,11 @@ class Message(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         check_names(cls, Message)
+        for attribute in cls._set_in_body:
+            raise ConfigurationError(
+                f"{cls.__qualname__}: {attribute} is set in its body, where nobody looks for it; "
+                f"write class {cls.__name__}(..., {_BY_OPTION[attribute]}=...)"
+            )
         check_upcast(cls)
 
     @classmethod
@@ -115,29 +123,36 @@ def _check_wire_name(cls: type[Message], name: str) -> None:
 class Stored(Message, name="Stored"):
     """What commands and events share: they are written down, and read back."""
 
-    is_checked: ClassVar[bool] = False
+    _is_checked: ClassVar[bool] = False
     _is_lasting: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.wire_plain = cls.wire_exact = cls.is_checked = False
+        cls.wire_plain = cls.wire_exact = cls._is_checked = False
         cls.wire_flat = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if cls.__pydantic_complete__:  # else it names types that are not there yet
-            cls.check_declared()
+            cls._check_declared()
 
     @classmethod
-    def check_declared(cls) -> None:
-        """Raises: ConfigurationError for a field that could never be read back."""
-        if not cls.is_checked:
+    def _check_declared(cls) -> None:
+        if not cls._is_checked:
             check_declared(cls.__pydantic_core_schema__, name_of(cls), lasting=cls._is_lasting)
             cls.wire_plain = is_plain(cls.__pydantic_core_schema__)
             cls.wire_flat = flat_kinds(cls.__pydantic_core_schema__)
             cls.wire_exact = mixes_numbers(cls.__pydantic_core_schema__)
-            cls.is_checked = True
+            cls._is_checked = True
+
+
+def check_stored(kind: type[Stored]) -> None:
+    """Raises: ConfigurationError for a field that could never be read back; NameError for one of a
+    type that is not there."""
+    if not kind.__pydantic_complete__:
+        kind.model_rebuild()
+    kind._check_declared()
 
 
 class Command(Stored):

@@ -31,10 +31,12 @@ def flat_kinds(model: Schema) -> Kinds:
     """What values the fields of a flat model may have; nothing where it is none."""
     if model["type"] != "model" or not model.keys() <= OF_MODELS:
         return {}
-    if model["custom_init"] or model["root_model"] or not _is_usual(model["config"]):
+    if model.get("custom_init") or model.get("root_model") or not _is_usual(model):
         return {}
     inner = model["schema"]
-    if inner["type"] != "model-fields" or inner["computed_fields"]:
+    if inner["type"] != "model-fields" or inner.get("computed_fields"):
+        return {}
+    if not all(map(str.isidentifier, inner["fields"])):  # which may be no key of a document
         return {}
     kinds = {name: _kinds(field) for name, field in inner["fields"].items()}
     return kinds if all(kinds.values()) else {}
@@ -66,8 +68,11 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _is_usual(config: Schema) -> bool:
-    return config.keys() <= OF_CONFIGS and config.get("extra_fields_behavior") != "allow"
+def _is_usual(model: Schema) -> bool:
+    """Whether nobody changes it once it is made, and its configuration has no say in values."""
+    config = model.get("config") or {}
+    usual = config.keys() <= OF_CONFIGS and config.get("extra_fields_behavior") != "allow"
+    return usual and bool(model["cls"].model_config.get("frozen"))
 
 
 def _kinds(part: Schema) -> frozenset[type]:

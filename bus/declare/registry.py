@@ -6,7 +6,7 @@ from typing import Any
 from bus.common.fingerprint import first_line
 from bus.common.signatures import name_of
 from bus.errors import ConfigurationError
-from bus.messages import AnyMessage, Message, Stored
+from bus.messages import AnyMessage, Message, Stored, check_stored
 
 
 def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, type[AnyMessage]]:
@@ -16,8 +16,8 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
     """
     registry: dict[str, type[AnyMessage]] = {}
     for message in messages:
-        if issubclass(message, Stored) and not message.is_checked:
-            _complete(where, message)
+        if issubclass(message, Stored):
+            _check(where, message)
         for name in message.wire_names():
             other = registry.setdefault(name, message)
             if other is not message:
@@ -25,17 +25,16 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
     return registry
 
 
-def _complete(where: str, message: type[Stored]) -> None:
-    """Looks at a class that named types which were not there yet. Raises: ConfigurationError."""
+def _check(where: str, message: type[Stored]) -> None:
+    """Looks at a class that may have named types which were not there yet."""
     try:
-        message.model_rebuild()
+        check_stored(message)
     except NameError as error:
         raise ConfigurationError(
             f"{where}: {name_of(message)} has a field of a type that is not there: "
             f"{first_line(error)}; define or import it in the same module, outside of "
             f"`if TYPE_CHECKING`"
         ) from None
-    message.check_declared()
 
 
 def _clash(message: type[Message], other: type[Message], name: str) -> str:

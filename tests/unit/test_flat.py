@@ -12,10 +12,12 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     computed_field,
+    create_model,
     field_validator,
     model_serializer,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from bus import Aggregate, Event, InvalidMessage
 from bus.codec import data_of, record_and_read
@@ -143,11 +145,36 @@ class Within(Event):
     flat: Flat
 
 
+class Loose(Event):
+    model_config = ConfigDict(frozen=False)
+    text: str
+
+
+class Described(Event):
+    text: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        fields = core_schema.model_fields_schema(
+            {"text": core_schema.model_field(core_schema.str_schema(to_upper=True))}
+        )
+        return core_schema.model_schema(cls, fields)
+
+
+def keyed(name: str, key: str) -> Any:
+    fields: dict[str, Any] = {key: (str, ...)}
+    return create_model(name, __base__=Event, **fields)
+
+
+Priced, Spaced = keyed("Priced", "$price"), keyed("Spaced", "a b")
+
+
 @pytest.mark.parametrize(
     "kind",
     [
         Aliased, Bounded, Checked, Validated, ValidatedWhole, Written, WrittenWhole, Stripped,
         Open, Private, AfterInit, OwnInit, Computed, Many, Chosen, Sized, Either, Anything, Within,
+        Loose, Described, Priced, Spaced,
     ],
 )  # fmt: skip
 def test_what_has_a_say_in_reading_or_writing_is_not_flat(kind: type[Event]) -> None:
@@ -235,3 +262,21 @@ def test_what_is_applied_has_all_its_fields_set_as_when_it_is_read() -> None:
     seen = Seen("1")
     seen.record(flat())
     assert seen.fields == set(Flat.model_fields)
+
+
+def test_a_key_that_no_document_may_have_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="begins with"):
+        data_of(Priced(**{"$price": "1"}))
+
+
+def test_what_may_be_changed_once_it_is_recorded_is_applied_as_it_was() -> None:
+    class Seen(Aggregate, events=[Loose]):
+        def apply(self, event: Event) -> None:
+            match event:
+                case Loose():
+                    self.event = event
+
+    seen, event = Seen("1"), Loose(text="a")
+    seen.record(event)
+    object.__setattr__(event, "text", "b")
+    assert (seen.event.text, seen.recorded_data[0].data) == ("a", {"text": "a"})

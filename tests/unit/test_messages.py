@@ -301,3 +301,21 @@ def test_a_faults_message_is_read_as_a_stored_one_is(
     ):
         with pytest.raises(kind, match=words):
             read(Charged)
+
+
+@pytest.mark.parametrize("base", [Command, Event])
+def test_fields_may_have_the_names_that_are_no_part_of_what_messages_promise(base: Any) -> None:
+    kind = create_model("Inspected", __base__=base, is_checked=(bool, True), check_declared=str)
+    assert kind.model_fields["is_checked"].default is True
+    assert kind.model_fields["check_declared"].is_required()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "option"),
+    [("wire_name", "X", "name"), ("wire_schema", 3, "schema"), ("former_names", ["Y"], "formerly")],
+)
+def test_what_is_an_option_of_the_class_is_refused_in_its_body(
+    attribute: str, value: Any, option: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"Said: {attribute} is set .*\.\.\., {option}="):
+        type("Said", (Event,), {attribute: value, "__module__": __name__})
