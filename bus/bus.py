@@ -98,8 +98,13 @@ class Bus:
 
     @property
     def runtime(self) -> Runtime:
-        """What is open in this event loop; where nothing is, what was made last."""
-        return self._serving.here() or self._looking.here() or self._runtime
+        """What is open in this event loop; where nothing is, in another one, or what was last."""
+        return self._serving.here() or self._looking.here() or self._nearest
+
+    @property
+    def _nearest(self) -> Runtime:
+        """What tells best why nothing is open in this event loop."""
+        return self._serving.elsewhere() or self._looking.elsewhere() or self._runtime
 
     @property
     def parts(self) -> Runtime:
@@ -178,7 +183,7 @@ class Bus:
 
     def _here(self) -> Runtime:
         """What is open in this event loop. Raises: ConfigurationError."""
-        return self._serving.here() or self._looking.here() or self._runtime.usable()
+        return self._serving.here() or self._looking.here() or self._nearest.usable()
 
     def forked(self) -> None:
         """Called in the child of a fork: nothing of the parent's connections is used or closed."""

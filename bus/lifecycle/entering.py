@@ -92,6 +92,11 @@ class Entered(Generic[Value]):
             return None
         return None if place is None else place.value
 
+    def elsewhere(self) -> Value | None:
+        """What is open in some loop that has not ended."""
+        values = (one.value for one in list(self._places.values()) if not one.loop.is_closed())
+        return next((value for value in values if value is not None), None)
+
     def forget(self) -> None:
         """Forgets all that is open: it is another process's."""
         self._places.clear()

@@ -238,6 +238,24 @@ class LifecycleContract:
                 await asyncio.to_thread(lambda: asyncio.run(_execute(bus)))
             await _execute(bus)
 
+    async def test_used_in_another_loop_after_third_ones_came_and_went_it_says_so(
+        self, bus: Bus
+    ) -> None:
+        async def entering() -> None:
+            async with bus:
+                await _execute(bus)
+
+        async with bus:
+            await asyncio.to_thread(lambda: asyncio.run(entering()))
+            with pytest.raises(ConfigurationError, match="is open in another event loop"):
+                await asyncio.to_thread(lambda: asyncio.run(_execute(bus)))
+            with pytest.raises(ConfigurationError, match="is open in another event loop"):
+                await asyncio.to_thread(lambda: asyncio.run(Worker(bus).__aenter__()))
+            health = await asyncio.to_thread(lambda: asyncio.run(bus.health()))
+            assert "is open in another event loop" in health.problems[0].what
+            await _execute(bus)
+        await self._refuses(bus, "was closed")
+
     def test_used_in_another_loop_of_the_same_thread_it_says_so(self, bus: Bus) -> None:
         """As by a fixture of a session's loop, in a test with a loop of its own."""
         with asyncio.Runner() as one, asyncio.Runner() as other:
