@@ -163,8 +163,7 @@ class HandlerConsumer(QueueConsumer):
         self, inbox: Inbox, lanes: Lanes[tuple[Delivery, Envelope]], delivery: Delivery
     ) -> None:
         try:
-            own = self._trust is not None and self._trust.is_own(delivery.frame)
-            envelope = read_frame(delivery.frame, self._registry, written_here=own)
+            envelope = self._read(delivery)
         except UnknownMessage as error:
             outcome = self._unread(delivery, error)._replace(unread=True)
             await self._settle(inbox, delivery, outcome)
@@ -172,6 +171,11 @@ class HandlerConsumer(QueueConsumer):
             await self._settle(inbox, delivery, Outcome(error, 1, unread=True))
         else:
             lanes.put(envelope.stream or envelope.id, (delivery, envelope))
+
+    def _read(self, delivery: Delivery) -> Envelope:
+        """Raises: UnknownMessage, MessageError."""
+        own = self._trust is not None and self._trust.is_own(delivery.frame)
+        return read_frame(delivery.frame, self._registry, written_here=own)
 
     async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
         if delivery.generation != inbox.generation:
@@ -208,10 +212,13 @@ class HandlerConsumer(QueueConsumer):
         """Handles, with tries in place, until it is clear what becomes of the message."""
         router = self._router_of(envelope)
         attempt, while_away = attempts_of(delivery) + 1, pauses()
+        changed: Delivery | None = None
         while True:
             if current_attempt.get() != attempt:
                 current_attempt.set(attempt)
-            error = await self._try(envelope, router.time_limit)
+            error = await self._try(envelope, router.time_limit, changed)
+            if error is not None and not envelope.message.wire_flat:
+                changed = delivery
             if error is not None and outage(error):
                 self._hold_on_unless_stopping(envelope, error)
                 await asyncio.sleep(next(while_away))
@@ -243,10 +250,17 @@ class HandlerConsumer(QueueConsumer):
             self._holding.over(envelope.id)
             raise Stopped
 
-    async def _try(self, envelope: Envelope, time_limit: float) -> BaseException | None:
-        """Whatever the handler's code raised, `sys.exit` too, is this message's error."""
+    async def _try(
+        self, envelope: Envelope, time_limit: float, changed: Delivery | None
+    ) -> BaseException | None:
+        """Whatever the handler's code raised, `sys.exit` too, is this message's error.
+
+        What a try before may have `changed` is read once more.
+        """
         limit = TurningTime(time_limit, spares_waits=True)
         try:
+            if changed is not None:
+                envelope = self._read(changed)
             async with limit:
                 await self._handle(envelope)
         except TimeoutError as error:

@@ -3,6 +3,7 @@
 dispatcher    finds the one handler of a message and runs it, in its unit of work
 middleware    what runs round every handler
 layers        what may be one
+anew          a message as it was, for another try of its handler
 dependencies  fills a handler's further parameters by type
 results       what a command's handler returns, as it is kept and read again
 """

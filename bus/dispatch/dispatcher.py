@@ -9,11 +9,13 @@ from typing import Any
 
 from bus.codec import digest_of
 from bus.declare.router import BASES, Handler, Kind
+from bus.dispatch.anew import anew
 from bus.dispatch.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
 from bus.dispatch.middleware import (
     Following,
     Middleware,
     Stored,
+    answering,
     compose,
     logged_and_retried,
     retried_on_conflict,
@@ -166,7 +168,8 @@ class Dispatcher:
             bound = bind(handler, self._provided)
             for message in handler.messages:
                 self._events[handler.router, message] = self._composed(
-                    lambda envelope: run_event(envelope, handler, bound)
+                    lambda envelope: run_event(envelope, handler, bound),
+                    keeps=self._keeps(handler, message),
                 )
             return
         (message,) = handler.messages
@@ -177,14 +180,25 @@ class Dispatcher:
             )
         self._by[message] = handler
         if handler.kind == "command":
-            self._commands[message] = self._composed(self._command(handler), self.recorded)
+            self._commands[message] = self._composed(
+                self._command(handler), self.recorded, keeps=self._keeps(handler, message)
+            )
         else:
             self._queries[message] = self._composed(self._query(handler))
 
-    def _composed(self, run: Following, stored: Stored | None = None) -> Following:
+    def _composed(
+        self, run: Following, stored: Stored | None = None, *, keeps: bool = False
+    ) -> Following:
         if not self._middleware:
-            return logged_and_retried(run)
-        return compose(self._middleware, retried_on_conflict(run), stored)
+            return logged_and_retried(run, keeps=keeps)
+        return compose(self._middleware, retried_on_conflict(run, keeps=keeps), stored)
+
+    def _keeps(self, handler: Handler, message: type[Message]) -> bool:
+        """Whether a message is kept as it was, for a further run after a conflict: that can only
+        come of a unit of work. Each run with a session has a copy already."""
+        if message.wire_flat or takes_session(handler):
+            return False
+        return bind_alone(handler, self._provided) is None
 
     def _query(self, handler: Handler) -> Following:
         """A query changes nothing: it has no unit of work."""
@@ -192,7 +206,7 @@ class Dispatcher:
         if alone is None:
             bind(handler, self._provided)  # says what nobody provides
             raise AssertionError("a query asks for what only a unit of work has")
-        return alone
+        return answering(alone, handler.name) if self._middleware else alone
 
     def _command(self, handler: Handler) -> Following:
         results = self._results[handler.messages[0]] = Results(handler)
@@ -247,7 +261,8 @@ class Dispatcher:
 
         async def handling(session: Session) -> list[Commit]:
             nonlocal work
-            work = self._unit_of_work(id, envelope, session)
+            each = envelope if envelope.message.wire_flat else anew(envelope)
+            work = self._unit_of_work(id, each, session)
             await bound(work)
             return work.prepare()
 

@@ -8,14 +8,16 @@ holds the delivery.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from inspect import CORO_CREATED, getcoroutinestate, isawaitable
 from types import CoroutineType
 from typing import Any
 
 from bus.common import clock, figures
-from bus.common.exceptions import conflict, leaves, told
+from bus.common.exceptions import conflict, leaves, own, told
 from bus.common.fingerprint import reason_of
-from bus.common.signatures import name_of
+from bus.common.signatures import name_of, with_article
 from bus.common.tasks import TurningTime
+from bus.dispatch.anew import anew
 from bus.errors import ConcurrencyError, ConfigurationError, OutcomeUnknown, Unavailable
 from bus.messages import Envelope, Receipt
 from bus.observe.log import Logger, current_envelope, current_handler
@@ -35,34 +37,38 @@ def compose(
 ) -> Following:
     """The chain of `middleware`, the first one outermost, `logged`, around `innermost`.
 
-    With `stored`, which is asked where they do not, they are to give a command's receipt.
+    With `stored`, which is asked where one does not, each is to give a command's receipt.
     """
+    outermost, *others = middleware
     chain = innermost
-    for outer in reversed(middleware[1:]):
-        chain = _around(outer, chain)
-    return _logged_around(middleware, chain, stored)
+    for outer in reversed(others):
+        chain = _around(outer, chain, stored)
+    return _logged_around(outermost, chain, stored)
 
 
-def _around(outer: Middleware, following: Following) -> Following:
-    def run(envelope: Envelope) -> Awaitable[Any]:
-        return outer(envelope, following)
+def _around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
+    """It looks at what `outer` gives: the next one may use it, or give something else instead."""
+
+    async def run(envelope: Envelope) -> Any:
+        result = await outer(envelope, following)
+        if type(result) is not Receipt and (stored or (result is not None and isawaitable(result))):
+            raise await _lost(outer, envelope, result, stored)
+        return result
 
     return run
 
 
-def _logged_around(
-    middleware: Sequence[Middleware], following: Following, stored: Stored | None
-) -> Following:
-    """As `logged`, around the outermost one; it looks at what that gives, and at no other's: a
-    coroutine less for each."""
-    outermost = middleware[0]
+def _logged_around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
+    """As `logged`, and `_around`."""
 
     async def run(envelope: Envelope) -> Any:
         token = current_envelope.set(envelope)
         try:
-            result = await outermost(envelope, following)
-            if type(result) is not Receipt and (stored or type(result) is CoroutineType):
-                raise await _lost(middleware, envelope, result, stored)
+            result = await outer(envelope, following)
+            if type(result) is not Receipt and (
+                stored or (result is not None and isawaitable(result))
+            ):
+                raise await _lost(outer, envelope, result, stored)
             return result
         except Exception as error:
             if not current_handler.get():
@@ -75,20 +81,56 @@ def _logged_around(
 
 
 async def _lost(
-    suspects: Sequence[Middleware], envelope: Envelope, result: object, stored: Stored | None
+    middleware: Middleware, envelope: Envelope, result: object, stored: Stored | None
 ) -> ConfigurationError:
-    """Says which one gave something else than what it was given, and what became of the command."""
+    """Says that it gave something else than what it was given, and what became of the command."""
     given, what = f"{result!r:.50}", "the result" if stored is None else "the Receipt"
-    if isinstance(result, CoroutineType):
-        result.close()  # else Python warns of it, in words that name nobody
-        given = "a coroutine, which nobody awaits,"
-    names = list(dict.fromkeys(map(name_of, suspects)))
-    named = f"the middleware {names[0]}" if len(names) == 1 else f"one of {', '.join(names)}"
+    if isawaitable(result):
+        given = _unawaited(result)
+        await _ended(result)
     became = "" if stored is None else f"; {await _what_became_of_it(stored, envelope)}"
     return ConfigurationError(
-        f"{named} returned {given} for {envelope.name} {envelope.id}, and "
-        f"not {what} of the following one; write `return await following(envelope)`{became}"
+        f"the middleware {name_of(middleware)} returned {given} for {envelope.name} "
+        f"{envelope.id}, and not {what} of the following one; write "
+        f"`return await following(envelope)`{became}"
     )
+
+
+def answering(following: Following, handler: str) -> Following:
+    """Looks at what a query's handler gives, lest the middleware round it be blamed for that."""
+
+    async def run(envelope: Envelope) -> Any:
+        answer = await following(envelope)
+        if answer is not None and isawaitable(answer):
+            await _ended(answer)
+            raise ConfigurationError(
+                f"{handler} returned {_unawaited(answer)} for {envelope.name} {envelope.id}; "
+                f"write `return await ...` there"
+            )
+        return answer
+
+    return run
+
+
+def _unawaited(result: Awaitable[object]) -> str:
+    return f"{with_article(type(result).__name__)}, which nobody awaits,"
+
+
+async def _ended(result: Awaitable[object]) -> None:
+    """Returns once nothing of it goes on: what has not begun never does, the rest is waited for,
+    since what is cancelled while it is stored may be stored all the same."""
+    if isinstance(result, CoroutineType):
+        result.close()  # else Python warns of it, in words that name nobody
+        return
+    if isinstance(result, asyncio.Task):
+        work = result.get_coro()
+        if isinstance(work, CoroutineType) and getcoroutinestate(work) == CORO_CREATED:
+            result.cancel()
+    try:
+        await result
+    except BaseException as error:
+        if not own(error):
+            raise
 
 
 async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
@@ -100,18 +142,24 @@ async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
     return "nothing is stored under its id"
 
 
-def logged(following: Following, *, after_conflict: Following | None = None) -> Following:
-    """Names the message in every log line written meanwhile, and logs a handler's failure."""
+def logged(
+    following: Following, *, after_conflict: Following | None = None, keeps: bool = False
+) -> Following:
+    """Names the message in every log line written meanwhile, and logs a handler's failure.
+
+    With `keeps`, what follows after a conflict has the message as it was before.
+    """
 
     async def run(envelope: Envelope) -> Any:
         token = current_envelope.set(envelope)
         try:
+            kept = anew(envelope) if keeps else envelope
             try:
                 return await following(envelope)
             except (ConcurrencyError, ExceptionGroup) as error:
                 if after_conflict is None or not conflict(error):
                     raise
-            return await after_conflict(envelope)
+            return await after_conflict(kept)
         except Exception as error:
             if not current_handler.get():  # else the worker tells, once, what comes of it
                 _tell(error)
@@ -127,9 +175,9 @@ def _tell(error: Exception) -> None:
     log.info("message failed", error=type(one).__name__, reason=reason_of(one)[:500])
 
 
-def logged_and_retried(following: Following) -> Following:
+def logged_and_retried(following: Following, *, keeps: bool) -> Following:
     """`logged(retried_on_conflict(following))` in one: a coroutine less for each message."""
-    return logged(following, after_conflict=partial(_again, following))
+    return logged(following, after_conflict=partial(_again, following), keeps=keeps)
 
 
 def timeout(seconds: figures.Seconds) -> Middleware:
@@ -149,26 +197,30 @@ def timeout(seconds: figures.Seconds) -> Middleware:
     return limit
 
 
-def retried_on_conflict(following: Following) -> Following:
-    """Runs the handler again, on fresh state, when somebody else wrote to its streams first."""
+def retried_on_conflict(following: Following, *, keeps: bool) -> Following:
+    """Runs the handler again, on fresh state, when somebody else wrote to its streams first.
+
+    With `keeps`, each run has the message as it was before the first one.
+    """
 
     async def run(envelope: Envelope) -> Any:
+        kept = anew(envelope) if keeps else envelope
         try:
             return await following(envelope)
         except (ConcurrencyError, ExceptionGroup) as error:
             if not conflict(error):
                 raise
-        return await _again(following, envelope)
+        return await _again(following, kept)
 
     return run
 
 
-async def _again(following: Following, envelope: Envelope) -> Any:
+async def _again(following: Following, kept: Envelope) -> Any:
     failed = 1
     while True:
         await asyncio.sleep(clock.jittered(0.002 * min(failed, 10)))
         try:
-            return await following(envelope)
+            return await following(anew(kept))
         except (ConcurrencyError, ExceptionGroup) as error:
             failed += 1
             if not conflict(error):

@@ -1,6 +1,7 @@
 """Middleware: what goes round every handler, refused where it cannot, named where it loses."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial, wraps
@@ -14,6 +15,7 @@ from bus import (
     Bus,
     Command,
     ConfigurationError,
+    DeadLetters,
     Envelope,
     Event,
     Following,
@@ -244,13 +246,13 @@ async def short(envelope: Envelope, following: Following) -> Any:
 )
 async def test_a_middleware_that_loses_a_receipt_is_named(middleware: list[Any]) -> None:
     async with bank(*middleware) as bus:
-        with pytest.raises(ConfigurationError, match=r"losing.* returned None.*Receipt") as lost:
+        with pytest.raises(ConfigurationError, match=r"losing returned None.*Receipt") as lost:
             await bus.execute(Open(account_id="a"))
         assert "return await following(envelope)" in str(lost.value)
         assert "was carried out, and what it did is stored" in str(lost.value)
         commits = await bus.runtime.event_log.read("account-a")
         assert commits[0].id in str(lost.value)
-        with pytest.raises(ConfigurationError, match=r"losing.* returned None.*nothing is stored"):
+        with pytest.raises(ConfigurationError, match=r"losing returned None.*nothing is stored"):
             await bus.execute(Look())
         # What stands under an id is known all the same.
         receipt = await bus.execute(Open(account_id="b"), id="order-7")
@@ -260,13 +262,11 @@ async def test_a_middleware_that_loses_a_receipt_is_named(middleware: list[Any])
 @pytest.mark.parametrize("middleware", [[not_awaiting], [passing, not_awaiting, passing]])
 async def test_a_middleware_that_does_not_await_is_named(middleware: list[Any]) -> None:
     async with bank(*middleware) as bus:
-        with pytest.raises(
-            ConfigurationError, match=r"not_awaiting.* returned a coroutine"
-        ) as lost:
+        with pytest.raises(ConfigurationError, match=r"not_awaiting returned a coroutine") as lost:
             await bus.execute(Open(account_id="a"))
         assert "nothing is stored" in str(lost.value)
         assert "return await following(envelope)" in str(lost.value)
-        with pytest.raises(ConfigurationError, match=r"not_awaiting.* returned a coroutine"):
+        with pytest.raises(ConfigurationError, match=r"not_awaiting returned a coroutine"):
             await bus.query(Get())
         assert await bus.runtime.event_log.read("account-a") == []
 
@@ -276,6 +276,130 @@ async def test_a_middleware_that_answers_for_a_command_is_named() -> None:
         with pytest.raises(ConfigurationError, match=r"short returned 'cached'.*nothing is stored"):
             await bus.execute(Open(account_id="a"))
         assert await bus.query(Get()) == "cached"  # type: ignore[comparison-overlap]
+
+
+async def in_a_task(envelope: Envelope, following: Following) -> Any:
+    return asyncio.ensure_future(following(envelope))
+
+
+async def in_a_task_that_has_begun(envelope: Envelope, following: Following) -> Any:
+    task = asyncio.ensure_future(following(envelope))
+    await asyncio.sleep(0)
+    return task
+
+
+async def shielded(envelope: Envelope, following: Following) -> Any:
+    return asyncio.shield(following(envelope))
+
+
+async def gathered(envelope: Envelope, following: Following) -> Any:
+    return asyncio.gather(following(envelope))
+
+
+class Later:
+    def __init__(self, work: Awaitable[Any]) -> None:
+        self.work = work
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self.work.__await__()
+
+
+async def later(envelope: Envelope, following: Following) -> Any:
+    return Later(following(envelope))
+
+
+async def using(envelope: Envelope, following: Following) -> Any:
+    """As one that counts what commands wrote, and answers in its own way for all else."""
+    result = await following(envelope)
+    if envelope.name == "Open":
+        assert result.versions
+        return result
+    return True if envelope.name == "Opened" else result
+
+
+UNAWAITED = [
+    (not_awaiting, "not_awaiting returned a coroutine"),
+    (in_a_task, "in_a_task returned a Task"),
+    (in_a_task_that_has_begun, "in_a_task_that_has_begun returned a Task"),
+    (shielded, "shielded returned a Future"),
+    (gathered, "gathered returned a _GatheringFuture"),
+    (later, "later returned a Later"),
+]
+
+
+@pytest.mark.parametrize(("middleware", "told"), UNAWAITED)
+@pytest.mark.parametrize("others", [[], [using], [using, passing]])
+async def test_what_is_told_of_a_command_that_is_not_awaited_is_true(
+    middleware: Any, told: str, others: list[Any]
+) -> None:
+    """Nothing of it goes on by then."""
+    async with bank(*others, middleware, passing) as bus:
+        with pytest.raises(ConfigurationError, match=told) as lost:
+            await bus.execute(Open(account_id="a"))
+        stored = await bus.runtime.event_log.read("account-a")
+        assert ("what it did is stored" in str(lost.value)) == bool(stored)
+        assert ("nothing is stored" in str(lost.value)) != bool(stored)
+        with pytest.raises(ConfigurationError, match=told):
+            await bus.query(Get())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert await bus.runtime.event_log.read("account-a") == stored
+
+
+async def test_what_is_waited_for_ends_with_who_waits() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+    router = Router("slow")
+
+    @router.command
+    async def look(command: Look) -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    middleware = [in_a_task_that_has_begun]
+    async with Bus(
+        "b", routers=[router], settings=Settings.in_memory(), middleware=middleware
+    ) as bus:
+        asking = asyncio.create_task(bus.execute(Look()))
+        await begun.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert ended.is_set()
+
+
+async def test_of_a_handler_that_does_not_await_no_middleware_is_blamed() -> None:
+    router = Router("slow")
+
+    @router.query
+    async def get(query: Get) -> Any:
+        return asyncio.sleep(0, 7)
+
+    bus = Bus("b", routers=[router], settings=Settings.in_memory(), middleware=[passing])
+    async with bus:
+        with pytest.raises(ConfigurationError, match=r"get returned a coroutine.*for Get .*await"):
+            await bus.query(Get())
+
+
+@pytest.mark.parametrize(("middleware", "told"), UNAWAITED)
+@pytest.mark.parametrize("others", [[], [using], [using, passing]])
+async def test_an_event_that_is_not_awaited_is_not_taken_for_handled(
+    middleware: Any, told: str, others: list[Any]
+) -> None:
+    async def of_events(envelope: Envelope, following: Following) -> Any:
+        if envelope.name != "Opened":
+            return await following(envelope)
+        return await middleware(envelope, following)
+
+    bus = bank(*others, of_events, passing)
+    async with bus, Worker(bus):
+        await bus.execute(Open(account_id="a"))
+        await until(bus.runtime.read_store.dead_letters, "it is a dead letter", within=5)
+        (letter,) = await DeadLetters(bus).list()
+        assert told.partition(" ")[2] in letter.reason
+        assert "of_events" in letter.reason
 
 
 async def test_an_event_whose_handler_did_not_run_is_not_taken_for_handled() -> None:
