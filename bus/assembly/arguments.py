@@ -1,10 +1,11 @@
 """What `Bus(...)` is given: of the kinds that it takes, before anything is made of it. No I/O."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_origin
 
-from bus.assembly.backend import Backend
-from bus.common.signatures import shown
+from bus.assembly.backend import Backend, default_backend
+from bus.common.signatures import inspected, routine_of, shown, with_article
 from bus.declare.router import Router
 from bus.dispatch.layers import check_layers
 from bus.errors import ConfigurationError
@@ -16,6 +17,7 @@ from bus.stores.session import Session
 from bus.write.repository import Repository
 from bus.write.unit_of_work import Outbox
 
+BUILT = "def backend(service, projected, loops): return Backend(...)"
 OWN: tuple[Any, ...] = (Envelope, Repository, Documents, Session, Outbox)
 
 
@@ -50,16 +52,70 @@ def check_backend(service: str, backend: object, client: object) -> None:
     where = f"Bus({service!r:.100})"
     if backend is None:
         return
-    if isinstance(backend, Backend) or not callable(backend):
+    if backend is default_backend:
         raise ConfigurationError(
-            f"{where}: backend= is of type {type(backend).__name__}; give a function that makes "
-            f"one for each opening, def backend(service, projected, loops): return Backend(...)"
+            f"{where}: backend=default_backend: call it first, as in default_backend(settings)"
         )
+    if isinstance(backend, Backend) or backend is Backend or not callable(backend):
+        is_class = isinstance(backend, type)
+        found = "the class Backend" if is_class else f"of type {type(backend).__name__}"
+        raise ConfigurationError(
+            f"{where}: backend= is {found}; give a function that makes one for each opening, "
+            f"{BUILT}"
+        )
+    if problem := _not_making(backend):
+        raise ConfigurationError(f"{where}: backend= {problem}: {BUILT}")
     if client is not None:
         raise ConfigurationError(
             f"{where}: client= is for the default backend, which backend= takes the place of; "
             f"give it to that, as in default_backend(settings, client)"
         )
+
+
+def _not_making(backend: Callable[..., Any]) -> str:
+    """Why it cannot make a backend, if it cannot."""
+    if _is_async(backend):
+        return (
+            "is async, and nobody would await it (a bus connects where it is opened); write "
+            "a plain `def`"
+        )
+    try:
+        taken = inspected(backend)
+    except ValueError:  # written in C
+        return ""
+    try:
+        taken.bind(None, None, None)
+    except TypeError:
+        return f"takes {taken!s:.200}, and is called with three, by position; write it so"
+    return ""
+
+
+def check_made(service: str, made: object) -> None:
+    """Raises: ConfigurationError where what makes the backend made none, or one that is not
+    whole."""
+    where = f"Bus({service!r:.100}): its backend"
+    if not isinstance(made, Backend):
+        if inspect.iscoroutine(made):
+            made.close()
+        found = "None" if made is None else with_article(type(made).__name__)
+        raise ConfigurationError(f"{where} is {found}; let what makes it return one, {BUILT}")
+    for name in ("transport", "event_log", "read_store", "effects"):
+        if getattr(made, name) is None:
+            raise ConfigurationError(
+                f"{where}: {name}=None: a bus cannot do without; give one, or take that of "
+                f"default_backend(settings)"
+            )
+    if not _is_async(made.disconnect):
+        raise ConfigurationError(
+            f"{where}: disconnect={made.disconnect!r:.100} is no async function; write "
+            f"`async def disconnect()`, or leave it out where there is nothing to close"
+        )
+    _check_each(f"{where}: middleware", made.middleware, Callable, "[timed]")
+    check_layers(made.middleware, where)
+
+
+def _is_async(one: object) -> bool:
+    return callable(one) and any(map(inspect.iscoroutinefunction, (one, routine_of(one))))
 
 
 def _check_once(name: str, given: Collection[Any]) -> None:

@@ -6,6 +6,7 @@ It does so for each opening, as what it makes is of one event loop. What is in m
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bus.assembly.arguments import check_made
 from bus.assembly.backend import MakeBackend, brought_by, default_backend, read_log_of
 from bus.assembly.declarations import check_declarations
 from bus.assembly.runtime import BusState, Runtime, command_registry, subscriptions_of
@@ -64,6 +65,7 @@ class Assembly:
         service, settings, projections = self._service, self._settings, self._projections
         loops = Loops()
         backend = self._make_backend(service, [one.name for one in projections], loops)
+        check_made(service, backend)
         transport, event_log, read_store = backend.transport, backend.event_log, backend.read_store
         signing = Signing(read_store, settings.signing_secret)
         publisher = Publisher(event_log, transport, signing.sign)

@@ -1,12 +1,13 @@
 """Backend: the transport and the stores that a bus stands on.
 
 Each technology is imported only where it is asked for. What connects is made for each opening; what
-is in memory is made once.
+is in memory is made once for each service.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
 from bus.dispatch.middleware import Middleware
@@ -67,23 +68,32 @@ def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
 
     A backend of one's own may take its other parts from there:
 
+        usual = default_backend(settings)  # once: it holds what is in memory
+
         def backend(service, projected, loops):
-            usual = default_backend(settings)(service, projected, loops)
-            return dataclasses.replace(usual, transport=MyTransport(service))
+            transport = MyTransport(service)
+            return dataclasses.replace(usual(service, projected, loops), transport=transport)
 
         Bus("orders", settings=settings, backend=backend)
 
-    `client` is a MongoDB client to use, or a function that makes one. What it gives raises:
-    ConfigurationError.
+    `client` is a MongoDB client to use, or a function that makes one. What it gives raises, as it
+    does itself: ConfigurationError.
     """
+    if not isinstance(settings, Settings):
+        raise ConfigurationError(
+            f"default_backend({settings!r:.100}): it takes settings; write it as in "
+            f"default_backend(Settings())"
+        )
+    making = Lock()
 
     @cache
-    def makers(service: str, *projected: str) -> tuple[_Transports, _Stores]:
-        return _transports(service, settings), _stores(service, settings, client, projected)
+    def makers(service: str) -> tuple[_Transports, _Stores]:
+        return _transports(service, settings), _stores(service, settings, client)
 
     def make(service: str, projected: Sequence[str], loops: Loops) -> Backend:
-        transports, stores = makers(service, *projected)
-        return stores(transports(loops), loops)
+        with making:  # of several threads, each finds what the first one made
+            transports, stores = makers(service)
+        return stores(transports(loops), projected, loops)
 
     return make
 
@@ -106,7 +116,7 @@ def read_log_of(
 
 
 _Transports = Callable[[Loops], Transport]
-_Stores = Callable[[Transport, Loops], Backend]
+_Stores = Callable[[Transport, Sequence[str], Loops], Backend]
 
 
 def _transports(service: str, settings: Settings) -> _Transports:
@@ -126,20 +136,19 @@ def _transports(service: str, settings: Settings) -> _Transports:
     )
 
 
-def _stores(service: str, settings: Settings, client: Any, projected: Sequence[str]) -> _Stores:
-    rules: dict[str, Any] = {"projected": projected, "handled_for": settings.handled_for}
+def _stores(service: str, settings: Settings, client: Any) -> _Stores:
+    handled_for = settings.handled_for
     if settings.mongo_url == MEMORY and client is None:
         from bus.stores.memory import MemoryEventLog, MemoryReadStore
         from bus.stores.memory.effects import MemoryEffects
         from bus.stores.memory.log import MemoryFollowedLog
 
-        log, store = MemoryEventLog(), MemoryReadStore()
-        effects, followed = MemoryEffects(log, store, **rules), MemoryFollowedLog()
-        return lambda transport, loops: Backend(
+        log, store, followed = MemoryEventLog(), MemoryReadStore(), MemoryFollowedLog()
+        return lambda transport, projected, loops: Backend(
             transport=transport,
             event_log=log,
             read_store=store,
-            effects=effects,
+            effects=MemoryEffects(log, store, projected=projected, handled_for=handled_for),
             followed=followed,
         )
     from bus.stores.mongo import (
@@ -161,7 +170,7 @@ def _stores(service: str, settings: Settings, client: Any, projected: Sequence[s
             f"another, or name the service otherwise"
         )
 
-    def stores(transport: Transport, loops: Loops) -> Backend:
+    def stores(transport: Transport, projected: Sequence[str], loops: Loops) -> Backend:
         make = partial(connect, settings.mongo_url) if client is None else client
         is_own = makes_clients(make)
         uses = checked(make() if is_own else client)
@@ -171,7 +180,9 @@ def _stores(service: str, settings: Settings, client: Any, projected: Sequence[s
             transport=transport,
             event_log=event_log,
             read_store=MongoReadStore(uses, name, clock=clock),
-            effects=MongoEffects(uses, name, event_log, **rules),
+            effects=MongoEffects(
+                uses, name, event_log, projected=projected, handled_for=handled_for
+            ),
             disconnect=partial(close, uses) if is_own else nothing,
             followed=MongoFollowedLog(uses, name, clock=clock),
         )
