@@ -14,10 +14,11 @@ from bus.stores.documents.applying import Beyond
 from bus.stores.documents.matching import in_order, matcher
 from bus.stores.documents.values import stored
 
+NAN = float("nan")
 TIMES = st.sampled_from([datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2)])
 SCALARS = st.one_of(
     st.integers(-2, 2),
-    st.sampled_from([0.1, 0.5, 1.0, -0.0, 2.0**60, float("inf"), 2**60 + 1]),
+    st.sampled_from([0.1, 0.5, 1.0, -0.0, 2.0**60, float("inf"), NAN, 2**60 + 1]),
     st.sampled_from([Decimal("0.1"), Decimal("0.50"), Decimal(1), Decimal(2**60)]),
     st.sampled_from(["", "a", "b", "é", "\U0001f600", "\uffff"]),
     st.none(),
@@ -75,6 +76,18 @@ def scratch(mongo_url: str) -> Iterator[Any]:
         {"a": {operator: value}}
         for operator in ("$eq", "$gt", "$lte")
         for value in (0.1, Decimal("0.1"), Decimal(1), 1.0, 2.0**60, Decimal(2**60 + 1))
+    ],
+)
+@example(
+    documents=[{"a": value} for value in (1, NAN, [NAN], None, float("inf"), Decimal(1))] + [{}],
+    filters=[
+        {"a": asked}
+        for value in (NAN, 1, Decimal(1), float("-inf"))
+        for asked in (
+            value,
+            *({operator: value} for operator in ("$ne", "$gt", "$gte", "$lt", "$lte")),
+            *({operator: [value]} for operator in ("$in", "$nin")),
+        )
     ],
 )
 def test_documents_are_selected_as_mongodb_does(

@@ -103,6 +103,8 @@ def _equal(asked: Any) -> Test:
         raise Beyond
     if asked is None:
         return lambda value: value is MISSING or any(one is None for one in _each(value))
+    if kind == NAN:
+        return _is_nan
     return lambda value: any(_kind(one) == kind and one == asked for one in _each(value))
 
 
@@ -111,9 +113,15 @@ def _compared(compare: Comparison) -> Callable[[Any], Test]:
         kind = _kind(asked)
         if kind not in ORDERED:
             raise Beyond
+        if kind == NAN:  # it equals itself, and is neither more nor less than anything
+            return _is_nan if compare(0, 0) else lambda value: False
         return lambda value: any(_kind(one) == kind and compare(one, asked) for one in _each(value))
 
     return test_of
+
+
+def _is_nan(value: Any) -> bool:
+    return any(_kind(one) == NAN for one in _each(value))
 
 
 def _within(asked: Any) -> Test:
@@ -162,8 +170,8 @@ OPERATORS: dict[str, Callable[[Any], Test]] = {
     "$size": _size,
     "$not": _not(_operators),
 }
-NULL, NUMBER, TEXT, FLAG, TIME = 1, 2, 3, 8, 9
-"""MongoDB sorts by the kind of a value first, in this order."""
+NAN, NULL, NUMBER, TEXT, FLAG, TIME = 0, 1, 2, 3, 8, 9
+"""MongoDB compares values of one kind only."""
 KINDS: dict[type, int] = {
     type(None): NULL,
     int: NUMBER,
@@ -174,7 +182,7 @@ KINDS: dict[type, int] = {
     bool: FLAG,
     datetime: TIME,
 }
-ORDERED = frozenset({NUMBER, TEXT, TIME})
+ORDERED = frozenset({NAN, NUMBER, TEXT, TIME})
 
 
 def _kind(value: Any) -> int | None:
@@ -182,9 +190,9 @@ def _kind(value: Any) -> int | None:
     if value is MISSING or type(value) in (dict, list):
         return None
     kind = KINDS.get(type(value))
-    if kind is None or value != value:
+    if kind is None:
         raise Beyond
-    return kind
+    return kind if value == value else NAN
 
 
 def _each(value: Any) -> Sequence[Any]:

@@ -102,6 +102,22 @@ class DocumentsContract(Place):
         assert await documents.count({"n": 1}) == 3
         assert await documents.find_one({"_id": "k4"}) == {"_id": "k4", "n": 1, "m": 4}
 
+    async def test_what_is_no_number_is_found_and_is_neither_more_nor_less(
+        self, read_store: ReadStore, target: Target, writer: Writer
+    ) -> None:
+        nan = float("nan")
+        await written(writer, [{"n": nan}, {"n": 1.0}, {"n": [nan]}, {}])
+        documents = read_store.documents(target)
+        for asked, keys in (
+            (nan, ["k0", "k2"]),
+            ({"$gte": nan}, ["k0", "k2"]),
+            ({"$gt": nan}, []),
+            ({"$lt": 2}, ["k1"]),
+            ({"$ne": nan}, ["k1", "k3"]),
+        ):
+            found = await documents.find({"n": asked}, sort=[("_id", 1)])
+            assert [one["_id"] for one in found] == keys, asked
+
     async def test_different_values_come_once_each_in_their_order(
         self, read_store: ReadStore, target: Target, writer: Writer
     ) -> None:
