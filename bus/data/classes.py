@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, RootModel
 
-from bus.common.signatures import name_of
+from bus.common.signatures import inspected, name_of
 from bus.errors import ConfigurationError
 
 
@@ -37,6 +37,16 @@ def check_upcast(kind: type[BaseModel]) -> None:
         raise ConfigurationError(
             f"{name_of(kind)}: upcast() is async, and nobody would await it; write `def upcast`"
         )
+    try:
+        inspected(upcast.__get__(None, kind)).bind({}, 1)
+    except ValueError:  # written in C
+        return
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{name_of(kind)}: upcast() is called with two by position, the data and the schema "
+            f"that it was written with, and takes them not ({error}); write @classmethod, "
+            f"def upcast(cls, data, schema)"
+        ) from error
 
 
 def unknown_options(kind: type, options: Mapping[str, object], known: str) -> ConfigurationError:

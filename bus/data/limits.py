@@ -143,6 +143,11 @@ def check_headers(headers: Mapping[str, Any], own: Collection[str]) -> None:
 
     There is room left for those that the bus adds, when it sets out and when it is tried again.
     """
+    if type(headers) is not dict and not isinstance(headers, Mapping):
+        raise InvalidMessage(
+            f"headers= is of type {type(headers).__name__}; give a dict of text to text, as in "
+            f'headers={{"tenant": "a"}}'
+        )
     for key, value in headers.items():
         if problem := _refused_header(key, value, own):
             raise InvalidMessage(problem)

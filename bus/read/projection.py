@@ -25,6 +25,7 @@ from bus.messages import Envelope, Event, is_event, key_of
 from bus.read.documents import Documents
 from bus.read.views import check_view, check_written
 from bus.stores.collections import Index, ReadUnit, Target, Write
+from bus.stores.indexes import check_indexes
 from bus.transports.topology import SLOTS
 
 MOST_VERSION = 2**53 - 1
@@ -98,7 +99,7 @@ class Projection(Generic[View_co]):
                 f"of=[Account]"
             )
         check_view(name, view)
-        _check_indexes(name, indexes)
+        check_indexes(name, indexes)
         self.name = name
         self.view = view
         self.of = tuple(of)
@@ -278,35 +279,6 @@ def _not_called(key: Callable[[Any], str]) -> str:
     return ""
 
 
-def _check_indexes(projection: str, indexes: Any) -> None:
-    """Raises: ConfigurationError for what is no list of indexes."""
-    listed = isinstance(indexes, list | tuple) and not isinstance(indexes, Index)
-    for one in indexes if listed else [indexes]:
-        if not listed or not isinstance(one, Index) or not _is_keys(one.keys):
-            raise ConfigurationError(
-                f"Projection {projection!r}: indexes={indexes!r:.200}: write a list of "
-                f'Index, each with pairs of a field and 1, -1 or "text", as in '
-                f'[Index((("owner", 1),))], with a comma after a pair that is alone'
-            )
-
-
-def _is_keys(keys: Any) -> bool:
-    return (
-        isinstance(keys, tuple | list)
-        and bool(keys)
-        and all(isinstance(one, tuple | list) and _is_index_key(*one) for one in keys)
-    )
-
-
-def _is_index_key(path: Any = "", kind: Any = None, *more: Any) -> bool:
-    """Whether MongoDB has indexes of this kind."""
-    known = kind in INDEX_KINDS if isinstance(kind, str) else type(kind) is int and abs(kind) == 1
-    return isinstance(path, str) and bool(path) and known and not more
-
-
-INDEX_KINDS = frozenset(["text", "hashed", "2d", "2dsphere"])
-
-
 def _is_many(read: Signature) -> bool:
     """Whether a handler may change other documents than one, as its result's type says."""
     if read.returns is None:
@@ -318,13 +290,34 @@ def _is_many(read: Signature) -> bool:
     for kind in kinds:
         origin = get_origin(kind) or kind
         is_pair = origin is tuple and get_args(kind)[:1] == (str,) and ... not in get_args(kind)
-        if is_pair or (isinstance(origin, type) and not _is_change(origin)):
+        is_other = isinstance(origin, type) and not _is_change(origin)
+        if is_pair or is_other or not _may_hold_pairs(kind):
             raise ConfigurationError(
                 f"{read.name}: it returns {kind!r}; it may return an update, Delete(), None, or a "
                 f"list of (key, change) pairs, as in `-> Update` or `-> list[tuple[str, Update]]`"
             )
     return not all(
         kind in (type(None), Delete) or get_origin(kind) in (dict, Mapping) for kind in kinds
+    )
+
+
+def _may_hold_pairs(kind: Any) -> bool:
+    origin, entries = get_origin(kind), get_args(kind)
+    if not isinstance(origin, type) or not issubclass(origin, Iterable):
+        return True
+    if issubclass(origin, Mapping):  # one update
+        return True
+    return all(any(map(_may_be_pair, members(one))) for one in entries if one is not ...)
+
+
+def _may_be_pair(kind: Any) -> bool:
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if not isinstance(origin, type) or origin in (Any, object):
+        return True
+    if origin is tuple and parts and ... not in parts:
+        return len(parts) == 2
+    return issubclass(origin, Iterable) and not issubclass(
+        origin, str | bytes | Mapping | BaseModel
     )
 
 

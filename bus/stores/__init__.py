@@ -6,6 +6,7 @@
     letters, notes  dead letters; how a shared record is changed
     read_store    a place for documents that can do all, and control, as one
     session       effects that happen exactly once
+    indexes       what the indexes of a read collection may be
     asking, grouping  what may be asked of documents
     records       commits as BSON
     routed        one log to read for all categories

@@ -2,8 +2,8 @@
 
 import operator
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -14,6 +14,7 @@ from bus import (
     Aggregate,
     Bus,
     ConfigurationError,
+    Delete,
     Documents,
     Envelope,
     Event,
@@ -29,6 +30,7 @@ from bus import (
     Settings,
     Update,
 )
+from bus.read.projection import Change
 from bus.testing import given
 
 
@@ -157,13 +159,42 @@ def test_a_key_that_nobody_would_await_is_refused() -> None:
         keyed(key)
 
 
-@pytest.mark.parametrize("result", [ShopView, tuple[str, Update], list[ShopView] | ShopView])
+NO_CHANGES: list[Any] = [
+    *(ShopView, tuple[str, Update], list[ShopView] | ShopView),
+    *(list[Update], list[dict[str, Any]], list[Delete], list[Change], list[str]),
+    *(tuple[Update, ...], Sequence[Update] | None, list[tuple[str, str, Update]], list[tuple[str]]),
+]
+
+
+@pytest.mark.parametrize("result", NO_CHANGES, ids=str)
 def test_a_result_that_changes_no_document_is_refused_at_the_decorator(result: Any) -> None:
     def change(event: Opened) -> Any: ...
 
     change.__annotations__["return"] = result
     with pytest.raises(ConfigurationError, match=r"change: it returns .*; it may return an update"):
         projecting().on(Opened)(change)
+
+
+class Pair(NamedTuple):
+    key: str
+    change: Change
+
+
+PAIRS: list[Any] = [
+    *(Any, list, tuple, list[Any], list[tuple[str, Update]], list[tuple[str, Change]] | None),
+    *(list[Pair], tuple[Pair, ...], Sequence[tuple[str, Update]], tuple[Pair, Pair]),
+    *(list[list[Any]], list[tuple[Any, ...]], list[tuple[str, Update] | Pair], list[object]),
+]
+
+
+@pytest.mark.parametrize("result", PAIRS, ids=str)
+def test_a_result_that_may_be_pairs_is_taken(result: Any) -> None:
+    def change(event: Opened) -> Any: ...
+
+    change.__annotations__["return"] = result
+    projection = projecting()
+    projection.on(Opened)(change)
+    assert projection.handlers[Opened].many
 
 
 def test_a_list_of_what_are_no_pairs_is_told() -> None:

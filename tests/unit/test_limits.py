@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from enum import Enum, StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -113,6 +114,20 @@ async def test_a_uuid_is_told_to_be_made_text(bus: Bus) -> None:
                 await call(Open(account_id="a"), **one)
         with pytest.raises(InvalidMessage, match=remedy):
             await bus.publish(Opened(), **one)
+
+
+@pytest.mark.parametrize("headers", ["x", [("tenant", "a")], {"tenant"}, 5], ids=repr)
+async def test_headers_that_are_no_mapping_are_told(bus: Bus, headers: Any) -> None:
+    remedy = (
+        r'headers= is of type \w+; give a dict of text to text, as in headers=\{"tenant": "a"\}'
+    )
+    for call in (bus.execute, bus.send, bus.request):
+        with pytest.raises(InvalidMessage, match=remedy):
+            await call(Open(account_id="a"), headers=headers)
+    with pytest.raises(InvalidMessage, match=remedy):
+        await bus.publish(Opened(), headers=headers)
+    given = MappingProxyType({"tenant": "a"})
+    assert (await bus.execute(Open(account_id="a"), headers=given)).versions
 
 
 class Tenant(StrEnum):

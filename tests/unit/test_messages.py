@@ -137,6 +137,40 @@ def test_an_upcast_that_nobody_could_call_is_refused_at_the_class() -> None:
                 return data
 
 
+def one_short(cls: Any, data: Any) -> Any: ...
+
+
+def by_name(cls: Any, data: Any, *, schema: int) -> Any: ...
+
+
+def one_more(cls: Any, data: Any, schema: int, more: int) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    "upcast",
+    [classmethod(one_short), classmethod(by_name), classmethod(one_more), staticmethod(one_more)],
+)
+def test_an_upcast_is_called_with_the_data_and_the_schema(upcast: Any) -> None:
+    remedy = (
+        r"Made: upcast\(\) is called with two by position.*; write @classmethod, def upcast\(cl"
+    )
+    with pytest.raises(ConfigurationError, match=remedy):
+        types.new_class("Made", (Event,), {"schema": 2}, lambda body: body.update(upcast=upcast))
+
+
+def whatever(cls: Any, *given: Any, **named: Any) -> Any: ...
+
+
+def with_default(cls: Any, data: Any, schema: int, more: int = 1) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    "upcast", [classmethod(whatever), classmethod(with_default), staticmethod(one_short)]
+)
+def test_an_upcast_may_take_more(upcast: Any) -> None:
+    types.new_class("Taking", (Event,), {"schema": 2}, lambda body: body.update(upcast=upcast))
+
+
 def test_an_upcast_may_be_static_and_one_that_returns_nothing_is_told() -> None:
     class Static(Event, schema=2):
         number: int
