@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Annotated, Any
 
@@ -534,6 +534,43 @@ def a_timeout_that_was_not_called() -> None:
 def a_backend_in_place_of_a_function() -> None:
     backend = default_backend(Settings.in_memory())("bank", [], Loops())
     Bus("bank", settings=Settings.in_memory(), backend=backend)  # type: ignore[arg-type]
+
+
+@buses("ConfigurationError: backend=default_backend: call it first")
+def a_default_backend_that_was_not_called() -> None:
+    backend: Any = default_backend
+    Bus("bank", settings=Settings.in_memory(), backend=backend)
+
+
+@buses("ConfigurationError: backend= takes (service, projected)")
+def a_backend_made_of_other_parameters() -> None:
+    usual = default_backend(Settings.in_memory())
+
+    def backend(service, projected):  # type: ignore[no-untyped-def]
+        return usual(service, projected, Loops())
+
+    Bus("bank", settings=Settings.in_memory(), backend=backend)  # type: ignore[arg-type]
+
+
+@buses("ConfigurationError: its backend is None")
+def a_backend_that_is_not_returned() -> None:
+    usual = default_backend(Settings.in_memory())
+
+    def backend(service: str, projected: Sequence[str], loops: Loops) -> Any:
+        dataclasses.replace(usual(service, projected, loops), middleware=[timeout(10)])
+
+    Bus("bank", settings=Settings.in_memory(), backend=backend)
+
+
+@buses("ConfigurationError: its backend: transport=None")
+def a_backend_without_a_transport() -> None:
+    usual = default_backend(Settings.in_memory())
+
+    def backend(service: str, projected: Sequence[str], loops: Loops) -> Any:
+        made = usual(service, projected, loops)
+        return dataclasses.replace(made, transport=None)  # type: ignore[arg-type]
+
+    Bus("bank", settings=Settings.in_memory(), backend=backend)
 
 
 @buses("ConfigurationError: client= is for the default backend")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bus import Aggregate, Bus, Event, Projection, Router, Settings, Update
+from bus import Aggregate, Bus, Event, Index, Projection, Router, Settings, Update
 from tools.errors.bank import Account, AccountOpened, BalanceView
 from tools.errors.entries import Section
 
@@ -29,6 +29,14 @@ def an_option_of_a_class_that_there_is_none_of() -> None:
 def an_upcast_that_is_no_class_method() -> None:
     class Opened(Event, schema=2):
         def upcast(self, data: Any, schema: int) -> Any:  # type: ignore[override]
+            return data
+
+
+@mistaken("ConfigurationError: upcast() is called with two by position, the data and the schema")
+def an_upcast_without_the_schema() -> None:
+    class Opened(Event, schema=2):
+        @classmethod
+        def upcast(cls, data: Any) -> Any:  # type: ignore[override]
             return data
 
 
@@ -68,6 +76,12 @@ def a_number_of_tries_in_place_of_a_policy() -> None:
 def indexes_that_are_names() -> None:
     indexes: Any = ["owner"]
     Projection("balances", of=[Account], view=BalanceView, indexes=indexes)
+
+
+@mistaken("ConfigurationError: an index of these fields is listed before it; take one out")
+def an_index_that_is_listed_twice() -> None:
+    by_owner = Index((("owner", 1),))
+    Projection("balances", of=[Account], view=BalanceView, indexes=[by_owner, by_owner])
 
 
 @mistaken("ConfigurationError: on(key=...): 'owner' cannot be called")

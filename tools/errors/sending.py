@@ -86,6 +86,12 @@ async def a_header_that_is_not_text(bus: Bus) -> None:
     await bus.execute(OpenAccount(account_id="a1"), headers=headers)
 
 
+@calls("InvalidMessage: headers= is of type list; give a dict")
+async def headers_that_are_pairs(bus: Bus) -> None:
+    headers: Any = [("tenant", "a")]
+    await bus.execute(OpenAccount(account_id="a1"), headers=headers)
+
+
 @calls("InvalidMessage: header 'version' is one of the bus's own")
 async def a_header_of_the_buss_own(bus: Bus) -> None:
     """A header of the bus's own"""
