@@ -210,7 +210,7 @@ def test_a_backend_has_all_its_parts(part: str) -> None:
 def not_awaited() -> None: ...
 
 
-@pytest.mark.parametrize("given", [None, not_awaited], ids=repr)
+@pytest.mark.parametrize("given", [None, not_awaited], ids=["None", "function"])
 def test_a_backend_is_disconnected_by_an_async_function(given: Any) -> None:
     with pytest.raises(
         ConfigurationError, match=r"its backend: disconnect=.* is no async function"
@@ -222,7 +222,11 @@ class Disconnecting:
     async def __call__(self) -> None: ...
 
 
-@pytest.mark.parametrize("given", [Disconnecting(), Disconnecting().__call__, partial(late)])
+@pytest.mark.parametrize(
+    "given",
+    [Disconnecting(), Disconnecting().__call__, partial(late)],
+    ids=["object", "method", "partial"],
+)
 def test_whatever_can_be_awaited_disconnects(given: Any) -> None:
     bus_with(disconnect=given)
 
