@@ -7,7 +7,8 @@ from bus.common import clock as clock
 from bus.common import moved
 from bus.declare.policies import GIVE_UP, RetryPolicy
 from bus.declare.router import Router
-from bus.describe.contracts import Finding, compare_contracts, contracts_of
+from bus.describe.comparing import Finding, compare_contracts
+from bus.describe.contracts import contracts_of
 from bus.dispatch.middleware import Following, Middleware, timeout
 from bus.errors import (
     AggregateNotFound,

@@ -3,7 +3,6 @@
 Knows nothing of how a message travels or where it is kept.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -26,7 +25,6 @@ from bus.data import payload
 from bus.data.classes import check_names, check_upcast, unknown_options
 from bus.data.fields import check_declared, is_plain, mixes_numbers, undescribed
 from bus.data.flat import Kinds, flat_kinds
-from bus.data.limits import DERIVED
 from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
 
 Answer_co = TypeVar("Answer_co", covariant=True)
@@ -389,23 +387,3 @@ def _version_in(text: str) -> int:
     if not 0 <= version < 2**63:
         raise ValueError(f"{text[:20]} is no version")
     return version
-
-
-def derived_id(seed: str) -> str:
-    """The id that follows from a seed, in the space that is the bus's own."""
-    return DERIVED + former_derived_id(seed)
-
-
-def former_derived_id(seed: str) -> str:
-    """The id that followed from a seed in releases that kept no space of their own."""
-    return hashlib.blake2s(seed.encode(), digest_size=16).hexdigest()
-
-
-def category_of(stream: str) -> str:
-    """The category of a stream id: `job` for `job-0192`."""
-    return stream.partition("-")[0]
-
-
-def key_of(stream: str) -> str:
-    """The aggregate's id in a stream id: `0192` for `job-0192`."""
-    return stream.partition("-")[2]

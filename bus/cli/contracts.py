@@ -14,7 +14,8 @@ import typer
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded
 from bus.cli.tables import cell, print_json
-from bus.describe.contracts import Finding, breaks, compare_contracts, contracts_of
+from bus.describe.comparing import Finding, breaks, compare_contracts
+from bus.describe.contracts import contracts_of
 from bus.settings import Settings
 
 STANDARD = Path("-")

@@ -18,7 +18,7 @@ from bus.cli.running import Json, Target, guarded, on_open_bus
 from bus.cli.tables import cell, print_json, print_progress, print_table
 from bus.operate.projections import CollectionStatus, Declared, Projections
 from bus.read.lag import Lag
-from bus.rebuild.audit import Audited, Difference
+from bus.rebuild.drift import Audited, Difference
 from bus.settings import Settings
 
 Result = TypeVar("Result")

@@ -46,7 +46,7 @@ ROOMS = {
         "delivery.projecting": "projection_consumer",
         "delivery.roster": "supervisor",
     },
-    "describe": {"contracts": "contracts", "shapes": "schemas"},
+    "describe": {"shapes": "schemas"},
     "dispatch": {
         "dependencies": "dependencies",
         "dispatcher": "dispatcher",
@@ -142,13 +142,14 @@ ROOMS = {
 }
 """What stands in each room of the package, by its former name."""
 PARTED = {
+    "contracts": ("describe.contracts", "describe.comparing"),
     "stores.base": (
         "stores.event_log",
         "stores.collections",
         "data.payload",
         "stores.control",
         "stores.read_store",
-    )
+    ),
 }
 """What became several modules."""
 FORMER = {

@@ -3,6 +3,7 @@
 fields        what may be declared of a message
 flat          of scalars alone, so that nothing need be converted
 classes       what its class may be beside these
+ids           that follow from others, and of streams
 payload       what a message's data may be beyond what its model says
 limits        of ids and headers, each in the unit that counts
 round_trip    whether what was read back of a value is the value that was written

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 
 from bus.codec import check_topic, followed_commit
+from bus.data.ids import category_of
 from bus.errors import InvalidMessage
 from bus.failures.give_up import GiveUp
-from bus.messages import category_of
 from bus.stores.event_log import Commit, FollowedLog
 from bus.transports.base import Delivery, Frame
 

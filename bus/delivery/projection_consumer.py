@@ -13,6 +13,7 @@ from typing import Any
 from bus.codec import DEAD_LETTER, Registry, envelope_of, read_frame, unread
 from bus.common.fingerprint import reason_of
 from bus.continuity.continuity import Vouch
+from bus.data.ids import category_of
 from bus.delivery.consumer import QueueConsumer
 from bus.delivery.foreign_events import Arrived, Keeping
 from bus.delivery.trust import Sorted, Trust
@@ -27,7 +28,7 @@ from bus.errors import (
 from bus.failures.deadletters import repaired_in
 from bus.failures.give_up import GiveUp
 from bus.failures.retry import Stopped, insist
-from bus.messages import Envelope, category_of
+from bus.messages import Envelope
 from bus.observe.log import Logger
 from bus.read.projector import Projector
 from bus.stores.read_store import ReadStore

@@ -23,10 +23,10 @@ from bus.codec import (
     event_frames,
     read_frame,
 )
+from bus.data.ids import category_of
 from bus.errors import InvalidMessage, MessageError, UnknownMessage
 from bus.failures.allowance import Allowance
 from bus.failures.deadletters import bury, bury_the_rest
-from bus.messages import category_of
 from bus.observe.log import Logger
 from bus.signing import epoch_of
 from bus.transports.base import Delivery, Frame

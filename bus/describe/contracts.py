@@ -1,11 +1,8 @@
-"""Contracts: what a service's messages look like, and whether a change of them breaks anybody.
-
-The description is a document to be committed; comparing two of them needs no service at all.
-"""
+"""Contracts: what a service's messages look like, as a document to be committed."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -16,28 +13,11 @@ from bus.assembly.declarations import aggregates_of, events_of
 from bus.assembly.runtime import HasRuntime, Runtime
 from bus.data.payload import Document
 from bus.declare.router import Handler
-from bus.describe.schemas import Mismatch, differences
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Fault, Message
 from bus.write.unit_of_work import Outbox
 
 FORMAT = 1
-
-Verdict = Literal["breaking", "unclear", "compatible"]
-Concerns = Literal["stored events", "subscribers", "senders", "the service itself"]
-
-
-class Finding(NamedTuple):
-    """A change, what it means to whom, and (where it breaks them) what would make it compatible.
-
-    "unclear" is what the descriptions do not tell; it counts as breaking.
-    """
-
-    verdict: Verdict
-    message: str
-    concerns: Concerns
-    what: str
-    remedy: str = ""
 
 
 def contracts_of(bus: HasRuntime) -> Document:
@@ -63,36 +43,6 @@ def contracts_of(bus: HasRuntime) -> Document:
         "events": {name: _event(kind, followed.get(name)) for name, kind in events.items()},
         "queries": {one.messages[0].wire_name: _query(one) for one in queries},
     }
-
-
-def compare_contracts(
-    before: Document, now: Document, *, owners: Sequence[Document] = ()
-) -> list[Finding]:
-    """What has changed from one description to another, breaking changes first.
-
-    `owners` are the descriptions of services that this one follows: what they write is compared
-    with what it reads. Raises: ConfigurationError where one is no description that this version can
-    read, or of a service that is not followed.
-    """
-    for one in (before, now, *owners):
-        if not isinstance(one, dict) or one.get("format") != FORMAT:
-            raise ConfigurationError(
-                f"what is to be compared is not what `bus contracts export` of this version "
-                f"writes ({_format_of(one)}, and not format {FORMAT}); export it anew"
-            )
-    found = [
-        *_events(before, now),
-        *_of_owners(now, owners),
-        *_commands(before, now),
-        *_queries(before, now),
-    ]
-    order: list[Verdict] = ["breaking", "unclear", "compatible"]
-    return sorted(found, key=lambda one: order.index(one.verdict))
-
-
-def breaks(findings: Sequence[Finding]) -> bool:
-    """Whether somebody would be broken, as far as can be told."""
-    return any(one.verdict != "compatible" for one in findings)
 
 
 def followed_events(runtime: Runtime) -> dict[str, list[str]]:
@@ -162,12 +112,6 @@ def _query(handler: Handler) -> Document:
     return {**described, "answer": answer}
 
 
-def _format_of(given: Any) -> str:
-    if not isinstance(given, dict):
-        return f"a {type(given).__name__}"
-    return f"format {given['format']!r:.50}" if "format" in given else "it says no format"
-
-
 def _versioned(kind: type[Message]) -> Document:
     own, none = kind.upcast, Message.upcast
     return {
@@ -204,203 +148,3 @@ def _without_schema(kind: type[Message]) -> str:
         except PydanticUserError:
             return f".{name}"
     return ""
-
-
-def _events(before: Document, now: Document) -> Iterator[Finding]:
-    names = {
-        name: (own, event)
-        for own, event in reversed(list(now["events"].items()))
-        for name in (own, *event["formerly"])
-    }
-    names |= {own: (own, event) for own, event in now["events"].items()}
-    for name, old in before["events"].items():
-        if "followed" in names.get(name, ("", old))[1]:
-            yield from _followed_change(name, old, *names.get(name, ("", None)))
-        elif name in names:
-            yield from _event_change(name, old, *names[name], set(names))
-        else:
-            yield Finding(
-                "breaking", f"event {name}", "stored events",
-                "nothing reads it any more",
-                f"keep its class, which nothing has to record; or, where another class takes its "
-                f"place, write formerly=[{name!r}] there",
-            )  # fmt: skip
-    taken_over = {name for name in names if name in before["events"]}
-    for name, event in now["events"].items():
-        if not taken_over & {name, *event["formerly"]}:
-            concerns: Concerns = "the service itself" if "followed" in event else "subscribers"
-            yield Finding("compatible", f"event {name}", concerns, "is new")
-
-
-def _event_change(
-    name: str, old: Document, new_name: str, new: Document, read: set[str]
-) -> Iterator[Finding]:
-    message, changes = f"event {name}", _changes(name, old, new_name, new)
-    if old == new and name == new_name:
-        return
-    stored = [*_former(message, old, read), *_reading(message, "stored events", old, new)]
-    yield from stored or [Finding("compatible", message, "stored events", changes)]
-    told = list(_subscribing(name, old, new_name, new))
-    yield from told or [Finding("compatible", message, "subscribers", changes)]
-
-
-def _followed_change(
-    name: str, old: Document, new_name: str, new: Document | None
-) -> Iterator[Finding]:
-    """Another service's event: nobody receives it from here, and how it is read is this service's
-    own business. What was stored of it here is as its owner wrote it."""
-    if new is None:
-        what = "is not read any more"
-    elif "followed" not in old:
-        what = f"is followed from service {_named(new['followed'])}, and only read"
-    elif old != new or name != new_name:
-        what = _changes(name, old, new_name, new)
-    else:
-        return
-    yield Finding("compatible", f"event {name}", "the service itself", what)
-
-
-def _of_owners(now: Document, owners: Sequence[Document]) -> Iterator[Finding]:
-    """Whether this service reads what those write that it follows."""
-    followed = {name: one for name, one in now["events"].items() if "followed" in one}
-    known = sorted({service for one in followed.values() for service in one["followed"]})
-    for owner in owners:
-        service = owner["service"]
-        if service not in known:
-            raise ConfigurationError(
-                f"{now['service']} follows no service {service!r}; it follows "
-                f"{_named(known) or 'none'}"
-            )
-        for name, read in followed.items():
-            names = (name, *read["formerly"])
-            for written in (one for one in names if "writes" in owner["events"].get(one, ())):
-                yield from _owners(f"event {written}", service, owner["events"][written], read)
-
-
-def _owners(message: str, service: str, written: Document, read: Document) -> Iterator[Finding]:
-    if written["schema"] > read["schema"]:
-        yield Finding(
-            "breaking", message, "the service itself",
-            f"service {service!r} writes schema {written['schema']}, and {read['schema']} is read",
-            f"read it: schema={written['schema']}, and upcast where older ones are stored",
-        )  # fmt: skip
-    elif written["schema"] == read["schema"] or not read["upcast"]:
-        for one in differences(written["writes"], read["reads"], closed=True):
-            yield _finding(message, "the service itself", one)
-
-
-def _named(services: Sequence[str]) -> str:
-    return " or ".join(repr(one) for one in services)
-
-
-def _former(message: str, old: Document, read: set[str]) -> Iterator[Finding]:
-    for former in old["formerly"]:
-        if former not in read:
-            yield Finding(
-                "breaking", message, "stored events", f"is not read as {former} any more",
-                f"write {former!r} in its formerly= again",
-            )  # fmt: skip
-
-
-def _subscribing(name: str, old: Document, new_name: str, new: Document) -> Iterator[Finding]:
-    """What subscribers make of it that know the older shape, in other services and in processes of
-    this one that are not replaced yet."""
-    message = f"event {name}"
-    if new_name not in (name, *old["formerly"]):
-        yield Finding(
-            "breaking", message, "subscribers",
-            f"leaves as {new_name}, which they do not know",
-            f"keep the name that it travels by, class {new_name}(Event, name={name!r}); or let "
-            f"them all know the new one first, class {name}(Event, formerly=[{new_name!r}])",
-        )  # fmt: skip
-    for one in differences(new["writes"], old["reads"], closed=True):
-        yield _finding(message, "subscribers", one)
-
-
-def _commands(before: Document, now: Document) -> Iterator[Finding]:
-    for name, old in before["commands"].items():
-        new, message = now["commands"].get(name), f"command {name}"
-        if new is None:
-            yield Finding(
-                "breaking", message, "senders", "nobody handles it any more",
-                "keep it and its handler until nobody sends it; a renamed class keeps the name "
-                f"that it travels by with name={name!r}",
-            )  # fmt: skip
-        elif new != old:
-            found = list(_reading(message, "senders", old, new))
-            changes = _changes(name, old, name, new)
-            yield from found or [Finding("compatible", message, "senders", changes)]
-    for name in now["commands"].keys() - before["commands"].keys():
-        yield Finding("compatible", f"command {name}", "senders", "is new")
-
-
-def _queries(before: Document, now: Document) -> Iterator[Finding]:
-    """They do not travel: whoever asks is built with the code that answers."""
-    for name in sorted(before["queries"].keys() | now["queries"].keys()):
-        old, new = before["queries"].get(name), now["queries"].get(name)
-        if old != new:
-            what = "is gone" if new is None else "has changed" if old else "is new"
-            yield Finding("compatible", f"query {name}", "the service itself", what)
-
-
-def _reading(message: str, concerns: Concerns, old: Document, new: Document) -> Iterator[Finding]:
-    """Whether what was written in the older shape, whenever, is read by the newer class."""
-    if new["schema"] < old["schema"]:
-        yield Finding(
-            "breaking", message, concerns, f"schema {old['schema']} has become {new['schema']}",
-            f"a schema only grows: make it {old['schema'] + 1}",
-        )  # fmt: skip
-    elif new["schema"] == old["schema"] or not new["upcast"]:
-        for one in differences(old["reads"], new["reads"], closed=False):
-            yield _finding(message, concerns, one)
-
-
-_REMEDIES: dict[Concerns, dict[str, str]] = {
-    "the service itself": {
-        "missing": "give the field a default: the owner need not write it",
-        "refused": "let the class ignore the field, which the owner writes",
-        "narrowed": "take those values, which the owner writes",
-    },
-    "stored events": {
-        "missing": "give the field a default, or raise schema= and let upcast fill it in",
-        "refused": "let the class ignore the field, or raise schema= and let upcast remove it",
-        "narrowed": "go on taking those values, or raise schema= and let upcast turn them into new "
-        "ones",
-    },
-    "subscribers": {
-        "missing": "go on writing the field, or publish an event of another name beside this one",
-        "refused": "leave the field out, or publish an event of another name beside this one",
-        "narrowed": "leave the field as it is and add another one, which they ignore",
-    },
-    "senders": {
-        "missing": "give the field a default, or raise schema= and let upcast fill it in",
-        "refused": "keep the field, with a default, or raise schema= and let upcast remove it",
-        "narrowed": "go on taking those values, or raise schema= and let upcast turn them into new "
-        "ones",
-    },
-}
-
-
-def _finding(message: str, concerns: Concerns, one: Mismatch) -> Finding:
-    unclear = one.kind == "unclear"
-    place = f"{one.path}: " if one.path else ""
-    what = f"{place}unclear {one.what}; taken for breaking" if unclear else f"{place}{one.what}"
-    remedy = _REMEDIES[concerns]["narrowed" if unclear else one.kind]
-    return Finding("unclear" if unclear else "breaking", message, concerns, what, remedy)
-
-
-def _changes(name: str, old: Document, new_name: str, new: Document) -> str:
-    """What has changed, in a few words."""
-    told = [f"is {new_name} now"] if new_name != name else []
-    if new["schema"] != old["schema"]:
-        by = ", read by upcast" if new["upcast"] else ""
-        told.append(f"schema {old['schema']} is {new['schema']} now{by}")
-    before, after = (one["reads"].get("properties", {}) for one in (old, new))
-    for field in sorted(before.keys() | after.keys()):
-        if field not in before:
-            told.append(f"{field} is new")
-        elif field not in after:
-            told.append(f"{field} is gone")
-        elif before[field] != after[field]:
-            told.append(f"{field} has changed")
-    return "; ".join(told) or "is described otherwise"

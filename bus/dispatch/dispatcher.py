@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bus.codec import digest_of
+from bus.data.ids import category_of, derived_id, former_derived_id
 from bus.declare.router import BASES, Handler, Kind
 from bus.dispatch.anew import anew
 from bus.dispatch.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
@@ -28,16 +29,7 @@ from bus.errors import (
     ResultUnreadable,
     Unavailable,
 )
-from bus.messages import (
-    Envelope,
-    Message,
-    Query,
-    Receipt,
-    category_of,
-    check_kind,
-    derived_id,
-    former_derived_id,
-)
+from bus.messages import Envelope, Message, Query, Receipt, check_kind
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.session import Effects, Session
 from bus.write.unit_of_work import Publishing, UnitOfWork, check_repeat, receipt_of_repeat

@@ -6,9 +6,9 @@ from typing import Any
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
 from bus.common.fingerprint import Failure, failure_of
+from bus.data.ids import category_of
 from bus.data.payload import Document
 from bus.errors import InvalidMessage
-from bus.messages import category_of
 from bus.observe.log import Logger
 from bus.read.projection import Projection
 from bus.stores.collections import Target

@@ -6,10 +6,11 @@ from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.common.fingerprint import reason_of
 from bus.data import payload
+from bus.data.ids import derived_id, former_derived_id
 from bus.errors import InvalidMessage
 from bus.failures.allowance import Allowance
 from bus.failures.deadletters import bury, bury_the_rest, is_kept, place_of
-from bus.messages import Envelope, Fault, derived_id, former_derived_id
+from bus.messages import Envelope, Fault
 from bus.observe.log import Logger
 from bus.transports.base import Delivery, Frame
 from bus.write.unit_of_work import UnitOfWork

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 
 from bus.assembly.runtime import Runtime
 from bus.common import clock
+from bus.data.ids import category_of
 from bus.errors import Unroutable
 from bus.following.protocol import Asking
-from bus.messages import category_of
 from bus.observe.log import Logger
 from bus.read.foreign import Progress
 

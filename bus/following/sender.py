@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from bus.codec import event_frames
+from bus.data.ids import category_of
 from bus.delivery.consumer import BatchConsumer
 from bus.errors import MessageError, Unroutable
 from bus.failures.deadletters import repaired
@@ -29,7 +30,6 @@ from bus.following.protocol import (
     kinds_of,
     word_in,
 )
-from bus.messages import category_of
 from bus.observe.log import Logger
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.read_store import ReadStore

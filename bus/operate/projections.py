@@ -15,9 +15,10 @@ from bus.read.lag import Lag, LagMeter
 from bus.read.parking import Stuck, stuck
 from bus.read.projection import Projection
 from bus.read.sweeper import Sweeper
-from bus.rebuild.audit import Audit, Audited, Part, Report
+from bus.rebuild.audit import Audit, Report
 from bus.rebuild.builder import plan_from, plan_of
 from bus.rebuild.catalogue import with_next
+from bus.rebuild.drift import Audited, Part
 from bus.rebuild.generations import Generation, Lineage
 from bus.rebuild.handled import beyond, names_of
 from bus.rebuild.handled import served as served_names

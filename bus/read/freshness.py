@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from bus.common.tasks import TurningTime, end
+from bus.data.ids import category_of
 from bus.errors import NotCaughtUp, StoreUnavailable
-from bus.messages import category_of
 from bus.read.projection import Projection
 from bus.stores.collections import Collections, Target
 

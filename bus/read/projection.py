@@ -17,11 +17,12 @@ from bus.common.signatures import (
     shown,
     signature_of,
 )
+from bus.data.ids import key_of
 from bus.data.limits import not_text, plain_text
 from bus.declare.registry import registry_of
 from bus.declare.router import check_not_frozen, check_queue_name
 from bus.errors import ConfigurationError, ProjectionError
-from bus.messages import Envelope, Event, is_event, key_of
+from bus.messages import Envelope, Event, is_event
 from bus.read.documents import Documents
 from bus.read.views import check_view, check_written
 from bus.stores.collections import Index, ReadUnit, Target, Write

@@ -9,11 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from bus.codec import envelopes_of
 from bus.common import clock
 from bus.common.fingerprint import failure_of
+from bus.data.ids import category_of
 from bus.errors import (
     EventMissing,
     MessageError,
@@ -23,7 +24,7 @@ from bus.errors import (
     UnknownMessage,
     VersionUnusable,
 )
-from bus.messages import Envelope, category_of
+from bus.messages import Envelope
 from bus.observe.log import Logger
 from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed, first_of
 from bus.read.foreign import OWN_ALONE, Foreign
@@ -31,7 +32,7 @@ from bus.read.parking import tell_parked
 from bus.read.projection import Projection
 from bus.stores.collections import Target, Writer
 from bus.stores.control import Parked
-from bus.stores.event_log import Commit
+from bus.stores.event_log import Streams
 from bus.stores.read_store import ReadStore
 from bus.transports.topology import DELAYS
 
@@ -42,14 +43,6 @@ WAITS = {one.__name__ for one in (EventMissing, UnknownMessage, NewerMessage)}
 """Errors of streams that may only have to wait."""
 
 log = Logger("bus.projector")
-
-
-class Streams(Protocol):
-    """What a projector asks of the log."""
-
-    async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """As `EventLog.read`."""
-        ...
 
 
 class InTrouble(Unavailable):

@@ -9,4 +9,5 @@ handled       which events a collection is made of
 switch        moves readers to the next collection, and never back in time
 pause         keeps what readers read as it is, for some seconds
 audit         compares the documents with what the log makes of them
+drift         what an audit found
 """

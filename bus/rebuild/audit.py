@@ -18,26 +18,25 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
 from bus.codec import envelopes_of
 from bus.common import clock
 from bus.common.batches import batched
-from bus.data.payload import Document
+from bus.data.ids import category_of, key_of
 from bus.errors import ProjectionError, VersionUnusable
-from bus.messages import category_of, key_of
 from bus.observe.log import Logger
 from bus.read.foreign import Foreign
 from bus.read.projection import Projection
-from bus.read.projector import Projector, Streams
+from bus.read.projector import Projector
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
+from bus.rebuild.drift import Audited, Difference, Part, alike, differing
 from bus.rebuild.pause import held
 from bus.rebuild.replay import NOTHING, Reached
 from bus.rebuild.replay_in_time import replay_into
 from bus.stores.collections import Target
-from bus.stores.documents.updates import HIDDEN
-from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.event_log import Commit, ReadableLog, Streams
 from bus.stores.read_store import ReadStore
 
 BESIDE = "__audit_"
@@ -56,61 +55,6 @@ Report = Callable[[int, int], object]
 """Told how many commits are folded, of how many."""
 
 log = Logger("bus.audit")
-
-
-class Difference(NamedTuple):
-    """A document that is not what the log makes of it; None where there is to be none, or is none.
-
-    `repaired` says whether it is by now. Both have the bus's own fields, `_version` among them.
-    """
-
-    key: str
-    found: Document | None
-    expected: Document | None
-    repaired: bool = False
-
-    @property
-    def kind(self) -> str:
-        """ "missing" (the log makes one), "stray" (it makes none), or "differs"."""
-        if _is_none(self.found):
-            return "missing"
-        return "stray" if _is_none(self.expected) else "differs"
-
-    @property
-    def fields(self) -> dict[str, tuple[Any, Any]]:
-        """What differs: for each field its value here, and the one it is to have."""
-        found, expected = self.found or {}, self.expected or {}
-        names = [*expected, *(name for name in found if name not in expected)]
-        return {
-            name: (found.get(name), expected.get(name))
-            for name in names
-            if found.get(name) != expected.get(name)
-        }
-
-
-class Audited(NamedTuple):
-    """What an audit found: of `compared` documents those that differ; and the parked streams,
-    whose documents are not compared (or, where others feed them too, may differ by what waits)."""
-
-    collection: str
-    compared: int
-    differences: tuple[Difference, ...]
-    parked: tuple[str, ...] = ()
-
-    @property
-    def is_right(self) -> bool:
-        """Whether nothing differs by now."""
-        return all(one.repaired for one in self.differences)
-
-
-class Part(NamedTuple):
-    """Some of a projection: what these streams feed, those whose ids match a pattern (as in file
-    names: `job-2024*`), or that have had events since a time; and documents by their keys."""
-
-    streams: Sequence[str] = ()
-    documents: Sequence[str] = ()
-    matching: str = ""
-    since: datetime | None = None
 
 
 class Audit:
@@ -284,7 +228,7 @@ class Audit:
             found += [
                 Difference(key, here.get(key), there.get(key))
                 for key in chunk
-                if not _alike(here.get(key), there.get(key))
+                if not alike(here.get(key), there.get(key))
             ]
         return found
 
@@ -442,25 +386,3 @@ class LogUpTo:
             for commit in commits
             if commit.first <= head
         ]
-
-
-def differing(
-    here: Sequence[Document], there: Sequence[Document], size: int
-) -> tuple[str | None, list[str]]:
-    """Of a page of each, of `size` at most: up to which key both are whole (None: to the end), and
-    the keys up to there whose documents are not alike."""
-    ends = [page[-1]["_id"] for page in (here, there) if len(page) == size]
-    end = min(ends, default=None)
-    found = {one["_id"]: one for one in here}
-    wanted = {one["_id"]: one for one in there}
-    keys = [key for key in {**wanted, **found} if end is None or key <= end]
-    return end, [key for key in keys if not _alike(found.get(key), wanted.get(key))]
-
-
-def _alike(found: Document | None, expected: Document | None) -> bool:
-    """A place kept for a document that never was one is as good as none."""
-    return found == expected or (_is_none(found) and _is_none(expected))
-
-
-def _is_none(document: Document | None) -> bool:
-    return document is None or HIDDEN in document

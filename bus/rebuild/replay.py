@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, cast
 
 from bus.codec import Unread, envelopes_of
 from bus.common.batches import ahead
+from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, UnknownMessage
-from bus.messages import key_of
 from bus.read.projector import Projector
 from bus.stores.collections import ReadUnit
 from bus.stores.documents.applying import apply

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from bus.assembly.runtime import Runtime, Subscription
 from bus.codec import command_frames, event_frames
+from bus.data.ids import category_of
 from bus.errors import ConfigurationError, Unroutable
-from bus.messages import category_of
 from bus.observe.log import Logger
 from bus.stores.event_log import Commit
 from bus.transports.base import Frame, refusal

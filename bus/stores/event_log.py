@@ -93,8 +93,8 @@ class Tally(NamedTuple):
     version: int
 
 
-class ReadableLog(Protocol):
-    """Commits by stream and by category, as the read deck reads them."""
+class Streams(Protocol):
+    """What can be read stream by stream."""
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         """The commits that hold the stream's events beyond version `after`, in order.
@@ -103,6 +103,10 @@ class ReadableLog(Protocol):
         0 means all.
         """
         ...
+
+
+class ReadableLog(Streams, Protocol):
+    """Commits by stream and by category, as the read deck reads them."""
 
     def scan(
         self, categories: Sequence[str], since: datetime | None = None

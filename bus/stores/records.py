@@ -13,9 +13,9 @@ from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.decimal128 import DecimalDecoder
 from bson.errors import BSONError
 
+from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
-from bus.messages import key_of
 from bus.stores.event_log import Commit, Outgoing, Recorded
 
 MAX_BYTES = 15 * 1024 * 1024

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
 
-from bus.messages import category_of
+from bus.data.ids import category_of
 from bus.stores.event_log import Commit, ReadableLog
 
 

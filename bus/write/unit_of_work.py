@@ -7,8 +7,9 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
+from bus.data.ids import derived_id
 from bus.errors import IdConflict, InvalidMessage
-from bus.messages import Command, Envelope, Event, Receipt, check_kind, derived_id
+from bus.messages import Command, Envelope, Event, Receipt, check_kind
 from bus.observe.log import Logger
 from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session

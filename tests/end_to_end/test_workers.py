@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bus import Bus, Projection, Settings
-from bus.messages import key_of
+from bus.data.ids import key_of
 from tests.end_to_end.processes import WorkerProcess
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import patience, until

@@ -7,8 +7,8 @@ import pytest
 
 from bus import Bus, DeadLetters, IdConflict, InvalidMessage, Worker
 from bus.common import clock
+from bus.data.ids import derived_id, former_derived_id
 from bus.data.limits import DERIVED
-from bus.messages import derived_id, former_derived_id
 from bus.stores.event_log import Commit, Outgoing
 from tests.service.delivery_contract import WalletService
 from tests.service.wallet import Diary, GetWallet, Paid, Pay, Thank

@@ -19,8 +19,8 @@ from bus import (
     Settings,
     Update,
 )
+from bus.data.ids import key_of
 from bus.dispatch.middleware import Following
-from bus.messages import key_of
 from bus.stores.collections import Target
 from tests.service.wallet import Paid, Thank, Wallet, payments
 

@@ -22,7 +22,7 @@ from bus import (
 )
 from bus.codec import envelopes_of, frames_of
 from bus.common import clock
-from bus.messages import derived_id
+from bus.data.ids import derived_id
 from bus.stores.event_log import Commit, Recorded
 from bus.testing import written
 from tests.service.mailing import Post, all_of, build, paid_in_total

@@ -89,6 +89,13 @@ def test_technologies_stay_in_their_rooms(path: Path) -> None:
         assert allowed is None or here.startswith(tuple(allowed)), f"{path} imports {name}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_is_read_in_one_go(path: Path) -> None:
+    """But for contracts, which are lists of tests."""
+    most = 700 if path.parent.name == "contracts" else 400
+    assert len(path.read_text().splitlines()) <= most
+
+
 def test_a_folder_is_taken_in_at_a_glance() -> None:
     """But for `stores/mongo`, of which a first reader needs nothing."""
     for folder in {path.parent for path in MODULES}:

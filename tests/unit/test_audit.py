@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.data.payload import Document
-from bus.rebuild.audit import Difference, differing
+from bus.rebuild.drift import Difference, differing
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from bus import (
     contracts_of,
 )
 from bus.cli.main import app
-from bus.describe.contracts import breaks
+from bus.describe.comparing import breaks
 from tests.unit.test_contracts import described, event, shaped
 
 Document = dict[str, Any]

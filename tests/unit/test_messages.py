@@ -19,8 +19,9 @@ from bus import (
 )
 from bus.codec import read_recorded, record
 from bus.common import clock
+from bus.data.ids import category_of, key_of
 from bus.declare.registry import registry_of
-from bus.messages import Message, category_of, key_of, read_data
+from bus.messages import Message, read_data
 from bus.stores.event_log import Recorded
 
 

@@ -7,9 +7,9 @@ version: it then stands as a hidden one, which no reader ever sees.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
-from bus.messages import key_of
 from bus.stores.asking import check_mapping
 from bus.stores.collections import UNUSABLE, Changes, Target, Write
 from bus.stores.documents.values import PLAIN, Unstorable, stored

@@ -11,9 +11,9 @@ from threading import RLock
 from typing import Any
 
 from bus.common import clock
+from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ProjectionError, StoreUnavailable
-from bus.messages import key_of
 from bus.stores.asking import check_part
 from bus.stores.collections import Changes, Fold, Index, Target
 from bus.stores.documents.updates import (

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 from pymongo import DeleteOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ProjectionError
-from bus.messages import key_of
 from bus.stores.asking import check_part
 from bus.stores.collections import Target
 from bus.stores.documents.matching import refusal

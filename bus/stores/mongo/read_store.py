@@ -6,9 +6,9 @@ from datetime import datetime
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
+from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
-from bus.messages import key_of
 from bus.stores.collections import UNUSABLE, ChangeFeed, Documents, Index, Target, Writer
 from bus.stores.control import Note, Parked
 from bus.stores.documents.updates import VERSION, version_in

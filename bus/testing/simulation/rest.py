@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bus.assembly.runtime import Runtime
 from bus.common import clock
-from bus.messages import category_of
+from bus.data.ids import category_of
 from bus.read.foreign import History
 from bus.read.projection import Projection
 from bus.stores.collections import Target

@@ -3,20 +3,18 @@
 A receiver reads only names that it registered. Size is capped before anything is parsed.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from pydantic_core import to_json
 
+from bus.codec.data import data_of
+from bus.codec.reading import Registry, unread
 from bus.common import clock
 from bus.common.exceptions import own
-from bus.common.fingerprint import reason_of
 from bus.data import payload
-from bus.data.flat import flat_data
+from bus.data.ids import category_of
 from bus.data.limits import (
     check_chosen_id,
     check_correlation_id,
@@ -24,10 +22,7 @@ from bus.data.limits import (
     check_id,
     plain_text,
 )
-from bus.data.payload import Document
-from bus.data.round_trip import difference
-from bus.data.unwritten import unwritten, why_unreadable
-from bus.errors import InvalidMessage, MessageError, NewerMessage, UnknownMessage
+from bus.errors import InvalidMessage, NewerMessage, UnknownMessage
 from bus.messages import (
     MOST_REASONS,
     AnyMessage,
@@ -35,36 +30,25 @@ from bus.messages import (
     Envelope,
     Event,
     Message,
-    category_of,
     check_kind,
     invalid,
     read_data,
 )
-from bus.signing import ATTEMPT as ATTEMPT
-from bus.signing import DEAD_LETTER as DEAD_LETTER
-from bus.signing import FIXED_HEADERS, SIGNATURE, UNSIGNED, Sign
-from bus.signing import RETURNED as RETURNED
-from bus.signing import WAITED as WAITED
+from bus.signing import (
+    ATTEMPT,
+    DEAD_LETTER,
+    FIXED_HEADERS,
+    RETURNED,
+    SIGNATURE,
+    UNSIGNED,
+    WAITED,
+    Sign,
+)
 from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
-AnyEvent = TypeVar("AnyEvent", bound=Event)
-Registry = Mapping[str, type[AnyMessage]]
-
 RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})
-
-
-class Unread(Event):
-    """Stands for an event whose name the reader has no class for: it only counts as a version."""
-
-    name: str
-
-
-@lru_cache(maxsize=1000)
-def unread(name: str) -> Unread:
-    """What stands for the events of that name."""
-    return Unread.model_construct(name=name[:100])
 
 
 def new_envelope(
@@ -88,121 +72,6 @@ def new_envelope(
         id = plain_text(id)
         time = clock.now()
     return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
-
-
-def data_of(message: Message) -> Document:
-    """The message's fields as JSON types.
-
-    Raises: InvalidMessage, also where they would be read back as something else.
-    """
-    flat = flat_data(message.__dict__, message.wire_flat)
-    if flat is not None:
-        return flat
-    data = _written(message)
-    _read_back(message, data)
-    return data
-
-
-def _written(message: Message) -> Document:
-    try:
-        data: Document = message.__pydantic_serializer__.to_python(
-            message, mode="json", by_alias=True, round_trip=True, warnings=False
-        )
-        payload.check(data, message.wire_name)
-    except InvalidMessage:
-        raise
-    except Exception as error:
-        raise _unwritable(message, error) from None
-    return data
-
-
-def _unwritable(message: Message, error: Exception) -> InvalidMessage:
-    def write(include: Any) -> Any:
-        return message.__pydantic_serializer__.to_python(message, mode="json", include=include)
-
-    why = unwritten(message, error, write)
-    return InvalidMessage(f"{message.wire_name} cannot be written as JSON: {why}")
-
-
-def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
-    """The message as its readers will see it. Raises: InvalidMessage where that is another one."""
-    try:
-        read: AnyMessage = message.__pydantic_validator__.validate_python(data, strict=False)
-        if read.__dict__ == message.__dict__ and message.wire_plain:
-            return read
-        different = difference(message, read, exact=message.wire_exact)
-    except BaseException as error:
-        if not own(error):
-            raise
-        raise InvalidMessage(
-            f"{message.wire_name} could not be read back once it is written: {reason_of(error)}; "
-            f"{type(message).__name__}(...) {why_unreadable(message)}"
-        ) from None
-    if different:
-        raise InvalidMessage(f"{message.wire_name}: {different}")
-    return read
-
-
-def digest_of(message: Message) -> str:
-    """Tells a message from another one of its kind: the same for equal content, in any process.
-
-    Fields that nobody set, or that have their default, do not count, so that a release which adds
-    one agrees. The schema stands before it: digests of different schemas do not compare.
-    """
-    try:
-        data = message.__pydantic_serializer__.to_python(
-            message,
-            mode="json",
-            by_alias=True,
-            round_trip=True,
-            exclude_defaults=True,
-            exclude_unset=True,
-        )
-        text = json.dumps(_in_order(data) if _has_sets(type(message)) else data, sort_keys=True)
-    except Exception as error:
-        raise _unwritable(message, error) from None
-    hashed = hashlib.blake2s(text.encode(), digest_size=12)
-    return f"{message.wire_schema}:{hashed.hexdigest()}"
-
-
-@lru_cache(maxsize=1000)
-def _has_sets(kind: type[Message]) -> bool:
-    """Whether there are sets among its fields, whose order differs from process to process."""
-    try:
-        return '"uniqueItems": true' in json.dumps(kind.model_json_schema(mode="serialization"))
-    except Exception:  # fields that no JSON Schema describes
-        return True
-
-
-def _in_order(data: Any) -> Any:
-    """Lists in an order of their own, however deep."""
-    if isinstance(data, dict):
-        return {key: _in_order(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return sorted(map(_in_order, data), key=lambda one: json.dumps(one, sort_keys=True))
-    return data
-
-
-def record(event: Event) -> Recorded:
-    """The event as it is stored. Raises: InvalidMessage."""
-    return Recorded(event.wire_name, event.wire_schema, data_of(event))
-
-
-def record_and_read(event: AnyEvent) -> tuple[Recorded, AnyEvent]:
-    """The event as it is stored, and as it is read from there, which share nothing with what was
-    given. Raises: InvalidMessage."""
-    data = flat_data(event.__dict__, event.wire_flat)
-    if data is not None and len(event.__pydantic_fields_set__) == len(data):
-        return Recorded(event.wire_name, event.wire_schema, data), event  # nothing was converted
-    data = _written(event)
-    read = _read_back(event, data)
-    if not event.wire_plain:  # what was read may hold parts of the data
-        data = _written(event)
-    return Recorded(event.wire_name, event.wire_schema, data), read
-
-
-def address(command: Command, command_id: str) -> Outgoing:
-    return Outgoing(command_id, command.wire_name, command.wire_schema, data_of(command))
 
 
 def frames_of(commit: Commit) -> list[Frame]:
@@ -408,47 +277,3 @@ def followed_commit(frame: Frame) -> Commit:
         envelope.causation_id,
         envelope.headers,
     )
-
-
-def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
-    """A stored event as its class; `Unread` where the name is not in the registry.
-
-    Raises: InvalidMessage, NewerMessage.
-    """
-    kind = registry.get(event.name)
-    return unread(event.name) if kind is None else read_data(kind, event.data, event.schema)
-
-
-def unread_at(stream: str, version: int, error: MessageError) -> MessageError:
-    """What to say of a stored event that its class cannot read, which `error` tells."""
-    remedy = (
-        "; the event stays as it is: have its class read it, by a default for what is missing, or "
-        "by a raised schema= and an upcast (docs/evolution.md)"
-    )
-    if isinstance(error, NewerMessage):
-        remedy = ""  # which it says itself
-    return type(error)(f"{stream}, version {version}: the stored event {error}{remedy}")
-
-
-def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:
-    """The commit's events beyond version `after`, as if they had arrived.
-
-    Raises: InvalidMessage, NewerMessage, where one cannot be read.
-    """
-    for place, event in enumerate(commit.events):
-        version = commit.first + place
-        if version > after:
-            try:
-                read = read_recorded(event, registry)
-            except (InvalidMessage, NewerMessage) as error:
-                raise unread_at(commit.stream, version, error) from None
-            yield Envelope(
-                read,
-                commit.event_id(place),
-                commit.time,
-                commit.correlation_id,
-                commit.causation_id or commit.id,
-                commit.stream,
-                version,
-                commit.headers,
-            )
