@@ -71,7 +71,8 @@ def new_envelope(
         check_chosen_id(id)
         id = plain_text(id)
         time = clock.now()
-    return Envelope(message, id, time, correlation_id or id, None, "", 0, headers or {})
+    fields = (message, id, time, correlation_id or id, None, "", 0, headers or {}, "")
+    return tuple.__new__(Envelope, fields)  # a call less than by its name: the hottest path
 
 
 def frames_of(commit: Commit) -> list[Frame]:

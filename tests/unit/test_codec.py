@@ -11,6 +11,7 @@ from bus.codec import (
     data_of,
     envelopes_of,
     frames_of,
+    new_envelope,
     read_frame,
     read_recorded,
     record,
@@ -249,3 +250,11 @@ def test_all_reasons_are_told_to_who_asks_for_them() -> None:
         read_frame(frame(b"{}", name="Wide", schema=1), {"Wide": wide})
     with pytest.raises(InvalidMessage, match=r"g: Field required$"):
         read_frame(frame(b"{}", name="Wide", schema=1), {"Wide": wide}, reasons=100)
+
+
+def test_an_envelope_that_sets_out_has_every_field() -> None:
+    envelope = new_envelope(Close(account_id="a"))
+    assert envelope == Envelope(
+        envelope.message, envelope.id, envelope.time, correlation_id=envelope.id
+    )
+    assert len(envelope) == len(Envelope._fields)
