@@ -1,4 +1,16 @@
-"""What users need to test their own handlers, and the contracts that implementations pass."""
+"""What users need to test their own handlers, and the contracts that implementations pass.
+
+given         given, when, then, for handlers, aggregates and projections as plain functions
+outcome, comparing   what came of a message, against what was expected
+written       what event handlers wrote by their `Session`
+listed        what a service's packages declare, and no bus lists
+clock         time, ids and chance in a test's hands
+real          a RabbitMQ and a MongoDB for one test, and nothing that is left there
+plugin        pytest's fixtures by their former name
+
+`simulation/` runs whole services in memory while everything goes wrong; `contracts/` is what
+implementations of the seams promise.
+"""
 
 from bus.testing.clock import FastTime, HeldTime, ambient_source
 from bus.testing.given import Scenario, given, given_documents

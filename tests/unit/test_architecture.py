@@ -1,6 +1,7 @@
 """The folder list is the architecture: imports run one way, technologies stay in their rooms."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def test_a_module_is_read_in_one_go(path: Path) -> None:
     """But for contracts, which are lists of tests."""
     most = 700 if path.parent.name == "contracts" else 400
     assert len(path.read_text().splitlines()) <= most
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_is_listed_in_the_face_of_its_folder(path: Path) -> None:
+    """But for those of `bus` itself, whose face is its names."""
+    if path.parent != ROOT / "bus" and path.stem != "__init__":
+        face = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text())) or ""
+        assert re.search(rf"\b{path.stem}\b", face), f"{path.parent} does not list {path.stem}"
 
 
 def test_a_folder_is_taken_in_at_a_glance() -> None:
