@@ -140,8 +140,8 @@ class Aggregate:
         it under this id, and its class have it."""
         if self.id != id:
             raise overwritten(type(self), "id")
-        for name in _OF_THE_CLASS & self.__dict__.keys():
-            raise overwritten(type(self), name)
+        if not self.__dict__.keys().isdisjoint(_OF_THE_CLASS):
+            raise overwritten(type(self), min(_OF_THE_CLASS & self.__dict__.keys()))
 
     @property
     def stream(self) -> str:
