@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, get_origin
 
 from bus.assembly.backend import Backend, default_backend
-from bus.common.signatures import inspected, routine_of, shown, with_article
+from bus.common.signatures import inspected, is_async, shown, with_article
 from bus.declare.router import Router
 from bus.dispatch.layers import check_layers
 from bus.errors import ConfigurationError
@@ -74,7 +74,7 @@ def check_backend(service: str, backend: object, client: object) -> None:
 
 def _not_making(backend: Callable[..., Any]) -> str:
     """Why it cannot make a backend, if it cannot."""
-    if _is_async(backend):
+    if is_async(backend):
         return (
             "is async, and nobody would await it (a bus connects where it is opened); write "
             "a plain `def`"
@@ -105,17 +105,13 @@ def check_made(service: str, made: object) -> None:
                 f"{where}: {name}=None: a bus cannot do without; give one, or take that of "
                 f"default_backend(settings)"
             )
-    if not _is_async(made.disconnect):
+    if not is_async(made.disconnect):
         raise ConfigurationError(
             f"{where}: disconnect={made.disconnect!r:.100} is no async function; write "
             f"`async def disconnect()`, or leave it out where there is nothing to close"
         )
     _check_each(f"{where}: middleware", made.middleware, Callable, "[timed]")
     check_layers(made.middleware, where)
-
-
-def _is_async(one: object) -> bool:
-    return callable(one) and any(map(inspect.iscoroutinefunction, (one, routine_of(one))))
 
 
 def _check_once(name: str, given: Collection[Any]) -> None:

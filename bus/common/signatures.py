@@ -75,6 +75,11 @@ def name_of(function: Any) -> str:
     return f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
 
 
+def is_async(one: object) -> bool:
+    """Whether a call of it gives a coroutine, as far as its own code tells."""
+    return callable(one) and any(map(inspect.iscoroutinefunction, (one, routine_of(one))))
+
+
 def with_article(name: str) -> str:
     """ "an event", "a command"."""
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

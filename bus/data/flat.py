@@ -9,9 +9,9 @@ from math import isfinite
 from types import NoneType
 from typing import Any
 
-from bus.data.payload import LEAST, MOST, Document
+from bus.data.fields import Schema
+from bus.data.payload import LEAST, MOST, Document, is_text
 
-Schema = Mapping[str, Any]
 Kinds = Mapping[str, Collection[type]]
 """The types that the values of each field may have."""
 
@@ -50,7 +50,7 @@ def flat_data(values: Mapping[str, Any], kinds: Kinds) -> Document | None:
     for name, value in values.items():
         kind = type(value)
         if kind is str:
-            is_kept = value.isascii() or _is_text(value)
+            is_kept = value.isascii() or is_text(value)
         elif kind is int:
             is_kept = LEAST <= value <= MOST
         else:
@@ -58,14 +58,6 @@ def flat_data(values: Mapping[str, Any], kinds: Kinds) -> Document | None:
         if not is_kept or kind not in kinds[name]:
             return None
     return dict(values)
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_usual(model: Schema) -> bool:

@@ -132,13 +132,18 @@ def _check_key(key: str) -> None:
         raise InvalidMessage(f"a key holds U+FFFD, as which lone surrogates come; {DECODED}")
 
 
-def _check_text(text: str) -> None:
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can say it: there is no lone surrogate in it."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidMessage(
-            f"the text holds a lone surrogate, which UTF-8 cannot say; {DECODED}"
-        ) from None
+        return False
+    return True
+
+
+def _check_text(text: str) -> None:
+    if not is_text(text):
+        raise InvalidMessage(f"the text holds a lone surrogate, which UTF-8 cannot say; {DECODED}")
 
 
 def _once(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

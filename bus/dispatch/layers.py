@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any
 
-from bus.common.signatures import inspected, name_of, routine_of
+from bus.common.signatures import inspected, is_async, name_of, routine_of
 from bus.dispatch.middleware import timeout
 from bus.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ def _problem(one: Any) -> str:
         return "call it first, as in timeout(10)"
     if isinstance(one, type):
         return "it is a class; give an object of it, whose class has `async def __call__`"
-    if not any(map(inspect.iscoroutinefunction, (one, routine_of(one)))):
+    if not is_async(one):
         return (
             "it is not async; write `async def`, and `return await following(envelope)`, also for "
             "the function that a decorator returns"

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate, isawaitable
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeGuard
 
 from bus.common import clock, figures
 from bus.common.exceptions import conflict, leaves, own, told
@@ -51,7 +51,7 @@ def _around(outer: Middleware, following: Following, stored: Stored | None) -> F
 
     async def run(envelope: Envelope) -> Any:
         result = await outer(envelope, following)
-        if type(result) is not Receipt and (stored or (result is not None and isawaitable(result))):
+        if type(result) is not Receipt and (stored or _is_awaitable(result)):
             raise await _lost(outer, envelope, result, stored)
         return result
 
@@ -65,9 +65,7 @@ def _logged_around(outer: Middleware, following: Following, stored: Stored | Non
         token = current_envelope.set(envelope)
         try:
             result = await outer(envelope, following)
-            if type(result) is not Receipt and (
-                stored or (result is not None and isawaitable(result))
-            ):
+            if type(result) is not Receipt and (stored or _is_awaitable(result)):
                 raise await _lost(outer, envelope, result, stored)
             return result
         except Exception as error:
@@ -85,7 +83,7 @@ async def _lost(
 ) -> ConfigurationError:
     """Says that it gave something else than what it was given, and what became of the command."""
     given, what = f"{result!r:.50}", "the result" if stored is None else "the Receipt"
-    if isawaitable(result):
+    if _is_awaitable(result):
         given = _unawaited(result)
         await _ended(result)
     became = "" if stored is None else f"; {await _what_became_of_it(stored, envelope)}"
@@ -101,7 +99,7 @@ def answering(following: Following, handler: str) -> Following:
 
     async def run(envelope: Envelope) -> Any:
         answer = await following(envelope)
-        if answer is not None and isawaitable(answer):
+        if _is_awaitable(answer):
             await _ended(answer)
             raise ConfigurationError(
                 f"{handler} returned {_unawaited(answer)} for {envelope.name} {envelope.id}; "
@@ -110,6 +108,10 @@ def answering(following: Following, handler: str) -> Following:
         return answer
 
     return run
+
+
+def _is_awaitable(result: object) -> TypeGuard[Awaitable[object]]:
+    return result is not None and isawaitable(result)  # None, as most are, at once
 
 
 def _unawaited(result: Awaitable[object]) -> str:
