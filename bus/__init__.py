@@ -1,15 +1,17 @@
 """Doubledecker: an async message bus for Python services, with the write side on one deck and the
 read side on the other."""
 
+from typing import TYPE_CHECKING
+
 from bus.assembly.backend import Backend, default_backend
 from bus.bus import Bus
 from bus.common import clock as clock
 from bus.common import moved
 from bus.declare.policies import GIVE_UP, RetryPolicy
 from bus.declare.router import Router
-from bus.describe.comparing import Finding, compare_contracts
+from bus.describe.comparing import ContractFinding, compare_contracts
 from bus.describe.contracts import contracts_of
-from bus.dispatch.middleware import Following, Middleware, timeout
+from bus.dispatch.middleware import Middleware, Next, timeout
 from bus.errors import (
     AggregateNotFound,
     BusError,
@@ -40,10 +42,10 @@ from bus.errors import (
 )
 from bus.messages import Command, Envelope, Event, Fault, Query, Receipt
 from bus.observe import log as log
-from bus.observe.health import Health, Problem
-from bus.operate.conversation import Traced
+from bus.observe.health import Health, HealthProblem
+from bus.operate.conversation import TraceEntry
 from bus.operate.deadletter_view import DeadLetter, DeadLetterGroup
-from bus.operate.deadletters import DeadLetters, Outcome
+from bus.operate.deadletters import DeadLetters, RepairResult
 from bus.operate.events import Events, StoredEvent
 from bus.operate.projections import CollectionStatus, Projections
 from bus.read.documents import Documents
@@ -52,7 +54,7 @@ from bus.recovery.recovery import Recovery
 from bus.recovery.republishing import Republished
 from bus.settings import Settings
 from bus.stores.collections import Index
-from bus.stores.event_log import Tally
+from bus.stores.event_log import EventCount
 from bus.stores.session import Session
 from bus.version import __version__
 from bus.worker import Worker
@@ -71,6 +73,7 @@ __all__ = [
     "Command",
     "ConcurrencyError",
     "ConfigurationError",
+    "ContractFinding",
     "DeadLetter",
     "DeadLetterError",
     "DeadLetterGroup",
@@ -80,25 +83,24 @@ __all__ = [
     "Documents",
     "Envelope",
     "Event",
+    "EventCount",
     "Events",
     "Fault",
-    "Finding",
-    "Following",
     "Health",
+    "HealthProblem",
     "IdConflict",
     "Index",
     "InvalidMessage",
     "MessageError",
     "Middleware",
     "NewerMessage",
+    "Next",
     "NoHandler",
     "NotAllowed",
     "NotBuilt",
     "NotCaughtUp",
     "Outbox",
-    "Outcome",
     "OutcomeUnknown",
-    "Problem",
     "Projection",
     "ProjectionError",
     "Projections",
@@ -107,6 +109,7 @@ __all__ = [
     "Recovery",
     "Reject",
     "RemoteError",
+    "RepairResult",
     "Repository",
     "Republished",
     "ResultUnreadable",
@@ -117,9 +120,8 @@ __all__ = [
     "Settings",
     "StoreUnavailable",
     "StoredEvent",
-    "Tally",
     "TopologyMismatch",
-    "Traced",
+    "TraceEntry",
     "TransportUnavailable",
     "Unavailable",
     "UnknownMessage",
@@ -134,5 +136,11 @@ __all__ = [
     "log",
     "timeout",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        return moved.renamed(__name__, name)
+
 
 moved.install()

@@ -29,7 +29,7 @@ from bus.errors import ConfigurationError
 from bus.lifecycle import forking
 from bus.lifecycle.entering import Entered
 from bus.messages import Command, Event, Message, Query, Receipt, check_kind, to_wait_for
-from bus.observe.health import Health, Problem
+from bus.observe.health import Health, HealthProblem
 from bus.observe.log import Logger
 from bus.opening import opened
 from bus.read.projection import Projection
@@ -354,7 +354,7 @@ class Bus:
         a worker runs in this process, what it needs counts too. Never raises.
         """
         if isinstance(self.runtime, Runtime) and (problem := self.runtime.state.problem):
-            return Health(True, False, (Problem("bus", f"it {problem}", 0.0, "ready"),))
+            return Health(True, False, (HealthProblem("bus", f"it {problem}", 0.0, "ready"),))
         return await self.runtime.checkup.health()
 
     async def alive(self) -> bool:

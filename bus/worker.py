@@ -16,17 +16,17 @@ from bus.continuity.upkeep import Upkeep
 from bus.declare.router import Router
 from bus.delivery.consumer import Consumer
 from bus.delivery.drain import DeadQueueConsumer
-from bus.delivery.foreign_events import Keeping
+from bus.delivery.foreign_events import ForeignEvents
 from bus.delivery.handler_consumer import HandlerConsumer
 from bus.delivery.projection_consumer import ProjectionConsumer
-from bus.delivery.projection_runner import Keeper
-from bus.delivery.replies import Replies
+from bus.delivery.projection_runner import ProjectionRunner
+from bus.delivery.replies import ReplySender
 from bus.delivery.sentinel import Sentinel
-from bus.delivery.supervisor import Roster
+from bus.delivery.supervisor import Supervisor
 from bus.delivery.trust import Trust
 from bus.errors import ConfigurationError
 from bus.failures.give_up import GiveUp
-from bus.following.monitor import Following
+from bus.following.monitor import HistoryMonitor
 from bus.following.protocol import Asking
 from bus.following.receiver import HistoryConsumer
 from bus.following.sender import ReplayConsumer
@@ -113,7 +113,7 @@ class _Shift:
         self._only = only
         settings = runtime.settings
         self._server = HealthServer(runtime.checkup, settings.health_host, settings.health_port)
-        self._roster = Roster(runtime.transport, runtime.checkup, runtime.loops)
+        self._supervisor = Supervisor(runtime.transport, runtime.checkup, runtime.loops)
         self._others: list[asyncio.Task[None]] = []
         self._checks: list[Check] = []
         self._stopping = False
@@ -124,29 +124,33 @@ class _Shift:
         chosen = _chosen(runtime, self._only)
         give_up, trust = GiveUp(runtime), Trust(runtime)
         projections = [one.of for one in chosen if isinstance(one.of, Projection)]
-        keepers = [self._keeper(one, give_up, trust) for one in projections]
-        await together(*(keeper.begin() for keeper in keepers))
+        runners = [self._runner(one, give_up, trust) for one in projections]
+        await together(*(runner.begin() for runner in runners))
         if runtime.settings.health_port:
             await self._server.start()
         for consumer in _handler_consumers(runtime, chosen, give_up, trust):
-            self._roster.start(consumer)
-        for keeper in keepers:
-            keeper.start()
+            self._supervisor.start(consumer)
+        for runner in runners:
+            runner.start()
         relay = Relay(runtime.event_log, runtime.publisher, runtime.read_store, loops=runtime.loops)
         running = [
             ("relay", relay.run),
-            *((k.name, k.run) for k in keepers),
+            *((k.name, k.run) for k in runners),
             *self._follow(give_up),
             *self._watches(trust, [one.name for one in chosen]),
         ]
         self._others = [runtime.loops.start(run, name) for name, run in running]
         log.info("worker started", service=runtime.service, subscriptions=[s.name for s in chosen])
 
-    def _keeper(self, projection: Projection[Any], give_up: GiveUp, trust: Trust) -> Keeper:
+    def _runner(
+        self, projection: Projection[Any], give_up: GiveUp, trust: Trust
+    ) -> ProjectionRunner:
         name = projection.name
         some = {one.removeprefix(f"{name}.") for one in self._only if one.startswith(f"{name}.")}
         partitions = frozenset() if name in self._only else some
-        return Keeper(self._runtime, projection, self._roster, give_up, trust, partitions)
+        return ProjectionRunner(
+            self._runtime, projection, self._supervisor, give_up, trust, partitions
+        )
 
     def _follow(self, give_up: GiveUp) -> list[tuple[str, Run]]:
         """Takes in the history of other services, where any is followed, and asks for it."""
@@ -155,16 +159,18 @@ class _Shift:
             return []
         owners = runtime.history.owners
         asking = Asking(runtime.transport, runtime.service, owners, runtime.signing)
-        keeping = Keeping(runtime.followed, owners, give_up)
-        self._roster.start(HistoryConsumer(runtime, runtime.followed, keeping, asking, give_up))
-        return [("following", Following(runtime, asking).run)]
+        foreign_events = ForeignEvents(runtime.followed, owners, give_up)
+        self._supervisor.start(
+            HistoryConsumer(runtime, runtime.followed, foreign_events, asking, give_up)
+        )
+        return [("following", HistoryMonitor(runtime, asking).run)]
 
     def _watches(self, trust: Trust, chosen: Sequence[str]) -> list[tuple[str, Run]]:
         """What looks after this worker itself; health asks the same."""
         runtime = self._runtime
         every = runtime.settings.sentinel_every
         sentinel = Sentinel(
-            self._roster.consumers, runtime.transport, every=every, loops=runtime.loops
+            self._supervisor.consumers, runtime.transport, every=every, loops=runtime.loops
         )
         loop = LoopWatch()
         self._checks = [Check("worker", self._is_stopping, "ready"), loop.check]
@@ -177,7 +183,7 @@ class _Shift:
         )
         resending = Resending(runtime, Losses(runtime), chosen)
         kinds = DeadQueueConsumer | HistoryConsumer
-        told = [one.check for one in self._roster.consumers if isinstance(one, kinds)]
+        told = [one.check for one in self._supervisor.consumers if isinstance(one, kinds)]
         watched = [Check("events", trust.problem), Check("releases", self._is_waiting)]
         self._checks += [upkeep.check, resending.check, *told, *watched]
         runtime.checkup.add(self._checks)
@@ -189,7 +195,7 @@ class _Shift:
         ]
 
     async def _is_waiting(self) -> str | None:
-        handlers = [one for one in self._roster.consumers if isinstance(one, HandlerConsumer)]
+        handlers = [one for one in self._supervisor.consumers if isinstance(one, HandlerConsumer)]
         waiting = [f"{name} ({one.queue})" for one in handlers for name in one.waiting.names]
         if not waiting:
             return None
@@ -207,12 +213,12 @@ class _Shift:
         self._stopping = True
         for task in self._others:
             task.cancel()
-        consumers = self._roster.consumers
+        consumers = self._supervisor.consumers
         projections = [one for one in consumers if isinstance(one, ProjectionConsumer)]
         others = [one for one in consumers if one not in projections]
         try:
-            await self._roster.finish(others, deadline - within * PROJECTIONS_SHARE)
-            await self._roster.finish(projections, deadline)
+            await self._supervisor.finish(others, deadline - within * PROJECTIONS_SHARE)
+            await self._supervisor.finish(projections, deadline)
         finally:
             await self._leave()
 
@@ -224,7 +230,7 @@ class _Shift:
         try:
             await end(others)
         finally:
-            unfinished = await self._roster.leave()
+            unfinished = await self._supervisor.leave()
             await self._server.close()
             self._has_left = True
         log.info("worker stopped", unfinished=unfinished)
@@ -286,8 +292,8 @@ def _handler_consumers(
     )
 
 
-def _replies(runtime: Runtime) -> Replies:
-    return Replies(runtime.transport, runtime.dispatcher, runtime.commands)
+def _replies(runtime: Runtime) -> ReplySender:
+    return ReplySender(runtime.transport, runtime.dispatcher, runtime.commands)
 
 
 def _handler(runtime: Runtime, router: Router | None) -> Callable[[Envelope], Awaitable[object]]:

@@ -7,7 +7,7 @@ handler changed (nothing), a receipt.
 from typing import Any
 
 from bench.side import Arguments
-from bus import Bus, Command, Envelope, Following, Query, Router, Settings
+from bus import Bus, Command, Envelope, Next, Query, Router, Settings
 
 
 class Greeter:
@@ -35,7 +35,7 @@ async def find_greeting(query: FindGreeting, greeter: Greeter) -> None:
     pass
 
 
-async def pass_on(envelope: Envelope, following: Following) -> Any:
+async def pass_on(envelope: Envelope, following: Next) -> Any:
     return await following(envelope)
 
 

@@ -14,7 +14,7 @@ import typer
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded
 from bus.cli.tables import cell, print_json
-from bus.describe.comparing import Finding, breaks, compare_contracts
+from bus.describe.comparing import ContractFinding, breaks, compare_contracts
 from bus.describe.contracts import contracts_of
 from bus.settings import Settings
 
@@ -80,7 +80,7 @@ def _read(file: Path) -> Any:
         raise typer.BadParameter(f"{file} cannot be read: {error}") from None
 
 
-def _print(one: Finding) -> None:
+def _print(one: ContractFinding) -> None:
     print(f"{one.verdict}: {cell(one.message)}, {one.concerns}: {cell(one.what)}")
     if one.remedy:
         print(f"    {cell(one.remedy)}")

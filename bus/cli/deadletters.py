@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from bus.cli.running import Json, Target, on_open_bus
 from bus.cli.tables import cell, lines, print_json, print_progress, print_table
 from bus.operate.deadletter_view import DeadLetter
-from bus.operate.deadletters import DeadLetters, Outcome
+from bus.operate.deadletters import DeadLetters, RepairResult
 
 Result = TypeVar("Result")
 
@@ -162,7 +162,7 @@ def _check_choice(ids: list[str] | None, group: str, all: bool) -> None:
         raise typer.BadParameter("say which: give IDS, or --group, or --all")
 
 
-def _end(outcome: Outcome, done: str, as_json: bool) -> None:
+def _end(outcome: RepairResult, done: str, as_json: bool) -> None:
     """Tells what was done and what was not, and ends with the status that says so."""
     if as_json:
         print_json({done: outcome.done, "failed": outcome.failed})

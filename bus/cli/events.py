@@ -19,7 +19,7 @@ from bus.cli.tables import cell, print_json, print_progress, print_table, told
 from bus.cli.times import moment
 from bus.common import clock
 from bus.common.tasks import end
-from bus.operate.conversation import Traced
+from bus.operate.conversation import TraceEntry
 from bus.operate.events import Events, StoredEvent
 from bus.recovery.recovery import Plan, Recovery
 from bus.recovery.republishing import Republished
@@ -236,7 +236,7 @@ def _print_event(one: StoredEvent) -> None:
     print(f"    {json.dumps(one.data)}", flush=True)
 
 
-def _line(one: Traced) -> str:
+def _line(one: TraceEntry) -> str:
     where = f"{one.stream} at {one.version}" if one.stream else ""
     facts: list[Any] = [one.time or "", one.kind, one.name, where, one.id, one.note]
     return "  " * one.depth + "  ".join(cell(fact) for fact in facts if fact)

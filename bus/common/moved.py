@@ -101,7 +101,7 @@ ROOMS = {
         "delivery.recovery": "recovery",
         "delivery.republishing": "republishing",
     },
-    "stores": {"read.notes": "notes"},
+    "stores": {"read.notes": "control"},
     "stores.documents": {
         "stores.applying": "applying",
         "stores.matching": "matching",
@@ -115,7 +115,7 @@ ROOMS = {
         "stores.memory_documents": "documents",
         "stores.memory_effects": "effects",
         "stores.memory_engine": "engine",
-        "stores.memory_letters": "letters",
+        "stores.memory_letters": "deadletters",
         "stores.memory_log": "log",
         "stores.memory_mock": "mongomock",
         "stores.memory_totals": "totals",
@@ -158,6 +158,28 @@ FORMER = {
     for former, name in names.items()
 } | {f"bus.{former}": tuple(f"bus.{one}" for one in now) for former, now in PARTED.items()}
 
+RENAMED = {
+    "bus": {
+        "Finding": "ContractFinding",
+        "Following": "Next",
+        "Outcome": "RepairResult",
+        "Problem": "HealthProblem",
+        "Tally": "EventCount",
+        "Traced": "TraceEntry",
+    },
+    "bus.delivery.foreign_events": {"Keeping": "ForeignEvents"},
+    "bus.delivery.projection_runner": {"Keeper": "ProjectionRunner"},
+    "bus.delivery.supervisor": {"Roster": "Supervisor"},
+    "bus.describe.comparing": {"Finding": "ContractFinding"},
+    "bus.dispatch.middleware": {"Following": "Next"},
+    "bus.observe.health": {"Problem": "HealthProblem"},
+    "bus.operate.conversation": {"Traced": "TraceEntry"},
+    "bus.operate.deadletters": {"Outcome": "RepairResult"},
+    "bus.stores.collections": {"Documents": "StoredDocuments"},
+    "bus.stores.event_log": {"Tally": "EventCount"},
+}
+"""What a module's names were called before."""
+
 
 class Finder(MetaPathFinder, Loader):
     """Finds a module by its former name, where there is none of that name."""
@@ -178,6 +200,9 @@ class Finder(MetaPathFinder, Loader):
             stacklevel=2,
         )
         found = [importlib.import_module(name) for name in now]
+        for one in found:
+            for former, name in RENAMED.get(one.__name__, {}).items():
+                setattr(one, former, getattr(one, name))
         if len(found) == 1:
             sys.modules[module.__name__] = found[0]
         else:
@@ -188,3 +213,16 @@ class Finder(MetaPathFinder, Loader):
 def install() -> None:
     """From now on former names are found."""
     sys.meta_path.append(Finder())
+
+
+def renamed(module: str, former: str) -> object:
+    """What a module calls otherwise now, with a warning. Raises: AttributeError."""
+    name = RENAMED.get(module, {}).get(former)
+    if name is None:
+        raise AttributeError(f"module {module!r} has no attribute {former!r}")
+    warnings.warn(
+        f"{module}.{former} is {module}.{name} now; the former name goes with the next version",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return getattr(sys.modules[module], name)

@@ -20,8 +20,8 @@ from bus.observe.loops import Loops
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import KNOWN_FOR, Catalogue
 from bus.signing import Signing
+from bus.stores.control import change_note
 from bus.stores.event_log import EventLog
-from bus.stores.notes import change_note
 from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Frame
 

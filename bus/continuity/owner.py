@@ -5,8 +5,7 @@ Two services in one would publish and mark each other's commits, and each would 
 
 from bus.data.payload import Document
 from bus.errors import ConfigurationError
-from bus.stores.control import Control
-from bus.stores.notes import change_note
+from bus.stores.control import Control, change_note
 
 OWNER_NOTE = "commits/service"
 """The key of the note that holds `{"service": ...}`."""

@@ -4,15 +4,14 @@ from collections import OrderedDict
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED
 from bus.data.payload import Document
-from bus.stores.control import Control
-from bus.stores.notes import change_note
+from bus.stores.control import Control, change_note
 from bus.transports.base import Delivery
 
 REMEMBERED = 1000
 MOST_BEGUN = 1000
 
 
-class Handled:
+class RecentlyHandled:
     """Remembers what was handled last: an acknowledgement gets lost with its channel.
 
     Only what the broker delivers again is recognised. What somebody sends again is handled again.

@@ -12,7 +12,7 @@ from bus.transports.base import Delivery, Frame
 Arrived = tuple[Delivery, Commit]
 
 
-class Keeping:
+class ForeignEvents:
     """Stores events of the categories that are followed. Doing so again changes nothing."""
 
     def __init__(

@@ -18,10 +18,10 @@ from bus.common.tasks import TurningTime
 from bus.continuity.continuity import Vouch
 from bus.declare.policies import policy_for
 from bus.declare.router import Router
-from bus.delivery.again import Handled, Suspects
+from bus.delivery.again import RecentlyHandled, Suspects
 from bus.delivery.consumer import PREFETCH, QueueConsumer
 from bus.delivery.drain import DeliveryLimitReached
-from bus.delivery.replies import Replies
+from bus.delivery.replies import ReplySender
 from bus.delivery.trust import Sorted, Trust
 from bus.errors import MessageError, NewerMessage, Retry, TransportUnavailable, UnknownMessage
 from bus.failures.deadletters import repaired
@@ -45,7 +45,7 @@ RELEASE_WITHIN = 24 * 3600.0
 log = Logger("bus.handling")
 
 
-class Outcome(NamedTuple):
+class Handled(NamedTuple):
     """What came of handling a message: done where there is no error; else what follows.
 
     `waited` is for how many seconds it will then have waited for another release of the code;
@@ -78,7 +78,7 @@ class HandlerConsumer(QueueConsumer):
         *,
         prefetch: int,
         concurrency: int,
-        replies: Replies | None = None,
+        replies: ReplySender | None = None,
         trust: Trust | None = None,
         vouch: Vouch | None = None,
         release_within: float = RELEASE_WITHIN,
@@ -100,7 +100,7 @@ class HandlerConsumer(QueueConsumer):
         self._vouch = vouch
         self._grace = 0.0
         self._failure: Exception | None = None
-        self._handled = Handled()
+        self._handled = RecentlyHandled()
         self._suspects = Suspects(store, queue)
 
     async def run(self) -> None:
@@ -168,7 +168,7 @@ class HandlerConsumer(QueueConsumer):
             outcome = self._unread(delivery, error)._replace(unread=True)
             await self._settle(inbox, delivery, outcome)
         except MessageError as error:
-            await self._settle(inbox, delivery, Outcome(error, 1, unread=True))
+            await self._settle(inbox, delivery, Handled(error, 1, unread=True))
         else:
             lanes.put(envelope.stream or envelope.id, (delivery, envelope))
 
@@ -194,7 +194,7 @@ class HandlerConsumer(QueueConsumer):
         except Stopped:
             pass
 
-    async def _suspected(self, envelope: Envelope, delivery: Delivery) -> Outcome:
+    async def _suspected(self, envelope: Envelope, delivery: Delivery) -> Handled:
         """Handles what RabbitMQ gave up once, unless it has ended its worker too often since."""
         begun = 0
 
@@ -205,10 +205,10 @@ class HandlerConsumer(QueueConsumer):
         await insist(begin, self._holding, self._stopping)
         if begun > DELIVERY_LIMIT:
             why = f"its handling was begun {begun - 1} times, and ended in no result"
-            return Outcome(DeliveryLimitReached(why), begun - 1)
+            return Handled(DeliveryLimitReached(why), begun - 1)
         return await self._outcome(delivery, envelope)
 
-    async def _outcome(self, delivery: Delivery, envelope: Envelope) -> Outcome:
+    async def _outcome(self, delivery: Delivery, envelope: Envelope) -> Handled:
         """Handles, with tries in place, until it is clear what becomes of the message."""
         router = self._router_of(envelope)
         attempt, while_away = attempts_of(delivery) + 1, pauses()
@@ -225,24 +225,24 @@ class HandlerConsumer(QueueConsumer):
                 continue
             self._holding.over(envelope.id)
             if error is None:
-                return Outcome(None, attempt)
+                return Handled(None, attempt)
             cause = judged(error)
             if isinstance(cause, NewerMessage):  # of its aggregate's events, say
                 return self._unread(delivery, cause)
             step = next_step(cause, attempt, policy_for(error, router.retry))
             _tell(envelope, told(error), step)
             if step.pause is None:
-                return Outcome(told(error), attempt, step)
+                return Handled(told(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
 
-    def _unread(self, delivery: Delivery, error: UnknownMessage) -> Outcome:
+    def _unread(self, delivery: Delivery, error: UnknownMessage) -> Handled:
         """It waits for a release of the code that can read it, unless it has done so for long."""
         attempts, frame = attempts_of(delivery), delivery.frame
         if delay := wait_of(frame, self._release_within):
             self.waiting.note(frame.name, error)
-            return Outcome(error, attempts, Step(delay=delay), waited_by(frame) + delay)
-        return Outcome(never_came(error, waited_by(frame)), max(attempts, 1))
+            return Handled(error, attempts, Step(delay=delay), waited_by(frame) + delay)
+        return Handled(never_came(error, waited_by(frame)), max(attempts, 1))
 
     def _hold_on_unless_stopping(self, envelope: Envelope, error: BaseException) -> None:
         self._holding.on(envelope.id, error)
@@ -275,7 +275,7 @@ class HandlerConsumer(QueueConsumer):
             return error
         return None
 
-    async def _settle(self, inbox: Inbox, delivery: Delivery, outcome: Outcome) -> None:
+    async def _settle(self, inbox: Inbox, delivery: Delivery, outcome: Handled) -> None:
         """The one place where an outcome becomes an acknowledgement."""
         error = outcome.error
         if self._replies is not None and not outcome.waited:
@@ -298,7 +298,7 @@ class HandlerConsumer(QueueConsumer):
         except TransportUnavailable:
             return  # it comes again, and is known then
 
-    async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Outcome) -> None:
+    async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Handled) -> None:
         """Sends it on its way to a later try, or gives it up."""
         delay, attempts, unread = outcome.step.delay, outcome.attempts, outcome.unread
         added: dict[str, str | int] = {ATTEMPT: attempts}

@@ -15,7 +15,7 @@ from bus.common.fingerprint import reason_of
 from bus.continuity.continuity import Vouch
 from bus.data.ids import category_of
 from bus.delivery.consumer import QueueConsumer
-from bus.delivery.foreign_events import Arrived, Keeping
+from bus.delivery.foreign_events import Arrived, ForeignEvents
 from bus.delivery.trust import Sorted, Trust
 from bus.errors import (
     Discontinued,
@@ -49,7 +49,7 @@ class ProjectionConsumer(QueueConsumer):
         transport: Transport,
         store: ReadStore,
         give_up: GiveUp,
-        keeping: Keeping,
+        foreign_events: ForeignEvents,
         trust: Trust | None = None,
         *,
         prefetch: int,
@@ -60,7 +60,7 @@ class ProjectionConsumer(QueueConsumer):
         self._projector = projector
         self._store = store
         self._give_up = give_up
-        self._keeping = keeping
+        self._foreign_events = foreign_events
         self._trust = trust
         self._batch = batch
         self._vouch = vouch
@@ -117,7 +117,7 @@ class ProjectionConsumer(QueueConsumer):
             await self._vouch(self.queue, deliveries)
         believed, refused = await self._sorted(deliveries)
         envelopes, unreadable, foreign = self._decode(believed)
-        await self._keeping.keep(foreign)
+        await self._foreign_events.keep(foreign)
         await self._projector.apply(envelopes)
         doubtful = [*refused, *(delivery for delivery, _ in unreadable)]
         if streams := {stream for one in doubtful for stream, _ in self._places(one)}:
@@ -144,7 +144,7 @@ class ProjectionConsumer(QueueConsumer):
         foreign: list[Arrived] = []
         for delivery in deliveries:
             try:
-                foreign += self._keeping.read(delivery)
+                foreign += self._foreign_events.read(delivery)
                 envelopes.append(self._read(delivery))
             except MessageError as error:
                 unreadable.append((delivery, error))

@@ -13,9 +13,9 @@ from typing import Any
 from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.common.tasks import end
-from bus.delivery.foreign_events import Keeping
+from bus.delivery.foreign_events import ForeignEvents
 from bus.delivery.projection_consumer import ProjectionConsumer
-from bus.delivery.supervisor import Roster
+from bus.delivery.supervisor import Supervisor
 from bus.delivery.trust import Trust
 from bus.failures.deadletters import settled_in_log
 from bus.failures.give_up import GiveUp
@@ -41,7 +41,7 @@ STOP_WITHIN = 5.0
 log = Logger("bus.worker")
 
 
-class Keeper:
+class ProjectionRunner:
     """Runs in a worker. `partitions` names the only ones to consume ("0of2"); all of them where
     it is empty."""
 
@@ -49,7 +49,7 @@ class Keeper:
         self,
         runtime: Runtime,
         projection: Projection[Any],
-        roster: Roster,
+        supervisor: Supervisor,
         give_up: GiveUp,
         trust: Trust,
         partitions: Collection[str] = (),
@@ -57,8 +57,10 @@ class Keeper:
         self._projection = projection
         self._runtime = runtime
         self._catalogue = runtime.catalogue
-        self._feed = partial(Feeding, runtime, projection, roster, give_up, trust, partitions)
-        self._fed: dict[Generation, Feeding] = {}
+        self._feed = partial(
+            CollectionFeed, runtime, projection, supervisor, give_up, trust, partitions
+        )
+        self._fed: dict[Generation, CollectionFeed] = {}
         self._tidy_at = self._settle_at = self._show_at = 0.0
         self._read = self._shown = ""
         self._idle: set[str] = set()
@@ -86,7 +88,7 @@ class Keeper:
                 await asyncio.sleep(clock.jittered(FOLLOW_EVERY))
         finally:
             if clock.is_cancelled():  # else it is started again, and finds them as they are
-                await end([feeding.looking_after for feeding in self._fed.values()])
+                await end([feed.looking_after for feed in self._fed.values()])
 
     async def _turn(self) -> None:
         if not self._begun:
@@ -182,14 +184,14 @@ class Keeper:
                 self._fed[generation].start()
 
 
-class Feeding:
+class CollectionFeed:
     """One collection that is kept up to date: its consumers, and what looks after it."""
 
     def __init__(
         self,
         runtime: Runtime,
         projection: Projection[Any],
-        roster: Roster,
+        supervisor: Supervisor,
         give_up: GiveUp,
         trust: Trust,
         partitions: Collection[str],
@@ -197,7 +199,7 @@ class Feeding:
     ) -> None:
         self._runtime = runtime
         self._projection = projection
-        self._roster = roster
+        self._supervisor = supervisor
         self._give_up = give_up
         self._trust = trust
         self._generation = generation
@@ -228,7 +230,7 @@ class Feeding:
     def _consume(self) -> None:
         self._consumers = [self._consumer(name) for name in self._queues]
         for consumer in self._consumers:
-            self._roster.start(consumer)
+            self._supervisor.start(consumer)
 
     async def _build(self) -> None:
         """Its queues are bound by now, and hold what happens meanwhile."""
@@ -261,7 +263,7 @@ class Feeding:
     async def stop(self) -> None:
         """Finishes what is at hand, and feeds no more."""
         await end([self.looking_after])
-        await self._roster.finish(self._consumers, time.monotonic() + STOP_WITHIN)
+        await self._supervisor.finish(self._consumers, time.monotonic() + STOP_WITHIN)
 
     @property
     def is_behind(self) -> bool:
@@ -334,7 +336,7 @@ class Feeding:
             self._runtime.transport,
             self._runtime.read_store,
             self._give_up,
-            Keeping(self._runtime.followed, self._runtime.history.owners, self._give_up),
+            ForeignEvents(self._runtime.followed, self._runtime.history.owners, self._give_up),
             self._trust,
             prefetch=settings.prefetch,
             batch=settings.batch,

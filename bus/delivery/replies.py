@@ -32,7 +32,7 @@ WITHIN = 5.0
 log = Logger("bus.replies")
 
 
-class Replies(NamedTuple):
+class ReplySender(NamedTuple):
     """Answers a service's requested commands."""
 
     transport: Transport

@@ -15,7 +15,7 @@ from bus.observe.loops import Loops
 from bus.transports.base import Transport
 
 
-class Roster:
+class Supervisor:
     """Starts consumers, stops them, and knows who there is."""
 
     def __init__(self, transport: Transport, checkup: Checkup, loops: Loops) -> None:

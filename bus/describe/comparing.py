@@ -12,7 +12,7 @@ Verdict = Literal["breaking", "unclear", "compatible"]
 Concerns = Literal["stored events", "subscribers", "senders", "the service itself"]
 
 
-class Finding(NamedTuple):
+class ContractFinding(NamedTuple):
     """A change, what it means to whom, and (where it breaks them) what would make it compatible.
 
     "unclear" is what the descriptions do not tell; it counts as breaking.
@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 
 def compare_contracts(
     before: Document, now: Document, *, owners: Sequence[Document] = ()
-) -> list[Finding]:
+) -> list[ContractFinding]:
     """What has changed from one description to another, breaking changes first.
 
     `owners` are the descriptions of services that this one follows: what they write is compared
@@ -50,7 +50,7 @@ def compare_contracts(
     return sorted(found, key=lambda one: order.index(one.verdict))
 
 
-def breaks(findings: Sequence[Finding]) -> bool:
+def breaks(findings: Sequence[ContractFinding]) -> bool:
     """Whether somebody would be broken, as far as can be told."""
     return any(one.verdict != "compatible" for one in findings)
 
@@ -61,7 +61,7 @@ def _format_of(given: Any) -> str:
     return f"format {given['format']!r:.50}" if "format" in given else "it says no format"
 
 
-def _events(before: Document, now: Document) -> Iterator[Finding]:
+def _events(before: Document, now: Document) -> Iterator[ContractFinding]:
     names = {
         name: (own, event)
         for own, event in reversed(list(now["events"].items()))
@@ -74,7 +74,7 @@ def _events(before: Document, now: Document) -> Iterator[Finding]:
         elif name in names:
             yield from _event_change(name, old, *names[name], set(names))
         else:
-            yield Finding(
+            yield ContractFinding(
                 "breaking", f"event {name}", "stored events",
                 "nothing reads it any more",
                 f"keep its class, which nothing has to record; or, where another class takes its "
@@ -84,24 +84,24 @@ def _events(before: Document, now: Document) -> Iterator[Finding]:
     for name, event in now["events"].items():
         if not taken_over & {name, *event["formerly"]}:
             concerns: Concerns = "the service itself" if "followed" in event else "subscribers"
-            yield Finding("compatible", f"event {name}", concerns, "is new")
+            yield ContractFinding("compatible", f"event {name}", concerns, "is new")
 
 
 def _event_change(
     name: str, old: Document, new_name: str, new: Document, read: set[str]
-) -> Iterator[Finding]:
+) -> Iterator[ContractFinding]:
     message, changes = f"event {name}", _changes(name, old, new_name, new)
     if old == new and name == new_name:
         return
     stored = [*_former(message, old, read), *_reading(message, "stored events", old, new)]
-    yield from stored or [Finding("compatible", message, "stored events", changes)]
+    yield from stored or [ContractFinding("compatible", message, "stored events", changes)]
     told = list(_subscribing(name, old, new_name, new))
-    yield from told or [Finding("compatible", message, "subscribers", changes)]
+    yield from told or [ContractFinding("compatible", message, "subscribers", changes)]
 
 
 def _followed_change(
     name: str, old: Document, new_name: str, new: Document | None
-) -> Iterator[Finding]:
+) -> Iterator[ContractFinding]:
     """Another service's event: nobody receives it from here, and how it is read is this service's
     own business. What was stored of it here is as its owner wrote it."""
     if new is None:
@@ -112,10 +112,10 @@ def _followed_change(
         what = _changes(name, old, new_name, new)
     else:
         return
-    yield Finding("compatible", f"event {name}", "the service itself", what)
+    yield ContractFinding("compatible", f"event {name}", "the service itself", what)
 
 
-def _of_owners(now: Document, owners: Sequence[Document]) -> Iterator[Finding]:
+def _of_owners(now: Document, owners: Sequence[Document]) -> Iterator[ContractFinding]:
     """Whether this service reads what those write that it follows."""
     followed = {name: one for name, one in now["events"].items() if "followed" in one}
     known = sorted({service for one in followed.values() for service in one["followed"]})
@@ -132,9 +132,11 @@ def _of_owners(now: Document, owners: Sequence[Document]) -> Iterator[Finding]:
                 yield from _owners(f"event {written}", service, owner["events"][written], read)
 
 
-def _owners(message: str, service: str, written: Document, read: Document) -> Iterator[Finding]:
+def _owners(
+    message: str, service: str, written: Document, read: Document
+) -> Iterator[ContractFinding]:
     if written["schema"] > read["schema"]:
-        yield Finding(
+        yield ContractFinding(
             "breaking", message, "the service itself",
             f"service {service!r} writes schema {written['schema']}, and {read['schema']} is read",
             f"read it: schema={written['schema']}, and upcast where older ones are stored",
@@ -148,21 +150,23 @@ def _named(services: Sequence[str]) -> str:
     return " or ".join(repr(one) for one in services)
 
 
-def _former(message: str, old: Document, read: set[str]) -> Iterator[Finding]:
+def _former(message: str, old: Document, read: set[str]) -> Iterator[ContractFinding]:
     for former in old["formerly"]:
         if former not in read:
-            yield Finding(
+            yield ContractFinding(
                 "breaking", message, "stored events", f"is not read as {former} any more",
                 f"write {former!r} in its formerly= again",
             )  # fmt: skip
 
 
-def _subscribing(name: str, old: Document, new_name: str, new: Document) -> Iterator[Finding]:
+def _subscribing(
+    name: str, old: Document, new_name: str, new: Document
+) -> Iterator[ContractFinding]:
     """What subscribers make of it that know the older shape, in other services and in processes of
     this one that are not replaced yet."""
     message = f"event {name}"
     if new_name not in (name, *old["formerly"]):
-        yield Finding(
+        yield ContractFinding(
             "breaking", message, "subscribers",
             f"leaves as {new_name}, which they do not know",
             f"keep the name that it travels by, class {new_name}(Event, name={name!r}); or let "
@@ -172,11 +176,11 @@ def _subscribing(name: str, old: Document, new_name: str, new: Document) -> Iter
         yield _finding(message, "subscribers", one)
 
 
-def _commands(before: Document, now: Document) -> Iterator[Finding]:
+def _commands(before: Document, now: Document) -> Iterator[ContractFinding]:
     for name, old in before["commands"].items():
         new, message = now["commands"].get(name), f"command {name}"
         if new is None:
-            yield Finding(
+            yield ContractFinding(
                 "breaking", message, "senders", "nobody handles it any more",
                 "keep it and its handler until nobody sends it; a renamed class keeps the name "
                 f"that it travels by with name={name!r}",
@@ -184,24 +188,26 @@ def _commands(before: Document, now: Document) -> Iterator[Finding]:
         elif new != old:
             found = list(_reading(message, "senders", old, new))
             changes = _changes(name, old, name, new)
-            yield from found or [Finding("compatible", message, "senders", changes)]
+            yield from found or [ContractFinding("compatible", message, "senders", changes)]
     for name in now["commands"].keys() - before["commands"].keys():
-        yield Finding("compatible", f"command {name}", "senders", "is new")
+        yield ContractFinding("compatible", f"command {name}", "senders", "is new")
 
 
-def _queries(before: Document, now: Document) -> Iterator[Finding]:
+def _queries(before: Document, now: Document) -> Iterator[ContractFinding]:
     """They do not travel: whoever asks is built with the code that answers."""
     for name in sorted(before["queries"].keys() | now["queries"].keys()):
         old, new = before["queries"].get(name), now["queries"].get(name)
         if old != new:
             what = "is gone" if new is None else "has changed" if old else "is new"
-            yield Finding("compatible", f"query {name}", "the service itself", what)
+            yield ContractFinding("compatible", f"query {name}", "the service itself", what)
 
 
-def _reading(message: str, concerns: Concerns, old: Document, new: Document) -> Iterator[Finding]:
+def _reading(
+    message: str, concerns: Concerns, old: Document, new: Document
+) -> Iterator[ContractFinding]:
     """Whether what was written in the older shape, whenever, is read by the newer class."""
     if new["schema"] < old["schema"]:
-        yield Finding(
+        yield ContractFinding(
             "breaking", message, concerns, f"schema {old['schema']} has become {new['schema']}",
             f"a schema only grows: make it {old['schema'] + 1}",
         )  # fmt: skip
@@ -236,12 +242,12 @@ _REMEDIES: dict[Concerns, dict[str, str]] = {
 }
 
 
-def _finding(message: str, concerns: Concerns, one: Mismatch) -> Finding:
+def _finding(message: str, concerns: Concerns, one: Mismatch) -> ContractFinding:
     unclear = one.kind == "unclear"
     place = f"{one.path}: " if one.path else ""
     what = f"{place}unclear {one.what}; taken for breaking" if unclear else f"{place}{one.what}"
     remedy = _REMEDIES[concerns]["narrowed" if unclear else one.kind]
-    return Finding("unclear" if unclear else "breaking", message, concerns, what, remedy)
+    return ContractFinding("unclear" if unclear else "breaking", message, concerns, what, remedy)
 
 
 def _changes(name: str, old: Document, new_name: str, new: Document) -> str:

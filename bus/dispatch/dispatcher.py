@@ -13,8 +13,8 @@ from bus.declare.router import BASES, Handler, Kind
 from bus.dispatch.anew import anew
 from bus.dispatch.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
 from bus.dispatch.middleware import (
-    Following,
     Middleware,
+    Next,
     Stored,
     answering,
     compose,
@@ -178,9 +178,7 @@ class Dispatcher:
         else:
             self._queries[message] = self._composed(self._query(handler))
 
-    def _composed(
-        self, run: Following, stored: Stored | None = None, *, keeps: bool = False
-    ) -> Following:
+    def _composed(self, run: Next, stored: Stored | None = None, *, keeps: bool = False) -> Next:
         if not self._middleware:
             return logged_and_retried(run, keeps=keeps)
         return compose(self._middleware, retried_on_conflict(run, keeps=keeps), stored)
@@ -192,7 +190,7 @@ class Dispatcher:
             return False
         return bind_alone(handler, self._provided) is None
 
-    def _query(self, handler: Handler) -> Following:
+    def _query(self, handler: Handler) -> Next:
         """A query changes nothing: it has no unit of work."""
         alone = bind_alone(handler, self._provided)
         if alone is None:
@@ -200,7 +198,7 @@ class Dispatcher:
             raise AssertionError("a query asks for what only a unit of work has")
         return answering(alone, handler.name) if self._middleware else alone
 
-    def _command(self, handler: Handler) -> Following:
+    def _command(self, handler: Handler) -> Next:
         results = self._results[handler.messages[0]] = Results(handler)
         alone = bind_alone(handler, self._provided)
         if alone is not None:
@@ -301,7 +299,7 @@ class Dispatcher:
         return None if receipt is None else self.typed(type(envelope.message), receipt)
 
 
-def _without_changes(alone: Alone, results: Results) -> Following:
+def _without_changes(alone: Alone, results: Results) -> Next:
     """Runs a command's handler that took nothing to change things with: no unit of work for it."""
 
     async def run(envelope: Envelope) -> Receipt:

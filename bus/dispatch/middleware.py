@@ -24,8 +24,8 @@ from bus.observe.log import Logger, current_envelope, current_handler
 
 TRIES = 10
 
-Following = Callable[[Envelope], Awaitable[Any]]
-Middleware = Callable[[Envelope, Following], Awaitable[Any]]
+Next = Callable[[Envelope], Awaitable[Any]]
+Middleware = Callable[[Envelope, Next], Awaitable[Any]]
 Stored = Callable[[Envelope], Awaitable[object]]
 """Whether the log holds what a command did."""
 
@@ -33,8 +33,8 @@ log = Logger("bus")
 
 
 def compose(
-    middleware: Sequence[Middleware], innermost: Following, stored: Stored | None = None
-) -> Following:
+    middleware: Sequence[Middleware], innermost: Next, stored: Stored | None = None
+) -> Next:
     """The chain of `middleware`, the first one outermost, `logged`, around `innermost`.
 
     With `stored`, which is asked where one does not, each is to give a command's receipt.
@@ -46,7 +46,7 @@ def compose(
     return _logged_around(outermost, chain, stored)
 
 
-def _around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
+def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
     """It looks at what `outer` gives: the next one may use it, or give something else instead."""
 
     async def run(envelope: Envelope) -> Any:
@@ -58,7 +58,7 @@ def _around(outer: Middleware, following: Following, stored: Stored | None) -> F
     return run
 
 
-def _logged_around(outer: Middleware, following: Following, stored: Stored | None) -> Following:
+def _logged_around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
     """As `logged`, and `_around`."""
 
     async def run(envelope: Envelope) -> Any:
@@ -94,7 +94,7 @@ async def _lost(
     )
 
 
-def answering(following: Following, handler: str) -> Following:
+def answering(following: Next, handler: str) -> Next:
     """Looks at what a query's handler gives, lest the middleware round it be blamed for that."""
 
     async def run(envelope: Envelope) -> Any:
@@ -144,9 +144,7 @@ async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
     return "nothing is stored under its id"
 
 
-def logged(
-    following: Following, *, after_conflict: Following | None = None, keeps: bool = False
-) -> Following:
+def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool = False) -> Next:
     """Names the message in every log line written meanwhile, and logs a handler's failure.
 
     With `keeps`, what follows after a conflict has the message as it was before.
@@ -177,7 +175,7 @@ def _tell(error: Exception) -> None:
     log.info("message failed", error=type(one).__name__, reason=reason_of(one)[:500])
 
 
-def logged_and_retried(following: Following, *, keeps: bool) -> Following:
+def logged_and_retried(following: Next, *, keeps: bool) -> Next:
     """`logged(retried_on_conflict(following))` in one: a coroutine less for each message."""
     return logged(following, after_conflict=partial(_again, following), keeps=keeps)
 
@@ -192,14 +190,14 @@ def timeout(seconds: figures.Seconds) -> Middleware:
 
     most = figures.seconds(seconds, "timeout(): seconds", zero=False)
 
-    async def limit(envelope: Envelope, following: Following) -> Any:
+    async def limit(envelope: Envelope, following: Next) -> Any:
         async with TurningTime(most):
             return await following(envelope)
 
     return limit
 
 
-def retried_on_conflict(following: Following, *, keeps: bool) -> Following:
+def retried_on_conflict(following: Next, *, keeps: bool) -> Next:
     """Runs the handler again, on fresh state, when somebody else wrote to its streams first.
 
     With `keeps`, each run has the message as it was before the first one.
@@ -217,7 +215,7 @@ def retried_on_conflict(following: Following, *, keeps: bool) -> Following:
     return run
 
 
-async def _again(following: Following, kept: Envelope) -> Any:
+async def _again(following: Next, kept: Envelope) -> Any:
     failed = 1
     while True:
         await asyncio.sleep(clock.jittered(0.002 * min(failed, 10)))

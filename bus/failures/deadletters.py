@@ -12,7 +12,7 @@ from bus.errors import InvalidMessage
 from bus.observe.log import Logger
 from bus.read.projection import Projection
 from bus.stores.collections import Target
-from bus.stores.letters import KeepsLetters
+from bus.stores.deadletters import KeepsLetters
 from bus.stores.read_store import ReadStore
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
 

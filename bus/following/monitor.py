@@ -28,7 +28,7 @@ OVERLAP = timedelta(minutes=2)
 log = Logger("bus.history")
 
 
-class Following:
+class HistoryMonitor:
     """Asks, in one worker at a time, for what is missing."""
 
     def __init__(self, runtime: Runtime, asking: Asking) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from bus.assembly.runtime import Runtime
 from bus.delivery.consumer import BatchConsumer
-from bus.delivery.foreign_events import Arrived, Keeping
+from bus.delivery.foreign_events import Arrived, ForeignEvents
 from bus.errors import InvalidMessage, TransportUnavailable, Unroutable
 from bus.failures.deadletters import repaired
 from bus.failures.give_up import GiveUp
@@ -40,14 +40,14 @@ class HistoryConsumer(BatchConsumer):
         self,
         runtime: Runtime,
         followed: FollowedLog,
-        keeping: Keeping,
+        foreign_events: ForeignEvents,
         asking: Asking,
         give_up: GiveUp,
     ) -> None:
         super().__init__(history_queue(runtime.service).name, runtime.transport, prefetch=PREFETCH)
         self._runtime = runtime
         self._followed = followed
-        self._keeping = keeping
+        self._foreign_events = foreign_events
         self._asking = asking
         self._give_up = give_up
         self._turns = Turns()
@@ -79,12 +79,12 @@ class HistoryConsumer(BatchConsumer):
             await repaired(self._runtime.read_store, delivery)
 
     def _read(self, delivery: Delivery) -> list[Arrived]:
-        if not self._keeping.follows(delivery.frame):
+        if not self._foreign_events.follows(delivery.frame):
             raise InvalidMessage(f"{delivery.frame.name[:100]}: nobody here follows its category")
-        return self._keeping.read(delivery)
+        return self._foreign_events.read(delivery)
 
     async def _keep(self, arrived: Sequence[Arrived]) -> None:
-        await self._keeping.keep(arrived)
+        await self._foreign_events.keep(arrived)
         await self._hurry({commit.stream for _, commit in arrived})
 
     async def _hurry(self, streams: set[str]) -> None:

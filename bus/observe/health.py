@@ -29,7 +29,7 @@ Breaks = Literal["nothing", "ready", "alive"]
 Ask = Callable[[], Awaitable[str | None]]
 
 
-class Problem(NamedTuple):
+class HealthProblem(NamedTuple):
     """What is wrong with a part, and for how many seconds it has been known.
 
     `breaks` says what follows from it. "ready": this process cannot do its work until it is over.
@@ -50,7 +50,7 @@ class Health(NamedTuple):
 
     alive: bool
     ready: bool
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[HealthProblem, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON types."""
@@ -142,13 +142,13 @@ class Checkup:
         problems = await self._problems(self._checks)
         return _health([*problems, *self._failing({one.part for one in problems})])
 
-    def _failing(self, parts: set[str]) -> Iterator[Problem]:
+    def _failing(self, parts: set[str]) -> Iterator[HealthProblem]:
         """The loops that fail. A service that is away is told by its own check."""
         for one in self._loops.failing:
             if not (one.is_outage and parts & SERVICES):
                 seconds = time.monotonic() - one.since
                 breaks: Breaks = "ready" if seconds > LASTING else "nothing"
-                yield Problem(f"loop {one.loop}", one.what, seconds, breaks)
+                yield HealthProblem(f"loop {one.loop}", one.what, seconds, breaks)
 
     async def alive(self) -> Health:
         """Asks only for what a restart would mend; that never leaves the process."""
@@ -161,17 +161,17 @@ class Checkup:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _problems(self, checks: Iterable[Check]) -> list[Problem]:
+    async def _problems(self, checks: Iterable[Check]) -> list[HealthProblem]:
         found = await asyncio.gather(*(self._problem(check) for check in checks))
         return [problem for problem in found if problem]
 
-    async def _problem(self, check: Check) -> Problem | None:
+    async def _problem(self, check: Check) -> HealthProblem | None:
         what = await self._answer(check)
         if what is None:
             self._since.pop(check, None)
             return None
         since = self._since.setdefault(check, time.monotonic())
-        return Problem(check.part, what, time.monotonic() - since, check.breaks)
+        return HealthProblem(check.part, what, time.monotonic() - since, check.breaks)
 
     async def _answer(self, check: Check) -> str | None:
         """A question without an answer stays open and is not asked again: asking must not pile up
@@ -204,6 +204,6 @@ async def _asked(ask: Ask) -> str | None:
         return f"{type(error).__name__}: {error}"
 
 
-def _health(problems: list[Problem]) -> Health:
+def _health(problems: list[HealthProblem]) -> Health:
     broken = {problem.breaks for problem in problems}
     return Health("alive" not in broken, broken <= {"nothing"}, tuple(problems))

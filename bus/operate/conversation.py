@@ -16,7 +16,7 @@ from bus.stores.event_log import Commit
 Kind = Literal["command", "event", "dead letter"]
 
 
-class Traced(NamedTuple):
+class TraceEntry(NamedTuple):
     """A command, an event, or a dead letter (a parked stream, too) of a conversation.
 
     `cause` is the id of what it stands beneath, `depth` levels down; `time` is unknown of a command
@@ -34,13 +34,13 @@ class Traced(NamedTuple):
     note: str = ""
 
 
-def traced(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> list[Traced]:
+def traced(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> list[TraceEntry]:
     """The conversation from its beginning, what was caused right after its cause."""
     found = {one.id: one for one in _messages(commits, letters)}
-    caused: dict[str, list[Traced]] = defaultdict(list)
+    caused: dict[str, list[TraceEntry]] = defaultdict(list)
     for one in (*found.values(), *_given_up(found.values(), letters)):
         caused[one.cause if one.cause in found else ""].append(one)
-    told: list[Traced] = []
+    told: list[TraceEntry] = []
     left = [one._replace(depth=0) for one in caused.pop("", ())][::-1]
     while left:  # no recursion: a conversation may be longer than Python's stack is deep
         one = left.pop()
@@ -52,7 +52,7 @@ def traced(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> list[Tra
     return told
 
 
-def _messages(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> Iterator[Traced]:
+def _messages(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> Iterator[TraceEntry]:
     """Commands and events, in the order in which they happened; commands that wait come last."""
     own = {commit.id: commit for commit in commits}
     known = {commit.event_id(place) for commit in commits for place in range(len(commit.events))}
@@ -68,41 +68,47 @@ def _messages(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> Itera
             yield _lost(letter)
 
 
-def _caused_by(commit: Commit, own: dict[str, Commit]) -> Iterator[Traced]:
+def _caused_by(commit: Commit, own: dict[str, Commit]) -> Iterator[TraceEntry]:
     cause = _cause_of(commit)
     for place, event in enumerate(commit.events):
         id, version = commit.event_id(place), commit.first + place
-        yield Traced(0, "event", event.name, id, cause, commit.time, commit.stream, version)
+        yield TraceEntry(0, "event", event.name, id, cause, commit.time, commit.stream, version)
     for command in commit.outgoing:
         done = own.get(command.id)
         note = "" if done else "not carried out"
-        yield Traced(0, "command", command.name, command.id, cause, done and done.time, note=note)
+        yield TraceEntry(
+            0, "command", command.name, command.id, cause, done and done.time, note=note
+        )
 
 
 def _beginning(
     cause: str, own: Commit | None, commit: Commit, letters: Sequence[DeadLetter]
-) -> Traced:
+) -> TraceEntry:
     """What nothing in the log has caused: a command from outside, or an event of another log."""
     if own is not None:
-        return Traced(0, "command", own.message, cause, time=own.time)
+        return TraceEntry(0, "command", own.message, cause, time=own.time)
     for letter in letters:
         if letter.message_id == cause:
             return _lost(letter)
     name = "?" if commit.message == Fault.wire_name else commit.message
-    return Traced(0, "event" if ":" in cause else "command", name, cause, note="not in this log")
+    return TraceEntry(
+        0, "event" if ":" in cause else "command", name, cause, note="not in this log"
+    )
 
 
-def _lost(letter: DeadLetter) -> Traced:
+def _lost(letter: DeadLetter) -> TraceEntry:
     """A message that left nothing in the log but its dead letter."""
     kind: Kind = "event" if letter.stream else "command"
     note = "not in this log" if letter.stream else "not carried out"
-    return Traced(
+    return TraceEntry(
         0, kind, letter.message, letter.message_id,
         stream=letter.stream, version=letter.version, note=note,
     )  # fmt: skip
 
 
-def _given_up(messages: Iterable[Traced], letters: Sequence[DeadLetter]) -> Iterator[Traced]:
+def _given_up(
+    messages: Iterable[TraceEntry], letters: Sequence[DeadLetter]
+) -> Iterator[TraceEntry]:
     """A row for each dead letter, and for each event that a parked stream stands at or holds up."""
     parked = [letter for letter in letters if letter.kind == "stream"]
     for letter in letters:
@@ -117,8 +123,8 @@ def _given_up(messages: Iterable[Traced], letters: Sequence[DeadLetter]) -> Iter
                     yield _row(letter, one.id, f"waits behind version {letter.version}")
 
 
-def _row(letter: DeadLetter, cause: str, note: str) -> Traced:
-    return Traced(
+def _row(letter: DeadLetter, cause: str, note: str) -> TraceEntry:
+    return TraceEntry(
         0, "dead letter", letter.handler, letter.id, cause,
         letter.last_seen, letter.stream, letter.version, note,
     )  # fmt: skip

@@ -57,7 +57,7 @@ STREAM_STAYS = (
 )
 
 
-class Outcome(NamedTuple):
+class RepairResult(NamedTuple):
     """The ids for which it was done, and why not for the others."""
 
     done: tuple[str, ...]
@@ -129,7 +129,7 @@ class DeadLetters(OnOpenBus):
         all: bool = False,
         rate: float | None = None,
         report: Report | None = None,
-    ) -> Outcome:
+    ) -> RepairResult:
         """Brings those with these ids, of one group, or all back to the one handler that failed.
 
         Done means on its way: a worker handles it, and it is gone once that succeeded; if it fails
@@ -173,7 +173,7 @@ class DeadLetters(OnOpenBus):
 
     async def discard(
         self, *ids: str, group: str = "", all: bool = False, report: Report | None = None
-    ) -> Outcome:
+    ) -> RepairResult:
         """Removes those with these ids, of one group, or all, for good. Parked streams stay.
 
         Raises: DeadLetterError, StoreUnavailable, OutcomeUnknown.
@@ -296,7 +296,7 @@ class DeadLetters(OnOpenBus):
 
 async def _each(
     ids: Sequence[str], step: Step, rate: float | None, report: Report | None
-) -> Outcome:
+) -> RepairResult:
     """Takes the steps, many at once, or (with a rate) one by one at its pace."""
     clock = asyncio.get_running_loop()
     started, size = clock.time(), AT_ONCE if rate is None else 1
@@ -309,7 +309,7 @@ async def _each(
         if report:
             report(start + len(some), len(ids))
     failed = {id: problem for id, problem in problems.items() if problem is not None}
-    return Outcome(tuple(id for id in problems if id not in failed), failed)
+    return RepairResult(tuple(id for id in problems if id not in failed), failed)
 
 
 def _json(data: Mapping[str, Any]) -> bytes:

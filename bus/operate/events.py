@@ -9,11 +9,11 @@ from typing import NamedTuple
 from bus.assembly.runtime import OnOpenBus
 from bus.common import clock
 from bus.data.payload import Document
-from bus.operate.conversation import Traced, traced
+from bus.operate.conversation import TraceEntry, traced
 from bus.operate.deadletter_view import letter_of
 from bus.operate.deadletters import DeadLetters
 from bus.recovery.republishing import Report, Republished, Republishing
-from bus.stores.event_log import Commit, Tally
+from bus.stores.event_log import Commit, EventCount
 
 PAGE = 500
 MOST_LETTERS = 1000
@@ -46,7 +46,7 @@ class Events(OnOpenBus):
     Raises: StoreUnavailable; ConfigurationError where it is not open.
     """
 
-    async def unknown(self) -> list[Tally]:
+    async def unknown(self) -> list[EventCount]:
         """The names in the log that no aggregate, event handler or projection here has a class
         for; their events are passed over. It reads the whole log."""
         return await self._runtime.event_log.tally(self._runtime.known_names)
@@ -75,7 +75,7 @@ class Events(OnOpenBus):
                 for event in _events_in(commit):
                     yield event
 
-    async def trace(self, correlation_id: str) -> list[Traced]:
+    async def trace(self, correlation_id: str) -> list[TraceEntry]:
         """The commands and events of a conversation, each after what caused it, and what of them
         was given up.
 

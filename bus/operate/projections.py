@@ -18,7 +18,7 @@ from bus.read.sweeper import Sweeper
 from bus.rebuild.audit import Audit, Report
 from bus.rebuild.builder import plan_from, plan_of
 from bus.rebuild.catalogue import with_next
-from bus.rebuild.drift import Audited, Part
+from bus.rebuild.drift import Audited, Selection
 from bus.rebuild.generations import Generation, Lineage
 from bus.rebuild.handled import beyond, names_of
 from bus.rebuild.handled import served as served_names
@@ -216,7 +216,7 @@ class Projections(OnOpenBus):
             raise ProjectionError(
                 "say which part: give streams=, documents=, matching= (a pattern of ids), or since="
             )
-        part = Part(streams, documents, matching, since)
+        part = Selection(streams, documents, matching, since)
         audited = await (await self._audit(name)).run(part=part, repair=True, report=report)
         await self._settle_letters(name)
         return audited

@@ -36,7 +36,7 @@ class Documents(Generic[View]):
 
     def __init__(
         self,
-        raw: collections.Documents,
+        raw: collections.StoredDocuments,
         view: type[View],
         *,
         waiting: Waiting | None = None,

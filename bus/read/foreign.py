@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bus.data.payload import Document
-from bus.stores.control import Control
-from bus.stores.notes import change_note
+from bus.stores.control import Control, change_note
 
 
 class Foreign(NamedTuple):

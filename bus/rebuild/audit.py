@@ -31,7 +31,7 @@ from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
-from bus.rebuild.drift import Audited, Difference, Part, alike, differing
+from bus.rebuild.drift import Audited, Difference, Selection, alike, differing
 from bus.rebuild.pause import held
 from bus.rebuild.replay import NOTHING, Reached
 from bus.rebuild.replay_in_time import replay_into
@@ -89,7 +89,7 @@ class Audit:
         self,
         *,
         sample: int = 0,
-        part: Part | None = None,
+        part: Selection | None = None,
         repair: bool = False,
         report: Report | None = None,
     ) -> Audited:
@@ -135,7 +135,7 @@ class Audit:
     # --- folding once more ---------------------------------------------------------------------
 
     async def _fold(
-        self, sample: int, part: Part | None, report: Report | None
+        self, sample: int, part: Selection | None, report: Report | None
     ) -> Collection[str] | None:
         """Fills the audit's own collection; returns the keys to compare, or None for all."""
         chosen = list(part.documents) if part else await self._sample(self._target, sample)
@@ -155,7 +155,7 @@ class Audit:
     async def _sample(self, target: Target, count: int) -> list[str]:
         return await self._store.sample(target, count) if count else []
 
-    async def _streams_of(self, part: Part) -> list[str]:
+    async def _streams_of(self, part: Selection) -> list[str]:
         """The streams of a part; those that its documents are named after are not among them."""
         for stream in part.streams:
             if category_of(stream) not in self._projection.categories:

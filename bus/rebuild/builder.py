@@ -16,8 +16,8 @@ from bus.observe.log import Logger
 from bus.read.projector import Projector
 from bus.rebuild.replay import Reached
 from bus.rebuild.replay_in_time import replay_into
+from bus.stores.control import change_note
 from bus.stores.event_log import ReadableLog
-from bus.stores.notes import change_note
 from bus.stores.read_store import ReadStore
 
 SHARES = 16

@@ -18,11 +18,11 @@ from bus.read.foreign import History
 from bus.read.projection import Projection
 from bus.rebuild.generations import Generation, Lineage, lineage_from
 from bus.rebuild.handled import tell_handled
-from bus.stores.collections import Documents, Target
+from bus.stores.collections import StoredDocuments, Target
+from bus.stores.control import change_note
 from bus.stores.documents.updates import moved
 from bus.stores.event_log import ReadableLog
 from bus.stores.grouping import Grouping
-from bus.stores.notes import change_note
 from bus.stores.read_store import ReadStore
 
 KNOWN_FOR = 1.0
@@ -215,7 +215,7 @@ class CurrentDocuments:
         self._catalogue = catalogue
         self._store = store
 
-    async def _now(self) -> Documents:
+    async def _now(self) -> StoredDocuments:
         return self._store.documents(await self._catalogue.target(self._projection))
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None:

@@ -55,7 +55,7 @@ class Audited(NamedTuple):
         return all(one.repaired for one in self.differences)
 
 
-class Part(NamedTuple):
+class Selection(NamedTuple):
     """Some of a projection: what these streams feed, those whose ids match a pattern (as in file
     names: `job-2024*`), or that have had events since a time; and documents by their keys."""
 

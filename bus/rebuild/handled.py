@@ -11,8 +11,7 @@ from typing import Any
 
 from bus.data.payload import Document
 from bus.read.projection import Projection
-from bus.stores.control import Control
-from bus.stores.notes import change_note
+from bus.stores.control import Control, change_note
 
 Names = Mapping[str, int]
 """Wire names of events, each with the latest schema that is known of it."""

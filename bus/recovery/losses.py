@@ -20,7 +20,7 @@ from bus.observe.health import Check
 from bus.observe.log import Logger
 from bus.read.projection import Projection
 from bus.recovery.republishing import Republishing
-from bus.stores.notes import change_note
+from bus.stores.control import change_note
 from bus.transports.topology import DELAYS
 
 NOTE_EVERY = 1.0

@@ -22,7 +22,7 @@ from bus.rebuild.generations import Generation, Lineage
 from bus.recovery.losses import Losses
 from bus.signing import EPOCH_NOTE, new_epoch
 from bus.stores.collections import Target
-from bus.stores.notes import change_note
+from bus.stores.control import change_note
 from bus.stores.read_store import ReadStore
 
 PAGE = 1000

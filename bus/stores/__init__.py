@@ -3,7 +3,7 @@
     event_log     commits of a service, or of one that it follows
     collections   a place for documents, with their versions, and what else it can do
     control       parked streams, marks of sweeps, small records that processes share
-    letters, notes  dead letters; how a shared record is changed
+    deadletters   dead letters, found by their fields
     read_store    a place for documents that can do all, and control, as one
     session       effects that happen exactly once
     indexes       what the indexes of a read collection may be

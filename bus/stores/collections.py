@@ -57,7 +57,7 @@ class Changes(NamedTuple):
     versions: Mapping[str, int]
 
 
-class Documents(Protocol):
+class StoredDocuments(Protocol):
     """Raw reads and writes of a read collection; tombstones never show.
 
     Filters, updates and sort orders are MongoDB's, and their values Python's:
@@ -100,7 +100,7 @@ class ReadUnit(Protocol):
     def documents(self) -> "WritableDocuments": ...
 
 
-class WritableDocuments(Documents, Protocol):
+class WritableDocuments(StoredDocuments, Protocol):
     """Documents inside a batch's transaction."""
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
@@ -174,7 +174,7 @@ class Collections(Protocol):
         keys begin with the collection's name and a slash). Idempotent."""
         ...
 
-    def documents(self, target: Target) -> Documents: ...
+    def documents(self, target: Target) -> StoredDocuments: ...
 
     def writer(self, target: Target, queue: str) -> Writer: ...
 

@@ -3,14 +3,16 @@
 Parked streams, marks of sweeps, dead letters, and small shared records.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from bus.data.payload import Document
-from bus.errors import EventMissing
+from bus.errors import EventMissing, StoreUnavailable
 from bus.stores.collections import Target
-from bus.stores.letters import KeepsLetters
+from bus.stores.deadletters import KeepsLetters
+
+TRIES = 100
 
 
 class Note(NamedTuple):
@@ -105,3 +107,16 @@ class Control(KeepsLetters, Protocol):
         It saves work and guards nothing.
         """
         ...
+
+
+async def change_note(store: Control, key: str, change: Callable[[Document], Document]) -> Document:
+    """Changes a record; returns it as it is then. Raises: StoreUnavailable, and what `change` does.
+
+    `change` may run several times: it is given what stands in the store just then.
+    """
+    for _ in range(TRIES):
+        note = await store.note(key)
+        after = change(note.value)
+        if after == note.value or await store.write_note(note._replace(value=after)):
+            return after
+    raise StoreUnavailable(f"{key}: others changed it at each of {TRIES} tries; try again")

@@ -80,7 +80,7 @@ class Snapshot(NamedTuple):
     state: Document
 
 
-class Tally(NamedTuple):
+class EventCount(NamedTuple):
     """How many events of a name a category holds, from their first time to the last. `stream` and
     `version` tell where one of them stands."""
 
@@ -243,7 +243,7 @@ class EventLog(StoredLog, Protocol):
         """All commits that send commands, from `since` on, by time, then by version."""
         ...
 
-    async def tally(self, without: Collection[str] = ()) -> list[Tally]:
+    async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
         """The names of events in the log, but for these: by category, then by name.
 
         For people: it reads the whole log.

@@ -5,7 +5,7 @@ import asyncio
 from bus.transports.base import Frame, unanswered
 
 
-class Replies:
+class PendingReplies:
     """The requests of one connection that are still unanswered, each under its ticket."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailabl
 from bus.testing.contracts.transport_contract import event, eventually, numbers, take
 from bus.transports.base import Frame, Inbox
 from bus.transports.rabbitmq import RabbitTransport
-from bus.transports.rabbitmq.confirming import FRAMES_AT_ONCE
+from bus.transports.rabbitmq.publish_channel import FRAMES_AT_ONCE
 from bus.transports.topology import Queue, Topology, projection_queues
 from tests.waiting import patience
 from tools.faults import Proxy

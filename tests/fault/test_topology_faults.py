@@ -9,7 +9,7 @@ import pytest
 from bus import Bus, ConfigurationError, Settings, TopologyMismatch, Worker
 from bus.recovery.losses import Losses
 from bus.transports.rabbitmq import declaring
-from bus.transports.rabbitmq.connection import Session
+from bus.transports.rabbitmq.connection import RabbitSession
 from bus.transports.rabbitmq.declare import declare
 from bus.transports.topology import Topology
 from tests.fault.conftest import channel_of
@@ -97,7 +97,7 @@ async def test_events_that_reach_one_queue_and_not_yet_another_are_sent_again(
     """Bindings come back one by one, and the broker confirms what any of them takes."""
     binding, bound = asyncio.Event(), asyncio.Event()
 
-    async def declare_slowly(session: Session, topology: Topology) -> dict[str, str]:
+    async def declare_slowly(session: RabbitSession, topology: Topology) -> dict[str, str]:
         channel = await session.channel(confirms=False)
         for queue in topology.queues:
             for topic in queue.topics if queue.single_consumer else ():

@@ -20,7 +20,7 @@ from bus import (
     Update,
 )
 from bus.data.ids import key_of
-from bus.dispatch.middleware import Following
+from bus.dispatch.middleware import Next
 from bus.stores.collections import Target
 from tests.service.wallet import Paid, Thank, Wallet, payments
 
@@ -83,7 +83,7 @@ def build(
     def paid(event: Paid) -> Update:
         return {"$set": {"paid": True}}
 
-    async def counting(envelope: Envelope, following: Following) -> Any:
+    async def counting(envelope: Envelope, following: Next) -> Any:
         try:
             return await following(envelope)
         finally:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from bus import Bus, DeadLetters, Event, Events, Settings, Tally, Traced, Worker
+from bus import Bus, DeadLetters, Event, EventCount, Events, Settings, TraceEntry, Worker
 from tests.service.runs import Start, build
 from tests.waiting import until
 
@@ -23,7 +23,7 @@ async def bus(settings: Settings, unique: str) -> AsyncIterator[Bus]:
         yield bus
 
 
-def shown(rows: list[Traced]) -> list[str]:
+def shown(rows: list[TraceEntry]) -> list[str]:
     return ["  " * one.depth + f"{one.kind} {one.name}" for one in rows]
 
 
@@ -74,11 +74,11 @@ async def test_a_conversation_is_told_from_its_command_to_what_that_led_to(bus: 
         other = await bus.execute(Start(run_id="other"))
         receipt = await bus.execute(Start(run_id="a"))
 
-        async def whole() -> list[Traced] | None:
+        async def whole() -> list[TraceEntry] | None:
             told = await events.trace(receipt.id)
             return told if len(told) == 4 else None
 
-        rows: list[Traced] = await until(whole, "the conversation has four messages")
+        rows: list[TraceEntry] = await until(whole, "the conversation has four messages")
     assert shown(rows) == [
         "command Start",
         "  event Started",
@@ -98,11 +98,11 @@ async def test_what_is_sent_and_not_carried_out_yet_is_told(bus: Bus) -> None:
     receipt = await bus.execute(Start(run_id="a"))
     async with Worker(bus, only=["finishing"]):
 
-        async def sent() -> list[Traced] | None:
+        async def sent() -> list[TraceEntry] | None:
             told = await Events(bus).trace(receipt.id)
             return told if len(told) == 3 else None
 
-        rows: list[Traced] = await until(sent, "the command is sent")
+        rows: list[TraceEntry] = await until(sent, "the command is sent")
     assert (rows[2].name, rows[2].time, rows[2].note) == ("Finish", None, "not carried out")
 
 
@@ -146,7 +146,7 @@ async def test_names_that_nobody_has_a_class_for_are_counted(bus: Bus) -> None:
     await bus.execute(Start(run_id="a"))
     (told,) = await Events(bus).unknown()
     streams = [stream for receipt in receipts for stream in receipt.versions]
-    assert told == Tally(
+    assert told == EventCount(
         "Forgotten", bus.service, 3, told.first, told.last, told.stream, told.version
     )
     assert before <= told.first <= told.last <= bus.runtime.event_log.now()

@@ -13,7 +13,7 @@ from bus.data.payload import Document
 from bus.errors import TransportUnavailable
 from bus.recovery import republishing
 from bus.recovery.losses import Losses, Resending
-from bus.stores.notes import change_note
+from bus.stores.control import change_note
 from bus.transports.base import Frame, Transport
 from tests.service.bookkeeping import Service, drained
 from tests.waiting import until

@@ -17,7 +17,7 @@ from bus import (
     DeadLetters,
     Envelope,
     Event,
-    Following,
+    Next,
     Outbox,
     Repository,
     RetryPolicy,
@@ -77,7 +77,7 @@ def fill(number: int) -> Fill:
     return command
 
 
-async def passing(envelope: Envelope, following: Following) -> Any:
+async def passing(envelope: Envelope, following: Next) -> Any:
     return await following(envelope)
 
 

@@ -24,9 +24,9 @@ from bus import (
     Bus,
     Command,
     ConfigurationError,
+    ContractFinding,
     Event,
     Fault,
-    Finding,
     Projection,
     Query,
     Router,
@@ -86,7 +86,7 @@ class Upcasting(Event):
         return {"cents": 100 * data["euros"]}
 
 
-def told(findings: Sequence[Finding], concerns: str) -> list[str]:
+def told(findings: Sequence[ContractFinding], concerns: str) -> list[str]:
     """What breaks those concerned, verdict by verdict and by the field."""
     return sorted(
         f"{one.verdict} {one.what.partition(':')[0]}"

@@ -13,8 +13,8 @@ from bus import (
     Aggregate,
     Bus,
     ConfigurationError,
+    ContractFinding,
     Event,
-    Finding,
     Outbox,
     Projection,
     Router,
@@ -70,7 +70,7 @@ def follower(how: How, *events: type[Event]) -> Document:
     return document
 
 
-def told(found: list[Finding]) -> list[tuple[str, str, str]]:
+def told(found: list[ContractFinding]) -> list[tuple[str, str, str]]:
     return [(one.verdict, one.concerns, one.what) for one in found]
 
 

@@ -18,7 +18,7 @@ from bus import (
     DeadLetters,
     Envelope,
     Event,
-    Following,
+    Next,
     Query,
     Repository,
     Router,
@@ -80,26 +80,24 @@ def bank(*middleware: Any, seen: list[str] | None = None) -> Bus:
     return Bus("bank", routers=[router], settings=settings, middleware=list(middleware))
 
 
-async def passing(envelope: Envelope, following: Following) -> Any:
+async def passing(envelope: Envelope, following: Next) -> Any:
     return await following(envelope)
 
 
 class Passing:
-    async def __call__(self, envelope: Envelope, following: Following) -> Any:
+    async def __call__(self, envelope: Envelope, following: Next) -> Any:
         return await following(envelope)
 
-    async def method(self, envelope: Envelope, following: Following) -> Any:
+    async def method(self, envelope: Envelope, following: Next) -> Any:
         return await following(envelope)
 
 
 class PassingByPlainCall:
-    def __call__(self, envelope: Envelope, following: Following) -> Any:
+    def __call__(self, envelope: Envelope, following: Next) -> Any:
         return following(envelope)
 
 
-async def with_more(
-    label: str, envelope: Envelope, following: Following, *, loud: bool = False
-) -> Any:
+async def with_more(label: str, envelope: Envelope, following: Next, *, loud: bool = False) -> Any:
     return await following(envelope)
 
 
@@ -111,15 +109,15 @@ def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-async def choosing(envelope: Envelope, following: Following) -> Any:
+async def choosing(envelope: Envelope, following: Next) -> Any:
     return (await following(envelope)) or None
 
 
-async def refusing(envelope: Envelope, following: Following) -> Any:
+async def refusing(envelope: Envelope, following: Next) -> Any:
     raise PermissionError(envelope.name)
 
 
-async def within(envelope: Envelope, following: Following) -> Any:
+async def within(envelope: Envelope, following: Next) -> Any:
     @asynccontextmanager
     async def noted() -> Any:
         yield
@@ -153,19 +151,19 @@ def test_a_middleware_that_refuses_all_is_taken() -> None:
 
 
 async def of_one(envelope: Envelope) -> None: ...
-async def of_three(envelope: Envelope, following: Following, more: int) -> Any:
+async def of_three(envelope: Envelope, following: Next, more: int) -> Any:
     return await following(envelope)
 
 
-async def by_name(envelope: Envelope, following: Following, *, more: int) -> Any:
+async def by_name(envelope: Envelope, following: Next, *, more: int) -> Any:
     return await following(envelope)
 
 
-async def forgetting(envelope: Envelope, following: Following) -> None:
+async def forgetting(envelope: Envelope, following: Next) -> None:
     await following(envelope)
 
 
-async def forgetting_in_a_try(envelope: Envelope, following: Following) -> None:
+async def forgetting_in_a_try(envelope: Envelope, following: Next) -> None:
     try:
         if envelope.name == "Get":
             return
@@ -175,15 +173,15 @@ async def forgetting_in_a_try(envelope: Envelope, following: Following) -> None:
 
 
 class Forgetting:
-    async def __call__(self, envelope: Envelope, following: Following) -> None:
+    async def __call__(self, envelope: Envelope, following: Next) -> None:
         await following(envelope)
 
 
-async def yielding(envelope: Envelope, following: Following) -> Any:
+async def yielding(envelope: Envelope, following: Next) -> Any:
     yield await following(envelope)
 
 
-def plain(envelope: Envelope, following: Following) -> Any:
+def plain(envelope: Envelope, following: Next) -> Any:
     return following(envelope)
 
 
@@ -227,17 +225,17 @@ def test_a_timeout_of_no_time_is_refused(given: Any) -> None:
         timeout(given)
 
 
-async def losing(envelope: Envelope, following: Following) -> Any:
+async def losing(envelope: Envelope, following: Next) -> Any:
     if (result := await following(envelope)) and envelope.name == "never":
         return result
     return None
 
 
-async def not_awaiting(envelope: Envelope, following: Following) -> Any:
+async def not_awaiting(envelope: Envelope, following: Next) -> Any:
     return following(envelope)
 
 
-async def short(envelope: Envelope, following: Following) -> Any:
+async def short(envelope: Envelope, following: Next) -> Any:
     return "cached"
 
 
@@ -278,21 +276,21 @@ async def test_a_middleware_that_answers_for_a_command_is_named() -> None:
         assert await bus.query(Get()) == "cached"  # type: ignore[comparison-overlap]
 
 
-async def in_a_task(envelope: Envelope, following: Following) -> Any:
+async def in_a_task(envelope: Envelope, following: Next) -> Any:
     return asyncio.ensure_future(following(envelope))
 
 
-async def in_a_task_that_has_begun(envelope: Envelope, following: Following) -> Any:
+async def in_a_task_that_has_begun(envelope: Envelope, following: Next) -> Any:
     task = asyncio.ensure_future(following(envelope))
     await asyncio.sleep(0)
     return task
 
 
-async def shielded(envelope: Envelope, following: Following) -> Any:
+async def shielded(envelope: Envelope, following: Next) -> Any:
     return asyncio.shield(following(envelope))
 
 
-async def gathered(envelope: Envelope, following: Following) -> Any:
+async def gathered(envelope: Envelope, following: Next) -> Any:
     return asyncio.gather(following(envelope))
 
 
@@ -304,11 +302,11 @@ class Later:
         return self.work.__await__()
 
 
-async def later(envelope: Envelope, following: Following) -> Any:
+async def later(envelope: Envelope, following: Next) -> Any:
     return Later(following(envelope))
 
 
-async def using(envelope: Envelope, following: Following) -> Any:
+async def using(envelope: Envelope, following: Next) -> Any:
     """As one that counts what commands wrote, and answers in its own way for all else."""
     result = await following(envelope)
     if envelope.name == "Open":
@@ -388,7 +386,7 @@ async def test_of_a_handler_that_does_not_await_no_middleware_is_blamed() -> Non
 async def test_an_event_that_is_not_awaited_is_not_taken_for_handled(
     middleware: Any, told: str, others: list[Any]
 ) -> None:
-    async def of_events(envelope: Envelope, following: Following) -> Any:
+    async def of_events(envelope: Envelope, following: Next) -> Any:
         if envelope.name != "Opened":
             return await following(envelope)
         return await middleware(envelope, following)
@@ -405,7 +403,7 @@ async def test_an_event_that_is_not_awaited_is_not_taken_for_handled(
 async def test_an_event_whose_handler_did_not_run_is_not_taken_for_handled() -> None:
     seen: list[str] = []
 
-    async def not_awaiting_events(envelope: Envelope, following: Following) -> Any:
+    async def not_awaiting_events(envelope: Envelope, following: Next) -> Any:
         if envelope.name == "Opened":
             return following(envelope)
         return await following(envelope)

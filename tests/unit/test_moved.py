@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import bus
-from bus.common.moved import FORMER, PARTED
+from bus.common.moved import FORMER, PARTED, RENAMED
 
 
 @pytest.mark.parametrize("former", sorted(FORMER))
@@ -46,3 +46,9 @@ def test_what_there_never_was_is_not_found() -> None:
     with pytest.raises(ImportError):
         importlib.import_module("bus.nowhere")
     assert not hasattr(bus, "nowhere")
+
+
+@pytest.mark.parametrize(("former", "name"), sorted(RENAMED["bus"].items()))
+def test_a_public_name_is_found_by_its_former_one(former: str, name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=re.escape(f"bus.{former} is bus.{name} now")):
+        assert getattr(bus, former) is getattr(bus, name)

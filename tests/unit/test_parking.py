@@ -8,7 +8,7 @@ import pytest
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.delivery.foreign_events import Keeping
+from bus.delivery.foreign_events import ForeignEvents
 from bus.delivery.projection_consumer import ProjectionConsumer
 from bus.failures.deadletters import settled_in_log
 from bus.failures.give_up import GiveUp
@@ -163,10 +163,10 @@ async def test_what_cannot_be_read_of_the_event_that_a_stream_is_parked_at_reads
         given_up.append(int(delivery.frame.headers["version"]))
 
     nobody = cast(GiveUp, give_up)
-    keeping = Keeping(None, (), nobody)
+    foreign_events = ForeignEvents(None, (), nobody)
     (queue,) = projection_queues("bank", "accounts", ["account"], 1)
     consumer = ProjectionConsumer(
-        queue.name, projector, transport, store, nobody, keeping, prefetch=10, batch=10
+        queue.name, projector, transport, store, nobody, foreign_events, prefetch=10, batch=10
     )
     await transport.open()
     await transport.declare(Topology("bank", (queue,)))

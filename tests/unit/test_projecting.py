@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from bus.codec import frames_of
-from bus.delivery.foreign_events import Keeping
+from bus.delivery.foreign_events import ForeignEvents
 from bus.delivery.projection_consumer import ProjectionConsumer
 from bus.errors import StoreUnavailable
 from bus.failures.give_up import GiveUp
@@ -48,9 +48,9 @@ async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
     projector = Overtaken(projection, target, log, store, store.writer(target, QUEUE.name))
     projector.transport = transport
     nobody = cast(GiveUp, None)
-    keeping = Keeping(None, (), nobody)
+    foreign_events = ForeignEvents(None, (), nobody)
     consumer = ProjectionConsumer(
-        QUEUE.name, projector, transport, store, nobody, keeping, prefetch=10, batch=10
+        QUEUE.name, projector, transport, store, nobody, foreign_events, prefetch=10, batch=10
     )
     running = asyncio.create_task(consumer.run())
     commit = stored("account-a", [Opened(owner="Ada")])

@@ -9,8 +9,8 @@ import pytest
 from pamqp import body, commands, header, heartbeat
 
 from bus.transports.base import Frame
-from bus.transports.rabbitmq import wire
-from bus.transports.rabbitmq.tap import Tap
+from bus.transports.rabbitmq import frames
+from bus.transports.rabbitmq.frame_reader import FrameReader
 
 TIME = datetime(2026, 11, 23, 9, 0, 0, 417000, UTC)
 TORN = b"\x01\x00\x01\x00"
@@ -39,17 +39,17 @@ def read_all(data: bytes) -> list[Any]:
 
 def content(properties: commands.Basic.Properties) -> Frame:
     data = header.ContentHeader(0, 10, properties).marshal()
-    return wire.content(data, 0, wire.Incoming(1, False, "jobs.events", "job.JobPosted.7"), b"")
+    return frames.content(data, 0, frames.Incoming(1, False, "jobs.events", "job.JobPosted.7"), b"")
 
 
 @pytest.mark.parametrize(("limit", "pieces"), [(100, 1), (10, 1), (4, 3)])
 def test_what_we_publish_is_what_the_library_reads(limit: int, pieces: int) -> None:
-    data = wire.publish(
+    data = frames.publish(
         FRAME,
         "id#1#9",
         channel=3,
-        exchange=wire.short("jobs.events"),
-        app_id=wire.short("jobs"),
+        exchange=frames.short("jobs.events"),
+        app_id=frames.short("jobs"),
         mandatory=True,
         limit=limit,
     )
@@ -76,8 +76,8 @@ def test_what_the_library_writes_is_what_we_read() -> None:
     delivery = commands.Basic.Deliver(
         "tag", 2**40, True, "jobs.events", "job.JobPosted.7"
     ).marshal()
-    incoming = wire.deliver(b"\x00\x3c\x00\x3c" + delivery, 0)
-    assert incoming == wire.Incoming(2**40, True, "jobs.events", "job.JobPosted.7")
+    incoming = frames.deliver(b"\x00\x3c\x00\x3c" + delivery, 0)
+    assert incoming == frames.Incoming(2**40, True, "jobs.events", "job.JobPosted.7")
 
 
 def test_a_message_with_every_property_is_read() -> None:
@@ -120,7 +120,7 @@ def test_a_message_with_every_property_is_read() -> None:
 def test_a_foreign_message_is_read_as_far_as_it_goes() -> None:
     frame = content(commands.Basic.Properties())
     assert (frame.id, frame.name, frame.correlation_id) == ("", "", "")
-    assert frame.time == wire.EPOCH
+    assert frame.time == frames.EPOCH
     assert frame.headers == {}
 
 
@@ -134,11 +134,15 @@ def test_headers_of_other_kinds_are_left_out() -> None:
 
 def test_a_time_out_of_range_is_no_reason_to_fail() -> None:
     properties = commands.Basic.Properties(headers={"timestamp_in_ms": 2**62})
-    assert content(properties).time == wire.EPOCH
+    assert content(properties).time == frames.EPOCH
 
 
 def test_settling_is_what_the_library_reads() -> None:
-    data = wire.settle(wire.ACK, 3, 2**40, 1) + wire.settle(wire.NACK, 3, 5, 2) + wire.reject(3, 6)
+    data = (
+        frames.settle(frames.ACK, 3, 2**40, 1)
+        + frames.settle(frames.NACK, 3, 5, 2)
+        + frames.reject(3, 6)
+    )
     ack, nack, reject = read_all(data)
     assert (ack.delivery_tag, ack.multiple) == (2**40, True)
     assert (nack.delivery_tag, nack.multiple, nack.requeue) == (5, False, True)
@@ -152,16 +156,16 @@ class Taker:
         self.tags: list[int] = []
 
     def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        if kind != wire.METHOD or wire.method(data, start) != wire.DELIVER:
+        if kind != frames.METHOD or frames.method(data, start) != frames.DELIVER:
             return False
-        self.tags.append(wire.deliver(data, start).tag)
+        self.tags.append(frames.deliver(data, start).tag)
         return True
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 8, 50, 100_000])
 async def test_the_tap_takes_its_frames_from_a_stream_torn_anywhere(size: int) -> None:
-    tap, taker = Tap(), Taker()
-    tap.sinks[1] = taker
+    reader, taker = FrameReader(), Taker()
+    reader.handlers[1] = taker
     left = [
         pamqp.frame.marshal(frame, channel)
         for frame, channel in (
@@ -176,51 +180,53 @@ async def test_the_tap_takes_its_frames_from_a_stream_torn_anywhere(size: int) -
     ]
     stream = b"".join([left[0], taken[0], taken[1], *left[1:3], *taken[2:], left[3]]) + TORN
     for start in range(0, len(stream), size):
-        tap.feed_data(stream[start : start + size])
-    tap.feed_eof()
+        reader.feed_data(stream[start : start + size])
+    reader.feed_eof()
     assert taker.tags == [0, 1, 2, 3, 4]
-    rest = await tap.read()
-    assert rest.replace(wire.HEARTBEAT, b"") == (b"".join(left) + TORN).replace(wire.HEARTBEAT, b"")
+    rest = await reader.read()
+    assert rest.replace(frames.HEARTBEAT, b"") == (b"".join(left) + TORN).replace(
+        frames.HEARTBEAT, b""
+    )
 
 
 async def test_the_tap_refuses_what_is_not_amqp() -> None:
     with pytest.raises(ConnectionError):
-        Tap().feed_data(b"HTTP/1.1 400 Bad Request")
+        FrameReader().feed_data(b"HTTP/1.1 400 Bad Request")
 
 
 async def test_the_tap_knows_of_an_alarm() -> None:
-    tap = Tap()
-    tap.feed_data(pamqp.frame.marshal(commands.Connection.Blocked("low on memory"), 0))
-    assert tap.blocked
-    tap.feed_data(pamqp.frame.marshal(heartbeat.Heartbeat(), 0))
-    assert tap.blocked
-    tap.feed_data(pamqp.frame.marshal(commands.Connection.Unblocked(), 0))
-    assert not tap.blocked
+    reader = FrameReader()
+    reader.feed_data(pamqp.frame.marshal(commands.Connection.Blocked("low on memory"), 0))
+    assert reader.blocked
+    reader.feed_data(pamqp.frame.marshal(heartbeat.Heartbeat(), 0))
+    assert reader.blocked
+    reader.feed_data(pamqp.frame.marshal(commands.Connection.Unblocked(), 0))
+    assert not reader.blocked
 
 
 async def test_a_stream_that_is_taken_whole_still_shows_the_library_a_sign_of_life() -> None:
-    tap = Tap()
-    tap.sinks[1] = Taker()
+    reader = FrameReader()
+    reader.handlers[1] = Taker()
     frame = pamqp.frame.marshal(commands.Basic.Deliver("c", 1, False, "e", "r"), 1)
-    tap.feed_data(frame)
-    tap.feed_data(frame)
+    reader.feed_data(frame)
+    reader.feed_data(frame)
     async with asyncio.timeout(30):
-        assert await tap.readexactly(8) == wire.HEARTBEAT
+        assert await reader.readexactly(8) == frames.HEARTBEAT
 
 
 def test_what_we_publish_is_read_in_a_straight_line_as_in_any_other() -> None:
-    published = wire.publish(
+    published = frames.publish(
         FRAME,
         "id#1#9",
         channel=3,
-        exchange=wire.short("jobs.events"),
-        app_id=wire.short("jobs"),
+        exchange=frames.short("jobs.events"),
+        app_id=frames.short("jobs"),
         mandatory=True,
         limit=100,
     )
     _, head, _ = read_all(published)
     start = published.index(b"\xce") + 8  # past the method's frame, and the header's beginning
     others = commands.Basic.Properties(**{**dict(head.properties), "priority": 1})
-    incoming = wire.Incoming(1, False, "jobs.events", FRAME.topic)
-    assert wire.content(published, start, incoming, FRAME.body) == FRAME
+    incoming = frames.Incoming(1, False, "jobs.events", FRAME.topic)
+    assert frames.content(published, start, incoming, FRAME.body) == FRAME
     assert content(others) == FRAME._replace(body=b"")

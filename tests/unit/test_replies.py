@@ -6,7 +6,7 @@ from bus.common.clock import now
 from bus.delivery.replies import BUS_ERROR, OTHER_ERROR, receipt_in
 from bus.errors import ConcurrencyError, OutcomeUnknown, RemoteError
 from bus.transports.base import Frame
-from bus.transports.replies import Replies, answer
+from bus.transports.replies import PendingReplies, answer
 
 NOW = now()
 
@@ -16,7 +16,7 @@ def frame(name: str = "receipt", body: bytes = b"{}") -> Frame:
 
 
 async def test_nothing_is_left_of_a_request_however_it_ends() -> None:
-    replies = Replies()
+    replies = PendingReplies()
     loop = asyncio.get_running_loop()
 
     replies.arrived("nobody waits", frame())

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from bus import DeadLetter, Traced
+from bus import DeadLetter, TraceEntry
 from bus.common import clock
 from bus.operate.conversation import traced
 from bus.stores.event_log import Commit, Outgoing, Recorded
@@ -28,7 +28,7 @@ def letter(message_id: str, **fields: Any) -> DeadLetter:
     return DeadLetter(**(given | fields))
 
 
-def shown(rows: list[Traced]) -> list[str]:
+def shown(rows: list[TraceEntry]) -> list[str]:
     return [f"{'  ' * one.depth}{one.name} {one.id} {one.note}".rstrip() for one in rows]
 
 

@@ -13,15 +13,15 @@ from bus.codec import record
 from bus.common import clock
 from bus.common.tasks import end
 from bus.delivery import projection_runner
-from bus.delivery.projection_runner import Feeding
-from bus.delivery.supervisor import Roster
+from bus.delivery.projection_runner import CollectionFeed
+from bus.delivery.supervisor import Supervisor
 from bus.delivery.trust import Trust
 from bus.failures.give_up import GiveUp
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from tests.waiting import until
 
-Feed = TypeVar("Feed", bound=Feeding)
+Feed = TypeVar("Feed", bound=CollectionFeed)
 
 
 class Opened(Event):
@@ -85,7 +85,7 @@ async def test_a_worker_refuses_what_there_is_none_of(unknown: str) -> None:
         Worker(bank(), only=["owners", unknown])
 
 
-class Watched(Feeding):
+class Watched(CollectionFeed):
     """Says what it is told about a backlog, and counts how often it is asked."""
 
     behind = True
@@ -102,9 +102,9 @@ def feeding(kind: type[Feed], runtime: Runtime) -> tuple[Feed, Target]:
     (owners,) = [one.of for one in runtime.declared if one.name == "owners"]
     assert isinstance(owners, Projection)
     (generation,) = runtime.catalogue.known(owners).fed_by(1)
-    roster = Roster(runtime.transport, runtime.checkup, runtime.loops)
+    supervisor = Supervisor(runtime.transport, runtime.checkup, runtime.loops)
     return kind(
-        runtime, owners, roster, GiveUp(runtime), Trust(runtime), (), generation
+        runtime, owners, supervisor, GiveUp(runtime), Trust(runtime), (), generation
     ), owners.target()
 
 
@@ -133,7 +133,7 @@ async def test_a_sweep_waits_while_the_queues_have_a_backlog(
 
 async def test_a_worker_is_behind_until_it_has_taken_less_than_a_batch() -> None:
     async with bank() as bus:
-        fed, _ = feeding(Feeding, bus.runtime)
+        fed, _ = feeding(CollectionFeed, bus.runtime)
         fed.start()
         assert fed.is_behind
         await until(lambda: not fed.is_behind, "an empty queue is no backlog")

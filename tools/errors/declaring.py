@@ -13,7 +13,7 @@ from bus import (
     Bus,
     Envelope,
     Event,
-    Following,
+    Next,
     Projection,
     Repository,
     RetryPolicy,
@@ -511,7 +511,7 @@ def what_the_bus_itself_gives() -> None:
 
 @buses("ConfigurationError: it returns nothing")
 def middleware_that_returns_nothing() -> None:
-    async def timed(envelope: Envelope, following: Following) -> None:
+    async def timed(envelope: Envelope, following: Next) -> None:
         await following(envelope)
 
     Bus("bank", middleware=[timed], settings=Settings.in_memory())
@@ -519,7 +519,7 @@ def middleware_that_returns_nothing() -> None:
 
 @buses("ConfigurationError: it is not async")
 def middleware_that_is_not_async() -> None:
-    def timed(envelope: Envelope, following: Following) -> Any:
+    def timed(envelope: Envelope, following: Next) -> Any:
         return following(envelope)
 
     Bus("bank", middleware=[timed], settings=Settings.in_memory())
@@ -581,7 +581,7 @@ def a_client_beside_a_backend() -> None:
 
 @buses("ConfigurationError: returned a coroutine")
 async def middleware_that_does_not_await() -> None:
-    async def timed(envelope: Envelope, following: Following) -> Any:
+    async def timed(envelope: Envelope, following: Next) -> Any:
         return following(envelope)
 
     bus = Bus(

@@ -42,7 +42,7 @@ from bus.stores.session import swallowed
 TRIES = 1000
 
 
-class Conflict(Exception):
+class MemoryConflict(Exception):
     """Another writer was first."""
 
 
@@ -155,7 +155,7 @@ class Tables:
         marks = [(f"document of {target.collection}", key) for key in keys]
         marks += [(f"version of {target.collection}", stream) for stream in streams]
         if any(self._written.get(mark, 0) > began for mark in marks):
-            raise Conflict
+            raise MemoryConflict
         return marks
 
 
@@ -305,7 +305,7 @@ class MemoryWriter:
                 raise swallowed(unit.refused)
             try:
                 unit.commit(changes)
-            except Conflict:
+            except MemoryConflict:
                 await asyncio.sleep(0)
             else:
                 return changes

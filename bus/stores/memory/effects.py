@@ -10,7 +10,7 @@ from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.stores.collections import Changes, Target, WritableDocuments
 from bus.stores.event_log import Commit
 from bus.stores.memory import MemoryEventLog, MemoryReadStore
-from bus.stores.memory.documents import TRIES, Conflict, MemoryUnit, Tables
+from bus.stores.memory.documents import TRIES, MemoryConflict, MemoryUnit, Tables
 from bus.stores.memory.engine import Table
 from bus.stores.records import check_cause
 from bus.stores.session import (
@@ -58,7 +58,7 @@ class MemoryEffects:
             try:
                 with self._tables.lock:
                     return await self._commit(id, session, commits)
-            except Conflict:
+            except MemoryConflict:
                 await asyncio.sleep(0)
         raise StoreUnavailable(f"{id}: other handlers were first {TRIES} times")
 

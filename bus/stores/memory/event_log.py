@@ -7,7 +7,7 @@ from datetime import datetime
 from operator import attrgetter
 
 from bus.common.tasks import Home
-from bus.stores.event_log import Commit, Recorded, Snapshot, Tally
+from bus.stores.event_log import Commit, EventCount, Recorded, Snapshot
 from bus.stores.memory.log import Entry, MemoryLog
 from bus.stores.records import commit_document, encoded, moved_on
 
@@ -104,14 +104,14 @@ class MemoryEventLog(MemoryLog):
             if commit.outgoing and commit.time >= since:
                 yield commit
 
-    async def tally(self, without: Collection[str] = ()) -> list[Tally]:
+    async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
         """As `EventLog.tally`."""
-        found: dict[tuple[str, str], Tally] = {}
+        found: dict[tuple[str, str], EventCount] = {}
         for commit in self._all():
             for version, event in enumerate(commit.events, commit.first):
                 if event.name not in without:
                     key = commit.category, event.name
-                    own = Tally(event.name, key[0], 0, commit.time, commit.time, commit.stream,
+                    own = EventCount(event.name, key[0], 0, commit.time, commit.time, commit.stream,
                                 version)  # fmt: skip
                     before = found.get(key, own)
                     found[key] = before._replace(count=before.count + 1, last=commit.time)

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.collections import ChangeFeed, Documents, Target, Writer
+from bus.stores.collections import ChangeFeed, StoredDocuments, Target, Writer
 from bus.stores.control import Note, Parked
 from bus.stores.memory.changes import MemoryChangeFeed
+from bus.stores.memory.deadletters import MemoryLetters
 from bus.stores.memory.documents import MemoryDocuments, MemoryWriter, Tables
-from bus.stores.memory.letters import MemoryLetters
 
 
 class MemoryReadStore(MemoryLetters):
@@ -43,7 +43,7 @@ class MemoryReadStore(MemoryLetters):
         self.tables.prepare(target)
         return ()
 
-    def documents(self, target: Target) -> Documents:
+    def documents(self, target: Target) -> StoredDocuments:
         """As `ReadStore.documents`."""
         return MemoryDocuments(self.tables, target)
 

@@ -4,13 +4,13 @@ client, sessions, clock   the two drivers made one; their sessions; the server's
 transactions, failures    our own loop of transactions; what a driver's error says of a write
 event_log     commits, each a document
 appender, settling   group commit, and the outcome of each append in it
-loader, log, looking   commits read: for aggregates, by the read deck, by people
+loader, log, log_queries   commits read: for aggregates, by the read deck, by people
 snapshots, places   a cache of states; the log's indexes
 followed_log  events of other services
 read_store    read collections, checkpoints, small shared records
 documents, grouping, totals   reads and writes of documents
 writer, shared_reads, seal   a batch in one transaction; versions read together; whose they are
-indexes, views, changes, letters   what stands beside documents
+indexes, views, changes, deadletters   what stands beside documents
 effects       a handler's writes, its commits and its mark in one transaction
 erasing       takes away what tests made
 """

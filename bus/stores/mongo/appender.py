@@ -8,7 +8,7 @@ from bus.errors import InvalidMessage, StoreUnavailable
 from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.grouping import Grouping
-from bus.stores.mongo.settling import SETTLE_WITHIN, Append, Outcome, Settling
+from bus.stores.mongo.settling import SETTLE_WITHIN, Append, Appended, Settling
 from bus.stores.records import commit_document, encoded
 
 MOST_DOCUMENTS = 500
@@ -33,12 +33,12 @@ class Appender:
         self._since = 0.0
         self._looking: asyncio.TimerHandle | None = None
 
-    async def append(self, commit: Commit) -> Outcome:
+    async def append(self, commit: Commit) -> Appended:
         """Stores one commit.
 
         Raises: InvalidMessage, OutcomeUnknown, StoreUnavailable, ConfigurationError.
         """
-        waiting: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self._arrived.append(Append(commit, time.monotonic(), waiting))
         self._grouping.arrived()
         with OthersTime():

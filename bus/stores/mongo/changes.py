@@ -12,7 +12,7 @@ from typing import Any
 from pymongo.errors import OperationFailure, PyMongoError
 
 from bus.data.payload import Document
-from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
+from bus.stores.mongo.client import Client, Database, MongoSession, bounded, start_session
 from bus.stores.mongo.failures import is_cut_short, reading
 
 CLOSE_WITHIN = 1.0
@@ -25,7 +25,7 @@ class MongoChangeFeed:
         self._client = client
         self._database = database
         self._collection = collection
-        self._session: Session | None = None
+        self._session: MongoSession | None = None
         self._cursor = 0
         self._token: Document | None = None
         """Where the next stream begins; None where it begins at present."""

@@ -28,7 +28,7 @@ Client = Any
 """motor's `AsyncIOMotorClient` or PyMongo's `AsyncMongoClient`; motor has no types."""
 Database = Any
 Collection = Any
-Session = Any
+MongoSession = Any
 
 DURABLE = WriteConcern("majority", j=True)
 MAJORITY = ReadConcern("majority")
@@ -159,12 +159,12 @@ def database(client: Client, name: str) -> Database:
     )
 
 
-async def start_session(client: Client) -> Session:
+async def start_session(client: Client) -> MongoSession:
     """An explicit session; the caller ends it."""
     return await settled(client.start_session())
 
 
-async def start_transaction(session: Session) -> None:
+async def start_transaction(session: MongoSession) -> None:
     """Starts a transaction that sees one moment of majority-committed data."""
     await settled(
         session.start_transaction(

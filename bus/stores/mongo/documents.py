@@ -32,7 +32,7 @@ from bus.stores.documents.updates import (
     version_in,
 )
 from bus.stores.grouping import Grouping
-from bus.stores.mongo.client import Collection, Session, bounded, settled
+from bus.stores.mongo.client import Collection, MongoSession, bounded, settled
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     ENCODING_ERRORS,
@@ -43,7 +43,7 @@ from bus.stores.mongo.failures import (
     translated,
 )
 from bus.stores.mongo.totals import row_of, stages_of
-from bus.stores.mongo.transactions import Conflict
+from bus.stores.mongo.transactions import MongoConflict
 from bus.stores.records import READING, unencodable, unkeepable
 
 Operation = UpdateOne | ReplaceOne[Document] | DeleteOne
@@ -67,7 +67,7 @@ class MongoDocuments:
     """Reads of one collection, without hidden documents and the bus's own fields."""
 
     def __init__(
-        self, collection: Collection, target: Target, session: Session | None = None
+        self, collection: Collection, target: Target, session: MongoSession | None = None
     ) -> None:
         self._collection = collection.with_options(codec_options=READING)
         self._versioned = target.versions_in_documents
@@ -151,11 +151,11 @@ class MongoDocuments:
 class MongoUnit(MongoDocuments):
     """A batch's transaction, as the fold sees it."""
 
-    def __init__(self, collection: Collection, target: Target, session: Session) -> None:
+    def __init__(self, collection: Collection, target: Target, session: MongoSession) -> None:
         super().__init__(collection, target, session)
         self.versions: dict[str, int] = {}
         self.hidden: set[str] = set()
-        self.failure: PyMongoError | Conflict | None = None
+        self.failure: PyMongoError | MongoConflict | None = None
         """What ended the transaction from within, whatever the fold makes of it."""
         self.refused: ProjectionError | None = None
         """The same, where it would be refused again."""
@@ -188,7 +188,7 @@ class MongoUnit(MongoDocuments):
     async def _write_now(self, step: Step) -> None:
         try:
             await self.write([step])
-        except Conflict as error:
+        except MongoConflict as error:
             self.failure = error
             raise
         except PyMongoError as error:
@@ -230,7 +230,7 @@ class MongoUnit(MongoDocuments):
 
 
 async def bulk_write(
-    collection: Collection, operations: Sequence[Operation], session: Session
+    collection: Collection, operations: Sequence[Operation], session: MongoSession
 ) -> int:
     """Writes in order, in a transaction; returns how many documents were found or made.
 
@@ -253,7 +253,7 @@ async def bulk_write(
 
 
 async def bulk_write_believing(
-    collection: Collection, operations: Sequence[Operation], session: Session
+    collection: Collection, operations: Sequence[Operation], session: MongoSession
 ) -> None:
     """Writes in order, in a transaction. Raises: PyMongoError, Mistaken where one found nothing.
 
@@ -261,7 +261,7 @@ async def bulk_write_believing(
     """
     try:
         found = await bulk_write(collection, operations, session)
-    except (Conflict, ProjectionError):
+    except (MongoConflict, ProjectionError):
         raise Mistaken from None
     if found < len(operations):
         raise Mistaken
@@ -295,7 +295,7 @@ def _raise_reason(error: BulkWriteError) -> NoReturn:
     if error.has_error_label("TransientTransactionError"):
         raise error
     if failed["code"] == DUPLICATE_KEY and "_id" in failed.get("keyPattern", {}):
-        raise Conflict("another writer made the document first")
+        raise MongoConflict("another writer made the document first")
     raise RefusedWrite(said(error), failed["index"]) from error
 
 

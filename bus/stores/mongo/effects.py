@@ -11,13 +11,13 @@ from bus.errors import ProjectionError, StoreUnavailable
 from bus.stores.collections import WritableDocuments
 from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Client, Database, bounded, database
-from bus.stores.mongo.client import Session as Native
+from bus.stores.mongo.client import MongoSession as Native
 from bus.stores.mongo.documents import MongoUnit
 from bus.stores.mongo.event_log import MongoEventLog, Taken
 from bus.stores.mongo.failures import is_callers_own, reading, writing
 from bus.stores.mongo.indexes import OPTIONS_DIFFER
 from bus.stores.mongo.sessions import Sessions
-from bus.stores.mongo.transactions import Conflict, in_transaction
+from bus.stores.mongo.transactions import MongoConflict, in_transaction
 from bus.stores.records import check_cause, moved_on
 from bus.stores.session import (
     Handling,
@@ -234,7 +234,7 @@ class MongoSession:
         return next((unit.refused for unit in self._units if unit.refused is not None), None)
 
     @property
-    def failure(self) -> PyMongoError | Conflict | None:
+    def failure(self) -> PyMongoError | MongoConflict | None:
         """What ended the transaction from within."""
         return next((unit.failure for unit in self._units if unit.failure is not None), None)
 

@@ -14,9 +14,9 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.observe.loops import Loops
-from bus.stores.event_log import Commit, Recorded, Snapshot, Tally
+from bus.stores.event_log import Commit, EventCount, Recorded, Snapshot
 from bus.stores.mongo.appender import Appender
-from bus.stores.mongo.client import Client, Session, Unanswered, bounded
+from bus.stores.mongo.client import Client, MongoSession, Unanswered, bounded
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import (
@@ -29,10 +29,10 @@ from bus.stores.mongo.failures import (
 )
 from bus.stores.mongo.loader import Loader
 from bus.stores.mongo.log import OPEN_WITHIN, MongoLog
-from bus.stores.mongo.looking import Looking
+from bus.stores.mongo.log_queries import LogQueries
 from bus.stores.mongo.places import gone
 from bus.stores.mongo.sessions import Sessions
-from bus.stores.mongo.settling import Outcome
+from bus.stores.mongo.settling import Appended
 from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import (
@@ -73,7 +73,7 @@ class MongoEventLog(MongoLog):
         super().__init__(client, database_name, "commits", PENDING, clock=clock)
         self._snapshots = MongoSnapshots(self._database["snapshots"])
         self._loader = Loader(self._latest)
-        self._looking = Looking(self._commits)
+        self._looking = LogQueries(self._commits)
         self._appender = Appender(self._commits)
         self.sessions = Sessions(client, self._database, loops or Loops())
         self._slots = asyncio.Semaphore(MOST_TRANSACTIONS)
@@ -98,13 +98,13 @@ class MongoEventLog(MongoLog):
         if len(commits) != 1:
             return await self._append_several(commits) if commits else commits
         outcome = await self._appender.append(commits[0])
-        if outcome is Outcome.REPEAT:
+        if outcome is Appended.REPEAT:
             return await self._stored(commits[0].id)
-        if outcome is Outcome.CONFLICT:
+        if outcome is Appended.CONFLICT:
             raise moved_on(commits)
         return commits
 
-    async def append_within(self, session: Session, commits: Sequence[Commit]) -> None:
+    async def append_within(self, session: MongoSession, commits: Sequence[Commit]) -> None:
         """Stores commits as a part of the caller's transaction.
 
         Raises: Taken, InvalidMessage, and the driver's errors.
@@ -129,7 +129,7 @@ class MongoEventLog(MongoLog):
         return commits
 
     @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[Session]:
+    async def _slot(self) -> AsyncIterator[MongoSession]:
         """For one try: those that conflict and try again hold up no others."""
         async with self._slots, self.sessions.one() as session:
             yield session
@@ -152,7 +152,7 @@ class MongoEventLog(MongoLog):
         except Unavailable:
             return False
 
-    async def _insert(self, documents: Sequence[RawBSONDocument], session: Session) -> None:
+    async def _insert(self, documents: Sequence[RawBSONDocument], session: MongoSession) -> None:
         try:
             async with bounded():
                 await self._commits.insert_many(documents, session=session)
@@ -235,7 +235,7 @@ class MongoEventLog(MongoLog):
         async for document in self._scan("time", await self.categories(), since, "outgoing"):
             yield commit_from(document)
 
-    async def tally(self, without: Collection[str] = ()) -> list[Tally]:
+    async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
         """As `EventLog.tally`."""
         return await self._looking.tally(without)
 

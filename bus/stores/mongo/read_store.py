@@ -9,13 +9,14 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
-from bus.stores.collections import UNUSABLE, ChangeFeed, Documents, Index, Target, Writer
+from bus.stores.collections import UNUSABLE, ChangeFeed, Index, StoredDocuments, Target, Writer
 from bus.stores.control import Note, Parked
 from bus.stores.documents.updates import VERSION, version_in
 from bus.stores.mongo import views
 from bus.stores.mongo.changes import MongoChangeFeed
 from bus.stores.mongo.client import LATEST, Client, bounded, check_usable, database, settled
 from bus.stores.mongo.clock import ServerClock
+from bus.stores.mongo.deadletters import MongoLetters
 from bus.stores.mongo.documents import ABSENT, MongoDocuments
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
@@ -30,7 +31,6 @@ from bus.stores.mongo.failures import (
     writing,
 )
 from bus.stores.mongo.indexes import make_indexes, need_indexes
-from bus.stores.mongo.letters import MongoLetters
 from bus.stores.mongo.seal import SEAL, Seal
 from bus.stores.mongo.writer import MongoWriter
 from bus.stores.records import unencodable
@@ -96,7 +96,7 @@ class MongoReadStore(MongoLetters):
             if error.code != NAMESPACE_EXISTS:
                 raise
 
-    def documents(self, target: Target) -> Documents:
+    def documents(self, target: Target) -> StoredDocuments:
         """As `ReadStore.documents`.
 
         Read as the primary holds them: right after an election, what a majority is known to hold

@@ -19,7 +19,7 @@ from bus.data.payload import Document
 from bus.errors import BusError
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
-from bus.stores.mongo.client import Client, Database, Session, bounded, settled, start_session
+from bus.stores.mongo.client import Client, Database, MongoSession, bounded, settled, start_session
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.transactions import may_run_on
 
@@ -38,8 +38,8 @@ class Sessions:
         self._writers = database["writers"]
         self._name = ""
         self._ids: list[object] = []
-        self._free: list[Session] = []
-        self._given_out: list[Session] = []
+        self._free: list[MongoSession] = []
+        self._given_out: list[MongoSession] = []
         self._abandoned: list[object] = []
         self._abandons = asyncio.Event()
         self._signing = asyncio.Lock()
@@ -53,7 +53,7 @@ class Sessions:
             self._watching = self._loops.start(self._watch, "sessions")
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[Session]:
+    async def one(self) -> AsyncIterator[MongoSession]:
         """A session that nobody else uses meanwhile. Raises: PyMongoError."""
         session = self._free.pop() if self._free else await self._start()
         try:
@@ -66,12 +66,12 @@ class Sessions:
             raise
         await self._take_back(session)
 
-    def give_out(self, session: Session) -> None:
+    def give_out(self, session: MongoSession) -> None:
         """Notes that its borrower handed it on: then nobody knows who uses it later."""
         if session not in self._given_out:
             self._given_out.append(session)
 
-    async def _take_back(self, session: Session) -> None:
+    async def _take_back(self, session: MongoSession) -> None:
         if session not in self._given_out:
             self._free.append(session)
             return
@@ -96,7 +96,7 @@ class Sessions:
                 self._ids.clear()
                 self._abandoned.clear()
 
-    async def _start(self) -> Session:
+    async def _start(self) -> MongoSession:
         """Starts one that others know of before it is used."""
         session = await start_session(self._client)
         id = session.session_id["id"]
@@ -109,7 +109,7 @@ class Sessions:
             raise
         return session
 
-    def _abandon(self, session: Session) -> None:
+    def _abandon(self, session: MongoSession) -> None:
         if session in self._given_out:
             self._given_out.remove(session)
         self._abandoned.append(session.session_id["id"])

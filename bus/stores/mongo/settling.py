@@ -43,7 +43,7 @@ MOST_ALONE = 8
 PAUSE = 0.1
 
 
-class Outcome(Enum):
+class Appended(Enum):
     """What became of an append."""
 
     STORED = "stored"
@@ -57,11 +57,11 @@ class Append:
 
     commit: Commit
     since: float
-    waiting: "asyncio.Future[Outcome]"
+    waiting: "asyncio.Future[Appended]"
     data: bytes = b""
     """The commit as BSON, once it is in a group."""
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: Appended) -> None:
         tell(self.waiting, outcome)
 
     def fail(self, error: Exception) -> None:
@@ -122,7 +122,7 @@ class Settling:
         except PyMongoError as error:
             await self._failed(error)
         else:
-            self._close(self._open, Outcome.STORED)
+            self._close(self._open, Appended.STORED)
 
     async def _insert(self) -> None:
         seconds = max(min(self._within, self._deadline - time.monotonic()), 0.5)
@@ -186,7 +186,7 @@ class Settling:
         group = list(self._open)
         durable = not details["writeConcernErrors"]
         if durable:
-            self._close([a for i, a in enumerate(group) if i not in failed], Outcome.STORED)
+            self._close([a for i, a in enumerate(group) if i not in failed], Appended.STORED)
         duplicates = {}
         for index, one in failed.items():
             if one["code"] == DUPLICATE_KEY:
@@ -212,7 +212,7 @@ class Settling:
             if append.commit.id not in places
             and "_id" not in duplicates.get(append.commit.id, {"_id": 1})
         ]
-        self._close(taken, Outcome.CONFLICT)
+        self._close(taken, Appended.CONFLICT)
 
     async def _places(self, group: Group) -> dict[str, Document | None] | None:
         """What the log holds of these, by id: None under the id of what no majority holds yet. None
@@ -233,7 +233,7 @@ class Settling:
         for append in list(self._open):
             if stored := places.get(append.commit.id):
                 own = append.commit.id not in repeats and commit_from(stored) == append.commit
-                self._close([append], Outcome.STORED if own else Outcome.REPEAT)
+                self._close([append], Appended.STORED if own else Appended.REPEAT)
 
     def _fail_absent(self, places: dict[str, Document | None], error: Exception) -> None:
         """What the log does not hold once the server is done was not stored."""
@@ -257,7 +257,7 @@ class Settling:
                 )
             )
 
-    def _close(self, group: Group, outcome: Outcome) -> None:
+    def _close(self, group: Group, outcome: Appended) -> None:
         for append in group:
             append.settle(outcome)
         self._leave_out(group)

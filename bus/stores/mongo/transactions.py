@@ -22,18 +22,18 @@ from pymongo.errors import (
 
 from bus.common import clock
 from bus.errors import OutcomeUnknown, StoreUnavailable
-from bus.stores.mongo.client import Session, Unanswered, bounded, start_transaction
+from bus.stores.mongo.client import MongoSession, Unanswered, bounded, start_transaction
 from bus.stores.mongo.failures import said, translated
 
 Result = TypeVar("Result")
-Lend = Callable[[], AbstractAsyncContextManager[Session]]
-Body = Callable[[Session], Awaitable[Result]]
+Lend = Callable[[], AbstractAsyncContextManager[MongoSession]]
+Body = Callable[[MongoSession], Awaitable[Result]]
 
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.5
 
 
-class Conflict(Exception):
+class MongoConflict(Exception):
     """Another writer was first, in a way that the server does not call transient."""
 
 
@@ -55,7 +55,7 @@ async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Resul
             if doubts:
                 raise _unknown(doubts[-1]) from error
             raise
-        except (PyMongoError, Conflict) as error:
+        except (PyMongoError, MongoConflict) as error:
             late = time.monotonic() + pause > deadline
             if doubts and (late or not may_repeat(error)):
                 raise _unknown(doubts[-1]) from error
@@ -68,7 +68,7 @@ async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Resul
 
 
 async def _try(
-    session: Session, body: Body[Result], deadline: float, doubts: list[Exception]
+    session: MongoSession, body: Body[Result], deadline: float, doubts: list[Exception]
 ) -> Result:
     await start_transaction(session)
     try:
@@ -82,7 +82,7 @@ async def _try(
     return result
 
 
-async def _commit(session: Session, deadline: float, doubts: list[Exception]) -> None:
+async def _commit(session: MongoSession, deadline: float, doubts: list[Exception]) -> None:
     """Commits, and commits again as long as the server does not say what became of it.
 
     Raises: PyMongoError where it aborted, OutcomeUnknown.
@@ -116,7 +116,7 @@ def _unknown(error: Exception) -> OutcomeUnknown:
     return OutcomeUnknown(f"MongoDB did not confirm a commit: {said(error)}")
 
 
-async def _abort(session: Session) -> None:
+async def _abort(session: MongoSession) -> None:
     """Frees the locks; where even that fails, the successor kills the session."""
     with suppress(PyMongoError):
         async with bounded():
@@ -130,7 +130,7 @@ def may_repeat(error: Exception) -> bool:
         return False
     if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):
         return True
-    return isinstance(error, Conflict | ConnectionFailure)
+    return isinstance(error, MongoConflict | ConnectionFailure)
 
 
 def may_run_on(error: BaseException) -> bool:

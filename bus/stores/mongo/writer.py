@@ -16,7 +16,7 @@ from bus.data.payload import Document
 from bus.errors import OutcomeUnknown, Unavailable
 from bus.stores.collections import Changes, Fold, Target
 from bus.stores.documents.updates import plain_steps, version_in, versioned_steps
-from bus.stores.mongo.client import Client, Database, Session, bounded, start_session
+from bus.stores.mongo.client import Client, Database, MongoSession, bounded, start_session
 from bus.stores.mongo.documents import (
     ABSENT,
     Mistaken,
@@ -47,8 +47,8 @@ class MongoWriter:
         self._database = database
         self._target = target
         self._queue = queue
-        self._session: Session | None = None
-        self._left: Session | None = None
+        self._session: MongoSession | None = None
+        self._left: MongoSession | None = None
         self._turn = asyncio.Lock()
 
     async def take_over(self) -> None:
@@ -70,7 +70,7 @@ class MongoWriter:
             return await in_transaction(self._lent, body, TRANSACT_WITHIN)
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Session]:
+    async def _lent(self) -> AsyncIterator[MongoSession]:
         """The writer's session. Where something may still run in it, it is ended before the next
         one begins, or at the close."""
         session = self._session or await self._take_over()
@@ -98,7 +98,7 @@ class MongoWriter:
                 async with writing():
                     await self._database["writers"].delete_one(own)
 
-    async def _take_over(self) -> Session:
+    async def _take_over(self) -> MongoSession:
         """Raises: StoreUnavailable."""
         writers = self._database["writers"]
         async with reading():
@@ -111,7 +111,7 @@ class MongoWriter:
         self._session, self._left = session, None
         return session
 
-    async def _apply(self, streams: Sequence[str], fold: Fold, session: Session) -> Changes:
+    async def _apply(self, streams: Sequence[str], fold: Fold, session: MongoSession) -> Changes:
         """One try: reads, folds, writes; the commit is the caller's."""
         collection = self._database[self._target.collection]
         unit = MongoUnit(collection, self._target, session)
@@ -128,7 +128,7 @@ class MongoWriter:
         return changes
 
     async def _apply_believing(
-        self, believed: Mapping[str, int], fold: Fold, session: Session
+        self, believed: Mapping[str, int], fold: Fold, session: MongoSession
     ) -> Changes:
         """One try that reads no versions. Raises: also Mistaken."""
         unit = MongoUnit(self._database[self._target.collection], self._target, session)
@@ -143,7 +143,9 @@ class MongoWriter:
             await unit.write(plain_steps(changes.writes))
         return changes
 
-    async def _read_checkpoints(self, session: Session, streams: Sequence[str]) -> dict[str, int]:
+    async def _read_checkpoints(
+        self, session: MongoSession, streams: Sequence[str]
+    ) -> dict[str, int]:
         start = len(self._target.collection) + 1
         ids = [SEAL, *(f"{self._target.collection}/{stream}" for stream in streams)]
         async with bounded():
@@ -157,7 +159,7 @@ class MongoWriter:
         reached = {id[start:]: version_in(row, "version") for id, row in found.items()}
         return dict.fromkeys(streams, 0) | reached
 
-    async def _write_checkpoints(self, session: Session, versions: Mapping[str, int]) -> None:
+    async def _write_checkpoints(self, session: MongoSession, versions: Mapping[str, int]) -> None:
         operations = [
             UpdateOne(self._row(stream), {"$set": {"version": version}}, upsert=True)
             for stream, version in versions.items()
@@ -165,7 +167,7 @@ class MongoWriter:
         await bulk_write(self._database["checkpoints"], operations, session)
 
     async def _write_checkpoints_believing(
-        self, session: Session, versions: Mapping[str, int], believed: Mapping[str, int]
+        self, session: MongoSession, versions: Mapping[str, int], believed: Mapping[str, int]
     ) -> None:
         operations = [
             UpdateOne(

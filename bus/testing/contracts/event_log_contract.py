@@ -12,7 +12,7 @@ import pytest
 
 from bus.common import clock
 from bus.errors import ConcurrencyError, InvalidMessage
-from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded, Snapshot, Tally
+from bus.stores.event_log import Commit, EventCount, EventLog, Outgoing, Recorded, Snapshot
 
 TIME = clock.now()
 
@@ -354,7 +354,7 @@ class EventLogContract:
         assert (told[0].first, told[0].last) == (first.time, second.time)
         assert (told[0].stream, told[0].version) in [("job-1", 1), ("job-1", 3), ("job-1", 5)]
         assert await event_log.tally(["A", "B"]) == [
-            Tally("C", "job", 1, second.time, second.time, "job-1", 4)
+            EventCount("C", "job", 1, second.time, second.time, "job-1", 4)
         ]
         assert await event_log.tally("ABC") == []
 

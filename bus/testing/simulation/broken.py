@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bus.dispatch.middleware import Following, Middleware
+from bus.dispatch.middleware import Middleware, Next
 from bus.errors import TransportUnavailable
 from bus.messages import Envelope, Query
 from bus.stores.collections import Changes, Fold, ReadUnit, Target
@@ -222,7 +222,7 @@ class BrokenInbox(Mortal):
 def handling(life: Life) -> Middleware:
     """Makes the run of a command's or an event's handler a step."""
 
-    async def handle(envelope: Envelope, following: Following) -> Any:
+    async def handle(envelope: Envelope, following: Next) -> Any:
         if isinstance(envelope.message, Query):
             return await following(envelope)
         async with life.step("handle"):

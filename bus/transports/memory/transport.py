@@ -13,7 +13,7 @@ from bus.transports.base import MOST_WAITING, Delivery, Frame, refusal
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.buffer import Buffer
 from bus.transports.memory.broker import MemoryBroker, MemoryQueue, Message
-from bus.transports.replies import Replies, answer
+from bus.transports.replies import PendingReplies, answer
 from bus.transports.topology import Topology
 
 __all__ = ["MemoryBroker", "MemoryInbox", "MemoryTransport"]
@@ -133,7 +133,7 @@ class MemoryTransport:
         self._broker = broker
         self._service = service
         self.inboxes: list[MemoryInbox] = []
-        self._replies = Replies()
+        self._replies = PendingReplies()
         self._requests = 0
         self._topology: Topology | None = None
         self._anew: set[str] = set()

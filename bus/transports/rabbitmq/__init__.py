@@ -3,9 +3,9 @@
 transport     the whole: two connections, what is declared, who consumes
 connection    connecting, and staying connected
 declare, declaring   the topology in AMQP's words; kept as it should be
-publisher, confirming   frames of one tick in one write; one channel and its confirms
-inbox, room   consuming one queue; how many deliveries may be at hand
-tap, arriving, wire   the frames of the hot path, past the library
+publisher, publish_channel   frames of one tick in one write; one channel and its confirms
+inbox         consuming one queue, and how many deliveries may be at hand
+frame_reader, frames   the frames of the hot path, past the library
 refusals      what to do about what RabbitMQ refuses
 erasing       takes away what tests made
 """

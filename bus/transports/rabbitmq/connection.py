@@ -16,8 +16,8 @@ from bus.common.urls import AMQP_SCHEMES, problem_of
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
+from bus.transports.rabbitmq.frame_reader import FrameReader, FrameReaderFactory
 from bus.transports.rabbitmq.refusals import reason_of
-from bus.transports.rabbitmq.tap import Tap, TapFactory
 
 log = Logger("bus.rabbitmq")
 T = TypeVar("T")
@@ -74,11 +74,11 @@ async def genuine(awaitable: Awaitable[T]) -> T:
         raise ConnectionError("the connection was lost meanwhile") from None
 
 
-class Session:
+class RabbitSession:
     """One live connection, from its handshake until it is lost."""
 
     def __init__(
-        self, connection: aio_pika.Connection, tap: Tap, writer: asyncio.StreamWriter
+        self, connection: aio_pika.Connection, reader: FrameReader, writer: asyncio.StreamWriter
     ) -> None:
         assert connection.transport is not None
         self.connection = connection
@@ -86,7 +86,7 @@ class Session:
         # Read once: each access makes a future that the connection keeps for as long as it lives.
         self.closing: asyncio.Future[Any] = self.amqp.closing
         self.since = time.monotonic()
-        self.tap = tap
+        self.reader = reader
         self.writer = writer
 
     @property
@@ -97,7 +97,7 @@ class Session:
     def silent(self) -> bool:
         """Whether nothing came for two heartbeats: AMQP's sign of a peer that is gone."""
         heartbeat = self.amqp.connection_tune.heartbeat or math.inf
-        return time.monotonic() - self.tap.heard_at > 2 * heartbeat
+        return time.monotonic() - self.reader.heard_at > 2 * heartbeat
 
     @property
     def server(self) -> str:
@@ -114,9 +114,9 @@ class Session:
             self.writer.transport.abort()
 
 
-async def connect(url: URL, timeout: float) -> Session:
+async def connect(url: URL, timeout: float) -> RabbitSession:
     """One attempt. Raises: TransportUnavailable."""
-    factory = TapFactory()
+    factory = FrameReaderFactory()
     connection = aio_pika.Connection(url)
     connection.kwargs["transport_factory"] = factory
     try:
@@ -132,10 +132,10 @@ async def connect(url: URL, timeout: float) -> Session:
             f"RabbitMQ at {place(url)}: {reason_of(url.scheme, error)}"
         ) from None
     assert factory.writer is not None
-    return Session(connection, factory.tap, factory.writer)
+    return RabbitSession(connection, factory.reader, factory.writer)
 
 
-async def connect_any(urls: Sequence[URL], timeout: float) -> Session:
+async def connect_any(urls: Sequence[URL], timeout: float) -> RabbitSession:
     """The first broker that answers. Raises: TransportUnavailable, the last one's."""
     problem = TransportUnavailable("RabbitMQ: no URL")
     for url in urls:
@@ -175,7 +175,7 @@ class Link:
         self._connect_timeout = connect_timeout
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.session: Session | None = None
+        self.session: RabbitSession | None = None
         self.problem = TransportUnavailable("RabbitMQ: not connected")
 
     def start(self) -> None:
@@ -187,7 +187,7 @@ class Link:
         if task is not None:
             await stop(task)
 
-    async def connected(self) -> Session:
+    async def connected(self) -> RabbitSession:
         """Waits for a live connection."""
         while self.session is None or not self.session.alive:
             self._connected.clear()
@@ -211,7 +211,7 @@ class Link:
                 await self._hold(session)
             await backoff.wait()
 
-    async def _hold(self, session: Session) -> None:
+    async def _hold(self, session: RabbitSession) -> None:
         log.info("rabbitmq_connected", purpose=self._purpose, broker=session.server)
         self.session = session
         self._connected.set()
@@ -224,7 +224,7 @@ class Link:
             await session.close()
 
 
-async def _until_lost(session: Session) -> None:
+async def _until_lost(session: RabbitSession) -> None:
     """The library waits for longer than two heartbeats, and would wait for a reply to its close."""
     while not session.closing.done():
         await asyncio.wait([session.closing], timeout=_LISTEN_EVERY)
@@ -234,14 +234,14 @@ async def _until_lost(session: Session) -> None:
 
 
 async def attend(
-    link: Link, purpose: str, use: Callable[[Session, Backoff], Awaitable[None]]
+    link: Link, purpose: str, use: Callable[[RabbitSession, Backoff], Awaitable[None]]
 ) -> None:
     """Runs `use` on each connection in turn, for ever; it ends when what it holds is lost."""
     await link.loops.keep(lambda: _attend(link, purpose, use), f"channel for {purpose}")
 
 
 async def _attend(
-    link: Link, purpose: str, use: Callable[[Session, Backoff], Awaitable[None]]
+    link: Link, purpose: str, use: Callable[[RabbitSession, Backoff], Awaitable[None]]
 ) -> None:
     backoff = Backoff()
     told = ""

@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from bus.common.tasks import together
 from bus.errors import TopologyMismatch
-from bus.transports.rabbitmq.connection import Session, genuine
+from bus.transports.rabbitmq.connection import RabbitSession, genuine
 from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology, dead_queue
 
 # RabbitMQ 4 limits where nothing is said (to 20), and before 4 there is no word for "no limit".
@@ -42,7 +42,7 @@ class _Queue(NamedTuple):
     bindings: Sequence[tuple[str, str]]
 
 
-async def declare(session: Session, topology: Topology) -> dict[str, str]:
+async def declare(session: RabbitSession, topology: Topology) -> dict[str, str]:
     """Makes all of it, or finds it as it should be; returns the queues that are otherwise.
 
     Raises: TopologyMismatch, for an exchange that is.
@@ -55,7 +55,7 @@ async def declare(session: Session, topology: Topology) -> dict[str, str]:
     return found
 
 
-async def missing(session: Session, topology: Topology) -> list[Thing]:
+async def missing(session: RabbitSession, topology: Topology) -> list[Thing]:
     """What is not there. Bindings cannot be asked for."""
     things = [Thing("exchange", name) for name in _exchanges(topology)]
     things += [Thing("queue", one.name) for one in _queues(topology)]
@@ -83,7 +83,7 @@ def _feeds(topology: Topology, queue: Queue) -> set[str]:
     return {exchange for exchange, _ in _bindings(topology.service, queue)}
 
 
-async def _look(session: Session, things: Sequence[Thing], gone: list[Thing]) -> None:
+async def _look(session: RabbitSession, things: Sequence[Thing], gone: list[Thing]) -> None:
     channel = await session.channel(confirms=False)
     for thing in things:
         ask = channel.exchange_declare if thing.kind == "exchange" else channel.queue_declare
@@ -121,7 +121,7 @@ def _bindings(service: str, queue: Queue) -> list[tuple[str, str]]:
 
 
 async def _declare_queues(
-    session: Session, queues: Sequence[_Queue], mismatches: dict[str, str]
+    session: RabbitSession, queues: Sequence[_Queue], mismatches: dict[str, str]
 ) -> None:
     channel = await _opened(session)
     for one in queues:
@@ -143,7 +143,7 @@ async def _declare_queue(channel: AbstractChannel, one: _Queue) -> None:
 
 
 async def _bind_all_the_same(
-    session: Session, channel: AbstractChannel, one: _Queue
+    session: RabbitSession, channel: AbstractChannel, one: _Queue
 ) -> AbstractChannel:
     """Lets a queue that nobody consumes hold what it should: it can be moved, and is not lost."""
     try:
@@ -155,7 +155,7 @@ async def _bind_all_the_same(
     return channel
 
 
-async def _opened(session: Session) -> AbstractChannel:
+async def _opened(session: RabbitSession) -> AbstractChannel:
     channel = session.connection.channel()
     await genuine(channel)
     return channel
@@ -171,7 +171,7 @@ def _exchanges(topology: Topology) -> dict[str, ExchangeType]:
     return {f"{service}.{role}": kind for role, kind in kinds.items()} | foreign
 
 
-async def _declare_exchanges(session: Session, kinds: Mapping[str, ExchangeType]) -> None:
+async def _declare_exchanges(session: RabbitSession, kinds: Mapping[str, ExchangeType]) -> None:
     channel = await _opened(session)
     for name, kind in kinds.items():
         await _declared(f"exchange {name}", channel.declare_exchange(name, kind, durable=True))
@@ -208,7 +208,7 @@ async def _declared(what: str, declaration: Awaitable[Any]) -> Any:
         ) from None
 
 
-async def delete(session: Session, queues: Sequence[str]) -> None:
+async def delete(session: RabbitSession, queues: Sequence[str]) -> None:
     """Deletes queues with all that is in them."""
     channel = session.connection.channel()
     await genuine(channel)
@@ -217,7 +217,7 @@ async def delete(session: Session, queues: Sequence[str]) -> None:
     await genuine(channel.close())
 
 
-async def count(session: Session, queue: str) -> tuple[int, int]:
+async def count(session: RabbitSession, queue: str) -> tuple[int, int]:
     """How many messages are ready in a queue, and how many consumers it has: 0, 0 if none such."""
     channel = await session.channel(confirms=False)
     try:

@@ -17,7 +17,7 @@ from yarl import URL
 from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
 from bus.observe.log import Logger
 from bus.transports.bindings import Exchange, events_of
-from bus.transports.rabbitmq.connection import Session, connect_any
+from bus.transports.rabbitmq.connection import RabbitSession, connect_any
 from bus.transports.rabbitmq.declare import (
     Thing,
     declare,
@@ -150,7 +150,7 @@ class Declaring:
         self._unfed.clear()
 
     async def _make(
-        self, session: Session, topology: Topology
+        self, session: RabbitSession, topology: Topology
     ) -> tuple[list[Thing], dict[str, str]]:
         gone = await missing(session, topology)
         self._unfed.update(unfed(topology, gone))
@@ -158,7 +158,9 @@ class Declaring:
         self._remade({thing.name for thing in gone if thing.kind == "queue"})
         return gone, mismatches
 
-    async def _apart(self, work: Callable[[Session], Awaitable[T]], what: str, service: str) -> T:
+    async def _apart(
+        self, work: Callable[[RabbitSession], Awaitable[T]], what: str, service: str
+    ) -> T:
         """On a connection of its own, which may be refused and closed."""
         session = await connect_any(self._urls, self._connect_timeout)
         try:

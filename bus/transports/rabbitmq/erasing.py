@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from aio_pika.exceptions import AMQPError
 
 from bus.errors import TransportUnavailable
-from bus.transports.rabbitmq.connection import Session, checked_urls, connect_any, genuine
+from bus.transports.rabbitmq.connection import RabbitSession, checked_urls, connect_any, genuine
 from bus.transports.rabbitmq.declare import names_of
 from bus.transports.topology import Topology
 
@@ -37,5 +37,5 @@ async def erase(urls: Sequence[str], topologies: Iterable[Topology]) -> None:
         await session.close()
 
 
-async def _connected(urls: Sequence[str]) -> Session:
+async def _connected(urls: Sequence[str]) -> RabbitSession:
     return await connect_any(checked_urls(urls, _HEARTBEAT), _CONNECT_WITHIN)

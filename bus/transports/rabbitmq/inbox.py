@@ -11,24 +11,76 @@ from bus.errors import BusError, TopologyMismatch
 from bus.observe.log import Logger
 from bus.transports.base import MOST_WAITING, Delivery, Frame
 from bus.transports.buffer import Buffer
-from bus.transports.rabbitmq import wire
-from bus.transports.rabbitmq.arriving import Arriving
-from bus.transports.rabbitmq.connection import Backoff, Link, Session, attend, finish, genuine, stop
+from bus.transports.rabbitmq import frames
+from bus.transports.rabbitmq.connection import (
+    Backoff,
+    Link,
+    RabbitSession,
+    attend,
+    finish,
+    genuine,
+    stop,
+)
 from bus.transports.rabbitmq.declaring import Declaring
-from bus.transports.rabbitmq.room import Room
+from bus.transports.rabbitmq.frame_reader import DeliveryReader
 
 log = Logger("bus.rabbitmq")
 _TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 2.0
 _MISMATCH_PAUSE = 5.0
 _MULTIPLE, _REQUEUE = 1, 2
+_KEPT = 63 / 64
+"""What is left of the mean with each delivery."""
+_WORTH_IT = 4
+"""A consumer begins anew to get more room only for so many times as much: its turn costs some."""
+
+
+class PrefetchWindow:
+    """RabbitMQ counts deliveries, not bytes: so their number follows from their sizes of late."""
+
+    def __init__(self, prefetch: int) -> None:
+        self._wanted = prefetch
+        self._mean = 0.0
+        self.prefetch = prefetch
+        """How many to ask for, the next time that it consumes."""
+
+    def note(self, count: int, size: int) -> None:
+        """So many were settled, of so many bytes."""
+        if count:
+            self._mean += (size / count - self._mean) * (1 - _KEPT**count)
+
+    def narrows(self, count: int, size: int) -> bool:
+        """Where so many bytes wait, which are too much: whether fewer deliveries would be less;
+        from now on fewer are asked for."""
+        if count < 2:
+            return False
+        self._mean = max(self._mean, size / count)
+        self.prefetch = max(1, min(self._fits(), self.prefetch))
+        return True
+
+    def is_narrow(self) -> bool:
+        """Whether far more would fit than are asked for, and are wanted; from now on they are."""
+        if self.prefetch == self._wanted:
+            return False
+        fitting = min(self._fits(), self._wanted)
+        if fitting < _WORTH_IT * self.prefetch:
+            return False
+        self.prefetch = fitting
+        return True
+
+    def _fits(self) -> int:
+        return int(MOST_WAITING / 2 / max(self._mean, 1.0))
 
 
 class _Consuming:
     """One consumer on one channel, until either is lost: a generation of the inbox."""
 
     def __init__(
-        self, session: Session, channel: AbstractChannel, generation: int, inbox: "RabbitInbox"
+        self,
+        session: RabbitSession,
+        channel: AbstractChannel,
+        generation: int,
+        inbox: "RabbitInbox",
     ) -> None:
         self.channel = channel
         self.generation = generation
@@ -38,15 +90,15 @@ class _Consuming:
         self._accepted = False
         self._queue = inbox.queue
         self._buffer = inbox.buffer
-        self._room = inbox.room
+        self._window = inbox.window
         self._unsettled: dict[int, int] = {}
         self._waiting = 0
         self._done: list[Delivery] = []
-        self._arriving = Arriving()
+        self._delivery_reader = DeliveryReader()
         self._closed = False
 
     async def start(self, prefetch: int) -> None:
-        self.session.tap.sinks[self.channel.number] = self
+        self.session.reader.handlers[self.channel.number] = self
         self.channel.closing.add_done_callback(lambda _: self.lost.set())
         self.channel.on_consumer_cancel_callbacks.add(lambda _: self.lost.set())
         await genuine(self.channel.basic_qos(prefetch_count=prefetch))
@@ -61,7 +113,7 @@ class _Consuming:
     @property
     def idle_since(self) -> tuple[int, int] | None:
         """Which delivery came last, where all is settled."""
-        return None if self._unsettled else (self.generation, self._arriving.incoming.tag)
+        return None if self._unsettled else (self.generation, self._delivery_reader.incoming.tag)
 
     async def cancel(self) -> None:
         """Asks for no more; what was sent before is here when it returns."""
@@ -70,32 +122,34 @@ class _Consuming:
 
     async def close(self) -> None:
         self._acknowledge_done()
-        number, sinks = self.channel.number, self.session.tap.sinks
+        number, handlers = self.channel.number, self.session.reader.handlers
         await finish(self.channel.close(), _CLOSE_TIMEOUT)
-        if sinks.get(number) is self:  # else another channel has its number by now
-            del sinks[number]
+        if handlers.get(number) is self:  # else another channel has its number by now
+            del handlers[number]
 
     # -- what arrives
 
     def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        if kind == wire.METHOD:
-            method = wire.method(data, start)
-            self._closed |= method == wire.CHANNEL_CLOSE
-            if method != wire.DELIVER:
+        if kind == frames.METHOD:
+            method = frames.method(data, start)
+            self._closed |= method == frames.CHANNEL_CLOSE
+            if method != frames.DELIVER:
                 return False
-            self._arriving.begin(data, start)
-        elif frame := self._arriving.receive(kind, data, start, end):
+            self._delivery_reader.begin(data, start)
+        elif frame := self._delivery_reader.receive(kind, data, start, end):
             self._add(frame)
         return True
 
     def _add(self, frame: Frame) -> None:
         if self.lost.is_set():
             return  # it comes again, as all that is unsettled
-        incoming = self._arriving.incoming
+        incoming = self._delivery_reader.incoming
         size = len(frame.body)
         self._unsettled[incoming.tag] = size
         self._waiting += size
-        if self._waiting > MOST_WAITING and self._room.narrows(len(self._unsettled), self._waiting):
+        if self._waiting > MOST_WAITING and self._window.narrows(
+            len(self._unsettled), self._waiting
+        ):
             self.lost.set()
         self._buffer.add(
             Delivery(
@@ -118,7 +172,7 @@ class _Consuming:
 
     def _acknowledge_done(self) -> None:
         done, self._done = self._done, []
-        self.settle(wire.ACK, 0, done)
+        self.settle(frames.ACK, 0, done)
 
     def settle(self, method: tuple[int, int], bits: int, deliveries: Sequence[Delivery]) -> None:
         """One frame for those that are the oldest unsettled, one each for the others."""
@@ -135,28 +189,28 @@ class _Consuming:
                 break
             prefix += 1
         number = self.channel.number
-        parts = [wire.settle(method, number, tag, bits) for tag in tags[prefix:]]
+        parts = [frames.settle(method, number, tag, bits) for tag in tags[prefix:]]
         if prefix:
-            parts.insert(0, wire.settle(method, number, tags[prefix - 1], bits | _MULTIPLE))
+            parts.insert(0, frames.settle(method, number, tags[prefix - 1], bits | _MULTIPLE))
         self._forget_and_write(tags, b"".join(parts))
 
     def reject(self, delivery: Delivery) -> None:
         if delivery.generation == self.generation and delivery.tag in self._unsettled:
-            self._forget_and_write([delivery.tag], wire.reject(self.channel.number, delivery.tag))
+            self._forget_and_write([delivery.tag], frames.reject(self.channel.number, delivery.tag))
 
     def _forget_and_write(self, tags: Sequence[int], data: bytes) -> None:
         settled = sum(map(self._unsettled.pop, tags))
         self._waiting -= settled
-        self._room.note(len(tags), settled)
-        if not self._unsettled and self._room.is_narrow():
+        self._window.note(len(tags), settled)
+        if not self._unsettled and self._window.is_narrow():
             self.lost.set()
         if data and not self._closed and self.session.alive:
             self.session.writer.write(data)
 
 
 async def _untapped(message: Any) -> None:
-    """The library's own way of delivering, which the tap leaves without work."""
-    raise AssertionError(f"a delivery passed by the tap: {message.delivery_tag}")
+    """The library's own way of delivering, which the reader leaves without work."""
+    raise AssertionError(f"a delivery passed by the reader: {message.delivery_tag}")
 
 
 class RabbitInbox:
@@ -170,7 +224,7 @@ class RabbitInbox:
         self.queue = queue
         self.buffer = Buffer()
         self.started = asyncio.Event()
-        self.room = Room(prefetch)
+        self.window = PrefetchWindow(prefetch)
         self._declaring = declaring
         self._lost_at = 0.0
         self.problem: str | None = None
@@ -218,7 +272,7 @@ class RabbitInbox:
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         if self._consuming:
-            self._consuming.settle(wire.NACK, _REQUEUE, deliveries)
+            self._consuming.settle(frames.NACK, _REQUEUE, deliveries)
 
     async def stop(self) -> None:
         if self._stopped:
@@ -243,7 +297,7 @@ class RabbitInbox:
         self.buffer.stop()
         await stop(self._task)
 
-    async def _use(self, session: Session, backoff: Backoff) -> None:
+    async def _use(self, session: RabbitSession, backoff: Backoff) -> None:
         if self._stopped:
             await asyncio.Event().wait()  # until close: nothing is to be consumed any more
         await self._declare(max(session.since, self._lost_at))
@@ -264,7 +318,7 @@ class RabbitInbox:
             self.buffer.clear()  # they come again, with another generation
             await consuming.close()
 
-    async def _opened(self, session: Session) -> AbstractChannel:
+    async def _opened(self, session: RabbitSession) -> AbstractChannel:
         async with asyncio.timeout(_TIMEOUT):
             return await session.channel(confirms=False)
 
@@ -283,5 +337,5 @@ class RabbitInbox:
     async def _start(self, consuming: _Consuming) -> None:
         self._consuming = consuming
         async with asyncio.timeout(_TIMEOUT):
-            await consuming.start(self.room.prefetch)
+            await consuming.start(self.window.prefetch)
         self.started.set()

@@ -11,18 +11,18 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelClosed
 from bus.errors import BusError, TransportUnavailable
 from bus.observe.log import Logger
 from bus.transports.base import Frame, refusal, unanswered
-from bus.transports.rabbitmq import wire
-from bus.transports.rabbitmq.confirming import MAYBE, Call, Confirming, Unconfirmed
+from bus.transports.rabbitmq import frames
 from bus.transports.rabbitmq.connection import (
     Backoff,
     Link,
-    Session,
+    RabbitSession,
     attend,
     finish,
     genuine,
     stop,
 )
 from bus.transports.rabbitmq.declaring import Declaring
+from bus.transports.rabbitmq.publish_channel import MAYBE, Call, PublishChannel, Unconfirmed
 from bus.transports.rabbitmq.refusals import right_remedy
 from bus.transports.replies import answer
 
@@ -35,7 +35,7 @@ _CLOSE_TIMEOUT = 2.0
 _LOOK_EVERY = 10.0
 
 
-class Publisher:
+class RabbitPublisher:
     """Publishes on a connection of its own, since an alarm blocks whoever publishes."""
 
     def __init__(self, link: Link, service: str, declaring: Declaring) -> None:
@@ -44,7 +44,7 @@ class Publisher:
         self._declaring = declaring
         self._lost_at = 0.0
         self._problem: TransportUnavailable | None = None
-        self._channel: Confirming | None = None
+        self._channel: PublishChannel | None = None
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
         self._calls = 0
@@ -104,7 +104,7 @@ class Publisher:
         assert channel is not None
         deadline = channel.loop.time() + timeout
         call = Call(channel.loop.create_future(), must_route=True)
-        channel.send(call, frame._replace(reply_to=wire.REPLIES), mandatory=True)
+        channel.send(call, frame._replace(reply_to=frames.REPLIES), mandatory=True)
         reply = channel.replies.expect(str(channel.attempts))
         try:
             await self._confirmed(channel, call, timeout)
@@ -114,7 +114,7 @@ class Publisher:
         finally:
             reply.cancel()
 
-    def _obstacle(self, channel: Confirming | None) -> TransportUnavailable | None:
+    def _obstacle(self, channel: PublishChannel | None) -> TransportUnavailable | None:
         if self._task is None:
             return TransportUnavailable("RabbitMQ: the transport is closed")
         if channel is None or not channel.usable:
@@ -123,7 +123,7 @@ class Publisher:
             return TransportUnavailable("RabbitMQ accepts no messages: a memory or disk alarm")
         return None
 
-    async def _confirmed(self, channel: Confirming, call: Call, timeout: float) -> None:
+    async def _confirmed(self, channel: PublishChannel, call: Call, timeout: float) -> None:
         self._calls += 1
         expiry = channel.loop.call_later(timeout, _expire, channel, call, timeout)
         try:
@@ -138,24 +138,24 @@ class Publisher:
             self._calls -= 1
             self._idle.set()
 
-    async def _use(self, session: Session, backoff: Backoff) -> None:
+    async def _use(self, session: RabbitSession, backoff: Backoff) -> None:
         await self._declare(max(session.since, self._lost_at))
         async with asyncio.timeout(_SETUP_TIMEOUT):
             amqp = await session.channel(confirms=True)
-        channel = Confirming(session, amqp.number, self._service, self._attempts)
+        channel = PublishChannel(session, amqp.number, self._service, self._attempts)
         closing: asyncio.Future[Any] = amqp.closing  # read once: each access makes another
         closing.add_done_callback(lambda _: channel.woken.set())
-        session.tap.sinks[amqp.number] = channel
+        session.reader.handlers[amqp.number] = channel
         try:
             async with asyncio.timeout(_SETUP_TIMEOUT):
-                await genuine(amqp.basic_consume(wire.REPLIES, _untapped, no_ack=True))
+                await genuine(amqp.basic_consume(frames.REPLIES, _untapped, no_ack=True))
             self._channel = channel
             self._problem = None
             self._ready.set()
             backoff.reset()
             await self._until_lost_or_refused(closing, channel, backoff)
         finally:
-            session.tap.sinks.pop(amqp.number, None)
+            session.reader.handlers.pop(amqp.number, None)
             self._channel = None
             self._ready.clear()
             self._attempts = channel.attempts
@@ -175,7 +175,7 @@ class Publisher:
             raise
 
     async def _until_lost_or_refused(
-        self, closing: "asyncio.Future[Any]", channel: Confirming, backoff: Backoff
+        self, closing: "asyncio.Future[Any]", channel: PublishChannel, backoff: Backoff
     ) -> None:
         """Returns when another channel is needed.
 
@@ -192,7 +192,7 @@ class Publisher:
                 self._note_missed(channel)
                 await self._declare_again(backoff)
 
-    def _note_missed(self, channel: Confirming) -> None:
+    def _note_missed(self, channel: PublishChannel) -> None:
         """While bindings come back, events may reach one queue and not yet another."""
         missed, channel.missed = channel.missed, set()
         self._declaring.note_missed(missed)
@@ -216,7 +216,7 @@ def _why(closing: "asyncio.Future[Any]", service: str) -> str:
     return "the connection was lost"
 
 
-def _expire(channel: Confirming, call: Call, timeout: float) -> None:
+def _expire(channel: PublishChannel, call: Call, timeout: float) -> None:
     # A timer of the loop's: `asyncio.timeout` costs three times as much, for each message.
     channel.give_up(call, Unconfirmed(f"no answer within {timeout} s{MAYBE}"))
 
@@ -230,5 +230,5 @@ def _raise_failure(frame: Frame, call: Call) -> None:
 
 
 async def _untapped(message: Any) -> None:
-    """The library's own way of delivering, which the tap leaves without work."""
-    raise AssertionError(f"a reply passed by the tap: {message.delivery_tag}")
+    """The library's own way of delivering, which the reader leaves without work."""
+    raise AssertionError(f"a reply passed by the reader: {message.delivery_tag}")

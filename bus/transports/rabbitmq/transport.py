@@ -10,7 +10,7 @@ from bus.observe.loops import Loops
 from bus.transports.base import Frame
 from bus.transports.rabbitmq.connection import (
     Link,
-    Session,
+    RabbitSession,
     check_files,
     checked_urls,
     place,
@@ -19,7 +19,7 @@ from bus.transports.rabbitmq.connection import (
 from bus.transports.rabbitmq.declare import count
 from bus.transports.rabbitmq.declaring import Declaring
 from bus.transports.rabbitmq.inbox import RabbitInbox
-from bus.transports.rabbitmq.publisher import Publisher
+from bus.transports.rabbitmq.publisher import RabbitPublisher
 from bus.transports.topology import Topology
 
 _COUNT_TIMEOUT = 5.0
@@ -52,7 +52,7 @@ class RabbitTransport:
         self._declaring = Declaring(
             self._urls, connect_timeout, makes=makes, remade=self._consume_anew
         )
-        self._publisher = Publisher(self._publishing, service, self._declaring)
+        self._publisher = RabbitPublisher(self._publishing, service, self._declaring)
         self._inboxes: list[RabbitInbox] = []
         self._counting: dict[str, asyncio.Task[tuple[int, int]]] = {}
         self._server = "RabbitMQ"
@@ -179,7 +179,7 @@ class RabbitTransport:
         if not self._open:
             raise TransportUnavailable("the transport is not open: await transport.open() first")
 
-    def _live_session(self) -> Session:
+    def _live_session(self) -> RabbitSession:
         self._require_open()
         session = self._consuming.session
         if session is None or not session.alive:

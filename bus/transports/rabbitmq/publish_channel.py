@@ -4,10 +4,10 @@ import asyncio
 
 from bus.errors import TransportUnavailable, Unroutable
 from bus.transports.base import REPLY, Frame
-from bus.transports.rabbitmq import wire
-from bus.transports.rabbitmq.arriving import Arriving
-from bus.transports.rabbitmq.connection import Session
-from bus.transports.replies import Replies
+from bus.transports.rabbitmq import frames
+from bus.transports.rabbitmq.connection import RabbitSession
+from bus.transports.rabbitmq.frame_reader import DeliveryReader
+from bus.transports.replies import PendingReplies
 
 FRAMES_AT_ONCE = 64
 """A turn of the loop may have hundreds: the broker begins with the first while others are made."""
@@ -50,16 +50,16 @@ def _unrouted(call: Call) -> Exception:
     )
 
 
-class Confirming:
+class PublishChannel:
     """A channel in confirm mode: numbers what it sends, and knows what is still unconfirmed.
 
     `attempts` is how many messages earlier channels sent: with the tag it makes each message id
     unique, by which a returned message is matched.
     """
 
-    def __init__(self, session: Session, number: int, service: str, attempts: int) -> None:
+    def __init__(self, session: RabbitSession, number: int, service: str, attempts: int) -> None:
         self.pending: dict[int, tuple[Call, str]] = {}
-        self.replies = Replies()
+        self.replies = PendingReplies()
         self.sent = 0
         self.refused = False
         self.unrouted = False
@@ -70,13 +70,13 @@ class Confirming:
         self._attempts = attempts
         self._session = session
         self._number = number
-        self._app_id = wire.short(service)
-        self._exchanges = {"queue": wire.short(""), REPLY: wire.short("")}
+        self._app_id = frames.short(service)
+        self._exchanges = {"queue": frames.short(""), REPLY: frames.short("")}
         self._service = service
         self._limit = (session.amqp.connection_tune.frame_max or 131072) - 8
         self._buffer: list[bytes] = []
         self._confirmed = 0
-        self._arriving: Arriving | None = None
+        self._delivery_reader: DeliveryReader | None = None
         self._returned = ""
         self._closed = False
         self.loop = asyncio.get_running_loop()
@@ -91,13 +91,13 @@ class Confirming:
 
     @property
     def blocked(self) -> bool:
-        return self._session.tap.blocked
+        return self._session.reader.blocked
 
     def send(self, call: Call, frame: Frame, mandatory: bool) -> None:
         if frame.address == REPLY:
-            frame = wire.answering(frame)
+            frame = frames.answering(frame)
         tag = self.sent + 1
-        data = wire.publish(
+        data = frames.publish(
             frame,
             f"{frame.id}#{self._attempts + tag}",
             channel=self._number,
@@ -119,7 +119,7 @@ class Confirming:
     def _exchange(self, address: str) -> bytes:
         """The exchange of an address; the nameless one takes every queue's name as its topic."""
         if address not in self._exchanges:
-            self._exchanges[address] = wire.short(f"{self._service}.{address}")
+            self._exchanges[address] = frames.short(f"{self._service}.{address}")
         return self._exchanges[address]
 
     def _flush(self) -> None:
@@ -128,36 +128,36 @@ class Confirming:
             self._session.writer.write(data)
 
     def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        if kind != wire.METHOD:
+        if kind != frames.METHOD:
             return self._receive_content(kind, data, start, end)
-        match wire.method(data, start):
-            case wire.ACK:
+        match frames.method(data, start):
+            case frames.ACK:
                 self._settle(data, start, None)
-            case wire.NACK:
+            case frames.NACK:
                 self.refused = True
                 self._settle(data, start, TransportUnavailable("RabbitMQ refused the message"))
-            case wire.RETURN:
-                self._arriving = None
-                self._returned = wire.returned_topic(data, start)
-            case wire.DELIVER:
-                self._arriving = Arriving()
-                self._arriving.begin(data, start)
+            case frames.RETURN:
+                self._delivery_reader = None
+                self._returned = frames.returned_topic(data, start)
+            case frames.DELIVER:
+                self._delivery_reader = DeliveryReader()
+                self._delivery_reader.begin(data, start)
             case other:
-                self._closed |= other == wire.CHANNEL_CLOSE
+                self._closed |= other == frames.CHANNEL_CLOSE
                 return False
         return True
 
     def _receive_content(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        if self._arriving is None:
+        if self._delivery_reader is None:
             self._receive_returned(kind, data, start)
-        elif reply := self._arriving.receive(kind, data, start, end):
+        elif reply := self._delivery_reader.receive(kind, data, start, end):
             self.replies.arrived(reply.correlation_id, reply)
         return True
 
     def _receive_returned(self, kind: int, data: bytes, start: int) -> None:
         # The confirm follows: it counts the message down, the failure stays.
-        if kind == wire.HEADER:
-            attempt = wire.message_id(data, start).rpartition("#")[2]
+        if kind == frames.HEADER:
+            attempt = frames.message_id(data, start).rpartition("#")[2]
             if attempt.isdecimal() and (entry := self.pending.get(int(attempt) - self._attempts)):
                 call, frame_id = entry
                 call.failures[frame_id] = _unrouted(call)
@@ -167,7 +167,7 @@ class Confirming:
                 self.woken.set()
 
     def _settle(self, data: bytes, start: int, problem: Exception | None) -> None:
-        tag, multiple = wire.confirmation(data, start)
+        tag, multiple = frames.confirmation(data, start)
         for each in range(self._confirmed + 1, tag + 1) if multiple else (tag,):
             if entry := self.pending.pop(each, None):
                 self._resolve(*entry, problem)

@@ -7,7 +7,7 @@ from threading import Lock
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.letters import FAILED, GROUPED
+from bus.stores.deadletters import FAILED, GROUPED
 
 
 class MemoryLetters:

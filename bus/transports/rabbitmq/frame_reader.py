@@ -1,7 +1,7 @@
 """Takes the frames of the hot path out of a connection's stream, before the library parses them.
 
 The library asks a factory for its reader and writer. Ours reads like any other, but hands the
-frames of chosen channels to their sink, in place: no object, queue or task for each frame.
+frames of chosen channels to their handler, in place: no object, queue or task for each frame.
 """
 
 import asyncio
@@ -12,15 +12,16 @@ from typing import Any, Protocol
 from aiormq import SSLContextProvider, TransportFactory
 from yarl import URL
 
-from bus.transports.rabbitmq import wire
+from bus.transports.base import Frame
+from bus.transports.rabbitmq import frames
 
 _FRAME = struct.Struct(">BHI")
-_KINDS = frozenset((wire.METHOD, wire.HEADER, wire.BODY, wire.HEARTBEAT[0]))
+_KINDS = frozenset((frames.METHOD, frames.HEADER, frames.BODY, frames.HEARTBEAT[0]))
 _LONGEST = 16 * 1024 * 1024
 _BEAT_EVERY = 1.0
 
 
-class Sink(Protocol):
+class FrameHandler(Protocol):
     """Takes the frames of one channel."""
 
     def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
@@ -28,12 +29,12 @@ class Sink(Protocol):
         ...
 
 
-class Tap(asyncio.StreamReader):
-    """A stream in which some frames never arrive: their channel's sink has taken them."""
+class FrameReader(asyncio.StreamReader):
+    """A stream in which some frames never arrive: their channel's handler has taken them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.sinks: dict[int, Sink] = {0: self}
+        self.handlers: dict[int, FrameHandler] = {0: self}
         self.blocked = False
         self._rest = b""
         self._last_beat = 0.0
@@ -52,8 +53,8 @@ class Tap(asyncio.StreamReader):
                 raise ConnectionError("RabbitMQ: what arrives is not AMQP")
             if end > size:
                 break
-            sink = self.sinks.get(channel)
-            if sink is None or not sink.receive(kind, data, at + 7, end - 1):
+            handler = self.handlers.get(channel)
+            if handler is None or not handler.receive(kind, data, at + 7, end - 1):
                 left.append(data[at:end])
             at = end
         self._rest = data[at:]
@@ -69,10 +70,10 @@ class Tap(asyncio.StreamReader):
         super().feed_eof()
 
     def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        """As the sink of the connection's own channel: learns of alarms, and takes nothing."""
-        if kind == wire.METHOD:
-            method = wire.method(data, start)
-            self.blocked = method == wire.BLOCKED or (self.blocked and method != wire.UNBLOCKED)
+        """As the handler of the connection's own channel: learns of alarms, and takes nothing."""
+        if kind == frames.METHOD:
+            method = frames.method(data, start)
+            self.blocked = method == frames.BLOCKED or (self.blocked and method != frames.UNBLOCKED)
         return False
 
     def _beat(self) -> None:
@@ -81,14 +82,14 @@ class Tap(asyncio.StreamReader):
         now = asyncio.get_running_loop().time()
         if now - self._last_beat > _BEAT_EVERY:
             self._last_beat = now
-            super().feed_data(wire.HEARTBEAT)
+            super().feed_data(frames.HEARTBEAT)
 
 
-class TapFactory(TransportFactory):
+class FrameReaderFactory(TransportFactory):
     """Opens one connection's socket and keeps both ends of it."""
 
     def __init__(self) -> None:
-        self.tap = Tap()
+        self.reader = FrameReader()
         self.writer: asyncio.StreamWriter | None = None
 
     async def create(
@@ -97,9 +98,40 @@ class TapFactory(TransportFactory):
         loop = asyncio.get_running_loop()
         provider: SSLContextProvider = kwargs.pop("ssl_context_provider")
         context = await provider.get_context() if url.scheme == "amqps" else None
-        protocol = asyncio.StreamReaderProtocol(self.tap, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(self.reader, loop=loop)
         transport, _ = await loop.create_connection(
             lambda: protocol, str(url.host), url.port or 0, ssl=context, **kwargs
         )
-        self.writer = asyncio.StreamWriter(transport, protocol, self.tap, loop)
-        return self.tap, self.writer
+        self.writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
+        return self.reader, self.writer
+
+
+class DeliveryReader:
+    """One delivery at a time: its method, its header, then its body in pieces."""
+
+    def __init__(self) -> None:
+        self.incoming = frames.Incoming(0, False, "", "")
+        self._header = b""
+        self._missing = 0
+        self._pieces: list[bytes] = []
+
+    def begin(self, data: bytes, start: int) -> None:
+        """Takes the method's payload."""
+        self.incoming = frames.deliver(data, start)
+
+    def receive(self, kind: int, data: bytes, start: int, end: int) -> Frame | None:
+        """Takes the payload of a header or body; returns the frame that is complete with it."""
+        if kind == frames.HEADER:
+            self._header = data[start:end]
+            self._missing = frames.body_size(data, start)
+            self._pieces = []
+            return None if self._missing else self._complete(b"")
+        piece = data[start:end]
+        self._missing -= len(piece)
+        if self._missing:
+            self._pieces.append(piece)
+            return None
+        return self._complete(b"".join([*self._pieces, piece]) if self._pieces else piece)
+
+    def _complete(self, body: bytes) -> Frame:
+        return frames.content(self._header, 0, self.incoming, body)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bus.data.payload import Document
 from bus.errors import StoreUnavailable
-from bus.stores.event_log import Commit, Tally
+from bus.stores.event_log import Commit, EventCount
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.client import settled
 from bus.stores.mongo.failures import reading
@@ -22,13 +22,13 @@ AWAIT_MS = 1000
 HAS_EVENTS = {"$exists": True}
 
 
-class Looking:
+class LogQueries:
     """Reads the collection of commits, as a majority holds it."""
 
     def __init__(self, commits: MongoCollection) -> None:
         self._commits = commits
 
-    async def tally(self, without: Collection[str]) -> list[Tally]:
+    async def tally(self, without: Collection[str]) -> list[EventCount]:
         """As `EventLog.tally`."""
         other = {"$nin": list(without)}
         group = {
@@ -112,9 +112,9 @@ class Looking:
         return sorted(found)
 
 
-def _tally(row: Document) -> Tally:
+def _tally(row: Document) -> EventCount:
     named = row["_id"]
-    return Tally(
+    return EventCount(
         named["name"],
         named["category"],
         row["count"],

@@ -6,7 +6,7 @@ from pymongo import IndexModel
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.letters import FAILED, GROUPED
+from bus.stores.deadletters import FAILED, GROUPED
 from bus.stores.mongo.client import Collection, settled
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.indexes import need_indexes
