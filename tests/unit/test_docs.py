@@ -161,9 +161,3 @@ def test_the_shop_on_the_page_of_evolution_reads_what_it_says(tmp_path: Path) ->
     told = "subscribers: euros: is required, and is missing"
     assert told in checked.stdout
     assert told in shown
-
-
-@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "docs").glob("*.md")], ids=str)
-def test_links_between_the_documents_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-        assert (page.parent / link).exists(), f"{page.name} links to {link}"
