@@ -19,6 +19,7 @@ import pytest
 
 import bus
 import bus.testing
+from tools.docs.links import problems_of
 from tools.docs.pages import CONFIGURATION, ROOT, pages
 
 REFERENCE = sorted((ROOT / "docs" / "api").glob("*.md"))
@@ -99,8 +100,22 @@ def test_every_page_is_in_the_navigation() -> None:
                 yield from listed([*entry.values()])
 
     navigation = tomllib.loads(CONFIGURATION.read_text())["project"]["nav"]
-    there = {path for path, _ in pages() if path.endswith(".md") and "__init__" not in path}
+    there = {path for path, _ in pages() if path.endswith(".md")}
     assert {*listed(navigation)} == there
+
+
+def test_what_a_built_page_lacks_or_loads_from_elsewhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "index.html").write_text('<a href="..">up</a><a href="gone.yaml">no</a>')
+    (tmp_path / "index.html").write_text(
+        '<a href="there/#part">a page</a><a href="https://example.org">may lead elsewhere</a>'
+        '<img src="gone.png"><script src="//example.org/it.js"></script>'
+    )
+    assert sorted(problems_of(tmp_path)) == [
+        "index.html leads nowhere: gone.png",
+        "index.html loads from another host: //example.org/it.js",
+        "there/index.html leads nowhere: gone.yaml",
+    ]
 
 
 BEFORE = """

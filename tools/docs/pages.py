@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "docs" / "zensical.toml"
-PLACES = ("*.md", "compose.yaml", "docs/**/*.md", "docs/pictures/*", "docs/reference/*.py")
+PLACES = ("*.md", "compose.yaml", "docs/**/*.md", "docs/pictures/*", "docs/reference/[!_]*.py")
 
 _TO_PYTHON = re.compile(r"(\]\((?!\w+:)[^)\s#]+\.py)(?=[)#])")
 
