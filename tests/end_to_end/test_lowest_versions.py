@@ -43,7 +43,8 @@ def test_the_lowest_versions_pass_unit_and_contract_tests(
     subprocess.run([*pip, *lowest()], check=True)
     # A newer click deprecates what the lowest typer uses: not ours to mend.
     quiet = ["-W", "ignore::DeprecationWarning", "-p", "no:cacheprovider"]
-    tests = [str(python), "-m", "pytest", "tests/unit", "tests/contract", *quiet, "-n", "2"]
+    folders = ["tests/unit", "tests/project", "tests/contract"]
+    tests = [str(python), "-m", "pytest", *folders, *quiet, "-n", "2"]
     own = {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE")}
     variables = {
         **own,

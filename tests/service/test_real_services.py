@@ -15,7 +15,7 @@ from bus.transports.rabbitmq.declare import names_of
 from bus.transports.topology import Topology
 from tests.installed import installed
 from tests.service.following_contract import GetPurse, Pay, bank, shop
-from tests.unit.test_docs import write_files
+from tests.project.test_docs import write_files
 from tests.waiting import until
 
 

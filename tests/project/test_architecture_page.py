@@ -27,7 +27,7 @@ from bus import (
     Update,
     Worker,
 )
-from tests.unit.test_architecture import FLOORS
+from tests.project.test_architecture import FLOORS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
