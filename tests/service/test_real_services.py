@@ -14,8 +14,8 @@ from bus.testing.real import real_services
 from bus.transports.rabbitmq.declare import names_of
 from bus.transports.topology import Topology
 from tests.installed import installed
-from tests.service.following_contract import GetPurse, Pay, bank, shop
 from tests.project.test_docs import write_files
+from tests.service.following_contract import GetPurse, Pay, bank, shop
 from tests.waiting import until
 
 
