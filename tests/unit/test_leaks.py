@@ -16,6 +16,7 @@ async def test_a_task_that_is_left_behind_is_named() -> None:
     forgotten[0].cancel()
 
 
+@pytest.mark.real_time
 async def test_a_connection_that_is_left_open_is_named() -> None:
     writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: writers.append(writer), LOOPBACK, 0)

@@ -50,6 +50,7 @@ def refused(target: str) -> str:
     return str(raised.value)
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -6,6 +6,7 @@ from bus.common import clock
 from bus.transports.base import Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, command_queue
+from tests.unit.virtual_time import run, virtual_time
 
 QUEUE = command_queue("bank")
 TOPOLOGY = Topology("bank", (QUEUE,))
@@ -52,8 +53,6 @@ def test_what_waits_for_a_later_try_outlives_the_loop_it_waits_in() -> None:
         await transport.publish([frame("c1", "delay.1s", QUEUE.name)])
         await transport.close()
 
-    asyncio.run(delays())
-
     async def takes() -> list[str]:
         transport = await opened(broker)
         inbox = await transport.inbox(QUEUE.name, prefetch=10)
@@ -61,4 +60,6 @@ def test_what_waits_for_a_later_try_outlives_the_loop_it_waits_in() -> None:
         await transport.close()
         return [one.frame.id for one in deliveries]
 
-    assert asyncio.run(takes()) == ["c1"]
+    with virtual_time():
+        run(delays())
+        assert run(takes()) == ["c1"]

@@ -27,6 +27,7 @@ from bus.testing.contracts.projection_contract import (
     banks,
     ledgers,
 )
+from tests.examples import hundreds
 
 NAMES: dict[str, type[Event]] = {"Opened": Opened, "Deposited": Deposited, "Closed": Closed}
 RUNNER = asyncio.Runner()
@@ -185,7 +186,7 @@ class ProjectorMachine(RuleBasedStateMachine):
 
 TestProjectorProperties = cast(Any, ProjectorMachine).TestCase
 TestProjectorProperties.settings = settings(
-    max_examples=120, stateful_step_count=30, deadline=None, print_blob=True
+    max_examples=hundreds(1.2), stateful_step_count=30, deadline=None, print_blob=True
 )
 
 

@@ -58,6 +58,7 @@ from bus.messages import Command, Event, Query
 from bus.stores.event_log import Commit
 from bus.stores.records import commit_document, commit_from, decoded, encoded
 from bus.write.unit_of_work import Outbox
+from tests.examples import hundreds
 
 
 class Colour(enum.StrEnum):
@@ -261,7 +262,7 @@ def _stored(event: Event) -> Commit:
 
 
 @settings(
-    max_examples=1000,
+    max_examples=hundreds(10),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
@@ -284,7 +285,7 @@ HOLD = [(kind, values) for kind, values in LEAVES if kind in (
 )]  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=hundreds(2), deadline=None)
 @given(st.data())
 def test_what_people_write_every_day_is_never_refused(data: st.DataObject) -> None:
     kind, values = data.draw(st.sampled_from(HOLD))

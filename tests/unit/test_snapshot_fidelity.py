@@ -17,6 +17,7 @@ from pydantic import BaseModel, PrivateAttr
 from bus import Aggregate, ConfigurationError, InvalidMessage
 from bus.data.round_trip import attributes_of, difference_of_state
 from bus.stores.records import decoded, encoded
+from tests.examples import hundreds
 from tests.unit.test_round_trips import _exact, _typed
 
 
@@ -288,7 +289,7 @@ def _states(draw: st.DrawFn) -> Aggregate:
 
 
 @settings(
-    max_examples=300,
+    max_examples=hundreds(3),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

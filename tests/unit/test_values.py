@@ -23,6 +23,7 @@ from bus.errors import ProjectionError
 from bus.stores.documents.updates import asked, checked
 from bus.stores.documents.values import LENIENT, Unstorable, stored
 from bus.stores.records import READING, decoded, encoded
+from tests.examples import hundreds
 
 
 class Colour(Enum):
@@ -132,7 +133,7 @@ def kept(value: Any) -> Any:
     return decoded(encoded({"": stored(value)}), READING)[""]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=hundreds(3), deadline=None)
 @given(typed=VALUES)
 def test_a_value_is_read_back_as_it_was_written(typed: tuple[Any, Any]) -> None:
     kind, value = typed
@@ -144,7 +145,7 @@ def test_a_value_is_read_back_as_it_was_written(typed: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize("kind", [str, date, time, timedelta, UUID, Decimal, datetime, int, bytes])
 def test_forms_are_in_the_order_of_their_values(kind: type) -> None:
-    @settings(max_examples=100, deadline=None)
+    @settings(deadline=None)
     @given(one=LEAVES[kind], other=LEAVES[kind])
     def check(one: Any, other: Any) -> None:
         forms = [order(stored(value)) for value in (one, other)]

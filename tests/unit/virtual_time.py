@@ -1,4 +1,4 @@
-"""A loop whose time is its own: whoever sleeps is woken at once, in the right order."""
+"""Time that loops move on by themselves: whoever sleeps is woken at once, in the right order."""
 
 import asyncio
 import selectors
@@ -11,54 +11,58 @@ import pytest
 
 from bus.testing.clock import START, HeldTime, ambient_source
 
+BEGIN = 1000.0
+
 
 class _Selector(selectors.DefaultSelector):
     """Instead of waiting, it moves the time to when waiting would be over."""
 
-    now = 1000.0
+    now = BEGIN
+    """One time for all loops, so that what one loop leaves comes due in the next."""
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
             raise AssertionError("everybody waits, and nobody for a time")
-        self.now += max(timeout, 0.0)
+        _Selector.now += max(timeout, 0.0)
         return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """For what needs no other process."""
+    """For what needs no other process and no thread."""
 
     def __init__(self) -> None:
-        self._own = _Selector()
-        super().__init__(self._own)
+        super().__init__(_Selector())
 
     def time(self) -> float:
-        return self._own.now
+        return _Selector.now
 
     def stand(self, seconds: float) -> None:
         """As if something blocked it."""
-        self._own.now += seconds
+        _Selector.now += seconds
 
 
 class _Clock(HeldTime):
-    def __init__(self, loop: VirtualLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
     def seconds(self) -> float:
-        return START + self._loop.time()
+        return START + _Selector.now
 
 
 @contextmanager
-def _held(loop: VirtualLoop) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch, ambient_source(_Clock(loop)):
-        patch.setattr(time, "monotonic", loop.time)
+def virtual_time() -> Iterator[None]:
+    """The clocks of this process show the time of its loops, which begins anew."""
+    _Selector.now = BEGIN
+    with pytest.MonkeyPatch.context() as patch, ambient_source(_Clock()):
+        patch.setattr(time, "monotonic", lambda: _Selector.now)
         yield
 
 
-def run_in_no_time(
-    main: Callable[[VirtualLoop], Coroutine[Any, Any, None]],
-) -> None:
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """As `asyncio.run`, on a loop of virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(main)
+
+
+def run_in_no_time(main: Callable[[VirtualLoop], Coroutine[Any, Any, None]]) -> None:
     """Runs it on a loop of its own. Nothing that took hours takes more than its work."""
     loop = VirtualLoop()
-    with _held(loop), asyncio.Runner(loop_factory=lambda: loop) as runner:
+    with virtual_time(), asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main(loop))
