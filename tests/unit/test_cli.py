@@ -1,7 +1,4 @@
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -158,26 +155,3 @@ def test_the_version_is_printed() -> None:
     assert json.loads(CliRunner().invoke(app, ["version", "--json"]).stdout) == {
         "version": __version__
     }
-
-
-@pytest.mark.parametrize("command", ["worker", "relay"])
-def test_what_runs_in_memory_alone_is_told_once(
-    command: str, service: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_memory(monkeypatch)
-    with subprocess.Popen(
-        [sys.executable, "-m", "bus", command, f"{service}:build"],
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(["", *filter(None, sys.path)])},
-    ) as process:
-        assert process.stderr is not None
-        lines = [json.loads(process.stderr.readline())]
-        if command == "worker":
-            lines.append(json.loads(process.stderr.readline()))
-        process.send_signal(signal.SIGTERM)
-        lines += [json.loads(line) for line in process.communicate(timeout=30)[1].splitlines()]
-    told = [line for line in lines if line["event"] == "in memory"]
-    assert len(told) == 1
-    assert told[0]["level"] == "warning"
-    assert "nobody outside of this process reaches it" in told[0]["reason"]
-    assert "set BUS_AMQP_URL and BUS_MONGO_URL" in told[0]["reason"]

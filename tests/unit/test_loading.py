@@ -1,7 +1,6 @@
 """What `bus worker MODULE:NAME` makes of what people write there, and of what they write in it."""
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -258,18 +257,3 @@ def test_a_module_that_is_hidden_by_one_of_the_same_name_is_told_so(
     told = refused("bus.app:build")
     assert "'bus' is" in told
     assert f"give the folder or file bus in {tmp_path} another name" in told
-
-
-def test_the_working_directory_is_importable_as_a_program(written: Written, tmp_path: Path) -> None:
-    """A process of its own, started elsewhere and there."""
-    prefix = written(app=BUILD)
-    command = [sys.executable, "-m", "bus", "topology", f"{prefix}app:build"]
-    there, elsewhere = (
-        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-        for folder in (tmp_path, tmp_path.parent)
-    )
-    assert there.returncode == 0, there.stderr
-    assert there.stdout.startswith("tiny.commands")
-    assert elsewhere.returncode == 2
-    assert f"there is no module '{prefix}app' in {tmp_path.parent}" in elsewhere.stderr
-    assert "start the command in the folder that holds it" in elsewhere.stderr

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import get_args
 
@@ -66,21 +64,6 @@ def test_a_program_that_configured_nothing_gets_warnings_on_standard_error_only(
     assert printed.out == ""
     assert "loud" in printed.err
     assert "quiet" not in printed.err
-
-
-def test_structlog_is_imported_when_there_is_a_line_to_tell() -> None:
-    program = """
-import sys
-from bus import bus
-bus.log.info("quiet")
-assert "structlog" not in sys.modules
-bus.log.warning("loud")
-"""
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == ""
-    assert "loud" in ran.stderr
-    assert "quiet" not in ran.stderr
 
 
 class Inner(BaseModel):
