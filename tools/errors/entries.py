@@ -26,6 +26,8 @@ from tools.errors import bank
 from tools.errors.servers import Serves
 
 WIDTH = 96
+KEPT = {name: value for name, value in os.environ.items() if not name.startswith("BUS_")}
+"""Of the environment as it is before an entry sets any of it, while another one begins."""
 ENDED = "\nexit status: "
 """What stands before the status of a command, below its words."""
 
@@ -153,8 +155,7 @@ def _met(line: str, environment: Mapping[str, str], usual: int, serves: Serves) 
 
 
 def _environment(values: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BUS_")}
-    return {**kept, "TERM": "dumb", "COLUMNS": str(WIDTH), **values}
+    return {**KEPT, "TERM": "dumb", "COLUMNS": str(WIDTH), **values}
 
 
 def _printed(line: str, environment: Mapping[str, str]) -> str:

@@ -47,9 +47,9 @@ def provoked() -> Mapping[int, str]:
     entries = [entry for section in SECTIONS for entry in section.entries]
     waiting = [entry for entry in entries if entry.waits]
     with ThreadPoolExecutor(len(waiting)) as pool:
-        words = list(pool.map(lambda entry: entry.provoke(), waiting))
-    told = {id(entry): each for entry, each in zip(waiting, words, strict=True)}
-    return told | {id(entry): entry.provoke() for entry in entries if not entry.waits}
+        coming = {id(entry): pool.submit(entry.provoke) for entry in waiting}
+        told = {id(entry): entry.provoke() for entry in entries if not entry.waits}
+        return told | {key: words.result() for key, words in coming.items()}
 
 
 def written(told: Mapping[int, str]) -> str:

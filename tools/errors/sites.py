@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +34,11 @@ class Site(NamedTuple):
         return True
 
 
-def sites() -> Iterator[Site]:
+@cache
+def sites() -> Sequence[Site]:
     """The places with words of their own; those that pass another place's on have none."""
-    for path in sorted((ROOT / "bus").rglob("*.py")):
-        if "testing" not in path.parts:
-            yield from _in(path)
+    paths = sorted((ROOT / "bus").rglob("*.py"))
+    return [site for path in paths if "testing" not in path.parts for site in _in(path)]
 
 
 def _in(path: Path) -> Iterator[Site]:
