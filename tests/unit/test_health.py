@@ -23,7 +23,7 @@ from bus.observe.health_server import HealthServer
 from bus.observe.loop_watch import LoopWatch
 from bus.stores.control import Parked
 from tests.service.wallet import Diary, Pay, build
-from tests.unit.virtual_time import VirtualLoop, run_in_no_time
+from tests.unit.virtual_time import stand
 from tests.waiting import until
 from tools.services.ports import LOOPBACK, free_ports
 
@@ -110,78 +110,65 @@ class Answering:
         return self.what
 
 
-def test_a_slow_answer_is_no_problem_and_one_that_never_comes_is_soon() -> None:
-    async def main(_loop: VirtualLoop) -> None:
-        part = Answering()
-        checkup = Checkup([Check("database", part, "ready")])
-        assert (await checkup.health()).ready
-        part.seconds = 2.5
-        for _ in range(3):
-            began = time.monotonic()
-            assert await checkup.health() == Health(True, True)
-            assert time.monotonic() - began < 1.01
-        part.seconds = 3600
-        await asyncio.sleep(5)
-        reports = [await checkup.health() for _ in range(4)]
-        assert [report.ready for report in reports] == [True, True, False, False]
-        assert reports[-1].problems[0].what == "no answer for 4.0 s"
-        assert part.asked <= 4
-
-    run_in_no_time(main)
-
-
-def test_what_was_wrong_stays_so_until_it_is_answered_otherwise() -> None:
-    async def main(_: VirtualLoop) -> None:
-        part = Answering(what="MongoDB takes no writes")
-        checkup = Checkup([Check("database", part, "ready")])
-        assert not (await checkup.health()).ready
-        part.seconds, part.what = 2.5, None
-        reports = [await checkup.health() for _ in range(3)]
-        assert [report.ready for report in reports] == [False, False, True]
-
-    run_in_no_time(main)
-
-
-def test_of_a_part_that_was_never_heard_of_a_call_waits_for_longer() -> None:
-    async def main(_: VirtualLoop) -> None:
-        slow, gone = Answering(2.5), Answering(3600)
-        assert await Checkup([Check("database", slow, "ready")]).health() == Health(True, True)
-        checkup = Checkup([Check("database", gone, "ready")])
+async def test_a_slow_answer_is_no_problem_and_one_that_never_comes_is_soon() -> None:
+    part = Answering()
+    checkup = Checkup([Check("database", part, "ready")])
+    assert (await checkup.health()).ready
+    part.seconds = 2.5
+    for _ in range(3):
         began = time.monotonic()
-        assert not (await checkup.health()).ready
-        assert time.monotonic() - began == pytest.approx(3.0)
-        await checkup.close()
-
-    run_in_no_time(main)
-
-
-def test_a_process_that_was_late_itself_does_not_blame_the_others_at_once() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        part = Answering()
-        checkup = Checkup([Check("database", part, "ready")])
-        await checkup.health()
-        part.seconds = 3600
-        for number in range(100):
-            loop.call_later(number * 0.5, loop.stand, 0.3)
-        began, ready = time.monotonic(), True
-        while ready:
-            health = await checkup.health()
-            ready = health.ready
-        assert 10 < time.monotonic() - began < 13
-        assert "; this process itself was late by " in health.problems[0].what
-        await checkup.close()
-
-    run_in_no_time(main)
-
-
-def test_a_loop_that_stood_while_it_waited_takes_in_first_what_came_meanwhile() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        part = Answering(0.5)
-        checkup = Checkup([Check("database", part, "ready")], gone=1.0)
-        loop.call_later(0.1, loop.stand, 30.0)
         assert await checkup.health() == Health(True, True)
+        assert time.monotonic() - began < 1.01
+    part.seconds = 3600
+    await asyncio.sleep(5)
+    reports = [await checkup.health() for _ in range(4)]
+    assert [report.ready for report in reports] == [True, True, False, False]
+    assert reports[-1].problems[0].what == "no answer for 4.0 s"
+    assert part.asked <= 4
 
-    run_in_no_time(main)
+
+async def test_what_was_wrong_stays_so_until_it_is_answered_otherwise() -> None:
+    part = Answering(what="MongoDB takes no writes")
+    checkup = Checkup([Check("database", part, "ready")])
+    assert not (await checkup.health()).ready
+    part.seconds, part.what = 2.5, None
+    reports = [await checkup.health() for _ in range(3)]
+    assert [report.ready for report in reports] == [False, False, True]
+
+
+async def test_of_a_part_that_was_never_heard_of_a_call_waits_for_longer() -> None:
+    slow, gone = Answering(2.5), Answering(3600)
+    assert await Checkup([Check("database", slow, "ready")]).health() == Health(True, True)
+    checkup = Checkup([Check("database", gone, "ready")])
+    began = time.monotonic()
+    assert not (await checkup.health()).ready
+    assert time.monotonic() - began == pytest.approx(3.0)
+    await checkup.close()
+
+
+async def test_a_process_that_was_late_itself_does_not_blame_the_others_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    part = Answering()
+    checkup = Checkup([Check("database", part, "ready")])
+    await checkup.health()
+    part.seconds = 3600
+    for number in range(100):
+        loop.call_later(number * 0.5, stand, 0.3)
+    began, ready = time.monotonic(), True
+    while ready:
+        health = await checkup.health()
+        ready = health.ready
+    assert 10 < time.monotonic() - began < 13
+    assert "; this process itself was late by " in health.problems[0].what
+    await checkup.close()
+
+
+async def test_a_loop_that_stood_while_it_waited_takes_in_first_what_came_meanwhile() -> None:
+    loop = asyncio.get_running_loop()
+    part = Answering(0.5)
+    checkup = Checkup([Check("database", part, "ready")], gone=1.0)
+    loop.call_later(0.1, stand, 30.0)
+    assert await checkup.health() == Health(True, True)
 
 
 async def test_a_problem_that_comes_back_begins_anew() -> None:
@@ -313,20 +300,17 @@ async def test_parked_streams_are_told_and_break_nothing(bus: Bus) -> None:
 # -- the event loop
 
 
-def test_a_loop_that_was_blocked_is_told_for_a_while() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        watch = LoopWatch(late=0.2)
-        watching = asyncio.create_task(watch.run())
-        await asyncio.sleep(0)
-        assert await Checkup([watch.check]).health() == Health(True, True)
-        loop.stand(0.6)
-        await until(watch.check.ask, "the delay is noticed")
-        watching.cancel()
-        health = await Checkup([watch.check]).health()
-        assert health.ready
-        assert health.problems[0].what.startswith("something blocked it for 0.")
-
-    run_in_no_time(main)
+async def test_a_loop_that_was_blocked_is_told_for_a_while() -> None:
+    watch = LoopWatch(late=0.2)
+    watching = asyncio.create_task(watch.run())
+    await asyncio.sleep(0)
+    assert await Checkup([watch.check]).health() == Health(True, True)
+    stand(0.6)
+    await until(watch.check.ask, "the delay is noticed")
+    watching.cancel()
+    health = await Checkup([watch.check]).health()
+    assert health.ready
+    assert health.problems[0].what.startswith("something blocked it for 0.")
 
 
 # -- over HTTP

@@ -1,8 +1,6 @@
 """What goes on for ever: it is started again, and told once."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import pytest
 import structlog
@@ -12,14 +10,9 @@ from bus import ConfigurationError, Health, OutcomeUnknown, StoreUnavailable
 from bus.common.tasks import end
 from bus.observe.health import Check, Checkup
 from bus.observe.loops import Loops
-from tests.unit.virtual_time import run_in_no_time
 from tests.waiting import until
 
 REFUSED = ConfigurationError("MongoDB does not allow it: Unauthorized (code 13)")
-
-
-def in_no_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    run_in_no_time(lambda _: main())
 
 
 class Failing:
@@ -36,110 +29,92 @@ class Failing:
         await asyncio.sleep(3600)
 
 
-def test_a_loop_is_started_again_whatever_ended_it_and_health_says_so_since_when() -> None:
-    async def main() -> None:
-        run, loops = Failing(REFUSED, asyncio.CancelledError(), KeyError("x")), Loops()
-        checkup = Checkup([], loops=loops)
-        task = loops.start(run, "sweeper")
-        await asyncio.sleep(0.1)
-        (problem,) = (await checkup.health()).problems
-        assert (problem.part, problem.breaks) == ("loop sweeper", "nothing")
-        assert problem.what == f"ConfigurationError: {REFUSED}"
-        await until(lambda: run.runs == 4, "it runs for the fourth time")
-        (problem,) = (await checkup.health()).problems
-        assert problem.what == "KeyError: 'x'"
-        assert problem.seconds > 3
-        await asyncio.sleep(12)
-        assert await checkup.health() == Health(True, True)
-        await end([task])
-
-    in_no_time(main)
+async def test_a_loop_is_started_again_whatever_ended_it_and_health_says_so_since_when() -> None:
+    run, loops = Failing(REFUSED, asyncio.CancelledError(), KeyError("x")), Loops()
+    checkup = Checkup([], loops=loops)
+    task = loops.start(run, "sweeper")
+    await asyncio.sleep(0.1)
+    (problem,) = (await checkup.health()).problems
+    assert (problem.part, problem.breaks) == ("loop sweeper", "nothing")
+    assert problem.what == f"ConfigurationError: {REFUSED}"
+    await until(lambda: run.runs == 4, "it runs for the fourth time")
+    (problem,) = (await checkup.health()).problems
+    assert problem.what == "KeyError: 'x'"
+    assert problem.seconds > 3
+    await asyncio.sleep(12)
+    assert await checkup.health() == Health(True, True)
+    await end([task])
 
 
-def test_a_loop_that_fails_for_long_makes_its_process_not_ready_until_it_goes_on() -> None:
-    async def main() -> None:
-        loops, mended = Loops(), asyncio.Event()
-        checkup = Checkup([], loops=loops)
+async def test_a_loop_that_fails_for_long_makes_its_process_not_ready_until_it_goes_on() -> None:
+    loops, mended = Loops(), asyncio.Event()
+    checkup = Checkup([], loops=loops)
 
-        async def turn() -> bool:
-            if not mended.is_set():
-                raise REFUSED
-            return True
+    async def turn() -> bool:
+        if not mended.is_set():
+            raise REFUSED
+        return True
 
-        for _ in range(12):
-            assert not await loops.turn("relay", turn, otherwise=False)
-            await asyncio.sleep(1)
-        assert not (await checkup.health()).ready
-        mended.set()
-        assert await loops.turn("relay", turn, otherwise=False)
-        assert await checkup.health() == Health(True, True)
-
-    in_no_time(main)
+    for _ in range(12):
+        assert not await loops.turn("relay", turn, otherwise=False)
+        await asyncio.sleep(1)
+    assert not (await checkup.health()).ready
+    mended.set()
+    assert await loops.turn("relay", turn, otherwise=False)
+    assert await checkup.health() == Health(True, True)
 
 
-def test_what_failed_and_is_done_no_more_is_forgotten() -> None:
+async def test_what_failed_and_is_done_no_more_is_forgotten() -> None:
     async def fails() -> None:
         raise REFUSED
 
-    async def main() -> None:
-        loops = Loops()
-        await loops.turn("sessions of a process", fails, None)
-        await asyncio.sleep(100)
-        assert [one.loop for one in loops.failing] == ["sessions of a process"]
-        await asyncio.sleep(30)
-        assert loops.failing == []
-
-    in_no_time(main)
+    loops = Loops()
+    await loops.turn("sessions of a process", fails, None)
+    await asyncio.sleep(100)
+    assert [one.loop for one in loops.failing] == ["sessions of a process"]
+    await asyncio.sleep(30)
+    assert loops.failing == []
 
 
-def test_one_outage_is_one_line_and_its_end_another() -> None:
+async def test_one_outage_is_one_line_and_its_end_another() -> None:
     errors: list[Exception] = [StoreUnavailable("a"), OutcomeUnknown("b"), StoreUnavailable("c")]
 
-    async def main() -> None:
-        loops = Loops()
-
-        async def turn() -> None:
-            if errors:
-                raise errors.pop(0)
-
-        for _ in range(5):
-            await loops.turn("relay", turn, None)
+    async def turn() -> None:
+        if errors:
+            raise errors.pop(0)
 
     structlog.reset_defaults()
+    loops = Loops()
     with capture_logs() as lines:
-        in_no_time(main)
+        for _ in range(5):
+            await loops.turn("relay", turn, None)
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("cannot go on just now; trying again", "warning"),
         ("goes on", "info"),
     ]
 
 
-def test_an_outage_that_its_own_check_tells_is_told_once() -> None:
+async def test_an_outage_that_its_own_check_tells_is_told_once() -> None:
     async def away() -> str | None:
         return "no server"
 
     async def fails() -> None:
         raise StoreUnavailable("no server")
 
-    async def main() -> None:
-        loops = Loops()
-        await loops.turn("relay", fails, None)
-        told = (await Checkup([Check("database", away)], loops=loops).health()).problems
-        assert [one.part for one in told] == ["database"]
-        told = (await Checkup([], loops=loops).health()).problems
-        assert [one.part for one in told] == ["loop relay"]
-
-    in_no_time(main)
+    loops = Loops()
+    await loops.turn("relay", fails, None)
+    told = (await Checkup([Check("database", away)], loops=loops).health()).problems
+    assert [one.part for one in told] == ["database"]
+    told = (await Checkup([], loops=loops).health()).problems
+    assert [one.part for one in told] == ["loop relay"]
 
 
 @pytest.mark.parametrize("nth", [0, 1])
-def test_a_loop_that_is_cancelled_ends_and_is_no_problem(nth: int) -> None:
-    async def main() -> None:
-        loops = Loops()
+async def test_a_loop_that_is_cancelled_ends_and_is_no_problem(nth: int) -> None:
+    loops = Loops()
+    with capture_logs():  # to show a traceback takes a second
         task = loops.start(Failing(*[REFUSED] * nth), "relay")
         await asyncio.sleep(0.01)
         await end([task])
-        assert task.cancelled()
-        assert loops.failing == []
-
-    in_no_time(main)
+    assert task.cancelled()
+    assert loops.failing == []

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from bus.common.tasks import OthersTime, TurningTime, end
-from tests.unit.virtual_time import VirtualLoop, run_in_no_time
+from tests.unit.virtual_time import stand
 
 
 async def test_a_task_that_lost_its_cancellation_is_cancelled_again() -> None:
@@ -38,152 +38,127 @@ async def test_what_has_ended_is_waited_for_no_more() -> None:
 # -- time in which the loop turned
 
 
-def test_a_limit_ends_what_takes_longer() -> None:
-    async def main(_: VirtualLoop) -> None:
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            async with (limit := TurningTime(3.0)):
-                await asyncio.sleep(3600)
-        assert limit.expired
-        assert time.monotonic() - began == pytest.approx(3.0)
-        async with (limit := TurningTime(0.2)):
-            await asyncio.sleep(0.1)
-        assert not limit.expired
-
-    run_in_no_time(main)
+async def test_a_limit_ends_what_takes_longer() -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with (limit := TurningTime(3.0)):
+            await asyncio.sleep(3600)
+    assert limit.expired
+    assert time.monotonic() - began == pytest.approx(3.0)
+    async with (limit := TurningTime(0.2)):
+        await asyncio.sleep(0.1)
+    assert not limit.expired
 
 
-def test_limits_that_begin_one_after_the_other_end_each_in_its_time() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        lasted: list[float] = []
+async def test_limits_that_begin_one_after_the_other_end_each_in_its_time() -> None:
+    loop = asyncio.get_running_loop()
+    lasted: list[float] = []
 
-        async def limited() -> None:
-            began = loop.time()
-            with suppress(TimeoutError):
-                async with TurningTime(3.0):
-                    await asyncio.sleep(3600)
-            lasted.append(loop.time() - began)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(20):
-                group.create_task(limited())
-                await asyncio.sleep(0.07)
-        assert lasted == [pytest.approx(3.0)] * 20
-
-    run_in_no_time(main)
-
-
-def test_what_ends_at_once_leaves_no_timer() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        before = len(loop._scheduled)  # type: ignore[attr-defined]
-        for _ in range(50):
+    async def limited() -> None:
+        began = loop.time()
+        with suppress(TimeoutError):
             async with TurningTime(3.0):
-                await asyncio.sleep(0)
-        assert len(loop._scheduled) - before <= 1  # type: ignore[attr-defined]
+                await asyncio.sleep(3600)
+        lasted.append(loop.time() - began)
 
-    run_in_no_time(main)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(20):
+            group.create_task(limited())
+            await asyncio.sleep(0.07)
+    assert lasted == [pytest.approx(3.0)] * 20
+
+
+async def test_what_ends_at_once_leaves_no_timer() -> None:
+    loop = asyncio.get_running_loop()
+    before = len(loop._scheduled)  # type: ignore[attr-defined]
+    for _ in range(50):
+        async with TurningTime(3.0):
+            await asyncio.sleep(0)
+    assert len(loop._scheduled) - before <= 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("needed", [0.1, 1.0, 2.8])
-def test_time_in_which_the_loop_stood_does_not_count(needed: float) -> None:
-    async def main(loop: VirtualLoop) -> None:
-        loop.call_later(0.05, loop.stand, 10.0)
+async def test_time_in_which_the_loop_stood_does_not_count(needed: float) -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.05, stand, 10.0)
+    async with TurningTime(3.0):
+        await asyncio.sleep(needed)
+        stand(5.0)
+        await asyncio.sleep(0)
+
+
+async def test_a_limit_that_ends_while_the_loop_stands_lets_what_came_meanwhile_in_first() -> None:
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+    loop.call_later(0.05, stand, 2.0)
+    loop.call_later(0.1, loop.call_soon, came.set)
+    async with TurningTime(0.2):
+        await came.wait()
+
+
+async def test_a_handler_that_hangs_ends_in_time_however_often_the_loop_stands() -> None:
+    loop = asyncio.get_running_loop()
+    for number in range(100):
+        loop.call_later(number * 2.0, stand, 1.9)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
         async with TurningTime(3.0):
-            await asyncio.sleep(needed)
-            loop.stand(5.0)
-            await asyncio.sleep(0)
-
-    run_in_no_time(main)
+            await asyncio.sleep(3600)
+    assert time.monotonic() - began < 30
 
 
-def test_a_limit_that_ends_while_the_loop_stands_lets_what_came_meanwhile_in_first() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        came = asyncio.Event()
-        loop.call_later(0.05, loop.stand, 2.0)
-        loop.call_later(0.1, loop.call_soon, came.set)
-        async with TurningTime(0.2):
-            await came.wait()
-
-    run_in_no_time(main)
-
-
-def test_a_handler_that_hangs_ends_in_time_however_often_the_loop_stands() -> None:
-    async def main(loop: VirtualLoop) -> None:
-        for number in range(100):
-            loop.call_later(number * 2.0, loop.stand, 1.9)
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            async with TurningTime(3.0):
-                await asyncio.sleep(3600)
-        assert time.monotonic() - began < 30
-
-    run_in_no_time(main)
-
-
-def test_time_in_which_somebody_else_is_waited_for_does_not_count() -> None:
-    async def main(_: VirtualLoop) -> None:
-        async with TurningTime(3.0, spares_waits=True):
-            with OthersTime():
-                await asyncio.sleep(60)
-            await asyncio.sleep(2)
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            await hang(TurningTime(3.0, spares_waits=True))
-        assert time.monotonic() - began == pytest.approx(63.0, abs=1.0)
-
+async def test_time_in_which_somebody_else_is_waited_for_does_not_count() -> None:
     async def hang(limit: TurningTime) -> None:
         async with limit:
             with OthersTime():
                 await asyncio.sleep(60)
             await asyncio.sleep(3600)
 
-    run_in_no_time(main)
+    async with TurningTime(3.0, spares_waits=True):
+        with OthersTime():
+            await asyncio.sleep(60)
+        await asyncio.sleep(2)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await hang(TurningTime(3.0, spares_waits=True))
+    assert time.monotonic() - began == pytest.approx(63.0, abs=1.0)
 
 
-def test_many_short_waits_are_ones_own_time() -> None:
-    async def main(_: VirtualLoop) -> None:
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            await poll_for_ever(TurningTime(3.0, spares_waits=True))
-        assert time.monotonic() - began == pytest.approx(3.0, abs=1.0)
-
+async def test_many_short_waits_are_ones_own_time() -> None:
     async def poll_for_ever(limit: TurningTime) -> None:
         async with limit:
             while True:
                 with OthersTime():
                     await asyncio.sleep(0.1)
 
-    run_in_no_time(main)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await poll_for_ever(TurningTime(3.0, spares_waits=True))
+    assert time.monotonic() - began == pytest.approx(3.0, abs=1.0)
 
 
-def test_a_limit_that_a_caller_sets_holds_whoever_is_waited_for() -> None:
-    async def main(_: VirtualLoop) -> None:
-        began = time.monotonic()
-        with pytest.raises(TimeoutError):
-            await wait(TurningTime(3.0))
-        assert time.monotonic() - began == pytest.approx(3.0, abs=0.5)
-
+async def test_a_limit_that_a_caller_sets_holds_whoever_is_waited_for() -> None:
     async def wait(limit: TurningTime) -> None:
         async with limit:
             with OthersTime():
                 await asyncio.sleep(60)
 
-    run_in_no_time(main)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await wait(TurningTime(3.0))
+    assert time.monotonic() - began == pytest.approx(3.0, abs=0.5)
 
 
-def test_a_cancellation_by_somebody_else_is_no_lack_of_time() -> None:
-    async def main(_: VirtualLoop) -> None:
-        task = asyncio.create_task(wait(TurningTime(3.0)))
-        await asyncio.sleep(1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
+async def test_a_cancellation_by_somebody_else_is_no_lack_of_time() -> None:
     async def wait(limit: TurningTime) -> None:
         async with limit:
             await asyncio.sleep(60)
 
-    run_in_no_time(main)
+    task = asyncio.create_task(wait(TurningTime(3.0)))
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_without_a_limit_nobody_counts() -> None:

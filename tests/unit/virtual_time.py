@@ -36,9 +36,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return _Selector.now
 
-    def stand(self, seconds: float) -> None:
-        """As if something blocked it."""
-        _Selector.now += seconds
+
+def stand(seconds: float) -> None:
+    """As if something blocked the loop."""
+    _Selector.now += seconds
 
 
 class _Clock(HeldTime):
