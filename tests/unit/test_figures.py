@@ -15,12 +15,9 @@ from bus import (
     Bus,
     Command,
     ConfigurationError,
-    Event,
     NotCaughtUp,
     Projection,
-    Query,
     Receipt,
-    Repository,
     Retry,
     RetryPolicy,
     Router,
@@ -29,31 +26,7 @@ from bus import (
     Worker,
 )
 from bus.read.documents import Documents
-
-
-class Opened(Event):
-    owner: str
-
-
-class Open(Command):
-    account_id: str
-
-
-class Account(Aggregate):
-    owner: str = ""
-
-    def apply(self, event: Event) -> None:
-        match event:
-            case Opened():
-                self.owner = event.owner
-
-
-class View(BaseModel):
-    owner: str
-
-
-class Get(Query[View | None]):
-    account_id: str
+from tests.unit.accounts import Account, Get, Open, Opened, View, open_account
 
 
 class Number(IntEnum):
@@ -219,11 +192,7 @@ def test_a_services_name_counts_in_bytes() -> None:
 def bank() -> Bus:
     router, accounts = Router("accounts"), Projection("accounts_read", of=[Account], view=View)
 
-    @router.command
-    async def open_account(command: Open, repository: Repository[Account]) -> None:
-        account = Account(command.account_id)
-        account.record(Opened(owner="Ada"))
-        repository.add(account)
+    router.command(open_account)
 
     @router.query
     async def get(query: Get, documents: Documents[View]) -> View | None:

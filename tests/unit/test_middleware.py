@@ -11,30 +11,20 @@ import pytest
 
 from bus import (
     GIVE_UP,
-    Aggregate,
     Bus,
     Command,
     ConfigurationError,
     DeadLetters,
     Envelope,
-    Event,
     Next,
     Query,
-    Repository,
     Router,
     Settings,
     Worker,
     timeout,
 )
+from tests.unit.accounts import Open, Opened, open_account
 from tests.waiting import until
-
-
-class Opened(Event):
-    owner: str
-
-
-class Open(Command):
-    account_id: str
 
 
 class Look(Command):
@@ -45,23 +35,10 @@ class Get(Query[int | None]):
     pass
 
 
-class Account(Aggregate):
-    owner: str = ""
-
-    def apply(self, event: Event) -> None:
-        match event:
-            case Opened():
-                self.owner = event.owner
-
-
 def bank(*middleware: Any, seen: list[str] | None = None) -> Bus:
     router = Router("accounts", retry=GIVE_UP)
 
-    @router.command
-    async def open_account(command: Open, repository: Repository[Account]) -> None:
-        account = Account(command.account_id)
-        account.record(Opened(owner="Ada"))
-        repository.add(account)
+    router.command(open_account)
 
     @router.command
     async def look(command: Look) -> str:

@@ -15,11 +15,8 @@ import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, computed_field
 
 from bus import (
-    Aggregate,
     Bus,
-    Command,
     ConfigurationError,
-    Event,
     InvalidMessage,
     Query,
     Receipt,
@@ -31,27 +28,11 @@ from bus import (
     Worker,
 )
 from bus.dispatch.results import Results
-
-
-class Open(Command):
-    account_id: str
+from tests.unit.accounts import Account, Open, open_account
 
 
 class Ask(Query[Any]):
     pass
-
-
-class Opened(Event):
-    owner: str
-
-
-class Account(Aggregate):
-    owner: str = ""
-
-    def apply(self, event: Event) -> None:
-        match event:
-            case Opened():
-                self.owner = event.owner
 
 
 class Balance(BaseModel):
@@ -105,9 +86,7 @@ async def test_a_repeat_gets_the_very_result_of_the_first_time(
 ) -> None:
     async def handler(command: Open, repository: Repository[Account]) -> Any:
         if changes:
-            account = Account(command.account_id)
-            account.record(Opened(owner="Ada"))
-            repository.add(account)
+            await open_account(command, repository)
         return result
 
     handler.__annotations__.pop("return")
@@ -195,9 +174,7 @@ async def test_a_result_of_another_release_says_that_the_command_was_carried_out
 
     @before.command
     async def opening(command: Open, repository: Repository[Account]) -> int:
-        account = Account(command.account_id)
-        account.record(Opened(owner="Ada"))
-        repository.add(account)
+        await open_account(command, repository)
         return 5
 
     @after.command
