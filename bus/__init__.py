@@ -1,8 +1,6 @@
 """Doubledecker: an async message bus for Python services, with the write side on one deck and the
 read side on the other."""
 
-from typing import TYPE_CHECKING
-
 from bus.assembly.backend import Backend, default_backend
 from bus.bus import Bus
 from bus.common import clock as clock
@@ -136,11 +134,5 @@ __all__ = [
     "log",
     "timeout",
 ]
-
-if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        return moved.renamed(__name__, name)
-
 
 moved.install()

@@ -4,6 +4,7 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -101,7 +102,7 @@ ROOMS = {
         "delivery.recovery": "recovery",
         "delivery.republishing": "republishing",
     },
-    "stores": {"read.notes": "control"},
+    "stores": {"read.notes": "control", "stores.letters": "deadletters"},
     "stores.documents": {
         "stores.applying": "applying",
         "stores.matching": "matching",
@@ -119,6 +120,10 @@ ROOMS = {
         "stores.memory_log": "log",
         "stores.memory_mock": "mongomock",
         "stores.memory_totals": "totals",
+    },
+    "stores.mongo": {
+        "stores.mongo.letters": "deadletters",
+        "stores.mongo.looking": "log_queries",
     },
     "testing.contracts": {
         "testing.event_log_contract": "event_log_contract",
@@ -139,6 +144,12 @@ ROOMS = {
         "testing.world": "world",
     },
     "transports.memory": {"transports.memory_broker": "broker"},
+    "transports.rabbitmq": {
+        "transports.rabbitmq.arriving": "frame_reader",
+        "transports.rabbitmq.confirming": "publish_channel",
+        "transports.rabbitmq.tap": "frame_reader",
+        "transports.rabbitmq.wire": "frames",
+    },
 }
 """What stands in each room of the package, by its former name."""
 PARTED = {
@@ -167,18 +178,67 @@ RENAMED = {
         "Tally": "EventCount",
         "Traced": "TraceEntry",
     },
+    "bus.assembly.runtime": {"HasParts": "HasRuntime", "Parts": "Runtime"},
+    "bus.codec": {"MOST_REASONS": "bus.messages.MOST_REASONS"},
+    "bus.declare.router": {"name_of": "bus.common.signatures.name_of"},
     "bus.delivery.foreign_events": {"Keeping": "ForeignEvents"},
-    "bus.delivery.projection_runner": {"Keeper": "ProjectionRunner"},
+    "bus.delivery.handler_consumer": {"Outcome": "Handled"},
+    "bus.delivery.projection_runner": {"Feeding": "CollectionFeed", "Keeper": "ProjectionRunner"},
     "bus.delivery.supervisor": {"Roster": "Supervisor"},
     "bus.describe.comparing": {"Finding": "ContractFinding"},
+    "bus.describe.schemas": {"Difference": "Mismatch"},
     "bus.dispatch.middleware": {"Following": "Next"},
-    "bus.observe.health": {"Problem": "HealthProblem"},
+    "bus.following.monitor": {"Following": "HistoryMonitor"},
+    "bus.messages": {
+        "category_of": "bus.data.ids.category_of",
+        "check_id": "bus.data.limits.check_id",
+        "key_of": "bus.data.ids.key_of",
+        "registry_of": "bus.declare.registry.registry_of",
+    },
+    "bus.observe.health": {
+        "LATE": "bus.continuity.checks.LATE",
+        "LOOK_AT": "bus.continuity.checks.LOOK_AT",
+        "NOBODY": "bus.continuity.checks.NOBODY",
+        "Problem": "HealthProblem",
+        "service_checks": "bus.continuity.checks.service_checks",
+    },
     "bus.operate.conversation": {"Traced": "TraceEntry"},
     "bus.operate.deadletters": {"Outcome": "RepairResult"},
+    "bus.read.projection": {
+        "AnyEvent": "bus.codec.data.AnyEvent",
+        "View": "bus.read.documents.View",
+    },
+    "bus.rebuild.audit": {"Part": "Selection"},
     "bus.stores.collections": {"Documents": "StoredDocuments"},
     "bus.stores.event_log": {"Tally": "EventCount"},
+    "bus.stores.memory.documents": {"Conflict": "MemoryConflict"},
+    "bus.stores.mongo.log_queries": {"Looking": "LogQueries"},
+    "bus.testing.contracts.read_store_contract": {
+        "IN_CHECKPOINTS": "bus.testing.contracts.documents_contract.IN_CHECKPOINTS",
+        "IN_DOCUMENTS": "bus.testing.contracts.documents_contract.IN_DOCUMENTS",
+        "Ticking": "bus.testing.contracts.control_contract.Ticking",
+        "counting": "bus.testing.contracts.documents_contract.counting",
+        "ids": "bus.testing.contracts.control_contract.ids",
+        "letter": "bus.testing.contracts.control_contract.letter",
+    },
+    "bus.transports.rabbitmq.frame_reader": {
+        "Arriving": "DeliveryReader",
+        "Sink": "FrameHandler",
+        "Tap": "FrameReader",
+        "TapFactory": "FrameReaderFactory",
+    },
+    "bus.transports.rabbitmq.publish_channel": {"Confirming": "PublishChannel"},
 }
-"""What a module's names were called before."""
+"""What a module's names were called before, with the module where they are now in another one."""
+
+
+class Package(ModuleType):
+    """A package with a public name that one of its modules had, too: the name stays what it is."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """As always, but for a module that was just found by its former name."""
+        if f"{self.__name__}.{name}" not in FORMER or name not in vars(self):
+            super().__setattr__(name, value)
 
 
 class Finder(MetaPathFinder, Loader):
@@ -199,10 +259,13 @@ class Finder(MetaPathFinder, Loader):
             DeprecationWarning,
             stacklevel=2,
         )
+        package = sys.modules[module.__name__.rpartition(".")[0]]
+        if module.__name__.rpartition(".")[2] in vars(package):
+            package.__class__ = Package
         found = [importlib.import_module(name) for name in now]
         for one in found:
-            for former, name in RENAMED.get(one.__name__, {}).items():
-                setattr(one, former, getattr(one, name))
+            for former in RENAMED.get(one.__name__, {}):
+                setattr(one, former, present(one.__name__, former))
         if len(found) == 1:
             sys.modules[module.__name__] = found[0]
         else:
@@ -213,16 +276,25 @@ class Finder(MetaPathFinder, Loader):
 def install() -> None:
     """From now on former names are found."""
     sys.meta_path.append(Finder())
+    for module in RENAMED.keys() & sys.modules.keys():
+        vars(sys.modules[module])["__getattr__"] = partial(renamed, module)
 
 
 def renamed(module: str, former: str) -> object:
     """What a module calls otherwise now, with a warning. Raises: AttributeError."""
-    name = RENAMED.get(module, {}).get(former)
+    name = RENAMED[module].get(former)
     if name is None:
         raise AttributeError(f"module {module!r} has no attribute {former!r}")
     warnings.warn(
-        f"{module}.{former} is {module}.{name} now; the former name goes with the next version",
+        f"{module}.{former} is {name if '.' in name else f'{module}.{name}'} now; the former name "
+        f"goes with the next version",
         DeprecationWarning,
-        stacklevel=3,
+        stacklevel=2,
     )
-    return getattr(sys.modules[module], name)
+    return present(module, former)
+
+
+def present(module: str, former: str) -> object:
+    """What a former name of a module stands for."""
+    elsewhere, _, name = RENAMED[module][former].rpartition(".")
+    return getattr(importlib.import_module(elsewhere or module), name)
