@@ -1,0 +1,1 @@
+"""Handlers: where commands, events and requests from outside meet the models."""

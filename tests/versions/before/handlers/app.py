@@ -1,0 +1,22 @@
+"""The composition root: the one place where the service is put together.
+
+Jobs and applications run as one service here. `jobs_app` and `applications_app` are the same parts
+as two.
+"""
+
+from bus import Bus, Settings
+from handlers import applications_app, jobs_app, services
+
+
+def build(settings: Settings, service: str = "") -> Bus:
+    """The job board's bus, not opened yet.
+
+    `service` names its queues and its database. By default it is "jobboard", or what the
+    environment variable `JOBBOARD_SERVICE` says, so that several can share one broker.
+    """
+    return Bus(
+        service or services.job_board(),
+        routers=[*jobs_app.ROUTERS, *applications_app.ROUTERS],
+        projections=[*jobs_app.PROJECTIONS, *applications_app.PROJECTIONS],
+        settings=settings,
+    )

@@ -1,0 +1,106 @@
+"""The job board: what people browse, each job with the number of applications it has had.
+
+Two categories feed one document: a job's own events and its applications'. They come by separate
+streams, so an application may be projected before its job: the document then holds a number and
+no job yet, which is why every query here asks for a status.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel
+
+from bus import Documents, Envelope, Index, Projection, Query, Router, Update
+from read_models.paging import Page, Paged
+from write_models.applications import Application, ApplicationSubmitted
+from write_models.jobs import Job, JobArchived, JobPosted, JobRevised
+
+
+class JobView(BaseModel):
+    """A job as people read it; `version` is what a revision has to name."""
+
+    id: str
+    title: str
+    description: str
+    status: Literal["open", "archived"]
+    version: int
+    posted: datetime
+    applications: int = 0
+
+
+projection = Projection(
+    "job_board",
+    of=[Job, Application],
+    view=JobView,
+    partitions=2,
+    indexes=[
+        Index((("title", "text"), ("description", "text"))),
+        Index((("status", 1), ("posted", -1), ("_id", 1))),
+    ],
+)
+
+
+@projection.on(JobPosted)
+def posted(event: JobPosted, envelope: Envelope) -> Update:
+    return {
+        "$set": {
+            "title": event.title,
+            "description": event.description,
+            "status": "open",
+            "version": envelope.version,
+            "posted": envelope.time,
+        }
+    }
+
+
+@projection.on(JobRevised)
+def revised(event: JobRevised, envelope: Envelope) -> Update:
+    return {
+        "$set": {
+            "title": event.title,
+            "description": event.description,
+            "version": envelope.version,
+        }
+    }
+
+
+@projection.on(JobArchived)
+def archived(event: JobArchived, envelope: Envelope) -> Update:
+    return {"$set": {"status": "archived", "version": envelope.version}}
+
+
+@projection.on(ApplicationSubmitted, key=lambda event: event.job_id)
+def applied(event: ApplicationSubmitted) -> Update:
+    return {"$inc": {"applications": 1}}
+
+
+queries = Router("job_board_queries")
+
+
+class ListJobs(Paged[JobView]):
+    """The open jobs, newest first; with `text`, those whose title or description mention it."""
+
+    text: str = ""
+
+
+class GetJob(Query[JobView | None]):
+    """One job, open or archived."""
+
+    job_id: str
+
+
+@queries.query
+async def list_jobs(query: ListJobs, documents: Documents[JobView]) -> Page[JobView]:
+    found = {"status": "open"} | ({"$text": {"$search": query.text}} if query.text else {})
+    return Page(
+        total=await documents.count(found),
+        items=await documents.find(
+            found, sort=[("posted", -1), ("_id", 1)], skip=query.skip, limit=query.limit
+        ),
+    )
+
+
+@queries.query
+async def get_job(query: GetJob, documents: Documents[JobView]) -> JobView | None:
+    found = await documents.find({"_id": query.job_id, "status": {"$exists": True}})
+    return found[0] if found else None

@@ -1,0 +1,45 @@
+"""What every test shares: the services that `bin/test` started, and names nobody else uses."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from bus import Settings
+
+pytest_plugins = ["bus.testing.plugin"]
+
+
+def _service(variable: str) -> str:
+    url = os.environ.get(variable)
+    if not url:
+        pytest.fail(f"{variable} is not set: run the tests by bin/test, which starts the services")
+    return url
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    return _service("BUS_AMQP_URL")
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> str:
+    return _service("BUS_MONGO_URL")
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test has: for a service, its queues and its database."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+async def real_settings(amqp_url: str, mongo_url: str, unique: str) -> AsyncIterator[Settings]:
+    """Settings for the real services, with a database that is dropped afterwards."""
+    yield Settings(amqp_url=amqp_url, mongo_url=mongo_url, mongo_db=unique)
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo_url)
+    await client.drop_database(unique)
+    await client.close()

@@ -1,0 +1,1 @@
+"""Write models: aggregates, their commands and their events. Pure; no I/O."""

@@ -1,0 +1,94 @@
+"""Applications: somebody applies for a job; the application is open until it is closed.
+
+May import `bus` and nothing else of the service, jobs least of all: they are another bounded
+context, of which applications know what they remember themselves (`read_models/job_replicas.py`).
+"""
+
+from typing import Self
+
+from bus import Aggregate, Command, Event
+
+
+class SubmitApplication(Command):
+    """Apply for a job."""
+
+    application_id: str
+    job_id: str
+    applicant: str
+    letter: str
+
+
+class CloseApplication(Command):
+    """End an application, and say why."""
+
+    application_id: str
+    reason: str
+
+
+class ApplicationSubmitted(Event):
+    """`job_title` is the title under which the applicant knew the job."""
+
+    application_id: str
+    job_id: str
+    job_title: str
+    applicant: str
+    letter: str
+
+
+class ApplicationClosed(Event):
+    """The application came to an end."""
+
+    application_id: str
+    job_id: str
+    reason: str
+
+
+class UnknownJob(Exception):
+    """Nobody has told the applications of such a job."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id} to apply for")
+
+
+class JobIsClosed(Exception):
+    """The job takes no applications any more."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} is archived and takes no applications")
+
+
+class Application(Aggregate):
+    """One applicant's application for one job."""
+
+    job_id: str = ""
+    closed: bool = False
+
+    @classmethod
+    def submit(
+        cls, application_id: str, *, job_id: str, job_title: str, applicant: str, letter: str
+    ) -> Self:
+        application = cls(application_id)
+        application.record(
+            ApplicationSubmitted(
+                application_id=application_id,
+                job_id=job_id,
+                job_title=job_title,
+                applicant=applicant,
+                letter=letter,
+            )
+        )
+        return application
+
+    def close(self, reason: str) -> None:
+        """Closes the application; doing so twice changes nothing."""
+        if not self.closed:
+            self.record(
+                ApplicationClosed(application_id=self.id, job_id=self.job_id, reason=reason)
+            )
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case ApplicationSubmitted():
+                self.job_id = event.job_id
+            case ApplicationClosed():
+                self.closed = True
