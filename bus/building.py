@@ -1,6 +1,6 @@
-"""A service's function that builds its bus: how it is called, and whether it gave one.
+"""Calls a service's function that builds its bus, and checks what it returned.
 
-Knows nothing of where the function was found.
+Does not know where the function was found.
 """
 
 import inspect
@@ -16,7 +16,10 @@ from bus.settings import Settings
 def caller_of(
     where: str, build: Callable[..., Any], settings: Callable[[], Settings]
 ) -> Callable[[], Any]:
-    """Calls it with settings, or without where it takes none. Raises: ConfigurationError."""
+    """Returns a function that calls `build`, with settings if it takes any.
+
+    Raises: ConfigurationError.
+    """
     if inspect.iscoroutinefunction(build):
         raise ConfigurationError(
             f"{where} is an async function; write it as a plain `def`: a bus is made without "
@@ -40,7 +43,7 @@ def caller_of(
 
 
 def as_bus(where: str, built: object) -> Bus:
-    """What the function returned, if it is a bus. Raises: ConfigurationError."""
+    """Returns what the function built. Raises: ConfigurationError if it is not a bus."""
     if isinstance(built, Bus):
         return built
     if inspect.iscoroutine(built):
@@ -51,7 +54,7 @@ def as_bus(where: str, built: object) -> Bus:
 
 
 def a(found: object) -> str:
-    """What something is, in words."""
+    """Names the type of an object, with its article."""
     if found is None:
         return "None"
     return with_article(type(found).__name__)

@@ -1,4 +1,4 @@
-"""Bus: what a service embeds. `assembly` puts its parts together, `opening` connects them."""
+"""Bus: what a service embeds. `assembly` builds its parts, `opening` connects them."""
 
 import warnings
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -42,21 +42,21 @@ log = Logger("bus")
 
 
 class Bus:
-    """The two decks of one service.
+    """The write side and the read side of one service, to be opened with `async with`.
 
-    `service` names its exchanges, queues and (unless the settings do) its database. `provide` gives
-    values to handlers by type. `middleware` goes round every handler, outermost first, within
-    the bus's own logging and outside of its retry on conflict. `foreign` names the services that
-    categories belong to, where projections or event handlers here follow another service's:
-    `foreign={"job": "jobs"}`. `client` is a MongoDB client to use, motor's or PyMongo's
-    asynchronous one, or a function that makes one in each event loop; by default the bus makes one
-    of motor's from the settings. `backend` makes the transport and the stores, where these are not
-    to be those that the settings ask for (see `default_backend`).
+    `service` names its exchanges and queues, and its database unless the settings do. `provide`
+    gives values to handlers by type. `middleware` wraps every handler, outermost first, inside the
+    bus's own logging and outside its retry on conflict. `foreign` maps the categories that
+    projections or event handlers here follow to the services that own them:
+    `foreign={"job": "jobs"}`. `client` is a MongoDB client (motor's or PyMongo's asynchronous one)
+    or a function that makes one in each event loop; by default the bus makes one of motor's from
+    the settings. `backend` makes the transport and the stores, if they are not to be those of the
+    settings (see `default_backend`).
 
         async with Bus("bank", routers=[accounts], settings=Settings()) as bus:
             receipt = await bus.execute(OpenAccount(account_id="a1", owner="Ada"))
 
-    Raises: ConfigurationError, for whatever is wrong with handlers and projections.
+    Raises: ConfigurationError, for anything wrong with handlers and projections.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Bus:
         check_arguments(service, routers, projections, settings, provide, middleware, foreign)
         check_backend(service, backend, client)
         self.service = settings.named(service)
-        self._projections = {one.view: one for one in projections}
+        self._projections = {projection.view: projection for projection in projections}
         self._assembly = Assembly(
             service=service,
             routers=routers,
@@ -98,12 +98,12 @@ class Bus:
 
     @property
     def runtime(self) -> Runtime:
-        """What is open in this event loop; where nothing is, in another one, or what was last."""
+        """The open parts: of this event loop, else of another one, else those opened last."""
         return self._serving.here() or self._looking.here() or self._nearest
 
     @property
     def _nearest(self) -> Runtime:
-        """What tells best why nothing is open in this event loop."""
+        """The parts whose state explains best why nothing is open in this event loop."""
         return self._serving.elsewhere() or self._looking.elsewhere() or self._runtime
 
     @property
@@ -113,10 +113,11 @@ class Bus:
         return self.runtime
 
     async def __aenter__(self) -> Self:
-        """Connects. RabbitMQ may be away, then events wait in the log; MongoDB may not.
+        """Connects. MongoDB must answer; while RabbitMQ is away, events wait in the log.
 
-        It is open in this event loop, until it was left as often as it was entered there. Other
-        loops (of other threads, or later ones) enter it themselves, and may do so at any time.
+        The bus is open in this event loop until it has been left as often as it was entered there.
+        Other loops (of other threads, or later ones) enter it themselves, at any time.
+
         Raises: StoreUnavailable, ConfigurationError, TopologyMismatch.
         """
         await self._enter(self._serving)
@@ -132,8 +133,8 @@ class Bus:
 
     @asynccontextmanager
     async def looking(self) -> AsyncGenerator[Self, None]:
-        """Opens it for somebody who looks at what there is: it begins no build and binds no queue,
-        so that code of another release than that which serves may do so too.
+        """Opens the bus for inspection: starts no build and binds no queue, so that code of another
+        release than the serving one can inspect too.
 
         Raises: StoreUnavailable, ConfigurationError.
         """
@@ -144,9 +145,10 @@ class Bus:
             await self._leave(self._looking)
 
     async def claim(self, former: str) -> None:
-        """Makes the database of the service that was named so this one's. The bus is not open.
+        """Takes over the database of the service that was named `former`. The bus must be closed.
 
-        Raises: ConfigurationError (it is another one's), StoreUnavailable, OutcomeUnknown.
+        Raises: ConfigurationError (it belongs to another service), StoreUnavailable,
+        OutcomeUnknown.
         """
         runtime = self._assembly.runtime()
         async with AsyncExitStack() as stack:
@@ -176,17 +178,17 @@ class Bus:
     def _opened(self, *, looking: bool) -> AbstractAsyncContextManager[Runtime]:
         try:
             runtime = self._unopened.pop()
-        except IndexError:  # another loop, of another thread, may have them
+        except IndexError:  # a loop of another thread may have taken them
             runtime = self._assembly.runtime()
         self._runtime = runtime
         return opened(runtime, looking=looking)
 
     def _here(self) -> Runtime:
-        """What is open in this event loop. Raises: ConfigurationError."""
+        """Returns what is open in this event loop. Raises: ConfigurationError."""
         return self._serving.here() or self._looking.here() or self._nearest.usable()
 
     def forked(self) -> None:
-        """Called in the child of a fork: nothing of the parent's connections is used or closed."""
+        """Forgets the parent's connections in the child of a fork, without using or closing any."""
         self._serving.forget()
         self._looking.forget()
         self._unopened.clear()
@@ -203,19 +205,20 @@ class Bus:
         correlation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt:
-        """Carries a command out, here and now; on return its events are durable.
+        """Runs a command's handler in this process; on return, its events are durable.
 
-        A command with an `id` is carried out at most once per id: a repeat gets the first receipt,
-        another command an IdConflict.
-        With `after`, it first waits (`timeout` at most: seconds or a timedelta; with 0 it asks
-        once) until the read collections that its handler reads include what that receipt tells of.
+        A command with an `id` runs at most once per id: a repeat gets the first receipt, another
+        command raises IdConflict. With `after`, it first waits (at most `timeout`: seconds or a
+        timedelta; with 0 it asks once) until the read collections that its handler reads include
+        what that receipt wrote.
+
         Raises: NoHandler, NotCaughtUp, ConcurrencyError, OutcomeUnknown (repeat with the same id),
         StoreUnavailable, and whatever the handler raises; then nothing was stored.
         """
         envelope = new_envelope(command, id, correlation_id, headers)
         if after is not None:
             await self._caught_up("execute", type(command), after, timeout)
-        last = self._serving.last  # as `here` does, without calls: this is the hottest path
+        last = self._serving.last  # like `here`, but without calls: this is the hottest path
         if last is not None and last.thread == get_ident() and last.loop.is_running():
             runtime = last.value if last.value is not None else self._here()
         else:
@@ -228,10 +231,11 @@ class Bus:
     async def query(
         self, query: Query[Answer], *, after: Receipt | None = None, timeout: Seconds = 5.0
     ) -> Answer:
-        """Answers a query.
+        """Returns the answer to a query.
 
-        With `after`, it first waits (`timeout` at most: seconds or a timedelta; with 0 it asks
-        once) until the read collections that the handler reads include what that receipt tells of.
+        With `after`, it first waits (at most `timeout`: seconds or a timedelta; with 0 it asks
+        once) until the read collections that the handler reads include what that receipt wrote.
+
         Raises: NoHandler, NotCaughtUp, StoreUnavailable, and whatever the handler raises.
         """
         if after is not None:
@@ -242,16 +246,16 @@ class Bus:
     def watch(
         self, query: Query[Answer], *, after: Receipt | None = None, timeout: Seconds = 5.0
     ) -> AsyncGenerator[Answer, None]:
-        """The answer to a query now, and then each one that differs from the one before.
+        """Yields the answer to a query now, and then each answer that differs from the one before.
 
             async with aclosing(bus.watch(ListAccounts())) as answers:
                 async for answer in answers: ...
 
-        It is asked again, as `query` would, after something has changed in the read collections
-        that its handler reads; ten times a second at most, so that of changes in between only the
-        last one shows. While the database is away there are no answers; afterwards it goes on.
-        With `after`, the first answer includes what that receipt tells of, as with `query`. The
-        answers end when the bus closes.
+        The query runs again, as with `query`, after a change in the read collections that its
+        handler reads, at most ten times a second: of changes in between, only the last one shows.
+        While the database is away there are no answers; afterwards they continue. With `after`, the
+        first answer includes what that receipt wrote. The answers end when the bus closes.
+
         Raises: ConfigurationError (the handler reads no projection), NoHandler; and from the
         iteration NotCaughtUp, NotBuilt, and whatever the handler raises.
         """
@@ -287,10 +291,10 @@ class Bus:
         correlation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> str:
-        """Puts a command on the service's queue, durably, for a worker; returns its id.
+        """Puts a command on the service's durable queue, for a worker; returns its id.
 
-        Raises: Unroutable (nobody declared the queue), TransportUnavailable (it may have arrived:
-        sending again with the same id is safe), InvalidMessage.
+        Raises: Unroutable (nobody declared the queue), TransportUnavailable (the command may have
+        arrived: sending it again with the same id is safe), InvalidMessage.
         """
         envelope = new_envelope(command, id, correlation_id, headers)
         failures = await self._here().transport.publish([command_frame(envelope)], must_route=True)
@@ -307,14 +311,14 @@ class Bus:
         correlation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt:
-        """Puts a command on the service's queue, durably, and waits for the receipt of the worker
-        that carries it out, `timeout` at most (seconds, or a timedelta).
+        """Puts a command on the service's durable queue, waits at most `timeout` (seconds, or a
+        timedelta) for the worker that runs it, and returns its receipt.
 
-        Raises: what the handler raised (an error of the bus as itself, another one as RemoteError),
-        then nothing was stored; OutcomeUnknown (not answered in time, or the connection was lost
-        meanwhile: repeating it with the error's `id` gets the receipt, and carries nothing out a
-        second time); Unroutable, TransportUnavailable and InvalidMessage as `send` does, but
-        TransportUnavailable only where nobody received it.
+        Raises: what the handler raised (an error of the bus as itself, any other as RemoteError);
+        then nothing was stored. OutcomeUnknown if no answer came in time or the connection was
+        lost: repeating the command with the error's `id` gets the receipt and runs nothing twice.
+        Unroutable and InvalidMessage as `send` does, TransportUnavailable only if nobody received
+        the command.
         """
         limit = seconds(
             timeout, "request(): timeout", zero=False, otherwise="; send() waits for no answer"
@@ -332,7 +336,7 @@ class Bus:
         correlation_id: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt:
-        """Stores and publishes a fact that belongs to no aggregate, under the service's own stream.
+        """Stores and publishes an event that belongs to no aggregate, in a stream of the service.
 
         Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage, IdConflict (the id was used for
         something else).
@@ -347,18 +351,18 @@ class Bus:
         return await work.commit()
 
     async def health(self) -> Health:
-        """What is wrong with the parts that this process works with; it answers within about 1 s,
-        or 3 s where a part was never heard of.
+        """Returns what is wrong with the parts that this process uses, within about 1 s, or 3 s if
+        a part has never answered.
 
-        Not ready without its database; the broker may be away, then events wait in the log. Where
-        a worker runs in this process, what it needs counts too. Never raises.
+        It is not ready without its database, but ready without the broker, because events wait in
+        the log. If a worker runs in this process, what it needs counts too. Never raises.
         """
         if isinstance(self.runtime, Runtime) and (problem := self.runtime.state.problem):
             return Health(True, False, (HealthProblem("bus", f"it {problem}", 0.0, "ready"),))
         return await self.runtime.checkup.health()
 
     async def alive(self) -> bool:
-        """False where only a restart helps. Asks nobody outside this process; never raises."""
+        """Returns False if only a restart helps. Asks no other process; never raises."""
         return (await self.runtime.checkup.alive()).alive
 
     async def _caught_up(

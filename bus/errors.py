@@ -1,43 +1,43 @@
 """Everything the package raises, named by what to do next.
 
     BusError
-    ├── ConfigurationError        mend the program or its settings, then start again
+    ├── ConfigurationError        correct the program or its settings, then start again
     │   └── TopologyMismatch      a queue or exchange exists with other properties
     ├── MessageError              never retried: the message itself is wrong
     │   ├── InvalidMessage        not JSON, wrong shape, too large, too deep
     │   │   └── IdConflict        its id was used before, for something else
     │   ├── UnknownMessage        a name that nobody here registered
-    │   │   └── NewerMessage      of a shape that only a later release of the code knows
-    │   └── Reject                a handler's own word: give this message up
+    │   │   └── NewerMessage      a shape that only a later release of the code knows
+    │   └── Reject                raised by a handler: give this message up
     ├── NoHandler                 nobody here handles this command or query
     ├── AggregateNotFound         the stream has no events
     ├── ConcurrencyError          somebody else wrote first: read again, then decide
     ├── OutcomeUnknown            no answer in time: repeat with the same id
-    ├── ResultUnreadable          it was carried out; its result is of another release
+    ├── ResultUnreadable          it was carried out, but another release wrote its result
     ├── RemoteError               a requested command failed where it was carried out
     ├── Unavailable               wait, then try again
-    │   ├── StoreUnavailable      the database did not answer, or does not do it for now
-    │   │   └── NotAllowed        it refuses this user: see to rights or password, it is tried again
+    │   ├── StoreUnavailable      the database did not answer, or refused for now
+    │   │   └── NotAllowed        it refuses this user: check rights and password; it is retried
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
     │   ├── NotCaughtUp           a projection has not reached the receipt yet
     │   ├── NotBuilt              a projection is new, and is being built from the log
-    │   └── Discontinued          the database is not what it was: recover, then all goes on
+    │   └── Discontinued          the database was restored or lost data: recover, and work resumes
     ├── Unroutable                the broker knows no queue for this message
-    ├── DeadLetterError           there is no such dead letter, or another remedy is needed for it
-    ├── Retry                     a handler's own word: try this message again later
-    └── ProjectionError           a projection's handler failed or returned what it may not,
+    ├── DeadLetterError           there is no such dead letter, or it needs another remedy
+    ├── Retry                     raised by a handler: try this message again later
+    └── ProjectionError           a projection's handler failed or returned an invalid change,
         │                         or MongoDB refuses what a handler does in its session
         ├── EventMissing          an event of another service has not arrived
-        └── VersionUnusable       what is stored as a stream's version is none
+        └── VersionUnusable       what is stored as a stream's version is not a valid version
 
-Domain errors are the author's own exceptions: they pass through the bus unchanged.
+Domain errors are the author's own exceptions; they pass through the bus unchanged.
 """
 
 from datetime import timedelta
 from typing import Any
 
 LONGEST = 1_000_000_000
-"""Seconds: some 32 years."""
+"""Seconds: about 32 years."""
 
 
 class BusError(Exception):
@@ -61,9 +61,9 @@ class InvalidMessage(MessageError):
 
 
 class IdConflict(InvalidMessage):
-    """Under the message's id stands what another message did: give each message an id of its own.
+    """The message's id was used by another message: give each message its own id.
 
-    What was carried out first stands; of this one nothing was stored.
+    What the first one stored stands; nothing was stored for this one.
     """
 
 
@@ -76,7 +76,7 @@ class NewerMessage(UnknownMessage):
 
 
 class Reject(MessageError):
-    """Raised by a handler to give a message up at once, without retries."""
+    """Raise it in a handler to give a message up at once, without retries."""
 
 
 class NoHandler(BusError):
@@ -92,9 +92,9 @@ class ConcurrencyError(BusError):
 
 
 class OutcomeUnknown(BusError):
-    """Nobody said in time whether it was done: repeating with the same id settles it.
+    """No answer came in time, so the command may or may not have run: repeat it with the same id.
 
-    `id` is the id to repeat with, where the bus chose or knows it.
+    `id` is the id to repeat with, if the bus chose or knows it.
     """
 
     def __init__(self, *what: object, id: str = "") -> None:
@@ -103,7 +103,7 @@ class OutcomeUnknown(BusError):
 
 
 class ResultUnreadable(BusError):
-    """A command was carried out, and its result is none that its handler returns now.
+    """A command was carried out, but its stored result does not fit what its handler returns now.
 
     `receipt` (a `bus.Receipt`) has its id, its versions, and the result as JSON types.
     """
@@ -117,10 +117,10 @@ class ResultUnreadable(BusError):
 
 
 class RemoteError(BusError):
-    """A requested command's handler failed, elsewhere; nothing was stored.
+    """The handler of a requested command failed in another process; nothing was stored.
 
-    `type` is the name of the error that it raised, `reason` that error's text, `command` the
-    command's name and id.
+    `type` is the name of the error it raised, `reason` that error's text, `command` the command's
+    name and id.
     """
 
     def __init__(self, type: str, reason: str, command: str = "") -> None:
@@ -135,17 +135,17 @@ class RemoteError(BusError):
 
 
 class Unavailable(BusError):
-    """A service did not answer, or not yet; waiting helps."""
+    """A server did not answer, or not yet; waiting helps."""
 
 
 class StoreUnavailable(Unavailable):
-    """The database did not answer in time, or takes no writes; nothing was written."""
+    """The database did not answer in time, or accepts no writes; nothing was written."""
 
 
 class NotAllowed(StoreUnavailable):
-    """The database refuses this user what it needs; once that is mended, work goes on.
+    """The database denies this user rights it needs; work resumes once they are granted.
 
-    A bus that opens raises ConfigurationError instead.
+    Opening a bus raises ConfigurationError instead.
     """
 
 
@@ -158,11 +158,11 @@ class NotCaughtUp(Unavailable):
 
 
 class NotBuilt(Unavailable):
-    """A projection is new to a service with a history, and is being built from the log."""
+    """A projection is new to a service that has a history, and is being built from the log."""
 
 
 class Discontinued(Unavailable):
-    """The database does not go on from what it held: restored, or something in it was dropped."""
+    """The database does not continue what it held: it was restored, or something was dropped."""
 
 
 class Unroutable(BusError):
@@ -170,14 +170,14 @@ class Unroutable(BusError):
 
 
 class DeadLetterError(BusError):
-    """There is no such dead letter, or it cannot be repaired in this way: the message says how."""
+    """There is no such dead letter, or it cannot be repaired this way; the message says how."""
 
 
 class Retry(BusError):
-    """Raised by a handler: not now, try this message again after `delay` (seconds, or a timedelta).
+    """Raise it in a handler to try this message again after `delay` (seconds, or a timedelta).
 
-    The delay is rounded up to a rung of the delay ladder (1, 5, 30, 120, 600, 3600 seconds; the
-    last one at most). Raised again and again, it delays the message again and again.
+    The delay is rounded up to 1, 5, 30, 120, 600 or 3600 seconds; longer ones become 3600. Each
+    time it is raised, the message is delayed again, without limit.
     """
 
     def __init__(
@@ -196,12 +196,12 @@ class Retry(BusError):
 
 
 class ProjectionError(BusError):
-    """A projection's handler failed or returned what it may not, or a session refuses a write."""
+    """A projection's handler failed or returned an invalid change, or a session refuses a write."""
 
 
 class EventMissing(ProjectionError):
-    """An event of another service has not arrived: what comes after it waits."""
+    """An event of another service has not arrived; those after it wait."""
 
 
 class VersionUnusable(ProjectionError):
-    """What is stored as a stream's version is no whole number: only a repair of it helps."""
+    """What is stored as a stream's version is not a whole number; only a repair helps."""

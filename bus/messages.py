@@ -1,6 +1,6 @@
 """Commands, events and queries, and the envelope that carries one.
 
-Knows nothing of how a message travels or where it is kept.
+Does not know how a message travels or where it is stored.
 """
 
 import re
@@ -36,10 +36,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
 class Message(BaseModel):
-    """What commands, events and queries share: an immutable pydantic model with a wire name.
+    """The base of commands, events and queries: an immutable pydantic model with a wire name.
 
-    The wire name is the class name unless `name=` fixes it; `schema=` is the version of the shape,
-    to be raised together with an `upcast` that turns older data into the current shape.
+    The wire name is the class name unless `name=` sets it. `schema=` is the version of the shape:
+    raise it together with an `upcast` that turns older data into the current shape.
 
         class AccountOpened(Event, name="AccountOpened", schema=2): ...
     """
@@ -49,10 +49,10 @@ class Message(BaseModel):
     wire_name: ClassVar[str] = ""
     wire_schema: ClassVar[int] = 1
     wire_plain: ClassVar[bool] = False
-    """Whether its schema alone tells that it is read back as it was written."""
+    """Whether its schema alone guarantees that it is read back as it was written."""
 
     wire_flat: ClassVar[Kinds] = {}
-    """What values its fields have, where all is written and read as it stands; else nothing."""
+    """The types of its fields, if all are written and read unchanged; otherwise empty."""
 
     wire_exact: ClassVar[bool] = False
     """Whether a number may be read as an integer or as a float."""
@@ -91,7 +91,7 @@ class Message(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Raises: ConfigurationError for a field of a type that pydantic knows nothing of."""
+        """Raises: ConfigurationError for a field of a type that pydantic does not know."""
         try:
             return handler(source)
         except PydanticUserError:
@@ -101,12 +101,13 @@ class Message(BaseModel):
 
     @classmethod
     def upcast(cls, data: dict[str, Any], schema: int) -> dict[str, Any]:
-        """Turns `data` of an older `schema` into the current shape; override to do so."""
+        """Returns `data`, a copy, of an older `schema` in the current shape; override it for that,
+        as in `return {"owner": data["name"]} if schema == 1 else data`."""
         return data
 
     @classmethod
     def wire_names(cls) -> tuple[str, ...]:
-        """The names under which it is read: its own, and those that it had before."""
+        """Returns the names under which it is read: its current one, then former ones."""
         return (cls.wire_name, *cls.former_names)
 
 
@@ -119,7 +120,7 @@ def _check_wire_name(cls: type[Message], name: str) -> None:
 
 
 class Stored(Message, name="Stored"):
-    """What commands and events share: they are written down, and read back."""
+    """The base of commands and events, which are stored and read back."""
 
     _is_checked: ClassVar[bool] = False
     _is_lasting: ClassVar[bool] = True
@@ -132,7 +133,7 @@ class Stored(Message, name="Stored"):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if cls.__pydantic_complete__:  # else it names types that are not there yet
+        if cls.__pydantic_complete__:  # else it names types that are not defined yet
             cls._check_declared()
 
     @classmethod
@@ -146,15 +147,15 @@ class Stored(Message, name="Stored"):
 
 
 def check_stored(kind: type[Stored]) -> None:
-    """Raises: ConfigurationError for a field that could never be read back; NameError for one of a
-    type that is not there."""
+    """Raises: ConfigurationError for a field that could not be read back, NameError for one whose
+    type is not defined."""
     if not kind.__pydantic_complete__:
         kind.model_rebuild()
     kind._check_declared()
 
 
 class Command(Stored):
-    """A request to change something; exactly one handler; named in the imperative."""
+    """A request to change something: named in the imperative, with exactly one handler."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -162,11 +163,11 @@ class Command(Stored):
 
 
 class Event(Stored):
-    """A fact that happened; any number of subscribers; named in the past tense.
+    """A fact: named in the past tense, with any number of subscribers.
 
     Fields that this version of the class does not know are ignored, so that a newer publisher
-    does not stop an older subscriber. `formerly=` lists the wire names that it had before: what was
-    stored or sent under them is read as this class, and what is recorded now has the new name.
+    does not stop an older subscriber. `formerly=` lists its former wire names: events stored or
+    sent under them are read as this class, and new ones get the new name.
 
         class AccountOpened(Event, formerly=["AccountCreated"]): ...
     """
@@ -177,7 +178,7 @@ class Event(Stored):
         super().__init_subclass__(name=name, schema=schema, **kwargs)
         if not isinstance(formerly, list | tuple):
             raise ConfigurationError(
-                f"{cls.__qualname__}: formerly={formerly!r} is no list; write a list of names"
+                f"{cls.__qualname__}: formerly={formerly!r} is not a list; write a list of names"
             )
         cls.former_names = tuple(formerly)
         for former in cls.former_names:
@@ -185,19 +186,22 @@ class Event(Stored):
 
 
 class Query(Message, Generic[Answer_co]):
-    """A request for data; one handler; changes nothing. `Query[JobView]` asks for a JobView."""
+    """A request for data, with one handler, which changes nothing.
+
+    `Query[JobView]` is answered with a JobView.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Fault(Event, name="Fault"):
-    """Told by a worker when it gives a message up; the message itself is a dead letter.
+    """Published by a worker when it gives a message up; the message itself becomes a dead letter.
 
-    `subscription` is the queue whose handler failed, `error` the type of its last exception,
-    `dead_letter` the id under which the message is kept. `stream` and `version` say where an event
-    stands; a command has none. `data` is that of the message, as it was stored or sent, of the
-    schema `data_schema`; where it is None, `left_out` says why. In the `Fault`'s envelope are the
-    conversation's `correlation_id`, and the message's id once more as `causation_id`.
+    `subscription` is the queue whose handler failed, `error` the type of its last exception, and
+    `dead_letter` the id under which the message is kept. `stream` and `version` are an event's
+    place; a command has none. `data` is the message's data as it was stored or sent, with the
+    schema `data_schema`; if it is None, `left_out` says why. The envelope of the `Fault` has the
+    conversation's `correlation_id`, and the message's id again as `causation_id`.
     """
 
     message: str
@@ -214,10 +218,10 @@ class Fault(Event, name="Fault"):
     dead_letter: str = ""
 
     def original(self, kind: type[AnyMessage]) -> AnyMessage:
-        """The message that was given up, read as its class.
+        """Returns the message that was given up, as an object of `kind`.
 
-        Raises: InvalidMessage where its data is not here, is of another message, or cannot be read;
-        NewerMessage where a later release wrote it.
+        Raises: InvalidMessage if its data was left out, belongs to another message or cannot be
+        read; NewerMessage if a later release wrote it.
         """
         if self.message not in kind.wire_names():
             raise InvalidMessage(
@@ -236,7 +240,7 @@ class Fault(Event, name="Fault"):
 def read_data(
     kind: type[AnyMessage], data: Any, schema: int, reasons: int = MOST_REASONS
 ) -> AnyMessage:
-    """Data as a message of its class, upcast. Raises: InvalidMessage, NewerMessage."""
+    """Reads data as a message of `kind`, upcast. Raises: InvalidMessage, NewerMessage."""
     if schema > kind.wire_schema:
         raise NewerMessage(
             f"{kind.wire_name}: it is of schema {schema}, and the class here is of schema "
@@ -269,10 +273,10 @@ def _upcast(kind: type[Message], data: Any, schema: int) -> dict[str, Any]:
 def invalid(
     kind: type[Message], error: BaseException, place: str = "", reasons: int = MOST_REASONS
 ) -> InvalidMessage | NewerMessage:
-    """Says where and why, without the values: a payload has no place in a log.
+    """Describes where and why reading failed, without values, because logs must hold no payload.
 
-    An author's validators and upcasts may raise anything: it is the message that is wrong. Where
-    nothing is wrong but fields too many, a later release may know these.
+    Anything that an author's validators and upcasts raise means that the message is wrong. If only
+    unknown fields are wrong, a later release may know them: then it is a NewerMessage.
     """
     if isinstance(error, InvalidMessage):
         return error
@@ -286,16 +290,16 @@ def invalid(
 
 def _has_more(error: ValidationError) -> bool:
     details = error.errors(include_input=False, include_url=False, include_context=False)
-    return all(one["type"] == "extra_forbidden" for one in details)
+    return all(detail["type"] == "extra_forbidden" for detail in details)
 
 
 class Envelope(NamedTuple):
     """A message with its identity.
 
-    `stream` and `version` are set for events only; versions count 1, 2, 3 ... in their stream.
-    `correlation_id` is that of the whole conversation, `causation_id` the id of the message that
-    caused this one. `headers` hold short strings, `traceparent` (W3C trace context) among them.
-    `digest` is that of a command whose id may come again: it tells a repeat from another command.
+    `stream` and `version` are set for events only; versions count 1, 2, 3 ... in each stream.
+    `correlation_id` is shared by the whole conversation, `causation_id` is the id of the message
+    that caused this one. `headers` hold short strings, among them `traceparent` (W3C trace
+    context). `digest` tells a repeat of a command from another command with the same id.
     """
 
     message: Message
@@ -314,7 +318,7 @@ class Envelope(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """What a command returns: its id, the handler's result, and the stream versions it wrote."""
+    """The outcome of a command: its id, the stream versions it wrote, and the handler's result."""
 
     id: str
     versions: Mapping[str, int]
@@ -322,16 +326,19 @@ class Receipt(NamedTuple):
 
     @property
     def token(self) -> str:
-        """The versions as a short text, fit for an HTTP header; `from_token` reads it back.
+        """The versions as a short text for an HTTP header; `from_token` reads it back.
 
-        Some 45 bytes for each stream that the command wrote; many servers and proxies take 8 KiB of
-        a header.
+        It has about 45 bytes per stream that the command wrote; many servers and proxies accept
+        headers of up to 8 KiB.
         """
         return urlencode(dict(self.versions))
 
     @classmethod
     def from_token(cls, token: str) -> Self:
-        """Raises: InvalidMessage where the text is no token."""
+        """Returns a receipt with the versions of a token and no id.
+
+        Raises: InvalidMessage if the text is not a token.
+        """
         try:
             if not isinstance(token, str):
                 raise ValueError
@@ -345,18 +352,18 @@ class Receipt(NamedTuple):
 
 
 def is_event(kind: Any) -> bool:
-    """Whether it is a class of events."""
+    """Returns whether `kind` is a class of events."""
     return isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
 
 
 def check_kind(kind: type, base: type[Message], doing: str) -> None:
-    """Raises: InvalidMessage where a message of this type is none that can be dealt with so."""
+    """Raises: InvalidMessage if a message of this type is not of the base that `doing` takes."""
     if not issubclass(kind, base):
         raise InvalidMessage(f"{doing} takes {with_article(base.__name__)}, {_instead(kind)}")
 
 
 def _instead(kind: type) -> str:
-    """What was given, and what to do with that."""
+    """Describes what was given, and what to do with it."""
     if issubclass(kind, type):
         return "and this is a class: make an object of it, as in OpenAccount(...)"
     for other, remedy in _WAYS.items():
@@ -373,7 +380,7 @@ _WAYS: dict[type[Message], str] = {
 
 
 def to_wait_for(receipt: Receipt) -> Mapping[str, int]:
-    """The versions in a receipt that somebody gave as `after=`. Raises: InvalidMessage."""
+    """Returns the versions of a receipt given as `after=`. Raises: InvalidMessage."""
     if not isinstance(receipt, Receipt):
         raise InvalidMessage(
             f"after= takes a Receipt, and this is of type {type(receipt).__name__}; "
@@ -385,5 +392,5 @@ def to_wait_for(receipt: Receipt) -> Mapping[str, int]:
 def _version_in(text: str) -> int:
     version = int(text)
     if not 0 <= version < 2**63:
-        raise ValueError(f"{text[:20]} is no version")
+        raise ValueError(f"{text[:20]} is not a valid version")
     return version

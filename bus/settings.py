@@ -23,10 +23,12 @@ NOT_FOR_DATA = frozenset({"admin", "config", "local"})
 
 
 class Settings(BaseSettings):
-    """Where the broker and the database are, and the few figures that services differ in.
+    """The addresses of the broker and the database, and the few figures in which services differ.
 
     Each field is read from the environment variable `BUS_<FIELD>`, for example `BUS_AMQP_URL`.
-    Durations are in seconds. Raises: ConfigurationError, with every problem at once.
+    Durations are in seconds.
+
+    Raises: ConfigurationError, listing all problems at once.
     """
 
     model_config = SettingsConfigDict(
@@ -45,8 +47,8 @@ class Settings(BaseSettings):
     )
     declare: Literal["always", "never"] = Field(
         default="always",
-        description="never: queues and exchanges are another user's to declare; what is missing is "
-        "told",
+        description="never: another user declares the queues and exchanges; what is missing is "
+        "reported",
     )
     heartbeat: int = Field(default=7, ge=2, le=60)
     prefetch: int = Field(default=1000, ge=1, le=10_000)
@@ -83,7 +85,7 @@ class Settings(BaseSettings):
     release_within: float = Field(
         default=24 * 3600,
         ge=0,
-        description="how long what this release of the code cannot read waits for one that can",
+        description="how long a message that this release cannot read waits for one that can",
     )
     stop_within: float = Field(default=25.0, gt=0)
     sentinel_every: float = Field(default=10.0, gt=0)
@@ -92,7 +94,7 @@ class Settings(BaseSettings):
         default=0, ge=0, le=65535, description="where a worker answers /livez and /readyz; 0: off"
     )
     log_level: LogLevel = Field(
-        default="INFO", description="what `bus worker` and `bus relay` log: this and what is worse"
+        default="INFO", description="the lowest level that `bus worker` and `bus relay` log"
     )
 
     def __init__(self, **values: Any) -> None:
@@ -106,12 +108,13 @@ class Settings(BaseSettings):
 
     @classmethod
     def in_memory(cls, **values: Any) -> Self:
-        """Nothing outside this process: for tests and for trying things out. Nothing is kept."""
+        """Returns settings that need no servers, for tests and trying things out: all stays in
+        this process, and is lost with it."""
         return cls(amqp_url=MEMORY, mongo_url=MEMORY, **values)
 
     def named(self, service: str) -> str:
-        """What a service is called with these settings: as it calls itself. Tests on real servers
-        give it a name of their own, by which none meets another."""
+        """Returns the name a service runs under: its own. Tests on real servers override this, so
+        that they do not meet each other."""
         return service
 
     @field_validator("amqp_url")
@@ -162,10 +165,10 @@ def _checked(value: str, urls: list[str], schemes: tuple[str, ...]) -> str:
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
-    """What is wrong, a line for each; no value is quoted that may hold a password."""
+    """Yields a line for each problem, without values that may hold a password."""
     for detail in error.errors(include_url=False):
         name, value = str(detail["loc"][0]), detail["input"]
-        if detail["type"] == "extra_forbidden":  # who knows whether its value is secret
+        if detail["type"] == "extra_forbidden":  # its value may be a secret
             yield f"{name}: {_no_such(name)}"
             continue
         shown = name not in _SECRET and detail["type"] != "missing" and value != ""
