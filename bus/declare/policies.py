@@ -9,11 +9,13 @@ from bus.errors import ConfigurationError
 
 
 class RetryPolicy(NamedTuple):
-    """How often a handler is tried on one message before it becomes a dead letter.
+    """How often a handler is tried on one message before that becomes a dead letter.
 
-    First up to `tries` times in place, with pauses of `pause` that double, each give or take a
-    half. Then once after each of `delays` (each rounded up to a rung of the delay ladder: 1, 5, 30,
-    120, 600, 3600), during which other messages go on. Both are in seconds.
+    First up to `tries` times in place, with pauses that start at `pause`, double, and vary by half.
+    Then once after each of `delays`, rounded up to 1, 5, 30, 120, 600 or 3600, while other messages
+    continue. Pauses and delays are in seconds.
+
+        Router("mail", retry={TimeoutError: RetryPolicy(tries=2, delays=[30, 600])})
     """
 
     tries: int = 4
@@ -23,19 +25,19 @@ class RetryPolicy(NamedTuple):
 
 DEFAULT = RetryPolicy()
 GIVE_UP = RetryPolicy(tries=1, delays=())
-"""At the first failure."""
+"""Gives a message up at the first failure."""
 
 Retries = RetryPolicy | Mapping[type[Exception], RetryPolicy]
-"""One policy for every error, or one for each type of error: the nearest base class counts."""
+"""One policy for all errors, or one per type of error; an error's nearest base class counts."""
 
 
 def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolicy]:
-    """A policy for each type of error, `Exception` included. Raises: ConfigurationError."""
-    each = {Exception: retries} if isinstance(retries, RetryPolicy) else retries
-    if not isinstance(each, Mapping):
+    """Returns a policy per type of error, `Exception` included. Raises: ConfigurationError."""
+    by_error = {Exception: retries} if isinstance(retries, RetryPolicy) else retries
+    if not isinstance(by_error, Mapping):
         raise _no_policy(where, retries)
     policies = {Exception: DEFAULT}
-    for error, policy in each.items():
+    for error, policy in by_error.items():
         if not (isinstance(error, type) and issubclass(error, Exception)):
             raise ConfigurationError(
                 f"{where}: retry= has the key {error!r}, which is not a class of exceptions; write "
@@ -46,7 +48,7 @@ def checked(retries: Retries, where: str) -> Mapping[type[Exception], RetryPolic
 
 
 def _checked(policy: Any, where: str) -> RetryPolicy:
-    """The policy, with its times in seconds."""
+    """Returns the policy with its times in seconds."""
     if not isinstance(policy, RetryPolicy):
         raise _no_policy(where, policy)
     place = f"{where}: RetryPolicy: "
@@ -57,7 +59,7 @@ def _checked(policy: Any, where: str) -> RetryPolicy:
     read = RetryPolicy(
         whole(policy.tries, f"{place}tries", least=1),
         seconds(policy.pause, f"{place}pause", zero=True),
-        tuple(seconds(one, f"{place}delays=...", zero=False) for one in policy.delays),
+        tuple(seconds(delay, f"{place}delays=...", zero=False) for delay in policy.delays),
     )
     return policy if policy == read else read
 
@@ -72,13 +74,13 @@ def _no_policy(where: str, given: object) -> ConfigurationError:
 def policy_for(
     error: BaseException, policies: Mapping[type[Exception], RetryPolicy]
 ) -> RetryPolicy:
-    """The policy of the error's nearest base class; of a group's errors, the most patient one."""
-    return max((_of_one(one, policies) for one in leaves(error)), key=_patience)
+    """Returns the policy of the error's nearest base class; of a group, the most patient one."""
+    return max((_of_leaf(leaf, policies) for leaf in leaves(error)), key=_patience)
 
 
-def _of_one(error: BaseException, policies: Mapping[type[Exception], RetryPolicy]) -> RetryPolicy:
+def _of_leaf(error: BaseException, policies: Mapping[type[Exception], RetryPolicy]) -> RetryPolicy:
     kinds = (policies[kind] for kind in type(error).__mro__ if kind in policies)
-    return next(kinds, policies[Exception])  # `SystemExit`, say, has no other
+    return next(kinds, policies[Exception])  # `SystemExit`, for example, has no other
 
 
 def _patience(policy: RetryPolicy) -> int:

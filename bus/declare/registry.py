@@ -1,4 +1,4 @@
-"""Registries: which class each wire name is read as, in one place of a service. No I/O."""
+"""Registries: which class each wire name is read as, in one part of a service. No I/O."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,9 +10,9 @@ from bus.messages import AnyMessage, Message, Stored, check_stored
 
 
 def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, type[AnyMessage]]:
-    """The classes by the wire names under which they are read, former names included.
+    """Returns the classes by the wire names under which they are read, former names included.
 
-    Raises: ConfigurationError where two classes claim one name; `where` says whose they are.
+    Raises: ConfigurationError, naming `where`, if two classes claim the same name.
     """
     registry: dict[str, type[AnyMessage]] = {}
     for message in messages:
@@ -26,7 +26,7 @@ def registry_of(where: str, messages: Iterable[type[AnyMessage]]) -> dict[str, t
 
 
 def _check(where: str, message: type[Stored]) -> None:
-    """Looks at a class that may have named types which were not there yet."""
+    """Checks a class again, because types that it names may not have been defined at first."""
     try:
         check_stored(message)
     except NameError as error:
@@ -44,8 +44,8 @@ def _clash(message: type[Message], other: type[Message], name: str) -> str:
             f"{both}; name one of the two everywhere, or derive a class of its own from each, as "
             f"in `class ...({message.__name__})`"
         )
-    former = [one for one in (message, other) if one.wire_name != name]
-    before = "".join(f" ({name_of(one)} did formerly)" for one in former)
+    former = [kind for kind in (message, other) if kind.wire_name != name]
+    before = "".join(f" ({name_of(kind)} did formerly)" for kind in former)
     return (
         f"{both}{before}; give another name to the one of which nothing is stored or sent yet, as "
         f"in `class ...(Event, name=...)` (formerly=[...] goes on reading what is)"
@@ -53,6 +53,6 @@ def _clash(message: type[Message], other: type[Message], name: str) -> str:
 
 
 def generic_of(message: type[Message]) -> type[Message]:
-    """The generic class that was given parameters to make it; itself, where there is none."""
+    """Returns the generic class of a parametrised message; otherwise the message itself."""
     generic: Any = message.__pydantic_generic_metadata__["origin"]
     return generic or message

@@ -1,4 +1,4 @@
-"""Router: a named list of handlers, filled by decorators. No I/O, and it knows no bus."""
+"""Router: a named list of handlers, filled by decorators. No I/O; does not know the bus."""
 
 import inspect
 import math
@@ -20,18 +20,18 @@ Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 Kind = Literal["command", "event", "query"]
 
 MOST_NAME = 150
-"""Bytes, beside those of the service's name, of the bus's own words and of numbers."""
+"""Bytes, which leave room in a queue's name for the service's name, fixed words and numbers."""
 MOST_CONCURRENCY = 10_000
-"""As many as a worker has at hand at most (`BUS_PREFETCH`)."""
+"""The most messages that a worker can hold at once (`BUS_PREFETCH`)."""
 
 BASES: dict[Kind, type[Message]] = {"command": Command, "event": Event, "query": Query}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Handler:
-    """A function, the messages that it handles, and what its further parameters ask for.
+    """A handler function, the messages that it handles, and its dependencies.
 
-    `call` takes the message and the values of its dependencies, by position.
+    `call` takes the message and the values of the dependencies, by position.
     """
 
     kind: Kind
@@ -45,10 +45,15 @@ class Handler:
 
 
 class Router:
-    """A named list of handlers; two buses can share it.
+    """A named list of handlers; several buses can share it.
 
-    The name is the subscription of its event handlers, hence a durable queue: renaming the router
-    starts a new queue, and leaves the old one with whatever it holds.
+        accounts = Router("accounts")
+
+        @accounts.command
+        async def open_account(command: OpenAccount, all: Repository[Account]) -> None: ...
+
+    The name is the subscription of its event handlers and so names a durable queue: renaming the
+    router starts a new queue, and the old one keeps what it holds.
     """
 
     def __init__(
@@ -63,8 +68,9 @@ class Router:
 
         `retry` says how often a worker tries its handlers of events and of queued commands: one
         policy, or one for each type of exception. A try that takes longer than `time_limit`
-        (seconds, or a timedelta; None: as long as it likes) is cancelled and has failed, with
-        TimeoutError.
+        (seconds, or a timedelta; None for no limit) is cancelled and fails with TimeoutError.
+
+        Raises: ConfigurationError for a value that is not valid.
         """
         where = f"Router({name!r:.100})"
         check_queue_name(name, f"{where}: the name becomes a queue's")
@@ -76,22 +82,25 @@ class Router:
         self.time_limit = _limit(time_limit, where)
         self.handlers: list[Handler] = []
         self.frozen_by = ""
-        """The service whose bus was built of it: what comes later would run nowhere."""
+        """The service whose bus was built with this router: a handler added later would not run."""
 
     def command(self, function: Function) -> Function:
-        """Registers the one handler of a command: the type of its first parameter."""
+        """Registers the one handler of a command, which is the type of its first parameter.
+
+        Raises: ConfigurationError, as do `event` and `query`, for a function that cannot be one.
+        """
         return self._add("command", function)
 
     def event(self, function: Function) -> Function:
         """Registers a handler with side effects for an event, or for a union of events.
 
-        It runs at least once for each event; of one stream, one event at a time in a worker. What
-        it writes through a `Session` happens exactly once.
+        It runs at least once per event; a worker runs one event of a stream at a time. What it
+        writes through a `Session` happens exactly once.
         """
         return self._add("event", function)
 
     def query(self, function: Function) -> Function:
-        """Registers the one handler of a query."""
+        """Registers the one handler of a query, which is the type of its first parameter."""
         return self._add("query", function)
 
     def _add(self, kind: Kind, function: Function) -> Function:
@@ -125,7 +134,7 @@ class Router:
 
 
 def check_queue_name(name: Any, what: str) -> None:
-    """Raises: ConfigurationError for what cannot be within a queue's name, which has 255 bytes."""
+    """Raises: ConfigurationError for a name that cannot be part of a queue's, at most 255 bytes."""
     if not (isinstance(name, str) and name.isidentifier()):
         raise ConfigurationError(f"{what}; use letters, digits, underscores")
     if size_of(name) > MOST_NAME:
@@ -143,12 +152,12 @@ def _limit(time_limit: Any, where: str) -> float:
 
 
 def result_adapter(handler: str, returns: Any) -> TypeAdapter[Any]:
-    """What writes and reads the results of a command's handler. Raises: ConfigurationError."""
+    """Returns what writes and reads a command handler's results. Raises: ConfigurationError."""
     return adapter_of(Any if returns is None else returns, f"{handler}, what it returns")
 
 
 def check_not_frozen(handler: str, place: str, service: str) -> None:
-    """Raises: ConfigurationError for a handler that comes after the bus was built."""
+    """Raises: ConfigurationError for a handler added after the bus was built."""
     if service:
         raise ConfigurationError(
             f"{handler} comes too late: Bus({service!r}) was built with {place} before, and would "
@@ -186,7 +195,7 @@ def _messages(kind: Kind, handler: Signature) -> tuple[type[Message], ...]:
 
 
 def _instead(member: Any) -> str:
-    """Which decorator takes it."""
+    """Names the decorator to use instead."""
     for kind, base in BASES.items():
         if isinstance(member, type) and issubclass(member, base) and member is not base:
             return f"; this is {with_article(kind)}, for `@router.{kind}`"

@@ -25,14 +25,14 @@ Supplier = Callable[[UnitOfWork], Any]
 
 
 class Provided(NamedTuple):
-    """What handlers may ask for: the service's values by type, and the read collections by view."""
+    """What handlers can ask for: the service's values by type, the read collections by view."""
 
     values: Mapping[Any, Any]
     documents: Mapping[type, Documents[Any]]
 
 
 def bind(handler: Handler, provided: Provided) -> Bound:
-    """The handler as `async (unit of work) -> result`. Raises: ConfigurationError."""
+    """Returns the handler as `async (unit of work) -> result`. Raises: ConfigurationError."""
     alone = bind_alone(handler, provided)
     if alone is not None:
         return lambda work: alone(work.envelope)
@@ -42,9 +42,9 @@ def bind(handler: Handler, provided: Provided) -> Bound:
 
 
 def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
-    """The handler as `async (envelope) -> result`, where nothing that it asks for changes anything.
+    """Returns the handler as `async (envelope) -> result`, or None if it needs a unit of work.
 
-    None where it needs a unit of work. Raises: ConfigurationError.
+    Raises: ConfigurationError.
     """
     found = [_constant(handler, asked, provided) for asked in handler.dependencies]
     if None in found:
@@ -54,14 +54,14 @@ def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
         return lambda envelope: call(
             envelope.message, *[envelope if v is _THIS_ENVELOPE else v for v in values]
         )
-    if len(values) == 1:  # what most ask for, and a list costs time
+    if len(values) == 1:  # the usual case; unpacking a list costs time
         (value,) = values
         return lambda envelope: call(envelope.message, value)
     return lambda envelope: call(envelope.message, *values)
 
 
 def views_of(handler: Handler) -> list[type]:
-    """The views whose documents a handler reads."""
+    """Returns the views whose documents a handler reads."""
     return [
         get_args(asked.kind)[0]
         for asked in handler.dependencies
@@ -70,13 +70,13 @@ def views_of(handler: Handler) -> list[type]:
 
 
 def repositories_of(handler: Handler) -> list[type[Aggregate]]:
-    """The aggregates that a handler has repositories of."""
+    """Returns the aggregates whose repositories a handler takes."""
     found = (_aggregate_of(asked.kind) for asked in handler.dependencies)
     return [aggregate for aggregate in found if aggregate is not None]
 
 
 def takes_session(handler: Handler) -> bool:
-    """Whether an event handler's run is to be one transaction."""
+    """Returns whether an event handler takes a session, so that its run is one transaction."""
     return any(asked.kind is Session for asked in handler.dependencies)
 
 
@@ -94,7 +94,7 @@ def _supplier(handler: Handler, asked: Dependency, provided: Provided) -> Suppli
 
 
 def _of_work(handler: Handler, kind: Any) -> Supplier | None:
-    """What only a unit of work has."""
+    """Returns what takes a dependency out of a unit of work; None if it is not there."""
     if kind is Session and handler.kind == "event":
         return lambda work: work.session
     if handler.kind == "query":
@@ -106,14 +106,17 @@ def _of_work(handler: Handler, kind: Any) -> Supplier | None:
 
 
 def _aggregate_of(kind: Any) -> type[Aggregate] | None:
-    """The aggregate whose Repository this type is."""
+    """Returns the class of aggregates of a `Repository[...]`; None if `kind` is not one."""
     aggregate = get_args(kind)[0] if get_origin(kind) is Repository else None
     is_one = isinstance(aggregate, type) and issubclass(aggregate, Aggregate)
     return aggregate if is_one and aggregate is not Aggregate else None
 
 
 def _constant(handler: Handler, asked: Dependency, provided: Provided) -> tuple[Any] | None:
-    """What needs no unit of work, in a tuple: a value, or that it is the message's envelope."""
+    """Returns a dependency that needs no unit of work: `(value,)` or `(_THIS_ENVELOPE,)`, or None.
+
+    The tuple tells a value that is None from no value.
+    """
     for key in (asked.written, asked.kind):
         if _is_key(key, provided.values):
             return (provided.values[key],)
@@ -129,7 +132,7 @@ def _constant(handler: Handler, asked: Dependency, provided: Provided) -> tuple[
 def _is_key(key: Any, values: Mapping[Any, Any]) -> bool:
     try:
         return key in values
-    except TypeError:  # what Annotated holds need not be hashable
+    except TypeError:  # Annotated may hold what is not hashable
         return False
 
 

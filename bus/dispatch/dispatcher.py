@@ -38,7 +38,7 @@ Route = Callable[[Envelope], Awaitable[Any]]
 
 
 class Routes(dict[type[Message], Route]):
-    """The one route of each command, or of each query. A look-up raises: NoHandler."""
+    """The one route of each command, or of each query. Raises: NoHandler for a missing one."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Dispatcher:
         self._owners = foreign or {}
         self._may_be_former = may_be_former
         self.lends_sessions = False
-        """Whether any handler takes a session, so that effects must be open."""
+        """Whether any handler takes a session, so that `effects` must be open."""
         self._results: dict[type[Message], Results] = {}
         self._commands = Routes("command")
         self._queries = Routes("query")
@@ -94,13 +94,13 @@ class Dispatcher:
             self._add(handler)
 
     def execute(self, envelope: Envelope) -> Awaitable[Receipt]:
-        """Runs a command under a fresh id. Raises: NoHandler, and whatever its handler raises."""
+        """Runs a command under a new id. Raises: NoHandler, and whatever its handler raises."""
         return self._commands[type(envelope.message)](envelope)
 
     async def execute_once(self, envelope: Envelope) -> Receipt:
-        """Runs a command under an id that may have been used before: then its first receipt.
+        """Runs a command at most once per id; returns the first receipt if it has run before.
 
-        Raises: IdConflict (it was used for another command), and as `execute`.
+        Raises: IdConflict (the id was used for another command), and what `execute` raises.
         """
         route = self._commands[type(envelope.message)]
         envelope = envelope._replace(digest=digest_of(envelope.message))
@@ -117,22 +117,22 @@ class Dispatcher:
         return receipt if receipt.versions else await self._remember(envelope, receipt)
 
     async def carry_out(self, envelope: Envelope) -> None:
-        """Runs a queued command, as `execute_once` does; who wants its result asks the log."""
+        """Runs a queued command as `execute_once` does, without reading an earlier result."""
         try:
             await self.execute_once(envelope)
         except ResultUnreadable as error:
-            if error.receipt.id != envelope.id:  # it is of a command that the handler gave
+            if error.receipt.id != envelope.id:  # raised by a command that the handler executed
                 raise
 
     async def recorded(self, envelope: Envelope) -> Receipt | None:
-        """The receipt that the log holds for a command's id, its result as JSON types."""
+        """Returns the receipt stored for a command's id, its result as JSON types; None if none."""
         commits = await self._log.find(envelope.id)
         return receipt_of_repeat(commits, envelope) if commits else None
 
     def typed(self, command: type[Message], receipt: Receipt) -> Receipt:
-        """The receipt with its result as the handler's annotation says, if that handler is here.
+        """Returns the receipt with its result as the handler's annotation says, if it is known.
 
-        Raises: ResultUnreadable, where the result of another version of it does not fit.
+        Raises: ResultUnreadable if another version's result does not fit the annotation.
         """
         results = self._results.get(command)
         return receipt if results is None else results.read(receipt)
@@ -142,13 +142,13 @@ class Dispatcher:
         return self._queries[type(envelope.message)](envelope)
 
     async def handle(self, subscription: str, envelope: Envelope) -> None:
-        """Runs a subscription's handler of an event; what it changes is stored at most once."""
+        """Runs a subscription's handler of an event, if any; stores its changes at most once."""
         route = self._events.get((subscription, type(envelope.message)))
         if route is not None:
             await route(envelope)
 
     def handler_of(self, message: type[Message]) -> Handler:
-        """Raises: NoHandler."""
+        """Returns the handler of a command or query. Raises: NoHandler."""
         if message not in self._by:
             (self._queries if issubclass(message, Query) else self._commands)[message]
         return self._by[message]
@@ -184,17 +184,19 @@ class Dispatcher:
         return compose(self._middleware, retried_on_conflict(run, keeps=keeps), stored)
 
     def _keeps(self, handler: Handler, message: type[Message]) -> bool:
-        """Whether a message is kept as it was, for a further run after a conflict: that can only
-        come of a unit of work. Each run with a session has a copy already."""
+        """Returns whether to keep the message as it was, for another run after a conflict.
+
+        Conflicts come only from a unit of work, and each run with a session has a copy already.
+        """
         if message.wire_flat or takes_session(handler):
             return False
         return bind_alone(handler, self._provided) is None
 
     def _query(self, handler: Handler) -> Next:
-        """A query changes nothing: it has no unit of work."""
+        """Returns a query's handler without a unit of work, because a query changes nothing."""
         alone = bind_alone(handler, self._provided)
         if alone is None:
-            bind(handler, self._provided)  # says what nobody provides
+            bind(handler, self._provided)  # raises, naming what nobody provides
             raise AssertionError("a query asks for what only a unit of work has")
         return answering(alone, handler.name) if self._middleware else alone
 
@@ -212,7 +214,7 @@ class Dispatcher:
                 return await work.commit()
             typed, stored = results.written(result)
             receipt = await work.commit(stored)
-            if receipt.result is not stored:
+            if receipt.result is not stored:  # a repeat: the log had another result
                 return results.read(receipt)
             return receipt._replace(result=typed)
 
@@ -230,29 +232,32 @@ class Dispatcher:
                 raise
 
     async def _done(self, id: str, envelope: Envelope) -> bool:
-        """Whether the log holds what a handler made of this event. Raises: IdConflict."""
+        """Returns whether the log holds what the handler did for this event. Raises: IdConflict."""
         commits = await self._log.find(id)
         if commits:
             check_repeat(commits[0], envelope)
         return bool(commits)
 
     async def _done_formerly(self, envelope: Envelope, handler: Handler) -> bool:
-        """Whether a process of a release before did it, whose ids anybody could choose: what
-        stands under such a one only counts where this event caused it."""
+        """Returns whether an earlier release handled this event.
+
+        Its derived ids could be guessed, so a commit under one counts only if this event caused it.
+        """
         if not self._may_be_former(envelope.time):
             return False
         commits = await self._log.find(former_derived_id(self._seed_of_handling(envelope, handler)))
         return bool(commits) and commits[0].causation_id == envelope.id
 
     async def _run_event_once(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
-        """With a session: the handler's effects, its commits and the mark are one transaction."""
+        """Runs a handler with a session: its effects, its commits and the mark that it ran are one
+        transaction."""
         id = self._id_of_handling(envelope, handler)
         work = self._unit_of_work(id, envelope)
 
         async def handling(session: Session) -> list[Commit]:
             nonlocal work
-            each = envelope if envelope.message.wire_flat else anew(envelope)
-            work = self._unit_of_work(id, each, session)
+            fresh = envelope if envelope.message.wire_flat else anew(envelope)
+            work = self._unit_of_work(id, fresh, session)
             await bound(work)
             return work.prepare()
 
@@ -267,7 +272,7 @@ class Dispatcher:
         return f"{self._identity(envelope)}>{self._service}.{handler.router}"
 
     def _identity(self, envelope: Envelope) -> str:
-        """An event's id is its service's own: another service's may be called the same."""
+        """Returns the event's id, prefixed with a foreign owner, whose ids may equal ours."""
         owner = self._owners.get(category_of(envelope.stream))
         return f"{owner}/{envelope.id}" if owner else envelope.id
 
@@ -277,7 +282,7 @@ class Dispatcher:
         return UnitOfWork(id, self._service, envelope, self._log, self._publishing, session=session)
 
     async def _remember(self, envelope: Envelope, receipt: Receipt) -> Receipt:
-        """Keeps the id of a command that recorded nothing, so that a repeat gets its receipt."""
+        """Stores the id of a command that recorded nothing, so that a repeat gets its receipt."""
         result = receipt.result
         if result is not None:
             result = self._results[type(envelope.message)].data(result)
@@ -285,13 +290,14 @@ class Dispatcher:
         return receipt if kept.result == result else await self._stored(envelope) or kept
 
     async def _stored_after(self, error: Exception, envelope: Envelope) -> Receipt | None:
-        """What stands under the command's id. Raises: OutcomeUnknown where that cannot be asked."""
+        """Returns the receipt stored for the command, if any. Raises: OutcomeUnknown if the log
+        cannot be asked."""
         try:
             return await self._stored(envelope)
         except (Unavailable, OutcomeUnknown):
             raise OutcomeUnknown(
                 f"{envelope.name} {envelope.id} ended in {error!r}, and whether it was stored "
-                f"cannot be asked just now; repeat it with the same id"
+                f"cannot be asked at the moment; repeat it with the same id"
             ) from error
 
     async def _stored(self, envelope: Envelope) -> Receipt | None:
@@ -300,7 +306,7 @@ class Dispatcher:
 
 
 def _without_changes(alone: Alone, results: Results) -> Next:
-    """Runs a command's handler that took nothing to change things with: no unit of work for it."""
+    """Returns a route for a command handler that takes nothing to change: no unit of work."""
 
     async def run(envelope: Envelope) -> Receipt:
         result = await alone(envelope)

@@ -1,4 +1,4 @@
-"""Layers: whether what is given as middleware can go round a handler. No I/O."""
+"""Checks that what is given as middleware can run around a handler. No I/O."""
 
 import dis
 import inspect
@@ -12,30 +12,31 @@ from bus.errors import ConfigurationError
 
 
 def check_layers(middleware: Iterable[Any], where: str) -> None:
-    """Raises: ConfigurationError for what is no async callable of two parameters, or gives nothing
-    of what the following one gives it."""
-    for one in middleware:
-        if problem := _problem(one):
-            named = f"{one.__module__}.{one.__qualname__}" if inspect.isclass(one) else name_of(one)
+    """Raises: ConfigurationError for a layer that is not an async callable of two parameters, or
+    that never returns the result of the next one."""
+    for layer in middleware:
+        if problem := _problem(layer):
+            is_class = inspect.isclass(layer)
+            named = f"{layer.__module__}.{layer.__qualname__}" if is_class else name_of(layer)
             raise ConfigurationError(f"{where}: middleware=[{named}]: {problem}")
 
 
-def _problem(one: Any) -> str:
-    if one is timeout:
+def _problem(layer: Any) -> str:
+    if layer is timeout:
         return "call it first, as in timeout(10)"
-    if isinstance(one, type):
+    if isinstance(layer, type):
         return "it is a class; give an object of it, whose class has `async def __call__`"
-    if not is_async(one):
+    if not is_async(layer):
         return (
             "it is not async; write `async def`, and `return await following(envelope)`, also for "
             "the function that a decorator returns"
         )
-    taken = inspected(one)
+    taken = inspected(layer)
     try:
         taken.bind(None, None)
     except TypeError:
         return f"it takes {taken}, and is called with two: the envelope and the following one"
-    if _returns_nothing(routine_of(one)):
+    if _returns_nothing(routine_of(layer)):
         return (
             "it returns nothing, so that who asks would get no result; write `return await "
             "following(envelope)`"
@@ -44,18 +45,22 @@ def _problem(one: Any) -> str:
 
 
 def _returns_nothing(routine: Any) -> bool:
-    """Whether it returns, and never anything but None."""
+    """Returns whether each `return` of a function, of which there is at least one, gives None."""
     code = getattr(routine, "__code__", None)
-    returned = list(_nothings(code)) if isinstance(code, CodeType) else []
+    returned = list(_returns_none(code)) if isinstance(code, CodeType) else []
     return bool(returned) and all(returned)
 
 
-def _nothings(code: CodeType) -> Iterator[bool]:
-    """Of each place where it returns, whether that is None."""
+def _returns_none(code: CodeType) -> Iterator[bool]:
+    """Yields for each return instruction whether it returns the constant None.
+
+    Python 3.12 and 3.13 have RETURN_CONST; others load the constant first. A RETURN_VALUE that is
+    a jump target may return something else.
+    """
     loads_none = False
-    for one in dis.get_instructions(code):
-        if one.opname == "RETURN_CONST":
-            yield one.argval is None
-        elif one.opname == "RETURN_VALUE":
-            yield loads_none and not one.is_jump_target
-        loads_none = one.opname == "LOAD_CONST" and one.argval is None
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "RETURN_CONST":
+            yield instruction.argval is None
+        elif instruction.opname == "RETURN_VALUE":
+            yield loads_none and not instruction.is_jump_target
+        loads_none = instruction.opname == "LOAD_CONST" and instruction.argval is None

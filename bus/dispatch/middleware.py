@@ -1,8 +1,7 @@
-"""What runs round every handler: `async (envelope, following) -> result`, composed once.
+"""What runs around every handler: `async (envelope, following) -> result`, composed once.
 
-The bus's own layers are made around the following one, which saves a call for each message.
-Retries of a delivery, delays and dead letters are not here: they belong to the worker, which alone
-holds the delivery.
+The bus's own layers wrap the following one directly, which saves a call per message. Retries of a
+delivery, delays and dead letters belong to the worker, because only it holds the delivery.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ TRIES = 10
 Next = Callable[[Envelope], Awaitable[Any]]
 Middleware = Callable[[Envelope, Next], Awaitable[Any]]
 Stored = Callable[[Envelope], Awaitable[object]]
-"""Whether the log holds what a command did."""
+"""Returns something true if the log holds what a command did."""
 
 log = Logger("bus")
 
@@ -35,9 +34,10 @@ log = Logger("bus")
 def compose(
     middleware: Sequence[Middleware], innermost: Next, stored: Stored | None = None
 ) -> Next:
-    """The chain of `middleware`, the first one outermost, `logged`, around `innermost`.
+    """Returns the chain of `middleware`, the first one outermost and logged, around `innermost`.
 
-    With `stored`, which is asked where one does not, each is to give a command's receipt.
+    With `stored`, each layer must return a command's receipt; if one does not, `stored` is asked
+    what became of the command.
     """
     outermost, *others = middleware
     chain = innermost
@@ -47,7 +47,8 @@ def compose(
 
 
 def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
-    """It looks at what `outer` gives: the next one may use it, or give something else instead."""
+    """Wraps `following` in `outer` and checks what that returns, before a layer further out uses
+    or replaces it."""
 
     async def run(envelope: Envelope) -> Any:
         result = await outer(envelope, following)
@@ -59,7 +60,7 @@ def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
 
 
 def _logged_around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
-    """As `logged`, and `_around`."""
+    """Does what `logged` and `_around` do, in one coroutine."""
 
     async def run(envelope: Envelope) -> Any:
         token = current_envelope.set(envelope)
@@ -70,7 +71,7 @@ def _logged_around(outer: Middleware, following: Next, stored: Stored | None) ->
             return result
         except Exception as error:
             if not current_handler.get():
-                _tell(error)
+                _log_failure(error)
             raise
         finally:
             current_envelope.reset(token)
@@ -81,7 +82,7 @@ def _logged_around(outer: Middleware, following: Next, stored: Stored | None) ->
 async def _lost(
     middleware: Middleware, envelope: Envelope, result: object, stored: Stored | None
 ) -> ConfigurationError:
-    """Says that it gave something else than what it was given, and what became of the command."""
+    """Says that a middleware returned the wrong thing, and what became of the command."""
     given, what = f"{result!r:.50}", "the result" if stored is None else "the Receipt"
     if _is_awaitable(result):
         given = _unawaited(result)
@@ -95,7 +96,7 @@ async def _lost(
 
 
 def answering(following: Next, handler: str) -> Next:
-    """Looks at what a query's handler gives, lest the middleware round it be blamed for that."""
+    """Checks what a query's handler returns, so that no middleware is blamed for it."""
 
     async def run(envelope: Envelope) -> Any:
         answer = await following(envelope)
@@ -111,7 +112,7 @@ def answering(following: Next, handler: str) -> Next:
 
 
 def _is_awaitable(result: object) -> TypeGuard[Awaitable[object]]:
-    return result is not None and isawaitable(result)  # None, as most are, at once
+    return result is not None and isawaitable(result)  # None, the usual result, is quick
 
 
 def _unawaited(result: Awaitable[object]) -> str:
@@ -119,10 +120,10 @@ def _unawaited(result: Awaitable[object]) -> str:
 
 
 async def _ended(result: Awaitable[object]) -> None:
-    """Returns once nothing of it goes on: what has not begun never does, the rest is waited for,
-    since what is cancelled while it is stored may be stored all the same."""
+    """Prevents what has not begun, and waits for the rest: it is not cancelled, because what is
+    cancelled while being stored may still be stored."""
     if isinstance(result, CoroutineType):
-        result.close()  # else Python warns of it, in words that name nobody
+        result.close()  # otherwise Python warns that it was never awaited, without naming the cause
         return
     if isinstance(result, asyncio.Task):
         work = result.get_coro()
@@ -140,14 +141,14 @@ async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
         if await stored(envelope):
             return "the command was carried out, and what it did is stored: do not repeat it"
     except (Unavailable, OutcomeUnknown):
-        return "whether it was stored cannot be asked just now: repeat it with its id"
+        return "whether it was stored cannot be asked at the moment: repeat it with its id"
     return "nothing is stored under its id"
 
 
 def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool = False) -> Next:
     """Names the message in every log line written meanwhile, and logs a handler's failure.
 
-    With `keeps`, what follows after a conflict has the message as it was before.
+    After a conflict `after_conflict` runs, if given; with `keeps`, it gets the message as it was.
     """
 
     async def run(envelope: Envelope) -> Any:
@@ -161,8 +162,8 @@ def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool =
                     raise
             return await after_conflict(kept)
         except Exception as error:
-            if not current_handler.get():  # else the worker tells, once, what comes of it
-                _tell(error)
+            if not current_handler.get():  # in a worker, that logs the outcome once
+                _log_failure(error)
             raise
         finally:
             current_envelope.reset(token)
@@ -170,22 +171,25 @@ def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool =
     return run
 
 
-def _tell(error: Exception) -> None:
+def _log_failure(error: Exception) -> None:
     one = told(error)
     log.info("message failed", error=type(one).__name__, reason=reason_of(one)[:500])
 
 
 def logged_and_retried(following: Next, *, keeps: bool) -> Next:
-    """`logged(retried_on_conflict(following))` in one: a coroutine less for each message."""
+    """Does what `logged(retried_on_conflict(following))` does, with one coroutine less."""
     return logged(following, after_conflict=partial(_again, following), keeps=keeps)
 
 
 def timeout(seconds: figures.Seconds) -> Middleware:
-    """Ends what takes longer than `seconds` (or a timedelta), with TimeoutError; time in which the
-    event loop was blocked does not count.
+    """Returns a middleware that ends handlers after `seconds` (or a timedelta) with TimeoutError.
 
-    Where the time is up while a command is being stored, it may be stored all the same: give the
-    command an id, and repeat it with that.
+    Time in which the event loop was blocked does not count. A command whose time is up while it is
+    being stored may still be stored: give it an id, and repeat it with that id.
+
+        Bus("bank", routers=[accounts], settings=settings, middleware=[timeout(10)])
+
+    Raises: ConfigurationError for a time that is not more than 0.
     """
 
     most = figures.seconds(seconds, "timeout(): seconds", zero=False)
@@ -198,9 +202,9 @@ def timeout(seconds: figures.Seconds) -> Middleware:
 
 
 def retried_on_conflict(following: Next, *, keeps: bool) -> Next:
-    """Runs the handler again, on fresh state, when somebody else wrote to its streams first.
+    """Runs the handler again, on fresh state, after another writer changed its streams first.
 
-    With `keeps`, each run has the message as it was before the first one.
+    It runs at most `TRIES` times. With `keeps`, each run gets the message as it was at first.
     """
 
     async def run(envelope: Envelope) -> Any:

@@ -1,4 +1,4 @@
-"""Results: what a command's handler returns, as it is kept beside its commit and read from it."""
+"""Results: what a command's handler returns, written beside its commit and read from there."""
 
 from functools import partial
 from inspect import formatannotation
@@ -16,16 +16,16 @@ from bus.messages import Receipt
 
 
 class Results:
-    """The results of one command's handler, of the type that its annotation says."""
+    """Writes and reads the results of one command's handler, as its annotation says."""
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self._adapter = _complete(result_adapter(handler.name, handler.returns), handler.name)
 
     def written(self, result: Any) -> tuple[Any, Any]:
-        """A result as its handler declares it, and as JSON types.
+        """Returns a result as its handler declares it, and as JSON types.
 
-        Raises: InvalidMessage where a repeat of the command would get another one.
+        Raises: InvalidMessage if a repeat of the command would get a different result.
         """
         try:
             typed = self._adapter.validate_python(result)
@@ -50,17 +50,17 @@ class Results:
             raise InvalidMessage(unwritten(typed, error, partial(self.data, typed))) from None
 
     def data(self, typed: Any, include: Any = None) -> Any:
-        """A result as JSON types."""
+        """Returns a result as JSON types."""
         return self._adapter.dump_python(
             typed, mode="json", by_alias=True, round_trip=True, warnings=False, include=include
         )
 
     def read(self, receipt: Receipt) -> Receipt:
-        """The receipt with its result as the handler declares it. Raises: ResultUnreadable."""
+        """Returns the receipt with its result as declared. Raises: ResultUnreadable."""
         if receipt.result is None:
             return receipt
         try:
-            # Releases before wrote names where there are aliases.
+            # Earlier releases wrote field names instead of aliases.
             kept = payload.plain_integers(receipt.result)
             result = self._adapter.validate_python(kept, by_alias=True, by_name=True)
         except ValidationError as error:
