@@ -1,12 +1,12 @@
 """The write deck: aggregates decide, a unit of work stores, publisher and relay publish.
 
 aggregate     decides, records events, is rebuilt from them
-declared      what an aggregate's class may be
-state         what its class declares of its state, fresh for each, and as a snapshot
-steps         what `apply` uses, which makes the shape of snapshots
+declared      checks an aggregate's class
+state         the state that its class declares, fresh for each, and as a snapshot
+steps         what `apply` uses, which is part of a snapshot's shape
 functions, snapshots
-repository    hands out the aggregates of one class
+repository    loads the aggregates of one class
 unit_of_work  everything that one command stores, at once
 publisher     sends stored commits to the broker
-relay         publishes what is stored and not yet confirmed
+relay         publishes what is stored but not yet confirmed
 """

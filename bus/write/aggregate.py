@@ -1,4 +1,4 @@
-"""Aggregates: consistency boundaries that decide, record events, and are rebuilt from them.
+"""Aggregates: consistency boundaries that decide, record events and are rebuilt from them.
 
 Pure: no I/O. The terms are Evans' (Domain-Driven Design, 2003) and Young's (event sourcing).
 """
@@ -38,7 +38,7 @@ _OWN_FIELDS = frozenset({"id", "version", "recorded", "recorded_data"})
 
 
 class Aggregate:
-    """The base of a service's aggregates. Annotated class attributes are its state.
+    """The base class of a service's aggregates; annotated class attributes are the state.
 
         class Account(Aggregate):            # category "account"; streams "account-<id>"
             owner: str = ""
@@ -48,9 +48,13 @@ class Aggregate:
                     case AccountOpened():
                         self.owner = event.owner
 
-    `apply` must name every event that the aggregate records, for these are read back from its
-    stream; where it does not name them itself, list them: `class Account(Aggregate, events=[...])`.
-    With `snapshot_every=N` its state is kept every N events, so that loading stays short.
+            def rename(self, owner: str) -> None:
+                if owner != self.owner:
+                    self.record(AccountRenamed(owner=owner))
+
+    `apply` must name every event that the aggregate records, because these are read back from its
+    stream; list those that it does not name: `class Account(Aggregate, events=[...])`.
+    With `snapshot_every=N` the state is stored every N events, so that loading stays fast.
     """
 
     category: ClassVar[str] = ""
@@ -102,14 +106,16 @@ class Aggregate:
             setattr(self, name, make())
 
     def apply(self, event: Event) -> None:
-        """Changes the state by one event; decides nothing and never fails. Override it."""
+        """Changes the state by one event. Override it; it must not decide anything, nor fail."""
 
     def record(self, event: Event) -> None:
         """Applies an event and keeps it for the unit of work to store.
 
-        It becomes data here: what is applied is what will be read back, and nothing that is done to
-        it later changes what is stored. Raises: ConfigurationError for an event that `apply` does
-        not name, InvalidMessage for one that could not be read back as it is.
+        The event is turned into data at once: what is applied is what will be read back, and later
+        changes to the object do not change what is stored.
+
+        Raises: ConfigurationError for an event that `apply` does not name, InvalidMessage for one
+        that could not be read back unchanged.
         """
         try:
             known = type(self).events().get(type(event).wire_name) is type(event)
@@ -136,8 +142,8 @@ class Aggregate:
         stored.append(data)
 
     def check_own(self, id: str) -> None:
-        """Raises: ConfigurationError where what it is stored by is not as its repository, which has
-        it under this id, and its class have it."""
+        """Raises: ConfigurationError if the aggregate has changed its `id`, under which its
+        repository holds it, or has set an attribute that belongs to the class."""
         if self.id != id:
             raise overwritten(type(self), "id")
         if not self.__dict__.keys().isdisjoint(_OF_THE_CLASS):
@@ -149,23 +155,24 @@ class Aggregate:
 
     @classmethod
     def events(cls) -> dict[str, type[Event]]:
-        """The events that are read back from the aggregate's stream, by wire name, former names
-        included. Raises: ConfigurationError where two classes claim one name."""
+        """Returns the events that are read from the aggregate's stream, by wire name, former names
+        included. Raises: ConfigurationError if two classes claim the same name."""
         if cls._events is None:
             applied = [vars(base).get("apply") for base in cls.__mro__ if base is not Aggregate]
             check_made_by_id(cls)
             check_applied(cls, applied)
-            found = [*cls._listed, *(event for one in applied for event in _events_in(one, cls))]
+            named = [event for apply in applied for event in _events_in(apply, cls)]
+            found = [*cls._listed, *named]
             cls._events = registry_of(cls.__qualname__, found)
         return cls._events
 
     # Snapshots
 
     def to_snapshot(self) -> Snapshot:
-        """The state as a snapshot.
+        """Returns the state as a snapshot.
 
         Raises: ConfigurationError for state that is not annotated, InvalidMessage for state that
-        would be read back as another one.
+        would be read back differently.
         """
         shape = self._state()
         state = {n: value for n, value in attributes_of(self).items() if n not in _OWN_FIELDS}
@@ -182,8 +189,8 @@ class Aggregate:
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, id: str) -> Self | None:
-        """The aggregate as it was, or None where its class has another shape by now, reads other
-        events or applies them otherwise: it would be another state that they lead to."""
+        """Returns the aggregate as it was; None if its class has since changed its shape, the
+        events it reads or how it applies them, because these would lead to another state."""
         shape = cls._state()
         if snapshot.shape != shape.name:
             return None
@@ -205,7 +212,7 @@ _OF_THE_CLASS = frozenset(name for name in vars(Aggregate) if not name.startswit
 
 
 def is_category(name: str) -> bool:
-    """Whether a category may be named so."""
+    """Returns whether `name` is a valid category."""
     return isinstance(name, str) and _CATEGORY.fullmatch(name) is not None
 
 
@@ -214,7 +221,7 @@ def stream_of(aggregate: type[Aggregate], id: str) -> str:
 
 
 def not_read_back(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:
-    """Says that an aggregate records an event that it would not read back."""
+    """Returns the message that an aggregate records an event which it would not read back."""
     named = aggregate.events().values()
     bases = [kind.__name__ for kind in event.__mro__ if kind in named]
     base = f" (it names its base class {bases[0]}, which reads no subclass)" if bases else ""
@@ -236,7 +243,7 @@ def _snake_case(name: str) -> str:
 
 
 def _events_in(applied: Any, of: type[Aggregate]) -> Iterator[type[Event]]:
-    """The event classes that an `apply` names, or is registered for by `singledispatchmethod`."""
+    """Yields the event classes that an `apply` names, or that `singledispatchmethod` registered."""
     for kind in dispatched_in(applied):
         if issubclass(kind, Event) and kind is not Event:
             yield kind
@@ -245,11 +252,12 @@ def _events_in(applied: Any, of: type[Aggregate]) -> Iterator[type[Event]]:
 
 
 def _events_named_in(function: Callable[..., Any], of: type[Aggregate]) -> Iterator[type[Event]]:
-    """The event classes that a function's body mentions, as names or as attributes of a module or
-    of a class, its own among them."""
+    """Yields the event classes that a function's body mentions: as names, or as attributes of
+    modules and classes, the aggregate's own among them."""
     found, loads = inspect.getclosurevars(function), list(dis.get_instructions(function))
-    named = {one.argval for one in loads if one.opname == "LOAD_GLOBAL"}  # others are attributes
-    attributes = {one.argval for one in loads if one.opname in ("LOAD_ATTR", "LOAD_METHOD")}
+    # `getclosurevars` also lists attributes that happen to be called like a global.
+    named = {load.argval for load in loads if load.opname == "LOAD_GLOBAL"}
+    attributes = {load.argval for load in loads if load.opname in ("LOAD_ATTR", "LOAD_METHOD")}
     known = [value for name, value in found.globals.items() if name in named]
     values = [of, *known, *found.nonlocals.values()]
     for value in values:
@@ -262,4 +270,4 @@ def _events_named_in(function: Callable[..., Any], of: type[Aggregate]) -> Itera
             within = [inspect.getattr_static(value, name, None) for name in attributes]
         else:
             continue
-        values += [one for one in within if not any(one is other for other in values)]
+        values += [new for new in within if not any(new is other for other in values)]

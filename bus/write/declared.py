@@ -1,4 +1,4 @@
-"""What an aggregate's class may be: refused is what could not be stored, loaded or applied."""
+"""Checks of an aggregate's class: refuses what could not be stored, loaded or applied."""
 
 import dataclasses
 import inspect
@@ -17,7 +17,7 @@ COUNTED = frozenset({"id", "version"})
 
 
 def check_names(cls: type) -> None:
-    """Raises: ConfigurationError where a class's own state has a name that is an aggregate's."""
+    """Raises: ConfigurationError if a class's own state uses a name that `Aggregate` needs."""
     own, found = vars(cls), annotated(cls)
     state = {name for name, kind in found.items() if not is_class_var(kind)}
     for name in OPTIONS:
@@ -41,12 +41,12 @@ def _taken(cls: type, name: str, otherwise: str) -> ConfigurationError:
 
 
 def overwritten(cls: type, name: str) -> ConfigurationError:
-    """What to say of an aggregate that has set what it is stored by to something else."""
+    """Returns the error for an aggregate that has overwritten what it is stored by."""
     return _taken(cls, name, f", where it writes self.{name} = ...")
 
 
 def records_itself(cls: type) -> ConfigurationError:
-    """What to say of an aggregate that records an event while another one is applied."""
+    """Returns the error for an aggregate that records an event while another one is applied."""
     return ConfigurationError(
         f"{cls.__qualname__}: its apply() records an event, and would do so again each time one is "
         f"loaded; record it in the method that records the first one, after that"
@@ -54,7 +54,7 @@ def records_itself(cls: type) -> ConfigurationError:
 
 
 def not_begun(cls: type) -> ConfigurationError:
-    """What to say of an aggregate that has neither id nor version."""
+    """Returns the error for an aggregate that has neither id nor version."""
     return ConfigurationError(
         f"{cls.__qualname__}: its __init__ leaves out that of Aggregate, by which it has its id "
         f"and version; begin it with super().__init__(id)"
@@ -62,13 +62,13 @@ def not_begun(cls: type) -> ConfigurationError:
 
 
 def check_made_by_id(cls: type) -> None:
-    """Raises: ConfigurationError where a repository could not make an aggregate to load it."""
+    """Raises: ConfigurationError if a repository could not make an aggregate to load it."""
     if dataclasses.is_dataclass(cls):
         raise ConfigurationError(
             f"{cls.__qualname__}: it is a dataclass, whose __init__ takes the id for its "
             f"first field; take @dataclass away, its annotated attributes are its state"
         )
-    signature = inspected(cls, follow_wrapped=False)  # a decorator may give the rest
+    signature = inspected(cls, follow_wrapped=False)  # a decorator may supply the rest
     try:
         signature.bind("id")
     except TypeError:
@@ -87,7 +87,7 @@ def check_made_by_id(cls: type) -> None:
 
 def check_applied(cls: type, applied: Iterable[Any]) -> None:
     """Raises: ConfigurationError for an `apply` that would change nothing."""
-    for function in (function for one in applied for function in functions_in(one)):
+    for function in (function for apply in applied for function in functions_in(apply)):
         if inspect.iscoroutinefunction(function):
             raise ConfigurationError(
                 f"{cls.__qualname__}: apply() is async, and nobody would await it, so that no "

@@ -1,4 +1,4 @@
-"""The functions in an attribute of a class, whatever they are wrapped in. Pure."""
+"""Finds the functions in an attribute of a class, however they are wrapped. Pure."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial, partialmethod, singledispatchmethod
@@ -12,14 +12,14 @@ WRAPPERS = (
 
 
 def functions_in(value: Any) -> Iterator[FunctionType]:
-    """The functions that may run where an attribute is used or called, each of them once."""
+    """Yields the functions that may run when an attribute is used or called, each one once."""
     found: dict[int, FunctionType] = {}
     _find(value, found, set())
     yield from found.values()
 
 
 def dispatched_in(value: Any) -> list[type]:
-    """The classes for which a `singledispatchmethod`, or `singledispatch`, has functions."""
+    """Returns the classes for which a `singledispatchmethod` or `singledispatch` has functions."""
     return list(_registry_of(value))
 
 

@@ -1,7 +1,7 @@
 """Publisher: sends stored commits to the broker and clears their pending marks.
 
-It never fails and never blocks a command. What it cannot send stays pending in the log, where the
-relay finds it.
+It never fails and never blocks a command. What it cannot send stays pending in the log, for the
+relay.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from bus.transports.base import Frame, Transport
 
 MOST_HELD = 10_000
 MARK_EVERY = 0.05
-"""Seconds, about. Nobody waits for a mark to be cleared: the relay looks at none younger than two.
-At 64 commands at a time, a clearing for each group took 9 % of all CPU, servers included.
+"""Seconds, about. Nobody waits for a mark to be cleared: the relay ignores those younger than two
+seconds. With 64 commands at a time, clearing marks per group took 9 % of all CPU, servers included.
 """
 
 log = Logger("bus.publisher")
 
 
 class Publisher:
-    """Publishes the commits of one loop tick together; many such batches are in flight at once."""
+    """Publishes the commits of one loop tick together; many batches may be in flight at once."""
 
     def __init__(self, event_log: EventLog, transport: Transport, sign: Sign | None = None) -> None:
-        """Events are signed by `sign`, if there is one."""
+        """`sign`, if given, signs the events."""
         self._sign = sign
         self._log = event_log
         self._transport = transport
@@ -42,15 +42,15 @@ class Publisher:
         self._open = False
 
     def start(self) -> None:
-        """From now on publishes what is offered; the topology must be declared."""
+        """Starts to publish what is offered; the topology must be declared before."""
         self._open = True
 
     def offer(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> None:
-        """Takes stored commits with their frames."""
+        """Takes stored commits with their frames, unless closed or holding `MOST_HELD`."""
         if not self._open or self._held >= MOST_HELD:
             return
         if not self._waiting:
-            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
+            # In a new context: a PyMongo deadline, for example, applies to that caller only.
             asyncio.get_running_loop().call_soon(self._send, context=Context())
         self._held += len(commits)
         self._waiting += zip(commits, frames, strict=True)
@@ -58,7 +58,8 @@ class Publisher:
     async def publish(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> int:
         """Publishes commits and clears their marks; returns how many were confirmed.
 
-        None before `start`: the broker confirms what no queue takes, and nobody would see it.
+        Before `start` it publishes none, because the broker confirms events that no queue takes
+        yet: these would be lost.
         """
         if not self._open:
             return 0
@@ -68,7 +69,7 @@ class Publisher:
         return len(confirmed)
 
     async def close(self, timeout: float = 10.0) -> None:
-        """Waits, `timeout` seconds at most, for what was offered."""
+        """Waits at most `timeout` seconds for what was offered."""
         self._send()
         self._open = False
         deadline = asyncio.get_running_loop().time() + timeout
@@ -101,12 +102,12 @@ class Publisher:
             confirmed = await self._publish(batch)
         finally:
             self._held -= len(batch)
-        self._confirmed += confirmed  # not in one line: the list would be the one before the await
+        self._confirmed += confirmed  # `+= await ...` would extend the list from before the await
         if self._confirmed and self._marking is None:
             self._marking = asyncio.create_task(self._mark())
 
     async def _publish(self, batch: list[tuple[Commit, list[Frame]]]) -> list[str]:
-        """Publishes; returns the ids of the commits of which every frame was confirmed."""
+        """Publishes; returns the ids of the commits whose frames were all confirmed."""
         failures = await self._send_frames([f for _, frames in batch for f in frames])
         self._report(failures)
         if not failures:
@@ -114,7 +115,10 @@ class Publisher:
         return [c.id for c, frames in batch if not any(f.id in failures for f in frames)]
 
     async def _send_frames(self, frames: list[Frame]) -> dict[str, Exception]:
-        """Events may have no subscriber; a command must reach its queue."""
+        """Sends frames; returns the failures by frame id.
+
+        Events may have no subscriber, but a command must reach its queue.
+        """
         events = [frame for frame in frames if frame.address == "events"]
         commands = [frame for frame in frames if frame.address == "commands"]
         if self._sign:
@@ -128,7 +132,7 @@ class Publisher:
         return failures
 
     async def _mark(self) -> None:
-        """Clears marks, all that came together meanwhile at once."""
+        """Clears the marks of all commits confirmed meanwhile, together."""
         try:
             while self._confirmed:
                 if self._open:
@@ -141,7 +145,7 @@ class Publisher:
             self._marking = None
 
     def _report(self, failures: dict[str, Exception]) -> None:
-        """Says once that the broker is away, and once that it is back."""
+        """Logs once that the broker is away, and once that it is back."""
         if failures and not self._unsent:
             reason = next(iter(failures.values()))
             level = log.warning if isinstance(reason, TransportUnavailable) else log.error

@@ -1,7 +1,7 @@
 """Relay: publishes commits that are stored but not yet confirmed by the broker.
 
 The event log is the outbox (Richardson's transactional outbox): after a crash between storing and
-publishing, or an outage of the broker, the pending marks say what is missing.
+publishing, or an outage of the broker, the pending marks show what is missing.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = Logger("bus.relay")
 
 
 class Leases(Protocol):
-    """Who may relay just now."""
+    """Decides which process may relay."""
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool: ...
 
@@ -57,7 +57,7 @@ class Relay:
         self._since: datetime | None = None
 
     async def run(self) -> None:
-        """Relays until cancelled, and then leaves it to others at once; outages only delay it."""
+        """Relays until cancelled, then hands over to others at once; outages only delay it."""
         try:
             while True:
                 if not await self._loops.turn("relay", self.relay_once, otherwise=False):
@@ -66,26 +66,26 @@ class Relay:
             await self._hand_over()
 
     async def relay_once(self) -> bool:
-        """Publishes one batch of what waits; False where nothing could be done."""
+        """Publishes one batch of pending commits; returns False if none was published."""
         if not await self._leads():
             return False
         commits = await self._waiting() or await self._ahead()
         if not commits:
             return False
-        framed = [(one, frames) for one in commits if (frames := _frames_of(one)) is not None]
-        sent = await self._publisher.publish([one for one, _ in framed], [f for _, f in framed])
+        framed = [(c, frames) for c in commits if (frames := _frames_of(c)) is not None]
+        sent = await self._publisher.publish([c for c, _ in framed], [f for _, f in framed])
         log.info("relayed", commits=sent, waiting=len(commits) - sent)
         self._since = _beyond(commits, self._since) if not sent and len(commits) == BATCH else None
         return sent > 0
 
     async def _waiting(self) -> list[Commit]:
-        """What waits; where nothing of a full batch could go, what comes after it."""
+        """Returns pending commits; after a full batch that could not be sent, those behind it."""
         before, since = self._log.now() - GRACE, self._since
         commits = await self._log.pending(before, BATCH, since)
         return commits if commits or since is None else await self._log.pending(before, BATCH)
 
     async def _ahead(self) -> list[Commit]:
-        """What a clock stored that ran ahead of this one; looked for once in a while."""
+        """Returns commits dated ahead of this clock, every `LOOK_AHEAD_EVERY` seconds."""
         if time.monotonic() < self._look_ahead_at:
             return []
         self._look_ahead_at = time.monotonic() + LOOK_AHEAD_EVERY
@@ -108,13 +108,16 @@ class Relay:
 
 
 def _beyond(commits: list[Commit], since: datetime | None) -> datetime:
-    """A time that leaves these commits behind, all but those of its own millisecond."""
+    """Returns a time that skips these commits, except those of the last one's millisecond.
+
+    If the whole batch is of that millisecond, it moves on by one; else it would stay there forever.
+    """
     last = commits[-1].time
     return last + timedelta(milliseconds=1) if last == since else last
 
 
 def _frames_of(commit: Commit) -> list[Frame] | None:
-    """Its frames; None where they may not travel (any more), which must not hold up others."""
+    """Returns a commit's frames; None if they cannot be published, which must not block others."""
     try:
         return frames_of(commit)
     except InvalidMessage as error:

@@ -17,7 +17,12 @@ AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
 class Repository(Generic[AnyAggregate]):
     """The aggregates of one class, as one unit of work sees them.
 
-    What it handed out or was given is stored when the handler has returned; there is no save.
+        @accounts.command
+        async def rename(command: RenameAccount, all: Repository[Account]) -> None:
+            account = await all.get(command.account_id)
+            account.rename(command.owner)
+
+    What it returned or was given is stored after the handler returns; there is no `save`.
     """
 
     __slots__ = ("_behind", "_kind", "_log", "_seen")
@@ -29,10 +34,10 @@ class Repository(Generic[AnyAggregate]):
         self._behind: tuple[str, ...] = ()
 
     def add(self, aggregate: AnyAggregate) -> None:
-        """Takes in a new aggregate.
+        """Adds a new aggregate.
 
-        Where its stream exists already, the command ends in a ConcurrencyError; `find` first
-        where that is to be expected.
+        If its stream already exists, the command ends in ConcurrencyError; use `find` first if
+        that is to be expected. Raises: ConfigurationError if this handler has added or read it.
         """
         try:
             id = aggregate.id
@@ -45,14 +50,14 @@ class Repository(Generic[AnyAggregate]):
             )
 
     async def get(self, id: str) -> AnyAggregate:
-        """The aggregate, rebuilt from its events. Raises: AggregateNotFound."""
+        """Returns the aggregate, rebuilt from its events. Raises: AggregateNotFound."""
         aggregate = await self.find(id)
         if aggregate is None:
             raise AggregateNotFound(f"there is no {self._kind.__name__} {id!r}")
         return aggregate
 
     async def find(self, id: str) -> AnyAggregate | None:
-        """The aggregate, or None where its stream holds no events."""
+        """Returns the aggregate, or None if its stream has no events."""
         check_aggregate_id(id, self._kind.__name__)
         if id not in self._seen:
             aggregate = await self._load(id)
@@ -62,16 +67,16 @@ class Repository(Generic[AnyAggregate]):
         return self._seen[id]
 
     def changed(self) -> Iterator[AnyAggregate]:
-        """Those that have recorded events. Raises: ConfigurationError for one that has changed what
-        it is stored by."""
+        """Yields the aggregates that have recorded events. Raises: ConfigurationError for one that
+        has overwritten what it is stored by."""
         for id, aggregate in self._seen.items():
             if aggregate.recorded_data:
                 aggregate.check_own(id)
                 yield aggregate
 
     def is_behind(self, aggregate: Aggregate) -> bool:
-        """Whether it was read without the snapshot that it should have had: that was passed over,
-        dropped or never made."""
+        """Returns whether it was loaded without the snapshot that it should have had: one that was
+        passed over, dropped or never made."""
         return aggregate.id in self._behind and self._seen.get(aggregate.id) is aggregate
 
     async def _load(self, id: str) -> AnyAggregate:
@@ -102,6 +107,6 @@ class Repository(Generic[AnyAggregate]):
             return None
         try:
             return self._kind.from_snapshot(snapshot, id)
-        except Exception as error:  # the events give the state all the same
-            snapshots.tell_once(self._kind, snapshot.stream, error)
+        except Exception as error:  # the events give the same state
+            snapshots.warn_once(self._kind, snapshot.stream, error)
             return None

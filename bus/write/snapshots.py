@@ -1,4 +1,4 @@
-"""Snapshots that are passed over: an aggregate is then read from its events, which takes longer."""
+"""Snapshots that cannot be made or read: aggregates are then read from all of their events."""
 
 from weakref import WeakSet
 
@@ -9,29 +9,29 @@ from bus.write.aggregate import Aggregate
 
 log = Logger("bus.write")
 
-_told: WeakSet[type] = WeakSet()
+_warned: WeakSet[type] = WeakSet()
 _unmade: WeakSet[type] = WeakSet()
 
 
 def made_of(aggregate: Aggregate) -> Snapshot | None:
-    """The snapshot, or None where there can be none, with one warning."""
+    """Returns the snapshot, or None if it cannot be made; warns once per class."""
     try:
         return aggregate.to_snapshot()
-    except Exception as error:  # whatever the types of its state raise: its events are stored
+    except Exception as error:  # types of its state may raise anything; its events are stored
         _unmade.add(type(aggregate))
-        tell_once(type(aggregate), aggregate.stream, error)
+        warn_once(type(aggregate), aggregate.stream, error)
         return None
 
 
 def could_be_made(kind: type[Aggregate]) -> bool:
-    """Whether none of the class failed before: then one is worth a try out of turn."""
+    """Returns whether no snapshot of the class has failed, so that an extra one is worth a try."""
     return kind not in _unmade
 
 
-def tell_once(kind: type, stream: str, error: BaseException) -> None:
-    """Warns that a class's state cannot be kept or read, once for each class."""
-    if kind not in _told:
-        _told.add(kind)
+def warn_once(kind: type, stream: str, error: BaseException) -> None:
+    """Warns that a class's state cannot be stored or read, once per class."""
+    if kind not in _warned:
+        _warned.add(kind)
         log.warning(
             "no snapshot",
             aggregate=kind.__qualname__,

@@ -1,4 +1,4 @@
-"""An aggregate's state: what its class declares of it, fresh for each aggregate, and as a snapshot.
+"""An aggregate's state: what its class declares, fresh for each aggregate, and as a snapshot.
 
 Pure. Knows classes and their annotations, not what an aggregate does with them.
 """
@@ -35,7 +35,7 @@ _CLASS_VAR = re.compile(r"(\w+\.)*ClassVar\b")
 
 
 def makers_of(cls: type, base: type) -> dict[str, Maker]:
-    """How the defaults are made that no two aggregates may share, by name.
+    """Returns what makes each default that aggregates must not share, by name.
 
     Raises: ConfigurationError for one that cannot be copied.
     """
@@ -61,16 +61,16 @@ def makers_of(cls: type, base: type) -> dict[str, Maker]:
 
 
 def _state_names(cls: type, base: type) -> Iterator[str]:
-    """The attributes that are state: the annotated ones, and others that hold what can change."""
-    for one in reversed(cls.__mro__):
-        if one in (base, object):
+    """Yields the attributes that are state: those annotated, and others with mutable values."""
+    for kind in reversed(cls.__mro__):
+        if kind in (base, object):
             continue
-        kinds = annotated(one)
-        yield from (name for name, kind in kinds.items() if not is_class_var(kind))
-        for name, value in list(vars(one).items()):
-            if name.isupper() or name in kinds or name in vars(base) or name.startswith("__"):
+        annotations = annotated(kind)
+        yield from (name for name, hint in annotations.items() if not is_class_var(hint))
+        for name, value in list(vars(kind).items()):
+            if name.isupper() or name in annotations or name in vars(base) or name.startswith("__"):
                 continue
-            if name.startswith("_"):  # a table of the class's own, but for one that is to be filled
+            if name.startswith("_"):  # a filled one is a table of the class, not state
                 if isinstance(value, MUTABLE) and not value:
                     yield name
             elif isinstance(value, MUTABLE) or _is_data(value):
@@ -78,7 +78,7 @@ def _state_names(cls: type, base: type) -> Iterator[str]:
 
 
 def _maker(value: Any) -> Maker | None:
-    """What makes a default; None where all may share it, or where there is none."""
+    """Returns what makes a default; None if aggregates may share it, or if there is none."""
     if isinstance(value, dataclasses.Field):
         if value.default_factory is not dataclasses.MISSING:
             return value.default_factory
@@ -95,10 +95,10 @@ def _maker(value: Any) -> Maker | None:
 
 
 def _may_be_shared(value: Any) -> bool:
-    """Whether nothing in it can be changed: then a copy would be the same object."""
+    """Returns whether nothing in a value can change: then a copy of it is the same object."""
     try:
         return isinstance(value, SHARED) or copy.deepcopy(value) is value
-    except Exception:  # told where the class is declared
+    except Exception:  # `makers_of` reports it
         return False
 
 
@@ -123,7 +123,7 @@ def is_class_var(kind: Any) -> bool:
 
 
 def annotated(cls: type) -> dict[str, Any]:
-    """What a class annotates; the types need not be defined yet."""
+    """Returns a class's own annotations; their types need not be defined yet."""
     if sys.version_info >= (3, 14):
         import annotationlib
 
@@ -135,8 +135,8 @@ def annotated(cls: type) -> dict[str, Any]:
 
 
 class Shape(NamedTuple):
-    """How a class's state is written and read; `name` tells it from other shapes, and `exact` that
-    a number of it may be read as an integer or as a float."""
+    """How a class's state is written and read. `name` identifies the shape; `exact` says that a
+    number in it may be read as an integer or as a float."""
 
     where: str
     adapter: TypeAdapter[Any]
@@ -145,10 +145,10 @@ class Shape(NamedTuple):
     exact: bool
 
     def written(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The state as JSON types.
+        """Returns the state as JSON types.
 
         Raises: ConfigurationError for state that is not annotated, InvalidMessage for state that
-        JSON has nothing for.
+        JSON cannot hold.
         """
         unknown = sorted(state.keys() - self.names)
         if unknown:
@@ -191,7 +191,7 @@ class Shape(NamedTuple):
         return "its state"
 
     def read(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """The state that was written. Raises: pydantic's ValidationError."""
+        """Returns the state that was written. Raises: pydantic's ValidationError."""
         kept = payload.plain_integers(dict(data))
         state: dict[str, Any] = self.adapter.validate_python(kept, strict=False)
         return state
@@ -208,14 +208,14 @@ def _holds_iterator(value: Any, seen: set[int]) -> bool:
         parts += value.values()
     elif isinstance(value, list | tuple | deque):
         parts += value
-    return any(_holds_iterator(one, seen) for one in parts)
+    return any(_holds_iterator(part, seen) for part in parts)
 
 
 def shape_of(cls: type, base: type, events: Mapping[str, int], fold: str) -> Shape:
-    """The shape of a class's state, which is another one as soon as the class reads other events
-    or schemas of them, or as its method `fold` does something else with them.
+    """Returns the shape of a class's state, whose name changes as soon as the class reads other
+    events or other schemas, or its method `fold` does something else with them.
 
-    Raises: ConfigurationError where a type is not defined.
+    Raises: ConfigurationError if a type is not defined.
     """
     kinds = _kinds(cls)
     adapter = _adapter(cls, kinds)
@@ -238,7 +238,7 @@ def _kinds(cls: type) -> dict[str, Any]:
 
 
 def _held(kind: Any) -> Any:
-    """The type without a `Final`, which only type checkers mind."""
+    """Returns the type without `Final`, which matters to type checkers only."""
     if kind is Final:
         return Any
     return typing.get_args(kind)[0] if typing.get_origin(kind) is Final else kind
@@ -257,7 +257,7 @@ def _adapter(cls: type, kinds: Mapping[str, Any]) -> TypeAdapter[Any]:
 
 
 def _default(cls: type, name: str) -> Any:
-    """A default, or what makes it."""
+    """Returns a default, or its factory."""
     value = inspect.getattr_static(cls, name, None)
     if not _has_factory(value):
         return value
@@ -266,8 +266,8 @@ def _default(cls: type, name: str) -> Any:
 
 
 def _described(adapter: TypeAdapter[Any], kinds: Mapping[str, Any]) -> str:
-    """The types of the state, and of what is in it."""
+    """Describes the types of the state and of what is in it."""
     try:
         return json.dumps(adapter.json_schema(mode="serialization"), sort_keys=True)
-    except Exception:  # types that no JSON Schema describes
+    except Exception:  # JSON Schema cannot describe these types
         return str(sorted((name, str(kind)) for name, kind in kinds.items()))

@@ -1,7 +1,7 @@
-"""What a class does to its state, as data: of other code, constants or tables it is other data.
+"""What a class does to its state, as data that differs once its code, constants or tables do.
 
-Pure. Goes from the functions that change the state to all that they use of the application's own:
-what libraries do, and what is read or made while the program runs, it does not see.
+Pure. Follows the functions that change the state to everything of the application that they use.
+It does not see what libraries do, nor what is read or made while the program runs.
 """
 
 import dataclasses
@@ -30,35 +30,34 @@ TABLES = (list, tuple, AbstractSet, Mapping)
 BY_NAME = {
     "getattr", "vars", "__dict__", "attrgetter", "methodcaller", "__getattribute__", "eval"
 }  # fmt: skip
-"""What finds attributes by names that are made while the code runs: then all of them count."""
+"""What finds attributes by names that are made at run time: then all attributes count."""
 
 NOT_DONE = ("__annotat", "__class_getitem__", "__init_subclass__")
 LIBRARIES = {"abc", "builtins", "collections", "enum", "pydantic", "typing", "typing_extensions"}
-"""Whose classes others derive from; what is below the first part of any other name, is one's own.
-"""
+"""Packages of base classes. All other packages that a class derives from are the application's."""
 
 
 def steps_of(
     cls: type, base: type, method: str, state: Mapping[str, tuple[Any, Any]]
 ) -> list[object]:
-    """What `method` of a class does, its special methods, and its `state`, of which the types and
-    defaults are given; `base` is the class below which all is the application's.
+    """Returns what `method` of a class, its special methods and its `state` (types and defaults by
+    name) do; the classes below `base` are the application's.
 
-    It does not tell where anything stands, so that code may move.
+    It leaves out where code stands, so that code may move.
     """
-    steps = _Steps([one for one in cls.__mro__ if one not in base.__mro__])
+    steps = _Steps([kind for kind in cls.__mro__ if kind not in base.__mro__])
     return steps.of(method, state)
 
 
 class _Steps:
-    """Goes breadth first, so that depth costs no stack."""
+    """Goes breadth first, so that deep code does not exhaust the stack."""
 
     def __init__(self, owners: list[type]) -> None:
         self._owners = owners
-        self._own = {_root_of(one) for one in owners} - LIBRARIES
+        self._own = {_root_of(owner) for owner in owners} - LIBRARIES
         self._found: list[object] = []
         self._pending: deque[FunctionType | type] = deque()
-        self._seen: dict[int, object] = {id(one): one for one in owners}
+        self._seen: dict[int, object] = {id(owner): owner for owner in owners}
 
     def of(self, method: str, state: Mapping[str, tuple[Any, Any]]) -> list[object]:
         for owner in self._owners:
@@ -82,7 +81,7 @@ class _Steps:
             self._add("", value)
         codes = list(codes_in(function.__code__))
         for code in codes:
-            constants = [text_of(one) for one in code.co_consts if one != function.__doc__]
+            constants = [text_of(const) for const in code.co_consts if const != function.__doc__]
             self._found.append((code.co_code, code.co_names, code.co_exceptiontable, constants))
         names = dict.fromkeys(
             [*(name for code in codes for name in code.co_names), *function.__code__.co_freevars]
@@ -97,7 +96,7 @@ class _Steps:
     def _meant_by(
         self, names: Mapping[str, Any], function: FunctionType
     ) -> Iterator[tuple[str, Any]]:
-        """What names may stand for: in the class, the function's module, and modules it names."""
+        """Yields what names may mean: in the class, the function's module, and modules it names."""
         for name in names:
             for owner in self._owners:
                 if name in vars(owner):
@@ -107,36 +106,36 @@ class _Steps:
         for module in modules:
             if isinstance(module, ModuleType) and _root(module.__name__) in self._own:
                 found = {name: vars(module)[name] for name in names if name in vars(module)}
-                modules += [one for one in found.values() if one not in modules]
+                modules += [value for value in found.values() if value not in modules]
                 yield from found.items()
         yield from ((name, known[name]) for name in names if name in known)
 
     def _go_through_class(self, kind: type) -> None:
         if issubclass(kind, Enum):
-            self._found.append([(one.name, text_of(one.value)) for one in kind])
-        outside = [one for one in kind.__mro__ if _root_of(one) not in self._own]
+            self._found.append([(member.name, text_of(member.value)) for member in kind])
+        outside = [base for base in kind.__mro__ if _root_of(base) not in self._own]
         for name, value in sorted(vars(kind).items()):
             if name.startswith(NOT_DONE):
                 continue
             self._add_functions(value)
-            if not (_is_special(name) or any(name in vars(one) for one in outside)):
+            if not (_is_special(name) or any(name in vars(base) for base in outside)):
                 self._add(name, value)
-        for one in kind.__bases__:
-            self._add_types(one)
-        with suppress(Exception):  # types that are not there
+        for base in kind.__bases__:
+            self._add_types(base)
+        with suppress(Exception):  # types that are not defined
             for hint in typing.get_type_hints(kind, include_extras=True).values():
                 self._add_types(hint)
 
     def _add(self, name: str, value: Any) -> None:
-        """Adds what a name stands for: a constant, or what functions and classes there are in it.
+        """Adds what a name stands for: a constant, or the functions and classes in it.
 
-        What a table holds else may change while the program runs.
+        Other contents of a table do not count, because they may change while the program runs.
         """
         if _is_constant(value):
             self._found.append((name, text_of(value)))
         elif isinstance(value, tuple):
-            for one in value:
-                self._add(name, one)
+            for item in value:
+                self._add(name, item)
         elif isinstance(value, TABLES):
             self._add_table(value)
         else:
@@ -149,12 +148,12 @@ class _Steps:
         self._seen[id(table)] = table
         parts = sorted(table, key=_name_of) if isinstance(table, AbstractSet) else list(table)
         parts += table.values() if isinstance(table, Mapping) else ()
-        for one in parts:
-            if isinstance(one, TABLES):
-                self._add_table(one)
+        for part in parts:
+            if isinstance(part, TABLES):
+                self._add_table(part)
             else:
-                self._add_functions(one)
-                self._add_types(one)
+                self._add_functions(part)
+                self._add_types(part)
 
     def _add_functions(self, value: Any) -> None:
         for function in functions_in(value):
@@ -162,13 +161,13 @@ class _Steps:
                 self._once(function)
 
     def _add_types(self, kind: Any) -> None:
-        """Adds the classes in a type, and what is `Annotated` to it."""
+        """Adds the classes in a type, and what `Annotated` adds to it."""
         if not isinstance(kind, type):
             self._add_functions(getattr(kind, "func", None))
         elif _root_of(kind) in self._own:
             self._once(kind)
-        for one in typing.get_args(kind):
-            self._add_types(one)
+        for argument in typing.get_args(kind):
+            self._add_types(argument)
 
     def _once(self, value: FunctionType | type) -> None:
         if id(value) not in self._seen:
@@ -187,7 +186,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def text_of(value: Any) -> str:
-    """A value as text that is the same in each process."""
+    """Returns a value as text that is the same in every process."""
     if isinstance(value, CodeType):
         return value.co_name
     if isinstance(value, Enum):
@@ -195,14 +194,14 @@ def text_of(value: Any) -> str:
     if type(value) in CONSTANTS:
         return repr(value)
     if isinstance(value, Mapping):
-        return repr([(text_of(key), text_of(one)) for key, one in value.items()])
+        return repr([(text_of(key), text_of(item)) for key, item in value.items()])
     if isinstance(value, AbstractSet):
         return repr(sorted(map(text_of, value)))
     if isinstance(value, Sequence):
-        return repr([text_of(one) for one in value])
+        return repr([text_of(item) for item in value])
     is_data = isinstance(value, BaseModel) or dataclasses.is_dataclass(value)
     held = attributes_of(value) if is_data and not isinstance(value, type) else {}
-    return repr((_name_of(type(value)), [(name, text_of(one)) for name, one in held.items()]))
+    return repr((_name_of(type(value)), [(name, text_of(item)) for name, item in held.items()]))
 
 
 def _name_of(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Unit of work: everything that one command (or one event handler's run) stores, at once.
 
-One stream is one insert, several are one transaction; the events leave for the broker after that.
+One stream is one insert, several are one transaction; then the events go to the broker.
 """
 
 from collections.abc import Coroutine, Sequence
@@ -25,16 +25,16 @@ log = Logger("bus.write")
 
 
 class Publishing(Protocol):
-    """Where stored commits go next."""
+    """Takes stored commits, to publish them."""
 
     def offer(self, commits: list[Commit], frames: list[list[Frame]]) -> None: ...
 
 
 class Outbox:
-    """Commands and events that leave as part of the unit of work: stored with it, or not at all.
+    """Commands and events to be sent with the unit of work: stored with it, or not at all.
 
-    Their ids derive from the message being handled and the handler, so that a redelivery repeats
-    nothing.
+    Their ids derive from the message being handled and the handler, so that a redelivery sends
+    nothing twice.
     """
 
     def __init__(self, seed: str) -> None:
@@ -43,14 +43,17 @@ class Outbox:
         self.events: list[Recorded] = []
 
     def send(self, command: Command) -> str:
-        """Sends a command to this service's queue; returns the id under which it is carried out."""
+        """Sends a command to this service's queue; returns the id under which it will run.
+
+        Raises: InvalidMessage.
+        """
         check_kind(type(command), Command, "Outbox.send")
         number = len(self.commands) + 1
         self.commands.append(address(command, derived_id(f"{self._seed}>{number}")))
         return self.commands[-1].id
 
     def publish(self, event: Event) -> None:
-        """Publishes a fact that belongs to no aggregate."""
+        """Publishes an event that belongs to no aggregate. Raises: InvalidMessage."""
         check_kind(type(event), Event, "Outbox.publish")
         self.events.append(record(event))
 
@@ -108,38 +111,39 @@ class UnitOfWork:
     def commit(self, result: Any = None, *, keep: bool = False) -> Coroutine[Any, Any, Receipt]:
         """Stores what the handler did and hands it to the publisher.
 
-        With `keep`, it stores a commit even where there is nothing to store but the result.
+        With `keep`, it stores a commit even if there is nothing to store but the result.
+
         Raises: ConcurrencyError, InvalidMessage, IdConflict, OutcomeUnknown, StoreUnavailable.
         """
         self.prepare(result, keep=keep)
         return self.store(result)  # a coroutine less for each command
 
     async def store(self, result: Any = None) -> Receipt:
-        """Stores what was prepared, if it is anything, and hands it to the publisher.
+        """Stores what was prepared, if anything, and hands it to the publisher.
 
-        Raises: as `commit` does.
+        Raises: what `commit` raises.
         """
         if not self._prepared:
             return Receipt(self.id, {}, result)
         stored = await self._log.append(self._prepared)
-        if stored is self._prepared:
+        if stored is self._prepared:  # else the log had commits under this id: a repeat
             await self.announce()
             return receipt_of(self._prepared, result)
         return receipt_of_repeat(stored, self.envelope)
 
     def prepare(self, result: Any = None, *, keep: bool = False) -> list[Commit]:
-        """What is to be stored. Raises: InvalidMessage where it could not be published."""
+        """Returns the commits to store. Raises: InvalidMessage if they could not be published."""
         self._changed = [
             aggregate
             for repository in self._repositories.values()
             for aggregate in repository.changed()
         ]
         self._prepared = self._commits(result, keep)
-        self._frames = [frames_of(one) for one in self._prepared]
+        self._frames = [frames_of(commit) for commit in self._prepared]
         return self._prepared
 
     async def announce(self) -> None:
-        """Hands what was prepared, and is stored by now, to the publisher."""
+        """Hands what was prepared, and has since been stored, to the publisher; saves snapshots."""
         self._publishing.offer(self._prepared, self._frames)
         for aggregate in self._changed:
             if aggregate.snapshot_every:
@@ -184,30 +188,30 @@ class UnitOfWork:
         try:
             await self._log.save_snapshot(snapshot)
         except InvalidMessage as error:
-            snapshots.tell_once(type(aggregate), aggregate.stream, error)
-        except Exception as error:  # the events are stored: a cache must not say otherwise
+            snapshots.warn_once(type(aggregate), aggregate.stream, error)
+        except Exception as error:  # the events are stored: a failing cache must not hide that
             log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
 
     def _is_behind(self, aggregate: Aggregate) -> bool:
-        """Whether it was read from as many events as a snapshot would have spared."""
+        """Returns whether it was loaded from more events than a snapshot would have left."""
         return snapshots.could_be_made(type(aggregate)) and any(
             repository.is_behind(aggregate) for repository in self._repositories.values()
         )
 
 
 def receipt_of_repeat(commits: Sequence[Commit], envelope: Envelope) -> Receipt:
-    """The first receipt of a message that comes again.
+    """Returns the first receipt of a message that comes again.
 
-    Raises: IdConflict where the id was that of another message.
+    Raises: IdConflict if the id belongs to another message.
     """
     check_repeat(commits[0], envelope)
     return receipt_of(commits, commits[0].result)
 
 
 def check_repeat(stored: Commit, envelope: Envelope) -> None:
-    """Raises: IdConflict where what stands in the log is not what this message did before.
+    """Raises: IdConflict if what the log holds is not what this message did before.
 
-    Two commands are compared by their digests, where both have one of the same schema.
+    Two commands are compared by their digests, if both have one, of the same schema.
     """
     if stored.message not in envelope.message.wire_names():
         other = stored.message or "something else"
@@ -231,7 +235,7 @@ def _differ(stored: str, own: str) -> bool:
 
 
 def receipt_of(commits: Sequence[Commit], result: Any) -> Receipt:
-    """The receipt of a command whose commits are stored."""
+    """Returns the receipt of a command whose commits are stored."""
     return Receipt(
         commits[0].id, {commit.stream: commit.last for commit in commits if commit.events}, result
     )
