@@ -1,4 +1,4 @@
-"""Asks the worker that runs on this machine how it is."""
+"""Asks the worker that runs on this machine for its health."""
 
 import http.client
 import json
@@ -12,9 +12,9 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def ask_worker(settings: Settings) -> dict[str, Any]:
-    """The worker's report; one of our own making where it does not answer within 4 s.
+    """Returns the worker's report, or one that says so if it does not answer within 4 s.
 
-    Raises: ConfigurationError, where no port is set.
+    Raises: ConfigurationError if no port is set.
     """
     if not settings.health_port:
         raise ConfigurationError(
@@ -39,8 +39,9 @@ def _silent(what: str) -> dict[str, Any]:
 
 
 def shown(report: dict[str, Any]) -> str:
-    """The report for people: a word, then a line for each problem."""
+    """Formats the report for people: "ready" or "not ready", then a line for each problem."""
     lines = [
-        f"  {one['part']}: {one['what']} (for {one['seconds']:.0f} s)" for one in report["problems"]
+        f"  {problem['part']}: {problem['what']} (for {problem['seconds']:.0f} s)"
+        for problem in report["problems"]
     ]
     return "\n".join(["ready" if report["ready"] else "not ready", *lines])

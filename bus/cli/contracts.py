@@ -1,4 +1,4 @@
-"""`bus contracts`: describes a service's messages, and tells changes that would break somebody.
+"""`bus contracts`: describes a service's messages, and finds changes that would break others.
 Needs neither broker nor database.
 
 Exit status: 0 done, 1 a change breaks somebody, 2 wrong usage.
@@ -53,18 +53,19 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compares the code with an older description; exits with 1 where it breaks somebody."""
-    before, owners = _read(file), [_read(one) for one in owner or ()]
+    """Compares the code with an older description; exits with 1 if a change breaks somebody."""
+    before, owners = _read(file), [_read(path) for path in owner or ()]
     found = guarded(
         lambda: compare_contracts(
             before, contracts_of(load(target, Settings.in_memory)), owners=owners
         )
     )
     if as_json:
-        print_json({"compatible": not breaks(found), "findings": [one._asdict() for one in found]})
+        findings = [finding._asdict() for finding in found]
+        print_json({"compatible": not breaks(found), "findings": findings})
     else:
-        for one in found:
-            _print(one)
+        for finding in found:
+            _print(finding)
     if breaks(found):
         raise typer.Exit(1)
 
@@ -80,7 +81,8 @@ def _read(file: Path) -> Any:
         raise typer.BadParameter(f"{file} cannot be read: {error}") from None
 
 
-def _print(one: ContractFinding) -> None:
-    print(f"{one.verdict}: {cell(one.message)}, {one.concerns}: {cell(one.what)}")
-    if one.remedy:
-        print(f"    {cell(one.remedy)}")
+def _print(finding: ContractFinding) -> None:
+    where = f"{cell(finding.message)}, {finding.concerns}"
+    print(f"{finding.verdict}: {where}: {cell(finding.what)}")
+    if finding.remedy:
+        print(f"    {cell(finding.remedy)}")

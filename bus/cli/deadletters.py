@@ -1,4 +1,4 @@
-"""`bus deadletters`: what was given up, listed and repaired. Prints; the work is in the package.
+"""`bus deadletters`: lists and repairs what was given up. Only prints; `bus.operate` does the work.
 
 Exit status: 0 done, 1 something failed or nothing matched, 2 wrong usage.
 """
@@ -45,7 +45,7 @@ def list_(
     skip: Annotated[int, typer.Option(min=0, help="how many to pass over")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Lists dead letters and parked streams, the one seen last first; no payloads."""
+    """Lists dead letters and parked streams without their payloads, last seen first."""
     found = _with(
         target,
         lambda letters: letters.list(
@@ -53,7 +53,7 @@ def list_(
         ),
     )
     if as_json:
-        print_json([_facts(one) for one in found])
+        print_json([_facts(letter) for letter in found])
         return
     heads = ("LAST SEEN", "KIND", "GROUP", "MESSAGE", "ERROR", "ATTEMPTS", "ID")
     print_table(
@@ -64,10 +64,10 @@ def list_(
 
 @app.command()
 def groups(target: Target, as_json: Json = False) -> None:
-    """Lists those that failed alike together: same message, handler, error and place."""
+    """Lists groups of letters that failed alike: same message, handler, error and place."""
     found = _with(target, lambda letters: letters.groups())
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json([group._asdict() for group in found])
         return
     heads = ("GROUP", "KIND", "COUNT", "LAST SEEN", "MESSAGE", "HANDLER", "ERROR", "REASON")
     print_table(
@@ -81,7 +81,7 @@ def groups(target: Target, as_json: Json = False) -> None:
 
 @app.command()
 def show(target: Target, id: Id, as_json: Json = False) -> None:
-    """Shows one of them whole: where it failed, its headers, and its payload."""
+    """Shows one in full: where it failed, its headers, and its payload."""
     found = _with(target, lambda letters: letters.show(id))
     facts = {**_facts(found), **_payload(found)}
     if as_json:
@@ -101,7 +101,7 @@ def retry(
     rate: Annotated[float | None, typer.Option(min=0.001, help="how many a second at most")] = None,
     as_json: Json = False,
 ) -> None:
-    """Brings them back to the one handler that failed; they are gone once that succeeded."""
+    """Sends them back to the handler that failed; they disappear once it succeeds."""
     _check_choice(ids, group, all)
     outcome = _with(
         target,
@@ -121,7 +121,7 @@ def edit(
         Path | None, typer.Option(exists=True, dir_okay=False, help="a file with the new data")
     ] = None,
 ) -> None:
-    """Replaces a message's data, checked against its class; without options, in $EDITOR."""
+    """Replaces a message's data, checked against its class; opens $EDITOR without options."""
     if data is not None and file is not None:
         raise typer.BadParameter("give --data or --file, not both")
     if file is not None:
@@ -142,7 +142,7 @@ def discard(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: Json = False,
 ) -> None:
-    """Removes dead letters for good; asks first where they may be several."""
+    """Removes dead letters for good; asks first if there may be several."""
     _check_choice(ids, group, all)
     if not yes and len(ids or ()) != 1:
         typer.confirm("Remove them for good?", abort=True, err=True)
@@ -163,7 +163,7 @@ def _check_choice(ids: list[str] | None, group: str, all: bool) -> None:
 
 
 def _end(outcome: RepairResult, done: str, as_json: bool) -> None:
-    """Tells what was done and what was not, and ends with the status that says so."""
+    """Prints what was done and what was not; exits with 1 if any failed or none was done."""
     if as_json:
         print_json({done: outcome.done, "failed": outcome.failed})
     else:
@@ -177,14 +177,14 @@ def _end(outcome: RepairResult, done: str, as_json: bool) -> None:
 
 
 def _facts(letter: DeadLetter) -> dict[str, Any]:
-    """All but the payload."""
+    """Returns all but the payload."""
     facts = letter._asdict()
     del facts["body"]
     return facts
 
 
 def _payload(letter: DeadLetter) -> dict[str, Any]:
-    """As JSON where it is that, else as text."""
+    """Returns the payload as JSON if it is that, otherwise as text."""
     try:
         return {"data": from_json(letter.body, allow_inf_nan=False)}
     except ValueError:
@@ -192,7 +192,7 @@ def _payload(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _from_editor(letter: DeadLetter) -> str:
-    """What the user made of a letter's data in an editor of theirs."""
+    """Returns a letter's data as changed in the user's editor; exits with 1 if it is unchanged."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor:
         raise typer.BadParameter("give --data or --file, or set EDITOR")

@@ -1,6 +1,6 @@
-"""`bus events`: looks into the log, and sends from it again. Prints; the work is in the package.
+"""`bus events`: shows the log, and sends from it again. Only prints; `bus.operate` does the work.
 
-Exit status: 0 done, 1 nothing is there, or an error on the way, 2 wrong usage.
+Exit status: 0 done, 1 nothing found, or an error on the way, 2 wrong usage.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import typer
 
 from bus.bus import Bus
 from bus.cli.running import Json, Target, on_open_bus, until_stopped
-from bus.cli.tables import cell, print_json, print_progress, print_table, told
+from bus.cli.tables import as_text, cell, print_json, print_progress, print_table
 from bus.cli.times import moment
 from bus.common import clock
 from bus.common.tasks import end
@@ -43,17 +43,17 @@ def show(
     after: Annotated[int, typer.Option(min=0, help="only those beyond this version")] = 0,
     as_json: Json = False,
 ) -> None:
-    """The events of a stream, in order, as they are stored; with their data."""
+    """Shows the events of a stream in order, as they are stored, with their data."""
 
     async def all_of(bus: Bus) -> list[StoredEvent]:
         return [event async for event in Events(bus).show(stream, after=after)]
 
     found = on_open_bus(target, all_of)
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json([event._asdict() for event in found])
     else:
-        for one in found:
-            _print_event(one)
+        for event in found:
+            _print_event(event)
     _check_found(found, f"{stream} has no events" + (f" beyond {after}" if after else ""))
 
 
@@ -64,9 +64,9 @@ def tail(
     last: Annotated[int, typer.Option(min=0, help="begin with so many that are there")] = 10,
     as_json: Json = False,
 ) -> None:
-    """Follows the log: the last events, then each as it is stored, until SIGINT or SIGTERM.
+    """Follows the log: shows the last events, then each as it is stored, until SIGINT or SIGTERM.
 
-    With --json, each is an object on a line of its own.
+    With --json, it prints one object per line.
     """
 
     async def run(bus: Bus, stop: asyncio.Event) -> None:
@@ -89,22 +89,22 @@ def trace(
     correlation_id: Annotated[str, typer.Argument(help="of the conversation")],
     as_json: Json = False,
 ) -> None:
-    """What a conversation was: commands, events and what they caused, each beneath its cause."""
+    """Shows a conversation: its commands and events, each beneath the one that caused it."""
     found = on_open_bus(target, lambda bus: Events(bus).trace(correlation_id))
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json([entry._asdict() for entry in found])
     else:
-        for one in found:
-            print(_line(one))
+        for entry in found:
+            print(_line(entry))
     _check_found(found, f"nothing in the log has the correlation id {correlation_id}")
 
 
 @app.command()
 def unknown(target: Target, as_json: Json = False) -> None:
-    """Names in the log that nothing in this service has a class for; it reads the whole log."""
+    """Lists names in the log for which this service has no class; reads the whole log."""
     found = on_open_bus(target, lambda bus: Events(bus).unknown())
     if as_json:
-        print_json([one._asdict() for one in found])
+        print_json([count._asdict() for count in found])
         return
     heads = ("NAME", "CATEGORY", "COUNT", "FIRST", "LAST", "EXAMPLE")
     print_table(
@@ -127,10 +127,10 @@ def republish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only count")] = False,
     as_json: Json = False,
 ) -> None:
-    """Sends events (or commands) to one subscription once more: what its queue lost, say.
+    """Sends events (or commands) to one subscription again, for example what its queue lost.
 
-    They keep their ids, so that what was handled counts once: by a handler's `Session`, by what it
-    stores and sends, by a projection's versions. Other effects of handlers (a mail) happen again.
+    They keep their ids, so what was handled counts once: through a handler's `Session`, what it
+    stores and sends, a projection's versions. Other effects of handlers (a mail) happen again.
     """
     end = until or clock.now()
     progress = _Progress(since, end)
@@ -164,7 +164,7 @@ def republish(
 
 
 class _Progress:
-    """How far sending is, by the time of what went; drawn in hundredths."""
+    """How far sending has come, by the time of what was sent; drawn in hundredths."""
 
     def __init__(self, since: datetime, until: datetime) -> None:
         self._since, self._until = since, until
@@ -186,14 +186,14 @@ def recover(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Puts right what a restored backup or a dropped collection has left.
+    """Repairs what a restored backup or a dropped collection has left behind.
 
-    What the log holds counts: events that it does not hold are believed no more, and collections
-    that are concerned are built anew. It may be stopped and run again; workers may run meanwhile.
+    The log counts: events that it does not hold are no longer believed, and affected collections
+    are rebuilt. It may be stopped and run again; workers may run meanwhile.
     """
 
     async def run(bus: Bus) -> Plan:
-        recovery = Recovery(bus, _tell_step)
+        recovery = Recovery(bus, _print_step)
         return await (recovery.plan if dry_run else recovery.run)(everything=all)
 
     plan = on_open_bus(target, run)
@@ -210,7 +210,7 @@ def recover(
     print(f"collections that {done} built anew: {', '.join(plan.rebuilt) or 'none'}")
 
 
-def _tell_step(step: str) -> None:
+def _print_step(step: str) -> None:
     print(cell(step), file=sys.stderr, flush=True)
 
 
@@ -222,21 +222,23 @@ def _check_found(found: object, problem: str) -> None:
 
 async def _show_all(events: AsyncGenerator[StoredEvent, None], as_json: bool) -> None:
     async with aclosing(events) as following:
-        async for one in following:
+        async for event in following:
             if as_json:
-                print(json.dumps(one._asdict(), default=told), flush=True)
+                print(json.dumps(event._asdict(), default=as_text), flush=True)
             else:
-                _print_event(one)
+                _print_event(event)
 
 
-def _print_event(one: StoredEvent) -> None:
-    print(f"{cell(one.time)}  {cell(one.stream)} at {one.version}  {cell(one.name)}", end="")
-    print(f" (schema {one.schema})  {cell(one.id)}")
-    print(f"    correlation {cell(one.correlation_id)}, caused by {cell(one.causation_id)}")
-    print(f"    {json.dumps(one.data)}", flush=True)
+def _print_event(event: StoredEvent) -> None:
+    print(
+        f"{cell(event.time)}  {cell(event.stream)} at {event.version}  {cell(event.name)}", end=""
+    )
+    print(f" (schema {event.schema})  {cell(event.id)}")
+    print(f"    correlation {cell(event.correlation_id)}, caused by {cell(event.causation_id)}")
+    print(f"    {json.dumps(event.data)}", flush=True)
 
 
-def _line(one: TraceEntry) -> str:
-    where = f"{one.stream} at {one.version}" if one.stream else ""
-    facts: list[Any] = [one.time or "", one.kind, one.name, where, one.id, one.note]
-    return "  " * one.depth + "  ".join(cell(fact) for fact in facts if fact)
+def _line(entry: TraceEntry) -> str:
+    where = f"{entry.stream} at {entry.version}" if entry.stream else ""
+    facts: list[Any] = [entry.time or "", entry.kind, entry.name, where, entry.id, entry.note]
+    return "  " * entry.depth + "  ".join(cell(fact) for fact in facts if fact)

@@ -1,5 +1,5 @@
-"""From an import string to a bus. What fails in the application's own code is shown as it would be
-without us: its error, and its lines."""
+"""Loads a bus from an import string. A failure in the application's own code is shown as if the
+bus were not there: its error and its lines."""
 
 import importlib
 import inspect
@@ -23,10 +23,10 @@ EXAMPLE = "write module:function, as in handlers.app:build"
 
 
 def load(target: str, settings: Callable[[], Settings]) -> Bus:
-    """The bus that `module:name` is, or that it builds from what `settings` gives.
+    """Returns the bus that `module:name` is, or that it builds from the settings of `settings`.
 
     The name may have dots, as in `main:app.state.bus`. The working directory is importable, as with
-    `python -m`. Raises: ConfigurationError, and what of the application's own is one of ours.
+    `python -m`. Raises: ConfigurationError, and any BusError that the application raises.
     """
     module, name = _parsed(target)
     imported = _module(module)
@@ -54,11 +54,11 @@ def _parsed(target: str) -> tuple[str, str]:
         package, _, last = module.rpartition(".")
         other = f"; or {package}:{last}, where {last} is the function" if package else ""
         raise ConfigurationError(
-            f"{target!r} is no import string: it names no function; write {module}:build, where "
+            f"{target!r} is not an import string: it names no function; write {module}:build, if "
             f"that is what it is called{other}"
         )
     if not (_are_names(module) and _are_names(name)):
-        raise ConfigurationError(f"{target!r} is no import string; {EXAMPLE}")
+        raise ConfigurationError(f"{target!r} is not an import string; {EXAMPLE}")
     return module, name
 
 
@@ -81,7 +81,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _warn_of_another(name: str) -> None:
-    """Says on standard error that the module is not the one in the working directory."""
+    """Warns on standard error if the module is not the one in the working directory."""
     top, folder = name.partition(".")[0], str(Path.cwd())
     file = getattr(sys.modules.get(top), "__file__", None)
     if not file or not _holds(folder, top) or Path(file).is_relative_to(folder):
@@ -100,7 +100,7 @@ def _warn_of_another(name: str) -> None:
 
 
 def _is_missing(name: str, error: Exception) -> bool:
-    """Whether the module itself is not there; else something that it imports is not."""
+    """Returns whether the module itself is missing, and not something that it imports."""
     own = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
     return own and not any(_is_theirs(frame) for frame, _ in _frames(error))
 
@@ -125,10 +125,12 @@ def _holds(folder: str, name: str) -> bool:
 
 
 def _modules_beside(name: str, folder: str) -> list[str]:
-    """The modules where the missing one was looked for."""
+    """Returns the modules in the place where the missing one was looked for."""
     parent, dot, _ = name.rpartition(".")
     place = getattr(sys.modules.get(parent), "__path__", None) if dot else [folder]
-    return [f"{parent}{dot}{one.name}" for one in pkgutil.iter_modules(place)] if place else []
+    if not place:
+        return []
+    return [f"{parent}{dot}{module.name}" for module in pkgutil.iter_modules(place)]
 
 
 def _attribute(module: ModuleType, dotted: str) -> Any:
@@ -142,7 +144,7 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
         except Exception as error:
             if not isinstance(error, AttributeError) or _is_declared(found, name):
                 raise ConfigurationError(f"{seen}{name} failed:\n{_failed(error)}") from None
-            there = [one for one in dir(found) if not one.startswith("_")]
+            there = [public for public in dir(found) if not public.startswith("_")]
             hint = _submodule(module, dotted) or _near(name, there) or _which(found)
             raise ConfigurationError(f"{where} has no {name!r}{hint}") from None
         where = f"{seen}{name}"
@@ -151,15 +153,15 @@ def _attribute(module: ModuleType, dotted: str) -> Any:
 
 
 def _is_declared(found: Any, name: str) -> bool:
-    """Whether it is there, and could not be had: a property, say, that raised."""
+    """Returns whether an attribute exists although reading it failed: a property that raised."""
     return inspect.getattr_static(found, name, None) is not None
 
 
 def _submodule(package: ModuleType, dotted: str) -> str:
-    """Of handlers:app.build, what is meant."""
+    """Suggests `handlers.app:build` for `handlers:app.build`."""
     first, _, rest = dotted.partition(".")
     place = getattr(package, "__path__", ())
-    if first not in {one.name for one in pkgutil.iter_modules(place)}:
+    if first not in {module.name for module in pkgutil.iter_modules(place)}:
         return ""
     return f"; did you mean {package.__name__}.{first}:{rest or 'build'}?"
 
@@ -187,7 +189,7 @@ def _built(target: str, build: Callable[..., Any], settings: Callable[[], Settin
 
 
 def _failed(error: BaseException) -> str:
-    """An error of the application's, and what to do about one that comes of our calling it."""
+    """Shows an error of the application, with a remedy if it comes from how we call it."""
     shown = _shown(error)
     if isinstance(error, RuntimeError) and re.search("no (running|current) event loop", str(error)):
         return (
@@ -199,11 +201,11 @@ def _failed(error: BaseException) -> str:
 
 
 def _shown(error: BaseException) -> str:
-    """An error as Python prints it, without our lines and those of importing."""
+    """Formats an error as Python does, without our lines and those of importing."""
     shown = traceback.TracebackException.from_exception(error)
-    for one in _chain(shown):
-        one.stack = traceback.StackSummary.from_list(
-            [line for line in one.stack if _is_file_theirs(line.filename)]
+    for link in _chain(shown):
+        link.stack = traceback.StackSummary.from_list(
+            [line for line in link.stack if _is_file_theirs(line.filename)]
         )
     return "".join(shown.format()).rstrip()
 
@@ -212,9 +214,9 @@ def _chain(
     shown: traceback.TracebackException,
 ) -> Iterator[traceback.TracebackException]:
     yield shown
-    for one in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
-        if one is not None:
-            yield from _chain(one)
+    for other in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
+        if other is not None:
+            yield from _chain(other)
 
 
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:

@@ -1,4 +1,4 @@
-"""The commands. Each is a few lines: what it does is told in the package proper."""
+"""The commands. Each is a few lines, because the rest of the package does the work."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from bus.bus import Bus
 from bus.cli import contracts, deadletters, events, projections
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
-from bus.cli.running import Json, Target, guarded, on_open_bus, tell_if_in_memory, until_stopped
+from bus.cli.running import Json, Target, guarded, on_open_bus, until_stopped, warn_if_in_memory
 from bus.common.tasks import end
 from bus.settings import Settings
 from bus.version import __version__
@@ -65,7 +65,7 @@ def worker(
 ) -> None:
     """Runs projections, event handlers and queued commands until SIGTERM or SIGINT.
 
-    The first signal stops gracefully; the second one at once.
+    The first signal stops it gracefully, the second one at once.
     """
     if check:
         _check_worker(target, as_json)
@@ -73,7 +73,7 @@ def worker(
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         worker = Worker(bus, only=only or ())
         async with bus, worker:
-            tell_if_in_memory(bus)
+            warn_if_in_memory(bus)
             await stop.wait()
 
     until_stopped(target, run)
@@ -85,7 +85,7 @@ def relay(target: Target) -> None:
 
     async def run(bus: Bus, stop: asyncio.Event) -> None:
         async with bus:
-            tell_if_in_memory(bus)
+            warn_if_in_memory(bus)
             runtime = bus.runtime
             relay = Relay(
                 runtime.event_log, runtime.publisher, runtime.read_store, loops=runtime.loops
@@ -104,7 +104,7 @@ def claim(
     target: Target,
     former: Annotated[str, typer.Option("--from", help="what the service was named before")],
 ) -> None:
-    """Makes the database of a service that was renamed that of this one. Stop the former first."""
+    """Takes over the database of a service that was renamed to this one. Stop the former first."""
     guarded(lambda: asyncio.run(load(target, Settings).claim(former)))
     print(f"the database of {former} is that of this service now")
 
@@ -132,7 +132,7 @@ def topology(
         print(queue.name)
         topics = [f"{described.service}.{queue.address}: {topic}" for topic in queue.topics]
         topics += [
-            f"{one.service}.events: {topic}" for one in queue.foreign for topic in one.topics
+            f"{owner.service}.events: {topic}" for owner in queue.foreign for topic in owner.topics
         ]
         shown = topics if len(topics) <= 6 else [*topics[:5], f"... and {len(topics) - 5} more"]
         print("".join(f"    {topic}\n" for topic in shown), end="")
@@ -145,7 +145,7 @@ def version(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Runs the console script."""
     app()
 
 

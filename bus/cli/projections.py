@@ -1,7 +1,6 @@
-"""`bus projections`: looks at read collections, and has them built anew. Prints; the work is in the
-package.
+"""`bus projections`: shows and rebuilds read collections. Only prints; `bus.operate` does the work.
 
-Exit status: 0 done; 1 something is not there, not to be done, or not right; 2 wrong usage.
+Exit status: 0 done; 1 something is missing, impossible or not right; 2 wrong usage.
 """
 
 import asyncio
@@ -50,10 +49,10 @@ HEADS = (
 
 @app.command("list")
 def list_(target: Target, as_json: Json = False) -> None:
-    """The projections as they are declared; asks neither broker nor database."""
+    """Lists the projections as declared; asks neither broker nor database."""
     declared = guarded(lambda: Projections(load(target, Settings.in_memory)).declared())
     if as_json:
-        print_json([one._asdict() for one in declared])
+        print_json([projection._asdict() for projection in declared])
         return
     heads = ("PROJECTION", "VERSION", "OF", "PARTITIONS", "VERSIONS IN", "EVENTS")
     print_table(heads, map(_declared, declared))
@@ -61,13 +60,13 @@ def list_(target: Target, as_json: Json = False) -> None:
 
 @app.command()
 def status(target: Target, names: Names = None, as_json: Json = False) -> None:
-    """Every collection of a projection: which one readers read, how far a new one is."""
+    """Shows each collection of a projection: which one readers read, how far a new one is."""
     found = _with(target, lambda projections: projections.status(*(names or ())))
     if as_json:
-        print_json([_facts(one) for one in found])
+        print_json([_facts(status) for status in found])
         return
     print_table(HEADS, map(_row, found))
-    for stuck in (stuck for one in found for stuck in one.stuck):
+    for stuck in (stuck for status in found for stuck in status.stuck):
         print(f"parked: {cell(stuck)}; `bus deadletters show` tells more")
 
 
@@ -78,9 +77,9 @@ def rebuild(
     wait: Annotated[bool, typer.Option(help="until readers have moved to it")] = True,
     as_json: Json = False,
 ) -> None:
-    """Builds a projection's collection anew from the log, while readers go on reading the old one.
+    """Rebuilds a projection's collection from the log, while readers keep reading the old one.
 
-    Workers do it; this command begins it and shows how far it is.
+    Workers do it; this command starts it and shows how far it is.
     """
     collection = _with(target, lambda projections: _rebuilt(projections, name, wait=wait))
     if as_json:
@@ -101,12 +100,12 @@ def refold(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Makes a part of what readers read anew, in place: some streams' or documents.
+    """Rebuilds a part of what readers read, in place: some streams' documents, or some documents.
 
-    Prints what was not as the log makes it. Exit status 1 where something could not be put right.
+    Prints what differed from the log. Exits with 1 if something could not be repaired.
     """
     at = since.replace(tzinfo=since.tzinfo or UTC) if since else None
-    _tell_audited(
+    _report(
         _with(
             target,
             lambda projections: projections.refold(
@@ -133,11 +132,11 @@ def audit(
     repair: Annotated[bool, typer.Option(help="put right what differs")] = False,
     as_json: Json = False,
 ) -> None:
-    """Folds the log once more and compares: documents that differ, are missing, or should not be.
+    """Folds the log again and compares: finds documents that differ, are missing or should not be.
 
-    Exit status 1 where there are any that it did not repair.
+    Exits with 1 if there are any that it did not repair.
     """
-    _tell_audited(
+    _report(
         _with(
             target,
             lambda projections: projections.audit(
@@ -187,36 +186,37 @@ async def _rebuilt(projections: Projections, name: str, *, wait: bool) -> str:
     began = since = time.monotonic()
     seen = parked = 0
     while wait:
-        (one,) = [o for o in await projections.status(name) if o.collection == collection]
-        if one.state == "read":
+        statuses = await projections.status(name)
+        (status,) = [status for status in statuses if status.collection == collection]
+        if status.state == "read":
             break
-        if one.replayed != seen:
-            since, seen = time.monotonic(), one.replayed
-        elif time.monotonic() - since > SILENCE and not one.commits:
+        if status.replayed != seen:
+            since, seen = time.monotonic(), status.replayed
+        elif time.monotonic() - since > SILENCE and not status.commits:
             print("nothing is built yet: does a worker run?", file=sys.stderr)
             since = time.monotonic()
-        if one.parked > parked:
-            parked = one.parked
+        if status.parked > parked:
+            parked = status.parked
             print(
                 f"streams parked in it: {parked}; readers stay where they are until these are "
                 f"applied (`bus deadletters list` tells why they are not)",
                 file=sys.stderr,
             )
-        done = min(one.replayed, one.commits)
-        print_progress(done, one.commits or 1, time.monotonic() - began)
+        done = min(status.replayed, status.commits)
+        print_progress(done, status.commits or 1, time.monotonic() - began)
         await asyncio.sleep(ASK_EVERY)
     return collection
 
 
-def _declared(one: Declared) -> tuple[object, ...]:
-    where = "documents" if one.versions_in_documents else "checkpoints"
-    of, events = ", ".join(one.categories), ", ".join(one.events)
-    return one.projection, one.version, of, one.partitions, where, events
+def _declared(row: Declared) -> tuple[object, ...]:
+    where = "documents" if row.versions_in_documents else "checkpoints"
+    of, events = ", ".join(row.categories), ", ".join(row.events)
+    return row.projection, row.version, of, row.partitions, where, events
 
 
-def _told(one: Difference) -> dict[str, Any]:
-    fields = {name: {"found": a, "expected": b} for name, (a, b) in one.fields.items()}
-    return {"key": one.key, "kind": one.kind, "repaired": one.repaired, "fields": fields}
+def _as_json(found: Difference) -> dict[str, Any]:
+    fields = {name: {"found": a, "expected": b} for name, (a, b) in found.fields.items()}
+    return {"key": found.key, "kind": found.kind, "repaired": found.repaired, "fields": fields}
 
 
 def _progress() -> Callable[[int, int], None]:
@@ -224,9 +224,10 @@ def _progress() -> Callable[[int, int], None]:
     return lambda done, of: print_progress(done, of or 1, time.monotonic() - began)
 
 
-def _tell_audited(found: Audited, as_json: bool) -> None:
+def _report(found: Audited, as_json: bool) -> None:
+    """Prints what an audit found; exits with 1 if the collection is not right."""
     if as_json:
-        print_json({**found._asdict(), "differences": [_told(o) for o in found.differences]})
+        print_json({**found._asdict(), "differences": [_as_json(d) for d in found.differences]})
     else:
         _print_audited(found)
     if not found.is_right:
@@ -234,9 +235,9 @@ def _tell_audited(found: Audited, as_json: bool) -> None:
 
 
 def _print_audited(found: Audited) -> None:
-    for one in found.differences:
-        print(f"{one.key}: {one.kind}{', repaired' if one.repaired else ''}")
-        for name, (here, expected) in one.fields.items():
+    for difference in found.differences:
+        print(f"{difference.key}: {difference.kind}{', repaired' if difference.repaired else ''}")
+        for name, (here, expected) in difference.fields.items():
             print(f"    {cell(name)}: {cell(here)}, to be {cell(expected)}")
     print(
         f"{found.collection}: {found.compared} documents compared, {len(found.differences)} differ"
@@ -245,17 +246,17 @@ def _print_audited(found: Audited) -> None:
         print(f"streams parked, and not compared: {len(found.parked)}", file=sys.stderr)
 
 
-def _facts(one: CollectionStatus) -> dict[str, Any]:
-    stuck = [each._asdict() for each in one.stuck]
-    return {**one._asdict(), "lag": one.lag and one.lag._asdict(), "stuck": stuck}
+def _facts(status: CollectionStatus) -> dict[str, Any]:
+    stuck = [stream._asdict() for stream in status.stuck]
+    return {**status._asdict(), "lag": status.lag and status.lag._asdict(), "stuck": stuck}
 
 
-def _row(one: CollectionStatus) -> tuple[object, ...]:
-    built = f"{min(100, 100 * one.replayed // one.commits)} %" if one.commits else ""
-    shown = {"building": built, "fetching": f"{one.replayed} events"}.get(one.state, "")
-    swept, behind = one.swept or "", _behind(one.lag) if one.lag else ""
-    facts = one.projection, one.collection, one.version, one.state
-    return *facts, shown, one.waiting, behind, one.parked, swept
+def _row(status: CollectionStatus) -> tuple[object, ...]:
+    built = f"{min(100, 100 * status.replayed // status.commits)} %" if status.commits else ""
+    shown = {"building": built, "fetching": f"{status.replayed} events"}.get(status.state, "")
+    swept, behind = status.swept or "", _behind(status.lag) if status.lag else ""
+    facts = status.projection, status.collection, status.version, status.state
+    return *facts, shown, status.waiting, behind, status.parked, swept
 
 
 def _behind(lag: Lag) -> str:

@@ -1,4 +1,4 @@
-"""What the commands share: their parameters, the loop they run on, how they end by an error."""
+"""What the commands share: their parameters, the loop they run on, how an error ends them."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where the extra is installed."""
+    """Returns uvloop's, if the extra is installed."""
     try:
         import uvloop
     except ImportError:
@@ -32,9 +32,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def guarded(action: Callable[[], Result]) -> Result:
-    """The action's result; an error of ours ends the program with its message.
+    """Returns the action's result; on a BusError, prints it and ends the program.
 
-    The status is 2 where the program or its settings are to be mended, else 1.
+    The status is 2 if the program or its settings must be corrected, otherwise 1.
     """
     try:
         return action()
@@ -44,8 +44,8 @@ def guarded(action: Callable[[], Result]) -> Result:
 
 
 def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Result:
-    """What the action gives, on the service's bus, opened for looking: the code that a command is
-    run with may be of another release than the code that serves."""
+    """Returns the action's result on the service's bus, opened with `looking`, because a command
+    may run another release of the code than the serving one."""
 
     async def whole(bus: Bus) -> Result:
         async with bus.looking() as opened:
@@ -55,7 +55,7 @@ def on_open_bus(target: str, action: Callable[[Bus], Awaitable[Result]]) -> Resu
 
 
 def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[None]]) -> None:
-    """Runs what ends once SIGTERM or SIGINT sets its event, on the service's bus, not open yet."""
+    """Runs `run` with the service's bus, not yet open, and an event that SIGTERM or SIGINT sets."""
 
     async def whole(bus: Bus) -> None:
         log.configure(level=bus.runtime.settings.log_level)
@@ -64,8 +64,8 @@ def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[Non
     guarded(lambda: _run(whole, load(target, Settings)))
 
 
-def tell_if_in_memory(bus: Bus) -> None:
-    """Warns of a service that nobody can reach."""
+def warn_if_in_memory(bus: Bus) -> None:
+    """Warns that a service in memory cannot be reached, or loses its data."""
     settings = bus.runtime.settings
     kept = [name for name in ("amqp_url", "mongo_url") if getattr(settings, name) == MEMORY]
     if kept and bus.runtime.has_default_backend:
@@ -81,14 +81,14 @@ def tell_if_in_memory(bus: Bus) -> None:
 
 
 def _run(whole: Callable[[Bus], Coroutine[Any, Any, Result]], bus: Bus) -> Result:
-    """Runs it on a bus that was loaded before: in every command outside of an event loop, so that
-    the application may run one of its own."""
+    """Runs `whole` in an event loop; the bus was loaded outside of one, so that the application
+    may run its own while it is loaded."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(whole(bus))
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; the second signal ends the process at once."""
+    """Returns an event that SIGTERM or SIGINT sets; the second signal ends the process at once."""
     stop = asyncio.Event()
 
     def receive(number: int) -> None:

@@ -1,8 +1,8 @@
-"""What people look at and repair: the model of the command line.
+"""What people inspect and repair: the model behind the command line.
 
-projections      read collections: how far, from what, built anew, moved back
-deadletters      what was given up, listed, understood and brought back
-deadletter_view  how it is shown, parked streams with it
-events           what is in the log, shown as it is stored
+projections      read collections: their state; rebuild, roll back, audit
+deadletters      lists and repairs what was given up
+deadletter_view  how that is shown, together with parked streams
+events           the log, shown as it is stored
 conversation     commands and events, each beneath the one that caused it
 """

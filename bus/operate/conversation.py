@@ -1,7 +1,7 @@
 """Tracing: the commands and events of a conversation, each beneath the one that caused it. No I/O.
 
-What is handled leaves commits under the id of what was handled (a command, or an event that a
-handler followed); their events and the commands that they send are what it caused.
+Handling a command or an event leaves commits that bear its id; their events and the commands that
+they send are what it caused.
 """
 
 from collections import defaultdict
@@ -17,10 +17,10 @@ Kind = Literal["command", "event", "dead letter"]
 
 
 class TraceEntry(NamedTuple):
-    """A command, an event, or a dead letter (a parked stream, too) of a conversation.
+    """A command, an event or a dead letter (or parked stream) of a conversation.
 
-    `cause` is the id of what it stands beneath, `depth` levels down; `time` is unknown of a command
-    that is not carried out yet, `note` says what there is to know.
+    `cause` is the id of the message that caused it, `depth` how many levels down it stands. `time`
+    is None for a command that was not carried out yet; `note` says what else is known.
     """
 
     depth: int
@@ -35,25 +35,25 @@ class TraceEntry(NamedTuple):
 
 
 def traced(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> list[TraceEntry]:
-    """The conversation from its beginning, what was caused right after its cause."""
-    found = {one.id: one for one in _messages(commits, letters)}
+    """Returns the conversation from its beginning, each entry after its cause."""
+    found = {entry.id: entry for entry in _messages(commits, letters)}
     caused: dict[str, list[TraceEntry]] = defaultdict(list)
-    for one in (*found.values(), *_given_up(found.values(), letters)):
-        caused[one.cause if one.cause in found else ""].append(one)
-    told: list[TraceEntry] = []
-    left = [one._replace(depth=0) for one in caused.pop("", ())][::-1]
+    for entry in (*found.values(), *_given_up(found.values(), letters)):
+        caused[entry.cause if entry.cause in found else ""].append(entry)
+    ordered: list[TraceEntry] = []
+    left = [entry._replace(depth=0) for entry in caused.pop("", ())][::-1]
     while left:  # no recursion: a conversation may be longer than Python's stack is deep
-        one = left.pop()
-        told.append(one)
+        entry = left.pop()
+        ordered.append(entry)
         left += [
-            below._replace(depth=one.depth + 1)
-            for below in reversed(caused.pop(one.id, ()) if one.kind != "dead letter" else ())
+            below._replace(depth=entry.depth + 1)
+            for below in reversed(caused.pop(entry.id, ()) if entry.kind != "dead letter" else ())
         ]
-    return told
+    return ordered
 
 
 def _messages(commits: Sequence[Commit], letters: Sequence[DeadLetter]) -> Iterator[TraceEntry]:
-    """Commands and events, in the order in which they happened; commands that wait come last."""
+    """Yields commands and events in the order in which they happened, waiting commands last."""
     own = {commit.id: commit for commit in commits}
     known = {commit.event_id(place) for commit in commits for place in range(len(commit.events))}
     known |= {command.id for commit in commits for command in commit.outgoing}
@@ -84,7 +84,7 @@ def _caused_by(commit: Commit, own: dict[str, Commit]) -> Iterator[TraceEntry]:
 def _beginning(
     cause: str, own: Commit | None, commit: Commit, letters: Sequence[DeadLetter]
 ) -> TraceEntry:
-    """What nothing in the log has caused: a command from outside, or an event of another log."""
+    """Returns what nothing in the log caused: a command from outside, or another log's event."""
     if own is not None:
         return TraceEntry(0, "command", own.message, cause, time=own.time)
     for letter in letters:
@@ -97,7 +97,7 @@ def _beginning(
 
 
 def _lost(letter: DeadLetter) -> TraceEntry:
-    """A message that left nothing in the log but its dead letter."""
+    """Returns a message that left nothing but its dead letter."""
     kind: Kind = "event" if letter.stream else "command"
     note = "not in this log" if letter.stream else "not carried out"
     return TraceEntry(
@@ -109,18 +109,18 @@ def _lost(letter: DeadLetter) -> TraceEntry:
 def _given_up(
     messages: Iterable[TraceEntry], letters: Sequence[DeadLetter]
 ) -> Iterator[TraceEntry]:
-    """A row for each dead letter, and for each event that a parked stream stands at or holds up."""
+    """Yields an entry per dead letter, and per event that a parked stream stops at or holds up."""
     parked = [letter for letter in letters if letter.kind == "stream"]
     for letter in letters:
         if letter.kind == "message":
             yield _row(letter, letter.message_id, f"{letter.error}: {letter.reason}")
-    for one in messages:
+    for entry in messages:
         for letter in parked:
-            if one.kind == "event" and one.stream == letter.stream and one.version > 0:
-                if one.version == letter.version:
-                    yield _row(letter, one.id, f"{letter.error}: {letter.reason}")
-                elif one.version > letter.version:
-                    yield _row(letter, one.id, f"waits behind version {letter.version}")
+            if entry.kind == "event" and entry.stream == letter.stream and entry.version > 0:
+                if entry.version == letter.version:
+                    yield _row(letter, entry.id, f"{letter.error}: {letter.reason}")
+                elif entry.version > letter.version:
+                    yield _row(letter, entry.id, f"waits behind version {letter.version}")
 
 
 def _row(letter: DeadLetter, cause: str, note: str) -> TraceEntry:
@@ -131,11 +131,11 @@ def _row(letter: DeadLetter, cause: str, note: str) -> TraceEntry:
 
 
 def _cause_of(commit: Commit) -> str:
-    """The id of the message whose handling stored it; none of a fact that was published alone."""
+    """Returns the id of the message whose handling stored a commit; "" for `Bus.publish`."""
     return "" if _is_bare_fact(commit) else commit.causation_id or commit.id
 
 
 def _is_bare_fact(commit: Commit) -> bool:
-    """Whether nothing was handled: `Bus.publish` stored it under its own name."""
+    """Returns whether nothing was handled: `Bus.publish` stored the event under its own name."""
     is_first = commit.id == (commit.causation_id or commit.id)
     return is_first and [event.name for event in commit.events] == [commit.message]

@@ -1,4 +1,4 @@
-"""What people see of what was given up: dead letters and parked streams in one shape. No I/O."""
+"""How people see what was given up: dead letters and parked streams in one shape. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,12 +12,12 @@ Kind = Literal["message", "stream"]
 
 
 class DeadLetter(NamedTuple):
-    """A message that was given up, or (of the kind "stream") a stream that a projection parked.
+    """A message that was given up, or (kind "stream") a stream that a projection parked.
 
-    `group` is the fingerprint of its failure, `frames` where that was raised, innermost last;
-    `attempts` are those of the last time. A stream stands still at its `version`, and `message`
-    names that event. `seen` counts how often a message was given up. `body` is what arrived; of a
-    stream it is told by `DeadLetters.show` alone.
+    `group` is the fingerprint of its failure, `frames` are where it was raised, innermost last, and
+    `attempts` those of the last time. A stream stops at its `version`, and `message` names that
+    event. `seen` counts how often a message was given up. `body` is what arrived; for a stream,
+    only `DeadLetters.show` fills it.
     """
 
     id: str
@@ -43,7 +43,7 @@ class DeadLetter(NamedTuple):
 
 
 class DeadLetterGroup(NamedTuple):
-    """Dead letters that failed alike; `reason` is that of the latest."""
+    """Dead letters that failed alike; `reason` is that of the latest one."""
 
     group: str
     kind: Kind
@@ -58,7 +58,7 @@ class DeadLetterGroup(NamedTuple):
 
 
 def letter_of(row: Document) -> DeadLetter:
-    """A dead letter as the read store keeps it."""
+    """Returns a dead letter that the read store holds."""
     headers = row["headers"]
     stream, version = headers.get("stream", ""), headers.get("version", 0)
     return DeadLetter(
@@ -85,7 +85,7 @@ def letter_of(row: Document) -> DeadLetter:
 
 
 def stream_of(service: str, projection: str, parked: Parked) -> DeadLetter:
-    """A stream that a projection parked."""
+    """Returns a stream that a projection parked."""
     queue = f"{service}.{queue_of(projection)}"
     return DeadLetter(
         f"{projection}/{parked.stream}",
@@ -107,7 +107,7 @@ def stream_of(service: str, projection: str, parked: Parked) -> DeadLetter:
 
 
 def group_of(row: Document) -> DeadLetterGroup:
-    """A group of dead letters as the read store tells of it."""
+    """Returns a group of dead letters that the read store found."""
     return DeadLetterGroup(
         group=row["fingerprint"],
         kind="message",
@@ -116,15 +116,15 @@ def group_of(row: Document) -> DeadLetterGroup:
 
 
 def groups_of(streams: Sequence[DeadLetter]) -> list[DeadLetterGroup]:
-    """The groups that parked streams form."""
+    """Returns the groups that parked streams form."""
     members: dict[str, list[DeadLetter]] = {}
-    for one in streams:
-        members.setdefault(one.group, []).append(one)
+    for stream in streams:
+        members.setdefault(stream.group, []).append(stream)
     return [_united(alike) for alike in members.values()]
 
 
 def _united(alike: Sequence[DeadLetter]) -> DeadLetterGroup:
-    latest = max(alike, key=lambda one: one.last_seen)
+    latest = max(alike, key=lambda letter: letter.last_seen)
     return DeadLetterGroup(
         latest.group,
         latest.kind,
@@ -134,6 +134,6 @@ def _united(alike: Sequence[DeadLetter]) -> DeadLetterGroup:
         latest.message,
         latest.error,
         latest.reason,
-        min(one.first_seen for one in alike),
+        min(letter.first_seen for letter in alike),
         latest.last_seen,
     )

@@ -1,8 +1,8 @@
-"""Repair: what was given up, listed, understood and brought back.
+"""Lists what was given up, and repairs it.
 
 Two things wait for people: dead letters (messages given up) and parked streams (which a projection
-cannot apply). Only what is discarded is removed here: all else goes when its retry succeeded, by
-the consumer that handled it (see `deadletters`) or the projector that applied it.
+cannot apply). Only `discard` removes any here: after a successful retry, the consumer that handled
+a letter (see `failures.deadletters`) or the projector that applied a stream does.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ NOT_THERE = (
     "there is no such dead letter (any more); `bus deadletters list` shows those that there are"
 )
 NOT_OURS = (
-    "{!r} is no queue of this service, and nothing is published to others': discard the letter"
+    "{!r} is not a queue of this service, and nothing is published to others': discard the letter"
 )
 LOG_STANDS = (
     "its data cannot be changed, because it is an event in the log; correct the code that reads it "
@@ -52,24 +52,27 @@ LOG_STANDS = (
     "retry it"
 )
 STREAM_STAYS = (
-    "a parked stream is no message that could be dropped: its documents would stay wrong for good; "
+    "a parked stream cannot be dropped like a message: its documents would stay wrong for good; "
     "correct the projection's handler, or let it ignore the event, and retry"
 )
 
 
 class RepairResult(NamedTuple):
-    """The ids for which it was done, and why not for the others."""
+    """The ids that a repair succeeded for, and the reasons by id for the others."""
 
     done: tuple[str, ...]
     failed: Mapping[str, str]
 
 
 class DeadLetters(OnOpenBus):
-    """What a service gave up, for people to list, understand and repair. The bus must be open.
+    """Lists and repairs what a service gave up.
 
-    letters = DeadLetters(bus)
-    for alike in await letters.groups():
-        await letters.retry(group=alike.group)
+        letters = DeadLetters(bus)
+        for alike in await letters.groups():
+            await letters.retry(group=alike.group)
+
+    The bus must be open, or opened with `looking`. Raises: StoreUnavailable; ConfigurationError if
+    the bus is not open.
     """
 
     @property
@@ -85,34 +88,34 @@ class DeadLetters(OnOpenBus):
         limit: int = 100,
         skip: int = 0,
     ) -> list[DeadLetter]:
-        """Those of one group, queue or message name (all by default), the one seen last first."""
+        """Returns those of one group, queue or message name (all by default), last seen first."""
         limit = whole(limit, "DeadLetters.list(): limit", least=0)
         skip = whole(skip, "DeadLetters.list(): skip", least=0)
         named = {"fingerprint": group, "queue": queue, "message": message}
         where = {field: value for field, value in named.items() if value}
         rows = await self._store.dead_letters(skip + limit, where=where)
         streams = [
-            one
-            for one in await self.streams()
-            if group in ("", one.group)
-            and queue in ("", one.queue)
-            and message in ("", one.message)
+            stream
+            for stream in await self.streams()
+            if group in ("", stream.group)
+            and queue in ("", stream.queue)
+            and message in ("", stream.message)
         ]
         found = sorted([*map(letter_of, rows), *streams], key=_last_seen, reverse=True)
         return found[skip : skip + limit]
 
     async def groups(self) -> Sequence[DeadLetterGroup]:
-        """Those that failed alike, together; the group seen last is the first."""
+        """Returns groups of those that failed alike, last seen first."""
         groups = map(group_of, await self._store.dead_letter_groups())
         found = [*groups, *groups_of(await self.streams())]
         return sorted(found, key=_last_seen, reverse=True)
 
     async def streams(self) -> Sequence[DeadLetter]:
-        """All parked streams of the service's projections."""
-        return [self._shown(*one) for one in (await self._parked()).values()]
+        """Returns all parked streams of the service's projections."""
+        return [self._shown(*found) for found in (await self._parked()).values()]
 
     async def show(self, id: str) -> DeadLetter:
-        """One of them, with its body. Raises: DeadLetterError where it is not there."""
+        """Returns one of them, with its body. Raises: DeadLetterError if there is no such one."""
         _check_id(id)
         if not _is_stream(id):
             return letter_of(await self._row(id))
@@ -130,11 +133,13 @@ class DeadLetters(OnOpenBus):
         rate: float | None = None,
         report: Report | None = None,
     ) -> RepairResult:
-        """Brings those with these ids, of one group, or all back to the one handler that failed.
+        """Sends those with these ids, of one group, or all back to the one handler that failed.
 
-        Done means on its way: a worker handles it, and it is gone once that succeeded; if it fails
-        again, it stays, with the new error. `rate` is how many a second at most; `report` is told
-        how many of how many were seen to. Raises: DeadLetterError, StoreUnavailable.
+        Done means sent: a worker handles the message, and the letter disappears once that succeeds;
+        if it fails again, the letter stays, with the new error. `rate` is the most per second;
+        `report` is called with how many are finished, and of how many.
+
+        Raises: DeadLetterError, StoreUnavailable.
         """
         if rate is not None and not _is_rate(rate):
             raise DeadLetterError(f"rate={rate!r}: give the retries per second, a number above 0")
@@ -142,14 +147,16 @@ class DeadLetters(OnOpenBus):
         return await _each(chosen, self._retry, rate, report)
 
     async def edit(self, id: str, data: Mapping[str, Any]) -> None:
-        """Replaces a message's data, which must fit its class; the next retry handles that.
+        """Replaces a message's data, for its next retry.
 
-        Data is of the schema that the message came with. Raises: DeadLetterError (it cannot be
-        edited; says what to do), InvalidMessage (every problem of the data); nothing is changed.
+        The data must fit the message's class in the schema that the message came with.
+
+        Raises: DeadLetterError (it cannot be edited; says what to do instead), InvalidMessage
+        (lists every problem of the data); then nothing is changed.
         """
         _check_id(id)
         if _is_stream(id):
-            await self.show(id)  # says so where there is none
+            await self.show(id)  # raises if there is none
             raise DeadLetterError(f"{id}: {LOG_STANDS}")
         row = await self._row(id)
         registry = self._registry_of(row)
@@ -165,8 +172,8 @@ class DeadLetters(OnOpenBus):
             raise DeadLetterError(f"{id}: {NOT_THERE}")
 
     async def _signed_anew(self, row: Document, edited: Frame) -> Document:
-        """The headers of an edited event. Only where the service vouches for what it was, it does
-        for what became of it."""
+        """Returns the headers of an edited event, signed only if the original was trusted: else
+        editing would make a foreign event pass as the service's own."""
         if "stream" not in row["headers"] or not await Trust(self._runtime).knows(frame_of(row)):
             return {}
         return {"headers": {**row["headers"], SIGNATURE: self._runtime.signing.sign(edited)}}
@@ -174,7 +181,7 @@ class DeadLetters(OnOpenBus):
     async def discard(
         self, *ids: str, group: str = "", all: bool = False, report: Report | None = None
     ) -> RepairResult:
-        """Removes those with these ids, of one group, or all, for good. Parked streams stay.
+        """Removes those with these ids, of one group, or all, for good; parked streams stay.
 
         Raises: DeadLetterError, StoreUnavailable, OutcomeUnknown.
         """
@@ -182,7 +189,7 @@ class DeadLetters(OnOpenBus):
         return await _each(chosen, self._discard, None, report)
 
     async def _chosen(self, doing: str, ids: Sequence[str], group: str, all: bool) -> Sequence[str]:
-        """The ids meant, oldest first, streams last. Raises: DeadLetterError where none is."""
+        """Returns the ids meant, oldest first, streams last. Raises: DeadLetterError."""
         if (bool(ids) + bool(group) + bool(all)) != 1:
             raise DeadLetterError("say which: give ids, or group=..., or all=True")
         for id in ids:
@@ -192,7 +199,7 @@ class DeadLetters(OnOpenBus):
         if ids:
             return ids
         letters = await self._store.dead_letter_ids({"fingerprint": group} if group else {})
-        streams = [one.id for one in await self.streams() if group in ("", one.group)]
+        streams = [s.id for s in await self.streams() if group in ("", s.group)]
         if group and not (letters or streams):
             raise DeadLetterError(
                 f"group={group!r}: there is no such group (any more); `bus deadletters groups`, or "
@@ -206,7 +213,7 @@ class DeadLetters(OnOpenBus):
         return {**await self._send(messages), **await self._hurry(streams)}
 
     async def _send(self, ids: Sequence[str]) -> Problems:
-        """Finds all first, so that they are published in their order."""
+        """Finds all before publishing any, so that they are published in their order."""
         rows = await asyncio.gather(*map(self._find, ids))
         problems = await asyncio.gather(*map(self._publish, rows))
         return dict(zip(ids, problems, strict=True))
@@ -227,7 +234,7 @@ class DeadLetters(OnOpenBus):
         return None
 
     async def _hurry(self, ids: Sequence[str]) -> Problems:
-        """Lets the next try of parked streams be now; the sweeper of any worker makes it."""
+        """Makes parked streams due now; the sweeper of any worker then tries them."""
         there = await self._parked() if ids else {}
         for id in there.keys() & set(ids):
             target, parked = there[id]
@@ -253,7 +260,7 @@ class DeadLetters(OnOpenBus):
         return found
 
     async def _parked(self) -> dict[str, tuple[Target, Parked]]:
-        """All parked streams of the service's projections, by the ids that people see."""
+        """Returns all parked streams of the service's projections, by the ids that people see."""
         return {
             self._shown(target, parked).id: (target, parked)
             for target in await self._runtime.targets()
@@ -271,7 +278,7 @@ class DeadLetters(OnOpenBus):
         return b""
 
     def _registry_of(self, row: Document) -> Registry[Any]:
-        """The classes that the letter's subscription reads. Raises: DeadLetterError."""
+        """Returns the classes that the letter's subscription reads. Raises: DeadLetterError."""
         subscription = self._subscription_of(row["queue"])
         of = subscription.of
         if isinstance(of, Projection):
@@ -285,9 +292,9 @@ class DeadLetters(OnOpenBus):
         return registry
 
     def _subscription_of(self, queue: str) -> Subscription:
-        for one in self._runtime.subscriptions:
-            if any(declared.name == queue for declared in one.queues):
-                return one
+        for subscription in self._runtime.subscriptions:
+            if any(declared.name == queue for declared in subscription.queues):
+                return subscription
         raise DeadLetterError(
             f"no subscription of {self._runtime.service} has the queue {queue}; it was removed or "
             f"renamed: bring it back, or discard the letter"
@@ -297,7 +304,7 @@ class DeadLetters(OnOpenBus):
 async def _each(
     ids: Sequence[str], step: Step, rate: float | None, report: Report | None
 ) -> RepairResult:
-    """Takes the steps, many at once, or (with a rate) one by one at its pace."""
+    """Runs `step` on the ids, `AT_ONCE` at a time, or one by one at a rate per second."""
     clock = asyncio.get_running_loop()
     started, size = clock.time(), AT_ONCE if rate is None else 1
     problems: dict[str, str | None] = {}
@@ -329,10 +336,13 @@ def _check_id(id: object) -> None:
 
 
 def _is_stream(id: str) -> bool:
-    """A message's id begins with its queue, `service.subscription`; a stream's with a projection's
-    name, which has no dot."""
+    """Returns whether an id is a parked stream's.
+
+    A message's id begins with its queue, `service.subscription`; a stream's with a projection's
+    name, which has no dot.
+    """
     return "." not in id.partition("/")[0]
 
 
-def _last_seen(one: DeadLetter | DeadLetterGroup) -> Any:
-    return one.last_seen
+def _last_seen(found: DeadLetter | DeadLetterGroup) -> Any:
+    return found.last_seen

@@ -1,5 +1,5 @@
-"""Events: what people see of a service's log, shown as it is stored, and what they have sent from
-it once more. Nothing here changes it."""
+"""Events: shows a service's log as it is stored, and sends events from it again. Nothing here
+changes it."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
@@ -21,9 +21,9 @@ CLOCKS_APART = timedelta(hours=1)
 
 
 class StoredEvent(NamedTuple):
-    """An event as it stands in the log, in the shape and under the name that it had then.
+    """An event as stored in the log, in the shape and under the name that it had then.
 
-    `causation_id` is the id of the command, or of the event, whose handler recorded it.
+    `causation_id` is the id of the command or event whose handler recorded it.
     """
 
     stream: str
@@ -38,21 +38,21 @@ class StoredEvent(NamedTuple):
 
 
 class Events(OnOpenBus):
-    """The event log of an open bus, for people to look into.
+    """Shows the event log of an open bus, and sends events from it again.
 
         async for event in Events(bus).show("account-a1"):
             print(event.version, event.name, event.data)
 
-    Raises: StoreUnavailable; ConfigurationError where it is not open.
+    Raises: StoreUnavailable; ConfigurationError if the bus is not open.
     """
 
     async def unknown(self) -> list[EventCount]:
-        """The names in the log that no aggregate, event handler or projection here has a class
-        for; their events are passed over. It reads the whole log."""
+        """Counts the events whose names no aggregate, event handler or projection here knows; they
+        are passed over. Reads the whole log."""
         return await self._runtime.event_log.tally(self._runtime.known_names)
 
     async def show(self, stream: str, *, after: int = 0) -> AsyncIterator[StoredEvent]:
-        """The stream's events beyond version `after`, in order."""
+        """Yields the stream's events beyond version `after`, in order."""
         while page := await self._runtime.event_log.read(stream, after, PAGE):
             for commit in page:
                 for event in _events_in(commit):
@@ -65,7 +65,7 @@ class Events(OnOpenBus):
     async def tail(
         self, *, category: str = "", last: int = 10
     ) -> AsyncGenerator[StoredEvent, None]:
-        """The events of the `last` commits, and then those of each as it is stored; without an end.
+        """Yields the events of the `last` commits, then those of each new commit, without end.
 
         Raises: ConfigurationError (MongoDB without a replica set).
         """
@@ -76,11 +76,11 @@ class Events(OnOpenBus):
                     yield event
 
     async def trace(self, correlation_id: str) -> list[TraceEntry]:
-        """The commands and events of a conversation, each after what caused it, and what of them
-        was given up.
+        """Returns the commands and events of a conversation, each after its cause, and its dead
+        letters.
 
-        It reads all that was stored since the id was made, if the id tells (a UUID of version 7,
-        as the bus's own); else the whole log.
+        Reads what was stored since the id was made, if the id is a UUID of version 7 (as the bus
+        makes them); otherwise the whole log.
         """
         commits = await self._runtime.event_log.conversation(correlation_id, _since(correlation_id))
         rows = await self._runtime.read_store.dead_letters(
@@ -98,20 +98,22 @@ class Events(OnOpenBus):
         dry_run: bool = False,
         report: Report | None = None,
     ) -> Republished:
-        """Sends the events stored from `since` up to `until` (now) to one subscription once more.
+        """Sends the events stored from `since` to `until` (by default now) to one subscription
+        again; with `to="commands"`, the commands that units of work sent.
 
-        With `to="commands"`: the commands that units of work sent. Only what its queues are bound
-        to goes, with the same ids and headers, so that what was handled counts once (see
-        `bus.recovery.republishing`). With `dry_run` it only counts.
-        `report` is told the time that was reached and how many events went: after an error, go on
-        from there. Raises: ConfigurationError (no such subscription), Unroutable (its queue is
-        gone), TransportUnavailable.
+        Sends only what the subscription's queues are bound to, with the same ids and headers, so
+        that what was handled counts once (see `bus.recovery.republishing`). With `dry_run` it only
+        counts. `report` is called with the time reached and the number of events sent: after an
+        error, continue from that time.
+
+        Raises: ConfigurationError (no such subscription), Unroutable (its queue is gone),
+        TransportUnavailable.
         """
         return await Republishing(self._runtime, to, report).run(since, until, dry_run=dry_run)
 
 
 def _since(correlation_id: str) -> datetime | None:
-    """When its conversation began, at the earliest, by clocks that may disagree."""
+    """Returns the earliest time the conversation can have begun at, because clocks disagree."""
     made = clock.time_of(correlation_id)
     return made and made - CLOCKS_APART
 

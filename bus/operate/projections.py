@@ -1,6 +1,6 @@
 """Projections: what an operator sees of read collections, and does with them.
 
-Building, consuming and moving readers is the workers' work; here it is asked for, and looked at.
+Workers build collections, consume events and move readers; here that is requested and shown.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from bus.stores.collections import Target
 
 
 class Declared(NamedTuple):
-    """A projection as the code declares it; `versions_in_documents` as of `Target`."""
+    """A projection as the code declares it; `versions_in_documents` is that of `Target`."""
 
     projection: str
     version: int
@@ -41,11 +41,10 @@ class CollectionStatus(NamedTuple):
     """One collection of a projection. `state` is "read" (by readers), "building", "fetching" or
     "kept".
 
-    `replayed` of `commits` commits (about) are in it, where it is being built; while it is
-    fetching what other services have told so far, `replayed` counts these events. `waiting`
-    messages are in its queues; so far it is behind the log (`lag`, of what readers read); so many
-    of its streams are `parked`, the oldest of which are `stuck`; up to `swept` it was compared with
-    the log.
+    While it is being built, it holds about `replayed` of `commits` commits; while it fetches other
+    services' history, `replayed` counts the events that came so far. `waiting` messages are in its
+    queues. `lag` is how far it is behind the log, None unless readers read it. `parked` counts its
+    parked streams; `stuck` are the oldest of them. Up to `swept`, it was compared with the log.
     """
 
     projection: str
@@ -62,28 +61,32 @@ class CollectionStatus(NamedTuple):
 
 
 class Projections(OnOpenBus):
-    """The projections of a bus, which is to be open for whatever asks its stores.
+    """Shows and manages the projections of a bus, which must be open, except for `declared`.
 
-    Raises: ProjectionError, which says what is not there or not to be done; StoreUnavailable,
+        async with bus.looking():
+            for collection in await Projections(bus).status():
+                print(collection.collection, collection.state, collection.lag)
+
+    Raises: ProjectionError, which says what is missing or impossible; StoreUnavailable,
     TransportUnavailable.
     """
 
     def declared(self) -> Sequence[Declared]:
-        """What there is; also of a bus that is not open."""
+        """Returns the projections that the code declares; the bus need not be open."""
         return [
             Declared(
-                one.name,
-                one.version,
-                one.categories,
-                tuple(sorted(one.registry())),
-                one.partitions,
-                one.target().versions_in_documents,
+                projection.name,
+                projection.version,
+                projection.categories,
+                tuple(sorted(projection.registry())),
+                projection.partitions,
+                projection.target().versions_in_documents,
             )
-            for one in self._all()
+            for projection in self._all()
         ]
 
     async def status(self, *names: str) -> Sequence[CollectionStatus]:
-        """Every collection of the projections named, or of all."""
+        """Returns every collection of the projections named, or of all."""
         chosen = [self._named(name) for name in names] or self._all()
         return [
             await self._status(projection, lineage, generation)
@@ -93,10 +96,10 @@ class Projections(OnOpenBus):
         ]
 
     async def rebuild(self, name: str) -> str:
-        """Begins a new collection for the declared version; workers build it, and then move
-        readers to it. Its name.
+        """Starts a new collection for the declared version and returns its name; workers build it
+        and then move readers to it.
 
-        Raises: ProjectionError too where workers of another release would have to build it.
+        Raises: ProjectionError, also if workers of another release would have to build it.
         """
         projection = self._named(name)
         await self._check_served(projection, await self._lineage(projection), or_less=True)
@@ -115,9 +118,10 @@ class Projections(OnOpenBus):
     async def _check_served(
         self, projection: Projection[Any], lineage: Lineage, *, or_less: bool = False
     ) -> None:
-        """What other code than this one serves is not this one's to judge, nor to change.
+        """Checks that this code may judge and change the collection that readers read.
 
-        With `or_less`, this code may handle less than the workers do. Raises: ProjectionError.
+        With `or_less`, this code may handle less than the workers do. Raises: ProjectionError if
+        another release of the code serves it.
         """
         if not lineage.active:
             return
@@ -141,8 +145,8 @@ class Projections(OnOpenBus):
             )
 
     async def rollback(self, name: str) -> str:
-        """Moves readers back to the collection that they read before, once it is up to date. Its
-        name."""
+        """Moves readers back to the collection that they read before, once it is up to date;
+        returns its name."""
         projection, runtime = self._named(name), self._runtime
         lineage = await self._lineage(projection)
         if not lineage.previous:
@@ -172,7 +176,7 @@ class Projections(OnOpenBus):
         return target.collection
 
     async def drop(self, name: str, collection: str) -> None:
-        """Removes a collection that readers do not read, its queues and its versions."""
+        """Removes a collection that readers do not read, with its queues and its versions."""
         projection = self._named(name)
         catalogue = self._runtime.catalogue
         generation = (await self._lineage(projection)).of(collection)
@@ -187,10 +191,10 @@ class Projections(OnOpenBus):
         self, name: str, *, sample: int = 0, repair: bool = False, report: Report | None = None
     ) -> Audited:
         """Compares the collection that readers read with what the log makes of it: `sample`
-        documents chosen at random, or all. With `repair`, puts those right that differ.
+        documents chosen at random, or all (0). With `repair`, corrects those that differ.
 
-        On a live system too; where something is not alike, the collection stands still for some
-        seconds. `report` is told how far it is, in commits.
+        It may run on a live system; if something differs, the collection stands still for some
+        seconds. `report` is called with the progress, in commits.
         """
         audit = await self._audit(name)
         audited = await audit.run(sample=sample, repair=repair, report=report)
@@ -208,9 +212,9 @@ class Projections(OnOpenBus):
         since: datetime | None = None,
         report: Report | None = None,
     ) -> Audited:
-        """Makes a part of the collection that readers read anew, in place: what these streams
-        feed, those whose ids match a pattern (`job-2024*`), or that have had events since a time;
-        and documents by their keys. What was not as the log makes it is in the differences.
+        """Rebuilds a part of the collection that readers read, in place: what is fed by certain
+        streams, by those whose ids match a pattern (`job-2024*`) or that had events since a time;
+        and documents by their keys. The differences list what was not as the log makes it.
         """
         if not (streams or documents or matching or since):
             raise ProjectionError(
@@ -222,7 +226,7 @@ class Projections(OnOpenBus):
         return audited
 
     async def _settle_letters(self, name: str) -> None:
-        """Removes the dead letters of what readers read by now."""
+        """Removes the dead letters of events that readers now see applied."""
         projection, runtime = self._named(name), self._runtime
         lineage = await self._lineage(projection)
         read = lineage.of(lineage.active)
@@ -245,8 +249,10 @@ class Projections(OnOpenBus):
         )
 
     async def fetch(self, category: str) -> str:
-        """Asks the owner of a category for its whole history again; workers take it in, and what
-        was missing is applied by their next sweep. The owner's name."""
+        """Asks the owner of a category for its whole history again, and returns the owner's name.
+
+        Workers store it; their next sweep applies what was missing.
+        """
         history = self._runtime.history
         if category not in history.owners:
             known = ", ".join(history.owners) or "none"
@@ -269,7 +275,7 @@ class Projections(OnOpenBus):
         replayed, commits = (plan.replayed, plan.commits) if plan else (0, 0)
         fetched = await self._runtime.history.missing(projection.categories)
         if state == "building" and fetched:
-            state, replayed = "fetching", sum(one.events for one in fetched)
+            state, replayed = "fetching", sum(progress.events for progress in fetched)
         queues = self._runtime.queues_of(projection, generation)
         return CollectionStatus(
             projection.name,
@@ -279,7 +285,7 @@ class Projections(OnOpenBus):
             replayed,
             commits,
             sum([await transport.depth(queue.name) for queue in queues]),
-            len([one for one in await store.parked(target) if not one.is_waiting]),
+            len([parked for parked in await store.parked(target) if not parked.is_waiting]),
             await store.swept(target),
             await self._lag(projection, target) if target.collection == lineage.active else None,
             tuple(await stuck(store, target)),
@@ -299,11 +305,11 @@ class Projections(OnOpenBus):
         for projection in self._all():
             if projection.name == name:
                 return projection
-        known = ", ".join(one.name for one in self._all()) or "none"
+        known = ", ".join(projection.name for projection in self._all()) or "none"
         raise ProjectionError(f"there is no projection {name!r}; this service has {known}")
 
 
 def _other(more: Sequence[str], less: Sequence[str]) -> str:
-    """How another release differs, where this one handles `more` events and `less`."""
-    told = [f"it does not handle {', '.join(more)}"] if more else []
-    return " and ".join([*told, *([f"it handles {', '.join(less)} too"] if less else [])])
+    """Describes how another release differs: it lacks the events `more`, and handles `less` too."""
+    lacks = [f"it does not handle {', '.join(more)}"] if more else []
+    return " and ".join([*lacks, *([f"it handles {', '.join(less)} too"] if less else [])])
