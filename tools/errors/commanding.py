@@ -9,7 +9,7 @@ MEMORY = {"BUS_AMQP_URL": "memory://", "BUS_MONGO_URL": "memory://"}
 
 commands.command(
     "A target without a function",
-    "ConfigurationError: 'bank.build' is no import string: it names no function",
+    "ConfigurationError: 'bank.build' is not an import string: it names no function",
     "bus topology bank.build",
 )
 commands.command(
@@ -56,7 +56,7 @@ commands.command(
 )
 commands.command(
     "A time that cannot be read",
-    "Error: 'yesterday' is no time: write 2026-11-28T22:00, 2026-11-28T22:00+01:00",
+    "Error: 'yesterday' is not a valid time: write 2026-11-28T22:00, 2026-11-28T22:00+01:00",
     "bus events republish bank:build --to balances --since yesterday",
     **MEMORY,
 )

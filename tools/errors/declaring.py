@@ -54,7 +54,7 @@ def a_name_that_cannot_travel() -> None:
     class Opened(Event, name="account opened"): ...
 
 
-@messages("ConfigurationError: Opened: formerly='AccountCreated' is no list")
+@messages("ConfigurationError: Opened: formerly='AccountCreated' is not a list")
 def former_names_as_one_text() -> None:
     class Opened(Event, formerly="AccountCreated"): ...
 
