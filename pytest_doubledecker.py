@@ -1,8 +1,8 @@
 """The pytest plugin of Doubledecker: services in memory or real, held time, chaos with a seed.
 
-pytest finds it wherever Doubledecker is installed. It stands outside of the package, and imports
-that only where a fixture is used: who uses none waits for nothing. Its fixtures are plain
-functions, so that they need no plugin for asyncio.
+pytest finds it wherever Doubledecker is installed. It is outside the package, and imports that only
+when a fixture is used, so that other test runs start as fast as before. Its fixtures are plain
+functions, so that they need no asyncio plugin.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Ends a run at once that could only fail."""
+    """Ends a run at once if it could only fail."""
     if config.getoption("--bus-services") == "real" and (problem := _missing()):
         raise pytest.UsageError(f"--bus-services=real: {problem}")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Says so where tests run on real servers."""
+    """Returns a header line if tests run on real servers."""
     is_real = config.getoption("--bus-services") == "real"
     return "bus services: real (BUS_AMQP_URL, BUS_MONGO_URL)" if is_real else None
 
@@ -58,7 +58,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Says how to draw the same faults again."""
+    """Adds to a failure's report how to draw the same faults again."""
     report = yield
     seed = item.stash.get(SEED, None)
     if report.failed and seed is not None:
@@ -68,8 +68,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def bus_settings(request: pytest.FixtureRequest) -> Settings:
-    """Settings for the buses of a test: `memory_settings`, or with `--bus-services=real`
-    `real_settings`."""
+    """Returns settings for the buses of a test: `memory_settings`, or `real_settings` with
+    `--bus-services=real`."""
     chosen = request.config.getoption("--bus-services")
     settings: Settings = request.getfixturevalue(f"{chosen}_settings")
     return settings
@@ -77,9 +77,10 @@ def bus_settings(request: pytest.FixtureRequest) -> Settings:
 
 @pytest.fixture(scope="session")
 def bus_settings_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[], Settings]]:
-    """Makes settings as `bus_settings` are, for fixtures that live longer than a test.
+    """Returns a function that makes settings like `bus_settings`, for fixtures that live longer
+    than a test.
 
-    What services made with them is deleted at the end of the run.
+    What services make with them is deleted at the end of the run.
     """
     if request.config.getoption("--bus-services") == "memory":
         from bus.testing.simulation.ground import shared_memory
@@ -95,7 +96,7 @@ def bus_settings_factory(request: pytest.FixtureRequest) -> Iterator[Callable[[]
 
 @pytest.fixture
 def memory_settings() -> Settings:
-    """Settings for buses that need nothing outside of this process, and meet each other."""
+    """Returns settings for buses that need nothing outside this process and share one broker."""
     from bus.testing.simulation.ground import shared_memory
 
     return shared_memory()
@@ -103,10 +104,10 @@ def memory_settings() -> Settings:
 
 @pytest.fixture
 def real_settings(_real_urls: tuple[str, str], unique_service: str) -> Iterator[Settings]:
-    """Settings for buses on the RabbitMQ and the MongoDB of BUS_AMQP_URL and BUS_MONGO_URL.
+    """Yields settings for buses on the RabbitMQ and the MongoDB of BUS_AMQP_URL and BUS_MONGO_URL.
 
-    Each service that is made with them goes by a name of this test's own (`bus.service` says it),
-    and its queues, its exchanges and its database are deleted afterwards.
+    Each service made with them gets a name unique to this test (see `bus.service`); its queues,
+    exchanges and database are deleted afterwards.
     """
     from bus.testing.real import real_services
 
@@ -116,10 +117,10 @@ def real_settings(_real_urls: tuple[str, str], unique_service: str) -> Iterator[
 
 @pytest.fixture(scope="session")
 def _real_urls() -> tuple[str, str]:
-    """Where the real servers are, once they have answered."""
+    """Returns the URLs of the real servers, once they have answered."""
     from bus.testing.real import problem_of
 
-    amqp_url, mongo_url = (os.environ.get(one, "") for one in VARIABLES)
+    amqp_url, mongo_url = (os.environ.get(name, "") for name in VARIABLES)
     if problem := _missing() or problem_of(amqp_url, mongo_url):
         pytest.fail(f"tests on real services: {problem}", pytrace=False)
     return amqp_url, mongo_url
@@ -127,13 +128,13 @@ def _real_urls() -> tuple[str, str]:
 
 @pytest.fixture
 def unique_service() -> str:
-    """A name that no other test has: for a service, its queues and its database."""
+    """Returns a name that no other test has: for a service, its queues and its database."""
     return _unique()
 
 
 @pytest.fixture
 def frozen_time() -> Iterator[HeldTime]:
-    """Time stands still until `advance(seconds)`; ids and chance are the same in every run."""
+    """Stops the clock until `advance(seconds)`; ids and randomness are the same in every run."""
     from bus.testing.clock import HeldTime, ambient_source
 
     with ambient_source(HeldTime()) as held:
@@ -142,7 +143,13 @@ def frozen_time() -> Iterator[HeldTime]:
 
 @pytest.fixture
 def chaos(request: pytest.FixtureRequest) -> Chaos:
-    """`bus.testing.simulation.chaos` with a seed of its own, which a failure prints."""
+    """Returns `bus.testing.chaos` with a random seed, which a failure prints.
+
+        async def test_nothing_is_lost(chaos):
+            async with chaos(build) as world: ...
+
+    `--chaos-seed` repeats a seed.
+    """
     from bus.testing.simulation.chaos import chaos as in_chaos
 
     given: int | None = request.config.getoption("--chaos-seed")
@@ -160,8 +167,8 @@ def _unique() -> str:
 
 
 def _missing() -> str:
-    """Which variables are not set, and what to do; empty where all are."""
-    missing = [one for one in VARIABLES if not os.environ.get(one)]
+    """Describes which variables are not set, and what to do; returns "" if all are."""
+    missing = [name for name in VARIABLES if not os.environ.get(name)]
     if not missing:
         return ""
     return (

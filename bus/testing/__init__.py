@@ -1,14 +1,14 @@
 """What users need to test their own handlers, and the contracts that implementations pass.
 
 given         given, when, then, for handlers, aggregates and projections as plain functions
-outcome, comparing   what came of a message, against what was expected
-written       what event handlers wrote by their `Session`
-listed        what a service's packages declare, and no bus lists
-clock         time, ids and chance in a test's hands
-real          a RabbitMQ and a MongoDB for one test, and nothing that is left there
-plugin        pytest's fixtures by their former name
+outcome, comparing   compare the outcome of a message with what was expected
+written       what event handlers wrote through their `Session`
+listed        what a service's packages declare but its bus does not list
+clock         time, ids and randomness under a test's control
+real          a RabbitMQ and a MongoDB for one test, cleaned up afterwards
+plugin        the pytest plugin under its former name
 
-`simulation/` runs whole services in memory while everything goes wrong; `contracts/` is what
+`simulation/` runs whole services in memory while everything goes wrong; `contracts/` test what
 implementations of the seams promise.
 """
 

@@ -1,4 +1,4 @@
-"""Time, ids and chance in a test's hands, through `bus.ambient.source`."""
+"""Time, ids and randomness under a test's control, through `bus.clock.source`."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ AnySource = TypeVar("AnySource", bound=clock.Source)
 
 
 class HeldTime(clock.Source):
-    """Time stands still until `advance`; ids and chance follow from the seed."""
+    """A clock that stands still until `advance`; ids and randomness follow from the seed."""
 
     def __init__(self, seed: int = 0, *, start: float = START) -> None:
         super().__init__()
@@ -30,14 +30,15 @@ class HeldTime(clock.Source):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock, back too; nobody who sleeps wakes up by it."""
+        """Moves the clock, forward or back; it wakes up nobody who sleeps."""
         self._now += seconds
 
 
 class FastTime(HeldTime):
-    """Time runs a hundred times as fast, from wherever `advance` moves it; pauses keep up.
+    """A clock that runs a hundred times as fast, from wherever `advance` moves it.
 
-    With another `speed` the clock keeps to that, and pauses are as short.
+    Pauses take a hundredth of their time. With another `speed`, the clock runs at that; pauses stay
+    as short.
     """
 
     def __init__(self, seed: int = 0, *, speed: float = HASTE) -> None:
@@ -49,22 +50,22 @@ class FastTime(HeldTime):
         self._numbers = count()
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock, back too. What waits by `call_later` waits that much less; moved back,
-        it waits no longer, as nobody's timers do."""
+        """Moves the clock, forward or back. What waits in `call_later` waits that much less, but,
+        as with any timer, no longer when the clock moves back."""
         super().advance(seconds)
         self._skipped += max(0.0, seconds)
-        for number, (due, _) in sorted(self._alarms.items(), key=lambda one: one[1][0]):
+        for number, (due, _) in sorted(self._alarms.items(), key=lambda alarm: alarm[1][0]):
             if due <= self._passed():
                 self._ring(number)
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Calls once after a pause, which the clock makes shorter when it is moved on."""
+        """Calls once after a pause, which advancing the clock shortens."""
         number = next(self._numbers)
         self._alarms[number] = self._passed() + seconds, call
         asyncio.get_running_loop().call_later(seconds / HASTE, self._ring, number)
 
     def until_next(self) -> float | None:
-        """Seconds until the first of these calls; None where there is none."""
+        """Returns the seconds until the first of these calls; None if there is none."""
         first = min((due for due, _ in self._alarms.values()), default=None)
         return None if first is None else max(0.0, first - self._passed())
 
@@ -87,7 +88,7 @@ class FastTime(HeldTime):
 
 @contextmanager
 def ambient_source(source: AnySource) -> Iterator[AnySource]:
-    """Puts a source in the place of the real clock and the real chance, for a while."""
+    """Replaces the real clock and the real randomness by a source, for a while."""
     before, clock.source = clock.source, source
     try:
         yield source

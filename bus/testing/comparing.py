@@ -1,4 +1,4 @@
-"""Whether what came is what was expected, as its classes compare it, and where it is not."""
+"""Compares what came with what was expected, as its classes do, and describes the differences."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class Said(NamedTuple):
 
 
 def messages_apart(expected: Sequence[Event | Command], came: Sequence[Said]) -> str:
-    """Where they differ, in words; empty where each is the one expected."""
+    """Describes where messages differ; returns "" if each is the one expected."""
     wanted = [Said.of(message) for message in expected]
     pairs = list(zip(expected, wanted, came, strict=False))
     if len(expected) == len(came) and all(_is_same(*pair) for pair in pairs):
@@ -43,12 +43,12 @@ def messages_apart(expected: Sequence[Event | Command], came: Sequence[Said]) ->
         and not _is_same(message, said, other)
         for field in _fields_apart(*_as_read(message, said, other))
     )
-    return f"{listed(wanted)}\nthere came: {listed(came)}{_told(apart)}"
+    return f"{listed(wanted)}\nthere came: {listed(came)}{_differences(apart)}"
 
 
 def documents_apart(expected: Mapping[Any, Any], came: Mapping[Any, Any]) -> str:
-    """Where documents differ, by key, in words; empty where they are the same. Those that were
-    expected may hold what Python has and stores do not, as sets."""
+    """Describes where documents differ, by key; returns "" if they are the same. Those expected may
+    hold Python values that stores do not have, such as sets."""
     wanted = {key: _form(document) for key, document in expected.items()}
     if wanted == came:
         return ""
@@ -58,11 +58,11 @@ def documents_apart(expected: Mapping[Any, Any], came: Mapping[Any, Any]) -> str
         if key in came and came[key] != document
         for field in _fields_apart(_fields_of(document), _fields_of(came[key]))
     )
-    return f"{listed(_pairs(wanted))}\nthere came: {listed(_pairs(came))}{_told(apart)}"
+    return f"{listed(_pairs(wanted))}\nthere came: {listed(_pairs(came))}{_differences(apart)}"
 
 
 def listed(items: Iterable[object]) -> str:
-    """One on each line."""
+    """Formats items, one per line; "none" if there are none."""
     return "".join(f"\n  {item}" for item in items) or "none"
 
 
@@ -79,7 +79,7 @@ def _is_same(message: Message, wanted: Said, came: Said) -> bool:
 
 
 def _as_read(message: Message, wanted: Said, came: Said) -> tuple[Mapping[str, Any], ...]:
-    """The fields of both; the data itself where it cannot be read."""
+    """Returns the fields of both, or their data if that cannot be read."""
     try:
         return _fields_of(_read(message, wanted)), _fields_of(_read(message, came))
     except MessageError:
@@ -109,14 +109,14 @@ def _fields_of(value: Any) -> Mapping[str, Any]:
 
 def _fields_apart(expected: Mapping[str, Any], came: Mapping[str, Any]) -> Iterator[str]:
     for name in {**expected, **came}:
-        one, other = (
-            repr(each[name]) if name in each else MISSING for each in (expected, came)
+        wanted, found = (
+            repr(fields[name]) if name in fields else MISSING for fields in (expected, came)
         )  # fmt: skip
         if (name in expected) != (name in came) or expected[name] != came[name]:
-            yield f"{name}: expected {one}, and {other} came"
+            yield f"{name}: expected {wanted}, and {found} came"
 
 
-def _told(apart: Iterable[str]) -> str:
+def _differences(apart: Iterable[str]) -> str:
     found = list(apart)
     return f"\nthey differ: {listed(found)}" if found else ""
 

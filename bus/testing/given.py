@@ -1,6 +1,6 @@
-"""Given, when, then: handlers, aggregates and projections, tested as the plain functions they are.
+"""Given, when, then: tests handlers, aggregates and projections as the plain functions they are.
 
-What is given stands in an event log and a read store in memory, encoded as in the real ones.
+What is given is stored in an event log and a read store in memory, encoded as in the real ones.
 """
 
 import asyncio
@@ -40,20 +40,24 @@ Answer = TypeVar("Answer")
 
 
 def given(aggregate: type[Aggregate], id: str, *events: Event) -> "Scenario":
-    """What has happened to an aggregate so far; nothing, where no events are named.
+    """Starts a scenario with what has happened to an aggregate so far; without events, nothing.
 
-    given(Account, "a1", AccountOpened(owner="Ada")).when(Account.deposit, 5).then(Deposited(...))
+        opened = given(Account, "a1", AccountOpened(owner="Ada"))
+        opened.when(Account.deposit, 5).then(Deposited(amount=5))
+
+    Raises: AssertionError, InvalidMessage, ConfigurationError for what cannot be given.
     """
     return Scenario().given(aggregate, id, *events)
 
 
 def given_documents(documents: Mapping[str, BaseModel]) -> "Scenario":
-    """What stands in read collections, by key."""
+    """Starts a scenario with documents of read collections, by key; a view's class says which."""
     return Scenario().given_documents(documents)
 
 
 def check_aggregate(aggregate: object, id: str) -> None:
-    """Raises: AssertionError for what is no class of an aggregate, InvalidMessage for no id."""
+    """Raises: AssertionError if it is not a class of an aggregate, InvalidMessage if `id` is not a
+    valid id."""
     if isinstance(aggregate, Aggregate):
         name = type(aggregate).__name__
         raise AssertionError(
@@ -69,8 +73,10 @@ def check_aggregate(aggregate: object, id: str) -> None:
 
 
 def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[Event]) -> Commit:
-    """The commit that stores events of an aggregate, from a version on. Raises: InvalidMessage,
-    ConfigurationError for an event that the aggregate would not read."""
+    """Returns the commit that stores events of an aggregate, the first one with version `first`.
+
+    Raises: InvalidMessage; ConfigurationError for an event that the aggregate would not read.
+    """
     for event in events:
         check_given(event, Event, "given(...)")
         if event.wire_name not in aggregate.events():
@@ -85,7 +91,7 @@ def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[
 
 
 class Scenario:
-    """What there is before a message comes."""
+    """What exists before a message comes; made by `given` or `given_documents`."""
 
     def __init__(self) -> None:
         self._log = MemoryEventLog()
@@ -95,7 +101,7 @@ class Scenario:
         self._documents: dict[type[BaseModel], dict[str, BaseModel]] = {}
 
     def given(self, aggregate: type[Aggregate], id: str, *events: Event) -> Self:
-        """As the function of this name, beside what is given already."""
+        """Adds an aggregate's events to what is given already."""
         check_aggregate(aggregate, id)
         self._first = self._first or (aggregate, id)
         if events:
@@ -108,7 +114,7 @@ class Scenario:
         return self
 
     def given_documents(self, documents: Mapping[str, BaseModel]) -> Self:
-        """As the function of this name, beside what is given already."""
+        """Adds documents by key to what is given already."""
         if not isinstance(documents, Mapping):
             raise AssertionError(
                 f"given_documents(...) takes documents by their keys, and this is of type "
@@ -129,7 +135,8 @@ class Scenario:
         return self
 
     def when(self, step: Callable[..., object], *arguments: Any, **named: Any) -> Outcome:
-        """Calls a method of the first aggregate that was given, or a class method that makes it."""
+        """Calls a method of the first aggregate given, or a class method that makes one; awaits it
+        if it is async."""
         if self._first is None:
             raise AssertionError("when(...): give an aggregate first, as in given(Account, 'a1')")
         aggregate, id = self._first
@@ -152,16 +159,18 @@ class Scenario:
     ) -> Outcome:
         """Runs a handler of a command, an event or a query, with what it asks for by type.
 
-        Repositories, Documents, the Envelope, the Outbox and the Session are made of what was
-        given; `provide` gives the rest, as in `Bus(provide=...)`. An event that was given comes
-        with its own stream and version.
+            given(Account, "a1").when_handled(OpenAccount(...), by=open_account).then(...)
+
+        Repositories, Documents, the Envelope, the Outbox and the Session are made from what was
+        given; `provide` supplies the rest, as in `Bus(provide=...)`. An event that was given keeps
+        its stream and version.
         """
         envelope = self._envelope(message)
         check_given(envelope.message, Message, "when_handled(...)")
         return _run(self._handled(envelope, by, provide or {}))
 
     def project(self, projection: Projection[Any]) -> Folded:
-        """Folds the events that were given, in their order, into documents."""
+        """Folds the given events, in order, into a projection's documents."""
         if not isinstance(projection, Projection):
             raise AssertionError(
                 f"project(...) takes a Projection, and this is {projection!r:.100}"
@@ -186,7 +195,7 @@ class Scenario:
         if type(envelope.message) not in handler.messages:
             raise AssertionError(
                 f"when_handled(..., by={name_of(function)}): it handles "
-                f"{' and '.join(one.__name__ for one in handler.messages)}, and this is of type "
+                f"{' and '.join(kind.__name__ for kind in handler.messages)}, and this is of type "
                 f"{type(envelope.message).__name__}"
             )
         store = MemoryReadStore()
@@ -202,14 +211,14 @@ class Scenario:
                 session.commit()
         except Exception as error:
             return Outcome(error=error)
-        wrote = {one: await documents_in(store, one, ()) for one in session.collections}
+        wrote = {name: await documents_in(store, name, ()) for name in session.collections}
         return Outcome(offered.events, offered.commands, result, wrote=wrote)
 
     def _check_read(self, views: Sequence[type], function: Callable[..., object]) -> None:
-        """Raises: AssertionError where the handler reads none of the documents that were given."""
+        """Raises: AssertionError if the handler reads none of the documents that were given."""
         if views and self._documents and not self._documents.keys() & {*views}:
             there, asked = (
-                " and ".join(view.__name__ for view in each) for each in (self._documents, views)
+                " and ".join(view.__name__ for view in some) for some in (self._documents, views)
             )
             raise AssertionError(
                 f"when_handled(..., by={name_of(function)}): it reads documents of {asked}, and "
@@ -217,13 +226,13 @@ class Scenario:
             )
 
     async def _stored(self, store: MemoryReadStore, view: type[BaseModel]) -> Documents[Any]:
-        """The documents of a view, as its projection might have made them."""
+        """Returns the documents of a view, stored as its projection might have made them."""
         target = Target(view.__qualname__, view.__qualname__, versions_in_documents=False)
         writes = [
             Write(
-                key, {"$set": {name: part for name, part in fields_of(one).items() if name != "id"}}
+                key, {"$set": {name: part for name, part in fields_of(doc).items() if name != "id"}}
             )
-            for key, one in self._documents.get(view, {}).items()
+            for key, doc in self._documents.get(view, {}).items()
         ]
         await store.prepare(target)
         await store.writer(target, "given").transact([], partial(_written, writes))
@@ -242,7 +251,7 @@ class Scenario:
 
 
 class _Offered:
-    """Takes what is stored, in place of the publisher."""
+    """Takes what was stored, in place of the publisher."""
 
     sign = None
 
@@ -252,8 +261,8 @@ class _Offered:
 
     def offer(self, commits: Sequence[Commit], frames: Sequence[list[Frame]]) -> None:
         for commit in commits:
-            self.events += [Said(one.name, one.schema, one.data) for one in commit.events]
-            self.commands += [Said(one.name, one.schema, one.data) for one in commit.outgoing]
+            self.events += [Said(e.name, e.schema, e.data) for e in commit.events]
+            self.commands += [Said(c.name, c.schema, c.data) for c in commit.outgoing]
 
 
 async def _written(writes: Sequence[Write], unit: ReadUnit) -> Changes:
@@ -296,7 +305,7 @@ def _kind(message: Message) -> Kind:
 
 
 def _run(running: Coroutine[Any, Any, Answer]) -> Answer:
-    """Runs to the end: in a loop of its own, or, where one is running, without waiting."""
+    """Runs to the end in a new event loop; in a running one, without waiting for anything."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

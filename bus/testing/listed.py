@@ -1,4 +1,4 @@
-"""Not listed: what a service's packages declare, and its bus knows nothing of."""
+"""Finds what a service's packages declare but its bus does not list."""
 
 import importlib
 import pkgutil
@@ -11,11 +11,12 @@ from bus.read.projection import Projection
 
 
 def not_listed(bus: Bus, *packages: str) -> list[str]:
-    """The routers and projections in these packages that are not in `Bus(...)`: never served.
+    """Returns the routers and projections in these packages that are not in `Bus(...)`, and so are
+    never served.
 
         assert not_listed(build(Settings.in_memory()), "handlers", "read_models") == []
 
-    Every module of the packages is imported.
+    Imports every module of the packages.
     """
     listed = [*bus.runtime.routers.values(), *bus.runtime.projections]
     found: dict[int, str] = {}

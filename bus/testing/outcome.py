@@ -1,4 +1,4 @@
-"""What came of a message, against what was expected."""
+"""Compares the outcome of a message with what was expected."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,10 @@ from bus.testing.comparing import Said, documents_apart, listed, messages_apart
 
 
 class Outcome:
-    """What came of it. Whatever is not asked about is not checked; an error is, by all but
-    `raises`."""
+    """The outcome of a `when`, to be asked about; each question raises AssertionError if not met.
+
+    What is not asked about is not checked. All questions but `raises` fail if there was an error.
+    """
 
     def __init__(
         self,
@@ -33,16 +35,16 @@ class Outcome:
         self._commands = list(commands)
 
     def then(self, *events: Event) -> Self:
-        """These events were recorded or published, in this order, and no others."""
+        """Checks that these events were recorded or published, in this order, and no others."""
         return self._compare("events", events, Event, "then(...)", self._events)
 
     def sends(self, *commands: Command) -> Self:
-        """These commands were sent, in this order, and no others."""
+        """Checks that these commands were sent, in this order, and no others."""
         return self._compare("commands", commands, Command, "sends(...)", self._commands)
 
     def writes(self, collection: str, documents: Mapping[Any, Mapping[str, Any]]) -> Self:
-        """These documents, by key, and no others stand in a collection of the service's own: what
-        the handler wrote by its `Session`."""
+        """Checks that the handler wrote these documents, by key, and no others through its
+        `Session` into a collection of the service's own."""
         _check_documents("writes(...)", documents)
         self._went_through(f"expected documents in {collection}")
         if apart := documents_apart(documents, self._wrote.get(collection, {})):
@@ -50,14 +52,15 @@ class Outcome:
         return self
 
     def returns(self, result: Any) -> Self:
-        """This came back."""
+        """Checks the result."""
         self._went_through(f"expected the result {result!r}")
         if self.result != result:
             raise AssertionError(f"expected the result {result!r}, and {self.result!r} came")
         return self
 
     def raises(self, kind: type[Exception], match: str = "") -> Self:
-        """It ended in an error of this kind, whose text `match` is found in (an expression)."""
+        """Checks that it raised an error of this class, in whose text the regular expression
+        `match` is found."""
         if not (isinstance(kind, type) and issubclass(kind, Exception)):
             raise AssertionError(
                 f"raises(...) takes a class of exceptions, and words of it, as in "
@@ -78,8 +81,8 @@ class Outcome:
         doing: str,
         came: Sequence[Said],
     ) -> Self:
-        for one in expected:
-            check_given(one, kind, doing)
+        for message in expected:
+            check_given(message, kind, doing)
         self._went_through(f"expected {what}: {listed(map(Said.of, expected))}")
         if apart := messages_apart(expected, came):
             raise AssertionError(f"expected {what}: {apart}")
@@ -98,7 +101,7 @@ class Folded:
         self._view = view
 
     def then(self, expected: Mapping[str, BaseModel | Mapping[str, Any]]) -> Self:
-        """These documents were made, by key, and no others: as views, or as they are stored."""
+        """Checks that these documents were made, by key, and no others; as views or as stored."""
         _check_documents("then(...) of a projection", expected)
         came = {
             key: read_as(self._view, {"_id": key, **document})
@@ -112,7 +115,7 @@ class Folded:
 
 
 def check_given(message: object, kind: type[Message], doing: str) -> None:
-    """Raises: InvalidMessage for what is no message of that kind."""
+    """Raises: InvalidMessage if it is not a message of that kind."""
     if isinstance(message, list | tuple):
         raise InvalidMessage(
             f"{doing} takes messages one by one, and this is a {type(message).__name__} of them; "

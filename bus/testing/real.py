@@ -1,4 +1,4 @@
-"""Real services for one test: a RabbitMQ and a MongoDB of many, and nothing that is left there."""
+"""Real servers for one test: it shares a RabbitMQ and a MongoDB, and leaves nothing there."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
@@ -23,7 +23,7 @@ LONGEST = 50
 
 
 class RealSettings(Settings):
-    """Settings for the services of one test, which go by names of its own."""
+    """Settings for the services of one test, which run under unique names."""
 
     _prefix: str = PrivateAttr()
     _services: set[str] = PrivateAttr(default_factory=set)
@@ -31,13 +31,14 @@ class RealSettings(Settings):
 
     @classmethod
     def of(cls, amqp_url: str, mongo_url: str, prefix: str) -> Self:
-        """Settings by which services are called `{prefix}_{name}`."""
+        """Returns settings under which services are called `{prefix}_{name}`."""
         settings = cls(amqp_url=amqp_url, mongo_url=mongo_url, mongo_db="", declare="always")
         settings._prefix = prefix
         return settings
 
     def named(self, service: str) -> str:
-        """As `Settings.named`. Raises: ConfigurationError for one that is too long then."""
+        """Returns the service's name with the prefix. Raises: ConfigurationError if it is longer
+        than `LONGEST`."""
         if service.startswith(self._prefix):
             return service
         name = f"{self._prefix}_{service}"
@@ -49,14 +50,14 @@ class RealSettings(Settings):
         return name
 
     def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
-        """The real pair, which is noted."""
+        """Returns the real transport and stores, and notes what they make."""
         self._services.add(service)
         real = default_backend(self)(service, projected, loops)
         noted = _Noted(real.transport, self._declared)
         return replace(real, transport=cast(Transport, noted))
 
     async def erase(self) -> None:
-        """Deletes what the services have made. Raises: TransportUnavailable, StoreUnavailable."""
+        """Deletes what the services made. Raises: TransportUnavailable, StoreUnavailable."""
         from bus.stores.mongo.erasing import drop
         from bus.transports.rabbitmq.erasing import erase
 
@@ -65,7 +66,7 @@ class RealSettings(Settings):
 
 
 class _Noted:
-    """A transport of which what it declares is noted."""
+    """A transport that notes what it declares."""
 
     def __init__(self, inner: Transport, declared: set[Topology]) -> None:
         self._inner = inner
@@ -85,7 +86,7 @@ class _Noted:
 
 @contextmanager
 def real_services(amqp_url: str, mongo_url: str, prefix: str) -> Iterator[Settings]:
-    """Settings for services on real servers; what they have made is deleted after the block."""
+    """Yields settings for services on real servers; deletes what they made after the block."""
     settings = RealSettings.of(amqp_url, mongo_url, prefix)
     try:
         yield settings
@@ -94,7 +95,7 @@ def real_services(amqp_url: str, mongo_url: str, prefix: str) -> Iterator[Settin
 
 
 def problem_of(amqp_url: str, mongo_url: str) -> str:
-    """Why tests cannot run on these servers, in words; empty where they can."""
+    """Describes why tests cannot run on these servers; returns "" if they can."""
     try:
         _apart(_ask(Settings(amqp_url=amqp_url, mongo_url=mongo_url)))
     except (ConfigurationError, Unavailable) as error:
@@ -111,6 +112,6 @@ async def _ask(settings: Settings) -> None:
 
 
 def _apart(work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Runs it in a thread of its own: the test's loop, of whatever kind, is not to be met."""
+    """Runs it in a new thread, because the test may have an event loop of any kind running."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

@@ -1,4 +1,4 @@
-"""What event handlers wrote by their `Session`, to be compared with what a test expects."""
+"""Reads what event handlers wrote through their `Session`, for a test to compare."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,23 +12,23 @@ from bus.stores.session import owner_of
 
 
 async def written(bus: HasRuntime, collection: str) -> dict[Any, Document]:
-    """The documents of a collection of the service's own, which its event handlers write by their
-    `Session`, by key; in memory as in MongoDB.
+    """Returns the documents, by key, of a collection that event handlers write through their
+    `Session`; in memory as in MongoDB.
 
         assert await written(bus, "mail_queue") == {"m1": {"to": "ada"}}
 
-    Raises: ConfigurationError where the bus is not open here, or the collection belongs to it or to
-    a projection; StoreUnavailable.
+    Raises: ConfigurationError if the bus is not open here, or the collection belongs to the bus or
+    to a projection; StoreUnavailable.
     """
     runtime = bus.runtime.usable()
-    projected = [one.name for one in runtime.projections]
+    projected = [projection.name for projection in runtime.projections]
     return await documents_in(runtime.read_store, collection, projected)
 
 
 async def documents_in(
     store: ReadStore, collection: str, projected: Collection[str]
 ) -> dict[Any, Document]:
-    """All of a collection's documents, by key. Raises: as `written`."""
+    """Returns all documents of a collection, by key. Raises: what `written` raises."""
     if owner := owner_of(collection, projected):
         raise ConfigurationError(
             f"written({collection!r}): this collection belongs to {owner}, and no session writes "

@@ -1,6 +1,6 @@
-"""Whole services in memory, with everything going wrong that a seed draws.
+"""Whole services in memory, with faults drawn from a seed.
 
-chaos         `memory_world` and `chaos`: what a test begins with
+chaos         `memory_world` and `chaos`, where a test begins
 world         services, as their clients and operators see them
 process       a service's process, which dies and is started again
 ground        the broker and the stores that outlive it

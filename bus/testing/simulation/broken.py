@@ -1,4 +1,4 @@
-"""A transport and stores that break: wrapped round the in-memory pair, with the same methods."""
+"""A transport and stores that break: wrappers of the in-memory pair, with the same methods."""
 
 import asyncio
 import inspect
@@ -21,15 +21,15 @@ from bus.transports.memory.transport import MemoryBroker, MemoryInbox, MemoryTra
 Call = Callable[..., Awaitable[Any]]
 
 HELD = 0.005
-"""For how long a delayed delivery waits, in seconds, unless others arrive."""
+"""How long a delayed delivery waits, in seconds, unless others arrive."""
 
 UNHARMED = frozenset({"open", "close", "prepare", "note", "write_note"})
-"""What happens as a process starts and ends: it only ends with the process's life."""
+"""Calls made when a process starts and ends: they never fail, but end with the process's life."""
 
 
 class HastyBroker(MemoryBroker):
-    """Delays pass by the world's clock; `delayed` counts what waits, `returned` how often each
-    message has waited, by its queue, name and id."""
+    """A broker whose delays follow the world's clock. `delayed` counts what waits, `returned` how
+    often each message has waited, by its queue, name and id."""
 
     def __init__(self, clock: FastTime) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class HastyBroker(MemoryBroker):
         self._clock = clock
 
     def until_next(self) -> float | None:
-        """Seconds until the first of what waits comes back; None where nothing waits."""
+        """Returns the seconds until the next message comes back; None if none waits."""
         return self._clock.until_next()
 
     def _delay(self, frame: Frame) -> bool:
@@ -54,7 +54,7 @@ class HastyBroker(MemoryBroker):
 
 
 class Mortal:
-    """Any object whose calls end with its process's life."""
+    """Wraps an object so that its calls end with its process's life."""
 
     def __init__(self, inner: Any, life: Life) -> None:
         self._inner = inner
@@ -73,7 +73,7 @@ class Mortal:
 
 
 class Fragile(Mortal):
-    """Any object of a store: its calls fail now and then."""
+    """Wraps an object of a store so that its calls sometimes fail."""
 
     def _wrapped(self, call: Call) -> Call:
         if call.__name__ in UNHARMED:
@@ -86,7 +86,7 @@ class Fragile(Mortal):
 
 
 class BrokenEventLog(Fragile):
-    """An event log of which writes get lost, and answers too."""
+    """An event log whose writes and answers sometimes get lost."""
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         async with self._life.step("commit"):
@@ -98,7 +98,7 @@ class BrokenEventLog(Fragile):
 
 
 class BrokenEffects(Fragile):
-    """Transactions of handlers that fail before they commit, or after that."""
+    """Transactions of handlers that fail before or after they commit."""
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
         async def handled(session: Session) -> Sequence[Commit]:
@@ -114,7 +114,7 @@ class BrokenEffects(Fragile):
 
 
 class BrokenReadStore(Fragile):
-    """A read store of which writes get lost, and answers too."""
+    """A read store whose writes and answers sometimes get lost."""
 
     def documents(self, target: Target) -> Fragile:
         return Fragile(self._inner.documents(target), self._life)
@@ -124,7 +124,7 @@ class BrokenReadStore(Fragile):
 
 
 class BrokenWriter(Fragile):
-    """A writer that fails while it folds, before it commits, or after that."""
+    """A writer that fails while it folds, or before or after it commits."""
 
     async def transact(
         self, streams: Sequence[str], fold: Fold, *, believed: Mapping[str, int] | None = None
@@ -139,7 +139,7 @@ class BrokenWriter(Fragile):
 
 
 class BrokenTransport(Mortal):
-    """A transport whose publishes stay without answer, and whose deliveries go astray."""
+    """A transport whose publishes get no answer, and whose deliveries go astray."""
 
     _inner: MemoryTransport
 
@@ -167,7 +167,8 @@ class BrokenTransport(Mortal):
 
 
 class BrokenInbox(Mortal):
-    """An inbox whose deliveries come late, again, in any order; and acknowledgements get lost."""
+    """An inbox whose deliveries come late, twice or in any order, and whose acknowledgements get
+    lost."""
 
     _inner: MemoryInbox
 
@@ -186,12 +187,12 @@ class BrokenInbox(Mortal):
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         async with self._life.step("acknowledge"):
-            forgotten = [one for one in deliveries if self._life.fate.strikes("forget")]
-            await self._inner.acknowledge([one for one in deliveries if one not in forgotten])
+            forgotten = [d for d in deliveries if self._life.fate.strikes("forget")]
+            await self._inner.acknowledge([d for d in deliveries if d not in forgotten])
             await self._inner.release(forgotten)
 
     async def _arrived(self, limit: int) -> list[Delivery]:
-        """What was held back, and what arrived meanwhile."""
+        """Returns what was held back, and what has arrived since."""
         arrived: list[Delivery] = []
         try:
             async with asyncio.timeout(HELD if self._held else None):
@@ -220,7 +221,7 @@ class BrokenInbox(Mortal):
 
 
 def handling(life: Life) -> Middleware:
-    """Makes the run of a command's or an event's handler a step."""
+    """Returns a middleware that makes each run of a command's or event's handler a step."""
 
     async def handle(envelope: Envelope, following: Next) -> Any:
         if isinstance(envelope.message, Query):

@@ -1,4 +1,4 @@
-"""Services in memory, with everything going wrong that a seed draws, or with nothing of it."""
+"""Services in memory, with faults drawn from a seed, or with none."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -20,23 +20,23 @@ from bus.testing.simulation.world import Service, World
 async def chaos(
     build: Build, *more: Build, seed: int = 0, faults: Faults | None = None
 ) -> AsyncIterator[World]:
-    """Runs a bus and its worker in memory while everything goes wrong that may go wrong.
+    """Runs a bus and its worker in memory while everything goes wrong that can go wrong.
 
     Deliveries come late, twice, in any order or not at all; acknowledgements and answers get lost;
-    the stores fail; the process dies between two steps and is started again over the same broker
-    and the same stores. A seed draws the faults; `faults` says how often which happen.
+    the stores fail; the process dies between two steps and is started again on the same broker and
+    stores. The faults are drawn from `seed`; `faults` says how often each kind happens.
 
         async with chaos(build, seed=7) as world:
             await world.execute(OpenAccount(account_id="a1", owner="Ada"))
             await world.settle()
             assert await world.query(GetBalance(account_id="a1")) == BalanceView(...)
 
-    `build` takes settings, and returns a bus that is made with them. With more of them, several
-    services meet over one broker, each a process of its own with its own stores and faults. A
-    service that is followed and not among them is there all the same, and tells of what
-    `world.of(name).given(...)` says.
-    Raises: whatever keeps a bus from being built; and AssertionError, on leaving, for a crash that
-    was asked for and not met.
+    `build` takes settings, and returns a bus made with them. With several, the services share one
+    broker; each is a process with its own stores and faults. A followed service that is not among
+    them exists too, and publishes what `world.of(name).given(...)` stores.
+
+    Raises: whatever keeps a bus from being built; on leaving, AssertionError for a crash that was
+    requested and did not happen.
     """
     found = Faults() if faults is None else checked(faults)
     async with _living([build, *more], seed, found, FastTime(seed)) as world:
@@ -45,16 +45,17 @@ async def chaos(
 
 @asynccontextmanager
 async def memory_world(build: Build, *more: Build) -> AsyncIterator[World]:
-    """Runs services and their workers in memory, over one broker, each with stores of its own.
+    """Runs services and their workers in memory on one broker, each with its own stores.
 
         async with memory_world(orders, payments) as world:
             await world.execute(PlaceOrder(order_id="o1", euros=5))
             await world.settle()
             assert await world.query(GetPayment(order_id="o1")) == PaymentView(...)
 
-    Nothing goes wrong, unless `world.crash()` and the like ask for it. Pauses are a hundredth of
-    what they are elsewhere. Followed services that are not there are as in `chaos`.
-    Raises: as `chaos`.
+    Nothing goes wrong unless requested, as with `world.crash()`. Pauses take a hundredth of their
+    time. Followed services that are not among them exist as in `chaos`.
+
+    Raises: what `chaos` raises.
     """
     async with _living([build, *more], 0, NO_FAULTS, FastTime(speed=1)) as world:
         yield world
@@ -67,8 +68,8 @@ async def _living(
     with ambient_source(time):
         town = _Town(seed, faults, time)
         try:
-            services = [await town.settled(one) for one in builds]
-            owners = [await town.settled(_owner(one)) for one in await town.missing(services)]
+            services = [await town.settled(build) for build in builds]
+            owners = [await town.settled(_owner(name)) for name in await town.missing(services)]
             yield World(services, owners, town.rest, time)
             for process in town.processes:
                 process.fate.check_reached()
@@ -77,7 +78,7 @@ async def _living(
 
 
 class _Town:
-    """Processes over one ground."""
+    """The processes on one ground."""
 
     def __init__(self, seed: int, faults: Faults, clock: FastTime) -> None:
         self.processes: list[Process] = []
@@ -89,7 +90,7 @@ class _Town:
         self.rest = Rest(self._ground, broker, self.processes)
 
     async def settled(self, build: Build) -> Service:
-        """A process more, once its bus is open. Each has faults of its own."""
+        """Adds a process, which draws its own faults, and returns its service once it is open."""
         number = len(self.processes)
         fate = Fate(f"{self._seed}/{number}" if number else self._seed, self._faults)
         process = Process(build, fate, self._ground)
@@ -105,20 +106,20 @@ class _Town:
         return Service(process, bus, self._ground.stores(bus.service))
 
     async def missing(self, services: list[Service]) -> list[str]:
-        """Services that are followed, and are not here."""
-        buses = [await one.bus() for one in services]
+        """Returns the names of services that are followed but not here."""
+        buses = [await service.bus() for service in services]
         followed = {owner for bus in buses for owner in bus.runtime.foreign.owners.values()}
         return sorted(followed - {bus.service for bus in buses})
 
     async def leave(self) -> None:
-        """Ends all of it in good order."""
+        """Ends all processes in good order."""
         for process in self.processes:
             process.fate.end()
         await asyncio.gather(*(process.leave() for process in self.processes))
 
 
 def _owner(name: str) -> Build:
-    """A service of that name, which has nothing but a log, and tells its history."""
+    """Returns what builds a service of that name, which has only a log and sends its history."""
 
     def build(settings: Settings) -> Bus:
         return Bus(name, settings=settings)

@@ -1,6 +1,6 @@
 """What goes wrong, and when: faults drawn from a seed, and crashes at named steps.
 
-Knows neither transport nor store.
+Does not know transports or stores.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 Answer = TypeVar("Answer")
 
 Step = Literal["commit", "publish", "mark", "handle", "project", "checkpoint", "acknowledge"]
-"""A step in a message's life, in the order of its way.
+"""A step in a message's life, in the order in which they happen.
 
     commit        a unit of work is written to the event log
     publish       frames go to the broker
-    mark          what the broker confirmed loses its pending mark
+    mark          commits that the broker confirmed lose their pending marks
     handle        a handler of a command or an event runs, and what it changed is stored
     project       a projection folds a batch; nothing is written yet
     checkpoint    the batch's documents and versions are written, in one transaction
@@ -33,14 +33,14 @@ WHENS: tuple[When, ...] = get_args(When)
 
 
 class Faults(NamedTuple):
-    """How often what goes wrong: chances from 0 to 1, for each delivery, call or step.
+    """How often each fault happens: chances from 0 to 1, per delivery, call or step.
 
-    `reorder` shuffles what arrived together. `duplicate`, `delay` and `drop` befall a delivery; one
-    that was dropped comes again. `lose` keeps it from a projection for good (never from a handler,
-    for a broker that confirmed a message keeps it). `forget` loses an acknowledgement, so that the
-    delivery comes again. `publish` leaves a publish without answer, whether it arrived or not.
-    `store` lets a call of the stores fail: StoreUnavailable, or OutcomeUnknown before or after the
-    write. `crash` ends the process before or after a step.
+    `reorder` shuffles what arrived together. `duplicate`, `delay` and `drop` affect a delivery; a
+    dropped one comes again. `lose` keeps one from a projection for good (never from a handler,
+    because a broker keeps what it confirmed). `forget` loses an acknowledgement, so that the
+    delivery comes again. `publish` leaves a publish without an answer, whether it arrived or not.
+    `store` makes a store's call fail: with StoreUnavailable, or with OutcomeUnknown before or after
+    the write. `crash` ends the process before or after a step.
     """
 
     reorder: float = 0.2
@@ -58,7 +58,7 @@ NO_FAULTS = Faults(*[0.0] * len(Faults._fields))
 
 
 def checked(faults: Faults) -> Faults:
-    """The same. Raises: ConfigurationError for what is no chance."""
+    """Returns the faults. Raises: ConfigurationError for a chance that is not from 0 to 1."""
     if not isinstance(faults, Faults):
         raise ConfigurationError(
             f"faults={faults!r:.100}: give Faults(...), with a chance for each kind of fault"
@@ -75,7 +75,7 @@ def checked(faults: Faults) -> Faults:
 
 
 class CrashPoint:
-    """The nth time from now on that a step is reached."""
+    """The nth time, counted from now, that a step is reached."""
 
     def __init__(self, step: Step, when: When, nth: int) -> None:
         where = f"crash_at({step!r}, nth={nth!r}, when={when!r})"
@@ -97,7 +97,7 @@ class CrashPoint:
         return self.seen >= self.nth
 
     def sees(self, step: Step, when: When) -> bool:
-        """Whether this is the time."""
+        """Counts the step if it is this one; returns whether this is the nth time."""
         if self.reached or (step, when) != (self.step, self.when):
             return False
         self.seen += 1
@@ -114,8 +114,8 @@ def _of(words: Sequence[str]) -> str:
 
 
 class Fate:
-    """Decides what goes wrong. Each kind of fault draws from a generator of its own, so that one
-    more draw of one kind does not change the others."""
+    """Decides what goes wrong. Each kind of fault has its own generator, so that an extra draw of
+    one kind does not change the others."""
 
     def __init__(self, seed: int | str, faults: Faults) -> None:
         self.seed = seed
@@ -125,7 +125,7 @@ class Fate:
         self._chances: dict[str, random.Random] = {}
 
     def strikes(self, kind: str) -> bool:
-        """Whether a fault of this kind (a field of Faults) happens now."""
+        """Returns whether a fault of this kind (a field of `Faults`) happens now."""
         likely: float = getattr(self._faults, kind)
         return not self._calm and self.chance(kind).random() < likely
 
@@ -135,13 +135,13 @@ class Fate:
         return self._chances[purpose]
 
     def crashes(self, step: Step, when: When) -> bool:
-        """Whether the process ends here."""
+        """Returns whether the process ends here."""
         due = [point for point in self.points if point.sees(step, when)]
         return bool(due) or self.strikes("crash")
 
     @contextmanager
     def calm(self) -> Iterator[None]:
-        """Nothing is drawn meanwhile."""
+        """Draws no faults within the block."""
         self._calm = True
         try:
             yield
@@ -149,27 +149,27 @@ class Fate:
             self._calm = False
 
     def end(self) -> None:
-        """From now on nothing goes wrong."""
+        """Stops all faults from now on."""
         self._faults = NO_FAULTS
         self.points.clear()
 
     def check_reached(self) -> None:
-        """Raises: AssertionError for a crash that was asked for and did not happen."""
+        """Raises: AssertionError for a crash that was requested and did not happen."""
         missed = [str(point) for point in self.points if not point.reached]
         if missed:
             raise AssertionError(f"the process was never killed by {'; '.join(missed)}")
 
 
 class Life:
-    """One life of a process. When it is over, nobody in it comes back from any call: what a killed
-    process had not done by then stays undone."""
+    """One life of a process. Once it is over, no call in it returns: what a killed process had not
+    done by then stays undone."""
 
     def __init__(self, fate: Fate) -> None:
         self.fate = fate
         self.over = asyncio.Event()
 
     async def goes_on(self) -> None:
-        """Returns while the process lives; after that never, but for a cancellation."""
+        """Returns while the process lives; afterwards it never does, unless cancelled."""
         if self.over.is_set():
             if clock.is_cancelled():
                 raise asyncio.CancelledError
@@ -177,13 +177,13 @@ class Life:
 
     @asynccontextmanager
     async def step(self, step: Step) -> AsyncIterator[None]:
-        """A step, before or after which the process may end."""
+        """Runs the block as a step, before or after which the process may end."""
         await self.reach(step, "before")
         yield
         await self.reach(step, "after")
 
     async def risk(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Makes a call of a store, which may fail, in each way that a real one does."""
+        """Makes a store's call, which may fail in each way that a real one can."""
         await self.goes_on()
         if not self.fate.strikes("store"):
             return await call()
@@ -195,7 +195,7 @@ class Life:
         raise OutcomeUnknown("chaos: the database did not answer in time")
 
     async def reach(self, step: Step, when: When) -> None:
-        """Before or after a step: the process may end here."""
+        """Marks the point before or after a step, where the process may end."""
         await self.goes_on()
         if self.fate.crashes(step, when):
             self.over.set()

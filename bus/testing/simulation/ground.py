@@ -1,4 +1,4 @@
-"""Ground: a broker in memory and, for each service, stores of its own, where several buses meet."""
+"""Ground: a broker in memory that several buses share, and the stores of each service."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ PAUSE = 0.01
 
 
 class Stores:
-    """All that one service stores."""
+    """Everything that one service stores."""
 
     def __init__(self) -> None:
         self.event_log = MemoryEventLog()
@@ -30,7 +30,7 @@ class Stores:
         self.followed = MemoryFollowedLog()
 
     def effects(self, projected: Collection[str], handled_for: float) -> MemoryEffects:
-        """Transactions over these; all of them know the same marks."""
+        """Returns transactions on these stores, which share the marks of handled events."""
         return MemoryEffects(
             self.event_log, self.read_store, projected=projected, handled_for=handled_for
         )
@@ -44,17 +44,17 @@ class Ground:
         self._stores: defaultdict[str, Stores] = defaultdict(Stores)
 
     def stores(self, service: str) -> Stores:
-        """Those of a service, the same each time."""
+        """Returns the stores of a service, the same ones each time."""
         return self._stores[service]
 
 
 class SharedMemory(Settings):
-    """Settings in memory by which buses meet."""
+    """Settings in memory whose buses share a broker."""
 
     _ground: Ground = PrivateAttr(default_factory=Ground)
 
     def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
-        """A transport of its own over the broker that all share, and the service's stores."""
+        """Returns a new transport on the shared broker, and the service's stores."""
         stores = self._ground.stores(service)
         return Backend(
             transport=MemoryTransport(self._ground.broker, service),
@@ -66,8 +66,8 @@ class SharedMemory(Settings):
 
 
 def shared_memory(**values: Any) -> Settings:
-    """Settings in memory for several buses: those that are made with them share one broker, and
-    those of one service its stores too, as processes do.
+    """Returns settings in memory whose buses share one broker; those of one service also share its
+    stores, as processes do.
 
         settings = shared_memory()
         async with orders(settings) as shop, Worker(shop), payments(settings) as bank, Worker(bank):
@@ -75,7 +75,7 @@ def shared_memory(**values: Any) -> Settings:
             receipt = await shop.execute(PlaceOrder(order_id="o1", euros=5))
             assert await bank.query(GetPayment(order_id="o1"), after=receipt)
 
-    Where `bank` follows `shop`, its projections ask for the history first: `built` awaits that.
+    If `bank` follows `shop`, its projections first ask for the history: `built` waits for that.
     `values` are fields of `Settings`.
     """
     return SharedMemory.in_memory(**values)
@@ -84,8 +84,10 @@ def shared_memory(**values: Any) -> Settings:
 async def built(*buses: HasRuntime, within: float = 30.0) -> None:
     """Waits until every projection of these buses can be read; in memory as in MongoDB.
 
-    Workers build them, the history of other services included. Raises: NotBuilt, after `within`
-    seconds, for the first that cannot; ConfigurationError where a bus is not open.
+    Workers build them, including other services' history.
+
+    Raises: NotBuilt after `within` seconds, for the first that cannot be read; ConfigurationError
+    if a bus is not open.
     """
     deadline = time.monotonic() + within
     for runtime in [bus.runtime.usable() for bus in buses]:

@@ -1,6 +1,6 @@
-"""A service's process as something that dies and is started again, over the same broker and stores.
+"""A service's process, which dies and is started again on the same broker and stores.
 
-Knows what a life begins and ends with; what goes wrong in it is decided in `faults`.
+Knows how a life begins and ends; `faults` decides what goes wrong in it.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ Answer = TypeVar("Answer")
 Build = Callable[[Settings], Bus]
 
 LAST_GASP = 0.005
-"""For how long a killed life's tasks may go on, in seconds, before they are cancelled again."""
+"""How long a killed life's tasks may continue, in seconds, before they are cancelled again."""
 
 
 LEFT = (
@@ -47,7 +47,7 @@ LEFT = (
 
 
 class Died(Unavailable):
-    """The process that was to answer is gone."""
+    """The process that should have answered is gone."""
 
 
 class ChaosSettings(Settings):
@@ -59,13 +59,13 @@ class ChaosSettings(Settings):
 
     @classmethod
     def of(cls, ground: Ground, life: Life) -> Self:
-        """Settings for buses that stand on this ground, as long as the life lasts."""
+        """Returns settings for buses on this ground, valid as long as the life lasts."""
         settings = cls.in_memory()
         settings._ground, settings._life = ground, life
         return settings
 
     def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
-        """What a bus stands on in this life."""
+        """Returns the transport and the stores that a bus uses in this life."""
         stores, life = self._ground.stores(service), self._life
         transport = MemoryTransport(self._ground.broker, service)
         self._transports.append(transport)
@@ -81,18 +81,18 @@ class ChaosSettings(Settings):
 
     @property
     def inboxes(self) -> list[MemoryInbox]:
-        """Every inbox of those who are connected."""
+        """Every inbox of the transports that are connected."""
         return [inbox for transport in self._transports for inbox in transport.inboxes]
 
     async def disconnect(self) -> None:
-        """The broker sees that they are gone, and takes back what was not settled."""
+        """Closes the transports, so that the broker takes back what was not settled."""
         for transport in self._transports:
             await transport.close()
         self._transports.clear()
 
 
 class Process:
-    """Runs a bus and its worker, one life after the other, until it is left."""
+    """Runs a bus and its worker, one life after another, until it is left."""
 
     def __init__(self, build: Build, fate: Fate, ground: Ground) -> None:
         if not callable(build):
@@ -113,22 +113,24 @@ class Process:
 
     @property
     def inboxes(self) -> list[MemoryInbox]:
-        """Those that it is connected by."""
+        """The inboxes of its present life."""
         return self._settings.inboxes
 
     async def opened(self) -> Bus:
-        """The bus of the life that is on, once it is open. Raises: why it cannot be opened;
-        AssertionError once the process was left."""
+        """Returns the bus of the present life, once it is open.
+
+        Raises: what keeps it from opening; AssertionError after the process was left.
+        """
         self.check_there()
         return await asyncio.shield(self._opened)
 
     def check_there(self) -> None:
-        """Raises: AssertionError once it was left."""
+        """Raises: AssertionError after the process was left."""
         if self._leaving.is_set():
             raise AssertionError(LEFT)
 
     async def ask(self, call: Callable[[Bus], Awaitable[Answer]]) -> Answer:
-        """Makes a call in the life that is on. Raises: Died, where that ends before the answer."""
+        """Makes a call in the present life. Raises: Died if that ends before the answer."""
         bus, life = await self.opened(), self._life
         answer = asyncio.ensure_future(call(bus))
         over = asyncio.create_task(life.over.wait())
@@ -141,7 +143,7 @@ class Process:
             await _kill(answer, over)
 
     async def crash(self) -> None:
-        """Ends the life that is on, here and now; returns once the next has begun."""
+        """Ends the present life at once; returns when the next one has begun."""
         self.check_there()
         self._end()
         await self.opened()
@@ -152,7 +154,7 @@ class Process:
         await asyncio.wait([self._running])
         if not self._opened.done():
             self._opened.set_exception(AssertionError(LEFT))
-            self._opened.exception()  # whoever waits gets it; nobody need
+            self._opened.exception()  # retrieved, or asyncio complains when nobody waits
 
     def _end(self) -> None:
         self._life.over.set()
@@ -166,7 +168,7 @@ class Process:
         except Exception as error:
             self._end()
             self._opened.set_exception(error)
-            self._opened.exception()  # whoever waits gets it; nobody need
+            self._opened.exception()  # as in `leave`
 
     async def _live(self) -> None:
         life = self._life = Life(self.fate)
@@ -183,7 +185,7 @@ class Process:
             serving.result()
 
     async def _serve(self, settings: Settings) -> None:
-        """What the process does in its life."""
+        """Does what the process does in one life."""
         name = name_of(self._build)
         bus = as_bus(name, caller_of(name, self._build, lambda: settings)())
         if not isinstance(bus.runtime.transport, BrokenTransport):
@@ -197,11 +199,11 @@ class Process:
                 self._opened.set_result(bus)
                 await self._leaving.wait()
         except (Unavailable, OutcomeUnknown):
-            pass  # whoever starts a process whose database is away starts it again
+            pass  # a process that starts while its database is away is started again
 
 
 async def _kill(*tasks: "asyncio.Future[Any]") -> None:
-    """Ends tasks, whatever they do when they are cancelled."""
+    """Ends tasks, even those that go on after a cancellation."""
     while left := [task for task in tasks if not task.done()]:
         for task in left:
             task.cancel()

@@ -1,4 +1,4 @@
-"""At rest: whether anything is still to be published, delivered, handled or projected."""
+"""At rest: whether anything remains to be published, delivered, handled or projected."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,23 +15,23 @@ from bus.testing.simulation.ground import Ground
 from bus.testing.simulation.process import Process
 
 HOPELESS = 3
-"""After so many failures in a row a stream is not waited for."""
+"""Failures in a row after which a stream is no longer waited for."""
 
 
 LATER_AGAIN = 300
-"""So often a message may ask for a later try before it is said never to come to rest."""
+"""How often a message may ask for a later try before it counts as never coming to rest."""
 
 
 class Unrest(NamedTuple):
-    """What is not at rest, in words. `later` are the seconds until it moves again, where all of it
-    waits for its time."""
+    """Describes what is not at rest. If all of it waits for its time, `later` is the number of
+    seconds until something moves."""
 
     reason: str
     later: float | None = None
 
 
 class Rest:
-    """Looks at all services at once: the stores in memory answer without a pause."""
+    """Looks at all services at the same moment, because stores in memory answer at once."""
 
     def __init__(self, ground: Ground, broker: HastyBroker, processes: Sequence[Process]) -> None:
         self.processes = processes
@@ -39,14 +39,14 @@ class Rest:
         self._broker = broker
 
     def begin(self) -> None:
-        """Counts anew how often messages ask for later tries."""
+        """Resets the counts of how often messages asked for later tries."""
         self._broker.returned.clear()
 
     async def unrest(self) -> Unrest | None:
-        """What is not at rest; None when everything is.
+        """Returns what is not at rest; None if everything is.
 
         Raises: AssertionError for a stream that a projection cannot apply, and for a message that
-        asks for a later try again and again.
+        keeps asking for a later try.
         """
         services = [(await process.opened()).runtime for process in self.processes]
         for runtime in services:
@@ -88,9 +88,10 @@ class Rest:
                 )
 
     async def _unprojected(self, runtime: Runtime) -> str:
-        for one in runtime.subscriptions:
-            if isinstance(one.of, Projection) and (behind := await self._behind(runtime, one.of)):
-                return f"projection {one.name!r} of {runtime.service!r} is behind: {behind}"
+        for subscription in runtime.subscriptions:
+            of, name = subscription.of, subscription.name
+            if isinstance(of, Projection) and (behind := await self._behind(runtime, of)):
+                return f"projection {name!r} of {runtime.service!r} is behind: {behind}"
         return ""
 
     async def _behind(self, runtime: Runtime, projection: Projection[Any]) -> str:
@@ -109,11 +110,12 @@ class Rest:
         store = self._ground.stores(runtime.service).read_store
         history = History(store, runtime.history.owners)
         missing = await history.missing(projection.categories)
-        told = (f"{runtime.foreign.owners[one.category]!r} of {one.category}" for one in missing)
-        return f"it waits for the history that is told by {', '.join(told)}" if missing else ""
+        owners = runtime.foreign.owners
+        parts = (f"{part.category!r} from {owners[part.category]!r}" for part in missing)
+        return f"it waits for the history of {', '.join(parts)}" if missing else ""
 
     async def _written(self, runtime: Runtime, categories: Sequence[str]) -> dict[str, int]:
-        """The last version of each stream, by the log of the service that owns it."""
+        """Returns the last version of each stream, from the log of the service that owns it."""
         written: dict[str, int] = {}
         for category in categories:
             owner = runtime.foreign.owners.get(category, runtime.service)

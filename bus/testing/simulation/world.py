@@ -27,9 +27,9 @@ Answer = TypeVar("Answer")
 
 PAUSE = 0.002
 ON_ITS_WAY = 25
-"""So many pauses a message may be on its way without a fault."""
+"""How many pauses a message may be on its way before it counts as lost."""
 BUILT_WITHIN = 30.0
-"""Seconds that a client waits for a projection that is being built."""
+"""Seconds for which a client waits for a projection that is being built."""
 
 
 class Service:
@@ -38,14 +38,14 @@ class Service:
     def __init__(self, process: Process, bus: Bus, stores: Stores) -> None:
         self.name = bus.service
         self._process = process
-        self._projected = [one.name for one in bus.runtime.projections]
+        self._projected = [projection.name for projection in bus.runtime.projections]
         self._handler_of = bus.runtime.dispatcher.handler_of
         self._stores = stores
 
     async def execute(
         self, command: Command, *, id: str | None = None, after: Receipt | None = None
     ) -> Receipt:
-        """As `Bus.execute`, by a client that repeats with the same id until it is answered.
+        """Calls `Bus.execute` as a client that repeats with the same id until it gets an answer.
 
         Raises: what the handler raises, NotCaughtUp.
         """
@@ -53,12 +53,12 @@ class Service:
         return await self._insist(lambda bus: bus.execute(command, id=id, after=after))
 
     async def send(self, command: Command, *, id: str | None = None) -> str:
-        """As `Bus.send`, by a client that repeats with the same id until it is answered."""
+        """Calls `Bus.send` as a client that repeats with the same id until it gets an answer."""
         id = id or clock.new_id()
         return await self._insist(lambda bus: bus.send(command, id=id))
 
     async def request(self, command: Command, *, id: str | None = None) -> Receipt:
-        """As `Bus.request`, by a client that repeats with the same id until it is answered.
+        """Calls `Bus.request` as a client that repeats with the same id until it gets an answer.
 
         Raises: what the handler raises.
         """
@@ -68,15 +68,15 @@ class Service:
     async def query(
         self, query: Query[Answer], *, after: Receipt | None = None, timeout: float = 5.0
     ) -> Answer:
-        """As `Bus.query`, by a client that asks again where the service is away, or builds what
-        it would read.
+        """Calls `Bus.query` as a client that asks again while the service is away, or builds what
+        the query reads.
 
         Raises: what the handler raises, NotCaughtUp.
         """
         return await self._insist(lambda bus: bus.query(query, after=after, timeout=timeout))
 
     async def given(self, aggregate: type[Aggregate], id: str, *events: Event) -> None:
-        """What has happened to an aggregate: stored in the service's log, to be published soon."""
+        """Stores what has happened to an aggregate in the service's log, to be published soon."""
         check_aggregate(aggregate, id)
         stream = stream_of(aggregate, id)
         stored = await self.event_log.read(stream)
@@ -84,28 +84,31 @@ class Service:
         await self.event_log.append([commit_of(aggregate, id, first, events)])
 
     async def bus(self) -> Bus:
-        """The bus of the process's present life. It fails as buses do, and dies with that life."""
+        """Returns the bus of the process's present life, with which it dies."""
         return await self._process.opened()
 
     def crash_at(self, step: Step, nth: int = 1, *, when: When = "before") -> None:
-        """Kills the process the nth time from now on that it reaches a step, before or after it.
+        """Kills the process the nth time from now that it reaches a step, before or after it.
 
-        It is started again at once. Leaving the world raises AssertionError if that never happened.
-        Raises: ConfigurationError for a step that there is none of.
+            world.crash_at("publish", when="after")
+
+        It is started again at once. Leaving the world raises AssertionError if it never happened.
+
+        Raises: ConfigurationError for a step that does not exist.
         """
         self._process.check_there()
         self._process.fate.points.append(CrashPoint(step, when, nth))
 
     async def crash(self) -> None:
-        """Kills the process here and now; returns once it is started again."""
+        """Kills the process now; returns when it has been started again."""
         await self._process.crash()
 
     async def dead_letters(self) -> list[Document]:
-        """What was given up, the latest first."""
+        """Returns the dead letters, latest first."""
         return await self.read_store.dead_letters()
 
     async def written(self, collection: str) -> dict[Any, Document]:
-        """As `bus.testing.written`; it never fails, whatever becomes of the process."""
+        """Returns what `bus.testing.written` does; never fails, whatever happens to the process."""
         return await documents_in(self.read_store, collection, self._projected)
 
     @property
@@ -115,16 +118,16 @@ class Service:
 
     @property
     def event_log(self) -> EventLog:
-        """The event log itself: it never fails, whatever becomes of the process."""
+        """The event log itself, which never fails, whatever happens to the process."""
         return self._stores.event_log
 
     @property
     def read_store(self) -> ReadStore:
-        """The read store itself: it never fails, whatever becomes of the process."""
+        """The read store itself, which never fails, whatever happens to the process."""
         return self._stores.read_store
 
     def handles(self, message: type[Message]) -> bool:
-        """Whether a command or a query is for this service."""
+        """Returns whether this service handles a command or a query."""
         try:
             self._handler_of(message)
         except NoHandler:
@@ -145,10 +148,10 @@ class Service:
 
 
 class World:
-    """What services live in.
+    """The services of a test, one or several.
 
-    Commands and queries go to the service that handles them; what else is one service's is that of
-    the only one, and where there are several, of `world.of(name)`.
+    Commands and queries go to the service that handles them. Everything else that belongs to one
+    service is here if it is the only one; if there are several, ask `world.of(name)`.
     """
 
     def __init__(
@@ -160,82 +163,84 @@ class World:
         self._clock = clock
 
     def of(self, service: str) -> Service:
-        """The service of that name; also one that is only followed here, which has nothing but a
-        log. Raises: AssertionError where there is none."""
-        for one in (*self._services, *self._owners):
-            if one.name == service:
-                return one
-        names = ", ".join(one.name for one in (*self._services, *self._owners))
-        raise AssertionError(f"world.of({service!r}): this world has {names}")
+        """Returns the service of that name; one that is only followed here has nothing but a log.
+
+        Raises: AssertionError if there is none.
+        """
+        everyone = {known.name: known for known in (*self._services, *self._owners)}
+        if service not in everyone:
+            raise AssertionError(f"world.of({service!r}): this world has {', '.join(everyone)}")
+        return everyone[service]
 
     async def execute(
         self, command: Command, *, id: str | None = None, after: Receipt | None = None
     ) -> Receipt:
-        """As `Service.execute`."""
+        """Calls `Service.execute` of the service that handles the command."""
         return await self._for(command).execute(command, id=id, after=after)
 
     async def send(self, command: Command, *, id: str | None = None) -> str:
-        """As `Service.send`."""
+        """Calls `Service.send` of the service that handles the command."""
         return await self._for(command).send(command, id=id)
 
     async def request(self, command: Command, *, id: str | None = None) -> Receipt:
-        """As `Service.request`."""
+        """Calls `Service.request` of the service that handles the command."""
         return await self._for(command).request(command, id=id)
 
     async def query(
         self, query: Query[Answer], *, after: Receipt | None = None, timeout: float = 5.0
     ) -> Answer:
-        """As `Service.query`."""
+        """Calls `Service.query` of the service that handles the query."""
         return await self._for(query).query(query, after=after, timeout=timeout)
 
     async def bus(self) -> Bus:
-        """As `Service.bus`."""
+        """Returns the only service's bus (see `Service.bus`)."""
         return await self._only("bus()").bus()
 
     def crash_at(self, step: Step, nth: int = 1, *, when: When = "before") -> None:
-        """As `Service.crash_at`."""
+        """Kills the only service's process at a step (see `Service.crash_at`)."""
         self._only("crash_at(...)").crash_at(step, nth, when=when)
 
     async def crash(self) -> None:
-        """As `Service.crash`."""
+        """Kills the only service's process now; returns when it has been started again."""
         await self._only("crash()").crash()
 
     async def dead_letters(self) -> list[Document]:
-        """What was given up, service by service, the latest first."""
+        """Returns the dead letters, service by service, latest first."""
         everyone = (*self._services, *self._owners)
-        return [letter for one in everyone for letter in await one.dead_letters()]
+        return [letter for service in everyone for letter in await service.dead_letters()]
 
     async def written(self, collection: str) -> dict[Any, Document]:
-        """As `Service.written`."""
+        """Returns what the only service's event handlers wrote (see `Service.written`)."""
         return await self._only("written(...)").written(collection)
 
     @property
     def event_log(self) -> EventLog:
-        """As `Service.event_log`."""
+        """The only service's event log, which never fails."""
         return self._only("event_log").event_log
 
     @property
     def read_store(self) -> ReadStore:
-        """As `Service.read_store`."""
+        """The only service's read store, which never fails."""
         return self._only("read_store").read_store
 
     @property
     def crashes(self) -> int:
-        """How often a process was killed, all services taken together."""
-        return sum(one.crashes for one in (*self._services, *self._owners))
+        """How often processes were killed, all services together."""
+        return sum(service.crashes for service in (*self._services, *self._owners))
 
     def advance(self, seconds: float) -> None:
-        """Moves the clock, back too. What waits for a later try waits that much less."""
+        """Moves the clock, forward or back. What waits for a later try waits that much less."""
         self._clock.advance(seconds)
 
     async def settle(self, within: float = 30.0) -> None:
         """Waits until everything has come to rest: published, delivered, handled, projected.
 
-        Meanwhile no faults are drawn (a crash that was asked for happens all the same), and the
-        clock runs ahead, so that what would be tried again later is tried again now.
-        Raises: AssertionError, after `within` seconds, with what is not at rest and the seed; at
-        once for a stream that a projection cannot apply, with the error of its handler; for a
-        message whose handler asks for a later try again and again.
+        Meanwhile no faults are drawn (but a requested crash still happens), and the clock runs
+        ahead, so that later tries happen now.
+
+        Raises: AssertionError, naming what is not at rest and the seed, after `within` seconds; at
+        once, with the handler's error, for a stream that a projection cannot apply; and for a
+        message whose handler keeps asking for a later try.
         """
         deadline, turns = time.monotonic() + within, count()
         self._rest.begin()
@@ -254,7 +259,8 @@ class World:
                 await asyncio.sleep(PAUSE)
 
     def _run_ahead(self, turn: int) -> None:
-        """Not at once: what is on its way would be taken for lost, and sent again."""
+        """Advances the clock, but not at once: what is on its way would count as lost, and be sent
+        again."""
         if turn >= ON_ITS_WAY:
             self._clock.advance(60 if turn == ON_ITS_WAY else 1)
 
@@ -262,10 +268,10 @@ class World:
         return f"seed {self._rest.processes[0].fate.seed}, {self.crashes} crashes"
 
     def _for(self, message: Command | Query[Any]) -> Service:
-        """The service that handles it, or else one that says that nobody does."""
-        found = [one for one in self._services if one.handles(type(message))]
+        """Returns the service that handles it, or the first one, which raises NoHandler."""
+        found = [service for service in self._services if service.handles(type(message))]
         if len(found) > 1:
-            names = " and ".join(one.name for one in found)
+            names = " and ".join(service.name for service in found)
             raise AssertionError(
                 f"{names} both handle {type(message).__name__}; say which one is to, as in "
                 f"world.of({found[0].name!r})"
@@ -274,7 +280,7 @@ class World:
 
     def _only(self, what: str) -> Service:
         if len(self._services) > 1:
-            names = ", ".join(one.name for one in self._services)
+            names = ", ".join(service.name for service in self._services)
             raise AssertionError(
                 f"world.{what}: this world has several services ({names}); say whose, as in "
                 f"world.of({self._services[0].name!r}).{what}"
