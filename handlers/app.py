@@ -1,7 +1,7 @@
 """The composition root: the one place where the service is put together.
 
-Jobs and applications run as one service here. `jobs_app` and `applications_app` are the same parts
-as two.
+Jobs and applications run as one service here; `jobs_app` and `applications_app` build two services
+from the same parts.
 """
 
 from bus import Bus, Settings
@@ -9,10 +9,10 @@ from handlers import applications_app, jobs_app, services
 
 
 def build(settings: Settings, service: str = "") -> Bus:
-    """The job board's bus, not opened yet.
+    """Returns the job board's bus, not opened yet.
 
-    `service` names its queues and its database. By default it is "jobboard", or what the
-    environment variable `JOBBOARD_SERVICE` says, so that several can share one broker.
+    `service` names its queues and its database. By default it is "jobboard", or the value of the
+    environment variable `JOBBOARD_SERVICE`, so that several can share one broker.
     """
     return Bus(
         service or services.job_board(),

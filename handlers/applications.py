@@ -1,4 +1,4 @@
-"""Command handlers of applications; what they know of jobs is their own replica."""
+"""Command handlers of applications, which know jobs from their own replica."""
 
 from bus import Documents, Repository, Router
 from read_models.job_replicas import JobReplica

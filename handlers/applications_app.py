@@ -1,4 +1,4 @@
-"""The composition root of applications as a service of their own: it follows the jobs."""
+"""The composition root of applications as a separate service, which follows the jobs."""
 
 from bus import Bus, Settings
 from handlers import services
@@ -16,7 +16,7 @@ PROJECTIONS = [
 
 
 def build(settings: Settings) -> Bus:
-    """The bus of the applications, not opened yet. What they know of jobs, the jobs tell."""
+    """Returns the bus of the applications, not opened yet; it learns of jobs from their events."""
     return Bus(
         services.applications(),
         routers=ROUTERS,

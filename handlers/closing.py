@@ -1,10 +1,10 @@
 """Closing: when a job is archived, its open applications are closed (a process manager).
 
-A job may be archived while an application for it is on its way, decided by a replica that did not
+A job may be archived while an application for it is on its way, accepted by a replica that did not
 know yet. No lock is needed: each of the two handlers first waits until the read model that the
-*other* one looks at includes its own event, and only then looks at the other's. Whoever comes
-second sees the first one's, so no application is missed; where both see each other, the
-application is closed twice, and the second time changes nothing.
+*other* one reads includes its own event, and only then reads the other's. The second one sees the
+first one's event, so no application is missed; if both see each other's, the application is closed
+twice, and the second time changes nothing.
 """
 
 from bus import Documents, Envelope, Outbox, Router

@@ -8,7 +8,7 @@ jobs = Router("jobs")
 
 @jobs.command
 async def post_job(command: PostJob, repository: Repository[Job]) -> str:
-    """Returns the job's id: a repeat under the same command id gets the first one's."""
+    """Returns the job's id; a repeat with the same command id gets the first one's."""
     job = Job.post(command.job_id, title=command.title, description=command.description)
     repository.add(job)
     return job.id
@@ -16,7 +16,7 @@ async def post_job(command: PostJob, repository: Repository[Job]) -> str:
 
 @jobs.command
 async def revise_job(command: ReviseJob, repository: Repository[Job]) -> int:
-    """Returns the job's version, which the next revision has to name."""
+    """Returns the job's version, which the next revision must name."""
     job = await repository.get(command.job_id)
     job.revise(seen=command.version, title=command.title, description=command.description)
     return job.version

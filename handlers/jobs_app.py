@@ -1,4 +1,4 @@
-"""The composition root of jobs as a service of their own: it follows the applications."""
+"""The composition root of jobs as a separate service, which follows the applications."""
 
 from bus import Bus, Settings
 from handlers import services
@@ -11,7 +11,7 @@ PROJECTIONS = [job_board.projection]
 
 
 def build(settings: Settings) -> Bus:
-    """The bus of the jobs, not opened yet. How many applied is told by the applications."""
+    """Returns the bus of the jobs, not opened yet; it counts applications from their events."""
     return Bus(
         services.jobs(),
         routers=ROUTERS,

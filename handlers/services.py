@@ -1,18 +1,18 @@
-"""What the services are called: their names are those of their queues and databases."""
+"""The names of the services, which are also those of their queues and databases."""
 
 import os
 
 
 def jobs() -> str:
-    """The service of jobs, where it runs by itself: "jobs", or what JOBS_SERVICE says."""
+    """Returns the name of the separate jobs service: "jobs", or the value of JOBS_SERVICE."""
     return os.environ.get("JOBS_SERVICE") or "jobs"
 
 
 def applications() -> str:
-    """That of applications: "applications", or what APPLICATIONS_SERVICE says."""
+    """Returns that of applications: "applications", or the value of APPLICATIONS_SERVICE."""
     return os.environ.get("APPLICATIONS_SERVICE") or "applications"
 
 
 def job_board() -> str:
-    """Both in one: "jobboard", or what JOBBOARD_SERVICE says, so that several share a broker."""
+    """Returns that of both in one: "jobboard", or the value of JOBBOARD_SERVICE."""
     return os.environ.get("JOBBOARD_SERVICE") or "jobboard"

@@ -1,1 +1,1 @@
-"""Read models: projections, the views they keep, and the queries that read them."""
+"""Read models: projections, the views they fill, and the queries that read them."""

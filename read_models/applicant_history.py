@@ -1,7 +1,7 @@
-"""Applicant history: what a person has applied for, and what became of it.
+"""Applicant history: what a person has applied for, and with what outcome.
 
-The same events as `applications_by_job`, shaped for another reader: that is what a read model of
-one's own is for. One document for each application, so that a long history comes in pages.
+It has the same events as `applications_by_job`, shaped for another reader: this is what a separate
+read model is for. Each application is one document, so that a long history comes in pages.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from write_models.applications import Application, ApplicationClosed, Applicatio
 
 
 class HistoryEntry(BaseModel):
-    """An application as the applicant reads it; `reason` tells why it was closed."""
+    """An application as the applicant sees it; `reason` says why it was closed."""
 
     id: str
     applicant: str

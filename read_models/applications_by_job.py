@@ -1,4 +1,4 @@
-"""Applications by job: what an administrator reads about those who applied."""
+"""Applications by job: what an administrator sees of the applicants."""
 
 from datetime import datetime
 from typing import Literal
@@ -11,7 +11,7 @@ from write_models.applications import Application, ApplicationClosed, Applicatio
 
 
 class ApplicationView(BaseModel):
-    """An application as the administrator reads it."""
+    """An application as the administrator sees it."""
 
     id: str
     job_id: str
@@ -51,7 +51,7 @@ queries = Router("applications_by_job_queries")
 
 
 class ListApplications(Paged[ApplicationView]):
-    """The applications for one job, in the order in which they came."""
+    """Asks for the applications for one job, oldest first."""
 
     job_id: str
 

@@ -1,8 +1,8 @@
-"""The job board: what people browse, each job with the number of applications it has had.
+"""The job board: what people browse, each job with its number of applications.
 
-Two categories feed one document: a job's own events and its applications'. They come by separate
-streams, so an application may be projected before its job: the document then holds a number and
-no job yet, which is why every query here asks for a status.
+Two categories feed one document: a job's own events and its applications'. They come in separate
+streams, so an application may be projected before its job: the document then has a number but no
+job yet, which is why every query here asks for a status.
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ from write_models.jobs import Job, JobArchived, JobPosted, JobRevised
 
 
 class JobView(BaseModel):
-    """A job as people read it; `version` is what a revision has to name."""
+    """A job as people see it; `version` is what a revision must name."""
 
     id: str
     title: str
@@ -78,13 +78,14 @@ queries = Router("job_board_queries")
 
 
 class ListJobs(Paged[JobView]):
-    """The open jobs, newest first; with `text`, those whose title or description mention it."""
+    """Asks for the open jobs, newest first; with `text`, those whose title or description mention
+    one of its words."""
 
     text: str = ""
 
 
 class GetJob(Query[JobView | None]):
-    """One job, open or archived."""
+    """Asks for one job, open or archived."""
 
     job_id: str
 

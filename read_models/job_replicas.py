@@ -1,6 +1,7 @@
 """The applications' own replica of the jobs (event-carried state transfer).
 
-Whether one may apply is decided from here alone: no call to the jobs, no share in their outages.
+It alone decides whether somebody can apply: there is no call to the jobs, so their outages do not
+matter.
 """
 
 from pydantic import BaseModel
@@ -10,7 +11,7 @@ from write_models.jobs import Job, JobArchived, JobPosted, JobRevised
 
 
 class JobReplica(BaseModel):
-    """What applications have to know about a job, and nothing more."""
+    """What applications need to know about a job, and nothing more."""
 
     id: str
     title: str

@@ -1,4 +1,4 @@
-"""Paging: what all queries that answer with a list have in common."""
+"""Paging: what all queries that return a list have in common."""
 
 from typing import Generic, TypeVar
 
@@ -10,14 +10,14 @@ Item = TypeVar("Item")
 
 
 class Page(BaseModel, Generic[Item]):
-    """Some of what was found, and how many there are in all."""
+    """Some of the items found, and how many there are in total."""
 
     total: int
     items: list[Item]
 
 
 class Paged(Query[Page[Item]], Generic[Item]):
-    """A query answered by a page: `limit` items at most, after the first `skip`."""
+    """A query answered with a page: at most `limit` items, after the first `skip`."""
 
     skip: int = Field(default=0, ge=0, le=1_000_000)
     limit: int = Field(default=20, ge=1, le=100)

@@ -1,7 +1,7 @@
 """Applications: somebody applies for a job; the application is open until it is closed.
 
 May import `bus` and nothing else of the service, jobs least of all: they are another bounded
-context, of which applications know what they remember themselves (`read_models/job_replicas.py`).
+context, and applications know only their own copy of it (`read_models/job_replicas.py`).
 """
 
 from typing import Self
@@ -19,14 +19,14 @@ class SubmitApplication(Command):
 
 
 class CloseApplication(Command):
-    """End an application, and say why."""
+    """End an application, with a reason."""
 
     application_id: str
     reason: str
 
 
 class ApplicationSubmitted(Event):
-    """`job_title` is the title under which the applicant knew the job."""
+    """Somebody applied; `job_title` is the title under which they knew the job."""
 
     application_id: str
     job_id: str
@@ -36,7 +36,7 @@ class ApplicationSubmitted(Event):
 
 
 class ApplicationClosed(Event):
-    """The application came to an end."""
+    """The application has ended."""
 
     application_id: str
     job_id: str
@@ -44,14 +44,14 @@ class ApplicationClosed(Event):
 
 
 class UnknownJob(Exception):
-    """Nobody has told the applications of such a job."""
+    """The applications know of no such job."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"there is no job {job_id} to apply for")
 
 
 class JobIsClosed(Exception):
-    """The job takes no applications any more."""
+    """The job no longer takes applications."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"job {job_id} is archived and takes no applications")

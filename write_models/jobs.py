@@ -1,7 +1,7 @@
 """Jobs: an administrator posts a job, revises it at any time, archives it, and never deletes it.
 
-May import `bus` and nothing else of the service: a write model decides, and knows neither who
-calls it nor who reads what came of it.
+May import `bus` and nothing else of the service: a write model decides, and knows neither its
+callers nor its readers.
 """
 
 from typing import Self
@@ -10,7 +10,7 @@ from bus import Aggregate, Command, Event
 
 
 class PostJob(Command):
-    """Post a job under an id that nobody has used."""
+    """Post a job under an unused id."""
 
     job_id: str
     title: str
@@ -18,7 +18,7 @@ class PostJob(Command):
 
 
 class ReviseJob(Command):
-    """`version` is the one that its author saw: nobody revises what they have not read."""
+    """Revise a job; `version` is the one that its author saw, to protect newer revisions."""
 
     job_id: str
     version: int
@@ -27,7 +27,7 @@ class ReviseJob(Command):
 
 
 class ArchiveJob(Command):
-    """Take a job off the board, for good."""
+    """Take a job off the board for good."""
 
     job_id: str
 
@@ -49,13 +49,13 @@ class JobRevised(Event):
 
 
 class JobArchived(Event):
-    """The job takes no applications any more."""
+    """The job no longer takes applications."""
 
     job_id: str
 
 
 class StaleVersion(Exception):
-    """Somebody revised the job since its author read it."""
+    """Somebody has revised the job since its author read it."""
 
     def __init__(self, job_id: str, *, seen: int, current: int) -> None:
         super().__init__(
@@ -82,7 +82,7 @@ class Job(Aggregate):
         return job
 
     def revise(self, *, seen: int, title: str, description: str) -> None:
-        """Raises: JobIsArchived, StaleVersion."""
+        """Changes what the job says. Raises: JobIsArchived, StaleVersion."""
         if self.archived:
             raise JobIsArchived(self.id)
         if seen != self.version:

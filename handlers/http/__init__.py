@@ -14,7 +14,7 @@ from handlers.http.routes import routes
 
 
 def create_app(bus: Bus, *, worker: Worker | None = None) -> FastAPI:
-    """The web application around a bus, which opens and closes together with it.
+    """Returns the web application around a bus, which opens and closes the bus with itself.
 
     With `worker`, this process also runs the read deck.
     """
@@ -37,9 +37,9 @@ def create_app(bus: Bus, *, worker: Worker | None = None) -> FastAPI:
     )
     app.state.bus = bus
     app.state.closing = asyncio.Event()
-    """Set by the server as it begins to stop: live answers end then."""
-    app.state.told = set()
-    """The parts whose problems were told when health was last asked."""
+    """Set when the server begins to stop, to end live answers."""
+    app.state.logged = set()
+    """The parts whose problems were logged when health was last asked."""
     app.include_router(routes)
     add_problems(app)
     add_page(app)

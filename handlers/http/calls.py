@@ -1,4 +1,4 @@
-"""Calls: a request's headers, turned into what the bus is told beside the message."""
+"""Calls: turns a request's headers into the options of a call to the bus."""
 
 import asyncio
 import hashlib
@@ -22,9 +22,9 @@ RECEIPT = "Bus-Receipt"
 CORRELATION = "X-Correlation-ID"
 WAIT = 5.0
 LONGEST_WAIT = 30.0
-"""Seconds that a call waits for what its receipt tells of: by default, and at most."""
+"""Seconds for which a call waits until what its receipt wrote can be read: default, and maximum."""
 FIRST_WITHIN = 5.0
-"""Seconds until a live answer's first is there, beyond what its receipt may take."""
+"""Seconds for which a live answer waits for its first, in addition to the wait for its receipt."""
 
 
 class Calls:
@@ -50,7 +50,7 @@ class Calls:
         self._correlation_id = correlation_id
 
     async def execute(self, command: Command) -> Receipt:
-        """Carries a command out; its receipt also goes into the response's headers."""
+        """Executes a command; puts its receipt into the response's headers, too."""
         receipt = await self._bus.execute(
             command,
             id=self._id,
@@ -65,7 +65,7 @@ class Calls:
         return await self._bus.query(query, after=self._after, timeout=self._wait)
 
     async def watch(self, query: Query[Model], seen: str | None) -> EventStream:
-        """The answers as a stream; the first is there, so that what keeps it away is an error."""
+        """Returns the answers as a stream; awaits the first, so that errors have a status."""
         answers = self._bus.watch(query, after=self._after, timeout=self._wait)
         try:
             async with asyncio.timeout(FIRST_WITHIN + self._wait):
@@ -84,11 +84,11 @@ class Calls:
         return await self._bus.alive()
 
     async def health(self) -> Health:
-        """Logs what is wrong, where other parts are concerned than when it was last asked."""
+        """Returns the health; logs its problems if other parts have them than last time."""
         health = await self._bus.health()
-        parts = {one.part for one in health.problems}
-        if parts != self._state.told:
-            self._state.told = parts
+        parts = {problem.part for problem in health.problems}
+        if parts != self._state.logged:
+            self._state.logged = parts
             log.warning(
                 "health", ready=health.ready, problems=[str(one) for one in health.problems]
             )
@@ -100,13 +100,13 @@ class Calls:
         return {"is": transport.description, "healthy": transport.healthy}
 
     def new_id(self) -> str:
-        """The id of something new: at a repeat, which has the same key, it is the same."""
+        """Returns an id for something new; a repeat, which has the same key, gets the same one."""
         if self._id is None:
             return uuid.uuid4().hex
         return hashlib.blake2s(f"new>{self._id}".encode(), digest_size=16).hexdigest()
 
     def created(self, path: str) -> None:
-        """Says where the new thing is to be found."""
+        """Says in the response where the new thing is found."""
         self._response.headers["Location"] = path
 
 
@@ -119,14 +119,13 @@ async def calls_of(
     x_correlation_id: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
     prefer: Annotated[str, Header(max_length=200)] = "",
 ) -> Calls:
-    """What a request's headers ask for.
+    """Returns the calls that a request's headers ask for.
 
-    `Bus-Receipt` is what an earlier write answered: this call then includes what that one changed.
-    `Prefer: wait=2` (RFC 7240) says how many seconds that may take.
-    `Idempotency-Key` becomes the command's id, so that a repeat does nothing twice and gets the
-    first answer. The key of one user says nothing about that of another: `X-Forwarded-User` names
-    them, which the proxy that signs users in sets. `X-Correlation-ID` goes with all that follows
-    from the request.
+    `Bus-Receipt` is what an earlier write answered, whose changes this call then includes.
+    `Prefer: wait=2` (RFC 7240) says how many seconds that may take. `Idempotency-Key` becomes the
+    command's id, so that a repeat does nothing twice and gets the first answer; it counts per user,
+    whom the proxy that signs users in names in `X-Forwarded-User`. `X-Correlation-ID` is passed on
+    to everything that follows from the request.
     """
     if x_correlation_id:
         response.headers[CORRELATION] = x_correlation_id
@@ -141,14 +140,14 @@ async def calls_of(
 
 
 def command_id(key: str, user: str | None) -> str:
-    """The id of a command that a user sends with a key: nobody else's key comes to the same."""
+    """Returns the id of a command that a user sends with a key; no other user's key gives it."""
     if user is None:
         return key
     hashed = hashlib.blake2s(f"{user}\0{key}".encode(), digest_size=16)
-    return f"@{hashed.hexdigest()}"  # no key may hold this character
+    return f"@{hashed.hexdigest()}"  # no key can contain this character
 
 
 def _wait(prefer: str) -> float:
-    """Preferences that are not understood are ignored, as the standard has it."""
+    """Returns the seconds to wait; ignores preferences it does not understand, as RFC 7240 asks."""
     found = re.search(r"(?:^|[,;\s])wait=(\d{1,9})\b", prefer)
     return min(float(found[1]), LONGEST_WAIT) if found else WAIT

@@ -1,7 +1,7 @@
 """Live answers over HTTP: each is a server-sent event, whose id is the answer's digest.
 
-A client that comes back and names the digest it has seen last, as browsers do by themselves, is
-told nothing until the answer is another one.
+A client that reconnects and names the digest it saw last, as browsers do by themselves, gets
+nothing until the answer changes.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 HEARTBEAT = 15.0
-"""Seconds of silence after which a comment tells everybody on the way that the line is in use."""
+"""Seconds of silence after which a comment keeps the connection alive in proxies on the way."""
 COME_BACK_AFTER = 1000
-"""Milliseconds until a client whose line was cut tries again."""
+"""Milliseconds after which a client whose connection broke tries again."""
 
 Answers = AsyncGenerator[BaseModel, None]
 
 
 class EventStream(Response):
-    """Tells the answers for as long as the client stays, or until `closing` is set."""
+    """Sends the answers as long as the client stays, or until `closing` is set."""
 
     media_type = "text/event-stream"
 
@@ -38,7 +38,7 @@ class EventStream(Response):
         self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whatever ends first ends the others."""
+        """Ends when the answers end, the client leaves or the server stops, whichever is first."""
         async with aclosing(self._answers):
             await send(
                 {
@@ -47,10 +47,10 @@ class EventStream(Response):
                     "headers": self.raw_headers,
                 }
             )
-            await _first_of(self._tell(send), _disconnected(receive), self._closing.wait())
+            await _first_of(self._stream(send), _disconnected(receive), self._closing.wait())
         await send({"type": "http.response.body", "body": b""})
 
-    async def _tell(self, send: Send) -> None:
+    async def _stream(self, send: Send) -> None:
         async def write(text: str) -> None:
             await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
 
@@ -73,18 +73,18 @@ class EventStream(Response):
 
 
 def events_of(shape: str) -> dict[str, Any]:
-    """What OpenAPI is told: a stream of events, whose data has one of the shapes it knows."""
+    """Describes a stream of events for OpenAPI, whose data has one of the shapes it knows."""
     schema = {"$ref": f"#/components/schemas/{shape}"}
     return {"description": "Events", "content": {EventStream.media_type: {"schema": schema}}}
 
 
 def digest(answer: BaseModel) -> str:
-    """Tells answers apart."""
+    """Returns a text that is the same only for equal answers."""
     return hashlib.blake2s(answer.model_dump_json().encode(), digest_size=16).hexdigest()
 
 
 def event(answer: BaseModel) -> str:
-    """An answer as one event: its JSON has no line breaks."""
+    """Formats an answer as one event; its JSON has no line breaks."""
     return f"id: {digest(answer)}\ndata: {answer.model_dump_json()}\n\n"
 
 
@@ -94,8 +94,8 @@ async def _disconnected(receive: Receive) -> None:
 
 
 async def _first_of(*work: Coroutine[Any, Any, object]) -> None:
-    """Returns when the first has ended, the others too. Raises what that one raised."""
-    tasks = [asyncio.create_task(one) for one in work]
+    """Returns when the first has ended, and ends the others. Raises what the first raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

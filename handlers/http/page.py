@@ -1,4 +1,4 @@
-"""The page at /docs: the OpenAPI description as plain HTML, with nothing from elsewhere in it."""
+"""The page at /docs: the OpenAPI description as plain HTML that loads nothing from elsewhere."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ code { padding: .1em .3em } pre { padding: .8em; overflow: auto } dt { margin-to
 
 
 def add_page(app: FastAPI) -> None:
-    """Serves the description of the app at /docs; the same as JSON is at /openapi.json."""
+    """Serves the description of the app at /docs; as JSON it is at /openapi.json."""
 
     @app.get("/docs", include_in_schema=False, response_class=HTMLResponse)
     async def docs() -> str:
@@ -46,9 +46,9 @@ def _page(api: dict[str, Any]) -> Iterator[str]:
 
 def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"<h2><code>{escape(title)}</code></h2><p>{escape(operation.get('description', ''))}<ul>"
-    for one in operation.get("parameters", ()):
-        need = "required" if one["required"] else "optional"
-        yield f"<li><code>{escape(one['name'])}</code> in the {one['in']}, {need}"
+    for parameter in operation.get("parameters", ()):
+        need = "required" if parameter["required"] else "optional"
+        yield f"<li><code>{escape(parameter['name'])}</code> in the {parameter['in']}, {need}"
     yield "</ul>"
     if body := operation.get("requestBody"):
         yield f"<p>Body: {_shape(body)}"
@@ -58,10 +58,10 @@ def _operation(title: str, operation: dict[str, Any]) -> Iterator[str]:
 
 
 def _shape(described: dict[str, Any]) -> str:
-    """The schema of a body, by links to the shapes that it names."""
+    """Formats the schema of a body as links to the shapes that it names."""
     ((kind, content),) = described["content"].items()
     schema = content["schema"]
-    names = [one["$ref"].rpartition("/")[2] for one in schema.get("anyOf", [schema])]
+    names = [choice["$ref"].rpartition("/")[2] for choice in schema.get("anyOf", [schema])]
     shapes = " or ".join(f"<a href='#{escape(name)}'>{escape(name)}</a>" for name in names)
     return shapes if kind == "application/json" else f"{shapes} as <code>{escape(kind)}</code>"
 

@@ -1,4 +1,4 @@
-"""Problems: which error answers which status, as problem details (RFC 9457)."""
+"""Problems: which error leads to which status, as problem details (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -32,10 +32,10 @@ log = Logger("jobboard.http")
 
 
 class Problem(NamedTuple):
-    """A kind of problem: its name is an anchor of the page at /docs.
+    """A kind of problem; its name is an anchor of the page at /docs.
 
-    Where `detail` is empty, it is what the error says, which is about the request alone. What went
-    wrong behind the API is for the log: its words name servers and their addresses.
+    Without a `detail`, the response quotes the error, which is about the request only. What went
+    wrong behind the API goes into the log only, because it names servers and their addresses.
     """
 
     status: int
@@ -77,7 +77,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
 
 
 def add_problems(app: FastAPI) -> None:
-    """Answers every error that a caller can do something about as problem details."""
+    """Answers errors with problem details."""
     for error, problem in PROBLEMS.items():
         app.add_exception_handler(error, partial(_known, problem))
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -87,7 +87,7 @@ def add_problems(app: FastAPI) -> None:
 async def _known(problem: Problem, request: Request, error: Exception) -> Response:
     if not problem.detail:
         return _answer(request, problem, str(error))
-    if problem is not INTERNAL:  # that one is raised on, to the server, which logs it
+    if problem is not INTERNAL:  # that one is also raised to the server, which logs it
         log.warning("not answered", path=request.url.path, why=problem.name, reason=str(error))
     return _answer(request, problem, problem.detail)
 
@@ -95,16 +95,16 @@ async def _known(problem: Problem, request: Request, error: Exception) -> Respon
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"in": where, "pointer": "#/" + "/".join(map(str, path)), "detail": one["msg"]}
-        for one in error.errors()
-        for where, *path in [one["loc"]]
+        {"in": where, "pointer": "#/" + "/".join(map(str, path)), "detail": found["msg"]}
+        for found in error.errors()
+        for where, *path in [found["loc"]]
     ]
     detail = f"{len(errors)} of its values must be mended: see errors"
     return _answer(request, INVALID, detail, errors=errors)
 
 
 async def _plain(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: no such path, no such method."""
+    """Answers what the framework itself refuses: no such path, no such method."""
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
     return _answer(request, Problem(error.status_code, "", title), error.detail, error.headers)

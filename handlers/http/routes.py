@@ -1,4 +1,4 @@
-"""Routes: each one command or one query."""
+"""Routes: each runs one command or one query."""
 
 from typing import Annotated, NamedTuple
 
@@ -24,20 +24,20 @@ api = APIRouter(prefix="/api/v1")
 
 
 class Body(BaseModel):
-    """What a request carries: nothing that its reader does not know."""
+    """The body of a request, which must not have unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Posting(Body):
-    """What a job says."""
+    """The text of a job."""
 
     title: str = Field(min_length=1, max_length=200)
     description: str = Field(min_length=1, max_length=20_000)
 
 
 class Revision(Posting):
-    """What a job is to say; `version` is the one that the author has seen."""
+    """The new text of a job; `version` is the one that its author has seen."""
 
     version: int = Field(ge=1)
 
@@ -51,19 +51,19 @@ class Letter(Body):
 
 
 class Created(BaseModel):
-    """The id of what was made."""
+    """The id of what was created."""
 
     id: str
 
 
 class Revised(Created):
-    """The version that the next revision has to name."""
+    """The version that the next revision must name."""
 
     version: int
 
 
 class Paging(NamedTuple):
-    """Which part of a list is asked for."""
+    """The part of a list to return."""
 
     skip: int
     limit: int
@@ -92,7 +92,7 @@ async def post_job(body: Posting, calls: Caller) -> Created:
 async def list_jobs(
     calls: Caller, page: Paged, text: Annotated[str, Parameter(max_length=200)] = ""
 ) -> Page[JobView]:
-    """The open jobs, newest first; with `text`, those that mention one of its words."""
+    """Returns the open jobs, newest first; with `text`, those that mention one of its words."""
     return await calls.query(ListJobs(text=text, skip=page.skip, limit=page.limit))
 
 
@@ -103,10 +103,10 @@ async def watch_jobs(
     text: Annotated[str, Parameter(max_length=200)] = "",
     last_event_id: Annotated[str | None, Header(max_length=200)] = None,
 ) -> EventStream:
-    """The list of jobs now, and again whenever it changes, as server-sent events.
+    """Sends the list of jobs now, and again whenever it changes, as server-sent events.
 
-    Each event's id tells its answer from others: a client that comes back with `Last-Event-ID`
-    gets nothing until the answer is another one.
+    Each event's id identifies its answer: a client that reconnects with `Last-Event-ID` gets
+    nothing until the answer changes.
     """
     query = ListJobs(text=text, skip=page.skip, limit=page.limit)
     return await calls.watch(query, seen=last_event_id)
@@ -114,7 +114,7 @@ async def watch_jobs(
 
 @api.get("/jobs/{job_id}")
 async def get_job(job_id: str, calls: Caller) -> JobView:
-    """One job, open or archived."""
+    """Returns one job, open or archived."""
     job = await calls.query(GetJob(job_id=job_id))
     if job is None:
         raise HTTPException(404, f"there is no job {job_id}")
@@ -123,7 +123,7 @@ async def get_job(job_id: str, calls: Caller) -> JobView:
 
 @api.put("/jobs/{job_id}")
 async def revise_job(job_id: str, body: Revision, calls: Caller) -> Revised:
-    """Revises a job, unless somebody else did since its author read it."""
+    """Revises a job, unless somebody else has done so since its author read it."""
     receipt = await calls.execute(
         ReviseJob(
             job_id=job_id, version=body.version, title=body.title, description=body.description
@@ -157,7 +157,7 @@ async def submit_application(body: Letter, calls: Caller) -> Created:
 async def list_applications(
     calls: Caller, page: Paged, job_id: str | None = None, applicant: str | None = None
 ) -> Page[ApplicationView] | Page[HistoryEntry]:
-    """The applications for one job, or those of one applicant."""
+    """Returns the applications for one job, or those of one applicant."""
     match job_id, applicant:
         case str(), None:
             return await calls.query(
@@ -173,22 +173,21 @@ async def list_applications(
 
 @routes.get("/livez", include_in_schema=False)
 async def alive(calls: Caller) -> JSONResponse:
-    """The process answers, and a restart would mend nothing."""
+    """Answers 200 unless only a restart helps."""
     lives = await calls.alive()
     return JSONResponse({"alive": lives}, 200 if lives else 503)
 
 
 @routes.get("/readyz", include_in_schema=False)
 async def ready(calls: Caller) -> JSONResponse:
-    """The database answers. RabbitMQ may be away: then events wait in the log.
+    """Answers 200 if the database answers. RabbitMQ may be away, because events wait in the log.
 
-    Which parts are not as they should be; what is wrong with each is in the log, for it names
-    addresses.
+    Names the parts that have problems; the problems are in the log, because they name addresses.
     """
     health = await calls.health()
     problems = [
-        {"part": one.part, "seconds": round(one.seconds, 1), "breaks": one.breaks}
-        for one in health.problems
+        {"part": problem.part, "seconds": round(problem.seconds, 1), "breaks": problem.breaks}
+        for problem in health.problems
     ]
     body = {"alive": health.alive, "ready": health.ready, "problems": problems}
     return JSONResponse({**body, "broker": calls.broker}, 200 if health.ready else 503)

@@ -1,4 +1,4 @@
-"""The server: it tells streams that are open to end before it waits for them."""
+"""The server: asks open streams to end before it waits for them."""
 
 import socket
 
@@ -10,7 +10,7 @@ STOP_WITHIN = 10
 
 
 class Server(uvicorn.Server):
-    """Serves the app until SIGTERM or SIGINT, and ten seconds more at most."""
+    """Serves the app until SIGTERM or SIGINT, and at most ten seconds longer."""
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         super().__init__(
@@ -25,6 +25,6 @@ class Server(uvicorn.Server):
         self._closing = app.state.closing
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """A stream ends when it is told to; else the server would wait for its clients to go."""
+        """Ends live streams first, because the server would wait for their clients to leave."""
         self._closing.set()
         await super().shutdown(sockets)
