@@ -225,11 +225,11 @@ class Fault(Event, name="Fault"):
         """
         if self.message not in kind.wire_names():
             raise InvalidMessage(
-                f"this Fault tells of a {self.message}, and not of a {kind.wire_name}; look at "
+                f"this Fault is about a message {self.message}, and not {kind.wire_name}; look at "
                 f"its `message` first"
             )
         if self.data is None:
-            why = self.left_out or "its release told none"
+            why = self.left_out or "its release included none"
             raise InvalidMessage(
                 f"this Fault has no data of the {self.message} ({why}); "
                 f"`bus deadletters show` has the message, {self.dead_letter or self.message_id}"
@@ -314,6 +314,7 @@ class Envelope(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The wire name of the message."""
         return self.message.wire_name
 
 

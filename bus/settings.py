@@ -154,6 +154,7 @@ class Settings(BaseSettings):
 
     @property
     def amqp_urls(self) -> tuple[str, ...]:
+        """The URLs in `amqp_url`, one for each broker."""
         return tuple(url.strip() for url in self.amqp_url.split(","))
 
 

@@ -47,8 +47,8 @@ def _clash(message: type[Message], other: type[Message], name: str) -> str:
     former = [kind for kind in (message, other) if kind.wire_name != name]
     before = "".join(f" ({name_of(kind)} did formerly)" for kind in former)
     return (
-        f"{both}{before}; give another name to the one of which nothing is stored or sent yet, as "
-        f"in `class ...(Event, name=...)` (formerly=[...] goes on reading what is)"
+        f"{both}{before}; give another name to the one that has nothing stored or sent yet, as in "
+        f"`class ...(Event, name=...)` (formerly=[...] keeps the old name readable)"
     )
 
 

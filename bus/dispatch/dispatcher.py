@@ -228,6 +228,7 @@ class Dispatcher:
             if work.prepare() and not await self._done_formerly(envelope, handler):
                 await work.store()
         except Exception:
+            # Another delivery of the same event may have stored first: then this one is done, too.
             if not await self._done(id, envelope):
                 raise
 

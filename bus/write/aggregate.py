@@ -151,6 +151,7 @@ class Aggregate:
 
     @property
     def stream(self) -> str:
+        """The id of its stream: category and id, as in `account-a1`."""
         return stream_of(type(self), self.id)
 
     @classmethod

@@ -153,7 +153,7 @@ class UnitOfWork:
         parts = [(a.category, a.stream, a.version, a.recorded_data) for a in self._changed]
         own = self._outbox.events if self._outbox else []
         outgoing = tuple(self._outbox.commands) if self._outbox else ()
-        if own or ((outgoing or keep) and not parts):
+        if own or ((outgoing or keep) and not parts):  # commands go with any first commit
             parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
         if not parts:
             return []

@@ -298,7 +298,9 @@ def test_a_fault_of_a_release_before_is_read() -> None:
     fault = read_recorded(Recorded("Fault", 1, OLD_FAULT), {"Fault": Fault})
     assert isinstance(fault, Fault)
     assert (fault.stream, fault.version, fault.data, fault.left_out) == ("", 0, None, "")
-    with pytest.raises(InvalidMessage, match=r"no data of the Billed \(its release told none\)"):
+    with pytest.raises(
+        InvalidMessage, match=r"no data of the Billed \(its release included none\)"
+    ):
         fault.original(Charged)
 
 
@@ -312,7 +314,7 @@ def test_a_fault_gives_the_message_as_its_class() -> None:
     fault = Fault(**OLD_FAULT, data={"euros": 2})
     assert fault.original(Charged) == Charged(cents=200)
     assert Fault(**OLD_FAULT, data={"cents": 5}, data_schema=2).original(Charged).cents == 5
-    with pytest.raises(InvalidMessage, match="tells of a Billed, and not of a OpenAccount"):
+    with pytest.raises(InvalidMessage, match="about a message Billed, and not OpenAccount"):
         fault.original(OpenAccount)
     unreadable = Fault(**OLD_FAULT, data={"cents": "secret"}, data_schema=2)
     with pytest.raises(InvalidMessage, match="Charged: cents: Input should be") as refused:

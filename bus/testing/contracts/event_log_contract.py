@@ -18,7 +18,7 @@ TIME = clock.now()
 
 
 def commit(id: str, stream: str = "job-1", first: int = 1, count: int = 1, **fields: Any) -> Commit:
-    """A commit of `count` events; `fields` replace others."""
+    """Returns a commit of `count` events; `fields` replace its defaults."""
     events = tuple(Recorded("JobPosted", 1, {"version": first + n}) for n in range(count))
     given: dict[str, Any] = {"category": stream.partition("-")[0], "events": events}
     given |= {"time": TIME, "correlation_id": "conversation"}
@@ -26,7 +26,7 @@ def commit(id: str, stream: str = "job-1", first: int = 1, count: int = 1, **fie
 
 
 def full_commit() -> Commit:
-    """A commit that uses every field."""
+    """Returns a commit that uses every field."""
     return commit(
         "full",
         events=(
@@ -40,16 +40,16 @@ def full_commit() -> Commit:
 
 
 async def seconds_apart(log: EventLog, *commits: Commit) -> list[Commit]:
-    """Appends commits, each a second later than the one before; returns them so."""
+    """Appends commits, each dated a second after the one before; returns them as appended."""
     appended = []
-    for number, one in enumerate(commits):
-        appended.append(one._replace(time=TIME + timedelta(seconds=number)))
+    for number, given in enumerate(commits):
+        appended.append(given._replace(time=TIME + timedelta(seconds=number)))
         await log.append([appended[-1]])
     return appended
 
 
 async def outcome(log: EventLog, commits: Sequence[Commit]) -> str:
-    """What became of an append, in a word."""
+    """Appends, and returns the outcome in words."""
     try:
         stored = await log.append(commits)
     except (ConcurrencyError, InvalidMessage) as error:
@@ -58,7 +58,7 @@ async def outcome(log: EventLog, commits: Sequence[Commit]) -> str:
 
 
 async def until_pending(log: EventLog, expected: Sequence[Commit]) -> None:
-    """Waits until these are pending: confirming need not show at once."""
+    """Waits until these are pending, because confirming need not show at once."""
     deadline = time.monotonic() + 10
     while (found := await log.pending(TIME + timedelta(days=1), 10)) != list(expected):
         assert time.monotonic() < deadline, f"{found} instead of {expected} are pending"
@@ -66,7 +66,7 @@ async def until_pending(log: EventLog, expected: Sequence[Commit]) -> None:
 
 
 async def next_of(following: AsyncIterator[Commit], count: int) -> list[Commit]:
-    """So many commits that a follower gets next."""
+    """Returns the next `count` commits that a follower gets."""
     async with asyncio.timeout(30):
         return [await anext(following) for _ in range(count)]
 
@@ -76,7 +76,7 @@ async def events_of(log: EventLog, stream: str, after: int = 0) -> list[tuple[in
 
 
 class EventLogContract:
-    """Appending, reading, scanning, and what is pending."""
+    """Tests an event log: appending, reading, scanning, pending. Supply the fixture `event_log`."""
 
     async def test_what_was_appended_is_read_as_it_was(self, event_log: EventLog) -> None:
         commits = [full_commit()]
@@ -183,24 +183,24 @@ class EventLogContract:
         for each in (commit("a"), commit("b", first=2, count=3), commit("c", first=5, count=2)):
             await event_log.append([each])
         commits = await event_log.read("job-1")
-        told = [(n, e) for one in commits for n, e in enumerate(one.events, one.first)]
-        assert [version for version, _ in told] == [1, 2, 3, 4, 5, 6]
+        events = [(n, event) for c in commits for n, event in enumerate(c.events, c.first)]
+        assert [version for version, _ in events] == [1, 2, 3, 4, 5, 6]
         for after in range(8):
-            assert await events_of(event_log, "job-1", after) == told[after:]
+            assert await events_of(event_log, "job-1", after) == events[after:]
         assert await events_of(event_log, "job-2") == []
 
     async def test_the_events_of_a_long_stream_come_page_by_page(self, event_log: EventLog) -> None:
         commits = [commit(f"c{n}", first=n) for n in range(1, 1001)]
         for start in range(0, len(commits), 500):
             await asyncio.gather(*[event_log.append([one]) for one in commits[start : start + 500]])
-        told = [(one.first, one.events[0]) for one in commits]
-        assert await events_of(event_log, "job-1", 0) == told
-        assert await events_of(event_log, "job-1", 599) == told[599:]
+        events = [(c.first, c.events[0]) for c in commits]
+        assert await events_of(event_log, "job-1", 0) == events
+        assert await events_of(event_log, "job-1", 599) == events[599:]
 
     async def test_loads_that_come_together_get_each_its_own_events(
         self, event_log: EventLog
     ) -> None:
-        """Long streams and short ones, unknown ones, some asked for twice, some given up."""
+        """Long, short and unknown streams, some requested twice, some cancelled."""
         lengths = {f"job-{n}": 700 if n in (3, 11) else n % 7 for n in range(40)}
         commits = [
             commit(f"{stream}/{n}", stream, first=n)
@@ -274,11 +274,11 @@ class EventLogContract:
         for append in appends[::3]:
             append.cancel()
         got = await asyncio.gather(*appends, return_exceptions=True)
-        failed = [one for one in got if isinstance(one, Exception)]
+        failed = [result for result in got if isinstance(result, Exception)]
         assert failed == []
-        for n, one in enumerate(got):
-            if not isinstance(one, BaseException):
-                assert await event_log.read(f"job-{n}") == list(one)
+        for n, result in enumerate(got):
+            if not isinstance(result, BaseException):
+                assert await event_log.read(f"job-{n}") == list(result)
 
     async def test_a_scan_is_ordered_by_time_and_then_by_version(self, event_log: EventLog) -> None:
         a, b, c = commit("a", "job-1"), commit("b", "other-1"), commit("c", "job-2")
@@ -294,7 +294,7 @@ class EventLogContract:
         assert [one async for one in event_log.scan(["none"])] == []
 
     async def test_a_long_scan_misses_and_repeats_nothing(self, event_log: EventLog) -> None:
-        """Over many commits of one time, and over pages that end between those of several."""
+        """Many commits have the same time, and pages end between commits of the same time."""
         commits = [
             commit(
                 f"c{n}",
@@ -305,14 +305,12 @@ class EventLogContract:
             for n in range(2500)
         ]
         await asyncio.gather(*[event_log.append([one]) for one in commits])
-        scanned = [one async for one in event_log.scan(["job", "other", "none"])]
-        assert [(one.time, one.first) for one in scanned] == sorted(
-            (one.time, one.first) for one in commits
-        )
-        assert {one.id for one in scanned} == {one.id for one in commits}
+        scanned = [found async for found in event_log.scan(["job", "other", "none"])]
+        assert [(c.time, c.first) for c in scanned] == sorted((c.time, c.first) for c in commits)
+        assert {c.id for c in scanned} == {c.id for c in commits}
 
     async def test_a_category_is_scanned_stream_by_stream(self, event_log: EventLog) -> None:
-        """From beyond one stream to another, over pages, in order; no other category's."""
+        """From beyond one stream to another, over pages, in order, and of no other category."""
         streams = [f"job-{n:03}" for n in range(700)]
         commits = [commit(f"{s}/{n}", s, first=n) for s in streams for n in (1, 2, 3)]
         others = [commit(f"x{n}", s) for n, s in enumerate(("jo-1", "jobs-1", "job", "job.1"))]
@@ -347,12 +345,12 @@ class EventLogContract:
             commit("3", "order-1", events=(b,)),
         )
         await event_log.append([commit("4", "job-2", events=())])
-        told = await event_log.tally()
-        assert [(one.category, one.name, one.count) for one in told] == [
+        counts = await event_log.tally()
+        assert [(count.category, count.name, count.count) for count in counts] == [
             ("job", "A", 3), ("job", "B", 1), ("job", "C", 1), ("order", "B", 1),
         ]  # fmt: skip
-        assert (told[0].first, told[0].last) == (first.time, second.time)
-        assert (told[0].stream, told[0].version) in [("job-1", 1), ("job-1", 3), ("job-1", 5)]
+        assert (counts[0].first, counts[0].last) == (first.time, second.time)
+        assert (counts[0].stream, counts[0].version) in [("job-1", 1), ("job-1", 3), ("job-1", 5)]
         assert await event_log.tally(["A", "B"]) == [
             EventCount("C", "job", 1, second.time, second.time, "job-1", 4)
         ]
@@ -468,10 +466,10 @@ class EventLogContract:
     ) -> None:
         kept = [Snapshot(f"job-{n}", n, "s1", {"count": n}) for n in range(1, 30)]
         await asyncio.gather(*map(event_log.save_snapshot, kept))
-        streams = [*(one.stream for one in kept), "job-unknown", "job-1", "job-1"]
+        streams = [*(snapshot.stream for snapshot in kept), "job-unknown", "job-1", "job-1"]
         found = await asyncio.gather(*map(event_log.snapshot, streams))
         assert found == [*kept, None, kept[0], kept[0]]
-        assert len({id(one.state) for one in found[-2:] if one}) == 2
+        assert len({id(snapshot.state) for snapshot in found[-2:] if snapshot}) == 2
 
     async def test_closing_waits_for_what_was_begun(self, event_log: EventLog) -> None:
         append = asyncio.ensure_future(event_log.append([commit("a")]))

@@ -11,7 +11,7 @@ from bus.testing.contracts.event_log_contract import TIME
 
 
 def event(stream: str, version: int, *, amount: int = 1, seconds: float = 0.0) -> Commit:
-    """Another service's event, of its own time."""
+    """Returns another service's event, dated by that service."""
     return Commit(
         f"{stream}@{version}",
         stream,
@@ -26,7 +26,7 @@ def event(stream: str, version: int, *, amount: int = 1, seconds: float = 0.0) -
 
 
 class FollowedLogContract:
-    """Keeping, reading what is there, and what arrived when."""
+    """Tests a followed log: keeping, reading, arrivals. Supply the fixture `followed`."""
 
     async def test_what_was_kept_is_read_as_it_was(self, followed: FollowedLog) -> None:
         events = [event("job-1", version) for version in (1, 2, 3)]
@@ -48,8 +48,8 @@ class FollowedLogContract:
         events = [event(f"job-{n}", v) for n in range(20) for v in (3, 1, 2)]
         await asyncio.gather(*[followed.keep(events) for _ in range(5)])
         pages = [page async for page in followed.scan_streams("job")]
-        found = [one for page in pages for one in page]
-        assert found == sorted(events, key=lambda one: (one.stream, one.first))
+        found = [kept for page in pages for kept in page]
+        assert found == sorted(events, key=lambda kept: (kept.stream, kept.first))
 
     async def test_events_come_in_any_order_and_leave_gaps(self, followed: FollowedLog) -> None:
         one, two, four = (event("job-1", version) for version in (1, 2, 4))
@@ -107,7 +107,7 @@ class FollowedLogContract:
 
 
 async def later(followed: FollowedLog) -> datetime:
-    """A time, by the log's own clock, that nothing has arrived at yet."""
+    """Returns a time, by the log's own clock, at which nothing has arrived yet."""
     await asyncio.sleep(0.005)
     now = followed.now()
     await asyncio.sleep(0.005)

@@ -21,7 +21,7 @@ from bus.testing.contracts.views_contract import Stores as Stores
 
 
 class Opened(Event):
-    """An account begins."""
+    """An account is opened."""
 
     owner: str
 
@@ -34,7 +34,7 @@ class Deposited(Event):
 
 
 class Closed(Event):
-    """An account ends."""
+    """An account is closed."""
 
 
 class AccountView(BaseModel):
@@ -61,7 +61,7 @@ class LedgerView(BaseModel):
 
 
 def accounts() -> Projection[AccountView]:
-    """Each document is fed by its own stream: versions stand in the documents."""
+    """Feeds each document from its own stream: versions are kept in the documents."""
     projection = Projection("accounts", of=[Account], view=AccountView)
 
     @projection.on(Opened)
@@ -82,7 +82,7 @@ def accounts() -> Projection[AccountView]:
 
 
 def banks() -> Projection[BankView]:
-    """Many streams feed one document: versions stand in checkpoints."""
+    """Feeds one document from many streams: versions are kept in checkpoints."""
     projection = Projection("banks", of=[Account], view=BankView)
 
     @projection.on(Deposited, key=lambda event: event.bank)
@@ -95,7 +95,7 @@ def banks() -> Projection[BankView]:
 
 
 def ledgers() -> Projection[LedgerView]:
-    """An async handler reads and writes inside the batch's transaction."""
+    """Reads and writes in an async handler, inside the batch's transaction."""
     projection = Projection("ledgers", of=[Account], view=LedgerView)
 
     @projection.on(Deposited)
@@ -113,7 +113,7 @@ def ledgers() -> Projection[LedgerView]:
 
 
 class ProjectionContract(ViewsContract):
-    """Subclasses give one fixture: `stores`, a `Stores`."""
+    """Tests projections on two stores. Supply the fixture `stores`, a `Stores`."""
 
     def test_where_versions_stand_follows_from_the_declaration(self) -> None:
         assert accounts().target().versions_in_documents
@@ -221,7 +221,7 @@ class ProjectionContract(ViewsContract):
         assert await self.documents(stores, mended).get("a") == AccountView(
             id="a", owner="A", total=4
         )
-        # Whoever parked it learns that it goes on, at its next event and not at the next sweep.
+        # The projector that parked it notices at its next event, not only at the next sweep.
         await projector.apply(await self.append(stores, "account-a", 4, Deposited(amount=6)))
         assert await self.documents(stores, mended).get("a") == AccountView(
             id="a", owner="A", total=10
@@ -324,7 +324,7 @@ class ProjectionContract(ViewsContract):
         projection = accounts()
         projector = await self.projector(stores, projection)
         streams = [f"account-{number}" for number in range(2 * TROUBLE_AT)]
-        spoilt = [{"_id": one.partition("-")[2], "_version": "x"} for one in streams]
+        spoilt = [{"_id": stream.partition("-")[2], "_version": "x"} for stream in streams]
         await stores.read_store.insert(projection.target(), spoilt)
         for stream in streams:
             await projector.apply(await self.append(stores, stream, 1, Opened(owner="A")))

@@ -1,11 +1,11 @@
-"""What every transport owes the bus, as tests: give one fixture, inherit the rest.
+"""What every transport owes the bus, as tests: supply one fixture, inherit the rest.
 
     class TestMyTransport(TransportContract):
         @pytest.fixture
         async def transport_factory(self) -> AsyncIterator[TransportFactory]: ...
 
-The factory opens a transport for a service; all that it opens in a test share one broker. The
-fixture closes them in the end. Needs pytest-asyncio in its auto mode.
+The factory opens a transport for a service; all transports of a test share one broker. The fixture
+closes them at the end. Needs pytest-asyncio in its auto mode.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class TransportFactory(Protocol):
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Waits until the condition holds; fails by telling what did not happen."""
+    """Waits until the condition holds; fails with what did not happen."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + DEADLINE
     while not await condition():
@@ -67,7 +67,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> Non
 
 
 async def take(inbox: Inbox, count: int) -> list[Delivery]:
-    """Takes until `count` deliveries are there."""
+    """Takes from the inbox until `count` deliveries have come; fails after `DEADLINE` seconds."""
     taken: list[Delivery] = []
     try:
         async with asyncio.timeout(DEADLINE):
@@ -79,7 +79,7 @@ async def take(inbox: Inbox, count: int) -> list[Delivery]:
 
 
 async def until_published(transport: Transport, frame: Frame, *, must_route: bool = False) -> None:
-    """Publishes, again and again, until the broker has taken it."""
+    """Publishes repeatedly until the broker has taken the frame."""
 
     async def published() -> bool:
         return not await transport.publish([frame], must_route=must_route)
@@ -88,14 +88,14 @@ async def until_published(transport: Transport, frame: Frame, *, must_route: boo
 
 
 async def nothing_more(transport: Transport, inbox: Inbox) -> None:
-    """The queue is empty, and so is the inbox: whatever comes would have been here before."""
+    """Checks that queue and inbox are empty, without waiting: anything would have come before."""
     await inbox.stop()
     assert await inbox.take(1000) == []
     assert await transport.depth(inbox.queue) == 0
 
 
 async def nothing_more_taken(transport: Transport, inbox: Inbox) -> None:
-    """Nobody consumes the queue: its message stays, and the inbox gives none."""
+    """Checks that nobody consumes the queue: its message stays, and the inbox returns none."""
     assert await inbox.take(1000) == []
     await eventually(lambda: _consumers(transport, inbox.queue, 0), "nobody consumes")
     await eventually(lambda: _depth(transport, inbox.queue, 1), "the message stays")
@@ -129,7 +129,7 @@ def reply_to(delivery: Delivery, body: bytes) -> Frame:
 
 
 class TransportContract:
-    """Inherit it and supply `transport_factory`."""
+    """Tests a transport. Inherit it and supply the fixture `transport_factory`."""
 
     @pytest.fixture
     def service(self) -> str:
@@ -180,7 +180,7 @@ class TransportContract:
         straight = event(3, address="queue", topic=queue.name)
         assert await theirs.publish([straight], must_route=True) == {}
         deliveries = await take(inbox, 3)
-        assert {one.frame.headers["version"]: one.exchange for one in deliveries} == {
+        assert {d.frame.headers["version"]: d.exchange for d in deliveries} == {
             1: f"{service}.events",
             2: f"{other}.events",
             3: "",
@@ -415,7 +415,7 @@ class TransportContract:
     async def test_many_requests_at_once_each_get_their_own_answer(
         self, transport: Transport, service: str
     ) -> None:
-        """Even those of one id: the answer to the first attempt is none to the second."""
+        """Even those with the same id: the answer to one attempt does not answer another."""
         inbox = await transport.inbox(f"{service}.commands", prefetch=100)
         same = [command(1)] * 3
         frames = [*same, *(command(number) for number in range(2, 60))]
@@ -495,7 +495,7 @@ class TransportContract:
     ) -> None:
         queue = command_queue(service)
         other = await transport_factory(service)
-        inboxes = [await one.inbox(queue.name, prefetch=5) for one in (transport, other)]
+        inboxes = [await each.inbox(queue.name, prefetch=5) for each in (transport, other)]
         commands = [event(n, address=queue.address, topic=queue.topics[0]) for n in range(10)]
         await transport.publish(commands)
         taken = [numbers(await take(inbox, 5)) for inbox in inboxes]

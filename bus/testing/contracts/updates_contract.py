@@ -1,4 +1,4 @@
-"""What every read store makes of updates, and of questions that cannot be asked: the same."""
+"""How every read store treats updates and impossible queries: all alike."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -146,7 +146,7 @@ PARTS: list[tuple[dict[str, Any], str]] = [
 
 
 class UpdatesContract:
-    """Subclasses give the fixtures `read_store`, `target` and `writer`."""
+    """Tests updates. Supply the fixtures `read_store`, `target` and `writer`."""
 
     async def test_an_update_makes_of_a_document_what_mongodb_makes_of_it(
         self, read_store: ReadStore, target: Target, writer: Writer

@@ -1,4 +1,4 @@
-"""What every read store makes of Python's values, in updates, filters and sort orders."""
+"""How every read store treats Python's values in updates, filters and sort orders."""
 
 import dataclasses
 import random
@@ -22,7 +22,7 @@ from bus.stores.read_store import ReadStore
 
 
 class Colour(Enum):
-    """An enum of no type of its own."""
+    """A plain enum."""
 
     RED = "red"
     BLUE = "blue"
@@ -43,13 +43,13 @@ class Level(IntEnum):
 
 
 class Shape(Enum):
-    """An enum whose members cannot be told from what is stored of them."""
+    """An enum whose members cannot be recognised from their stored values."""
 
     SQUARE = (1, 1)
 
 
 class Line(BaseModel):
-    """A model with an alias for one way only, and a field that is not serialized."""
+    """A model with an alias in one direction only, and a field that is not serialized."""
 
     price: Decimal
     due: date = Field(serialization_alias="dueDate")
@@ -116,7 +116,7 @@ IN_ORDER: dict[str, tuple[Any, list[Any]]] = {
     "IntEnum": (Level, [Level.LOW, Level.HIGH]),
     "bytes": (bytes, [b"", b"\x00\xff"]),
 }  # fmt: skip
-"""By type, values of which each is greater than the one before."""
+"""By type, values in ascending order."""
 
 OTHERS: dict[str, tuple[Any, Any]] = {
     "Enum": (Colour, Colour.BLUE),
@@ -164,7 +164,7 @@ KEPT = {**{name: (kind, values[-1]) for name, (kind, values) in IN_ORDER.items()
 
 
 class ValuesContract:
-    """Subclasses give the fixtures `read_store`, `target` and `writer`."""
+    """Tests values. Supply the fixtures `read_store`, `target` and `writer`."""
 
     async def test_a_value_is_read_back_and_found_as_it_was_written(
         self, read_store: ReadStore, target: Target, writer: Writer
@@ -299,14 +299,14 @@ class ValuesContract:
 
 
 def read_as(kind: Any, form: Any) -> Any:
-    """The form as a view reads it."""
+    """Returns a stored form as a view reads it."""
     return TypeAdapter(kind).validate_python(form, **LENIENT)
 
 
 async def write(
     writer: Writer, updates: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]]
 ) -> None:
-    """Writes updates by key, in one transaction that folds an event of each key's stream."""
+    """Writes updates by key, in one transaction that folds an event from each key's stream."""
     writes = [
         Write(key, one)
         for key, some in updates.items()

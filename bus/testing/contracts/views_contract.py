@@ -1,4 +1,4 @@
-"""What views read back of what projections' handlers wrote, on any event log and read store."""
+"""What views read of what projections' handlers wrote, on any event log and read store."""
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -49,7 +49,7 @@ class Ordered(Event):
 
 
 class OrdersView(BaseModel):
-    """What is read back of orders."""
+    """What is read back from orders."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -67,7 +67,7 @@ class OrdersView(BaseModel):
 
 
 class Noted(Event):
-    """A moment, of whatever zone."""
+    """A moment in any time zone."""
 
     at: datetime
 
@@ -86,7 +86,7 @@ class KeyedView(BaseModel):
 
 
 def orders() -> Projection[OrdersView]:
-    """An update that holds the event's values as they are."""
+    """Returns a projection whose updates hold the event's values unchanged."""
     projection = Projection("orders", of=[Account], view=OrdersView)
 
     @projection.on(Ordered)
@@ -97,7 +97,7 @@ def orders() -> Projection[OrdersView]:
 
 
 def orders_that_look() -> Projection[OrdersView]:
-    """The same by an async handler, which looks for what it wrote."""
+    """Returns the same with an async handler, which looks for what it wrote."""
     projection = Projection("looking", of=[Account], view=OrdersView)
 
     @projection.on(Ordered)
@@ -124,7 +124,7 @@ def orders_in_memory(name: str) -> Projection[OrdersView]:
 
 
 def order_of(event: Ordered) -> dict[str, Any]:
-    """A value of each type, under many operators."""
+    """Returns an update with a value of each type, under many operators."""
     return {
         "$set": {"customer": event.customer, "opens": event.opens, "last": event.lines[-1]},
         "$inc": {"total": event.price, f"by_day.{event.day}": event.price, "takes": event.takes},
@@ -138,7 +138,7 @@ MOMENT = datetime(2024, 2, 29, 12, 30, 0, 123000, tzinfo=timezone(timedelta(hour
 
 
 def an_order(days: int, moment: datetime, tags: Collection[str] = ("b", "a")) -> Ordered:
-    """An order of some days after the 29th of February."""
+    """Returns an order from some days after the 29th of February."""
     return Ordered(
         customer=UUID(int=7), price=Decimal("1.10"), day=date(2024, 2, 29) + timedelta(days),
         at=moment, opens=time(9, 5), takes=timedelta(seconds=1.5), tags=set(tags),
@@ -147,28 +147,28 @@ def an_order(days: int, moment: datetime, tags: Collection[str] = ("b", "a")) ->
 
 
 class Alone(Projector):
-    """Has a rebuild apply all that it can, and leaves it nothing to fall back on."""
+    """Makes a rebuild apply all updates itself, without the database to fall back on."""
 
     async def apply_streams(self, streams: Iterable[str]) -> Applied:
-        """Fails."""
+        """Fails the test: the database was asked."""
         raise AssertionError(f"left to the database: {[*streams]}")
 
 
 class Stores(Protocol):
-    """What an implementation gives: both stores, open, and empty."""
+    """What an implementation supplies: both stores, open and empty."""
 
     event_log: EventLog
     read_store: ReadStore
 
 
 class Projecting:
-    """What subclasses with the fixture `stores`, a `Stores`, do with projections."""
+    """Helpers for subclasses with the fixture `stores`, a `Stores`."""
 
     async def append(
         self, stores: Stores, stream: str, first: int, *events: Event, ahead: float = 0
     ) -> list[Envelope]:
-        """Appends events and returns them as they would arrive; `ahead` of the log's clock by so
-        many seconds."""
+        """Appends events, dated `ahead` seconds ahead of the log's clock, and returns them as they
+        would arrive."""
         commit = Commit(
             clock.new_id(),
             stream,
@@ -185,7 +185,7 @@ class Projecting:
     async def projector(
         self, stores: Stores, projection: Projection[Any], kind: type[Projector] = Projector
     ) -> Projector:
-        """A projector that has taken over."""
+        """Returns a projector that has taken over."""
         target = projection.target()
         await stores.read_store.prepare(target)
         projector = kind(
@@ -199,12 +199,12 @@ class Projecting:
         return projector
 
     def documents(self, stores: Stores, projection: Projection[Any]) -> Documents[Any]:
-        """The read collection, typed."""
+        """Returns the read collection, typed."""
         return Documents(stores.read_store.documents(projection.target()), projection.view)
 
 
 class ViewsContract(Projecting):
-    """Subclasses give one fixture: `stores`, a `Stores`."""
+    """Tests views on two stores. Supply the fixture `stores`, a `Stores`."""
 
     @pytest.mark.parametrize("make", [orders, orders_that_look])
     async def test_a_view_reads_back_what_the_handlers_wrote(
