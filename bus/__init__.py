@@ -38,9 +38,10 @@ from bus.errors import (
     UnknownMessage,
     Unroutable,
 )
+from bus.lifecycle.duty import Duty
 from bus.messages import Command, Envelope, Event, Fault, Query, Receipt
 from bus.observe import log as log
-from bus.observe.health import Health, HealthProblem
+from bus.observe.health import Check, Health, HealthProblem
 from bus.operate.conversation import TraceEntry
 from bus.operate.deadletter_view import DeadLetter, DeadLetterGroup
 from bus.operate.deadletters import DeadLetters, RepairResult
@@ -67,6 +68,7 @@ __all__ = [
     "Backend",
     "Bus",
     "BusError",
+    "Check",
     "CollectionStatus",
     "Command",
     "ConcurrencyError",
@@ -79,6 +81,7 @@ __all__ = [
     "Delete",
     "Discontinued",
     "Documents",
+    "Duty",
     "Envelope",
     "Event",
     "EventCount",

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from bus.assembly.runtime import Runtime
+from bus.common.backoff import pauses
 from bus.common.tasks import end, together
 from bus.continuity.owner import check_owner
 from bus.continuity.upkeep import Upkeep
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
 from bus.observe.log import Logger, configure_default
-from bus.observe.loops import pauses
 from bus.recovery.losses import Losses
 
 log = Logger("bus")

@@ -21,7 +21,7 @@ ROOMS = {
     "common": {
         "ambient": "clock",
         "calls": "calls",
-        "delivery.lanes": "lanes",
+        "delivery.lanes": "tasks",
         "figures": "figures",
         "fingerprint": "fingerprint",
         "judging": "exceptions",
@@ -45,7 +45,6 @@ ROOMS = {
         "delivery.keeper": "projection_runner",
         "delivery.keeping": "foreign_events",
         "delivery.projecting": "projection_consumer",
-        "delivery.roster": "supervisor",
     },
     "describe": {"shapes": "schemas"},
     "dispatch": {
@@ -68,7 +67,7 @@ ROOMS = {
         "delivery.history": "receiver",
         "delivery.replaying": "sender",
     },
-    "lifecycle": {"entering": "entering", "forking": "forking"},
+    "lifecycle": {"delivery.roster": "duty", "entering": "entering", "forking": "forking"},
     "observe": {
         "delivery.health_server": "health_server",
         "delivery.loop_watch": "loop_watch",
@@ -184,7 +183,6 @@ RENAMED = {
     "bus.delivery.foreign_events": {"Keeping": "ForeignEvents"},
     "bus.delivery.handler_consumer": {"Outcome": "Handled"},
     "bus.delivery.projection_runner": {"Feeding": "CollectionFeed", "Keeper": "ProjectionRunner"},
-    "bus.delivery.supervisor": {"Roster": "Supervisor"},
     "bus.describe.comparing": {"Finding": "ContractFinding"},
     "bus.describe.schemas": {"Difference": "Mismatch"},
     "bus.dispatch.middleware": {"Following": "Next"},
@@ -195,6 +193,7 @@ RENAMED = {
         "key_of": "bus.data.ids.key_of",
         "registry_of": "bus.declare.registry.registry_of",
     },
+    "bus.lifecycle.duty": {"Roster": "Supervisor"},
     "bus.observe.health": {
         "LATE": "bus.continuity.checks.LATE",
         "LOOK_AT": "bus.continuity.checks.LOOK_AT",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from bus.common import clock
 from bus.errors import BusError, TransportUnavailable
+from bus.lifecycle.duty import Duty
 from bus.observe.health import Check
 from bus.observe.log import Logger
 from bus.transports.base import Transport
@@ -44,6 +45,10 @@ class Upkeep:
     @property
     def check(self) -> Check:
         return Check(self._part, self._told)
+
+    @property
+    def duty(self) -> Duty:
+        return Duty("upkeep", self.run, checks=[self.check])
 
     async def run(self) -> None:
         """Looks until cancelled."""

@@ -9,6 +9,6 @@ again                deliveries that come again
 trust                which of the service's own events are what its log holds
 replies              what becomes of a command whose requester waits
 drain                what RabbitMQ itself gave up becomes a dead letter
-supervisor           the consumers that run, each supervised
-sentinel             compares them with what the broker reports
+sentinel             compares the consumers with what the broker reports
+duties               what of all this a worker does
 """

@@ -1,15 +1,17 @@
-"""Consumers: what a worker expects of each queue's, and how they begin."""
+"""Consumers: what a worker expects of each queue's, and how they begin; each is a duty."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from bus.common.backoff import pauses
 from bus.errors import TransportUnavailable
 from bus.failures.retry import Holding, Stopped, insist
+from bus.lifecycle.duty import Duty, Supervisor
+from bus.observe.health import Check
 from bus.observe.log import Logger
-from bus.observe.loops import pauses
 from bus.transports.base import Delivery, Inbox, Transport
 
 PREFETCH = 100
@@ -21,6 +23,12 @@ class Consumer(Protocol):
     """Consumes one queue until it is stopped."""
 
     queue: str
+    is_last: bool
+
+    @property
+    def checks(self) -> Sequence[Check]:
+        """What health asks of it, beside whether it consumes."""
+        ...
 
     @property
     def problem(self) -> str | None:
@@ -40,6 +48,8 @@ class Consumer(Protocol):
 class QueueConsumer:
     """What consumers have in common: a queue, its inbox once they consume, and how they stop."""
 
+    is_last = False
+
     def __init__(self, queue: str, transport: Transport, *, prefetch: int = PREFETCH) -> None:
         self.queue = queue
         self._transport = transport
@@ -47,6 +57,10 @@ class QueueConsumer:
         self._stopping = asyncio.Event()
         self._inbox: Inbox | None = None
         self._holding = Holding(queue)
+
+    @property
+    def checks(self) -> Sequence[Check]:
+        return ()
 
     @property
     def problem(self) -> str | None:
@@ -97,3 +111,60 @@ class BatchConsumer(QueueConsumer):
             pass
         finally:
             await inbox.close()
+
+
+class Consumers:
+    """The consumers of a worker's queues, each a duty of its own. They come and go."""
+
+    def __init__(self, supervisor: Supervisor, transport: Transport) -> None:
+        self._supervisor = supervisor
+        self._transport = transport
+        self._duties: dict[Consumer, Duty] = {}
+
+    def __iter__(self) -> Iterator[Consumer]:
+        return iter(list(self._duties))
+
+    def duty(self, consumer: Consumer) -> Duty:
+        """It consumes once this is started."""
+        self._duties[consumer] = duty = Duty(
+            consumer.queue,
+            consumer.run,
+            checks=[consumer_check(consumer, self._transport), *consumer.checks],
+            stop=consumer.stop,
+            is_last=consumer.is_last,
+        )
+        return duty
+
+    def start(self, consumer: Consumer) -> None:
+        """From now on it consumes."""
+        self._supervisor.start(self.duty(consumer))
+
+    async def finish(self, consumers: Collection[Consumer], deadline: float) -> None:
+        """Stops these, and waits until the deadline (`time.monotonic`) for what they have at
+        hand."""
+        await self._supervisor.finish([self._duties.pop(one) for one in consumers], deadline)
+
+
+def consumer_check(consumer: Consumer, transport: Transport) -> Check:
+    """Whether a queue's messages arrive here and are worked off."""
+
+    async def ask() -> str | None:
+        inbox = consumer.inbox
+        missed = inbox is not None and await forgotten(inbox, transport)
+        if inbox is None or not inbox.consuming:  # it may have been lost while the broker was asked
+            why = inbox.problem if inbox else None
+            return f"it is not being consumed just now{': ' if why else ''}{why or ''}"
+        return "the broker knows no consumer of ours" if missed else consumer.problem
+
+    return Check(f"queue {consumer.queue}", ask, "ready")
+
+
+async def forgotten(inbox: Inbox, transport: Transport) -> bool:
+    """Whether the inbox takes itself for a consumer where the broker knows of none.
+
+    Raises: TransportUnavailable.
+    """
+    if not inbox.consuming:
+        return False
+    known = await transport.consumers(inbox.queue)
+    return not known and inbox.consuming

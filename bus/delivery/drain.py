@@ -69,8 +69,8 @@ class DeadQueueConsumer(BatchConsumer):
         self._taken_at = 0.0
 
     @property
-    def check(self) -> Check:
-        return Check("policies", self._told)
+    def checks(self) -> Sequence[Check]:
+        return [Check("policies", self._told)]
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
         reasons = {one.tag: str(one.frame.headers.get(DEATH_REASON)) for one in deliveries}

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED, Registry, read_frame
+from bus.common.backoff import pauses
 from bus.common.exceptions import judged, outage, own, told
 from bus.common.fingerprint import failure_of
-from bus.common.lanes import Lanes
-from bus.common.tasks import TurningTime
+from bus.common.tasks import Lanes, TurningTime
 from bus.continuity.continuity import Vouch
 from bus.declare.policies import policy_for
 from bus.declare.router import Router
@@ -29,8 +29,8 @@ from bus.failures.give_up import GiveUp
 from bus.failures.releases import Waiting, never_came, wait_of, waited_by
 from bus.failures.retry import Step, Stopped, insist, next_step
 from bus.messages import Envelope
+from bus.observe.health import Check
 from bus.observe.log import Logger, current_attempt, current_handler
-from bus.observe.loops import pauses
 from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung
@@ -103,6 +103,10 @@ class HandlerConsumer(QueueConsumer):
         self._handled = RecentlyHandled()
         self._suspects = Suspects(store, queue)
 
+    @property
+    def checks(self) -> Sequence[Check]:
+        return [Check("releases", self._is_waiting)]
+
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
         self._failure = None
@@ -132,6 +136,12 @@ class HandlerConsumer(QueueConsumer):
                 await lanes.stop(self._grace)
             finally:
                 await inbox.close()
+
+    async def _is_waiting(self) -> str | None:
+        names = ", ".join(f"{name} ({self.queue})" for name in self.waiting.names)
+        return (
+            f"messages wait for a release of the code that handles them: {names}" if names else None
+        )
 
     async def _failed(self, inbox: Inbox, error: Exception) -> None:
         """Has `run` end with what ended a lane, so that all of it is started again."""

@@ -42,6 +42,8 @@ log = Logger("bus.projecting")
 class ProjectionConsumer(QueueConsumer):
     """Feeds one queue of a projection to its projector, in batches of what has arrived."""
 
+    is_last = True  # handlers may be waiting for what it projects
+
     def __init__(
         self,
         queue: str,

@@ -1,4 +1,4 @@
-"""Keeper: looks after one projection in a worker.
+"""Looks after one projection in a worker.
 
 It feeds the collections that this version of the code is to keep up to date: each has consumers of
 its own, is swept at start and then once in a while, and its parked streams are tried again.
@@ -12,15 +12,16 @@ from typing import Any
 
 from bus.assembly.runtime import Runtime
 from bus.common import clock
+from bus.common.backoff import pauses
 from bus.common.tasks import end
+from bus.delivery.consumer import Consumers
 from bus.delivery.foreign_events import ForeignEvents
 from bus.delivery.projection_consumer import ProjectionConsumer
-from bus.delivery.supervisor import Supervisor
 from bus.delivery.trust import Trust
 from bus.failures.deadletters import settled_in_log
 from bus.failures.give_up import GiveUp
+from bus.lifecycle.duty import Duty
 from bus.observe.log import Logger
-from bus.observe.loops import pauses
 from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
@@ -49,7 +50,7 @@ class ProjectionRunner:
         self,
         runtime: Runtime,
         projection: Projection[Any],
-        supervisor: Supervisor,
+        consumers: Consumers,
         give_up: GiveUp,
         trust: Trust,
         partitions: Collection[str] = (),
@@ -58,7 +59,7 @@ class ProjectionRunner:
         self._runtime = runtime
         self._catalogue = runtime.catalogue
         self._feed = partial(
-            CollectionFeed, runtime, projection, supervisor, give_up, trust, partitions
+            CollectionFeed, runtime, projection, consumers, give_up, trust, partitions
         )
         self._fed: dict[Generation, CollectionFeed] = {}
         self._tidy_at = self._settle_at = self._show_at = 0.0
@@ -71,12 +72,14 @@ class ProjectionRunner:
     def name(self) -> str:
         return self._projection.name
 
-    async def begin(self) -> None:
-        """Begins what this version of the code is to build; where that fails, `run` does so."""
-        await self._runtime.loops.turn(self.name, self._begin, None)
+    @property
+    def duty(self) -> Duty:
+        return Duty(self.name, self.run, begin=self.begin)
 
-    def start(self) -> None:
-        """Feeds what is known."""
+    async def begin(self) -> None:
+        """Begins what this version of the code is to build, or leaves it to `run` where that fails;
+        then feeds what is known."""
+        await self._runtime.loops.turn(self.name, self._begin, None)
         self._follow(self._catalogue.known(self._projection))
 
     async def run(self) -> None:
@@ -191,7 +194,7 @@ class CollectionFeed:
         self,
         runtime: Runtime,
         projection: Projection[Any],
-        supervisor: Supervisor,
+        consumers: Consumers,
         give_up: GiveUp,
         trust: Trust,
         partitions: Collection[str],
@@ -199,7 +202,7 @@ class CollectionFeed:
     ) -> None:
         self._runtime = runtime
         self._projection = projection
-        self._supervisor = supervisor
+        self._worker_consumers = consumers
         self._give_up = give_up
         self._trust = trust
         self._generation = generation
@@ -230,7 +233,7 @@ class CollectionFeed:
     def _consume(self) -> None:
         self._consumers = [self._consumer(name) for name in self._queues]
         for consumer in self._consumers:
-            self._supervisor.start(consumer)
+            self._worker_consumers.start(consumer)
 
     async def _build(self) -> None:
         """Its queues are bound by now, and hold what happens meanwhile."""
@@ -263,7 +266,7 @@ class CollectionFeed:
     async def stop(self) -> None:
         """Finishes what is at hand, and feeds no more."""
         await end([self.looking_after])
-        await self._supervisor.finish(self._consumers, time.monotonic() + STOP_WITHIN)
+        await self._worker_consumers.finish(self._consumers, time.monotonic() + STOP_WITHIN)
 
     @property
     def is_behind(self) -> bool:

@@ -6,11 +6,11 @@ queue some brokers do not count who stands by: so the one sure sign is a queue w
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 
 from bus.common import clock
-from bus.delivery.consumer import Consumer
+from bus.delivery.consumer import Consumer, forgotten
 from bus.errors import TransportUnavailable
 from bus.observe.health import Check
 from bus.observe.log import Logger
@@ -29,7 +29,7 @@ class Sentinel:
 
     def __init__(
         self,
-        consumers: Sequence[Consumer],
+        consumers: Iterable[Consumer],
         transport: Transport,
         *,
         every: float,
@@ -108,28 +108,3 @@ class Sentinel:
         if not queues:
             return None
         return f"reopening does not bring back the consumer of {', '.join(queues)}"
-
-
-async def forgotten(inbox: Inbox, transport: Transport) -> bool:
-    """Whether the inbox takes itself for a consumer where the broker knows of none.
-
-    Raises: TransportUnavailable.
-    """
-    if not inbox.consuming:
-        return False
-    known = await transport.consumers(inbox.queue)
-    return not known and inbox.consuming
-
-
-def consumer_check(consumer: Consumer, transport: Transport) -> Check:
-    """Whether a queue's messages arrive here and are worked off."""
-
-    async def ask() -> str | None:
-        inbox = consumer.inbox
-        missed = inbox is not None and await forgotten(inbox, transport)
-        if inbox is None or not inbox.consuming:  # it may have been lost while the broker was asked
-            why = inbox.problem if inbox else None
-            return f"it is not being consumed just now{': ' if why else ''}{why or ''}"
-        return "the broker knows no consumer of ours" if missed else consumer.problem
-
-    return Check(f"queue {consumer.queue}", ask, "ready")

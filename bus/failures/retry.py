@@ -1,18 +1,19 @@
 """Retry: what to do about a handler's failure, and how to hold on while a service is away."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
 from bus.common import clock
+from bus.common.backoff import doubled, pauses
 from bus.common.exceptions import judged, outage
 from bus.common.fingerprint import reason_of
 from bus.declare.policies import RetryPolicy
 from bus.errors import MessageError, NoHandler, Retry
 from bus.observe.log import Logger
-from bus.observe.loops import pauses
 
 log = Logger("bus.retry")
 
@@ -36,7 +37,7 @@ def next_step(error: BaseException, attempt: int, policy: RetryPolicy) -> Step:
     if isinstance(error, MessageError | NoHandler):
         return Step()
     if attempt < policy.tries:
-        return Step(pause=clock.jittered(policy.pause * 2 ** min(attempt - 1, 10)))
+        return Step(pause=clock.jittered(doubled(policy.pause, math.inf, min(attempt - 1, 10))))
     delays = policy.delays[attempt - policy.tries :]
     return Step(delay=delays[0]) if delays else Step()
 

@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 
 from bus.assembly.runtime import Runtime
 from bus.common import clock
+from bus.common.backoff import doubled
 from bus.data.ids import category_of
 from bus.errors import Unroutable
 from bus.following.protocol import Asking
+from bus.lifecycle.duty import Duty
 from bus.observe.log import Logger
 from bus.read.foreign import Progress
 
@@ -37,6 +39,10 @@ class HistoryMonitor:
         self._owner = clock.new_id()
         self._turns = Turns()
         self._is_told = False
+
+    @property
+    def duty(self) -> Duty:
+        return Duty("following", self.run)
 
     async def run(self) -> None:
         """Looks until cancelled; outages only delay it."""
@@ -122,6 +128,6 @@ class Turns:
                 return False
             if now < asked + waited:
                 return False
-            pause = min(2 * waited, max(longest, pause))
+            pause = doubled(waited, max(longest, pause))
         self._turns[key] = state, now, pause
         return True

@@ -55,8 +55,8 @@ class HistoryConsumer(BatchConsumer):
         self._refused_at = 0.0
 
     @property
-    def check(self) -> Check:
-        return Check("history answers", self._told)
+    def checks(self) -> Sequence[Check]:
+        return [Check("history answers", self._told)]
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
         waiting: list[Arrived] = []

@@ -12,6 +12,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from bus.common import clock
+from bus.common.backoff import pauses
 from bus.common.exceptions import outage, told
 from bus.common.fingerprint import reason_of
 from bus.observe.log import Logger
@@ -148,11 +149,3 @@ def _is_same(before: Failing, now: Failing) -> bool:
 
 class _Failed(Exception):
     """It was told already."""
-
-
-def pauses(first: float = 0.1, longest: float = 1.0) -> Iterator[float]:
-    """Endless pauses with jitter, doubling up to the longest."""
-    pause = first
-    while True:
-        yield min(clock.jittered(pause), longest)
-        pause = min(pause * 2, longest)

@@ -16,6 +16,7 @@ from bus.assembly.runtime import Runtime
 from bus.common import clock
 from bus.common.tasks import end
 from bus.data.payload import Document
+from bus.lifecycle.duty import Duty
 from bus.observe.health import Check
 from bus.observe.log import Logger
 from bus.read.projection import Projection
@@ -176,6 +177,10 @@ class Resending:
     @property
     def check(self) -> Check:
         return Check("lost queues", self._ask)
+
+    @property
+    def duty(self) -> Duty:
+        return Duty("lost queues", self.run, checks=[self.check])
 
     async def run(self) -> None:
         """Looks until cancelled."""

@@ -13,6 +13,7 @@ from typing import Protocol
 from bus.codec import frames_of
 from bus.common import clock
 from bus.errors import BusError, InvalidMessage
+from bus.lifecycle.duty import Duty
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
 from bus.stores.event_log import Commit, EventLog
@@ -55,6 +56,10 @@ class Relay:
         self._renew_at = 0.0
         self._look_ahead_at = 0.0
         self._since: datetime | None = None
+
+    @property
+    def duty(self) -> Duty:
+        return Duty("relay", self.run)
 
     async def run(self) -> None:
         """Relays until cancelled, then hands over to others at once; outages only delay it."""

@@ -25,7 +25,8 @@ FLOORS = [
     {"describe", "failures", "recovery"},
     {"delivery", "opening"},
     {"bus", "following", "operate"},
-    {"building", "worker"},
+    {"building", "duties"},
+    {"worker"},
     {"cli", "testing", "__init__"},
     {"__main__"},
 ]

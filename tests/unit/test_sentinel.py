@@ -1,14 +1,15 @@
 """The sentinel against a broker that forgets consumers, and against one that keeps denying them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from bus import Bus, ConfigurationError, Health, Settings, Worker
-from bus.delivery.sentinel import ROUNDS, Sentinel, consumer_check
+from bus.delivery.consumer import consumer_check
+from bus.delivery.sentinel import ROUNDS, Sentinel
 from bus.errors import TransportUnavailable
-from bus.observe.health import Checkup
+from bus.observe.health import Check, Checkup
 from bus.testing.contracts.transport_contract import event, numbers, take
 from bus.transports.base import Inbox
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
@@ -36,6 +37,9 @@ class Denying(MemoryTransport):
 
 class Consuming:
     """A consumer that only has an inbox."""
+
+    is_last = False
+    checks: Sequence[Check] = ()
 
     def __init__(self, inbox: Inbox) -> None:
         self.queue = inbox.queue

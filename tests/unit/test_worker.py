@@ -13,10 +13,11 @@ from bus.codec import record
 from bus.common import clock
 from bus.common.tasks import end
 from bus.delivery import projection_runner
+from bus.delivery.consumer import Consumers
 from bus.delivery.projection_runner import CollectionFeed
-from bus.delivery.supervisor import Supervisor
 from bus.delivery.trust import Trust
 from bus.failures.give_up import GiveUp
+from bus.lifecycle.duty import Supervisor
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from tests.waiting import until
@@ -102,9 +103,9 @@ def feeding(kind: type[Feed], runtime: Runtime) -> tuple[Feed, Target]:
     (owners,) = [one.of for one in runtime.declared if one.name == "owners"]
     assert isinstance(owners, Projection)
     (generation,) = runtime.catalogue.known(owners).fed_by(1)
-    supervisor = Supervisor(runtime.transport, runtime.checkup, runtime.loops)
+    consumers = Consumers(Supervisor(runtime.checkup, runtime.loops), runtime.transport)
     return kind(
-        runtime, owners, supervisor, GiveUp(runtime), Trust(runtime), (), generation
+        runtime, owners, consumers, GiveUp(runtime), Trust(runtime), (), generation
     ), owners.target()
 
 

@@ -21,6 +21,7 @@ from pymongo.errors import (
 )
 
 from bus.common import clock
+from bus.common.backoff import doubled
 from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.mongo.client import MongoSession, Unanswered, bounded, start_transaction
 from bus.stores.mongo.failures import said, translated
@@ -64,7 +65,7 @@ async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Resul
             if late:
                 raise StoreUnavailable(f"MongoDB took no transaction: {said(error)}") from error
         await asyncio.sleep(clock.jittered(pause))
-        pause = min(pause * 2, LONGEST_PAUSE)
+        pause = doubled(pause, LONGEST_PAUSE)
 
 
 async def _try(
@@ -101,7 +102,7 @@ async def _commit(session: MongoSession, deadline: float, doubts: list[Exception
             if is_useless or time.monotonic() + pause > deadline:
                 raise _unknown(error) from error
         await asyncio.sleep(clock.jittered(pause))
-        pause = min(pause * 2, LONGEST_PAUSE)
+        pause = doubled(pause, LONGEST_PAUSE)
 
 
 def _is_abort(error: PyMongoError) -> bool:

@@ -11,7 +11,7 @@ import aio_pika
 from aiormq.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
-from bus.common.clock import jittered
+from bus.common.backoff import Backoff
 from bus.common.urls import AMQP_SCHEMES, problem_of
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.observe.log import Logger
@@ -24,7 +24,6 @@ T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 3.0
 _LISTEN_EVERY = 0.5
-_SHORTEST_DELAY, _LONGEST_DELAY = 0.1, 1.0
 
 
 def checked_urls(urls: Sequence[str], heartbeat: int) -> list[URL]:
@@ -144,23 +143,6 @@ async def connect_any(urls: Sequence[URL], timeout: float) -> RabbitSession:
         except TransportUnavailable as error:
             problem = error
     raise problem
-
-
-class Backoff:
-    """Waits that double, from a tenth of a second to one, each give or take a half.
-
-    However long a broker was away, it is found within two seconds of its return.
-    """
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._delay = _SHORTEST_DELAY
-
-    async def wait(self) -> None:
-        await asyncio.sleep(jittered(self._delay))
-        self._delay = min(self._delay * 2, _LONGEST_DELAY)
 
 
 class Link:

@@ -7,13 +7,13 @@ from typing import Any
 
 from aiormq.abc import AbstractChannel
 
+from bus.common.backoff import Backoff
 from bus.errors import BusError, TopologyMismatch
 from bus.observe.log import Logger
 from bus.transports.base import MOST_WAITING, Delivery, Frame
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import frames
 from bus.transports.rabbitmq.connection import (
-    Backoff,
     Link,
     RabbitSession,
     attend,

@@ -8,12 +8,12 @@ from typing import Any
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelClosed
 
+from bus.common.backoff import Backoff
 from bus.errors import BusError, TransportUnavailable
 from bus.observe.log import Logger
 from bus.transports.base import Frame, refusal, unanswered
 from bus.transports.rabbitmq import frames
 from bus.transports.rabbitmq.connection import (
-    Backoff,
     Link,
     RabbitSession,
     attend,

@@ -1,0 +1,149 @@
+"""What a worker does with the queues of its subscriptions, as duties."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from bus.assembly.runtime import Runtime, Subscription, event_registry
+from bus.declare.router import Router
+from bus.delivery.consumer import Consumers
+from bus.delivery.drain import DeadQueueConsumer
+from bus.delivery.handler_consumer import HandlerConsumer
+from bus.delivery.projection_runner import ProjectionRunner
+from bus.delivery.replies import ReplySender
+from bus.delivery.sentinel import Sentinel
+from bus.delivery.trust import Trust
+from bus.errors import ConfigurationError
+from bus.failures.give_up import GiveUp
+from bus.lifecycle.duty import Duty
+from bus.messages import Envelope
+from bus.observe.health import Check
+from bus.observe.loop_watch import LoopWatch
+from bus.read.projection import Projection
+from bus.transports.topology import dead_queue
+
+
+class Work(NamedTuple):
+    """What the duties of one worker share. `only` names partitions, too; empty, it is all."""
+
+    runtime: Runtime
+    subscriptions: Sequence[Subscription]
+    only: frozenset[str]
+    consumers: Consumers
+    give_up: GiveUp
+    trust: Trust
+
+    @property
+    def names(self) -> list[str]:
+        """Those of the subscriptions."""
+        return [one.name for one in self.subscriptions]
+
+
+def handling(work: Work) -> Iterator[Duty]:
+    """Runs handlers: of the service's commands, and of events. Makes dead letters of what RabbitMQ
+    gave up."""
+    for one in work.subscriptions:
+        if not isinstance(one.of, Projection):
+            yield work.consumers.duty(_handler_consumer(work, one, one.of))
+    runtime = work.runtime
+    counting = [
+        queue.name
+        for one in runtime.declared
+        if not isinstance(one.of, Projection)
+        for queue in one.queues
+    ]
+    dead = dead_queue(runtime.service)
+    yield work.consumers.duty(
+        DeadQueueConsumer(dead, runtime.transport, work.give_up, work.trust, counting=counting)
+    )
+
+
+def projecting(work: Work) -> Iterator[Duty]:
+    """Looks after projections."""
+    for one in work.subscriptions:
+        if isinstance(one.of, Projection):
+            yield _runner(work, one.of).duty
+
+
+def watching(work: Work) -> Iterator[Duty]:
+    """Looks after this worker itself."""
+    runtime, loop = work.runtime, LoopWatch()
+    sentinel = Sentinel(
+        work.consumers,
+        runtime.transport,
+        every=runtime.settings.sentinel_every,
+        loops=runtime.loops,
+    )
+    arriving = [sentinel.check, sentinel.arrivals, Check("events", work.trust.problem)]
+    yield Duty("sentinel", sentinel.run, checks=arriving)
+    yield Duty("event loop", loop.run, checks=[loop.check])
+
+
+def chosen(runtime: Runtime, only: frozenset[str]) -> list[Subscription]:
+    """The subscriptions that are named, whole or by a partition. Raises: ConfigurationError."""
+    if not only:
+        return list(runtime.declared)
+    known = {one.name: {one.name, *_partitions(one)} for one in runtime.declared}
+    if unknown := sorted(only.difference(*known.values())):
+        raise ConfigurationError(
+            f"only={', '.join(map(repr, unknown))}: service {runtime.service!r} has no "
+            f"subscription of that name; it has {', '.join(known)} (commands, its projections, and "
+            f"the routers that handle events)"
+        )
+    return [one for one in runtime.declared if known[one.name] & only]
+
+
+def _partitions(one: Subscription) -> list[str]:
+    """What a projection's partitions are called."""
+    count = one.of.partitions if isinstance(one.of, Projection) else 1
+    return [f"{one.name}.{number}of{count}" for number in range(count)] if count > 1 else []
+
+
+def _runner(work: Work, projection: Projection[Any]) -> ProjectionRunner:
+    name, only = projection.name, work.only
+    some = {one.removeprefix(f"{name}.") for one in only if one.startswith(f"{name}.")}
+    partitions = frozenset() if name in only else some
+    return ProjectionRunner(
+        work.runtime, projection, work.consumers, work.give_up, work.trust, partitions
+    )
+
+
+def _handler_consumer(work: Work, one: Subscription, router: Router | None) -> HandlerConsumer:
+    """Consumes the events of a router, or else the service's commands."""
+    runtime, settings = work.runtime, work.runtime.settings
+    (queue,) = one.queues
+    replies = ReplySender(runtime.transport, runtime.dispatcher, runtime.commands)
+    return HandlerConsumer(
+        queue.name,
+        _handler(runtime, router),
+        _router_of(runtime, router),
+        event_registry(router) if router else runtime.commands,
+        runtime.transport,
+        runtime.read_store,
+        work.give_up,
+        prefetch=settings.prefetch,
+        concurrency=router.concurrency if router else 16,
+        replies=None if router else replies,
+        trust=work.trust if router else None,
+        vouch=runtime.continuity.vouch if router else None,
+        release_within=settings.release_within,
+    )
+
+
+def _handler(runtime: Runtime, router: Router | None) -> Callable[[Envelope], Awaitable[object]]:
+    if router is None:
+        return runtime.dispatcher.carry_out
+    name = router.name
+
+    async def handle(envelope: Envelope) -> None:
+        runtime.continuity.check("handled")
+        await runtime.dispatcher.handle(name, envelope)
+
+    return handle
+
+
+def _router_of(runtime: Runtime, router: Router | None) -> Callable[[Envelope], Router]:
+    """A command's policies are those of the router that its handler is in."""
+    if router is not None:
+        return lambda _: router
+    handler_of = runtime.dispatcher.handler_of
+    return lambda envelope: runtime.routers[handler_of(type(envelope.message)).router]

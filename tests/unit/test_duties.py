@@ -1,0 +1,207 @@
+"""What else goes on in a worker: it is started, run again, asked for its health, and ended."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from bus import Bus, Check, ConfigurationError, Duty, Health, Settings, Worker
+from tests.unit.virtual_time import run_in_no_time
+from tests.waiting import until
+
+
+def in_no_time(main: Callable[[], Any]) -> None:
+    run_in_no_time(lambda _: main())
+
+
+def shop(**changed: Any) -> Bus:
+    return Bus("shop", settings=Settings.in_memory().model_copy(update=changed))
+
+
+async def parts(bus: Bus) -> set[str]:
+    return {problem.part for problem in (await bus.health()).problems}
+
+
+class Prices:
+    """Fails so often, then goes on until it is cancelled."""
+
+    def __init__(self, fails: int = 0) -> None:
+        self.fails = fails
+        self.runs = self.ends = 0
+
+    async def run(self) -> None:
+        self.runs += 1
+        if self.runs <= self.fails:
+            raise ConnectionError("no prices")
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            self.ends += 1
+
+
+def test_a_duty_begins_and_ends_with_its_worker() -> None:
+    async def main() -> None:
+        prices = Prices()
+        async with shop() as bus, Worker(bus, duties=[Duty("prices", prices.run)]):
+            await until(lambda: prices.runs == 1, "it runs")
+            assert await bus.health() == Health(True, True)
+        assert (prices.runs, prices.ends) == (1, 1)
+
+    in_no_time(main)
+
+
+def test_a_duty_that_fails_is_run_again_and_health_names_it() -> None:
+    async def main() -> None:
+        prices = Prices(fails=6)
+        async with shop() as bus, Worker(bus, duties=[Duty("prices", prices.run)]):
+            await until(lambda: prices.runs == 1, "it runs")
+            assert await parts(bus) == {"loop prices"}
+            await asyncio.sleep(30)
+            (problem,) = (await bus.health()).problems
+            assert (problem.what, problem.breaks) == ("ConnectionError: no prices", "ready")
+            assert 3 < prices.runs < 7
+            await until(lambda: prices.runs == 7, "it goes on", within=60)
+            await asyncio.sleep(30)
+            assert await bus.health() == Health(True, True)
+
+    in_no_time(main)
+
+
+def test_one_that_returns_is_done() -> None:
+    async def main() -> None:
+        runs = 0
+
+        async def once() -> None:
+            nonlocal runs
+            runs += 1
+
+        async with shop() as bus, Worker(bus, duties=[Duty("once", once)]):
+            await asyncio.sleep(60)
+            assert await bus.health() == Health(True, True)
+        assert runs == 1
+
+    in_no_time(main)
+
+
+def test_health_asks_the_checks_of_a_duty_for_as_long_as_its_worker_runs() -> None:
+    async def main() -> None:
+        async def ask() -> str:
+            return "the prices are old"
+
+        duty = Duty("prices", Prices().run, checks=[Check("prices", ask, "ready")])
+        async with shop() as bus:
+            async with Worker(bus, duties=[duty]):
+                (problem,) = (await bus.health()).problems
+                assert (problem.part, problem.what) == ("prices", "the prices are old")
+                assert not (await bus.health()).ready
+            assert await bus.health() == Health(True, True)
+
+    in_no_time(main)
+
+
+class Finishing:
+    """Ends some seconds after it was asked to stop."""
+
+    def __init__(self, name: str, ends: list[str], seconds: float) -> None:
+        self.name = name
+        self.ends = ends
+        self.seconds = seconds
+        self.left: float | None = None
+        self.stopping = asyncio.Event()
+
+    def duty(self, *, is_last: bool = False) -> Duty:
+        return Duty(self.name, self.run, stop=self.stop, is_last=is_last)
+
+    async def run(self) -> None:
+        with suppress(asyncio.CancelledError):
+            await self.stopping.wait()
+            await asyncio.sleep(self.seconds)
+            self.ends.append(self.name)
+            return
+        self.ends.append(f"{self.name}, cancelled")
+
+    async def stop(self, within: float) -> None:
+        self.left = within
+        self.stopping.set()
+
+
+def test_one_that_can_be_stopped_finishes_what_it_has_at_hand_the_last_ones_after_the_others() -> (
+    None
+):
+    async def main() -> None:
+        ends: list[str] = []
+        first, last = Finishing("first", ends, 5), Finishing("last", ends, 1)
+        duties = [last.duty(is_last=True), first.duty()]
+        async with shop(stop_within=20) as bus, Worker(bus, duties=duties):
+            await asyncio.sleep(1)
+        assert ends == ["first", "last"]
+        assert first.left == pytest.approx(16, abs=0.1)
+        assert last.left == pytest.approx(15, abs=0.5)
+
+    in_no_time(main)
+
+
+def test_one_that_does_not_finish_in_time_is_cancelled_and_the_last_ones_have_their_share() -> None:
+    async def main() -> None:
+        ends: list[str] = []
+        duties = [Finishing("slow", ends, 100).duty()]
+        duties.append(Finishing("last", ends, 2).duty(is_last=True))
+        async with shop(stop_within=20) as bus, Worker(bus, duties=duties):
+            await asyncio.sleep(1)
+        assert ends == ["last", "slow, cancelled"]
+
+    in_no_time(main)
+
+
+@pytest.mark.parametrize("kind", ["fails", "hangs"])
+def test_one_that_cannot_be_stopped_is_cancelled(kind: str) -> None:
+    async def main() -> None:
+        prices = Prices()
+
+        async def stop(_: float) -> None:
+            if kind == "fails":
+                raise ValueError("no")
+            await asyncio.sleep(3600)
+
+        began = asyncio.get_running_loop().time()
+        duty = Duty("prices", prices.run, stop=stop)
+        async with shop(stop_within=20) as bus, Worker(bus, duties=[duty]):
+            await asyncio.sleep(1)
+        assert prices.ends == 1
+        assert asyncio.get_running_loop().time() - began < 25
+
+    in_no_time(main)
+
+
+def test_a_worker_whose_duty_cannot_begin_is_not_entered_and_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        async def begin() -> None:
+            raise ConnectionError("nobody is there")
+
+        prices = Prices()
+        duties = [Duty("other", prices.run), Duty("prices", prices.run, begin=begin)]
+        async with shop() as bus:
+            with pytest.raises(ConnectionError, match="nobody is there"):
+                await Worker(bus, duties=duties).__aenter__()
+            assert await bus.health() == Health(True, True)
+        assert prices.runs == prices.ends
+
+    in_no_time(main)
+
+
+async def nothing() -> None:
+    """Goes on no longer than this."""
+
+
+@pytest.mark.parametrize(
+    ("duties", "why"),
+    [
+        ([nothing], r"is not a Duty; write Duty\(NAME, FUNCTION\)"),
+        ([Duty("prices", nothing), Duty("prices", nothing)], "2 of them are named 'prices'"),
+    ],
+)
+def test_what_is_no_duty_or_two_of_one_name_is_refused(duties: Any, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        Worker(shop(), duties=duties)
