@@ -12,6 +12,15 @@ from typing import Any, Generic, TypeVar
 from bus.common import clock
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def apart(work: Coroutine[Any, Any, Result], *, name: str | None = None) -> "asyncio.Task[Result]":
+    """Starts a task in a context of its own, for work that others than its caller wait for.
+
+    A deadline of PyMongo's, say, or a time limit is of that caller alone.
+    """
+    return asyncio.create_task(work, name=name, context=Context())
 
 
 async def end(tasks: Iterable["asyncio.Task[Any]"], *, patience: float = 5.0) -> None:
@@ -231,7 +240,7 @@ class _Beginning:
         self._limits.add(limit)
         if not self._looking:
             self._looking = True
-            self.loop.call_later(SLICE, self._look, context=Context())
+            self.loop.call_later(SLICE, self._look, context=Context())  # as `apart`, for all
 
     def _look(self) -> None:
         self._looking = False

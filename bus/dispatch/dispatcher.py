@@ -32,7 +32,8 @@ from bus.errors import (
 from bus.messages import Envelope, Message, Query, Receipt, check_kind
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.session import Effects, Session
-from bus.write.unit_of_work import Publishing, UnitOfWork, check_repeat, receipt_of_repeat
+from bus.write.receipts import check_repeat, receipt_of_repeat
+from bus.write.unit_of_work import Publishing, UnitOfWork
 
 Route = Callable[[Envelope], Awaitable[Any]]
 

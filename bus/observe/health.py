@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
+from bus.common.tasks import apart, end
 from bus.errors import Unavailable
 from bus.observe.loops import Loops
 
@@ -78,7 +79,7 @@ class _Question:
         self.last = last
         self.is_first = is_first
         ask = check.looks if looks_only and check.looks else check.ask
-        self.task = asyncio.create_task(_asked(ask))
+        self.task = apart(_asked(ask))
 
     async def wait(self, seconds: float) -> float:
         """Waits for the answer, so long as the loop turns; returns by which share it was late."""
@@ -156,10 +157,7 @@ class Checkup:
 
     async def close(self) -> None:
         """Gives up the questions that are still unanswered."""
-        tasks = [question.task for question in self._open.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(question.task for question in self._open.values())
 
     async def _problems(self, checks: Iterable[Check]) -> list[HealthProblem]:
         found = await asyncio.gather(*(self._problem(check) for check in checks))

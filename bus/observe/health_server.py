@@ -9,6 +9,7 @@ import json
 import os
 from contextlib import suppress
 
+from bus.common.tasks import end
 from bus.errors import ConfigurationError
 from bus.observe.health import Checkup, Health
 
@@ -51,9 +52,7 @@ class HealthServer:
         if self._server is None:
             return
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

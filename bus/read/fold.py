@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from bus.codec import Unread
 from bus.common.exceptions import judged, outage, own, told
 from bus.common.fingerprint import reason_of
+from bus.common.tasks import end
 from bus.errors import ProjectionError, UnknownMessage, VersionUnusable
 from bus.messages import Envelope
 from bus.read.projection import Projection
@@ -148,9 +149,7 @@ class Fold:
         try:
             return dict(zip(reading, await asyncio.gather(*reading.values()), strict=True))
         finally:
-            for task in reading.values():
-                task.cancel()
-            await asyncio.gather(*reading.values(), return_exceptions=True)
+            await end(reading.values())
 
     async def _fold(self, events: Sequence[Envelope], unit: ReadUnit, writes: list[Write]) -> int:
         """Adds what a stream's events change, up to a failing one; returns the version reached."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from bus.common.tasks import TurningTime, end
+from bus.common.tasks import TurningTime, apart, end
 from bus.data.ids import category_of
 from bus.errors import NotCaughtUp, StoreUnavailable
 from bus.read.projection import Projection
@@ -107,7 +107,7 @@ class _Watch:
                     raise TimeoutError
                 return
             if self._asking is None:
-                self._asking = asyncio.create_task(self._ask())
+                self._asking = apart(self._ask())
             async with TurningTime(timeout):
                 await waiter.done
         except TimeoutError:

@@ -8,13 +8,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import Context
 from typing import Any, TypeVar
 
 from bus.common import clock
 from bus.common.exceptions import judged
 from bus.common.fingerprint import reason_of
-from bus.common.tasks import end
+from bus.common.tasks import apart, end
 from bus.errors import ConfigurationError, NotBuilt, StoreUnavailable
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
@@ -87,8 +86,7 @@ class Live:
             bell = self._bells[projection.name] = _Bell(
                 self._store, projection, self._target_of, self._loops
             )
-            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
-            task = asyncio.create_task(bell.ring(), context=Context())
+            task = apart(bell.ring())
             self._ringing.add(task)
             task.add_done_callback(self._ringing.discard)
         return bell

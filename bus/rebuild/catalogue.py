@@ -6,11 +6,10 @@ Readers ask it where to read; it asks the store again when what it knows is a se
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextvars import Context
 from typing import Any
 
 from bus.common import clock
-from bus.common.tasks import end, together
+from bus.common.tasks import apart, end, together
 from bus.data.payload import Document
 from bus.errors import NotBuilt, StoreUnavailable
 from bus.observe.log import Logger
@@ -165,9 +164,7 @@ class Catalogue:
         if known and time.monotonic() - known[1] <= within:
             return known[0]
         if projection.name not in self._asking:
-            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
-            asking = asyncio.create_task(self._ask(projection), context=Context())
-            self._asking[projection.name] = asking
+            self._asking[projection.name] = apart(self._ask(projection))
         return await asyncio.shield(self._asking[projection.name])
 
     async def _ask(self, projection: Projection[Any]) -> Lineage:

@@ -10,6 +10,7 @@ from contextvars import Context
 
 from bus.codec import sign_events
 from bus.common import clock
+from bus.common.tasks import end
 from bus.errors import BusError, TransportUnavailable
 from bus.observe.log import Logger
 from bus.signing import Sign
@@ -50,7 +51,8 @@ class Publisher:
         if not self._open or self._held >= MOST_HELD:
             return
         if not self._waiting:
-            # In a new context: a PyMongo deadline, for example, applies to that caller only.
+            # In a new context, as `tasks.apart` does: it is for all who offer something in this tick,
+            # and a PyMongo deadline, for example, applies to one caller only.
             asyncio.get_running_loop().call_soon(self._send, context=Context())
         self._held += len(commits)
         self._waiting += zip(commits, frames, strict=True)
@@ -74,21 +76,17 @@ class Publisher:
         self._open = False
         deadline = asyncio.get_running_loop().time() + timeout
         try:
-            while tasks := self._running():
+            while tasks := {*self._tasks, *self._marks()}:
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0:
-                    self._cancel()
-                await asyncio.wait(tasks, timeout=max(left, 0.1))
-        except asyncio.CancelledError:
-            self._cancel()
-            raise
+                    break
+                await asyncio.wait(tasks, timeout=left)
+        finally:  # also where it is cancelled itself
+            await end(self._tasks)
+            await end(self._marks())
 
-    def _running(self) -> set[asyncio.Task[None]]:
-        return {*self._tasks, *([self._marking] if self._marking else [])}
-
-    def _cancel(self) -> None:
-        for task in self._running():
-            task.cancel()
+    def _marks(self) -> list[asyncio.Task[None]]:
+        return [self._marking] if self._marking else []
 
     def _send(self) -> None:
         batch, self._waiting = self._waiting, []

@@ -3,12 +3,12 @@
 One stream is one insert, several are one transaction; then the events go to the broker.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
 from bus.data.ids import derived_id
-from bus.errors import IdConflict, InvalidMessage
+from bus.errors import InvalidMessage
 from bus.messages import Command, Envelope, Event, Receipt, check_kind
 from bus.observe.log import Logger
 from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded
@@ -16,6 +16,7 @@ from bus.stores.session import Session
 from bus.transports.base import Frame
 from bus.write import snapshots
 from bus.write.aggregate import Aggregate
+from bus.write.receipts import receipt_of, receipt_of_repeat
 from bus.write.repository import Repository
 
 AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
@@ -197,45 +198,3 @@ class UnitOfWork:
         return snapshots.could_be_made(type(aggregate)) and any(
             repository.is_behind(aggregate) for repository in self._repositories.values()
         )
-
-
-def receipt_of_repeat(commits: Sequence[Commit], envelope: Envelope) -> Receipt:
-    """Returns the first receipt of a message that comes again.
-
-    Raises: IdConflict if the id belongs to another message.
-    """
-    check_repeat(commits[0], envelope)
-    return receipt_of(commits, commits[0].result)
-
-
-def check_repeat(stored: Commit, envelope: Envelope) -> None:
-    """Raises: IdConflict if what the log holds is not what this message did before.
-
-    Two commands are compared by their digests, if both have one, of the same schema.
-    """
-    if stored.message not in envelope.message.wire_names():
-        other = stored.message or "something else"
-    elif stored.causation_id != envelope.id:
-        other = f"what followed from {stored.causation_id}"
-    elif _differ(stored.digest, envelope.digest):
-        other = f"another {stored.message} (with other content)"
-    else:
-        return
-    raise IdConflict(
-        f"the id {stored.id} was used before, by {other}, and now by {envelope.name}"
-        f"{'' if envelope.id == stored.id else f' {envelope.id}'}; what was stored first stands, "
-        f"and of this one nothing is stored: a repeat has the same content, any other message an "
-        f"id of its own"
-    )
-
-
-def _differ(stored: str, own: str) -> bool:
-    same_schema = stored.partition(":")[0] == own.partition(":")[0]
-    return bool(stored) and bool(own) and same_schema and stored != own
-
-
-def receipt_of(commits: Sequence[Commit], result: Any) -> Receipt:
-    """Returns the receipt of a command whose commits are stored."""
-    return Receipt(
-        commits[0].id, {commit.stream: commit.last for commit in commits if commit.events}, result
-    )

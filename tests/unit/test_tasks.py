@@ -2,11 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 
 import pytest
+from pydantic import BaseModel
 
-from bus.common.tasks import OthersTime, TurningTime, end
+from bus import Aggregate, Event, Projection
+from bus.common.tasks import OthersTime, TurningTime, apart, end
+from bus.read.freshness import wait_for
+from bus.stores.collections import Target
+from bus.stores.memory import MemoryReadStore
 from tests.unit.virtual_time import stand
 
 
@@ -33,6 +40,51 @@ async def test_what_has_ended_is_waited_for_no_more() -> None:
     await task
     await end([task])
     await end([])
+
+
+# -- what others than the caller wait for
+
+OF_THE_CALLER = ContextVar("OF_THE_CALLER", default="nothing")
+
+
+async def test_a_task_apart_knows_nothing_of_its_callers_context() -> None:
+    async def look() -> str:
+        return OF_THE_CALLER.get()
+
+    OF_THE_CALLER.set("a deadline")
+    assert await apart(look()) == "nothing"
+    assert await asyncio.create_task(look()) == "a deadline"
+
+
+class Happened(Event):
+    pass
+
+
+class Thing(Aggregate, events=[Happened]): ...
+
+
+class View(BaseModel):
+    id: str
+
+
+class LookingStore(MemoryReadStore):
+    """Notes what of a caller's context reaches it, and is up to date."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        self.seen.append(OF_THE_CALLER.get())
+        return dict.fromkeys(streams, len(self.seen) - 1)
+
+
+async def test_who_waits_for_a_projection_asks_outside_of_its_context() -> None:
+    """A caller's `pymongo.timeout` would end the waiting of all others."""
+    store = LookingStore()
+    OF_THE_CALLER.set("a deadline")
+    await wait_for(store, [Projection("things", of=[Thing], view=View)], {"thing-a": 1}, 5.0)
+    assert store.seen[-1] == "nothing"
 
 
 # -- time in which the loop turned

@@ -5,10 +5,10 @@ While one group is under way the next builds up. No timers: what comes alone is 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from typing import Any
 
 from bus.common import clock
+from bus.common.tasks import apart
 from bus.observe.log import Logger
 
 log = Logger("bus.stores")
@@ -38,8 +38,7 @@ class Grouping:
         """Something waits to be carried out: it is part of the next group."""
         if not self._running:
             self._running = True
-            # In a context of its own: a deadline of PyMongo's, say, is of that caller alone.
-            task = asyncio.create_task(self._run(), context=Context())
+            task = apart(self._run())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

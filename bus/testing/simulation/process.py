@@ -13,6 +13,7 @@ from bus.assembly.backend import Backend
 from bus.building import a, as_bus, caller_of
 from bus.bus import Bus
 from bus.common.signatures import name_of
+from bus.common.tasks import end
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.observe.loops import Loops
 from bus.settings import Settings
@@ -202,10 +203,7 @@ class Process:
             pass  # a process that starts while its database is away is started again
 
 
-async def _kill(*tasks: "asyncio.Future[Any]") -> None:
+async def _kill(*tasks: "asyncio.Task[Any]") -> None:
     """Ends tasks, even those that go on after a cancellation."""
-    while left := [task for task in tasks if not task.done()]:
-        for task in left:
-            task.cancel()
-        await asyncio.wait(left, timeout=LAST_GASP)
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end(tasks, patience=LAST_GASP)
+    await asyncio.gather(*tasks, return_exceptions=True)  # nobody reads what they raised

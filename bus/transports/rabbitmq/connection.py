@@ -12,6 +12,7 @@ from aiormq.abc import AbstractChannel, AbstractConnection
 from yarl import URL
 
 from bus.common.backoff import Backoff
+from bus.common.tasks import end
 from bus.common.urls import AMQP_SCHEMES, problem_of
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.observe.log import Logger
@@ -250,12 +251,7 @@ async def finish(closing: Coroutine[Any, Any, Any], seconds: float) -> None:
 
 
 async def stop(task: "asyncio.Task[Any]", *, patience: float = 2 * _CLOSE_TIMEOUT) -> None:
-    """Cancels a task of ours and waits for its end; cancels again whenever patience ends.
-
-    Once is not enough: the library waits in a `finally` here and there, or loses a cancellation.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=patience)
+    """Ends a task of ours, and logs what it raised: an error of the library's, as a rule."""
+    await end([task], patience=patience)
     if not task.cancelled() and (error := task.exception()):
         log.debug("rabbitmq_stopped", task=task.get_name(), error=type(error).__name__)

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
+from bus.common.tasks import apart
 from bus.errors import TransportUnavailable
 from bus.observe.loops import Loops
 from bus.transports.base import Frame
@@ -165,7 +166,7 @@ class RabbitTransport:
         session = self._live_session()
         task = self._counting.get(queue)
         if task is None:
-            task = self._counting[queue] = asyncio.create_task(count(session, queue))
+            task = self._counting[queue] = apart(count(session, queue))
             task.add_done_callback(lambda _: self._counting.pop(queue, None))
         await asyncio.wait([task], timeout=_COUNT_TIMEOUT)
         if not task.done() or task.cancelled():
