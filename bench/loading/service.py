@@ -79,7 +79,17 @@ def _commits(id: str, arguments: Arguments) -> Iterator[Commit]:
 
 def _commit(id: str, stream: str, first: int, events: tuple[Recorded, ...]) -> Commit:
     time = clock.now()
-    return Commit(id, stream, "account", first, events, time, id, id, message="Deposit")
+    return Commit(
+        id=id,
+        stream=stream,
+        category="account",
+        first=first,
+        events=events,
+        time=time,
+        correlation_id=id,
+        causation_id=id,
+        message="Deposit",
+    )
 
 
 def _deposited(id: str) -> Deposited:

@@ -113,7 +113,16 @@ def _unreadable(number: int) -> Frame:
     stream = f"account-torn-{number}"
     headers: dict[str, str | int] = {"stream": stream, "version": 1, "schema": 1}
     topic = event_topic("account", "Deposited", stream)
-    return Frame("events", topic, clock.new_id(), "Deposited", b'{"amo', clock.now(), "-", headers)
+    return Frame(
+        address="events",
+        topic=topic,
+        id=clock.new_id(),
+        name="Deposited",
+        body=b'{"amo',
+        time=clock.now(),
+        correlation_id="-",
+        headers=headers,
+    )
 
 
 async def _repair(bus: Bus, moods: Moods) -> list[str]:

@@ -58,12 +58,12 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     by_name = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
     _check_call(where, called, len(parameters) - len(by_name), by_name)
     return Signature(
-        where,
-        asked[0].written,
-        tuple(asked[1:]),
-        hints.get("return"),
-        _by_position(called, by_name) if by_name else called,
-        _is(inspect.iscoroutinefunction, called),
+        name=where,
+        first=asked[0].written,
+        dependencies=tuple(asked[1:]),
+        returns=hints.get("return"),
+        call=_by_position(called, by_name) if by_name else called,
+        is_async=_is(inspect.iscoroutinefunction, called),
     )
 
 

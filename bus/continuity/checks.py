@@ -40,7 +40,15 @@ def service_checks(
     async def broker() -> str | None:
         """Publishes a message that reaches nobody: nothing less shows an alarm."""
         id = clock.new_id()
-        probe = Frame("commands", NOBODY, id, "Health", b"", clock.now(), id)
+        probe = Frame(
+            address="commands",
+            topic=NOBODY,
+            id=id,
+            name="Health",
+            body=b"",
+            time=clock.now(),
+            correlation_id=id,
+        )
         failures = await transport.publish([probe])
         return str(failures[id]) if failures else None
 

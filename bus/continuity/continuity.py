@@ -73,7 +73,9 @@ def record_from(document: Document) -> Record:
         return Record()
     collections, broken = dict(document["collections"]), dict(document["broken"])
     turn, before = document["turn"], document["before"]
-    return Record(turn, before, collections, document["commit"], broken)
+    return Record(
+        turn=turn, before=before, collections=collections, commit=document["commit"], broken=broken
+    )
 
 
 class Continuity:
@@ -249,12 +251,15 @@ class Continuity:
         now = int(self._store.now().timestamp())
 
         def turned(document: Document) -> Document:
-            last, *_, others = record_from(document)
+            known = record_from(document)
+            last = known.turn
             turn = max(last + 1, self._turn + 1, self._sealed + 1, now)
             there = {name: here[name] for name in names}
             # Another process may have written the last one a moment ago, and may never seal it.
-            before, now_broken = min(last, self._sealed), others if broken is None else broken
-            return Record(turn, before, there, commit, now_broken).document()
+            before, now_broken = min(last, self._sealed), known.broken if broken is None else broken
+            return Record(
+                turn=turn, before=before, collections=there, commit=commit, broken=now_broken
+            ).document()
 
         await self._seal(record_from(await change_note(self._store, RECORD, turned)))
 

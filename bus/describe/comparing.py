@@ -75,11 +75,13 @@ def _events(before: Document, now: Document) -> Iterator[ContractFinding]:
             yield from _event_change(name, old, *names[name], set(names))
         else:
             yield ContractFinding(
-                "breaking", f"event {name}", "stored events",
-                "nothing reads it any more",
-                f"keep its class, which nothing has to record; or, where another class takes its "
-                f"place, write formerly=[{name!r}] there",
-            )  # fmt: skip
+                verdict="breaking",
+                message=f"event {name}",
+                concerns="stored events",
+                what="nothing reads it any more",
+                remedy=f"keep its class, which nothing has to record; or, where another class "
+                f"takes its place, write formerly=[{name!r}] there",
+            )
     taken_over = {name for name in names if name in before["events"]}
     for name, event in now["events"].items():
         if not taken_over & {name, *event["formerly"]}:
@@ -137,10 +139,13 @@ def _owners(
 ) -> Iterator[ContractFinding]:
     if written["schema"] > read["schema"]:
         yield ContractFinding(
-            "breaking", message, "the service itself",
-            f"service {service!r} writes schema {written['schema']}, and {read['schema']} is read",
-            f"read it: schema={written['schema']}, and upcast where older ones are stored",
-        )  # fmt: skip
+            verdict="breaking",
+            message=message,
+            concerns="the service itself",
+            what=f"service {service!r} writes schema {written['schema']}, and {read['schema']} is "
+            f"read",
+            remedy=f"read it: schema={written['schema']}, and upcast where older ones are stored",
+        )
     elif written["schema"] == read["schema"] or not read["upcast"]:
         for one in differences(written["writes"], read["reads"], closed=True):
             yield _finding(message, "the service itself", one)
@@ -154,9 +159,12 @@ def _former(message: str, old: Document, read: set[str]) -> Iterator[ContractFin
     for former in old["formerly"]:
         if former not in read:
             yield ContractFinding(
-                "breaking", message, "stored events", f"is not read as {former} any more",
-                f"write {former!r} in its formerly= again",
-            )  # fmt: skip
+                verdict="breaking",
+                message=message,
+                concerns="stored events",
+                what=f"is not read as {former} any more",
+                remedy=f"write {former!r} in its formerly= again",
+            )
 
 
 def _subscribing(
@@ -167,11 +175,13 @@ def _subscribing(
     message = f"event {name}"
     if new_name not in (name, *old["formerly"]):
         yield ContractFinding(
-            "breaking", message, "subscribers",
-            f"leaves as {new_name}, which they do not know",
-            f"keep the name that it travels by, class {new_name}(Event, name={name!r}); or let "
-            f"them all know the new one first, class {name}(Event, formerly=[{new_name!r}])",
-        )  # fmt: skip
+            verdict="breaking",
+            message=message,
+            concerns="subscribers",
+            what=f"leaves as {new_name}, which they do not know",
+            remedy=f"keep the name that it travels by, class {new_name}(Event, name={name!r}); or "
+            f"let them all know the new one first, class {name}(Event, formerly=[{new_name!r}])",
+        )
     for one in differences(new["writes"], old["reads"], closed=True):
         yield _finding(message, "subscribers", one)
 
@@ -181,10 +191,13 @@ def _commands(before: Document, now: Document) -> Iterator[ContractFinding]:
         new, message = now["commands"].get(name), f"command {name}"
         if new is None:
             yield ContractFinding(
-                "breaking", message, "senders", "nobody handles it any more",
-                "keep it and its handler until nobody sends it; a renamed class keeps the name "
-                f"that it travels by with name={name!r}",
-            )  # fmt: skip
+                verdict="breaking",
+                message=message,
+                concerns="senders",
+                what="nobody handles it any more",
+                remedy="keep it and its handler until nobody sends it; a renamed class keeps the "
+                f"name that it travels by with name={name!r}",
+            )
         elif new != old:
             found = list(_reading(message, "senders", old, new))
             changes = _changes(name, old, name, new)
@@ -208,9 +221,12 @@ def _reading(
     """Whether what was written in the older shape, whenever, is read by the newer class."""
     if new["schema"] < old["schema"]:
         yield ContractFinding(
-            "breaking", message, concerns, f"schema {old['schema']} has become {new['schema']}",
-            f"a schema only grows: make it {old['schema'] + 1}",
-        )  # fmt: skip
+            verdict="breaking",
+            message=message,
+            concerns=concerns,
+            what=f"schema {old['schema']} has become {new['schema']}",
+            remedy=f"a schema only grows: make it {old['schema'] + 1}",
+        )
     elif new["schema"] == old["schema"] or not new["upcast"]:
         for one in differences(old["reads"], new["reads"], closed=False):
             yield _finding(message, concerns, one)
@@ -247,7 +263,13 @@ def _finding(message: str, concerns: Concerns, one: Mismatch) -> ContractFinding
     place = f"{one.path}: " if one.path else ""
     what = f"{place}unclear {one.what}; taken for breaking" if unclear else f"{place}{one.what}"
     remedy = _REMEDIES[concerns]["narrowed" if unclear else one.kind]
-    return ContractFinding("unclear" if unclear else "breaking", message, concerns, what, remedy)
+    return ContractFinding(
+        verdict="unclear" if unclear else "breaking",
+        message=message,
+        concerns=concerns,
+        what=what,
+        remedy=remedy,
+    )
 
 
 def _changes(name: str, old: Document, new_name: str, new: Document) -> str:

@@ -128,7 +128,15 @@ def answer_frame(service: str, word: Word) -> Frame:
 def _frame(queue: str, word: Word) -> Frame:
     id = clock.new_id()
     body = word.model_dump_json().encode()
-    return Frame("queue", queue, id, word.title(), body, clock.now(), id)
+    return Frame(
+        address="queue",
+        topic=queue,
+        id=id,
+        name=word.title(),
+        body=body,
+        time=clock.now(),
+        correlation_id=id,
+    )
 
 
 class Asking:

@@ -116,7 +116,7 @@ class Loops:
         one = told(error)
         what = f"{type(one).__name__}: {reason_of(one)}"[:1000]
         moment = time.monotonic()
-        now = Failing(name, what, moment, moment, outage(error))
+        now = Failing(loop=name, what=what, since=moment, last=moment, is_outage=outage(error))
         before = self._failing.get(name)
         if before is None or before.is_over:
             before = None

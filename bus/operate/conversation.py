@@ -72,12 +72,27 @@ def _caused_by(commit: Commit, own: dict[str, Commit]) -> Iterator[TraceEntry]:
     cause = _cause_of(commit)
     for place, event in enumerate(commit.events):
         id, version = commit.event_id(place), commit.first + place
-        yield TraceEntry(0, "event", event.name, id, cause, commit.time, commit.stream, version)
+        yield TraceEntry(
+            depth=0,
+            kind="event",
+            name=event.name,
+            id=id,
+            cause=cause,
+            time=commit.time,
+            stream=commit.stream,
+            version=version,
+        )
     for command in commit.outgoing:
         done = own.get(command.id)
         note = "" if done else "not carried out"
         yield TraceEntry(
-            0, "command", command.name, command.id, cause, done and done.time, note=note
+            depth=0,
+            kind="command",
+            name=command.name,
+            id=command.id,
+            cause=cause,
+            time=done and done.time,
+            note=note,
         )
 
 
@@ -125,9 +140,16 @@ def _given_up(
 
 def _row(letter: DeadLetter, cause: str, note: str) -> TraceEntry:
     return TraceEntry(
-        0, "dead letter", letter.handler, letter.id, cause,
-        letter.last_seen, letter.stream, letter.version, note,
-    )  # fmt: skip
+        depth=0,
+        kind="dead letter",
+        name=letter.handler,
+        id=letter.id,
+        cause=cause,
+        time=letter.last_seen,
+        stream=letter.stream,
+        version=letter.version,
+        note=note,
+    )
 
 
 def _cause_of(commit: Commit) -> str:

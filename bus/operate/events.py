@@ -121,13 +121,13 @@ def _since(correlation_id: str) -> datetime | None:
 def _events_in(commit: Commit) -> Iterator[StoredEvent]:
     for place, event in enumerate(commit.events):
         yield StoredEvent(
-            commit.stream,
-            commit.first + place,
-            event.name,
-            event.schema,
-            commit.time,
-            commit.event_id(place),
-            commit.correlation_id,
-            commit.causation_id or commit.id,
-            event.data,
+            stream=commit.stream,
+            version=commit.first + place,
+            name=event.name,
+            schema=event.schema,
+            time=commit.time,
+            id=commit.event_id(place),
+            correlation_id=commit.correlation_id,
+            causation_id=commit.causation_id or commit.id,
+            data=event.data,
         )

@@ -75,12 +75,12 @@ class Projections(OnOpenBus):
         """Returns the projections that the code declares; the bus need not be open."""
         return [
             Declared(
-                projection.name,
-                projection.version,
-                projection.categories,
-                tuple(sorted(projection.registry())),
-                projection.partitions,
-                projection.target().versions_in_documents,
+                projection=projection.name,
+                version=projection.version,
+                categories=projection.categories,
+                events=tuple(sorted(projection.registry())),
+                partitions=projection.partitions,
+                versions_in_documents=projection.target().versions_in_documents,
             )
             for projection in self._all()
         ]
@@ -277,18 +277,19 @@ class Projections(OnOpenBus):
         if state == "building" and fetched:
             state, replayed = "fetching", sum(progress.events for progress in fetched)
         queues = self._runtime.queues_of(projection, generation)
+        is_read = target.collection == lineage.active
         return CollectionStatus(
-            projection.name,
-            target.collection,
-            generation.version,
-            state,
-            replayed,
-            commits,
-            sum([await transport.depth(queue.name) for queue in queues]),
-            len([parked for parked in await store.parked(target) if not parked.is_waiting]),
-            await store.swept(target),
-            await self._lag(projection, target) if target.collection == lineage.active else None,
-            tuple(await stuck(store, target)),
+            projection=projection.name,
+            collection=target.collection,
+            version=generation.version,
+            state=state,
+            replayed=replayed,
+            commits=commits,
+            waiting=sum([await transport.depth(queue.name) for queue in queues]),
+            parked=len([one for one in await store.parked(target) if not one.is_waiting]),
+            swept=await store.swept(target),
+            lag=await self._lag(projection, target) if is_read else None,
+            stuck=tuple(await stuck(store, target)),
         )
 
     async def _lag(self, projection: Projection[Any], target: Target) -> Lag:

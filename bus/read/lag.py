@@ -73,7 +73,14 @@ class LagMeter:
         seconds = max(0.0, (self._store.now() - oldest).total_seconds()) if oldest else 0.0
         first_seen = [one.first_seen for one in parked.values() if one.first_seen]
         parked_since = min(first_seen, default=None)
-        return Lag(events, seconds, oldest, seen >= self._most, len(parked), parked_since)
+        return Lag(
+            events=events,
+            seconds=seconds,
+            oldest=oldest,
+            more=seen >= self._most,
+            parked=len(parked),
+            parked_since=parked_since,
+        )
 
     async def _late(self, commits: Sequence[Commit]) -> dict[str, int]:
         """Commits of which something is not applied: how many events that is, by their ids."""

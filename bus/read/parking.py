@@ -49,11 +49,11 @@ async def _with_letters(store: Control, target: Target, parked: Parked) -> Stuck
     )
     alike = [one for one in letters if _is_of(one, target.collection, parked.version)]
     return Stuck(
-        f"{target.collection}/{parked.stream}",
-        parked.version,
-        parked.message,
-        parked.error,
-        tuple(one["_id"] for one in alike),
+        id=f"{target.collection}/{parked.stream}",
+        version=parked.version,
+        message=parked.message,
+        error=parked.error,
+        letters=tuple(one["_id"] for one in alike),
     )
 
 

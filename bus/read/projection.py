@@ -219,13 +219,13 @@ class Projection(Generic[View_co]):
                     f"for what it takes"
                 )
         return ProjectionHandler(
-            read.name,
-            read.call,
-            key,
-            tuple(self._extra(read, asked) for asked in read.dependencies),
-            _is_many(read),
-            read.is_async,
-            f"{read.name} (projection {self.name!r})",
+            name=read.name,
+            call=read.call,
+            key=key,
+            extras=tuple(self._extra(read, asked) for asked in read.dependencies),
+            many=_is_many(read),
+            is_async=read.is_async,
+            place=f"{read.name} (projection {self.name!r})",
         )
 
     def _extra(self, read: Signature, asked: Dependency) -> Extra:

@@ -292,17 +292,17 @@ class Projector:
         if isinstance(failure.cause, UnknownMessage):
             self._unreadable[failure.stream] = failure.version
         parked = Parked(
-            failure.stream,
-            failure.version,
-            told.error,
-            tries,
-            now + timedelta(seconds=delay),
-            message,
-            told.reason,
-            told.frames,
-            told.fingerprint,
-            first_seen,
-            now,
+            stream=failure.stream,
+            version=failure.version,
+            error=told.error,
+            tries=tries,
+            next_try=now + timedelta(seconds=delay),
+            message=message,
+            reason=told.reason,
+            frames=told.frames,
+            fingerprint=told.fingerprint,
+            first_seen=first_seen,
+            last_seen=now,
         )
         await self._store.park(self.target, parked)
         if parked.is_missed and await self.message_at(parked.stream, parked.version):

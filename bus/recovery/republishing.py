@@ -76,7 +76,13 @@ class Republishing:
             await self._take(commit, dry_run)
         await self._flush(reached)
         absent = tuple(one for one in followed if one not in kept)
-        return Republished(self._subscription.name, self.events, since, until, absent)
+        return Republished(
+            subscription=self._subscription.name,
+            events=self.events,
+            since=since,
+            until=until,
+            absent=absent,
+        )
 
     async def _commits(self, kept: Sequence[str], since: datetime) -> AsyncIterator[Commit]:
         """What may go, by time."""

@@ -85,9 +85,14 @@ def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[
                 f"{not_read_back(aggregate, type(event))}"
             )
     return Commit(
-        clock.new_id(), stream_of(aggregate, id), aggregate.category, first,
-        tuple(map(record, events)), clock.now(), clock.new_id(),
-    )  # fmt: skip
+        id=clock.new_id(),
+        stream=stream_of(aggregate, id),
+        category=aggregate.category,
+        first=first,
+        events=tuple(map(record, events)),
+        time=clock.now(),
+        correlation_id=clock.new_id(),
+    )
 
 
 class Scenario:

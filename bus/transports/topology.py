@@ -123,7 +123,9 @@ def _bound(
         )
         for owner in sorted({owners[category] for category in topics if category in owners})
     )
-    return Queue(name, "events", own, single_consumer, foreign)
+    return Queue(
+        name=name, address="events", topics=own, single_consumer=single_consumer, foreign=foreign
+    )
 
 
 def requests_queue(service: str) -> Queue:

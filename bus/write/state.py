@@ -223,7 +223,9 @@ def shape_of(cls: type, base: type, events: Mapping[str, int], fold: str) -> Sha
     same = (_described(adapter, kinds), sorted(events.items()), steps_of(cls, base, fold, state))
     name = hashlib.blake2s(repr(same).encode(errors="replace"), digest_size=16).hexdigest()
     exact = mixes_numbers(adapter.core_schema)
-    return Shape(cls.__qualname__, adapter, frozenset(kinds), name, exact)
+    return Shape(
+        where=cls.__qualname__, adapter=adapter, names=frozenset(kinds), name=name, exact=exact
+    )
 
 
 def _kinds(cls: type) -> dict[str, Any]:

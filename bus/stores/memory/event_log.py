@@ -111,8 +111,15 @@ class MemoryEventLog(MemoryLog):
             for version, event in enumerate(commit.events, commit.first):
                 if event.name not in without:
                     key = commit.category, event.name
-                    own = EventCount(event.name, key[0], 0, commit.time, commit.time, commit.stream,
-                                version)  # fmt: skip
+                    own = EventCount(
+                        name=event.name,
+                        category=key[0],
+                        count=0,
+                        first=commit.time,
+                        last=commit.time,
+                        stream=commit.stream,
+                        version=version,
+                    )
                     before = found.get(key, own)
                     found[key] = before._replace(count=before.count + 1, last=commit.time)
         return [found[key] for key in sorted(found)]

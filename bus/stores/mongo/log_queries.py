@@ -115,11 +115,11 @@ class LogQueries:
 def _tally(row: Document) -> EventCount:
     named = row["_id"]
     return EventCount(
-        named["name"],
-        named["category"],
-        row["count"],
-        row["first"],
-        row["last"],
-        row["stream"],
-        int(row["version"]),
+        name=named["name"],
+        category=named["category"],
+        count=row["count"],
+        first=row["first"],
+        last=row["last"],
+        stream=row["stream"],
+        version=int(row["version"]),
     )

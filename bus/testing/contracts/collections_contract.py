@@ -94,7 +94,9 @@ class CollectionsContract(Place):
             own = read_store.writer(one, f"queue of {one.collection}")
             await own.transact(["job-a"], changing(("a", {"$set": {"n": 1}}), a=3))
             await own.close()
-            await read_store.park(one, Parked("job-b", 1, "Error", 1, clock.now()))
+            await read_store.park(
+                one, Parked(stream="job-b", version=1, error="Error", tries=1, next_try=clock.now())
+            )
             await read_store.mark_swept(one, clock.now())
             assert await read_store.write_note(Note(f"{one.collection}/plan", {"n": 1}))
         for _ in range(2):

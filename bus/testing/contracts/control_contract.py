@@ -48,8 +48,19 @@ class ControlContract(Place):
         self, read_store: ReadStore, target: Target
     ) -> None:
         now = clock.now()
-        failed = ("Paid", "no way", ("a.py:1 f", "b.py:2 g"), "f1", now, now)
-        parked = Parked("job-a", 4, "ValueError", 1, now, *failed)
+        parked = Parked(
+            stream="job-a",
+            version=4,
+            error="ValueError",
+            tries=1,
+            next_try=now,
+            message="Paid",
+            reason="no way",
+            frames=("a.py:1 f", "b.py:2 g"),
+            fingerprint="f1",
+            first_seen=now,
+            last_seen=now,
+        )
         await read_store.park(target, parked)
         await read_store.park(target, parked._replace(stream="job-b"))
         await read_store.park(target, parked._replace(tries=2))

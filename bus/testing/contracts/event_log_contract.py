@@ -352,7 +352,15 @@ class EventLogContract:
         assert (counts[0].first, counts[0].last) == (first.time, second.time)
         assert (counts[0].stream, counts[0].version) in [("job-1", 1), ("job-1", 3), ("job-1", 5)]
         assert await event_log.tally(["A", "B"]) == [
-            EventCount("C", "job", 1, second.time, second.time, "job-1", 4)
+            EventCount(
+                name="C",
+                category="job",
+                count=1,
+                first=second.time,
+                last=second.time,
+                stream="job-1",
+                version=4,
+            )
         ]
         assert await event_log.tally("ABC") == []
 

@@ -13,15 +13,15 @@ from bus.testing.contracts.event_log_contract import TIME
 def event(stream: str, version: int, *, amount: int = 1, seconds: float = 0.0) -> Commit:
     """Returns another service's event, dated by that service."""
     return Commit(
-        f"{stream}@{version}",
-        stream,
-        stream.partition("-")[0],
-        version,
-        (Recorded("Paid", 1, {"amount": amount}, f"{stream}/{version}:1"),),
-        TIME + timedelta(seconds=seconds),
-        "conversation",
-        "cause",
-        {"traceparent": "00-1-2-01"},
+        id=f"{stream}@{version}",
+        stream=stream,
+        category=stream.partition("-")[0],
+        first=version,
+        events=(Recorded("Paid", 1, {"amount": amount}, f"{stream}/{version}:1"),),
+        time=TIME + timedelta(seconds=seconds),
+        correlation_id="conversation",
+        causation_id="cause",
+        headers={"traceparent": "00-1-2-01"},
     )
 
 

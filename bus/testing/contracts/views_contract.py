@@ -170,13 +170,13 @@ class Projecting:
         """Appends events, dated `ahead` seconds ahead of the log's clock, and returns them as they
         would arrive."""
         commit = Commit(
-            clock.new_id(),
-            stream,
-            "account",
-            first,
-            tuple(record(event) for event in events),
-            stores.event_log.now() + timedelta(seconds=ahead),
-            "conversation",
+            id=clock.new_id(),
+            stream=stream,
+            category="account",
+            first=first,
+            events=tuple(record(event) for event in events),
+            time=stores.event_log.now() + timedelta(seconds=ahead),
+            correlation_id="conversation",
         )
         await stores.event_log.append([commit])
         names = {type(event).__name__: type(event) for event in events}

@@ -54,7 +54,7 @@ class Faults(NamedTuple):
     crash: float = 0.01
 
 
-NO_FAULTS = Faults(*[0.0] * len(Faults._fields))
+NO_FAULTS = Faults(**dict.fromkeys(Faults._fields, 0.0))
 
 
 def checked(faults: Faults) -> Faults:
