@@ -107,6 +107,11 @@ class Bus:
         return self._serving.elsewhere() or self._looking.elsewhere() or self._runtime
 
     @property
+    def broker(self) -> str:
+        """The broker and its version, for people, as far as it was reached: "RabbitMQ 3.10.8"."""
+        return self.runtime.transport.description
+
+    @property
     def parts(self) -> Runtime:
         """The former name of `runtime`, until the next version."""
         warnings.warn("Bus.parts is Bus.runtime now", DeprecationWarning, stacklevel=2)

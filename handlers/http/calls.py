@@ -95,9 +95,8 @@ class Calls:
         return health
 
     @property
-    def broker(self) -> dict[str, str | bool]:
-        transport = self._bus.runtime.transport
-        return {"is": transport.description, "healthy": transport.healthy}
+    def broker(self) -> str:
+        return self._bus.broker
 
     def new_id(self) -> str:
         """Returns an id for something new; a repeat, which has the same key, gets the same one."""

@@ -189,8 +189,14 @@ async def ready(calls: Caller) -> JSONResponse:
         {"part": problem.part, "seconds": round(problem.seconds, 1), "breaks": problem.breaks}
         for problem in health.problems
     ]
-    body = {"alive": health.alive, "ready": health.ready, "problems": problems}
-    return JSONResponse({**body, "broker": calls.broker}, 200 if health.ready else 503)
+    healthy = all(one.part != "broker" for one in health.problems)
+    body = {
+        "alive": health.alive,
+        "ready": health.ready,
+        "problems": problems,
+        "broker": {"is": calls.broker, "healthy": healthy},
+    }
+    return JSONResponse(body, 200 if health.ready else 503)
 
 
 routes.include_router(api)
