@@ -77,15 +77,15 @@ class ProjectionRunner:
         return Duty(self.name, self.run, begin=self.begin)
 
     async def begin(self) -> None:
-        """Begins what this version of the code is to build, or leaves it to `run` where that fails;
-        then feeds what is known."""
+        """Begins what this version of the code is to build, or leaves it to `run` where that
+        fails."""
         await self._runtime.loops.turn(self.name, self._begin, None)
-        self._follow(self._catalogue.known(self._projection))
 
     async def run(self) -> None:
-        """Follows the projection's lineage until cancelled. Its consumers are the worker's to
-        stop then."""
+        """Feeds what is known, and follows the projection's lineage until cancelled. Its consumers
+        are the worker's to stop then."""
         try:
+            self._follow(self._catalogue.known(self._projection))
             while True:
                 await self._runtime.loops.turn(self.name, self._turn, None)
                 await asyncio.sleep(clock.jittered(FOLLOW_EVERY))

@@ -63,6 +63,7 @@ class Supervisor:
         await together(*(duty.begin() for duty in duties if duty.begin))
         for duty in duties:
             self.start(duty)
+        await asyncio.sleep(0)  # so that each runs up to where it waits, and has its consumers
 
     def start(self, duty: Duty) -> None:
         """Runs it from now on."""

@@ -6,10 +6,24 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from bus import Bus, Check, ConfigurationError, Duty, Health, Settings, Worker
+from bus import (
+    Aggregate,
+    Bus,
+    Check,
+    ConfigurationError,
+    Duty,
+    Event,
+    Health,
+    Projection,
+    Settings,
+    Update,
+    Worker,
+)
 from tests.unit.virtual_time import run_in_no_time
 from tests.waiting import until
+from tools.services.ports import free_ports
 
 
 def in_no_time(main: Callable[[], Any]) -> None:
@@ -18,6 +32,34 @@ def in_no_time(main: Callable[[], Any]) -> None:
 
 def shop(**changed: Any) -> Bus:
     return Bus("shop", settings=Settings.in_memory().model_copy(update=changed))
+
+
+class Opened(Event):
+    owner: str
+
+
+class Account(Aggregate, events=[Opened]): ...
+
+
+class View(BaseModel):
+    owner: str
+
+
+def bank(health_port: int = 0) -> Bus:
+    owners = Projection("owners", of=[Account], view=View)
+
+    @owners.on(Opened)
+    def opened(event: Opened) -> Update:
+        return {"$set": {"owner": event.owner}}
+
+    settings = Settings.in_memory().model_copy(update={"health_port": health_port})
+    return Bus("bank", projections=[owners], settings=settings)
+
+
+async def test_what_a_worker_consumes_is_told_by_health_as_soon_as_it_is_entered() -> None:
+    async with bank() as bus, Worker(bus):
+        told = {check.part for check in bus.runtime.checkup._checks}
+        assert {"queue bank.owners", "queue bank.commands", "queue bank.dead"} <= told
 
 
 async def parts(bus: Bus) -> set[str]:
@@ -175,20 +217,29 @@ def test_one_that_cannot_be_stopped_is_cancelled(kind: str) -> None:
     in_no_time(main)
 
 
-def test_a_worker_whose_duty_cannot_begin_is_not_entered_and_leaves_nothing_behind() -> None:
-    async def main() -> None:
-        async def begin() -> None:
-            raise ConnectionError("nobody is there")
+async def test_a_worker_whose_duty_cannot_begin_is_not_entered_and_leaves_nothing_behind() -> None:
+    async def begin() -> None:
+        await asyncio.sleep(0.1)
+        raise ConnectionError("nobody is there")
 
-        prices = Prices()
-        duties = [Duty("other", prices.run), Duty("prices", prices.run, begin=begin)]
-        async with shop() as bus:
-            with pytest.raises(ConnectionError, match="nobody is there"):
-                await Worker(bus, duties=duties).__aenter__()
-            assert await bus.health() == Health(True, True)
-        assert prices.runs == prices.ends
+    prices = Prices()
+    duties = [Duty("other", prices.run), Duty("prices", prices.run, begin=begin)]
+    async with bank() as bus:
+        before = asyncio.all_tasks()
+        with pytest.raises(ConnectionError, match="nobody is there"):
+            await Worker(bus, duties=duties).__aenter__()
+        assert asyncio.all_tasks() == before
+        assert await bus.health() == Health(True, True)
+    assert prices.runs == 0
 
-    in_no_time(main)
+
+async def test_a_worker_that_cannot_answer_for_its_health_leaves_nothing_behind() -> None:
+    (port,) = free_ports(1)
+    async with bank(port) as bus, bank(port) as other, Worker(other):
+        before = asyncio.all_tasks()
+        with pytest.raises(ConfigurationError, match="something listens there"):
+            await Worker(bus).__aenter__()
+        assert asyncio.all_tasks() == before
 
 
 async def nothing() -> None:

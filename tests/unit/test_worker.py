@@ -57,10 +57,10 @@ async def queues(*only: str) -> list[str]:
     async with bank() as bus, Worker(bus, only=only):
         transport = bus.runtime.transport
 
-        async def consuming() -> bool:
-            return await transport.consumers("bank.dead") == 1  # the last to be opened
+        async def ready() -> bool:
+            return (await bus.health()).ready
 
-        await until(consuming, "the worker consumes")
+        await until(ready, "the worker consumes")
         names = [queue.name for one in bus.runtime.subscriptions for queue in one.queues]
         return [name for name in names if await transport.consumers(name)]
 
