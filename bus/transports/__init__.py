@@ -1,8 +1,8 @@
-"""How messages travel: what is asked of a transport, and what all of them share.
+"""How messages travel: what the bus asks of a transport, and what all transports share.
 
     base          frames, deliveries, what a transport owes the bus
     topology      which queues there are and what they are bound to, derived from the bus
     bindings, buffer, replies
 
-`memory/` and `rabbitmq/` are the transports themselves; what knows AMQP stays in the latter.
+`memory/` and `rabbitmq/` are the transports themselves; only the latter knows AMQP.
 """

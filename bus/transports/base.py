@@ -1,7 +1,7 @@
 """What the bus asks of a message transport. Knows no broker.
 
 A transport moves frames: from `publish` to the queues that its topology binds to the frame's
-topic, and from a queue to whoever takes from its inbox.
+topic, and from a queue to the consumer that takes from its inbox.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from bus.transports.topology import DELAYS, Topology
 
 MAX_BODY = 1024 * 1024
 MOST_WAITING = 16 * 1024 * 1024
-"""Bytes of bodies that an inbox holds unsettled; one message more may be on its way."""
+"""How many bytes of unsettled bodies an inbox holds; one more message may be on its way."""
 MAX_ADDRESS = 255
 DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
 REPLY = "reply"
@@ -31,12 +31,12 @@ class Frame(NamedTuple):
     `time` is kept to the millisecond. Header values are strings and integers within 32 bits.
 
     A frame taken from the dead queue has the address "dead" and, besides its own headers,
-    DEATH_QUEUE (which queue gave it up) and DEATH_REASON. One published to "queue" comes to the
-    queue that its topic names, and to no other, with an empty address; one published to "delay.5s"
-    does so after that time.
+    DEATH_QUEUE (which queue gave it up) and DEATH_REASON. A frame published to "queue" reaches
+    only the queue that its topic names, and arrives with an empty address; one published to
+    "delay.5s" does the same five seconds later.
 
-    `reply_to` is set on what was published by `request`: who takes it answers by publishing to the
-    address "reply" with that as the topic.
+    `reply_to` is set on frames published by `request`: the consumer answers by publishing to the
+    address "reply" with `reply_to` as the topic.
     """
 
     address: str
@@ -51,7 +51,7 @@ class Frame(NamedTuple):
 
 
 def refusal(frame: Frame) -> InvalidMessage | None:
-    """Why no transport may carry this frame, or None."""
+    """Returns why no transport may carry this frame, or None."""
     words = f"{frame.topic}{frame.id}{frame.name}{frame.correlation_id}{frame.reply_to}"
     if (
         len(frame.body) <= MAX_BODY
@@ -84,16 +84,16 @@ def _refusal(frame: Frame) -> InvalidMessage | None:
         "name": frame.name,
         "correlation id": frame.correlation_id,
     }
-    for what, word in words.items():
+    for field, word in words.items():
         if size_of(word) > MAX_WORD:
             return InvalidMessage(
-                f"{frame.name[:80]}: its {what} has {size_of(word)} bytes, more than {MAX_WORD}"
+                f"{frame.name[:80]}: its {field} has {size_of(word)} bytes, more than {MAX_WORD}"
             )
     return refused_headers(frame)
 
 
 def _plain_headers(headers: Mapping[str, str | int]) -> bool:
-    """Whether there are so few, and they are so short and plain, that no limit can be met."""
+    """Returns whether the headers are so few, short and plain that they cannot exceed a limit."""
     text = ""
     for value in headers.values():
         if type(value) is str:
@@ -106,7 +106,7 @@ def _plain_headers(headers: Mapping[str, str | int]) -> bool:
 
 
 def refused_headers(frame: Frame) -> InvalidMessage | None:
-    """Why a frame's headers may neither leave nor come in, or None."""
+    """Returns why a frame's headers may neither leave nor come in, or None."""
     if _plain_headers(frame.headers):
         return None
     size = 0
@@ -127,7 +127,7 @@ def refused_headers(frame: Frame) -> InvalidMessage | None:
 
 
 def unanswered(frame: Frame, why: str) -> OutcomeUnknown:
-    """What to say of a request that was sent, and of which nothing more is known."""
+    """Returns the error for a request that was sent and whose outcome is not known."""
     return OutcomeUnknown(
         f"{frame.name}: {why} (is a worker running?); it may have been carried out, or may be yet: "
         f"repeat it with id={frame.id!r} to get its receipt",
@@ -138,9 +138,9 @@ def unanswered(frame: Frame, why: str) -> OutcomeUnknown:
 class Delivery(NamedTuple):
     """A frame as it arrived. `tag` is the inbox's own; `redelivered` is a hint only.
 
-    `generation` grows whenever the inbox lost its connection: what was delivered before that
-    cannot be settled any more, and comes again. `exchange` is where it was published, as the broker
-    says; empty for what was sent straight to its queue.
+    `generation` grows whenever the inbox lost its connection: earlier deliveries can no longer be
+    settled, and come again. `exchange` is where the frame was published, according to the broker;
+    empty if it was sent straight to its queue.
     """
 
     frame: Frame
@@ -152,76 +152,82 @@ class Delivery(NamedTuple):
 
 
 class Inbox(Protocol):
-    """One queue being consumed. Survives lost connections by itself."""
+    """The consumer of one queue. Survives lost connections by itself."""
 
     queue: str
 
     @property
     def consuming(self) -> bool:
-        """Whether it takes itself for a consumer of the queue just now; the broker may differ."""
+        """Whether it believes that it is consuming the queue; the broker may disagree."""
         ...
 
     @property
     def problem(self) -> str | None:
-        """Why it does not consume at the moment, where that is known."""
+        """Why it is not consuming, if that is known."""
         ...
 
     @property
     def idle_since(self) -> tuple[int, int] | None:
-        """Which delivery came last (generation and tag), where all that came is settled; None where
-        something is not, or nothing is consumed."""
+        """The latest delivery (generation and tag) if all deliveries are settled; None if one is
+        not, or if it is not consuming."""
         ...
 
     @property
     def generation(self) -> int | None:
-        """That of the deliveries which can be settled just now; None while there are none such."""
+        """The generation whose deliveries can be settled now; None if there is none."""
         ...
 
     async def reopen(self, *, connection: bool = False) -> None:
-        """Consumes anew, by a new generation: for a consumer that the broker has forgotten.
+        """Consumes again, as a new generation: for a consumer that the broker has forgotten.
 
-        With `connection` on a new connection, which also serves the other inboxes of the transport.
-        Does nothing where it takes itself for no consumer: then it is on its way already.
+        With `connection`, on a new connection, which the transport's other inboxes then use too.
+        No-op while it is (re)connecting.
         """
         ...
 
     async def take(self, limit: int) -> list[Delivery]:
         """Waits until something has arrived, then returns all of it, at most `limit`, in order.
 
-        After `stop` it returns what is still buffered and then an empty list, at once.
+        After `stop`, returns at once: what is still buffered, and then an empty list.
         """
         ...
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Settles them as done, in as few frames as order allows. Older generations are ignored."""
+        """Settles deliveries as done, in as few frames as their order allows.
+
+        Ignores those of older generations.
+        """
         ...
 
     async def reject(self, delivery: Delivery) -> None:
-        """Counts as a failed delivery: comes again, until the queue's delivery limit."""
+        """Returns a delivery as failed: it comes again, up to the queue's delivery limit."""
         ...
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Not now: comes again, and does not count as a failure (RabbitMQ before 4.3 counts it)."""
+        """Returns deliveries that are to come again, without counting as failures.
+
+        (RabbitMQ before 4.3 does count them.)
+        """
         ...
 
     async def stop(self) -> None:
-        """No further deliveries are asked for; what was taken can still be settled."""
+        """Asks for no further deliveries; what was taken can still be settled."""
         ...
 
     async def close(self) -> None:
-        """Gives back to the queue everything that is not settled, in order, to who comes next."""
+        """Gives every unsettled delivery back to the queue, in order, for the next consumer."""
         ...
 
 
 class Transport(Protocol):
-    """A connection to a broker, restored by itself after it was lost."""
+    """A connection to a broker that restores itself after a loss."""
 
     async def open(self) -> None:
-        """Connects. Raises: TransportUnavailable when the broker does not answer in time,
-        ConfigurationError when it cannot even be asked.
+        """Connects. Raises: TransportUnavailable if the broker does not answer in time,
+        ConfigurationError if it cannot even be asked.
 
-        After the former it goes on trying in the background until `close`: a service may start
-        while its broker is away.
+        After TransportUnavailable it goes on trying in the background until `close`: a service may
+        start while its broker is away.
         """
         ...
 
@@ -230,21 +236,21 @@ class Transport(Protocol):
         ...
 
     async def declare(self, topology: Topology) -> None:
-        """Makes exchanges, queues and bindings, or finds them as they should be.
+        """Creates exchanges, queues and bindings, or finds them as they should be.
 
         Raises: TopologyMismatch (what, where, remedy), TransportUnavailable.
         """
         ...
 
     def made_anew(self) -> list[str]:
-        """The queues that were not there when they were declared, or what feeds them was not, by
-        name, since this was asked last; but for those of single consumers."""
+        """Returns the names of the queues that were missing when they were declared, or whose
+        exchange was, since the last call; those of single consumers are left out."""
         ...
 
     async def restore(self, topology: Topology) -> list[str]:
-        """Declares once more what is missing of it, and all bindings; returns what was missing.
+        """Declares what is missing of the topology, and all bindings; returns what was missing.
 
-        Raises: as `declare`.
+        Raises: like `declare`.
         """
         ...
 
@@ -259,18 +265,21 @@ class Transport(Protocol):
         """Publishes frames and waits until each is confirmed, refused, or `timeout` seconds passed.
 
         Many calls may be in flight at once; those of one loop tick leave in one write. Returns the
-        frames that are not known to be safe, by id: Unroutable (only with `must_route`),
-        TransportUnavailable (away, blocked, refused, or no answer in time: it may have arrived; or
-        an event that a queue of the topology is for came to none: it is declared again),
-        InvalidMessage (too large, or headers that cannot travel; the other frames go). That is not
-        looked for in frames that `refusal` has passed before: `checked`.
+        errors of the frames that are not known to be safe, by frame id:
+
+        - Unroutable: no queue took it (only with `must_route`).
+        - TransportUnavailable: the broker is away, blocked, refused it, or did not answer in time
+          (then it may have arrived); or an event reached no queue although the topology has one
+          for it (the topology is declared again).
+        - InvalidMessage: too large, or headers that cannot travel; the other frames go. Skipped
+          with `checked`, for frames that have passed `refusal` before.
         """
         ...
 
     async def request(self, frame: Frame, timeout: float) -> Frame:
-        """Publishes a frame that must be routed, and waits until it is answered.
+        """Publishes a frame that must be routed, waits for its answer, and returns that.
 
-        Of the answer its id, name, body and headers are told. One that comes too late is dropped.
+        Only the answer's id, name, body and headers mean something; a late answer is dropped.
         Raises: Unroutable, TransportUnavailable (away, blocked or refused: nobody received it),
         InvalidMessage, OutcomeUnknown (sent, but not answered in time, or the connection was lost
         meanwhile).
@@ -281,27 +290,28 @@ class Transport(Protocol):
         """Starts to consume `queue`; at most `prefetch` deliveries are unsettled at a time, and not
         many more than MOST_WAITING bytes.
 
-        Where the broker or the queue is away it waits a bounded time, then returns all the same:
-        the inbox goes on trying.
+        If the broker or the queue is away, waits a bounded time and then returns anyway: the inbox
+        goes on trying.
         """
         ...
 
     async def consumers(self, queue: str) -> int:
-        """How many consumers the broker itself sees on `queue`; 0 if there is no such queue.
+        """Returns how many consumers the broker itself sees on `queue`; 0 if there is no such
+        queue. On a single-consumer queue, those standing by may not be counted.
 
-        Of a single-consumer queue those standing by may not count. Raises: TransportUnavailable.
+        Raises: TransportUnavailable.
         """
         ...
 
     async def delete(self, queues: Sequence[str]) -> None:
-        """Deletes queues, with what is in them; those that are not there are no error.
+        """Deletes queues with all their messages; a queue that does not exist is no error.
 
         Raises: TransportUnavailable.
         """
         ...
 
     async def depth(self, queue: str) -> int:
-        """How many messages are ready in `queue`; 0 if there is no such queue.
+        """Returns how many messages are ready in `queue`; 0 if there is no such queue.
 
         Raises: TransportUnavailable.
         """
@@ -309,7 +319,7 @@ class Transport(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """Whether it is connected and not blocked just now."""
+        """Whether it is connected and not blocked."""
         ...
 
     @property

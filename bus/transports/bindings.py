@@ -6,7 +6,7 @@ from bus.transports.topology import Topology
 
 
 class Exchange:
-    """Bindings, and which queues they gave for the topics seen so far."""
+    """Bindings, and the queues that they gave for the topics seen so far."""
 
     def __init__(self) -> None:
         self._bindings: dict[tuple[str, ...], set[str]] = {}
@@ -17,7 +17,7 @@ class Exchange:
         self._routes.clear()
 
     def forget(self, queue: str) -> None:
-        """Takes away whatever leads to a queue."""
+        """Removes all bindings of a queue."""
         for queues in self._bindings.values():
             queues.discard(queue)
         self._routes.clear()
@@ -35,7 +35,7 @@ class Exchange:
 
 
 def events_of(topology: Topology) -> Exchange:
-    """Where a service's own events are to go, as far as its own queues take them."""
+    """Returns the bindings of a service's own queues to its own events."""
     exchange = Exchange()
     for queue in topology.queues:
         for topic in queue.topics if queue.address == "events" else ():

@@ -1,4 +1,4 @@
-"""Where deliveries wait until somebody takes them. Knows no broker."""
+"""Where deliveries wait until they are taken. Knows no broker."""
 
 import asyncio
 from collections import deque
@@ -22,7 +22,7 @@ class Buffer:
         self._deliveries.clear()
 
     def stop(self) -> None:
-        """Nothing more will come: whoever waits gets what is left, or an empty list."""
+        """Says that nothing more will come; `take` then returns what is left, or an empty list."""
         self._stopped = True
         self._changed.set()
 

@@ -1,4 +1,4 @@
-"""Who waits for which reply. Knows no broker."""
+"""Requests waiting for their replies. Knows no broker."""
 
 import asyncio
 
@@ -15,20 +15,20 @@ class PendingReplies:
         return len(self._waiting)
 
     def expect(self, ticket: str) -> "asyncio.Future[Frame | None]":
-        """What `arrived` and `lost` settle; it is forgotten as soon as it is done or cancelled."""
+        """Returns a future that `arrived` or `lost` settles; forgotten once done or cancelled."""
         reply: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = reply
         reply.add_done_callback(lambda _: self._waiting.pop(ticket, None))
         return reply
 
     def arrived(self, ticket: str, frame: Frame) -> None:
-        """Answers a request. Too late, or unasked for, it is dropped."""
+        """Answers a request. A late or unexpected reply is dropped."""
         reply = self._waiting.get(ticket)
         if reply is not None and not reply.done():
             reply.set_result(frame)
 
     def lost(self) -> None:
-        """The connection is gone, and all replies that were to come with it."""
+        """Ends all waiting with None, because the connection is gone."""
         for reply in list(self._waiting.values()):
             if not reply.done():
                 reply.set_result(None)
@@ -37,7 +37,7 @@ class PendingReplies:
 async def answer(
     request: Frame, reply: "asyncio.Future[Frame | None]", deadline: float, timeout: float
 ) -> Frame:
-    """Waits until the loop's time `deadline`. Raises: OutcomeUnknown."""
+    """Waits for a reply until `deadline` (loop time) and returns it. Raises: OutcomeUnknown."""
     try:
         async with asyncio.timeout_at(deadline):
             frame = await reply

@@ -14,16 +14,18 @@ COMMAND_TOPIC = "command"
 
 
 class Binding(NamedTuple):
-    """Topics of another service's "events"."""
+    """Topics of another service's "events" exchange."""
 
     service: str
     topics: tuple[str, ...]
 
 
 class Queue(NamedTuple):
-    """A durable queue. `topics` bind it to the service's "events" (`*` is one word, `#` any
-    number of words), or, for `address` "commands", are exact; `foreign` binds it to those of other
-    services too. With `single_consumer`, one consumer receives at a time and the others stand by.
+    """A durable queue.
+
+    `topics` bind it to the service's "events" (`*` is one word, `#` any number of words), or, for
+    `address` "commands", are exact; `foreign` also binds it to the events of other services. With
+    `single_consumer`, one consumer receives at a time and the others stand by.
     """
 
     name: str
@@ -41,17 +43,17 @@ class Topology(NamedTuple):
 
 
 def slot_of(stream: str) -> int:
-    """The slot of a stream: the same for all its events, for ever (CRC-32 modulo 64)."""
+    """Returns the slot of a stream: the same for all its events, for ever (CRC-32 modulo 64)."""
     return zlib.crc32(stream.encode()) % SLOTS
 
 
 def rung(seconds: float) -> int:
-    """The shortest delay of the ladder that is as long as asked for, or else the longest."""
+    """Returns the shortest delay of at least `seconds`, or the longest if there is none."""
     return next((delay for delay in DELAYS if delay >= seconds), DELAYS[-1])
 
 
 def dead_queue(service: str) -> str:
-    """Where the broker puts what it delivered too often in vain."""
+    """Returns the queue for messages that exceeded their queue's delivery limit."""
     return f"{service}.dead"
 
 
@@ -66,9 +68,9 @@ def projection_queues(
     partitions: int,
     owners: Mapping[str, str] | None = None,
 ) -> list[Queue]:
-    """One queue for each partition; a partition is bound to every `partitions`-th slot.
+    """Returns one queue for each partition; a partition is bound to every `partitions`-th slot.
 
-    `owners` names the services that categories come from, where it is not this one.
+    `owners` names the service that a category comes from, if it is not this one.
     """
     return [
         _bound(
@@ -93,9 +95,10 @@ def handler_queue(
     events: Sequence[str],
     owners: Mapping[str, str] | None = None,
 ) -> Queue:
-    """Bound by event name: a handler of side effects has no use for a stream's other versions.
+    """Returns a queue bound by event name, because an event handler needs no other events.
 
-    Of the service's own events by that alone; of another's, only within the categories followed.
+    The service's own events are bound by name alone, another service's only within the categories
+    followed.
     """
     topics = {category: [f"{category}.{name}.*" for name in events] for category in owners or {}}
     topics["*"] = [f"*.{name}.*" for name in events]
@@ -109,18 +112,19 @@ def _bound(
     *,
     single_consumer: bool = False,
 ) -> Queue:
-    """A queue bound to the topics of each category, where these come from."""
-    own = tuple(t for category, some in topics.items() if category not in owners for t in some)
-    foreign = tuple(
-        Binding(
-            owner,
-            tuple(
-                t
-                for category, some in topics.items()
-                if owners.get(category) == owner
-                for t in some
-            ),
+    """Returns a queue bound to the topics of each category, at the service that owns it."""
+
+    def of(owner: str | None) -> tuple[str, ...]:
+        return tuple(
+            topic
+            for category, bound in topics.items()
+            if owners.get(category) == owner
+            for topic in bound
         )
+
+    own = of(None)
+    foreign = tuple(
+        Binding(owner, of(owner))
         for owner in sorted({owners[category] for category in topics if category in owners})
     )
     return Queue(
@@ -129,12 +133,15 @@ def _bound(
 
 
 def requests_queue(service: str) -> Queue:
-    """Where others ask a service for its history. Bound to nothing: they name it."""
+    """Returns the queue by which others ask for a service's history.
+
+    It is bound to nothing, because they address it by name.
+    """
     return Queue(f"{service}.history.requests", "events", ())
 
 
 def history_queue(service: str) -> Queue:
-    """Where the history of other services comes to this one, in order."""
+    """Returns the queue by which other services' history reaches this service, in order."""
     return Queue(f"{service}.history.events", "events", (), single_consumer=True)
 
 

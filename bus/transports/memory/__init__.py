@@ -1,4 +1,4 @@
-"""The broker and its transport within one process."""
+"""A broker within one process, and its transport."""
 
 from bus.transports.memory.broker import MemoryBroker
 from bus.transports.memory.transport import MemoryTransport

@@ -1,6 +1,6 @@
-"""The broker in memory: exchanges, queues, and what waits for later.
+"""The broker in memory: exchanges, queues and delays.
 
-The event loops of several threads may share it: what is for another one is handed over there.
+Event loops of several threads may share it: what is for another loop is handed over to that loop.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from bus.transports.topology import DELIVERY_LIMIT, Queue, Topology, dead_queue
 
 
 class Consumer(Protocol):
-    """Who takes a queue's messages."""
+    """What takes a queue's messages."""
 
     home: Home
 
@@ -27,17 +27,17 @@ class Consumer(Protocol):
     def has_room(self) -> bool: ...
 
     def deliver(self, message: "Message") -> None:
-        """Takes one."""
+        """Takes a message."""
 
     def taken_back(self) -> "list[Message]":
-        """What was delivered and is not settled; it is forgotten there."""
+        """Returns the messages that are delivered and not settled, and forgets them."""
 
 
 class Requester(Protocol):
-    """Who has asked for an answer."""
+    """What has asked for an answer."""
 
     def replied(self, ticket: str, frame: Frame) -> None:
-        """It has come, from whichever thread."""
+        """Takes the answer; may be called from any thread."""
 
 
 class Message:
@@ -57,7 +57,7 @@ class Message:
 
 
 class MemoryQueue:
-    """Messages by their position; what comes back takes its old place again."""
+    """Messages by their position; a message that comes back takes its old place."""
 
     def __init__(self, name: str, lock: RLock) -> None:
         self.name = name
@@ -91,7 +91,7 @@ class MemoryQueue:
                 inbox.deliver(heapq.heappop(self.ready))
 
     def join(self, inbox: "Consumer") -> None:
-        """Another consumer. Those whose event loop has ended are noticed now."""
+        """Adds a consumer, and takes back the messages of those whose event loop has ended."""
         with self.lock:
             for other in list(self.consumers):
                 if other.home.is_gone:
@@ -117,7 +117,7 @@ def _dead_letter(frame: Frame, queue: str) -> Frame:
 
 
 class _Delays:
-    """What is to be put in a queue later. Timers of a loop hold it, also of a later loop."""
+    """Frames to be put in a queue later, by timers of the running loop or of a later one."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[float, MemoryQueue, Frame]] = {}
@@ -129,7 +129,7 @@ class _Delays:
         asyncio.get_running_loop().call_later(seconds, self._put, number)
 
     def hold(self) -> None:
-        """From now on the running loop holds all of it, too: others may end."""
+        """Sets timers for all frames in the running loop too, because other loops may end."""
         loop, now = asyncio.get_running_loop(), time.monotonic()
         for number, (due, _, _) in list(self._waiting.items()):
             loop.call_later(max(0.0, due - now), self._put, number)
@@ -141,7 +141,7 @@ class _Delays:
 
 
 class MemoryBroker:
-    """Exchanges and queues, for all transports that are given this object."""
+    """Exchanges and queues, shared by all transports that are given this object."""
 
     def __init__(self) -> None:
         self._exchanges: dict[str, Exchange] = {}
@@ -175,12 +175,12 @@ class MemoryBroker:
                     self.exchange(f"{service}.events").bind(tuple(topic.split(".")), queue.name)
 
     def missing(self, topology: Topology) -> list[str]:
-        """The queues that are not there."""
-        return [f"queue {one.name}" for one in topology.queues if not self._declared(one.name)]
+        """Returns the queues that do not exist, each as "queue NAME"."""
+        return [f"queue {q.name}" for q in topology.queues if not self._declared(q.name)]
 
     def absent(self, topology: Topology) -> set[str]:
-        """The queues of several consumers that are not there."""
-        several = (one.name for one in topology.queues if not one.single_consumer)
+        """Returns the names of the queues of several consumers that do not exist."""
+        several = (queue.name for queue in topology.queues if not queue.single_consumer)
         return {name for name in several if not self._declared(name)}
 
     def _declared(self, name: str) -> bool:
@@ -188,7 +188,7 @@ class MemoryBroker:
         return queue is not None and queue.declared is not None
 
     def delete(self, names: Iterable[str]) -> None:
-        """Queues with all that is in them; consumers of one wait for a new one by that name."""
+        """Deletes queues with all their messages; consumers wait for a new queue of the name."""
         with self._lock:
             for name in names:
                 if queue := self._queues.get(name):
@@ -198,7 +198,7 @@ class MemoryBroker:
                         exchange.forget(name)
 
     def route(self, exchange: str, frame: Frame) -> bool:
-        """Whether any queue took the frame."""
+        """Routes a frame; returns whether any queue took it."""
         if frame.address.startswith("delay."):
             return self._delay(frame)
         if frame.address == "queue":
@@ -219,7 +219,7 @@ class MemoryBroker:
         return True
 
     def _delay(self, frame: Frame) -> bool:
-        # Where no such queue is, it is dropped.
+        # Dropped if there is no such queue.
         seconds = int(frame.address.removeprefix("delay.").removesuffix("s"))
         if queue := self._queues.get(frame.topic):
             self.delays.add(seconds, queue, frame._replace(address=""))

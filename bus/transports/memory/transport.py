@@ -1,7 +1,7 @@
 """A broker within the process: real queues without a network, lost when the process ends.
 
-What holds of the real broker holds here: bindings, prefetch, single consumers, redelivery in order,
-the delivery limit and dead letters. Ask for it by name; nothing falls back to it.
+It behaves like the real broker: bindings, prefetch, single consumers, redelivery in order, the
+delivery limit and dead letters. Ask for it by name; nothing falls back to it.
 """
 
 import asyncio
@@ -9,18 +9,21 @@ from collections.abc import Sequence
 
 from bus.common.tasks import Home
 from bus.errors import TransportUnavailable, Unroutable
-from bus.transports.base import MOST_WAITING, Delivery, Frame, refusal
+from bus.transports.base import MOST_WAITING, Delivery, Frame, Inbox, Transport, refusal
 from bus.transports.bindings import Exchange, events_of
 from bus.transports.buffer import Buffer
-from bus.transports.memory.broker import MemoryBroker, MemoryQueue, Message
+from bus.transports.memory.broker import Consumer, MemoryBroker, MemoryQueue, Message, Requester
 from bus.transports.replies import PendingReplies, answer
 from bus.transports.topology import Topology
 
 __all__ = ["MemoryBroker", "MemoryInbox", "MemoryTransport"]
 
 
-class MemoryInbox:
+class MemoryInbox(Inbox, Consumer):
     """One consumer of a queue; `deliver` and `has_room` are the broker's side of it."""
+
+    consuming = True
+    problem: str | None = None
 
     def __init__(self, queue: MemoryQueue, prefetch: int) -> None:
         self.queue = queue.name
@@ -31,8 +34,6 @@ class MemoryInbox:
         self._waiting = 0
         self._tags = 0
         self._generation = 1
-        self.consuming = True
-        self.problem: str | None = None
         self.home = Home()
         self._source.join(self)
 
@@ -42,11 +43,11 @@ class MemoryInbox:
 
     @property
     def unsettled(self) -> int:
-        """How many deliveries are neither settled nor given back."""
+        """The number of deliveries that are neither settled nor given back."""
         return len(self._unsettled)
 
     def taken_back(self) -> list[Message]:
-        """These deliveries; they are forgotten here."""
+        """Returns the unsettled messages, and forgets them."""
         messages = list(self._unsettled.values())
         self._unsettled.clear()
         self._waiting = 0
@@ -126,7 +127,7 @@ class MemoryInbox:
         return settled
 
 
-class MemoryTransport:
+class MemoryTransport(Transport, Requester):
     """A transport for `service` over a broker in this process."""
 
     def __init__(self, broker: MemoryBroker, service: str) -> None:
@@ -160,7 +161,6 @@ class MemoryTransport:
         self._declare(topology)
 
     def made_anew(self) -> list[str]:
-        """As `Transport.made_anew`."""
         anew, self._anew = self._anew, set()
         return sorted(anew)
 
@@ -169,7 +169,6 @@ class MemoryTransport:
         self._broker.declare(topology)
 
     async def restore(self, topology: Topology) -> list[str]:
-        """As `Transport.restore`."""
         self._require_open()
         gone = self._broker.missing(topology)
         self._declare(topology)
@@ -187,7 +186,7 @@ class MemoryTransport:
         for frame in frames:
             if problem := self._publish(frame, must_route, checked):
                 failures[frame.id] = problem
-        await asyncio.sleep(0)  # nobody may count on publishing without a pause
+        await asyncio.sleep(0)  # else callers could come to rely on publishing without a pause
         return failures
 
     async def request(self, frame: Frame, timeout: float) -> Frame:
@@ -204,7 +203,7 @@ class MemoryTransport:
             reply.cancel()
 
     def replied(self, ticket: str, frame: Frame) -> None:
-        """An answer to a request has come, from whichever thread."""
+        """Takes an answer to a request; may be called from any thread."""
         self._home.call(self._replies.arrived, ticket, frame)
 
     @property
@@ -224,7 +223,7 @@ class MemoryTransport:
         return Unroutable(f"no queue of {self._service}.{frame.address} takes {frame.topic}")
 
     def _unbound(self, frame: Frame) -> TransportUnavailable | None:
-        """Declares anew, where a queue of ours should have taken it."""
+        """Declares again, if a queue of this service should have taken the frame."""
         if frame.address != "events" or not self._events.queues(frame.topic):
             return None
         assert self._topology is not None
@@ -242,7 +241,6 @@ class MemoryTransport:
         return len(self._broker.queue(queue).consumers)
 
     async def delete(self, queues: Sequence[str]) -> None:
-        """As `Transport.delete`."""
         self._require_open()
         self._broker.delete(queues)
 

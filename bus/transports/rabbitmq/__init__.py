@@ -7,7 +7,7 @@ publisher, publish_channel   frames of one tick in one write; one channel and it
 inbox         consuming one queue, and how many deliveries may be at hand
 frame_reader, frames   the frames of the hot path, past the library
 refusals      what to do about what RabbitMQ refuses
-erasing       takes away what tests made
+erasing       deletes what tests made
 """
 
 from bus.transports.rabbitmq.transport import RabbitTransport

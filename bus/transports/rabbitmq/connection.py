@@ -28,7 +28,7 @@ _LISTEN_EVERY = 0.5
 
 
 def checked_urls(urls: Sequence[str], heartbeat: int) -> list[URL]:
-    """The brokers' addresses, with our heartbeat. Raises: ConfigurationError."""
+    """Returns the brokers' addresses, with this heartbeat. Raises: ConfigurationError."""
     if not urls:
         raise ConfigurationError("RabbitMQ: no URL given. Give at least one, amqp://host:port/")
     return [_checked(url).update_query(heartbeat=heartbeat) for url in urls]
@@ -47,24 +47,28 @@ def _checked(text: str) -> URL:
 
 
 def check_files(urls: Sequence[URL]) -> None:
-    """The certificates that the URLs name are there. Raises: ConfigurationError."""
+    """Checks that the certificates named by the URLs can be read. Raises: ConfigurationError."""
     for url in urls:
         for option in ("cafile", "capath", "certfile", "keyfile"):
-            named = url.query.get(option)
-            if named and not os.access(named, os.R_OK):
+            path = url.query.get(option)
+            if path and not os.access(path, os.R_OK):
                 raise ConfigurationError(
-                    f"RabbitMQ at {place(url)}: {option}={named} cannot be read; correct the path "
+                    f"RabbitMQ at {place(url)}: {option}={path} cannot be read; correct the path "
                     f"in the URL, or its permissions"
                 )
 
 
 def place(url: URL) -> str:
-    """Where a broker is, without credentials."""
+    """Returns a broker's host and port, without credentials."""
     return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
 
 
 async def genuine(awaitable: Awaitable[T]) -> T:
-    """Awaits; a CancelledError that nobody asked for is a lost connection (the library's way)."""
+    """Awaits, and turns a CancelledError that nobody asked for into a ConnectionError.
+
+    The library cancels its futures when a connection is lost; taken for a genuine cancellation,
+    that would end the task that should reconnect.
+    """
     try:
         return await awaitable
     except asyncio.CancelledError:
@@ -83,7 +87,7 @@ class RabbitSession:
         assert connection.transport is not None
         self.connection = connection
         self.amqp: AbstractConnection = connection.transport.connection
-        # Read once: each access makes a future that the connection keeps for as long as it lives.
+        # Read once: each access makes a future that the connection keeps for its whole life.
         self.closing: asyncio.Future[Any] = self.amqp.closing
         self.since = time.monotonic()
         self.reader = reader
@@ -95,7 +99,7 @@ class RabbitSession:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing came for two heartbeats: AMQP's sign of a peer that is gone."""
+        """Whether nothing came for two heartbeats: by AMQP's rule, the peer is gone."""
         heartbeat = self.amqp.connection_tune.heartbeat or math.inf
         return time.monotonic() - self.reader.heard_at > 2 * heartbeat
 
@@ -115,7 +119,7 @@ class RabbitSession:
 
 
 async def connect(url: URL, timeout: float) -> RabbitSession:
-    """One attempt. Raises: TransportUnavailable."""
+    """Tries once to connect. Raises: TransportUnavailable."""
     factory = FrameReaderFactory()
     connection = aio_pika.Connection(url)
     connection.kwargs["transport_factory"] = factory
@@ -136,7 +140,7 @@ async def connect(url: URL, timeout: float) -> RabbitSession:
 
 
 async def connect_any(urls: Sequence[URL], timeout: float) -> RabbitSession:
-    """The first broker that answers. Raises: TransportUnavailable, the last one's."""
+    """Connects to the first broker that answers. Raises: TransportUnavailable, of the last one."""
     problem = TransportUnavailable("RabbitMQ: no URL")
     for url in urls:
         try:
@@ -147,7 +151,7 @@ async def connect_any(urls: Sequence[URL], timeout: float) -> RabbitSession:
 
 
 class Link:
-    """Keeps one connection: makes it, and makes it again whenever it was lost."""
+    """Keeps one connection: opens it, and opens another whenever it was lost."""
 
     def __init__(
         self, urls: Sequence[URL], purpose: str, connect_timeout: float, loops: Loops
@@ -179,17 +183,17 @@ class Link:
 
     async def _keep(self) -> None:
         backoff = Backoff()
-        is_told = False
+        is_logged = False
         while True:
             try:
                 session = await connect_any(self._urls, self._connect_timeout)
             except TransportUnavailable as problem:
                 self.problem = problem
-                if not is_told:  # once for each outage
+                if not is_logged:  # once for each outage
                     log.warning("rabbitmq_away", purpose=self._purpose, problem=str(problem))
-                is_told = True
+                is_logged = True
             else:
-                is_told = False
+                is_logged = False
                 backoff.reset()
                 await self._hold(session)
             await backoff.wait()
@@ -208,7 +212,10 @@ class Link:
 
 
 async def _until_lost(session: RabbitSession) -> None:
-    """The library waits for longer than two heartbeats, and would wait for a reply to its close."""
+    """Waits until the session is closed or silent.
+
+    The library alone waits for longer than two heartbeats, and then for a reply to its close.
+    """
     while not session.closing.done():
         await asyncio.wait([session.closing], timeout=_LISTEN_EVERY)
         if session.silent:
@@ -219,7 +226,7 @@ async def _until_lost(session: RabbitSession) -> None:
 async def attend(
     link: Link, purpose: str, use: Callable[[RabbitSession, Backoff], Awaitable[None]]
 ) -> None:
-    """Runs `use` on each connection in turn, for ever; it ends when what it holds is lost."""
+    """Runs `use` on each connection in turn, for ever; `use` returns when its channel is lost."""
     await link.loops.keep(lambda: _attend(link, purpose, use), f"channel for {purpose}")
 
 
@@ -227,22 +234,22 @@ async def _attend(
     link: Link, purpose: str, use: Callable[[RabbitSession, Backoff], Awaitable[None]]
 ) -> None:
     backoff = Backoff()
-    told = ""
+    logged = ""
     while True:
         session = await link.connected()
         try:
             await genuine(use(session, backoff))
-            told = ""
+            logged = ""
         except Exception as error:
             kind, why = type(error).__name__, str(error)
-            if f"{kind} {why}" != told:  # once, however often it is tried
+            if f"{kind} {why}" != logged:  # once, however often it is tried
                 log.warning("rabbitmq_retry", purpose=purpose, error=kind, why=why)
-            told = f"{kind} {why}"
+            logged = f"{kind} {why}"
         await backoff.wait()
 
 
 async def finish(closing: Coroutine[Any, Any, Any], seconds: float) -> None:
-    """Lets the library close something, for so long at most, whatever comes of it."""
+    """Lets the library close something, for at most so many seconds; errors are ignored."""
     task = asyncio.create_task(closing)
     try:
         await asyncio.wait([task], timeout=seconds)

@@ -1,6 +1,6 @@
 """The topology in AMQP's words: exchanges, quorum queues, the delay ladder, dead letters.
 
-Declared on a connection that is thrown away: a refused declaration closes its channel, and with it
+Declared on a throw-away connection, because a refused declaration closes its channel and ends
 whatever else is under way there. Valid for RabbitMQ 3.10 and for 4.
 """
 
@@ -17,11 +17,12 @@ from bus.errors import TopologyMismatch
 from bus.transports.rabbitmq.connection import RabbitSession, genuine
 from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology, dead_queue
 
-# RabbitMQ 4 limits where nothing is said (to 20), and before 4 there is no word for "no limit".
+# RabbitMQ 4 has a default limit (20), and earlier versions have no value for "no limit".
 _NO_LIMIT = 1_000_000_000
 
 CHANNELS = 4
-"""A broker makes the queues of one channel one by one, at some eight milliseconds each."""
+"""How many channels declare at once: a broker makes the queues of one channel one by one, at about
+eight milliseconds each."""
 
 
 class Thing(NamedTuple):
@@ -35,7 +36,7 @@ class Thing(NamedTuple):
 
 
 class _Queue(NamedTuple):
-    """A queue, and the exchanges that feed it, each by a topic."""
+    """A queue, and its bindings: pairs of an exchange and a topic."""
 
     name: str
     arguments: Mapping[str, Any]
@@ -43,9 +44,10 @@ class _Queue(NamedTuple):
 
 
 async def declare(session: RabbitSession, topology: Topology) -> dict[str, str]:
-    """Makes all of it, or finds it as it should be; returns the queues that are otherwise.
+    """Creates everything, or finds it as it should be.
 
-    Raises: TopologyMismatch, for an exchange that is.
+    Returns the queues that have other properties, each with the refusal in words.
+    Raises: TopologyMismatch, for an exchange that has other properties.
     """
     await _declare_exchanges(session, _exchanges(topology))
     queues = _queues(topology)
@@ -56,9 +58,9 @@ async def declare(session: RabbitSession, topology: Topology) -> dict[str, str]:
 
 
 async def missing(session: RabbitSession, topology: Topology) -> list[Thing]:
-    """What is not there. Bindings cannot be asked for."""
+    """Returns the exchanges and queues that do not exist. Bindings cannot be looked up."""
     things = [Thing("exchange", name) for name in _exchanges(topology)]
-    things += [Thing("queue", one.name) for one in _queues(topology)]
+    things += [Thing("queue", queue.name) for queue in _queues(topology)]
     shares = (things[start::CHANNELS] for start in range(CHANNELS))
     gone: list[Thing] = []
     await together(*(_look(session, share, gone) for share in shares))
@@ -66,15 +68,20 @@ async def missing(session: RabbitSession, topology: Topology) -> list[Thing]:
 
 
 def unfed(topology: Topology, gone: Collection[Thing]) -> list[str]:
-    """The queues that are gone, or whose events' exchange is: while that is being bound again,
-    others publish to it. Only those of several consumers."""
+    """Returns the queues of several consumers that are gone, or whose exchange is.
+
+    Others publish while the bindings are being made, so such queues miss messages.
+    """
     names = {thing.name for thing in gone}
     hungry = {q.name for q in topology.queues if names & {q.name, *_feeds(topology, q)}}
     return of_several_consumers(topology, hungry)
 
 
 def of_several_consumers(topology: Topology, names: Collection[str]) -> list[str]:
-    """Those queues of several consumers: what a single one misses is known by its versions."""
+    """Returns those of the named queues that have several consumers.
+
+    What a single consumer misses, its versions show.
+    """
     several = (queue.name for queue in topology.queues if not queue.single_consumer)
     return [name for name in several if name in names]
 
@@ -90,7 +97,8 @@ async def _look(session: RabbitSession, things: Sequence[Thing], gone: list[Thin
         try:
             await genuine(ask(thing.name, passive=True))
         except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
-            # RabbitMQ 4.3 lets nobody ask for what he has no right to: he does not use it then.
+            # RabbitMQ 4.3 refuses to look up what a user has no rights on; then this service does
+            # not use it either, so it is not missing. Both errors close the channel.
             if isinstance(error, ChannelNotFoundEntity):
                 gone.append(thing)
             channel = await session.channel(confirms=False)
@@ -98,8 +106,8 @@ async def _look(session: RabbitSession, things: Sequence[Thing], gone: list[Thin
 
 
 def names_of(topology: Topology) -> tuple[list[str], list[str]]:
-    """The queues and the exchanges that it declares, those of others too."""
-    return [one.name for one in _queues(topology)], list(_exchanges(topology))
+    """Returns the names of the queues and of the exchanges that it declares, others' too."""
+    return [queue.name for queue in _queues(topology)], list(_exchanges(topology))
 
 
 def _queues(topology: Topology) -> list[_Queue]:
@@ -109,48 +117,51 @@ def _queues(topology: Topology) -> list[_Queue]:
         _Queue(dead, {"x-delivery-limit": _NO_LIMIT}, [(dead, "")]),
         *(_Queue(name, arguments, [(name, "")]) for name, arguments in delays.items()),
         *(
-            _Queue(one.name, _arguments(one, dead), _bindings(service, one))
-            for one in topology.queues
+            _Queue(queue.name, _arguments(queue, dead), _bindings(service, queue))
+            for queue in topology.queues
         ),
     ]
 
 
 def _bindings(service: str, queue: Queue) -> list[tuple[str, str]]:
     own = [(f"{service}.{queue.address}", topic) for topic in queue.topics]
-    return own + [(f"{one.service}.events", topic) for one in queue.foreign for topic in one.topics]
+    return own + [(f"{owner}.events", topic) for owner, topics in queue.foreign for topic in topics]
 
 
 async def _declare_queues(
     session: RabbitSession, queues: Sequence[_Queue], mismatches: dict[str, str]
 ) -> None:
     channel = await _opened(session)
-    for one in queues:
+    for queue in queues:
         try:
-            await _declare_queue(channel, one)
+            await _declare_queue(channel, queue)
         except TopologyMismatch as mismatch:  # which has closed the channel
-            mismatches[one.name] = str(mismatch)
+            mismatches[queue.name] = str(mismatch)
             channel = await _opened(session)
-            channel = await _bind_all_the_same(session, channel, one)
+            channel = await _bind_anyway(session, channel, queue)
     await genuine(channel.close())
 
 
-async def _declare_queue(channel: AbstractChannel, one: _Queue) -> None:
-    arguments = {"x-queue-type": "quorum", **one.arguments}
-    declaration = channel.declare_queue(one.name, durable=True, arguments=arguments)
-    queue = await _declared(f"queue {one.name}", declaration)
-    for exchange, topic in one.bindings:
-        await genuine(queue.bind(exchange, topic))
+async def _declare_queue(channel: AbstractChannel, queue: _Queue) -> None:
+    arguments = {"x-queue-type": "quorum", **queue.arguments}
+    declaration = channel.declare_queue(queue.name, durable=True, arguments=arguments)
+    declared = await _declared(f"queue {queue.name}", declaration)
+    for exchange, topic in queue.bindings:
+        await genuine(declared.bind(exchange, topic))
 
 
-async def _bind_all_the_same(
-    session: RabbitSession, channel: AbstractChannel, one: _Queue
+async def _bind_anyway(
+    session: RabbitSession, channel: AbstractChannel, queue: _Queue
 ) -> AbstractChannel:
-    """Lets a queue that nobody consumes hold what it should: it can be moved, and is not lost."""
+    """Binds a queue with other properties, and returns an open channel.
+
+    Nobody consumes it, but without this its messages would be lost; so they can be moved later.
+    """
     try:
-        queue = await genuine(channel.get_queue(one.name, ensure=False))
-        for exchange, topic in one.bindings:
-            await genuine(queue.bind(exchange, topic))
-    except AMQPError:  # somebody's own
+        found = await genuine(channel.get_queue(queue.name, ensure=False))
+        for exchange, topic in queue.bindings:
+            await genuine(found.bind(exchange, topic))
+    except AMQPError:  # somebody else's queue
         return await _opened(session)
     return channel
 
@@ -162,11 +173,12 @@ async def _opened(session: RabbitSession) -> AbstractChannel:
 
 
 def _exchanges(topology: Topology) -> dict[str, ExchangeType]:
-    """The service's own; and the events of others, which may not have been there yet."""
+    """Returns the service's own exchanges, and the events of others, whose services may not have
+    started yet."""
     service = topology.service
     kinds = {"events": ExchangeType.TOPIC, "commands": ExchangeType.DIRECT}
     kinds |= dict.fromkeys(("dead", *(f"delay.{n}s" for n in DELAYS)), ExchangeType.FANOUT)
-    followed = {one.service for queue in topology.queues for one in queue.foreign}
+    followed = {binding.service for queue in topology.queues for binding in queue.foreign}
     foreign = {f"{other}.events": ExchangeType.TOPIC for other in sorted(followed)}
     return {f"{service}.{role}": kind for role, kind in kinds.items()} | foreign
 
@@ -193,7 +205,7 @@ def _dead_letters_to(exchange: str) -> dict[str, Any]:
     return {
         "x-dead-letter-exchange": exchange,
         "x-dead-letter-strategy": "at-least-once",  # the default loses what cannot be routed
-        "x-overflow": "reject-publish",  # which that strategy asks for
+        "x-overflow": "reject-publish",  # required by that strategy
     }
 
 
@@ -209,7 +221,7 @@ async def _declared(what: str, declaration: Awaitable[Any]) -> Any:
 
 
 async def delete(session: RabbitSession, queues: Sequence[str]) -> None:
-    """Deletes queues with all that is in them."""
+    """Deletes queues with all their messages."""
     channel = session.connection.channel()
     await genuine(channel)
     for name in queues:
@@ -218,7 +230,7 @@ async def delete(session: RabbitSession, queues: Sequence[str]) -> None:
 
 
 async def count(session: RabbitSession, queue: str) -> tuple[int, int]:
-    """How many messages are ready in a queue, and how many consumers it has: 0, 0 if none such."""
+    """Returns how many messages are ready in a queue, and its consumers: 0, 0 if there is none."""
     channel = await session.channel(confirms=False)
     try:
         found = await genuine(channel.queue_declare(queue, passive=True))

@@ -1,7 +1,7 @@
-"""The topology at the broker, kept as it should be: declared as a whole before anything is sent.
+"""Keeps the topology at the broker as it should be: declared as a whole before anything is sent.
 
-A broker may come back empty, and anybody may delete an exchange, a queue or a binding. Publishers
-that made only their exchanges would have events confirmed that no queue took.
+A broker may come back empty, and anybody may delete an exchange, a queue or a binding. If
+publishers declared only their exchanges, events that no queue took would be confirmed.
 """
 
 import asyncio
@@ -36,10 +36,10 @@ _TIMEOUT = 60.0
 
 
 class Declaring:
-    """Declares on connections that are thrown away, because what is refused ends its channel.
+    """Declares on throw-away connections, because a refusal closes its channel.
 
-    Where `makes` is off, it makes nothing and says what is missing. `remade` hears of the queues
-    that had to be made.
+    Without `makes` it creates nothing and says what is missing. `remade` is called with the queues
+    that had to be created.
     """
 
     def __init__(
@@ -61,65 +61,67 @@ class Declaring:
         self._mismatches: dict[str, str] = {}
         self._anew: set[str] = set()
         self._unfed: set[str] = set()
-        """Queues that miss events until all is declared again."""
+        """Queues that miss events until everything is declared again."""
 
     async def declare(self, topology: Topology) -> None:
-        """Declares it now, and from now on whenever it is to be declared again.
+        """Declares a topology now, and remembers it for `since`.
 
-        What does not match stops nothing else: it is bound all the same, so that nothing passes it
-        by, and told in the end. Raises: TopologyMismatch, TransportUnavailable, ConfigurationError.
+        A queue that does not match stops nothing else: it is bound anyway, so that it misses
+        nothing, and raised at the end.
+        Raises: TopologyMismatch, TransportUnavailable, ConfigurationError.
         """
         if topology != self._topology:
             self._topology = topology
             self._events = events_of(topology)
         async with self._lock:
             await self._declare(topology)
-        for what in self._mismatches.values():
-            raise TopologyMismatch(what)
+        for mismatch in self._mismatches.values():
+            raise TopologyMismatch(mismatch)
 
     async def since(self, moment: float) -> None:
-        """Returns once the topology was declared after this moment (`time.monotonic`).
+        """Makes sure that the topology was declared after this moment (`time.monotonic`).
 
-        Queues that do not match are told by `check`. Raises: as `declare`, where something is
-        missing that is not made here.
+        Queues that do not match are reported by `check`. Raises: TransportUnavailable,
+        ConfigurationError; TopologyMismatch for an exchange, or if something is missing that may
+        not be created here.
         """
         async with self._lock:
             if self._topology is not None and self._declared_at <= moment:
                 await self._declare(self._topology)
 
     async def restore(self, topology: Topology) -> list[str]:
-        """Declares this once more, whatever it is, and returns what was missing.
+        """Declares any topology once more, and returns what was missing.
 
-        Raises: as `declare`.
+        Raises: like `declare`.
         """
         gone, mismatches = await self._made(topology)
-        for what in mismatches.values():
-            raise TopologyMismatch(what)
+        for mismatch in mismatches.values():
+            raise TopologyMismatch(mismatch)
         return [str(thing) for thing in gone]
 
     def made_anew(self) -> list[str]:
-        """As `Transport.made_anew`."""
+        """Returns what `Transport.made_anew` does."""
         anew, self._anew = self._anew, set()
         return sorted(anew)
 
     def note_missed(self, topics: Collection[str]) -> None:
-        """Notes that the queues which these topics are for were not bound to them."""
+        """Notes that the queues for these topics were not bound to them."""
         if self._topology:
             queues = {queue for topic in topics for queue in self._events.queues(topic)}
             self._unfed.update(of_several_consumers(self._topology, queues))
 
     def check(self, queue: str) -> None:
-        """Raises: TopologyMismatch, where the queue is another one than this service's."""
-        if what := self._mismatches.get(queue):
-            raise TopologyMismatch(what)
+        """Raises: TopologyMismatch, if the queue has other properties than this service's."""
+        if mismatch := self._mismatches.get(queue):
+            raise TopologyMismatch(mismatch)
 
     @property
     def queues_of(self) -> Callable[[str], list[str]]:
-        """Tells which queues of this service an event of a topic is to reach."""
+        """A function from an event's topic to the queues of this service that it should reach."""
         return self._events.queues
 
     async def delete(self, queues: Sequence[str]) -> None:
-        """Deletes queues, with what is in them."""
+        """Deletes queues with all their messages."""
         await self._apart(partial(delete, queues=queues), "deleting", ", ".join(queues))
 
     async def _declare(self, topology: Topology) -> None:
@@ -128,12 +130,12 @@ class Declaring:
         self._declared_at = began
 
     async def _made(self, topology: Topology) -> tuple[list[Thing], dict[str, str]]:
-        """What was gone; and the queues that are otherwise, with what there is to say of each."""
+        """Declares; returns what was gone, and the queues that do not match, with why."""
         service = topology.service
         if self._makes:
             work = partial(self._make, topology=topology)
             made = await self._apart(work, "declaring", service)
-            self._tell_anew()
+            self._report_unfed()
             return made
         if gone := await self._apart(partial(missing, topology=topology), "checking", service):
             raise TopologyMismatch(
@@ -141,11 +143,15 @@ class Declaring:
                 f"nothing: {', '.join(map(str, gone))}. Let a user who may declare it run `bus "
                 f"topology MODULE:build --declare`, or set BUS_DECLARE=always"
             )
-        self._tell_anew()
+        self._report_unfed()
         return [], {}
 
-    def _tell_anew(self) -> None:
-        """Not before all is bound: what is sent again until then is not all that was missed."""
+    def _report_unfed(self) -> None:
+        """Moves the queues that missed events to what `made_anew` returns.
+
+        Only once everything is bound: who sends again before that would not send all that was
+        missed.
+        """
         self._anew |= self._unfed
         self._unfed.clear()
 
@@ -159,9 +165,12 @@ class Declaring:
         return gone, mismatches
 
     async def _apart(
-        self, work: Callable[[RabbitSession], Awaitable[T]], what: str, service: str
+        self, work: Callable[[RabbitSession], Awaitable[T]], doing: str, service: str
     ) -> T:
-        """On a connection of its own, which may be refused and closed."""
+        """Runs work on a connection of its own, which a refusal may close.
+
+        Raises: ConfigurationError, TransportUnavailable.
+        """
         session = await connect_any(self._urls, self._connect_timeout)
         try:
             async with asyncio.timeout(_TIMEOUT):
@@ -169,6 +178,6 @@ class Declaring:
         except ChannelAccessRefused as error:
             raise ConfigurationError(f"RabbitMQ: {error}; {right_remedy(service)}") from None
         except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
-            raise TransportUnavailable(f"RabbitMQ: {what} failed: {error}") from None
+            raise TransportUnavailable(f"RabbitMQ: {doing} failed: {error}") from None
         finally:
             await session.close()

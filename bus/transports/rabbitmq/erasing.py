@@ -1,4 +1,4 @@
-"""Takes away what tests made at a broker that goes on."""
+"""Deletes what tests made at a broker that goes on running."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,22 +14,24 @@ _CONNECT_WITHIN = 5.0
 
 
 async def ask(urls: Sequence[str]) -> None:
-    """Raises: TransportUnavailable where no broker answers, ConfigurationError."""
+    """Checks that a broker answers. Raises: TransportUnavailable, ConfigurationError."""
     await (await _connected(urls)).close()
 
 
 async def erase(urls: Sequence[str], topologies: Iterable[Topology]) -> None:
-    """Deletes queues and exchanges, with what is in them, also the exchanges of those who are
-    followed. Raises: TransportUnavailable."""
+    """Deletes queues with their messages, and exchanges, also those of followed services.
+
+    Raises: TransportUnavailable.
+    """
     names = [names_of(topology) for topology in topologies]
     if not names:
         return
     session = await _connected(urls)
     try:
         channel = await session.channel(confirms=False)
-        for queue in sorted({one for queues, _ in names for one in queues}):
+        for queue in sorted({queue for queues, _ in names for queue in queues}):
             await genuine(channel.queue_delete(queue))
-        for exchange in sorted({one for _, exchanges in names for one in exchanges}):
+        for exchange in sorted({exchange for _, exchanges in names for exchange in exchanges}):
             await genuine(channel.exchange_delete(exchange))
     except (ConnectionError, AMQPError) as error:
         raise TransportUnavailable(f"RabbitMQ: deleting failed: {error}") from None

@@ -1,7 +1,7 @@
 """Takes the frames of the hot path out of a connection's stream, before the library parses them.
 
-The library asks a factory for its reader and writer. Ours reads like any other, but hands the
-frames of chosen channels to their handler, in place: no object, queue or task for each frame.
+The library asks a factory for its reader and writer. This reader reads like any other, but hands
+the frames of chosen channels to their handlers directly: no object, queue or task for each frame.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class FrameHandler(Protocol):
 
 
 class FrameReader(asyncio.StreamReader):
-    """A stream in which some frames never arrive: their channel's handler has taken them."""
+    """A stream without the frames that a channel's handler has taken."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class FrameReader(asyncio.StreamReader):
         self.heard_at = time.monotonic()
 
     def feed_data(self, data: Any) -> None:
-        # An error here ends the connection, by asyncio's doing.
+        # An error raised here makes asyncio end the connection.
         self.heard_at = time.monotonic()
         if self._rest:
             data = self._rest + data
@@ -50,6 +50,7 @@ class FrameReader(asyncio.StreamReader):
             kind, channel, length = _FRAME.unpack_from(data, at)
             end = at + 8 + length
             if kind not in _KINDS or length > _LONGEST:
+                # Without this, bytes that are not AMQP would be kept as the rest of a long frame.
                 raise ConnectionError("RabbitMQ: what arrives is not AMQP")
             if end > size:
                 break
@@ -70,15 +71,15 @@ class FrameReader(asyncio.StreamReader):
         super().feed_eof()
 
     def receive(self, kind: int, data: bytes, start: int, end: int) -> bool:
-        """As the handler of the connection's own channel: learns of alarms, and takes nothing."""
+        """Handles channel 0, the connection's own: notes alarms, and takes no frame."""
         if kind == frames.METHOD:
             method = frames.method(data, start)
             self.blocked = method == frames.BLOCKED or (self.blocked and method != frames.UNBLOCKED)
         return False
 
     def _beat(self) -> None:
-        # The library calls a peer dead of which it sees no frame, and a busy broker sends no
-        # heartbeats: tell it that there was something.
+        # The library takes a peer for dead if it sees no frame from it, and a busy broker sends no
+        # heartbeats. Without this one, taking every frame would end a busy connection.
         now = asyncio.get_running_loop().time()
         if now - self._last_beat > _BEAT_EVERY:
             self._last_beat = now
@@ -107,7 +108,7 @@ class FrameReaderFactory(TransportFactory):
 
 
 class DeliveryReader:
-    """One delivery at a time: its method, its header, then its body in pieces."""
+    """Assembles one delivery at a time: its method, its header, then its body in pieces."""
 
     def __init__(self) -> None:
         self.incoming = frames.Incoming(0, False, "", "")

@@ -20,15 +20,16 @@ BLOCKED, UNBLOCKED = (10, 60), (10, 61)
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 END = b"\xce"
 
-# The queue that answers come from without being one, and what it hands to those who answer.
+# RabbitMQ's pseudo-queue for answers; the reply addresses that it makes begin with its name.
 REPLIES = "amq.rabbitmq.reply-to"
-# The time in milliseconds (the property holds seconds); the name is RabbitMQ's own for it.
+# The header with the time in milliseconds (the property holds seconds); RabbitMQ's own name for it.
 MILLISECONDS = "timestamp_in_ms"
-# What brokers add: their versions differ in it, and a frame arrives as it was published.
+# Headers that brokers add. Left in, a frame would not arrive as it was published, and would differ
+# between versions of RabbitMQ.
 _ADDED = {"x-delivery-count", "x-acquired-count"} | {
-    f"x-{which}-death-{what}"
+    f"x-{which}-death-{field}"
     for which in ("first", "last")
-    for what in ("queue", "reason", "exchange")
+    for field in ("queue", "reason", "exchange")
 }
 
 _FRAME = struct.Struct(">BHI")
@@ -42,12 +43,12 @@ _TAG = struct.Struct(">Q")
 _METHOD = struct.Struct(">HH")
 
 _CONTENT_TYPE, _HEADERS, _MODE, _CORRELATION, _REPLY_TO = 1 << 15, 1 << 13, 1 << 12, 1 << 10, 1 << 9
-_MILLISECONDS = -1  # no property: out of the headers
+_MILLISECONDS = -1  # not a property's flag: read from the headers
 _MESSAGE_ID, _TIMESTAMP, _TYPE, _APP_ID = 1 << 7, 1 << 6, 1 << 5, 1 << 3
 _FLAGS = (
     _CONTENT_TYPE | _HEADERS | _MODE | _CORRELATION | _MESSAGE_ID | _TIMESTAMP | _TYPE | _APP_ID
 )
-# Every property in the order of the wire: short string, table, octet or timestamp.
+# Every property, in wire order: short string, table, octet or timestamp.
 _LAYOUT = tuple(zip((1 << bit for bit in range(15, 1, -1)), "sstoosssstssss", strict=True))
 _LAYOUT = tuple((flag, "T" if flag == _TIMESTAMP else kind) for flag, kind in _LAYOUT)
 
@@ -60,7 +61,7 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Incoming(NamedTuple):
-    """What a delivery's method frame says, before its content."""
+    """The contents of a delivery's method frame, which precedes the message itself."""
 
     tag: int
     redelivered: bool
@@ -80,7 +81,7 @@ def short(text: str) -> bytes:
 
 @lru_cache(4096)
 def _text_key(name: str) -> bytes:
-    """How a header with a text begins; names repeat."""
+    """Returns how a header with a text begins; cached, because names repeat."""
     return short(name) + b"S"
 
 
@@ -102,7 +103,11 @@ def publish(
     mandatory: bool,
     limit: int,
 ) -> bytes:
-    """The frames that publish one message; `exchange` and `app_id` are short strings already."""
+    """Returns the frames that publish one message.
+
+    `exchange` and `app_id` are encoded as short strings already. A body over `limit` bytes goes in
+    several body frames: RabbitMQ closes the connection on a frame over the size agreed upon.
+    """
     topic = short(frame.topic)
     properties = _properties(frame, message_id, app_id)
     flags = _FLAGS | _REPLY_TO if frame.reply_to else _FLAGS
@@ -152,22 +157,22 @@ def _table(headers: Mapping[str, str | int], milliseconds: int) -> bytes:
 
 
 def settle(kind: tuple[int, int], channel: int, tag: int, bits: int) -> bytes:
-    """An acknowledgement (bit 0: multiple) or a nack (bit 0: multiple, bit 1: requeue)."""
+    """Returns an acknowledgement (bit 0: multiple) or nack (bit 0: multiple, bit 1: requeue)."""
     return _SETTLE.pack(METHOD, channel, 13, *kind, tag, bits, 0xCE)
 
 
 def reject(channel: int, tag: int) -> bytes:
-    """Gives one delivery back to its queue."""
+    """Returns the frame that gives one delivery back to its queue."""
     return _SETTLE.pack(METHOD, channel, 13, 60, 90, tag, 1, 0xCE)
 
 
 def confirmation(data: bytes, start: int) -> tuple[int, bool]:
-    """The tag of an acknowledgement or nack, and whether it speaks for all before it."""
+    """Returns the tag of an acknowledgement or nack, and whether it covers all earlier tags."""
     return _TAG.unpack_from(data, start + 4)[0], bool(data[start + 12] & 1)
 
 
 def deliver(data: bytes, start: int) -> Incoming:
-    at = start + 5 + data[start + 4]  # past the consumer's tag
+    at = start + 5 + data[start + 4]  # after the consumer's tag
     tag = _TAG.unpack_from(data, at)[0]
     exchange, at_topic = _short(data, at + 9)
     topic, _ = _short(data, at_topic)
@@ -175,8 +180,8 @@ def deliver(data: bytes, start: int) -> Incoming:
 
 
 def returned_topic(data: bytes, start: int) -> str:
-    """The topic of a message that comes back, as the method frame says before its content."""
-    at = start + 7 + data[start + 6]  # past the reply's code and text
+    """Returns the topic of a returned message, from the method frame."""
+    at = start + 7 + data[start + 6]  # after the reply's code and text
     at += 1 + data[at]
     return _short(data, at)[0]
 
@@ -187,11 +192,11 @@ def body_size(data: bytes, start: int) -> int:
 
 
 def content(data: bytes, start: int, incoming: Incoming, body: bytes) -> Frame:
-    """The frame that a content header describes."""
+    """Returns the frame that a content header describes."""
     properties = _read_properties(data, start)
     headers = properties.headers
     address = incoming.exchange.rpartition(".")[2] if incoming.exchange else ""
-    if address != "dead":  # it was merely delayed
+    if address != "dead":  # it was only delayed, which RabbitMQ records as a death too
         headers.pop(DEATH_QUEUE, None)
         headers.pop(DEATH_REASON, None)
     milliseconds = properties.milliseconds
@@ -213,15 +218,15 @@ def content(data: bytes, start: int, incoming: Incoming, body: bytes) -> Frame:
 
 
 def answering(reply: Frame) -> Frame:
-    """A reply as it travels: to the channel that asked, saying which request it answers."""
+    """Returns a reply as it travels: to the channel that asked, with the request's ticket."""
     place, _, ticket = reply.topic.rpartition("#")
     return reply._replace(topic=place, correlation_id=ticket)
 
 
 def _reply_to(place: str, attempt: str) -> str:
-    """Where to reply, and to which attempt, which a message published anew (delayed) keeps.
+    """Returns where to reply and to which attempt; a delayed message keeps the attempt it had.
 
-    Only to channels that wait: a foreign publisher might name any queue.
+    Only waiting channels get replies: a foreign publisher might name any queue.
     """
     if not place.startswith(f"{REPLIES}."):
         return ""
@@ -229,19 +234,19 @@ def _reply_to(place: str, attempt: str) -> str:
 
 
 def message_id(data: bytes, start: int) -> str:
-    """The message id in a content header."""
+    """Returns the message id in a content header."""
     return _read_properties(data, start).message_id
 
 
 def _time(milliseconds: int) -> datetime:
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # a foreign publisher's
+    except (ValueError, OverflowError, OSError):  # from a foreign publisher
         return EPOCH
 
 
 class _Properties(NamedTuple):
-    """Those properties of a message that we read."""
+    """The properties of a message that the bus reads."""
 
     headers: dict[str, str | int]
     milliseconds: str | int | None
@@ -258,7 +263,10 @@ def _read_properties(data: bytes, start: int) -> _Properties:
 
 
 def _read_own(data: bytes, at: int, flags: int) -> _Properties:
-    """Properties as `publish` writes them, in a straight line: half the time of `_read_any`."""
+    """Reads properties as `publish` writes them: straight-line code, in half `_read_any`'s time.
+
+    Relies on the flags: with any other set of properties it would read from the wrong offsets.
+    """
     headers, milliseconds, at = _read_table(data, at + 1 + data[at])
     end = at + 2 + data[at + 1]
     correlation_id = data[at + 2 : end].decode("utf-8", "replace")
@@ -300,19 +308,21 @@ def _short(data: bytes, at: int) -> tuple[str, int]:
 
 @lru_cache(4096)
 def _name(raw: bytes) -> str | None:
-    """A header's name; None for what brokers add."""
+    """Returns a header's name; None if brokers add it."""
     name = str(raw, "utf-8", "replace")
     return None if name in _ADDED else name
 
 
 def _read_table(data: bytes, at: int) -> tuple[dict[str, str | int], str | int | None, int]:
-    """A table's strings and integers, and apart from them the time in milliseconds; what else the
-    broker may add is left out."""
+    """Returns a table's strings and integers, the time in milliseconds, and where the table ends;
+    what brokers add is left out."""
     start, end = at, at + 4 + _LENGTH.unpack_from(data, at)[0]
     at += 4
     values: dict[str | None, str | int] = {}
     milliseconds: str | int | None = None
-    if data.startswith(_MILLISECONDS_KEY, at):  # not put in and taken out: five stay a small dict
+    # Read before the loop: put into `values` and taken out again, it would be a sixth entry, and
+    # make the dictionary grow for each message.
+    if data.startswith(_MILLISECONDS_KEY, at):
         (milliseconds,) = _LONG.unpack_from(data, at + len(_MILLISECONDS_KEY))
         at += len(_MILLISECONDS_KEY) + 8
     while at < end:
@@ -325,6 +335,7 @@ def _read_table(data: bytes, at: int) -> tuple[dict[str, str | int], str | int |
         elif number := _NUMBERS.get(kind):
             values[key], at = number.unpack_from(data, stop + 1)[0], stop + 1 + number.size
         else:
+            # Other types have no fixed size here, so the rest cannot be skipped over.
             values = _rare_table(data[start:end])
             break
     values.pop(None, None)

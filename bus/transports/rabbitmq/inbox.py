@@ -1,4 +1,4 @@
-"""Consuming one queue: deliveries straight into a buffer, settled in as few frames as can be."""
+"""Consumes one queue: deliveries go straight into a buffer, and are settled in few frames."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from aiormq.abc import AbstractChannel
 from bus.common.backoff import Backoff
 from bus.errors import BusError, TopologyMismatch
 from bus.observe.log import Logger
-from bus.transports.base import MOST_WAITING, Delivery, Frame
+from bus.transports.base import MOST_WAITING, Delivery, Frame, Inbox
 from bus.transports.buffer import Buffer
 from bus.transports.rabbitmq import frames
 from bus.transports.rabbitmq.connection import (
@@ -22,7 +22,7 @@ from bus.transports.rabbitmq.connection import (
     stop,
 )
 from bus.transports.rabbitmq.declaring import Declaring
-from bus.transports.rabbitmq.frame_reader import DeliveryReader
+from bus.transports.rabbitmq.frame_reader import DeliveryReader, FrameHandler
 
 log = Logger("bus.rabbitmq")
 _TIMEOUT = 5.0
@@ -30,28 +30,28 @@ _CLOSE_TIMEOUT = 2.0
 _MISMATCH_PAUSE = 5.0
 _MULTIPLE, _REQUEUE = 1, 2
 _KEPT = 63 / 64
-"""What is left of the mean with each delivery."""
+"""The weight that the mean size keeps with each delivery."""
 _WORTH_IT = 4
-"""A consumer begins anew to get more room only for so many times as much: its turn costs some."""
+"""By which factor the prefetch must grow before a consumer starts again for it, which costs."""
 
 
 class PrefetchWindow:
-    """RabbitMQ counts deliveries, not bytes: so their number follows from their sizes of late."""
+    """How many deliveries to prefetch, by their recent sizes: RabbitMQ counts them, not bytes."""
 
     def __init__(self, prefetch: int) -> None:
         self._wanted = prefetch
         self._mean = 0.0
         self.prefetch = prefetch
-        """How many to ask for, the next time that it consumes."""
+        """How many deliveries to ask for, the next time that it consumes."""
 
     def note(self, count: int, size: int) -> None:
-        """So many were settled, of so many bytes."""
+        """Notes that `count` deliveries of `size` bytes together were settled."""
         if count:
             self._mean += (size / count - self._mean) * (1 - _KEPT**count)
 
     def narrows(self, count: int, size: int) -> bool:
-        """Where so many bytes wait, which are too much: whether fewer deliveries would be less;
-        from now on fewer are asked for."""
+        """Lowers the prefetch because `count` deliveries of `size` bytes are too much; returns
+        False if fewer deliveries would not help, for a single one."""
         if count < 2:
             return False
         self._mean = max(self._mean, size / count)
@@ -59,7 +59,7 @@ class PrefetchWindow:
         return True
 
     def is_narrow(self) -> bool:
-        """Whether far more would fit than are asked for, and are wanted; from now on they are."""
+        """Raises the prefetch if far more deliveries fit and are wanted; returns whether it did."""
         if self.prefetch == self._wanted:
             return False
         fitting = min(self._fits(), self._wanted)
@@ -72,7 +72,7 @@ class PrefetchWindow:
         return int(MOST_WAITING / 2 / max(self._mean, 1.0))
 
 
-class _Consuming:
+class _Consuming(FrameHandler):
     """One consumer on one channel, until either is lost: a generation of the inbox."""
 
     def __init__(
@@ -107,16 +107,16 @@ class _Consuming:
 
     @property
     def believed(self) -> bool:
-        """Whether the broker accepted it, and has said nothing to the contrary since."""
+        """Whether the broker accepted it, and has not said otherwise since."""
         return self._accepted and not self.lost.is_set() and self.session.alive
 
     @property
     def idle_since(self) -> tuple[int, int] | None:
-        """Which delivery came last, where all is settled."""
+        """The latest delivery (generation and tag) if all are settled."""
         return None if self._unsettled else (self.generation, self._delivery_reader.incoming.tag)
 
     async def cancel(self) -> None:
-        """Asks for no more; what was sent before is here when it returns."""
+        """Asks for no more; all that the broker sent before is here when this returns."""
         async with asyncio.timeout(_TIMEOUT):
             await genuine(self.channel.basic_cancel(self.tag))
 
@@ -124,7 +124,7 @@ class _Consuming:
         self._acknowledge_done()
         number, handlers = self.channel.number, self.session.reader.handlers
         await finish(self.channel.close(), _CLOSE_TIMEOUT)
-        if handlers.get(number) is self:  # else another channel has its number by now
+        if handlers.get(number) is self:  # else another channel has taken over the number
             del handlers[number]
 
     # -- what arrives
@@ -142,7 +142,7 @@ class _Consuming:
 
     def _add(self, frame: Frame) -> None:
         if self.lost.is_set():
-            return  # it comes again, as all that is unsettled
+            return  # it comes again, like all that is unsettled
         incoming = self._delivery_reader.incoming
         size = len(frame.body)
         self._unsettled[incoming.tag] = size
@@ -165,7 +165,7 @@ class _Consuming:
     # -- what is settled
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Those of one loop tick share their frames."""
+        """Acknowledges deliveries; those of one loop tick share their frames."""
         if not self._done:
             asyncio.get_running_loop().call_soon(self._acknowledge_done)
         self._done += deliveries
@@ -175,7 +175,7 @@ class _Consuming:
         self.settle(frames.ACK, 0, done)
 
     def settle(self, method: tuple[int, int], bits: int, deliveries: Sequence[Delivery]) -> None:
-        """One frame for those that are the oldest unsettled, one each for the others."""
+        """Settles the oldest unsettled deliveries in one frame, the others in one frame each."""
         tags = sorted(
             {
                 delivery.tag
@@ -183,6 +183,8 @@ class _Consuming:
                 if delivery.generation == self.generation and delivery.tag in self._unsettled
             }
         )
+        # "Multiple" settles every tag up to the given one, so it may cover only an unbroken run
+        # from the oldest: beyond a gap it would settle deliveries that are still being handled.
         prefix = 0
         for tag, oldest in zip(tags, self._unsettled, strict=False):
             if tag != oldest:
@@ -209,16 +211,18 @@ class _Consuming:
 
 
 async def _untapped(message: Any) -> None:
-    """The library's own way of delivering, which the reader leaves without work."""
+    """The library's callback for deliveries, which never runs because the reader takes them."""
     raise AssertionError(f"a delivery passed by the reader: {message.delivery_tag}")
 
 
-class RabbitInbox:
-    """A queue being consumed; after a loss it consumes again by itself.
+class RabbitInbox(Inbox):
+    """The consumer of one queue; after a loss it consumes again by itself.
 
-    Before it consumes, the topology is declared: the queue may be gone, or lack its bindings, or
-    be another one of that name.
+    It declares the topology first, because the queue may be gone, lack its bindings, or be a
+    different queue of that name.
     """
+
+    problem: str | None = None
 
     def __init__(self, link: Link, queue: str, prefetch: int, declaring: Declaring) -> None:
         self.queue = queue
@@ -227,7 +231,6 @@ class RabbitInbox:
         self.window = PrefetchWindow(prefetch)
         self._declaring = declaring
         self._lost_at = 0.0
-        self.problem: str | None = None
         self._consuming: _Consuming | None = None
         self._generation = 0
         self._stopped = False
@@ -248,7 +251,7 @@ class RabbitInbox:
         return self._consuming.generation if self._consuming else None
 
     def lose(self) -> None:
-        """Gives up its consumer, if it has one, and begins with another."""
+        """Gives up its consumer, if it has one, and starts another."""
         if self._consuming:
             self._consuming.lost.set()
 
@@ -290,8 +293,8 @@ class RabbitInbox:
         return self._task.done()
 
     async def close(self) -> None:
-        # Closing the channel gives everything back and hands over in one step. Cancelling first
-        # would let the one who stands by begin with later messages.
+        # Closing the channel gives everything back and hands over in one step. After a cancel, the
+        # consumer that stands by would begin with later messages.
         self._stopped = True
         self.buffer.clear()
         self.buffer.stop()
@@ -299,18 +302,18 @@ class RabbitInbox:
 
     async def _use(self, session: RabbitSession, backoff: Backoff) -> None:
         if self._stopped:
-            await asyncio.Event().wait()  # until close: nothing is to be consumed any more
+            await asyncio.Event().wait()  # until `close` cancels it
         await self._declare(max(session.since, self._lost_at))
         self._generation += 1
         channel = await self._opened(session)
         consuming = _Consuming(session, channel, self._generation, self)
         try:
             await self._start(consuming)
-            if self._stopped:  # meanwhile
+            if self._stopped:  # while it started
                 await consuming.cancel()
             backoff.reset()
             await consuming.lost.wait()
-            if session.alive:  # else its loss is told already, once for all that used it
+            if session.alive:  # else the connection's loss is logged already, once for all users
                 log.warning("rabbitmq_consumer_lost", queue=self.queue)
         finally:
             self._lost_at = time.monotonic()

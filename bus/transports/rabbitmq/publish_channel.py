@@ -1,4 +1,4 @@
-"""One publishing channel: what it sent, what is still unconfirmed, who waits for a reply."""
+"""One publishing channel: what it sent, what is unconfirmed, which requests await a reply."""
 
 import asyncio
 
@@ -6,22 +6,22 @@ from bus.errors import TransportUnavailable, Unroutable
 from bus.transports.base import REPLY, Frame
 from bus.transports.rabbitmq import frames
 from bus.transports.rabbitmq.connection import RabbitSession
-from bus.transports.rabbitmq.frame_reader import DeliveryReader
+from bus.transports.rabbitmq.frame_reader import DeliveryReader, FrameHandler
 from bus.transports.replies import PendingReplies
 
 FRAMES_AT_ONCE = 64
-"""A turn of the loop may have hundreds: the broker begins with the first while others are made."""
-
+"""How many frames leave in one write: a loop tick may have hundreds, and the broker can begin with
+the first while others are made."""
 
 MAYBE = ": it may have arrived"
 
 
 class Unconfirmed(TransportUnavailable):
-    """It left, and nobody said what became of it."""
+    """A frame left, and nothing more is known of it."""
 
 
 class Call:
-    """One call of `publish`: counts down to its last confirm."""
+    """One call of `publish`; counts down to its last confirm."""
 
     __slots__ = ("done", "failures", "left", "must_route", "tags")
 
@@ -50,11 +50,11 @@ def _unrouted(call: Call) -> Exception:
     )
 
 
-class PublishChannel:
+class PublishChannel(FrameHandler):
     """A channel in confirm mode: numbers what it sends, and knows what is still unconfirmed.
 
-    `attempts` is how many messages earlier channels sent: with the tag it makes each message id
-    unique, by which a returned message is matched.
+    `attempts` is how many messages earlier channels sent; together with the tag it makes each
+    message id unique, so that a returned message can be matched.
     """
 
     def __init__(self, session: RabbitSession, number: int, service: str, attempts: int) -> None:
@@ -64,9 +64,9 @@ class PublishChannel:
         self.refused = False
         self.unrouted = False
         self.missed: set[str] = set()
-        """Topics of events that came back, though a queue of the service is to be bound to them."""
+        """Topics of events that came back although a queue of the service should take them."""
         self.woken = asyncio.Event()
-        """Set when something is to be looked at: a message came back, or the channel is lost."""
+        """Set when a message came back or the channel is lost."""
         self._attempts = attempts
         self._session = session
         self._number = number
@@ -117,7 +117,10 @@ class PublishChannel:
         call.left += 1
 
     def _exchange(self, address: str) -> bytes:
-        """The exchange of an address; the nameless one takes every queue's name as its topic."""
+        """Returns the exchange of an address.
+
+        "queue" and replies use the nameless exchange, where the topic is a queue's name.
+        """
         if address not in self._exchanges:
             self._exchanges[address] = frames.short(f"{self._service}.{address}")
         return self._exchanges[address]
@@ -155,7 +158,8 @@ class PublishChannel:
         return True
 
     def _receive_returned(self, kind: int, data: bytes, start: int) -> None:
-        # The confirm follows: it counts the message down, the failure stays.
+        # Only notes the failure: the confirm follows and counts the message down. Settling it here
+        # as well would end the call one message early.
         if kind == frames.HEADER:
             attempt = frames.message_id(data, start).rpartition("#")[2]
             if attempt.isdecimal() and (entry := self.pending.get(int(attempt) - self._attempts)):
@@ -168,8 +172,10 @@ class PublishChannel:
 
     def _settle(self, data: bytes, start: int, problem: Exception | None) -> None:
         tag, multiple = frames.confirmation(data, start)
-        for each in range(self._confirmed + 1, tag + 1) if multiple else (tag,):
-            if entry := self.pending.pop(each, None):
+        # "Multiple" covers all tags since the last such confirm; those confirmed singly in between
+        # are no longer pending. Counting from 1 each time would be quadratic.
+        for confirmed in range(self._confirmed + 1, tag + 1) if multiple else (tag,):
+            if entry := self.pending.pop(confirmed, None):
                 self._resolve(*entry, problem)
         if multiple:
             self._confirmed = max(self._confirmed, tag)
@@ -181,7 +187,7 @@ class PublishChannel:
             call.settle()
 
     def give_up(self, call: Call, problem: Exception) -> None:
-        """What of this call is still unconfirmed has failed; its frames are on their way."""
+        """Fails what is still unconfirmed of a call, although its frames are on their way."""
         for tag in call.tags:
             if entry := self.pending.pop(tag, None):
                 call.fail(entry[1], problem)

@@ -1,4 +1,4 @@
-"""Publishing: the frames of one loop tick leave in one write, confirms resolve them in bulk."""
+"""Publishes: the frames of one loop tick leave in one write, and confirms resolve them in bulk."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ _LOOK_EVERY = 10.0
 
 
 class RabbitPublisher:
-    """Publishes on a connection of its own, since an alarm blocks whoever publishes."""
+    """Publishes on its own connection, because an alarm blocks every connection that publishes."""
 
     def __init__(self, link: Link, service: str, declaring: Declaring) -> None:
         self._link = link
@@ -64,7 +64,7 @@ class RabbitPublisher:
         await self._ready.wait()
 
     async def close(self) -> None:
-        """Waits for the confirms that are due, at most five seconds."""
+        """Waits for outstanding confirms, at most five seconds, then closes."""
         if self._task is None:
             return
         task, self._task = self._task, None
@@ -165,7 +165,7 @@ class RabbitPublisher:
             await finish(amqp.close(), _CLOSE_TIMEOUT)
 
     async def _declare(self, moment: float) -> None:
-        """Nothing is published into exchanges that may lack their queues."""
+        """Declares the topology first, because an exchange that lacks its queues drops events."""
         try:
             await self._declaring.since(moment)
         except BusError as error:
@@ -179,8 +179,8 @@ class RabbitPublisher:
     ) -> None:
         """Returns when another channel is needed.
 
-        RabbitMQ lets a channel that met a full queue refuse for that queue for ever, once the limit
-        is taken away rather than the queue emptied.
+        After a refusal too: a channel that met a full queue goes on refusing for that queue for
+        ever if the queue's limit is removed rather than the queue emptied.
         """
         while not closing.done() and not channel.refused:
             with suppress(TimeoutError):
@@ -193,12 +193,14 @@ class RabbitPublisher:
                 await self._declare_again(backoff)
 
     def _note_missed(self, channel: PublishChannel) -> None:
-        """While bindings come back, events may reach one queue and not yet another."""
+        """Notes the queues that missed events; while bindings come back, some may be bound before
+        others."""
         missed, channel.missed = channel.missed, set()
         self._declaring.note_missed(missed)
 
     async def _declare_again(self, backoff: Backoff) -> None:
-        """A queue or binding is gone; what came back is sent again by who holds it."""
+        """Declares again, because a queue or binding is gone; callers publish again what came
+        back."""
         try:
             await self._declaring.since(time.monotonic())
         except BusError as error:
@@ -207,7 +209,7 @@ class RabbitPublisher:
 
 
 def _why(closing: "asyncio.Future[Any]", service: str) -> str:
-    """Why the channel ended, where the broker said so."""
+    """Returns why the channel ended, if the broker said so."""
     error = closing.exception() if closing.done() and not closing.cancelled() else None
     if isinstance(error, ChannelAccessRefused):
         return f"RabbitMQ: {error}; {right_remedy(service)}"
@@ -217,7 +219,7 @@ def _why(closing: "asyncio.Future[Any]", service: str) -> str:
 
 
 def _expire(channel: PublishChannel, call: Call, timeout: float) -> None:
-    # A timer of the loop's: `asyncio.timeout` costs three times as much, for each message.
+    # Called by a timer of the loop: `asyncio.timeout` costs three times as much per message.
     channel.give_up(call, Unconfirmed(f"no answer within {timeout} s{MAYBE}"))
 
 
@@ -230,5 +232,5 @@ def _raise_failure(frame: Frame, call: Call) -> None:
 
 
 async def _untapped(message: Any) -> None:
-    """The library's own way of delivering, which the reader leaves without work."""
+    """The library's callback for deliveries, which never runs because the reader takes them."""
     raise AssertionError(f"a reply passed by the reader: {message.delivery_tag}")

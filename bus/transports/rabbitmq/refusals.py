@@ -14,12 +14,12 @@ _VHOST = (
     "rabbitmqctl set_permissions -p VHOST USER ..."
 )
 _AWAY = "is it running, and is its URL right?"
-# A broker that refuses a hand-shake says so, and hangs up: which of both arrives is chance.
+# A broker that refuses a handshake says so and hangs up; which of the two arrives is chance.
 _HANGING_UP = ("ssl", "reset", "broken pipe", "eof", "incomplete read", "aborted", "lost")
 
 
 def reason_of(scheme: str, error: Exception) -> str:
-    """Why no connection came about, and what to look at."""
+    """Returns why no connection came about, and what to look at."""
     reason = str(error) or "no answer in time"
     words = f"{type(error).__name__} {reason}".lower()
     if "access_refused" in words:
@@ -33,7 +33,7 @@ def reason_of(scheme: str, error: Exception) -> str:
 
 
 def right_remedy(service: str) -> str:
-    """Which rights a service's user needs: what to say where one was refused."""
+    """Returns which rights a service's user needs, for the error when one was refused."""
     own = rf"^{service}\."
     return (
         f"let the user in the URL configure, write and read what begins with {service}., and write "

@@ -8,7 +8,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from bus.common.tasks import apart
 from bus.errors import TransportUnavailable
 from bus.observe.loops import Loops
-from bus.transports.base import Frame
+from bus.transports.base import Frame, Transport
 from bus.transports.rabbitmq.connection import (
     Link,
     RabbitSession,
@@ -26,12 +26,12 @@ from bus.transports.topology import Topology
 _COUNT_TIMEOUT = 5.0
 
 
-class RabbitTransport:
+class RabbitTransport(Transport):
     """RabbitMQ, for one service.
 
-    `urls` are tried in turn. `heartbeat` (seconds) decides how soon a silent broker is noticed:
-    after two to three times as long. `connect_timeout` (seconds) bounds each attempt for each URL.
-    Without `makes` it declares nothing, and says what is missing.
+    `urls` are tried in turn. A silent broker is noticed after two to three times `heartbeat`
+    (seconds). `connect_timeout` (seconds) bounds each attempt at each URL. Without `makes` it
+    declares nothing, and says what is missing.
     Raises: ConfigurationError for a URL that cannot be used or turns TLS checks off.
     """
 
@@ -77,7 +77,7 @@ class RabbitTransport:
         self._server = session.server
 
     async def close(self) -> None:
-        """As `Transport.close`; begun, it ends, also where the caller is cancelled meanwhile."""
+        """Closes; once begun it completes, even if the caller is cancelled meanwhile."""
         closing = asyncio.create_task(self._close())
         try:
             await asyncio.shield(closing)
@@ -126,21 +126,21 @@ class RabbitTransport:
     async def inbox(self, queue: str, *, prefetch: int) -> RabbitInbox:
         self._require_open()
         inbox = RabbitInbox(self._consuming, queue, prefetch, self._declaring)
-        self._inboxes = [*(one for one in self._inboxes if not one.closed), inbox]
+        self._inboxes = [*(other for other in self._inboxes if not other.closed), inbox]
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await inbox.started.wait()
         except TimeoutError:
             pass  # it goes on trying
-        except asyncio.CancelledError:  # nobody has it, so nobody would settle what it takes
+        except asyncio.CancelledError:  # else nobody would settle what the inbox takes
             self._inboxes.remove(inbox)
             await inbox.close()
             raise
         return inbox
 
     def _consume_anew(self, queues: Collection[str]) -> None:
-        """A queue that is there again is consumed by nobody, and RabbitMQ may not tell so whoever
-        consumed the one before it."""
+        """Restarts the consumers of queues that were created again: RabbitMQ may not tell a
+        consumer that its queue is another one now."""
         for inbox in self._inboxes:
             if inbox.queue in queues:
                 inbox.lose()
@@ -161,8 +161,11 @@ class RabbitTransport:
         return self._server
 
     async def _count(self, queue: str) -> tuple[int, int]:
-        """Who is tired of waiting does not cut the question off, which could end the connection of
-        all consumers; who asks meanwhile waits for the same answer."""
+        """Returns ready messages and consumers; callers for the same queue share one question.
+
+        A caller that gives up waiting does not cancel it: that could end the connection of all
+        consumers.
+        """
         session = self._live_session()
         task = self._counting.get(queue)
         if task is None:
