@@ -1,4 +1,4 @@
-"""Messages as data: what is stored and sent of them, and that it is read back as it was. Pure."""
+"""Messages as data: what is stored and sent, and the check that it is read back as it was. Pure."""
 
 import hashlib
 import json
@@ -29,9 +29,9 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def data_of(message: Message) -> Document:
-    """The message's fields as JSON types.
+    """Returns the message's fields as JSON types.
 
-    Raises: InvalidMessage, also where they would be read back as something else.
+    Raises: InvalidMessage, also if they would be read back as something else.
     """
     flat = flat_data(message.__dict__, message.wire_flat)
     if flat is not None:
@@ -63,7 +63,7 @@ def _unwritable(message: Message, error: Exception) -> InvalidMessage:
 
 
 def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
-    """The message as its readers will see it. Raises: InvalidMessage where that is another one."""
+    """Returns the message as readers will see it. Raises: InvalidMessage if it is not the same."""
     try:
         read: AnyMessage = message.__pydantic_validator__.validate_python(data, strict=False)
         if read.__dict__ == message.__dict__ and message.wire_plain:
@@ -82,10 +82,11 @@ def _read_back(message: AnyMessage, data: Document) -> AnyMessage:
 
 
 def digest_of(message: Message) -> str:
-    """Tells a message from another one of its kind: the same for equal content, in any process.
+    """Returns a digest of a message's content, the same in any process.
 
-    Fields that nobody set, or that have their default, do not count, so that a release which adds
-    one agrees. The schema stands before it: digests of different schemas do not compare.
+    Fields that are unset or have their default do not count, so that a release which adds one
+    agrees. The schema is its prefix, because digests of different schemas cannot be compared.
+    Raises: InvalidMessage.
     """
     try:
         data = message.__pydantic_serializer__.to_python(
@@ -105,7 +106,7 @@ def digest_of(message: Message) -> str:
 
 @lru_cache(maxsize=1000)
 def _has_sets(kind: type[Message]) -> bool:
-    """Whether there are sets among its fields, whose order differs from process to process."""
+    """Returns whether there are sets among its fields: their order differs between processes."""
     try:
         return '"uniqueItems": true' in json.dumps(kind.model_json_schema(mode="serialization"))
     except Exception:  # fields that no JSON Schema describes
@@ -113,28 +114,28 @@ def _has_sets(kind: type[Message]) -> bool:
 
 
 def _in_order(data: Any) -> Any:
-    """Lists in an order of their own, however deep."""
+    """Returns data with its lists sorted, at every depth."""
     if isinstance(data, dict):
         return {key: _in_order(value) for key, value in data.items()}
     if isinstance(data, list):
-        return sorted(map(_in_order, data), key=lambda one: json.dumps(one, sort_keys=True))
+        return sorted(map(_in_order, data), key=lambda item: json.dumps(item, sort_keys=True))
     return data
 
 
 def record(event: Event) -> Recorded:
-    """The event as it is stored. Raises: InvalidMessage."""
+    """Returns the event as it is stored. Raises: InvalidMessage."""
     return Recorded(event.wire_name, event.wire_schema, data_of(event))
 
 
 def record_and_read(event: AnyEvent) -> tuple[Recorded, AnyEvent]:
-    """The event as it is stored, and as it is read from there, which share nothing with what was
-    given. Raises: InvalidMessage."""
+    """Returns the event as it is stored, and as it is read back; neither shares anything with what
+    was given. Raises: InvalidMessage."""
     data = flat_data(event.__dict__, event.wire_flat)
     if data is not None and len(event.__pydantic_fields_set__) == len(data):
         return Recorded(event.wire_name, event.wire_schema, data), event  # nothing was converted
     data = _written(event)
     read = _read_back(event, data)
-    if not event.wire_plain:  # what was read may hold parts of the data
+    if not event.wire_plain:  # what was read may hold parts of the data, and change them later
         data = _written(event)
     return Recorded(event.wire_name, event.wire_schema, data), read
 

@@ -1,6 +1,6 @@
 """Envelope ⇄ Frame, and what a commit publishes. Pure; no I/O.
 
-A receiver reads only names that it registered. Size is capped before anything is parsed.
+A receiver reads only names that it registered. Size is checked before anything is parsed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -57,10 +57,10 @@ def new_envelope(
     correlation_id: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Envelope:
-    """A message that sets out from here. Raises: InvalidMessage for ids and headers that cannot."""
+    """Returns an envelope for a new message. Raises: InvalidMessage for bad ids or headers."""
     if headers:
         check_headers(headers, RESERVED_HEADERS)
-        # The caller may change his while the message is handled.
+        # A copy: the caller may change theirs while the message is handled.
         headers = {plain_text(key): plain_text(value) for key, value in headers.items()}
     if correlation_id:
         check_correlation_id(correlation_id)
@@ -72,18 +72,20 @@ def new_envelope(
         id = plain_text(id)
         time = clock.now()
     fields = (message, id, time, correlation_id or id, None, "", 0, headers or {}, "")
-    return tuple.__new__(Envelope, fields)  # a call less than by its name: the hottest path
+    return tuple.__new__(Envelope, fields)  # one call less than `Envelope(...)`: the hottest path
 
 
 def frames_of(commit: Commit) -> list[Frame]:
-    """One frame for each event of a commit, to be signed by `sign_events` as they leave; then one
-    for each command that it sends.
+    """Returns one frame for each event of a commit, to be signed by `sign_events` when they leave;
+    then one for each command that it sends.
 
-    Raises: InvalidMessage where one could not travel (a body or headers over the limit, say).
+    Raises: InvalidMessage if one could not travel (a body or headers over the limit, say).
     """
     frames = event_frames(commit)
     for frame in frames:
-        _headers_of(frame)[SIGNATURE] = UNSIGNED  # keeps the room that it takes
+        # Counts in the check below. Without it, a frame at the limit would be stored, and refused
+        # only once it is signed.
+        _headers_of(frame)[SIGNATURE] = UNSIGNED
     if commit.outgoing:
         frames += command_frames(commit)
     for frame in frames:
@@ -94,8 +96,8 @@ def frames_of(commit: Commit) -> list[Frame]:
 
 
 def sign_events(frames: Iterable[Frame], sign: Sign) -> None:
-    """Signs events, many in one go: in between commands, with a cold cache, each took three times
-    as long."""
+    """Signs events, many in one go: between commands, with a cold cache, each takes three times as
+    long."""
     for frame in frames:
         _headers_of(frame)[SIGNATURE] = sign(frame)
 
@@ -106,7 +108,7 @@ _headers_of = cast(
 
 
 def event_frames(commit: Commit, sign: Sign | None = None) -> list[Frame]:
-    """One frame for each event of a commit; signed, with `sign`."""
+    """Returns one frame for each event of a commit; signed, with `sign`."""
     frames = [_event_frame(commit, place, event) for place, event in enumerate(commit.events)]
     if sign is not None:
         sign_events(frames, sign)
@@ -133,7 +135,7 @@ def _event_frame(commit: Commit, place: int, event: Recorded) -> Frame:
 
 
 def command_frames(commit: Commit) -> list[Frame]:
-    """One frame for each command that a commit sends."""
+    """Returns one frame for each command that a commit sends."""
     return [_command_frame(commit, command) for command in commit.outgoing]
 
 
@@ -151,7 +153,7 @@ def _command_frame(commit: Commit, command: Outgoing) -> Frame:
 
 
 def command_frame(envelope: Envelope) -> Frame:
-    """A command as it travels to its service's queue. Raises: InvalidMessage."""
+    """Returns a command as it travels to its service's queue. Raises: InvalidMessage."""
     check_kind(type(envelope.message), Command, "send or request")
     return Frame(
         address="commands",
@@ -176,12 +178,12 @@ def read_frame(
     *,
     written_here: bool = False,
 ) -> Envelope:
-    """The envelope that a frame carries; an error tells `reasons` of its reasons at most.
+    """Returns the envelope that a frame carries.
 
-    With `written_here`, a process of this service is known to have written it: `payload.check` has
-    passed its JSON before, and `refusal` its headers.
+    With `written_here`, a process of this service is known to have written it: its JSON has passed
+    `payload.check`, and its headers `refusal`.
     Raises: UnknownMessage (a name that is not in the registry), NewerMessage (a shape of a later
-    release), InvalidMessage (with the reason).
+    release), InvalidMessage (with at most `reasons` reasons).
     """
     kind = registry.get(frame.name)
     if kind is None:
@@ -192,14 +194,14 @@ def read_frame(
 
 
 def envelope_of(frame: Frame, message: Message, *, written_here: bool = False) -> Envelope:
-    """A frame's envelope around a message. Raises: InvalidMessage for headers that cannot be."""
+    """Returns a frame's envelope around a message. Raises: InvalidMessage for bad headers."""
     headers = frame.headers
     stream, version = headers.get("stream", ""), headers.get("version", 0)
     if not written_here and (problem := refused_headers(frame)):
         raise problem
-    told = isinstance(stream, str) and isinstance(version, int)
+    is_typed = isinstance(stream, str) and isinstance(version, int)
     is_event = isinstance(message, Event)
-    if not told or (is_event and not ("-" in str(stream) and int(version) > 0)):
+    if not is_typed or (is_event and not ("-" in str(stream) and int(version) > 0)):
         raise InvalidMessage(
             f"{frame.name[:100]}: an event has the headers 'stream' and 'version' (CATEGORY-ID, "
             f"and 1 or more), and this one has not"
@@ -241,8 +243,9 @@ def _parse(frame: Frame, kind: type[AnyMessage], reasons: int, written_here: boo
 
 
 def check_topic(frame: Frame) -> None:
-    """Nobody tells of a category by the topics of another one, which may be another service's.
+    """Checks that an event came by a topic of its own category.
 
+    Otherwise a service could publish events of a category that is another service's.
     Raises: InvalidMessage.
     """
     category = category_of(str(frame.headers.get("stream", "")))
@@ -254,9 +257,9 @@ def check_topic(frame: Frame) -> None:
 
 
 def followed_commit(frame: Frame) -> Commit:
-    """An event of another service as the followed log keeps it, whether anybody here reads it.
+    """Returns another service's event as the followed log keeps it, whether or not it is read here.
 
-    Raises: InvalidMessage where it cannot be kept.
+    Raises: InvalidMessage if it cannot be kept.
     """
     envelope = envelope_of(frame, unread(frame.name))
     category, schema = category_of(envelope.stream), frame.headers.get("schema", 1)

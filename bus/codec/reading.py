@@ -15,19 +15,19 @@ Registry = Mapping[str, type[AnyMessage]]
 
 
 class Unread(Event):
-    """Stands for an event whose name the reader has no class for: it only counts as a version."""
+    """Stands for an event that the reader has no class for: it only counts as a version."""
 
     name: str
 
 
 @lru_cache(maxsize=1000)
 def unread(name: str) -> Unread:
-    """What stands for the events of that name."""
+    """Returns what stands for the events of that name."""
     return Unread.model_construct(name=name[:100])
 
 
 def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
-    """A stored event as its class; `Unread` where the name is not in the registry.
+    """Returns a stored event as its class; `Unread` if its name is not in the registry.
 
     Raises: InvalidMessage, NewerMessage.
     """
@@ -36,20 +36,20 @@ def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
 
 
 def unread_at(stream: str, version: int, error: MessageError) -> MessageError:
-    """What to say of a stored event that its class cannot read, which `error` tells."""
+    """Returns the error for a stored event that its class cannot read, because of `error`."""
     remedy = (
         "; the event stays as it is: have its class read it, by a default for what is missing, or "
         "by a raised schema= and an upcast (docs/evolution.md)"
     )
     if isinstance(error, NewerMessage):
-        remedy = ""  # which it says itself
+        remedy = ""  # NewerMessage says it itself
     return type(error)(f"{stream}, version {version}: the stored event {error}{remedy}")
 
 
 def envelopes_of(commit: Commit, registry: Registry[Event], after: int = 0) -> Iterator[Envelope]:
-    """The commit's events beyond version `after`, as if they had arrived.
+    """Yields the commit's events after version `after`, as if they had arrived.
 
-    Raises: InvalidMessage, NewerMessage, where one cannot be read.
+    Raises: InvalidMessage, NewerMessage, if one cannot be read.
     """
     for place, event in enumerate(commit.events):
         version = commit.first + place

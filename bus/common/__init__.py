@@ -1,13 +1,13 @@
-"""What every room may use, and which knows none of them: no message, no store, no broker.
+"""What every room may use. It knows none of them: no message, no store, no broker.
 
 clock         time, ids and chance: the one seam through which they enter
-tasks         how tasks of our own go side by side, and how they end
+tasks         running tasks side by side, and ending them
 backoff       pauses between tries
-exceptions    what an error is, where several came as one
-fingerprint   which failures are one
+exceptions    what an error is, also if it is a group
+fingerprint   which failures are the same
 signatures    what a function takes and returns, whatever kind of callable it is
 calls         which objects a function makes for a method, read from its code
-figures       the numbers that a service gives, taken where they have one meaning
+figures       reading the numbers that a service sets
 batches, urls
 moved         the former places of modules
 """

@@ -1,4 +1,4 @@
-"""Batches: things one after the other, in lists of so many, or one ahead of who works on them."""
+"""Batches: items in lists of a size, or fetched one ahead of the work on them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
@@ -11,31 +11,31 @@ Item = TypeVar("Item")
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in lists of `size`; the last may be shorter."""
+    """Yields the items in lists of `size`; the last may be shorter."""
     left = iter(items)
-    while some := list(islice(left, size)):
-        yield some
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 async def gathered(items: AsyncIterable[Item], size: int) -> AsyncIterator[list[Item]]:
-    """As `batched`, of items that are awaited."""
-    some: list[Item] = []
+    """Does what `batched` does, for items that are awaited."""
+    batch: list[Item] = []
     async for item in items:
-        some.append(item)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 async def ahead(items: AsyncIterator[Item]) -> AsyncGenerator[Item, None]:
-    """The items; while one is worked on, the next is on its way. To be closed when left early."""
+    """Yields the items, fetching the next while one is worked on. Close it when leaving early."""
     fetching = asyncio.create_task(anext(items, None))
     try:
         while (item := await fetching) is not None:
             fetching = asyncio.create_task(anext(items, None))
-            await asyncio.sleep(0)  # so that it is asked for before the work begins
+            await asyncio.sleep(0)  # lets the fetch start before the work begins
             yield item
     finally:
         await end([fetching])

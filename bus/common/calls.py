@@ -1,7 +1,6 @@
 """Calls: which objects a function makes for a method, read from its code. No I/O.
 
-It tells of `outbox.send(CloseJob(...))` what can be told for certain, and of everything else
-nothing.
+It finds the class in `outbox.send(CloseJob(...))` where that is certain, and nothing elsewhere.
 """
 
 import dis
@@ -19,13 +18,13 @@ _NOTHING = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
 
 
 def made_for(function: Callable[..., Any], method: str, variable: str = "") -> Iterator[type[Any]]:
-    """The classes of the objects that are made right within `variable.method(...)`.
+    """Yields the classes of the objects that are made right within `variable.method(...)`.
 
-    Without a `variable`, of whatever variable the method is.
+    Without a `variable`, the method may be any variable's.
     """
     plain = inspect.unwrap(routine_of(function))
     plain = getattr(plain, "__func__", plain)
-    if not inspect.isfunction(plain):  # it is not written in Python
+    if not inspect.isfunction(plain):  # not written in Python
         return
     codes = [code for code in codes_in(plain.__code__) if method in code.co_names]
     known = names_within(plain) if codes else {}
@@ -33,32 +32,32 @@ def made_for(function: Callable[..., Any], method: str, variable: str = "") -> I
         for name, *attributes in _first_loads(code, method, variable):
             value = known.get(name)
             for attribute in attributes:
-                named = isinstance(value, type | ModuleType)  # others may do anything when asked
+                named = isinstance(value, type | ModuleType)  # others may run code of their own
                 value = getattr(value, attribute, None) if named else None
             if isinstance(value, type) and not getattr(value, "__parameters__", ()):
-                yield value  # a generic class may be given its parameters first
+                yield value  # not a generic class: that may be given its parameters first
 
 
 def names_within(function: FunctionType) -> dict[str, Any]:
-    """What the names in a function stand for: those of its module, and of functions around it."""
+    """Returns what a function's names stand for: those of its module and of functions around it."""
     found = dict(function.__globals__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # nothing yet: it is assigned later
+        with suppress(ValueError):  # not assigned yet
             found[name] = cell.cell_contents
     return found
 
 
 def codes_in(code: CodeType) -> Iterator[CodeType]:
-    """The code, and that of the functions that stand within it."""
+    """Yields the code, and that of the functions defined within it."""
     yield code
-    for one in code.co_consts:
-        if isinstance(one, CodeType):
-            yield from codes_in(one)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from codes_in(constant)
 
 
 def _first_loads(code: CodeType, method: str, variable: str) -> Iterator[list[str]]:
-    """What is loaded right after each `variable.method`, as the parts of a dotted name."""
-    loads = [one for one in dis.get_instructions(code) if one.opname not in _NOTHING]
+    """Yields what is loaded right after each `variable.method`, as the parts of a dotted name."""
+    loads = [load for load in dis.get_instructions(code) if load.opname not in _NOTHING]
     for at in range(len(loads) - 2):
         owner, called, name = loads[at : at + 3]
         if (
@@ -72,7 +71,7 @@ def _first_loads(code: CodeType, method: str, variable: str) -> Iterator[list[st
 
 
 def _variable(load: dis.Instruction) -> str:
-    """The local variable that is loaded; some instructions load or store another one before it."""
+    """Returns the local variable that is loaded; some instructions load or store another before."""
     if "LOAD_FAST" not in load.opname and load.opname != "LOAD_DEREF":
         return ""
     name: str = load.argval[-1] if isinstance(load.argval, tuple) else load.argval
@@ -80,7 +79,7 @@ def _variable(load: dis.Instruction) -> str:
 
 
 def _attributes(loads: list[dis.Instruction]) -> Iterator[str]:
-    for one in loads:
-        if one.opname not in _ATTRIBUTES:
+    for load in loads:
+        if load.opname not in _ATTRIBUTES:
             return
-        yield one.argval
+        yield load.argval

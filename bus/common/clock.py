@@ -1,6 +1,6 @@
 """Time, ids and chance: the one seam through which they enter.
 
-A test (or seeded chaos) replaces `ambient.source` to hold all three.
+A test (or seeded chaos) replaces `clock.source` to control all three.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ class Source:
         self.seed()
 
     def seed(self) -> None:
-        """Begins anew, by chance that the system gives: a forked child would draw what its parent
-        draws."""
+        """Seeds anew from the system: a forked child would otherwise draw what its parent draws."""
         self.bits = random.Random(self._random.getrandbits(128)).getrandbits
 
     seconds = staticmethod(time.time)
 
     def elapsed(self) -> float:
-        """Seconds from some moment on: for pauses, as no clock that is set changes them."""
+        """Returns seconds since some moment: for pauses, because setting the clock does not affect
+        it."""
         return time.monotonic()
 
     def fraction(self) -> float:
@@ -47,33 +47,33 @@ if hasattr(os, "register_at_fork"):
 
 
 def now() -> datetime:
-    """The current time, in UTC, in whole milliseconds (what the event log can keep)."""
+    """Returns the current time, in UTC, in whole milliseconds (what the event log can keep)."""
     return at(source.seconds())
 
 
 def at(seconds: float) -> datetime:
-    """That time after 1970, in UTC, in whole milliseconds."""
+    """Returns the time so many seconds after 1970, in UTC, in whole milliseconds."""
     return _first_digits_and_time(int(seconds * 1000))[1]
 
 
 def new_id() -> str:
-    """A fresh id: 32 hexadecimal digits, a UUID of version 7 (RFC 9562); ids sort by time."""
+    """Returns a new id: 32 hexadecimal digits, a UUID of version 7 (RFC 9562); ids sort by time."""
     return new_id_and_time()[0]
 
 
 def new_id_and_time() -> tuple[str, datetime]:
-    """A fresh id, and the time that it sorts by: one look at the clock for both.
+    """Returns a new id, and the time that it sorts by, from one reading of the clock.
 
-    48 bits of time, 80 of chance; version and variant take the place of six of those.
+    48 bits of time, 80 of chance; version and variant replace six of those.
     """
     digits, moment = _first_digits_and_time(int(source.seconds() * 1000))
-    bits = source.bits  # as an attribute: a call of what is found in an instance costs more
+    bits = source.bits  # first into a local: calling an instance's attribute directly costs more
     chance = bits(80) & _CHANCE | _VERSION_AND_VARIANT
     return digits + chance.to_bytes(10, "big").hex(), moment
 
 
 def time_of(id: str) -> datetime | None:
-    """When an id was made, by the clock of whoever made it; None where it does not tell.
+    """Returns when an id was made, by its maker's clock; None if the id does not contain it.
 
     UUIDs of version 7 do, with hyphens or without.
     """
@@ -86,17 +86,17 @@ def time_of(id: str) -> datetime | None:
         return None
 
 
-@lru_cache(maxsize=4)  # for all who come in the same millisecond, by one clock or another
+@lru_cache(maxsize=4)  # for all calls in the same millisecond, by several clocks
 def _first_digits_and_time(milliseconds: int) -> tuple[str, datetime]:
     return f"{milliseconds:012x}", datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def jittered(seconds: float) -> float:
-    """`seconds`, give or take a half, so that many waiters do not come back at once."""
+    """Returns `seconds`, give or take a half, so that many waiters do not come back at once."""
     return source.jittered(seconds)
 
 
 def is_cancelled() -> bool:
-    """Whether the current task is being cancelled, rather than something that it awaited."""
+    """Returns whether the current task is being cancelled, rather than something it awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

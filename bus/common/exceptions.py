@@ -1,6 +1,6 @@
-"""Judging: what an error is, where several came as one.
+"""What an error is, also if it is a group of errors.
 
-A task group of a handler's raises its errors as a group; what counts is what they are.
+A handler's task group raises its errors as a group; what counts is the errors within.
 """
 
 import asyncio
@@ -24,37 +24,37 @@ from bus.errors import (
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors of a group, and of groups within it; one that is no group is its own."""
+    """Yields the errors of a group, and of groups within it; the error itself if it is no group."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves(one)
+        for inner in error.exceptions:
+            yield from leaves(inner)
     else:
         yield error
 
 
 def judged(error: BaseException) -> BaseException:
-    """The one error by which it is decided what follows.
+    """Returns the one error that decides what follows.
 
-    Of a group of one kind it is the first. Of a mixed one it is what loses least if it is believed:
-    an outage, else a `Retry`, else an error that another try may mend.
+    In a group of one kind it is the first. In a mixed group, the one whose handling loses least: an
+    outage, else a `Retry`, else an error that another try may fix.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
     return min(leaves(error), key=_finality)
 
 
-def told(error: BaseException) -> BaseException:
-    """What is to be kept and told of an error: of a group of one kind the first, else itself."""
-    if isinstance(error, BaseExceptionGroup) and len({type(one) for one in leaves(error)}) == 1:
+def reported(error: BaseException) -> BaseException:
+    """Returns what to store and log: the first error of a group of one kind, else `error`."""
+    if isinstance(error, BaseExceptionGroup) and len({type(leaf) for leaf in leaves(error)}) == 1:
         return next(leaves(error))
     return error
 
 
 def outage(error: BaseException) -> bool:
-    """Whether a service is away: not the message's fault, so it does not count as a try.
+    """Returns whether a service is away: not the message's fault, so it does not count as a try.
 
-    A request of the handler's own that nobody answered (it has an id) counts as a try: otherwise a
-    handler that never gets an answer would ask for ever.
+    A handler's own request that was not answered (it has an id) does count: otherwise a handler
+    that never gets an answer would ask for ever.
     """
     if isinstance(error, BaseExceptionGroup):
         return any(map(outage, error.exceptions))
@@ -64,13 +64,13 @@ def outage(error: BaseException) -> bool:
 
 
 def conflict(error: BaseException) -> bool:
-    """Whether nothing but conflicts with other writers ended it."""
-    return all(isinstance(one, ConcurrencyError) for one in leaves(error))
+    """Returns whether it consists of conflicts with other writers only."""
+    return all(isinstance(leaf, ConcurrencyError) for leaf in leaves(error))
 
 
 def own(error: BaseException) -> bool:
-    """Whether it is its raiser's own, rather than word from outside that the task or the process
-    is to end: a cancellation, a signal, a coroutine that is closed."""
+    """Returns whether the code itself raised it, and no one from outside who ends the task or the
+    process: by a cancellation, a signal, or by closing the coroutine."""
     if isinstance(error, Exception):
         return True
     if isinstance(error, BaseExceptionGroup):
@@ -83,7 +83,7 @@ def own(error: BaseException) -> bool:
 
 
 def _raised(error: BaseException) -> bool:
-    """Whether a `raise` did it: Python itself interrupts and closes wherever the code stands."""
+    """Returns whether a `raise` did it: Python interrupts and closes at any instruction."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -93,7 +93,7 @@ def _raised(error: BaseException) -> bool:
 
 
 def _came_by_signal(error: BaseException) -> bool:
-    """Whether a handler of signals raised it, in the midst of other code."""
+    """Returns whether a signal handler raised it, in the middle of other code."""
     codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
     return any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))
 

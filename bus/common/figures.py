@@ -1,4 +1,4 @@
-"""Figures: the numbers that a service gives, taken where they have one meaning. Pure."""
+"""Figures: the numbers that a service sets, checked and read in one meaning. Pure."""
 
 from datetime import timedelta
 from typing import Any, SupportsIndex
@@ -6,11 +6,12 @@ from typing import Any, SupportsIndex
 from bus.errors import LONGEST, ConfigurationError
 
 Seconds = float | timedelta
-"""How long: seconds as a number, or a timedelta."""
+"""A duration: seconds as a number, or a timedelta."""
 
 
 def whole(value: Any, what: str, *, least: int, most: int | None = None) -> int:
-    """The whole number that is given. Raises: ConfigurationError for what is none, or beyond."""
+    """Returns a value as an int. Raises: ConfigurationError if it is no whole number, or out of
+    range."""
     number = least - 1
     if isinstance(value, SupportsIndex) and not isinstance(value, bool):
         number = value.__index__()
@@ -23,9 +24,9 @@ def whole(value: Any, what: str, *, least: int, most: int | None = None) -> int:
 
 
 def seconds(value: Any, what: str, *, zero: bool, otherwise: str = "") -> float:
-    """The seconds that are given, as a number or as a timedelta; 0 where `zero` may be.
+    """Returns a duration (a number or a timedelta) in seconds; 0 is valid only with `zero`.
 
-    Raises: ConfigurationError for what is no such time; `otherwise` is what else can be done.
+    Raises: ConfigurationError if it is not a valid one; `otherwise` is what else can be done.
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
     reach = "0 or more" if zero else "more than 0"

@@ -1,6 +1,6 @@
-"""Which failures are one: what an error was, where it was raised, and a short name for both.
+"""Which failures are the same: what an error was, where it was raised, and a short name for both.
 
-Knows nothing of messages or of who keeps the answer.
+Knows nothing of messages, or of what stores the answer.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from bus.common.exceptions import leaves
 
 
 class Failure(NamedTuple):
-    """What is kept of an error. `frames` are where it was raised, innermost last.
+    """What is stored of an error. `frames` are where it was raised, innermost last.
 
-    `fingerprint` is the same for all failures of one kind: the same message, handler and type of
-    error, raised in the same functions. Lines may move, and the reason may tell of other values.
+    `fingerprint` is the same for all failures with the same message, handler and type of error,
+    raised in the same functions. Line numbers and the reason may differ.
     """
 
     error: str
@@ -28,7 +28,7 @@ class Failure(NamedTuple):
 
 
 def failure_of(error: BaseException, message: str, handler: str) -> Failure:
-    """The failure that an error is, of one message in one handler."""
+    """Returns the failure for an error that one message raised in one handler."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     files = [PurePath(frame.filename).name for frame in frames]
     kind = type(error).__name__
@@ -45,18 +45,19 @@ def failure_of(error: BaseException, message: str, handler: str) -> Failure:
 
 
 def reason_of(error: BaseException, most: int = 5) -> str:
-    """What an error says, as text that can be stored, whatever it is.
+    """Returns what an error says, as text that can be stored; at most 2,000 characters, and `most`
+    reasons. Never raises.
 
-    Of a model's error it tells the places and mistakes, not the values found there.
+    For a validation error: places and mistakes, without the values found there.
     """
     try:
         return storable(_words(error, most)[:2000])
-    except Exception:  # an author's exception may fail at saying it too
+    except Exception:  # an author's exception may fail in __str__
         return ""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
+    """Returns the first line of what an error says."""
     return reason_of(error).partition("\n")[0]
 
 
@@ -65,16 +66,16 @@ def _words(error: BaseException, most: int) -> str:
         return _mistakes(error, most)
     if not isinstance(error, BaseExceptionGroup):
         return str(error)
-    each = [f"{type(one).__name__}: {reason_of(one, most)}" for one in leaves(error)]
-    more = f" (and {len(each) - most} more)" if len(each) > most else ""
-    return f"{'; '.join(each[:most])}{more}"
+    words = [f"{type(leaf).__name__}: {reason_of(leaf, most)}" for leaf in leaves(error)]
+    more = f" (and {len(words) - most} more)" if len(words) > most else ""
+    return f"{'; '.join(words[:most])}{more}"
 
 
 def _mistakes(error: ValidationError, most: int) -> str:
     details = error.errors(include_input=False, include_url=False, include_context=False)
-    told = [": ".join(filter(None, (_path(one), _said(one)))) for one in details[:most]]
+    words = [": ".join(filter(None, (_path(item), _said(item)))) for item in details[:most]]
     more = f" (and {len(details) - most} more)" if len(details) > most else ""
-    return f"{'; '.join(told)}{more}"
+    return f"{'; '.join(words)}{more}"
 
 
 def _path(detail: ErrorDetails) -> str:
@@ -86,5 +87,5 @@ def _said(detail: ErrorDetails) -> str:
 
 
 def storable(text: str) -> str:
-    """The text without what UTF-8 cannot say."""
+    """Returns the text with what UTF-8 cannot encode escaped."""
     return text.encode(errors="backslashreplace").decode()

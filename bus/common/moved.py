@@ -150,7 +150,7 @@ ROOMS = {
         "transports.rabbitmq.wire": "frames",
     },
 }
-"""What stands in each room of the package, by its former name."""
+"""The modules of each room, by their former names."""
 PARTED = {
     "contracts": ("describe.contracts", "describe.comparing"),
     "stores.base": (
@@ -273,14 +273,14 @@ class Finder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """From now on former names are found."""
+    """Makes former module names importable."""
     sys.meta_path.append(Finder())
     for module in RENAMED.keys() & sys.modules.keys():
         vars(sys.modules[module])["__getattr__"] = partial(renamed, module)
 
 
 def renamed(module: str, former: str) -> object:
-    """What a module calls otherwise now, with a warning. Raises: AttributeError."""
+    """Returns what a module calls differently now, with a warning. Raises: AttributeError."""
     name = RENAMED[module].get(former)
     if name is None:
         raise AttributeError(f"module {module!r} has no attribute {former!r}")

@@ -1,6 +1,6 @@
 """Signatures: what a function takes and returns, whatever kind of callable it is. No I/O.
 
-It knows nothing of messages: who registers a function says what its parameters may be.
+It knows nothing of messages: whatever registers a function decides what its parameters may be.
 """
 
 import inspect
@@ -19,10 +19,10 @@ NO_DEFAULT: Any = inspect.Parameter.empty
 
 
 class Dependency(NamedTuple):
-    """A parameter beyond the first: it is filled by its type.
+    """A parameter after the first, which is filled by its type.
 
-    `written` is the annotation as it stands there; `kind` is without `Annotated`, names of types,
-    and `| None`.
+    `written` is the annotation as written; `kind` is without `Annotated`, type aliases and
+    `| None`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Dependency(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a function takes and returns. `call` takes all of it by position."""
+    """What a function takes and returns. `call` takes all arguments by position."""
 
     name: str
     first: Any
@@ -45,8 +45,8 @@ class Signature(NamedTuple):
 def signature_of(function: Callable[..., Any]) -> Signature:
     """Reads a function, a method, a partial, or an object with `__call__`.
 
-    Raises: ConfigurationError for a parameter that cannot be filled by its type, and for what no
-    caller could call or await.
+    Raises: ConfigurationError for a parameter that cannot be filled by its type, and for what could
+    not be called or awaited.
     """
     where = name_of(function)
     called = _called(where, function)
@@ -54,8 +54,8 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     if not parameters:
         raise ConfigurationError(f"{where}: its first parameter must be the message; add it")
     hints = _hints(where, called)
-    asked = [_dependency(where, one, hints) for one in parameters]
-    by_name = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    asked = [_dependency(where, parameter, hints) for parameter in parameters]
+    by_name = [found.name for found in parameters if found.kind is inspect.Parameter.KEYWORD_ONLY]
     _check_call(where, called, len(parameters) - len(by_name), by_name)
     return Signature(
         name=where,
@@ -68,44 +68,44 @@ def signature_of(function: Callable[..., Any]) -> Signature:
 
 
 def name_of(function: Any) -> str:
-    """Where a callable is defined: a partial's function, the class of an object."""
+    """Returns a callable's full name: of a partial, its function's; of an object, its class's."""
     while isinstance(function, partial):
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{getattr(named, '__module__', '?')}.{named.__qualname__}"
 
 
-def is_async(one: object) -> bool:
-    """Whether a call of it gives a coroutine, as far as its own code tells."""
-    return callable(one) and any(map(inspect.iscoroutinefunction, (one, routine_of(one))))
+def is_async(value: object) -> bool:
+    """Returns whether calling it gives a coroutine, as far as its own code shows."""
+    return callable(value) and any(map(inspect.iscoroutinefunction, (value, routine_of(value))))
 
 
 def with_article(name: str) -> str:
-    """ "an event", "a command"."""
+    """Returns a name with its article: "an event", "a command"."""
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def shown(annotation: Any) -> str:
-    """A type as its user writes it, with the names of `bus` as they are imported."""
+    """Returns a type as its user writes it, with the names of `bus` as they are imported."""
     return re.sub(r"\bbus\.(\w+\.)*", "", inspect.formatannotation(annotation))
 
 
 def plain(annotation: Any) -> Any:
-    """A type without what is written around it: `Annotated`, and the name of a type alias."""
+    """Returns a type without what is written around it: `Annotated`, or the name of an alias."""
     while True:
         if typing.get_origin(annotation) is Annotated:
             annotation = annotation.__origin__
-        elif hasattr(annotation, "__value__"):  # of `type Name = ...`, and of its backport
+        elif hasattr(annotation, "__value__"):  # `type Name = ...`, and its backport
             annotation = annotation.__value__
         else:
             return annotation
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the annotation itself."""
+    """Returns the members of a union, or the annotation itself."""
     annotation = plain(annotation)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return tuple(each for one in typing.get_args(annotation) for each in members(one))
+        return tuple(kind for part in typing.get_args(annotation) for kind in members(part))
     return (annotation,)
 
 
@@ -136,15 +136,15 @@ def _is(test: Callable[[Any], bool], called: Any) -> bool:
 
 
 def routine_of(called: Any) -> Any:
-    """The function that a callable runs: a partial's, or an object's `__call__`."""
+    """Returns the function that a callable runs: a partial's, or an object's `__call__`."""
     while isinstance(called, partial):
         called = called.func
-    is_one = inspect.isroutine(called) or hasattr(called, "__wrapped__")
-    return called if is_one else called.__call__
+    is_routine = inspect.isroutine(called) or hasattr(called, "__wrapped__")
+    return called if is_routine else called.__call__
 
 
 def inspected(function: Callable[..., Any], **how: Any) -> inspect.Signature:
-    """As `inspect.signature`, also where types are not there that its annotations name."""
+    """Calls `inspect.signature`, also if its annotations name types that do not exist yet."""
     if sys.version_info >= (3, 14):
         import annotationlib
 
@@ -153,7 +153,7 @@ def inspected(function: Callable[..., Any], **how: Any) -> inspect.Signature:
 
 
 def _parameters(where: str, called: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters that are to be filled; what a partial has given by name is."""
+    """Returns the parameters still to be filled, without those a partial has given by name."""
     try:
         found = inspected(called).parameters.values()
     except ValueError as error:
@@ -161,13 +161,13 @@ def _parameters(where: str, called: Callable[..., Any]) -> list[inspect.Paramete
             f"{where}: its parameters cannot be read ({error}); write a function around it"
         ) from error
     given = called.keywords if isinstance(called, partial) else {}
-    for one in found:
-        if one.kind in _VARIABLE:
+    for parameter in found:
+        if parameter.kind in _VARIABLE:
             raise ConfigurationError(
-                f"{where}: nothing can be given to {one}; name what it takes. If a decorator made "
-                f"this function, let the decorator use functools.wraps"
+                f"{where}: nothing can be given to {parameter}; name what it takes. If a decorator "
+                f"made this function, let the decorator use functools.wraps"
             )
-    return [one for one in found if one.name not in given]
+    return [parameter for parameter in found if parameter.name not in given]
 
 
 def _hints(where: str, called: Callable[..., Any]) -> dict[str, Any]:
@@ -181,16 +181,17 @@ def _hints(where: str, called: Callable[..., Any]) -> dict[str, Any]:
         ) from error
 
 
-def _dependency(where: str, one: inspect.Parameter, hints: dict[str, Any]) -> Dependency:
-    written = hints.get(one.name, one.annotation)
+def _dependency(where: str, parameter: inspect.Parameter, hints: dict[str, Any]) -> Dependency:
+    name = parameter.name
+    written = hints.get(name, parameter.annotation)
     if written is not inspect.Parameter.empty:
-        return Dependency(one.name, _without_none(written), written, one.default)
-    if one.name in ("self", "cls"):
+        return Dependency(name, _without_none(written), written, parameter.default)
+    if name in ("self", "cls"):
         raise ConfigurationError(
-            f"{where}: {one.name!r} is given by nobody, because it is registered within its class; "
+            f"{where}: {name!r} is given by nobody, because it is registered within its class; "
             f"register the method of an object, as in `router.command(object.method)`"
         )
-    raise ConfigurationError(f"{where}: parameter {one.name!r} has no type; annotate it")
+    raise ConfigurationError(f"{where}: parameter {name!r} has no type; annotate it")
 
 
 def _without_none(annotation: Any) -> Any:
@@ -199,10 +200,10 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _check_call(where: str, called: Callable[..., Any], positions: int, names: list[str]) -> None:
-    """What a decorator's wrapper takes itself may differ from what it says to take."""
+    """Checks that a decorator's wrapper can be called with what it declares to take."""
     try:
         own = inspected(called, follow_wrapped=False)
-    except ValueError:  # written in C, as functools.cache is
+    except ValueError:  # written in C, such as functools.cache
         return
     try:
         own.bind(*range(positions), **dict.fromkeys(names))
@@ -214,7 +215,7 @@ def _check_call(where: str, called: Callable[..., Any], positions: int, names: l
 
 
 def _by_position(function: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
-    """A function whose last parameters are given by name, called by position alone."""
+    """Returns a function that takes all by position, and passes the last ones on by name."""
 
     def call(*values: Any) -> Any:
         first = len(values) - len(names)

@@ -1,4 +1,4 @@
-"""Tasks: how those of our own go side by side, and how they end."""
+"""Tasks: running them side by side, ending them, and limits of time."""
 
 import asyncio
 from collections import deque
@@ -24,9 +24,9 @@ def apart(work: Coroutine[Any, Any, Result], *, name: str | None = None) -> "asy
 
 
 async def end(tasks: Iterable["asyncio.Task[Any]"], *, patience: float = 5.0) -> None:
-    """Cancels tasks and waits for their end; cancels again whenever `patience` (seconds) ends.
+    """Cancels tasks and waits for their end; cancels again after every `patience` (seconds).
 
-    Once is not enough: drivers lose a cancellation now and then.
+    Once is not enough: drivers sometimes lose a cancellation.
     """
     left = {task for task in tasks if not task.done()}
     while left:
@@ -93,7 +93,7 @@ class Lanes(Generic[Item]):
 
 
 class Home:
-    """The event loop that something was made in: only there may its futures be settled."""
+    """The event loop that something was made in: its futures may be settled only there."""
 
     __slots__ = ("_loop", "_thread")
 
@@ -103,17 +103,17 @@ class Home:
 
     @property
     def is_gone(self) -> bool:
-        """Whether that loop has ended."""
+        """Whether the loop has ended."""
         return self._loop.is_closed()
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Calls it in that loop, at once where that is this thread's; not at all where it ended."""
+        """Calls a function in the loop: at once if it is this thread's; not at all if it ended."""
         if self._loop.is_closed():
             return
         if self._thread == get_ident():
             function(*arguments)
         else:
-            with suppress(RuntimeError):  # it ended just now
+            with suppress(RuntimeError):  # it has ended meanwhile
                 self._loop.call_soon_threadsafe(function, *arguments)
 
 
@@ -121,14 +121,14 @@ SLICE = 0.5
 
 
 class TurningTime:
-    """As `asyncio.timeout`, but of time in which the loop turned.
+    """An `asyncio.timeout` that counts only time in which the loop turned.
 
         async with TurningTime(3.0): ...
 
-    While something blocks the loop, nobody in it can get on: that time is nobody's. It counts in
-    slices, of each no more than its length; and where the loop stood at the very end, what came
-    meanwhile is taken in first. With `spares_waits`, a slice in all of which somebody else was
-    waited for (`OthersTime`) does not count either.
+    While something blocks the loop, no task can get on, so that time does not count. It counts in
+    slices, each by its length at most; and if the loop was blocked at the very end, one slice more
+    lets it take in what arrived meanwhile. With `spares_waits`, a slice spent entirely in waiting
+    for somebody else (`OthersTime`) does not count either.
     """
 
     __slots__ = (
@@ -188,13 +188,13 @@ class TurningTime:
             raise TimeoutError from error
 
     def begin_wait(self) -> None:
-        """Somebody else is waited for, until `end_wait`; several may be at a time."""
+        """Begins waiting for somebody else, until `end_wait`; waits may overlap."""
         if not self._waits:
             self._waiting_since = self._loop.time()
         self._waits += 1
 
     def end_wait(self) -> None:
-        """One wait is over."""
+        """Ends one wait."""
         self._waits -= 1
 
     def watch(self) -> None:
@@ -226,8 +226,8 @@ class TurningTime:
 class _Beginning:
     """The limits of a loop that began within the last slice.
 
-    Nearly all end in it, and a timer costs more than the rest of a limit: one for all tells which
-    are still there.
+    Nearly all of them end within it, and a timer costs more than the rest of a limit: so one timer
+    for all finds those that are left.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -250,7 +250,7 @@ class _Beginning:
 
 def _beginning(loop: asyncio.AbstractEventLoop) -> _Beginning:
     global _latest
-    latest = _latest  # another thread's loop may have its own put there at any moment
+    latest = _latest  # read once: another thread's loop may replace it at any moment
     if latest is None or latest.loop is not loop:
         latest = _latest = _Beginning(loop)
     return latest
@@ -261,7 +261,7 @@ _sparing: ContextVar[TurningTime | None] = ContextVar("sparing", default=None)
 
 
 class OthersTime:
-    """Time in which somebody is waited for who has a time limit of his own.
+    """Time spent waiting for somebody who has a time limit of their own.
 
     with OthersTime(): ...
     """
@@ -279,8 +279,8 @@ class OthersTime:
 
 
 async def together(*work: Coroutine[Any, Any, None]) -> None:
-    """Carries out all of it side by side; the first error ends the rest and is raised."""
-    tasks = [asyncio.create_task(one) for one in work]
+    """Runs coroutines side by side; the first error ends the others and is raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
     try:
         await asyncio.gather(*tasks)
     finally:

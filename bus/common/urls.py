@@ -1,7 +1,6 @@
-"""The URLs of broker and database, looked at before anybody connects.
+"""Checks the URLs of broker and database before anything connects.
 
-What it says about a URL never quotes it: a password may stand anywhere in one that is not written
-as it should be.
+An error about a URL never quotes it, because a password may be anywhere in a malformed one.
 """
 
 import re
@@ -22,11 +21,11 @@ _UNVERIFIED = {
     "ssl_cert_reqs": "tlsCAFile",
     "ssl_match_hostname": "tlsCAFile",
 }
-"""Options that turn TLS checks off, and where to put the authority's certificate instead."""
+"""Options that turn TLS checks off, and the option for the authority's certificate instead."""
 
 
 def problem_of(url: str, schemes: tuple[str, ...]) -> str | None:
-    """Why this URL may not be used, or None."""
+    """Returns why this URL may not be used, or None."""
     form = f"{schemes[0]}://user:password@host:port/"
     unreadable = f"does not read as {form}; {ENCODED}"
     try:
@@ -43,15 +42,15 @@ def problem_of(url: str, schemes: tuple[str, ...]) -> str | None:
 
 
 def _names_a_host(parts: SplitResult) -> bool:
-    """Raises: ValueError for a port that is no number."""
+    """Returns whether it names a host. Raises: ValueError for a port that is no number."""
     if parts.scheme in AMQP_SCHEMES:
         return bool(parts.hostname) and parts.port != 0
     return bool(parts.netloc.rpartition("@")[2].strip(":,"))  # several hosts, a port for each
 
 
 def has_database(url: str) -> bool:
-    """Whether a MongoDB URL names a database that may be meant for data: not `admin`, which
-    everybody takes for users."""
+    """Returns whether a MongoDB URL names a database for data: not `admin`, which is where users
+    are kept."""
     return urlsplit(url).path not in ("", "/", "/admin")
 
 

@@ -1,4 +1,4 @@
-"""What a class may be, beside its fields' types: its options, names, `upcast`, its base. Pure."""
+"""What a class may be, besides its fields' types: its options, names, `upcast`, its base. Pure."""
 
 import inspect
 from collections.abc import Mapping
@@ -10,8 +10,11 @@ from bus.errors import ConfigurationError
 
 
 def check_names(kind: type[BaseModel], base: type[BaseModel]) -> None:
-    """Raises: ConfigurationError for a field that stands in the place of what the bus asks of its
-    messages, and for a message that has no fields."""
+    """Checks the names of a message's fields.
+
+    Raises: ConfigurationError for a field that hides an attribute which the bus needs on its
+    messages, and for a RootModel, which has no fields.
+    """
     if issubclass(kind, RootModel):
         raise ConfigurationError(
             f"{name_of(kind)}: a message is an object with fields, and a RootModel is none; give "
@@ -26,7 +29,7 @@ def check_names(kind: type[BaseModel], base: type[BaseModel]) -> None:
 
 
 def check_upcast(kind: type[BaseModel]) -> None:
-    """Raises: ConfigurationError for an `upcast` that nobody could call, or would await."""
+    """Raises: ConfigurationError for an `upcast` that could not be called, or is async."""
     upcast = inspect.getattr_static(kind, "upcast")
     if not isinstance(upcast, classmethod | staticmethod):
         raise ConfigurationError(
@@ -50,6 +53,6 @@ def check_upcast(kind: type[BaseModel]) -> None:
 
 
 def unknown_options(kind: type, options: Mapping[str, object], known: str) -> ConfigurationError:
-    """What to say where no base class takes these options."""
+    """Returns the error for class options that no base class takes."""
     named = ", ".join(f"{name}=" for name in options)
     return ConfigurationError(f"{name_of(kind)}: its class takes no {named}; it takes {known}")

@@ -1,6 +1,6 @@
-"""What may be declared of a message: fields that can be read back as they are written.
+"""Which fields a message may declare: those that can be read back as they are written.
 
-Reads pydantic's core schemas; pure. What a schema cannot tell of, `round_trip` compares.
+Reads pydantic's core schemas; pure. What a schema does not show, `round_trip` compares.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from bus.common.signatures import plain, shown
 from bus.errors import ConfigurationError
 
 Schema = Mapping[str, Any]
-"""What pydantic makes of a type: a core schema."""
+"""What pydantic compiles a type into: a core schema."""
 
 HIDING = "_serialize_secret"
-"""How the functions are called by which pydantic writes SecretStr, SecretBytes and Secret."""
+"""How the names of pydantic's serializers of SecretStr, SecretBytes and Secret begin."""
 
 NOT_GONE_INTO = frozenset({"metadata", "config", "serialization", "default", "expected", "members"})
 ONLY_CHECKED = frozenset({"is-instance", "is-subclass", "callable"})
@@ -32,29 +32,32 @@ PLAIN = frozenset(
      "timedelta", "enum", "literal", "nullable", "default", "list", "set", "frozenset", "tuple",
      "dict", "model", "model-fields", "model-field"}
 )  # fmt: skip
-"""The types of which `==` tells whether a value came back as it was."""
+"""The types for which `==` shows whether a value came back as it was."""
 
 
 def check_declared(schema: Schema, where: str, *, lasting: bool) -> None:
-    """Raises: ConfigurationError for a field that could not be read back as it is written; ever, or
-    (what is `lasting`) later on."""
+    """Checks a schema.
+
+    Raises: ConfigurationError for a field that could never be read back as it is written, or (with
+    `lasting`) not at a later time.
+    """
     for field, problem in _problems(schema, {}, "", _definitions(schema)):
         if lasting or problem != _FLEETING:
             raise ConfigurationError(f"{where}: {field or 'it'} {problem}")
 
 
 def adapter_of(kind: Any, where: str) -> TypeAdapter[Any]:
-    """What writes and reads values of a type. Raises: ConfigurationError for one of which that
-    cannot be.
+    """Returns what writes and reads values of a type.
 
-    It writes NaN as NaN, which is then refused: pydantic's way is to write null instead.
+    It writes NaN as NaN, which is then refused; by default pydantic would write null.
+    Raises: ConfigurationError for a type that cannot be written or read.
     """
     kind = None if kind in (NoReturn, Never) else kind
     try:
         adapter = _adapter(kind)
     except PydanticUserError:
         raise ConfigurationError(f"{where}: {undescribed([('', kind)])}") from None
-    if adapter.pydantic_complete:  # else it names types that are not there yet
+    if adapter.pydantic_complete:  # else it names types that are not defined yet
         check_declared(adapter.core_schema, where, lasting=False)
     return adapter
 
@@ -65,11 +68,11 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
-        return TypeAdapter(kind)  # a model, which has a configuration of its own
+        return TypeAdapter(kind)  # a model has its own configuration
 
 
 def undescribed(fields: Iterable[tuple[str, Any]]) -> str:
-    """Says which part of these types pydantic makes no schema of, and what to do."""
+    """Returns which part of these types pydantic has no schema for, and what to do."""
     for path, kind in fields:
         if _problem(kind) and (found := _undescribed(kind, path, [])):
             where, part = found
@@ -79,7 +82,7 @@ def undescribed(fields: Iterable[tuple[str, Any]]) -> str:
 
 def _undescribed(kind: Any, path: str, seen: list[Any]) -> tuple[str, Any] | None:
     bare = plain(kind)
-    if not _problem(bare):  # it is what stands beside the type
+    if not _problem(bare):  # the fault is in what is written around the type
         return path, kind
     parts = [(name, part) for name, part in _parts(bare) if _problem(part)]
     if not parts:
@@ -92,7 +95,7 @@ def _undescribed(kind: Any, path: str, seen: list[Any]) -> tuple[str, Any] | Non
 
 
 def _parts(kind: Any) -> Iterable[tuple[str, Any]]:
-    """What a type is made of, with the names of fields."""
+    """Returns the types that a type consists of, with the names of fields."""
     if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind) or hasattr(kind, "_fields"):
         with suppress(NameError):
             return typing.get_type_hints(kind, include_extras=True).items()
@@ -119,8 +122,8 @@ def _words(part: Any) -> str:
 
 
 def is_plain(schema: Any) -> bool:
-    """Whether it is all of types that are read in one way only, anew each time, and that no value
-    of another type is equal to."""
+    """Returns whether all types are read in one way only, into new objects each time, and equal no
+    value of another type."""
     if isinstance(schema, list | tuple):
         return all(map(is_plain, schema))
     if not isinstance(schema, dict):
@@ -131,8 +134,8 @@ def is_plain(schema: Any) -> bool:
 
 
 def mixes_numbers(schema: Any) -> bool:
-    """Whether there is a union of which only what was written tells if a number is an integer, as
-    in `tuple[float, ...] | tuple[int, ...]`: as JSON it is a list, which either of them takes."""
+    """Returns whether a union leaves open if a number is an integer, as in
+    `tuple[float, ...] | tuple[int, ...]`: as JSON it is a list, which either member takes."""
     if isinstance(schema, list | tuple):
         return any(map(mixes_numbers, schema))
     if not isinstance(schema, dict):
@@ -145,10 +148,10 @@ def mixes_numbers(schema: Any) -> bool:
 
 
 def _types_within(schema: Any) -> Iterator[str]:
-    """The types in a part, save those of fields, whose names tell them apart."""
+    """Yields the types in a part, except those of fields, whose names distinguish them."""
     if isinstance(schema, list | tuple):
-        for one in schema:
-            yield from _types_within(one)
+        for part in schema:
+            yield from _types_within(part)
     elif isinstance(schema, dict) and "fields" not in schema:
         if isinstance(schema.get("type"), str):
             yield schema["type"]
@@ -181,28 +184,28 @@ def _takes_extras(part: Schema) -> bool:
 
 
 def _writes_times_otherwise(part: Schema) -> bool:
-    """Whether times are numbers, without their zones, which `==` does not miss."""
+    """Returns whether times are written as numbers: without zones, whose loss `==` does not see."""
     config = part.get("config") or {}
     return "ser_json_temporal" in config and config["ser_json_temporal"] != "iso8601"
 
 
 def _definitions(schema: Schema) -> dict[str, Schema]:
-    """The parts to which others refer."""
+    """Returns the parts to which others refer, by their names."""
     return {part["ref"]: part for part in schema.get("definitions", ())}
 
 
 def _problems(
     part: Any, config: Schema, path: str, pending: dict[str, Schema]
 ) -> Iterator[tuple[str, str]]:
-    """The fields that could never be read back, each with what is wrong."""
+    """Yields the fields that could never be read back, each with what is wrong."""
     if isinstance(part, list | tuple):
-        for one in part:
-            yield from _problems(one, config, path, pending)
+        for item in part:
+            yield from _problems(item, config, path, pending)
         return
     if not isinstance(part, dict):
         return
     while part.get("type") in ("definitions", "definition-ref"):
-        # Each part to which others refer is gone into once.
+        # Looked into once, where it is first referred to: recursive types would never end.
         part = part["schema"] if "schema" in part else pending.pop(part["schema_ref"], {})
     if part.get("type") == "generator":
         yield path, _ONCE
@@ -211,13 +214,13 @@ def _problems(
     if part.get("type") in ONLY_CHECKED:
         yield path, _NAMED
     if part.get("type") == "literal":
-        yield from ((path, _LITERAL.format(one)) for one in part["expected"] if _is_lost(one))
+        yield from ((path, _LITERAL.format(value)) for value in part["expected"] if _is_lost(value))
     serializer = part.get("serialization", {}).get("function")
     if getattr(serializer, "__name__", "").startswith(HIDING):
         yield path, _SECRET
         return
     if serializer is not None and not _is_of_pydantic(serializer):
-        return  # an author's: who knows what it writes, so that each value is compared
+        return  # an author's serializer may write anything, so each value is compared
     config = part.get("config") or config
     for key, value in part.items():
         if key == "fields" and part["type"] != "dataclass":  # which only names them there
@@ -227,12 +230,12 @@ def _problems(
         else:
             continue
         if part.get("type") in READ_OTHERWISE:
-            found = (one for one in found if not one[1].startswith(UNLESS_OTHERWISE))
+            found = ((at, why) for at, why in found if not why.startswith(UNLESS_OTHERWISE))
         yield from found
 
 
 def _is_lost(value: Any) -> bool:
-    """Whether a Literal's value is written as one that the Literal does not hold."""
+    """Returns whether a Literal's value is written as one that the Literal does not hold."""
     return isinstance(value, bytes) or (isinstance(value, Enum) and value != value.value)
 
 
@@ -251,7 +254,7 @@ def _problems_of_fields(
 
 
 def _keys_read(name: str, field: Schema, config: Schema) -> set[str]:
-    """The keys under which a field is looked for."""
+    """Returns the keys under which a field is looked up."""
     alias = field.get("validation_alias")
     if alias is None:
         return {name}
@@ -302,5 +305,5 @@ _LITERAL = (
     "itself, as in Literal['red'], or let the enum be a StrEnum or an IntEnum"
 )
 UNLESS_OTHERWISE = (_NAMED, _LITERAL.partition("{")[0])
-"""What is no problem where a validator comes before, which may read what is written."""
+"""What is no problem if a validator runs first, which may read what is written."""
 _ONCE = "can be gone through only once; declare it as list[...] or tuple[..., ...]"

@@ -1,6 +1,6 @@
-"""Flat models: of text, numbers and truth values alone, which JSON holds as they stand.
+"""Flat models: of text, numbers and booleans alone, which JSON holds as they are.
 
-Nothing need be converted to write one, nor read back to know that it is the same. Reads pydantic's
+Writing one needs no conversion, and no reading back to know that it is the same. Reads pydantic's
 core schemas; pure.
 """
 
@@ -17,8 +17,8 @@ Kinds = Mapping[str, Collection[type]]
 
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool, "none": NoneType}
 
-# Whatever else stands in a schema (an alias, a constraint, a function) has a say in how a value is
-# made, written or read.
+# Anything else in a schema (an alias, a constraint, a function) may change how a value is made,
+# written or read.
 OF_MODELS = frozenset(
     {"type", "cls", "config", "custom_init", "metadata", "ref", "root_model", "schema"}
 )
@@ -28,7 +28,7 @@ OF_DEFAULTS = OF_FIELDS | {"default", "default_factory", "default_factory_takes_
 
 
 def flat_kinds(model: Schema) -> Kinds:
-    """What values the fields of a flat model may have; nothing where it is none."""
+    """Returns the types of a flat model's values, by field; empty if the model is not flat."""
     if model["type"] != "model" or not model.keys() <= OF_MODELS:
         return {}
     if model.get("custom_init") or model.get("root_model") or not _is_usual(model):
@@ -36,15 +36,15 @@ def flat_kinds(model: Schema) -> Kinds:
     inner = model["schema"]
     if inner["type"] != "model-fields" or inner.get("computed_fields"):
         return {}
-    if not all(map(str.isidentifier, inner["fields"])):  # which may be no key of a document
+    if not all(map(str.isidentifier, inner["fields"])):  # may not be a valid key of a document
         return {}
     kinds = {name: _kinds(field) for name, field in inner["fields"].items()}
     return kinds if all(kinds.values()) else {}
 
 
 def flat_data(values: Mapping[str, Any], kinds: Kinds) -> Document | None:
-    """A flat model's values as its data; None where one is of another type, missing, or such that
-    `payload.check` refuses it."""
+    """Returns a flat model's values as its data; None if one has another type, is missing, or is
+    one that `payload.check` refuses."""
     if not kinds or values.keys() != kinds.keys():
         return None
     for name, value in values.items():
@@ -61,14 +61,14 @@ def flat_data(values: Mapping[str, Any], kinds: Kinds) -> Document | None:
 
 
 def _is_usual(model: Schema) -> bool:
-    """Whether nobody changes it once it is made, and its configuration has no say in values."""
+    """Returns whether its objects are frozen, and its configuration does not affect values."""
     config = model.get("config") or {}
     usual = config.keys() <= OF_CONFIGS and config.get("extra_fields_behavior") != "allow"
     return usual and bool(model["cls"].model_config.get("frozen"))
 
 
 def _kinds(part: Schema) -> frozenset[type]:
-    """None at all where a value may be anything but a scalar."""
+    """Returns a field's types; none at all if its value may be anything but a scalar."""
     match part["type"]:
         case "model-field" if part.keys() <= OF_FIELDS:
             return _kinds(part["schema"])

@@ -1,7 +1,7 @@
-"""Limits of ids and headers, each in the unit that counts, told to whoever meets one.
+"""Limits of ids and headers, each in the unit that counts, and the errors that name them.
 
-What travels in AMQP's short strings (ids, names) counts in bytes of UTF-8; what stands in headers
-and documents alone, in characters.
+What travels in AMQP's short strings (ids, names) is counted in bytes of UTF-8; what is only in
+headers and documents, in characters.
 """
 
 from collections.abc import Collection, Mapping
@@ -23,30 +23,30 @@ MAX_KEY = 128
 MAX_HEADERS = 32 * 1024
 MAX_COUNT = 100
 OWN_BYTES = 2 * 1024
-"""What the bus's own headers take at most, on a delay ladder or as a dead letter too."""
+"""How many bytes the bus's own headers take at most, also on a delay or as a dead letter."""
 OWN_COUNT = 10
 
 MOST_COMMAND_ID = 150
-"""Bytes; the rest of a word is for the numbers of what follows from it."""
+"""Bytes; the rest of MAX_WORD is for the numbers of what derives from it."""
 MOST_AGGREGATE_ID = 200
 """Characters."""
 DERIVED = "="
-"""How ids begin that derive from a message and its handler: nobody can choose such a one."""
+"""How ids begin that derive from a message and its handler; callers may not choose them."""
 
 
 def size_of(text: str) -> int:
-    """Bytes in UTF-8."""
+    """Returns the bytes of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
 
 def plain_text(text: str) -> str:
-    """The text itself, of what may be a subclass of it, as a StrEnum's member is."""
+    """Returns a plain str from what may be an instance of a subclass, as a StrEnum member is."""
     return text if type(text) is str else str.__str__(text)
 
 
 def not_text(what: str, value: object, absent: str = "give the text that it is to be") -> str:
-    """What to say where text is needed, and something else was given; `absent` says what to do
-    where that is None."""
+    """Returns what to say if something other than text was given; `absent` says what to do if it
+    was None."""
     if value is None:
         return f"{what} must be text, and this one is None: {absent}"
     kind = type(value).__name__
@@ -54,7 +54,7 @@ def not_text(what: str, value: object, absent: str = "give the text that it is t
 
 
 def to_text(value: object) -> str:
-    """How a value becomes text by which it is known again, in words."""
+    """Returns, in words, how to turn a value into text that identifies it."""
     match value:
         case Enum():
             return "give str(...) of its value"
@@ -66,7 +66,7 @@ def to_text(value: object) -> str:
 
 
 def check_chosen_id(id: str) -> None:
-    """Raises: InvalidMessage for what nobody may choose as a command's id."""
+    """Raises: InvalidMessage for what a caller may not choose as a command's id."""
     check_id(id)
     if id.startswith(DERIVED):
         raise InvalidMessage(
@@ -139,9 +139,9 @@ def check_correlation_id(id: str) -> None:
 
 
 def check_headers(headers: Mapping[str, Any], own: Collection[str]) -> None:
-    """Raises: InvalidMessage for headers that a message cannot set out with; `own` are the bus's.
+    """Raises: InvalidMessage for headers that a message cannot have; `own` are the bus's names.
 
-    There is room left for those that the bus adds, when it sets out and when it is tried again.
+    Leaves room for those that the bus adds, when the message is sent and when it is tried again.
     """
     if type(headers) is not dict and not isinstance(headers, Mapping):
         raise InvalidMessage(

@@ -1,7 +1,7 @@
-"""What a message's data may be beyond what its model says: JSON that every part keeps as it is.
+"""What a message's data may be beyond what its model says: JSON that nothing on its way changes.
 
-Each rule is about something that a store or a parser would quietly change or misread: a number that
-becomes null, a key that comes back as another type, a value of which the last one counts.
+Each rule is about something that a store or a parser would silently change or misread: a number
+that becomes null, a key that comes back as another type, a key that is given twice.
 """
 
 import json
@@ -21,12 +21,12 @@ Document = dict[str, Any]
 MAX_DEPTH = 50
 MOST, LEAST = 2**63 - 1, -(2**63)
 MOST_PARTS = 6
-"""Of the way to a fault."""
+"""How many parts of the path to a fault are shown."""
 DECODED = "decode it as what it is where it comes in, or use text.encode(errors='replace').decode()"
 
 
 def parsed(body: bytes, what: str) -> Any:
-    """The data in a JSON text. Raises: InvalidMessage, which quotes no value; `what` is whose."""
+    """Returns the data in the JSON text of `what`. Raises: InvalidMessage; it quotes no value."""
     try:
         data = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -38,8 +38,10 @@ def parsed(body: bytes, what: str) -> Any:
 
 
 def check(data: Any, what: str) -> int:
-    """How many colons the data's text has. Raises: InvalidMessage, which says where in `what` the
-    fault is, and quotes no value."""
+    """Checks data, and returns how many colons its JSON text has.
+
+    Raises: InvalidMessage, which says where in `what` the fault is, and quotes no value.
+    """
     try:
         return _colons(data, 0)
     except InvalidMessage as error:
@@ -50,7 +52,7 @@ def check(data: Any, what: str) -> int:
 
 
 def _seek(value: Any, path: list[str], depth: int) -> None:
-    """Goes through a value once more, with the way to where it is in `path`, until it fails."""
+    """Goes through a value once more until it fails; then `path` leads to the fault."""
     if not isinstance(value, dict | list):
         _colons(value, depth)
         return
@@ -69,7 +71,7 @@ def _place(what: str, path: list[str]) -> str:
 
 
 def plain_integers(data: Any) -> Any:
-    """The data with integers of Python's own type: those beyond 32 bits come from BSON as another,
+    """Returns the data with integers of Python's own type: beyond 32 bits, BSON has another type,
     which a union of `int` and `float` reads as a float."""
     if type(data) is dict:
         return {key: plain_integers(value) for key, value in data.items()}
@@ -79,7 +81,7 @@ def plain_integers(data: Any) -> Any:
 
 
 def _colons(value: Any, depth: int) -> int:
-    """Checks all that is in a value; returns how many colons its text has."""
+    """Checks a value and all within it; returns how many colons its text has."""
     kind = type(value)
     if kind is str:
         if not value.isascii():
@@ -105,8 +107,8 @@ def _colons_within(values: Iterable[Any], depth: int) -> int:
         raise InvalidMessage(f"nested more than {MAX_DEPTH} levels deep; flatten it")
     total = 0
     for value in values:
-        if type(value) is str and value.isascii():  # nearly all are: no call for them
-            if ":" in value:  # found several times as fast as counted
+        if type(value) is str and value.isascii():  # nearly all are: saves a call
+            if ":" in value:  # searching is several times as fast as counting
                 total += value.count(":")
         else:
             total += _colons(value, depth)
@@ -128,12 +130,12 @@ def _check_key(key: str) -> None:
     if "\0" in key:
         raise InvalidMessage("a key holds a NUL, which MongoDB refuses; take it out of the key")
     _check_text(key)
-    if "\ufffd" in key:  # what pydantic makes of them
+    if "\ufffd" in key:  # what pydantic makes of lone surrogates
         raise InvalidMessage(f"a key holds U+FFFD, as which lone surrogates come; {DECODED}")
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can say it: there is no lone surrogate in it."""
+    """Returns whether UTF-8 can encode a text: it has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

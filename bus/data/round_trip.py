@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import TzInfo
 
 Pairs = Iterable[tuple[Any, Any, str]]
-"""What was written, what was read of it, and where that stands."""
+"""What was written, what was read back, and the path to it."""
 
 UNCHANGING = (str, bytes, int, float, complex, tuple, frozenset, date, time, Enum)
 SIMPLE = frozenset({str, int, float, bool})
@@ -33,10 +33,10 @@ class Misread(NamedTuple):
 
 
 def difference(written: Any, read: Any, *, exact: bool = False) -> Misread | None:
-    """The first place where what was read back is not what was written; None where all is.
+    """Returns the first place where what was read back is not what was written, or None.
 
-    What is private to an object does not count, nor, unless it is to be `exact`, an integer that
-    is read as the equal float.
+    Private attributes do not count, nor, unless `exact`, an integer that is read as the equal
+    float.
     """
     return (_OF_NUMBERS if exact else _OF_DATA).of(written, read, "")
 
@@ -44,13 +44,15 @@ def difference(written: Any, read: Any, *, exact: bool = False) -> Misread | Non
 def difference_of_state(
     written: object, read: object, but: Collection[str] = (), *, exact: bool = False
 ) -> Misread | None:
-    """The same of two objects that live on, save for some attributes: private attributes count,
-    zones by name, and which parts are one object."""
+    """Does the same for two objects that live on, except for the attributes in `but`.
+
+    Private attributes count, so do the names of zones, and which parts are the same object.
+    """
     return _WholeComparison(exact).of_attributes(written, read, "", but)
 
 
 class _Comparison:
-    """Of what is written once and never changed."""
+    """Compares what is written once and never changed."""
 
     __slots__ = ()
 
@@ -61,7 +63,7 @@ class _Comparison:
             return Misread(path, "would not be read back as it is", _NO_FIELD)
         kind = type(written)
         if kind in SIMPLE and kind is type(read) and written == read:
-            return None  # as most are: spared the questions below
+            return None  # most values: saves the checks below
         if kind is not type(read) and not self.is_as_good(written, read):
             return _of_types(written, read, path)
         return self.of_content(written, read, path)
@@ -84,7 +86,7 @@ class _Comparison:
         return Misread(path, _ANOTHER, _MADE) if _compares(written) else Misread(path, _ANOTHER)
 
     def is_as_good(self, written: Any, read: Any) -> bool:
-        """Whether pydantic would have made the one of the other: of a default, nobody has."""
+        """Returns whether pydantic converts one to the other; a default it has not converted."""
         if type(read) is float:
             return type(written) is int and written == read
         return type(read) in (datetime, time) and isinstance(written, type(read))
@@ -96,7 +98,7 @@ class _Comparison:
         return None
 
     def of_times(self, written: datetime | time, read: Any, path: str) -> Misread | None:
-        """Compares their texts: of an hour that comes twice, `==` says that it equals nothing."""
+        """Compares times by their texts: in an hour that occurs twice, `==` is always false."""
         if written.isoformat() == read.isoformat():
             return None
         offset = written.utcoffset()
@@ -108,7 +110,7 @@ class _Comparison:
     def is_equal(self, written: Any, read: Any) -> bool:
         if _compares(written):
             return bool(written == read)
-        with suppress(TypeError):  # nothing makes another one of such an object
+        with suppress(TypeError):  # an object that cannot be copied has no state to compare
             return self.of(_state(written), _state(read), "") is None
         return False
 
@@ -129,10 +131,10 @@ class _Comparison:
     def _of_sets(
         self, written: AbstractSet[Any], read: AbstractSet[Any], path: str
     ) -> Misread | None:
-        found = {one: one for one in read}
-        if len(written) != len(found) or not all(one in found for one in written):
+        found = {member: member for member in read}
+        if len(written) != len(found) or not all(member in found for member in written):
             return Misread(path, "would be read with other members")
-        return self.of_each((one, found[one], path) for one in written)
+        return self.of_each((member, found[member], path) for member in written)
 
     def _of_sequences(
         self, written: Sequence[Any], read: Sequence[Any], path: str
@@ -143,11 +145,11 @@ class _Comparison:
         if len(written) != len(read):
             return Misread(path, "would be read with more or fewer entries", _MADE)
         pairs = enumerate(zip(written, read, strict=True))
-        return self.of_each((one, other, _at(path, place)) for place, (one, other) in pairs)
+        return self.of_each((value, other, _at(path, index)) for index, (value, other) in pairs)
 
 
 class _ExactComparison(_Comparison):
-    """Of what may be read as an integer or as a float."""
+    """Compares what may be read as an integer or as a float."""
 
     __slots__ = ()
 
@@ -156,13 +158,14 @@ class _ExactComparison(_Comparison):
 
 
 class _WholeComparison(_Comparison):
-    """Of state, which is worked on after it was read."""
+    """Compares state, which is worked on after it was read."""
 
     __slots__ = ("_exact", "_read", "_written")
 
     def __init__(self, exact: bool) -> None:
         self._exact = exact
-        self._written: dict[int, tuple[Any, Any, str]] = {}  # holds them: no id comes twice
+        # By `id()`. It holds the objects too: once one is freed, another may get its id.
+        self._written: dict[int, tuple[Any, Any, str]] = {}
         self._read: dict[int, str] = {}
 
     def of_content(self, written: Any, read: Any, path: str) -> Misread | None:
@@ -213,14 +216,14 @@ class _WholeComparison(_Comparison):
 
 
 def fields_of(model: BaseModel) -> dict[str, Any]:
-    """The fields of a model, without what a `cached_property` has kept beside them."""
-    kept = model.__dict__
-    own = {name: kept[name] for name in type(model).model_fields if name in kept}
+    """Returns the fields of a model, without what a `cached_property` has stored beside them."""
+    stored = model.__dict__
+    own = {name: stored[name] for name in type(model).model_fields if name in stored}
     return {**own, **(model.__pydantic_extra__ or {})}
 
 
 def attributes_of(value: object) -> dict[str, Any]:
-    """All that an object holds: also in slots, private, and beside a model's fields."""
+    """Returns all that an object holds, also in slots, private, and beside a model's fields."""
     found = dict(getattr(value, "__dict__", ()))
     if isinstance(value, BaseModel):
         found |= {**(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}
@@ -242,7 +245,7 @@ def _in_models(written: BaseModel, read: BaseModel, path: str) -> Pairs:
 
 
 def _in_dataclasses(written: Any, read: Any, path: str) -> Pairs:
-    """Their fields, and other attributes that are neither private nor made from them."""
+    """Returns their fields, and other attributes that are neither private nor cached properties."""
     names = [field.name for field in dataclasses.fields(written)]
     for name in attributes_of(written):
         made = isinstance(getattr(type(written), name, None), cached_property)
@@ -255,8 +258,10 @@ def _in_dataclasses(written: Any, read: Any, path: str) -> Pairs:
 
 
 def _may_change(value: Any) -> bool:
-    """Whether it matters that two places hold one object: what is compared by its value, and has
-    no attributes, is taken for what never changes."""
+    """Returns whether it matters that two places hold the same object.
+
+    What is compared by value and has no attributes is assumed never to change.
+    """
     kind = type(value)
     if isinstance(value, BaseModel):
         return not kind.model_config.get("frozen")
@@ -285,12 +290,12 @@ def _factory(mapping: Mapping[Any, Any]) -> Any:
 
 
 def _compares(value: object) -> bool:
-    """Whether its class says what it is equal to."""
+    """Returns whether a value's class defines `==`."""
     return type(value).__eq__ is not object.__eq__
 
 
 def _state(value: Any) -> Any:
-    """What makes up an object whose class says nothing of being equal."""
+    """Returns the state of an object whose class does not define `==`."""
     return value.__reduce_ex__(2)[2]
 
 

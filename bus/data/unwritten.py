@@ -1,4 +1,4 @@
-"""What cannot be written as JSON, or read from that: why, where, and what to do. Pure."""
+"""What cannot be written as JSON, or read back: why, where, and what to do. Pure."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,18 +10,18 @@ from bus.common.exceptions import own
 from bus.data.round_trip import fields_of
 
 Write = Callable[[Any], object]
-"""Writes as much of a value as it is told, as pydantic's `include=` says it."""
+"""Writes the part of a value that its argument selects, as pydantic's `include=` does."""
 
 
 def unwritten(value: Any, error: Exception, write: Write) -> str:
-    """Says where in a value that cannot be written the fault is, why, and the remedy."""
+    """Returns where in a value that cannot be written the fault is, why, and the remedy."""
     path, part = _seek(value, write, [])
     where = ".".join(map(str, path))
     return f"{f'{where}: ' if where else ''}{error}; {_remedy(value, path, part)}"
 
 
 def why_unreadable(message: BaseModel) -> str:
-    """Whether it is what its class takes, and what to do."""
+    """Returns, in words, whether a message's class takes its values, and what to do."""
     try:
         values = message.__pydantic_serializer__.to_python(message, round_trip=True, warnings=False)
         message.__pydantic_validator__.validate_python(values, by_alias=True, by_name=True)
@@ -41,11 +41,11 @@ def why_unreadable(message: BaseModel) -> str:
 
 def _seek(value: Any, write: Write, path: list[Any]) -> tuple[list[Any], Any]:
     for key, part in _parts(value):
-        told: Any = True
-        for one in reversed([*path, key]):
-            told = {one: told}
+        include: Any = True
+        for step in reversed([*path, key]):
+            include = {step: include}
         try:
-            write(told)
+            write(include)
         except Exception:
             return _seek(part, write, [*path, key])
     return path, value

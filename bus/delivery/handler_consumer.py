@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bus.codec import ATTEMPT, DEAD_LETTER, RETURNED, WAITED, Registry, read_frame
 from bus.common.backoff import pauses
-from bus.common.exceptions import judged, outage, own, told
+from bus.common.exceptions import judged, outage, own, reported
 from bus.common.fingerprint import failure_of
 from bus.common.tasks import Lanes, TurningTime
 from bus.continuity.continuity import Vouch
@@ -240,9 +240,9 @@ class HandlerConsumer(QueueConsumer):
             if isinstance(cause, NewerMessage):  # of its aggregate's events, say
                 return self._unread(delivery, cause)
             step = next_step(cause, attempt, policy_for(error, router.retry))
-            _tell(envelope, told(error), step)
+            _tell(envelope, reported(error), step)
             if step.pause is None:
-                return Handled(told(error), attempt, step)
+                return Handled(reported(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
 

@@ -12,7 +12,7 @@ from types import CoroutineType
 from typing import Any, TypeGuard
 
 from bus.common import clock, figures
-from bus.common.exceptions import conflict, leaves, own, told
+from bus.common.exceptions import conflict, leaves, own, reported
 from bus.common.fingerprint import reason_of
 from bus.common.signatures import name_of, with_article
 from bus.common.tasks import TurningTime
@@ -172,7 +172,7 @@ def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool =
 
 
 def _log_failure(error: Exception) -> None:
-    one = told(error)
+    one = reported(error)
     log.info("message failed", error=type(one).__name__, reason=reason_of(one)[:500])
 
 

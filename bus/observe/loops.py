@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from bus.common import clock
 from bus.common.backoff import pauses
-from bus.common.exceptions import outage, told
+from bus.common.exceptions import outage, reported
 from bus.common.fingerprint import reason_of
 from bus.observe.log import Logger
 
@@ -113,7 +113,7 @@ class Loops:
         raise _Failed
 
     def _fails(self, name: str, error: Exception) -> None:
-        one = told(error)
+        one = reported(error)
         what = f"{type(one).__name__}: {reason_of(one)}"[:1000]
         moment = time.monotonic()
         now = Failing(loop=name, what=what, since=moment, last=moment, is_outage=outage(error))

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bus.codec import Unread
-from bus.common.exceptions import judged, outage, own, told
+from bus.common.exceptions import judged, outage, own, reported
 from bus.common.fingerprint import reason_of
 from bus.common.tasks import end
 from bus.errors import ProjectionError, UnknownMessage, VersionUnusable
@@ -211,7 +211,7 @@ def _unusable(projection: Projection[Any], stream: str) -> VersionUnusable:
 def _cause(error: BaseException) -> BaseException:
     if isinstance(error, asyncio.CancelledError):
         return ProjectionError("something that the handler awaited was cancelled")
-    return told(error)
+    return reported(error)
 
 
 def next_in_order(version: int, arrived: Sequence[Envelope]) -> list[Envelope] | None:

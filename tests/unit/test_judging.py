@@ -18,7 +18,7 @@ from bus import (
     RetryPolicy,
     StoreUnavailable,
 )
-from bus.common.exceptions import conflict, judged, outage, own, told
+from bus.common.exceptions import conflict, judged, outage, own, reported
 from bus.common.fingerprint import failure_of, reason_of
 from bus.declare.policies import checked, policy_for
 
@@ -30,9 +30,9 @@ def group(*errors: Exception) -> ExceptionGroup[Exception]:
 
 def test_a_group_of_one_kind_is_told_as_that() -> None:
     first = ValueError("a")
-    assert told(group(first, ValueError("b"))) is first
+    assert reported(group(first, ValueError("b"))) is first
     mixed = group(ValueError("a"), KeyError("b"))
-    assert told(mixed) is mixed
+    assert reported(mixed) is mixed
     assert reason_of(mixed) == "ValueError: a; KeyError: 'b'"
     assert failure_of(mixed, "Paid", "q").reason == "ValueError: a; KeyError: 'b'"
 

@@ -6,7 +6,7 @@ from typing import Any
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from bus.common.exceptions import told
+from bus.common.exceptions import reported
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.stores.collections import WritableDocuments
 from bus.stores.event_log import Commit
@@ -184,7 +184,7 @@ class _Run:
         except Exception as error:
             if session.failure is not None:
                 raise session.failure from None
-            one = told(error)
+            one = reported(error)
             if isinstance(one, PyMongoError) and is_callers_own(one):
                 raise _Failed(one) from None
             raise one from one.__cause__
