@@ -1,7 +1,7 @@
-"""Signing: a keyed hash on each event that a service publishes, by which it knows its own.
+"""Signing: a keyed hash on each event that a service publishes, by which it recognizes its own.
 
-The key belongs to an epoch of the log. Both stand in one note of the service's database, where only
-its own processes read them; a frame names the epoch that it was signed in.
+The key belongs to an epoch of the log. Both are in one note of the service's database, where only
+its own processes read them; a frame names the epoch in which it was signed.
 """
 
 import secrets
@@ -24,15 +24,15 @@ EPOCH_NOTE = "commits/epoch"
 SIGNATURE = "bus-signature"
 """The header of an event that a service signed: the epoch, a dot, and the keyed hash."""
 UNSIGNED = "0" * (EPOCH_DIGITS + 1 + 2 * DIGEST_BYTES)
-"""As long as a signature."""
+"""A placeholder as long as a signature."""
 ATTEMPT = "attempt"
-"""The header of a message on the delay ladder: how often it has been tried."""
+"""The header of a delayed message: how often it has been tried."""
 DEAD_LETTER = "dead-letter"
-"""The header of a message that is retried: which dead letter it is to settle."""
+"""The header of a message that is retried: the dead letter that it settles."""
 RETURNED = "bus-returned"
-"""The header of a message that RabbitMQ gave up, and that was sent to its queue once more."""
+"""The header of a message that RabbitMQ dead-lettered, and that was sent to its queue again."""
 WAITED = "bus-waited"
-"""The header of a message that waits for another release of the code: the seconds so far."""
+"""The header of a message that waits for another release of the code: for how many seconds."""
 
 FIXED_HEADERS = ("stream", "version", "schema", "causation_id")
 _fixed = itemgetter(*FIXED_HEADERS)
@@ -45,7 +45,7 @@ Sign = Callable[[Frame], str]
 
 
 class Notes(Protocol):
-    """Where small shared records are kept."""
+    """Stores small shared records."""
 
     async def note(self, key: str) -> Note: ...
 
@@ -53,15 +53,15 @@ class Notes(Protocol):
 
 
 class Signing:
-    """Signs the events of a service, and tells which frames it signed.
+    """Signs the events of a service, and recognizes the frames that it signed.
 
-    With a `secret`, which all processes of the service are given, the database alone is not enough
-    to sign.
+    With a `secret`, which all processes of the service have, access to the database alone is not
+    enough to sign.
     """
 
     def __init__(self, notes: Notes, secret: str = "") -> None:
         self.epoch = ""
-        """The epoch of the log that this process knows of; empty until it is opened."""
+        """The epoch of the log that this process knows; empty until `open`."""
         self._notes = notes
         self._secret = secret
         self._since = datetime.min.replace(tzinfo=UTC)
@@ -69,11 +69,10 @@ class Signing:
         self._learned_at = 0.0
 
     async def open(self, *, makes: bool = True) -> None:
-        """Reads the epoch and its key; the first process of a service makes them, unless it only
-        looks (without `makes`): where there are none it signs nothing, and believes nothing.
+        """Reads the epoch and its key; the first process of a service makes them.
 
-        To be called again where the epoch may have changed. Raises: StoreUnavailable,
-        OutcomeUnknown.
+        Without `makes` it only reads: if there are none, it signs nothing and trusts nothing. Call
+        it again if the epoch may have changed. Raises: StoreUnavailable, OutcomeUnknown.
         """
         note = await self._notes.note(EPOCH_NOTE)
         while not note.value and makes:
@@ -89,27 +88,30 @@ class Signing:
         self._since = datetime.fromisoformat(note.value.get("since", self._since.isoformat()))
 
     async def learn(self, epoch: str) -> None:
-        """To be called with an epoch that something names, which another process may have begun
-        meanwhile. Raises: StoreUnavailable, OutcomeUnknown."""
+        """Reads the epoch again if `epoch` is another: another process may have begun it meanwhile.
+
+        At most once in LEARN_EVERY seconds. Raises: StoreUnavailable, OutcomeUnknown.
+        """
         if epoch in ("", self.epoch) or time.monotonic() < self._learned_at + LEARN_EVERY:
             return
         self._learned_at = time.monotonic()
         await self.open()
 
     def may_be_former(self, moment: datetime) -> bool:
-        """Whether something of that time may have been handled by a release before this one, which
-        may have run beside it for a while."""
+        """Returns whether the former release may have handled something of that time: it may have
+        run beside this one for a while."""
         return moment < self._since + ROLL_OUT
 
     def sign(self, frame: Frame) -> str:
-        """The signature of an event's frame, over all that is read of it.
+        """Returns the signature of an event's frame, over all of it that is read.
 
-        Empty where a field holds what parts them: the end of one might be read as another.
+        Empty if a field holds a NUL, which separates fields: the end of one could be taken for
+        another field.
         """
         _, _, id, name, body, time, correlation_id, headers, _ = frame
         try:
             stream, version, schema, causation_id = _fixed(headers)
-        except KeyError:  # it is no event's frame
+        except KeyError:  # not the frame of an event
             stream, version, schema, causation_id = map(headers.get, FIXED_HEADERS)
         text = (
             f"{len(body)}\0{id}\0{name}\0{correlation_id}\0{round(time.timestamp() * 1000)}\0"
@@ -127,21 +129,21 @@ class Signing:
         return f"{self.epoch}.{keyed.hexdigest()}"
 
     def verify(self, frame: Frame) -> bool:
-        """Whether this service signed the frame, in the epoch that is known here."""
+        """Returns whether this service signed the frame, in the epoch that is known here."""
         claimed = frame.headers.get(SIGNATURE)
         if not self.epoch or not claimed or not isinstance(claimed, str) or not claimed.isascii():
             return False
         return compare_digest(self.sign(frame), claimed)
 
     def token(self, what: str) -> str:
-        """What only processes of this service can say: goes with a question about that, and comes
-        back with the answer."""
+        """Returns what only processes of this service can compute: it goes with a question about
+        `what`, and comes back with the answer."""
         keyed = self._keyed.copy()
         keyed.update(f"question\0{what}".encode("utf-8", "surrogatepass"))
         return f"{self.epoch}.{keyed.hexdigest()}"
 
     async def gave(self, token: str, what: str) -> bool:
-        """Whether a process of this service gave that token with a question about that.
+        """Returns whether a process of this service made the token, for a question about `what`.
 
         Raises: StoreUnavailable, OutcomeUnknown.
         """
@@ -150,7 +152,7 @@ class Signing:
 
 
 def new_epoch() -> Document:
-    """The value of a note that begins another epoch of the log."""
+    """Returns the value of the note for a new epoch of the log."""
     return {
         "epoch": secrets.token_hex(EPOCH_DIGITS // 2),
         "key": secrets.token_hex(32),
@@ -159,10 +161,10 @@ def new_epoch() -> Document:
 
 
 def epoch_of(frame: Frame) -> str:
-    """The epoch that a frame claims to be signed in; empty where it is not signed."""
+    """Returns the epoch in which a frame claims to be signed; empty if it is not signed."""
     return str(frame.headers.get(SIGNATURE, "")).partition(".")[0]
 
 
 def _own_headers(headers: Mapping[str, str | int]) -> list[tuple[str, str | int]]:
-    """The headers that are neither the bus's own nor added on the way, in a fixed order."""
+    """Returns the headers that are neither the bus's nor added on the way, in a fixed order."""
     return sorted((key, headers[key]) for key in headers.keys() - _NOT_SIGNED)

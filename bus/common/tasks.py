@@ -36,10 +36,7 @@ async def end(tasks: Iterable["asyncio.Task[Any]"], *, patience: float = 5.0) ->
 
 
 class Lanes(Generic[Item]):
-    """Many things at once, but in order for each key.
-
-    `concurrency` long-lived runners work on them; items of one key come one after the other.
-    """
+    """`concurrency` long-lived runners; items of the same key are worked on one after the other."""
 
     def __init__(
         self,
@@ -47,7 +44,7 @@ class Lanes(Generic[Item]):
         work: Callable[[Item], Awaitable[None]],
         failed: Callable[[Exception], Awaitable[None]],
     ) -> None:
-        """`failed` is told what ended a runner, which nothing should."""
+        """`failed` is called with what ended a runner, which nothing should."""
         self._work = work
         self._failed = failed
         self._waiting: dict[str, deque[Item]] = {}
@@ -62,14 +59,14 @@ class Lanes(Generic[Item]):
             self._ready.put_nowait(key)
 
     async def stop(self, timeout: float) -> None:
-        """Finishes what is at hand; after `timeout` seconds cancels it. The rest is left."""
+        """Finishes the items in work, and cancels them after `timeout` seconds. Drops the rest."""
         while not self._ready.empty():
             self._ready.get_nowait()
         for _ in self._runners:
             self._ready.put_nowait(None)
         try:
             await asyncio.wait(self._runners, timeout=timeout)
-        finally:  # also where the stopping itself was cancelled
+        finally:  # also if `stop` itself was cancelled
             await end(self._runners)
 
     async def _keep_on(self) -> None:

@@ -1,6 +1,6 @@
 """What a service's messages look like, for others.
 
-contracts     their descriptions
-comparing     whether a change of these breaks anybody
-schemas       whether all that one JSON Schema allows is allowed by another
+contracts     the description of a service's messages
+comparing     whether a change of the description breaks anybody
+schemas       whether one JSON Schema allows all that another allows
 """

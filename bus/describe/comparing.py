@@ -1,4 +1,4 @@
-"""Comparing: whether a change of what a service describes breaks anybody. Needs no service."""
+"""Compares two descriptions of a service: whether the change breaks anybody. Needs no service."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
@@ -13,9 +13,9 @@ Concerns = Literal["stored events", "subscribers", "senders", "the service itsel
 
 
 class ContractFinding(NamedTuple):
-    """A change, what it means to whom, and (where it breaks them) what would make it compatible.
+    """A change, whom it concerns and how, and (if it breaks them) what would make it compatible.
 
-    "unclear" is what the descriptions do not tell; it counts as breaking.
+    "unclear" is what the descriptions do not show; it counts as breaking.
     """
 
     verdict: Verdict
@@ -28,17 +28,17 @@ class ContractFinding(NamedTuple):
 def compare_contracts(
     before: Document, now: Document, *, owners: Sequence[Document] = ()
 ) -> list[ContractFinding]:
-    """What has changed from one description to another, breaking changes first.
+    """Returns what has changed from one description to another, breaking changes first.
 
     `owners` are the descriptions of services that this one follows: what they write is compared
-    with what it reads. Raises: ConfigurationError where one is no description that this version can
-    read, or of a service that is not followed.
+    with what it reads. Raises: ConfigurationError if one is not a description that this version can
+    read, or is of a service that is not followed.
     """
-    for one in (before, now, *owners):
-        if not isinstance(one, dict) or one.get("format") != FORMAT:
+    for description in (before, now, *owners):
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
             raise ConfigurationError(
                 f"what is to be compared is not what `bus contracts export` of this version "
-                f"writes ({_format_of(one)}, and not format {FORMAT}); export it anew"
+                f"writes ({_format_of(description)}, and not format {FORMAT}); export it anew"
             )
     found = [
         *_events(before, now),
@@ -47,12 +47,12 @@ def compare_contracts(
         *_queries(before, now),
     ]
     order: list[Verdict] = ["breaking", "unclear", "compatible"]
-    return sorted(found, key=lambda one: order.index(one.verdict))
+    return sorted(found, key=lambda finding: order.index(finding.verdict))
 
 
 def breaks(findings: Sequence[ContractFinding]) -> bool:
-    """Whether somebody would be broken, as far as can be told."""
-    return any(one.verdict != "compatible" for one in findings)
+    """Returns whether the changes break somebody, or might."""
+    return any(finding.verdict != "compatible" for finding in findings)
 
 
 def _format_of(given: Any) -> str:
@@ -97,15 +97,15 @@ def _event_change(
         return
     stored = [*_former(message, old, read), *_reading(message, "stored events", old, new)]
     yield from stored or [ContractFinding("compatible", message, "stored events", changes)]
-    told = list(_subscribing(name, old, new_name, new))
-    yield from told or [ContractFinding("compatible", message, "subscribers", changes)]
+    found = list(_subscribing(name, old, new_name, new))
+    yield from found or [ContractFinding("compatible", message, "subscribers", changes)]
 
 
 def _followed_change(
     name: str, old: Document, new_name: str, new: Document | None
 ) -> Iterator[ContractFinding]:
-    """Another service's event: nobody receives it from here, and how it is read is this service's
-    own business. What was stored of it here is as its owner wrote it."""
+    """Yields a change of another service's event. It never breaks anybody: nobody receives it from
+    here, only this service reads it, and what is stored of it is as its owner wrote it."""
     if new is None:
         what = "is not read any more"
     elif "followed" not in old:
@@ -118,9 +118,9 @@ def _followed_change(
 
 
 def _of_owners(now: Document, owners: Sequence[Document]) -> Iterator[ContractFinding]:
-    """Whether this service reads what those write that it follows."""
-    followed = {name: one for name, one in now["events"].items() if "followed" in one}
-    known = sorted({service for one in followed.values() for service in one["followed"]})
+    """Yields what this service cannot read of what the services that it follows write."""
+    followed = {name: event for name, event in now["events"].items() if "followed" in event}
+    known = sorted({service for event in followed.values() for service in event["followed"]})
     for owner in owners:
         service = owner["service"]
         if service not in known:
@@ -130,7 +130,7 @@ def _of_owners(now: Document, owners: Sequence[Document]) -> Iterator[ContractFi
             )
         for name, read in followed.items():
             names = (name, *read["formerly"])
-            for written in (one for one in names if "writes" in owner["events"].get(one, ())):
+            for written in (n for n in names if "writes" in owner["events"].get(n, ())):
                 yield from _owners(f"event {written}", service, owner["events"][written], read)
 
 
@@ -147,12 +147,12 @@ def _owners(
             remedy=f"read it: schema={written['schema']}, and upcast where older ones are stored",
         )
     elif written["schema"] == read["schema"] or not read["upcast"]:
-        for one in differences(written["writes"], read["reads"], closed=True):
-            yield _finding(message, "the service itself", one)
+        for mismatch in differences(written["writes"], read["reads"], closed=True):
+            yield _finding(message, "the service itself", mismatch)
 
 
 def _named(services: Sequence[str]) -> str:
-    return " or ".join(repr(one) for one in services)
+    return " or ".join(map(repr, services))
 
 
 def _former(message: str, old: Document, read: set[str]) -> Iterator[ContractFinding]:
@@ -170,8 +170,8 @@ def _former(message: str, old: Document, read: set[str]) -> Iterator[ContractFin
 def _subscribing(
     name: str, old: Document, new_name: str, new: Document
 ) -> Iterator[ContractFinding]:
-    """What subscribers make of it that know the older shape, in other services and in processes of
-    this one that are not replaced yet."""
+    """Yields what breaks subscribers that know the older shape: in other services, and in processes
+    of this one that are not replaced yet."""
     message = f"event {name}"
     if new_name not in (name, *old["formerly"]):
         yield ContractFinding(
@@ -182,8 +182,8 @@ def _subscribing(
             remedy=f"keep the name that it travels by, class {new_name}(Event, name={name!r}); or "
             f"let them all know the new one first, class {name}(Event, formerly=[{new_name!r}])",
         )
-    for one in differences(new["writes"], old["reads"], closed=True):
-        yield _finding(message, "subscribers", one)
+    for mismatch in differences(new["writes"], old["reads"], closed=True):
+        yield _finding(message, "subscribers", mismatch)
 
 
 def _commands(before: Document, now: Document) -> Iterator[ContractFinding]:
@@ -207,7 +207,8 @@ def _commands(before: Document, now: Document) -> Iterator[ContractFinding]:
 
 
 def _queries(before: Document, now: Document) -> Iterator[ContractFinding]:
-    """They do not travel: whoever asks is built with the code that answers."""
+    """Yields changes of queries. They break nobody, because queries do not travel: the code that
+    asks is deployed with the code that answers."""
     for name in sorted(before["queries"].keys() | now["queries"].keys()):
         old, new = before["queries"].get(name), now["queries"].get(name)
         if old != new:
@@ -218,7 +219,7 @@ def _queries(before: Document, now: Document) -> Iterator[ContractFinding]:
 def _reading(
     message: str, concerns: Concerns, old: Document, new: Document
 ) -> Iterator[ContractFinding]:
-    """Whether what was written in the older shape, whenever, is read by the newer class."""
+    """Yields why the newer class cannot read what was written in the older shape."""
     if new["schema"] < old["schema"]:
         yield ContractFinding(
             verdict="breaking",
@@ -228,8 +229,8 @@ def _reading(
             remedy=f"a schema only grows: make it {old['schema'] + 1}",
         )
     elif new["schema"] == old["schema"] or not new["upcast"]:
-        for one in differences(old["reads"], new["reads"], closed=False):
-            yield _finding(message, concerns, one)
+        for mismatch in differences(old["reads"], new["reads"], closed=False):
+            yield _finding(message, concerns, mismatch)
 
 
 _REMEDIES: dict[Concerns, dict[str, str]] = {
@@ -258,11 +259,11 @@ _REMEDIES: dict[Concerns, dict[str, str]] = {
 }
 
 
-def _finding(message: str, concerns: Concerns, one: Mismatch) -> ContractFinding:
-    unclear = one.kind == "unclear"
-    place = f"{one.path}: " if one.path else ""
-    what = f"{place}unclear {one.what}; taken for breaking" if unclear else f"{place}{one.what}"
-    remedy = _REMEDIES[concerns]["narrowed" if unclear else one.kind]
+def _finding(message: str, concerns: Concerns, mismatch: Mismatch) -> ContractFinding:
+    unclear = mismatch.kind == "unclear"
+    place = f"{mismatch.path}: " if mismatch.path else ""
+    what = f"{place}unclear {mismatch.what}; taken for breaking" if unclear else f"{place}{mismatch.what}"
+    remedy = _REMEDIES[concerns]["narrowed" if unclear else mismatch.kind]
     return ContractFinding(
         verdict="unclear" if unclear else "breaking",
         message=message,
@@ -273,17 +274,17 @@ def _finding(message: str, concerns: Concerns, one: Mismatch) -> ContractFinding
 
 
 def _changes(name: str, old: Document, new_name: str, new: Document) -> str:
-    """What has changed, in a few words."""
-    told = [f"is {new_name} now"] if new_name != name else []
+    """Returns what has changed, in a few words."""
+    words = [f"is {new_name} now"] if new_name != name else []
     if new["schema"] != old["schema"]:
         by = ", read by upcast" if new["upcast"] else ""
-        told.append(f"schema {old['schema']} is {new['schema']} now{by}")
-    before, after = (one["reads"].get("properties", {}) for one in (old, new))
+        words.append(f"schema {old['schema']} is {new['schema']} now{by}")
+    before, after = (described["reads"].get("properties", {}) for described in (old, new))
     for field in sorted(before.keys() | after.keys()):
         if field not in before:
-            told.append(f"{field} is new")
+            words.append(f"{field} is new")
         elif field not in after:
-            told.append(f"{field} is gone")
+            words.append(f"{field} is gone")
         elif before[field] != after[field]:
-            told.append(f"{field} has changed")
-    return "; ".join(told) or "is described otherwise"
+            words.append(f"{field} has changed")
+    return "; ".join(words) or "is described otherwise"

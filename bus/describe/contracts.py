@@ -21,11 +21,11 @@ FORMAT = 1
 
 
 def contracts_of(bus: HasRuntime) -> Document:
-    """Every message of a service as JSON Schema; neither broker nor database is needed.
+    """Returns every message of a service as JSON Schema; needs neither broker nor database.
 
-    What it `reads` is what it takes; `writes`, of events, is what others receive. Those of other
-    services, which it only reads, are `followed` from them. Where an aggregate and another reader
-    have each a class of one name, it is the aggregate's.
+    `reads` is what the service accepts; `writes`, of events, is what others receive. Events of
+    other services, which it only reads, are `followed` from them. If an aggregate and another
+    reader have a class of the same name, the aggregate's is described.
     Raises: ConfigurationError for a message that JSON Schema cannot describe.
     """
     runtime = bus.runtime
@@ -34,23 +34,23 @@ def contracts_of(bus: HasRuntime) -> Document:
     events: dict[str, type[Event]] = {}
     for event in events_of(routers, runtime.projections):
         events.setdefault(event.wire_name, event)
-    queries = [one for one in handlers if one.kind == "query"]
+    queries = [handler for handler in handlers if handler.kind == "query"]
     followed = followed_events(runtime)
     return {
         "format": FORMAT,
         "service": runtime.service,
         "commands": {name: _command(kind) for name, kind in runtime.commands.items()},
         "events": {name: _event(kind, followed.get(name)) for name, kind in events.items()},
-        "queries": {one.messages[0].wire_name: _query(one) for one in queries},
+        "queries": {query.messages[0].wire_name: _query(query) for query in queries},
     }
 
 
 def followed_events(runtime: Runtime) -> dict[str, list[str]]:
-    """The names of events that others write and this service only reads, each with the services
-    that may write it.
+    """Returns the names of events that this service only reads, each with the services that may
+    write it.
 
     An event that only a router handles may be one that this service publishes: it counts as
-    another's where nothing here records or publishes events.
+    another's only if nothing here records or publishes events.
     """
     owners = runtime.foreign.owners
     routers = list(runtime.routers.values())
@@ -69,14 +69,14 @@ def followed_events(runtime: Runtime) -> dict[str, list[str]]:
             found[event.wire_name] |= {owners[c] for c in projection.categories if c in owners}
     asked = {dependency.kind for handler in handlers for dependency in handler.dependencies}
     if own == {Fault.wire_name} and Outbox not in asked:
-        for handler in (one for one in handlers if one.kind == "event"):
+        for handler in (handler for handler in handlers if handler.kind == "event"):
             for message in handler.messages:
                 found[message.wire_name] = found[message.wire_name] or set(owners.values())
     return {name: sorted(by) for name, by in found.items() if by and name not in own}
 
 
 class _Written(GenerateJsonSchema):
-    """What events look like as they are written: with every field, and no computed one."""
+    """Describes events as they are written: with every field, and no computed one."""
 
     def field_is_required(self, field: Any, total: bool) -> bool:
         if field["type"] == "typed-dict-field":
@@ -107,7 +107,7 @@ def _query(handler: Handler) -> Document:
     described = {"reads": _schema(kind, _reads)}
     try:
         answer = TypeAdapter(handler.returns).json_schema(mode="serialization")
-    except PydanticUserError:  # an answer need not be anything that JSON knows
+    except PydanticUserError:  # an answer never travels, so it need not be JSON
         return described
     return {**described, "answer": answer}
 
@@ -140,7 +140,7 @@ def _schema(kind: type[Message], of: Callable[[type[Message]], Document]) -> Doc
 
 
 def _without_schema(kind: type[Message]) -> str:
-    """The first field of which there is no JSON Schema."""
+    """Returns ".FIELD" for the first field that has no JSON Schema."""
     for name, field in kind.model_fields.items():
         try:
             annotation: Any = field.annotation

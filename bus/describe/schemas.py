@@ -1,7 +1,7 @@
-"""Shapes: whether all that one JSON Schema allows is allowed by another. Pure.
+"""Compares JSON Schemas: whether one allows all that another allows. Pure.
 
-Knows the keywords that pydantic writes. Of what it cannot tell it says so; it never guesses that
-something fits.
+Knows the keywords that pydantic writes. What it cannot decide it reports as unclear; it never
+guesses that something fits.
 """
 
 import math
@@ -25,10 +25,10 @@ NUMBERS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 
 class Mismatch(NamedTuple):
-    """Why what is written might not be read: `path` is the field, `what` says it.
+    """Why what is written might not be read: the field's `path`, and `what` the matter is.
 
-    "missing": it is required and need not be there; "refused": a field that may be there is not
-    allowed; "narrowed": values are no longer taken; "unclear": nobody can tell by the schemas.
+    "missing": it is required, and may be absent; "refused": a field that may be present is not
+    allowed; "narrowed": some values are no longer taken; "unclear": the schemas do not show it.
     """
 
     kind: Literal["missing", "refused", "narrowed", "unclear"]
@@ -37,9 +37,10 @@ class Mismatch(NamedTuple):
 
 
 def differences(written: Schema, read: Schema, *, closed: bool) -> list[Mismatch]:
-    """Why something of the shape `written` might not be read as `read`; nothing where all is.
+    """Returns why something of the shape `written` might not be read as `read`; empty if it always
+    is.
 
-    With `closed`, nothing is written but the fields that the shape names; else there may be others
+    With `closed`, only the fields that the shape names are written; otherwise there may be others
     wherever it does not forbid them.
     """
     try:
@@ -49,7 +50,7 @@ def differences(written: Schema, read: Schema, *, closed: bool) -> list[Mismatch
 
 
 class _Comparison:
-    """Two schemas with their own definitions; recursive ones are gone through once."""
+    """Compares two schemas, each with its own definitions; goes through recursive ones once."""
 
     def __init__(self, written: Schema, read: Schema, closed: bool) -> None:
         self._written = _defs(written)
@@ -60,7 +61,7 @@ class _Comparison:
     def compare(self, written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
         written, read = _resolved(written, self._written), _resolved(read, self._read)
         pair = id(written), id(read)
-        if pair not in self._under_way:  # where the same two meet again, there is nothing new
+        if pair not in self._under_way:  # else a recursive schema would never end
             self._under_way.add(pair)
             yield from self._compare(written, read, path)
             self._under_way.discard(pair)
@@ -83,7 +84,7 @@ class _Comparison:
             yield from self._typed(written, read, path)
 
     def _any_of(self, written: Schema, branches: Sequence[Schema], path: str) -> Iterator[Mismatch]:
-        """One branch has to read all of it; of those that do not, the likeliest says why."""
+        """Finds nothing if one branch reads all of it; else the likeliest branch says why not."""
         if len(written.get("enum", ())) > 1:
             for value in written["enum"]:
                 yield from self._any_of({"enum": [value]}, branches, path)
@@ -99,15 +100,15 @@ class _Comparison:
         if len(alike) == 1:
             yield from alike[0]
         else:
-            read = " or ".join(_told(_resolved(branch, self._read)) for branch in branches)
-            yield _narrowed(path, _told(written), read)
+            read = " or ".join(_described(_resolved(branch, self._read)) for branch in branches)
+            yield _narrowed(path, _described(written), read)
 
     def _typed(self, written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
         own, taken = _types(written), _types(read)
         if "number" in taken:
             taken = taken | {"integer"}
         if taken and (not own or own - taken):
-            yield _narrowed(path, _told(written), _told(read))
+            yield _narrowed(path, _described(written), _described(read))
             return
         yield from _bounds(written, read, path)
         if "object" in (own or {"object"}) and _speaks_of_objects(read):
@@ -137,9 +138,9 @@ class _Comparison:
         most = written.get("maxItems", math.inf)
         for place in range(max(len(own), len(taken))):
             if place < most:
-                one = own[place] if place < len(own) else own_rest
+                entry = own[place] if place < len(own) else own_rest
                 other = taken[place] if place < len(taken) else taken_rest
-                yield from self.compare(one, other, f"{path}[{place}]")
+                yield from self.compare(entry, other, f"{path}[{place}]")
         if most > max(len(own), len(taken)):
             yield from self.compare(own_rest, taken_rest, f"{path}[]")
 
@@ -154,7 +155,7 @@ def _ref(schema: Schema) -> str:
 
 
 def _resolved(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
-    """With references and `allOf` of one put in their place, and `const` as an enumeration."""
+    """Returns the schema with references and an `allOf` of one resolved, and `const` as `enum`."""
     while name := _ref(schema):
         beside = {k: v for k, v in schema.items() if k != "$ref" and k not in ANNOTATIONS}
         found = defs.get(name.rpartition("/")[2], {"unresolved": name})
@@ -162,9 +163,9 @@ def _resolved(schema: Schema, defs: Mapping[str, Schema]) -> Schema:
     if not isinstance(schema, Mapping):
         return schema and {}
     if len(schema.get("allOf", ())) == 1:
-        (one,) = schema["allOf"]
+        (part,) = schema["allOf"]
         beside = {key: value for key, value in schema.items() if key != "allOf"}
-        return _resolved({**one, **beside}, defs)
+        return _resolved({**part, **beside}, defs)
     if "const" in schema:
         return {"enum": [schema["const"]]}
     return schema
@@ -175,18 +176,18 @@ def _is_anything(schema: Schema) -> bool:
 
 
 def _branches(schema: Schema) -> list[Schema]:
-    """The alternatives of a union, each with what stands beside it."""
+    """Returns the alternatives of a union, each with the keywords beside it."""
     if not isinstance(schema, Mapping):
         return []
     for key in ("anyOf", "oneOf"):
         if key in schema:
             beside = {k: v for k, v in schema.items() if k != key and k not in ANNOTATIONS}
-            return [{**beside, **one} if beside else one for one in schema[key]]
+            return [{**beside, **branch} if beside else branch for branch in schema[key]]
     return []
 
 
 def _types(schema: Schema) -> frozenset[str]:
-    """The types that it names; none where any will do."""
+    """Returns the types that a schema names; none if it allows any."""
     if not isinstance(schema, Mapping):
         return frozenset()
     if "enum" in schema:
@@ -213,13 +214,13 @@ def _type_of(value: Any) -> str:
 
 
 def _enums(written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
-    taken = [_value(one) for one in read["enum"]]
+    taken = [_value(value) for value in read["enum"]]
     if "enum" not in written:
-        yield _narrowed(path, _told(written), _told(read))
+        yield _narrowed(path, _described(written), _described(read))
         return
-    gone = [one for one in written["enum"] if _value(one) not in taken]
+    gone = [value for value in written["enum"] if _value(value) not in taken]
     if gone:
-        yield _narrowed(path, _told({"enum": gone}), _told(read))
+        yield _narrowed(path, _described({"enum": gone}), _described(read))
 
 
 def _values(values: Sequence[Any], read: Schema, path: str) -> Iterator[Mismatch]:
@@ -227,13 +228,13 @@ def _values(values: Sequence[Any], read: Schema, path: str) -> Iterator[Mismatch
     if "number" in taken:
         taken = taken | {"integer"}
     if taken and not _types({"enum": values}) <= taken:
-        yield _narrowed(path, _told({"enum": values}), _told(read))
+        yield _narrowed(path, _described({"enum": values}), _described(read))
     elif further := sorted(read.keys() - ANNOTATIONS - {"type"}):
         yield Mismatch("unclear", path, f"whether {', '.join(further)} allows each of the values")
 
 
 def _value(value: Any) -> tuple[str, Any]:
-    """True is not 1."""
+    """Returns a value with its type, because True == 1."""
     return _type_of(value), value
 
 
@@ -252,7 +253,7 @@ def _bounds(written: Schema, read: Schema, path: str) -> Iterator[Mismatch]:
 
 
 def _limit(schema: Schema, inclusive: str, exclusive: str, sign: int) -> tuple[float, bool]:
-    """How strict a limit of numbers is: the greater, the stricter."""
+    """Returns how strict a limit of numbers is: the greater, the stricter."""
     none = -math.inf
     return max(
         (sign * schema[inclusive] if inclusive in schema else none, False),
@@ -282,14 +283,14 @@ def _narrowed(path: str, written: str, read: str) -> Mismatch:
     return Mismatch("narrowed", path, f"may be {written}, and only {read} is read")
 
 
-def _told(schema: Schema) -> str:
-    """A schema in a few words."""
+def _described(schema: Schema) -> str:
+    """Returns a schema in a few words."""
     if not isinstance(schema, Mapping):
         return "anything"
     if branches := _branches(schema):
-        return " or ".join(_told(one) for one in branches)
+        return " or ".join(map(_described, branches))
     if "enum" in schema:
-        return " or ".join(repr(one) for one in schema["enum"])
+        return " or ".join(map(repr, schema["enum"]))
     if _ref(schema):
         return _ref(schema).rpartition("/")[2]
     kind = " or ".join(sorted(_types(schema))) or "anything"

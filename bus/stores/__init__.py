@@ -4,13 +4,13 @@
     collections   a place for documents, with their versions, and what else it can do
     control       parked streams, marks of sweeps, small records that processes share
     deadletters   dead letters, found by their fields
-    read_store    a place for documents that can do all, and control, as one
+    read_store    a place for documents that can do everything, and control, as one
     session       effects that happen exactly once
-    indexes       what the indexes of a read collection may be
-    asking, grouping  what may be asked of documents
+    indexes       which indexes a read collection may have
+    asking, grouping  which queries of documents are valid
     records       commits as BSON
     routed        one log to read for all categories
 
-`documents/` is what becomes of documents, worked out without a database. `memory/` and `mongo/` are
+`documents/` computes what writes make of documents, without a database. `memory/` and `mongo/` are
 the stores themselves; a database's driver stays in its folder.
 """

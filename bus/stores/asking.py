@@ -1,4 +1,4 @@
-"""What may be asked of a read collection: filters, orders, and parts of what is found. No I/O."""
+"""Checks queries of a read collection: filters, orders, and which part is returned. No I/O."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from bus.errors import ProjectionError
 
 
 def check_mapping(filter: Any) -> None:
-    """Raises: ProjectionError for what is no filter."""
+    """Raises: ProjectionError for what is not a filter."""
     if type(filter) is not dict and not isinstance(filter, Mapping):
         raise ProjectionError(
             f"the filter is of type {type(filter).__name__}; give a dict of fields and what they "
@@ -16,7 +16,7 @@ def check_mapping(filter: Any) -> None:
 
 
 def check_part(sort: Any, skip: Any, limit: Any) -> None:
-    """Raises: ProjectionError for an order or a part of the documents that cannot be asked."""
+    """Raises: ProjectionError for what is not a valid sort order, or part of the documents."""
     if sort != ():
         check_sort(sort)
     check_count("skip", skip, "none")
@@ -24,9 +24,9 @@ def check_part(sort: Any, skip: Any, limit: Any) -> None:
 
 
 def check_sort(sort: Any) -> None:
-    """Raises: ProjectionError for what is no list of fields and directions."""
+    """Raises: ProjectionError for what is not a list of fields and directions."""
     pairs = sort if isinstance(sort, list | tuple) else [None]
-    if not all(isinstance(one, list | tuple) and _is_order(*one) for one in pairs):
+    if not all(isinstance(pair, list | tuple) and _is_order(*pair) for pair in pairs):
         raise ProjectionError(
             f"sort={sort!r:.100} is no list of fields and directions; write it as "
             f'[("name", 1)], or -1 for the highest first'
@@ -39,7 +39,7 @@ def _is_order(path: Any = "", direction: Any = 0, *more: Any) -> bool:
 
 
 def check_count(name: str, given: Any, nothing: str) -> None:
-    """Raises: ProjectionError for what is no number of documents."""
+    """Raises: ProjectionError for what is not a number of documents."""
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:
         raise ProjectionError(
             f"{name}={given!r:.100}: give a whole number of documents, or 0 for {nothing}"

@@ -1,6 +1,6 @@
-"""Groups of documents and their totals: what may be asked of a read collection. No I/O.
+"""Groups of documents and their totals: which queries of a read collection are valid. No I/O.
 
-MongoDB and the stores in memory answer the same of it, so only what both can is let through.
+MongoDB and the stores in memory give the same answer, so only what both can do is allowed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ COUNT: Mapping[str, Any] = {"$sum": 1}
 
 
 class Total(NamedTuple):
-    """What is told of a field's values in each group; the `$sum` of no field counts documents."""
+    """What is computed from a field in each group; a `$sum` without a field counts documents."""
 
     operator: str
     field: str = ""
 
 
 class Grouping(NamedTuple):
-    """Documents that are alike in the fields `by` (one group, without any) and their `totals`.
+    """Groups of documents with equal fields `by` (one group, if there are none), and `totals`.
 
-    Groups come as `sort` says, by names of fields or totals, and then by the fields; so many of
-    them as `limit`, or all where that is 0.
+    Groups are sorted by `sort` (names of fields or totals), and then by the fields `by`; at most
+    `limit` of them, or all if that is 0.
     """
 
     by: tuple[str, ...]
@@ -35,12 +35,12 @@ class Grouping(NamedTuple):
 
     @property
     def fields(self) -> set[str]:
-        """All that are looked at."""
+        """All fields that are read."""
         return {*self.by, *(total.field for total in self.totals.values())}
 
     @property
     def order(self) -> list[tuple[str, int]]:
-        """How the groups are sorted, so that no two have the same place."""
+        """The sort order of the groups, which leaves no two of them in the same place."""
         named = {name for name, _ in self.sort}
         return [*self.sort, *((field, 1) for field in self.by if field not in named)]
 
@@ -51,12 +51,12 @@ def grouping_of(
     sort: Sequence[tuple[str, Any]],
     limit: int,
 ) -> Grouping:
-    """Raises: ProjectionError, which says what cannot be asked."""
+    """Returns a valid grouping. Raises: ProjectionError, which says what is not valid."""
     fields = tuple(map(checked_field, [by] if isinstance(by, str) else by))
-    told = {_checked_name(name, fields): _total(name, total) for name, total in totals.items()}
-    known = [*fields, *told]
+    checked = {_checked_name(name, fields): _total(name, total) for name, total in totals.items()}
+    known = [*fields, *checked]
     check_count("limit", limit, "all")
-    if not isinstance(sort, list | tuple) or any(len(one) != 2 for one in sort):
+    if not isinstance(sort, list | tuple) or any(len(pair) != 2 for pair in sort):
         check_sort(sort)
     for name, direction in sort:
         if name not in known or direction not in (1, -1):
@@ -66,11 +66,11 @@ def grouping_of(
             )
     if len(set(fields)) != len(fields) or not known:
         raise ProjectionError("a group is by different fields, or has a total at least")
-    return Grouping(fields, told, tuple((name, direction) for name, direction in sort), limit)
+    return Grouping(fields, checked, tuple((name, direction) for name, direction in sort), limit)
 
 
 def checked_field(field: Any) -> str:
-    """The path of a field. Raises: ProjectionError where it is none, or the bus's own."""
+    """Returns the path of a field. Raises: ProjectionError if it is none, or the bus's own."""
     parts = field.split(".") if isinstance(field, str) else [""]
     if not all(parts) or any(part.startswith("$") or "\0" in part for part in parts):
         raise ProjectionError(

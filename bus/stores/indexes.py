@@ -1,4 +1,4 @@
-"""What the indexes of a read collection may be, so that MongoDB makes them all. No I/O."""
+"""Which indexes a read collection may have, so that MongoDB creates them all. No I/O."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,20 +12,20 @@ MOST_FIELDS = 32
 
 
 def check_indexes(projection: str, indexes: Any) -> None:
-    """Raises: ConfigurationError for what is no list of indexes, or of which MongoDB would make
-    one not."""
+    """Raises: ConfigurationError for what is not a list of indexes, or has one that MongoDB would
+    not create."""
     listed = isinstance(indexes, list | tuple) and not isinstance(indexes, Index)
-    for one in indexes if listed else [indexes]:
-        if not listed or not isinstance(one, Index) or not _is_keys(one.keys):
+    for index in indexes if listed else [indexes]:
+        if not listed or not isinstance(index, Index) or not _is_keys(index.keys):
             raise ConfigurationError(
                 f"Projection {projection!r}: indexes={indexes!r:.200}: write a list of "
                 f'Index, each with pairs of a field and 1, -1 or "text", as in '
                 f'[Index((("owner", 1),))], with a comma after a pair that is alone'
             )
-    for place, one in enumerate(indexes):
-        if problem := _refused(one) or _beside(one, indexes[:place]):
+    for place, index in enumerate(indexes):
+        if problem := _refused(index) or _beside(index, indexes[:place]):
             raise ConfigurationError(
-                f"Projection {projection!r}: indexes=[...{one!r:.200}...]: {problem}"
+                f"Projection {projection!r}: indexes=[...{index!r:.200}...]: {problem}"
             )
 
 
@@ -33,18 +33,18 @@ def _is_keys(keys: Any) -> bool:
     return (
         isinstance(keys, tuple | list)
         and bool(keys)
-        and all(isinstance(one, tuple | list) and _is_key(*one) for one in keys)
+        and all(isinstance(pair, tuple | list) and _is_key(*pair) for pair in keys)
     )
 
 
 def _is_key(path: Any = "", kind: Any = None, *more: Any) -> bool:
-    """Whether MongoDB has indexes of this kind."""
+    """Returns whether MongoDB has indexes of this kind."""
     known = kind in SPECIAL if isinstance(kind, str) else type(kind) is int and abs(kind) == 1
     return isinstance(path, str) and bool(path) and known and not more
 
 
 def _refused(index: Index) -> str:
-    """Why MongoDB would not make it, if it would not."""
+    """Returns why MongoDB would not create an index; empty if it would."""
     for path, kind in index.keys:
         if not _is_path(path, kind):
             return (
@@ -69,10 +69,10 @@ def _refused(index: Index) -> str:
 
 
 def _beside(index: Index, others: Sequence[Index]) -> str:
-    """Why MongoDB would not make it beside the others, if it would not."""
+    """Returns why MongoDB would not create an index beside the others; empty if it would."""
     for other in others:
         if _name(index) == _name(other):
-            same = [tuple(one) for one in index.keys] == [tuple(one) for one in other.keys]
+            same = list(map(tuple, index.keys)) == list(map(tuple, other.keys))
             return (
                 "an index of these fields is listed before it; take one out"
                 if same
@@ -90,7 +90,7 @@ def _is_path(path: str, kind: int | str) -> bool:
     if path == EVERY_FIELD:
         return kind in (1, "text")
     names = path.removesuffix(f".{EVERY_FIELD}").split(".") if kind == 1 else path.split(".")
-    return all(one and not one.startswith("$") and "\0" not in one for one in names)
+    return all(name and not name.startswith("$") and "\0" not in name for name in names)
 
 
 def _is_text(index: Index) -> bool:
@@ -98,5 +98,5 @@ def _is_text(index: Index) -> bool:
 
 
 def _name(index: Index) -> str:
-    """As the driver makes it up."""
+    """Returns an index's name, by the driver's rule."""
     return "_".join(f"{path}_{kind}" for path, kind in index.keys)

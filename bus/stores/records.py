@@ -1,4 +1,4 @@
-"""Commits ⇄ BSON: what both event logs keep, so that they refuse and return the same.
+"""Commits ⇄ BSON: both event logs store it, so that they refuse and return the same.
 
 Knows the encoding, no connection.
 """
@@ -19,27 +19,27 @@ from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
 from bus.stores.event_log import Commit, Outgoing, Recorded
 
 MAX_BYTES = 15 * 1024 * 1024
-"""MongoDB takes 16 MiB; the rest is room for what an update adds."""
+"""MongoDB's limit is 16 MiB; the rest is room for what an update adds."""
 
 OPTIONS: CodecOptions[Document] = CodecOptions(document_class=dict, tz_aware=True, tzinfo=UTC)
 
 
 class IntegerDecoder(TypeDecoder):
-    """Gives integers beyond 32 bits as Python's own."""
+    """Decodes integers beyond 32 bits as Python's own."""
 
     bson_type = Int64
 
     def transform_bson(self, value: int) -> int:
-        """The same number; a union of `int` and `float` would read an `Int64` as a float."""
+        """Returns an int, because a union of `int` and `float` would read an `Int64` as a float."""
         return int(value)
 
 
 READING = OPTIONS.with_options(type_registry=TypeRegistry([DecimalDecoder(), IntegerDecoder()]))
-"""For documents that are handed out: Decimals in place of `Decimal128`, Python's own integers."""
+"""For documents that are handed out: Decimals for `Decimal128`, and Python's own integers."""
 
 
 def commit_document(commit: Commit) -> Document:
-    """The commit as it stands in the log, pending; what is empty is left out."""
+    """Returns the commit as the log stores it, pending; empty fields are left out."""
     document: Document = {
         "_id": commit.id,
         "stream": commit.stream,
@@ -64,7 +64,7 @@ def commit_document(commit: Commit) -> Document:
 
 
 def followed_document(commit: Commit, arrived: datetime) -> Document:
-    """Another service's event as it stands in the followed log, which never publishes it."""
+    """Returns another service's event as the followed log stores it: it is never published."""
     document = {**commit_document(commit), "arrived": arrived}
     del document["pending"]
     return document
@@ -76,9 +76,9 @@ def _event_document(event: Recorded) -> Document:
 
 
 def commit_from(document: Mapping[str, Any]) -> Commit:
-    """The commit that a document of the log holds."""
-    # By place and from lists: by name and from generators took half as long again, for each event
-    # of a rebuild.
+    """Returns the commit that a document of the log holds."""
+    # By position and from lists: by name and from generators it takes half as long again, for each
+    # event of a rebuild.
     return Commit(
         document["_id"],
         document["stream"],
@@ -102,7 +102,7 @@ def commit_from(document: Mapping[str, Any]) -> Commit:
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
-    """The document as BSON. Raises: InvalidMessage where it cannot be kept."""
+    """Returns the document as BSON. Raises: InvalidMessage if it cannot be stored."""
     try:
         data = bson.encode(document, codec_options=OPTIONS)
     except (BSONError, OverflowError, UnicodeError, TypeError, RecursionError) as error:
@@ -119,13 +119,13 @@ def encoded(document: Mapping[str, Any]) -> bytes:
 
 
 def unencodable(error: Exception) -> str:
-    """Why something cannot be encoded, without the thing itself."""
+    """Returns why a value cannot be encoded, without quoting it."""
     before, quoted, after = str(error).partition("cannot encode object: ")
     return f"{before}{quoted}{after.rpartition(', of type: ')[2]}"
 
 
 def unkeepable(value: Any) -> str:
-    """Why a document cannot hold a value; empty where it can."""
+    """Returns why a document cannot hold a value; empty if it can."""
     try:
         bson.encode({"": value}, codec_options=OPTIONS)
     except (BSONError, OverflowError, UnicodeError, TypeError, RecursionError) as error:
@@ -134,12 +134,12 @@ def unkeepable(value: Any) -> str:
 
 
 def decoded(data: bytes, options: CodecOptions[Document] = OPTIONS) -> Document:
-    """What `encoded` made."""
+    """Returns the document in BSON that `encoded` returned."""
     return bson.decode(data, codec_options=options)
 
 
 def is_of_command(commit_id: str, command_id: str) -> bool:
-    """Whether a commit's id is the command's own or one of its `id/2`, `id/3` ..."""
+    """Returns whether a commit's id is the command's own or one of its `id/2`, `id/3` ..."""
     if commit_id == command_id:
         return True
     start, _, number = commit_id.rpartition("/")
@@ -147,7 +147,7 @@ def is_of_command(commit_id: str, command_id: str) -> bool:
 
 
 def check_cause(stored: Commit, own: Commit) -> None:
-    """Raises: IdConflict where what stands under a commit's id was caused by another message."""
+    """Raises: IdConflict if the commit stored under an id was caused by another message."""
     if stored.causation_id != own.causation_id:
         raise IdConflict(
             f"the id {own.id} of what follows from {own.message} {own.causation_id} was used for "
@@ -156,7 +156,7 @@ def check_cause(stored: Commit, own: Commit) -> None:
 
 
 def moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
-    """What to say where a place in a stream is taken."""
+    """Returns the error for commits whose place in their stream is taken."""
     return ConcurrencyError(
         "; ".join(_taken(commit.message, commit.stream, commit.first) for commit in commits)
     )

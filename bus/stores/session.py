@@ -1,4 +1,4 @@
-"""What an event handler's session is, and what runs it: effects that happen exactly once.
+"""An event handler's session, and what runs it: effects that happen exactly once.
 
 Knows no database. Every implementation passes the contract in `tests/service/session_contract.py`.
 """
@@ -44,23 +44,23 @@ class Session(Protocol):
             await queue.update(envelope.id, {"$set": {"to": event.payer}})
 
     What the handler records on aggregates and sends through its `Outbox` is stored in the same
-    transaction. Lost against another writer, the handler runs again, and only what its last run
-    wrote counts; effects outside of the session may repeat. One operation at a time, each awaited
-    within the handler: a session refuses every use once its handler has ended.
+    transaction. After a conflict with another writer the handler runs again, and only what its last
+    run wrote counts; effects outside of the session may repeat. One operation at a time, each
+    awaited within the handler: a session refuses every use once its handler has ended.
     """
 
     def documents(self, collection: str) -> WritableDocuments:
-        """A collection of the service's own, in the service's database. It keeps Python's values in
-        the same forms as read collections do (docs/projections.md).
+        """Returns one of the service's own collections, in the service's database. It keeps
+        Python's values in the same forms as read collections do (docs/projections.md).
 
-        Raises: ConfigurationError where it belongs to the bus or to a projection.
+        Raises: ConfigurationError if it belongs to the bus or to a projection.
         """
         ...
 
     @property
     def native(self) -> Any:
-        """The driver's session: an operation without `session=session.native` is outside of it.
-        It is ended with the handler, and never lent to another one.
+        """The driver's session: an operation without `session=session.native` is not part of it.
+        It ends with the handler, and is never used for another one.
 
         Raises: ConfigurationError in memory.
         """
@@ -79,7 +79,7 @@ class Effects(Protocol):
     """Runs event handlers so that what they store happens exactly once."""
 
     async def open(self) -> None:
-        """Makes what it needs. Raises: StoreUnavailable, ConfigurationError."""
+        """Creates what it needs. Raises: StoreUnavailable, ConfigurationError."""
         ...
 
     async def close(self) -> None:
@@ -87,26 +87,26 @@ class Effects(Protocol):
         ...
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
-        """Stores what `handling` writes, the commits that it returns, and the mark `id`: at once.
+        """Stores atomically what `handling` writes, the commits that it returns, and the mark `id`.
 
-        None where the mark stands already; then nothing is stored. `handling` may run several
-        times; its own exceptions pass through, and then nothing is stored.
+        Returns the commits, or None if the mark exists already; then nothing is stored. `handling`
+        may run several times; its own exceptions pass through, and then nothing is stored.
         Raises: ConcurrencyError, InvalidMessage, ProjectionError (a write is refused),
         StoreUnavailable, OutcomeUnknown (repeating is safe: the mark decides).
         """
         ...
 
     async def marks(self, after: str, limit: int) -> list[str]:
-        """The marks that stand, in order, from beyond `after` on."""
+        """Returns at most `limit` marks after `after`, sorted."""
         ...
 
     async def forget(self, marks: Sequence[str]) -> None:
-        """Removes marks: these events are handled if they come again."""
+        """Removes marks, so that these events are handled if they come again."""
         ...
 
 
 class Use:
-    """How long a session may be used: until its handler has ended."""
+    """Guards the use of a session, which ends with its handler."""
 
     def __init__(self) -> None:
         self._ended = False
@@ -124,7 +124,7 @@ class Use:
 
     @contextmanager
     def operation(self, what: str) -> Iterator[None]:
-        """Counts what is under way. Raises: as `check`."""
+        """Counts an operation in flight. Raises: like `check`."""
         self.check(what)
         self._under_way += 1
         try:
@@ -139,7 +139,7 @@ class Use:
         self._ended = True
 
     async def settle(self) -> bool:
-        """Ends it, waits for operations that are under way, and tells whether any was."""
+        """Ends it, waits for operations in flight, and returns whether there were any."""
         self.end()
         if not self._under_way:
             return False
@@ -148,8 +148,8 @@ class Use:
         return True
 
 
-class SessionDocuments:
-    """A collection that a session gave, checked in the same way in every store."""
+class SessionDocuments(WritableDocuments):
+    """A collection of a session, with the same checks in every store."""
 
     def __init__(self, documents: WritableDocuments, collection: str, use: Use) -> None:
         self._documents = documents
@@ -157,7 +157,6 @@ class SessionDocuments:
         self._use = use
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
-        """As `Documents.find_one`."""
         with self._use.operation(self._name):
             return await self._documents.find_one(filter)
 
@@ -169,32 +168,26 @@ class SessionDocuments:
         skip: int = 0,
         limit: int = 0,
     ) -> list[Document]:
-        """As `Documents.find`."""
         with self._use.operation(self._name):
             return await self._documents.find(filter, sort=sort, skip=skip, limit=limit)
 
     async def count(self, filter: Mapping[str, Any]) -> int:
-        """As `Documents.count`."""
         with self._use.operation(self._name):
             return await self._documents.count(filter)
 
     async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
-        """As `Documents.distinct`."""
         with self._use.operation(self._name):
             return await self._documents.distinct(field, filter)
 
     async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
-        """As `Documents.group`."""
         with self._use.operation(self._name):
             return await self._documents.group(grouping, filter)
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
-        """As `WritableDocuments.update`."""
         with self._use.operation(self._name):
             await self._documents.update(self._key(key), update)
 
     async def delete(self, key: str) -> None:
-        """As `WritableDocuments.delete`."""
         with self._use.operation(self._name):
             await self._documents.delete(self._key(key))
 
@@ -209,20 +202,19 @@ class SessionDocuments:
 class Ending(Session, Protocol):
     """A session as its store sees it."""
 
-    @property
-    def use(self) -> Use: ...
+    use: Use
 
     @property
     def refused(self) -> ProjectionError | None:
-        """The error of an operation that ended the transaction, and that repeating cannot help."""
+        """The error of an operation that ended the transaction, if repeating cannot help."""
         ...
 
 
 async def handled(handling: Callable[[Session], Awaitable[Result]], session: Ending) -> Result:
-    """What a handler makes of its event; its session ends with it.
+    """Runs a handler and returns its result; its session ends with it.
 
-    Raises: ProjectionError where the handler left an operation under way, or swallowed the error of
-    one that ended the transaction.
+    Raises: ProjectionError if the handler left an operation in flight, or swallowed the error of
+    one that ended the transaction; and what the handler raises.
     """
     try:
         result = await handling(session)
@@ -242,7 +234,7 @@ async def handled(handling: Callable[[Session], Awaitable[Result]], session: End
 
 
 def swallowed(error: ProjectionError) -> ProjectionError:
-    """What to say where a handler went on after an error that ended its transaction."""
+    """Returns the error for a handler that went on after an error that ended its transaction."""
     return ProjectionError(
         f"the transaction had ended before its handler did, which swallowed the error of an "
         f"operation in it (let it pass: it ends the transaction): {error}"
@@ -250,11 +242,11 @@ def swallowed(error: ProjectionError) -> ProjectionError:
 
 
 MOST_NAME = 190
-"""Bytes; the database's name stands before it, and MongoDB takes 255 for both."""
+"""Bytes of a collection's name; MongoDB takes 255 together with the database's name."""
 
 
 def own_target(collection: str, projected: Collection[str]) -> Target:
-    """A collection of the service's own. Raises: ConfigurationError where it is not."""
+    """Returns one of the service's own collections. Raises: ConfigurationError if it is not one."""
     if why := _no_name(collection):
         raise ConfigurationError(f"session.documents({collection!r:.100}): {why}")
     collection = plain_text(collection)
@@ -267,7 +259,7 @@ def own_target(collection: str, projected: Collection[str]) -> Target:
 
 
 def _no_name(collection: Any) -> str:
-    """Why it cannot name a collection; empty where it can."""
+    """Returns why it cannot be a collection's name; empty if it can."""
     if not isinstance(collection, str):
         return not_text("a collection's name", collection)
     parts = collection.split(".")
@@ -280,8 +272,8 @@ def _no_name(collection: Any) -> str:
 
 
 def owner_of(collection: str, projected: Collection[str]) -> str:
-    """Whose a collection is, in words; empty where it is the service's own."""
-    if any(collection == one or collection.startswith(f"{one}__v") for one in projected):
+    """Returns whose a collection is, in words; empty if it is the service's own."""
+    if any(collection == name or collection.startswith(f"{name}__v") for name in projected):
         return "a projection"
     of_bus = collection in OWN_COLLECTIONS or collection.startswith("system.")
     return "the bus" if of_bus else ""

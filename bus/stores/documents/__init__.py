@@ -1,8 +1,8 @@
-"""What becomes of documents: worked out without a database, for all stores alike.
+"""What writes make of documents: computed without a database, for all stores alike.
 
-values        Python's values in the form that documents keep of them
+values        converts Python values to the form that documents keep
 updates       what a batch writes into a read collection
-applying      a MongoDB update of one document, exactly as MongoDB would make it, or not at all
+applying      a MongoDB update of one document, exactly as MongoDB would apply it, or not at all
 paths         the places within a document that an update names
 matching      which documents a filter selects, and in which order
 order         how MongoDB sorts values, whatever their types

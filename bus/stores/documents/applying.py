@@ -1,8 +1,8 @@
 """Applies a MongoDB update to a document in memory exactly as MongoDB would, or not at all.
 
-Only what is simple: values set, removed, reckoned with, put into arrays or taken out, under names
-or paths through objects and arrays.
-Whoever meets `Beyond` has the database do it. Knows no database.
+Only what is simple: values that are set, removed, calculated, put into arrays or taken out, under
+names or paths through objects and arrays. For the rest it raises `Beyond`, and the caller has the
+database apply it. Knows no database.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,15 +27,15 @@ LIKE_MONGODB: Context = create_decimal128_context()
 
 
 class Beyond(Exception):
-    """An update that is the database's to apply. The document is not to be used any more."""
+    """Only the database can apply the update. The document must not be used any more."""
 
 
 def apply(document: Document | None, update: Mapping[str, Any]) -> Document:
-    """The document after an update that `checked` let pass, changed in place; a new one where
+    """Applies an update that has passed `checked`, in place, and returns the document; a new one if
     there is none. Raises: Beyond, Refused.
     """
     applied: Document = {} if document is None else document
-    # In the order of their paths, as MongoDB goes through them: it decides the order of new fields.
+    # In the order of their paths, as MongoDB does: it decides the order of new fields.
     for path, operator, value in sorted(_steps(update), key=_place):
         if "$" in path:
             raise Beyond
@@ -57,9 +57,9 @@ Step = tuple[str, str, Any]
 
 
 def _place(step: Step) -> list[tuple[int, int, str]]:
-    """MongoDB goes through places in an array by their numbers."""
+    """Returns the sort key of a step: MongoDB goes through places in an array by number."""
     parts = step[0].split(".")
-    return [(0, int(one), "") if is_place(one) else (1, 0, one) for one in parts]
+    return [(0, int(part), "") if is_place(part) else (1, 0, part) for part in parts]
 
 
 def _steps(update: Mapping[str, Any]) -> Iterator[Step]:
@@ -101,7 +101,7 @@ def _rename(document: Document, path: str, to: str) -> None:
 
 
 def _within(entries: list[Any], name: str, operator: Operator, value: Any, *, making: bool) -> None:
-    """Applies an operator at a place of an array, where None takes the place of what is removed."""
+    """Applies an operator at a place of an array; what is removed becomes None."""
     found = is_there(entries, name)
     if not found and not making:
         return
@@ -120,38 +120,38 @@ def _unset(holder: Document, name: str, value: Any) -> None:
 
 
 def _inc(holder: Document, name: str, value: Any) -> None:
-    holder[name] = _reckoned(holder.get(name, 0), value, add, LIKE_MONGODB.add)
+    holder[name] = _calculated(holder.get(name, 0), value, add, LIKE_MONGODB.add)
 
 
 def _mul(holder: Document, name: str, value: Any) -> None:
-    """What is not there becomes a zero of the value's type."""
+    """Multiplies; a missing field becomes a zero of the value's type."""
     by = value if name in holder else 0
     _number(value, "the value given")
-    holder[name] = _reckoned(holder.get(name, value), by, mul, LIKE_MONGODB.multiply)
+    holder[name] = _calculated(holder.get(name, value), by, mul, LIKE_MONGODB.multiply)
 
 
-def _reckoned(
-    one: Any, other: Any, plainly: Callable[[Any, Any], Any], exactly: Callable[..., Decimal]
+def _calculated(
+    field: Any, given: Any, plainly: Callable[[Any, Any], Any], exactly: Callable[..., Decimal]
 ) -> Any:
-    """The result, of the type that MongoDB gives it."""
-    before, other, one = one, _number(other, "the value given"), _number(one, "the field")
-    if isinstance(one, Decimal) or isinstance(other, Decimal):
-        result = exactly(_exact(one), _exact(other))
+    """Returns the result, in the type that MongoDB gives it. Raises: Beyond, Refused."""
+    by, number = _number(given, "the value given"), _number(field, "the field")
+    if isinstance(number, Decimal) or isinstance(by, Decimal):
+        result = exactly(_exact(number), _exact(by))
         # MongoDB leaves a decimal alone that stays equal: it gains no zeros.
-        return before if isinstance(one, Decimal) and one == result else _decimal(result)
-    result = plainly(one, other)
+        return field if isinstance(number, Decimal) and number == result else _decimal(result)
+    result = plainly(number, by)
     if type(result) is int and not LEAST <= result <= MOST:
         raise Refused("the result is beyond 64 bits; keep such numbers as Decimal")
     return result
 
 
-def plus(one: Decimal, other: Decimal | int | float) -> Decimal:
-    """Their sum, as MongoDB's."""
-    return LIKE_MONGODB.add(one, _exact(other))
+def plus(total: Decimal, number: Decimal | int | float) -> Decimal:
+    """Returns the sum that MongoDB would compute. Raises: Beyond."""
+    return LIKE_MONGODB.add(total, _exact(number))
 
 
 def _exact(number: Any) -> Decimal:
-    """MongoDB takes 15 digits of a float."""
+    """Returns a number as a Decimal, like MongoDB with 15 digits of a float. Raises: Beyond."""
     if type(number) is not float:
         return Decimal(number)
     if not isfinite(number):
@@ -215,11 +215,11 @@ def _add_to_set(holder: Document, name: str, value: Any) -> None:
         raise Beyond
     values = _each(value) if _has_operators(value) else [value]
     entries = _array(holder.setdefault(name, []))
-    there = [_order(one) for one in entries]
-    for one in values:
-        if (order := _order(one)) not in there:
-            there.append(order)
-            entries.append(_own(one))
+    present = [_order(entry) for entry in entries]
+    for added in values:
+        if (order := _order(added)) not in present:
+            present.append(order)
+            entries.append(_own(added))
 
 
 def _pop(holder: Document, name: str, value: Any) -> None:
@@ -239,8 +239,8 @@ def _pull(holder: Document, name: str, value: Any) -> None:
 def _pull_all(holder: Document, name: str, value: Any) -> None:
     if name in holder:
         entries = _array(holder[name])
-        unwanted = [_order(one) for one in value] if type(value) is list else []
-        entries[:] = [one for one in entries if _order(one) not in unwanted]
+        unwanted = [_order(entry) for entry in value] if type(value) is list else []
+        entries[:] = [entry for entry in entries if _order(entry) not in unwanted]
 
 
 def _array(value: Any) -> list[Any]:
@@ -277,7 +277,7 @@ def _min(holder: Document, name: str, value: Any) -> None:
 
 
 def _order(value: Any) -> tuple[Any, ...]:
-    """Where MongoDB sorts a value, whatever its type; the same for what is equal."""
+    """Returns where MongoDB sorts a value, the same for equal values. Raises: Beyond."""
     if not _is_known(value):
         raise Beyond
     return order_of(read(value))
@@ -305,7 +305,7 @@ OPERATORS: dict[str, Operator] = {
     "$min": _min,
 }
 REMOVING = frozenset(["$unset", "$pop", "$pull", "$pullAll"])
-"""Operators that make nothing on their way to what they remove."""
+"""Operators that create nothing on the path to what they remove."""
 
 
 def _anything(value: Any) -> None: ...
@@ -322,9 +322,9 @@ def _check_pull_all(value: Any) -> None:
 
 
 CHECKS: dict[str, Callable[[Any], None]] = {"$pop": _check_pop, "$pullAll": _check_pull_all}
-"""What MongoDB looks at even where nothing is there to be changed."""
+"""What MongoDB checks even if there is nothing to change."""
 
 
 def _own(value: Any) -> Any:
-    """The value, or a copy of what somebody else may hold too."""
+    """Returns the value, or a copy if it can change and others may hold it."""
     return value if type(value) in SCALARS else deepcopy(value)

@@ -1,7 +1,7 @@
 """Selects and sorts documents in memory exactly as MongoDB would, or not at all.
 
-Only what is simple: fields compared with plain values, under names or paths through objects.
-Whoever meets `Beyond` has somebody else do it. Knows no database.
+Only what is simple: fields compared with plain values, under names or paths through objects. For
+the rest it raises `Beyond`, and the caller uses something else. Knows no database.
 """
 
 import operator
@@ -18,29 +18,31 @@ from bus.stores.documents.order import order_of
 from bus.stores.documents.updates import HIDDEN
 
 MISSING = object()
-"""What a field holds that is not there."""
+"""The value of a field that is absent."""
 
 Comparison = Callable[[Any, Any], Any]
 Test = Callable[[Any], bool]
-"""Tells whether what a field holds is as asked for."""
+"""Returns whether a field's value matches."""
 
 
 def matcher(filter: Mapping[str, Any]) -> Callable[[Document], bool]:
-    """Tells whether a document is selected. Raises: Beyond, at once or where a document is met of
-    which MongoDB alone can tell."""
+    """Returns a function that decides whether a filter selects a document.
+
+    Raises: Beyond, at once or at a document that only MongoDB can judge.
+    """
     tests = [_part(name, asked) for name, asked in filter.items()]
     return lambda document: all(test(document) for test in tests)
 
 
 def in_order(documents: Iterable[Document], sort: Sequence[tuple[str, Any]]) -> list[Document]:
-    """The documents in an order, by the first field first. Raises: Beyond."""
+    """Returns the documents sorted, by the first field first. Raises: Beyond."""
     found = list(documents)
     for path, direction in reversed(sort):
         if direction not in (1, -1) or type(direction) is not int:
             raise Beyond
         parts = _parts(path)
-        places = {id(one): _place(_at(one, parts)) for one in found}
-        found.sort(key=lambda one: places[id(one)], reverse=direction < 0)
+        places = {id(document): _place(_at(document, parts)) for document in found}
+        found.sort(key=lambda document: places[id(document)], reverse=direction < 0)
     return found
 
 
@@ -54,8 +56,8 @@ def _part(name: str, asked: Any) -> Callable[[Document], bool]:
 def _joined(join: Callable[[Iterable[bool]], bool], filters: Any) -> Callable[[Document], bool]:
     if type(filters) is not list or not filters:
         raise Beyond
-    matchers = [matcher(one) for one in filters]
-    return lambda document: join(one(document) for one in matchers)
+    matchers = [matcher(filter) for filter in filters]
+    return lambda document: join(matches(document) for matches in matchers)
 
 
 JOINED: dict[str, Callable[[Iterable[bool]], bool]] = {
@@ -66,7 +68,7 @@ JOINED: dict[str, Callable[[Iterable[bool]], bool]] = {
 
 
 def _parts(path: str) -> list[str]:
-    """The names on a path: what is or may be a place in an array is not for here."""
+    """Returns the names on a path. Raises: Beyond, if one may be a place in an array."""
     parts = path.split(".")
     if any(not part or part.isdigit() or part.startswith("$") for part in parts):
         raise Beyond
@@ -102,10 +104,10 @@ def _equal(asked: Any) -> Test:
     if kind is None:
         raise Beyond
     if asked is None:
-        return lambda value: value is MISSING or any(one is None for one in _each(value))
+        return lambda value: value is MISSING or any(item is None for item in _each(value))
     if kind == NAN:
         return _is_nan
-    return lambda value: any(_kind(one) == kind and one == asked for one in _each(value))
+    return lambda value: any(_kind(item) == kind and item == asked for item in _each(value))
 
 
 def _compared(compare: Comparison) -> Callable[[Any], Test]:
@@ -113,21 +115,23 @@ def _compared(compare: Comparison) -> Callable[[Any], Test]:
         kind = _kind(asked)
         if kind not in ORDERED:
             raise Beyond
-        if kind == NAN:  # it equals itself, and is neither more nor less than anything
+        if kind == NAN:  # equal to itself, and neither more nor less than anything
             return _is_nan if compare(0, 0) else lambda value: False
-        return lambda value: any(_kind(one) == kind and compare(one, asked) for one in _each(value))
+        return lambda value: any(
+            _kind(item) == kind and compare(item, asked) for item in _each(value)
+        )
 
     return test_of
 
 
 def _is_nan(value: Any) -> bool:
-    return any(_kind(one) == NAN for one in _each(value))
+    return any(_kind(item) == NAN for item in _each(value))
 
 
 def _within(asked: Any) -> Test:
     if type(asked) is not list:
         raise Beyond
-    tests = [_equal(one) for one in asked]
+    tests = [_equal(value) for value in asked]
     return lambda value: any(test(value) for test in tests)
 
 
@@ -171,7 +175,7 @@ OPERATORS: dict[str, Callable[[Any], Test]] = {
     "$not": _not(_operators),
 }
 NAN, NULL, NUMBER, TEXT, FLAG, TIME = 0, 1, 2, 3, 8, 9
-"""MongoDB compares values of one kind only."""
+"""Kinds of values: MongoDB compares only values of the same kind."""
 KINDS: dict[type, int] = {
     type(None): NULL,
     int: NUMBER,
@@ -186,7 +190,8 @@ ORDERED = frozenset({NAN, NUMBER, TEXT, TIME})
 
 
 def _kind(value: Any) -> int | None:
-    """None for what holds others, which no plain value equals. Raises: Beyond."""
+    """Returns a value's kind; None for objects, lists and absent fields, which no plain value
+    equals. Raises: Beyond."""
     if value is MISSING or type(value) in (dict, list):
         return None
     kind = KINDS.get(type(value))
@@ -196,7 +201,7 @@ def _kind(value: Any) -> int | None:
 
 
 def _each(value: Any) -> Sequence[Any]:
-    """What may be the value asked for: that of a field, or those in its array."""
+    """Returns the values to compare: that of a field, or those in its array."""
     return value if type(value) is list else [value]
 
 
@@ -208,7 +213,7 @@ def _place(value: Any) -> tuple[Any, ...]:
 
 
 def refusal(filter: Mapping[str, Any], why: str) -> str:
-    """What to say where a filter, or a sort order, cannot be evaluated."""
+    """Returns what to say if a filter, or a sort order, cannot be evaluated."""
     if unknown := sorted({*_names_with_dollar(filter)} - OPERATORS_ASKED):
         return (
             f"the filter has {', '.join(unknown)}, which is none of MongoDB's operators; correct it"
@@ -220,9 +225,9 @@ def refusal(filter: Mapping[str, Any], why: str) -> str:
 
 
 def _shape(filter: Mapping[str, Any]) -> str:
-    """What a filter asks: fields and operators, no values."""
+    """Returns a filter's fields and operators, without values."""
     fields = {
-        name: [one for one in asked if str(one).startswith("$")]
+        name: [operator for operator in asked if str(operator).startswith("$")]
         if isinstance(asked, Mapping)
         else "..."
         for name, asked in filter.items()
@@ -232,7 +237,7 @@ def _shape(filter: Mapping[str, Any]) -> str:
 
 
 def _names_with_dollar(filter: Any) -> Iterator[str]:
-    """The names with $ in a filter."""
+    """Yields the names with $ in a filter."""
     if isinstance(filter, Mapping):
         yield from (name[:50] for name in filter if str(name).startswith("$"))
         filter = [part for name, part in filter.items() if name not in OF_THEIR_OWN]
@@ -242,7 +247,7 @@ def _names_with_dollar(filter: Any) -> Iterator[str]:
 
 
 OF_THEIR_OWN = frozenset(["$expr", "$jsonSchema"])
-"""Operators within which there are others."""
+"""Operators that have operators of their own within."""
 OPERATORS_ASKED = OF_THEIR_OWN | frozenset(
     ["$eq", "$gt", "$gte", "$in", "$lt", "$lte", "$ne", "$nin", "$and", "$not", "$nor", "$or",
      "$exists", "$type", "$mod", "$regex", "$options", "$text", "$search", "$language",

@@ -9,7 +9,7 @@ from bson import ObjectId
 
 
 def order_of(value: Any) -> tuple[Any, ...]:
-    """Where MongoDB sorts a value; the same for what it takes to be equal."""
+    """Returns where MongoDB sorts a value; the same for what it considers equal."""
     match value:
         case None:
             return (1,)
@@ -20,7 +20,7 @@ def order_of(value: Any) -> tuple[Any, ...]:
         case str():
             return (3, value)
         case Mapping():
-            fields = ((order_of(one), name) for name, one in value.items())
+            fields = ((order_of(item), name) for name, item in value.items())
             return (4, tuple((order[0], name, order) for order, name in fields))
         case list() | tuple():
             return (5, tuple(map(order_of, value)))

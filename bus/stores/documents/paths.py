@@ -1,4 +1,4 @@
-"""Where an update's path leads in a document, as MongoDB goes it: through objects and arrays."""
+"""Where an update's path leads in a document, as in MongoDB: through objects and arrays."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from bson.int64 import Int64
 from bus.data.payload import Document
 
 MOST_PADDED = 1_500_000
-"""So many entries MongoDB adds to an array at most, to reach a place in it."""
+"""How many entries MongoDB adds to an array at most, to reach a place in it."""
 
 
 class Refused(Exception):
-    """An update that MongoDB refuses. The document is not to be used any more."""
+    """MongoDB would refuse the update. The document must not be used any more."""
 
     def __init__(self, why: str, where: str = "") -> None:
         super().__init__(f"{where}: {why}" if where else why)
@@ -20,11 +20,14 @@ class Refused(Exception):
 
 
 class NotViable(Refused):
-    """A path leads through what holds nothing."""
+    """A path leads through a value that is neither an object nor an array."""
 
 
 def holder_of(document: Any, parents: list[str], *, making: bool) -> Document | list[Any] | None:
-    """What holds the field; None where there is nothing, and it is not to be made."""
+    """Returns what holds the field; None if nothing does, unless it is `making` that.
+
+    Raises: NotViable.
+    """
     outer: list[str] = []
     for name in parents:
         outer.append(name)
@@ -50,7 +53,7 @@ def is_there(holder: Document | list[Any], name: str) -> bool:
 
 
 def is_place(name: str) -> bool:
-    """Whether a name may be a place in an array."""
+    """Returns whether a name may be a place in an array."""
     return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
 
 
@@ -69,7 +72,7 @@ def pad(entries: list[Any], name: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """The kind of a value, in words that quote nothing of it."""
+    """Returns the kind of a value, in words that do not quote it."""
     if value is None:
         return "None"
     return NAMES.get(type(value)) or f"a {type(value).__name__}"

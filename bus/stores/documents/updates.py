@@ -1,7 +1,7 @@
-"""What a batch writes into a read collection, worked out without touching a database.
+"""What a batch writes into a read collection, computed without a database.
 
-A document that a projection deleted, or has not made yet, may still have to hold its stream's
-version: it then stands as a hidden one, which no reader ever sees.
+A document that a projection deleted, or has not created yet, may still have to hold its stream's
+version: it is then stored as a hidden one, which no reader ever sees.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,7 +41,7 @@ OPERATORS = frozenset(
 
 
 class Update(NamedTuple):
-    """Apply a MongoDB update to the document; make it where it does not exist."""
+    """Applies a MongoDB update to the document; creates it if there is none."""
 
     key: str
     update: Document
@@ -49,20 +49,20 @@ class Update(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Remove the document."""
+    """Removes the document."""
 
     key: str
 
 
 class Bury(NamedTuple):
-    """Put a tombstone that holds `version` in the document's place."""
+    """Replaces the document by a tombstone that holds `version`."""
 
     key: str
     version: int
 
 
 class Advance(NamedTuple):
-    """Note `version` in the document, or in a hidden stub where there is none."""
+    """Sets `version` in the document, or in a hidden stub if there is none."""
 
     key: str
     version: int
@@ -72,8 +72,8 @@ Step = Update | Delete | Bury | Advance
 
 
 def version_in(row: Mapping[str, Any], field: str, missing: int = UNUSABLE) -> int:
-    """The version that a stored row holds, `missing` if it has no such field; `UNUSABLE` for
-    anything that the bus would not have written, whose document nobody can go on from."""
+    """Returns the version that a stored row holds; `missing` if it has no such field, and
+    `UNUSABLE` for what the bus would not have written, because its document cannot be continued."""
     version = row.get(field, missing)
     return (
         version if isinstance(version, int) and version is not True and version >= 0 else UNUSABLE
@@ -81,7 +81,7 @@ def version_in(row: Mapping[str, Any], field: str, missing: int = UNUSABLE) -> i
 
 
 def moved(target: Target) -> ConfigurationError:
-    """What to say where a projection's declaration now asks for its versions elsewhere."""
+    """Returns the error for a projection whose declaration has moved its versions elsewhere."""
     return ConfigurationError(
         f"projection {target.projection!r} kept the versions of its streams "
         f"{'in checkpoints' if target.versions_in_documents else 'in its documents'} so far, and "
@@ -92,10 +92,10 @@ def moved(target: Target) -> ConfigurationError:
 
 
 def checked(key: str, update: Any, called: bool = False) -> Document:
-    """The update as a dict, its values in the form that documents keep.
+    """Returns the update as a dict, its values in the form that documents keep.
 
-    Whether it was given to a `called` method, or returned by a handler, decides the remedies.
-    Raises: ProjectionError where it is none that MongoDB could apply.
+    `called` says that it was given to a method rather than returned by a handler; the remedies
+    differ. Raises: ProjectionError if MongoDB could not apply it.
     """
     if (type(update) is not dict and not isinstance(update, Mapping)) or not update:
         raise ProjectionError(
@@ -135,17 +135,17 @@ def checked(key: str, update: Any, called: bool = False) -> Document:
 
 
 def _meet(update: Document) -> bool:
-    """Whether two operators have a field of one name."""
+    """Returns whether two operators have a field of the same name."""
     if len(update) == 2:
-        one, other = update.values()
-        return not one.keys().isdisjoint(other)
+        fields, others = update.values()
+        return not fields.keys().isdisjoint(others)
     return len({path for fields in update.values() for path in fields}) < sum(
         map(len, update.values())
     )
 
 
 def _check_conflicts(key: str, update: Document) -> None:
-    """Raises: ProjectionError where two operators, or two paths, write one field."""
+    """Raises: ProjectionError if two operators, or two paths, write the same field."""
     written: dict[str, str] = {}
     for operator, path in _places(update):
         if path in written:
@@ -160,7 +160,7 @@ def _check_conflicts(key: str, update: Document) -> None:
 
 
 def _places(update: Document) -> Iterator[tuple[str, str]]:
-    """Every path that an update writes, with its operator."""
+    """Yields every path that an update writes, with its operator."""
     for operator, fields in update.items():
         for path in fields:
             yield operator, path
@@ -169,16 +169,16 @@ def _places(update: Document) -> Iterator[tuple[str, str]]:
                 yield operator, path
 
 
-def _conflict(key: str, one: str, outer: str, other: str, path: str) -> ProjectionError:
+def _conflict(key: str, operator: str, outer: str, other: str, path: str) -> ProjectionError:
     return ProjectionError(
-        f"the update of {key!r} writes one field twice, {one} of {outer!r:.300} and {other} of "
-        f"{path!r:.300}, which MongoDB refuses; let one of them write what is to stand there, or "
-        f"write it in two updates, one after the other"
+        f"the update of {key!r} writes one field twice, {operator} of {outer!r:.300} and {other} "
+        f"of {path!r:.300}, which MongoDB refuses; let one of them write what is to stand there, "
+        f"or write it in two updates, one after the other"
     )
 
 
 def unkept(key: str, update: Mapping[str, Any]) -> ProjectionError:
-    """What to say of an update that no document can hold: which value of it, and why."""
+    """Returns the error for an update that no document can hold: which value, and why."""
     for operator, fields in update.items():
         for path, value in fields.items():
             if why := unkeepable(value):
@@ -193,7 +193,7 @@ def unkept(key: str, update: Mapping[str, Any]) -> ProjectionError:
 
 
 def refused_update(key: str, update: Mapping[str, Any], said: str) -> ProjectionError:
-    """What to say of an update that the store refuses: its operators and fields, no values."""
+    """Returns the error for an update that the store refuses: operators and fields, no values."""
     named = [
         f"{operator} of {path!r}"
         for operator, fields in update.items()
@@ -221,7 +221,7 @@ def _stored_fields(key: str, operator: str, fields: Mapping[str, Any]) -> Docume
 
 
 def _refused(where: str, error: Unstorable | RecursionError) -> ProjectionError:
-    """What to say of a value that documents cannot keep."""
+    """Returns the error for a value that documents cannot keep."""
     if isinstance(error, RecursionError):
         return ProjectionError(f"{where}: the value is nested too deep, or within itself")
     place = f"{where}, at {error.path!r:.300}" if error.path else where
@@ -235,8 +235,8 @@ def _given(update: Any) -> str:
 def _check_path(key: str, path: Any, *, called: bool) -> None:
     """Raises: ProjectionError for a field that would be misread, or is the bus's own.
 
-    A path may hold a value of the event's: then a dot in it leads elsewhere, which only its author
-    can know; what is refused here is never meant.
+    A path may contain a value from an event, and then a dot in it leads elsewhere; only its author
+    can know. What is refused here is never intended.
     """
     parts = path.split(".") if isinstance(path, str) else [""]
     if parts[0] in OWN_FIELDS:
@@ -261,7 +261,10 @@ _KEY_CHOSEN = {
 
 
 def plain_steps(writes: Iterable[Write]) -> Iterator[Step]:
-    """The steps where the versions are kept elsewhere: a delete is a real delete."""
+    """Yields the steps if versions are kept elsewhere: a delete is a real delete.
+
+    Raises: ProjectionError.
+    """
     for write in writes:
         if write.update is None:
             yield Delete(write.key)
@@ -277,14 +280,14 @@ def _checked(write: Write) -> Document:
 
 
 def by_whom(handler: str, error: ProjectionError) -> ProjectionError:
-    """The error with the handler in front that caused it."""
+    """Returns the error with its handler in front."""
     return ProjectionError(f"{handler}: {error}" if handler else str(error))
 
 
 def versioned_steps(changes: Changes, hidden: set[str]) -> Iterator[Step]:
-    """The steps where each document holds its stream's version, which its last write sets.
+    """Yields the steps if each document holds its stream's version, which its last write sets.
 
-    `hidden` names the keys whose documents are hidden so far; it is kept up to date.
+    `hidden` are the keys of hidden documents; it is kept up to date. Raises: ProjectionError.
     """
     versions = {key_of(stream): version for stream, version in changes.versions.items()}
     last = {write.key: position for position, write in enumerate(changes.writes)}
@@ -308,13 +311,14 @@ def versioned_steps(changes: Changes, hidden: set[str]) -> Iterator[Step]:
 
 
 def buried(key: str, version: int, hidden: set[str]) -> Bury:
-    """Puts a tombstone at `key`."""
+    """Returns the step that puts a tombstone at `key`, and notes it as hidden."""
     hidden.add(key)
     return Bury(key, version)
 
 
 def updated(key: str, update: Any, hidden: set[str], *, called: bool = False) -> Update:
-    """The update at `key`, where a hidden document may stand: to its author, it then inserts."""
+    """Returns the step for an update at `key`; if the document there is hidden, the update inserts,
+    as far as its author can see. Raises: ProjectionError."""
     update = checked(key, update, called)
     if key not in hidden:
         return Update(key, update)
@@ -326,13 +330,13 @@ def updated(key: str, update: Any, hidden: set[str], *, called: bool = False) ->
 
 
 def merged(update: Document, operator: str, fields: Mapping[str, Any]) -> Document:
-    """The update with more fields under one operator."""
+    """Returns the update with more fields under an operator."""
     return {**update, operator: {**update.get(operator, {}), **fields}}
 
 
 def asked(filter: Mapping[str, Any], *, versioned: bool) -> Document:
-    """The filter with values in the form that documents keep; without hidden documents, where
-    these hold versions. Raises: ProjectionError."""
+    """Returns the filter with values in the form that documents keep; if documents are `versioned`,
+    it leaves hidden ones out. Raises: ProjectionError."""
     check_mapping(filter)
     try:
         form: Document = stored({**filter})

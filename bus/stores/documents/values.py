@@ -1,7 +1,7 @@
-"""Converts Python values to the form that documents keep of them, and back.
+"""Converts Python values to the form that documents keep, and back.
 
-Each type has one form: what a view reads back is what was written, a filter with a value finds what
-an update wrote of it, and forms sort as their values do. Knows types, no database.
+Each type has one form: a view reads back what was written, a filter with a value finds what an
+update wrote, and forms sort like their values. Knows types, no database.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Unstorable(Exception):
         self.path = path
 
     def within(self, name: object) -> "Unstorable":
-        """The same, seen from what holds the value by this name."""
+        """Returns the same error, seen from what holds the value under this name."""
         return Unstorable(self.why, f"{name}.{self.path}" if self.path else str(name))
 
 
@@ -51,7 +51,7 @@ Convert = Callable[[Any], Any]
 
 
 def stored(value: Any) -> Any:
-    """The form that documents keep; the value itself where it is one. Raises: Unstorable."""
+    """Returns the form that documents keep; the value itself if it is one. Raises: Unstorable."""
     kind = type(value)
     if kind in PLAIN:
         return value
@@ -60,19 +60,19 @@ def stored(value: Any) -> Any:
 
 
 def read(value: Any) -> Any:
-    """What is read of a form: Decimals in place of `Decimal128`, and Python's own integers."""
+    """Returns what is read from a form: Decimals for `Decimal128`, and Python's own integers."""
     if isinstance(value, Decimal128):
         return value.to_decimal()
     if type(value) is Int64:
         return int(value)
     if type(value) is dict:
-        return {name: read(one) for name, one in value.items()}
-    return [read(one) for one in value] if type(value) is list else value
+        return {name: read(item) for name, item in value.items()}
+    return [read(item) for item in value] if type(value) is list else value
 
 
 @lru_cache(maxsize=1000)
 def _conversion(kind: Any) -> Convert:
-    """What converts values of a type that is none of those below, looked for once."""
+    """Returns the conversion of a type that is not in CONVERSIONS, determined once."""
     if issubclass(kind, Enum):
         return _of_enum(kind)
     if kind.__module__.partition(".")[0] == "bson" and not issubclass(kind, dict):
@@ -92,19 +92,19 @@ def _itself(value: Any) -> Any:
 
 
 def _of_dict(value: dict[Any, Any]) -> dict[str, Any]:
-    # Asking one by one is faster than `issuperset`: nearly all are small.
-    for key, one in value.items():
-        if type(one) not in PLAIN or type(key) is not str:
+    # A loop is faster than `issuperset`, because nearly all are small.
+    for key, item in value.items():
+        if type(item) not in PLAIN or type(key) is not str:
             break
     else:
         return value
     form: dict[str, Any] = {}
-    for key, one in value.items():
+    for key, item in value.items():
         name = key if type(key) is str else _key(key)
         if name in form:
             raise Unstorable("has two keys that are the same text", name)
         try:
-            form[name] = stored(one)
+            form[name] = stored(item)
         except Unstorable as error:
             raise error.within(name) from None
     return form
@@ -115,7 +115,7 @@ def _of_mapping(value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _key(key: Any) -> str:
-    """Of a dictionary: its text, by which pydantic reads it back."""
+    """Returns a dictionary's key as text, from which pydantic reads it back."""
     form = stored(key) if isinstance(key, str | Enum | UUID | date) else key
     if type(form) is int:
         return str(form)
@@ -130,22 +130,22 @@ def _key(key: Any) -> str:
 
 def _of_list(value: Iterable[Any]) -> list[Any]:
     form: list[Any] = []
-    for one in value:
+    for item in value:
         try:
-            form.append(one if type(one) in PLAIN else stored(one))
+            form.append(item if type(item) in PLAIN else stored(item))
         except Unstorable as error:
             raise error.within(len(form)) from None
     return form
 
 
 def _of_set(value: Iterable[Any]) -> list[Any]:
-    """In an order of its own, the same in every process."""
+    """Returns a sorted list: a set's own order differs between processes."""
     form = _of_list(value)
     kinds = set(map(type, form))
     if kinds <= {str} or kinds <= {int, float}:
         return sorted(form)
     try:
-        return sorted(form, key=lambda one: encoded({"": one}))
+        return sorted(form, key=lambda item: encoded({"": item}))
     except InvalidMessage:
         raise Unstorable("holds what MongoDB cannot keep") from None
 
@@ -171,7 +171,7 @@ def _of_time(value: time) -> str:
 
 
 def _of_timedelta(value: timedelta) -> int | float:
-    """Seconds: they sort, and can be added."""
+    """Returns seconds, because they sort and can be added."""
     whole = value.days * 86400 + value.seconds
     if not value.microseconds:
         return whole
@@ -187,7 +187,7 @@ SECONDS = TypeAdapter(timedelta)
 def _is_seconds(seconds: float, value: timedelta) -> bool:
     try:
         return bool(SECONDS.validate_python(seconds) == value)
-    except (ValueError, OverflowError):  # beyond the longest that there is
+    except (ValueError, OverflowError):  # beyond the longest timedelta
         return False
 
 
@@ -204,14 +204,14 @@ def _of_decimal(value: Decimal) -> Decimal128:
 
 
 def _of_enum(kind: type[Enum]) -> Convert:
-    """By value, where each member can be read back by it."""
+    """Converts members to their values, if each member can be read back from its value."""
     refusal = unreadable(kind)
     return _refused(refusal) if refusal else lambda member: stored(member.value)
 
 
 def unreadable(kind: Any, *, required: bool = True) -> str | None:
-    """Why nothing in a document can be read as a type; None where something may be, or where it is
-    not `required` and a default may stand for it."""
+    """Returns why nothing in a document can be read as a type; None if something can, or if a
+    default may stand for it because it is not `required`."""
     if kind is Decimal128:
         return "is a Decimal128, which is read as a Decimal: declare that"
     if not isinstance(kind, type) or kind in CONVERSIONS or kind.__module__.startswith("bson"):
@@ -232,7 +232,7 @@ def unreadable(kind: Any, *, required: bool = True) -> str | None:
             f"is of type {kind.__qualname__}, as which pydantic reads nothing: declare a type "
             f"that it knows, or read it by a BeforeValidator"
         )
-    except Exception:  # it is not complete yet
+    except Exception:  # the type is not complete yet
         return None
     return None
 
@@ -246,7 +246,7 @@ def _reads_as(reading: TypeAdapter[Any], member: Enum, value: Any) -> bool:
 
 
 def _of_class(kind: type[Any]) -> Convert:
-    """Field by field, under the fields' names; refused where it would be read back otherwise."""
+    """Converts field by field, under the fields' names; refuses what would be read differently."""
     name = kind.__qualname__
     try:
         reading = TypeAdapter(kind)
@@ -260,8 +260,8 @@ def _of_class(kind: type[Any]) -> Convert:
         except Exception as error:  # an author's validators may raise anything
             raise Unstorable(f"is a {name} that cannot be read back: {reason_of(error)}") from None
         fields = fields_of(again)
-        for field, one in fields_of(value).items():
-            if _shape(one) != _shape(fields.get(field)):
+        for field, item in fields_of(value).items():
+            if _shape(item) != _shape(fields.get(field)):
                 raise Unstorable(f"would be read back otherwise by {name}: {REMEDY}", field)
         return form
 
@@ -269,15 +269,15 @@ def _of_class(kind: type[Any]) -> Convert:
 
 
 LENIENT: Any = {"strict": False, "by_alias": True, "by_name": True}
-"""How documents are read: their forms are no Python values, and fields have their own names."""
+"""How documents are read: forms are not Python values, and fields stand under their own names."""
 REMEDY = "store its parts, or another form of it, and have the view read that"
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a pydantic model or a dataclass, by their names."""
+    """Returns the fields of a pydantic model or a dataclass, by name."""
     if isinstance(value, BaseModel):
         return round_trip.fields_of(value)
-    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _form_of(value: Any) -> Any:
@@ -288,28 +288,28 @@ def _form_of(value: Any) -> Any:
 
 
 def _shape(value: Any) -> Any:
-    """What two values have in common that are the same to their author, in type too."""
+    """Returns what is equal for two values that are the same to their author, in type too."""
     kind = type(value)
     if kind in PLAIN or isinstance(value, str | int | float | bytes):
         return value
     if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
-        return kind, {name: _shape(one) for name, one in fields_of(value).items()}
+        return kind, {name: _shape(item) for name, item in fields_of(value).items()}
     if isinstance(value, Mapping):
-        return kind, {key: _shape(one) for key, one in value.items()}
+        return kind, {key: _shape(item) for key, item in value.items()}
     if isinstance(value, list | tuple | deque):
-        return kind, [_shape(one) for one in value]
+        return kind, [_shape(item) for item in value]
     return kind, value
 
 
 def _by_pydantic(kind: type[Any]) -> Convert:
-    """As one JSON value, where pydantic knows one and reads the same back: URLs, say."""
+    """Converts to one JSON value if pydantic has one and reads the same back: URLs, for example."""
     name = kind.__qualname__
     hidden = hasattr(kind, "get_secret_value")
     remedy = "if it may stand there, store value.get_secret_value()" if hidden else REMEDY
     refusal = f"is of type {name}, which has no form in a document: {remedy}"
     try:
         adapter = TypeAdapter(kind)
-    except Exception:  # it says nothing of such a type
+    except Exception:  # pydantic does not know the type
         return _refused(refusal)
 
     def convert(value: Any) -> Any:

@@ -6,7 +6,7 @@ loops of one process may share it, also those of several threads.
 event_log, log   commits by stream and by category
 read_store    read collections, checkpoints, small shared records
 documents, engine, totals, mongomock   reads and writes of documents
-changes, deadletters, effects   who is told of changes; dead letters; a handler's writes
+changes, deadletters, effects   feeds of changes; dead letters; a handler's writes
 """
 
 from bus.stores.memory.event_log import MemoryEventLog

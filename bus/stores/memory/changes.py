@@ -1,22 +1,23 @@
-"""Changes of read collections in memory: who listens, and how they are told."""
+"""Feeds of changes of read collections, in memory."""
 
 import asyncio
 
 from bus.common.tasks import Home
+from bus.stores.collections import ChangeFeed
 
 WAIT = 1.0
 
 
 class Listeners:
-    """Feeds that are open, by the collection whose changes they tell."""
+    """The open feeds, by collection."""
 
     def __init__(self) -> None:
         self._feeds: dict[str, set[MemoryChangeFeed]] = {}
 
-    def tell(self, collection: str) -> None:
-        """Its documents have changed."""
+    def notify(self, collection: str) -> None:
+        """Notifies the feeds of a collection whose documents have changed."""
         for feed in list(self._feeds.get(collection, ())):
-            feed.tell()
+            feed.notify()
 
     def add(self, feed: "MemoryChangeFeed") -> None:
         self._feeds.setdefault(feed.collection, set()).add(feed)
@@ -25,8 +26,8 @@ class Listeners:
         self._feeds.get(feed.collection, set()).discard(feed)
 
 
-class MemoryChangeFeed:
-    """Tells changes from its first call on."""
+class MemoryChangeFeed(ChangeFeed):
+    """Reports changes from its first call on."""
 
     def __init__(self, listeners: Listeners, collection: str) -> None:
         self.collection = collection
@@ -35,7 +36,6 @@ class MemoryChangeFeed:
         self._home: Home | None = None
 
     async def changed(self) -> bool:
-        """As `ChangeFeed.changed`."""
         if self._home is None:
             self._home = Home()
             self._listeners.add(self)
@@ -48,11 +48,10 @@ class MemoryChangeFeed:
         self._news.clear()
         return True
 
-    def tell(self) -> None:
-        """There is news, from whichever thread."""
+    def notify(self) -> None:
+        """Notes a change; may be called from any thread."""
         if self._home is not None:
             self._home.call(self._news.set)
 
     async def close(self) -> None:
-        """As `ChangeFeed.close`."""
         self._listeners.remove(self)

@@ -7,18 +7,17 @@ from threading import Lock
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.deadletters import FAILED, GROUPED
+from bus.stores.deadletters import FAILED, GROUPED, KeepsLetters
 
 
-class MemoryLetters:
-    """Dead letters by `_id`; those seen last come last."""
+class MemoryLetters(KeepsLetters):
+    """Dead letters by `_id`, in the order in which they were last seen."""
 
     def __init__(self) -> None:
         self._letters: dict[str, Document] = {}
         self._lock = Lock()
 
     async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
-        """As `ReadStore.add_dead_letter`."""
         now, letter = clock.now(), deepcopy(letter)
         id = letter["_id"]
         with self._lock:
@@ -34,19 +33,16 @@ class MemoryLetters:
         where: Mapping[str, str] = {},
         fields: Sequence[str] = (),
     ) -> list[Document]:
-        """As `ReadStore.dead_letters`."""
         found = self._letters_where(where)[::-1][skip : skip + limit]
         if fields:
-            found = [{k: v for k, v in one.items() if k in ("_id", *fields)} for one in found]
+            found = [{k: v for k, v in letter.items() if k in ("_id", *fields)} for letter in found]
         return deepcopy(found)
 
     async def dead_letter_ids(self, where: Mapping[str, str] = {}) -> list[str]:
-        """As `ReadStore.dead_letter_ids`."""
         found = sorted(self._letters_where(where), key=itemgetter("first_seen"))
         return [letter["_id"] for letter in found]
 
     async def dead_letter_groups(self) -> list[Document]:
-        """As `ReadStore.dead_letter_groups`."""
         groups: dict[str, Document] = {}
         for letter in list(self._letters.values()):
             group = groups.pop(letter["fingerprint"], {"count": 0, **letter})
@@ -59,14 +55,12 @@ class MemoryLetters:
         return list(groups.values())[::-1]
 
     async def change_dead_letter(self, id: str, changes: Document) -> bool:
-        """As `ReadStore.change_dead_letter`."""
         found = self._letters.get(id)
         if found is not None:
             found |= deepcopy(changes)
         return found is not None
 
     async def remove_dead_letters(self, ids: Sequence[str]) -> int:
-        """As `ReadStore.remove_dead_letters`."""
         return sum(self._letters.pop(id, None) is not None for id in ids)
 
     def _letters_where(self, where: Mapping[str, str]) -> list[Document]:
@@ -78,7 +72,7 @@ class MemoryLetters:
 
 
 def _at(letter: Document, field: str) -> object:
-    """A field, or one within another: `headers.stream`."""
+    """Returns a field, or one within another: `headers.stream`."""
     outer, _, inner = field.partition(".")
     found = letter.get(outer)
     return found.get(inner) if inner and isinstance(found, dict) else found

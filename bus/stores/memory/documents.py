@@ -1,7 +1,7 @@
 """Read collections in memory, and the transactions that write them.
 
 A stored document is never changed in place, only replaced. So a transaction works on its own copy
-of the table, and puts its results in place at once if nobody has written any of them meanwhile.
+of the table, and stores its results atomically if nobody has written any of them meanwhile.
 """
 
 import asyncio
@@ -15,7 +15,15 @@ from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.stores.asking import check_part
-from bus.stores.collections import Changes, Fold, Index, Target
+from bus.stores.collections import (
+    Changes,
+    Fold,
+    Index,
+    StoredDocuments,
+    Target,
+    WritableDocuments,
+    Writer,
+)
 from bus.stores.documents.updates import (
     HIDDEN,
     VERSION,
@@ -47,44 +55,44 @@ class MemoryConflict(Exception):
 
 
 class Tables:
-    """All read collections and checkpoints, and when each of their keys was last written."""
+    """All read collections and checkpoints, and when each key was last written."""
 
     def __init__(self) -> None:
         self.engine = Engine()
         self.now = 0
-        """Counts the transactions that were committed."""
+        """The number of committed transactions."""
         self.lock = RLock()
-        """Held by what looks first and writes then: several threads may share this."""
+        """Held by what reads and then writes: several threads may share this."""
         self.listeners = Listeners()
         self._tables: dict[str, Table] = {}
         self._unique: dict[str, list[Index]] = {}
         self._checkpoints: dict[tuple[str, str], int] = {}
         self._written: dict[tuple[str, str], int] = {}
         self.identities: dict[str, str] = {}
-        """Of each collection that was made, until it is dropped."""
+        """The identity of each collection, from its creation until it is dropped."""
 
     def of(self, target: Target) -> Table:
-        """The target's documents, hidden ones too."""
+        """Returns the target's documents, hidden ones too."""
         return self._tables.setdefault(target.collection, {})
 
     def snapshot(self) -> dict[str, Table]:
-        """All collections as they are now: tables are replaced, never changed."""
+        """Returns all collections as they are now: tables are replaced, never changed."""
         return dict(self._tables)
 
     def prepare(self, target: Target) -> None:
-        """Of the indexes, only unique ones change what can be stored."""
+        """Creates a collection and its unique indexes; no other index affects what is stored."""
         self.identities.setdefault(target.collection, clock.new_id())
         self._unique[target.collection] = [index for index in target.indexes if index.unique]
 
     def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
-        """The versions that the target has reached."""
+        """Returns the versions that the target has reached, by stream."""
         if not target.versions_in_documents:
             return self.versions_of(target, streams)
         found = self.versions_of(target, list(map(key_of, streams)))
         return {stream: found[key_of(stream)] for stream in streams if key_of(stream) in found}
 
     def versions_of(self, target: Target, keys: Sequence[str]) -> dict[str, int]:
-        """As `versions`, by the keys of documents where these hold them."""
+        """Returns the versions by stream, or by document key if documents hold them."""
         if target.versions_in_documents:
             table = self.of(target)
             found = {key: version_in(table.get(key, {}), VERSION, 0) for key in keys}
@@ -93,7 +101,7 @@ class Tables:
         return {key: version for key, version in found.items() if version}
 
     def keys(self, target: Target) -> list[str]:
-        """By what its versions are to be found."""
+        """Returns the keys of the target's versions: of documents that hold them, or streams."""
         if target.versions_in_documents:
             return list(self.of(target))
         return [stream for name, stream in list(self._checkpoints) if name == target.collection]
@@ -106,29 +114,31 @@ class Tables:
     def _insert(self, target: Target, documents: Sequence[Document]) -> None:
         table = self.of(target)
         new: dict[str, Document | None] = {
-            one["_id"]: decoded(encoded(one)) for one in documents if one["_id"] not in table
+            document["_id"]: decoded(encoded(document))
+            for document in documents
+            if document["_id"] not in table
         }
         self.commit(target, self.now, new, Changes([], {}))
 
     def put(self, target: Target, key: str, document: Document | None) -> None:
-        """Puts a document in place of whatever stands there. Raises: ProjectionError."""
+        """Stores a document in place of the one there, or removes it. Raises: ProjectionError."""
         kept = decoded(encoded(document)) if document else None
         self.commit(target, self.now, {key: kept}, Changes([], {}))
 
     def drop(self, target: Target) -> None:
-        """Forgets a collection, and the versions it reached."""
+        """Removes a collection, and the versions it reached."""
         self.identities.pop(target.collection, None)
         self._tables.pop(target.collection, None)
         self._unique.pop(target.collection, None)
         for owner, stream in list(self._checkpoints):
             if owner == target.collection:
                 del self._checkpoints[owner, stream]
-        self.listeners.tell(target.collection)
+        self.listeners.notify(target.collection)
 
     def commit(
         self, target: Target, began: int, results: Mapping[str, Document | None], changes: Changes
     ) -> None:
-        """Puts a transaction's results in place, all or none of them."""
+        """Stores a transaction's results, all or none. Raises: MemoryConflict, ProjectionError."""
         with self.lock:
             self._commit(target, began, results, changes)
 
@@ -146,12 +156,15 @@ class Tables:
         self.now += 1
         self._written.update(dict.fromkeys(marks, self.now))
         if results:
-            self.listeners.tell(target.collection)
+            self.listeners.notify(target.collection)
 
     def check(
         self, began: int, target: Target, keys: Iterable[str], streams: Iterable[str] = ()
     ) -> list[tuple[str, str]]:
-        """What a transaction writes. Raises: Conflict where another one wrote it since `began`."""
+        """Returns what a transaction writes.
+
+        Raises: MemoryConflict if another transaction has written any of it since `began`.
+        """
         marks = [(f"document of {target.collection}", key) for key in keys]
         marks += [(f"version of {target.collection}", stream) for stream in streams]
         if any(self._written.get(mark, 0) > began for mark in marks):
@@ -159,8 +172,8 @@ class Tables:
         return marks
 
 
-class MemoryDocuments:
-    """Reads of one collection, without hidden documents and the bus's own fields."""
+class MemoryDocuments(StoredDocuments):
+    """Reads one collection, without hidden documents and the bus's own fields."""
 
     def __init__(self, tables: Tables, target: Target) -> None:
         self._tables = tables
@@ -170,7 +183,6 @@ class MemoryDocuments:
         return self._tables.of(self._target)
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
-        """As `Documents.find_one`."""
         found = await self.find(filter, limit=1)
         return found[0] if found else None
 
@@ -182,7 +194,6 @@ class MemoryDocuments:
         skip: int = 0,
         limit: int = 0,
     ) -> list[Document]:
-        """As `Documents.find`."""
         versioned = self._target.versions_in_documents
         wanted = asked(filter, versioned=versioned)
         check_part(sort, skip, limit)
@@ -194,25 +205,22 @@ class MemoryDocuments:
         return found[skip : skip + limit] if limit else found[skip:]
 
     async def count(self, filter: Mapping[str, Any]) -> int:
-        """As `Documents.count`."""
         return len(await self.find(filter))
 
     async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
-        """As `Documents.distinct`."""
         return distinct(await self.find(filter), field)
 
     async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
-        """As `Documents.group`."""
         return groups(await self.find(filter), grouping)
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """For a transaction: what ends it."""
+        """Does nothing; a transaction notes the error that ends it."""
         yield
 
 
-class MemoryUnit(MemoryDocuments):
-    """One transaction: what it reads is as it was when it began, apart from its own writes."""
+class MemoryUnit(MemoryDocuments, WritableDocuments):
+    """One transaction: it reads what was there when it began, and its own writes."""
 
     def __init__(self, tables: Tables, target: Target, streams: Sequence[str]) -> None:
         super().__init__(tables, target)
@@ -220,7 +228,7 @@ class MemoryUnit(MemoryDocuments):
         self._copy = dict(tables.of(target))
         self._touched: set[str] = set()
         self.refused: ProjectionError | None = None
-        """What ended the transaction from within, whatever the handler makes of it."""
+        """The error that ended the transaction, even if the handler swallows it."""
         reached = tables.versions(target, streams)
         self.versions = {stream: reached.get(stream, 0) for stream in streams}
         keys = map(key_of, streams)
@@ -235,18 +243,17 @@ class MemoryUnit(MemoryDocuments):
         return self._copy
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
-        """As `WritableDocuments.update`."""
         step = kept_step(updated(key, update, self._hidden, called=True))
         with self._noting():
             self._apply(step)
 
     async def delete(self, key: str) -> None:
-        """As `WritableDocuments.delete`."""
         versioned = self._target.versions_in_documents
         self._apply(buried(key, 0, self._hidden) if versioned else Delete(key))
 
     def commit(self, changes: Changes) -> None:
-        """Writes the changes, and all that was written so far."""
+        """Stores the changes, and what was written so far. Raises: MemoryConflict,
+        ProjectionError."""
         versioned = self._target.versions_in_documents
         steps: Iterator[Step] = (
             versioned_steps(changes, self._hidden) if versioned else plain_steps(changes.writes)
@@ -281,23 +288,23 @@ class MemoryUnit(MemoryDocuments):
             raise
 
 
-class MemoryWriter:
-    """Runs a projection's transactions, again where another writer was first."""
+class MemoryWriter(Writer):
+    """Runs a projection's transactions, and runs one again if another writer was first."""
 
     def __init__(self, tables: Tables, target: Target) -> None:
         self._tables = tables
         self._target = target
 
     async def take_over(self) -> None:
-        """A predecessor leaves nothing open here."""
+        """Does nothing: a predecessor leaves nothing open here."""
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Does nothing."""
 
     async def transact(
         self, streams: Sequence[str], fold: Fold, *, believed: Mapping[str, int] | None = None
     ) -> Changes:
-        """As `Writer.transact`; reading versions costs nothing here."""
+        """Runs `fold` in a transaction; ignores `believed`, because reading versions is cheap."""
         for _ in range(TRIES):
             unit = MemoryUnit(self._tables, self._target, streams)
             changes = await fold(unit)
@@ -327,7 +334,10 @@ def _replaced(table: Table, results: Mapping[str, Document | None]) -> Table:
 
 
 def _check_unique(table: Table, index: Index) -> None:
-    """As a sparse unique index: documents without any of its fields are not in it."""
+    """Checks a unique index, which is sparse: documents without any of its fields are not in it.
+
+    Raises: ProjectionError.
+    """
     seen: dict[str, str] = {}
     for key, document in table.items():
         values = [_field(document, name) for name, _ in index.keys]

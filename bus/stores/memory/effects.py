@@ -1,4 +1,4 @@
-"""Effects in memory: a handler's writes are put in place at once, if nobody was first."""
+"""Effects in memory: a handler's writes are stored atomically, if nobody was first."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -14,6 +14,8 @@ from bus.stores.memory.documents import TRIES, MemoryConflict, MemoryUnit, Table
 from bus.stores.memory.engine import Table
 from bus.stores.records import check_cause
 from bus.stores.session import (
+    Effects,
+    Ending,
     Handling,
     SessionDocuments,
     Use,
@@ -24,8 +26,8 @@ from bus.stores.session import (
 NOTHING_MORE = Changes((), {})
 
 
-class MemoryEffects:
-    """Handlers' transactions over one event log and one read store."""
+class MemoryEffects(Effects):
+    """Runs handlers' transactions over one event log and one read store."""
 
     def __init__(
         self,
@@ -42,13 +44,12 @@ class MemoryEffects:
         self._handled = read_store.handled
 
     async def open(self) -> None:
-        """Nothing to make."""
+        """Does nothing."""
 
     async def close(self) -> None:
-        """Nothing in flight."""
+        """Does nothing."""
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
-        """As `Effects.once`."""
         for _ in range(TRIES):
             with self._tables.lock:
                 if self._is_handled(id):
@@ -63,11 +64,9 @@ class MemoryEffects:
         raise StoreUnavailable(f"{id}: other handlers were first {TRIES} times")
 
     async def marks(self, after: str, limit: int) -> list[str]:
-        """As `Effects.marks`."""
         return sorted(mark for mark in list(self._handled) if mark > after)[:limit]
 
     async def forget(self, marks: Sequence[str]) -> None:
-        """As `Effects.forget`."""
         for mark in marks:
             self._handled.pop(mark, None)
 
@@ -80,7 +79,10 @@ class MemoryEffects:
     async def _commit(
         self, id: str, session: "MemorySession", commits: Sequence[Commit]
     ) -> Sequence[Commit] | None:
-        """Nothing in here lets another task run, so that it happens at once."""
+        """Stores everything, or returns None if the mark exists. Raises: MemoryConflict.
+
+        Nothing in here lets another task run: it would see a part of the transaction.
+        """
         if self._is_handled(id):
             return None
         session.check()
@@ -93,7 +95,7 @@ class MemoryEffects:
         return commits
 
 
-class MemorySession:
+class MemorySession(Ending):
     """One transaction: it sees the collections as they were when it began."""
 
     def __init__(self, tables: Tables, projected: Collection[str]) -> None:
@@ -103,10 +105,8 @@ class MemorySession:
         self._snapshot = tables.snapshot()
         self._units: dict[str, _SessionUnit] = {}
         self.use = Use()
-        """As `Ending.use`."""
 
     def documents(self, collection: str) -> WritableDocuments:
-        """As `Session.documents`."""
         self.use.check("documents")
         target = own_target(collection, self._projected)
         name = target.collection
@@ -117,39 +117,36 @@ class MemorySession:
 
     @property
     def refused(self) -> ProjectionError | None:
-        """As `Ending.refused`."""
         return next((unit.refused for unit in self._units.values() if unit.refused), None)
 
     @property
     def collections(self) -> list[str]:
-        """Those that were asked for."""
+        """The names of the collections that were used."""
         return list(self._units)
 
     @property
     def native(self) -> Any:
-        """As `Session.native`."""
         self.use.check("native")
         raise _no_driver("native")
 
     @property
     def database(self) -> Any:
-        """As `Session.database`."""
         self.use.check("database")
         raise _no_driver("database")
 
     def check(self) -> None:
-        """Raises: Conflict where another writer was first."""
+        """Raises: MemoryConflict if another writer was first."""
         for unit in self._units.values():
             unit.check()
 
     def commit(self) -> None:
-        """Puts all that was written in place."""
+        """Stores all that was written."""
         for unit in self._units.values():
             unit.commit(NOTHING_MORE)
 
 
 class _SessionUnit(MemoryUnit):
-    """One collection, as it was when the session began, apart from the session's own writes."""
+    """One collection as it was when the session began, with the session's own writes."""
 
     def __init__(self, tables: Tables, target: Target, began: int, table: Table) -> None:
         super().__init__(tables, target, ())

@@ -32,20 +32,23 @@ GIVEN = "see that what is there and what is given is what the operator takes"
 
 
 class Engine:
-    """Filters, sorts, and updates of one document: what is simple exactly as MongoDB does it, what
-    goes beyond that by mongomock, where it is installed."""
+    """Filters, sorts, and updates documents: simple things exactly as MongoDB does, the rest with
+    mongomock, if it is installed."""
 
     def find(
         self, table: Table, filter: Mapping[str, Any], sort: Sequence[tuple[str, Any]]
     ) -> list[Document]:
-        """Copies of the documents that a filter selects. Raises: ProjectionError."""
+        """Returns copies of the documents that a filter selects.
+
+        Raises: ProjectionError, ConfigurationError (it takes mongomock).
+        """
         try:
             wanted = read(filter)
-            candidates = [read(one) for one in _candidates(table, wanted)]
+            candidates = list(map(read, _candidates(table, wanted)))
             return deepcopy(self._in_order(self._selected(candidates, wanted), sort))
         except NotInstalled:
             raise ConfigurationError(f"this filter or sort order {BEYOND}") from None
-        except Exception as error:  # mongomock raises whatever comes
+        except Exception as error:  # mongomock raises anything
             raise ProjectionError(refusal(filter, f"in memory: {type(error).__name__}")) from error
 
     def _selected(self, documents: list[Document], filter: Mapping[str, Any]) -> list[Document]:
@@ -63,7 +66,7 @@ class Engine:
             return self._mock.in_order(documents, sort)
 
     def update(self, table: Table, key: str, update: Document) -> None:
-        """Updates a document; makes it where it does not exist. Raises: ProjectionError."""
+        """Updates a document; creates it if there is none. Raises: ProjectionError."""
         try:
             table[key] = self._updated(table.get(key), key, update)
         except NotInstalled:
@@ -72,9 +75,9 @@ class Engine:
             raise ProjectionError(f"the update of {key!r}, {refused}; {GIVEN}") from None
         except NotImplementedError:
             raise ProjectionError(f"the update of {key!r} {UNDONE}") from None
-        except Exception as error:  # mongomock raises whatever comes
-            what = f"it cannot be applied in memory ({type(error).__name__})"
-            raise refused_update(key, update, what) from error
+        except Exception as error:  # mongomock raises anything
+            why = f"it cannot be applied in memory ({type(error).__name__})"
+            raise refused_update(key, update, why) from error
 
     def _updated(self, document: Document | None, key: str, update: Document) -> Document:
         try:
@@ -88,7 +91,7 @@ class Engine:
 
 
 def kept(filter: Document) -> Document:
-    """The filter as documents are kept. Raises: ProjectionError."""
+    """Returns the filter in the form of stored documents. Raises: ProjectionError."""
     try:
         form: Document = decoded(encoded({"_id": "the filter", "filter": filter}))["filter"]
     except InvalidMessage as error:
@@ -97,7 +100,7 @@ def kept(filter: Document) -> Document:
 
 
 def kept_step(step: Step) -> Step:
-    """The step, its update as documents are kept. Raises: ProjectionError."""
+    """Returns the step, its update in the form of stored documents. Raises: ProjectionError."""
     if not isinstance(step, Update):
         return step
     try:

@@ -7,12 +7,12 @@ from datetime import datetime
 from operator import attrgetter
 
 from bus.common.tasks import Home
-from bus.stores.event_log import Commit, EventCount, Recorded, Snapshot
+from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
 from bus.stores.memory.log import Entry, MemoryLog
 from bus.stores.records import commit_document, encoded, moved_on
 
 
-class MemoryEventLog(MemoryLog):
+class MemoryEventLog(MemoryLog, EventLog):
     """All commits of a service."""
 
     def __init__(self) -> None:
@@ -23,13 +23,12 @@ class MemoryEventLog(MemoryLog):
         self._followers: dict[asyncio.Queue[str], Home] = {}
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
-        """As `EventLog.append`."""
         data = [encoded(commit_document(commit)) for commit in commits]
         with self._lock:
             return await self._append(commits, data)
 
     async def _append(self, commits: Sequence[Commit], data: Sequence[bytes]) -> Sequence[Commit]:
-        """Nothing in here lets another task run."""
+        """Stores commits. Nothing in here lets another task run: it would see some of them."""
         if commits and commits[0].id in self._commits:
             return await self.find(commits[0].id)
         places = {(commit.stream, commit.first) for commit in commits}
@@ -52,30 +51,25 @@ class MemoryEventLog(MemoryLog):
         return entry
 
     async def heads(self, streams: Sequence[str]) -> dict[str, int]:
-        """As `EventLog.heads`."""
-        ends = {one: self._commit(self._streams[one][-1].id).last for one in streams
-                if one in self._streams}  # fmt: skip
+        ends = {name: self._commit(self._streams[name][-1].id).last for name in streams
+                if name in self._streams}  # fmt: skip
         return {stream: last for stream, last in ends.items() if last}
 
     async def newest(self) -> str:
-        """As `EventLog.newest`."""
         with self._lock:
             return next(reversed(self._commits), "")
 
     async def held(self, ids: Sequence[str]) -> set[str]:
-        """As `EventLog.held`."""
         return set(ids) & self._commits.keys()
 
     async def examine(self, within: float = 30) -> str | None:
-        """As `EventLog.examine`: what it relies on is a part of it."""
+        """Finds nothing wrong: what it relies on is part of it."""
         return None
 
     async def forget_snapshots(self) -> None:
-        """As `EventLog.forget_snapshots`."""
         self._snapshots.clear()
 
     async def find(self, command_id: str) -> list[Commit]:
-        """As `EventLog.find`."""
         found: list[Commit] = []
         commit_id = command_id
         while commit_id in self._commits:
@@ -84,28 +78,24 @@ class MemoryEventLog(MemoryLog):
         return found
 
     async def commits(self, ids: Sequence[str]) -> list[Commit]:
-        """As `EventLog.commits`."""
         return [self._commit(id) for id in ids if id in self._commits]
 
     async def events(
         self, stream: str, after: int = 0
     ) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
-        """As `EventLog.events`."""
         for commit in await self.read(stream, after):
-            yield [one for one in enumerate(commit.events, commit.first) if one[0] > after]
+            numbered = enumerate(commit.events, commit.first)
+            yield [(version, event) for version, event in numbered if version > after]
 
     async def categories(self) -> list[str]:
-        """As `EventLog.categories`."""
         return sorted(self._categories)
 
     async def sending(self, since: datetime) -> AsyncIterator[Commit]:
-        """As `EventLog.sending`."""
         for commit in self._all():
             if commit.outgoing and commit.time >= since:
                 yield commit
 
     async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
-        """As `EventLog.tally`."""
         found: dict[tuple[str, str], EventCount] = {}
         for commit in self._all():
             for version, event in enumerate(commit.events, commit.first):
@@ -127,7 +117,6 @@ class MemoryEventLog(MemoryLog):
     async def conversation(
         self, correlation_id: str, since: datetime | None = None
     ) -> list[Commit]:
-        """As `EventLog.conversation`."""
         return [
             commit
             for commit in self._all()
@@ -137,8 +126,6 @@ class MemoryEventLog(MemoryLog):
     async def follow(
         self, last: int, categories: Sequence[str] = ()
     ) -> AsyncGenerator[Commit, None]:
-        """As `EventLog.follow`."""
-
         def wanted(commit: Commit) -> bool:
             return bool(commit.events) and (not categories or commit.category in categories)
 
@@ -156,13 +143,12 @@ class MemoryEventLog(MemoryLog):
             del self._followers[stored]
 
     def _all(self) -> list[Commit]:
-        """Every commit, by time, then by version."""
+        """Returns every commit, by time, then by version."""
         return sorted(map(self._commit, list(self._commits)), key=attrgetter("time", "first"))
 
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None
     ) -> list[Commit]:
-        """As `EventLog.pending`."""
         waiting = [entry for entry in list(self._pending.values()) if entry.time < before]
         if since is not None:
             waiting = [entry for entry in waiting if entry.time >= since]
@@ -170,16 +156,13 @@ class MemoryEventLog(MemoryLog):
         return [self._commit(entry.id) for entry in waiting[:limit]]
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
-        """As `EventLog.confirmed`."""
         for commit_id in commit_ids:
             self._pending.pop(commit_id, None)
 
     async def snapshot(self, stream: str) -> Snapshot | None:
-        """As `EventLog.snapshot`."""
         return deepcopy(self._snapshots.get(stream))
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """As `EventLog.save_snapshot`."""
         encoded(snapshot._asdict())
         with self._lock:
             stored = self._snapshots.get(snapshot.stream)

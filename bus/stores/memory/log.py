@@ -1,5 +1,5 @@
-"""The logs in memory: commits by stream and by category, kept as BSON, so that nobody holds a part
-of what is stored."""
+"""The logs in memory: commits by stream and by category, stored as BSON, so that no caller holds a
+part of what is stored."""
 
 from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -9,19 +9,19 @@ from threading import RLock
 from typing import NamedTuple
 
 from bus.common import clock
-from bus.stores.event_log import Commit
+from bus.stores.event_log import Commit, FollowedLog, StoredLog
 from bus.stores.records import commit_from, decoded, encoded, followed_document
 
 
 class Entry(NamedTuple):
-    """Where a commit stands."""
+    """A commit's place in its stream and in time, and its id."""
 
     first: int
     time: datetime
     id: str
 
 
-class MemoryLog:
+class MemoryLog(StoredLog):
     """Commits, as the read deck reads them."""
 
     def __init__(self) -> None:
@@ -29,20 +29,19 @@ class MemoryLog:
         self._streams: dict[str, list[Entry]] = {}
         self._categories: dict[str, list[Entry]] = {}
         self._lock = RLock()
-        """Held while something is stored: the loops of several threads may share this."""
+        """Held while storing: the loops of several threads may share this."""
 
     async def open(self, *, makes: bool = True) -> None:
-        """Nothing to connect to."""
+        """Does nothing."""
 
     async def close(self) -> None:
-        """Nothing in flight."""
+        """Does nothing."""
 
     def now(self) -> datetime:
-        """As `EventLog.now`; its process's clock is the log's own."""
+        """Returns the time by its process's clock."""
         return clock.now()
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """As `ReadableLog.read`."""
         entries = self._streams.get(stream, [])
         start = bisect_right(entries, after, key=attrgetter("first"))
         commits = [
@@ -55,7 +54,6 @@ class MemoryLog:
     async def scan(
         self, categories: Sequence[str], since: datetime | None = None
     ) -> AsyncIterator[Commit]:
-        """As `ReadableLog.scan`."""
         for entry in sorted(self._of(categories), key=attrgetter("time", "first")):
             if since is None or entry.time >= since:
                 commit = self._commit(entry.id)
@@ -68,7 +66,6 @@ class MemoryLog:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> AsyncIterator[Commit]:
-        """As `ReadableLog.arrived`."""
         for entry in sorted(self._of(categories), key=self._arrival):
             came = self._arrival(entry)
             if (since is None or came >= since) and (until is None or came <= until):
@@ -80,28 +77,25 @@ class MemoryLog:
         return [entry for name in set(categories) for entry in self._categories.get(name, ())]
 
     def _arrival(self, entry: Entry) -> datetime:
-        """When a commit came here."""
+        """Returns when a commit was stored here."""
         return entry.time
 
     async def scan_streams(
         self, category: str, after: str = "", until: str = ""
     ) -> AsyncIterator[Iterable[Commit]]:
-        """As `ReadableLog.scan_streams`."""
         for stream in self._streams_of(category):
             if stream > after and (not until or stream <= until):
                 yield [commit for commit in await self.read(stream) if commit.events]
 
     async def split(self, category: str, parts: int) -> list[str]:
-        """As `ReadableLog.split`."""
-        streams = [one for one in self._streams_of(category) for _ in self._streams[one]]
+        streams = [name for name in self._streams_of(category) for _ in self._streams[name]]
         places = [len(streams) * part // parts for part in range(1, parts)] if streams else []
         return sorted({streams[place] for place in places})
 
     def _streams_of(self, category: str) -> list[str]:
-        return sorted(one for one in list(self._streams) if one.startswith(f"{category}-"))
+        return sorted(name for name in list(self._streams) if name.startswith(f"{category}-"))
 
     async def count(self, categories: Sequence[str]) -> int:
-        """As `ReadableLog.count`."""
         return sum(len(self._categories.get(name, ())) for name in set(categories))
 
     def _commit(self, commit_id: str) -> Commit:
@@ -115,7 +109,7 @@ class MemoryLog:
         return entry
 
 
-class MemoryFollowedLog(MemoryLog):
+class MemoryFollowedLog(MemoryLog, FollowedLog):
     """What has arrived of other services' streams."""
 
     def __init__(self) -> None:
@@ -123,7 +117,6 @@ class MemoryFollowedLog(MemoryLog):
         self._arrived: dict[str, datetime] = {}
 
     async def keep(self, commits: Sequence[Commit]) -> None:
-        """As `FollowedLog.keep`."""
         now = self.now()
         for commit in commits:
             data = encoded(followed_document(commit, now))
@@ -133,8 +126,7 @@ class MemoryFollowedLog(MemoryLog):
                     self._store(commit, data)
 
     async def heads(self, streams: Sequence[str]) -> dict[str, int]:
-        """As `FollowedLog.heads`."""
-        return {one: self._streams[one][-1].first for one in streams if one in self._streams}
+        return {name: self._streams[name][-1].first for name in streams if name in self._streams}
 
     def _arrival(self, entry: Entry) -> datetime:
         return self._arrived[entry.id]

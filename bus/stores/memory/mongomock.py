@@ -1,4 +1,4 @@
-"""What mongomock does for the read store in memory: all that it does not do by itself."""
+"""Has mongomock do what the read store in memory does not do by itself."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, total_ordering
@@ -15,11 +15,11 @@ from bus.stores.records import decoded, encoded
 
 
 class NotInstalled(Exception):
-    """There is no mongomock."""
+    """mongomock is not installed."""
 
 
 class Mock:
-    """Selects, sorts and updates; it raises whatever comes. Raises: NotInstalled."""
+    """Selects, sorts and updates; its methods may raise anything. Raises: NotInstalled."""
 
     def __init__(self) -> None:
         try:
@@ -34,7 +34,7 @@ class Mock:
         self._lock = Lock()
 
     def _find_lists(self, operators: dict[str, Callable[[Any, Any], bool]]) -> None:
-        """Has `$in` find a list as a whole, too, as MongoDB does."""
+        """Makes `$in` match a list as a whole too, as MongoDB does."""
         within = operators["$in"]
 
         def is_in(value: Any, asked: Any) -> bool:
@@ -43,20 +43,20 @@ class Mock:
         operators.update({"$in": is_in, "$nin": lambda value, asked: not is_in(value, asked)})
 
     def selected(self, documents: Iterable[Document], filter: Mapping[str, Any]) -> list[Document]:
-        """The documents that a filter selects."""
-        return [one for one in documents if self._filters.apply(filter, one)]
+        """Returns the documents that a filter selects."""
+        return [document for document in documents if self._filters.apply(filter, document)]
 
     def in_order(
         self, documents: Iterable[Document], sort: Sequence[tuple[str, Any]]
     ) -> list[Document]:
-        """The documents in an order."""
+        """Returns the documents sorted."""
         found = list(documents)
         for field, direction in reversed(sort):
             found.sort(key=partial(self._sort_key, field), reverse=direction < 0)
         return found
 
     def updated(self, document: Document | None, key: str, update: Document) -> Document:
-        """The document after an update; a new one where there is none."""
+        """Returns the document after an update; a new one if there is none."""
         scratch = self._database["updating"]
         with self._lock:
             scratch.delete_many({})
@@ -68,7 +68,7 @@ class Mock:
 
 @total_ordering
 class _Number(Decimal128):
-    """A decimal that is a number to mongomock."""
+    """A decimal that mongomock takes for a number."""
 
     def __lt__(self, other: Any) -> bool:
         return bool(self.to_decimal() < read(other))
@@ -86,9 +86,9 @@ Number.register(_Number)
 
 
 def _comparable(value: Any) -> Any:
-    """The value, with numbers that mongomock can compare: it compares no `Decimal128`."""
+    """Returns the value with numbers that mongomock can compare: it cannot compare `Decimal128`."""
     if isinstance(value, Decimal128):
         return _Number(value.to_decimal())
     if isinstance(value, dict):
-        return {name: _comparable(one) for name, one in value.items()}
-    return [_comparable(one) for one in value] if isinstance(value, list) else value
+        return {name: _comparable(item) for name, item in value.items()}
+    return list(map(_comparable, value)) if isinstance(value, list) else value
