@@ -1,18 +1,18 @@
 """The event log and the read store in MongoDB, by motor or by PyMongo's asynchronous client.
 
-client, sessions, clock   the two drivers made one; their sessions; the server's clock
-transactions, failures    our own loop of transactions; what a driver's error says of a write
-event_log     commits, each a document
+client, sessions, clock   one interface to both drivers; their sessions; the server's clock
+transactions, failures    our own transaction loop; what a driver's error means for a write
+event_log     commits, a document each
 appender, settling   group commit, and the outcome of each append in it
-loader, log, log_queries   commits read: for aggregates, by the read deck, by people
+loader, log, log_queries   reading commits: for aggregates, for the read deck, for people
 snapshots, places   a cache of states; the log's indexes
 followed_log  events of other services
 read_store    read collections, checkpoints, small shared records
 documents, grouping, totals   reads and writes of documents
-writer, shared_reads, seal   a batch in one transaction; versions read together; whose they are
-indexes, views, changes, deadletters   what stands beside documents
+writer, shared_reads, seal   a batch in one transaction; reads that share a query; lost checkpoints
+indexes, views, changes, deadletters   what there is beside documents
 effects       a handler's writes, its commits and its mark in one transaction
-erasing       takes away what tests made
+erasing       deletes what tests made
 """
 
 from bus.stores.mongo.client import checked, close, connect, makes_clients

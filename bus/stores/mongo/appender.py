@@ -1,4 +1,4 @@
-"""Group commit: appends that come together share one insert, and each gets its own outcome."""
+"""Group commit: appends that arrive together share one insert; each gets its own outcome."""
 
 import asyncio
 import time
@@ -18,10 +18,10 @@ MOST_OVERTAKEN = 8
 
 
 class Appender:
-    """Writes commits of one stream each. Cancelling a caller disturbs neither write nor others.
+    """Writes commits of one stream each. Cancelling a caller affects neither the write nor others.
 
-    One group is written at a time. One that takes long (a stream of it is locked, say) is overtaken
-    by those of other streams.
+    One group is written at a time. If one takes long (because a stream of it is locked, say),
+    groups of other streams overtake it.
     """
 
     def __init__(self, collection: Collection) -> None:
@@ -34,7 +34,7 @@ class Appender:
         self._looking: asyncio.TimerHandle | None = None
 
     async def append(self, commit: Commit) -> Appended:
-        """Stores one commit.
+        """Stores one commit and returns what became of it.
 
         Raises: InvalidMessage, OutcomeUnknown, StoreUnavailable, ConfigurationError.
         """
@@ -45,12 +45,12 @@ class Appender:
             return await waiting
 
     async def close(self) -> None:
-        """Waits until what was begun is settled."""
+        """Waits until every append that was begun is settled."""
         for grouping in [*self._overtaken.values(), self._grouping]:
             await grouping.close()
 
     async def _write_next(self) -> bool:
-        """Writes a group; False where nothing is left to be written by this grouping."""
+        """Writes a group; returns whether this grouping has more to write."""
         settling = self._current = Settling(self._collection, self._next_group())
         self._since = time.monotonic()
         if self._looking is None:
@@ -65,12 +65,14 @@ class Appender:
             if self._current is settling:
                 self._current = None
         if was_overtaken:
+            # Another grouping writes now. Appends to this group's streams waited for it, so that
+            # grouping has to be started: nothing else would.
             self._go_on()
             return False
         return self._has_more
 
     def _look_in(self, seconds: float) -> None:
-        """One timer for all groups: each of its own would cost more than what it guards."""
+        """Sets the timer that all groups share: one each would cost more than what it guards."""
         self._looking = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
@@ -83,7 +85,7 @@ class Appender:
         self._look_in(left if left > 0 else PATIENCE)
 
     def _overtake(self, settling: Settling) -> None:
-        """Lets another grouping write what comes."""
+        """Lets another grouping write what arrives from now on."""
         if settling not in self._overtaken and len(self._overtaken) < MOST_OVERTAKEN:
             self._overtaken[settling] = self._grouping
             self._grouping = Grouping(self._write_next)
@@ -102,13 +104,14 @@ class Appender:
 
     @property
     def _held(self) -> set[str]:
-        """The streams of the groups that take long: what else comes for them waits."""
+        """The streams of overtaken groups. Further appends to them wait: otherwise they would hold
+        up the next group as well."""
         return {stream for settling in self._overtaken for stream in settling.streams}
 
     def _next_group(self) -> list[Append]:
         """Takes what fits into one insert; what has waited too long was never sent, and fails.
 
-        Here they are encoded, many in one go: one by one, in between other work, takes longer.
+        Encodes them here, many in one go: one by one, between other work, takes longer.
         """
         group: list[Append] = []
         later: list[Append] = []
@@ -131,7 +134,7 @@ class Appender:
 
 
 def _encode(append: Append) -> bool:
-    """Whether it can be kept; else its caller is told why not."""
+    """Encodes a commit; returns whether it can be stored, and fails the append if not."""
     try:
         append.data = encoded(commit_document(append.commit))
     except InvalidMessage as error:

@@ -1,9 +1,9 @@
-"""A read collection's changes in MongoDB: a change stream, read by its own commands.
+"""A read collection's changes in MongoDB: a change stream, read by plain commands.
 
-The drivers' change streams hand out one change at a time, motor's by a thread for each. All that is
-to be known here is whether there are any, so that one answer of the server's, however many changes
-are in it, is one call. (Through several mongos a call may come to another one than the last, which
-does not know the cursor: then the stream is opened anew from its token.)
+The drivers' change streams return one change at a time, motor's with a thread for each. Here it
+only matters whether there are any, so each answer of the server is one call, however many changes
+it holds. (With several mongos, a call may reach another one than the last, which does not know the
+cursor: then the stream is opened again from its token.)
 """
 
 from contextlib import suppress
@@ -12,14 +12,15 @@ from typing import Any
 from pymongo.errors import OperationFailure, PyMongoError
 
 from bus.data.payload import Document
+from bus.stores.collections import ChangeFeed
 from bus.stores.mongo.client import Client, Database, MongoSession, bounded, start_session
 from bus.stores.mongo.failures import is_cut_short, reading
 
 CLOSE_WITHIN = 1.0
 
 
-class MongoChangeFeed:
-    """One change stream, opened by the first call and again after whatever ends it."""
+class MongoChangeFeed(ChangeFeed):
+    """One change stream, opened by the first call, and again whenever it has ended."""
 
     def __init__(self, client: Client, database: Database, collection: str) -> None:
         self._client = client
@@ -28,10 +29,9 @@ class MongoChangeFeed:
         self._session: MongoSession | None = None
         self._cursor = 0
         self._token: Document | None = None
-        """Where the next stream begins; None where it begins at present."""
+        """Where the next stream begins; None if that is now."""
 
     async def changed(self) -> bool:
-        """As `ChangeFeed.changed`."""
         if self._cursor:
             async with reading(server_waits=True):
                 if (came := await self._more()) is not None:
@@ -40,7 +40,7 @@ class MongoChangeFeed:
             return await self._open()
 
     async def close(self) -> None:
-        """As `ChangeFeed.close`. A server that cannot be told lets the cursor go by itself."""
+        """Ends the stream. A server that cannot be reached drops the cursor by itself."""
         cursor, self._cursor = self._cursor, 0
         with suppress(PyMongoError):
             if cursor:
@@ -49,8 +49,8 @@ class MongoChangeFeed:
             await self._leave_session()
 
     async def _more(self) -> bool | None:
-        """Whether there are changes; the server waits a second for them. None where it does not
-        know the cursor any more."""
+        """Returns whether there are changes, for which the server waits a second; None if it does
+        not know the cursor any more."""
         try:
             reply = await self._run("getMore", self._cursor, collection=self._collection)
         except PyMongoError as error:
@@ -61,8 +61,8 @@ class MongoChangeFeed:
         return self._read(reply["cursor"], "nextBatch")
 
     async def _open(self) -> bool:
-        """Goes on at the token. Where there is none, or none that the server can go on at, begins
-        at present, which is to be told as a change."""
+        """Continues at the token. If there is none, or the server cannot continue there, begins
+        now and returns True, because changes may have been missed."""
         if self._token:
             try:
                 return await self._aggregate({"resumeAfter": self._token})
@@ -80,7 +80,10 @@ class MongoChangeFeed:
         return self._read(reply["cursor"], "firstBatch")
 
     def _read(self, cursor: Document, batch: str) -> bool:
-        """A stream that ended, as where its collection was dropped, has no place to go on at."""
+        """Reads an answer; returns whether it holds changes.
+
+        A stream that has ended (its collection was dropped, say) cannot be continued: no token.
+        """
         self._cursor = cursor["id"]
         self._token = cursor["postBatchResumeToken"] if self._cursor else None
         return bool(cursor[batch])
@@ -95,6 +98,6 @@ class MongoChangeFeed:
 
 
 def _is_lost(error: PyMongoError) -> bool:
-    """Whether the server does not go on with this stream; it is opened anew then, and where the
-    server does not do that either, that tells why."""
+    """Returns whether the server does not continue this stream. It is opened again then; if that
+    fails too, its error says why."""
     return isinstance(error, OperationFailure) and not is_cut_short(error.code)

@@ -1,7 +1,7 @@
-"""The two drivers, motor and PyMongo's own asynchronous one, made one.
+"""One interface to both drivers, motor and PyMongo's own asynchronous one.
 
-They agree on collections, cursors and cursors' `to_list`. What they differ in is here alone: which
-of a few calls give something to await.
+They agree on collections, cursors and cursors' `to_list`. Their difference is handled only here:
+which of a few calls return an awaitable.
 """
 
 import asyncio
@@ -37,18 +37,18 @@ SNAPSHOT = ReadConcern("snapshot")
 
 ANSWER_WITHIN = 5.0
 FIND_AGAIN_MS = 1000
-"""How often a server that stepped down is asked again; the driver's ten seconds are long."""
+"""How often a server that stepped down is asked again; the driver's default is ten seconds."""
 MARGIN = 2.0
 
 
 class Unanswered(NetworkTimeout):
-    """The driver kept neither to its timeout: its call may still be under way."""
+    """The driver exceeded its own timeout: its call may still be under way."""
 
 
 def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0) -> Client:
-    """A client of motor's, which finds its server or an error within the seconds given.
+    """Returns a motor client, which finds its server or fails within the seconds given.
 
-    Raises: ConfigurationError, which quotes of the URL no more than the name of a missing file.
+    Raises: ConfigurationError, which quotes nothing of the URL but the name of a missing file.
     """
     try:
         return AsyncIOMotorClient(
@@ -74,16 +74,16 @@ def connect(url: str, *, select_within: float = 5.0, answer_within: float = 10.0
 
 
 def unreadable_files(url: str) -> list[str]:
-    """The certificates and keys that a URL names and that cannot be read here."""
+    """Returns the certificates and keys in a URL that cannot be read here."""
     options = parse_qsl(url.partition("?")[2])
     files = [value for name, value in options if name.lower().endswith("file")]
     return [file for file in files if not os.access(file, os.R_OK)]
 
 
 def makes_clients(given: Any) -> bool:
-    """Whether it is a function. Databases are callable, too, and say that they are not.
+    """Returns whether it is a function. (Not `callable`: databases are callable, only to refuse.)
 
-    Raises: ConfigurationError for a driver's own class: called, it looks for a server here.
+    Raises: ConfigurationError for a driver's own class: called, it would look for a local server.
     """
     if given in (AsyncMongoClient, AsyncIOMotorClient):
         raise ConfigurationError(
@@ -95,7 +95,7 @@ def makes_clients(given: Any) -> bool:
 
 
 def checked(client: Any) -> Client:
-    """The client. Raises: ConfigurationError, where it is no asynchronous one."""
+    """Returns the client. Raises: ConfigurationError if it is not an asynchronous one."""
     if isinstance(client, pymongo.MongoClient) or not _has_databases(client):
         raise ConfigurationError(
             f"Bus(client=...) takes PyMongo's AsyncMongoClient or motor's AsyncIOMotorClient, or a "
@@ -117,9 +117,9 @@ def _named(client: Any) -> str:
 
 
 def check_usable(client: Client) -> None:
-    """Raises: ConfigurationError, where the client is closed, or was used before this process was
+    """Raises: ConfigurationError if the client is closed, or was used before this process was
     forked, or in another event loop."""
-    # motor's holds PyMongo's own; which process opened a client is known to its topology alone.
+    # A motor client wraps PyMongo's; only its topology knows which process opened it.
     is_motors = isinstance(client, AsyncIOMotorClient)
     native = client.delegate if is_motors else client
     opened_by = getattr(getattr(native, "_topology", None), "_pid", None)
@@ -149,7 +149,7 @@ async def close(client: Client) -> None:
 
 
 def database(client: Client, name: str) -> Database:
-    """The database, with concerns set here, so that no URL can weaken them."""
+    """Returns the database, with concerns set here, so that no URL can weaken them."""
     return client.get_database(
         name,
         codec_options=OPTIONS,
@@ -160,12 +160,12 @@ def database(client: Client, name: str) -> Database:
 
 
 async def start_session(client: Client) -> MongoSession:
-    """An explicit session; the caller ends it."""
+    """Starts an explicit session; the caller ends it."""
     return await settled(client.start_session())
 
 
 async def start_transaction(session: MongoSession) -> None:
-    """Starts a transaction that sees one moment of majority-committed data."""
+    """Starts a transaction that sees majority-committed data as of one moment."""
     await settled(
         session.start_transaction(
             read_concern=SNAPSHOT, write_concern=DURABLE, read_preference=ReadPreference.PRIMARY
@@ -174,7 +174,7 @@ async def start_transaction(session: MongoSession) -> None:
 
 
 async def settled(value: Any) -> Any:
-    """The value, awaited where this driver's is to be awaited."""
+    """Returns the value, awaited if this driver returned an awaitable."""
     return await value if inspect.isawaitable(value) else value
 
 
@@ -182,12 +182,12 @@ async def settled(value: Any) -> Any:
 async def bounded(
     seconds: float = ANSWER_WITHIN, *, server_waits: bool = False
 ) -> AsyncIterator[None]:
-    """Bounds what the driver does within; it raises only PyMongo's errors.
+    """Bounds what the driver does within; raises only PyMongo's errors.
 
-    A client that was given to us may have no timeout of its own: then a frozen primary would hold
-    the caller for as long as it is frozen. Where the server is to wait for data (`server_waits`),
-    the driver must know of no bound: it would have the server wait for as long as itself, so that
-    an answer of "nothing yet" came too late, or just in time.
+    A client that the bus was given may have no timeout of its own: a frozen primary would then hold
+    the caller for as long as it is frozen. If the server waits for data (`server_waits`), the
+    driver must not know the bound: it would pass it on to the server, whose answer "nothing yet"
+    would then come too late, or only just in time.
     """
     try:
         with OthersTime(), pymongo.timeout(0 if server_waits else seconds):

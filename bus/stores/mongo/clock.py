@@ -1,4 +1,4 @@
-"""The server's clock: by it goes whatever processes compare that may each have another time."""
+"""The server's clock, for times that several processes compare: their own clocks may differ."""
 
 import time
 from datetime import UTC, datetime
@@ -8,29 +8,29 @@ from bus.common import clock
 from bus.stores.mongo.client import Client
 from bus.stores.mongo.failures import hello
 
-# A clock that goes on while the machine sleeps, where there is one.
+# A clock that goes on while the machine sleeps, if there is one.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 LONGEST = 0.5
-"""Seconds that an answer may take which corrects what is known."""
+"""How many seconds an answer may take and still correct a known time."""
 
 
 class ServerClock:
-    """The time by MongoDB's clock: as it was told last, and gone on since by a clock that nobody
-    sets. Until it was told, the process's own."""
+    """The time by MongoDB's clock: its last answer, continued by a clock that nobody sets. Before
+    the first answer it is the process's own time."""
 
     def __init__(self) -> None:
         self._began: float | None = None
         """The server's time, in seconds, when the process's steady clock began."""
 
     def now(self) -> datetime:
-        """The time, in UTC, in whole milliseconds."""
+        """Returns the time, in UTC, in whole milliseconds."""
         if self._began is None:
             return clock.now()
         return clock.at(self._began + time.clock_gettime(_STEADY))
 
     async def look(self, client: Client) -> Any:
-        """Asks the server for its time, and returns all that it tells of itself.
+        """Asks the server for its time, and returns its whole answer to `hello`.
 
         Raises: StoreUnavailable.
         """
@@ -42,5 +42,5 @@ class ServerClock:
         return server
 
 
-def _seconds(told: datetime) -> float:
-    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+def _seconds(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

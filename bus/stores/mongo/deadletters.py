@@ -6,7 +6,7 @@ from pymongo import IndexModel
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.deadletters import FAILED, GROUPED
+from bus.stores.deadletters import FAILED, GROUPED, KeepsLetters
 from bus.stores.mongo.client import Collection, settled
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.indexes import need_indexes
@@ -14,7 +14,7 @@ from bus.stores.mongo.indexes import need_indexes
 LISTED_WITHIN = 30.0
 
 
-class MongoLetters:
+class MongoLetters(KeepsLetters):
     """The dead letters in one collection."""
 
     def __init__(self, letters: Collection) -> None:
@@ -26,7 +26,6 @@ class MongoLetters:
         await need_indexes(self._letters, [*order, *(IndexModel([(key, 1)]) for key in keys)])
 
     async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
-        """As `ReadStore.add_dead_letter`."""
         now = clock.now()
         failed = {key: value for key, value in letter.items() if key in FAILED}
         first = {key: value for key, value in letter.items() if key not in (*FAILED, "_id")}
@@ -46,7 +45,6 @@ class MongoLetters:
         where: Mapping[str, str] = {},
         fields: Sequence[str] = (),
     ) -> list[Document]:
-        """As `ReadStore.dead_letters`."""
         order = [("last_seen", -1), ("_id", 1)]
         async with reading():
             cursor = self._letters.find(dict(where), list(fields) or None)
@@ -55,13 +53,11 @@ class MongoLetters:
             return found
 
     async def dead_letter_ids(self, where: Mapping[str, str] = {}) -> list[str]:
-        """As `ReadStore.dead_letter_ids`."""
         async with reading(LISTED_WITHIN):
             cursor = self._letters.find(dict(where), {"_id": 1}).sort([("first_seen", 1)])
             return [row["_id"] for row in await cursor.to_list(None)]
 
     async def dead_letter_groups(self) -> list[Document]:
-        """As `ReadStore.dead_letter_groups`."""
         group: Document = {field: {"$last": f"${field}"} for field in GROUPED}
         group |= {
             "_id": "$fingerprint",
@@ -81,13 +77,11 @@ class MongoLetters:
             return found
 
     async def change_dead_letter(self, id: str, changes: Document) -> bool:
-        """As `ReadStore.change_dead_letter`."""
         async with writing():
             done = await self._letters.update_one({"_id": id}, {"$set": changes})
         return bool(done.matched_count)
 
     async def remove_dead_letters(self, ids: Sequence[str]) -> int:
-        """As `ReadStore.remove_dead_letters`."""
         async with writing():
             done = await self._letters.delete_many({"_id": {"$in": list(ids)}})
         return int(done.deleted_count)

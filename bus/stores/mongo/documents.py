@@ -11,7 +11,7 @@ from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ProjectionError
 from bus.stores.asking import check_part
-from bus.stores.collections import Target
+from bus.stores.collections import StoredDocuments, Target, WritableDocuments
 from bus.stores.documents.matching import refusal
 from bus.stores.documents.order import order_of
 from bus.stores.documents.updates import (
@@ -60,11 +60,11 @@ class RefusedWrite(ProjectionError):
 
 
 class Mistaken(Exception):
-    """The versions were believed to be others than they are."""
+    """The versions are not those that were believed."""
 
 
-class MongoDocuments:
-    """Reads of one collection, without hidden documents and the bus's own fields."""
+class MongoDocuments(StoredDocuments):
+    """Reads one collection, without hidden documents and the bus's own fields."""
 
     def __init__(
         self, collection: Collection, target: Target, session: MongoSession | None = None
@@ -75,7 +75,6 @@ class MongoDocuments:
         self._own_fields = {VERSION: 0, HIDDEN: 0} if self._versioned else None
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
-        """As `Documents.find_one`."""
         found = await self.find(filter, limit=1)
         return found[0] if found else None
 
@@ -87,7 +86,6 @@ class MongoDocuments:
         skip: int = 0,
         limit: int = 0,
     ) -> list[Document]:
-        """As `Documents.find`."""
         check_part(sort, skip, limit)
         wanted = asked(filter, versioned=self._versioned)
         async with self._reading(filter):
@@ -103,21 +101,18 @@ class MongoDocuments:
             return found
 
     async def count(self, filter: Mapping[str, Any]) -> int:
-        """As `Documents.count`."""
         wanted = asked(filter, versioned=self._versioned)
         async with self._reading(filter):
             counted: int = await self._collection.count_documents(wanted, session=self._session)
             return counted
 
     async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
-        """As `Documents.distinct`."""
         wanted = asked(filter, versioned=self._versioned)
         async with self._reading(filter):
             found = await self._collection.distinct(field, wanted, session=self._session)
         return sorted(found, key=order_of)
 
     async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
-        """As `Documents.group`."""
         wanted = asked(filter, versioned=self._versioned)
         pipeline = [{"$match": wanted}, *stages_of(grouping)]
         async with self._reading(filter):
@@ -142,13 +137,13 @@ class MongoDocuments:
             raise refused from error
 
     def _note(self, error: PyMongoError) -> None:
-        """For a transaction: what has failed within it."""
+        """Does nothing; a transaction notes what failed within it."""
 
     def _note_refused(self, error: ProjectionError) -> None:
-        """For a transaction: what has ended it."""
+        """Does nothing; a transaction notes the refusal that ended it."""
 
 
-class MongoUnit(MongoDocuments):
+class MongoUnit(MongoDocuments, WritableDocuments):
     """A batch's transaction, as the fold sees it."""
 
     def __init__(self, collection: Collection, target: Target, session: MongoSession) -> None:
@@ -156,9 +151,9 @@ class MongoUnit(MongoDocuments):
         self.versions: dict[str, int] = {}
         self.hidden: set[str] = set()
         self.failure: PyMongoError | MongoConflict | None = None
-        """What ended the transaction from within, whatever the fold makes of it."""
+        """The error that ended the transaction, even if the fold swallows it."""
         self.refused: ProjectionError | None = None
-        """The same, where it would be refused again."""
+        """The same, if repeating cannot help."""
 
     @property
     def documents(self) -> "MongoUnit":
@@ -166,7 +161,7 @@ class MongoUnit(MongoDocuments):
         return self
 
     async def read_versions(self, streams: Sequence[str]) -> None:
-        """Reads what the documents hold of these streams."""
+        """Reads the versions of these streams, and which documents are hidden."""
         keys = [key_of(stream) for stream in streams]
         async with bounded():
             rows = await self._collection.find(
@@ -178,11 +173,9 @@ class MongoUnit(MongoDocuments):
         self.hidden = {row["_id"] for row in rows if row.get(HIDDEN)}
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
-        """As `WritableDocuments.update`."""
         await self._write_now(updated(key, update, self.hidden, called=True))
 
     async def delete(self, key: str) -> None:
-        """As `WritableDocuments.delete`."""
         await self._write_now(buried(key, 0, self.hidden) if self._versioned else Delete(key))
 
     async def _write_now(self, step: Step) -> None:
@@ -200,7 +193,7 @@ class MongoUnit(MongoDocuments):
             raise
 
     async def write(self, steps: Iterable[Step]) -> None:
-        """Writes in order. Raises: PyMongoError, Conflict, ProjectionError."""
+        """Writes in order. Raises: PyMongoError, MongoConflict, ProjectionError."""
         steps = list(steps)
         operations = [_operation(step, {"_id": step.key}) for step in steps]
         try:
@@ -211,12 +204,12 @@ class MongoUnit(MongoDocuments):
             raise _unkept(steps, error) from error.__cause__
 
     async def write_believing(self, steps: Iterable[Step], versions: Mapping[str, int]) -> None:
-        """Writes in order where each document is at its version. Raises: also Mistaken."""
+        """Writes in order, if each document is at its version. Raises: PyMongoError, Mistaken."""
         unproven = {key_of(stream): version for stream, version in versions.items()}
         operations: list[Operation] = []
         for step in steps:
             version = unproven.pop(step.key, None)
-            if version is None:  # written before in this batch
+            if version is None:  # an earlier write of this batch has proven it
                 operations.append(_operation(step, {"_id": step.key}))
             else:
                 operations.append(_operation(step, _place(step, version), upsert=version == 0))
@@ -232,9 +225,9 @@ class MongoUnit(MongoDocuments):
 async def bulk_write(
     collection: Collection, operations: Sequence[Operation], session: MongoSession
 ) -> int:
-    """Writes in order, in a transaction; returns how many documents were found or made.
+    """Writes in order, in a transaction; returns how many documents were found or created.
 
-    Raises: PyMongoError, Conflict, ProjectionError.
+    Raises: PyMongoError, MongoConflict, ProjectionError.
     """
     if not operations:
         return 0
@@ -255,9 +248,10 @@ async def bulk_write(
 async def bulk_write_believing(
     collection: Collection, operations: Sequence[Operation], session: MongoSession
 ) -> None:
-    """Writes in order, in a transaction. Raises: PyMongoError, Mistaken where one found nothing.
+    """Writes in order, in a transaction. Raises: PyMongoError; Mistaken if a write found nothing.
 
-    What else is wrong with a write may follow from the mistake, and shows again once that is gone.
+    Any other fault of a write is raised as Mistaken too: it may follow from the mistake, and shows
+    again without it.
     """
     try:
         found = await bulk_write(collection, operations, session)
@@ -268,7 +262,8 @@ async def bulk_write_believing(
 
 
 def _place(step: Step, version: int) -> Document:
-    """Finds the step's document only where it is at this version, and as visible as believed."""
+    """Returns a filter for the step's document that matches only at this version, and if it is as
+    visible as believed."""
     place: Document = {"_id": step.key, VERSION: version or ABSENT}
     return {**place, HIDDEN: ABSENT} if version and isinstance(step, Update) else place
 
@@ -287,7 +282,8 @@ def _operation(step: Step, place: Document, *, upsert: bool = True) -> Operation
 
 
 def _raise_reason(error: BulkWriteError) -> NoReturn:
-    """A taken `_id` is another writer's doing; what is not about the write is the server's."""
+    """Raises: MongoConflict (a taken `_id`: another writer was first), RefusedWrite (the write is
+    at fault), or the error itself (the server is)."""
     failures = error.details["writeErrors"]
     if not failures or not is_about_content(failures[0]["code"]):
         raise error
@@ -306,7 +302,7 @@ def _refused(step: Step, error: RefusedWrite) -> ProjectionError:
 
 
 def _unkept(steps: Sequence[Step], error: ProjectionError) -> ProjectionError:
-    """The same error, with what cannot be encoded where that is found."""
+    """Returns the error for the update that cannot be encoded; the same error if none is found."""
     for step in steps:
         if isinstance(step, Update) and (unkeepable(step.update) or unkeepable(step.key)):
             return by_whom(step.by, unkept(step.key, step.update))

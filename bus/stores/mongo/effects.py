@@ -20,6 +20,8 @@ from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.transactions import MongoConflict, in_transaction
 from bus.stores.records import check_cause, moved_on
 from bus.stores.session import (
+    Effects,
+    Ending,
     Handling,
     SessionDocuments,
     Use,
@@ -29,28 +31,28 @@ from bus.stores.session import (
 
 TRANSACT_WITHIN = 15.0
 MOST_ENDED = 6
-"""So often a transaction may turn out to have ended before its handler did."""
+"""How often a transaction may turn out to have ended before its handler did."""
 OPEN_WITHIN = 30.0
 
 NO_SUCH_TRANSACTION = 251
 
 
 class _Handled(Exception):
-    """It was handled already."""
+    """The event was handled already."""
 
 
 class _Marked(_Handled):
-    """It is the mark itself that was found."""
+    """The event was handled already: its mark exists."""
 
 
 class _Failed(Exception):
-    """The handler failed with an error of the driver's, which is its own and not ours."""
+    """The handler failed with a driver's error that it caused itself: it is passed on as it is."""
 
     def __init__(self, error: PyMongoError) -> None:
         self.error = error
 
 
-class MongoEffects:
+class MongoEffects(Effects):
     """The collection `handled`: a mark for each event that a handler with a session handled."""
 
     def __init__(
@@ -69,15 +71,13 @@ class MongoEffects:
         self._handled_for = handled_for
 
     async def open(self) -> None:
-        """As `Effects.open`."""
         async with reading(OPEN_WITHIN):
             await self._keep_marks()
 
     async def close(self) -> None:
-        """As `Effects.close`. The sessions are the event log's to end."""
+        """Does nothing: the event log ends the sessions."""
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
-        """As `Effects.once`."""
         try:
             run = _Run(self, id, handling)
             return await in_transaction(self._log.sessions.one, run, TRANSACT_WITHIN)
@@ -94,22 +94,20 @@ class MongoEffects:
             raise
 
     async def marks(self, after: str, limit: int) -> list[str]:
-        """As `Effects.marks`."""
         async with reading():
             cursor = self._handled.find({"_id": {"$gt": after}}, {"_id": 1}).sort([("_id", 1)])
             return [row["_id"] for row in await cursor.limit(limit).to_list(None)]
 
     async def forget(self, marks: Sequence[str]) -> None:
-        """As `Effects.forget`."""
         async with writing():
             await self._handled.delete_many({"_id": {"$in": list(marks)}})
 
     def session(self, native: Native) -> "MongoSession":
-        """What a handler is given."""
+        """Returns the session that a handler is given."""
         return MongoSession(native, self._database, self._projected, self._log.sessions)
 
     async def mark(self, id: str, native: Native) -> None:
-        """Sets the mark. Raises: _Marked where it stands."""
+        """Sets the mark. Raises: _Marked if it exists."""
         try:
             async with bounded():
                 await self._handled.insert_one({"_id": id, "time": self._log.now()}, session=native)
@@ -117,17 +115,16 @@ class MongoEffects:
             raise _Marked from None
 
     async def _check_held(self, id: str) -> None:
-        """A mark that no majority holds yet may vanish, and its effect with it.
-
-        Raises: StoreUnavailable.
-        """
+        """Raises: StoreUnavailable if no majority holds the mark yet: it may vanish with its
+        effect, and the event would count as handled."""
         async with reading():
             held = await self._handled.find_one({"_id": id}, {"_id": 1})
         if held is None:
             raise StoreUnavailable(f"MongoDB: no majority holds yet that {id} was handled")
 
     async def store(self, commits: Sequence[Commit], native: Native) -> None:
-        """Stores commits. Raises: ConcurrencyError, _Handled (by their ids, the mark expired)."""
+        """Stores commits. Raises: ConcurrencyError, IdConflict, _Handled (the ids exist: the mark
+        has expired)."""
         try:
             await self._log.append_within(native, commits)
         except Taken:
@@ -137,7 +134,7 @@ class MongoEffects:
             raise moved_on(commits) from None
 
     async def _keep_marks(self) -> None:
-        """Makes the index by which the server drops old marks; another window changes it."""
+        """Creates the index by which the server drops old marks; changes it if the time differs."""
         seconds = {"expireAfterSeconds": self._handled_for}
         try:
             await self._handled.create_indexes([IndexModel([("time", 1)], **seconds)])
@@ -149,7 +146,7 @@ class MongoEffects:
 
 
 class _Run:
-    """The handling of one event, which runs again with each try of its transaction."""
+    """Handles one event; runs again with each try of its transaction."""
 
     def __init__(self, effects: MongoEffects, id: str, handling: Handling) -> None:
         self._effects = effects
@@ -178,22 +175,23 @@ class _Run:
             raise
 
     async def _handle(self, session: "MongoSession") -> Sequence[Commit]:
-        """Where the transaction failed beneath the handler, that counts, not what it says."""
+        """Runs the handler; if the transaction failed meanwhile, raises that error rather than the
+        handler's, which may be about it, or swallow it."""
         try:
             commits = await handled(self._handling, session)
         except Exception as error:
             if session.failure is not None:
                 raise session.failure from None
-            one = reported(error)
-            if isinstance(one, PyMongoError) and is_callers_own(one):
-                raise _Failed(one) from None
-            raise one from one.__cause__
+            cause = reported(error)
+            if isinstance(cause, PyMongoError) and is_callers_own(cause):
+                raise _Failed(cause) from None
+            raise cause from cause.__cause__
         if session.failure is not None:
             raise session.failure
         return commits
 
 
-class MongoSession:
+class MongoSession(Ending):
     """One try of a transaction."""
 
     def __init__(
@@ -205,10 +203,8 @@ class MongoSession:
         self._sessions = sessions
         self._units: list[MongoUnit] = []
         self.use = Use()
-        """As `Ending.use`."""
 
     def documents(self, collection: str) -> WritableDocuments:
-        """As `Session.documents`."""
         self.use.check("documents")
         target = own_target(collection, self._projected)
         unit = MongoUnit(self._database[target.collection], target, self._native)
@@ -217,25 +213,22 @@ class MongoSession:
 
     @property
     def native(self) -> Any:
-        """As `Session.native`."""
         self.use.check("native")
         self._sessions.give_out(self._native)
         return self._native
 
     @property
     def database(self) -> Any:
-        """As `Session.database`."""
         self.use.check("database")
         return self._database
 
     @property
     def refused(self) -> ProjectionError | None:
-        """As `Ending.refused`."""
         return next((unit.refused for unit in self._units if unit.refused is not None), None)
 
     @property
     def failure(self) -> PyMongoError | MongoConflict | None:
-        """What ended the transaction from within."""
+        """The error that ended the transaction from within."""
         return next((unit.failure for unit in self._units if unit.failure is not None), None)
 
 

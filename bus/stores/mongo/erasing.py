@@ -1,4 +1,4 @@
-"""Takes away what tests made at a server that goes on."""
+"""Deletes what tests made at a server that goes on running."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ from bus.stores.mongo.failures import hello, writing
 
 
 async def ask(url: str) -> None:
-    """Raises: StoreUnavailable where no server answers, ConfigurationError."""
+    """Checks that a server answers. Raises: StoreUnavailable, ConfigurationError."""
     async with _connected(url) as client:
         await hello(client)
 

@@ -1,4 +1,4 @@
-"""The event log in MongoDB: one document for each commit, durable on a majority, journaled."""
+"""The event log in MongoDB: a document for each commit, journaled on a majority of servers."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.observe.loops import Loops
-from bus.stores.event_log import Commit, EventCount, Recorded, Snapshot
+from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
 from bus.stores.mongo.appender import Appender
 from bus.stores.mongo.client import Client, MongoSession, Unanswered, bounded
 from bus.stores.mongo.client import Collection as MongoCollection
@@ -52,14 +52,14 @@ PAUSE = 0.02
 
 
 class Taken(Exception):
-    """An id or a place in a stream is taken already."""
+    """An id, or a place in a stream, is taken already."""
 
 
-class MongoEventLog(MongoLog):
+class MongoEventLog(MongoLog, EventLog):
     """The collections `commits` and `snapshots` of one database.
 
-    A commit of one stream is one insert and needs no replica set; commits of several streams are
-    one transaction and do.
+    A commit to one stream is a single insert and needs no replica set; commits to several streams
+    are one transaction, which does.
     """
 
     def __init__(
@@ -80,19 +80,16 @@ class MongoEventLog(MongoLog):
         self._refusal: str | None = None
 
     async def open(self, *, makes: bool = True) -> None:
-        """As `EventLog.open`."""
         await super().open(makes=makes)
         self.sessions.open()
 
     async def close(self) -> None:
-        """As `EventLog.close`."""
         await self.sessions.close()
         await self._appender.close()
         await self._loader.close()
         await self._snapshots.close()
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
-        """As `EventLog.append`."""
         if self._refusal:
             raise StoreUnavailable(self._refusal)
         if len(commits) != 1:
@@ -107,7 +104,7 @@ class MongoEventLog(MongoLog):
     async def append_within(self, session: MongoSession, commits: Sequence[Commit]) -> None:
         """Stores commits as a part of the caller's transaction.
 
-        Raises: Taken, InvalidMessage, and the driver's errors.
+        Raises: Taken, InvalidMessage, StoreUnavailable, and the driver's errors.
         """
         if self._refusal:
             raise StoreUnavailable(self._refusal)
@@ -130,21 +127,23 @@ class MongoEventLog(MongoLog):
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[MongoSession]:
-        """For one try: those that conflict and try again hold up no others."""
+        """Lends a session for one try: between tries, the slot is free for other appends."""
         async with self._slots, self.sessions.one() as session:
             yield session
 
     async def _stored(self, id: str) -> list[Commit]:
-        """What stands under the id of an append that found its place taken. That nobody tells is
-        no word on whether it was stored. Raises: OutcomeUnknown."""
+        """Returns what the log holds under the id of an append that found its place taken.
+
+        Raises: OutcomeUnknown if that cannot be read: the append may have been stored.
+        """
         try:
             return await self.find(id)
         except Unavailable as error:
             raise OutcomeUnknown(f"whether {id} was stored cannot be asked: {error}") from error
 
     async def _holds(self, commits: Sequence[Commit], error: OutcomeUnknown) -> bool:
-        """Whether they are durable after all, although their commit was not confirmed. What did
-        not answer is not asked again: the caller has waited long enough."""
+        """Returns whether they are durable after all, although their commit was not confirmed. A
+        server that did not answer is not asked again: the caller has waited long enough."""
         if isinstance(error.__cause__, Unanswered):
             return False
         try:
@@ -157,7 +156,7 @@ class MongoEventLog(MongoLog):
             async with bounded():
                 await self._commits.insert_many(documents, session=session)
         except BulkWriteError as error:
-            codes = [one["code"] for one in error.details["writeErrors"]]
+            codes = [failure["code"] for failure in error.details["writeErrors"]]
             if DUPLICATE_KEY in codes:
                 raise Taken from None
             if any(map(is_about_content, codes)):
@@ -169,35 +168,37 @@ class MongoEventLog(MongoLog):
             raise
 
     async def newest(self) -> str:
-        """As `EventLog.newest`: by the order of storing, whatever the commits' times say."""
+        """Goes by the order of storing, not by the commits' times."""
         async with reading():
             cursor = self._commits.find({}, {"_id": 1}).sort([("$natural", -1)]).limit(1)
             found = await cursor.to_list(None)
         return str(found[0]["_id"]) if found else ""
 
     async def held(self, ids: Sequence[str]) -> set[str]:
-        """As `EventLog.held`."""
         async with reading():
             cursor = self._latest.find({"_id": {"$in": list(ids)}}, {"_id": 1})
             return {row["_id"] for row in await cursor.to_list(None)}
 
     async def examine(self, within: float = OPEN_WITHIN) -> str | None:
-        """As `EventLog.examine`."""
         await self._clock.look(self._client)
         if await self._indexes.are_unique():
             self._refusal = None
         else:
-            self._refusal = gone(self._commits.name)  # until it is made, however long that takes
+            # Set before the index is created again, which may take long: meanwhile two commits
+            # could take the same place in a stream.
+            self._refusal = gone(self._commits.name)
             self._refusal = await self._indexes.mended(within)
         return self._refusal
 
     async def forget_snapshots(self) -> None:
-        """As `EventLog.forget_snapshots`."""
         async with writing():
             await self._database["snapshots"].delete_many({})
 
     async def find(self, command_id: str) -> list[Commit]:
-        """As `EventLog.find`: told only once a majority holds it, for a receipt is a promise."""
+        """Returns them only once a majority holds them, because a receipt is a promise.
+
+        Raises: StoreUnavailable.
+        """
         deadline = time.monotonic() + HELD_WITHIN
         while found := await self._find(self._latest, command_id):
             if await self._find(self._commits, command_id) == found:
@@ -213,47 +214,40 @@ class MongoEventLog(MongoLog):
             documents = await commits.find(
                 {"$or": [{"_id": command_id}, {"_id": further}]}
             ).to_list(None)
-        found = [commit_from(one) for one in documents if is_of_command(one["_id"], command_id)]
+        found = [commit_from(row) for row in documents if is_of_command(row["_id"], command_id)]
         return sorted(found, key=lambda commit: (len(commit.id), commit.id))
 
     async def commits(self, ids: Sequence[str]) -> list[Commit]:
-        """As `EventLog.commits`."""
         async with reading():
             cursor = self._latest.find({"_id": {"$in": list(ids)}})
             return [commit_from(document) for document in await cursor.to_list(None)]
 
     def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
-        """As `EventLog.events`."""
         return self._loader.events(stream, after)
 
     async def categories(self) -> list[str]:
-        """As `EventLog.categories`."""
         return await self._looking.categories()
 
     async def sending(self, since: datetime) -> AsyncIterator[Commit]:
-        """As `EventLog.sending`."""
         async for document in self._scan("time", await self.categories(), since, "outgoing"):
             yield commit_from(document)
 
     async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
-        """As `EventLog.tally`."""
         return await self._looking.tally(without)
 
     async def conversation(
         self, correlation_id: str, since: datetime | None = None
     ) -> list[Commit]:
-        """As `EventLog.conversation`."""
         return await self._looking.conversation(correlation_id, since)
 
     def follow(self, last: int, categories: Sequence[str] = ()) -> AsyncGenerator[Commit, None]:
-        """As `EventLog.follow`."""
         return self._looking.follow(last, categories)
 
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None
     ) -> list[Commit]:
-        """As `EventLog.pending`. The index gives the order of times; to sort by more than that, the
-        server would go through all that is pending, for each page again."""
+        """Sorts by time in the server, because the index gives that order; sorted by more, the
+        server would go through everything pending for each page."""
         times = {"$lt": before} if since is None else {"$lt": before, "$gte": since}
         filter = {"pending": True, "time": times}
         async with reading():
@@ -262,18 +256,16 @@ class MongoEventLog(MongoLog):
         return sorted(found, key=lambda commit: (commit.time, commit.first))
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
-        """As `EventLog.confirmed`; durable, or the relay would read the marks a moment longer."""
+        """Waits until it is durable, or the relay would see the marks a moment longer."""
         async with writing():
             await self._commits.update_many(
                 {"_id": {"$in": list(commit_ids)}}, {"$unset": {"pending": ""}}
             )
 
     async def snapshot(self, stream: str) -> Snapshot | None:
-        """As `EventLog.snapshot`."""
         return await self._snapshots.find(stream)
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """As `EventLog.save_snapshot`."""
         await self._snapshots.save(snapshot)
 
 

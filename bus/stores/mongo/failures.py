@@ -1,8 +1,8 @@
-"""What an error of the driver's says of the write that met it, and which of our errors that is.
+"""What a driver's error means for the write that raised it, and which of our errors that is.
 
-Two things are told apart here. A closed list of codes is about what was to be stored or asked:
-repeating it cannot help. Everything else is the server's trouble, which passes: unless the server
-is known to have done nothing, what it did is unknown.
+Two kinds are distinguished. A closed list of codes is about the document or the query itself:
+repeating cannot help. Everything else is a problem of the server, which passes: unless it is known
+to have done nothing, the outcome is unknown.
 """
 
 import re
@@ -45,7 +45,7 @@ _NOTHING_DONE = {20, 133, 263, 371, 8000}
 """Answers that come before anything is written: no transactions here, no primary for this mongos,
 transactions cannot do that, user writes blocked, refused by Atlas."""
 _CUT_SHORT = {50, 64, 79, 89, 91, 100, 189, 262, 11600, 11601, 11602}
-"""Time limits, interruptions, shut-downs, elections, write concerns: they say nothing of what was
+"""Time limits, interruptions, shutdowns, elections, write concerns: they do not say what was
 written."""
 
 _ABOUT_CONTENT = {
@@ -73,11 +73,11 @@ _ABOUT_CONTENT = {
     17419: "ResultTooLarge",
     17420: "ResultTooLarge",
 }
-"""The codes that are about a document or an update. All others are the server's trouble."""
+"""The codes about a document or an update. All others are the server's problem."""
 _ABOUT_QUESTIONS = {26, 27, 31, 43, 59, 72, 73, 115, 136, 166, 168, 241, 263, 280, 286, 291, 292}
-"""Codes about a command, a filter, a sort order, or a cursor or collection that there is not."""
+"""Codes about a command, a filter, a sort order, or a missing cursor or collection."""
 _ASSERTIONS = range(15_000, 9_000_000)
-"""What the server calls LocationNNNNN: what it finds while it reads or evaluates an expression."""
+"""The codes named LocationNNNNN: errors found while reading or evaluating an expression."""
 
 _ACTIONS = {
     "aggregate": "find",
@@ -90,7 +90,7 @@ _ACTIONS = {
     "findAndModify": "find, insert and update",
     "getMore": "find",
 }
-"""What the actions of roles are called, where they are not called like their command."""
+"""The names of roles' actions, if they differ from their commands' names."""
 
 _TLS_REMEDY = (
     " If it asks for TLS: tls=true, tlsCAFile= for the authority that signed its certificate, the "
@@ -106,28 +106,28 @@ ENCODING_ERRORS = (BSONError, OverflowError, UnicodeError, TypeError, ValueError
 
 
 def is_about_content(code: object) -> bool:
-    """Whether an error code says that a document or an update is wrong, and not the server."""
+    """Returns whether an error code is about a document or an update, and not the server."""
     return code in _ABOUT_CONTENT
 
 
 def is_cut_short(code: object) -> bool:
-    """Whether an error code leaves it open what was written, so that asking again helps."""
+    """Returns whether an error code leaves open what was written, so that asking again helps."""
     return code in _CUT_SHORT
 
 
 def is_answer(error: BaseException) -> bool:
-    """Whether the server is done with the command, whatever it made of it."""
+    """Returns whether the server has finished the command, whatever its outcome."""
     return isinstance(error, OperationFailure)
 
 
 def is_unclear(error: Exception) -> bool:
-    """Whether the write that met this error may have been carried out, or may be yet."""
+    """Returns whether the write that raised this error may have been carried out, or yet may be."""
     if isinstance(error, ServerSelectionTimeoutError):
         return False
     if isinstance(error, ConnectionFailure | WTimeoutError | WriteConcernError):
         return True
     if isinstance(error, BulkWriteError):
-        codes = [one["code"] for one in error.details["writeErrors"]]
+        codes = [failure["code"] for failure in error.details["writeErrors"]]
         return bool(error.details["writeConcernErrors"]) or any(map(is_cut_short, codes))
     if isinstance(error, WriteError):
         return is_cut_short(error.code)
@@ -136,7 +136,7 @@ def is_unclear(error: Exception) -> bool:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether the server refuses the document or update itself: repeating cannot help."""
+    """Returns whether the server refuses the document or update itself: repeating cannot help."""
     if not isinstance(error, OperationFailure) or isinstance(error, BulkWriteError):
         return False
     passing = error.has_error_label("TransientTransactionError")
@@ -144,7 +144,7 @@ def is_refused(error: Exception) -> bool:
 
 
 def is_refused_question(error: Exception) -> bool:
-    """Whether the server refuses a filter, a sort order, or what to go on at."""
+    """Returns whether the server refuses a filter, a sort order, or the place to continue at."""
     if not isinstance(error, OperationFailure) or isinstance(error, BulkWriteError):
         return False
     passing = error.has_error_label("TransientTransactionError")
@@ -153,9 +153,10 @@ def is_refused_question(error: Exception) -> bool:
 
 
 def is_callers_own(error: PyMongoError) -> bool:
-    """Whether who used the driver himself is to blame for its error, and not the server."""
+    """Returns whether an error was caused by code that uses the driver directly, and not by the
+    server."""
     if isinstance(error, BulkWriteError):
-        codes = [one["code"] for one in error.details["writeErrors"]]
+        codes = [failure["code"] for failure in error.details["writeErrors"]]
         return not is_unclear(error) and all(map(is_about_content, codes))
     if isinstance(error, OperationFailure):
         return is_refused_question(error)
@@ -163,19 +164,19 @@ def is_callers_own(error: PyMongoError) -> bool:
 
 
 def is_closed(error: BaseException) -> bool:
-    """Whether it says that the client was closed."""
+    """Returns whether it says that the client was closed."""
     return isinstance(error, InvalidOperation) and "after close" in str(error)
 
 
 def is_standalone(error: BaseException) -> bool:
-    """Whether it says that this server belongs to no replica set."""
+    """Returns whether it says that this server belongs to no replica set."""
     if not isinstance(error, OperationFailure):
         return False
     return error.code == 40573 or (error.code == 20 and "replica set" in str(error))
 
 
 def said(error: Exception) -> str:
-    """What an error says, without what MongoDB quotes of documents and filters."""
+    """Returns what an error says, without what MongoDB quotes of documents and filters."""
     if isinstance(error, BulkWriteError):
         failures = error.details["writeErrors"] or error.details["writeConcernErrors"]
         return code_name(failures[0]["code"]) if failures else "a write concern failed"
@@ -185,12 +186,12 @@ def said(error: Exception) -> str:
 
 
 def code_name(code: int, name: str = "") -> str:
-    """An error code of MongoDB's with its name, as its manual lists them."""
+    """Returns a MongoDB error code with its name, as in MongoDB's manual."""
     return f"{name or _ABOUT_CONTENT.get(code, 'error')} (code {code})"
 
 
 def translated(error: Exception, *, writing: bool) -> BusError:
-    """Our error for one of the driver's."""
+    """Returns the bus's error for a driver's error."""
     if isinstance(error, OperationFailure) and error.code in _NOT_ALLOWED:
         return _not_allowed(error)
     if is_standalone(error):
@@ -205,7 +206,7 @@ def translated(error: Exception, *, writing: bool) -> BusError:
 
 
 def trouble(reason: str) -> StoreUnavailable:
-    """What to say where the server answers that it does not do it."""
+    """Returns the error for a server that answers, but does not do what it was asked."""
     return StoreUnavailable(f"MongoDB: {reason}; {_ANSWERS}")
 
 
@@ -224,7 +225,8 @@ def _remedy(error: Exception) -> str:
 
 
 def _not_allowed(error: OperationFailure) -> NotAllowed:
-    """Names the action and the remedy: the server quotes the whole command, which may hold data."""
+    """Returns an error that names the action and the remedy, without the server's text: that quotes
+    the whole command, which may hold data."""
     found = re.match(r"not authorized on (\S+) to execute command \{ (\w+):", str(error))
     if found:
         where, command = found.groups()
@@ -243,7 +245,7 @@ def _not_allowed(error: OperationFailure) -> NotAllowed:
 
 
 def no_transactions() -> ConfigurationError:
-    """What to do about a server without transactions."""
+    """Returns the error for a server without transactions."""
     return ConfigurationError(
         "this MongoDB server stands alone: it has no transactions, which projections and commands "
         "on several streams need, and tells nobody what is stored; start mongod with --replSet "
@@ -255,7 +257,7 @@ def no_transactions() -> ConfigurationError:
 async def reading(
     seconds: float = ANSWER_WITHIN, *, server_waits: bool = False
 ) -> AsyncIterator[None]:
-    """Bounds reads, as `bounded` does. Raises: StoreUnavailable, ConfigurationError."""
+    """Bounds reads like `bounded`. Raises: StoreUnavailable, ConfigurationError."""
     try:
         async with bounded(seconds, server_waits=server_waits):
             yield
@@ -264,7 +266,7 @@ async def reading(
 
 
 async def hello(client: Client) -> Any:
-    """The server's word on itself. Raises: StoreUnavailable, soon, where there is none."""
+    """Returns what the server says of itself. Raises: StoreUnavailable, soon, if none answers."""
     async with reading():
         return await client.get_database("admin").command("hello")
 

@@ -1,4 +1,4 @@
-"""The followed log in MongoDB: the collection `followed`, one document for each event."""
+"""The followed log in MongoDB: the collection `followed`, a document for each event."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from pymongo import IndexModel
 from pymongo.errors import BulkWriteError
 
 from bus.errors import InvalidMessage
-from bus.stores.event_log import Commit
+from bus.stores.event_log import Commit, FollowedLog
 from bus.stores.mongo.client import Client
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import DUPLICATE_KEY, is_about_content, said, writing
@@ -19,8 +19,8 @@ KEEP_WITHIN = 15.0
 ARRIVED = IndexModel([("category", 1), ("arrived", 1), ("first", 1), ("stream", 1)])
 
 
-class MongoFollowedLog(MongoLog):
-    """What has arrived of other services' streams, durable on a majority, journaled."""
+class MongoFollowedLog(MongoLog, FollowedLog):
+    """What has arrived of other services' streams, journaled on a majority of servers."""
 
     arrival = "arrived"
     last = "$first"
@@ -31,12 +31,11 @@ class MongoFollowedLog(MongoLog):
         super().__init__(client, database_name, "followed", ARRIVED, clock=clock)
 
     async def close(self) -> None:
-        """Nothing in flight."""
+        """Does nothing."""
 
     async def keep(self, commits: Sequence[Commit]) -> None:
-        """As `FollowedLog.keep`."""
         now = self.now()
-        documents = [RawBSONDocument(encoded(followed_document(one, now))) for one in commits]
+        documents = [RawBSONDocument(encoded(followed_document(new, now))) for new in commits]
         async with writing(KEEP_WITHIN):
             try:
                 await self._commits.insert_many(documents, ordered=False)
@@ -46,8 +45,8 @@ class MongoFollowedLog(MongoLog):
 
 
 def _only_repeats(error: BulkWriteError) -> bool:
-    """Whether all that failed was there already. Raises: InvalidMessage where one is refused."""
-    codes = {one["code"] for one in error.details["writeErrors"]}
+    """Returns whether all that failed existed already. Raises: InvalidMessage if one is refused."""
+    codes = {failure["code"] for failure in error.details["writeErrors"]}
     if any(code != DUPLICATE_KEY and is_about_content(code) for code in codes):
         raise InvalidMessage(f"MongoDB refuses an event of another service: {said(error)}")
     return codes == {DUPLICATE_KEY}

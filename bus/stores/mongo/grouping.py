@@ -1,6 +1,7 @@
 """Carries out together what arrived together.
 
-While one group is under way the next builds up. No timers: what comes alone is carried out at once.
+While one group is under way, the next builds up. No timers: what arrives alone is carried out at
+once.
 """
 
 import asyncio
@@ -14,14 +15,14 @@ from bus.observe.log import Logger
 log = Logger("bus.stores")
 
 
-def tell(waiting: "asyncio.Future[Any]", result: Any) -> None:
+def resolve(waiting: "asyncio.Future[Any]", result: Any) -> None:
     """Gives a caller the result, if it still waits."""
     if not waiting.done():
         waiting.set_result(result)
 
 
-def tell_error(waiting: "asyncio.Future[Any]", error: Exception) -> None:
-    """Tells a caller why not, if it still waits."""
+def reject(waiting: "asyncio.Future[Any]", error: Exception) -> None:
+    """Gives a caller the error, if it still waits."""
     if not waiting.done():
         waiting.set_exception(error)
 
@@ -35,7 +36,7 @@ class Grouping:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def arrived(self) -> None:
-        """Something waits to be carried out: it is part of the next group."""
+        """Has what has arrived carried out: at once, or as the next group after one under way."""
         if not self._running:
             self._running = True
             task = apart(self._run())
@@ -43,13 +44,13 @@ class Grouping:
             task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Waits until what was begun is done, and those who wait for it know."""
+        """Waits until what was begun is done, and its callers have their results."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # they were told a moment ago, and have their turn
+        await asyncio.sleep(0)  # callers whose result has just been set run now
 
     async def _run(self) -> None:
-        # The end is noted here and not by the task's own, of which the loop tells later: what came
-        # in between would wait for ever.
+        # Set here and not in a done-callback, which runs later: what arrived in between would wait
+        # for ever.
         try:
             while await self._go_on():
                 pass
@@ -57,7 +58,8 @@ class Grouping:
             self._running = False
 
     async def _go_on(self) -> bool:
-        """What ended one group, which it was told, is nothing to those that came after it."""
+        """Runs the next group. An error that ends one group (its callers have it) does not affect
+        the groups after it."""
         try:
             return await self._next_group()
         except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""Makes indexes, and says what to do about one that exists otherwise than it is to be."""
+"""Creates indexes, and says what to do about one that exists with other properties."""
 
 import re
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ _EXISTING = re.compile(r"different name: (\S+)|existing index: \{.* name: \"([^\
 
 
 async def need_indexes(collection: Collection, models: Sequence[IndexModel]) -> None:
-    """Makes indexes that nothing works without. Raises: ConfigurationError, and the driver's."""
+    """Creates indexes that are indispensable. Raises: ConfigurationError, the driver's errors."""
     if problems := await make_indexes(collection, models):
         raise ConfigurationError(f"{'; '.join(problems)}; then start again")
 
 
 async def make_indexes(collection: Collection, models: Sequence[IndexModel]) -> list[str]:
-    """Makes indexes; says what keeps those that cannot be made. Raises: the driver's errors."""
+    """Creates indexes; returns why others cannot be created. Raises: the driver's errors."""
     try:
         if models:
             await collection.create_indexes(models)
@@ -40,11 +40,11 @@ async def _make(collection: Collection, model: IndexModel) -> str | None:
     except OperationFailure as error:
         if error.code not in _CANNOT_BE_MADE:
             raise
-        return _told(collection.name, str(model.document["name"]), error)
+        return _described(collection.name, str(model.document["name"]), error)
     return None
 
 
-def _told(collection: str, index: str, error: OperationFailure) -> str:
+def _described(collection: str, index: str, error: OperationFailure) -> str:
     where = f"the index {index!r} of the collection {collection!r}"
     if error.code == DUPLICATE_KEY:
         return f"{where} cannot be unique: documents hold the same twice; mend them"

@@ -1,4 +1,4 @@
-"""Loads aggregates' events: those that are asked for together share one query.
+"""Loads aggregates' events: reads that arrive together share one query.
 
 A long stream is read page by page, so that it is never held whole.
 """
@@ -18,22 +18,22 @@ from bus.stores.mongo.places import gone
 from bus.stores.mongo.shared_reads import Read, SharedReads
 
 COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
-"""So many are fetched at once, and made into events at a time. What is held grows with both, and
-what is held is gone through by the garbage collector again and again."""
+"""How many commits are fetched at once, and how many of them are made into events at a time. What
+is held grows with both, and the garbage collector goes through it again and again."""
 
 NO_SUCH_INDEX = 2
-"""The code of an error that says so of a hint, among others."""
+"""The error code for a hint that names no index (and for other errors)."""
 
 FIELDS = {"_id": 0, "stream": 1, "first": 1, "events": 1}
 ASCENDING = [("stream", 1), ("first", 1)]
 DESCENDING = [("stream", -1), ("first", -1)]
 
 Page = list[Document]
-"""Commits of one stream, in order, with its FIELDS alone."""
+"""Commits of one stream, in order, with only FIELDS."""
 
 
 class Loader:
-    """Reads streams. Cancelling a caller disturbs no other."""
+    """Reads streams. Cancelling a caller affects no other."""
 
     def __init__(self, commits: Collection) -> None:
         self._commits = commits
@@ -42,7 +42,7 @@ class Loader:
     async def events(
         self, stream: str, after: int
     ) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
-        """As `EventLog.events`. Reads no more of a commit than is asked for."""
+        """Yields pages of events for `EventLog.events`; reads only what it needs of a commit."""
         page = await self._first_page(stream, after)
         while page:
             for start in range(0, len(page), COMMITS_AT_A_TIME):
@@ -52,11 +52,11 @@ class Loader:
             page = await self._page({"stream": stream, "first": {"$gt": page[-1]["first"]}})
 
     async def close(self) -> None:
-        """Waits until what was begun is read."""
+        """Waits until reads that were begun are done."""
         await self._first_pages.close()
 
     async def _first_page(self, stream: str, after: int) -> Page:
-        """The page that holds version `after + 1`, which may stand within a commit."""
+        """Returns the page with version `after + 1`, which may be in the middle of a commit."""
         with OthersTime():
             page: Page = await self._first_pages.read(stream, after)
         if after and (not page or page[0]["first"] > after + 1):
@@ -78,21 +78,25 @@ class Loader:
             raise
 
     async def _load(self, group: Sequence[Read]) -> None:
-        """Gives each its page. A query that ends within a stream starts the next with it."""
+        """Gives each read its page. If a query's limit cuts a stream off, the next query starts
+        with that stream."""
         while group:
             commits = await self._page(_all_of(group))
             pages = {stream: list(page) for stream, page in groupby(commits, itemgetter("stream"))}
             whole = len(commits) < COMMITS_AT_ONCE
+            # The last stream may be incomplete, and a short page would be taken for its end. If it
+            # is the only one, its page is full, and the reader asks for the next.
             if not whole and len(pages) > 1:
                 del pages[commits[-1]["stream"]]
-            told = len(group) if whole else _index_of(list(pages)[-1], group) + 1
-            for read in group[:told]:
+            answered = len(group) if whole else _index_of(list(pages)[-1], group) + 1
+            for read in group[:answered]:
                 read.answer(pages.get(read.stream, []))
-            group = group[told:]
+            group = group[answered:]
 
 
 def _all_of(group: Sequence[Read]) -> Document:
-    """Selects what the group reads: `$in` where it can, which takes half as long as `$or`."""
+    """Returns a filter for what the group reads: with `$in`, where possible, it takes half as long
+    as with `$or`."""
     whole = [read.stream for read in group if not read.after]
     parts: list[Document] = [
         {"stream": read.stream, "first": {"$gte": read.after}} for read in group if read.after

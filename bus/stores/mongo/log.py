@@ -1,4 +1,4 @@
-"""Commits in one collection, as the read deck reads them: by stream, by category, in pages."""
+"""Commits in one collection, read as the read deck does: by stream, by category, in pages."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ import bson
 from pymongo import IndexModel
 
 from bus.data.payload import Document
-from bus.stores.event_log import Commit
+from bus.stores.event_log import Commit, StoredLog
 from bus.stores.mongo.client import LATEST, Client, check_usable, database, settled
 from bus.stores.mongo.clock import ServerClock
 from bus.stores.mongo.failures import reading
@@ -25,13 +25,13 @@ PAGE = 1000
 Order = list[tuple[str, int]]
 
 
-class MongoLog:
+class MongoLog(StoredLog):
     """A collection of commits."""
 
     arrival = "time"
-    """The field that tells when a commit came here."""
+    """The field with the time at which a commit was stored here."""
     last = ""
-    """What tells the version of a commit's last event, where that need not be worked out."""
+    """The field with the version of a commit's last event; empty if it has to be computed."""
 
     def __init__(
         self,
@@ -45,25 +45,22 @@ class MongoLog:
         self._clock = clock or ServerClock()
         self._database = database(client, database_name)
         self._commits = self._database[collection]
-        # A new primary holds every commit that was stored, and for a moment it does not know that
-        # a majority does: whoever decides by what the majority is known to hold decides by less.
-        # What is decided here by a commit that is rolled back after all is rolled back with it.
+        # A new primary holds every commit that was stored, but for a moment does not know that a
+        # majority does: a majority read would miss commits, and a decision would rest on less than
+        # is stored. A decision based on a commit that is rolled back is rolled back with it.
         self._latest = self._commits.with_options(read_concern=LATEST)
         self._indexes = Places(self._commits, [*INDEXES, *indexes])
 
     async def open(self, *, makes: bool = True) -> None:
-        """As `ReadableLog.open`."""
         check_usable(self._client)
         await self._clock.look(self._client)
         if makes:
             await self._indexes.make(OPEN_WITHIN)
 
     def now(self) -> datetime:
-        """As `EventLog.now`."""
         return self._clock.now()
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """As `ReadableLog.read`."""
         found = await self._read({"stream": stream, "first": {"$gt": after}}, 1, limit)
         if after > 0 and not (found and found[0].first == after + 1):
             before = await self._read({"stream": stream, "first": {"$lte": after}}, -1, 1)
@@ -78,7 +75,6 @@ class MongoLog:
     async def scan(
         self, categories: Sequence[str], since: datetime | None = None
     ) -> AsyncIterator[Commit]:
-        """As `ReadableLog.scan`."""
         async for document in self._scan("time", categories, since):
             yield commit_from(document)
 
@@ -88,7 +84,6 @@ class MongoLog:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> AsyncIterator[Commit]:
-        """As `ReadableLog.arrived`."""
         async for document in self._scan(self.arrival, categories, since):
             if until is not None and document[self.arrival] > until:
                 return
@@ -97,8 +92,8 @@ class MongoLog:
     async def _scan(
         self, by: str, categories: Sequence[str], since: datetime | None, holding: str = "events"
     ) -> AsyncIterator[Document]:
-        """Those with events (or something else), by a time. Page by page, so that a slow reader
-        holds no cursor; any number of commits may have the same time."""
+        """Yields the commits with events (or another field), by a time. In pages, so that a slow
+        reader holds no cursor; any number of commits may have the same time."""
         filter: Document = {"category": {"$in": list(categories)}}
         if since is not None:
             filter[by] = {"$gte": since}
@@ -115,8 +110,8 @@ class MongoLog:
     async def scan_streams(
         self, category: str, after: str = "", until: str = ""
     ) -> AsyncIterator[Iterable[Commit]]:
-        """As `ReadableLog.scan_streams`. Page by page, so that a slow reader holds no cursor; a
-        page is decoded as it is gone through, so that little is held for the garbage collector."""
+        """Reads in pages, so that a slow reader holds no cursor; decodes a page during iteration,
+        so that little is held for the garbage collector to go through."""
         streams = _streams_of(category, after, until)
         filter: Document = {"stream": streams}
         more = True
@@ -130,8 +125,8 @@ class MongoLog:
                 filter = {"$or": [rest, {"stream": {**streams, "$gt": last["stream"]}}]}
 
     async def _page(self, filter: Document, order: Order) -> tuple[bytes, bool]:
-        """PAGE commits as BSON, or as many as fit into one answer of the server (16 MB): what is
-        held is bounded by both. And whether there may be more."""
+        """Returns PAGE commits as BSON, or as many as fit into one answer of the server (16 MB),
+        which bounds what is held; and whether there may be more."""
         async with reading():
             cursor = self._commits.find_raw_batches(filter, sort=order, batch_size=PAGE)
             try:
@@ -142,8 +137,7 @@ class MongoLog:
         return raw, more
 
     async def heads(self, streams: Sequence[str]) -> dict[str, int]:
-        """As `EventLog.heads`."""
-        # Sorted like this, MongoDB reads one key of the index for each stream, however long it is.
+        # In this order, MongoDB reads one index key for each stream, however long the stream is.
         last = {"$add": ["$first", {"$size": "$events"}, -1]}
         pipeline = [
             {"$match": {"stream": {"$in": list(streams)}}},
@@ -155,7 +149,6 @@ class MongoLog:
             return {row["_id"]: row["head"] for row in await cursor.to_list(None) if row["head"]}
 
     async def split(self, category: str, parts: int) -> list[str]:
-        """As `ReadableLog.split`."""
         ends: list[str] = []
         async with reading():
             size = await self._commits.count_documents({"stream": _streams_of(category)}) // parts
@@ -169,7 +162,6 @@ class MongoLog:
         return ends
 
     async def count(self, categories: Sequence[str]) -> int:
-        """As `ReadableLog.count`."""
         async with reading():
             count: int = await self._commits.count_documents(
                 {"category": {"$in": list(categories)}}
@@ -178,7 +170,7 @@ class MongoLog:
 
 
 def _last_of(raw: bytes) -> Document:
-    """The last of many documents, each of which begins with its length."""
+    """Returns the last of many documents; each begins with its length."""
     start = 0
     while (end := start + int.from_bytes(raw[start : start + 4], "little")) < len(raw):
         start = end
@@ -186,20 +178,20 @@ def _last_of(raw: bytes) -> Document:
 
 
 def _beyond(last: Document, by: str, categories: Sequence[str]) -> Document:
-    """What follows a commit in the order of a time, of the version and of the stream."""
+    """Returns a filter for what follows a commit, ordered by a time, the version, the stream."""
     time, first = last[by], last["first"]
     following = [
         {by: time, "first": first, "stream": {"$gt": last["stream"]}},
         {by: time, "first": {"$gt": first}},
         {by: {"$gt": time}},
     ]
-    # Each category by itself: so MongoDB merges scans of the index. Given `$in`, it reads the index
-    # from its beginning, or sorts all that is left, for every page.
-    return {"$or": [{"category": one, **some} for one in set(categories) for some in following]}
+    # Each category by itself, so that MongoDB merges scans of the index. With `$in`, it would read
+    # the index from its beginning, or sort all that is left, for every page.
+    return {"$or": [{"category": name, **rest} for name in set(categories) for rest in following]}
 
 
 def _streams_of(category: str, after: str = "", until: str = "") -> Document:
-    """The ids of a category's streams: they begin with its name and a hyphen, and `.` follows `-`
-    in their order."""
+    """Returns a condition for the ids of a category's streams: they begin with its name and a
+    hyphen, and `.` is the character after `-`."""
     end = {"$lte": until} if until else {"$lt": f"{category}."}
     return {"$gt": after or f"{category}-", **end}

@@ -1,6 +1,6 @@
-"""Looks into the event log as people do: what names it holds, a conversation, what is stored now.
+"""Queries of the event log for people: names of events, a conversation, what is stored now.
 
-Nothing that a service does goes through here; two of these read all that there is.
+Nothing that a service does uses them; two of them read the whole log.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
@@ -29,7 +29,7 @@ class LogQueries:
         self._commits = commits
 
     async def tally(self, without: Collection[str]) -> list[EventCount]:
-        """As `EventLog.tally`."""
+        """Counts events by category and name, for `EventLog.tally`."""
         other = {"$nin": list(without)}
         group = {
             "_id": {"category": "$category", "name": "$name"},
@@ -53,17 +53,18 @@ class LogQueries:
             return [_tally(row) for row in await cursor.to_list(None)]
 
     async def conversation(self, correlation_id: str, since: datetime | None) -> list[Commit]:
-        """As `EventLog.conversation`. Since a time, by the index of categories and times."""
+        """Returns the commits with a correlation id, by time; with `since`, it uses the index of
+        categories and times."""
         filter: Document = {"correlation_id": correlation_id}
         async with reading(READ_WITHIN):
             if since is not None:
                 filter |= {"category": {"$in": await self._categories()}, "time": {"$gte": since}}
-            found = [commit_from(one) for one in await self._commits.find(filter).to_list(None)]
+            found = [commit_from(row) for row in await self._commits.find(filter).to_list(None)]
         return sorted(found, key=lambda commit: (commit.time, commit.first))
 
     async def follow(self, last: int, categories: Sequence[str]) -> AsyncGenerator[Commit, None]:
-        """As `EventLog.follow`. The stream of changes is open before the last ones are read, so
-        that none is missed between them."""
+        """Yields commits for `EventLog.follow`. Opens the change stream before it reads the last
+        commits, so that none is missed in between."""
         async with self._changes(categories) as changes:
             shown = await self._last(last, categories)
             for commit in shown:
@@ -78,7 +79,7 @@ class LogQueries:
 
     @asynccontextmanager
     async def _changes(self, categories: Sequence[str]) -> AsyncIterator[Any]:
-        """The stream of changes, open; motor opens it no sooner than it is entered."""
+        """Opens the change stream; motor does so only when it is entered."""
         inserted: Document = {"operationType": "insert", "fullDocument.events.0": HAS_EVENTS}
         if categories:
             inserted["fullDocument.category"] = {"$in": list(categories)}
@@ -92,7 +93,7 @@ class LogQueries:
             await changes.close()
 
     async def _last(self, count: int, categories: Sequence[str]) -> list[Commit]:
-        """The last commits with events, by time."""
+        """Returns the last commits with events, by time."""
         if not count:
             return []
         async with reading():
@@ -100,10 +101,10 @@ class LogQueries:
             filter = {"category": {"$in": of}, "events.0": HAS_EVENTS}
             cursor = self._commits.find(filter).sort([("time", -1), ("first", -1)]).limit(count)
             found = await cursor.to_list(None)
-        return [commit_from(one) for one in reversed(found)]
+        return [commit_from(row) for row in reversed(found)]
 
     async def categories(self) -> list[str]:
-        """As `EventLog.categories`: by jumps from one to the next in the index."""
+        """Returns all categories, sorted, by jumps from one to the next in the index."""
         async with reading(READ_WITHIN):
             return await self._categories()
 

@@ -1,6 +1,6 @@
-"""The log's indexes: made when it is opened, and looked for from time to time.
+"""The log's indexes: created when it is opened, and checked from time to time.
 
-Without the unique one two commands could take the same place in a stream: nothing is written then.
+Without the unique one, two commands could take the same place in a stream: then nothing is written.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ log = Logger("bus.stores")
 
 
 class Places:
-    """Those of one collection of commits, the unique one at the front."""
+    """The indexes of one collection of commits, the unique one first."""
 
     def __init__(self, commits: Collection, models: Sequence[IndexModel]) -> None:
         self._commits = commits
         self._models = list(models)
 
     async def make(self, within: float) -> None:
-        """Makes those that are not there. Raises: StoreUnavailable, ConfigurationError."""
+        """Creates missing indexes. Raises: StoreUnavailable, ConfigurationError."""
         async with reading(within):
             try:
                 await self._commits.create_indexes(self._models)
@@ -38,13 +38,16 @@ class Places:
                 await need_indexes(self._commits, self._models)
 
     async def are_unique(self) -> bool:
-        """Whether the unique index is there. Raises: StoreUnavailable."""
+        """Returns whether the unique index exists. Raises: StoreUnavailable."""
         async with reading():
-            there = await self._commits.index_information()
-        return any(one["key"] == PLACES and one.get("unique") for one in there.values())
+            indexes = await self._commits.index_information()
+        return any(index["key"] == PLACES and index.get("unique") for index in indexes.values())
 
     async def mended(self, within: float) -> str | None:
-        """Makes the unique index again; says why it cannot be made. Raises: StoreUnavailable."""
+        """Creates the unique index again; returns why it cannot, or None.
+
+        Raises: StoreUnavailable.
+        """
         try:
             await self.make(within)
         except ConfigurationError as error:
@@ -64,7 +67,7 @@ class Places:
 
 
 def gone(collection: str) -> str:
-    """What to say where a read that goes by the unique index does not find it."""
+    """Returns what to say if the unique index is missing."""
     return (
         f"MongoDB: the unique index (stream, first) of {collection!r} is gone; nothing is stored "
         f"until it is made again, which a running process does within seconds if it can"

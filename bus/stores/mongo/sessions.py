@@ -1,11 +1,12 @@
-"""The sessions in which a process runs its transactions: its handlers' and its appends'.
+"""The sessions in which a process runs the transactions of its handlers and its appends.
 
-A killed process leaves its transactions' locks standing for a minute and more. So a process records
-its sessions in `writers`, says every second that it lives, and ends the sessions of those that have
-not said so. To be ended though alive is harmless: the transaction is tried again.
+A killed process leaves its transactions' locks in place for a minute or more. So each process
+records its sessions in `writers`, signs there every second, and ends the sessions of processes that
+have stopped signing. If it ends those of a live process, no harm is done: the transaction is tried
+again.
 
-None of these sessions is given back to the driver as long as it is recorded. It would lend it to
-anybody, while somebody who took it for abandoned ends it.
+A session is not returned to the driver while it is recorded: the driver could lend it to others
+while another process, which takes it for abandoned, ends it.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ log = Logger("bus.sessions")
 
 
 class Sessions:
-    """Lends sessions, each to one at a time."""
+    """Lends sessions, each to one borrower at a time."""
 
     def __init__(self, client: Client, database: Database, loops: Loops) -> None:
         self._client = client
@@ -46,15 +47,15 @@ class Sessions:
         self._watching: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """From now on looks after the sessions of others too, whether it lends any or not."""
+        """Starts to look after sessions, also those of other processes."""
         if self._watching is None:
-            # Not before: children of a process that made it would all have the same name.
+            # Not in the constructor: processes forked after it would all have the same name.
             self._name = f"sessions/{clock.new_id()}"
             self._watching = self._loops.start(self._watch, "sessions")
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[MongoSession]:
-        """A session that nobody else uses meanwhile. Raises: PyMongoError."""
+        """Lends a session that nobody else uses meanwhile. Raises: PyMongoError."""
         session = self._free.pop() if self._free else await self._start()
         try:
             yield session
@@ -67,7 +68,7 @@ class Sessions:
         await self._take_back(session)
 
     def give_out(self, session: MongoSession) -> None:
-        """Notes that its borrower handed it on: then nobody knows who uses it later."""
+        """Notes that a session's borrower handed it on, and so may use it later."""
         if session not in self._given_out:
             self._given_out.append(session)
 
@@ -80,8 +81,8 @@ class Sessions:
         await settled(session.end_session())
 
     async def close(self) -> None:
-        """Ends its sessions and signs off. Where that fails, others do it; and they end what is
-        still lent."""
+        """Ends its sessions and signs off. If that fails, other processes do it; they also end
+        sessions that are still lent."""
         if self._watching is None:
             return
         watching, self._watching = self._watching, None
@@ -97,7 +98,7 @@ class Sessions:
                 self._abandoned.clear()
 
     async def _start(self) -> MongoSession:
-        """Starts one that others know of before it is used."""
+        """Starts a session, and records it before it is used."""
         session = await start_session(self._client)
         id = session.session_id["id"]
         self._ids.append(id)
@@ -131,7 +132,7 @@ class Sessions:
                 await self._sign()
 
     async def _sign(self) -> None:
-        """Says, by the server's clock, that this process lives, and which sessions are its own."""
+        """Records, by the server's clock, that this process is alive, and its sessions."""
         async with self._signing:
             alive = {"$set": {"sessions": list(self._ids)}, "$currentDate": {"seen": True}}
             await self._writers.update_one({"_id": self._name}, alive, upsert=True)
@@ -160,7 +161,7 @@ class Sessions:
 
 
 async def end_sessions(client: Client, ids: Sequence[object]) -> None:
-    """Has the server end what runs in these sessions, and their transactions.
+    """Has the server end these sessions, with their operations and transactions.
 
     Raises: StoreUnavailable.
     """

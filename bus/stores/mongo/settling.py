@@ -1,7 +1,7 @@
-"""Settles appends that were sent in one insert: each gets its own outcome, and a true one.
+"""Settles appends that were sent in one insert: each gets its own outcome, and the true one.
 
-An error says that nothing was stored only where the server said so, or where the log does not hold
-it after the server was done with it.
+An error may say that nothing was stored only if the server said so, or if the log does not hold
+the commit after the server had finished the insert.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from bus.stores.mongo.failures import (
     translated,
     trouble,
 )
-from bus.stores.mongo.grouping import tell, tell_error
+from bus.stores.mongo.grouping import reject, resolve
 from bus.stores.records import commit_from
 
 SETTLE_WITHIN = 10.0
@@ -53,7 +53,7 @@ class Appended(Enum):
 
 @dataclass(slots=True, eq=False)
 class Append:
-    """One commit under way, and the caller who waits for it."""
+    """One commit under way, and its waiting caller."""
 
     commit: Commit
     since: float
@@ -62,22 +62,22 @@ class Append:
     """The commit as BSON, once it is in a group."""
 
     def settle(self, outcome: Appended) -> None:
-        tell(self.waiting, outcome)
+        resolve(self.waiting, outcome)
 
     def fail(self, error: Exception) -> None:
-        tell_error(self.waiting, error)
+        reject(self.waiting, error)
 
 
 Group = Sequence[Append]
 
 
 class Settling:
-    """One group on its way: tried until each of its appends is settled, or time is up."""
+    """Stores one group: tries until each of its appends is settled, or time is up."""
 
     def __init__(
         self, collection: Collection, group: Group, before: "Settling | None" = None
     ) -> None:
-        """What is known of the tries that its appends have had `before` counts here as well."""
+        """`before` has tried these appends already: its deadline and its doubts hold here too."""
         self._collection = collection
         self._open = list(group)
         self._within = ALONE_WITHIN if before else ATTEMPT_WITHIN
@@ -91,13 +91,13 @@ class Settling:
         return {append.commit.stream for append in self._group}
 
     async def run(self) -> None:
-        """Inserts the same documents again and again: their ids make that harmless."""
+        """Inserts the same documents repeatedly: their ids make that harmless."""
         await self._try_again_and_again()
         if self._open:
             await self._give_up()
 
     async def _try_again_and_again(self, turns: asyncio.Semaphore | None = None) -> None:
-        """Until all are settled or time is up; each try takes one of the `turns`."""
+        """Tries until all are settled or time is up; each try takes one of the `turns`."""
         while self._open:
             if turns is None:
                 await self._attempt()
@@ -110,7 +110,7 @@ class Settling:
                 await asyncio.sleep(clock.jittered(PAUSE))
 
     def stop(self) -> None:
-        """Tells those that are not settled yet."""
+        """Fails the appends that are not settled yet, as unknown."""
         for append in self._open:
             append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
 
@@ -132,7 +132,7 @@ class Settling:
             )
 
     async def _failed(self, error: PyMongoError) -> None:
-        """The insert failed as a whole."""
+        """Handles an insert that failed as a whole."""
         if is_refused(error):
             await self._one_by_one(error)
         elif not is_unclear(error) and not self._doubt:
@@ -143,7 +143,7 @@ class Settling:
             await self._unanswered(error)
 
     async def _answered(self, error: PyMongoError) -> None:
-        """The server is done with it: what the log does not hold was not stored."""
+        """Handles an error after which the server is done: what the log lacks was not stored."""
         self._doubt = error
         places = await self._places(self._open)
         if places is None:
@@ -153,8 +153,10 @@ class Settling:
             self._fail_absent(places, error)
 
     async def _unanswered(self, error: PyMongoError) -> None:
-        """It may be carried out yet. Where the server answers others, one append may hold up the
-        insert, waiting for locks, say: those that wait for nothing are done at once by themselves.
+        """Handles an insert that may still be carried out.
+
+        If the server answers others, one append may hold up the insert (it waits for a lock, say):
+        each is then inserted by itself, and those that wait for nothing are stored at once.
         """
         self._doubt = error
         self._may_run_on = True
@@ -168,12 +170,13 @@ class Settling:
         turns = asyncio.Semaphore(MOST_ALONE)
         alone = [Settling(self._collection, [append], self) for append in self._open]
         try:
-            await asyncio.gather(*(one._try_again_and_again(turns) for one in alone))
+            await asyncio.gather(*(settling._try_again_and_again(turns) for settling in alone))
         finally:
-            self._open = [append for one in alone for append in one._open]
+            self._open = [append for settling in alone for append in settling._open]
 
     async def _one_by_one(self, error: PyMongoError) -> None:
-        """One document spoils the insert (nested too deeply, say): the others must not suffer."""
+        """Inserts each append by itself, because one document (nested too deeply, say) has made the
+        server refuse them all."""
         if len(self._open) == 1:
             self._fail(self._open, InvalidMessage(f"MongoDB refuses the commit: {said(error)}"))
         for append in list(self._open):
@@ -182,30 +185,39 @@ class Settling:
 
     async def _sort_out(self, details: Any, error: BulkWriteError) -> None:
         """Settles what the answer is clear about; the rest stays open for the next attempt."""
-        failed = {one["index"]: one for one in details["writeErrors"]}
+        failed = {failure["index"]: failure for failure in details["writeErrors"]}
         group = list(self._open)
+        # A write without error is stored, but after a write concern error perhaps not on a
+        # majority: an election could still take back what its caller was told.
         durable = not details["writeConcernErrors"]
         if durable:
             self._close([a for i, a in enumerate(group) if i not in failed], Appended.STORED)
         duplicates = {}
-        for index, one in failed.items():
-            if one["code"] == DUPLICATE_KEY:
-                duplicates[group[index].commit.id] = one.get("keyPattern", {})
-            elif is_about_content(one["code"]):
-                refusal = InvalidMessage(f"MongoDB refuses the commit: {code_name(one['code'])}")
+        for index, failure in failed.items():
+            code = failure["code"]
+            if code == DUPLICATE_KEY:
+                # An id or a place is taken: perhaps by an earlier try of this very append.
+                duplicates[group[index].commit.id] = failure.get("keyPattern", {})
+            elif is_about_content(code):
+                refusal = InvalidMessage(f"MongoDB refuses the commit: {code_name(code)}")
                 self._fail([group[index]], refusal)
-            elif not is_cut_short(one["code"]) and not self._doubt:
-                self._fail([group[index]], trouble(code_name(one["code"])))
+            elif not is_cut_short(code) and not self._doubt:
+                # With a doubt, an earlier try may have stored it: the error would be wrong.
+                self._fail([group[index]], trouble(code_name(code)))
         if self._open:
             await self._ask_log(duplicates, error)
 
     async def _ask_log(self, duplicates: dict[str, Any], error: BulkWriteError) -> None:
-        """Tells a repeat, or an earlier attempt of ours that was written, from a conflict."""
+        """Distinguishes a repeat, an earlier try that was stored, and a conflict."""
         self._doubt, earlier = error, self._doubt
         places = await self._places(self._open)
         if places is None:
             return
+        # In a first try, a duplicate id is a repeat, even of an equal commit. After a try in doubt,
+        # an equal commit is that try's: to call it a repeat would be wrong.
         self._settle_found(places, repeats=() if earlier else duplicates)
+        # A conflict is certain only if the place was taken, and not the id, and the log holds
+        # nothing under the id; all others stay open.
         taken = [
             append
             for append in self._open
@@ -215,8 +227,11 @@ class Settling:
         self._close(taken, Appended.CONFLICT)
 
     async def _places(self, group: Group) -> dict[str, Document | None] | None:
-        """What the log holds of these, by id: None under the id of what no majority holds yet. None
-        where the log cannot be asked."""
+        """Returns what the log holds of these appends, by id; None if the log cannot be read.
+
+        The value is None for a commit that no majority holds yet: it can neither be confirmed nor
+        called absent.
+        """
         ids = [append.commit.id for append in group]
         latest = self._collection.with_options(read_concern=LATEST)
         try:
@@ -229,20 +244,20 @@ class Settling:
             return None
 
     def _settle_found(self, places: dict[str, Document | None], repeats: Many[str] = ()) -> None:
-        """What a majority holds is a try of ours, or it was there before."""
+        """Settles what a majority holds: a try of this append was stored, or it is a repeat."""
         for append in list(self._open):
             if stored := places.get(append.commit.id):
                 own = append.commit.id not in repeats and commit_from(stored) == append.commit
                 self._close([append], Appended.STORED if own else Appended.REPEAT)
 
     def _fail_absent(self, places: dict[str, Document | None], error: Exception) -> None:
-        """What the log does not hold once the server is done was not stored."""
-        if not self._may_run_on:
+        """Fails what the log does not hold although the server is done: it was not stored."""
+        if not self._may_run_on:  # else an earlier try may store it yet
             absent = [append for append in self._open if append.commit.id not in places]
             self._fail(absent, translated(error, writing=False))
 
     async def _give_up(self) -> None:
-        """Asks the log for the last time, where somebody answers at all."""
+        """Looks into the log once more, if the server answers, and fails the rest as unknown."""
         why = said(self._doubt) if self._doubt else "no answer"
         if self._doubt is not None and is_answer(self._doubt):
             places = await self._places(self._open)

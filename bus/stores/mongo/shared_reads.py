@@ -1,30 +1,30 @@
-"""Reads of streams that come together share one query; each caller gets its own answer."""
+"""Reads of streams that arrive together share one query; each caller gets its own answer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bus.errors import StoreUnavailable
-from bus.stores.mongo.grouping import Grouping, tell, tell_error
+from bus.stores.mongo.grouping import Grouping, reject, resolve
 
 MOST_STREAMS = 200
 
 
 class Read(NamedTuple):
-    """Of which stream, beyond which version, and the caller who waits for it."""
+    """A read of a stream after a version, and its waiting caller."""
 
     stream: str
     after: int
     waiting: "asyncio.Future[Any]"
 
     def answer(self, found: Any) -> None:
-        tell(self.waiting, found)
+        resolve(self.waiting, found)
 
 
 class SharedReads:
-    """Calls `answer` with reads of different streams, in the order of these; it answers each.
+    """Calls `answer` with reads of different streams, sorted by stream; it answers each.
 
-    Cancelling a caller disturbs no other.
+    Cancelling a caller affects no other.
     """
 
     def __init__(self, answer: Callable[[Sequence[Read]], Awaitable[None]]) -> None:
@@ -33,14 +33,14 @@ class SharedReads:
         self._grouping = Grouping(self._read_next)
 
     async def read(self, stream: str, after: int = 0) -> Any:
-        """The answer. Raises: whatever `answer` does; StoreUnavailable."""
+        """Returns the answer. Raises: what `answer` raises; StoreUnavailable."""
         read = Read(stream, after, asyncio.get_running_loop().create_future())
         self._arrived.append(read)
         self._grouping.arrived()
         return await read.waiting
 
     async def close(self) -> None:
-        """Waits until what was begun is read."""
+        """Waits until reads that were begun are done."""
         await self._grouping.close()
 
     async def _read_next(self) -> bool:
@@ -55,7 +55,8 @@ class SharedReads:
         return bool(self._arrived)
 
     def _next_group(self) -> list[Read]:
-        """Of two that read one stream, the second waits: what they get is theirs to change."""
+        """Takes one read for each stream; a second one waits, because callers may change what they
+        get."""
         group: dict[str, Read] = {}
         later: list[Read] = []
         for read in self._arrived:
@@ -69,4 +70,4 @@ class SharedReads:
 
 def _fail(group: Iterable[Read], error: Exception) -> None:
     for read in group:
-        tell_error(read.waiting, error)
+        reject(read.waiting, error)

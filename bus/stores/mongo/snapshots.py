@@ -1,4 +1,4 @@
-"""Snapshots in MongoDB: one document for each stream, a cache that may be dropped."""
+"""Snapshots in MongoDB: a document for each stream, a cache that may be dropped."""
 
 from collections.abc import Sequence
 
@@ -19,12 +19,12 @@ class MongoSnapshots:
         self._reads = SharedReads(self._find)
 
     async def find(self, stream: str) -> Snapshot | None:
-        """As `EventLog.snapshot`."""
+        """Returns the latest snapshot of a stream, or None."""
         found: Snapshot | None = await self._reads.read(stream)
         return found
 
     async def save(self, snapshot: Snapshot) -> None:
-        """As `EventLog.save_snapshot`."""
+        """Replaces an older snapshot of the stream; an equal or newer one stays."""
         fields = {**snapshot._asdict(), "_id": snapshot.stream}
         older = {"_id": snapshot.stream, "version": {"$lt": snapshot.version}}
         encoded(fields)
@@ -35,17 +35,17 @@ class MongoSnapshots:
                 return
 
     async def close(self) -> None:
-        """Waits until what was begun is read."""
+        """Waits until reads that were begun are done."""
         await self._reads.close()
 
     async def _find(self, group: Sequence[Read]) -> None:
         async with reading():
             rows = await self._collection.find(
-                {"_id": {"$in": [one.stream for one in group]}}
+                {"_id": {"$in": [read.stream for read in group]}}
             ).to_list(None)
         found = {
             row["_id"]: Snapshot(row["_id"], row["version"], row["shape"], row["state"])
             for row in rows
         }
-        for one in group:
-            one.answer(found.get(one.stream))
+        for read in group:
+            read.answer(found.get(read.stream))

@@ -1,4 +1,4 @@
-"""Groups and totals as a pipeline of MongoDB's: under names of its own, whatever the fields are."""
+"""Groups and totals as a MongoDB pipeline: under names of its own, whatever the fields' names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from bus.stores.grouping import Grouping
 
 
 def stages_of(grouping: Grouping) -> list[Document]:
-    """What comes after the filter."""
+    """Returns the stages after the filter."""
     key = {f"k{n}": {"$ifNull": [f"${field}", None]} for n, field in enumerate(grouping.by)}
     totals = {
         f"t{n}": {total.operator: f"${total.field}" if total.field else 1}
@@ -23,6 +23,6 @@ def stages_of(grouping: Grouping) -> list[Document]:
 
 
 def row_of(grouping: Grouping, found: Mapping[str, Any]) -> Document:
-    """A group as a row, under the names that were asked for."""
+    """Returns a group as a row, under the names that were asked for."""
     row = {field: found["_id"][f"k{n}"] for n, field in enumerate(grouping.by)}
     return row | {name: found[f"t{n}"] for n, name in enumerate(grouping.totals)}

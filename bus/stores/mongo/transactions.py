@@ -1,8 +1,8 @@
 """Our own transaction loop, because motor's never repeats a failed commit.
 
-A commit that did not clearly abort may be durable, or become so. It is asked for again until the
-server says what became of it; if it does not say in time, the outcome is unknown. So an error that
-says that nothing was stored can be relied on.
+A commit that did not clearly abort may be durable, or become so. It is repeated until the server
+says what became of it; if it does not say in time, the outcome is unknown. So an error that says
+that nothing was stored can be relied on.
 """
 
 import asyncio
@@ -35,18 +35,20 @@ LONGEST_PAUSE = 0.5
 
 
 class MongoConflict(Exception):
-    """Another writer was first, in a way that the server does not call transient."""
+    """Another writer was first, which the server does not report as a transient error."""
 
 
 async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Result:
-    """Runs `body` in a transaction and commits it, all over again where it lost against others.
+    """Runs `body` in a transaction and commits it, and starts again after a conflict with others.
 
-    Each try borrows a session; what `lend` gives is given back between the tries. It begins no
-    further try after `within` seconds. Exceptions of `body` pass through, and then nothing is
-    written. Raises: StoreUnavailable (nothing is written), OutcomeUnknown.
+    Each try borrows a session by `lend`, which is given back between the tries. No further try
+    begins after `within` seconds. Exceptions of `body` pass through, and then nothing is written.
+    Raises: StoreUnavailable (nothing is written), OutcomeUnknown.
     """
     deadline = time.monotonic() + within
     pause = FIRST_PAUSE
+    # Commits that were not confirmed. After one, no error may claim that nothing was written: the
+    # next try could fail just because the earlier one was stored.
     doubts: list[Exception] = []
     while True:
         try:
@@ -75,7 +77,9 @@ async def _try(
     try:
         result = await body(session)
     except (Unanswered, asyncio.CancelledError):
-        raise  # the driver may still be at it; the lender of the session has the server end it
+        # The driver may still be using the session: an abort would come in between. The lender of
+        # the session has the server end it.
+        raise
     except BaseException:
         await _abort(session)
         raise
@@ -84,9 +88,9 @@ async def _try(
 
 
 async def _commit(session: MongoSession, deadline: float, doubts: list[Exception]) -> None:
-    """Commits, and commits again as long as the server does not say what became of it.
+    """Commits, and repeats that until the server says what became of it.
 
-    Raises: PyMongoError where it aborted, OutcomeUnknown.
+    Raises: PyMongoError (it aborted), OutcomeUnknown.
     """
     pause = FIRST_PAUSE
     while True:
@@ -98,6 +102,8 @@ async def _commit(session: MongoSession, deadline: float, doubts: list[Exception
             if _is_abort(error):
                 raise
             doubts.append(error)
+            # Repeating would not help: the driver may still be using the session, or refuses to
+            # (its client is closed, say).
             is_useless = isinstance(error, Unanswered | InvalidOperation)
             if is_useless or time.monotonic() + pause > deadline:
                 raise _unknown(error) from error
@@ -106,8 +112,8 @@ async def _commit(session: MongoSession, deadline: float, doubts: list[Exception
 
 
 def _is_abort(error: PyMongoError) -> bool:
-    """Whether a commit that met this error definitely aborted: a write concern that failed means
-    that it is committed, if perhaps not durable."""
+    """Returns whether a commit that raised this error definitely aborted. After a write concern
+    error it is committed, though perhaps not durable."""
     if isinstance(error, WriteConcernError | WTimeoutError):
         return False
     return error.has_error_label("TransientTransactionError")
@@ -118,7 +124,7 @@ def _unknown(error: Exception) -> OutcomeUnknown:
 
 
 async def _abort(session: MongoSession) -> None:
-    """Frees the locks; where even that fails, the successor kills the session."""
+    """Frees the locks; if even that fails, the successor ends the session."""
     with suppress(PyMongoError):
         async with bounded():
             if session.in_transaction:
@@ -126,7 +132,7 @@ async def _abort(session: MongoSession) -> None:
 
 
 def may_repeat(error: Exception) -> bool:
-    """Whether a transaction that met this error may fare better the next time."""
+    """Returns whether a transaction that raised this error may succeed the next time."""
     if isinstance(error, Unanswered):
         return False
     if isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError"):
@@ -135,10 +141,10 @@ def may_repeat(error: Exception) -> bool:
 
 
 def may_run_on(error: BaseException) -> bool:
-    """Whether a command may still be under way in a session whose borrower met this error.
+    """Returns whether a command may still be under way in a session whose borrower raised this.
 
-    The server answered where it raised an OperationFailure, and nothing was asked of it where the
-    borrower raised an error of its own.
+    After an OperationFailure it is not, because the server has answered; nor after an error of the
+    borrower's own, because then the server was not asked.
     """
     if isinstance(error, PyMongoError):
         return not isinstance(error, OperationFailure)

@@ -1,4 +1,4 @@
-"""Views of MongoDB's: what readers of the bus read, under a name that stays, for everybody else."""
+"""MongoDB views: what readers of the bus read, for everybody else, under a name that stays."""
 
 import re
 from typing import Any
@@ -16,7 +16,10 @@ NOT_AUTHORIZED = 13
 
 
 async def show(database: Database, name: str, target: Target | None) -> str | None:
-    """As `ReadStore.show`."""
+    """Points the view `name` at the target, or removes it; returns what prevents that, or None.
+
+    Raises: StoreUnavailable.
+    """
     if target is not None and target.collection == name:
         return (
             f"the collection {name!r} is of an earlier release, and read under its own name: it "
@@ -56,7 +59,7 @@ async def _shown(database: Database, name: str, target: Target | None) -> str | 
 
 
 async def _point(database: Database, name: str, target: Target) -> None:
-    """At once, or where the right to that is missing, by a view made anew."""
+    """Points the view at a target: atomically, or without the right to that, by a new view."""
     try:
         await database.command("collMod", name, **_options(target))
     except OperationFailure as error:
@@ -73,7 +76,7 @@ async def _found(database: Database, name: str) -> Document | None:
 
 
 def _is_own(name: str, found: Document) -> bool:
-    """Whether it is a view of one of the projection's collections."""
+    """Returns whether it is a view of one of the projection's collections."""
     on = found.get("options", {}).get("viewOn", "")
     return bool(re.fullmatch(rf"{re.escape(name)}(__v\d+(r\d+)?)?", on))
 

@@ -1,7 +1,7 @@
 """The one writer of a projection's queue: a transaction for each batch, all in one session.
 
-A killed process leaves its transaction's locks standing for a minute and more. So a writer records
-its session where its successor finds it, and the successor kills that session before it begins.
+A killed process leaves its transaction's locks in place for a minute or more. So a writer records
+its session where its successor finds it, and the successor ends that session before it begins.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pymongo import UpdateOne
 from bus.common import clock
 from bus.data.payload import Document
 from bus.errors import OutcomeUnknown, Unavailable
-from bus.stores.collections import Changes, Fold, Target
+from bus.stores.collections import Changes, Fold, Target, Writer
 from bus.stores.documents.updates import plain_steps, version_in, versioned_steps
 from bus.stores.mongo.client import Client, Database, MongoSession, bounded, start_session
 from bus.stores.mongo.documents import (
@@ -32,12 +32,13 @@ from bus.stores.session import swallowed
 
 TRANSACT_WITHIN = 15.0
 FEW = 8
-"""A condition costs MongoDB more than a look-up by key, some 25 us a document; a read costs a round
-trip. So few streams become visible sooner without it, and many are cheaper with it."""
+"""Up to how many streams versions are not read first, but are conditions of the writes. A condition
+costs MongoDB about 25 us a document more than a look-up by key; a read costs a round trip. So few
+streams become visible sooner without the read, and many are cheaper with it."""
 
 
-class MongoWriter:
-    """Transactions of one target; one at a time."""
+class MongoWriter(Writer):
+    """Runs the transactions of one target, one at a time."""
 
     def __init__(
         self, client: Client, database: Database, target: Target, queue: str, seal: Seal
@@ -52,15 +53,15 @@ class MongoWriter:
         self._turn = asyncio.Lock()
 
     async def take_over(self) -> None:
-        """As `Writer.take_over`."""
         async with self._turn:
             await self._take_over()
 
     async def transact(
         self, streams: Sequence[str], fold: Fold, *, believed: Mapping[str, int] | None = None
     ) -> Changes:
-        """As `Writer.transact`. Of few streams, what is believed is a condition of the writes
-        instead of being read first; where it is wrong, the batch starts again with reading."""
+        """Runs `fold` in a transaction. For few streams, the believed versions are conditions of
+        the writes instead of being read first; if they are wrong, the batch starts again and reads
+        them."""
         async with self._turn:
             if believed and self._may_believe(streams, believed):
                 with suppress(Mistaken):
@@ -71,8 +72,8 @@ class MongoWriter:
 
     @asynccontextmanager
     async def _lent(self) -> AsyncIterator[MongoSession]:
-        """The writer's session. Where something may still run in it, it is ended before the next
-        one begins, or at the close."""
+        """Lends the writer's session. If something may still run in it afterwards, it is ended
+        before the next one begins, or by `close`."""
         session = self._session or await self._take_over()
         try:
             yield session
@@ -82,12 +83,16 @@ class MongoWriter:
             raise
 
     def _may_believe(self, streams: Sequence[str], believed: Mapping[str, int]) -> bool:
-        """A stream that is new has no checkpoint, and so has one whose checkpoint was lost."""
+        """Returns whether believed versions may replace a read.
+
+        Not if one is 0 and versions are checkpoints: a stream whose checkpoint was lost has none
+        either, like a new stream, and would be applied again.
+        """
         few = len(streams) <= FEW and believed.keys() >= set(streams)
         return few and (self._target.versions_in_documents or all(believed.values()))
 
     async def close(self) -> None:
-        """Ends the session and signs off. Where that fails, the successor does it."""
+        """Ends the session and signs off. If that fails, the successor does it."""
         async with self._turn:
             session, self._session, self._left = self._session or self._left, None, None
             if session is None:
@@ -99,7 +104,7 @@ class MongoWriter:
                     await self._database["writers"].delete_one(own)
 
     async def _take_over(self) -> MongoSession:
-        """Raises: StoreUnavailable."""
+        """Ends the predecessor's session, and records a new one. Raises: StoreUnavailable."""
         writers = self._database["writers"]
         async with reading():
             before = await writers.find_one({"_id": self._queue})
@@ -112,7 +117,7 @@ class MongoWriter:
         return session
 
     async def _apply(self, streams: Sequence[str], fold: Fold, session: MongoSession) -> Changes:
-        """One try: reads, folds, writes; the commit is the caller's."""
+        """Tries once: reads, folds, writes; the caller commits."""
         collection = self._database[self._target.collection]
         unit = MongoUnit(collection, self._target, session)
         if self._target.versions_in_documents:
@@ -130,12 +135,13 @@ class MongoWriter:
     async def _apply_believing(
         self, believed: Mapping[str, int], fold: Fold, session: MongoSession
     ) -> Changes:
-        """One try that reads no versions. Raises: also Mistaken."""
+        """Tries once without reading versions. Raises: also Mistaken."""
         unit = MongoUnit(self._database[self._target.collection], self._target, session)
         unit.versions = dict(believed)
         changes = await _folded(unit, fold)
         if changes.versions.keys() != believed.keys():
-            raise Mistaken  # a stream did not get on: what it is at has to be known
+            # A stream that does not advance is not written, so nothing has proven its version.
+            raise Mistaken
         if self._target.versions_in_documents:
             await unit.write_believing(versioned_steps(changes, unit.hidden), believed)
         else:
@@ -184,7 +190,8 @@ class MongoWriter:
 
 
 async def _folded(unit: MongoUnit, fold: Fold) -> Changes:
-    """The fold's result. Where the transaction failed beneath it, that counts, not what it says."""
+    """Runs the fold and returns its result; if the transaction failed meanwhile, raises that error
+    rather than the fold's, which may be about it, or swallow it."""
     try:
         changes = await fold(unit)
     except Exception:
