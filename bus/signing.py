@@ -118,7 +118,7 @@ class Signing:
             f"{stream}\0{version}\0{schema}\0{causation_id}\0"
         )
         fields = 9
-        if len(headers) - (SIGNATURE in headers) != len(FIXED_HEADERS):  # seldom
+        if len(headers) - (SIGNATURE in headers) != len(FIXED_HEADERS):  # rare
             for key, value in _own_headers(headers):
                 text += f"{key}\0{value}\0"
                 fields += 2

@@ -268,7 +268,8 @@ def followed_commit(frame: Frame) -> Commit:
     data = payload.parsed(frame.body, frame.name[:100])
     if not isinstance(data, dict) or not isinstance(schema, int):
         raise InvalidMessage(
-            f"{frame.name[:100]}: its data is no object, or its header 'schema' is no whole number"
+            f"{frame.name[:100]}: its data is not an object, or its header 'schema' not a whole "
+            f"number"
         )
     return Commit(
         f"{envelope.stream}@{envelope.version}",

@@ -47,7 +47,7 @@ def check_upcast(kind: type[BaseModel]) -> None:
     except TypeError as error:
         raise ConfigurationError(
             f"{name_of(kind)}: upcast() is called with two by position, the data and the schema "
-            f"that it was written with, and takes them not ({error}); write @classmethod, "
+            f"that it was written with, and does not take them ({error}); write @classmethod, "
             f"def upcast(cls, data, schema)"
         ) from error
 

@@ -273,7 +273,7 @@ def _is_of_pydantic(function: Any) -> bool:
 
 
 _SECRET = (
-    "is a secret of pydantic's, of which asterisks would be stored; declare it as str, with "
+    "is a secret of pydantic's, which would be stored as asterisks; declare it as str, with "
     "Field(repr=False) to keep it out of logs, or give it a serializer that writes what is in it"
 )
 _EXCLUDED = (

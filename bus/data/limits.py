@@ -134,7 +134,7 @@ def check_correlation_id(id: str) -> None:
             raise InvalidMessage(_of_bytes(what, id, MAX_WORD))
     except UnicodeEncodeError:
         raise InvalidMessage(
-            f"{what} holds a lone surrogate, which UTF-8 cannot say; {payload.DECODED}"
+            f"{what} holds a lone surrogate, which UTF-8 cannot encode; {payload.DECODED}"
         ) from None
 
 

@@ -131,7 +131,7 @@ def _check_key(key: str) -> None:
         raise InvalidMessage("a key holds a NUL, which MongoDB refuses; take it out of the key")
     _check_text(key)
     if "\ufffd" in key:  # what pydantic makes of lone surrogates
-        raise InvalidMessage(f"a key holds U+FFFD, as which lone surrogates come; {DECODED}")
+        raise InvalidMessage(f"a key holds U+FFFD, which lone surrogates become; {DECODED}")
 
 
 def is_text(text: str) -> bool:
@@ -145,7 +145,9 @@ def is_text(text: str) -> bool:
 
 def _check_text(text: str) -> None:
     if not is_text(text):
-        raise InvalidMessage(f"the text holds a lone surrogate, which UTF-8 cannot say; {DECODED}")
+        raise InvalidMessage(
+            f"the text holds a lone surrogate, which UTF-8 cannot encode; {DECODED}"
+        )
 
 
 def _once(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def _refused(index: Index) -> str:
     for path, kind in index.keys:
         if not _is_path(path, kind):
             return (
-                f"{path!r} is no path to a field, as owner.city is one: no name in it may be "
+                f"{path!r} is no path to a field, such as owner.city: no name in it may be "
                 f"empty, begin with $ or hold a nul; correct it"
             )
     paths, kinds = zip(*index.keys, strict=True)

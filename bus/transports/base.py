@@ -64,7 +64,7 @@ def refusal(frame: Frame) -> InvalidMessage | None:
     try:
         return _refusal(frame)
     except UnicodeEncodeError:
-        return InvalidMessage(f"{frame.name!a}: text that UTF-8 cannot say (lone surrogates)")
+        return InvalidMessage(f"{frame.name!a}: text that UTF-8 cannot encode (lone surrogates)")
 
 
 def _refusal(frame: Frame) -> InvalidMessage | None:

@@ -71,7 +71,7 @@ def a_category_that_cannot_be_one() -> None:
 
 
 @messages(
-    "ConfigurationError: password is a secret of pydantic's, of which asterisks would be stored"
+    "ConfigurationError: password is a secret of pydantic's, which would be stored as asterisks"
 )
 def a_secret_in_a_message() -> None:
     class PasswordChanged(Event):

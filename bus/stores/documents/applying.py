@@ -96,7 +96,7 @@ def _rename(document: Document, path: str, to: str) -> None:
     *parents, new = to.split(".")
     place = holder_of(document, parents, making=True)
     if not isinstance(holder, dict) or not isinstance(place, dict):
-        raise Refused("an array is there, of which no place can be renamed")
+        raise Refused("an array is there, and a place in an array cannot be renamed")
     place[new] = holder.pop(name)
 
 

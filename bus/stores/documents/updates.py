@@ -242,7 +242,7 @@ def _check_path(key: str, path: Any, *, called: bool) -> None:
     if parts[0] in OWN_FIELDS:
         raise ProjectionError(
             f"the update of {key!r} writes {parts[0]}, which the bus sets itself"
-            + (_KEY_CHOSEN[called] if parts[0] == "_id" else "; name the field otherwise")
+            + (_KEY_CHOSEN[called] if parts[0] == "_id" else "; give the field another name")
         )
     for place, part in enumerate(parts):
         if not part or "\0" in part or (part.startswith("$") and part != "$[]"):

@@ -229,7 +229,7 @@ def unreadable(kind: Any, *, required: bool = True) -> str | None:
         TypeAdapter(kind) if required else None
     except PydanticSchemaGenerationError:
         return (
-            f"is of type {kind.__qualname__}, as which pydantic reads nothing: declare a type "
+            f"is of type {kind.__qualname__}, which pydantic cannot read: declare a type "
             f"that it knows, or read it by a BeforeValidator"
         )
     except Exception:  # the type is not complete yet

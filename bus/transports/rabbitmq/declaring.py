@@ -100,7 +100,7 @@ class Declaring:
         return [str(thing) for thing in gone]
 
     def made_anew(self) -> list[str]:
-        """Returns what `Transport.made_anew` does."""
+        """Returns the queues that were missing, or missed events, since the last call."""
         anew, self._anew = self._anew, set()
         return sorted(anew)
 

@@ -211,7 +211,7 @@ class _Consuming(FrameHandler):
 
 
 async def _untapped(message: Any) -> None:
-    """The library's callback for deliveries, which never runs because the reader takes them."""
+    """Fails: the library would call it only for a delivery that the reader has not taken."""
     raise AssertionError(f"a delivery passed by the reader: {message.delivery_tag}")
 
 

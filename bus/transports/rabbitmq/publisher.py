@@ -232,5 +232,5 @@ def _raise_failure(frame: Frame, call: Call) -> None:
 
 
 async def _untapped(message: Any) -> None:
-    """The library's callback for deliveries, which never runs because the reader takes them."""
+    """Fails: the library would call it only for a reply that the reader has not taken."""
     raise AssertionError(f"a reply passed by the reader: {message.delivery_tag}")
