@@ -262,7 +262,11 @@ _REMEDIES: dict[Concerns, dict[str, str]] = {
 def _finding(message: str, concerns: Concerns, mismatch: Mismatch) -> ContractFinding:
     unclear = mismatch.kind == "unclear"
     place = f"{mismatch.path}: " if mismatch.path else ""
-    what = f"{place}unclear {mismatch.what}; taken for breaking" if unclear else f"{place}{mismatch.what}"
+    what = (
+        f"{place}unclear {mismatch.what}; taken for breaking"
+        if unclear
+        else f"{place}{mismatch.what}"
+    )
     remedy = _REMEDIES[concerns]["narrowed" if unclear else mismatch.kind]
     return ContractFinding(
         verdict="unclear" if unclear else "breaking",

@@ -51,8 +51,8 @@ class Publisher:
         if not self._open or self._held >= MOST_HELD:
             return
         if not self._waiting:
-            # In a new context, as `tasks.apart` does: it is for all who offer something in this tick,
-            # and a PyMongo deadline, for example, applies to one caller only.
+            # In a new context, as by `tasks.apart`: one caller's PyMongo deadline is not for
+            # all that offer something in this tick.
             asyncio.get_running_loop().call_soon(self._send, context=Context())
         self._held += len(commits)
         self._waiting += zip(commits, frames, strict=True)
