@@ -32,6 +32,7 @@ OWN = {
     "bus.stores.mongo.client": {"Session", "Stuck"},
     "bus.stores.mongo.effects": {"INDEX_DIFFERS"},
     "bus.stores.mongo.failures": {"NO_REPLICA_SET"},
+    "bus.stores.mongo.grouping": {"tell", "tell_error"},
     "bus.stores.mongo.transactions": {"Conflict"},
     "bus.stores.updates": {"visible"},
     "bus.testing.chaos": {"Answer", "PAUSE"},
