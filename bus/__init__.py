@@ -41,6 +41,7 @@ from bus.errors import (
 from bus.lifecycle.duty import Duty
 from bus.messages import Command, Envelope, Event, Fault, Query, Receipt
 from bus.observe import log as log
+from bus.observe import signals as signals
 from bus.observe.health import Check, Health, HealthProblem
 from bus.operate.conversation import TraceEntry
 from bus.operate.deadletter_view import DeadLetter, DeadLetterGroup
@@ -135,6 +136,7 @@ __all__ = [
     "contracts_of",
     "default_backend",
     "log",
+    "signals",
     "timeout",
 ]
 

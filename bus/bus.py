@@ -1,7 +1,7 @@
 """Bus: what a service embeds. `assembly` builds its parts, `opening` connects them."""
 
 import warnings
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -30,13 +30,16 @@ from bus.lifecycle import forking
 from bus.lifecycle.entering import Entered
 from bus.messages import Command, Event, Message, Query, Receipt, check_kind, to_wait_for
 from bus.observe.health import Health, HealthProblem
+from bus.observe.listeners import Signals
 from bus.observe.log import Logger
+from bus.observe.signals import Signal
 from bus.opening import opened
 from bus.read.projection import Projection
 from bus.settings import Settings
 from bus.write.unit_of_work import UnitOfWork
 
 Answer = TypeVar("Answer")
+Some = TypeVar("Some", bound=Signal)
 
 log = Logger("bus")
 
@@ -77,6 +80,7 @@ class Bus:
         check_backend(service, backend, client)
         self.service = settings.named(service)
         self._projections = {projection.view: projection for projection in projections}
+        self._signals = Signals(self.service)
         self._assembly = Assembly(
             service=service,
             routers=routers,
@@ -87,6 +91,7 @@ class Bus:
             foreign=foreign,
             backend=backend,
             client=client,
+            signals=self._signals,
         )
         self._runtime = self._assembly.runtime()
         self._unopened = [self._runtime]
@@ -94,7 +99,16 @@ class Bus:
         self._looking = Entered(partial(self._opened, looking=True))
         freeze(service, routers, projections)
         for reason in never_served(service, routers, projections):
-            log.warning("declared and never served", reason=reason)
+            log.warning("never_served", reason=reason)
+
+    def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> None:
+        """Has a function called with each signal of a kind, wherever this bus or its worker runs in
+        this process: `bus.listen(signals.CommandHandled, count)`; `signals.Signal` is all of them.
+
+        It is called where it happens, and everything waits for it: it counts, or puts the signal
+        into a queue. What it raises is logged once, and harms nobody. Raises: ConfigurationError.
+        """
+        self._signals.listen(kind, listener)
 
     @property
     def runtime(self) -> Runtime:
@@ -172,7 +186,7 @@ class Bus:
     async def _leave(self, entered: Entered[Runtime]) -> None:
         try:
             if not await entered.leave() and entered.anywhere:
-                log.warning("left in an event loop that it was not entered in", bus=self.service)
+                log.warning("left_in_another_loop", bus=self.service)
         finally:
             self._watch_forks()
 

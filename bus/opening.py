@@ -39,7 +39,7 @@ async def _close(runtime: Runtime) -> None:
     state = runtime.state
     state.loop, state.is_over = None, True
     if state.guests:
-        log.warning("closed before its worker, which is stopped first", bus=runtime.service)
+        log.warning("closed_before_worker", bus=runtime.service)
     for end_guest in list(state.guests):
         await end_guest()
 
@@ -106,7 +106,7 @@ async def _connect(runtime: Runtime, stack: AsyncExitStack) -> None:
         await runtime.transport.declare(runtime.topology)
         runtime.publisher.start()
     except TransportUnavailable as error:
-        log.warning("broker away; events wait in the log meanwhile", reason=str(error))
+        log.warning("broker_away", reason=str(error))
         task = runtime.loops.start(lambda: _declare_later(runtime), "declaring")
         stack.push_async_callback(_end, task)
 
@@ -119,7 +119,7 @@ async def _declare_later(runtime: Runtime) -> None:
         except TransportUnavailable:
             continue
         except BusError as error:
-            log.error("queues are not as they should be", reason=str(error))
+            log.error("queues_mismatched", reason=str(error))
         runtime.publisher.start()
         return
 

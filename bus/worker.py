@@ -19,9 +19,7 @@ from bus.lifecycle.duty import Duty, Supervisor, checked
 from bus.lifecycle.entering import Entered
 from bus.observe.health import Check
 from bus.observe.health_server import HealthServer
-from bus.observe.log import Logger
-
-log = Logger("bus.worker")
+from bus.observe.signals import WorkerStarted, WorkerStopped
 
 
 class Worker:
@@ -115,7 +113,7 @@ class _Shift:
         except BaseException:
             await self._leave()
             raise
-        log.info("worker started", service=runtime.service, subscriptions=work.names)
+        runtime.signals.emit(WorkerStarted, work.names)
 
     async def _is_stopping(self) -> str | None:
         return "it is stopping" if self._stopping else None
@@ -129,7 +127,7 @@ class _Shift:
             await self._supervisor.stop(self._runtime.settings.stop_within)
         finally:
             unfinished = await self._leave()
-        log.info("worker stopped", unfinished=unfinished)
+        self._runtime.signals.emit(WorkerStopped, unfinished)
 
     async def _leave(self) -> int:
         """Ends what still runs, also where the stopping itself was cancelled."""

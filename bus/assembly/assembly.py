@@ -17,6 +17,7 @@ from bus.dispatch.dependencies import Provided
 from bus.dispatch.dispatcher import Dispatcher
 from bus.dispatch.middleware import Middleware
 from bus.observe.health import Checkup
+from bus.observe.listeners import Signals
 from bus.observe.loops import Loops
 from bus.read.documents import Documents
 from bus.read.foreign import Foreign, History
@@ -47,6 +48,7 @@ class Assembly:
         foreign: Mapping[str, str],
         backend: MakeBackend | None,
         client: Any,
+        signals: Signals,
     ) -> None:
         check_declarations(service, routers, projections, foreign)
         self._service = settings.named(service)
@@ -58,17 +60,18 @@ class Assembly:
         self._owners = {category: settings.named(owner) for category, owner in foreign.items()}
         brought = backend or brought_by(settings)
         self._is_default = brought is None
+        self._signals = signals
         self._make_backend = brought or default_backend(settings, client)
 
     def runtime(self) -> Runtime:
         """Parts for one opening. Raises: ConfigurationError."""
         service, settings, projections = self._service, self._settings, self._projections
-        loops = Loops()
+        loops = Loops(self._signals)
         backend = self._make_backend(service, [one.name for one in projections], loops)
         check_made(service, backend)
         transport, event_log, read_store = backend.transport, backend.event_log, backend.read_store
         signing = Signing(read_store, settings.signing_secret)
-        publisher = Publisher(event_log, transport, signing.sign)
+        publisher = Publisher(event_log, transport, signing.sign, self._signals)
         copied = self._copied()
         history = History(read_store, copied)
         read_log, followed = read_log_of(service, event_log, backend.followed, copied)
@@ -94,6 +97,7 @@ class Assembly:
             effects=backend.effects,
             foreign=self._owners,
             may_be_former=signing.may_be_former,
+            signals=self._signals,
         )
         checks = service_checks(
             transport, event_log, read_log, read_store, catalogue, projections, history

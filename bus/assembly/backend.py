@@ -44,7 +44,7 @@ class MakeBackend(Protocol):
     """Makes the backend for one opening of a bus.
 
     `service` is the service's name, `projected` those of its projections; what goes on in the
-    background is started by `loops`.
+    background is started by `loops`, and what happens is told to `loops.signals`.
     """
 
     def __call__(self, service: str, projected: Sequence[str], loops: Loops) -> Backend: ...

@@ -13,6 +13,7 @@ from bus.dispatch.dispatcher import Dispatcher
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Fault
 from bus.observe.health import Checkup
+from bus.observe.listeners import Signals
 from bus.observe.loops import Loops
 from bus.read.foreign import Foreign, History
 from bus.read.freshness import Freshness
@@ -115,6 +116,11 @@ class Runtime(NamedTuple):
         return self
 
     @property
+    def signals(self) -> Signals:
+        """Who listens to what happens here: those of the bus, in each of its event loops."""
+        return self.loops.signals
+
+    @property
     def subscriptions(self) -> tuple[Subscription, ...]:
         """All of them. A projection's queues are those of the collections that this version of the
         code feeds, as far as is known."""
@@ -143,6 +149,7 @@ class Runtime(NamedTuple):
             guard=partial(self.continuity.check, *self._stands_on(projection, target)),
             handled=partial(handled, self.read_store, target.collection),
             release_within=self.settings.release_within,
+            signals=self.signals,
         )
 
     def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:

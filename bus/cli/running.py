@@ -73,7 +73,7 @@ def warn_if_in_memory(bus: Bus) -> None:
         lacks = "nobody outside of this process reaches it, and " if "amqp_url" in kept else ""
         lost = "what it holds ends with it"
         log.Logger("bus").warning(
-            "in memory",
+            "in_memory",
             service=bus.service,
             reason=f"{lacks}{lost}; set {variables} to those of servers, and let the service be "
             f"built with Settings()",

@@ -235,7 +235,7 @@ class Continuity:
 
         await change_note(self._store, RECORD, broken)
         for name, what in found.items():
-            log.error("the database does not go on from what it held", part=name, reason=what)
+            log.error("database_discontinued", part=name, reason=what)
 
     async def note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
         """Writes down what there is, and what of it is broken."""

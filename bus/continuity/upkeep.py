@@ -66,7 +66,7 @@ class Upkeep:
             return
         except BusError as error:
             if self._problem != str(error):
-                log.error("queues are not as they should be", reason=str(error))
+                log.error("queues_mismatched", reason=str(error))
             self._problem = str(error)
             return
         self._problem = None
@@ -74,7 +74,7 @@ class Upkeep:
             self._note(", ".join(gone))
 
     def _note(self, names: str) -> None:
-        log.error("gone from the broker; declared again", names=names)
+        log.error("queues_redeclared", names=names)
         self._gone, self._gone_at = names, time.monotonic()
 
     async def _left_over(self, dead: str) -> str | None:

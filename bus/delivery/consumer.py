@@ -77,7 +77,7 @@ class QueueConsumer:
                 self._inbox = await self._transport.inbox(self.queue, prefetch=self._prefetch)
                 return self._inbox
             except TransportUnavailable as error:
-                log.warning("broker away; waiting to consume", queue=self.queue, reason=str(error))
+                log.warning("broker_away", queue=self.queue, reason=str(error))
             await asyncio.sleep(pause)
         raise AssertionError("pauses are endless")
 

@@ -94,7 +94,7 @@ class DeadQueueConsumer(BatchConsumer):
         if isinstance(failure, TransportUnavailable):
             raise failure
         if failure is None:
-            log.warning("never settled; sent again", queue=queue, message_id=frame.id)
+            log.warning("unsettled_resent", queue=queue, message_id=frame.id)
         return failure is None
 
     async def _bury(self, queue: str, reason: str, died: Delivery) -> None:

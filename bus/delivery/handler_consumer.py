@@ -30,7 +30,8 @@ from bus.failures.releases import Waiting, never_came, wait_of, waited_by
 from bus.failures.retry import Step, Stopped, insist, next_step
 from bus.messages import Envelope
 from bus.observe.health import Check
-from bus.observe.log import Logger, current_attempt, current_handler
+from bus.observe.log import current_attempt, current_handler
+from bus.observe.signals import PutOff, Retried
 from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung
@@ -41,8 +42,6 @@ AHEAD = 6
 """How many messages are taken for each that can be handled at once."""
 
 RELEASE_WITHIN = 24 * 3600.0
-
-log = Logger("bus.handling")
 
 
 class Handled(NamedTuple):
@@ -240,11 +239,31 @@ class HandlerConsumer(QueueConsumer):
             if isinstance(cause, NewerMessage):  # of its aggregate's events, say
                 return self._unread(delivery, cause)
             step = next_step(cause, attempt, policy_for(error, router.retry))
-            _tell(envelope, reported(error), step)
+            self._tell(envelope, reported(error), step, attempt)
             if step.pause is None:
                 return Handled(reported(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
+
+    def _tell(self, envelope: Envelope, error: BaseException, step: Step, attempt: int) -> None:
+        """A signal for each try that is not the last: of that the dead letter's own tells."""
+        if step == Step():
+            return
+        after = (step.pause if step.delay is None else step.delay) or 0.0
+        emit, place = self._give_up.signals.emit, (self.queue, envelope.name, envelope.id, attempt)
+        if isinstance(error, Retry):
+            emit(PutOff, *place, delay=after)
+            return
+        failure = failure_of(error, envelope.name, "")
+        emit(
+            Retried,
+            *place,
+            error=failure.error,
+            reason=failure.reason[:500],
+            raised_in=failure.frames,
+            after=round(after, 3),
+            in_place=step.delay is None,
+        )
 
     def _unread(self, delivery: Delivery, error: UnknownMessage) -> Handled:
         """It waits for a release of the code that can read it, unless it has done so for long."""
@@ -294,7 +313,7 @@ class HandlerConsumer(QueueConsumer):
             follow_up = partial(self._follow_up, delivery, error, outcome)
             await insist(follow_up, self._holding, self._stopping)
         elif DEAD_LETTER in delivery.frame.headers:
-            settled = partial(repaired, self._store, delivery)
+            settled = partial(repaired, self._store, delivery, signals=self._give_up.signals)
             await insist(settled, self._holding, self._stopping)
         if RETURNED in delivery.frame.headers:
             over = partial(self._suspects.over, delivery.frame.id)
@@ -340,24 +359,6 @@ class HandlerConsumer(QueueConsumer):
         if isinstance(failure, TransportUnavailable):
             raise failure
         return failure is None
-
-
-def _tell(envelope: Envelope, error: BaseException, step: Step) -> None:
-    """One line for each try that is not the last: of that the dead letter's own tells."""
-    if isinstance(error, Retry):
-        log.debug("put off, as its handler asks", message=envelope.name, delay=step.delay)
-    elif step != Step():
-        failure = failure_of(error, envelope.name, "")
-        tell = log.warning if step.pause is None else log.info  # in place, it may be over at once
-        tell(
-            "a try failed; another one follows",
-            message=envelope.name,
-            message_id=envelope.id,
-            error=failure.error,
-            reason=failure.reason[:500],
-            raised_in=failure.frames,
-            after=step.delay if step.pause is None else round(step.pause, 3),
-        )
 
 
 def attempts_of(delivery: Delivery) -> int:

@@ -127,7 +127,11 @@ class ProjectionConsumer(QueueConsumer):
         for delivery, error in unreadable:
             await self._give_up_unless_logged(delivery, error)
         await repaired_in(
-            self._store, self._projector.projection, self._projector.target, deliveries
+            self._store,
+            self._projector.projection,
+            self._projector.target,
+            deliveries,
+            signals=self._projector.signals,
         )
 
     async def _sorted(self, deliveries: Sequence[Delivery]) -> Sorted:
@@ -162,7 +166,7 @@ class ProjectionConsumer(QueueConsumer):
             if await self._projector.holds(stream, version):
                 if not self._projector.is_parked(stream):
                     log.warning(
-                        "cannot be read as it arrived; the log tells it",
+                        "read_from_log",
                         queue=self.queue,
                         message=frame.name,
                         message_id=frame.id,

@@ -22,6 +22,7 @@ from bus.failures.deadletters import settled_in_log
 from bus.failures.give_up import GiveUp
 from bus.lifecycle.duty import Duty
 from bus.observe.log import Logger
+from bus.observe.signals import ReadersMoved, ReadersStayed
 from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
@@ -135,7 +136,9 @@ class ProjectionRunner:
         names = {queue.name for queue in self._left_over(lineage)}
         if names and (kept := {one["queue"] for one in await store.dead_letter_groups()} & names):
             target = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
-            await settled_in_log(store, self._projection, target, kept)
+            await settled_in_log(
+                store, self._projection, target, kept, signals=self._runtime.signals
+            )
 
     async def _tidy(self, lineage: Lineage) -> None:
         """Deletes queues that nobody has consumed for a while, of collections that are only kept
@@ -153,7 +156,7 @@ class ProjectionRunner:
         idle = names - used - self._deleted
         if over := idle & self._idle:
             await transport.delete(sorted(over))
-            log.info("queues deleted that nobody consumes", queues=sorted(over))
+            log.info("queues_deleted", queues=sorted(over))
             self._deleted |= over
         self._idle = idle - over
 
@@ -312,7 +315,10 @@ class CollectionFeed:
 
     async def _settle_letters(self) -> None:
         queues = self._runtime.letters_of(self._projection, self._generation)
-        await settled_in_log(self._runtime.read_store, self._projection, self._target, queues)
+        runtime = self._runtime
+        await settled_in_log(
+            runtime.read_store, self._projection, self._target, queues, signals=runtime.signals
+        )
 
     @property
     def _is_building(self) -> bool:
@@ -327,9 +333,13 @@ class CollectionFeed:
             return
         if reason:
             self._move_at = clock.source.elapsed() + MOVE_EVERY
-            log.warning("readers stay", built=self._target.collection, reason=reason)
+            self._runtime.signals.emit(
+                ReadersStayed, self._projection.name, built=self._target.collection, reason=reason
+            )
         elif not self._is_building:
-            log.info("readers moved", to=self._target.collection)
+            self._runtime.signals.emit(
+                ReadersMoved, self._projection.name, to=self._target.collection
+            )
 
     def _consumer(self, queue: str) -> ProjectionConsumer:
         settings = self._runtime.settings

@@ -51,7 +51,7 @@ class ReplySender(NamedTuple):
         if error is not None:
             failure = failure_of(error, delivery.frame.name, "")
             log.info(
-                "its requester is told",
+                "error_replied",
                 error=failure.error,
                 reason=failure.reason[:500],
                 raised_in=failure.frames,
@@ -59,7 +59,7 @@ class ReplySender(NamedTuple):
         try:
             await self._answer(delivery.frame, error)
         except Exception as problem:
-            log.warning("a reply is lost; its requester may ask again", reason=str(problem)[:500])
+            log.warning("reply_lost", reason=str(problem)[:500])
         return None
 
     async def _answer(self, request: Frame, error: BaseException | None) -> None:

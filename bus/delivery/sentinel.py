@@ -13,15 +13,13 @@ from bus.common import clock
 from bus.delivery.consumer import Consumer, forgotten
 from bus.errors import TransportUnavailable
 from bus.observe.health import Check
-from bus.observe.log import Logger
 from bus.observe.loops import Loops
+from bus.observe.signals import ConsumerReopened
 from bus.transports.base import Inbox, Transport
 
 ROUNDS = 3
 """Reopening the channel, then the connection; if that does not help either, only a restart may."""
 ANSWER_WITHIN = 3.0
-
-log = Logger("bus.sentinel")
 
 
 class Sentinel:
@@ -72,7 +70,7 @@ class Sentinel:
                 await self._look_for_arrivals(inbox)
             return
         missed = self._missed[inbox.queue] = self._missed.get(inbox.queue, 0) + 1
-        log.error("the broker knows no consumer; reopening", queue=inbox.queue, round=missed)
+        self._loops.signals.emit(ConsumerReopened, inbox.queue, "forgotten", round=missed)
         await inbox.reopen(connection=missed > 1)
 
     async def _look_for_arrivals(self, inbox: Inbox) -> None:
@@ -84,7 +82,7 @@ class Sentinel:
             self._stuck.discard(queue)
         elif last == seen and waiting >= before:  # else another one works them off
             self._stuck.add(queue)
-            log.error("messages wait, and none arrives; reopening", queue=queue, waiting=waiting)
+            self._loops.signals.emit(ConsumerReopened, queue, "stuck", waiting=waiting)
             await inbox.reopen()
         else:
             self._idle[queue] = last, waiting

@@ -28,6 +28,7 @@ from bus.errors import InvalidMessage, MessageError, UnknownMessage
 from bus.failures.allowance import Allowance
 from bus.failures.deadletters import bury, bury_the_rest
 from bus.observe.log import Logger
+from bus.observe.signals import Refused
 from bus.signing import epoch_of
 from bus.transports.base import Delivery, Frame
 
@@ -60,6 +61,7 @@ class Trust:
         self._log = runtime.event_log
         self._store = runtime.read_store
         self._signing = runtime.signing
+        self._signals = runtime.signals
         self._owners = runtime.foreign.owners
         self._always_looks = runtime.settings.check_events == "log"
         self._letters: dict[str, Allowance] = {}
@@ -169,7 +171,7 @@ class Trust:
         self._looked_up[queue] += looked_up
         if not before or len(str(before)) < len(str(self._looked_up[queue])):
             log.info(
-                "events without a signature of this service were looked up in its log",
+                "unsigned_looked_up",
                 queue=queue,
                 count=self._looked_up[queue],
             )
@@ -180,14 +182,15 @@ class Trust:
         allowance = self._letters.setdefault(queue, Allowance(LETTERS, HOUR))
         kept = allowance.take(len(refused))
         for one in refused[:kept]:
-            await bury(self._store, one, _why(one.frame, registry), handler=queue, attempts=1)
+            why = _why(one.frame, registry)
+            await bury(self._store, one, why, handler=queue, attempts=1, signals=self._signals)
         last = refused[-1].frame
         if rest := refused[kept:]:  # those that are kept are told of one by one
             await bury_the_rest(
                 self._store, rest[0]._replace(queue=queue), _not_in_the_log(), count=len(rest)
             )
-            log.error(
-                "messages refused that are not this service's own",
+            self._signals.emit(
+                Refused,
                 queue=queue,
                 count=len(rest),
                 message=last.name,

@@ -3,11 +3,13 @@
 Everything is composed when the bus is built; a dispatch is a look-up and an await.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from bus.codec import digest_of
+from bus.common.exceptions import judged, reported
 from bus.data.ids import category_of, derived_id, former_derived_id
 from bus.declare.router import BASES, Handler, Kind
 from bus.dispatch.anew import anew
@@ -27,9 +29,20 @@ from bus.errors import (
     NoHandler,
     OutcomeUnknown,
     ResultUnreadable,
+    Retry,
     Unavailable,
 )
 from bus.messages import Envelope, Message, Query, Receipt, check_kind
+from bus.observe.listeners import Signals
+from bus.observe.log import current_attempt
+from bus.observe.signals import (
+    CommandHandled,
+    CommandRepeated,
+    EventHandled,
+    HandlerRun,
+    Outcome,
+    QueryAnswered,
+)
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.session import Effects, Session
 from bus.write.receipts import check_repeat, receipt_of_repeat
@@ -75,6 +88,7 @@ class Dispatcher:
         effects: Effects,
         foreign: Mapping[str, str] | None = None,
         may_be_former: Callable[[datetime], bool] = lambda time: True,
+        signals: Signals | None = None,
     ) -> None:
         self._service = service
         self._provided = provided
@@ -84,6 +98,8 @@ class Dispatcher:
         self._effects = effects
         self._owners = foreign or {}
         self._may_be_former = may_be_former
+        self._signals = signals or Signals(service)
+        self._wanted = self._signals.wanted
         self.lends_sessions = False
         """Whether any handler takes a session, so that `effects` must be open."""
         self._results: dict[type[Message], Results] = {}
@@ -96,20 +112,23 @@ class Dispatcher:
 
     def execute(self, envelope: Envelope) -> Awaitable[Receipt]:
         """Runs a command under a new id. Raises: NoHandler, and whatever its handler raises."""
-        return self._commands[type(envelope.message)](envelope)
+        route = self._commands[type(envelope.message)]
+        if CommandHandled in self._wanted:
+            return self._measured(CommandHandled, route, envelope)
+        return route(envelope)
 
     async def execute_once(self, envelope: Envelope) -> Receipt:
         """Runs a command at most once per id; returns the first receipt if it has run before.
 
         Raises: IdConflict (the id was used for another command), and what `execute` raises.
         """
-        route = self._commands[type(envelope.message)]
+        self._commands[type(envelope.message)]  # raises NoHandler, before the log is asked
         envelope = envelope._replace(digest=digest_of(envelope.message))
         stored = await self._stored(envelope)
         if stored is not None:
             return stored
         try:
-            receipt: Receipt = await route(envelope)
+            receipt = await self.execute(envelope)
         except Exception as error:
             stored = await self._stored_after(error, envelope)
             if stored is None:
@@ -140,13 +159,19 @@ class Dispatcher:
 
     def ask(self, envelope: Envelope) -> Awaitable[Any]:
         """Runs a query. Raises: NoHandler, and whatever its handler raises."""
-        return self._queries[type(envelope.message)](envelope)
+        route = self._queries[type(envelope.message)]
+        if QueryAnswered in self._wanted:
+            return self._measured(QueryAnswered, route, envelope)
+        return route(envelope)
 
     async def handle(self, subscription: str, envelope: Envelope) -> None:
         """Runs a subscription's handler of an event, if any; stores its changes at most once."""
         route = self._events.get((subscription, type(envelope.message)))
         if route is not None:
-            await route(envelope)
+            if EventHandled in self._wanted:
+                await self._measured(EventHandled, route, envelope, subscription)
+            else:
+                await route(envelope)
 
     def handler_of(self, message: type[Message]) -> Handler:
         """Returns the handler of a command or query. Raises: NoHandler."""
@@ -181,8 +206,9 @@ class Dispatcher:
 
     def _composed(self, run: Next, stored: Stored | None = None, *, keeps: bool = False) -> Next:
         if not self._middleware:
-            return logged_and_retried(run, keeps=keeps)
-        return compose(self._middleware, retried_on_conflict(run, keeps=keeps), stored)
+            return logged_and_retried(run, self._signals, keeps=keeps)
+        retried = retried_on_conflict(run, self._signals, keeps=keeps)
+        return compose(self._middleware, retried, stored, signals=self._signals)
 
     def _keeps(self, handler: Handler, message: type[Message]) -> bool:
         """Returns whether to keep the message as it was, for another run after a conflict.
@@ -264,7 +290,9 @@ class Dispatcher:
             return work.prepare()
 
         mark = f"{self._service}.{handler.router}/{self._identity(envelope)}"
+        began = time.monotonic()
         if await self._effects.once(mark, handling):
+            work.tell_stored(time.monotonic() - began)
             await work.announce()
 
     def _id_of_handling(self, envelope: Envelope, handler: Handler) -> str:
@@ -304,7 +332,36 @@ class Dispatcher:
 
     async def _stored(self, envelope: Envelope) -> Receipt | None:
         receipt = await self.recorded(envelope)
-        return None if receipt is None else self.typed(type(envelope.message), receipt)
+        if receipt is None:
+            return None
+        self._signals.emit(CommandRepeated, envelope.name, envelope.id)
+        return self.typed(type(envelope.message), receipt)
+
+    async def _measured(
+        self, kind: type[HandlerRun], route: Route, envelope: Envelope, handler: str = ""
+    ) -> Any:
+        """Runs it, and tells who listens how long it took and what came of it."""
+        began = time.monotonic()
+        outcome: Outcome = "done"
+        error = ""
+        try:
+            return await route(envelope)
+        except BaseException as raised:
+            outcome = "put_off" if isinstance(judged(raised), Retry) else "failed"
+            error = type(reported(raised)).__name__
+            raise
+        finally:
+            self._signals.emit(
+                kind,
+                message=envelope.name,
+                message_id=envelope.id,
+                correlation_id=envelope.correlation_id,
+                handler=handler or self._by[type(envelope.message)].name,
+                attempt=current_attempt.get(),
+                seconds=time.monotonic() - began,
+                outcome=outcome,
+                error=error,
+            )
 
 
 def _without_changes(alone: Alone, results: Results) -> Next:

@@ -12,14 +12,16 @@ from types import CoroutineType
 from typing import Any, TypeGuard
 
 from bus.common import clock, figures
-from bus.common.exceptions import conflict, leaves, own, reported
+from bus.common.exceptions import conflict, judged, leaves, own, reported
 from bus.common.fingerprint import reason_of
 from bus.common.signatures import name_of, with_article
 from bus.common.tasks import TurningTime
 from bus.dispatch.anew import anew
-from bus.errors import ConcurrencyError, ConfigurationError, OutcomeUnknown, Unavailable
+from bus.errors import ConcurrencyError, ConfigurationError, OutcomeUnknown, Retry, Unavailable
 from bus.messages import Envelope, Receipt
-from bus.observe.log import Logger, current_envelope, current_handler
+from bus.observe.listeners import Signals
+from bus.observe.log import current_envelope, current_handler
+from bus.observe.signals import Conflicted, MessageFailed, PutOff
 
 TRIES = 10
 
@@ -28,11 +30,13 @@ Middleware = Callable[[Envelope, Next], Awaitable[Any]]
 Stored = Callable[[Envelope], Awaitable[object]]
 """Returns something true if the log holds what a command did."""
 
-log = Logger("bus")
-
 
 def compose(
-    middleware: Sequence[Middleware], innermost: Next, stored: Stored | None = None
+    middleware: Sequence[Middleware],
+    innermost: Next,
+    stored: Stored | None = None,
+    *,
+    signals: Signals,
 ) -> Next:
     """Returns the chain of `middleware`, the first one outermost and logged, around `innermost`.
 
@@ -43,7 +47,7 @@ def compose(
     chain = innermost
     for outer in reversed(others):
         chain = _around(outer, chain, stored)
-    return _logged_around(outermost, chain, stored)
+    return _logged_around(outermost, chain, stored, signals)
 
 
 def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
@@ -59,7 +63,9 @@ def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
     return run
 
 
-def _logged_around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
+def _logged_around(
+    outer: Middleware, following: Next, stored: Stored | None, signals: Signals
+) -> Next:
     """Does what `logged` and `_around` do, in one coroutine."""
 
     async def run(envelope: Envelope) -> Any:
@@ -71,7 +77,7 @@ def _logged_around(outer: Middleware, following: Next, stored: Stored | None) ->
             return result
         except Exception as error:
             if not current_handler.get():
-                _log_failure(error)
+                _emit_failure(signals, envelope, error)
             raise
         finally:
             current_envelope.reset(token)
@@ -145,8 +151,10 @@ async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
     return "nothing is stored under its id"
 
 
-def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool = False) -> Next:
-    """Names the message in every log line written meanwhile, and logs a handler's failure.
+def logged(
+    following: Next, signals: Signals, *, after_conflict: Next | None = None, keeps: bool = False
+) -> Next:
+    """Names the message in every log line written meanwhile, and tells of a handler's failure.
 
     After a conflict `after_conflict` runs, if given; with `keeps`, it gets the message as it was.
     """
@@ -163,7 +171,7 @@ def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool =
             return await after_conflict(kept)
         except Exception as error:
             if not current_handler.get():  # in a worker, that logs the outcome once
-                _log_failure(error)
+                _emit_failure(signals, envelope, error)
             raise
         finally:
             current_envelope.reset(token)
@@ -171,14 +179,25 @@ def logged(following: Next, *, after_conflict: Next | None = None, keeps: bool =
     return run
 
 
-def _log_failure(error: Exception) -> None:
+def _emit_failure(signals: Signals, envelope: Envelope, error: Exception) -> None:
+    cause = judged(error)
+    if isinstance(cause, Retry):
+        signals.emit(PutOff, "", envelope.name, envelope.id, attempt=1, delay=cause.delay)
+        return
     one = reported(error)
-    log.info("message failed", error=type(one).__name__, reason=reason_of(one)[:500])
+    signals.emit(
+        MessageFailed,
+        envelope.name,
+        envelope.id,
+        error=type(one).__name__,
+        reason=reason_of(one)[:500],
+    )
 
 
-def logged_and_retried(following: Next, *, keeps: bool) -> Next:
+def logged_and_retried(following: Next, signals: Signals, *, keeps: bool) -> Next:
     """Does what `logged(retried_on_conflict(following))` does, with one coroutine less."""
-    return logged(following, after_conflict=partial(_again, following), keeps=keeps)
+    after_conflict = partial(_again, following, signals)
+    return logged(following, signals, after_conflict=after_conflict, keeps=keeps)
 
 
 def timeout(seconds: figures.Seconds) -> Middleware:
@@ -201,7 +220,7 @@ def timeout(seconds: figures.Seconds) -> Middleware:
     return limit
 
 
-def retried_on_conflict(following: Next, *, keeps: bool) -> Next:
+def retried_on_conflict(following: Next, signals: Signals, *, keeps: bool) -> Next:
     """Runs the handler again, on fresh state, after another writer changed its streams first.
 
     It runs at most `TRIES` times. With `keeps`, each run gets the message as it was at first.
@@ -214,14 +233,15 @@ def retried_on_conflict(following: Next, *, keeps: bool) -> Next:
         except (ConcurrencyError, ExceptionGroup) as error:
             if not conflict(error):
                 raise
-        return await _again(following, kept)
+        return await _again(following, signals, kept)
 
     return run
 
 
-async def _again(following: Next, kept: Envelope) -> Any:
+async def _again(following: Next, signals: Signals, kept: Envelope) -> Any:
     failed = 1
     while True:
+        signals.emit(Conflicted, kept.name, kept.id, failed)
         await asyncio.sleep(clock.jittered(0.002 * min(failed, 10)))
         try:
             return await following(anew(kept))

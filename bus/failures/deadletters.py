@@ -9,14 +9,13 @@ from bus.common.fingerprint import Failure, failure_of
 from bus.data.ids import category_of
 from bus.data.payload import Document
 from bus.errors import InvalidMessage
-from bus.observe.log import Logger
+from bus.observe.listeners import Signals
+from bus.observe.signals import GaveUp, LettersRepaired
 from bus.read.projection import Projection
 from bus.stores.collections import Target
 from bus.stores.deadletters import KeepsLetters
 from bus.stores.read_store import ReadStore
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
-
-log = Logger("bus.deadletters")
 
 MOST_LOOKED_AT = 1000
 BY_BROKER = frozenset({"GivenUp", "DeliveryLimitReached", "Expired", "QueueTooLong"})
@@ -28,7 +27,13 @@ _NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON, WAITED}
 
 
 async def bury(
-    store: KeepsLetters, delivery: Delivery, error: BaseException, *, handler: str, attempts: int
+    store: KeepsLetters,
+    delivery: Delivery,
+    error: BaseException,
+    *,
+    handler: str,
+    attempts: int,
+    signals: Signals,
 ) -> str:
     """Keeps a message that is given up; a retry that failed falls back on its own dead letter,
     whose id it returns.
@@ -41,17 +46,18 @@ async def bury(
     failure = failure_of(error, frame.name, handler)
     await store.add_dead_letter(_letter(id, delivery, failure, handler, attempts))
     stream, version = place_of(frame.headers)
-    log.error(
-        "dead letter",
+    signals.emit(
+        GaveUp,
         queue=delivery.queue,
         message=frame.name,
         message_id=frame.id,
-        **({"stream": stream[:200], "version": version} if stream else {}),
         error=failure.error,
         reason=failure.reason[:500],
         group=failure.fingerprint,
         letter=id,
         attempts=attempts,
+        stream=stream[:200],
+        version=version if stream else None,
     )
     return id
 
@@ -112,11 +118,11 @@ def frame_of(letter: Document) -> Frame:
     )
 
 
-async def repaired(store: KeepsLetters, delivery: Delivery) -> None:
+async def repaired(store: KeepsLetters, delivery: Delivery, *, signals: Signals) -> None:
     """To be called once a message was handled: removes the dead letter that it was a retry of."""
     letter = _letter_of(delivery)
     if letter:
-        await _remove(store, [letter])
+        await _remove(store, [letter], signals)
 
 
 async def repaired_in(
@@ -124,6 +130,8 @@ async def repaired_in(
     projection: Projection[Any],
     target: Target,
     deliveries: Iterable[Delivery],
+    *,
+    signals: Signals,
 ) -> None:
     """To be called once a batch was projected there: removes the dead letters that it settled.
 
@@ -136,11 +144,16 @@ async def repaired_in(
     own = [one for one in streams if category_of(one) in projection.categories]
     reached = await store.versions(target, own)
     done = [one for one in retried if _is_reached(place_of(one.frame.headers), reached)]
-    await _remove(store, [_letter_of(one) for one in done])
+    await _remove(store, [_letter_of(one) for one in done], signals)
 
 
 async def settled_in_log(
-    store: ReadStore, projection: Projection[Any], target: Target, queues: Iterable[str]
+    store: ReadStore,
+    projection: Projection[Any],
+    target: Target,
+    queues: Iterable[str],
+    *,
+    signals: Signals,
 ) -> None:
     """Removes the dead letters of a projection's queues whose streams have got there, in whatever
     way: the log had them. Raises: StoreUnavailable, OutcomeUnknown."""
@@ -153,7 +166,7 @@ async def settled_in_log(
         reached = await store.versions(target, sorted(own)) if own else {}
         done = [id for id, place in given_up.items() if _is_reached(place, reached)]
         if done:
-            await _remove(store, done)
+            await _remove(store, done, signals)
 
 
 def _is_of_the_log(letter: Document) -> bool:
@@ -171,9 +184,9 @@ def place_of(headers: Mapping[str, Any]) -> tuple[str, int]:
     return str(headers.get("stream", "")), version if isinstance(version, int) else 0
 
 
-async def _remove(store: KeepsLetters, letters: list[str]) -> None:
+async def _remove(store: KeepsLetters, letters: list[str], signals: Signals) -> None:
     if await store.remove_dead_letters(letters):
-        log.info("dead letters repaired", letters=letters)
+        signals.emit(LettersRepaired, letters)
 
 
 def _letter_of(delivery: Delivery) -> str:

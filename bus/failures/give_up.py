@@ -30,6 +30,7 @@ class GiveUp:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self.signals = runtime.signals
         self._allowances: dict[str, Allowance] = {}
         self._untold = 0
 
@@ -57,7 +58,9 @@ class GiveUp:
             self._count(delivery.queue)
             return
         store = self._runtime.read_store
-        letter = await bury(store, delivery, error, handler=handler, attempts=attempts)
+        letter = await bury(
+            store, delivery, error, handler=handler, attempts=attempts, signals=self.signals
+        )
         if delivery.frame.name != Fault.wire_name and (
             unread or self._may_tell(delivery, attempts)
         ):
@@ -80,7 +83,7 @@ class GiveUp:
     def _count(self, queue: str) -> None:
         self._untold += 1
         if self._untold in (1, 10, 100) or not self._untold % 1000:
-            log.warning("messages that nobody can read: too many", queue=queue, count=self._untold)
+            log.warning("unread_not_kept", queue=queue, count=self._untold)
 
     async def _tell(
         self, delivery: Delivery, error: BaseException, attempts: int, letter: str
@@ -110,7 +113,7 @@ class GiveUp:
         try:
             await work.commit()
         except InvalidMessage as problem:  # ids too long to travel on, say: the letter tells enough
-            log.warning("no fault event", message_id=frame.id, reason=str(problem))
+            log.warning("fault_not_published", message_id=frame.id, reason=str(problem))
 
     async def _is_told(self, former_id: str, message_id: str) -> bool:
         """Whether a process of a release before told of it."""

@@ -7,7 +7,7 @@ the delay ladder, again and again: sooner or later a worker takes it that can ha
 import time
 
 from bus.codec import WAITED
-from bus.errors import NewerMessage, UnknownMessage
+from bus.errors import UnknownMessage
 from bus.observe.log import Logger
 from bus.transports.base import Frame
 from bus.transports.topology import rung
@@ -58,9 +58,8 @@ class Waiting:
     def note(self, name: str, error: UnknownMessage) -> None:
         """Notes that such a message waits."""
         if name not in self._seen:
-            later = "a later" if isinstance(error, NewerMessage) else "another"
             log.warning(
-                f"messages wait for {later} release of the code, which handles them",
+                "messages_await_release",
                 queue=self._queue,
                 message=name[:100],
                 reason=str(error)[:500],

@@ -62,7 +62,7 @@ class Holding:
         self._reason = reason_of(judged(error))[:500]
         if not self._held:
             self._since = time.monotonic()
-            log.warning("holding on", queue=self._queue, reason=self._reason)
+            log.warning("queue_held_up", queue=self._queue, reason=self._reason)
         self._held.add(what)
 
     def over(self, what: object) -> None:
@@ -71,7 +71,7 @@ class Holding:
             self._held.remove(what)
             if not self._held:
                 seconds = round(time.monotonic() - self._since, 1)
-                log.info("going on", queue=self._queue, held_for=seconds)
+                log.info("queue_goes_on", queue=self._queue, held_for=seconds)
 
 
 async def insist(

@@ -57,7 +57,7 @@ class HistoryMonitor:
             self._is_told = False
         except Unroutable:
             if not self._is_told:
-                log.warning("an owner has not declared where it is asked for history; is it there?")
+                log.warning("owner_not_there")
             self._is_told = True
 
     async def look(self) -> None:
@@ -67,7 +67,7 @@ class HistoryMonitor:
             if progress.is_done:
                 await self._compare(progress)
             elif self._turns.is_due(f"part/{category}", progress.place, ASK_AGAIN):
-                log.info("asking for history", category=category, after=progress.place)
+                log.info("history_requested", category=category, after=progress.place)
                 await self._asking.part(category, progress.place)
         await self._ask_for_late_events()
 
@@ -90,7 +90,7 @@ class HistoryMonitor:
             ):
                 late[category_of(stream)][stream] = version - 1
         for category, streams in late.items():
-            log.warning("asking for events that are late", category=category, streams=len(streams))
+            log.warning("late_events_requested", category=category, streams=len(streams))
             await self._asking.streams(category, streams)
 
     async def _missed(self) -> dict[str, tuple[int, datetime]]:

@@ -76,7 +76,7 @@ class HistoryConsumer(BatchConsumer):
                 await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
         await self._keep(waiting)
         for delivery in taken_in:
-            await repaired(self._runtime.read_store, delivery)
+            await repaired(self._runtime.read_store, delivery, signals=self._runtime.signals)
 
     def _read(self, delivery: Delivery) -> list[Arrived]:
         if not self._foreign_events.follows(delivery.frame):
@@ -114,7 +114,7 @@ class HistoryConsumer(BatchConsumer):
             await history.answered(told.category)
         progress = await history.change(told.category, partial(_advanced, told))
         if progress.is_done:
-            log.info("history is here", category=told.category, events=progress.events)
+            log.info("history_complete", category=told.category, events=progress.events)
         elif progress.place == told.place:
             await self._ask(progress, marked=not said.token)
 
@@ -158,7 +158,7 @@ class HistoryConsumer(BatchConsumer):
         held = await self._followed.heads(list(told.versions))
         behind = {s: held.get(s, 0) for s, v in told.versions.items() if held.get(s, 0) < v}
         if behind:
-            log.warning("missed events", category=told.category, streams=len(behind))
+            log.warning("events_missed", category=told.category, streams=len(behind))
             try:
                 await self._asking.streams(told.category, behind)
             except Unroutable:  # compared again, once the owner is there

@@ -73,7 +73,7 @@ class ReplayConsumer(BatchConsumer):
                 await self._answer(question, telling)
                 await telling.flush()
             except Unroutable:
-                log.warning("nobody there to be told", service=question.service)
+                log.warning("follower_not_there", service=question.service)
 
     async def _latest(self, deliveries: Sequence[Delivery]) -> list[Question]:
         """What is to be answered: of those who asked again meanwhile, only the last question."""
@@ -86,7 +86,7 @@ class ReplayConsumer(BatchConsumer):
             else:
                 of_streams = isinstance(question, AskStreams) and frozenset(question.streams)
                 found[question.service, question.category, type(question), of_streams] = question
-                await repaired(self._store, delivery)
+                await repaired(self._store, delivery, signals=self._give_up.signals)
         return list(found.values())
 
     async def _answer(self, question: Question, telling: "Telling") -> None:
@@ -122,7 +122,7 @@ class ReplayConsumer(BatchConsumer):
                 time=time,
             )
         )
-        log.info("history told", to=question.service, category=category, events=telling.events)
+        log.info("history_sent", to=question.service, category=category, events=telling.events)
 
     async def _streams(
         self, category: str, after: str
@@ -185,7 +185,7 @@ class Telling:
 
     async def _event(self, frame: Frame) -> None:
         if problem := refusal(frame):
-            log.error("a stored event cannot be told", message_id=frame.id, reason=str(problem))
+            log.error("event_unsendable", message_id=frame.id, reason=str(problem))
             return
         self.events += 1
         self._waiting.append(frame)

@@ -123,7 +123,7 @@ async def _stop(duty: Duty, within: float) -> None:
         async with asyncio.timeout(max(within, SHORTEST)):
             await duty.stop(within)
     except Exception as error:
-        log.error("cannot be stopped; it will be cancelled", duty=duty.name, exc_info=error)
+        log.error("stop_failed", duty=duty.name, exc_info=error)
 
 
 def checked(duties: Iterable[Duty]) -> list[Duty]:

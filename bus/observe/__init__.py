@@ -1,5 +1,8 @@
-"""What a process says of itself: lines of its log, and its health.
+"""What a process says of itself: what happens, lines of its log, and its health.
 
+signals       a small record for each thing that happens
+logged        which of them are lines of the log, at which level
+listeners     who is called with which of them
 log           who is speaking, about which message; never a payload
 telling       one line, whatever the program's own processors do with it
 lines         how lines leave the process

@@ -182,7 +182,7 @@ def _number_of(level: str) -> int:
 
 
 def _tell_of_dropped(count: int) -> None:
-    Logger("bus.log").warning("lines of the log were dropped: nobody took them", count=count)
+    Logger("bus.log").warning("log_lines_dropped", count=count)
 
 
 class _LineLogger:

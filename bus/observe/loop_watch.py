@@ -35,7 +35,7 @@ class LoopWatch:
     def _note(self, delay: float) -> None:
         if delay > self._late:
             self._delay, self._seen_at = delay, time.monotonic()
-            log.error("the event loop was blocked", seconds=round(delay, 1))
+            log.error("event_loop_blocked", seconds=round(delay, 1))
 
     async def _was_late(self) -> str | None:
         if not self._delay or time.monotonic() - self._seen_at > REMEMBERED:

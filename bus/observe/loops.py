@@ -15,6 +15,7 @@ from bus.common import clock
 from bus.common.backoff import pauses
 from bus.common.exceptions import outage, reported
 from bus.common.fingerprint import reason_of
+from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 
 Result = TypeVar("Result")
@@ -51,9 +52,10 @@ class Failing(NamedTuple):
 
 
 class Loops:
-    """The loops of one process."""
+    """The loops of one process. What goes on in them tells of itself by `signals`."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Signals | None = None) -> None:
+        self.signals = signals or Signals()
         self._failing: dict[str, Failing] = {}
 
     @property
@@ -128,14 +130,14 @@ class Loops:
 
     def _tell(self, name: str, what: str, error: Exception) -> None:
         if outage(error):
-            log.warning("cannot go on just now; trying again", loop=name, reason=what)
+            log.warning("loop_held_up", loop=name, reason=what)
         else:
-            log.error("failed; trying again", loop=name, reason=what, exc_info=error)
+            log.error("loop_failed", loop=name, reason=what, exc_info=error)
 
     def _goes_on(self, name: str) -> None:
         if (before := self._failing.pop(name, None)) is not None:
             seconds = round(time.monotonic() - before.since, 1)
-            log.info("goes on", loop=name, failed_for=seconds)
+            log.info("loop_goes_on", loop=name, failed_for=seconds)
 
     def _runs_again(self, name: str) -> None:
         if (before := self._failing.get(name)) is not None:

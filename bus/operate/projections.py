@@ -232,7 +232,9 @@ class Projections(OnOpenBus):
         read = lineage.of(lineage.active)
         target = runtime.catalogue.target_of(projection, read)
         queues = runtime.letters_of(projection, read)
-        await settled_in_log(runtime.read_store, projection, target, queues)
+        await settled_in_log(
+            runtime.read_store, projection, target, queues, signals=runtime.signals
+        )
 
     async def _audit(self, name: str) -> Audit:
         projection, runtime = self._named(name), self._runtime
@@ -246,6 +248,7 @@ class Projections(OnOpenBus):
             runtime.read_store,
             runtime.foreign,
             service=runtime.service,
+            signals=runtime.signals,
         )
 
     async def fetch(self, category: str) -> str:

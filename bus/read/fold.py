@@ -14,8 +14,10 @@ from bus.common.fingerprint import reason_of
 from bus.common.tasks import end
 from bus.errors import ProjectionError, UnknownMessage, VersionUnusable
 from bus.messages import Envelope
+from bus.observe.listeners import Signals
+from bus.observe.signals import BatchProjected, Healed
 from bus.read.projection import Projection
-from bus.stores.collections import UNUSABLE, Changes, ReadUnit, Write
+from bus.stores.collections import UNUSABLE, Changes, ReadUnit, Target, Write
 
 Batch = Mapping[str, Sequence[Envelope]]
 """Events by stream, in any order; an empty sequence asks for whatever the log holds."""
@@ -65,6 +67,19 @@ class Applied(NamedTuple):
 
     def __add__(self, other: "Applied") -> "Applied":  # type: ignore[override]
         return Applied(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def tell(self, signals: Signals, target: Target, arrived: int, seconds: float) -> None:
+        """Tells who listens what became of a batch; of gaps and duplicates, the log too."""
+        signals.emit(
+            BatchProjected,
+            projection=target.projection,
+            collection=target.collection,
+            arrived=arrived,
+            seconds=seconds,
+            **self._asdict(),
+        )
+        if self.healed or self.duplicates:
+            signals.emit(Healed, target.projection, **self._asdict())
 
 
 class Spoiled(Exception):

@@ -59,7 +59,7 @@ class Live:
                 except (StoreUnavailable, ExceptionGroup) as error:
                     if not isinstance(judged(error), StoreUnavailable):
                         raise
-                    log.warning("holding on", reason=reason_of(error))
+                    log.warning("watch_held_up", reason=reason_of(error))
                     await watcher.look_again()
                     continue
                 if last != [answer]:

@@ -1,17 +1,16 @@
 """Parking: what people are told of the streams that a projection has set aside."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bus.data.payload import Document
-from bus.observe.log import Logger
+from bus.observe.listeners import Signals
+from bus.observe.signals import StreamParked
 from bus.read.projection import queue_of
 from bus.stores.collections import Target
 from bus.stores.control import Control, Parked
 
 SHOWN = 3
 LETTERS = 100
-
-log = Logger("bus.projector")
 
 
 class Stuck(NamedTuple):
@@ -63,18 +62,13 @@ def _is_of(letter: Document, collection: str, version: int) -> bool:
     return queue_of(collection) in parts[1:2] and letter["headers"].get("version") == version
 
 
-def tell_parked(target: Target, parked: Parked, last: Parked | None) -> None:
-    """Logs that a stream was parked, once: a try more that fails as the `last` one did is told to
-    nobody who does not ask for it."""
-    level, what = log.error, "stream parked"
-    if last is not None and _is_same(parked, last):
-        level, what = log.debug, "stream stays parked"
-    elif parked.awaits_release:
-        level, what = log.warning, "stream waits for another release of the code"
-    elif parked.is_waiting:
-        level, what = log.info, "stream waits for an event"
-    level(
-        what,
+def tell_parked(signals: Signals, target: Target, parked: Parked, last: Parked | None) -> None:
+    """Tells that a stream was parked, `again` where it failed as the `last` time."""
+    waits_for: Literal["", "event", "release"] = "event" if parked.is_waiting else ""
+    if parked.awaits_release:
+        waits_for = "release"
+    signals.emit(
+        StreamParked,
         projection=target.projection,
         stream=parked.stream,
         version=parked.version,
@@ -85,6 +79,8 @@ def tell_parked(target: Target, parked: Parked, last: Parked | None) -> None:
         letter=f"{target.collection}/{parked.stream}",
         tries=parked.tries,
         next_try=parked.next_try.isoformat(),
+        waits_for=waits_for,
+        again=last is not None and _is_same(parked, last),
     )
 
 

@@ -25,7 +25,9 @@ from bus.errors import (
     VersionUnusable,
 )
 from bus.messages import Envelope
+from bus.observe.listeners import Signals
 from bus.observe.log import Logger
+from bus.observe.signals import BatchProjected, StreamReleased
 from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed, first_of
 from bus.read.foreign import OWN_ALONE, Foreign
 from bus.read.parking import tell_parked
@@ -67,6 +69,7 @@ class Projector:
         guard: Callable[[], None] = lambda: None,
         handled: Callable[[], Awaitable[Collection[str]]] | None = None,
         release_within: float = 0.0,
+        signals: Signals | None = None,
     ) -> None:
         """`known_names` are those of events that somebody in this service has a class for; it
         warns of others (of none, by default). With `parks_all` it parks every stream that fails,
@@ -89,6 +92,7 @@ class Projector:
         self.guard = guard
         self._handled = handled
         self._release_within = release_within
+        self.signals = signals or Signals()
         self._passed: set[str] = set()
         self._unreadable: dict[str, int] = {}
         self._look_at = 0.0
@@ -130,9 +134,10 @@ class Projector:
                 batch[envelope.stream].append(envelope)
             elif parked.is_missed and parked.version == envelope.version:
                 batch[envelope.stream] = []  # all of it is in the log by now
+        began = time.monotonic()
         applied = await self._apply(batch) if batch else Applied()
-        if applied.healed or applied.duplicates:
-            log.info("projected", projection=self.projection.name, **applied._asdict())
+        if BatchProjected in self.signals.wanted or applied.healed or applied.duplicates:
+            applied.tell(self.signals, self.target, len(arrived), time.monotonic() - began)
         return applied
 
     async def apply_streams(self, streams: Iterable[str]) -> Applied:
@@ -195,7 +200,7 @@ class Projector:
             self.unknown[name] += names[name]
             if len(str(before)) < len(str(self.unknown[name])) or not before:
                 log.warning(
-                    "events of an unknown name are passed over; `bus events unknown` lists them",
+                    "unknown_events_passed_over",
                     projection=self.projection.name,
                     message=name,
                     count=self.unknown[name],
@@ -311,7 +316,7 @@ class Projector:
             await self._store.park(self.target, parked)
         self._parked[failure.stream] = parked
         if self._tells:
-            tell_parked(self.target, parked, last)
+            tell_parked(self.signals, self.target, parked, last)
 
     def _before(self, failure: StreamFailed, error: str) -> Parked | None:
         """As what it was parked so far; where it waited for something else then, it starts anew."""
@@ -344,7 +349,7 @@ class Projector:
         for stream in streams:
             if self._parked.pop(stream, None):
                 await self._store.unpark(self.target, stream)
-                log.info("stream applied again", projection=self.projection.name, stream=stream)
+                self.signals.emit(StreamReleased, self.projection.name, stream)
 
     async def from_log(
         self, stream: str, version: int, arrived: Sequence[Envelope]

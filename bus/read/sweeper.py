@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from bus.common import clock
 from bus.common.batches import gathered
-from bus.observe.log import Logger
+from bus.observe.signals import Swept
 from bus.read.projector import Projector
 from bus.stores.event_log import Commit, ReadableLog
 from bus.stores.read_store import ReadStore
@@ -18,8 +18,6 @@ TEND_LEASE = 10.0
 SWEEP_BATCH = 500
 SWEEP_GRACE = timedelta(seconds=5)
 SWEEP_OVERLAP = timedelta(minutes=2)
-
-log = Logger("bus.sweeper")
 
 
 class Sweeper:
@@ -75,7 +73,7 @@ class Sweeper:
                 found += await self._apply_missing(some)
         await self._store.mark_swept(target, until)
         if found:
-            log.info("swept", projection=target.collection, missing=found)
+            self._projector.signals.emit(Swept, projection=target.collection, missing=found)
         return found
 
     async def _apply_missing(self, commits: Sequence[Commit]) -> int:

@@ -25,7 +25,8 @@ from bus.common import clock
 from bus.common.batches import batched
 from bus.data.ids import category_of, key_of
 from bus.errors import ProjectionError, VersionUnusable
-from bus.observe.log import Logger
+from bus.observe.listeners import Signals
+from bus.observe.signals import Repaired
 from bus.read.foreign import Foreign
 from bus.read.projection import Projection
 from bus.read.projector import Projector
@@ -54,8 +55,6 @@ LOOK_EVERY = 0.5
 Report = Callable[[int, int], object]
 """Told how many commits are folded, of how many."""
 
-log = Logger("bus.audit")
-
 
 class Audit:
     """Compares the collection that readers read. One at a time for each projection."""
@@ -70,6 +69,7 @@ class Audit:
         foreign: Foreign,
         *,
         service: str,
+        signals: Signals,
     ) -> None:
         self._projection = projection
         self._target = target
@@ -78,6 +78,7 @@ class Audit:
         self._store = store
         self._foreign = foreign
         self._service = service
+        self._signals = signals
         self._again = target._replace(
             collection=f"{target.collection}{BESIDE}{clock.new_id()}", indexes=()
         )
@@ -340,7 +341,7 @@ class Audit:
         if time.monotonic() > until:  # left for the next time
             return one
         done = await self._store.replace(self._target, one.key, one.found, one.expected)
-        log.info("repaired" if done else "changed meanwhile", key=one.key, kind=one.kind)
+        self._signals.emit(Repaired, self._projection.name, one.key, one.kind, done=done)
         if done and self._target.versions_in_documents:
             await self._try_again(f"{self._projection.categories[0]}-{one.key}")
         return one._replace(repaired=done)
@@ -363,6 +364,7 @@ class Audit:
             self._foreign,
             parks_all=True,
             tells=target != self._again,
+            signals=self._signals,
         )
         try:
             yield projector

@@ -5,6 +5,7 @@ lease goes on from there, after a crash too: what is replayed twice comes out as
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from bus.common import clock
 from bus.data.payload import Document
 from bus.observe.log import Logger
+from bus.observe.signals import BuildBegun, Rebuilt
 from bus.read.projector import Projector
 from bus.rebuild.replay import Reached
 from bus.rebuild.replay_in_time import replay_into
@@ -93,6 +95,7 @@ class Builder:
 
     async def run(self) -> None:
         """Replays share after share. Raises: StoreUnavailable, OutcomeUnknown (run it again)."""
+        began = time.monotonic()
         while not (plan := await self._plan()).is_done:
             for number, share in enumerate(plan.shares):
                 if not share.is_done and await self._hold(number):
@@ -102,7 +105,13 @@ class Builder:
                 await asyncio.sleep(clock.jittered(LOOK_EVERY))
         if await self._store.swept(self._target) is None:
             await self._store.mark_swept(self._target, plan.since)
-        log.info("built", collection=self._target.collection, commits=plan.replayed)
+        self._projector.signals.emit(
+            Rebuilt,
+            self._projector.projection.name,
+            self._target.collection,
+            commits=plan.replayed,
+            seconds=time.monotonic() - began,
+        )
 
     async def _plan(self) -> Plan:
         """As it is written down; whoever comes first writes it."""
@@ -114,7 +123,9 @@ class Builder:
         count = await self._log.count(projection.categories)
         plan = Plan(since, count, tuple(await self._shares(count)))
         if await self._store.write_note(note._replace(value=plan.document())):
-            log.info("building", collection=self._target.collection, commits=count)
+            self._projector.signals.emit(
+                BuildBegun, projection.name, self._target.collection, commits=count
+            )
         return await self._plan()
 
     async def _shares(self, commits: int) -> list[Share]:
@@ -138,7 +149,7 @@ class Builder:
                 lambda plan: plan.with_share(number, plan.shares[number]._replace(is_done=True))
             )
         except _Lost:
-            log.warning("another worker has taken over", share=number)
+            log.warning("share_taken_over", share=number)
 
     async def _note(self, number: int, reached: Reached) -> None:
         if not await self._hold(number):

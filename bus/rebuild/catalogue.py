@@ -102,7 +102,7 @@ class Catalogue:
         found = [await self._store.prepare(self.target_of(projection, one)) for one in fed]
         problems = [problem for some in found for problem in some]
         if problems and problems != self._problems.get(projection.name):
-            log.error("not as declared", projection=projection.name, problems=problems)
+            log.error("collections_mismatched", projection=projection.name, problems=problems)
         self._problems[projection.name] = problems
         for generation in fed:
             await tell_handled(self._store, projection, generation.collection, serves=serves)
@@ -120,7 +120,7 @@ class Catalogue:
             if lineage.active == shown:  # else readers have moved meanwhile
                 break
         if problem and problem != self._unshown.get(projection.name):
-            log.warning("not shown under its name", projection=projection.name, reason=problem)
+            log.warning("not_shown_by_name", projection=projection.name, reason=problem)
         self._unshown[projection.name] = problem
 
     async def problems(self, projection: Projection[Any]) -> Sequence[str]:

@@ -240,7 +240,7 @@ class Resending:
                 f". What is older may be missing: see `bus events republish --to {name} --since "
                 f"{quiet.isoformat()} --until {since.isoformat()}`"
             )
-        log.error("queue lost and filled again", subscription=name, what=text)
+        log.error("queue_refilled", subscription=name, what=text)
         self._told[name] = text, time.monotonic()
 
     async def mark(self) -> None:

@@ -159,7 +159,7 @@ def _in_utc(time: datetime) -> datetime:
 def _can_travel(frame: Frame) -> bool:
     problem = refusal(frame)
     if problem:
-        log.error("what is stored cannot be sent", message_id=frame.id, reason=str(problem))
+        log.error("event_unsendable", message_id=frame.id, reason=str(problem))
     return problem is None
 
 

@@ -20,6 +20,7 @@ from bus.declare.router import Kind, Router
 from bus.dispatch.dependencies import Provided, bind, views_of
 from bus.errors import ConfigurationError
 from bus.messages import Command, Envelope, Event, Message, Query
+from bus.observe.listeners import Signals
 from bus.read.documents import Documents
 from bus.read.projection import Projection
 from bus.stores.collections import Changes, ReadUnit, Target, Write
@@ -261,6 +262,7 @@ class _Offered:
     sign = None
 
     def __init__(self) -> None:
+        self.signals = Signals()
         self.events: list[Said] = []
         self.commands: list[Said] = []
 

@@ -5,6 +5,7 @@ relay.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextvars import Context
 
@@ -12,7 +13,9 @@ from bus.codec import sign_events
 from bus.common import clock
 from bus.common.tasks import end
 from bus.errors import BusError, TransportUnavailable
+from bus.observe.listeners import Signals
 from bus.observe.log import Logger
+from bus.observe.signals import Published
 from bus.signing import Sign
 from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame, Transport
@@ -29,8 +32,15 @@ log = Logger("bus.publisher")
 class Publisher:
     """Publishes the commits of one loop tick together; many batches may be in flight at once."""
 
-    def __init__(self, event_log: EventLog, transport: Transport, sign: Sign | None = None) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        transport: Transport,
+        sign: Sign | None = None,
+        signals: Signals | None = None,
+    ) -> None:
         """`sign`, if given, signs the events."""
+        self.signals = signals or Signals()
         self._sign = sign
         self._log = event_log
         self._transport = transport
@@ -106,7 +116,12 @@ class Publisher:
 
     async def _publish(self, batch: list[tuple[Commit, list[Frame]]]) -> list[str]:
         """Publishes; returns the ids of the commits whose frames were all confirmed."""
-        failures = await self._send_frames([f for _, frames in batch for f in frames])
+        frames = [f for _, frames in batch for f in frames]
+        began = time.monotonic()
+        failures = await self._send_frames(frames)
+        if Published in self.signals.wanted:
+            seconds, size = time.monotonic() - began, sum(len(frame.body) for frame in frames)
+            self.signals.emit(Published, len(frames), len(failures), size, seconds)
         self._report(failures)
         if not failures:
             return [commit.id for commit, _ in batch]
@@ -138,7 +153,7 @@ class Publisher:
                 ids, self._confirmed = self._confirmed, []
                 await self._log.confirmed(ids)
         except BusError as error:
-            log.warning("marks not cleared; the relay publishes these again", reason=str(error))
+            log.warning("marks_not_cleared", reason=str(error))
         finally:
             self._marking = None
 
@@ -146,9 +161,11 @@ class Publisher:
         """Logs once that the broker is away, and once that it is back."""
         if failures and not self._unsent:
             reason = next(iter(failures.values()))
-            level = log.warning if isinstance(reason, TransportUnavailable) else log.error
-            level("not published; waits in the log for the relay", reason=str(reason))
+            if isinstance(reason, TransportUnavailable):
+                log.warning("not_published", reason=str(reason))
+            else:
+                log.error("not_published", reason=str(reason))
         if not failures and self._unsent:
-            log.info("publishing again", were_left_to_the_relay=self._unsent)
+            log.info("publishing_again", were_left_to_the_relay=self._unsent)
             self._unsent = 0
         self._unsent += len(failures)

@@ -16,6 +16,7 @@ from bus.errors import BusError, InvalidMessage
 from bus.lifecycle.duty import Duty
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
+from bus.observe.signals import Relayed
 from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame
 from bus.write.publisher import Publisher
@@ -78,8 +79,10 @@ class Relay:
         if not commits:
             return False
         framed = [(c, frames) for c in commits if (frames := _frames_of(c)) is not None]
+        began = time.monotonic()
         sent = await self._publisher.publish([c for c, _ in framed], [f for _, f in framed])
-        log.info("relayed", commits=sent, waiting=len(commits) - sent)
+        seconds = time.monotonic() - began
+        self._loops.signals.emit(Relayed, sent, waiting=len(commits) - sent, seconds=seconds)
         self._since = _beyond(commits, self._since) if not sent and len(commits) == BATCH else None
         return sent > 0
 
@@ -126,5 +129,5 @@ def _frames_of(commit: Commit) -> list[Frame] | None:
     try:
         return frames_of(commit)
     except InvalidMessage as error:
-        log.error("a stored commit cannot be published", commit=commit.id, reason=str(error))
+        log.error("commit_unpublishable", commit=commit.id, reason=str(error))
         return None

@@ -33,7 +33,7 @@ def warn_once(kind: type, stream: str, error: BaseException) -> None:
     if kind not in _warned:
         _warned.add(kind)
         log.warning(
-            "no snapshot",
+            "no_snapshot",
             aggregate=kind.__qualname__,
             stream=stream,
             reason=reason_of(error),

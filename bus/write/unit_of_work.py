@@ -3,14 +3,17 @@
 One stream is one insert, several are one transaction; then the events go to the broker.
 """
 
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
 from bus.data.ids import derived_id
 from bus.errors import InvalidMessage
 from bus.messages import Command, Envelope, Event, Receipt, check_kind
+from bus.observe.listeners import Signals
 from bus.observe.log import Logger
+from bus.observe.signals import EventsStored
 from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded
 from bus.stores.session import Session
 from bus.transports.base import Frame
@@ -27,6 +30,8 @@ log = Logger("bus.write")
 
 class Publishing(Protocol):
     """Takes stored commits, to publish them."""
+
+    signals: Signals
 
     def offer(self, commits: list[Commit], frames: list[list[Frame]]) -> None: ...
 
@@ -126,7 +131,9 @@ class UnitOfWork:
         """
         if not self._prepared:
             return Receipt(self.id, {}, result)
-        stored = await self._log.append(self._prepared)
+        wanted = EventsStored in self._publishing.signals.wanted
+        append = self._measured_append if wanted else self._log.append
+        stored = await append(self._prepared)
         if stored is self._prepared:  # else the log had commits under this id: a repeat
             await self.announce()
             return receipt_of(self._prepared, result)
@@ -149,6 +156,26 @@ class UnitOfWork:
         for aggregate in self._changed:
             if aggregate.snapshot_every:
                 await self._snapshot(aggregate)
+
+    async def _measured_append(self, commits: list[Commit]) -> Sequence[Commit]:
+        began = time.monotonic()
+        stored = await self._log.append(commits)
+        if stored is commits:
+            self.tell_stored(time.monotonic() - began)
+        return stored
+
+    def tell_stored(self, seconds: float) -> None:
+        """Tells who listens that what was prepared is stored, if it is anything."""
+        if self._prepared:
+            self._publishing.signals.emit(
+                EventsStored,
+                message=self.envelope.name,
+                message_id=self.envelope.id,
+                commits=len(self._prepared),
+                events=sum(len(commit.events) for commit in self._prepared),
+                size=sum(len(frame.body) for frames in self._frames for frame in frames),
+                seconds=seconds,
+            )
 
     def _commits(self, result: Any, keep: bool) -> list[Commit]:
         parts = [(a.category, a.stream, a.version, a.recorded_data) for a in self._changed]
@@ -191,7 +218,7 @@ class UnitOfWork:
         except InvalidMessage as error:
             snapshots.warn_once(type(aggregate), aggregate.stream, error)
         except Exception as error:  # the events are stored: a failing cache must not hide that
-            log.warning("no snapshot", stream=aggregate.stream, reason=str(error))
+            log.warning("no_snapshot", stream=aggregate.stream, reason=str(error))
 
     def _is_behind(self, aggregate: Aggregate) -> bool:
         """Returns whether it was loaded from more events than a snapshot would have left."""

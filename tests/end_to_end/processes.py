@@ -78,7 +78,7 @@ class ServiceProcess:
 class WorkerProcess(ServiceProcess):
     """`python -m bus worker`, of the wallets or of another service."""
 
-    started = "worker started"
+    started = "worker_started"
 
     def __init__(
         self,

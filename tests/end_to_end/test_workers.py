@@ -103,7 +103,7 @@ async def test_sigint_stops_gracefully_too_and_a_second_signal_at_once(
         worker.signal(signal.SIGINT)
         assert await worker.ended(12) == 0
         await worker.start()
-        await until(lambda: worker.log().count("worker started") == 2, "started again", within=30)
+        await until(lambda: worker.log().count("worker_started") == 2, "started again", within=30)
         worker.signal(signal.SIGTERM)
         worker.signal(signal.SIGINT)
         assert await worker.ended(2) in (128 + signal.SIGINT, 128 + signal.SIGTERM)

@@ -123,7 +123,7 @@ async def test_without_the_right_to_a_view_all_goes_on_and_that_is_told_once(
     def is_told() -> bool:
         nonlocal told
         told += capsys.readouterr().err
-        return "not shown under its name" in told
+        return "not_shown_by_name" in told
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(projection_runner, "SHOW_EVERY", 0.0)
@@ -136,7 +136,7 @@ async def test_without_the_right_to_a_view_all_goes_on_and_that_is_told_once(
             await asyncio.sleep(2)  # two more turns of the worker's
             await still_fine(bus)
     told += capsys.readouterr().err
-    assert told.count("not shown under its name") == 1
+    assert told.count("not_shown_by_name") == 1
     assert "grant the user of the URL the action createCollection" in told
 
 

@@ -322,4 +322,4 @@ async def test_a_loop_that_stands_still_for_longer_than_the_heartbeat_allows(
             time.sleep(7)  # noqa: ASYNC251  # this is the fault
             await payments.recovery(within=30)
         await payments.expect_each_once()
-    assert "rabbitmq_lost" in "".join(capfd.readouterr())
+    assert "disconnected" in "".join(capfd.readouterr())

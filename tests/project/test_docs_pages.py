@@ -26,14 +26,15 @@ REFERENCE = sorted((ROOT / "docs" / "api").glob("*.md"))
 FENCED = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^):#]+)(?:#[^)]*)?\)")
+MODULES = {"clock": bus.clock, "log": bus.log, "signals": bus.signals}
 DIRECTIVE = re.compile(r"(?m)^::: (\S+)$")
 
 
 def public() -> Iterator[str]:
     """Every public name, as the reference calls it."""
-    yield from (f"bus.{name}" for name in bus.__all__ if name not in ("clock", "log"))
+    yield from (f"bus.{name}" for name in bus.__all__ if name not in MODULES)
     yield from (f"bus.testing.{name}" for name in bus.testing.__all__)
-    for name, module in (("clock", bus.clock), ("log", bus.log)):
+    for name, module in MODULES.items():
         yield from (f"bus.{name}.{defined}" for defined in defined_in(str(module.__file__)))
 
 

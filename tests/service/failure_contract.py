@@ -295,7 +295,14 @@ class FailureContract(WalletService):
             headers: dict[str, str | int] = {"stream": "wallet-a", "version": version}
             frame = Frame("", "t", f"e{version}", "Paid", b"{}", clock.now(), "c1", headers)
             given_up = Expired("given up")
-            await bury(store, Delivery(frame, queue, 1, 1), given_up, handler=queue, attempts=0)
+            await bury(
+                store,
+                Delivery(frame, queue, 1, 1),
+                given_up,
+                handler=queue,
+                attempts=0,
+                signals=bus.runtime.signals,
+            )
         async with Worker(bus):
             await bus.query(GetWallet(wallet_id="a"), after=receipt)
 

@@ -268,7 +268,7 @@ class RebuildContract(Brisk):
         async def stays() -> bool:
             nonlocal told
             told += capsys.readouterr().err
-            return "readers stay" in told
+            return "readers_stayed" in told
 
         async with make(version=2, bad="unlucky") as new, Worker(new):
             await self.until_read(new, "banks__v2")

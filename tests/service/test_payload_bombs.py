@@ -120,5 +120,5 @@ async def test_fifty_kinds_of_bombs_stop_nobody_and_each_is_kept_with_a_reason(
     assert not any("4711" in letter["reason"] for letter in letters)
     printed = "".join(capfd.readouterr())
     lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
-    assert len([line for line in lines if line["event"] == "dead letter"]) == len(letters)
+    assert len([line for line in lines if line["event"] == "gave_up"]) == len(letters)
     assert SECRET.decode() not in printed

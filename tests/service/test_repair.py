@@ -37,7 +37,8 @@ async def plant(bus: Bus, stream: str) -> list[str]:
     queue, store = f"{bus.service}.parcels", bus.runtime.read_store
     for error in (InvalidMessage("torn"), Expired("it expired"), NotInTheLog("forged")):
         delivery = Delivery(stray(b"{}", stream), queue, 1, 1)
-        await bury(store, delivery, error, handler=queue, attempts=1)
+        signals = bus.runtime.signals
+        await bury(store, delivery, error, handler=queue, attempts=1, signals=signals)
     return [one["_id"] for one in await store.dead_letters() if one["error"] == "NotInTheLog"]
 
 

@@ -117,7 +117,7 @@ class TestShown(Brisk):
         def is_told() -> bool:
             nonlocal told
             told += capsys.readouterr().err
-            return "not shown under its name" in told
+            return "not_shown_by_name" in told
 
         async with make() as bus, Worker(bus):
             assert await bus.query(CountPurses(), after=await paid_into(bus, 2)) == 2
@@ -126,7 +126,7 @@ class TestShown(Brisk):
         told += capsys.readouterr().err
         kind = "view" if view_on else "collection"
         assert f"there is a {kind} of that name" in told
-        assert told.count("not shown under its name") == 1
+        assert told.count("not_shown_by_name") == 1
         assert list(database["purses"].find()) == [{"_id": "mine"}]
 
     async def test_a_collection_of_an_earlier_release_makes_way_once_it_is_dropped(

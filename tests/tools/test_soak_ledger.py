@@ -54,7 +54,7 @@ def test_what_could_not_start_since_mongodb_was_away_or_let_nobody_in_may_start_
 def test_what_ended_otherwise_may_not_start_again() -> None:
     assert not could_not_start(b"")
     assert not could_not_start(b"ConfigurationError: MongoDB does not allow it\nKeyError: 'a'\n")
-    assert not could_not_start(b"worker started\nStoreUnavailable: MongoDB is away\n")
+    assert not could_not_start(b"worker_started\nStoreUnavailable: MongoDB is away\n")
 
 
 def test_a_ledger_tells_what_is_done_and_what_has_no_outcome(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ async def test_events_of_names_that_nobody_knows_are_counted_and_warned_of_now_a
         await projector.apply_streams([one.stream])
     assert projector.unknown == {"Forgotten": 12}
     assert await store.versions(projector.target, ["account-11"]) == {"account-11": 3}
-    warned = [line for line in capsys.readouterr().err.splitlines() if "unknown name" in line]
+    warned = [line for line in capsys.readouterr().err.splitlines() if "unknown_events" in line]
     assert len(warned) == 2
     assert "Forgotten" in warned[0]
     await plain.apply_streams(["account-0"])

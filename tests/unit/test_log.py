@@ -10,6 +10,7 @@ from bus import Command, Envelope
 from bus.common import clock
 from bus.dispatch.middleware import logged
 from bus.observe import log
+from bus.observe.listeners import Signals
 
 
 class Open(Command):
@@ -43,7 +44,7 @@ async def test_each_line_names_the_message_and_none_holds_its_payload(
         raise RuntimeError("broken\nFAKE LINE")
 
     with pytest.raises(RuntimeError):
-        await logged(handler)(envelope)
+        await logged(handler, Signals())(envelope)
     printed = capsys.readouterr().err
     first, second = map(json.loads, printed.splitlines())
     for line in (first, second):

@@ -89,8 +89,8 @@ async def test_one_outage_is_one_line_and_its_end_another() -> None:
         for _ in range(5):
             await loops.turn("relay", turn, None)
     assert [(line["event"], line["log_level"]) for line in lines] == [
-        ("cannot go on just now; trying again", "warning"),
-        ("goes on", "info"),
+        ("loop_held_up", "warning"),
+        ("loop_goes_on", "info"),
     ]
 
 

@@ -146,7 +146,13 @@ async def test_letters_that_the_log_has_settled_are_found_without_reading_them_w
     await projector.apply_streams(["account-a"])
     await store.add_dead_letter(dead(1, error="InvalidMessage"))
     await store.add_dead_letter(dead(2, error="InvalidMessage"))
-    await settled_in_log(store, projector.projection, projector.target, ["bank.accounts"])
+    await settled_in_log(
+        store,
+        projector.projection,
+        projector.target,
+        ["bank.accounts"],
+        signals=projector.signals,
+    )
     assert await store.dead_letter_ids() == ["bank.accounts/e2"]
     assert not any("body" in one for one in store.letters)
 

@@ -70,7 +70,7 @@ def bus_of(*declared: Router | Projection[Any]) -> Bus:
 def said_of(*declared: Router | Projection[Any]) -> list[str]:
     with capture_logs() as lines:
         bus_of(*declared)
-    return [line["reason"] for line in lines if line["event"] == "declared and never served"]
+    return [line["reason"] for line in lines if line["event"] == "never_served"]
 
 
 def listening(kind: Any, name: str = "hearing") -> Router:

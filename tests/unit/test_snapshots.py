@@ -55,7 +55,7 @@ async def test_state_that_no_snapshot_can_give_is_told_once_and_read_from_events
                 for list_id in ("a", "b"):
                     receipt = await bus.execute(Add(list_id=list_id, number=number))
                     assert receipt.result == (number - 1, number)
-    (told,) = [line for line in lines if line["event"] == "no snapshot"]
+    (told,) = [line for line in lines if line["event"] == "no_snapshot"]
     assert (told["log_level"], told["stream"]) == ("warning", "listing-a")
     assert "pair" in told["reason"]
 
@@ -75,7 +75,7 @@ async def test_a_snapshot_that_cannot_be_read_is_told_once_and_passed_over() -> 
                 assert (receipt.result, receipt.versions) == (
                     (number - 1, number), {"listing-a": number},
                 )  # fmt: skip
-        told = [line for line in lines if line["event"] == "no snapshot"]
+        told = [line for line in lines if line["event"] == "no_snapshot"]
     assert [line["aggregate"].rpartition(".")[2] for line in told] == [kind.__name__]
 
 
@@ -155,7 +155,7 @@ async def test_what_can_have_no_snapshot_is_tried_at_its_turn_only(
         with capture_logs() as lines:
             assert await bumped(bus, 13) == 0
     assert tried == [4, 8, 12]
-    assert len([line for line in lines if line["event"] == "no snapshot"]) == 1
+    assert len([line for line in lines if line["event"] == "no_snapshot"]) == 1
 
 
 @pytest.mark.parametrize("state", [type("Alien", (), {}), "Unknown"])
@@ -164,7 +164,7 @@ async def test_state_of_a_type_that_no_snapshot_can_hold_is_told_once(state: Any
     async with Bus("counts", routers=[router], settings=Settings.in_memory()) as bus:
         with capture_logs() as lines:
             await bumped(bus, 3)
-    assert len([line for line in lines if line["event"] == "no snapshot"]) == 1
+    assert len([line for line in lines if line["event"] == "no_snapshot"]) == 1
 
 
 async def test_final_state_is_kept_without_a_word() -> None:
@@ -172,7 +172,7 @@ async def test_final_state_is_kept_without_a_word() -> None:
     async with Bus("counts", routers=[router], settings=Settings.in_memory()) as bus:
         with capture_logs() as lines:
             assert await bumped(bus, 3) == 3
-    assert not [line for line in lines if line["event"] == "no snapshot"]
+    assert not [line for line in lines if line["event"] == "no_snapshot"]
     assert kind.snapshot_every == 1
 
 

@@ -67,7 +67,7 @@ async def board(real_settings: Settings, tmp_path: Path) -> AsyncIterator[httpx.
         Program(real_settings, tmp_path / name, *started)
         for name, *started in (
             ("api", "Uvicorn running", "handlers.http", "--port", str(port)),
-            ("worker", "worker started", "bus", "worker", "handlers.app:build"),
+            ("worker", "worker_started", "bus", "worker", "handlers.app:build"),
             ("relay", "rabbitmq_connected", "bus", "relay", "handlers.app:build"),
         )
     )

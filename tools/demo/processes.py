@@ -80,7 +80,7 @@ class Processes:
 
     def counted(self) -> Counted:
         """Sums up what the projectors logged."""
-        lines = [line for line in self._log_lines() if line.get("event") == "projected"]
+        lines = [line for line in self._log_lines() if line.get("event") == "healed"]
         return Counted(sum(x["duplicates"] for x in lines), sum(x["healed"] for x in lines))
 
     def _start(self, name: str, *module: str) -> None:

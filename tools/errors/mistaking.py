@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bus import Aggregate, Bus, Event, Index, Projection, Router, Settings, Update
+from bus import Aggregate, Bus, Event, Index, Projection, Router, Settings, Update, signals
 from tools.errors.bank import Account, AccountOpened, BalanceView
 from tools.errors.entries import Section
 
@@ -98,3 +98,32 @@ def a_key_that_is_the_name_of_a_field() -> None:
 def a_router_that_is_in_no_list() -> None:
     mails: Any = Router("mails")
     Bus("bank", routers=mails, settings=Settings.in_memory())
+
+
+@mistaken("ConfigurationError: it is async, and nobody would await it; write `def`")
+def an_async_listener() -> None:
+    async def count(run: signals.CommandHandled) -> None: ...
+
+    bus = Bus("bank", settings=Settings.in_memory())
+    bus.listen(signals.CommandHandled, count)
+
+
+@mistaken("ConfigurationError: it takes (), and is called with the signal alone")
+def a_listener_that_takes_nothing() -> None:
+    count: Any = lambda: None  # noqa: E731
+    bus = Bus("bank", settings=Settings.in_memory())
+    bus.listen(signals.CommandHandled, count)
+
+
+@mistaken("ConfigurationError: Bus('bank').listen(CommandHandled, 'count'): it cannot be called")
+def the_name_of_a_listener() -> None:
+    listener: Any = "count"
+    bus = Bus("bank", settings=Settings.in_memory())
+    bus.listen(signals.CommandHandled, listener)
+
+
+@mistaken("ConfigurationError: it is not a kind of signal; `bus.signals` has them")
+def listening_to_a_message() -> None:
+    kind: Any = AccountOpened
+    bus = Bus("bank", settings=Settings.in_memory())
+    bus.listen(kind, print)

@@ -66,5 +66,5 @@ class Grouping:
             if clock.is_cancelled():
                 raise
         except Exception as error:
-            log.error("a group failed", exc_info=error)
+            log.error("group_failed", exc_info=error)
         return True

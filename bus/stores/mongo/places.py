@@ -52,7 +52,7 @@ class Places:
             await self.make(within)
         except ConfigurationError as error:
             return str(error)
-        log.warning("the unique index was gone, and is made again", collection=self._commits.name)
+        log.warning("unique_index_remade", collection=self._commits.name)
         return None
 
     def _taken_twice(self, error: OperationFailure) -> str:

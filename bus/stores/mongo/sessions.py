@@ -154,7 +154,7 @@ class Sessions:
                 await self._loops.turn("sessions of a dead process", end_process, None)
 
     async def _end_process(self, process: Document) -> None:
-        log.info("ending the sessions of a process that is silent", process=process["_id"])
+        log.info("silent_process_ended", process=process["_id"])
         await end_sessions(self._client, process["sessions"])
         async with writing():
             await self._writers.delete_one({"_id": process["_id"], "seen": process["seen"]})

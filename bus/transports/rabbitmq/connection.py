@@ -17,6 +17,7 @@ from bus.common.urls import AMQP_SCHEMES, problem_of
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
+from bus.observe.signals import Connected, Disconnected
 from bus.transports.rabbitmq.frame_reader import FrameReader, FrameReaderFactory
 from bus.transports.rabbitmq.refusals import reason_of
 
@@ -199,12 +200,13 @@ class Link:
             await backoff.wait()
 
     async def _hold(self, session: RabbitSession) -> None:
-        log.info("rabbitmq_connected", purpose=self._purpose, broker=session.server)
+        began = time.monotonic()
+        self.loops.signals.emit(Connected, self._purpose, session.server)
         self.session = session
         self._connected.set()
         try:
             await _until_lost(session)
-            log.warning("rabbitmq_lost", purpose=self._purpose)
+            self.loops.signals.emit(Disconnected, self._purpose, time.monotonic() - began)
         finally:
             self.session = None
             self.problem = TransportUnavailable("RabbitMQ: the connection was lost")

@@ -1,0 +1,343 @@
+"""Signals: small records of what happens. Never a payload; times are in seconds, sizes in bytes.
+
+`bus.listen(kind, listener)` has a function called with each record of a kind. The log is a listener
+too: `logged` says which of them become lines. Each has a stable `name`, its class's in small
+letters: `command_handled`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Outcome = Literal["done", "failed", "put_off"]
+"""What came of a handler: it returned, it raised, or it asked for a later try (`Retry`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What all have: the service in which it happened."""
+
+    name: ClassVar[str]
+    service: str
+
+    def __init_subclass__(cls) -> None:
+        cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerRun(Signal):
+    """One run of a handler, with what goes round it. `handler` is its name; of an event, that of
+    its subscription. `error` is the type of what it raised. `attempt` counts a worker's tries."""
+
+    message: str
+    message_id: str
+    correlation_id: str
+    handler: str
+    attempt: int
+    seconds: float
+    outcome: Outcome
+    error: str = ""
+
+
+class CommandHandled(HandlerRun):
+    """A command's handler has run, and what it did is stored, if it is `done`."""
+
+    __slots__ = ()
+
+
+class QueryAnswered(HandlerRun):
+    """A query's handler has run."""
+
+    __slots__ = ()
+
+
+class EventHandled(HandlerRun):
+    """A subscription's handler of an event has run."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRepeated(Signal):
+    """A command came again under its id, and was answered by what the log holds."""
+
+    message: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFailed(Signal):
+    """A handler failed that no worker ran: its caller has the error."""
+
+    message: str
+    message_id: str
+    error: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicted(Signal):
+    """Somebody else wrote to a stream first, for the `conflicts`th time: the handler runs again."""
+
+    message: str
+    message_id: str
+    conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventsStored(Signal):
+    """What a handler recorded is in the log. `size` is that of what will be published. With a
+    `Session`, `seconds` are those of the whole transaction, the handler's own work included."""
+
+    message: str
+    message_id: str
+    commits: int
+    events: int
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Published(Signal):
+    """The broker has answered for a batch; `failed` messages wait in the log for the relay."""
+
+    messages: int
+    failed: int
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed(Signal):
+    """The relay has published `commits` that were left to it; `waiting` of the batch still are."""
+
+    commits: int
+    waiting: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProjected(Signal):
+    """A projection has taken in a batch that arrived (`arrived` events), or that a build read.
+
+    `events` were applied to `streams`, `healed` of them read from the log as they had not come;
+    `duplicates` had been applied before.
+    """
+
+    projection: str
+    collection: str
+    arrived: int
+    events: int
+    healed: int
+    duplicates: int
+    streams: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Healed(Signal):
+    """A batch had gaps, which were filled from the log, or events that had been applied before."""
+
+    projection: str
+    events: int
+    healed: int
+    duplicates: int
+    streams: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept(Signal):
+    """A sweep has found `missing` events, and applied them from the log."""
+
+    projection: str
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParked(Signal):
+    """A projection has set a stream aside at the event `version`, or has tried it `again`.
+
+    `waits_for` is "event" or "release" while it only waits for another service's event or for
+    another release of the code, and "" where it cannot be applied.
+    """
+
+    projection: str
+    stream: str
+    version: int
+    message: str
+    error: str
+    reason: str
+    group: str
+    letter: str
+    tries: int
+    next_try: str
+    waits_for: Literal["", "event", "release"]
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReleased(Signal):
+    """A stream that was parked is applied again."""
+
+    projection: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried(Signal):
+    """A worker's try failed, and another one follows `after` so many seconds: `in_place`, or by
+    way of the broker."""
+
+    queue: str
+    message: str
+    message_id: str
+    attempt: int
+    error: str
+    reason: str
+    raised_in: Sequence[str]
+    after: float
+    in_place: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff(Signal):
+    """A handler asked for a later try, which is no error. A worker (its `queue`) sees to that in
+    `delay` seconds; without one, the caller has the `Retry`."""
+
+    queue: str
+    message: str
+    message_id: str
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp(Signal):
+    """A message is a dead letter (`letter`) now; `group` is the fingerprint of its error."""
+
+    queue: str
+    message: str
+    message_id: str
+    error: str
+    reason: str
+    group: str
+    letter: str
+    attempts: int
+    stream: str = ""
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LettersRepaired(Signal):
+    """Dead letters are gone, for what they were about is done."""
+
+    letters: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Signal):
+    """`count` messages that are not this service's own were refused and not kept one by one; the
+    last of them was `message`."""
+
+    queue: str
+    count: int
+    message: str
+    message_id: str
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildBegun(Signal):
+    """A collection is to be filled from about so many `commits` of the log."""
+
+    projection: str
+    collection: str
+    commits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt(Signal):
+    """A collection was filled from the log; each worker that took part says so."""
+
+    projection: str
+    collection: str
+    commits: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadersMoved(Signal):
+    """Readers read this collection of the projection from now on."""
+
+    projection: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadersStayed(Signal):
+    """A collection is built, and readers are not moved to it, for this reason."""
+
+    projection: str
+    built: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired(Signal):
+    """An audit has put a document right that was not as the log says; not `done` where it had
+    changed meanwhile."""
+
+    projection: str
+    key: str
+    kind: str
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(Signal):
+    """A connection to the broker is there; `purpose` is what it is used for."""
+
+    purpose: str
+    broker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected(Signal):
+    """A connection to the broker was lost; another one is tried for until it is there."""
+
+    purpose: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerReopened(Signal):
+    """The sentinel opens a consumer anew: the broker has forgotten it (for the `round`th time), or
+    messages are `waiting` and none comes."""
+
+    queue: str
+    why: Literal["forgotten", "stuck"]
+    round: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted(Signal):
+    """A worker has begun to consume."""
+
+    subscriptions: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Signal):
+    """A worker has left; `unfinished` consumers did not finish in time."""
+
+    unfinished: int
+
+
+KINDS: tuple[type[Signal], ...] = tuple(
+    one
+    for one in list(globals().values())
+    if isinstance(one, type) and issubclass(one, Signal) and one not in (Signal, HandlerRun)
+)
+"""All that happens; `Signal` and `HandlerRun` stand for several of them."""

@@ -1,0 +1,218 @@
+"""Signals: who listens hears what happens; nobody else pays for it, or is harmed by a listener."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from bus import (
+    Bus,
+    Command,
+    ConcurrencyError,
+    ConfigurationError,
+    Reject,
+    Retry,
+    Router,
+    Settings,
+    Worker,
+    signals,
+)
+from bus.observe.listeners import Signals
+from bus.observe.signals import KINDS, Signal
+from tests.service.wallet import Diary, GetWallet, Pay, build
+from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def _every_level() -> Iterator[None]:
+    """Another test of this process may have left structlog set up for warnings alone."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+class Move(Command):
+    mood: str = ""
+
+
+moves = Router("moves")
+
+
+@moves.command
+async def move(command: Move) -> None:
+    if command.mood == "later":
+        raise Retry(5)
+    if command.mood == "too late":
+        raise ConcurrencyError("somebody was first")
+    if command.mood == "rejects":
+        raise Reject("no")
+
+
+def moving() -> Bus:
+    return Bus("bank", routers=[moves], settings=Settings.in_memory())
+
+
+class Heard(list[Signal]):
+    """All that happens on a bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        bus.listen(Signal, self.append)
+
+    def of(self, kind: type[Signal]) -> list[Any]:
+        return [one for one in self if type(one) is kind]
+
+
+async def test_the_way_of_a_command_is_heard_from_end_to_end(unique: str) -> None:
+    diary = Diary()
+    bus = build(Settings.in_memory(), diary, unique)
+    heard = Heard(bus)
+    async with bus, Worker(bus):
+        receipt = await bus.execute(Pay(wallet_id="a", amount=1, mood="grateful"), id="c1")
+        await bus.execute(Pay(wallet_id="a", amount=1, mood="grateful"), id="c1")
+        await bus.query(GetWallet(wallet_id="a"), after=receipt)
+        await until(lambda: len(heard.of(signals.CommandHandled)) == 2, "Thank is carried out")
+        await until(lambda: heard.of(signals.BatchProjected), "projected")
+        await until(lambda: heard.of(signals.EventHandled), "handled")
+    pay, thank = heard.of(signals.CommandHandled)
+    assert (pay.service, pay.message, pay.message_id, pay.outcome) == (unique, "Pay", "c1", "done")
+    assert (thank.message, pay.attempt, pay.error) == ("Thank", 1, "")
+    assert pay.handler.endswith("payments.<locals>.pay")
+    assert 0 < pay.seconds < 60
+    assert [one.message_id for one in heard.of(signals.CommandRepeated)] == ["c1"]
+    stored = heard.of(signals.EventsStored)[0]
+    assert (stored.message, stored.commits, stored.events) == ("Pay", 1, 1)
+    assert stored.size > 0
+    assert sum(one.messages - one.failed for one in heard.of(signals.Published)) >= 3
+    assert heard.of(signals.QueryAnswered)[0].message == "GetWallet"
+    handled = heard.of(signals.EventHandled)[0]
+    assert (handled.message, handled.handler, handled.outcome) == ("Paid", "thanking", "done")
+    assert sum(one.events for one in heard.of(signals.BatchProjected)) >= 1
+    assert type(heard[-1]) is signals.WorkerStopped
+
+
+async def test_tries_and_what_becomes_of_them_are_heard(unique: str) -> None:
+    bus = build(Settings.in_memory(), Diary(), unique)
+    heard = Heard(bus)
+    async with bus, Worker(bus):
+        for mood in ("fails once", "rejects", "later"):
+            await bus.execute(Pay(wallet_id="a", amount=1, mood=mood))
+        await until(lambda: heard.of(signals.GaveUp), "given up")
+        await until(lambda: heard.of(signals.PutOff), "put off")
+    (retried,) = heard.of(signals.Retried)
+    assert (retried.attempt, retried.in_place) == (1, True)
+    (given_up,) = heard.of(signals.GaveUp)
+    assert given_up.queue == f"{unique}.thanking"
+    assert {one.outcome for one in heard.of(signals.EventHandled)} == {"done", "failed", "put_off"}
+
+
+async def test_a_handler_that_asks_for_a_later_try_has_not_failed() -> None:
+    bus = moving()
+    heard = Heard(bus)
+    with capture_logs() as lines:
+        async with bus:
+            with pytest.raises(Retry):
+                await bus.execute(Move(mood="later"))
+            with pytest.raises(Reject):
+                await bus.execute(Move(mood="rejects"))
+    logged = [(line["log_level"], line["event"]) for line in lines]
+    assert logged == [("debug", "put_off"), ("info", "message_failed")]
+    outcomes = [one.outcome for one in heard.of(signals.CommandHandled)]
+    assert outcomes == ["put_off", "failed"]
+
+
+async def test_each_conflict_of_a_run_is_heard() -> None:
+    bus = moving()
+    heard = Heard(bus)
+    async with bus:
+        with pytest.raises(ConcurrencyError):
+            await bus.execute(Move(mood="too late"))
+    assert [one.conflicts for one in heard.of(signals.Conflicted)] == list(range(1, 10))
+
+
+async def test_a_listener_that_raises_harms_nobody_and_is_logged_once_for_each_kind() -> None:
+    bus = moving()
+
+    def broken(signal: Signal) -> None:
+        raise SystemExit("no more")
+
+    bus.listen(signals.CommandHandled, broken)
+    bus.listen(signals.MessageFailed, broken)
+    heard = Heard(bus)
+    with capture_logs() as lines:
+        async with bus:
+            for _ in range(3):
+                await bus.execute(Move())
+            with pytest.raises(Reject):
+                await bus.execute(Move(mood="rejects"))
+    failed = [line for line in lines if line["event"] == "listener_failed"]
+    assert [line["signal"] for line in failed] == ["command_handled", "message_failed"]
+    assert all(line["listener"].endswith("broken") and line["exc_info"] for line in failed)
+    assert len(heard.of(signals.CommandHandled)) == 4
+
+
+async def a_coroutine(signal: Signal) -> None:
+    pass
+
+
+class Asynchronous:
+    async def __call__(self, signal: Signal) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "listener", "words"),
+    [
+        (Signal, a_coroutine, "it is async, and nobody would await it"),
+        (Signal, functools.partial(a_coroutine), "it is async"),
+        (Signal, Asynchronous(), "it is async"),
+        (Signal, "count", "it cannot be called"),
+        (Signal, lambda: None, "and is called with the signal alone"),
+        (Signal, lambda one, two: None, "and is called with the signal alone"),
+        (Move, print, "it is not a kind of signal"),
+        ("command_handled", print, "it is not a kind of signal"),
+    ],
+)
+def test_what_cannot_listen_is_refused_where_it_is_given(
+    kind: Any, listener: Any, words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        moving().listen(kind, listener)
+
+
+def test_where_nobody_listens_nothing_is_made() -> None:
+    made: list[object] = []
+
+    def kind(service: str) -> Signal:
+        made.append(service)
+        return signals.WorkerStopped(service, 0)
+
+    told = Signals("bank")
+    told.emit(kind)
+    assert made == []
+    for often in (signals.CommandHandled, signals.BatchProjected, signals.EventsStored):
+        assert often not in told.wanted
+
+
+def test_a_kind_that_stands_for_several_is_each_of_them() -> None:
+    told, heard = Signals("bank"), list[Signal]()
+    listener: Callable[[signals.HandlerRun], None] = heard.append
+    told.listen(signals.HandlerRun, listener)
+    assert {kind for kind, who in told.wanted.items() if listener in who} == {
+        signals.CommandHandled,
+        signals.QueryAnswered,
+        signals.EventHandled,
+    }
+
+
+def test_signals_are_small_and_stay_as_they_are() -> None:
+    one = signals.Relayed("bank", commits=1, waiting=0, seconds=0.5)
+    assert (one.name, hasattr(one, "__dict__")) == ("relayed", False)
+    with pytest.raises(FrozenInstanceError):
+        one.commits = 2  # type: ignore[misc]
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+    assert not hasattr(signals.CommandHandled("", "", "", "", "", 1, 0.0, "done"), "__dict__")
