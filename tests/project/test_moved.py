@@ -25,7 +25,10 @@ OWN = {
     "bus.backend": {"Closing", "backend_of"},
     "bus.delivery.replies": {"Replies"},
     "bus.delivery.retry": {"LONGEST_PAUSE"},
-    "bus.delivery.roster": {"log", "supervise"},
+    "bus.cli.tables": {"told"},
+    "bus.delivery.roster": {"supervise"},
+    "bus.delivery.sentinel": {"consumer_check"},
+    "bus.delivery.worker": {"PROJECTIONS_SHARE", "Run"},
     "bus.router": {"parameter_types"},
     "bus.stores.applying": {"PATH"},
     "bus.stores.mongo.appender": {"ATTEMPT_WITHIN", "Group", "Outcome", "PAUSE"},
@@ -115,7 +118,8 @@ def test_a_public_name_is_found_by_its_former_one(former: str, name: str) -> Non
 
 @pytest.mark.parametrize("former", BEFORE["modules"])
 def test_what_could_be_imported_still_can(former: str) -> None:
-    names = set(BEFORE["modules"][former])
+    names = set(BEFORE["modules"][former]) - {"log"}  # a module's logger is its own
+    names |= {"log"} if former == "bus" else set()
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")

@@ -91,7 +91,7 @@ def test_what_runs_in_memory_alone_is_told_once(command: str, tmp_path: Path) ->
             lines.append(json.loads(process.stderr.readline()))
         process.send_signal(signal.SIGTERM)
         lines += [json.loads(line) for line in process.communicate(timeout=30)[1].splitlines()]
-    told = [line for line in lines if line["event"] == "in memory"]
+    told = [line for line in lines if line["event"] == "in_memory"]
     assert len(told) == 1
     assert told[0]["level"] == "warning"
     assert "nobody outside of this process reaches it" in told[0]["reason"]

@@ -57,7 +57,7 @@ async def test_a_letter_that_names_a_queue_of_another_service_is_not_retried(bus
     )
     outcome = await DeadLetters(bus).retry("x.y/1")
     assert outcome.done == ()
-    assert "no queue of this service" in outcome.failed["x.y/1"]
+    assert "is not a queue of this service" in outcome.failed["x.y/1"]
 
 
 async def test_what_nobody_counts_is_given_back_once(bus: Bus) -> None:

@@ -42,4 +42,4 @@ async def test_commands_and_batches_are_counted(unique: str) -> None:
         await bus.query(GetWallet(wallet_id="a"), after=receipt)
         await until(lambda: sum(metrics.batches["wallets"]) == 3, "each event is in a batch")
     assert metrics.commands == {("Pay", "done"): 3, ("Thank", "failed"): 1}
-    assert metrics.seconds["Pay"] > 0
+    assert metrics.seconds.keys() == {"Pay", "Thank"}
