@@ -67,6 +67,7 @@ class Heard(list[Signal]):
         return [one for one in self if type(one) is kind]
 
 
+@pytest.mark.real_time
 async def test_the_way_of_a_command_is_heard_from_end_to_end(unique: str) -> None:
     diary = Diary()
     bus = build(Settings.in_memory(), diary, unique)
