@@ -172,9 +172,9 @@ class Bus:
         runtime = self._assembly.runtime()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(runtime.disconnect)
-            stack.push_async_callback(runtime.read_store.close)
-            await runtime.read_store.open()
-            await hand_over(runtime.read_store, self.service, former)
+            stack.push_async_callback(runtime.control.close)
+            await runtime.control.open()
+            await hand_over(runtime.control, self.service, former)
 
     async def _enter(self, entered: Entered[Runtime]) -> None:
         forking.opened(self)
@@ -275,8 +275,9 @@ class Bus:
         While the database is away there are no answers; afterwards they continue. With `after`, the
         first answer includes what that receipt wrote. The answers end when the bus closes.
 
-        Raises: ConfigurationError (the handler reads no projection), NoHandler; and from the
-        iteration NotCaughtUp, NotBuilt, and whatever the handler raises.
+        Raises: ConfigurationError (the handler reads no projection, or one whose collections are
+        not `Watchable`), NoHandler; and from the iteration NotCaughtUp, NotBuilt, and whatever the
+        handler raises.
         """
         check_kind(type(query), Query, "watch")
         projections = self._read_by(type(query))
@@ -288,6 +289,8 @@ class Bus:
 
         limit = seconds(timeout, "watch(): timeout", zero=True)
         runtime = self._here()
+        for projection in projections:
+            runtime.live.watchable(projection)
 
         async def ask() -> Answer:
             answer: Answer = await runtime.dispatcher.ask(new_envelope(query))

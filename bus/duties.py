@@ -11,7 +11,7 @@ from bus.write.relay import Relay
 def duties_of(work: Work) -> list[Duty]:
     """All that a worker of these subscriptions is to do."""
     runtime = work.runtime
-    relay = Relay(runtime.event_log, runtime.publisher, runtime.read_store, loops=runtime.loops)
+    relay = Relay(runtime.event_log, runtime.publisher, runtime.control, loops=runtime.loops)
     upkeep = Upkeep(
         runtime.transport,
         lambda: runtime.projected_topology,

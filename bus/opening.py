@@ -48,7 +48,8 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
     losses = Losses(runtime)
     stack.push_async_callback(runtime.disconnect)
     stack.push_async_callback(runtime.event_log.close)
-    stack.push_async_callback(runtime.read_store.close)
+    for place in runtime.places:
+        stack.push_async_callback(place.close)
     stack.push_async_callback(runtime.effects.close)
     stack.push_async_callback(runtime.catalogue.close)
     stack.push_async_callback(runtime.freshness.close)
@@ -57,8 +58,9 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
     if runtime.followed:
         stack.push_async_callback(runtime.followed.close)
         await runtime.followed.open(makes=not looking)
-    await runtime.read_store.open(makes=not looking)
-    await check_owner(runtime.read_store, runtime.service, claims=not looking)
+    for place in runtime.places:
+        await place.open(makes=not looking)
+    await check_owner(runtime.control, runtime.service, claims=not looking)
     await together(
         runtime.event_log.open(makes=not looking),
         runtime.catalogue.look() if looking else runtime.catalogue.open(begins=False),

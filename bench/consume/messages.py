@@ -11,7 +11,7 @@ from bus.observe.log import configure_default
 from bus.signing import EPOCH_NOTE, Notes, Sign, Signing
 from bus.stores.control import Note
 from bus.stores.event_log import Commit, EventLog
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryControl
 from bus.transports.base import Frame
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Queue, Topology
@@ -39,7 +39,7 @@ async def fill(arguments: side.Arguments, queue: Queue) -> None:
     configure_default()
     transport = RabbitTransport([AMQP_URL], service=service)
     await transport.open()
-    notes = MemoryReadStore()
+    notes = MemoryControl()
     await know_the_key(notes)
     signing = Signing(notes)
     await signing.open()

@@ -27,7 +27,7 @@ async def measure(arguments: side.Arguments) -> side.Metrics:
     with side.worker(arguments, "fill"):
         pass
     bus = Bus(service, routers=[accounts], settings=Settings(prefetch=1000))
-    await know_the_key(bus.runtime.read_store)
+    await know_the_key(bus.runtime.control)
     async with bus:
         await keep(bus.runtime.event_log, count)
         async with Worker(bus, only=["accounts"]):

@@ -37,7 +37,7 @@ async def measure(arguments: side.Arguments) -> side.Metrics:
         pass
     settings = Settings(prefetch=1000, mongo_url=MEMORY)
     bus = Bus(service, projections=[accounts], settings=settings)
-    await know_the_key(bus.runtime.read_store)
+    await know_the_key(bus.runtime.control)
     async with bus:
         await keep(bus.runtime.event_log, count)
         async with Worker(bus, only=["accounts"]):

@@ -24,7 +24,7 @@ async def drive(arguments: side.Arguments) -> side.Metrics:
     async with build(arguments["service"]) as bus:
         await _pile_up(arguments)
         runtime = bus.runtime
-        relay = Relay(runtime.event_log, runtime.publisher, runtime.read_store)
+        relay = Relay(runtime.event_log, runtime.publisher, runtime.control)
         usage = Usage({"client": [os.getpid()], **arguments["pids"]})
         start, batches = time.perf_counter(), min(BATCHES, depth // BATCH)
         for _ in range(batches):

@@ -21,11 +21,15 @@ async def drive(arguments: side.Arguments) -> side.Metrics:
     async with build(service) as bus:
         runtime = bus.runtime
         (views,) = (one.of for one in runtime.subscriptions if isinstance(one.of, Projection))
-        writer = runtime.read_store.writer(views.target(), f"{service}.views.sweep")
-        projector = Projector(views, views.target(), runtime.event_log, runtime.read_store, writer)
+        writer = runtime.collections.writer(views.target(), f"{service}.views.sweep")
+        projector = Projector(
+            views, views.target(), runtime.event_log, runtime.collections, runtime.control, writer
+        )
         usage = Usage({"worker": [os.getpid()], **arguments["pids"]})
         start = time.perf_counter()
-        if missing := await Sweeper(projector, runtime.event_log, runtime.read_store).sweep():
+        if missing := await Sweeper(
+            projector, runtime.event_log, runtime.collections, runtime.control
+        ).sweep():
             raise SystemExit(f"{missing} events were missing")
         seconds = time.perf_counter() - start
         await projector.close()

@@ -99,7 +99,7 @@ def check_made(service: str, made: object) -> None:
             made.close()
         found = "None" if made is None else with_article(type(made).__name__)
         raise ConfigurationError(f"{where} is {found}; let what makes it return one, {BUILT}")
-    for name in ("transport", "event_log", "read_store", "effects"):
+    for name in ("transport", "event_log", "collections", "control", "effects"):
         if getattr(made, name) is None:
             raise ConfigurationError(
                 f"{where}: {name}=None: a bus cannot do without; give one, or take that of "

@@ -69,19 +69,22 @@ class Assembly:
         loops = Loops(self._signals)
         backend = self._make_backend(service, [one.name for one in projections], loops)
         check_made(service, backend)
-        transport, event_log, read_store = backend.transport, backend.event_log, backend.read_store
-        signing = Signing(read_store, settings.signing_secret)
+        transport, event_log = backend.transport, backend.event_log
+        collections, control = backend.collections, backend.control
+        signing = Signing(control, settings.signing_secret)
         publisher = Publisher(event_log, transport, signing.sign, self._signals)
         copied = self._copied()
-        history = History(read_store, copied)
+        history = History(control, copied)
         read_log, followed = read_log_of(service, event_log, backend.followed, copied)
-        catalogue = Catalogue(projections, read_log, read_store, history)
-        continuity = Continuity(event_log, read_store, catalogue, projections, signing, loops)
-        freshness = Freshness(read_store, catalogue.target)
+        catalogue = Catalogue(projections, read_log, collections, control, history)
+        continuity = Continuity(
+            event_log, collections, control, catalogue, projections, signing, loops
+        )
+        freshness = Freshness(collections, catalogue.target)
         handlers = [handler for router in self._routers for handler in router.handlers]
         documents = {
             one.view: Documents(
-                CurrentDocuments(one, catalogue, read_store),
+                CurrentDocuments(one, catalogue, collections),
                 one.view,
                 waiting=_waiting(freshness, one),
             )
@@ -100,14 +103,15 @@ class Assembly:
             signals=self._signals,
         )
         checks = service_checks(
-            transport, event_log, read_log, read_store, catalogue, projections, history
+            transport, event_log, read_log, collections, control, catalogue, projections, history
         )
         return Runtime(
             service=service,
             settings=settings,
             transport=transport,
             event_log=event_log,
-            read_store=read_store,
+            collections=collections,
+            control=control,
             effects=backend.effects,
             dispatcher=dispatcher,
             publisher=publisher,
@@ -124,7 +128,7 @@ class Assembly:
             loops=loops,
             continuity=continuity,
             freshness=freshness,
-            live=Live(read_store, catalogue.target, loops),
+            live=Live(collections, catalogue.target, loops),
             disconnect=backend.disconnect,
             has_default_backend=self._is_default,
             state=BusState(),

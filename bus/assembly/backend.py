@@ -14,8 +14,9 @@ from bus.dispatch.middleware import Middleware
 from bus.errors import ConfigurationError
 from bus.observe.loops import Loops
 from bus.settings import MEMORY, NOT_FOR_DATA, Settings
+from bus.stores.collections import Collections
+from bus.stores.control import Control
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
-from bus.stores.read_store import ReadStore
 from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects
 from bus.transports.base import Transport
@@ -33,7 +34,8 @@ class Backend:
 
     transport: Transport
     event_log: EventLog
-    read_store: ReadStore
+    collections: Collections
+    control: Control
     effects: Effects
     disconnect: Callable[[], Awaitable[None]] = nothing
     middleware: Sequence[Middleware] = ()
@@ -139,23 +141,26 @@ def _transports(service: str, settings: Settings) -> _Transports:
 def _stores(service: str, settings: Settings, client: Any) -> _Stores:
     handled_for = settings.handled_for
     if settings.mongo_url == MEMORY and client is None:
-        from bus.stores.memory import MemoryEventLog, MemoryReadStore
+        from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
         from bus.stores.memory.effects import MemoryEffects
         from bus.stores.memory.log import MemoryFollowedLog
 
-        log, store, followed = MemoryEventLog(), MemoryReadStore(), MemoryFollowedLog()
+        log, followed = MemoryEventLog(), MemoryFollowedLog()
+        collections, control = MemoryCollections(), MemoryControl()
         return lambda transport, projected, loops: Backend(
             transport=transport,
             event_log=log,
-            read_store=store,
-            effects=MemoryEffects(log, store, projected=projected, handled_for=handled_for),
+            collections=collections,
+            control=control,
+            effects=MemoryEffects(log, collections, projected=projected, handled_for=handled_for),
             followed=followed,
         )
     from bus.stores.mongo import (
+        MongoCollections,
+        MongoControl,
         MongoEffects,
         MongoEventLog,
         MongoFollowedLog,
-        MongoReadStore,
         ServerClock,
         checked,
         close,
@@ -179,7 +184,8 @@ def _stores(service: str, settings: Settings, client: Any) -> _Stores:
         return Backend(
             transport=transport,
             event_log=event_log,
-            read_store=MongoReadStore(uses, name, clock=clock),
+            collections=MongoCollections(uses, name, clock=clock),
+            control=MongoControl(uses, name, clock=clock),
             effects=MongoEffects(
                 uses, name, event_log, projected=projected, handled_for=handled_for
             ),

@@ -25,9 +25,9 @@ from bus.rebuild.generations import Generation
 from bus.rebuild.handled import handled
 from bus.settings import Settings
 from bus.signing import Signing
-from bus.stores.collections import Target
+from bus.stores.collections import Collections, Target
+from bus.stores.control import Control
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
-from bus.stores.read_store import ReadStore
 from bus.stores.session import Effects
 from bus.transports.base import Transport
 from bus.transports.topology import (
@@ -83,7 +83,8 @@ class Runtime(NamedTuple):
     settings: Settings
     transport: Transport
     event_log: EventLog
-    read_store: ReadStore
+    collections: Collections
+    control: Control
     effects: Effects
     dispatcher: Dispatcher
     publisher: Publisher
@@ -126,6 +127,14 @@ class Runtime(NamedTuple):
         code feeds, as far as is known."""
         return tuple(self._with_queues(one) for one in self.declared)
 
+    @property
+    def places(self) -> "list[Control | Collections]":
+        """What is opened and closed for the read side: one object may be both."""
+        places: dict[int, Control | Collections] = {
+            id(one): one for one in (self.control, self.collections)
+        }
+        return list(places.values())
+
     def _with_queues(self, one: Subscription) -> Subscription:
         if not isinstance(one.of, Projection):
             return one
@@ -141,13 +150,14 @@ class Runtime(NamedTuple):
             projection,
             target,
             self.read_log,
-            self.read_store,
-            self.read_store.writer(target, name),
+            self.collections,
+            self.control,
+            self.collections.writer(target, name),
             self.foreign,
             known_names=self.known_names,
             parks_all=parks_all,
             guard=partial(self.continuity.check, *self._stands_on(projection, target)),
-            handled=partial(handled, self.read_store, target.collection),
+            handled=partial(handled, self.control, target.collection),
             release_within=self.settings.release_within,
             signals=self.signals,
         )

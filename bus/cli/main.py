@@ -88,7 +88,7 @@ def relay(target: Target) -> None:
             warn_if_in_memory(bus)
             runtime = bus.runtime
             relay = Relay(
-                runtime.event_log, runtime.publisher, runtime.read_store, loops=runtime.loops
+                runtime.event_log, runtime.publisher, runtime.control, loops=runtime.loops
             )
             relaying = runtime.loops.start(relay.run, "relay")
             try:

@@ -128,7 +128,6 @@ ROOMS = {
         "testing.event_log_contract": "event_log_contract",
         "testing.followed_log_contract": "followed_log_contract",
         "testing.projection_contract": "projection_contract",
-        "testing.read_store_contract": "read_store_contract",
         "testing.transport_contract": "transport_contract",
         "testing.values_contract": "values_contract",
         "testing.views_contract": "views_contract",
@@ -158,7 +157,11 @@ PARTED = {
         "stores.collections",
         "data.payload",
         "stores.control",
-        "stores.read_store",
+    ),
+    "testing.read_store_contract": (
+        "testing.contracts.collections_contract",
+        "testing.contracts.documents_contract",
+        "testing.contracts.control_contract",
     ),
 }
 """What became several modules."""
@@ -167,7 +170,6 @@ FORMER = {
     for room, names in ROOMS.items()
     for former, name in names.items()
 } | {f"bus.{former}": tuple(f"bus.{one}" for one in now) for former, now in PARTED.items()}
-
 RENAMED = {
     "bus": {
         "Finding": "ContractFinding",
@@ -212,14 +214,6 @@ RENAMED = {
     "bus.stores.event_log": {"Tally": "EventCount"},
     "bus.stores.memory.documents": {"Conflict": "MemoryConflict"},
     "bus.stores.mongo.log_queries": {"Looking": "LogQueries"},
-    "bus.testing.contracts.read_store_contract": {
-        "IN_CHECKPOINTS": "bus.testing.contracts.documents_contract.IN_CHECKPOINTS",
-        "IN_DOCUMENTS": "bus.testing.contracts.documents_contract.IN_DOCUMENTS",
-        "Ticking": "bus.testing.contracts.control_contract.Ticking",
-        "counting": "bus.testing.contracts.documents_contract.counting",
-        "ids": "bus.testing.contracts.control_contract.ids",
-        "letter": "bus.testing.contracts.control_contract.letter",
-    },
     "bus.transports.rabbitmq.frame_reader": {
         "Arriving": "DeliveryReader",
         "Sink": "FrameHandler",

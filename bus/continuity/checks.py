@@ -12,8 +12,9 @@ from bus.read.lag import Lag, LagMeter
 from bus.read.parking import Stuck, stuck
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import Catalogue
+from bus.stores.collections import Collections
+from bus.stores.control import Control
 from bus.stores.event_log import EventLog, ReadableLog
-from bus.stores.read_store import ReadStore
 from bus.transports.base import Frame, Transport
 
 LATE = timedelta(seconds=10)
@@ -27,7 +28,8 @@ def service_checks(
     transport: Transport,
     event_log: EventLog,
     read_log: ReadableLog,
-    store: ReadStore,
+    collections: Collections,
+    control: Control,
     catalogue: Catalogue,
     projections: Sequence[Projection[Any]],
     history: History,
@@ -58,7 +60,7 @@ def service_checks(
 
     async def database_answers() -> str | None:
         await event_log.read(NOBODY, limit=1)
-        await store.note(NOBODY)
+        await control.note(NOBODY)
         return None
 
     async def database() -> str | None:
@@ -66,7 +68,7 @@ def service_checks(
         and then a document of its own, durably."""
         await event_log.read(NOBODY, limit=1)
         await event_log.confirmed([NOBODY])
-        await store.lease(NOBODY, NOBODY, 0)
+        await control.lease(NOBODY, NOBODY, 0)
         return None
 
     async def relay() -> str | None:
@@ -86,9 +88,11 @@ def service_checks(
             except NotBuilt as error:
                 return str(error)
             if meter is None or meter.target != target:
-                meter = LagMeter(projection.categories, target, read_log, store, most=LOOK_AT)
+                meter = LagMeter(
+                    projection.categories, target, read_log, collections, control, most=LOOK_AT
+                )
             lag = await meter.measure()
-            return _told(lag, await stuck(store, target) if lag.parked else ())
+            return _told(lag, await stuck(control, target) if lag.parked else ())
 
         return ask
 

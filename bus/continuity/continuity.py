@@ -20,9 +20,9 @@ from bus.observe.loops import Loops
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import KNOWN_FOR, Catalogue
 from bus.signing import Signing
-from bus.stores.control import change_note
+from bus.stores.collections import Collections
+from bus.stores.control import Control, change_note
 from bus.stores.event_log import EventLog
-from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Frame
 
 RECORD = "commits/continuity"
@@ -84,14 +84,16 @@ class Continuity:
     def __init__(
         self,
         event_log: EventLog,
-        store: ReadStore,
+        collections: Collections,
+        control: Control,
         catalogue: Catalogue,
         projections: Sequence[Projection[Any]],
         signing: Signing,
         loops: Loops,
     ) -> None:
         self._log = event_log
-        self._store = store
+        self._collections = collections
+        self._control = control
         self._catalogue = catalogue
         self._projections = projections
         self._signing = signing
@@ -151,9 +153,9 @@ class Continuity:
     async def _look(self) -> None:
         self._refusal = await self._log.examine() if self._notes else None
         seal, record = await self._read()
-        is_due = self._notes and self._store.now().timestamp() >= record.turn + TURN_EVERY
-        own = {*OWN, *await self._collections()} if is_due else set()
-        here = await self._store.identities({*own, *record.collections, *seal.collections})
+        is_due = self._notes and self._control.now().timestamp() >= record.turn + TURN_EVERY
+        own = {*OWN, *await self._known_collections()} if is_due else set()
+        here = await self.identities({*own, *record.collections, *seal.collections})
         found = await self._compared(record, seal, here)
         self._sealed = max(self._sealed, seal.turn)
         if self._notes and found.keys() - record.broken.keys():
@@ -183,11 +185,11 @@ class Continuity:
         and one that is primary no more cannot have it held."""
         await asyncio.sleep(AGAIN_AFTER)
         if self._notes:
-            await self._store.lease(RECORD, RECORD, 0)
+            await self._control.lease(RECORD, RECORD, 0)
 
     async def _read_once(self) -> tuple[Record, Record]:
-        seal = record_from(await self._store.seal())
-        return seal, record_from((await self._store.note(RECORD)).value)
+        seal = record_from(await self._collections.seal())
+        return seal, record_from((await self._control.note(RECORD)).value)
 
     def _goes_on(self, seal: Record, record: Record) -> bool:
         is_sealed = seal.turn >= max(record.before, self._sealed)
@@ -216,9 +218,9 @@ class Continuity:
         return found
 
     async def _counts(self, name: str) -> bool:
-        return name in OWN or name in await self._collections(within=0.0)
+        return name in OWN or name in await self._known_collections(within=0.0)
 
-    async def _collections(self, within: float = KNOWN_FOR) -> set[str]:
+    async def _known_collections(self, within: float = KNOWN_FOR) -> set[str]:
         """Those of projections that are read or kept up to date."""
         return {
             generation.collection
@@ -233,9 +235,15 @@ class Continuity:
             record = record_from(document)
             return record._replace(broken={**found, **record.broken}).document()
 
-        await change_note(self._store, RECORD, broken)
+        await change_note(self._control, RECORD, broken)
         for name, what in found.items():
             log.error("database_discontinued", part=name, reason=what)
+
+    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
+        """What stands under the names of collections (or of these), in the service's database and
+        in the place for documents, which may be the same. Raises: StoreUnavailable."""
+        own = await self._control.identities(names)
+        return own | await self._collections.identities(names)
 
     async def note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
         """Writes down what there is, and what of it is broken."""
@@ -246,9 +254,9 @@ class Continuity:
         self, here: Mapping[str, str], broken: Mapping[str, str] | None = None
     ) -> None:
         """Without `broken`, that stays as others may have changed it meanwhile."""
-        names = {*OWN, *await self._collections()} & here.keys()
+        names = {*OWN, *await self._known_collections()} & here.keys()
         commit = await self._log.newest()
-        now = int(self._store.now().timestamp())
+        now = int(self._control.now().timestamp())
 
         def turned(document: Document) -> Document:
             known = record_from(document)
@@ -261,10 +269,10 @@ class Continuity:
                 turn=turn, before=before, collections=there, commit=commit, broken=now_broken
             ).document()
 
-        await self._seal(record_from(await change_note(self._store, RECORD, turned)))
+        await self._seal(record_from(await change_note(self._control, RECORD, turned)))
 
     async def _seal(self, record: Record) -> None:
-        await self._store.set_seal(record.document())
+        await self._collections.set_seal(record.document())
         self._sealed = max(self._sealed, record.turn)
 
     async def forget(self, collection: str) -> None:
@@ -278,7 +286,7 @@ class Continuity:
             there = {one: id for one, id in record.collections.items() if one != collection}
             return record._replace(broken=broken, collections=there).document()
 
-        await change_note(self._store, RECORD, without)
+        await change_note(self._control, RECORD, without)
 
     async def vouch(self, queue: str, deliveries: Sequence[Delivery]) -> None:
         """Looks up in the log some events that this service signed and stored: does it hold what

@@ -11,7 +11,7 @@ OWNER_NOTE = "commits/service"
 """The key of the note that holds `{"service": ...}`."""
 
 
-async def check_owner(store: Control, service: str, *, claims: bool) -> None:
+async def check_owner(control: Control, service: str, *, claims: bool) -> None:
     """Sees that the database is this service's; with `claims`, makes it so where it is nobody's.
 
     Raises: ConfigurationError, StoreUnavailable, OutcomeUnknown.
@@ -28,10 +28,10 @@ async def check_owner(store: Control, service: str, *, claims: bool) -> None:
             )
         return {**document, "service": service} if claims else document
 
-    await change_note(store, OWNER_NOTE, claimed)
+    await change_note(control, OWNER_NOTE, claimed)
 
 
-async def hand_over(store: Control, service: str, former: str) -> None:
+async def hand_over(control: Control, service: str, former: str) -> None:
     """Makes a database of the service `former` that of another one.
 
     Raises: ConfigurationError where it is somebody else's, StoreUnavailable, OutcomeUnknown.
@@ -46,4 +46,4 @@ async def hand_over(store: Control, service: str, former: str) -> None:
             )
         return {**document, "service": service}
 
-    await change_note(store, OWNER_NOTE, handed_over)
+    await change_note(control, OWNER_NOTE, handed_over)

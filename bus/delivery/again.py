@@ -43,13 +43,13 @@ class Suspects:
     or in a channel that was closed. This counts only what was being handled then.
     """
 
-    def __init__(self, store: Control, queue: str) -> None:
-        self._store = store
+    def __init__(self, control: Control, queue: str) -> None:
+        self._control = control
         self._key = f"suspects/{queue}"
 
     async def begin(self, id: str) -> int:
         """How often it has begun, this time included. Raises: StoreUnavailable, OutcomeUnknown."""
-        begun = await change_note(self._store, self._key, lambda note: _counted(note, id))
+        begun = await change_note(self._control, self._key, lambda note: _counted(note, id))
         return int(dict(begun["begun"])[id])
 
     async def over(self, id: str) -> None:
@@ -58,7 +58,7 @@ class Suspects:
         def without(note: Document) -> Document:
             return {"begun": [pair for pair in note.get("begun", []) if pair[0] != id]}
 
-        await change_note(self._store, self._key, without)
+        await change_note(self._control, self._key, without)
 
 
 def _counted(note: Document, id: str) -> Document:

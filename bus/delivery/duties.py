@@ -118,7 +118,7 @@ def _handler_consumer(work: Work, one: Subscription, router: Router | None) -> H
         _router_of(runtime, router),
         event_registry(router) if router else runtime.commands,
         runtime.transport,
-        runtime.read_store,
+        runtime.control,
         work.give_up,
         prefetch=settings.prefetch,
         concurrency=router.concurrency if router else 16,

@@ -32,7 +32,7 @@ from bus.messages import Envelope
 from bus.observe.health import Check
 from bus.observe.log import current_attempt, current_handler
 from bus.observe.signals import PutOff, Retried
-from bus.stores.read_store import ReadStore
+from bus.stores.control import Control
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung
 
@@ -72,7 +72,7 @@ class HandlerConsumer(QueueConsumer):
         router_of: Callable[[Envelope], Router],
         registry: Registry[Any],
         transport: Transport,
-        store: ReadStore,
+        control: Control,
         give_up: GiveUp,
         *,
         prefetch: int,
@@ -91,7 +91,7 @@ class HandlerConsumer(QueueConsumer):
         self._handle = handle
         self._router_of = router_of
         self._registry = registry
-        self._store = store
+        self._control = control
         self._give_up = give_up
         self._concurrency = concurrency
         self._replies = replies
@@ -100,7 +100,7 @@ class HandlerConsumer(QueueConsumer):
         self._grace = 0.0
         self._failure: Exception | None = None
         self._handled = RecentlyHandled()
-        self._suspects = Suspects(store, queue)
+        self._suspects = Suspects(control, queue)
 
     @property
     def checks(self) -> Sequence[Check]:
@@ -313,7 +313,7 @@ class HandlerConsumer(QueueConsumer):
             follow_up = partial(self._follow_up, delivery, error, outcome)
             await insist(follow_up, self._holding, self._stopping)
         elif DEAD_LETTER in delivery.frame.headers:
-            settled = partial(repaired, self._store, delivery, signals=self._give_up.signals)
+            settled = partial(repaired, self._control, delivery, signals=self._give_up.signals)
             await insist(settled, self._holding, self._stopping)
         if RETURNED in delivery.frame.headers:
             over = partial(self._suspects.over, delivery.frame.id)

@@ -31,7 +31,8 @@ from bus.failures.retry import Stopped, insist
 from bus.messages import Envelope
 from bus.observe.log import Logger
 from bus.read.projector import Projector
-from bus.stores.read_store import ReadStore
+from bus.stores.collections import Collections
+from bus.stores.control import Control
 from bus.transports.base import Delivery, Inbox, Transport
 
 WAIT = 1.0
@@ -49,7 +50,8 @@ class ProjectionConsumer(QueueConsumer):
         queue: str,
         projector: Projector,
         transport: Transport,
-        store: ReadStore,
+        collections: Collections,
+        control: Control,
         give_up: GiveUp,
         foreign_events: ForeignEvents,
         trust: Trust | None = None,
@@ -60,7 +62,8 @@ class ProjectionConsumer(QueueConsumer):
     ) -> None:
         super().__init__(queue, transport, prefetch=prefetch)
         self._projector = projector
-        self._store = store
+        self._collections = collections
+        self._control = control
         self._give_up = give_up
         self._foreign_events = foreign_events
         self._trust = trust
@@ -127,7 +130,8 @@ class ProjectionConsumer(QueueConsumer):
         for delivery, error in unreadable:
             await self._give_up_unless_logged(delivery, error)
         await repaired_in(
-            self._store,
+            self._collections,
+            self._control,
             self._projector.projection,
             self._projector.target,
             deliveries,

@@ -132,12 +132,18 @@ class ProjectionRunner:
         if time.monotonic() < self._settle_at or not self._leads(lineage):
             return
         self._settle_at = time.monotonic() + TIDY_EVERY
-        store = self._runtime.read_store
+        control = self._runtime.control
         names = {queue.name for queue in self._left_over(lineage)}
-        if names and (kept := {one["queue"] for one in await store.dead_letter_groups()} & names):
+        if names and (kept := {one["queue"] for one in await control.dead_letter_groups()} & names):
             target = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
+            runtime = self._runtime
             await settled_in_log(
-                store, self._projection, target, kept, signals=self._runtime.signals
+                runtime.collections,
+                control,
+                self._projection,
+                target,
+                kept,
+                signals=runtime.signals,
             )
 
     async def _tidy(self, lineage: Lineage) -> None:
@@ -179,7 +185,7 @@ class ProjectionRunner:
                 yield from queues(count)
 
     def _to_feed(self, lineage: Lineage) -> list[Generation]:
-        now = self._runtime.read_store.now().timestamp()
+        now = self._runtime.control.now().timestamp()
         fed = lineage.fed_by(self._projection.version)
         return [one for one in fed if not lineage.is_held(one, now)]
 
@@ -209,7 +215,9 @@ class CollectionFeed:
         self._give_up = give_up
         self._trust = trust
         self._generation = generation
-        self._flip = Flip(projection, runtime.catalogue, runtime.read_log, runtime.read_store)
+        self._flip = Flip(
+            projection, runtime.catalogue, runtime.read_log, runtime.collections, runtime.control
+        )
         self._target = runtime.catalogue.target_of(projection, generation)
         named = [queue.name for queue in runtime.queues_of(projection, generation)]
         self._queues = [
@@ -240,11 +248,12 @@ class CollectionFeed:
 
     async def _build(self) -> None:
         """Its queues are bound by now, and hold what happens meanwhile."""
-        log_to_read, store = self._runtime.read_log, self._runtime.read_store
+        runtime = self._runtime
+        log_to_read = runtime.read_log
         projector = self._projector(
             f"{self._runtime.service}.{self._target.collection}.build", parks_all=True
         )
-        builder = Builder(projector, log_to_read, store)
+        builder = Builder(projector, log_to_read, runtime.collections, runtime.control)
 
         async def build() -> bool:
             await self._wait_for_history()
@@ -287,7 +296,9 @@ class CollectionFeed:
         """
         every = self._runtime.settings.sweep_every
         projector = self._projector(f"{self._runtime.service}.{self._target.collection}.sweep")
-        sweeper = Sweeper(projector, self._runtime.read_log, self._runtime.read_store)
+        sweeper = Sweeper(
+            projector, self._runtime.read_log, self._runtime.collections, self._runtime.control
+        )
         first = untried = True
         waiting = 0.0
 
@@ -317,7 +328,12 @@ class CollectionFeed:
         queues = self._runtime.letters_of(self._projection, self._generation)
         runtime = self._runtime
         await settled_in_log(
-            runtime.read_store, self._projection, self._target, queues, signals=runtime.signals
+            runtime.collections,
+            runtime.control,
+            self._projection,
+            self._target,
+            queues,
+            signals=runtime.signals,
         )
 
     @property
@@ -347,7 +363,8 @@ class CollectionFeed:
             queue,
             self._projector(queue),
             self._runtime.transport,
-            self._runtime.read_store,
+            self._runtime.collections,
+            self._runtime.control,
             self._give_up,
             ForeignEvents(self._runtime.followed, self._runtime.history.owners, self._give_up),
             self._trust,

@@ -59,7 +59,7 @@ class Trust:
     def __init__(self, runtime: Runtime) -> None:
         self._service = runtime.service
         self._log = runtime.event_log
-        self._store = runtime.read_store
+        self._control = runtime.control
         self._signing = runtime.signing
         self._signals = runtime.signals
         self._owners = runtime.foreign.owners
@@ -183,11 +183,11 @@ class Trust:
         kept = allowance.take(len(refused))
         for one in refused[:kept]:
             why = _why(one.frame, registry)
-            await bury(self._store, one, why, handler=queue, attempts=1, signals=self._signals)
+            await bury(self._control, one, why, handler=queue, attempts=1, signals=self._signals)
         last = refused[-1].frame
         if rest := refused[kept:]:  # those that are kept are told of one by one
             await bury_the_rest(
-                self._store, rest[0]._replace(queue=queue), _not_in_the_log(), count=len(rest)
+                self._control, rest[0]._replace(queue=queue), _not_in_the_log(), count=len(rest)
             )
             self._signals.emit(
                 Refused,

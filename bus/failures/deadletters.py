@@ -12,9 +12,9 @@ from bus.errors import InvalidMessage
 from bus.observe.listeners import Signals
 from bus.observe.signals import GaveUp, LettersRepaired
 from bus.read.projection import Projection
-from bus.stores.collections import Target
+from bus.stores.collections import Collections, Target
+from bus.stores.control import Control
 from bus.stores.deadletters import KeepsLetters
-from bus.stores.read_store import ReadStore
 from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, Frame
 
 MOST_LOOKED_AT = 1000
@@ -27,7 +27,7 @@ _NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON, WAITED}
 
 
 async def bury(
-    store: KeepsLetters,
+    control: KeepsLetters,
     delivery: Delivery,
     error: BaseException,
     *,
@@ -44,7 +44,7 @@ async def bury(
     frame = delivery.frame
     id = _letter_of(delivery) or f"{_letters_of(delivery)}{zlib.crc32(frame.body):08x}"
     failure = failure_of(error, frame.name, handler)
-    await store.add_dead_letter(_letter(id, delivery, failure, handler, attempts))
+    await control.add_dead_letter(_letter(id, delivery, failure, handler, attempts))
     stream, version = place_of(frame.headers)
     signals.emit(
         GaveUp,
@@ -63,7 +63,7 @@ async def bury(
 
 
 async def bury_the_rest(
-    store: KeepsLetters, last: Delivery, error: BaseException, *, count: int
+    control: KeepsLetters, last: Delivery, error: BaseException, *, count: int
 ) -> None:
     """Counts messages of a queue that are refused beyond those that are kept: one letter, which
     holds the first of them, and how many there were as `seen`.
@@ -73,13 +73,13 @@ async def bury_the_rest(
     failure = failure_of(error, last.frame.name, last.queue)
     reason = f"stands for all that were refused and not kept; the first: {failure.reason}"
     letter = _letter(_rest_of(last.queue), last, failure._replace(reason=reason), last.queue, 1)
-    await store.add_dead_letter(letter, times=count)
+    await control.add_dead_letter(letter, times=count)
 
 
-async def is_kept(store: KeepsLetters, delivery: Delivery) -> bool:
+async def is_kept(control: KeepsLetters, delivery: Delivery) -> bool:
     """Whether it is the retry of a dead letter that is there. Raises: StoreUnavailable."""
     letter = _letter_of(delivery)
-    return bool(letter and await store.dead_letters(1, where={"_id": letter}, fields=("queue",)))
+    return bool(letter and await control.dead_letters(1, where={"_id": letter}, fields=("queue",)))
 
 
 def _rest_of(queue: str) -> str:
@@ -118,15 +118,16 @@ def frame_of(letter: Document) -> Frame:
     )
 
 
-async def repaired(store: KeepsLetters, delivery: Delivery, *, signals: Signals) -> None:
+async def repaired(control: KeepsLetters, delivery: Delivery, *, signals: Signals) -> None:
     """To be called once a message was handled: removes the dead letter that it was a retry of."""
     letter = _letter_of(delivery)
     if letter:
-        await _remove(store, [letter], signals)
+        await _remove(control, [letter], signals)
 
 
 async def repaired_in(
-    store: ReadStore,
+    collections: Collections,
+    control: Control,
     projection: Projection[Any],
     target: Target,
     deliveries: Iterable[Delivery],
@@ -142,13 +143,14 @@ async def repaired_in(
         return
     streams = {place_of(one.frame.headers)[0] for one in retried}
     own = [one for one in streams if category_of(one) in projection.categories]
-    reached = await store.versions(target, own)
+    reached = await collections.versions(target, own)
     done = [one for one in retried if _is_reached(place_of(one.frame.headers), reached)]
-    await _remove(store, [_letter_of(one) for one in done], signals)
+    await _remove(control, [_letter_of(one) for one in done], signals)
 
 
 async def settled_in_log(
-    store: ReadStore,
+    collections: Collections,
+    control: Control,
     projection: Projection[Any],
     target: Target,
     queues: Iterable[str],
@@ -158,15 +160,15 @@ async def settled_in_log(
     """Removes the dead letters of a projection's queues whose streams have got there, in whatever
     way: the log had them. Raises: StoreUnavailable, OutcomeUnknown."""
     for queue in queues:
-        letters = await store.dead_letters(
+        letters = await control.dead_letters(
             MOST_LOOKED_AT, where={"queue": queue}, fields=("queue", "error", "headers")
         )
         given_up = {one["_id"]: place_of(one["headers"]) for one in letters if _is_of_the_log(one)}
         own = {s for s, _ in given_up.values() if category_of(s) in projection.categories}
-        reached = await store.versions(target, sorted(own)) if own else {}
+        reached = await collections.versions(target, sorted(own)) if own else {}
         done = [id for id, place in given_up.items() if _is_reached(place, reached)]
         if done:
-            await _remove(store, done, signals)
+            await _remove(control, done, signals)
 
 
 def _is_of_the_log(letter: Document) -> bool:
@@ -184,8 +186,8 @@ def place_of(headers: Mapping[str, Any]) -> tuple[str, int]:
     return str(headers.get("stream", "")), version if isinstance(version, int) else 0
 
 
-async def _remove(store: KeepsLetters, letters: list[str], signals: Signals) -> None:
-    if await store.remove_dead_letters(letters):
+async def _remove(control: KeepsLetters, letters: list[str], signals: Signals) -> None:
+    if await control.remove_dead_letters(letters):
         signals.emit(LettersRepaired, letters)
 
 

@@ -52,14 +52,18 @@ class GiveUp:
         if (
             unread
             and not self.has_room(delivery)
-            and not await is_kept(self._runtime.read_store, delivery)
+            and not await is_kept(self._runtime.control, delivery)
         ):
-            await bury_the_rest(self._runtime.read_store, delivery, error, count=1)
+            await bury_the_rest(self._runtime.control, delivery, error, count=1)
             self._count(delivery.queue)
             return
-        store = self._runtime.read_store
         letter = await bury(
-            store, delivery, error, handler=handler, attempts=attempts, signals=self.signals
+            self._runtime.control,
+            delivery,
+            error,
+            handler=handler,
+            attempts=attempts,
+            signals=self.signals,
         )
         if delivery.frame.name != Fault.wire_name and (
             unread or self._may_tell(delivery, attempts)

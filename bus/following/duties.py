@@ -13,7 +13,7 @@ def following(work: Work) -> list[Duty]:
     """Tells others this service's history; takes in that of others, where any is followed."""
     runtime, give_up = work.runtime, work.give_up
     replay = ReplayConsumer(
-        runtime.service, runtime.event_log, runtime.transport, runtime.read_store, give_up
+        runtime.service, runtime.event_log, runtime.transport, runtime.control, give_up
     )
     if runtime.followed is None:
         return [work.consumers.duty(replay)]

@@ -52,7 +52,7 @@ class HistoryMonitor:
 
     async def _look_if_leading(self) -> None:
         try:
-            if await self._runtime.read_store.lease("following", self._owner, LEASE):
+            if await self._runtime.control.lease("following", self._owner, LEASE):
                 await self.look()
             self._is_told = False
         except Unroutable:
@@ -85,7 +85,7 @@ class HistoryMonitor:
         self._turns.keep("stream/", {f"stream/{stream}" for stream in missed})
         for stream, (version, since) in missed.items():
             key = f"stream/{stream}"
-            if self._runtime.read_store.now() - since >= patience and self._turns.is_due(
+            if self._runtime.control.now() - since >= patience and self._turns.is_due(
                 key, str(version), self._runtime.foreign.gap_within
             ):
                 late[category_of(stream)][stream] = version - 1
@@ -98,7 +98,7 @@ class HistoryMonitor:
         return {
             one.stream: (one.version, one.first_seen or one.next_try)
             for target in await self._runtime.targets()
-            for one in await self._runtime.read_store.parked(target)
+            for one in await self._runtime.control.parked(target)
             if one.is_missed and category_of(one.stream) in self._runtime.history.owners
         }
 

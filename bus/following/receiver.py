@@ -76,7 +76,7 @@ class HistoryConsumer(BatchConsumer):
                 await self._give_up(delivery, error, handler=self.queue, attempts=1, unread=True)
         await self._keep(waiting)
         for delivery in taken_in:
-            await repaired(self._runtime.read_store, delivery, signals=self._runtime.signals)
+            await repaired(self._runtime.control, delivery, signals=self._runtime.signals)
 
     def _read(self, delivery: Delivery) -> list[Arrived]:
         if not self._foreign_events.follows(delivery.frame):
@@ -89,11 +89,11 @@ class HistoryConsumer(BatchConsumer):
 
     async def _hurry(self, streams: set[str]) -> None:
         """Lets streams that stand aside for an event be tried now, for that may have come."""
-        store = self._runtime.read_store
+        control = self._runtime.control
         for target in await self._runtime.targets() if streams else ():
-            for parked in await store.parked(target):
+            for parked in await control.parked(target):
                 if parked.is_missed and parked.stream in streams:
-                    await store.park(target, parked._replace(next_try=store.now()))
+                    await control.park(target, parked._replace(next_try=control.now()))
 
     async def _take_in(self, word: Word) -> None:
         if word.category not in self._runtime.history.owners:
@@ -164,7 +164,7 @@ class HistoryConsumer(BatchConsumer):
             except Unroutable:  # compared again, once the owner is there
                 return
         if told.until:
-            until = min(told.until, self._runtime.read_store.now())
+            until = min(told.until, self._runtime.control.now())
             await self._runtime.history.change(
                 told.category, lambda progress: progress._replace(compared=until)
             )

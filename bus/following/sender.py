@@ -31,8 +31,8 @@ from bus.following.protocol import (
     word_in,
 )
 from bus.observe.log import Logger
+from bus.stores.control import Control
 from bus.stores.event_log import Commit, EventLog
-from bus.stores.read_store import ReadStore
 from bus.transports.base import Delivery, Frame, Transport, refusal
 from bus.transports.topology import history_queue, requests_queue
 
@@ -58,12 +58,12 @@ class ReplayConsumer(BatchConsumer):
         service: str,
         event_log: EventLog,
         transport: Transport,
-        store: ReadStore,
+        control: Control,
         give_up: GiveUp,
     ) -> None:
         super().__init__(requests_queue(service).name, transport)
         self._log = event_log
-        self._store = store
+        self._control = control
         self._give_up = give_up
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
@@ -86,7 +86,7 @@ class ReplayConsumer(BatchConsumer):
             else:
                 of_streams = isinstance(question, AskStreams) and frozenset(question.streams)
                 found[question.service, question.category, type(question), of_streams] = question
-                await repaired(self._store, delivery, signals=self._give_up.signals)
+                await repaired(self._control, delivery, signals=self._give_up.signals)
         return list(found.values())
 
     async def _answer(self, question: Question, telling: "Telling") -> None:

@@ -58,7 +58,7 @@ class DeadLetterGroup(NamedTuple):
 
 
 def letter_of(row: Document) -> DeadLetter:
-    """Returns a dead letter that the read store holds."""
+    """Returns a dead letter that is stored."""
     headers = row["headers"]
     stream, version = headers.get("stream", ""), headers.get("version", 0)
     return DeadLetter(
@@ -107,7 +107,7 @@ def stream_of(service: str, projection: str, parked: Parked) -> DeadLetter:
 
 
 def group_of(row: Document) -> DeadLetterGroup:
-    """Returns a group of dead letters that the read store found."""
+    """Returns a group of dead letters that the store found."""
     return DeadLetterGroup(
         group=row["fingerprint"],
         kind="message",

@@ -76,8 +76,8 @@ class DeadLetters(OnOpenBus):
     """
 
     @property
-    def _store(self) -> Control:
-        return self._runtime.read_store
+    def _control(self) -> Control:
+        return self._runtime.control
 
     async def list(
         self,
@@ -93,7 +93,7 @@ class DeadLetters(OnOpenBus):
         skip = whole(skip, "DeadLetters.list(): skip", least=0)
         named = {"fingerprint": group, "queue": queue, "message": message}
         where = {field: value for field, value in named.items() if value}
-        rows = await self._store.dead_letters(skip + limit, where=where)
+        rows = await self._control.dead_letters(skip + limit, where=where)
         streams = [
             stream
             for stream in await self.streams()
@@ -106,7 +106,7 @@ class DeadLetters(OnOpenBus):
 
     async def groups(self) -> Sequence[DeadLetterGroup]:
         """Returns groups of those that failed alike, last seen first."""
-        groups = map(group_of, await self._store.dead_letter_groups())
+        groups = map(group_of, await self._control.dead_letter_groups())
         found = [*groups, *groups_of(await self.streams())]
         return sorted(found, key=_last_seen, reverse=True)
 
@@ -168,7 +168,7 @@ class DeadLetters(OnOpenBus):
         if problem := refusal(frame):
             raise problem
         changes = {"body": frame.body, **await self._signed_anew(row, frame)}
-        if not await self._store.change_dead_letter(id, changes):
+        if not await self._control.change_dead_letter(id, changes):
             raise DeadLetterError(f"{id}: {NOT_THERE}")
 
     async def _signed_anew(self, row: Document, edited: Frame) -> Document:
@@ -198,7 +198,7 @@ class DeadLetters(OnOpenBus):
             _check_id(id)
         if ids:
             return ids
-        letters = await self._store.dead_letter_ids({"fingerprint": group} if group else {})
+        letters = await self._control.dead_letter_ids({"fingerprint": group} if group else {})
         streams = [s.id for s in await self.streams() if group in ("", s.group)]
         if group and not (letters or streams):
             raise DeadLetterError(
@@ -238,7 +238,7 @@ class DeadLetters(OnOpenBus):
         there = await self._parked() if ids else {}
         for id in there.keys() & set(ids):
             target, parked = there[id]
-            await self._store.park(target, parked._replace(next_try=self._store.now()))
+            await self._control.park(target, parked._replace(next_try=self._control.now()))
         return {id: None if id in there else NOT_THERE for id in ids}
 
     async def _discard(self, ids: Sequence[str]) -> Problems:
@@ -247,10 +247,10 @@ class DeadLetters(OnOpenBus):
     async def _remove(self, id: str) -> str | None:
         if _is_stream(id):
             return STREAM_STAYS
-        return None if await self._store.remove_dead_letters([id]) else NOT_THERE
+        return None if await self._control.remove_dead_letters([id]) else NOT_THERE
 
     async def _find(self, id: str) -> Document | None:
-        found = await self._store.dead_letters(1, where={"_id": id})
+        found = await self._control.dead_letters(1, where={"_id": id})
         return found[0] if found else None
 
     async def _row(self, id: str) -> Document:
@@ -264,7 +264,7 @@ class DeadLetters(OnOpenBus):
         return {
             self._shown(target, parked).id: (target, parked)
             for target in await self._runtime.targets()
-            for parked in await self._store.parked(target)
+            for parked in await self._control.parked(target)
             if not parked.is_waiting
         }
 

@@ -83,7 +83,7 @@ class Events(OnOpenBus):
         makes them); otherwise the whole log.
         """
         commits = await self._runtime.event_log.conversation(correlation_id, _since(correlation_id))
-        rows = await self._runtime.read_store.dead_letters(
+        rows = await self._runtime.control.dead_letters(
             MOST_LETTERS, where={"correlation_id": correlation_id}
         )
         letters = [letter_of(row) for row in rows]

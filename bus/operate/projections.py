@@ -24,6 +24,7 @@ from bus.rebuild.handled import beyond, names_of
 from bus.rebuild.handled import served as served_names
 from bus.rebuild.switch import Flip
 from bus.stores.collections import Target
+from bus.stores.control import drop
 
 
 class Declared(NamedTuple):
@@ -133,7 +134,7 @@ class Projections(OnOpenBus):
                 f"the code of that version, or wait until workers of this one have built theirs"
             )
         served, own = (
-            await served_names(self._runtime.read_store, read.collection),
+            await served_names(self._runtime.control, read.collection),
             names_of(projection),
         )
         more, less = beyond(own, served), beyond(served, own)
@@ -164,9 +165,11 @@ class Projections(OnOpenBus):
         target = runtime.catalogue.target_of(projection, generation)
         name = f"{runtime.service}.{target.collection}.rollback"
         projector = runtime.projector(projection, target, name)
-        flip = Flip(projection, runtime.catalogue, runtime.read_log, runtime.read_store)
+        flip = Flip(
+            projection, runtime.catalogue, runtime.read_log, runtime.collections, runtime.control
+        )
         try:
-            sweeper = Sweeper(projector, runtime.read_log, runtime.read_store)
+            sweeper = Sweeper(projector, runtime.read_log, runtime.collections, runtime.control)
             await sweeper.sweep()
             reason = await flip.back(generation, sweeper.sweep)
         finally:
@@ -183,7 +186,8 @@ class Projections(OnOpenBus):
         await catalogue.change(projection, lambda lineage: lineage.dropped(collection))
         queues = self._runtime.queues_of(projection, generation)
         await self._runtime.transport.delete([queue.name for queue in queues])
-        await self._runtime.read_store.drop(catalogue.target_of(projection, generation))
+        target = catalogue.target_of(projection, generation)
+        await drop(self._runtime.collections, self._runtime.control, target)
         await self._runtime.continuity.forget(collection)
         await catalogue.show(projection)
 
@@ -233,7 +237,12 @@ class Projections(OnOpenBus):
         target = runtime.catalogue.target_of(projection, read)
         queues = runtime.letters_of(projection, read)
         await settled_in_log(
-            runtime.read_store, projection, target, queues, signals=runtime.signals
+            runtime.collections,
+            runtime.control,
+            projection,
+            target,
+            queues,
+            signals=runtime.signals,
         )
 
     async def _audit(self, name: str) -> Audit:
@@ -245,7 +254,8 @@ class Projections(OnOpenBus):
             target,
             runtime.catalogue,
             runtime.read_log,
-            runtime.read_store,
+            runtime.collections,
+            runtime.control,
             runtime.foreign,
             service=runtime.service,
             signals=runtime.signals,
@@ -269,10 +279,10 @@ class Projections(OnOpenBus):
     async def _status(
         self, projection: Projection[Any], lineage: Lineage, generation: Generation
     ) -> CollectionStatus:
-        store, transport = self._runtime.read_store, self._runtime.transport
+        control, transport = self._runtime.control, self._runtime.transport
         target = self._runtime.catalogue.target_of(projection, generation)
         states = {lineage.active: "read", lineage.building: "building"}
-        note = await store.note(plan_of(target.collection))
+        note = await control.note(plan_of(target.collection))
         plan = plan_from(note.value) if note.revision else None
         state = states.get(target.collection, "kept")
         replayed, commits = (plan.replayed, plan.commits) if plan else (0, 0)
@@ -289,15 +299,18 @@ class Projections(OnOpenBus):
             replayed=replayed,
             commits=commits,
             waiting=sum([await transport.depth(queue.name) for queue in queues]),
-            parked=len([one for one in await store.parked(target) if not one.is_waiting]),
-            swept=await store.swept(target),
+            parked=len([one for one in await control.parked(target) if not one.is_waiting]),
+            swept=await control.swept(target),
             lag=await self._lag(projection, target) if is_read else None,
-            stuck=tuple(await stuck(store, target)),
+            stuck=tuple(await stuck(control, target)),
         )
 
     async def _lag(self, projection: Projection[Any], target: Target) -> Lag:
-        log, store = self._runtime.read_log, self._runtime.read_store
-        return await LagMeter(projection.categories, target, log, store).measure()
+        runtime = self._runtime
+        meter = LagMeter(
+            projection.categories, target, runtime.read_log, runtime.collections, runtime.control
+        )
+        return await meter.measure()
 
     async def _lineage(self, projection: Projection[Any]) -> Lineage:
         return await self._runtime.catalogue.lineage(projection, within=0)

@@ -55,35 +55,35 @@ def _progress_from(category: str, document: Document) -> Progress:
 class History:
     """The progress of all categories that are followed. `owners` names whose they are."""
 
-    def __init__(self, store: Control, owners: Mapping[str, str]) -> None:
+    def __init__(self, control: Control, owners: Mapping[str, str]) -> None:
         self.owners = owners
-        self._store = store
+        self._control = control
 
     async def progress(self, category: str) -> Progress:
         """Raises: StoreUnavailable."""
-        return _progress_from(category, (await self._store.note(_key(category))).value)
+        return _progress_from(category, (await self._control.note(_key(category))).value)
 
     async def change(self, category: str, change: Callable[[Progress], Progress]) -> Progress:
-        """Changes the progress, from what stands in the store. Raises: StoreUnavailable."""
+        """Changes the progress, from what stands there. Raises: StoreUnavailable."""
 
         def changed(document: Document) -> Document:
             return change(_progress_from(category, document)).document()
 
-        return _progress_from(category, await change_note(self._store, _key(category), changed))
+        return _progress_from(category, await change_note(self._control, _key(category), changed))
 
     async def answered(self, category: str) -> None:
         """Notes that its owner told the token of a question. Raises: StoreUnavailable."""
         if not await self.answers(category, within=ANSWERS_FOR / 24):
-            now = self._store.now().isoformat()
-            await change_note(self._store, f"answers/{category}", lambda _: {"at": now})
+            now = self._control.now().isoformat()
+            await change_note(self._control, f"answers/{category}", lambda _: {"at": now})
 
     async def answers(self, category: str, within: timedelta = ANSWERS_FOR) -> bool:
         """Whether its owner is of a release that tells the tokens of questions: lately it did.
 
         Raises: StoreUnavailable.
         """
-        value = (await self._store.note(f"answers/{category}")).value
-        return bool(value) and self._store.now() - datetime.fromisoformat(value["at"]) < within
+        value = (await self._control.note(f"answers/{category}")).value
+        return bool(value) and self._control.now() - datetime.fromisoformat(value["at"]) < within
 
     async def missing(self, categories: Iterable[str]) -> list[Progress]:
         """Of these categories, those whose history is not all here. Raises: StoreUnavailable."""

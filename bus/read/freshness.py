@@ -22,8 +22,8 @@ TargetOf = Callable[[Projection[Any]], Awaitable[Target]]
 class Freshness:
     """Lets any number of callers wait; all who wait for one projection share one question."""
 
-    def __init__(self, store: Collections, target_of: TargetOf) -> None:
-        self._store = store
+    def __init__(self, collections: Collections, target_of: TargetOf) -> None:
+        self._collections = collections
         self._target_of = target_of
         self._watches: dict[str, _Watch] = {}
 
@@ -51,7 +51,7 @@ class Freshness:
 
     def _watch(self, projection: Projection[Any]) -> "_Watch":
         if projection.name not in self._watches:
-            self._watches[projection.name] = _Watch(self._store, projection, self._target_of)
+            self._watches[projection.name] = _Watch(self._collections, projection, self._target_of)
         return self._watches[projection.name]
 
 
@@ -87,9 +87,9 @@ class _Watch:
     """
 
     def __init__(
-        self, store: Collections, projection: Projection[Any], target_of: TargetOf
+        self, collections: Collections, projection: Projection[Any], target_of: TargetOf
     ) -> None:
-        self._store = store
+        self._collections = collections
         self._projection = projection
         self._target_of = target_of
         self._waiters: set[_Waiter] = set()
@@ -143,7 +143,7 @@ class _Watch:
         asking = list(self._waiters)
         streams = {stream for waiter in asking for stream in waiter.wanted}
         target = await self._target_of(self._projection)
-        reached = await self._store.versions(target, list(streams))
+        reached = await self._collections.versions(target, list(streams))
         for waiter in asking:
             waiter.learn(reached)
 
@@ -159,7 +159,7 @@ class _Watch:
 
 
 async def wait_for(
-    store: Collections,
+    collections: Collections,
     projections: Sequence[Projection[Any]],
     versions: Mapping[str, int],
     timeout: float,
@@ -169,7 +169,7 @@ async def wait_for(
     async def target_of(projection: Projection[Any]) -> Target:
         return projection.target()
 
-    freshness = Freshness(store, target_of)
+    freshness = Freshness(collections, target_of)
     try:
         await freshness.wait_for(projections, versions, timeout)
     finally:

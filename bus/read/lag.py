@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bus.common.batches import gathered
-from bus.stores.collections import Target
+from bus.stores.collections import Collections, Target
+from bus.stores.control import Control
 from bus.stores.event_log import Commit, ReadableLog
-from bus.stores.read_store import ReadStore
 
 AT_ONCE = 1000
 OVERLAP = timedelta(seconds=10)
@@ -40,23 +40,25 @@ class LagMeter:
         categories: Sequence[str],
         target: Target,
         event_log: ReadableLog,
-        store: ReadStore,
+        collections: Collections,
+        control: Control,
         *,
         most: int = 200_000,
     ) -> None:
         self.target = target
         self._categories = categories
         self._log = event_log
-        self._store = store
+        self._collections = collections
+        self._control = control
         self._most = most
         self._complete: datetime | None = None
 
     async def measure(self) -> Lag:
         """Looks at what happened since everything was applied. Raises: StoreUnavailable."""
-        complete = self._store.now() - OVERLAP
-        rows = await self._store.parked(self.target)
+        complete = self._control.now() - OVERLAP
+        rows = await self._control.parked(self.target)
         parked = {one.stream: one for one in rows if not one.is_waiting}
-        since = self._complete or await self._store.swept(self.target)
+        since = self._complete or await self._control.swept(self.target)
         scan = self._log.arrived(self._categories, since)
         events = seen = 0
         oldest: datetime | None = None
@@ -70,7 +72,7 @@ class LagMeter:
                 complete = commits[-1].time
                 break
         self._complete = since if oldest else complete
-        seconds = max(0.0, (self._store.now() - oldest).total_seconds()) if oldest else 0.0
+        seconds = max(0.0, (self._control.now() - oldest).total_seconds()) if oldest else 0.0
         first_seen = [one.first_seen for one in parked.values() if one.first_seen]
         parked_since = min(first_seen, default=None)
         return Lag(
@@ -85,6 +87,6 @@ class LagMeter:
     async def _late(self, commits: Sequence[Commit]) -> dict[str, int]:
         """Commits of which something is not applied: how many events that is, by their ids."""
         streams = list({commit.stream for commit in commits})
-        reached = await self._store.versions(self.target, streams)
+        reached = await self._collections.versions(self.target, streams)
         behind = {c.id: c.last - max(reached.get(c.stream, 0), c.first - 1) for c in commits}
         return {id: count for id, count in behind.items() if count > 0}

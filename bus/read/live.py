@@ -18,8 +18,7 @@ from bus.errors import ConfigurationError, NotBuilt, StoreUnavailable
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
 from bus.read.projection import Projection
-from bus.stores.collections import ChangeFeed, Target
-from bus.stores.read_store import ReadStore
+from bus.stores.collections import ChangeFeed, Collections, Target, Watchable, needed
 
 Answer = TypeVar("Answer")
 
@@ -36,8 +35,10 @@ log = Logger("bus.live")
 class Live:
     """Watches projections for any number of watchers."""
 
-    def __init__(self, store: ReadStore, target_of: TargetOf, loops: Loops | None = None) -> None:
-        self._store = store
+    def __init__(
+        self, collections: Collections, target_of: TargetOf, loops: Loops | None = None
+    ) -> None:
+        self._collections = collections
         self._target_of = target_of
         self._loops = loops or Loops()
         self._bells: dict[str, _Bell] = {}
@@ -66,6 +67,18 @@ class Live:
                     last = [answer]
                     yield answer
 
+    def watchable(self, projection: Projection[Any]) -> Watchable:
+        """Returns the place of its documents. Raises: ConfigurationError where it tells of no
+        changes."""
+        place: Watchable = needed(
+            self._collections,
+            Watchable,
+            projection=projection.name,
+            what="watch()",
+            remedy="ask with query() now and then",
+        )
+        return place
+
     async def close(self) -> None:
         """Ends the feeds, and thereby all answers."""
         for bell in self._bells.values():
@@ -81,10 +94,11 @@ class Live:
             watcher.leave()
 
     def _bell(self, projection: Projection[Any]) -> "_Bell":
+        watchable = self.watchable(projection)
         bell = self._bells.get(projection.name)
         if bell is None or bell.ended:
             bell = self._bells[projection.name] = _Bell(
-                self._store, projection, self._target_of, self._loops
+                watchable, projection, self._target_of, self._loops
             )
             task = apart(bell.ring())
             self._ringing.add(task)
@@ -97,7 +111,7 @@ class _Bell:
 
     def __init__(
         self,
-        store: ReadStore,
+        watchable: Watchable,
         projection: Projection[Any],
         target_of: TargetOf,
         loops: Loops,
@@ -107,7 +121,7 @@ class _Bell:
         self.ended = False
         self.failure: Exception | None = None
         self.watchers: set[_Watcher] = set()
-        self._store = store
+        self._watchable = watchable
         self._projection = projection
         self._target_of = target_of
         self._loops = loops
@@ -150,7 +164,7 @@ class _Bell:
         if self._feed is None or target != self._target:
             if self._feed is not None:
                 await self._feed.close()
-            self._feed, self._target = self._store.changes(target), target
+            self._feed, self._target = self._watchable.changes(target), target
         return self._feed
 
     def _wake(self) -> None:

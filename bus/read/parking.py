@@ -32,18 +32,18 @@ class Stuck(NamedTuple):
         return f"{self.id} at version {self.version}, {event}: {self.error}{letters}"
 
 
-async def stuck(store: Control, target: Target, most: int = SHOWN) -> list[Stuck]:
+async def stuck(control: Control, target: Target, most: int = SHOWN) -> list[Stuck]:
     """The streams that are parked there, the oldest first, `most` of them.
 
     Raises: StoreUnavailable.
     """
-    rows = [one for one in await store.parked(target) if not one.is_waiting]
+    rows = [one for one in await control.parked(target) if not one.is_waiting]
     rows.sort(key=lambda one: (one.first_seen or one.next_try, one.stream))
-    return [await _with_letters(store, target, parked) for parked in rows[:most]]
+    return [await _with_letters(control, target, parked) for parked in rows[:most]]
 
 
-async def _with_letters(store: Control, target: Target, parked: Parked) -> Stuck:
-    letters = await store.dead_letters(
+async def _with_letters(control: Control, target: Target, parked: Parked) -> Stuck:
+    letters = await control.dead_letters(
         LETTERS, where={"headers.stream": parked.stream}, fields=("queue", "headers")
     )
     alike = [one for one in letters if _is_of(one, target.collection, parked.version)]

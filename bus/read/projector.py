@@ -32,10 +32,9 @@ from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed,
 from bus.read.foreign import OWN_ALONE, Foreign
 from bus.read.parking import tell_parked
 from bus.read.projection import Projection
-from bus.stores.collections import Target, Writer
-from bus.stores.control import Parked
+from bus.stores.collections import Collections, Target, Writer
+from bus.stores.control import Control, Parked
 from bus.stores.event_log import Streams
-from bus.stores.read_store import ReadStore
 from bus.transports.topology import DELAYS
 
 LOOK_EVERY = 1.0
@@ -59,7 +58,8 @@ class Projector:
         projection: Projection[Any],
         target: Target,
         event_log: Streams,
-        store: ReadStore,
+        collections: Collections,
+        control: Control,
         writer: Writer,
         foreign: Foreign = OWN_ALONE,
         *,
@@ -82,7 +82,8 @@ class Projector:
         self._registry = projection.registry()
         self._reads_documents = any(one.is_async for one in projection.handlers.values())
         self._log = event_log
-        self._store = store
+        self._collections = collections
+        self._control = control
         self._writer = writer
         self._foreign = foreign
         self._parked: dict[str, Parked] = {}
@@ -109,11 +110,11 @@ class Projector:
     async def refresh(self) -> None:
         """Learns which streams are parked."""
         self._passed.clear()
-        self._parked = {one.stream: one for one in await self._store.parked(self.target)}
+        self._parked = {one.stream: one for one in await self._control.parked(self.target)}
 
     async def _learn(self, streams: Collection[str]) -> None:
         """Learns which of these streams are parked."""
-        found = await self._store.parked(self.target, streams)
+        found = await self._control.parked(self.target, streams)
         for stream in streams:
             self._parked.pop(stream, None)
         self._parked |= {one.stream: one for one in found}
@@ -257,7 +258,7 @@ class Projector:
         """The store refused the batch's writes without saying whose: stream by stream it shows."""
         if len(batch) == 1:
             (stream,) = batch
-            reached = await self._store.versions(self.target, [stream])
+            reached = await self._collections.versions(self.target, [stream])
             return Applied(), [StreamFailed(stream, reached.get(stream, 0) + 1, error)]
         done, failed = Applied(), list[StreamFailed]()
         for stream, events in batch.items():
@@ -287,7 +288,7 @@ class Projector:
         message = await self.message_at(failure.stream, failure.version)
         told = failure_of(failure.cause, message, self.projection.name)
         before = self._before(failure, told.error)
-        now = self._store.now()
+        now = self._control.now()
         first_seen = before.first_seen if before and before.first_seen else now
         patience = self._patience_with(failure.cause)
         waits = bool(patience) and now - first_seen < patience
@@ -309,11 +310,11 @@ class Projector:
             first_seen=first_seen,
             last_seen=now,
         )
-        await self._store.park(self.target, parked)
+        await self._control.park(self.target, parked)
         if parked.is_missed and await self.message_at(parked.stream, parked.version):
             # It came before anybody could see that it was waited for.
             parked = parked._replace(next_try=now)
-            await self._store.park(self.target, parked)
+            await self._control.park(self.target, parked)
         self._parked[failure.stream] = parked
         if self._tells:
             tell_parked(self.signals, self.target, parked, last)
@@ -348,7 +349,7 @@ class Projector:
     async def _unpark(self, streams: Iterable[str]) -> None:
         for stream in streams:
             if self._parked.pop(stream, None):
-                await self._store.unpark(self.target, stream)
+                await self._control.unpark(self.target, stream)
                 self.signals.emit(StreamReleased, self.projection.name, stream)
 
     async def from_log(
@@ -389,7 +390,7 @@ class Projector:
 
         What waits for another release has been tried here once: this code will not change.
         """
-        now = self._store.now()
+        now = self._control.now()
         if parked.awaits_release and self._unreadable.get(parked.stream) == parked.version:
             within = timedelta(seconds=self._release_within)
             return now - (parked.first_seen or now) > within

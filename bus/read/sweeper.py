@@ -11,8 +11,9 @@ from bus.common import clock
 from bus.common.batches import gathered
 from bus.observe.signals import Swept
 from bus.read.projector import Projector
+from bus.stores.collections import Collections
+from bus.stores.control import Control
 from bus.stores.event_log import Commit, ReadableLog
-from bus.stores.read_store import ReadStore
 
 TEND_LEASE = 10.0
 SWEEP_BATCH = 500
@@ -23,10 +24,17 @@ SWEEP_OVERLAP = timedelta(minutes=2)
 class Sweeper:
     """Applies what never arrived, and tries again what is parked."""
 
-    def __init__(self, projector: Projector, event_log: ReadableLog, store: ReadStore) -> None:
+    def __init__(
+        self,
+        projector: Projector,
+        event_log: ReadableLog,
+        collections: Collections,
+        control: Control,
+    ) -> None:
         self._projector = projector
         self._log = event_log
-        self._store = store
+        self._collections = collections
+        self._control = control
         self._owner = clock.new_id()
         self._again: list[str] = []
 
@@ -46,19 +54,19 @@ class Sweeper:
 
     async def _leads(self) -> bool:
         lease = f"parked/{self._projector.target.collection}"
-        return await self._store.lease(lease, self._owner, TEND_LEASE)
+        return await self._control.lease(lease, self._owner, TEND_LEASE)
 
     async def is_due(self, every: float) -> bool:
         """Whether nobody has swept for `every` seconds."""
-        swept = await self._store.swept(self._projector.target)
-        return swept is None or abs(self._store.now() - swept) > timedelta(seconds=every)
+        swept = await self._control.swept(self._projector.target)
+        return swept is None or abs(self._control.now() - swept) > timedelta(seconds=every)
 
     async def sweep(self) -> int:
         """Applies what is missing of all commits since the last sweep; returns how many events."""
         target = self._projector.target
-        now = self._store.now()
+        now = self._control.now()
         until = now - SWEEP_GRACE
-        since = await self._store.swept(target)
+        since = await self._control.swept(target)
         await self._projector.refresh()
         found = 0
         latest = until
@@ -71,13 +79,13 @@ class Sweeper:
         for arrived in scans:
             async for some in gathered(arrived, SWEEP_BATCH):
                 found += await self._apply_missing(some)
-        await self._store.mark_swept(target, until)
+        await self._control.mark_swept(target, until)
         if found:
             self._projector.signals.emit(Swept, projection=target.collection, missing=found)
         return found
 
     async def _apply_missing(self, commits: Sequence[Commit]) -> int:
         streams = list({commit.stream for commit in commits})
-        reached = await self._store.versions(self._projector.target, streams)
+        reached = await self._collections.versions(self._projector.target, streams)
         behind = {c.stream for c in commits if c.last > reached.get(c.stream, 0)}
         return (await self._projector.apply_streams(behind)).events

@@ -36,9 +36,9 @@ from bus.rebuild.drift import Audited, Difference, Selection, alike, differing
 from bus.rebuild.pause import held
 from bus.rebuild.replay import NOTHING, Reached
 from bus.rebuild.replay_in_time import replay_into
-from bus.stores.collections import Target
+from bus.stores.collections import Collections, Comparable, Target, needed
+from bus.stores.control import Control, drop
 from bus.stores.event_log import Commit, ReadableLog, Streams
-from bus.stores.read_store import ReadStore
 
 BESIDE = "__audit_"
 """What the name of an audit's own collection has, before an id that tells when it was made."""
@@ -65,7 +65,8 @@ class Audit:
         target: Target,
         catalogue: Catalogue,
         event_log: ReadableLog,
-        store: ReadStore,
+        collections: Collections,
+        control: Control,
         foreign: Foreign,
         *,
         service: str,
@@ -75,7 +76,15 @@ class Audit:
         self._target = target
         self._catalogue = catalogue
         self._log = event_log
-        self._store = store
+        self._collections = collections
+        self._comparable: Comparable = needed(
+            collections,
+            Comparable,
+            projection=projection.name,
+            what="an audit",
+            remedy=f"have it built anew, `bus projections rebuild APP {projection.name}`",
+        )
+        self._control = control
         self._foreign = foreign
         self._service = service
         self._signals = signals
@@ -101,12 +110,12 @@ class Audit:
         OutcomeUnknown.
         """
         self._compared = 0
-        began = self._store.now()
+        began = self._control.now()
         await self._remove_left_over(began)
         try:
-            await self._store.prepare(self._again)
+            await self._collections.prepare(self._again)
             keys = await self._fold(sample, part, report)
-            rows = await self._store.parked(self._target)
+            rows = await self._control.parked(self._target)
             parked = {one.stream for one in rows if not one.is_waiting}
             self._unusable = {one.stream for one in rows if one.error == VersionUnusable.__name__}
             suspects = [
@@ -116,7 +125,7 @@ class Audit:
             ]
             found = await self._settled(suspects, began, repair)
         finally:
-            await self._store.drop(self._again)
+            await drop(self._collections, self._control, self._again)
         streams = tuple(sorted(parked))
         return Audited(self._target.collection, self._compared, tuple(found), streams)
 
@@ -127,11 +136,12 @@ class Audit:
 
     async def _remove_left_over(self, now: datetime) -> None:
         """Removes the collections of audits that were killed."""
-        for name in await self._store.identities():
+        for name in await self._collections.identities():
             beside, _, id = name.rpartition(BESIDE)
             made = clock.time_of(id) if beside == self._target.collection else None
             if made and now - made > LEFT_OVER:
-                await self._store.drop(self._again._replace(collection=name))
+                left_over = self._again._replace(collection=name)
+                await drop(self._collections, self._control, left_over)
 
     # --- folding once more ---------------------------------------------------------------------
 
@@ -154,7 +164,7 @@ class Audit:
         return dict.fromkeys([*chosen, *await self._sample(self._again, sample)]) or None
 
     async def _sample(self, target: Target, count: int) -> list[str]:
-        return await self._store.sample(target, count) if count else []
+        return await self._comparable.sample(target, count) if count else []
 
     async def _streams_of(self, part: Selection) -> list[str]:
         """The streams of a part; those that its documents are named after are not among them."""
@@ -198,7 +208,7 @@ class Audit:
             if report:
                 report(min(reached.commits, count), count)
 
-        await replay_into(again, self._log, self._store).run(Reached("", 0), "", progress)
+        await replay_into(again, self._log, self._collections).run(Reached("", 0), "", progress)
 
     async def _apply(self, projector: Projector, streams: Collection[str]) -> None:
         for chunk in batched(streams, PAGE):
@@ -214,8 +224,8 @@ class Audit:
         found: list[str] = []
         after: str | None = ""
         while after is not None:
-            here = await self._store.page(self._target, after, PAGE)
-            there = await self._store.page(self._again, after, PAGE)
+            here = await self._comparable.page(self._target, after, PAGE)
+            there = await self._comparable.page(self._again, after, PAGE)
             after, some = differing(here, there, PAGE)
             found += some
             self._compared += max(len(here), len(there))
@@ -224,8 +234,8 @@ class Audit:
     async def _compare(self, keys: Collection[str]) -> list[Difference]:
         found: list[Difference] = []
         for chunk in batched(keys, PAGE):
-            here = await self._store.whole(self._target, chunk)
-            there = await self._store.whole(self._again, chunk)
+            here = await self._comparable.whole(self._target, chunk)
+            there = await self._comparable.whole(self._again, chunk)
             found += [
                 Difference(key, here.get(key), there.get(key))
                 for key in chunk
@@ -263,14 +273,14 @@ class Audit:
         What is stuck shows as a difference, unless it is to be repaired and versions stand apart
         from the documents: then a document may only be put in where both have all the same.
         """
-        swept = await self._store.swept(self._target)
+        swept = await self._control.swept(self._target)
         since = min(began, swept or began) - SWEEP_OVERLAP  # before, nothing is in flight
         stuck = await self._caught_up(since)
         apart = repair and not self._target.versions_in_documents
         if apart:
             await self._equalise(await self._streams_since(None))
             stuck = set()
-        async with held(self._catalogue, self._store, self._projection) as until:
+        async with held(self._catalogue, self._control, self._projection) as until:
             streams = await self._streams_since(since)
             await self._equalise([one for one in streams if one not in stuck])
             if apart:
@@ -279,7 +289,7 @@ class Audit:
 
     async def _check_parked(self) -> None:
         """Raises: ProjectionError where a parked stream stands elsewhere here than there."""
-        rows = [*await self._store.parked(self._target), *await self._store.parked(self._again)]
+        rows = [*await self._control.parked(self._target), *await self._control.parked(self._again)]
         streams = {one.stream for one in rows}
         here = await self._versions(self._target, streams)
         if here != await self._versions(self._again, streams):
@@ -323,7 +333,7 @@ class Audit:
     async def _versions(self, target: Target, streams: Iterable[str]) -> dict[str, int]:
         found: dict[str, int] = {}
         for chunk in batched(streams, PAGE):
-            found |= await self._store.versions(target, chunk)
+            found |= await self._collections.versions(target, chunk)
         return found
 
     async def _equalise(self, streams: Sequence[str]) -> None:
@@ -340,7 +350,7 @@ class Audit:
     async def _repaired(self, one: Difference, until: float) -> Difference:
         if time.monotonic() > until:  # left for the next time
             return one
-        done = await self._store.replace(self._target, one.key, one.found, one.expected)
+        done = await self._comparable.replace(self._target, one.key, one.found, one.expected)
         self._signals.emit(Repaired, self._projection.name, one.key, one.kind, done=done)
         if done and self._target.versions_in_documents:
             await self._try_again(f"{self._projection.categories[0]}-{one.key}")
@@ -348,18 +358,19 @@ class Audit:
 
     async def _try_again(self, stream: str) -> None:
         """Has a stream that was parked for its version applied by the workers' next turn."""
-        for one in await self._store.parked(self._target) if stream in self._unusable else ():
+        for one in await self._control.parked(self._target) if stream in self._unusable else ():
             if one.stream == stream:
-                await self._store.park(self._target, one._replace(next_try=self._store.now()))
+                await self._control.park(self._target, one._replace(next_try=self._control.now()))
 
     @asynccontextmanager
     async def _projector(self, target: Target, event_log: Streams) -> AsyncIterator[Projector]:
-        writer = self._store.writer(target, f"{self._service}.{target.collection}.audit")
+        writer = self._collections.writer(target, f"{self._service}.{target.collection}.audit")
         projector = Projector(
             self._projection,
             target,
             event_log,
-            self._store,
+            self._collections,
+            self._control,
             writer,
             self._foreign,
             parks_all=True,

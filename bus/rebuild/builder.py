@@ -18,9 +18,9 @@ from bus.observe.signals import BuildBegun, Rebuilt
 from bus.read.projector import Projector
 from bus.rebuild.replay import Reached
 from bus.rebuild.replay_in_time import replay_into
-from bus.stores.control import change_note
+from bus.stores.collections import Collections
+from bus.stores.control import Control, change_note
 from bus.stores.event_log import ReadableLog
-from bus.stores.read_store import ReadStore
 
 SHARES = 16
 SHARE_OF = 10_000
@@ -85,11 +85,18 @@ class _Lost(Exception):
 class Builder:
     """Works on one collection until all of its shares are done, by whomever."""
 
-    def __init__(self, projector: Projector, event_log: ReadableLog, store: ReadStore) -> None:
+    def __init__(
+        self,
+        projector: Projector,
+        event_log: ReadableLog,
+        collections: Collections,
+        control: Control,
+    ) -> None:
         self._projector = projector
         self._target = projector.target
         self._log = event_log
-        self._store = store
+        self._collections = collections
+        self._control = control
         self._owner = clock.new_id()
         self._key = plan_of(self._target.collection)
 
@@ -103,8 +110,8 @@ class Builder:
                     break
             else:
                 await asyncio.sleep(clock.jittered(LOOK_EVERY))
-        if await self._store.swept(self._target) is None:
-            await self._store.mark_swept(self._target, plan.since)
+        if await self._control.swept(self._target) is None:
+            await self._control.mark_swept(self._target, plan.since)
         self._projector.signals.emit(
             Rebuilt,
             self._projector.projection.name,
@@ -115,14 +122,14 @@ class Builder:
 
     async def _plan(self) -> Plan:
         """As it is written down; whoever comes first writes it."""
-        note = await self._store.note(self._key)
+        note = await self._control.note(self._key)
         if note.revision:
             return plan_from(note.value)
-        since = self._store.now()
+        since = self._control.now()
         projection = self._projector.projection
         count = await self._log.count(projection.categories)
         plan = Plan(since, count, tuple(await self._shares(count)))
-        if await self._store.write_note(note._replace(value=plan.document())):
+        if await self._control.write_note(note._replace(value=plan.document())):
             self._projector.signals.emit(
                 BuildBegun, projection.name, self._target.collection, commits=count
             )
@@ -143,7 +150,7 @@ class Builder:
         share = (await self._plan()).shares[number]
         reached = Reached(share.place, share.commits)
         try:
-            replay = replay_into(self._projector, self._log, self._store)
+            replay = replay_into(self._projector, self._log, self._collections)
             await replay.run(reached, share.until, partial(self._note, number))
             await self._change(
                 lambda plan: plan.with_share(number, plan.shares[number]._replace(is_done=True))
@@ -162,9 +169,9 @@ class Builder:
 
     async def _hold(self, number: int) -> bool:
         lease = f"{self._key}/{number}"
-        return await self._store.lease(lease, self._owner, LEASE)
+        return await self._control.lease(lease, self._owner, LEASE)
 
     async def _change(self, change: Callable[[Plan], Plan]) -> None:
         await change_note(
-            self._store, self._key, lambda document: change(plan_from(document)).document()
+            self._control, self._key, lambda document: change(plan_from(document)).document()
         )

@@ -17,12 +17,17 @@ from bus.read.foreign import History
 from bus.read.projection import Projection
 from bus.rebuild.generations import Generation, Lineage, lineage_from
 from bus.rebuild.handled import tell_handled
-from bus.stores.collections import StoredDocuments, Target
-from bus.stores.control import change_note
+from bus.stores.collections import (
+    Browsable,
+    Collections,
+    StoredDocuments,
+    Target,
+    able,
+)
+from bus.stores.control import Control, change_note
 from bus.stores.documents.updates import moved
 from bus.stores.event_log import ReadableLog
 from bus.stores.grouping import Grouping
-from bus.stores.read_store import ReadStore
 
 KNOWN_FOR = 1.0
 """Seconds. A flipped collection is kept up to date for longer than that."""
@@ -37,12 +42,14 @@ class Catalogue:
         self,
         projections: Sequence[Projection[Any]],
         event_log: ReadableLog,
-        store: ReadStore,
+        collections: Collections,
+        control: Control,
         history: History | None = None,
     ) -> None:
         self._projections = projections
         self._log = event_log
-        self._store = store
+        self._collections = collections
+        self._control = control
         self._history = history
         self._known: dict[str, tuple[Lineage, float]] = {}
         self._asking: dict[str, asyncio.Task[Lineage]] = {}
@@ -88,7 +95,7 @@ class Catalogue:
         before = await self.change(projection, lambda known: known)
         is_new = not before.generations and await self._nothing_happened(projection)
         is_lost = not before.generations and not is_new
-        left = set(await self._store.identities()) if is_lost else set()
+        left = set(await self._collections.identities()) if is_lost else set()
         after = await self.change(
             projection, lambda known: _divided(_begun(known, projection, is_new, left), projection)
         )
@@ -99,23 +106,26 @@ class Catalogue:
         other releases which events it handles; `serves` says that a worker does so. What cannot be
         made as declared is a problem of this projection alone."""
         fed = self.known(projection).fed_by(projection.version)
-        found = [await self._store.prepare(self.target_of(projection, one)) for one in fed]
+        found = [await self._collections.prepare(self.target_of(projection, one)) for one in fed]
         problems = [problem for some in found for problem in some]
         if problems and problems != self._problems.get(projection.name):
             log.error("collections_mismatched", projection=projection.name, problems=problems)
         self._problems[projection.name] = problems
         for generation in fed:
-            await tell_handled(self._store, projection, generation.collection, serves=serves)
+            await tell_handled(self._control, projection, generation.collection, serves=serves)
 
     async def show(self, projection: Projection[Any]) -> None:
         """Has those who read without the bus find under the projection's name what readers read.
 
         What keeps it from that is told, once. Raises: StoreUnavailable.
         """
+        shows: Browsable | None = able(self._collections, Browsable)
+        if shows is None:
+            return
         lineage = await self.lineage(projection, within=0)
         while True:
             read = lineage.active and self.target_of(projection, lineage.of(lineage.active))
-            problem = await self._store.show(projection.name, read or None)
+            problem = await shows.show(projection.name, read or None)
             shown, lineage = lineage.active, await self.lineage(projection, within=0)
             if lineage.active == shown:  # else readers have moved meanwhile
                 break
@@ -154,7 +164,7 @@ class Catalogue:
             after = change(before)
             return document if after == before else after.document()
 
-        await change_note(self._store, projection.name, changed)
+        await change_note(self._control, projection.name, changed)
         self._known[projection.name] = after, time.monotonic()
         return after
 
@@ -204,19 +214,20 @@ class Catalogue:
         return generation.target(projection.name, projection.indexes)
 
 
-class CurrentDocuments:
+class CurrentDocuments(StoredDocuments):
     """The documents of whichever collection readers are to read just now."""
 
-    def __init__(self, projection: Projection[Any], catalogue: Catalogue, store: ReadStore) -> None:
+    def __init__(
+        self, projection: Projection[Any], catalogue: Catalogue, collections: Collections
+    ) -> None:
         self._projection = projection
         self._catalogue = catalogue
-        self._store = store
+        self._collections = collections
 
     async def _now(self) -> StoredDocuments:
-        return self._store.documents(await self._catalogue.target(self._projection))
+        return self._collections.documents(await self._catalogue.target(self._projection))
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None:
-        """As `Documents.find_one`."""
         return await (await self._now()).find_one(filter)
 
     async def find(
@@ -227,19 +238,15 @@ class CurrentDocuments:
         skip: int = 0,
         limit: int = 0,
     ) -> list[Document]:
-        """As `Documents.find`."""
         return await (await self._now()).find(filter, sort=sort, skip=skip, limit=limit)
 
     async def count(self, filter: Mapping[str, Any]) -> int:
-        """As `Documents.count`."""
         return await (await self._now()).count(filter)
 
     async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
-        """As `Documents.distinct`."""
         return await (await self._now()).distinct(field, filter)
 
     async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
-        """As `Documents.group`."""
         return await (await self._now()).group(grouping, filter)
 
 

@@ -22,23 +22,23 @@ def names_of(projection: Projection[Any]) -> dict[str, int]:
     return {name: event.wire_schema for name, event in projection.registry().items()}
 
 
-async def handled(store: Control, collection: str) -> Names:
+async def handled(control: Control, collection: str) -> Names:
     """What processes of any release have said that they handle. Raises: StoreUnavailable."""
-    names: Names = (await store.note(_key(collection))).value.get("handled", {})
+    names: Names = (await control.note(_key(collection))).value.get("handled", {})
     return names
 
 
-async def served(store: Control, collection: str) -> Names:
+async def served(control: Control, collection: str) -> Names:
     """What workers of any release handle; empty where none has said so yet.
 
     Raises: StoreUnavailable.
     """
-    names: Names = (await store.note(_key(collection))).value.get("served", {})
+    names: Names = (await control.note(_key(collection))).value.get("served", {})
     return names
 
 
 async def tell_handled(
-    store: Control, projection: Projection[Any], collection: str, *, serves: bool
+    control: Control, projection: Projection[Any], collection: str, *, serves: bool
 ) -> None:
     """Adds what this release handles; `serves` says that a worker of it runs.
 
@@ -50,7 +50,7 @@ async def tell_handled(
     def added(document: Document) -> Document:
         return {**document, **{one: _latest(document.get(one, {}), own) for one in fields}}
 
-    await change_note(store, _key(collection), added)
+    await change_note(control, _key(collection), added)
 
 
 def beyond(own: Names, others: Names) -> list[str]:

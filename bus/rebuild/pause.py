@@ -29,21 +29,21 @@ class Busy(ProjectionError):
 
 @asynccontextmanager
 async def held(
-    catalogue: Catalogue, store: Control, projection: Projection[Any]
+    catalogue: Catalogue, control: Control, projection: Projection[Any]
 ) -> AsyncIterator[float]:
     """Holds the active collection from the block's start to its end; gives the time
     (`time.monotonic`) by which the block is to be done with it.
 
     Raises: Busy, StoreUnavailable.
     """
-    lease = partial(store.lease, f"hold/{projection.name}", clock.new_id())
+    lease = partial(control.lease, f"hold/{projection.name}", clock.new_id())
     if not await lease(HOLD_FOR):
         raise Busy(
             f"projection {projection.name!r}: its readers are being moved, or it is audited; try "
             f"again in {HOLD_FOR:.0f} s"
         )
     until = time.monotonic() + HOLD_FOR - MARGIN
-    held_until = store.now().timestamp() + HOLD_FOR
+    held_until = control.now().timestamp() + HOLD_FOR
     await catalogue.change(projection, lambda lineage: lineage.held(held_until))
     try:
         await asyncio.sleep(HELD_AFTER)

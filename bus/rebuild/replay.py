@@ -18,11 +18,10 @@ from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, UnknownMessage
 from bus.read.projector import Projector
-from bus.stores.collections import ReadUnit
+from bus.stores.collections import Collections, LoadsInBulk, ReadUnit, able
 from bus.stores.documents.applying import apply
 from bus.stores.documents.updates import HIDDEN, VERSION, checked
 from bus.stores.event_log import Commit, ReadableLog
-from bus.stores.read_store import ReadStore
 
 AT_ONCE = 1000
 """Documents in one insert."""
@@ -68,11 +67,12 @@ _Folded = tuple[list[_Folding], int]
 class Replay:
     """Replays a part of a category's streams into one collection."""
 
-    def __init__(self, projector: Projector, log: ReadableLog, store: ReadStore) -> None:
+    def __init__(self, projector: Projector, log: ReadableLog, collections: Collections) -> None:
         self._projector = projector
         self._projection = projector.projection
         self._log = log
-        self._store = store
+        self._bulk: LoadsInBulk | None = able(collections, LoadsInBulk)
+        """Without it, the projector writes each stream in transactions."""
         self._registry = projector.projection.registry()
 
     async def run(self, reached: Reached, until: str, progress: Progress) -> None:
@@ -144,10 +144,10 @@ class Replay:
 
     async def _store_all(self, done: Sequence[_Folding]) -> None:
         documents = [one.result for one in done if not one.failed]
-        aside = [one.stream for one in done if one.failed]
-        if documents:
+        aside = [one.stream for one in done if one.failed or self._bulk is None]
+        if documents and self._bulk is not None:
             try:
-                await self._store.insert(self._projector.target, documents)
+                await self._bulk.insert(self._projector.target, documents)
             except ProjectionError:  # one of them spoils it, and does not say for whom
                 aside = [one.stream for one in done]
             else:

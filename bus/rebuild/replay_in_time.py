@@ -13,8 +13,8 @@ from bus.errors import MessageError
 from bus.messages import Envelope
 from bus.read.projector import Projector
 from bus.rebuild.replay import Progress, Reached, Replay
+from bus.stores.collections import Collections
 from bus.stores.event_log import Commit, ReadableLog
-from bus.stores.read_store import ReadStore
 from bus.transports.topology import slot_of
 
 AT_ONCE = 500
@@ -60,8 +60,10 @@ class ReplayInTime:
             await self._projector.apply_streams(aside)
 
 
-def replay_into(projector: Projector, log: ReadableLog, store: ReadStore) -> Replay | ReplayInTime:
+def replay_into(
+    projector: Projector, log: ReadableLog, collections: Collections
+) -> Replay | ReplayInTime:
     """What fills the projector's collection: by stream where each feeds its own document."""
     if projector.target.versions_in_documents:
-        return Replay(projector, log, store)
+        return Replay(projector, log, collections)
     return ReplayInTime(projector, log)

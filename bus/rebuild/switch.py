@@ -18,9 +18,9 @@ from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.generations import Generation, Lineage
 from bus.rebuild.pause import held
-from bus.stores.collections import Target
+from bus.stores.collections import Collections, Target
+from bus.stores.control import Control
 from bus.stores.event_log import ReadableLog
-from bus.stores.read_store import ReadStore
 
 PAUSE = 0.05
 
@@ -32,12 +32,18 @@ class Flip:
     """Moves the readers of one projection."""
 
     def __init__(
-        self, projection: Projection[Any], catalogue: Catalogue, log: ReadableLog, store: ReadStore
+        self,
+        projection: Projection[Any],
+        catalogue: Catalogue,
+        log: ReadableLog,
+        collections: Collections,
+        control: Control,
     ) -> None:
         self._projection = projection
         self._catalogue = catalogue
         self._log = log
-        self._store = store
+        self._collections = collections
+        self._control = control
 
     async def to(self, generation: Generation) -> str | None:
         """Moves readers to a collection that is built and swept; says what keeps it from that.
@@ -55,7 +61,7 @@ class Flip:
         if read.version > generation.version:
             return f"readers read a later version, {read.collection}"
         old = self._catalogue.target_of(self._projection, read)
-        parked = {one.stream for one in await self._store.parked(old)}
+        parked = {one.stream for one in await self._control.parked(old)}
         return await self._missing(new, parked) or await self._overtake(old, new)
 
     async def back(self, generation: Generation, catch_up: CatchUp) -> str | None:
@@ -70,13 +76,13 @@ class Flip:
 
     async def _missing(self, new: Target, excused: set[str]) -> str | None:
         """Streams that are parked there, and were not before, would be missed."""
-        parked = {one.stream for one in await self._store.parked(new)} - excused
+        parked = {one.stream for one in await self._control.parked(new)} - excused
         return f"streams parked that were not before: {len(parked)}" if parked else None
 
     async def _overtake(
         self, old: Target, new: Target, catch_up: CatchUp | None = None
     ) -> str | None:
-        async with held(self._catalogue, self._store, self._projection) as until:
+        async with held(self._catalogue, self._control, self._projection) as until:
             while time.monotonic() < until:
                 if catch_up:
                     await catch_up()
@@ -86,13 +92,13 @@ class Flip:
         return f"it does not catch up with {old.collection}"
 
     async def _is_behind(self, old: Target, new: Target) -> bool:
-        swept = await self._store.swept(new) or self._store.now()
+        swept = await self._control.swept(new) or self._control.now()
         since = swept - SWEEP_OVERLAP  # streams written before are alike
         streams = {
             commit.stream async for commit in self._log.arrived(self._projection.categories, since)
         }
-        shown = await self._store.versions(old, list(streams))
-        shows = await self._store.versions(new, list(streams))
+        shown = await self._collections.versions(old, list(streams))
+        shows = await self._collections.versions(new, list(streams))
         return any(version > shows.get(stream, 0) for stream, version in shown.items())
 
     async def _moved(self, new: Target) -> str | None:

@@ -73,7 +73,7 @@ class Losses:
 
     async def read(self) -> Document:
         """What is known by subscription. Raises: StoreUnavailable."""
-        return (await self._runtime.read_store.note(self._key)).value
+        return (await self._runtime.control.note(self._key)).value
 
     async def note_anew(self) -> None:
         """Notes which queues this process had to make. Raises: StoreUnavailable, OutcomeUnknown."""
@@ -99,7 +99,7 @@ class Losses:
             }
             return {**known, **lost, **new}
 
-        await change_note(self._runtime.read_store, self._key, noted)
+        await change_note(self._runtime.control, self._key, noted)
         self._unnoted.difference_update(names)
 
     async def note_restored(self) -> None:
@@ -111,7 +111,7 @@ class Losses:
             names = self._names.values()
             return {**known, **{name: _lost_since(known.get(name, {}), now) for name in names}}
 
-        await change_note(self._runtime.read_store, self._key, noted)
+        await change_note(self._runtime.control, self._key, noted)
 
     async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
         """All that was published up to a time is settled, unless something was lost meanwhile."""
@@ -127,7 +127,7 @@ class Losses:
                 },
             }
 
-        await change_note(self._runtime.read_store, self._key, marked)
+        await change_note(self._runtime.control, self._key, marked)
 
     async def settle(self, name: str, latest: str) -> None:
         """What was lost was sent again, unless it was lost once more after that time."""
@@ -138,7 +138,7 @@ class Losses:
                 {**known, name: {"quiet": entry["quiet"]}} if _latest_of(entry) == latest else known
             )
 
-        await change_note(self._runtime.read_store, self._key, settled)
+        await change_note(self._runtime.control, self._key, settled)
 
 
 def _lost_since(entry: Document, now: datetime) -> Document:
@@ -200,7 +200,7 @@ class Resending:
 
     async def _resend(self, name: str, entry: Document) -> None:
         lease = f"{self._runtime.service}.{name}.resending"
-        if not await self._runtime.read_store.lease(lease, self._owner, LEASE):
+        if not await self._runtime.control.lease(lease, self._owner, LEASE):
             return
         latest, quiet = _latest_of(entry), datetime.fromisoformat(entry["quiet"])
         since = max(quiet, datetime.fromisoformat(entry["lost"]) - AT_MOST)
@@ -228,7 +228,7 @@ class Resending:
         """An hour of events may take longer than a lease: nobody is to send them as well."""
         while True:
             await asyncio.sleep(LEASE / 4)
-            await self._runtime.read_store.lease(lease, self._owner, LEASE)
+            await self._runtime.control.lease(lease, self._owner, LEASE)
 
     def _tell(self, name: str, since: datetime, events: int, quiet: datetime) -> None:
         text = (

@@ -22,8 +22,7 @@ from bus.rebuild.generations import Generation, Lineage
 from bus.recovery.losses import Losses
 from bus.signing import EPOCH_NOTE, new_epoch
 from bus.stores.collections import Target
-from bus.stores.control import change_note
-from bus.stores.read_store import ReadStore
+from bus.stores.control import change_note, drop
 
 PAGE = 1000
 INDEX_WITHIN = 3600.0
@@ -52,10 +51,6 @@ class Recovery(OnOpenBus):
         super().__init__(bus)
         self._report = report
 
-    @property
-    def _store(self) -> ReadStore:
-        return self._runtime.read_store
-
     async def plan(self, *, everything: bool = False) -> Plan:
         """What `run` would do, which changes nothing. With `everything`, all collections are built
         anew, whatever was noticed."""
@@ -79,7 +74,7 @@ class Recovery(OnOpenBus):
         if plan.sent_again:
             await Losses(self._runtime).note_restored()
         waiting = {name: f"{name!r} is being built anew from the log" for name in plan.rebuilt}
-        here = await self._store.identities()
+        here = await self._runtime.continuity.identities()
         await self._runtime.continuity.note_turn(here, waiting)
         await self._runtime.continuity.look()
         for number, name in enumerate(plan.rebuilt, 1):
@@ -89,7 +84,7 @@ class Recovery(OnOpenBus):
         return plan
 
     async def _begin_epoch(self) -> None:
-        await change_note(self._store, EPOCH_NOTE, lambda _: new_epoch())
+        await change_note(self._runtime.control, EPOCH_NOTE, lambda _: new_epoch())
         await self._runtime.signing.open()
 
     async def _forget(self, plan: Plan) -> None:
@@ -123,7 +118,7 @@ class Recovery(OnOpenBus):
         own = not set(projection.categories) & self._runtime.history.owners.keys()
         after = ""
         while own:
-            page = await self._store.reached(target, after, PAGE)
+            page = await self._runtime.collections.reached(target, after, PAGE)
             after = max(page, default="")
             if target.versions_in_documents:
                 page = {f"{projection.categories[0]}-{key}": page[key] for key in page}
@@ -167,7 +162,8 @@ class Recovery(OnOpenBus):
         await self._runtime.catalogue.change(projection, partial(_moved, old=collection, new=new))
         queues = self._runtime.queues_of(projection, old)
         await self._runtime.transport.delete([queue.name for queue in queues])
-        await self._store.drop(self._runtime.catalogue.target_of(projection, old))
+        target = self._runtime.catalogue.target_of(projection, old)
+        await drop(self._runtime.collections, self._runtime.control, target)
         await self._runtime.continuity.forget(collection)
         await self._runtime.continuity.look()
         await self._runtime.catalogue.show(projection)
@@ -203,8 +199,8 @@ class Recovery(OnOpenBus):
         name = f"{runtime.service}.{target.collection}.recovery"
         projector = runtime.projector(projection, target, name, parks_all=True)
         try:
-            await Builder(projector, runtime.read_log, self._store).run()
-            await Sweeper(projector, runtime.read_log, self._store).sweep()
+            await Builder(projector, runtime.read_log, runtime.collections, runtime.control).run()
+            await Sweeper(projector, runtime.read_log, runtime.collections, runtime.control).sweep()
         finally:
             await projector.close()
 

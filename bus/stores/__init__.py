@@ -4,7 +4,6 @@
     collections   a place for documents, with their versions, and what else it can do
     control       parked streams, marks of sweeps, small records that processes share
     deadletters   dead letters, found by their fields
-    read_store    a place for documents that can do everything, and control, as one
     session       effects that happen exactly once
     indexes       which indexes a read collection may have
     asking, grouping  which queries of documents are valid

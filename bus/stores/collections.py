@@ -13,6 +13,7 @@ from collections.abc import (
 from typing import Any, NamedTuple, Protocol
 
 from bus.data.payload import Document
+from bus.errors import ConfigurationError
 from bus.stores.grouping import Grouping
 
 UNUSABLE = -1
@@ -29,7 +30,7 @@ class Index(NamedTuple):
 class Target(NamedTuple):
     """Where a projection keeps its documents and the versions they reached.
 
-    `collection` names the documents, and all that is kept beside them (versions, parked streams,
+    `collection` names the documents, and what is kept of them elsewhere (versions, parked streams,
     how far it was swept); `projection` is for people. With `versions_in_documents`, the document
     with key K is fed by the one stream `{category}-K` alone and holds its version as `_version`;
     otherwise the versions stand in the `checkpoints` collection, one row for each stream.
@@ -157,9 +158,18 @@ class ChangeFeed(Protocol):
 class Collections(Protocol):
     """A place for read collections: documents, and the versions that these have reached.
 
-    What else it can do, each as a promise of its own: `LoadsInBulk`, `Comparable`, `Watchable`,
+    What else one can do, each as a promise of its own: `LoadsInBulk`, `Comparable`, `Watchable`,
     `Browsable`.
     """
+
+    async def open(self, *, makes: bool = True) -> None:
+        """Connects, and makes what all targets share; without `makes`, for somebody who only looks,
+        makes nothing. Raises: StoreUnavailable, ConfigurationError."""
+        ...
+
+    async def close(self) -> None:
+        """Ends its own tasks; a client that it was given remains the caller's."""
+        ...
 
     async def prepare(self, target: Target) -> Sequence[str]:
         """Makes the target's collection and indexes. Idempotent.
@@ -170,8 +180,7 @@ class Collections(Protocol):
         ...
 
     async def drop(self, target: Target) -> None:
-        """Removes the target's documents and all that is kept beside them, its notes too (whose
-        keys begin with the collection's name and a slash). Idempotent."""
+        """Removes the target's documents and their versions. Idempotent."""
         ...
 
     def documents(self, target: Target) -> StoredDocuments: ...
@@ -189,8 +198,8 @@ class Collections(Protocol):
         ...
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
-        """What stands in the database under the name of each collection (or of these): another
-        identity where it was dropped and made again, or put in its place."""
+        """What stands there under the name of each collection (or of these): another identity where
+        it was dropped and made again, or put in its place."""
         ...
 
     async def seal(self) -> Document:
@@ -205,7 +214,7 @@ class Collections(Protocol):
         ...
 
 
-class LoadsInBulk(Protocol):
+class LoadsInBulk(Collections, Protocol):
     """Documents come in without transactions, as a rebuild has them: it is their only writer."""
 
     async def insert(self, target: Target, documents: Sequence[Document]) -> None:
@@ -216,7 +225,7 @@ class LoadsInBulk(Protocol):
         ...
 
 
-class Comparable(Protocol):
+class Comparable(Collections, Protocol):
     """Documents can be read whole and put right, as an audit does."""
 
     async def page(self, target: Target, after: str, limit: int) -> list[Document]:
@@ -241,7 +250,7 @@ class Comparable(Protocol):
         ...
 
 
-class Watchable(Protocol):
+class Watchable(Collections, Protocol):
     """It is told when documents change."""
 
     def changes(self, target: Target) -> ChangeFeed:
@@ -249,7 +258,7 @@ class Watchable(Protocol):
         ...
 
 
-class Browsable(Protocol):
+class Browsable(Collections, Protocol):
     """The database's own readers find what readers of the bus find."""
 
     async def show(self, name: str, target: Target | None) -> str | None:
@@ -261,3 +270,28 @@ class Browsable(Protocol):
         right is missing. Raises: StoreUnavailable.
         """
         ...
+
+
+def able(collections: Collections, capability: Any) -> Any:
+    """The place itself, if it has all that a capability asks; None otherwise."""
+    return None if _lacking(collections, capability) else collections
+
+
+def needed(
+    collections: Collections, capability: Any, *, projection: str, what: str, remedy: str
+) -> Any:
+    """The place itself. Raises: ConfigurationError where it lacks what `what` needs."""
+    if lacking := _lacking(collections, capability):
+        raise ConfigurationError(
+            f"projection {projection!r}: {what} needs collections that are "
+            f"{capability.__name__}, and {type(collections).__name__} is not: it has no "
+            f"{', '.join(lacking)}; {remedy}, or write what "
+            f"bus.stores.collections.{capability.__name__} asks"
+        )
+    return collections
+
+
+def _lacking(collections: Collections, capability: Any) -> list[str]:
+    """Looks at names alone: one that only wraps another place has what that has."""
+    names = [name for name in vars(capability) if not name.startswith("_")]
+    return [name for name in names if not hasattr(collections, name)]

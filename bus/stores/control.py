@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from bus.data.payload import Document
 from bus.errors import EventMissing, StoreUnavailable
-from bus.stores.collections import Target
+from bus.stores.collections import Collections, Target
 from bus.stores.deadletters import KeepsLetters
 
 TRIES = 100
@@ -79,6 +79,11 @@ class Control(KeepsLetters, Protocol):
         """Ends its own tasks; the client remains the caller's."""
         ...
 
+    async def drop(self, target: Target) -> None:
+        """Removes all that is kept of a target: parked streams, the mark of its sweeps, and notes
+        whose keys begin with its collection's name and a slash. Idempotent."""
+        ...
+
     async def park(self, target: Target, parked: Parked) -> None: ...
 
     async def unpark(self, target: Target, stream: str) -> None: ...
@@ -101,6 +106,12 @@ class Control(KeepsLetters, Protocol):
         """Writes the record if nobody has since `note.revision`, which then counts one more."""
         ...
 
+    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
+        """What stands in the service's database under the name of each collection (or of these), as
+        `Collections.identities` tells it of the place for documents; empty where none can be
+        dropped."""
+        ...
+
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         """Takes or keeps a lease; False while another owner holds it.
 
@@ -109,14 +120,23 @@ class Control(KeepsLetters, Protocol):
         ...
 
 
-async def change_note(store: Control, key: str, change: Callable[[Document], Document]) -> Document:
+async def drop(collections: Collections, control: Control, target: Target) -> None:
+    """Removes a target, and what is kept of it. Idempotent: by its collection, which goes last,
+    what a crash leaves over is found. Raises: StoreUnavailable."""
+    await control.drop(target)
+    await collections.drop(target)
+
+
+async def change_note(
+    control: Control, key: str, change: Callable[[Document], Document]
+) -> Document:
     """Changes a record; returns it as it is then. Raises: StoreUnavailable, and what `change` does.
 
-    `change` may run several times: it is given what stands in the store just then.
+    `change` may run several times: it is given what stands there just then.
     """
     for _ in range(TRIES):
-        note = await store.note(key)
+        note = await control.note(key)
         after = change(note.value)
-        if after == note.value or await store.write_note(note._replace(value=after)):
+        if after == note.value or await control.write_note(note._replace(value=after)):
             return after
     raise StoreUnavailable(f"{key}: others changed it at each of {TRIES} tries; try again")

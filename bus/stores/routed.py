@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from datetime import datetime
 
 from bus.data.ids import category_of
-from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.event_log import (
+    Commit,
+    ReadableLog,
+)
 
 
 class RoutedLog(ReadableLog):

@@ -1,6 +1,6 @@
 """An event handler's session, and what runs it: effects that happen exactly once.
 
-Knows no database. Every implementation passes the contract in `tests/service/session_contract.py`.
+Knows no database. Every implementation passes `bus.testing.contracts.effects_contract`.
 """
 
 import asyncio
@@ -11,7 +11,10 @@ from typing import Any, Protocol, TypeVar
 from bus.data.limits import not_text, plain_text, size_of
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
-from bus.stores.collections import Target, WritableDocuments
+from bus.stores.collections import (
+    Target,
+    WritableDocuments,
+)
 from bus.stores.event_log import Commit
 from bus.stores.grouping import Grouping
 

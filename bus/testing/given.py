@@ -1,6 +1,6 @@
 """Given, when, then: tests handlers, aggregates and projections as the plain functions they are.
 
-What is given is stored in an event log and a read store in memory, encoded as in the real ones.
+What is given is stored in an event log and collections in memory, encoded as in the real ones.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from bus.read.projection import Projection
 from bus.stores.collections import Changes, ReadUnit, Target, Write
 from bus.stores.documents.values import fields_of
 from bus.stores.event_log import Commit
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryEventLog
 from bus.stores.memory.effects import MemorySession
 from bus.stores.session import handled
 from bus.testing.comparing import Said
@@ -204,11 +204,11 @@ class Scenario:
                 f"{' and '.join(kind.__name__ for kind in handler.messages)}, and this is of type "
                 f"{type(envelope.message).__name__}"
             )
-        store = MemoryReadStore()
+        collections = MemoryCollections()
         self._check_read(views_of(handler), function)
-        documents = {view: await self._stored(store, view) for view in views_of(handler)}
+        documents = {view: await self._stored(collections, view) for view in views_of(handler)}
         bound = bind(handler, Provided(values, documents))
-        offered, session = _Offered(), MemorySession(store.tables, ())
+        offered, session = _Offered(), MemorySession(collections.tables, ())
         work = UnitOfWork(envelope.id, "given", envelope, self._log, offered, session=session)
         try:
             result = await handled(lambda _: bound(work), session)
@@ -217,7 +217,7 @@ class Scenario:
                 session.commit()
         except Exception as error:
             return Outcome(error=error)
-        wrote = {name: await documents_in(store, name, ()) for name in session.collections}
+        wrote = {name: await documents_in(collections, name, ()) for name in session.collections}
         return Outcome(offered.events, offered.commands, result, wrote=wrote)
 
     def _check_read(self, views: Sequence[type], function: Callable[..., object]) -> None:
@@ -231,7 +231,9 @@ class Scenario:
                 f"those of {there} were given; give objects of the class that it asks for"
             )
 
-    async def _stored(self, store: MemoryReadStore, view: type[BaseModel]) -> Documents[Any]:
+    async def _stored(
+        self, collections: MemoryCollections, view: type[BaseModel]
+    ) -> Documents[Any]:
         """Returns the documents of a view, stored as its projection might have made them."""
         target = Target(view.__qualname__, view.__qualname__, versions_in_documents=False)
         writes = [
@@ -240,19 +242,19 @@ class Scenario:
             )
             for key, doc in self._documents.get(view, {}).items()
         ]
-        await store.prepare(target)
-        await store.writer(target, "given").transact([], partial(_written, writes))
-        return Documents(store.documents(target), view)
+        await collections.prepare(target)
+        await collections.writer(target, "given").transact([], partial(_written, writes))
+        return Documents(collections.documents(target), view)
 
     async def _folded(self, projection: Projection[Any]) -> Folded:
-        store, target = MemoryReadStore(), projection.target()
-        await store.prepare(target)
-        writer = store.writer(target, "given")
+        collections, target = MemoryCollections(), projection.target()
+        await collections.prepare(target)
+        writer = collections.writer(target, "given")
         for commit in self._commits:
             if commit.category in projection.categories:
                 for envelope in envelopes_of(commit, projection.registry()):
                     await writer.transact([commit.stream], partial(_fold, projection, envelope))
-        found = await store.documents(target).find({})
+        found = await collections.documents(target).find({})
         return Folded(projection.view, {document.pop("_id"): document for document in found})
 
 

@@ -6,8 +6,7 @@ from typing import Any
 from bus.assembly.runtime import HasRuntime
 from bus.data.payload import Document
 from bus.errors import ConfigurationError
-from bus.stores.collections import Target
-from bus.stores.read_store import ReadStore
+from bus.stores.collections import Collections, Target
 from bus.stores.session import owner_of
 
 
@@ -22,11 +21,11 @@ async def written(bus: HasRuntime, collection: str) -> dict[Any, Document]:
     """
     runtime = bus.runtime.usable()
     projected = [projection.name for projection in runtime.projections]
-    return await documents_in(runtime.read_store, collection, projected)
+    return await documents_in(runtime.collections, collection, projected)
 
 
 async def documents_in(
-    store: ReadStore, collection: str, projected: Collection[str]
+    collections: Collections, collection: str, projected: Collection[str]
 ) -> dict[Any, Document]:
     """Returns all documents of a collection, by key. Raises: what `written` raises."""
     if owner := owner_of(collection, projected):
@@ -36,5 +35,5 @@ async def documents_in(
             f"projection made by a query"
         )
     target = Target(collection, collection, versions_in_documents=False)
-    found = await store.documents(target).find({})
+    found = await collections.documents(target).find({})
     return {document.pop("_id"): document for document in found}

@@ -6,7 +6,7 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
-from bus.stores.mongo import MongoEventLog, MongoReadStore, close
+from bus.stores.mongo import MongoCollections, MongoControl, MongoEventLog, close
 from bus.testing.contracts.projection_contract import Deposited, ProjectionContract, Stores, banks
 
 
@@ -18,13 +18,18 @@ class TestProjections(ProjectionContract):
         self, request: pytest.FixtureRequest, mongo_url: str, unique: str
     ) -> AsyncIterator[Stores]:
         client: Any = request.param(mongo_url)
-        event_log, read_store = MongoEventLog(client, unique), MongoReadStore(client, unique)
-        await event_log.open()
-        await read_store.open()
-        rows = client[unique]["checkpoints"]
-        yield SimpleNamespace(event_log=event_log, read_store=read_store, rows=rows)
-        await event_log.close()
-        await read_store.close()
+        stores = SimpleNamespace(
+            event_log=MongoEventLog(client, unique),
+            collections=MongoCollections(client, unique),
+            control=MongoControl(client, unique),
+            rows=client[unique]["checkpoints"],
+        )
+        opened = (stores.event_log, stores.collections, stores.control)
+        for one in opened:
+            await one.open()
+        yield stores
+        for one in opened:
+            await one.close()
         await client.drop_database(unique)
         await close(client)
 
@@ -47,7 +52,7 @@ class TestProjections(ProjectionContract):
                 await self.append(stores, f"account-{key}", 2, Deposited(amount=1))
             )
         await projector.apply_streams(["account-a", "account-b"])
-        (parked,) = await stores.read_store.parked(projection.target())
+        (parked,) = await stores.control.parked(projection.target())
         assert (parked.stream, parked.error) == ("account-a", "VersionUnusable")
         assert "rebuild APP banks" in parked.reason
         (bank,) = await self.documents(stores, projection).find({})

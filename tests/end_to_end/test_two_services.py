@@ -74,7 +74,7 @@ async def replicas_by_the_log(jobs: Bus) -> dict[str, tuple[str, bool]]:
 
 async def replicas_shown(applications: Bus) -> dict[str, tuple[str, bool]]:
     runtime = applications.runtime
-    rows = await runtime.read_store.documents(await runtime.catalogue.target(replicas)).find({})
+    rows = await runtime.collections.documents(await runtime.catalogue.target(replicas)).find({})
     return {row["_id"]: (row["title"], row.get("archived", False)) for row in rows}
 
 

@@ -48,13 +48,13 @@ async def pay(bus: Bus, count: int) -> dict[str, int]:
 async def expect_every_payment_once(bus: Bus, versions: dict[str, int]) -> None:
     """Each payment is one version and one unit of money, so both must have come to the same."""
     (target,) = (s.of.target() for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
-    store = bus.runtime.read_store
+    collections = bus.runtime.collections
 
     async def caught_up() -> bool:
-        return await store.versions(target, list(versions)) == versions
+        return await collections.versions(target, list(versions)) == versions
 
     await until(caught_up, "the documents are not at the versions written", within=30)
-    found = {one["_id"]: one["total"] for one in await store.documents(target).find({})}
+    found = {one["_id"]: one["total"] for one in await collections.documents(target).find({})}
     assert found == {key_of(stream): version for stream, version in versions.items()}
 
 

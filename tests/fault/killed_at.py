@@ -15,10 +15,11 @@ from bus.assembly.backend import Backend, default_backend
 from bus.observe.loops import Loops
 from bus.testing import NO_FAULTS, Step, When
 from bus.testing.simulation.broken import (
+    BrokenCollections,
     BrokenEffects,
     BrokenEventLog,
-    BrokenReadStore,
     BrokenTransport,
+    Fragile,
     handling,
 )
 from bus.testing.simulation.faults import Fate, Life
@@ -48,7 +49,8 @@ class MortalSettings(Settings):
         return Backend(
             transport=cast(Any, BrokenTransport(cast(Any, real.transport), LIFE)),
             event_log=cast(Any, BrokenEventLog(real.event_log, LIFE)),
-            read_store=cast(Any, BrokenReadStore(real.read_store, LIFE)),
+            collections=cast(Any, BrokenCollections(real.collections, LIFE)),
+            control=cast(Any, Fragile(real.control, LIFE)),
             effects=cast(Any, BrokenEffects(real.effects, LIFE)),
             disconnect=real.disconnect,
             middleware=[handling(LIFE)],

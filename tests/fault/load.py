@@ -85,7 +85,7 @@ class Payments:
         await until(self._all_shown, "the documents do not show every payment", within=within)
         await until(self._all_handled, "not every event was handled", within=within)
         await until(self._none_pending, "marks are still pending", within=within)
-        assert await self._bus.runtime.read_store.dead_letters() == []
+        assert await self._bus.runtime.control.dead_letters() == []
 
     # --- within ------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class Payments:
             s.of.target() for s in self._bus.runtime.subscriptions if isinstance(s.of, Projection)
         )
         with suppress(StoreUnavailable):
-            return await self._bus.runtime.read_store.documents(target).find({}, limit=10_000)
+            return await self._bus.runtime.collections.documents(target).find({}, limit=10_000)
         return []
 
     def _all_handled(self) -> bool:

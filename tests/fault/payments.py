@@ -48,6 +48,6 @@ async def log_of(world: World, wallet: str) -> list[int]:
 
 
 async def ledger_of(world: World, wallet: str) -> list[int]:
-    documents = world.read_store.documents(ledgers().target())
+    documents = world.collections.documents(ledgers().target())
     found = await documents.find_one({"_id": wallet})
     return found["entries"] if found else []

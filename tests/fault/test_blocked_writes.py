@@ -104,10 +104,10 @@ async def all_done(bus: Bus, payments: int) -> None:
 
 
 async def nothing_given_up(bus: Bus) -> None:
-    store = bus.runtime.read_store
-    assert await store.dead_letters() == []
+    control = bus.runtime.control
+    assert await control.dead_letters() == []
     (projection,) = bus.runtime.projections
-    assert await store.parked(await bus.runtime.catalogue.target(projection)) == []
+    assert await control.parked(await bus.runtime.catalogue.target(projection)) == []
 
 
 async def pay(bus: Bus, count: int, name: str) -> None:
@@ -164,7 +164,7 @@ async def test_a_handler_that_waits_for_the_database_is_not_late(
                 return found is not None and found.thanks == 1
 
             await until(thanked, "it is thanked for")
-        assert await bus.runtime.read_store.dead_letters() == []
+        assert await bus.runtime.control.dead_letters() == []
         assert diary.seen == [("wallet-a", 1)]
 
 

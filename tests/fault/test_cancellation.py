@@ -212,8 +212,8 @@ async def test_a_batch_cancelled_anywhere_is_applied_once_when_it_comes_again(bu
     (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
     runtime = bus.runtime
     projector = Projector(
-        projection, projection.target(), runtime.event_log, runtime.read_store,
-        runtime.read_store.writer(projection.target(), "queue"),
+        projection, projection.target(), runtime.event_log, runtime.collections, runtime.control,
+        runtime.collections.writer(projection.target(), "queue"),
     )  # fmt: skip
     await projector.take_over()
     paid = 0

@@ -13,9 +13,9 @@ from bus.common import clock
 from bus.read import sweeper as sweeping
 from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
+from bus.stores.control import Control
 from bus.stores.event_log import Commit
-from bus.stores.memory import MemoryReadStore
-from bus.stores.read_store import ReadStore
+from bus.stores.memory import MemoryControl
 from bus.testing import HeldTime, ambient_source, chaos
 from bus.write.relay import Relay
 from tests.fault import payments
@@ -47,25 +47,25 @@ async def _jump(advance: Callable[[float], None], seed: int) -> None:
 async def test_a_lease_ends_in_its_time_though_the_clock_jumps(
     jump: float, frozen_time: HeldTime
 ) -> None:
-    store: ReadStore = MemoryReadStore()
-    assert await store.lease("relay", "a", 10)
-    assert not await store.lease("relay", "b", 10)
+    control: Control = MemoryControl()
+    assert await control.lease("relay", "a", 10)
+    assert not await control.lease("relay", "b", 10)
     frozen_time.advance(jump)
-    assert await store.lease("relay", "b", 10)
-    assert not await store.lease("relay", "a", 10)
+    assert await control.lease("relay", "b", 10)
+    assert not await control.lease("relay", "a", 10)
 
 
 async def test_the_databases_leases_follow_its_own_clock(
     real_settings: Settings, unique: str, frozen_time: HeldTime
 ) -> None:
     async with build(real_settings, Diary(), unique) as bus:
-        store = bus.runtime.read_store
-        assert await store.lease("relay", "a", 0.3)
+        control = bus.runtime.control
+        assert await control.lease("relay", "a", 0.3)
         for jump in (HOURS, -2 * HOURS):
             frozen_time.advance(jump)
-            assert not await store.lease("relay", "$b", 10)
-        await until(lambda: store.lease("relay", "$b", 10), "the lease to end")
-        assert not await store.lease("relay", "a", 10)
+            assert not await control.lease("relay", "$b", 10)
+        await until(lambda: control.lease("relay", "$b", 10), "the lease to end")
+        assert not await control.lease("relay", "a", 10)
 
 
 @pytest.mark.parametrize("jump", [HOURS, -HOURS])
@@ -78,7 +78,7 @@ async def test_what_was_stored_before_the_clock_jumped_is_relayed(
         bus.runtime.publisher.start()
         frozen_time.advance(jump)
         runtime = bus.runtime
-        assert await Relay(runtime.event_log, runtime.publisher, runtime.read_store).relay_once()
+        assert await Relay(runtime.event_log, runtime.publisher, runtime.control).relay_once()
         async with Worker(bus, only=["wallets"]):
             assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
 
@@ -95,7 +95,9 @@ async def test_a_parked_stream_is_tried_again_though_the_clock_jumps(
         assert not projector.has_due
         diary.mended = True
         frozen_time.advance(jump)
-        await Sweeper(projector, bus.runtime.event_log, bus.runtime.read_store).tend()
+        await Sweeper(
+            projector, bus.runtime.event_log, bus.runtime.collections, bus.runtime.control
+        ).tend()
         found = await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=30)
     assert found == WalletView(id="a", total=1)
 
@@ -105,7 +107,9 @@ async def test_what_never_arrived_is_swept_though_the_clock_was_set_back(
 ) -> None:
     async with build(Settings.in_memory(), Diary()) as bus:
         runtime = bus.runtime
-        sweeper = Sweeper(projector_of(bus), runtime.event_log, runtime.read_store)
+        sweeper = Sweeper(
+            projector_of(bus), runtime.event_log, runtime.collections, runtime.control
+        )
         await bus.execute(Pay(wallet_id="a", amount=1))
         frozen_time.advance(60)
         await sweeper.sweep()
@@ -116,7 +120,7 @@ async def test_what_never_arrived_is_swept_though_the_clock_was_set_back(
         await sweeper.sweep()
         assert await bus.query(GetWallet(wallet_id="b"), after=ahead, timeout=30)
         assert not await sweeper.is_due(60)
-        swept = await runtime.read_store.swept(projector_of(bus).target)
+        swept = await runtime.control.swept(projector_of(bus).target)
         assert swept is not None
         assert clock.now() - swept < timedelta(minutes=1)
 
@@ -139,8 +143,15 @@ async def test_ids_stay_unique_though_the_clock_jumps(frozen_time: HeldTime) -> 
 def projector_of(bus: Bus) -> Projector:
     (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
     runtime = bus.runtime
-    writer = runtime.read_store.writer(projection.target(), "sweep")
-    return Projector(projection, projection.target(), runtime.event_log, runtime.read_store, writer)
+    writer = runtime.collections.writer(projection.target(), "sweep")
+    return Projector(
+        projection,
+        projection.target(),
+        runtime.event_log,
+        runtime.collections,
+        runtime.control,
+        writer,
+    )
 
 
 # --- processes whose clocks are wrong, on one database ----------------------------------------
@@ -169,7 +180,9 @@ async def test_what_a_wrong_clock_stored_and_nobody_delivered_is_swept_at_once(
     monkeypatch.setattr(sweeping, "SWEEP_GRACE", timedelta(0))
     async with build(real_settings, Diary(), unique) as right:
         runtime = right.runtime
-        sweeper = Sweeper(projector_of(right), runtime.event_log, runtime.read_store)
+        sweeper = Sweeper(
+            projector_of(right), runtime.event_log, runtime.collections, runtime.control
+        )
         await sweeper.sweep()
         with ambient_source(wrong):
             async with build(real_settings, Diary(), unique) as other:
@@ -188,7 +201,9 @@ async def test_a_sweep_by_a_wrong_clock_finds_what_nobody_delivered_and_hides_no
             with ambient_source(by):
                 async with build(real_settings, Diary(), unique) as other:
                     runtime = other.runtime
-                    sweeper = Sweeper(projector_of(other), runtime.event_log, runtime.read_store)
+                    sweeper = Sweeper(
+                        projector_of(other), runtime.event_log, runtime.collections, runtime.control
+                    )
                     assert name == "a" or not await sweeper.is_due(60)
                     await sweeper.sweep()
             assert await right.query(GetWallet(wallet_id=name), after=receipt, timeout=30)
@@ -211,7 +226,7 @@ async def test_marks_and_commits_of_a_wrong_clock_have_the_servers_time(
             await bus.execute(Pay(wallet_id="bad", amount=1, mood="unprojectable"))
             await projector.apply_streams(["wallet-bad"])
             (stored,) = await bus.runtime.event_log.find(receipt.id)
-            (parked,) = await bus.runtime.read_store.parked(projector.target)
+            (parked,) = await bus.runtime.control.parked(projector.target)
     client: MongoClient[Any] = MongoClient(real_settings.mongo_url, tz_aware=True)
     with client:
         now = client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
@@ -224,7 +239,7 @@ async def test_the_databases_time_is_told_to_processes_without_that_of_their_own
     real_settings: Settings, unique: str, frozen_time: HeldTime
 ) -> None:
     async with build(real_settings, Diary(), unique) as bus:
-        before = bus.runtime.read_store.now()
+        before = bus.runtime.control.now()
         for jump in (HOURS, -2 * HOURS):
             frozen_time.advance(jump)
-            assert timedelta(0) <= bus.runtime.read_store.now() - before < timedelta(minutes=1)
+            assert timedelta(0) <= bus.runtime.control.now() - before < timedelta(minutes=1)

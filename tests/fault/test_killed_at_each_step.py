@@ -48,7 +48,7 @@ async def made_good(step: Step, service: str, settings: Settings) -> None:
             return found == WalletView(id="a", total=6, thanks=3)
 
         await until(whole, f"{step}: three payments and three thanks", within=40)
-        ledger = bus.runtime.read_store.documents(ledgers().target())
+        ledger = bus.runtime.collections.documents(ledgers().target())
 
         async def logged() -> bool:
             commits = await bus.runtime.event_log.read("wallet-a")

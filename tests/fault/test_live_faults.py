@@ -13,9 +13,8 @@ from pymongo import AsyncMongoClient
 
 from bus import Bus, Settings, Worker
 from bus.errors import StoreUnavailable
-from bus.stores.collections import ChangeFeed, Target
-from bus.stores.mongo import MongoReadStore, close
-from bus.stores.read_store import ReadStore
+from bus.stores.collections import ChangeFeed, Collections, Target
+from bus.stores.mongo import MongoCollections, close
 from bus.testing.contracts.documents_contract import counting
 from tests.fault.conftest import Recovered
 from tests.service.live_contract import watching
@@ -45,21 +44,21 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
 
 @asynccontextmanager
-async def listening(client: Any, database: str) -> AsyncIterator[tuple[ReadStore, ChangeFeed]]:
-    """A store, and a feed of it that listens."""
-    store = MongoReadStore(client, database)
-    await store.open()
-    await store.prepare(BOARD)
-    feed = store.changes(BOARD)
+async def listening(client: Any, database: str) -> AsyncIterator[tuple[Collections, ChangeFeed]]:
+    """Collections, and a feed of them that listens."""
+    collections = MongoCollections(client, database)
+    await collections.open()
+    await collections.prepare(BOARD)
+    feed = collections.changes(BOARD)
     try:
         assert await feed.changed()
-        yield store, feed
+        yield collections, feed
     finally:
         await feed.close()
 
 
-async def change(store: ReadStore, version: int) -> None:
-    writer = store.writer(BOARD, "queue")
+async def change(collections: Collections, version: int) -> None:
+    writer = collections.writer(BOARD, "queue")
     await writer.transact(["job-a"], counting(version))
     await writer.close()
 
@@ -87,7 +86,7 @@ async def test_a_feed_whose_connection_was_cut_goes_on_where_it_was(
     database: MongoNode, connect: Connect, unique: str
 ) -> None:
     async with Proxy(database.url) as proxy, listening(connect(proxy.url), unique) as (_, feed):
-        aside = MongoReadStore(connect(database.url), unique)
+        aside = MongoCollections(connect(database.url), unique)
         for version in range(1, 6, 2):
             proxy.cut()
             await change(aside, version)
@@ -106,7 +105,7 @@ async def test_a_feed_that_the_network_has_forgotten_goes_on_where_it_was(
 ) -> None:
     """Half-open: nobody says that the connection is dead."""
     async with Proxy(database.url) as proxy, listening(connect(proxy.url), unique) as (_, feed):
-        aside = MongoReadStore(connect(database.url), unique)
+        aside = MongoCollections(connect(database.url), unique)
         proxy.half_open()
         await change(aside, 1)
         await told(feed)
@@ -117,11 +116,11 @@ async def test_a_feed_that_the_network_has_forgotten_goes_on_where_it_was(
 async def test_a_cursor_that_the_server_has_forgotten_is_opened_again_from_its_token(
     database: MongoNode, connect: Connect, unique: str, code: int
 ) -> None:
-    async with listening(connect(database.url), unique) as (store, feed):
+    async with listening(connect(database.url), unique) as (collections, feed):
         with failing(database, "getMore", 1, errorCode=code):
             assert not await feed.changed()
         with failing(database, "getMore", 1, errorCode=code):
-            await change(store, 1)
+            await change(collections, 1)
             assert await feed.changed() or await feed.changed()
         assert await silent(feed)
 
@@ -130,12 +129,12 @@ async def test_a_cursor_that_the_server_has_forgotten_is_opened_again_from_its_t
 async def test_a_feed_that_cannot_be_resumed_begins_anew_and_says_to_look(
     database: MongoNode, connect: Connect, unique: str, code: int
 ) -> None:
-    async with listening(connect(database.url), unique) as (store, feed):
+    async with listening(connect(database.url), unique) as (collections, feed):
         both = ["getMore", "aggregate"]
         with failing(database, "getMore", 2, errorCode=code, failCommands=both):
             assert await feed.changed()
         assert await silent(feed)
-        await change(store, 1)
+        await change(collections, 1)
         await told(feed)
 
 

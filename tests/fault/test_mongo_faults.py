@@ -14,7 +14,7 @@ from pymongo import AsyncMongoClient
 from bus.errors import ConfigurationError, NotAllowed, OutcomeUnknown, StoreUnavailable
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
-from bus.stores.mongo import MongoEventLog, MongoReadStore, close
+from bus.stores.mongo import MongoCollections, MongoEventLog, close
 from bus.testing.contracts.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit, outcome
 from tests.waiting import patience, until
@@ -64,11 +64,11 @@ async def log(database: MongoNode, opened: Opened) -> MongoEventLog:
 
 
 @pytest.fixture
-async def store(database: MongoNode, connect: Connect, unique: str) -> MongoReadStore:
-    store = MongoReadStore(connect(database.url), unique)
-    await store.open()
-    await store.prepare(IN_CHECKPOINTS)
-    return store
+async def collections(database: MongoNode, connect: Connect, unique: str) -> MongoCollections:
+    collections = MongoCollections(connect(database.url), unique)
+    await collections.open()
+    await collections.prepare(IN_CHECKPOINTS)
+    return collections
 
 
 @pytest.fixture
@@ -138,15 +138,15 @@ FAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("times", [1, 4])
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_batch_whose_commit_fails_is_applied_once(
-    database: MongoNode, store: MongoReadStore, fault: str, times: int
+    database: MongoNode, collections: MongoCollections, fault: str, times: int
 ) -> None:
-    writer = store.writer(IN_CHECKPOINTS, "queue")
+    writer = collections.writer(IN_CHECKPOINTS, "queue")
     with failing(database, "commitTransaction", times, **FAULTS[fault]):
         for version in range(1, 6):
             await writer.transact(["job-a"], counting(version))
     await writer.close()
-    assert await all_of(store, IN_CHECKPOINTS) == [{"_id": "a", "n": 5}]
-    assert await store.versions(IN_CHECKPOINTS, ["job-a"]) == {"job-a": 5}
+    assert await all_of(collections, IN_CHECKPOINTS) == [{"_id": "a", "n": 5}]
+    assert await collections.versions(IN_CHECKPOINTS, ["job-a"]) == {"job-a": 5}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -203,11 +203,11 @@ async def within_bound(call: Awaitable[Any]) -> BaseException | None:
 
 
 async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles_it(
-    database: MongoNode, opened: Opened, store: MongoReadStore
+    database: MongoNode, opened: Opened, collections: MongoCollections
 ) -> None:
     """So late does the log's driver notice it by itself that it sends what it is asked to."""
     log = await opened(database.url, connectTimeoutMS=1000 * BOUND)
-    writer = store.writer(IN_CHECKPOINTS, "queue")
+    writer = collections.writer(IN_CHECKPOINTS, "queue")
     await writer.transact(["job-a"], counting(1))
     await log.append([commit("warm", "warm-1")])
     await asyncio.to_thread(database.pause)
@@ -217,7 +217,7 @@ async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles
             within_bound(log.append([commit("b", "job-1"), commit("b/2", "job-2")])),
             within_bound(log.read("warm-1")),
             within_bound(anext(aiter(log.events("warm-1")))),
-            within_bound(store.documents(IN_CHECKPOINTS).find({})),
+            within_bound(collections.documents(IN_CHECKPOINTS).find({})),
             within_bound(writer.transact(["job-a"], counting(2))),
         )
     finally:
@@ -235,7 +235,7 @@ async def test_while_the_primary_is_frozen_nothing_hangs_and_the_same_id_settles
         return False
 
     await until(applied, "the batch is applied")
-    assert await all_of(store, IN_CHECKPOINTS) == [{"_id": "a", "n": 2}]
+    assert await all_of(collections, IN_CHECKPOINTS) == [{"_id": "a", "n": 2}]
     await writer.close()
 
 
@@ -282,9 +282,9 @@ async def test_appends_while_the_primary_is_killed_are_stored_exactly_once(
 
 
 async def test_batches_while_the_primary_is_killed_are_applied_exactly_once(
-    database: MongoNode, store: MongoReadStore
+    database: MongoNode, collections: MongoCollections
 ) -> None:
-    writer = store.writer(IN_CHECKPOINTS, "queue")
+    writer = collections.writer(IN_CHECKPOINTS, "queue")
     done = asyncio.Event()
     reached = 0
 
@@ -302,7 +302,7 @@ async def test_batches_while_the_primary_is_killed_are_applied_exactly_once(
         await asyncio.to_thread(database.start)
     done.set()
     await asyncio.wait_for(applying, 60)
-    assert await all_of(store, IN_CHECKPOINTS) == [{"_id": "a", "n": reached}]
+    assert await all_of(collections, IN_CHECKPOINTS) == [{"_id": "a", "n": reached}]
     await writer.close()
 
 
@@ -333,13 +333,13 @@ async def test_a_standalone_server_serves_commands_on_one_stream_and_says_what_e
     with pytest.raises(ConfigurationError, match="replSet"):
         await anext(log.follow(1))
     with pytest.raises(ConfigurationError, match="replSet"):
-        await MongoReadStore(connect(standalone_url), unique).open()
+        await MongoCollections(connect(standalone_url), unique).open()
 
 
 async def test_a_server_that_is_away_is_unavailable_at_once(connect: Connect, unique: str) -> None:
     (port,) = free_ports(1)
     client = connect(f"mongodb://{LOOPBACK}:{port}/")
     log = MongoEventLog(client, unique)
-    calls = (log.open(), log.append([commit("a")]), MongoReadStore(client, unique).open())
+    calls = (log.open(), log.append([commit("a")]), MongoCollections(client, unique).open())
     for error in await asyncio.gather(*map(within_bound, calls)):
         assert isinstance(error, StoreUnavailable)

@@ -22,7 +22,7 @@ from bus.common.tasks import end
 from bus.errors import BusError, InvalidMessage, OutcomeUnknown, StoreUnavailable
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
-from bus.stores.mongo import MongoEventLog, MongoReadStore, close
+from bus.stores.mongo import MongoCollections, MongoEventLog, close
 from bus.testing.contracts.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit
 from tests.waiting import until
@@ -176,25 +176,25 @@ async def test_a_batch_of_a_projection_is_applied_once_whatever_its_commit_answe
         "full disk": {"errorCode": 14031},
         "unknown": {"errorCode": 8},
     }
-    store = MongoReadStore(client, unique)
-    await store.open()
-    await store.prepare(BOARD)
-    writer = store.writer(BOARD, "queue")
+    collections = MongoCollections(client, unique)
+    await collections.open()
+    await collections.prepare(BOARD)
+    writer = collections.writer(BOARD, "queue")
     with failing(database, "commitTransaction", 3, **answers[fault]):
         for version in range(1, 4):
             await writer.transact(["job-a"], counting(version))
     await writer.close()
-    assert await all_of(store, BOARD) == [{"_id": "a", "n": 3}]
+    assert await all_of(collections, BOARD) == [{"_id": "a", "n": 3}]
 
 
 async def test_a_writer_that_is_cancelled_and_closed_leaves_no_transaction(
     database: MongoNode, client: Any, unique: str, outsider: Any
 ) -> None:
     """Its locks would stand for a minute, and nobody may come after it who ends it."""
-    store = MongoReadStore(client, unique)
-    await store.open()
-    await store.prepare(BOARD)
-    writer = store.writer(BOARD, "queue")
+    collections = MongoCollections(client, unique)
+    await collections.open()
+    await collections.prepare(BOARD)
+    writer = collections.writer(BOARD, "queue")
     folding = asyncio.Event()
 
     async def fold(_: Any) -> Any:
@@ -224,12 +224,12 @@ def transactions(outsider: Any) -> int:
 async def test_documents_that_are_not_durable_yet_are_not_taken_for_refused(
     database: MongoNode, client: Any, unique: str
 ) -> None:
-    store = MongoReadStore(client, unique)
-    await store.open()
-    await store.prepare(BOARD)
+    collections = MongoCollections(client, unique)
+    await collections.open()
+    await collections.prepare(BOARD)
     fault = {"writeConcernError": {"code": 64, "errmsg": "so"}}
     with failing(database, "insert", 3, **fault), pytest.raises(OutcomeUnknown):
-        await store.insert(BOARD, [{"_id": "a"}])
+        await collections.insert(BOARD, [{"_id": "a"}])
 
 
 async def test_a_session_that_failed_is_ended_and_nobody_else_ever_has_it(

@@ -159,7 +159,7 @@ async def test_a_process_killed_between_storing_and_publishing_leaves_it_to_the_
     async with build(settings, Diary(), unique) as bus:
         (commit,) = await bus.runtime.event_log.pending(clock.now(), 10)
         assert commit.id == "k1"
-        relay = Relay(bus.runtime.event_log, bus.runtime.publisher, bus.runtime.read_store)
+        relay = Relay(bus.runtime.event_log, bus.runtime.publisher, bus.runtime.control)
         await until(relay.relay_once, "the relay to publish", within=30)
         assert await bus.runtime.event_log.pending(clock.now(), 10) == []
         async with Worker(bus, only=["wallets"]):

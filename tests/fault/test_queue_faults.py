@@ -171,7 +171,7 @@ async def test_what_a_policy_takes_away_is_told_as_that_and_kept(
     async with Worker(bus):
 
         async def kept() -> bool:
-            letters = await bus.runtime.read_store.dead_letters()
+            letters = await bus.runtime.control.dead_letters()
             return {one["error"] for one in letters} == {error}
 
         await until(kept, f"dead letters of {error}")
@@ -213,7 +213,7 @@ async def test_what_waits_for_a_slow_handler_outlives_the_brokers_patience(
 
             await until(settled, "all are settled")
             assert len(runs) == len(set(runs)) == events
-            assert await bus.runtime.read_store.dead_letters() == []
+            assert await bus.runtime.control.dead_letters() == []
     finally:
         await asyncio.to_thread(broker.control, "eval", impatient.format(1800000, 60000))
 

@@ -22,7 +22,7 @@ from bus.common import clock
 from bus.observe.loops import Loops
 from bus.settings import MEMORY
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.stores.memory.effects import MemoryEffects
 from bus.stores.memory.log import MemoryFollowedLog
 from bus.transports.base import Frame
@@ -76,13 +76,14 @@ class TurningSettings(Settings):
     _broker: MemoryBroker
 
     def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
-        log, reads = MemoryEventLog(), MemoryReadStore()
-        effects = MemoryEffects(log, reads, projected=projected, handled_for=60)
+        log, collections = MemoryEventLog(), MemoryCollections()
+        effects = MemoryEffects(log, collections, projected=projected, handled_for=60)
         transport = MemoryTransport(self._broker, service)
         return Backend(
             transport=cast(Any, Turning(transport)),
             event_log=cast(Any, Turning(log)),
-            read_store=cast(Any, Turning(reads)),
+            collections=cast(Any, Turning(collections)),
+            control=cast(Any, Turning(MemoryControl())),
             effects=cast(Any, Turning(effects)),
             followed=cast(Any, Turning(MemoryFollowedLog())),
         )
@@ -184,7 +185,7 @@ async def work_is_done(owner: Bus, follower: Bus, broker: MemoryBroker, number: 
     async def done() -> list[str]:
         found = await follower.query(GetPurse(purse_id=purse))
         customer = await follower.query(GetCustomer(purse_id=purse))
-        letters = await follower.runtime.read_store.dead_letters()
+        letters = await follower.runtime.control.dead_letters()
         waiting = await follower.runtime.event_log.pending(clock.now(), 10)
         missing = {
             "history": found is None or found.amounts != [1, 2, 3],

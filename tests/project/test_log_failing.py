@@ -108,7 +108,7 @@ async def test_a_worker_works_though_every_line_of_its_log_fails(unique: str) ->
         await bus.execute(Pay(wallet_id="a", amount=1, mood="always fails"))
         await bus.execute(Pay(wallet_id="b", amount=1, mood="outage"))
         await bus.execute(Pay(wallet_id="c", amount=1, mood="unprojectable"))
-        await until(bus.runtime.read_store.dead_letters, "the dead letter")
+        await until(bus.runtime.control.dead_letters, "the dead letter")
         await until(lambda: len(diary.seen) == 2, "the others are handled")
         assert not [p for p in (await bus.health()).problems if p.part.startswith("loop ")]
 

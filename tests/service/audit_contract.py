@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from bus import Bus, ProjectionError, Projections, Worker
 from bus.common import clock
 from bus.data.payload import Document
 from bus.read.lag import Lag
+from bus.stores.collections import Comparable, LoadsInBulk
 from tests.service.rebuild_contract import (
     BankView,
     Brisk,
@@ -26,14 +28,14 @@ from tests.waiting import until
 
 async def damage(bus: Bus, projection: str, key: str, wanted: Document | None) -> Document | None:
     """Puts something else in the place of a document, past the bus; what stood there."""
-    store = bus.runtime.read_store
+    collections = cast(Comparable, bus.runtime.collections)
     (one,) = [o.of for o in bus.runtime.declared if o.name == projection]
     target = await bus.runtime.catalogue.target(one)  # type: ignore[arg-type]
 
     async def damaged() -> list[Document | None]:
-        found = (await store.whole(target, [key])).get(key)
+        found = (await collections.whole(target, [key])).get(key)
         changed = {**(found or {"_id": key}), **wanted} if wanted is not None else None
-        return [found] if await store.replace(target, key, found, changed) else []
+        return [found] if await collections.replace(target, key, found, changed) else []
 
     stood: list[Document | None] = await until(damaged, "nobody else writes it at the same time")
     return stood[0]
@@ -193,7 +195,7 @@ class AuditContract(Brisk):
             target = await bus.runtime.catalogue.target(one)  # type: ignore[arg-type]
 
             async def parked() -> bool:
-                return bool(await bus.runtime.read_store.parked(target))
+                return bool(await bus.runtime.control.parked(target))
 
             await until(parked, "the stream is parked")
             found = await Projections(bus).refold("purses", streams=["purse-p1"])
@@ -249,15 +251,15 @@ class AuditContract(Brisk):
     ) -> None:
         async with make() as bus, Worker(bus):
             await bus.query(GetBank(), after=await paid_into(bus, 3), timeout=30)
-            store = bus.runtime.read_store
+            collections = cast(LoadsInBulk, bus.runtime.collections)
             (one,) = [o.of for o in bus.runtime.declared if o.name == "banks"]
             target = await bus.runtime.catalogue.target(one)  # type: ignore[arg-type]
             recent, old = (f"{target.collection}__audit_{id_of(hours)}" for hours in (1, 30))
             for collection in (recent, old):
                 left = target._replace(collection=collection)
-                await store.prepare(left)
-                await store.insert(left, [{"_id": "b"}])
+                await collections.prepare(left)
+                await collections.insert(left, [{"_id": "b"}])
             await Projections(bus).audit("banks")
-            left_over = {one for one in await store.identities() if "__audit_" in one}
+            left_over = {one for one in await collections.identities() if "__audit_" in one}
             assert left_over == {recent}
-            assert (await store.note("audits/banks")).revision == 0
+            assert (await bus.runtime.control.note("audits/banks")).revision == 0

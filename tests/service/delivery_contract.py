@@ -68,10 +68,10 @@ class WalletService:
             yield worker
 
     async def dead_letters(self, bus: Bus, count: int) -> list[dict[str, Any]]:
-        store = bus.runtime.read_store
+        control = bus.runtime.control
 
         async def enough() -> list[dict[str, Any]]:
-            found = await store.dead_letters()
+            found = await control.dead_letters()
             return found if len(found) >= count else []
 
         return await until(enough, f"{count} dead letters")  # type: ignore[no-any-return]
@@ -160,7 +160,7 @@ class DeliveryContract(WalletService):
         await store_and_publish(bus, "wallet-u", Recorded("Unheard", 1, {}))
         target = {"wallet-u": 1}
         await bus.query(GetWallet(wallet_id="u"), after=Receipt("", target), timeout=30)
-        assert await bus.runtime.read_store.dead_letters() == []
+        assert await bus.runtime.control.dead_letters() == []
 
     async def test_duplicates_and_reordering_change_nothing(self, bus: Bus) -> None:
         receipts = [await bus.execute(Pay(wallet_id="a", amount=n)) for n in (1, 2, 3)]
@@ -248,7 +248,7 @@ class DeliveryContract(WalletService):
         )
 
         async def parked() -> Any:
-            return await bus.runtime.read_store.parked(target)
+            return await bus.runtime.control.parked(target)
 
         async with Worker(bus):
             receipt = await bus.execute(Pay(wallet_id="a", amount=3, mood="unprojectable"))

@@ -62,7 +62,7 @@ class FailureContract(WalletService):
         receipt = await bus.execute(Pay(wallet_id="b", amount=2))
         assert await bus.query(GetWallet(wallet_id="b"), after=receipt)
         (target,) = await bus.runtime.targets()
-        (parked,) = await until(lambda: bus.runtime.read_store.parked(target), "it is parked")
+        (parked,) = await until(lambda: bus.runtime.control.parked(target), "it is parked")
         assert (parked.stream, parked.error, parked.reason) == ("wallet-a", "SystemExit", "no more")
 
     async def test_an_outage_among_the_errors_of_a_projections_handler_holds_the_batch(
@@ -78,7 +78,7 @@ class FailureContract(WalletService):
         diary.mended = True
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
         (target,) = await bus.runtime.targets()
-        assert await bus.runtime.read_store.parked(target) == []
+        assert await bus.runtime.control.parked(target) == []
 
     async def test_a_group_of_errors_counts_as_what_is_in_it(
         self, bus: Bus, worker: Worker, diary: Diary
@@ -105,7 +105,7 @@ class FailureContract(WalletService):
         diary.open.set()
         both = {("wallet-a", 1), ("wallet-b", 1)}
         await until(lambda: set(diary.seen) == both, "both are handled")
-        assert await bus.runtime.read_store.dead_letters() == []
+        assert await bus.runtime.control.dead_letters() == []
 
     async def test_a_message_on_the_delay_ladder_lets_others_pass(
         self, bus: Bus, worker: Worker, diary: Diary
@@ -116,7 +116,7 @@ class FailureContract(WalletService):
         await until(lambda: len(diary.seen) == 2, "both are handled")
         assert diary.seen == [("wallet-a", 2), ("wallet-a", 1)]
         assert sorted(diary.tries.values()) == [1, 3]
-        assert await bus.runtime.read_store.dead_letters() == []
+        assert await bus.runtime.control.dead_letters() == []
 
     async def test_a_handler_may_choose_when_it_is_tried_again(
         self, bus: Bus, worker: Worker, diary: Diary
@@ -154,7 +154,7 @@ class FailureContract(WalletService):
         (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
 
         async def parked() -> list[str]:
-            streams = await bus.runtime.read_store.parked(projection.target())
+            streams = await bus.runtime.control.parked(projection.target())
             return [one.error for one in streams if one.stream == "wallet-b"]
 
         assert await until(parked, "the stream is parked") == ["Speechless"]
@@ -176,13 +176,13 @@ class FailureContract(WalletService):
         self, bus: Bus, diary: Diary
     ) -> None:
         (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
-        target, store = projection.target(), bus.runtime.read_store
+        target, control = projection.target(), bus.runtime.control
         for number in range(60):
             mood = "unprojectable" if number % 3 == 0 else ""
             await bus.execute(Pay(wallet_id=f"w{number}", amount=1, mood=mood))
 
         async def each_failing_one_is_parked() -> bool:
-            return len(await store.parked(target)) == 20
+            return len(await control.parked(target)) == 20
 
         async with Worker(bus, only=["wallets"]):
             await until(each_failing_one_is_parked, "the failing ones are parked")
@@ -220,9 +220,9 @@ class FailureContract(WalletService):
         self, bus: Bus, diary: Diary
     ) -> None:
         await bus.send(Pay(wallet_id="a", amount=1), id="k1")
-        queue, store = f"{bus.service}.commands", bus.runtime.read_store
+        queue, control = f"{bus.service}.commands", bus.runtime.control
         for _ in range(DELIVERY_LIMIT):
-            await Suspects(store, queue).begin("k1")
+            await Suspects(control, queue).begin("k1")
         inbox = await bus.runtime.transport.inbox(queue, prefetch=1)
         for _ in range(DELIVERY_LIMIT + 1):
             await reject_one(inbox)
@@ -238,7 +238,7 @@ class FailureContract(WalletService):
     ) -> None:
         await store_and_publish(bus, "wallet-a", Recorded("Paid", 1, {"amount": "much"}))
         (target,) = await bus.runtime.targets()
-        await until(lambda: bus.runtime.read_store.parked(target), "it is parked")
+        await until(lambda: bus.runtime.control.parked(target), "it is parked")
         await until(lambda: diary.faults, "the handler's fault is told")
         (fault,) = diary.faults
         assert fault.subscription == f"{bus.service}.thanking"
@@ -267,14 +267,14 @@ class FailureContract(WalletService):
         await inbox.close()
         async with Worker(bus):
             await until(lambda: bus.runtime.event_log.find("k1"), "the command is carried out")
-        assert await bus.runtime.read_store.dead_letters() == []
+        assert await bus.runtime.control.dead_letters() == []
 
     async def test_a_message_whose_handling_ends_its_worker_each_time_becomes_a_dead_letter(
         self, bus: Bus
     ) -> None:
-        queue, store = f"{bus.service}.commands", bus.runtime.read_store
+        queue, control = f"{bus.service}.commands", bus.runtime.control
         for _ in range(DELIVERY_LIMIT):
-            await Suspects(store, queue).begin("k1")
+            await Suspects(control, queue).begin("k1")
         headers: dict[str, str | int] = {"schema": 1, RETURNED: 1}
         body = b'{"wallet_id": "a", "amount": 1}'
         command = Frame("queue", queue, "k1", "Pay", body, clock.now(), "c1", headers)
@@ -284,19 +284,19 @@ class FailureContract(WalletService):
         assert (letter["message_id"], letter["error"]) == ("k1", "DeliveryLimitReached")
         assert RETURNED not in letter["headers"]
         assert await bus.runtime.event_log.find("k1") == []
-        assert await Suspects(store, queue).begin("k1") == 1
+        assert await Suspects(control, queue).begin("k1") == 1
 
     async def test_what_the_broker_took_from_a_projection_is_no_dead_letter_once_it_is_applied(
         self, bus: Bus
     ) -> None:
-        queue, store = f"{bus.service}.wallets", bus.runtime.read_store
+        queue, control = f"{bus.service}.wallets", bus.runtime.control
         receipt = await bus.execute(Pay(wallet_id="a", amount=1))
         for version in (1, 2):
             headers: dict[str, str | int] = {"stream": "wallet-a", "version": version}
             frame = Frame("", "t", f"e{version}", "Paid", b"{}", clock.now(), "c1", headers)
             given_up = Expired("given up")
             await bury(
-                store,
+                control,
                 Delivery(frame, queue, 1, 1),
                 given_up,
                 handler=queue,
@@ -307,7 +307,7 @@ class FailureContract(WalletService):
             await bus.query(GetWallet(wallet_id="a"), after=receipt)
 
             async def one_is_left() -> bool:
-                return [one["message_id"] for one in await store.dead_letters()] == ["e2"]
+                return [one["message_id"] for one in await control.dead_letters()] == ["e2"]
 
             await until(one_is_left, "what was applied is no dead letter any more")
 
@@ -327,7 +327,11 @@ class FailureContract(WalletService):
         self, bus: Bus, diary: Diary
     ) -> None:
         (projection,) = (s.of for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
-        target, store = projection.target(), bus.runtime.read_store
+        target, collections, control = (
+            projection.target(),
+            bus.runtime.collections,
+            bus.runtime.control,
+        )
         diary.mended = False
         receipts = [
             await bus.execute(Pay(wallet_id=f"w{n}", amount=1, mood="unprojectable"))
@@ -347,8 +351,8 @@ class FailureContract(WalletService):
             streams = [stream for receipt in receipts for stream in receipt.versions]
 
             async def all_applied_or_parked() -> bool:
-                reached = await store.versions(target, streams)
-                parked = {one.stream for one in await store.parked(target)}
+                reached = await collections.versions(target, streams)
+                parked = {one.stream for one in await control.parked(target)}
                 assert len(parked) < 30
                 return len(reached.keys() | parked) == 60
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,7 +21,7 @@ from bus import (
     Worker,
 )
 from bus.operate.projections import Projections
-from bus.stores.collections import ChangeFeed, Target
+from bus.stores.collections import ChangeFeed, Target, Watchable
 from tests.leaks import nothing_left
 from tests.service.rebuild_contract import (
     BankView,
@@ -90,8 +90,8 @@ class Feeds:
         self.opened: list[Target] = []
         self.open = 0
         self.away = False
-        self._changes = bus.runtime.read_store.changes
-        monkeypatch.setattr(bus.runtime.read_store, "changes", self)
+        self._changes = cast(Watchable, bus.runtime.collections).changes
+        monkeypatch.setattr(bus.runtime.collections, "changes", self)
 
     def __call__(self, target: Target) -> "CountedFeed":
         self.opened.append(target)
@@ -292,7 +292,7 @@ class LiveContract:
         async with watching(bus.watch(CountPurses())) as seen:
             await until(lambda: seen == [0], "the first answer")
             with monkeypatch.context() as meanwhile:
-                meanwhile.setattr(bus.runtime.read_store, "documents", away)
+                meanwhile.setattr(bus.runtime.collections, "documents", away)
                 await paid_into(bus, 2)
                 await until(lambda: len(refused) > 1, "it asks, and asks again")
                 assert seen == [0]

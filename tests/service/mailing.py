@@ -111,7 +111,7 @@ async def _book(event: Paid, wallet: str, repository: Repository[Ledger], outbox
 
 async def all_of(bus: Bus, collection: str) -> list[dict[str, Any]]:
     """What stands in a collection of the service's own."""
-    return await bus.runtime.read_store.documents(Target("", collection, False)).find({})
+    return await bus.runtime.collections.documents(Target("", collection, False)).find({})
 
 
 async def paid_in_total(bus: Bus) -> int:

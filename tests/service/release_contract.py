@@ -3,6 +3,7 @@ them can handle waits for that one."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import pytest
 
@@ -18,6 +19,7 @@ from bus import (
     UnknownMessage,
     Worker,
 )
+from bus.stores.collections import Comparable
 from tests.service.bells import Chime, GetBell, Heard, LouderRing, Ring, ShapedRing, first, second
 from tests.waiting import until
 
@@ -208,8 +210,9 @@ class ReleaseContract:
         (projection,) = runtime.projections
         lineage = await runtime.catalogue.lineage(projection, within=0)
         target = runtime.catalogue.target_of(projection, lineage.of(lineage.active))
-        notes = [await runtime.read_store.note(f"views__v1/{one}") for one in ("handled", "plan")]
-        return [lineage, await runtime.read_store.page(target, "", 100), notes]
+        notes = [await runtime.control.note(f"views__v1/{one}") for one in ("handled", "plan")]
+        collections = cast(Comparable, runtime.collections)
+        return [lineage, await collections.page(target, "", 100), notes]
 
     async def test_a_raised_version_is_begun_by_a_worker_of_it_and_not_by_who_only_opens(
         self, first: Make, second: Make
@@ -247,7 +250,7 @@ async def times(bus: Bus, bell: str, after: Receipt | None = None) -> int | None
 async def stand_aside(bus: Bus, count: int) -> bool:
     """Whether so many streams wait for another release."""
     (target,) = await bus.runtime.targets()
-    return [one.awaits_release for one in await bus.runtime.read_store.parked(target)] == [
+    return [one.awaits_release for one in await bus.runtime.control.parked(target)] == [
         True
     ] * count
 

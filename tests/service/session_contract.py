@@ -1,21 +1,15 @@
 """What an event handler's session promises, on any pair of transport and stores."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from collections.abc import AsyncIterator, Callable
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from bus import (
     Bus,
-    BusError,
     ConfigurationError,
     IdConflict,
-    ProjectionError,
     Session,
     Settings,
     Worker,
@@ -88,30 +82,6 @@ class SessionContract(Mailing):
         await asyncio.gather(*both)
         await self.assert_happened_once(bus, commit)
 
-    async def test_values_of_python_are_read_back_and_found_within_and_after(
-        self, bus: Bus, post: Post
-    ) -> None:
-        written = {"price": Decimal("1.10"), "until": datetime(2024, 2, 29, 12, tzinfo=UTC)}
-        kept = {"day": date(2024, 2, 29), "key": UUID(int=1), "tags": {"b", "a"}}
-
-        async def write(session: Session) -> None:
-            offers = session.documents("offers")
-            await offers.update("a", {"$set": {**written, **kept}, "$inc": {"sum": Decimal("0.1")}})
-            await offers.update("a", {"$inc": {"sum": Decimal("0.2")}})
-            for filter in ({name: value} for name, value in (written | kept).items()):
-                assert await offers.count(filter) == 1
-            found = await offers.find_one({"day": {"$lt": date(2024, 3, 1)}, "sum": Decimal("0.3")})
-            assert found is not None
-            assert written.items() <= found.items()
-            with pytest.raises(ProjectionError, match=r"'until'.*without a zone"):
-                await offers.update("a", {"$set": {"until": datetime(2024, 1, 1)}})
-
-        post.meanwhile = write
-        await self.handle(bus, await self.paid(bus))
-        forms = {"day": "2024-02-29", "key": str(UUID(int=1)), "tags": ["a", "b"]}
-        expected = {"_id": "a", **written, **forms, "sum": Decimal("0.3")}
-        assert await all_of(bus, "offers") == [expected]
-
     async def test_the_mark_suffices_where_the_handler_records_nothing(
         self, bus: Bus, other: Bus, post: Post
     ) -> None:
@@ -179,23 +149,6 @@ class SessionContract(Mailing):
         assert await paid_in_total(bus) == sum(range(32))
         assert len(await all_of(bus, "mail_queue")) == 32
 
-    async def test_a_session_sees_its_own_writes_and_nobody_else_does(
-        self, bus: Bus, post: Post
-    ) -> None:
-        seen: list[Any] = []
-
-        async def look(session: Session) -> None:
-            mails = session.documents("mail_queue")
-            seen.append(await mails.count({}))
-            seen.append(len(await all_of(bus, "mail_queue")))
-            await session.documents("totals").delete("all")
-
-        commit = await self.paid(bus)
-        post.meanwhile = look
-        await self.handle(bus, commit)
-        assert seen == [1, 0]
-        assert await all_of(bus, "totals") == []
-
     async def test_what_was_written_is_there_to_be_compared(self, bus: Bus) -> None:
         assert await written(bus, "mail_queue") == {}
         commit = await self.paid(bus)
@@ -205,173 +158,6 @@ class SessionContract(Mailing):
         for name in ("commits", "wallets"):
             with pytest.raises(ConfigurationError, match=f"'{name}'.*belongs to"):
                 await written(bus, name)
-
-    async def test_collections_of_the_bus_and_of_projections_are_refused(
-        self, bus: Bus, post: Post
-    ) -> None:
-        commit = await self.paid(bus)
-        for name, owner in [("commits", "the bus"), ("handled", "the bus"), ("wallets", "a proj")]:
-
-            async def intrude(session: Session, name: str = name) -> None:
-                session.documents(name)
-
-            post.meanwhile = intrude
-            with pytest.raises(ConfigurationError, match=f"'{name}'.*belongs to {owner}"):
-                await self.handle(bus, commit)
-
-    async def test_a_name_that_no_collection_can_have_is_refused(
-        self, bus: Bus, post: Post
-    ) -> None:
-        names: list[Any] = ["", "$x", "a$b", "a\0b", ".a", "a.", "a..b", "a" * 191, 5, None]
-        refused: list[Any] = []
-
-        async def ask(session: Session) -> None:
-            for name in names:
-                with pytest.raises(ConfigurationError, match=r"^session\.documents\(.*: (no|a) co"):
-                    session.documents(name)
-                refused.append(name)
-            await session.documents("a.b-c é").update("k", {"$set": {"n": 1}})
-
-        post.meanwhile = ask
-        await self.handle(bus, await self.paid(bus))
-        assert refused == names
-        assert await all_of(bus, "a.b-c é") == [{"_id": "k", "n": 1}]
-
-    async def test_a_key_that_is_no_text_is_refused_and_the_session_goes_on(
-        self, bus: Bus, post: Post
-    ) -> None:
-        keys: list[Any] = [UUID(int=1), None, 5, (1, 2), b"k", ""]
-
-        async def write(session: Session) -> None:
-            offers = session.documents("offers")
-            for key in keys:
-                for refused in (offers.update(key, {"$set": {"n": 1}}), offers.delete(key)):
-                    words = r"^session\.documents\('offers'\): a document's key (must be|is not)"
-                    with pytest.raises(ProjectionError, match=words):
-                        await refused
-            await offers.update("k", {"$set": {"n": len(keys)}})
-
-        post.meanwhile = write
-        await self.handle(bus, await self.paid(bus))
-        assert await all_of(bus, "offers") == [{"_id": "k", "n": len(keys)}]
-
-    async def test_what_is_refused_at_the_call_has_a_sessions_remedy_and_the_session_goes_on(
-        self, bus: Bus, post: Post
-    ) -> None:
-        updates: list[tuple[Any, str]] = [
-            ({}, r"is empty; give a dict .* or call nothing where"),
-            (None, r"is of type NoneType; give a dict"),
-            ({"$set": {"_id": "q"}}, r"_id, .*choose that as what update\(key, \.\.\.\) gets"),
-            ({"$set": {"n": 2**70}}, r"'k', \$set of 'n': .*8-byte ints; docs/projections"),
-            ({"$set": {"n": 1}, "$inc": {"n": 1}}, r"'k' writes one field twice"),
-            ({"$bogus": {"n": 1}}, r"'\$bogus', which is no MongoDB update operator"),
-        ]
-
-        async def write(session: Session) -> None:
-            offers = session.documents("offers")
-            for update, words in updates:
-                with pytest.raises(ProjectionError, match=words):
-                    await offers.update("k", update)
-            with pytest.raises(ProjectionError, match="8-byte ints"):
-                await offers.find({"n": 2**70})
-            with pytest.raises(ProjectionError, match="limit=-1"):
-                await offers.find({}, limit=-1)
-            await offers.update("k", {"$set": {"n": 1}})
-
-        post.meanwhile = write
-        await self.handle(bus, await self.paid(bus))
-        assert post.runs == 1
-        assert await all_of(bus, "offers") == [{"_id": "k", "n": 1}]
-
-    async def test_an_error_of_its_documents_that_a_handler_swallows_leaves_nothing(
-        self, bus: Bus, post: Post
-    ) -> None:
-        async def update(session: Session) -> None:
-            await session.documents("totals").update("all", {"$push": {"paid": 1}})
-
-        async def find(session: Session) -> None:
-            await session.documents("totals").find({"paid": {"$in": 1}})
-
-        commit = await self.paid(bus)
-        for refused in (update, find):
-
-            async def swallow(
-                session: Session, refused: Callable[[Session], Awaitable[None]] = refused
-            ) -> None:
-                with pytest.raises(ProjectionError):
-                    await refused(session)
-                with suppress(BusError):
-                    await session.documents("mail_queue").update("late", {"$set": {"n": 1}})
-
-            post.meanwhile = swallow
-            with pytest.raises(ProjectionError, match=r"had ended .*swallowed the error"):
-                await self.handle(bus, commit)
-            await self.assert_nothing_happened(bus)
-        post.meanwhile = Post().meanwhile
-        await self.handle(bus, commit)
-        await self.assert_happened_once(bus, commit)
-
-    async def test_a_session_refuses_every_use_once_its_handler_has_ended(
-        self, bus: Bus, post: Post
-    ) -> None:
-        kept: list[Any] = []
-
-        async def keep(session: Session) -> None:
-            kept.extend([session, session.documents("offers")])
-
-        post.meanwhile = keep
-        commit = await self.paid(bus)
-        await self.handle(bus, commit)
-        session, offers = kept
-        uses: list[Callable[[], Awaitable[Any]]] = [
-            lambda: offers.update("k", {"$set": {"n": 1}}),
-            lambda: offers.delete("k"),
-            lambda: offers.find({}),
-            lambda: offers.find_one({}),
-            lambda: offers.count({}),
-            lambda: offers.distinct("n", {}),
-        ]
-        for use in uses:
-            with pytest.raises(ProjectionError, match=r"'offers'.*has ended.*await each"):
-                await use()
-        asking: list[Callable[[], Any]] = [
-            lambda: session.documents("offers"),
-            lambda: session.native,
-            lambda: session.database,
-        ]
-        for ask in asking:
-            with pytest.raises(ProjectionError, match=r"^session\.\w+: its handler has ended"):
-                ask()
-        assert await all_of(bus, "offers") == []
-
-    async def test_a_task_that_a_handler_forgot_writes_into_no_other_events_transaction(
-        self, bus: Bus, post: Post
-    ) -> None:
-        forgotten: list[asyncio.Task[None]] = []
-        begun = asyncio.Event()
-        first, second = await self.paid(bus, "a"), await self.paid(bus, "b")
-
-        async def later(session: Session) -> None:
-            documents = session.documents("offers")
-
-            async def write() -> None:
-                await begun.wait()
-                await documents.update("lost", {"$set": {"n": 1}})
-
-            forgotten.append(asyncio.create_task(write()))
-
-        async def meanwhile(session: Session) -> None:
-            begun.set()
-            await asyncio.gather(*forgotten, return_exceptions=True)
-            await session.documents("offers").update("own", {"$set": {"n": 1}})
-
-        post.meanwhile = later
-        await self.handle(bus, first)
-        post.meanwhile = meanwhile
-        await self.handle(bus, second)
-        assert await all_of(bus, "offers") == [{"_id": "own", "n": 1}]
-        with pytest.raises(ProjectionError, match="its handler has ended"):
-            await forgotten[0]
 
     async def test_commits_with_the_handlers_id_count_as_a_mark_too(
         self, bus: Bus, post: Post

@@ -6,7 +6,7 @@ from bus import Settings
 from bus.assembly.backend import Backend
 from bus.observe.loops import Loops
 from bus.settings import MEMORY
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.stores.memory.effects import MemoryEffects
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 
@@ -14,15 +14,16 @@ from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 class Shared(Settings):
     """Every bus that is made with it stands on the same broker and stores."""
 
-    _ground: tuple[MemoryBroker, MemoryEventLog, MemoryReadStore]
+    _ground: tuple[MemoryBroker, MemoryEventLog, MemoryCollections, MemoryControl]
 
     def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
-        broker, log, store = self._ground
-        effects = MemoryEffects(log, store, projected=projected, handled_for=60)
+        broker, log, collections, control = self._ground
+        effects = MemoryEffects(log, collections, projected=projected, handled_for=60)
         return Backend(
             transport=MemoryTransport(broker, service),
             event_log=log,
-            read_store=store,
+            collections=collections,
+            control=control,
             effects=effects,
         )
 
@@ -30,5 +31,6 @@ class Shared(Settings):
 def shared_settings() -> Settings:
     """A broker and stores that no other test has."""
     settings = Shared(amqp_url=MEMORY, mongo_url=MEMORY)
-    settings._ground = MemoryBroker(), MemoryEventLog(), MemoryReadStore()
+    stores = MemoryEventLog(), MemoryCollections(), MemoryControl()
+    settings._ground = MemoryBroker(), *stores
     return settings

@@ -33,7 +33,7 @@ async def everything(settings: Settings, service: str, diary: Diary) -> AsyncIte
             await stack.enter_async_context(build(settings, diary, service)) for _ in range(3)
         ]
         runtime = relaying.runtime
-        relay = Relay(runtime.event_log, runtime.publisher, runtime.read_store)
+        relay = Relay(runtime.event_log, runtime.publisher, runtime.control)
         tasks = [asyncio.create_task(relay.run()), asyncio.create_task(watching(api))]
         stack.push_async_callback(end, tasks)
         await stack.enter_async_context(Worker(working))

@@ -290,7 +290,8 @@ async def test_no_error_tells_clients_an_address(
 
     for store, calls in (
         (idle.runtime.event_log, ("append", "find", "read", "confirmed")),
-        (idle.runtime.read_store, ("versions", "lease", "parked", "note")),
+        (idle.runtime.collections, ("versions",)),
+        (idle.runtime.control, ("lease", "parked", "note")),
         (idle.runtime.transport, ("publish", "depth")),
         (idle.runtime.catalogue, ("target", "lineage")),
     ):

@@ -53,9 +53,9 @@ async def test_a_changed_index_is_told_with_its_remedy_and_all_projections_go_on
         assert await problems(bus) == {}
     async with with_index(settings, unique, plain._replace(unique=True)) as bus, Worker(bus):
         await bus.execute(Pay(wallet_id="a", amount=1))
-        store = bus.runtime.read_store
+        collections = bus.runtime.collections
         for name in ("owed", "wallets"):
-            documents = store.documents(Target(name, f"{name}__v1", True))
+            documents = collections.documents(Target(name, f"{name}__v1", True))
             await until(partial(documents.find_one, {"_id": "a"}), f"{name} goes on")
         told = await problems(bus)
         assert "'paid_1' of the collection 'owed__v1'" in told["collection owed"]

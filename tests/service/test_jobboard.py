@@ -134,8 +134,9 @@ async def test_an_application_may_be_projected_before_its_job(idle: Bus) -> None
         job_board.projection,
         job_board.projection.target(),
         idle.runtime.event_log,
-        idle.runtime.read_store,
-        idle.runtime.read_store.writer(job_board.projection.target(), "test"),
+        idle.runtime.collections,
+        idle.runtime.control,
+        idle.runtime.collections.writer(job_board.projection.target(), "test"),
     )
     await projector.apply_streams(["application-a1"])
 

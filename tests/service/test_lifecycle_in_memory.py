@@ -7,7 +7,7 @@ from pydantic import PrivateAttr
 from bus import Bus, Settings, StoreUnavailable
 from bus.assembly.backend import Backend, default_backend
 from bus.observe.loops import Loops
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryControl
 from tests.service.lifecycle_contract import LifecycleContract, pay
 from tests.service.wallet import Diary, build
 
@@ -18,7 +18,7 @@ class TestLifecycleInMemory(LifecycleContract):
         return lambda **changed: build(Settings.in_memory(**changed), diary)
 
 
-class Away(MemoryReadStore):
+class Away(MemoryControl):
     async def open(self, *, makes: bool = True) -> None:
         raise StoreUnavailable("away")
 
@@ -31,7 +31,7 @@ class Late(Settings):
     def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend:
         backend = default_backend(self)(service, projected, loops)
         self._away -= 1
-        return backend if self._away < 0 else replace(backend, read_store=Away())
+        return backend if self._away < 0 else replace(backend, control=Away())
 
 
 async def test_an_opening_that_failed_is_tried_again() -> None:

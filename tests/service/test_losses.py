@@ -52,7 +52,7 @@ async def quiet_long_ago(service: Service) -> None:
         return {**all, "rings": {"quiet": LONG_AGO}}
 
     runtime = service.bus.runtime
-    await change_note(runtime.read_store, f"subscriptions/{runtime.service}", changed)
+    await change_note(runtime.control, f"subscriptions/{runtime.service}", changed)
 
 
 def resending(service: Service, *names: str) -> Resending:

@@ -107,13 +107,13 @@ async def test_fifty_kinds_of_bombs_stop_nobody_and_each_is_kept_with_a_reason(
         good = {(f"wallet-good{number}", 1) for number in range(len(frames))}
         await until(lambda: good <= set(diary.seen), "each good event is handled")
         assert set(diary.seen) == good
-        store = bus.runtime.read_store
+        control = bus.runtime.control
 
         async def kept() -> bool:
-            return len(await store.dead_letters(1000)) == 2 * len(frames)
+            return len(await control.dead_letters(1000)) == 2 * len(frames)
 
         await until(kept, "each bomb is kept, by the projection and by the handler")
-        letters = await store.dead_letters(1000)
+        letters = await control.dead_letters(1000)
     assert {letter["error"] for letter in letters} == {"InvalidMessage"}
     assert {letter["message_id"] for letter in letters} == {frame.id for frame in frames}
     assert all(0 < len(letter["reason"]) < 400 for letter in letters)

@@ -116,7 +116,7 @@ async def settled(bus: Bus) -> None:
 
 async def record_is_written(bus: Bus) -> None:
     runtime = bus.runtime
-    await runtime.continuity.note_turn(await runtime.read_store.identities(), {})
+    await runtime.continuity.note_turn(await runtime.collections.identities(), {})
     await runtime.continuity.look()
 
 

@@ -34,12 +34,12 @@ Way = Callable[[Bus, AsyncExitStack], Awaitable[object]]
 async def plant(bus: Bus, stream: str) -> list[str]:
     """Letters of version 1 of a stream in the projection's queue, as another release may have left
     them; returns the ids of the one that nobody vouches for."""
-    queue, store = f"{bus.service}.parcels", bus.runtime.read_store
+    queue, control = f"{bus.service}.parcels", bus.runtime.control
     for error in (InvalidMessage("torn"), Expired("it expired"), NotInTheLog("forged")):
         delivery = Delivery(stray(b"{}", stream), queue, 1, 1)
         signals = bus.runtime.signals
-        await bury(store, delivery, error, handler=queue, attempts=1, signals=signals)
-    return [one["_id"] for one in await store.dead_letters() if one["error"] == "NotInTheLog"]
+        await bury(control, delivery, error, handler=queue, attempts=1, signals=signals)
+    return [one["_id"] for one in await control.dead_letters() if one["error"] == "NotInTheLog"]
 
 
 async def _retried(bus: Bus, stack: AsyncExitStack) -> None:
@@ -230,7 +230,7 @@ class RepairContract:
         assert [str(stuck) for stuck in status.stuck] == [stands]
 
         (forged,) = await plant(bus, "parcel-a")
-        planted = await bus.runtime.read_store.dead_letters(where={"headers.stream": "parcel-a"})
+        planted = await bus.runtime.control.dead_letters(where={"headers.stream": "parcel-a"})
         own = [one["_id"] for one in planted if one["queue"] == one["handler"] == one_queue(bus)]
         assert len(own) == 3
         assert forged in own
@@ -244,17 +244,17 @@ class RepairContract:
         self, bus: Bus, letters: DeadLetters, office: Office, way: str
     ) -> None:
         stream, get_there = WAYS[way]
-        store = bus.runtime.read_store
+        collections, control = bus.runtime.collections, bus.runtime.control
         (target,) = await bus.runtime.targets()
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(Worker(bus, only=["parcels"]))
-            await until(lambda: store.swept(target), "it has swept, and does not soon again")
+            await until(lambda: control.swept(target), "it has swept, and does not soon again")
             await store_and_publish(bus, "parcel-a", Recorded("Posted", 1, {"weight": "many"}))
             await store_and_publish(bus, "parcel-b", Recorded("Posted", 1, {"weight": 1}))
-            await until(lambda: store.parked(target), "one is parked")
+            await until(lambda: control.parked(target), "one is parked")
 
             async def applied() -> bool:
-                return "parcel-b" in await store.versions(target, ["parcel-b"])
+                return "parcel-b" in await collections.versions(target, ["parcel-b"])
 
             await until(applied, "the other one is applied")
             (forged,) = await plant(bus, stream)
@@ -262,7 +262,7 @@ class RepairContract:
             await get_there(bus, stack)
 
             async def only_the_forged_one() -> bool:
-                left = [one["_id"] for one in await store.dead_letters()]
+                left = [one["_id"] for one in await control.dead_letters()]
                 assert forged in left or way == "its retry"
                 return set(left) <= {forged}
 
@@ -314,7 +314,7 @@ class RepairContract:
         }
         ids = [f"{bus.service}.gone/{number}" for number in range(5)]
         for id in ids:
-            await bus.runtime.read_store.add_dead_letter({"_id": id, **row})
+            await bus.runtime.control.add_dead_letter({"_id": id, **row})
         started = time.monotonic()
         outcome = await letters.retry(*ids, "parcels/parcel-x", "a.b/none", rate=20)
         assert time.monotonic() - started >= 6 / 20

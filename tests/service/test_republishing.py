@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from typing import cast
 
 import pytest
 
 from bus import ConfigurationError, Settings, Unroutable, Worker
+from bus.stores.collections import Comparable
 from bus.stores.session import own_target
 from tests.service.bookkeeping import Service, drained
 from tests.waiting import until
@@ -57,15 +59,16 @@ async def test_what_was_handled_counts_once_however_often_it_is_sent(service: Se
         await drained(service)
     assert await booked()
     runtime = service.bus.runtime
-    mails = await runtime.read_store.page(own_target("outgoing", []), "", 10)
+    collections = cast(Comparable, runtime.collections)
+    mails = await collections.page(own_target("outgoing", []), "", 10)
     assert [mail["times"] for mail in mails] == [1, 1]
     (target,) = await runtime.targets()
-    found = await runtime.read_store.whole(target, ["a", "b"])
+    found = await collections.whole(target, ["a", "b"])
     assert {key: (one["paid"], one["refunded"]) for key, one in found.items()} == {
         "a": (1, 1),
         "b": (1, 1),
     }
-    assert await runtime.read_store.dead_letters(10) == []
+    assert await runtime.control.dead_letters(10) == []
 
 
 async def test_only_a_time_is_sent_and_it_can_be_gone_on_with(service: Service) -> None:

@@ -210,7 +210,7 @@ async def test_a_handlers_own_error_comes_back_at_once_and_leaves_nothing_behind
     assert (raised.value.type, raised.value.reason) == ("NoRoom", "nothing left\nfor that day")
     assert desk.tries["b1"] > 1
     assert await bookings(bus) == 0
-    assert await bus.runtime.read_store.dead_letters() == []
+    assert await bus.runtime.control.dead_letters() == []
 
 
 async def test_errors_of_the_bus_come_back_as_themselves(bus: Bus) -> None:
@@ -218,7 +218,7 @@ async def test_errors_of_the_bus_come_back_as_themselves(bus: Bus) -> None:
         await bus.request(Book(room_id="r1", day=DAY, mood="rejects"))
     with pytest.raises(AggregateNotFound, match="no Room 'r1'"):
         await bus.request(Strike(room_id="r1"))
-    assert await bus.runtime.read_store.dead_letters() == []
+    assert await bus.runtime.control.dead_letters() == []
 
 
 async def test_what_cannot_be_read_is_answered_too(bus: Bus) -> None:
@@ -230,12 +230,12 @@ async def test_what_cannot_be_read_is_answered_too(bus: Bus) -> None:
     ):
         with pytest.raises(error):
             receipt_in(await bus.runtime.transport.request(spoilt, 10))
-    assert await bus.runtime.read_store.dead_letters() == []
+    assert await bus.runtime.control.dead_letters() == []
 
 
 async def test_a_command_that_nobody_waits_for_still_becomes_a_dead_letter(bus: Bus) -> None:
     await bus.send(Book(room_id="r1", day=DAY, mood="rejects"))
-    assert await until(bus.runtime.read_store.dead_letters, "the dead letter")
+    assert await until(bus.runtime.control.dead_letters, "the dead letter")
 
 
 async def test_an_outage_is_no_answer(bus: Bus, desk: Desk) -> None:

@@ -136,11 +136,11 @@ class TestShown(Brisk):
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         async with make() as bus:
-            store = bus.runtime.read_store
-            note = await store.note("purses")
+            control = bus.runtime.control
+            note = await control.note("purses")
             former = {**note.value["generations"][0], "collection": "purses"}
             value = {**note.value, "generations": [former], "active": "purses"}
-            assert await store.write_note(Note("purses", value, note.revision))
+            assert await control.write_note(Note("purses", value, note.revision))
             database.drop_collection("purses__v1")
         told = ""
 

@@ -94,7 +94,7 @@ class TrustContract(WalletService):
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
         assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
         (target,) = await bus.runtime.targets()
-        assert await bus.runtime.read_store.parked(target) == []
+        assert await bus.runtime.control.parked(target) == []
 
     async def test_another_categorys_stream_is_refused_though_its_topic_is_ours(
         self, bus: Bus, worker: Worker
@@ -104,7 +104,7 @@ class TrustContract(WalletService):
         await bus.runtime.transport.publish([forged])
         await self.refused(bus, 2)
         (target,) = await bus.runtime.targets()
-        assert await bus.runtime.read_store.versions(target, ["purse-a"]) == {}
+        assert await bus.runtime.collections.versions(target, ["purse-a"]) == {}
 
     async def test_a_true_event_by_the_topic_of_another_category_is_refused(
         self, bus: Bus, worker: Worker, diary: Diary
@@ -138,14 +138,14 @@ class TrustContract(WalletService):
     ) -> None:
         async with make() as bus, Worker(bus):
             before = bus.runtime.signing.epoch
-            store = bus.runtime.read_store
-            note = await store.note(EPOCH_NOTE)
-            assert await store.write_note(Note(EPOCH_NOTE, new_epoch(), note.revision))
+            control = bus.runtime.control
+            note = await control.note(EPOCH_NOTE)
+            assert await control.write_note(Note(EPOCH_NOTE, new_epoch(), note.revision))
             receipt = await bus.execute(Pay(wallet_id="a", amount=3))  # signed in the former one
             assert await bus.query(GetWallet(wallet_id="a"), after=receipt)
             commit = stored("wallet-b")
             await bus.runtime.event_log.append([commit])
-            signing = type(bus.runtime.signing)(store)
+            signing = type(bus.runtime.signing)(control)
             await signing.open()
             await bus.runtime.transport.publish(event_frames(commit, signing.sign))
             assert await bus.query(GetWallet(wallet_id="b"), after=Receipt("", {"wallet-b": 1}))

@@ -39,7 +39,7 @@ def former_owner(bus: Bus) -> ReplayConsumer:
         runtime.service,
         runtime.event_log,
         transport,  # type: ignore[arg-type]
-        runtime.read_store,
+        runtime.control,
         GiveUp(runtime),
     )
 

@@ -24,7 +24,9 @@ from bus import (
 )
 from bus.assembly.backend import MakeBackend
 from bus.observe.loops import Loops
+from bus.stores.collections import Target
 from bus.stores.event_log import EventLog
+from bus.stores.memory import MemoryCollections, MemoryControl
 from bus.transports.base import Frame, Transport
 
 
@@ -56,6 +58,25 @@ class BellView(BaseModel):
 
 
 usual = default_backend(Settings.in_memory())
+
+
+class Both(MemoryCollections, MemoryControl):
+    """One object in two places."""
+
+    def __init__(self) -> None:
+        MemoryCollections.__init__(self)
+        MemoryControl.__init__(self)
+        self.calls: list[str] = []
+
+    async def open(self, *, makes: bool = True) -> None:
+        self.calls.append("open")
+
+    async def close(self) -> None:
+        self.calls.append("close")
+
+    async def drop(self, target: Target) -> None:
+        await MemoryCollections.drop(self, target)
+        await MemoryControl.drop(self, target)
 
 
 def rung() -> Projection[BellView]:
@@ -92,6 +113,13 @@ async def test_a_transport_of_ones_own_takes_the_place_of_one_part() -> None:
         assert len(asked) == 2
 
 
+async def test_one_object_that_is_collections_and_control_is_opened_and_closed_once() -> None:
+    both = Both()
+    async with bus_with(collections=both, control=both):
+        assert both.calls == ["open"]
+    assert both.calls == ["open", "close"]
+
+
 async def test_what_is_in_memory_is_made_once() -> None:
     bus = Bus("bells", routers=[bells()], settings=Settings.in_memory())
     async with bus:
@@ -111,7 +139,7 @@ async def test_what_is_in_memory_is_made_once_for_a_service_whatever_it_projects
         )
         async with bus:
             logs.add(bus.runtime.event_log)
-            stores.add(bus.runtime.read_store)
+            stores.add(bus.runtime.control)
             projected.append(cast(Any, bus.runtime.effects)._projected)
     other = shared("others", [], Loops())
     assert (len(logs), len(stores), projected) == (1, 1, [[], ["rung"]])
@@ -201,7 +229,7 @@ def test_a_coroutine_is_no_backend_and_leaves_no_warning() -> None:
         Bus("bells", settings=Settings.in_memory(), backend=lambda *given: cast(Any, late()))
 
 
-@pytest.mark.parametrize("part", ["transport", "event_log", "read_store", "effects"])
+@pytest.mark.parametrize("part", ["transport", "event_log", "collections", "control", "effects"])
 def test_a_backend_has_all_its_parts(part: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"Bus\('bells'\): its backend: {part}=None: "):
         bus_with(**{part: None})

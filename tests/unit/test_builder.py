@@ -16,7 +16,7 @@ from bus.rebuild import builder
 from bus.rebuild.builder import Builder, plan_from, plan_of
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 
 STREAMS = 40
 
@@ -40,7 +40,7 @@ def paid(event: Paid) -> Update:
     return {"$inc": {"total": event.amount}}
 
 
-class Dying(MemoryReadStore):
+class Dying(MemoryCollections):
     """Its process dies at one of the inserts."""
 
     def __init__(self) -> None:
@@ -66,14 +66,17 @@ async def history() -> MemoryEventLog:
     return log
 
 
-def built_by(log: MemoryEventLog, store: MemoryReadStore) -> Builder:
+def built_by(
+    log: MemoryEventLog, collections: MemoryCollections, control: MemoryControl
+) -> Builder:
     target = purses.target()
-    projector = Projector(purses, target, log, store, store.writer(target, "build"))
-    return Builder(projector, log, store)
+    writer = collections.writer(target, "build")
+    projector = Projector(purses, target, log, collections, control, writer)
+    return Builder(projector, log, collections, control)
 
 
-async def documents(store: MemoryReadStore) -> dict[str, Any]:
-    found = await store.documents(purses.target()).find({})
+async def documents(collections: MemoryCollections) -> dict[str, Any]:
+    found = await collections.documents(purses.target()).find({})
     return {document["_id"]: document["total"] for document in found}
 
 
@@ -84,23 +87,23 @@ async def test_what_a_builder_did_before_it_died_is_not_done_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(builder, "LEASE", 0.2)
-    log, store = await history(), Dying()
-    store.dies_at = STREAMS // 2
+    log, collections, control = await history(), Dying(), MemoryControl()
+    collections.dies_at = STREAMS // 2
     with pytest.raises(KeyboardInterrupt):
-        await built_by(log, store).run()
-    first = set(store.inserted)
+        await built_by(log, collections, control).run()
+    first = set(collections.inserted)
     assert STREAMS // 2 <= len(first) < STREAMS
-    store.inserted, store.dies_at = [], 0
-    await built_by(log, store).run()
-    assert first.isdisjoint(store.inserted)
-    assert await documents(store) == WHOLE
+    collections.inserted, collections.dies_at = [], 0
+    await built_by(log, collections, control).run()
+    assert first.isdisjoint(collections.inserted)
+    assert await documents(collections) == WHOLE
 
 
 async def test_several_builders_share_the_work() -> None:
-    log, store = await history(), Dying()
-    await asyncio.gather(*(built_by(log, store).run() for _ in range(3)))
-    assert await documents(store) == WHOLE
-    assert sorted(store.inserted) == sorted(WHOLE)
-    note = await store.note(plan_of("purses__v1"))
+    log, collections, control = await history(), Dying(), MemoryControl()
+    await asyncio.gather(*(built_by(log, collections, control).run() for _ in range(3)))
+    assert await documents(collections) == WHOLE
+    assert sorted(collections.inserted) == sorted(WHOLE)
+    note = await control.note(plan_of("purses__v1"))
     plan = plan_from(note.value)
     assert (plan.is_done, plan.replayed, plan.commits) == (True, 2 * STREAMS, 2 * STREAMS)

@@ -12,7 +12,7 @@ from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.generations import Generation, Lineage
 from bus.stores.control import Note
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 
 
 class Opened(Event):
@@ -42,11 +42,12 @@ class Stores:
     """What all processes of a service share."""
 
     def __init__(self) -> None:
-        self.log, self.store = MemoryEventLog(), MemoryReadStore()
+        self.log = MemoryEventLog()
+        self.collections, self.control = MemoryCollections(), MemoryControl()
 
     async def opened(self, projection: Projection[View]) -> Lineage:
         """The lineage as a process sees it that starts with this declaration."""
-        catalogue = Catalogue([projection], self.log, self.store)
+        catalogue = Catalogue([projection], self.log, self.collections, self.control)
         await catalogue.open()
         return await catalogue.lineage(projection)
 
@@ -67,7 +68,9 @@ async def test_with_a_history_it_is_built_and_not_read_before() -> None:
     stores = Stores()
     await stores.happened()
     assert await stores.opened(balances()) == Lineage("balances", (FIRST,), building="balances__v1")
-    catalogue = Catalogue([projection := balances()], stores.log, stores.store)
+    catalogue = Catalogue(
+        [projection := balances()], stores.log, stores.collections, stores.control
+    )
     await catalogue.open()
     with pytest.raises(NotBuilt, match="is being built from the log"):
         await catalogue.target(projection)
@@ -85,7 +88,7 @@ async def test_a_raised_version_is_built_beside_what_is_read() -> None:
 async def test_what_was_read_before_there_were_lineages_is_read() -> None:
     stores = Stores()
     await stores.happened()
-    await stores.store.write_note(Note("balances", {"versions_in_documents": True}))
+    await stores.control.write_note(Note("balances", {"versions_in_documents": True}))
     assert (await stores.opened(balances())).active == "balances"
 
 

@@ -9,8 +9,8 @@ from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker
 from bus.continuity import continuity
 from bus.continuity.continuity import RECORD, Continuity, Record, record_from
 from bus.data.payload import Document
-from bus.stores.control import Note
-from bus.stores.read_store import ReadStore
+from bus.stores.collections import Collections
+from bus.stores.control import Control, Note
 from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
 from tests.service.rebuild_contract import service as purses
 from tests.waiting import until
@@ -22,12 +22,15 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuity, "TURN_EVERY", 0)
 
 
-def knowing(bus: Bus, store: ReadStore) -> Continuity:
-    """What another process knows, which reaches the store by another way."""
+def knowing(
+    bus: Bus, collections: Collections | None = None, control: Control | None = None
+) -> Continuity:
+    """What another process knows, which reaches its stores by another way."""
     runtime = bus.runtime
     return Continuity(
         runtime.event_log,
-        store,
+        collections or runtime.collections,
+        control or runtime.control,
         runtime.catalogue,
         runtime.projections,
         runtime.signing,
@@ -36,18 +39,18 @@ def knowing(bus: Bus, store: ReadStore) -> Continuity:
 
 
 async def record_of(bus: Bus) -> Record:
-    return record_from((await bus.runtime.read_store.note(RECORD)).value)
+    return record_from((await bus.runtime.control.note(RECORD)).value)
 
 
 async def test_what_is_there_is_written_down_in_two_places() -> None:
     async with purses(Settings.in_memory(), "bank") as bus:
         await paid_into(bus, 1)
-        store = bus.runtime.read_store
-        await bus.runtime.continuity.note_turn(await store.identities(), {})
+        collections = bus.runtime.collections
+        await bus.runtime.continuity.note_turn(await collections.identities(), {})
         record = await record_of(bus)
         assert record.collections.keys() == {"purses__v1", "banks__v1"}
         assert await bus.runtime.event_log.held([record.commit])
-        assert record_from(await store.seal()).turn >= record.before
+        assert record_from(await collections.seal()).turn >= record.before
         assert await bus.runtime.continuity.problem() is None
 
 
@@ -57,9 +60,9 @@ async def test_a_read_collection_that_is_dropped_in_memory_is_built_anew() -> No
         await bus.query(GetBank(), after=receipt)
         await bus.query(GetPurse(purse_id="p2"), after=receipt)
         runtime = bus.runtime
-        await runtime.continuity.note_turn(await runtime.read_store.identities(), {})
+        await runtime.continuity.note_turn(await runtime.collections.identities(), {})
         (projection,) = (one for one in runtime.projections if one.name == "purses")
-        await runtime.read_store.drop(projection.target())
+        await runtime.collections.drop(projection.target())
         await until(lambda: runtime.continuity.problem(), "it is noticed")
         with pytest.raises(Discontinued, match="'purses__v1' was dropped"):
             runtime.continuity.check("purses__v1")
@@ -72,7 +75,7 @@ async def test_a_read_collection_that_is_dropped_in_memory_is_built_anew() -> No
 
 async def test_a_collection_that_is_dropped_on_purpose_is_no_problem() -> None:
     async with purses(Settings.in_memory(), "bank") as bus:
-        await bus.runtime.continuity.note_turn(await bus.runtime.read_store.identities(), {})
+        await bus.runtime.continuity.note_turn(await bus.runtime.collections.identities(), {})
         await bus.runtime.continuity.forget("purses__v1")
         assert (await record_of(bus)).collections.keys() == {"banks__v1"}
 
@@ -80,18 +83,18 @@ async def test_a_collection_that_is_dropped_on_purpose_is_no_problem() -> None:
 class Dying:
     """A store whose process dies whenever it is about to seal a record for the first time."""
 
-    def __init__(self, store: ReadStore) -> None:
-        self._store = store
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
         self._seen: set[int] = set()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self._collections, name)
 
     async def set_seal(self, value: Document) -> None:
         if value["turn"] not in self._seen:
             self._seen.add(value["turn"])
             raise StoreUnavailable("it dies here")
-        await self._store.set_seal(value)
+        await self._collections.set_seal(value)
 
 
 async def test_records_that_nobody_came_to_seal_are_no_loss(
@@ -99,8 +102,7 @@ async def test_records_that_nobody_came_to_seal_are_no_loss(
 ) -> None:
     monkeypatch.setattr(continuity, "TURN_EVERY", -60)  # each look writes another record
     async with purses(Settings.in_memory(), "bank") as bus:
-        store = cast(ReadStore, Dying(bus.runtime.read_store))
-        dying = knowing(bus, store)
+        dying = knowing(bus, cast(Collections, Dying(bus.runtime.collections)))
         for _ in range(4):
             with pytest.raises(StoreUnavailable):
                 await dying.look()
@@ -114,11 +116,11 @@ async def test_records_of_two_processes_that_both_die_before_they_seal_them_are_
     monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
     monkeypatch.setattr(continuity, "AGAIN_AFTER", 0)
     async with purses(Settings.in_memory(), "bank") as bus:
-        store = bus.runtime.read_store
-        here = await store.identities()
+        collections = bus.runtime.collections
+        here = await collections.identities()
         for _ in range(2):  # both had looked before either wrote
             with pytest.raises(StoreUnavailable):
-                await knowing(bus, cast(ReadStore, Dying(store))).note_turn(here, {})
+                await knowing(bus, cast(Collections, Dying(collections))).note_turn(here, {})
         await bus.runtime.continuity.look()
         assert await bus.runtime.continuity.problem() is None
 
@@ -126,16 +128,16 @@ async def test_records_of_two_processes_that_both_die_before_they_seal_them_are_
 class Recovering:
     """A store in which another process lets go of a collection while it is looked through."""
 
-    def __init__(self, store: ReadStore, forget: Callable[[], Awaitable[None]]) -> None:
-        self._store = store
+    def __init__(self, collections: Collections, forget: Callable[[], Awaitable[None]]) -> None:
+        self._collections = collections
         self._forget = forget
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self._collections, name)
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
         await self._forget()
-        return await self._store.identities(names)
+        return await self._collections.identities(names)
 
 
 async def test_what_another_process_recovers_during_a_look_is_no_more_broken(
@@ -143,29 +145,29 @@ async def test_what_another_process_recovers_during_a_look_is_no_more_broken(
 ) -> None:
     monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
     async with purses(Settings.in_memory(), "bank") as bus:
-        own, here = bus.runtime.continuity, await bus.runtime.read_store.identities()
+        own, here = bus.runtime.continuity, await bus.runtime.collections.identities()
         await own.note_turn(here, {"purses__v1": "it is being built anew"})
-        store = Recovering(bus.runtime.read_store, lambda: own.forget("purses__v1"))
-        await knowing(bus, cast(ReadStore, store)).look()
+        recovering = Recovering(bus.runtime.collections, lambda: own.forget("purses__v1"))
+        await knowing(bus, cast(Collections, recovering)).look()
         assert (await record_of(bus)).broken == {}
 
 
 class JustElected:
     """A store that tells of an earlier record than a majority holds, until it has written."""
 
-    def __init__(self, store: ReadStore) -> None:
-        self._store = store
+    def __init__(self, control: Control) -> None:
+        self._control = control
         self.earlier: Note | None = None
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+        return getattr(self._control, name)
 
     async def note(self, key: str) -> Note:
-        return self.earlier or await self._store.note(key)
+        return self.earlier or await self._control.note(key)
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
         self.earlier = None
-        return await self._store.lease(name, owner, seconds)
+        return await self._control.lease(name, owner, seconds)
 
 
 async def test_a_primary_that_does_not_know_yet_what_a_majority_holds_is_no_older_database(
@@ -174,12 +176,12 @@ async def test_a_primary_that_does_not_know_yet_what_a_majority_holds_is_no_olde
     monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
     monkeypatch.setattr(continuity, "AGAIN_AFTER", 0)
     async with purses(Settings.in_memory(), "bank") as bus:
-        store = JustElected(bus.runtime.read_store)
-        one = knowing(bus, cast(ReadStore, store))
-        earlier = await store.note(RECORD)
-        await one.note_turn(await store.identities(), {})
+        control = JustElected(bus.runtime.control)
+        one = knowing(bus, control=cast(Control, control))
+        earlier = await control.note(RECORD)
+        await one.note_turn(await bus.runtime.collections.identities(), {})
         await one.look()
-        store.earlier = earlier
+        control.earlier = earlier
         await one.look()
         assert await one.problem() is None
 
@@ -188,11 +190,11 @@ async def test_a_record_of_an_earlier_turn_than_is_known_is_an_older_database() 
     async with purses(Settings.in_memory(), "bank") as bus:
         runtime = bus.runtime
         for _ in range(3):
-            await runtime.continuity.note_turn(await runtime.read_store.identities(), {})
+            await runtime.continuity.note_turn(await runtime.collections.identities(), {})
             await runtime.continuity.look()
-        note = await runtime.read_store.note(RECORD)
+        note = await runtime.control.note(RECORD)
         older = record_from(note.value)._replace(turn=1, before=0)
-        await runtime.read_store.write_note(note._replace(value=older.document()))
+        await runtime.control.write_note(note._replace(value=older.document()))
         await runtime.continuity.look()
         assert "commits" in runtime.continuity.broken
         await Recovery(bus).run()

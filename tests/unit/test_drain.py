@@ -51,10 +51,8 @@ async def test_a_retry_publishes_to_no_queue_that_a_header_names_of_another_serv
 async def test_a_letter_that_names_a_queue_of_another_service_is_not_retried(bus: Bus) -> None:
     """As a release stored it that believed the header."""
     await drain(bus, died(1, "wallets.commands"))
-    (letter,) = await bus.runtime.read_store.dead_letters()
-    await bus.runtime.read_store.add_dead_letter(
-        {**letter, "_id": "x.y/1", "queue": "bank.commands"}
-    )
+    (letter,) = await bus.runtime.control.dead_letters()
+    await bus.runtime.control.add_dead_letter({**letter, "_id": "x.y/1", "queue": "bank.commands"})
     outcome = await DeadLetters(bus).retry("x.y/1")
     assert outcome.done == ()
     assert "is not a queue of this service" in outcome.failed["x.y/1"]
@@ -63,16 +61,16 @@ async def test_a_letter_that_names_a_queue_of_another_service_is_not_retried(bus
 async def test_what_nobody_counts_is_given_back_once(bus: Bus) -> None:
     limit: dict[str, str | int] = {DEATH_REASON: "delivery_limit"}
     await drain(bus, died(1, requests_queue("wallets").name, "Pay", **limit))
-    assert await bus.runtime.read_store.dead_letters() == []
+    assert await bus.runtime.control.dead_letters() == []
     await drain(bus, died(1, requests_queue("wallets").name, "Pay", **limit | {RETURNED: 1}))
-    (letter,) = await bus.runtime.read_store.dead_letters()
+    (letter,) = await bus.runtime.control.dead_letters()
     assert letter["error"] == "DeliveryLimitReached"
 
 
 async def test_an_event_that_is_not_in_the_log_did_not_die_here(bus: Bus) -> None:
     headers: dict[str, str | int] = {"stream": "wallet-a", "version": 1, "schema": 1}
     await drain(bus, *(died(n, "wallets.thanking", "Paid", **headers) for n in range(150)))
-    letters = await bus.runtime.read_store.dead_letters(1000)
+    letters = await bus.runtime.control.dead_letters(1000)
     assert {one["error"] for one in letters} == {"NotInTheLog"}
     assert sum(one["seen"] for one in letters) == 150
     assert len(letters) == 101
@@ -81,7 +79,7 @@ async def test_an_event_that_is_not_in_the_log_did_not_die_here(bus: Bus) -> Non
 
 async def test_of_many_messages_that_nobody_could_read_some_are_told_as_faults(bus: Bus) -> None:
     await drain(bus, *(died(n, "wallets.commands") for n in range(150)))
-    assert len(await bus.runtime.read_store.dead_letters(1000)) == 150
+    assert len(await bus.runtime.control.dead_letters(1000)) == 150
     faults = [one async for one in bus.runtime.event_log.scan(["wallets"])]
     assert len(faults) == 100
 
@@ -120,5 +118,5 @@ async def test_a_fault_says_why_it_leaves_the_data_out(bus: Bus, body: bytes, wh
     assert re.match(why, fault.left_out)
     with pytest.raises(InvalidMessage, match=f"no data of the Pay .{why[:15]}"):
         fault.original(Pay)
-    (letter,) = await bus.runtime.read_store.dead_letters()
+    (letter,) = await bus.runtime.control.dead_letters()
     assert (letter["_id"], letter["body"]) == (fault.dead_letter, body)

@@ -9,7 +9,7 @@ from bus.codec import record
 from bus.common import clock
 from bus.read.projector import Projector
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.testing.contracts.projection_contract import Deposited, Opened, accounts
 
 STREAMS = [f"account-{number}" for number in range(5)]
@@ -27,13 +27,14 @@ class MeetingLog(MemoryEventLog):
             return await super().read(stream, after, limit)
 
 
-async def projector_on(log: MemoryEventLog) -> tuple[Projector, MemoryReadStore]:
+async def projector_on(log: MemoryEventLog) -> tuple[Projector, MemoryCollections]:
     projection = accounts()
-    store = MemoryReadStore()
-    await store.open()
-    await store.prepare(projection.target())
     target = projection.target()
-    return Projector(projection, target, log, store, store.writer(target, "q")), store
+    collections = MemoryCollections()
+    await collections.prepare(target)
+    writer = collections.writer(target, "q")
+    projector = Projector(projection, target, log, collections, MemoryControl(), writer)
+    return projector, collections
 
 
 def stored(stream: str, events: Sequence[Opened | Deposited]) -> Commit:
@@ -57,13 +58,14 @@ async def test_events_of_names_that_nobody_knows_are_counted_and_warned_of_now_a
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log = MemoryEventLog()
-    plain, store = await projector_on(log)
+    plain, collections = await projector_on(log)
     projector = Projector(
         plain.projection,
         plain.target,
         log,
-        store,
-        store.writer(plain.target, "q"),
+        collections,
+        MemoryControl(),
+        collections.writer(plain.target, "q"),
         known_names={"Opened", "Noted"},
     )
     unread = [Recorded("Forgotten", 1, {}), Recorded("Noted", 1, {})]
@@ -72,7 +74,7 @@ async def test_events_of_names_that_nobody_knows_are_counted_and_warned_of_now_a
         await log.append([one._replace(events=(*one.events, *unread))])
         await projector.apply_streams([one.stream])
     assert projector.unknown == {"Forgotten": 12}
-    assert await store.versions(projector.target, ["account-11"]) == {"account-11": 3}
+    assert await collections.versions(projector.target, ["account-11"]) == {"account-11": 3}
     warned = [line for line in capsys.readouterr().err.splitlines() if "unknown_events" in line]
     assert len(warned) == 2
     assert "Forgotten" in warned[0]

@@ -8,7 +8,7 @@ from bus import Envelope, Event, Reject, Router
 from bus.common import clock
 from bus.delivery.handler_consumer import AHEAD, HandlerConsumer
 from bus.failures.give_up import GiveUp
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryControl
 from bus.transports.base import Delivery, Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, handler_queue
@@ -70,7 +70,7 @@ async def test_a_consumer_that_is_started_again_leaves_its_failure_behind(
         lambda _: router,
         {"Rung": Rung},
         transport,
-        MemoryReadStore(),
+        MemoryControl(),
         give_up,
         prefetch=10,
         concurrency=2,
@@ -111,7 +111,7 @@ async def test_of_a_channel_that_is_lost_only_what_runs_is_handled_and_that_once
         lambda _: router,
         {"Rung": Rung},
         transport,
-        MemoryReadStore(),
+        MemoryControl(),
         FailingOnce(AssertionError),
         prefetch=100,
         concurrency=1,

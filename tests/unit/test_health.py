@@ -238,7 +238,7 @@ async def test_a_database_that_is_away_is_told_once_and_it_is_not_ready(
     for store, call in [
         (bus.runtime.event_log, "read"),
         (bus.runtime.event_log, "pending"),
-        (bus.runtime.read_store, "parked"),
+        (bus.runtime.control, "parked"),
     ]:
         monkeypatch.setattr(store, call, away)
     health = await bus.health()
@@ -254,7 +254,7 @@ async def test_a_database_that_takes_no_writes_is_not_ready(
         raise StoreUnavailable("MongoDB: UserWritesBlocked (code 371)")
 
     assert (await bus.health()).ready
-    store = bus.runtime.event_log if call == "confirmed" else bus.runtime.read_store
+    store = bus.runtime.event_log if call == "confirmed" else bus.runtime.control
     monkeypatch.setattr(store, call, blocked)
     health = await bus.health()
     assert (health.alive, health.ready) == (True, False)
@@ -284,7 +284,7 @@ async def test_parked_streams_are_told_and_break_nothing(bus: Bus) -> None:
     (target,) = (s.of.target() for s in bus.runtime.subscriptions if isinstance(s.of, Projection))
     for stream in ("wallet-a", "wallet-b", "wallet-c", "wallet-d"):
         parked = Parked(stream, 1, "ValueError", 1, clock.now(), "Paid", "secret")
-        await bus.runtime.read_store.park(target, parked)
+        await bus.runtime.control.park(target, parked)
     health = await bus.health()
     assert health.ready
     assert [(p.part, p.what) for p in health.problems] == [

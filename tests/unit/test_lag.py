@@ -7,7 +7,7 @@ from bus.read.lag import Lag, LagMeter
 from bus.stores.collections import Changes, Target
 from bus.stores.control import Parked
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 
 TARGET = Target("purses", "purses", versions_in_documents=False)
 
@@ -15,7 +15,7 @@ TARGET = Target("purses", "purses", versions_in_documents=False)
 class Purses:
     def __init__(self) -> None:
         self.log = MemoryEventLog()
-        self.store = MemoryReadStore()
+        self.collections, self.control = MemoryCollections(), MemoryControl()
         self.now = clock.now()
 
     async def happened(self, stream: str, first: int, count: int, age: float) -> None:
@@ -28,14 +28,14 @@ class Purses:
             return Changes([], reached)
 
         reached = {f"purse-{key}": version for key, version in versions.items()}
-        await self.store.writer(TARGET, "queue").transact(list(reached), fold)
+        await self.collections.writer(TARGET, "queue").transact(list(reached), fold)
 
     async def parked(self, stream: str, since: datetime) -> None:
         row = Parked(stream, 1, "ValueError", 1, self.now, first_seen=since)
-        await self.store.park(TARGET, row)
+        await self.control.park(TARGET, row)
 
     def meter(self, most: int = 1000) -> LagMeter:
-        return LagMeter(["purse"], TARGET, self.log, self.store, most=most)
+        return LagMeter(["purse"], TARGET, self.log, self.collections, self.control, most=most)
 
 
 @pytest.fixture

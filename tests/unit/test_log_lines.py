@@ -58,7 +58,7 @@ async def test_what_becomes_of_a_message_is_one_line(
     with capture_logs() as lines:
         async with build(Settings.in_memory(), diary, unique) as bus, Worker(bus):
             await bus.execute(Pay(wallet_id="a", amount=1, mood=mood))
-            letters = bus.runtime.read_store.dead_letters
+            letters = bus.runtime.control.dead_letters
             await until(letters if mood == "rejects" else lambda: diary.seen, "it is done with")
     assert told(lines) == expected
 
@@ -120,7 +120,7 @@ async def tried(bus: Bus, times: int) -> None:
     (target,) = await bus.runtime.targets()
 
     async def so_often() -> bool:
-        rows = await bus.runtime.read_store.parked(target)
+        rows = await bus.runtime.control.parked(target)
         return [one.tries for one in rows] == [times]
 
     await until(so_often, f"{times} tries")
@@ -163,7 +163,7 @@ async def test_a_stream_that_fails_in_another_way_is_told_of_again(unique: str) 
 
             async def stands_at_the_second() -> bool:
                 (target,) = await bus.runtime.targets()
-                rows = await bus.runtime.read_store.parked(target)
+                rows = await bus.runtime.control.parked(target)
                 return [one.version for one in rows] == [2]
 
             await until(stands_at_the_second, "the first one is applied")
@@ -194,7 +194,7 @@ async def test_a_torn_copy_of_an_event_of_the_log_is_one_line_and_no_letter(uniq
                 await bus.runtime.transport.publish([torn])
                 await bus.query(GetWallet(wallet_id="a"), after=receipt, timeout=20)
                 await until(lambda: of(lines, "wallets"), "a line")
-            assert await bus.runtime.read_store.dead_letters() == []
+            assert await bus.runtime.control.dead_letters() == []
     assert [(line["log_level"], line["event"]) for line in of(lines, "wallets")] == [
         ("warning", "read_from_log"),
     ]
@@ -210,7 +210,7 @@ async def test_a_command_that_nobody_can_read_is_one_line(name: str, unique: str
                 "commands", COMMAND_TOPIC, "c1", name, body, clock.now(), "c1", {"schema": 1}
             )
             await bus.runtime.transport.publish([frame], must_route=True)
-            await until(bus.runtime.read_store.dead_letters, "it is a dead letter")
+            await until(bus.runtime.control.dead_letters, "it is a dead letter")
     (line,) = of(lines, "commands")
     assert (line["log_level"], line["event"], line["message"]) == ("error", "gave_up", name)
 
@@ -225,7 +225,7 @@ async def test_what_nobody_vouches_for_is_one_line(unique: str) -> None:
             Worker(bus, only=["wallets"]),
         ):
             await bus.runtime.transport.publish([forged])
-            await until(bus.runtime.read_store.dead_letters, "it is a dead letter")
+            await until(bus.runtime.control.dead_letters, "it is a dead letter")
     assert [(line["event"], line["error"]) for line in of(lines, "wallets")] == [
         ("gave_up", "NotInTheLog")
     ]

@@ -371,7 +371,7 @@ async def test_an_event_that_is_not_awaited_is_not_taken_for_handled(
     bus = bank(*others, of_events, passing)
     async with bus, Worker(bus):
         await bus.execute(Open(account_id="a"))
-        await until(bus.runtime.read_store.dead_letters, "it is a dead letter", within=5)
+        await until(bus.runtime.control.dead_letters, "it is a dead letter", within=5)
         (letter,) = await DeadLetters(bus).list()
         assert told.partition(" ")[2] in letter.reason
         assert "of_events" in letter.reason
@@ -388,6 +388,6 @@ async def test_an_event_whose_handler_did_not_run_is_not_taken_for_handled() -> 
     bus = bank(not_awaiting_events, seen=seen)
     async with bus, Worker(bus):
         await bus.execute(Open(account_id="a"))
-        letters = bus.runtime.read_store.dead_letters
+        letters = bus.runtime.control.dead_letters
         await until(letters, "it is a dead letter", within=5)
     assert seen == []

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from bus import Aggregate, Bus, Command, ConfigurationError, Event, Projection, Repository, Router
 from bus.continuity.owner import check_owner, hand_over
 from bus.settings import Settings
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryControl
 from tests.service.shared import shared_settings
 
 
@@ -98,10 +98,10 @@ async def test_a_renamed_service_gets_its_database_by_a_claim() -> None:
 
 
 async def test_who_only_looks_claims_nothing() -> None:
-    store = MemoryReadStore()
-    await check_owner(store, "bank", claims=False)
-    await check_owner(store, "shop", claims=True)
+    control = MemoryControl()
+    await check_owner(control, "bank", claims=False)
+    await check_owner(control, "shop", claims=True)
     with pytest.raises(ConfigurationError):
-        await check_owner(store, "bank", claims=False)
-    await hand_over(store, "bank", "shop")
-    await check_owner(store, "bank", claims=False)
+        await check_owner(control, "bank", claims=False)
+    await hand_over(control, "bank", "shop")
+    await check_owner(control, "bank", claims=False)

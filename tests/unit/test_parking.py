@@ -18,7 +18,7 @@ from bus.read.projector import Projector
 from bus.stores.collections import Target
 from bus.stores.control import Parked
 from bus.stores.event_log import Commit
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.testing.contracts.control_contract import letter
 from bus.testing.contracts.projection_contract import Deposited, accounts
 from bus.transports.base import Delivery, Frame
@@ -28,8 +28,8 @@ from tests.unit.test_fold import stored
 from tests.waiting import until
 
 
-class Store(MemoryReadStore):
-    """Keeps what was read of it."""
+class Records(MemoryControl):
+    """Keeps what was read of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,8 +65,13 @@ class Log(MemoryEventLog):
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def control() -> Records:
+    return Records()
+
+
+@pytest.fixture
+def collections() -> MemoryCollections:
+    return MemoryCollections()
 
 
 @pytest.fixture
@@ -75,11 +80,13 @@ def log() -> Log:
 
 
 @pytest.fixture
-async def projector(log: Log, store: Store) -> Projector:
+async def projector(log: Log, collections: MemoryCollections, control: Records) -> Projector:
     projection = accounts()
-    await store.prepare(projection.target())
-    writer = store.writer(projection.target(), "q")
-    return Projector(projection, projection.target(), log, store, writer, parks_all=True)
+    await collections.prepare(projection.target())
+    writer = collections.writer(projection.target(), "q")
+    return Projector(
+        projection, projection.target(), log, collections, control, writer, parks_all=True
+    )
 
 
 async def append(log: Log, *streams: str) -> list[Envelope]:
@@ -94,24 +101,24 @@ async def append(log: Log, *streams: str) -> list[Envelope]:
 
 
 async def test_a_stream_that_is_parked_reads_no_rows_of_the_others(
-    projector: Projector, log: Log, store: Store
+    projector: Projector, log: Log, control: Records
 ) -> None:
     await projector.apply(await append(log, *[f"account-{number}" for number in range(50)]))
-    assert len(await store.parked(projector.target)) == 50
-    store.rows = 0
+    assert len(await control.parked(projector.target)) == 50
+    control.rows = 0
     await projector.apply(await append(log, "account-x"))
     assert projector.is_parked("account-x")
-    assert store.rows == 0
+    assert control.rows == 0
 
 
 async def test_an_event_of_a_parked_stream_reads_the_row_of_that_alone(
-    projector: Projector, log: Log, store: Store
+    projector: Projector, log: Log, control: Records
 ) -> None:
     events = await append(log, *[f"account-{number}" for number in range(50)])
     await projector.apply(events)
-    store.rows = 0
+    control.rows = 0
     await projector.apply([*events[:1], *await append(log, "account-x")])
-    assert store.rows == 1
+    assert control.rows == 1
 
 
 def torn(stream: str, version: int) -> Frame:
@@ -127,38 +134,35 @@ def dead(version: int, **fields: Any) -> Document:
 
 
 async def test_what_health_tells_of_a_parked_stream_reads_no_whole_letters(
-    projector: Projector, log: Log, store: Store
+    projector: Projector, log: Log, control: Records
 ) -> None:
     await projector.apply(await append(log, "account-a"))
-    await store.add_dead_letter(dead(1))
-    await store.add_dead_letter(dead(2))
-    (one,) = await stuck(store, projector.target)
+    await control.add_dead_letter(dead(1))
+    await control.add_dead_letter(dead(2))
+    (one,) = await stuck(control, projector.target)
     assert one.letters == ("bank.accounts/e1",)
-    assert store.letters
-    assert not any("body" in one for one in store.letters)
+    assert control.letters
+    assert not any("body" in one for one in control.letters)
 
 
 async def test_letters_that_the_log_has_settled_are_found_without_reading_them_whole(
-    projector: Projector, log: Log, store: Store
+    projector: Projector, log: Log, collections: MemoryCollections, control: Records
 ) -> None:
     commit = stored("account-a", [Deposited(amount=1)])
     await log.append([commit])
     await projector.apply_streams(["account-a"])
-    await store.add_dead_letter(dead(1, error="InvalidMessage"))
-    await store.add_dead_letter(dead(2, error="InvalidMessage"))
+    await control.add_dead_letter(dead(1, error="InvalidMessage"))
+    await control.add_dead_letter(dead(2, error="InvalidMessage"))
+    queues, signals = ["bank.accounts"], projector.signals
     await settled_in_log(
-        store,
-        projector.projection,
-        projector.target,
-        ["bank.accounts"],
-        signals=projector.signals,
+        collections, control, projector.projection, projector.target, queues, signals=signals
     )
-    assert await store.dead_letter_ids() == ["bank.accounts/e2"]
-    assert not any("body" in one for one in store.letters)
+    assert await control.dead_letter_ids() == ["bank.accounts/e2"]
+    assert not any("body" in one for one in control.letters)
 
 
 async def test_what_cannot_be_read_of_the_event_that_a_stream_is_parked_at_reads_no_log(
-    projector: Projector, log: Log, store: Store
+    projector: Projector, log: Log, collections: MemoryCollections, control: Records
 ) -> None:
     """Its row tells that the log holds it; of another version, the log is asked."""
     await projector.apply(await append(log, "account-a"))
@@ -172,7 +176,15 @@ async def test_what_cannot_be_read_of_the_event_that_a_stream_is_parked_at_reads
     foreign_events = ForeignEvents(None, (), nobody)
     (queue,) = projection_queues("bank", "accounts", ["account"], 1)
     consumer = ProjectionConsumer(
-        queue.name, projector, transport, store, nobody, foreign_events, prefetch=10, batch=10
+        queue.name,
+        projector,
+        transport,
+        collections,
+        control,
+        nobody,
+        foreign_events,
+        prefetch=10,
+        batch=10,
     )
     await transport.open()
     await transport.declare(Topology("bank", (queue,)))

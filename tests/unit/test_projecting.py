@@ -12,7 +12,7 @@ from bus.failures.give_up import GiveUp
 from bus.messages import Envelope
 from bus.read.fold import Applied
 from bus.read.projector import Projector
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.testing.contracts.projection_contract import Opened, accounts
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, projection_queues
@@ -38,19 +38,28 @@ class Overtaken(Projector):
 
 
 async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
-    projection, log, store = accounts(), MemoryEventLog(), MemoryReadStore()
+    projection, log = accounts(), MemoryEventLog()
+    collections, control = MemoryCollections(), MemoryControl()
     target = projection.target()
-    await store.open()
-    await store.prepare(target)
+    await collections.prepare(target)
     transport = MemoryTransport(MemoryBroker(), "bank")
     await transport.open()
     await transport.declare(Topology("bank", (QUEUE,)))
-    projector = Overtaken(projection, target, log, store, store.writer(target, QUEUE.name))
+    writer = collections.writer(target, QUEUE.name)
+    projector = Overtaken(projection, target, log, collections, control, writer)
     projector.transport = transport
     nobody = cast(GiveUp, None)
     foreign_events = ForeignEvents(None, (), nobody)
     consumer = ProjectionConsumer(
-        QUEUE.name, projector, transport, store, nobody, foreign_events, prefetch=10, batch=10
+        QUEUE.name,
+        projector,
+        transport,
+        collections,
+        control,
+        nobody,
+        foreign_events,
+        prefetch=10,
+        batch=10,
     )
     running = asyncio.create_task(consumer.run())
     commit = stored("account-a", [Opened(owner="Ada")])
@@ -58,7 +67,7 @@ async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
     await transport.publish(frames_of(commit))
 
     async def settled() -> Any:
-        applied = await store.versions(target, ["account-a"]) == {"account-a": 1}
+        applied = await collections.versions(target, ["account-a"]) == {"account-a": 1}
         return applied and not transport.inboxes[0].unsettled
 
     await until(settled, "what came again is applied and settled")

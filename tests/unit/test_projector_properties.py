@@ -18,7 +18,7 @@ from bus.read.projector import Projector
 from bus.read.sweeper import Sweeper
 from bus.stores.collections import Changes, Fold, Writer
 from bus.stores.event_log import Commit
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.testing.contracts.projection_contract import (
     Closed,
     Deposited,
@@ -70,7 +70,7 @@ class ProjectorMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.log = MemoryEventLog()
-        self.store = MemoryReadStore()
+        self.collections, self.control = MemoryCollections(), MemoryControl()
         self.held: dict[str, list[Event]] = {stream: [] for stream in STREAMS}
         self.travelling: list[Envelope] = []
 
@@ -80,8 +80,7 @@ class ProjectorMachine(RuleBasedStateMachine):
     @initialize(make=st.sampled_from([accounts, banks, ledgers]))
     def start(self, make: Any) -> None:
         self.projection: Projection[Any] = make()
-        self.run(self.store.open())
-        self.run(self.store.prepare(self.projection.target()))
+        self.run(self.collections.prepare(self.projection.target()))
         self.restart()
 
     @rule(
@@ -126,9 +125,9 @@ class ProjectorMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         target = self.projection.target()
-        self.writer = CrashingWriter(self.store.writer(target, "queue"))
+        self.writer = CrashingWriter(self.collections.writer(target, "queue"))
         self.projector = Projector(
-            self.projection, self.projection.target(), self.log, self.store, self.writer
+            self.projection, target, self.log, self.collections, self.control, self.writer
         )
         self.run(self.projector.take_over())
 
@@ -137,16 +136,16 @@ class ProjectorMachine(RuleBasedStateMachine):
         if not hasattr(self, "projection"):
             return
         target = self.projection.target()
-        reached = self.run(self.store.versions(target, STREAMS))
+        reached = self.run(self.collections.versions(target, STREAMS))
         expected = self.fold({stream: reached.get(stream, 0) for stream in STREAMS})
-        found = self.run(self.store.documents(target).find({}))
+        found = self.run(self.collections.documents(target).find({}))
         assert {document.pop("_id"): document for document in found} == expected
 
     def teardown(self) -> None:
         if hasattr(self, "projection"):
             self.run(self.sweep())
             target = self.projection.target()
-            reached = self.run(self.store.versions(target, STREAMS))
+            reached = self.run(self.collections.versions(target, STREAMS))
             assert reached == {s: len(held) for s, held in self.held.items() if held}
             self.documents_are_the_fold_of_what_their_streams_have_reached()
 
@@ -155,7 +154,7 @@ class ProjectorMachine(RuleBasedStateMachine):
         later.seconds = lambda: clock.Source().seconds() + 3600
         before, clock.source = clock.source, later
         try:
-            await Sweeper(self.projector, self.log, self.store).sweep()
+            await Sweeper(self.projector, self.log, self.collections, self.control).sweep()
         finally:
             clock.source = before
 

@@ -9,7 +9,7 @@ from bus.codec import frames_of
 from bus.common import clock
 from bus.signing import Signing
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryControl, MemoryEventLog
 from bus.transports.base import Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher
@@ -45,7 +45,7 @@ class Overheard(MemoryTransport):
 
 async def test_events_leave_signed() -> None:
     """A worker believes them without it as well, and looks each of them up."""
-    log, transport, signing = MemoryEventLog(), Overheard(), Signing(MemoryReadStore())
+    log, transport, signing = MemoryEventLog(), Overheard(), Signing(MemoryControl())
     await transport.open()
     await signing.open()
     publisher = Publisher(log, transport, signing.sign)

@@ -4,7 +4,7 @@ from typing import Any
 
 from bus.common import clock
 from bus.stores.event_log import Commit, Outgoing, Recorded
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryControl, MemoryEventLog
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher
 from bus.write.relay import BATCH, GRACE, Relay
@@ -12,7 +12,7 @@ from tests.waiting import until
 
 
 async def test_a_relay_that_ends_leaves_its_place_to_the_next_at_once() -> None:
-    places = MemoryReadStore()
+    places = MemoryControl()
     nobody: Any = None
     relay = asyncio.create_task(Relay(MemoryEventLog(), nobody, places).run())
 
@@ -37,7 +37,7 @@ async def test_a_stored_commit_that_may_not_travel_holds_up_no_other() -> None:
     good = Commit("good", "account-c", "account", 1, (opened,), a_while_ago, "c")
     for commit in (odd, empty, good):
         await log.append([commit])
-    assert await Relay(log, publisher, MemoryReadStore()).relay_once()
+    assert await Relay(log, publisher, MemoryControl()).relay_once()
     assert await log.pending(clock.now(), 10) == [odd]
 
 
@@ -46,7 +46,7 @@ async def test_many_that_nobody_takes_hold_up_none_behind_them() -> None:
     await transport.open()
     publisher = Publisher(log, transport)
     publisher.start()
-    relay = Relay(log, publisher, MemoryReadStore())
+    relay = Relay(log, publisher, MemoryControl())
     command = Outgoing("k", "Pay", 1, {})
     start = clock.now() - timedelta(minutes=1)
     for number in range(BATCH + 10):

@@ -189,7 +189,7 @@ async def test_a_result_of_another_release_says_that_the_command_was_carried_out
         monkeypatch.setattr(bus.runtime.dispatcher, "_results", kept)
         with pytest.raises(ResultUnreadable, match="k was carried out, but its result") as told:
             await ask(Open(account_id="a"), id="k")
-        assert await bus.runtime.read_store.dead_letters() == []
+        assert await bus.runtime.control.dead_letters() == []
     assert told.value.receipt == first
 
 

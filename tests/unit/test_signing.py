@@ -10,11 +10,11 @@ from bus.common import clock
 from bus.signing import EPOCH_NOTE, SIGNATURE, Signing, epoch_of, new_epoch
 from bus.stores.control import Note
 from bus.stores.event_log import Commit, Recorded
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryControl
 from bus.transports.base import Frame
 
 
-async def signing(store: MemoryReadStore, secret: str = "") -> Signing:
+async def signing(store: MemoryControl, secret: str = "") -> Signing:
     opened = Signing(store, secret)
     await opened.open()
     return opened
@@ -28,7 +28,7 @@ def frame_of(signs: Signing, **headers: str) -> Frame:
 
 
 async def test_every_process_of_a_service_knows_the_events_of_the_others() -> None:
-    store = MemoryReadStore()
+    store = MemoryControl()
     one, other = await signing(store), await signing(store)
     assert one.epoch == other.epoch == (await store.note(EPOCH_NOTE)).value["epoch"]
     assert other.verify(frame_of(one))
@@ -36,8 +36,8 @@ async def test_every_process_of_a_service_knows_the_events_of_the_others() -> No
 
 
 async def test_every_process_of_a_service_knows_what_another_one_asked() -> None:
-    store = MemoryReadStore()
-    one, other, stranger = [await signing(each) for each in (store, store, MemoryReadStore())]
+    store = MemoryControl()
+    one, other, stranger = [await signing(each) for each in (store, store, MemoryControl())]
     token = one.token("bank/purse")
     assert await other.gave(token, "bank/purse")
     assert not await other.gave(token, "bank/card")
@@ -47,7 +47,7 @@ async def test_every_process_of_a_service_knows_what_another_one_asked() -> None
 
 
 async def test_a_token_of_a_new_epoch_is_learned() -> None:
-    store = MemoryReadStore()
+    store = MemoryControl()
     one = await signing(store)
     note = await store.note(EPOCH_NOTE)
     assert await store.write_note(Note(EPOCH_NOTE, new_epoch(), note.revision))
@@ -55,7 +55,7 @@ async def test_a_token_of_a_new_epoch_is_learned() -> None:
 
 
 async def test_another_service_cannot_sign_for_this_one() -> None:
-    own, other = await signing(MemoryReadStore()), await signing(MemoryReadStore())
+    own, other = await signing(MemoryControl()), await signing(MemoryControl())
     other.epoch = own.epoch
     assert not own.verify(frame_of(other))
 
@@ -79,13 +79,13 @@ HEADERS: dict[str, str | int] = {
 
 @pytest.mark.parametrize("field", CHANGES)
 async def test_a_frame_that_was_changed_is_not_believed(field: str) -> None:
-    own = await signing(MemoryReadStore())
+    own = await signing(MemoryControl())
     assert not own.verify(frame_of(own, tenant="t1")._replace(**{field: CHANGES[field]}))
 
 
 @pytest.mark.parametrize("header", HEADERS)
 async def test_a_header_that_was_changed_or_added_is_not_believed(header: str) -> None:
-    own = await signing(MemoryReadStore())
+    own = await signing(MemoryControl())
     frame = frame_of(own, tenant="t1")
     changed = {**frame.headers, header: HEADERS[header]}
     assert not own.verify(frame._replace(headers=changed))
@@ -94,14 +94,14 @@ async def test_a_header_that_was_changed_or_added_is_not_believed(header: str) -
 
 
 async def test_what_retries_add_to_a_frame_changes_nothing() -> None:
-    own = await signing(MemoryReadStore())
+    own = await signing(MemoryControl())
     frame = frame_of(own, tenant="t1")
     headers = {**frame.headers, "attempt": 3, "dead-letter": "x"}
     assert own.verify(frame._replace(address="", topic="bank.mails", headers=headers))
 
 
 async def test_the_end_of_one_field_is_not_read_as_the_beginning_of_the_next() -> None:
-    own = await signing(MemoryReadStore())
+    own = await signing(MemoryControl())
     frame = frame_of(own)
     stream = f"{frame.headers['stream']}\x001\x001\0c1"
     longer = frame._replace(headers={**frame.headers, "stream": stream})
@@ -110,13 +110,13 @@ async def test_the_end_of_one_field_is_not_read_as_the_beginning_of_the_next() -
 
 @pytest.mark.parametrize("claim", ["", ".", "é.é", "no dot", 7])
 async def test_a_signature_that_is_none_is_not_believed(claim: str | int) -> None:
-    own = await signing(MemoryReadStore())
+    own = await signing(MemoryControl())
     frame = frame_of(own)
     assert not own.verify(frame._replace(headers={**frame.headers, SIGNATURE: claim}))
 
 
 async def test_another_epoch_has_another_key_and_a_frame_names_its_own() -> None:
-    store = MemoryReadStore()
+    store = MemoryControl()
     own = await signing(store)
     former = frame_of(own)
     note = await store.note(EPOCH_NOTE)
@@ -128,7 +128,7 @@ async def test_another_epoch_has_another_key_and_a_frame_names_its_own() -> None
 
 
 async def test_with_a_secret_the_database_alone_is_not_enough_to_sign() -> None:
-    store = MemoryReadStore()
+    store = MemoryControl()
     without, own = await signing(store), await signing(store, "a secret")
     assert not own.verify(frame_of(without))
     assert (await signing(store, "a secret")).verify(frame_of(own))

@@ -13,7 +13,7 @@ from bus import Aggregate, Event, Projection
 from bus.common.tasks import OthersTime, TurningTime, apart, end
 from bus.read.freshness import wait_for
 from bus.stores.collections import Target
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryCollections
 from tests.unit.virtual_time import stand
 
 
@@ -67,7 +67,7 @@ class View(BaseModel):
     id: str
 
 
-class LookingStore(MemoryReadStore):
+class LookingStore(MemoryCollections):
     """Notes what of a caller's context reaches it, and is up to date."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from typing_extensions import TypeAliasType
 from bus import ConfigurationError, Documents, Event, Projection, ProjectionError, Update
 from bus.messages import Envelope
 from bus.stores.collections import Target
-from bus.stores.memory import MemoryReadStore
+from bus.stores.memory import MemoryCollections
 from bus.stores.memory.documents import MemoryUnit
 from bus.testing.contracts.values_contract import write
 
@@ -63,7 +63,7 @@ ANYTHING = ConfigDict(arbitrary_types_allowed=True)
 
 async def documents_of(view: type[BaseModel], **fields: Any) -> Documents[Any]:
     """One document, with the key "a"."""
-    store, target = MemoryReadStore(), Target("p", "p", True)
+    store, target = MemoryCollections(), Target("p", "p", True)
     await write(store.writer(target, "q"), {"a": {"$set": fields}})
     return Documents(store.documents(target), view)
 
@@ -219,7 +219,7 @@ async def test_an_update_that_puts_a_date_in_a_datetimes_place_is_refused(operat
         (waiting, Noted(), r"gives a datetime to 'day', which is a date in Timed"),
     ):
         target = projection.target()
-        unit = MemoryUnit(MemoryReadStore().tables, target, [])
+        unit = MemoryUnit(MemoryCollections().tables, target, [])
         envelope = Envelope(event, "1", MOMENT, "1", None, "account-a", 1, {})
         with pytest.raises(ProjectionError, match=words):
             await projection.changes(envelope, unit)

@@ -2,11 +2,12 @@
 
 import asyncio
 from contextlib import aclosing
+from typing import cast
 
 import pytest
 
 from bus import Bus, Settings, StoreUnavailable
-from bus.stores.collections import ChangeFeed
+from bus.stores.collections import ChangeFeed, Watchable
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView, build
 from tests.waiting import until
 
@@ -36,8 +37,9 @@ def bus(unique: str) -> Bus:
 async def test_a_watcher_outlives_a_feed_that_fails_as_nobody_foresaw(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = bus.runtime.read_store.changes
-    monkeypatch.setattr(bus.runtime.read_store, "changes", lambda target: Failing(changes(target)))
+    collections = cast(Watchable, bus.runtime.collections)
+    changes = collections.changes
+    monkeypatch.setattr(collections, "changes", lambda target: Failing(changes(target)))
     (wallets,) = bus.runtime.projections
     async with bus, aclosing(bus.watch(GetWallet(wallet_id="a"))) as answers:
         assert await anext(answers) is None
@@ -68,6 +70,6 @@ async def test_who_waits_for_freshness_is_told_where_the_question_is_cut_off(
 
     async with bus:
         receipt = await bus.execute(Pay(wallet_id="a", amount=3))
-        monkeypatch.setattr(bus.runtime.read_store, "versions", cut_off)
+        monkeypatch.setattr(bus.runtime.collections, "versions", cut_off)
         with pytest.raises(StoreUnavailable, match="was cancelled; ask again"):
             await bus.query(GetWallet(wallet_id="a"), after=receipt)

@@ -122,13 +122,13 @@ async def test_a_sweep_waits_while_the_queues_have_a_backlog(
         sweeping = asyncio.create_task(fed.look_after())
 
         async def swept() -> bool:
-            return await runtime.read_store.swept(target) is not None
+            return await runtime.control.swept(target) is not None
 
         await until(lambda: fed.asked > 20, "it asks for the backlog")
         assert not await swept()
         fed.behind = False
         await until(swept, "it sweeps")
-        assert await runtime.read_store.versions(target, ["account-a"]) == {"account-a": 1}
+        assert await runtime.collections.versions(target, ["account-a"]) == {"account-a": 1}
         await end([sweeping])
 
 

@@ -251,7 +251,7 @@ async def test_two_services_go_on_following_each_other(
 def jobs_replicas(bus: Bus) -> Callable[[], Awaitable[bool]]:
     async def holds() -> bool:
         target = await bus.runtime.catalogue.target(job_replicas.projection)
-        document = await bus.runtime.read_store.documents(target).find_one({"_id": "j2"})
+        document = await bus.runtime.collections.documents(target).find_one({"_id": "j2"})
         return document is not None and document["title"] == "New 2"
 
     return holds

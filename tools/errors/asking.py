@@ -11,8 +11,10 @@ from tools.errors.bank import (
     GetBalance,
     OpenAccount,
     accounts,
+    balances,
 )
 from tools.errors.entries import Section
+from tools.errors.places import on_plain_files
 
 reading = Section(
     "Reading",
@@ -59,6 +61,19 @@ async def a_query_that_cannot_be_watched() -> None:
 
     async with Bus("bank", routers=[clock], settings=Settings.in_memory()) as bus:
         bus.watch(Now())
+
+
+@reading("ConfigurationError: projection 'balances': watch() needs collections that are Watchable")
+async def a_place_for_documents_that_tells_of_no_changes() -> None:
+    bank = Bus(
+        "bank",
+        routers=[accounts],
+        projections=[balances],
+        settings=Settings.in_memory(),
+        backend=on_plain_files,
+    )
+    async with bank as bus:
+        bus.watch(GetBalance(account_id="a1"))
 
 
 @reading("ProjectionError: a document's key must be text, and this one is of type UUID")

@@ -22,8 +22,16 @@ from bus import (
 )
 from bus.stores.collections import Index
 from bus.testing import given
-from tools.errors.bank import Account, AccountOpened, BalanceView, OpenAccount, accounts
+from tools.errors.bank import (
+    Account,
+    AccountOpened,
+    BalanceView,
+    OpenAccount,
+    accounts,
+    balances,
+)
 from tools.errors.entries import Section
+from tools.errors.places import on_plain_files
 
 folding = Section(
     "Folding events",
@@ -278,6 +286,19 @@ async def a_refold_of_no_part(bus: Bus) -> None:
 )
 async def a_refold_of_a_stream_that_does_not_feed_it(bus: Bus) -> None:
     await Projections(bus).refold("balances", streams=["job-7"])
+
+
+@repairing("ConfigurationError: projection 'balances': an audit needs collections that are")
+async def a_place_for_documents_that_cannot_be_audited() -> None:
+    bank = Bus(
+        "bank",
+        routers=[accounts],
+        projections=[balances],
+        settings=Settings.in_memory(),
+        backend=on_plain_files,
+    )
+    async with bank as bus:
+        await Projections(bus).audit("balances")
 
 
 @repairing("ProjectionError: no projection follows the category 'job' of another service")

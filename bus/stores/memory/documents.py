@@ -104,7 +104,24 @@ class Tables:
         """Returns the keys of the target's versions: of documents that hold them, or streams."""
         if target.versions_in_documents:
             return list(self.of(target))
-        return [stream for name, stream in list(self._checkpoints) if name == target.collection]
+        return list(self.apart(target.collection))
+
+    def apart(self, collection: str) -> dict[str, int]:
+        """The versions that do not stand in its documents, by stream."""
+        return {
+            stream: version
+            for (name, stream), version in list(self._checkpoints.items())
+            if name == collection
+        }
+
+    def restore(
+        self, collection: str, table: Table, versions: Mapping[str, int], identity: str
+    ) -> None:
+        """Puts a collection in place as it was once."""
+        self.identities[collection] = identity
+        self._tables[collection] = table
+        for stream, version in versions.items():
+            self._checkpoints[collection, stream] = version
 
     def insert(self, target: Target, documents: Sequence[Document]) -> None:
         """Adds documents; those whose key is taken stay as they are. Raises: ProjectionError."""
@@ -149,14 +166,18 @@ class Tables:
         table = _replaced(self.of(target), results)
         for index in self._unique.get(target.collection, ()):
             _check_unique(table, index)
-        self._tables[target.collection] = table
-        if not target.versions_in_documents:
-            for stream, version in changes.versions.items():
-                self._checkpoints[target.collection, stream] = version
+        apart = {} if target.versions_in_documents else changes.versions
+        self._put(target.collection, table, apart)
         self.now += 1
         self._written.update(dict.fromkeys(marks, self.now))
         if results:
             self.listeners.notify(target.collection)
+
+    def _put(self, collection: str, table: Table, versions: Mapping[str, int]) -> None:
+        """Puts a collection's documents in place, and those versions that are new."""
+        self._tables[collection] = table
+        for stream, version in versions.items():
+            self._checkpoints[collection, stream] = version
 
     def check(
         self, began: int, target: Target, keys: Iterable[str], streams: Iterable[str] = ()

@@ -9,7 +9,7 @@ from bus.common import clock
 from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.stores.collections import Changes, Target, WritableDocuments
 from bus.stores.event_log import Commit
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryEventLog
 from bus.stores.memory.documents import TRIES, MemoryConflict, MemoryUnit, Tables
 from bus.stores.memory.engine import Table
 from bus.stores.records import check_cause
@@ -27,21 +27,21 @@ NOTHING_MORE = Changes((), {})
 
 
 class MemoryEffects(Effects):
-    """Runs handlers' transactions over one event log and one read store."""
+    """Runs handlers' transactions over one event log and the collections beside it."""
 
     def __init__(
         self,
         event_log: MemoryEventLog,
-        read_store: MemoryReadStore,
+        collections: MemoryCollections,
         *,
         projected: Collection[str],
         handled_for: float,
     ) -> None:
         self._log = event_log
-        self._tables = read_store.tables
+        self._tables = collections.tables
         self._projected = projected
         self._handled_for = timedelta(seconds=handled_for)
-        self._handled = read_store.handled
+        self._handled = collections.handled
 
     async def open(self) -> None:
         """Does nothing."""

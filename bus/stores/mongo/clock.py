@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bus.common import clock
-from bus.stores.mongo.client import Client
-from bus.stores.mongo.failures import hello
+from bus.stores.mongo.client import Client, check_usable
+from bus.stores.mongo.failures import hello, no_transactions
 
 # A clock that goes on while the machine sleeps, if there is one.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -40,6 +40,18 @@ class ServerClock:
         if took < LONGEST or self._began is None:
             self._began = _seconds(server["localTime"]) - asked - took / 2
         return server
+
+
+async def check_server(client: Client, own: ServerClock) -> None:
+    """Looks at the server's clock.
+
+    Raises: StoreUnavailable; ConfigurationError (the client cannot be used here, or the server has
+    no transactions).
+    """
+    check_usable(client)
+    server = await own.look(client)
+    if "setName" not in server and server.get("msg") != "isdbgrid":
+        raise no_transactions()
 
 
 def _seconds(moment: datetime) -> float:

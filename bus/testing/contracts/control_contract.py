@@ -1,6 +1,6 @@
 """What every store of a service's own records promises.
 
-Subclasses give the fixture `read_store`, open and empty; they close it.
+Subclasses give the fixture `control`, open and empty; they close it.
 """
 
 import asyncio
@@ -14,15 +14,16 @@ from bus.data.payload import Document
 from bus.stores.collections import (
     Target,
 )
-from bus.stores.control import Note, Parked
-from bus.stores.read_store import ReadStore
-from bus.testing.contracts.documents_contract import (
-    Place,
-)
+from bus.stores.control import Control, Note, Parked
 
 
-class ControlContract(Place):
+class ControlContract:
     """Notes, leases, parked streams, marks of sweeps, dead letters."""
+
+    @pytest.fixture
+    def target(self) -> Target:
+        """Its collection is made nowhere: this is what is kept of it."""
+        return Target("jobs", "jobs", versions_in_documents=True)
 
     @pytest.fixture
     def ticking(self, monkeypatch: pytest.MonkeyPatch) -> "Ticking":
@@ -31,21 +32,19 @@ class ControlContract(Place):
         monkeypatch.setattr(clock, "source", ticking)
         return ticking
 
-    async def test_a_note_is_written_by_one_of_those_who_read_it(
-        self, read_store: ReadStore
-    ) -> None:
-        empty = await read_store.note("n")
+    async def test_a_note_is_written_by_one_of_those_who_read_it(self, control: Control) -> None:
+        empty = await control.note("n")
         assert empty == Note("n", {})
-        tries = [read_store.write_note(empty._replace(value={"by": n})) for n in range(5)]
+        tries = [control.write_note(empty._replace(value={"by": n})) for n in range(5)]
         assert sum(await asyncio.gather(*tries)) == 1
-        first = await read_store.note("n")
+        first = await control.note("n")
         assert first.revision == 1
-        assert await read_store.write_note(first._replace(value={"list": [{"a": 1.5}], "by": 9}))
-        assert not await read_store.write_note(first)
-        assert await read_store.note("n") == Note("n", {"list": [{"a": 1.5}], "by": 9}, 2)
+        assert await control.write_note(first._replace(value={"list": [{"a": 1.5}], "by": 9}))
+        assert not await control.write_note(first)
+        assert await control.note("n") == Note("n", {"list": [{"a": 1.5}], "by": 9}, 2)
 
     async def test_parked_streams_are_kept_until_unparked(
-        self, read_store: ReadStore, target: Target
+        self, control: Control, target: Target
     ) -> None:
         now = clock.now()
         parked = Parked(
@@ -61,91 +60,115 @@ class ControlContract(Place):
             first_seen=now,
             last_seen=now,
         )
-        await read_store.park(target, parked)
-        await read_store.park(target, parked._replace(stream="job-b"))
-        await read_store.park(target, parked._replace(tries=2))
-        found = {one.stream: one for one in await read_store.parked(target)}
+        await control.park(target, parked)
+        await control.park(target, parked._replace(stream="job-b"))
+        await control.park(target, parked._replace(tries=2))
+        found = {one.stream: one for one in await control.parked(target)}
         assert found["job-a"] == parked._replace(tries=2)
         assert set(found) == {"job-a", "job-b"}
-        (asked,) = await read_store.parked(target, ["job-b", "job-never"])
+        (asked,) = await control.parked(target, ["job-b", "job-never"])
         assert asked == parked._replace(stream="job-b")
-        assert await read_store.parked(target, []) == []
-        assert await read_store.parked(target._replace(collection="other"), ["job-a"]) == []
-        assert await read_store.parked(target._replace(collection="other")) == []
-        await read_store.unpark(target, "job-a")
-        await read_store.unpark(target, "job-never")
-        assert [one.stream for one in await read_store.parked(target)] == ["job-b"]
+        assert await control.parked(target, []) == []
+        assert await control.parked(target._replace(collection="other"), ["job-a"]) == []
+        assert await control.parked(target._replace(collection="other")) == []
+        await control.unpark(target, "job-a")
+        await control.unpark(target, "job-never")
+        assert [one.stream for one in await control.parked(target)] == ["job-b"]
 
-    async def test_the_sweep_mark_is_kept(self, read_store: ReadStore, target: Target) -> None:
-        assert await read_store.swept(target) is None
+    async def test_the_sweep_mark_is_kept(self, control: Control, target: Target) -> None:
+        assert await control.swept(target) is None
         now = clock.now()
         for until in (now, now + timedelta(minutes=1)):
-            await read_store.mark_swept(target, until)
-            assert await read_store.swept(target) == until
+            await control.mark_swept(target, until)
+            assert await control.swept(target) == until
 
-    async def test_a_lease_has_one_holder_until_it_ends(self, read_store: ReadStore) -> None:
-        assert await read_store.lease("relay", "a", 60)
-        assert await read_store.lease("relay", "a", 0)
-        assert await read_store.lease("relay", "b", 60)
-        assert not await read_store.lease("relay", "a", 60)
-        assert await read_store.lease("other", "a", 60)
-        got = await asyncio.gather(*[read_store.lease("new", f"o{n}", 60) for n in range(20)])
+    async def test_of_a_dropped_target_nothing_is_kept(
+        self, control: Control, target: Target
+    ) -> None:
+        other = target._replace(projection="others", collection="others")
+        for one in (target, other):
+            await control.park(one, Parked("job-b", 1, "Error", 1, clock.now()))
+            await control.mark_swept(one, clock.now())
+            assert await control.write_note(Note(f"{one.collection}/plan", {"n": 1}))
+        for _ in range(2):
+            await control.drop(target)
+        assert await control.parked(target) == []
+        assert await control.swept(target) is None
+        assert (await control.note(f"{target.collection}/plan")).revision == 0
+        assert (await control.note("others/plan")).revision == 1
+        assert len(await control.parked(other)) == 1
+        assert await control.swept(other) is not None
+
+    async def test_a_lease_has_one_holder_until_it_ends(self, control: Control) -> None:
+        assert await control.lease("relay", "a", 60)
+        assert await control.lease("relay", "a", 0)
+        assert await control.lease("relay", "b", 60)
+        assert not await control.lease("relay", "a", 60)
+        assert await control.lease("other", "a", 60)
+        got = await asyncio.gather(*[control.lease("new", f"o{n}", 60) for n in range(20)])
         assert sorted(got) == [False] * 19 + [True]
 
-    async def test_dead_letters_are_kept_and_counted(self, read_store: ReadStore) -> None:
+    async def test_what_stands_in_the_database_keeps_its_identity(self, control: Control) -> None:
+        assert await control.write_note(Note("n", {}))
+        before = await control.identities()
+        assert await control.identities() == before
+        assert await control.identities(["no such collection"]) == {}
+        assert await control.identities([*before]) == before
+
+    async def test_dead_letters_are_kept_and_counted(self, control: Control) -> None:
         letter = {"_id": "q/1", "body": b"x", "headers": {"a.b": "$c"}, "time": clock.now()}
-        await read_store.add_dead_letter(letter)
-        await read_store.add_dead_letter({**letter, "_id": "q/2"})
-        await read_store.add_dead_letter({**letter, "body": b"other"})
-        found = {one["_id"]: one for one in await read_store.dead_letters()}
+        await control.add_dead_letter(letter)
+        await control.add_dead_letter({**letter, "_id": "q/2"})
+        await control.add_dead_letter({**letter, "body": b"other"})
+        found = {one["_id"]: one for one in await control.dead_letters()}
         assert set(found) == {"q/1", "q/2"}
         assert found["q/1"].items() >= {**letter, "seen": 2}.items()
         assert found["q/2"]["seen"] == 1
-        assert len(await read_store.dead_letters(limit=1)) == 1
+        assert len(await control.dead_letters(limit=1)) == 1
 
     async def test_a_dead_letter_that_fails_again_keeps_its_message_and_tells_the_new_error(
-        self, read_store: ReadStore
+        self, control: Control
     ) -> None:
         first = letter("q/1", body=b"first")
-        await read_store.add_dead_letter(first)
-        assert await read_store.change_dead_letter("q/1", {"body": b"edited"})
+        await control.add_dead_letter(first)
+        assert await control.change_dead_letter("q/1", {"body": b"edited"})
         again = {**first, "error": "KeyError", "fingerprint": "f2", "attempts": 9}
-        await read_store.add_dead_letter(again)
-        (found,) = await read_store.dead_letters()
+        await control.add_dead_letter(again)
+        (found,) = await control.dead_letters()
         assert found.items() >= {**again, "body": b"edited", "seen": 2}.items()
         assert found["first_seen"] <= found["last_seen"]
 
     async def test_dead_letters_are_found_by_their_fields_page_by_page(
-        self, read_store: ReadStore, ticking: "Ticking"
+        self, control: Control, ticking: "Ticking"
     ) -> None:
         for number in range(5):
-            await read_store.add_dead_letter(letter(f"q/{number}", message=f"M{number % 2}"))
+            await control.add_dead_letter(letter(f"q/{number}", message=f"M{number % 2}"))
             ticking.tick()
-        await read_store.add_dead_letter(letter("q/0", message="M0"))
-        assert await ids(read_store) == ["q/0", "q/4", "q/3", "q/2", "q/1"]
-        assert await ids(read_store, limit=2, skip=1) == ["q/4", "q/3"]
-        assert await ids(read_store, where={"message": "M1", "queue": "q"}) == ["q/3", "q/1"]
-        assert await ids(read_store, where={"_id": "q/2"}) == ["q/2"]
-        assert await ids(read_store, where={"queue": "other"}) == []
-        await read_store.add_dead_letter({**letter("q/s"), "headers": {"stream": "job-1"}})
-        assert await ids(read_store, where={"headers.stream": "job-1"}) == ["q/s"]
-        assert await ids(read_store, where={"headers.stream": "job-2", "queue": "q"}) == []
-        (some,) = await read_store.dead_letters(where={"_id": "q/s"}, fields=["headers"])
+        await control.add_dead_letter(letter("q/0", message="M0"))
+        assert await ids(control) == ["q/0", "q/4", "q/3", "q/2", "q/1"]
+        assert await ids(control, limit=2, skip=1) == ["q/4", "q/3"]
+        assert await ids(control, where={"message": "M1", "queue": "q"}) == ["q/3", "q/1"]
+        assert await ids(control, where={"_id": "q/2"}) == ["q/2"]
+        assert await ids(control, where={"queue": "other"}) == []
+        await control.add_dead_letter({**letter("q/s"), "headers": {"stream": "job-1"}})
+        assert await ids(control, where={"headers.stream": "job-1"}) == ["q/s"]
+        assert await ids(control, where={"headers.stream": "job-2", "queue": "q"}) == []
+        (some,) = await control.dead_letters(where={"_id": "q/s"}, fields=["headers"])
         assert some == {"_id": "q/s", "headers": {"stream": "job-1"}}
-        assert await read_store.remove_dead_letters(["q/s"]) == 1
-        assert await read_store.dead_letter_ids() == [f"q/{number}" for number in range(5)]
-        assert await read_store.dead_letter_ids({"message": "M1"}) == ["q/1", "q/3"]
+        assert await control.remove_dead_letters(["q/s"]) == 1
+        assert await control.dead_letter_ids() == [f"q/{number}" for number in range(5)]
+        assert await control.dead_letter_ids({"message": "M1"}) == ["q/1", "q/3"]
 
     async def test_dead_letters_of_one_fingerprint_are_a_group(
-        self, read_store: ReadStore, ticking: "Ticking"
+        self, control: Control, ticking: "Ticking"
     ) -> None:
-        assert await read_store.dead_letter_groups() == []
+        assert await control.dead_letter_groups() == []
         started = clock.now()
         for number, fingerprint in enumerate(["f1", "f2", "f1"]):
             one = letter(f"q/{number}", fingerprint=fingerprint, reason=f"r{number}")
-            await read_store.add_dead_letter(one)
+            await control.add_dead_letter(one)
             ticking.tick()
-        first, second = await read_store.dead_letter_groups()
+        first, second = await control.dead_letter_groups()
         assert first == {
             "fingerprint": "f1",
             "count": 2,
@@ -159,16 +182,14 @@ class ControlContract(Place):
         }
         assert (second["fingerprint"], second["count"]) == ("f2", 1)
 
-    async def test_a_dead_letter_is_changed_and_removed_by_its_id(
-        self, read_store: ReadStore
-    ) -> None:
+    async def test_a_dead_letter_is_changed_and_removed_by_its_id(self, control: Control) -> None:
         for id in ("q/1", "q/2", "q/3"):
-            await read_store.add_dead_letter(letter(id))
-        assert await read_store.change_dead_letter("q/2", {"headers": {"a.b": "$c"}})
-        assert not await read_store.change_dead_letter("q/9", {"headers": {}})
-        assert await read_store.remove_dead_letters(["q/1", "q/3", "q/9"]) == 2
-        assert await read_store.remove_dead_letters([]) == 0
-        (left,) = await read_store.dead_letters()
+            await control.add_dead_letter(letter(id))
+        assert await control.change_dead_letter("q/2", {"headers": {"a.b": "$c"}})
+        assert not await control.change_dead_letter("q/9", {"headers": {}})
+        assert await control.remove_dead_letters(["q/1", "q/3", "q/9"]) == 2
+        assert await control.remove_dead_letters([]) == 0
+        (left,) = await control.dead_letters()
         assert (left["_id"], left["headers"], left["body"]) == ("q/2", {"a.b": "$c"}, b"x")
 
 
@@ -205,6 +226,6 @@ def letter(id: str, **fields: Any) -> Document:
     }
 
 
-async def ids(store: ReadStore, **selection: Any) -> list[str]:
+async def ids(control: Control, **selection: Any) -> list[str]:
     """The ids of the dead letters that a selection finds, in its order."""
-    return [one["_id"] for one in await store.dead_letters(**selection)]
+    return [one["_id"] for one in await control.dead_letters(**selection)]

@@ -1,6 +1,6 @@
 """What every place for documents answers: filters, orders, groups; and what contracts write to it.
 
-Subclasses give the fixture `read_store`, open and empty; they close it.
+Subclasses give the fixture `collections`, open and empty; they close it.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from bus.data.payload import Document
 from bus.errors import ProjectionError
 from bus.stores.collections import (
     Changes,
+    Collections,
     Fold,
     ReadUnit,
     Target,
@@ -21,7 +22,6 @@ from bus.stores.collections import (
     Writer,
 )
 from bus.stores.grouping import COUNT, grouping_of
-from bus.stores.read_store import ReadStore
 
 Update = Mapping[str, Any]
 ALL: Update = {}
@@ -61,25 +61,25 @@ async def written(writer: Writer, documents: Sequence[Document]) -> None:
     await writer.transact([], changing(*writes, **{key: 1 for key, _ in writes}))
 
 
-async def all_of(store: ReadStore, target: Target) -> list[Document]:
+async def all_of(collections: Collections, target: Target) -> list[Document]:
     """All documents that show, by key."""
-    return await store.documents(target).find({}, sort=[("_id", 1)])
+    return await collections.documents(target).find({}, sort=[("_id", 1)])
 
 
 class Place:
     """Fixtures: a target in the store under test, and a writer to it."""
 
     @pytest.fixture(params=[IN_DOCUMENTS, IN_CHECKPOINTS], ids=["in documents", "in checkpoints"])
-    async def target(self, request: pytest.FixtureRequest, read_store: ReadStore) -> Target:
+    async def target(self, request: pytest.FixtureRequest, collections: Collections) -> Target:
         """Both places for the versions."""
         target: Target = request.param
-        await read_store.prepare(target)
+        await collections.prepare(target)
         return target
 
     @pytest.fixture
-    async def writer(self, read_store: ReadStore, target: Target) -> AsyncIterator[Writer]:
+    async def writer(self, collections: Collections, target: Target) -> AsyncIterator[Writer]:
         """A writer that has taken over."""
-        writer = read_store.writer(target, "queue")
+        writer = collections.writer(target, "queue")
         await writer.take_over()
         yield writer
         await writer.close()
@@ -89,12 +89,12 @@ class DocumentsContract(Place):
     """Reads of documents."""
 
     async def test_documents_are_filtered_sorted_and_paged(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         keys = [f"k{n}" for n in range(9)]
         writes = [(key, {"$set": {"n": n % 3, "m": n}}) for n, key in enumerate(keys)]
         await writer.transact([], changing(*writes, **dict.fromkeys(keys, 1)))
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         order = [("n", 1), ("m", -1)]
         found = await documents.find({"m": {"$gte": 2}}, sort=order, skip=1, limit=4)
         assert [one["m"] for one in found] == [3, 7, 4, 8]
@@ -103,11 +103,11 @@ class DocumentsContract(Place):
         assert await documents.find_one({"_id": "k4"}) == {"_id": "k4", "n": 1, "m": 4}
 
     async def test_what_is_no_number_is_found_and_is_neither_more_nor_less(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         nan = float("nan")
         await written(writer, [{"n": nan}, {"n": 1.0}, {"n": [nan]}, {}])
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         for asked, keys in (
             (nan, ["k0", "k2"]),
             ({"$gte": nan}, ["k0", "k2"]),
@@ -119,7 +119,7 @@ class DocumentsContract(Place):
             assert [one["_id"] for one in found] == keys, asked
 
     async def test_different_values_come_once_each_in_their_order(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         values: list[Document] = [
             {"n": 1, "tags": ["x", "y"], "owner": {"cities": [{"name": "Ulm"}, {"name": "Bern"}]}},
@@ -129,7 +129,7 @@ class DocumentsContract(Place):
             {"n": True, "m": 1},
         ]
         await written(writer, values)
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         assert await documents.distinct("n", {}) == [None, 1, "one", True]
         assert await documents.distinct("n", {"m": {"$exists": True}}) == ["one", True]
         assert await documents.distinct("tags", {}) == ["x", "y", "z", ["x"]]
@@ -141,7 +141,7 @@ class DocumentsContract(Place):
             await documents.distinct("n", {"n": {"$what": 1}})
 
     async def test_documents_are_grouped_with_totals(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         values: list[Document] = [
             {"city": "Ulm", "pay": 3, "at": {"day": 1}},
@@ -152,7 +152,7 @@ class DocumentsContract(Place):
             {"city": "Bern", "at": {"day": 1}},
         ]
         await written(writer, values)
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
 
         async def groups(
             *by: str, filter: Update = ALL, limit: int = 0, sort: Any = (), **totals: Any
@@ -182,7 +182,7 @@ class DocumentsContract(Place):
             await groups("city", filter={"city": {"$what": 1}}, n=jobs)
 
     async def test_totals_are_of_the_type_that_mongodb_gives_them(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         values: list[Document] = [
             {"whole": 2**62, "tenth": 0.1, "list": [{"n": 1}, {"n": 3}], "key": [2, 1]},
@@ -191,7 +191,7 @@ class DocumentsContract(Place):
         ]
         values = [{**one, "exact": Decimal("0.1")} for one in values]
         await written(writer, values)
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         asked = {name: {"$sum": f"${name}"} for name in ("whole", "tenth", "list", "list.n")}
         totals = {name.replace(".", "_"): one for name, one in asked.items()}
         totals |= {"exact": {"$sum": "$exact"}, "mean": {"$avg": "$exact"}}
@@ -210,18 +210,18 @@ class DocumentsContract(Place):
         ]
 
     async def test_hidden_documents_are_in_no_group_and_no_value_of_theirs_shows(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         await written(writer, [{"n": 1}, {"n": 2}])
         await writer.transact([], changing(("k1", None), k1=2, k5=1))
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         assert await documents.distinct("_id", {}) == ["k0"]
         assert await documents.group(grouping_of("n", {"count": COUNT}, (), 0), {}) == [
             {"n": 1, "count": 1}
         ]
 
     async def test_a_fold_groups_its_own_writes(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         await written(writer, [{"n": 1}])
         found: list[Any] = []
@@ -237,9 +237,9 @@ class DocumentsContract(Place):
         assert found == [[1, 2], [{"sum": 3}]]
 
     async def test_times_come_back_in_utc(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         now = clock.now()
         await writer.transact([], changing(("a", {"$set": {"time": now}}), a=1))
-        (found,) = await all_of(read_store, target)
+        (found,) = await all_of(collections, target)
         assert found["time"] == now

@@ -1,4 +1,4 @@
-"""What projections promise on any event log and read store."""
+"""What projections promise on any event log and collections."""
 
 import asyncio
 from collections.abc import Sequence
@@ -157,7 +157,7 @@ class ProjectionContract(ViewsContract):
         projection = banks()
         projector = await self.projector(stores, projection)
         await projector.apply(await self.append(stores, "account-a", 1, Opened(owner="Ada")))
-        reached = await stores.read_store.versions(projection.target(), ["account-a"])
+        reached = await stores.collections.versions(projection.target(), ["account-a"])
         assert reached == {"account-a": 1}
         assert await self.documents(stores, projection).find({}) == []
 
@@ -185,9 +185,9 @@ class ProjectionContract(ViewsContract):
         )
         await projector.apply([*bad, *good])
         target = projection.target()
-        reached = await stores.read_store.versions(target, ["account-bad", "account-good"])
+        reached = await stores.collections.versions(target, ["account-bad", "account-good"])
         assert reached == {"account-bad": 2, "account-good": 2}
-        (parked,) = await stores.read_store.parked(target)
+        (parked,) = await stores.control.parked(target)
         assert (parked.stream, parked.version, parked.tries) == ("account-bad", 3, 1)
         assert "a deposit cannot be negative" in parked.reason
         assert (parked.message, parked.error) == ("Deposited", "ValueError")
@@ -212,12 +212,12 @@ class ProjectionContract(ViewsContract):
         def deposited(event: Deposited) -> Update:
             return {"$inc": {"total": event.amount}}
 
-        (parked,) = await stores.read_store.parked(mended.target())
-        due = parked._replace(next_try=stores.read_store.now())
-        await stores.read_store.park(mended.target(), due)
+        (parked,) = await stores.control.parked(mended.target())
+        due = parked._replace(next_try=stores.control.now())
+        await stores.control.park(mended.target(), due)
         heir = await self.projector(stores, mended)
         await heir.retry_parked()
-        assert await stores.read_store.parked(mended.target()) == []
+        assert await stores.control.parked(mended.target()) == []
         assert await self.documents(stores, mended).get("a") == AccountView(
             id="a", owner="A", total=4
         )
@@ -240,7 +240,7 @@ class ProjectionContract(ViewsContract):
         bad = await self.append(stores, "account-bad", 1, Deposited(amount=0))
         good = await self.append(stores, "account-good", 1, Deposited(amount=2))
         await projector.apply([*bad, *good])
-        (parked,) = await stores.read_store.parked(projection.target())
+        (parked,) = await stores.control.parked(projection.target())
         assert parked.stream == "account-bad"
         assert await self.documents(stores, projection).get("good") is not None
 
@@ -272,7 +272,7 @@ class ProjectionContract(ViewsContract):
         opened = Opened(owner="Ada")
         await self.append(stores, "account-a", 1, opened, Deposited(amount=1), ahead=-60)
         await self.append(stores, "account-b", 1, Opened(owner="Bob"), ahead=-60)
-        sweeper = Sweeper(projector, stores.event_log, stores.read_store)
+        sweeper = Sweeper(projector, stores.event_log, stores.collections, stores.control)
         assert await sweeper.sweep() == 3
         assert await sweeper.sweep() == 0
         assert await self.documents(stores, projection).count({}) == 2
@@ -282,7 +282,7 @@ class ProjectionContract(ViewsContract):
     ) -> None:
         projection = accounts()
         projector = await self.projector(stores, projection)
-        sweeper = Sweeper(projector, stores.event_log, stores.read_store)
+        sweeper = Sweeper(projector, stores.event_log, stores.collections, stores.control)
         await sweeper.sweep()
         await self.append(stores, "account-a", 1, Opened(owner="Ada"), ahead=24 * 3600)
         assert await sweeper.sweep() == 1
@@ -295,10 +295,12 @@ class ProjectionContract(ViewsContract):
         projector = await self.projector(stores, projection)
         for key in ("a", "b"):
             await projector.apply(await self.append(stores, f"account-{key}", 1, Opened(owner="A")))
-        store, target = stores.read_store, projection.target()
-        found = (await store.whole(target, ["a"]))["a"]
-        assert await store.replace(target, "a", found, {**found, "_version": version})
-        assert await store.versions(target, ["account-a", "account-c"]) == {"account-a": UNUSABLE}
+        collections, target = stores.collections, projection.target()
+        found = (await collections.whole(target, ["a"]))["a"]
+        assert await collections.replace(target, "a", found, {**found, "_version": version})
+        assert await collections.versions(target, ["account-a", "account-c"]) == {
+            "account-a": UNUSABLE
+        }
 
         arrived = [
             *await self.append(stores, "account-a", 2, Deposited(amount=1)),
@@ -307,15 +309,16 @@ class ProjectionContract(ViewsContract):
         for streams in (1, 0):
             assert (await projector.apply(arrived)).streams == streams
             assert (await projector.apply_streams(["account-a", "account-b"])).streams == 0
-        (parked,) = await store.parked(target)
+        (parked,) = await stores.control.parked(target)
         assert (parked.stream, parked.error) == ("account-a", "VersionUnusable")
         assert "refold APP accounts --stream account-a" in parked.reason
         shown = await self.documents(stores, projection).get("b")
         assert shown == AccountView(id="b", owner="A", total=1)
-        lag = await LagMeter(["account"], target, stores.event_log, store).measure()
+        meter = LagMeter(["account"], target, stores.event_log, collections, stores.control)
+        lag = await meter.measure()
         assert (lag.events, lag.parked) == (0, 1)
-        now = (await store.whole(target, ["a"]))["a"]
-        assert await store.replace(target, "a", now, found)
+        now = (await collections.whole(target, ["a"]))["a"]
+        assert await collections.replace(target, "a", now, found)
         assert await projector.retry_parked(all=True) == ["account-a"]
 
     async def test_many_unusable_versions_are_no_trouble_of_the_projections(
@@ -325,18 +328,18 @@ class ProjectionContract(ViewsContract):
         projector = await self.projector(stores, projection)
         streams = [f"account-{number}" for number in range(2 * TROUBLE_AT)]
         spoilt = [{"_id": stream.partition("-")[2], "_version": "x"} for stream in streams]
-        await stores.read_store.insert(projection.target(), spoilt)
+        await stores.collections.insert(projection.target(), spoilt)
         for stream in streams:
             await projector.apply(await self.append(stores, stream, 1, Opened(owner="A")))
         assert projector.trouble is None
-        assert len(await stores.read_store.parked(projection.target())) == len(streams)
+        assert len(await stores.control.parked(projection.target())) == len(streams)
 
     async def test_freshness_waits_until_the_versions_are_reached(self, stores: Stores) -> None:
         projection = accounts()
         projector = await self.projector(stores, projection)
         events = await self.append(stores, "account-a", 1, Opened(owner="Ada"))
         waiting = asyncio.create_task(
-            wait_for(stores.read_store, [projection], {"account-a": 1, "other-a": 9}, 5)
+            wait_for(stores.collections, [projection], {"account-a": 1, "other-a": 9}, 5)
         )
         await asyncio.sleep(0)
         assert not waiting.done()
@@ -345,6 +348,6 @@ class ProjectionContract(ViewsContract):
 
     async def test_freshness_ends_in_time_with_what_is_behind(self, stores: Stores) -> None:
         projection = accounts()
-        await stores.read_store.prepare(projection.target())
+        await stores.collections.prepare(projection.target())
         with pytest.raises(NotCaughtUp, match="version 3 of account-a is wanted"):
-            await wait_for(stores.read_store, [projection], {"account-a": 3}, 0.05)
+            await wait_for(stores.collections, [projection], {"account-a": 3}, 0.05)

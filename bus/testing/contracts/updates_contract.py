@@ -1,4 +1,4 @@
-"""How every read store treats updates and impossible queries: all alike."""
+"""How all collections treat updates and impossible queries: all alike."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bus.errors import ProjectionError
-from bus.stores.collections import Changes, ReadUnit, Target, Write, Writer
-from bus.stores.read_store import ReadStore
+from bus.stores.collections import Changes, Collections, ReadUnit, Target, Write, Writer
 
 
 class Case(NamedTuple):
@@ -146,20 +145,20 @@ PARTS: list[tuple[dict[str, Any], str]] = [
 
 
 class UpdatesContract:
-    """Tests updates. Supply the fixtures `read_store`, `target` and `writer`."""
+    """Tests updates. Supply the fixtures `collections`, `target` and `writer`."""
 
     async def test_an_update_makes_of_a_document_what_mongodb_makes_of_it(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         for number, case in enumerate(APPLIED):
             key = f"k{number}"
             before = [] if case.fields is None else [Write(key, {"$set": case.fields})]
             await put(writer, [*before, Write(key, case.update)])
-            found = await read_store.documents(target).find_one({"_id": key})
+            found = await collections.documents(target).find_one({"_id": key})
             assert found == {"_id": key, **case.becomes}, case
 
     async def test_what_mongodb_refuses_is_refused_with_key_operator_field_and_a_remedy(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         for number, (fields, update) in enumerate(REFUSED):
             key = f"k{number}"
@@ -170,11 +169,11 @@ class UpdatesContract:
             words = rf"^a\.on_it: the update of '{key}', {field}.*; see that"
             with pytest.raises(ProjectionError, match=words):
                 await put(writer, [Write(key, update, "a.on_it")])
-            found = await read_store.documents(target).find_one({"_id": key})
+            found = await collections.documents(target).find_one({"_id": key})
             assert found == (None if fields is None else {"_id": key, **fields}), update
 
     async def test_two_writes_of_one_field_are_refused_in_the_update_itself(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         async def fold(unit: ReadUnit) -> Changes:
             await unit.documents.update("a", {"$set": {"n": 1}})
@@ -188,43 +187,43 @@ class UpdatesContract:
             words = f"a\\.on_it: the update of 'b' writes one field twice, {one} and {other}, which"
             with pytest.raises(ProjectionError, match=words):
                 await put(writer, [Write("b", update, "a.on_it")])
-        assert await read_store.documents(target).find({}) == [{"_id": "a", "n": 1}]
+        assert await collections.documents(target).find({}) == [{"_id": "a", "n": 1}]
 
     async def test_fields_of_similar_names_are_no_conflict(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         update = {"$set": {"a.b": 1, "a.bc": 2, "ab": 3}, "$inc": {"a.c": 4, "a-b": 5}}
         await put(writer, [Write("k", update)])
-        found = await read_store.documents(target).find_one({"_id": "k"})
+        found = await collections.documents(target).find_one({"_id": "k"})
         assert found == {"_id": "k", "a": {"b": 1, "bc": 2, "c": 4}, "ab": 3, "a-b": 5}
 
     async def test_what_no_document_can_hold_is_refused_with_its_field(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         words = r"^a\.on_it: the update of 'b', \$inc of 'n': .*8-byte ints; docs/projections.md"
         with pytest.raises(ProjectionError, match=words):
             await put(writer, [Write("b", {"$set": {"a": 1}, "$inc": {"n": 2**70}}, "a.on_it")])
         with pytest.raises(ProjectionError, match=r"the filter.*8-byte ints"):
-            await read_store.documents(target).find({"n": 2**70})
-        assert await read_store.documents(target).count({}) == 0
+            await collections.documents(target).find({"n": 2**70})
+        assert await collections.documents(target).count({}) == 0
 
     async def test_an_order_or_a_part_that_there_is_not_is_refused_at_the_call(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         await put(writer, [Write("a", {"$set": {"n": 1}})])
         for asked, words in PARTS:
             with pytest.raises(ProjectionError, match=f"^{words}"):
-                await read_store.documents(target).find({}, **asked)
+                await collections.documents(target).find({}, **asked)
         filters: list[Any] = [None, "a", [], 5]
         for filter in filters:
             with pytest.raises(ProjectionError, match=r"the filter is of type.*give a dict"):
-                await read_store.documents(target).count(filter)
+                await collections.documents(target).count(filter)
 
     async def test_a_filter_that_is_refused_is_told_by_its_fields(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         await put(writer, [Write("a", {"$set": {"n": 1}})])
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         for unknown in ({"n": {"$bogus": 1}}, {"$bogus": 1}):
             with pytest.raises(ProjectionError, match=r"the filter has \$bogus, .*none of MongoDB"):
                 await documents.find(unknown)
@@ -232,7 +231,7 @@ class UpdatesContract:
             await documents.find({"n": {"$in": 1}})
 
     async def test_a_handler_that_swallows_what_ended_its_transaction_stores_nothing(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         async def update(unit: ReadUnit) -> None:
             await unit.documents.update("a", {"$inc": {"n": 1}})
@@ -249,7 +248,7 @@ class UpdatesContract:
         for refused in (update, find):
             with pytest.raises(ProjectionError, match=r"had ended .*swallowed the error"):
                 await writer.transact(["job-a"], partial(fold, refused))
-        assert await read_store.documents(target).find({}) == []
+        assert await collections.documents(target).find({}) == []
 
 
 async def put(writer: Writer, writes: list[Write]) -> None:

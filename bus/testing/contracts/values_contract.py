@@ -1,4 +1,4 @@
-"""How every read store treats Python's values in updates, filters and sort orders."""
+"""How all collections treat Python's values in updates, filters and sort orders."""
 
 import dataclasses
 import random
@@ -16,9 +16,8 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter
 
 from bus.errors import ProjectionError
-from bus.stores.collections import Changes, ReadUnit, Target, Write, Writer
+from bus.stores.collections import Changes, Collections, ReadUnit, Target, Write, Writer
 from bus.stores.documents.values import LENIENT
-from bus.stores.read_store import ReadStore
 
 
 class Colour(Enum):
@@ -164,14 +163,14 @@ KEPT = {**{name: (kind, values[-1]) for name, (kind, values) in IN_ORDER.items()
 
 
 class ValuesContract:
-    """Tests values. Supply the fixtures `read_store`, `target` and `writer`."""
+    """Tests values. Supply the fixtures `collections`, `target` and `writer`."""
 
     async def test_a_value_is_read_back_and_found_as_it_was_written(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         sets = {f"{name}.v": value for name, (_, value) in KEPT.items()}
         await write(writer, {"a": {"$set": sets}, "b": {"$set": dict.fromkeys(sets, "other")}})
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         for name, (kind, value) in KEPT.items():
             path = f"{name}.v"
             for filter in (
@@ -187,9 +186,9 @@ class ValuesContract:
             assert [one["_id"] for one in await documents.find({path: {"$ne": value}})] == ["b"]
 
     async def test_values_are_sorted_and_compared_as_in_python(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
 
         async def found(name: str, asked: Mapping[str, Any], direction: int = 1) -> list[Any]:
             filter, sort = {name: {"$exists": True, **asked}}, [(name, direction)]
@@ -210,7 +209,7 @@ class ValuesContract:
                 assert await found(name, {"$lte": value}) == values[: place + 1]
 
     async def test_every_operator_takes_every_value(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         for name, (kind, value) in KEPT.items():
             updates: list[Mapping[str, Any]] = [
@@ -221,7 +220,7 @@ class ValuesContract:
                 {"$pullAll": {"q": [value]}},
             ]
             await write(writer, {name: updates})
-            found = await read_store.documents(target).find_one({"_id": name})
+            found = await collections.documents(target).find_one({"_id": name})
             assert found is not None
             form = found["made"]
             assert read_as(kind, form) == value
@@ -229,27 +228,27 @@ class ValuesContract:
                              "m": [form], "p": [], "q": [3]}  # fmt: skip
 
     async def test_the_greatest_and_the_least_are_kept(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         for name in ("Decimal", "date", "datetime", "time", "timedelta"):
             kind, values = IN_ORDER[name]
             shuffled = random.Random(1).sample(values, len(values))
             updates = [{"$max": {"most": one}, "$min": {"least": one}} for one in shuffled]
             await write(writer, {name: list(updates)})
-            found = await read_store.documents(target).find_one({"_id": name})
+            found = await collections.documents(target).find_one({"_id": name})
             assert found is not None
             assert read_as(kind, found["least"]) == values[0]
             assert read_as(kind, found["most"]) == values[-1]
 
     async def test_decimals_are_added_exactly_and_durations_to_the_microsecond(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         update = {"$inc": {"total": Decimal("0.10"), "spent": timedelta(microseconds=100_001)}}
         more = {"$inc": {"total": 2, "spent": timedelta(1)}, "$mul": {"price": Decimal("1.5")}}
         start = {"$set": {"price": Decimal("1.10"), "rate": 0.1}}
         rise = {"$inc": {"rate": Decimal("0.2")}}
         await write(writer, {"a": [start, update, update, update, more, rise]})
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         (found,) = await documents.find({})
         assert found["total"] == Decimal("2.30")
         assert found["price"] == Decimal("1.650")
@@ -259,16 +258,16 @@ class ValuesContract:
         assert await documents.count({"price": {"$in": {Decimal("1.65")}}}) == 1
 
     async def test_a_set_has_one_order_whatever_it_was_made_of(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         names = [f"tag {n}" for n in range(50)]
         sets = {key: set(random.Random(key).sample(names, 50)) for key in ("a", "b", "c")}
         await write(writer, {key: {"$set": {"v": one}} for key, one in sets.items()})
-        found = await read_store.documents(target).find({"v": frozenset(names)})
+        found = await collections.documents(target).find({"v": frozenset(names)})
         assert [one["v"] for one in found] == [sorted(names)] * 3
 
     async def test_what_would_not_be_read_back_is_refused_with_a_remedy(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         async def fold(unit: ReadUnit) -> Changes:
             await unit.documents.update("a", {"$set": {"n": 1}})
@@ -280,7 +279,7 @@ class ValuesContract:
             return Changes([], {"job-a": 1})
 
         await writer.transact(["job-a"], fold)
-        documents = read_store.documents(target)
+        documents = collections.documents(target)
         for value, words in REFUSED.values():
             with pytest.raises(ProjectionError, match=words):
                 await write(writer, {"b": {"$push": {"v": {"$each": [value]}}}})
@@ -289,11 +288,11 @@ class ValuesContract:
         assert await documents.find({}) == [{"_id": "a", "n": 1}]
 
     async def test_a_datetime_keeps_its_instant_to_the_millisecond(
-        self, read_store: ReadStore, target: Target, writer: Writer
+        self, collections: Collections, target: Target, writer: Writer
     ) -> None:
         moment = MOMENT.replace(microsecond=123_456).astimezone(ZONE)
         await write(writer, {"a": {"$set": {"v": moment}}})
-        (found,) = await read_store.documents(target).find({"v": moment})
+        (found,) = await collections.documents(target).find({"v": moment})
         assert found["v"] == MOMENT
         assert found["v"].utcoffset() == timedelta(0)
 

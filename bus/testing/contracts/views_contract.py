@@ -1,4 +1,4 @@
-"""What views read of what projections' handlers wrote, on any event log and read store."""
+"""What views read of what projections' handlers wrote, on any event log and collections."""
 
 from collections.abc import Collection, Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -18,8 +18,9 @@ from bus.read.fold import Applied
 from bus.read.projection import Projection, Update
 from bus.read.projector import Projector
 from bus.rebuild.replay import Reached, Replay
+from bus.stores.collections import Comparable, LoadsInBulk
+from bus.stores.control import Control
 from bus.stores.event_log import Commit, EventLog
-from bus.stores.read_store import ReadStore
 
 
 class Account:
@@ -154,11 +155,16 @@ class Alone(Projector):
         raise AssertionError(f"left to the database: {[*streams]}")
 
 
+class WholeDocuments(LoadsInBulk, Comparable, Protocol):
+    """Collections as these tests need them."""
+
+
 class Stores(Protocol):
-    """What an implementation supplies: both stores, open and empty."""
+    """What an implementation supplies: its stores, open and empty."""
 
     event_log: EventLog
-    read_store: ReadStore
+    collections: WholeDocuments
+    control: Control
 
 
 class Projecting:
@@ -187,20 +193,21 @@ class Projecting:
     ) -> Projector:
         """Returns a projector that has taken over."""
         target = projection.target()
-        await stores.read_store.prepare(target)
+        await stores.collections.prepare(target)
         projector = kind(
             projection,
             target,
             stores.event_log,
-            stores.read_store,
-            stores.read_store.writer(target, f"test.{projection.name}"),
+            stores.collections,
+            stores.control,
+            stores.collections.writer(target, f"test.{projection.name}"),
         )
         await projector.take_over()
         return projector
 
     def documents(self, stores: Stores, projection: Projection[Any]) -> Documents[Any]:
         """Returns the read collection, typed."""
-        return Documents(stores.read_store.documents(projection.target()), projection.view)
+        return Documents(stores.collections.documents(projection.target()), projection.view)
 
 
 class ViewsContract(Projecting):
@@ -216,7 +223,7 @@ class ViewsContract(Projecting):
         first, second = an_order(0, at), an_order(-1, at - timedelta(1), tags={"c"})
         arrived = await self.append(stores, "account-a", 1, first, second)
         await projector.apply(arrived)
-        assert await stores.read_store.parked(projection.target()) == []
+        assert await stores.control.parked(projection.target()) == []
         expected = OrdersView(
             id="a", customer=UUID(int=7), day=first.day, at=at, opens=time(9, 5),
             total=Decimal("2.20"), takes=timedelta(seconds=3), tags=frozenset("abc"),
@@ -243,10 +250,10 @@ class ViewsContract(Projecting):
         async def progress(reached: Reached) -> None:
             pass
 
-        replay = Replay(builder, stores.event_log, stores.read_store)
+        replay = Replay(builder, stores.event_log, stores.collections)
         await replay.run(Reached("", 0), "", progress)
         live, built = [
-            await stores.read_store.whole(one.target(), ["a", "b"]) for one in (projection, again)
+            await stores.collections.whole(one.target(), ["a", "b"]) for one in (projection, again)
         ]
         assert len(live) == 2
         assert built == live
@@ -264,7 +271,7 @@ class ViewsContract(Projecting):
             stores, "account-good", 1, Noted(at=datetime(2024, 1, 1, tzinfo=UTC))
         )
         await projector.apply([*bad, *good])
-        (parked,) = await stores.read_store.parked(projection.target())
+        (parked,) = await stores.control.parked(projection.target())
         assert parked.stream == "account-bad"
         assert "'at'" in parked.reason
         assert "without a zone" in parked.reason
@@ -320,7 +327,7 @@ class ViewsContract(Projecting):
         projector = await self.projector(stores, projection)
         for key in ("a", "b"):
             await projector.apply(await self.append(stores, f"account-{key}", 1, Noted(at=MOMENT)))
-        (parked,) = await stores.read_store.parked(projection.target())
+        (parked,) = await stores.control.parked(projection.target())
         assert parked.stream == "account-b"
         assert "writes id, which in KeyedView is the document's key" in parked.reason
         found = await self.documents(stores, projection).find({"id": "a"})

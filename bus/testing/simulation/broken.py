@@ -113,8 +113,8 @@ class BrokenEffects(Fragile):
         return stored
 
 
-class BrokenReadStore(Fragile):
-    """A read store whose writes and answers sometimes get lost."""
+class BrokenCollections(Fragile):
+    """Collections whose writes and answers sometimes get lost."""
 
     def documents(self, target: Target) -> Fragile:
         return Fragile(self._inner.documents(target), self._life)

@@ -13,7 +13,7 @@ from bus.assembly.runtime import HasRuntime
 from bus.errors import NotBuilt
 from bus.observe.loops import Loops
 from bus.settings import Settings
-from bus.stores.memory import MemoryEventLog, MemoryReadStore
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.stores.memory.effects import MemoryEffects
 from bus.stores.memory.log import MemoryFollowedLog
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
@@ -26,13 +26,14 @@ class Stores:
 
     def __init__(self) -> None:
         self.event_log = MemoryEventLog()
-        self.read_store = MemoryReadStore()
+        self.collections = MemoryCollections()
+        self.control = MemoryControl()
         self.followed = MemoryFollowedLog()
 
     def effects(self, projected: Collection[str], handled_for: float) -> MemoryEffects:
         """Returns transactions on these stores, which share the marks of handled events."""
         return MemoryEffects(
-            self.event_log, self.read_store, projected=projected, handled_for=handled_for
+            self.event_log, self.collections, projected=projected, handled_for=handled_for
         )
 
 
@@ -59,7 +60,8 @@ class SharedMemory(Settings):
         return Backend(
             transport=MemoryTransport(self._ground.broker, service),
             event_log=stores.event_log,
-            read_store=stores.read_store,
+            collections=stores.collections,
+            control=stores.control,
             effects=stores.effects(projected, self.handled_for),
             followed=stores.followed,
         )

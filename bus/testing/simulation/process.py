@@ -17,13 +17,14 @@ from bus.common.tasks import end
 from bus.errors import ConfigurationError, OutcomeUnknown, Unavailable
 from bus.observe.loops import Loops
 from bus.settings import Settings
+from bus.stores.collections import Collections
+from bus.stores.control import Control
 from bus.stores.event_log import EventLog, FollowedLog
-from bus.stores.read_store import ReadStore
 from bus.stores.session import Effects
 from bus.testing.simulation.broken import (
+    BrokenCollections,
     BrokenEffects,
     BrokenEventLog,
-    BrokenReadStore,
     BrokenTransport,
     Fragile,
     handling,
@@ -43,7 +44,7 @@ LAST_GASP = 0.005
 
 LEFT = (
     "this world was left, and its services with it; ask it within its `async with` (what was "
-    "stored is still there: event_log, read_store, written, dead_letters)"
+    "stored is still there: event_log, collections, control, written, dead_letters)"
 )
 
 
@@ -74,7 +75,8 @@ class ChaosSettings(Settings):
         return Backend(
             transport=cast(Transport, BrokenTransport(transport, life)),
             event_log=cast(EventLog, BrokenEventLog(stores.event_log, life)),
-            read_store=cast(ReadStore, BrokenReadStore(stores.read_store, life)),
+            collections=cast(Collections, BrokenCollections(stores.collections, life)),
+            control=cast(Control, Fragile(stores.control, life)),
             effects=cast(Effects, BrokenEffects(effects, life)),
             middleware=[handling(life)],
             followed=cast(FollowedLog, Fragile(stores.followed, life)),

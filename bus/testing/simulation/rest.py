@@ -101,14 +101,14 @@ class Rest:
         target = runtime.catalogue.target_of(projection, lineage.of(lineage.active))
         await self._check_parked(runtime, target)
         written = await self._written(runtime, projection.categories)
-        store = self._ground.stores(runtime.service).read_store
-        reached = await store.versions(target, list(written))
+        collections = self._ground.stores(runtime.service).collections
+        reached = await collections.versions(target, list(written))
         behind = {s: v for s, v in written.items() if reached.get(s, 0) < v}
         return ", ".join(f"{s} at {reached.get(s, 0)} of {v}" for s, v in behind.items())
 
     async def _missing(self, runtime: Runtime, projection: Projection[Any]) -> str:
-        store = self._ground.stores(runtime.service).read_store
-        history = History(store, runtime.history.owners)
+        control = self._ground.stores(runtime.service).control
+        history = History(control, runtime.history.owners)
         missing = await history.missing(projection.categories)
         owners = runtime.foreign.owners
         parts = (f"{part.category!r} from {owners[part.category]!r}" for part in missing)
@@ -125,7 +125,7 @@ class Rest:
         return written
 
     async def _check_parked(self, runtime: Runtime, target: Target) -> None:
-        for parked in await self._ground.stores(runtime.service).read_store.parked(target):
+        for parked in await self._ground.stores(runtime.service).control.parked(target):
             if parked.tries >= HOPELESS and not parked.is_missed:
                 raise AssertionError(
                     f"projection {target.projection!r} cannot apply {parked.stream} at version "

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from itertools import count
@@ -12,8 +13,9 @@ from bus.common import clock
 from bus.data.payload import Document
 from bus.errors import NoHandler, NotBuilt, OutcomeUnknown, StoreUnavailable, TransportUnavailable
 from bus.messages import Command, Event, Message, Query, Receipt
+from bus.stores.collections import Collections
+from bus.stores.control import Control
 from bus.stores.event_log import EventLog
-from bus.stores.read_store import ReadStore
 from bus.testing.clock import FastTime
 from bus.testing.given import check_aggregate, commit_of
 from bus.testing.simulation.faults import CrashPoint, Step, When
@@ -105,11 +107,11 @@ class Service:
 
     async def dead_letters(self) -> list[Document]:
         """Returns the dead letters, latest first."""
-        return await self.read_store.dead_letters()
+        return await self.control.dead_letters()
 
     async def written(self, collection: str) -> dict[Any, Document]:
         """Returns what `bus.testing.written` does; never fails, whatever happens to the process."""
-        return await documents_in(self.read_store, collection, self._projected)
+        return await documents_in(self.collections, collection, self._projected)
 
     @property
     def crashes(self) -> int:
@@ -122,9 +124,19 @@ class Service:
         return self._stores.event_log
 
     @property
-    def read_store(self) -> ReadStore:
-        """The read store itself, which never fails, whatever happens to the process."""
-        return self._stores.read_store
+    def collections(self) -> Collections:
+        """The read collections themselves, which never fail, whatever happens to the process."""
+        return self._stores.collections
+
+    @property
+    def control(self) -> Control:
+        """The service's own records, which never fail either."""
+        return self._stores.control
+
+    @property
+    def read_store(self) -> Any:
+        """What `collections` and `control` were before; goes with the next version."""
+        return _Former(self.collections, self.control)
 
     def handles(self, message: type[Message]) -> bool:
         """Returns whether this service handles a command or a query."""
@@ -219,8 +231,18 @@ class World:
         return self._only("event_log").event_log
 
     @property
-    def read_store(self) -> ReadStore:
-        """The only service's read store, which never fails."""
+    def collections(self) -> Collections:
+        """The only service's read collections, which never fail."""
+        return self._only("collections").collections
+
+    @property
+    def control(self) -> Control:
+        """The only service's own records, which never fail."""
+        return self._only("control").control
+
+    @property
+    def read_store(self) -> Any:
+        """What `collections` and `control` were before; goes with the next version."""
         return self._only("read_store").read_store
 
     @property
@@ -286,3 +308,18 @@ class World:
                 f"world.of({self._services[0].name!r}).{what}"
             )
         return self._services[0]
+
+
+class _Former:
+    """Both places as the one object that they were."""
+
+    def __init__(self, *places: object) -> None:
+        warnings.warn(
+            "read_store is collections and control now; the former name goes with the next version",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        self._places = places
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(next((one for one in self._places if hasattr(one, name)), None), name)

@@ -5,30 +5,47 @@ from typing import Any
 import pytest
 
 from bus.errors import ConfigurationError
-from bus.stores.collections import Changes, Index, ReadUnit, Target
-from bus.stores.memory import MemoryReadStore
-from bus.stores.mongo import MongoReadStore, close, connect
-from bus.stores.read_store import ReadStore
-from bus.testing.contracts.control_contract import letter
-from bus.testing.contracts.documents_contract import all_of, changing, counting
-from bus.testing.contracts.read_store_contract import ReadStoreContract
+from bus.stores.collections import Changes, Collections, Index, ReadUnit, Target
+from bus.stores.memory import MemoryCollections
+from bus.stores.mongo import MongoCollections, close, connect
+from bus.testing.contracts.collections_contract import (
+    CollectionsContract,
+    ComparableContract,
+    LoadsInBulkContract,
+    WatchableContract,
+)
+from bus.testing.contracts.documents_contract import DocumentsContract, all_of, changing, counting
+from bus.testing.contracts.updates_contract import UpdatesContract
+from bus.testing.contracts.values_contract import ValuesContract
 from tests.waiting import patience
 
 
-class TestMemoryReadStore(ReadStoreContract):
+class AllContracts(
+    CollectionsContract,
+    DocumentsContract,
+    ValuesContract,
+    UpdatesContract,
+    LoadsInBulkContract,
+    ComparableContract,
+    WatchableContract,
+):
+    """For a place that can do everything."""
+
+
+class TestMemoryCollections(AllContracts):
     @pytest.fixture
-    async def read_store(self) -> ReadStore:
-        return MemoryReadStore()
+    async def collections(self) -> Collections:
+        return MemoryCollections()
 
 
-class MongoReadStoreContract(ReadStoreContract):
+class MongoCollectionsContract(AllContracts):
     async def test_processes_that_start_together_do_not_disturb_each_other(
         self, mongo_url: str, unique: str
     ) -> None:
         clients = [connect(mongo_url) for _ in range(8)]
         name = f"{unique}_together"
         try:
-            stores = [MongoReadStore(client, name) for client in clients]
+            stores = [MongoCollections(client, name) for client in clients]
             await asyncio.gather(*(store.open() for store in stores))
             target = Target("jobs", "jobs", True, (Index((("title", "text"),)),))
             await asyncio.gather(*(store.prepare(target) for store in stores))
@@ -38,9 +55,9 @@ class MongoReadStoreContract(ReadStoreContract):
                 await close(client)
 
     async def test_taking_over_frees_an_abandoned_transactions_locks_at_once(
-        self, read_store: ReadStore, target: Target
+        self, collections: Collections, target: Target
     ) -> None:
-        abandoned = read_store.writer(target, "queue")
+        abandoned = collections.writer(target, "queue")
         locked, forever = asyncio.Event(), asyncio.Event()
         tries: list[int] = []
 
@@ -54,7 +71,7 @@ class MongoReadStoreContract(ReadStoreContract):
         zombie = asyncio.create_task(abandoned.transact(["job-a"], fold))
         await asyncio.wait_for(locked.wait(), 30)
 
-        heir = read_store.writer(target, "queue")
+        heir = collections.writer(target, "queue")
         started = time.monotonic()
         await heir.take_over()
         await heir.transact(["job-a"], counting(3))
@@ -63,15 +80,15 @@ class MongoReadStoreContract(ReadStoreContract):
         forever.set()
         await zombie
         assert tries == [0, 3]
-        (document,) = await all_of(read_store, target)
+        (document,) = await all_of(collections, target)
         assert document["n"] == 3
         await abandoned.close()
         await heir.close()
 
     async def test_a_cancelled_transaction_leaves_no_locks(
-        self, read_store: ReadStore, target: Target
+        self, collections: Collections, target: Target
     ) -> None:
-        writer = read_store.writer(target, "queue")
+        writer = collections.writer(target, "queue")
         locked = asyncio.Event()
 
         async def fold(unit: ReadUnit) -> Changes:
@@ -86,54 +103,40 @@ class MongoReadStoreContract(ReadStoreContract):
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.wait_for(writer.transact(["job-a"], counting(1)), 30)
-        assert await all_of(read_store, target) == [{"_id": "a", "n": 1}]
+        assert await all_of(collections, target) == [{"_id": "a", "n": 1}]
         await writer.close()
 
     async def test_a_projection_may_not_take_the_buss_own_collections(
-        self, read_store: ReadStore
+        self, collections: Collections
     ) -> None:
         with pytest.raises(ConfigurationError, match="commits"):
-            await read_store.prepare(Target("jobs", "commits", True))
+            await collections.prepare(Target("jobs", "commits", True))
 
-    @pytest.mark.parametrize(("field", "value"), [("headers.stream", "job-a"), ("queue", "q")])
-    async def test_the_dead_letters_of_a_stream_or_queue_are_found_by_an_index(
-        self, read_store: ReadStore, motor_client: Any, unique: str, field: str, value: str
-    ) -> None:
-        await read_store.add_dead_letter(letter("q/1", headers={"stream": "job-a"}))
-        where = {field: value}
-        assert len(await read_store.dead_letters(where=where)) == 1
-        order = {"last_seen": -1, "_id": 1}
-        command = {"find": "dead_letters", "filter": where, "sort": order}
-        told = await motor_client[unique].command("explain", command)
-        assert f"{field}_1" in str(told["queryPlanner"]["winningPlan"])
-
-    async def test_text_is_searched(self, read_store: ReadStore) -> None:
-        from bus.stores.collections import Index
-
+    async def test_text_is_searched(self, collections: Collections) -> None:
         target = Target("jobs", "jobs", True, (Index((("title", "text"),)),))
-        await read_store.prepare(target)
-        writer = read_store.writer(target, "queue")
+        await collections.prepare(target)
+        writer = collections.writer(target, "queue")
         titles = {"a": "a cook", "b": "a waiter", "c": "a cook and cook"}
         writes = [(key, {"$set": {"title": title}}) for key, title in titles.items()]
         await writer.transact([], changing(*writes, a=1, b=1, c=1))
         await writer.close()
-        found = await read_store.documents(target).find(
+        found = await collections.documents(target).find(
             {"$text": {"$search": "cook"}}, sort=[("score", {"$meta": "textScore"})]
         )
         assert [one["_id"] for one in found] == ["c", "a"]
 
 
-class TestMongoReadStoreByMotor(MongoReadStoreContract):
+class TestMongoCollectionsByMotor(MongoCollectionsContract):
     @pytest.fixture
-    async def read_store(self, motor_client: Any, unique: str) -> ReadStore:
-        store = MongoReadStore(motor_client, unique)
-        await store.open()
-        return store
+    async def collections(self, motor_client: Any, unique: str) -> Collections:
+        collections = MongoCollections(motor_client, unique)
+        await collections.open()
+        return collections
 
 
-class TestMongoReadStoreByPyMongo(MongoReadStoreContract):
+class TestMongoCollectionsByPyMongo(MongoCollectionsContract):
     @pytest.fixture
-    async def read_store(self, pymongo_client: Any, unique: str) -> ReadStore:
-        store = MongoReadStore(pymongo_client, unique)
-        await store.open()
-        return store
+    async def collections(self, pymongo_client: Any, unique: str) -> Collections:
+        collections = MongoCollections(pymongo_client, unique)
+        await collections.open()
+        return collections
