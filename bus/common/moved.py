@@ -121,6 +121,7 @@ ROOMS = {
         "stores.memory_totals": "totals",
     },
     "stores.mongo": {
+        "stores.mongo.read_store": "collections",
         "stores.mongo.letters": "deadletters",
         "stores.mongo.looking": "log_queries",
     },

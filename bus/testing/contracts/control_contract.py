@@ -87,7 +87,9 @@ class ControlContract:
     ) -> None:
         other = target._replace(projection="others", collection="others")
         for one in (target, other):
-            await control.park(one, Parked("job-b", 1, "Error", 1, clock.now()))
+            await control.park(
+                one, Parked(stream="job-b", version=1, error="Error", tries=1, next_try=clock.now())
+            )
             await control.mark_swept(one, clock.now())
             assert await control.write_note(Note(f"{one.collection}/plan", {"n": 1}))
         for _ in range(2):

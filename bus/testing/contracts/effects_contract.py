@@ -30,7 +30,15 @@ class Broken(Exception):
 def booking(stream: str = "ledger-a", *, id: str = "", first: int = 1) -> Commit:
     """A commit of one event."""
     event = Recorded("Booked", 1, {"amount": 7})
-    return Commit(id or clock.new_id(), stream, "ledger", first, (event,), clock.now(), "c")
+    return Commit(
+        id=id or clock.new_id(),
+        stream=stream,
+        category="ledger",
+        first=first,
+        events=(event,),
+        time=clock.now(),
+        correlation_id="c",
+    )
 
 
 def handling(write: Write, *commits: Commit) -> Callable[[Session], Awaitable[Sequence[Commit]]]:
