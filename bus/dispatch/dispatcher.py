@@ -17,6 +17,7 @@ from bus.dispatch.dependencies import Alone, Bound, Provided, bind, bind_alone, 
 from bus.dispatch.middleware import (
     Middleware,
     Next,
+    Settled,
     Stored,
     answering,
     compose,
@@ -127,13 +128,7 @@ class Dispatcher:
         stored = await self._stored(envelope)
         if stored is not None:
             return stored
-        try:
-            receipt = await self.execute(envelope)
-        except Exception as error:
-            stored = await self._stored_after(error, envelope)
-            if stored is None:
-                raise
-            return stored
+        receipt = await self.execute(envelope)
         return receipt if receipt.versions else await self._remember(envelope, receipt)
 
     async def carry_out(self, envelope: Envelope) -> None:
@@ -199,16 +194,26 @@ class Dispatcher:
         self._by[message] = handler
         if handler.kind == "command":
             self._commands[message] = self._composed(
-                self._command(handler), self.recorded, keeps=self._keeps(handler, message)
+                self._command(handler),
+                self.recorded,
+                self._settled,
+                keeps=self._keeps(handler, message),
             )
         else:
             self._queries[message] = self._composed(self._query(handler))
 
-    def _composed(self, run: Next, stored: Stored | None = None, *, keeps: bool = False) -> Next:
+    def _composed(
+        self,
+        run: Next,
+        stored: Stored | None = None,
+        settled: Settled | None = None,
+        *,
+        keeps: bool = False,
+    ) -> Next:
         if not self._middleware:
-            return logged_and_retried(run, self._signals, keeps=keeps)
+            return logged_and_retried(run, self._signals, settled=settled, keeps=keeps)
         retried = retried_on_conflict(run, self._signals, keeps=keeps)
-        return compose(self._middleware, retried, stored, signals=self._signals)
+        return compose(self._middleware, retried, stored, settled, signals=self._signals)
 
     def _keeps(self, handler: Handler, message: type[Message]) -> bool:
         """Returns whether to keep the message as it was, for another run after a conflict.
@@ -254,17 +259,13 @@ class Dispatcher:
             await bound(work)
             if work.prepare() and not await self._done_formerly(envelope, handler):
                 await work.store()
-        except Exception:
+        except Exception as error:
             # Another delivery of the same event may have stored first: then this one is done, too.
-            if not await self._done(id, envelope):
+            commits = await self._log.find(id)
+            if not commits:
                 raise
-
-    async def _done(self, id: str, envelope: Envelope) -> bool:
-        """Returns whether the log holds what the handler did for this event. Raises: IdConflict."""
-        commits = await self._log.find(id)
-        if commits:
             check_repeat(commits[0], envelope)
-        return bool(commits)
+            self._tell_found(commits, envelope, error)
 
     async def _done_formerly(self, envelope: Envelope, handler: Handler) -> bool:
         """Returns whether an earlier release handled this event.
@@ -319,16 +320,28 @@ class Dispatcher:
         kept = await self._unit_of_work(envelope.id, envelope).commit(result, keep=True)
         return receipt if kept.result == result else await self._stored(envelope) or kept
 
-    async def _stored_after(self, error: Exception, envelope: Envelope) -> Receipt | None:
-        """Returns the receipt stored for the command, if any. Raises: OutcomeUnknown if the log
-        cannot be asked."""
+    async def _settled(self, error: Exception, envelope: Envelope) -> Receipt | None:
+        """Returns the receipt stored for a command whose run failed, if any; None for one without
+        an id of the caller's. Raises: IdConflict, OutcomeUnknown if the log cannot be asked."""
+        if not envelope.digest:
+            return None
         try:
-            return await self._stored(envelope)
+            commits = await self._log.find(envelope.id)
         except (Unavailable, OutcomeUnknown):
             raise OutcomeUnknown(
                 f"{envelope.name} {envelope.id} ended in {error!r}, and whether it was stored "
                 f"cannot be asked at the moment; repeat it with the same id"
             ) from error
+        if not commits:
+            return None
+        receipt = receipt_of_repeat(commits, envelope)
+        self._tell_found(commits, envelope, error)
+        return self.typed(type(envelope.message), receipt)
+
+    def _tell_found(self, commits: Sequence[Commit], envelope: Envelope, error: Exception) -> None:
+        """Tells who listens of what an append has stored that was in doubt, or cut short."""
+        if isinstance(judged(error), (OutcomeUnknown, TimeoutError)):
+            self._unit_of_work(commits[0].id, envelope).tell_found(commits)
 
     async def _stored(self, envelope: Envelope) -> Receipt | None:
         receipt = await self.recorded(envelope)

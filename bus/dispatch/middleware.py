@@ -29,25 +29,28 @@ Next = Callable[[Envelope], Awaitable[Any]]
 Middleware = Callable[[Envelope, Next], Awaitable[Any]]
 Stored = Callable[[Envelope], Awaitable[object]]
 """Returns something true if the log holds what a command did."""
+Settled = Callable[[Exception, Envelope], Awaitable[Receipt | None]]
+"""Returns the receipt of a command that is stored although its run raised, if it is."""
 
 
 def compose(
     middleware: Sequence[Middleware],
     innermost: Next,
     stored: Stored | None = None,
+    settled: Settled | None = None,
     *,
     signals: Signals,
 ) -> Next:
     """Returns the chain of `middleware`, the first one outermost and logged, around `innermost`.
 
     With `stored`, each layer must return a command's receipt; if one does not, `stored` is asked
-    what became of the command.
+    what became of the command; `settled` is asked what became of one whose run raised.
     """
     outermost, *others = middleware
     chain = innermost
     for outer in reversed(others):
         chain = _around(outer, chain, stored)
-    return _logged_around(outermost, chain, stored, signals)
+    return _logged_around(outermost, chain, stored, settled, signals)
 
 
 def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
@@ -64,7 +67,11 @@ def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
 
 
 def _logged_around(
-    outer: Middleware, following: Next, stored: Stored | None, signals: Signals
+    outer: Middleware,
+    following: Next,
+    stored: Stored | None,
+    settled: Settled | None,
+    signals: Signals,
 ) -> Next:
     """Does what `logged` and `_around` do, in one coroutine."""
 
@@ -76,9 +83,10 @@ def _logged_around(
                 raise await _lost(outer, envelope, result, stored)
             return result
         except Exception as error:
-            if not current_handler.get():
-                _emit_failure(signals, envelope, error)
-            raise
+            receipt = await _settle(error, envelope, settled, signals)
+            if receipt is None:
+                raise
+            return receipt
         finally:
             current_envelope.reset(token)
 
@@ -152,11 +160,17 @@ async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
 
 
 def logged(
-    following: Next, signals: Signals, *, after_conflict: Next | None = None, keeps: bool = False
+    following: Next,
+    signals: Signals,
+    *,
+    after_conflict: Next | None = None,
+    settled: Settled | None = None,
+    keeps: bool = False,
 ) -> Next:
     """Names the message in every log line written meanwhile, and tells of a handler's failure.
 
     After a conflict `after_conflict` runs, if given; with `keeps`, it gets the message as it was.
+    What `settled` returns after a failure is returned in its place.
     """
 
     async def run(envelope: Envelope) -> Any:
@@ -170,16 +184,36 @@ def logged(
                     raise
             return await after_conflict(kept)
         except Exception as error:
-            if not current_handler.get():  # in a worker, that logs the outcome once
-                _emit_failure(signals, envelope, error)
-            raise
+            receipt = await _settle(error, envelope, settled, signals)
+            if receipt is None:
+                raise
+            return receipt
         finally:
             current_envelope.reset(token)
 
     return run
 
 
+async def _settle(
+    error: Exception, envelope: Envelope, settled: Settled | None, signals: Signals
+) -> Receipt | None:
+    """Returns the receipt of a command that is stored all the same; else tells of the failure.
+
+    Raises: what `settled` raises.
+    """
+    try:
+        receipt = await settled(error, envelope) if settled else None
+    except Exception as unsettled:
+        _emit_failure(signals, envelope, unsettled)
+        raise
+    if receipt is None:
+        _emit_failure(signals, envelope, error)
+    return receipt
+
+
 def _emit_failure(signals: Signals, envelope: Envelope, error: Exception) -> None:
+    if current_handler.get():  # in a worker, that logs the outcome once
+        return
     cause = judged(error)
     if isinstance(cause, Retry):
         signals.emit(PutOff, "", envelope.name, envelope.id, attempt=1, delay=cause.delay)
@@ -194,10 +228,12 @@ def _emit_failure(signals: Signals, envelope: Envelope, error: Exception) -> Non
     )
 
 
-def logged_and_retried(following: Next, signals: Signals, *, keeps: bool) -> Next:
+def logged_and_retried(
+    following: Next, signals: Signals, *, settled: Settled | None, keeps: bool
+) -> Next:
     """Does what `logged(retried_on_conflict(following))` does, with one coroutine less."""
     after_conflict = partial(_again, following, signals)
-    return logged(following, signals, after_conflict=after_conflict, keeps=keeps)
+    return logged(following, signals, after_conflict=after_conflict, settled=settled, keeps=keeps)
 
 
 def timeout(seconds: figures.Seconds) -> Middleware:

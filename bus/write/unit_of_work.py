@@ -164,6 +164,14 @@ class UnitOfWork:
             self.tell_stored(time.monotonic() - began)
         return stored
 
+    def tell_found(self, commits: Sequence[Commit]) -> None:
+        """Tells who listens that these are stored: an append in doubt left them in the log."""
+        if EventsStored in self._publishing.signals.wanted:
+            self._prepared = list(commits)
+            self._frames = [frames_of(commit) for commit in commits]
+            waited = self._log.now() - commits[0].time
+            self.tell_stored(max(waited.total_seconds(), 0.0))
+
     def tell_stored(self, seconds: float) -> None:
         """Tells who listens that what was prepared is stored, if it is anything."""
         if self._prepared:

@@ -1,9 +1,9 @@
 """Signals: who listens hears what happens; nobody else pays for it, or is harmed by a listener."""
 
 import functools
-from collections.abc import Callable, Iterator
-from dataclasses import FrozenInstanceError
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import FrozenInstanceError, replace
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -14,16 +14,22 @@ from bus import (
     Command,
     ConcurrencyError,
     ConfigurationError,
+    OutcomeUnknown,
     Reject,
     Retry,
     Router,
     Settings,
     Worker,
+    default_backend,
     signals,
 )
+from bus.assembly.backend import Backend, MakeBackend
 from bus.observe.listeners import Signals
+from bus.observe.loops import Loops
 from bus.observe.signals import KINDS, Signal
+from bus.stores.event_log import Commit, EventLog
 from tests.service.wallet import Diary, GetWallet, Pay, build
+from tests.unit.accounts import Open, open_account
 from tests.waiting import until
 
 
@@ -51,6 +57,10 @@ async def move(command: Move) -> None:
         raise ConcurrencyError("somebody was first")
     if command.mood == "rejects":
         raise Reject("no")
+
+
+opening = Router("opening")
+opening.command(open_account)
 
 
 def moving() -> Bus:
@@ -124,6 +134,73 @@ async def test_a_handler_that_asks_for_a_later_try_has_not_failed() -> None:
     assert logged == [("debug", "put_off"), ("info", "message_failed")]
     outcomes = [one.outcome for one in heard.of(signals.CommandHandled)]
     assert outcomes == ["put_off", "failed"]
+
+
+class Forgetful:
+    """Stores, and does not say so."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        await self._log.append(commits)
+        raise OutcomeUnknown("the connection is gone")
+
+
+def forgetful(settings: Settings) -> MakeBackend:
+    usual = default_backend(settings)
+
+    def backend(service: str, projected: Sequence[str], loops: Loops) -> Backend:
+        made = usual(service, projected, loops)
+        return replace(made, event_log=cast(EventLog, Forgetful(made.event_log)))
+
+    return backend
+
+
+async def passing(envelope: Any, following: Any) -> Any:
+    return await following(envelope)
+
+
+@pytest.mark.parametrize("middleware", [[], [passing]])
+async def test_what_is_found_stored_after_a_doubt_is_stored_and_done_once(
+    middleware: list[Any],
+) -> None:
+    settings = Settings.in_memory()
+    bus = Bus(
+        "bank",
+        routers=[opening],
+        settings=settings,
+        middleware=middleware,
+        backend=forgetful(settings),
+    )
+    heard = Heard(bus)
+    async with bus:
+        receipt = await bus.execute(Open(account_id="a"), id="c1")
+        assert [one.name for one in heard] == ["events_stored", "command_handled"]
+        again = await bus.execute(Open(account_id="a"), id="c1")
+    assert again == receipt
+    (stored,) = heard.of(signals.EventsStored)
+    assert (stored.message, stored.message_id) == ("Open", "c1")
+    assert (stored.commits, stored.events) == (1, 1)
+    assert stored.size > 0
+    assert 0 <= stored.seconds < 60
+    assert [one.outcome for one in heard.of(signals.CommandHandled)] == ["done"]
+    assert [one.message_id for one in heard.of(signals.CommandRepeated)] == ["c1"]
+    assert heard.of(signals.MessageFailed) == []
+
+
+async def test_a_doubt_without_an_id_to_ask_by_is_a_failure() -> None:
+    settings = Settings.in_memory()
+    bus = Bus("bank", routers=[opening], settings=settings, backend=forgetful(settings))
+    heard = Heard(bus)
+    async with bus:
+        with pytest.raises(OutcomeUnknown):
+            await bus.execute(Open(account_id="a"))
+    assert [one.name for one in heard] == ["message_failed", "command_handled"]
+    assert [one.outcome for one in heard.of(signals.CommandHandled)] == ["failed"]
 
 
 async def test_each_conflict_of_a_run_is_heard() -> None:
