@@ -81,7 +81,7 @@ class Sweeper:
                 found += await self._apply_missing(some)
         await self._control.mark_swept(target, until)
         if found:
-            self._projector.signals.emit(Swept, projection=target.collection, missing=found)
+            self._projector.signals.emit(Swept, target.projection, target.collection, missing=found)
         return found
 
     async def _apply_missing(self, commits: Sequence[Commit]) -> int:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -15,21 +16,26 @@ from bus import (
     ConcurrencyError,
     ConfigurationError,
     OutcomeUnknown,
+    Projection,
     Reject,
     Retry,
     Router,
     Settings,
+    Update,
     Worker,
     default_backend,
     signals,
 )
 from bus.assembly.backend import Backend, MakeBackend
+from bus.codec import record
+from bus.common import clock
 from bus.observe.listeners import Signals
 from bus.observe.loops import Loops
 from bus.observe.signals import KINDS, Signal
+from bus.read.sweeper import Sweeper
 from bus.stores.event_log import Commit, EventLog
 from tests.service.wallet import Diary, GetWallet, Pay, build
-from tests.unit.accounts import Open, open_account
+from tests.unit.accounts import Account, Open, Opened, View, open_account
 from tests.waiting import until
 
 
@@ -201,6 +207,37 @@ async def test_a_doubt_without_an_id_to_ask_by_is_a_failure() -> None:
             await bus.execute(Open(account_id="a"))
     assert [one.name for one in heard] == ["message_failed", "command_handled"]
     assert [one.outcome for one in heard.of(signals.CommandHandled)] == ["failed"]
+
+
+async def test_a_sweep_names_the_projection_and_its_collection() -> None:
+    owners = Projection("owners", of=[Account], view=View, version=2)
+
+    @owners.on(Opened)
+    def opened(event: Opened) -> Update:
+        return {"$set": {"owner": event.owner}}
+
+    bus = Bus("bank", projections=[owners], settings=Settings.in_memory())
+    heard = Heard(bus)
+    async with bus:
+        runtime = bus.runtime
+        time = clock.now() - timedelta(minutes=1)
+        events = (record(Opened(owner="Ada")),)
+        await runtime.event_log.append([Commit("c", "account-a", "account", 1, events, time, "c")])
+        projector = runtime.projector(owners, owners.target(), "sweeping")
+        assert await Sweeper(
+            projector, runtime.read_log, runtime.collections, runtime.control
+        ).sweep()
+        await projector.close()
+    (swept,) = heard.of(signals.Swept)
+    assert (swept.projection, swept.collection, swept.missing) == ("owners", "owners__v2", 1)
+
+
+def test_a_line_says_only_what_its_signal_has() -> None:
+    told = Signals("bank")
+    with capture_logs() as lines:
+        told.emit(signals.ConsumerReopened, "bank.owners", "forgotten", round=1)
+        told.emit(signals.ConsumerReopened, "bank.owners", "stuck", waiting=3)
+    assert [line.keys() & {"round", "waiting"} for line in lines] == [{"round"}, {"waiting"}]
 
 
 async def test_each_conflict_of_a_run_is_heard() -> None:
