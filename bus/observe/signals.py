@@ -119,10 +119,12 @@ class Relayed(Signal):
 
 @dataclass(frozen=True, slots=True)
 class BatchProjected(Signal):
-    """A projection has taken in a batch that arrived (`arrived` events), or that a build read.
+    """A projection has taken in a batch that arrived (`arrived` events).
 
     `events` were applied to `streams`, `healed` of them read from the log as they had not come;
-    `duplicates` had been applied before.
+    `duplicates` had been applied before. A rebuild or an audit tells of batches only where the
+    versions of streams stand in checkpoints; otherwise it reads stream by stream. What is read
+    from the log that way, also by sweeps, retries of parked streams and repairs, is in no batch.
     """
 
     projection: str
@@ -151,6 +153,7 @@ class Swept(Signal):
     """A sweep has found `missing` events, and applied them from the log."""
 
     projection: str
+    collection: str
     missing: int
 
 
@@ -313,12 +316,12 @@ class Disconnected(Signal):
 @dataclass(frozen=True, slots=True)
 class ConsumerReopened(Signal):
     """The sentinel opens a consumer anew: the broker has forgotten it (for the `round`th time), or
-    messages are `waiting` and none comes."""
+    messages are `waiting` and none comes. The other one of the two is None."""
 
     queue: str
     why: Literal["forgotten", "stuck"]
-    round: int = 0
-    waiting: int = 0
+    round: int | None = None
+    waiting: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
