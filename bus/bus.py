@@ -101,14 +101,15 @@ class Bus:
         for reason in never_served(service, routers, projections):
             log.warning("never_served", reason=reason)
 
-    def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> None:
+    def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> Callable[[], None]:
         """Has a function called with each signal of a kind, wherever this bus or its worker runs in
         this process: `bus.listen(signals.CommandHandled, count)`; `signals.Signal` is all of them.
 
         It is called where it happens, and everything waits for it: it counts, or puts the signal
-        into a queue. What it raises is logged once, and harms nobody. Raises: ConfigurationError.
+        into a queue. What it raises is logged once, and harms nobody. Returns a function that ends
+        the listening. Raises: ConfigurationError.
         """
-        self._signals.listen(kind, listener)
+        return self._signals.listen(kind, listener)
 
     @property
     def runtime(self) -> Runtime:

@@ -28,7 +28,7 @@ class Signals:
         for kind in LEVELS:
             self._add(kind, log_signal)
 
-    def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> None:
+    def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> Callable[[], None]:
         """As `Bus.listen`. Raises: ConfigurationError."""
         where = f"Bus({self.service!r}).listen"
         kinds = [one for one in KINDS if isinstance(kind, type) and issubclass(one, kind)]
@@ -52,9 +52,16 @@ class Signals:
         for one in kinds:
             self._add(one, listener)
 
+        def stop() -> None:
+            while kinds:  # so that a second call does nothing
+                self._remove(kinds.pop(), listener)
+
+        return stop
+
     def emit(
         self,
         kind: Callable[Concatenate[str, Fields], Signal],
+        /,
         *values: Fields.args,
         **named: Fields.kwargs,
     ) -> None:
@@ -65,6 +72,15 @@ class Signals:
 
     def _add(self, kind: type[Signal], listener: Listener) -> None:
         self.wanted[kind] = (*self.wanted.get(kind, ()), listener)
+
+    def _remove(self, kind: type[Signal], listener: Listener) -> None:
+        self._failed.discard((id(listener), kind))
+        left = list(self.wanted[kind])
+        left.remove(listener)
+        if left:
+            self.wanted[kind] = tuple(left)
+        else:
+            del self.wanted[kind]
 
     def _call(self, listeners: tuple[Listener, ...], signal: Signal) -> None:
         for listener in listeners:

@@ -313,6 +313,37 @@ def test_where_nobody_listens_nothing_is_made() -> None:
         assert often not in told.wanted
 
 
+def test_a_field_may_be_named_kind() -> None:
+    told, heard = Signals("bank"), list[signals.Repaired]()
+    told.listen(signals.Repaired, heard.append)
+    told.emit(signals.Repaired, "owners", key="a", kind="missing", done=True)
+    assert heard == [signals.Repaired("bank", "owners", "a", "missing", done=True)]
+
+
+def test_who_has_stopped_listening_hears_nothing_and_costs_nothing() -> None:
+    told, heard = Signals("bank"), list[Signal]()
+    before = dict(told.wanted)
+    stop = told.listen(Signal, heard.append)
+    stop_another = told.listen(signals.WorkerStopped, heard.append)
+    stop()
+    stop()
+    told.emit(signals.WorkerStarted, ["orders"])
+    told.emit(signals.WorkerStopped, 0)
+    assert heard == [signals.WorkerStopped("bank", 0)]
+    stop_another()
+    assert told.wanted == before
+
+
+async def test_a_bus_returns_what_ends_the_listening() -> None:
+    bus, heard = moving(), list[Signal]()
+    stop = bus.listen(signals.CommandHandled, heard.append)
+    async with bus:
+        await bus.execute(Move())
+        stop()
+        await bus.execute(Move())
+    assert len(heard) == 1
+
+
 def test_a_kind_that_stands_for_several_is_each_of_them() -> None:
     told, heard = Signals("bank"), list[Signal]()
     listener: Callable[[signals.HandlerRun], None] = heard.append
