@@ -333,7 +333,7 @@ class WorkerStarted(Signal):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped(Signal):
-    """A worker has left; `unfinished` consumers did not finish in time."""
+    """A worker has left; `unfinished` of its duties (most are consumers) did not finish in time."""
 
     unfinished: int
 
