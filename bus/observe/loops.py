@@ -52,7 +52,12 @@ class Failing(NamedTuple):
 
 
 class Loops:
-    """The loops of one process. What goes on in them tells of itself by `signals`."""
+    """The loops of one process.
+
+    They carry `signals`, so that a backend is given one thing: a transport's connections tell by
+    them what happens in their loops. Those of a bus carry the bus's; what is made without loops (a
+    transport or log by itself) tells by signals of the service "", to which only the log listens.
+    """
 
     def __init__(self, signals: Signals | None = None) -> None:
         self.signals = signals or Signals()

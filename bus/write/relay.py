@@ -82,7 +82,8 @@ class Relay:
         began = time.monotonic()
         sent = await self._publisher.publish([c for c, _ in framed], [f for _, f in framed])
         seconds = time.monotonic() - began
-        self._loops.signals.emit(Relayed, sent, waiting=len(commits) - sent, seconds=seconds)
+        waiting = len(commits) - sent
+        self._publisher.signals.emit(Relayed, sent, waiting=waiting, seconds=seconds)
         self._since = _beyond(commits, self._since) if not sent and len(commits) == BATCH else None
         return sent > 0
 

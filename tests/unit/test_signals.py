@@ -34,6 +34,7 @@ from bus.observe.loops import Loops
 from bus.observe.signals import KINDS, Signal
 from bus.read.sweeper import Sweeper
 from bus.stores.event_log import Commit, EventLog
+from bus.write.relay import Relay
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.unit.accounts import Account, Open, Opened, View, open_account
 from tests.waiting import until
@@ -311,6 +312,18 @@ def test_where_nobody_listens_nothing_is_made() -> None:
     assert made == []
     for often in (signals.CommandHandled, signals.BatchProjected, signals.EventsStored):
         assert often not in told.wanted
+
+
+async def test_a_relay_tells_those_who_listen_to_its_publisher() -> None:
+    bus = moving()
+    heard = Heard(bus)
+    async with bus:
+        runtime = bus.runtime
+        time = clock.now() - timedelta(minutes=1)
+        events = (record(Opened(owner="Ada")),)
+        await runtime.event_log.append([Commit("c", "account-a", "account", 1, events, time, "c")])
+        assert await Relay(runtime.event_log, runtime.publisher, runtime.control).relay_once()
+    assert [(one.service, one.commits) for one in heard.of(signals.Relayed)] == [("bank", 1)]
 
 
 def test_a_field_may_be_named_kind() -> None:
