@@ -1,5 +1,6 @@
 """Signals: who listens hears what happens; nobody else pays for it, or is harmed by a listener."""
 
+import asyncio
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
@@ -18,6 +19,7 @@ from bus import (
     OutcomeUnknown,
     Projection,
     Reject,
+    Repository,
     Retry,
     Router,
     Settings,
@@ -25,9 +27,10 @@ from bus import (
     Worker,
     default_backend,
     signals,
+    timeout,
 )
 from bus.assembly.backend import Backend, MakeBackend
-from bus.codec import record
+from bus.codec import new_envelope, record
 from bus.common import clock
 from bus.observe.listeners import Signals
 from bus.observe.loops import Loops
@@ -157,12 +160,12 @@ class Forgetful:
         raise OutcomeUnknown("the connection is gone")
 
 
-def forgetful(settings: Settings) -> MakeBackend:
+def forgetful(settings: Settings, kind: type[Forgetful] = Forgetful) -> MakeBackend:
     usual = default_backend(settings)
 
     def backend(service: str, projected: Sequence[str], loops: Loops) -> Backend:
         made = usual(service, projected, loops)
-        return replace(made, event_log=cast(EventLog, Forgetful(made.event_log)))
+        return replace(made, event_log=cast(EventLog, kind(made.event_log)))
 
     return backend
 
@@ -197,6 +200,43 @@ async def test_what_is_found_stored_after_a_doubt_is_stored_and_done_once(
     assert [one.outcome for one in heard.of(signals.CommandHandled)] == ["done"]
     assert [one.message_id for one in heard.of(signals.CommandRepeated)] == ["c1"]
     assert heard.of(signals.MessageFailed) == []
+
+
+class Slow(Forgetful):
+    """Stores, and takes its time before it says so."""
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        await self._log.append(commits)
+        await asyncio.sleep(60)
+        return commits
+
+
+async def test_what_is_stored_as_its_time_is_up_is_stored_and_done_once() -> None:
+    settings = Settings.in_memory()
+    limits, backend = [timeout(0.05)], forgetful(settings, Slow)
+    bus = Bus("bank", routers=[opening], settings=settings, middleware=limits, backend=backend)
+    heard = Heard(bus)
+    async with bus:
+        await bus.execute(Open(account_id="a"), id="c1")
+    assert [one.name for one in heard] == ["events_stored", "command_handled"]
+
+
+async def test_what_an_event_handler_did_is_told_once_after_a_doubt() -> None:
+    settings, greeting = Settings.in_memory(), Router("greeting")
+
+    @greeting.event
+    async def greet(event: Opened, accounts: Repository[Account]) -> None:
+        account = Account(f"friend-of-{event.owner}")
+        account.record(Opened(owner="nobody"))
+        accounts.add(account)
+
+    bus = Bus("bank", routers=[greeting], settings=settings, backend=forgetful(settings))
+    heard = Heard(bus)
+    async with bus:
+        opened = new_envelope(Opened(owner="Ada"))._replace(stream="account-a", version=1)
+        await bus.runtime.dispatcher.handle("greeting", opened)
+    assert [one.name for one in heard] == ["events_stored", "event_handled"]
+    assert [one.outcome for one in heard.of(signals.EventHandled)] == ["done"]
 
 
 async def test_a_doubt_without_an_id_to_ask_by_is_a_failure() -> None:
