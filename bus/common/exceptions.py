@@ -82,6 +82,11 @@ def own(error: BaseException) -> bool:
     return not _came_by_signal(error)
 
 
+def failed(error: BaseException) -> bool:
+    """Returns whether the code itself raised it, and not to end the process."""
+    return own(error) and not isinstance(error, SystemExit | KeyboardInterrupt)
+
+
 def _raised(error: BaseException) -> bool:
     """Returns whether a `raise` did it: Python interrupts and closes at any instruction."""
     trace = error.__traceback__

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+from bus.common.exceptions import failed
 from bus.common.tasks import end, together
 from bus.errors import ConfigurationError
 from bus.observe.health import Check, Checkup
@@ -122,7 +123,9 @@ async def _stop(duty: Duty, within: float) -> None:
     try:
         async with asyncio.timeout(max(within, SHORTEST)):
             await duty.stop(within)
-    except Exception as error:
+    except BaseException as error:
+        if not failed(error):
+            raise
         log.error("stop_failed", duty=duty.name, exc_info=error)
 
 

@@ -197,6 +197,25 @@ def test_one_that_does_not_finish_in_time_is_cancelled_and_the_last_ones_have_th
     in_no_time(main)
 
 
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit])
+def test_one_whose_stop_fails_does_not_keep_the_others_from_finishing(
+    error: type[BaseException],
+) -> None:
+    """Where `stop` cancels a task and waits for it, what it raises is a cancellation."""
+
+    async def main() -> None:
+        async def stop(_: float) -> None:
+            raise error
+
+        ends: list[str] = []
+        duties = [Duty("prices", Prices().run, stop=stop), Finishing("first", ends, 5).duty()]
+        async with shop(stop_within=20) as bus, Worker(bus, duties=duties):
+            await asyncio.sleep(1)
+        assert ends == ["first"]
+
+    in_no_time(main)
+
+
 @pytest.mark.parametrize("kind", ["fails", "hangs"])
 def test_one_that_cannot_be_stopped_is_cancelled(kind: str) -> None:
     async def main() -> None:
