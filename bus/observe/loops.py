@@ -11,9 +11,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from bus.common import clock
 from bus.common.backoff import pauses
-from bus.common.exceptions import outage, reported
+from bus.common.exceptions import failed, outage, reported
 from bus.common.fingerprint import reason_of
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
@@ -108,18 +107,18 @@ class Loops:
         self._failing.pop(name, None)
 
     async def _attempt(self, name: str, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Raises: _Failed, for whatever is no cancellation of this task."""
+        """Raises: _Failed, for whatever the step itself raised, other than to end the process."""
         try:
             return await step()
-        except asyncio.CancelledError:
-            if clock.is_cancelled():
+        except BaseException as error:
+            if not failed(error):
                 raise
-            self._fails(name, RuntimeError("something that it awaited was cancelled"))
-        except Exception as error:
-            self._fails(name, error)
+            cancelled = isinstance(error, asyncio.CancelledError)
+            cause = RuntimeError("something that it awaited was cancelled") if cancelled else error
+            self._fails(name, cause)
         raise _Failed
 
-    def _fails(self, name: str, error: Exception) -> None:
+    def _fails(self, name: str, error: BaseException) -> None:
         one = reported(error)
         what = f"{type(one).__name__}: {reason_of(one)}"[:1000]
         moment = time.monotonic()
@@ -133,7 +132,7 @@ class Loops:
         if before is None or not _is_same(before, now):
             self._tell(name, what, error)
 
-    def _tell(self, name: str, what: str, error: Exception) -> None:
+    def _tell(self, name: str, what: str, error: BaseException) -> None:
         if outage(error):
             log.warning("loop_held_up", loop=name, reason=what)
         else:

@@ -46,6 +46,32 @@ async def test_a_loop_is_started_again_whatever_ended_it_and_health_says_so_sinc
     await end([task])
 
 
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (GeneratorExit(), "GeneratorExit"),
+        (BaseExceptionGroup("some", [asyncio.CancelledError()]), "CancelledError"),
+    ],
+)
+async def test_what_no_exception_is_and_a_loop_raised_itself_does_not_end_it(
+    error: BaseException, what: str
+) -> None:
+    run, loops = Failing(error), Loops()
+    task = loops.start(run, "sweeper")
+    await until(lambda: run.runs == 2, "it runs again")
+    (failing,) = loops.failing
+    assert what in failing.what
+    await end([task])
+
+
+async def test_a_loop_that_is_closed_ends() -> None:
+    loops = Loops()
+    keeping = loops.keep(Failing(), "sweeper")
+    keeping.send(None)
+    keeping.close()
+    assert loops.failing == []
+
+
 async def test_a_loop_that_fails_for_long_makes_its_process_not_ready_until_it_goes_on() -> None:
     loops, mended = Loops(), asyncio.Event()
     checkup = Checkup([], loops=loops)
