@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from bus.common.exceptions import failed
+from bus.common.signatures import is_async
 from bus.common.tasks import end, together
 from bus.errors import ConfigurationError
 from bus.observe.health import Check, Checkup
@@ -57,7 +58,10 @@ class Supervisor:
     def __init__(self, checkup: Checkup, loops: Loops) -> None:
         self._checkup = checkup
         self._loops = loops
-        self._tasks: dict[Duty, asyncio.Task[None]] = {}
+        self._kept: dict[Duty, _Kept] = {}
+
+    def __contains__(self, duty: Duty) -> bool:
+        return duty in self._kept
 
     async def begin(self, duties: Collection[Duty]) -> None:
         """Starts them, once all have begun. Raises: whatever beginning one raises."""
@@ -68,26 +72,25 @@ class Supervisor:
 
     def start(self, duty: Duty) -> None:
         """Runs it from now on."""
-        self._tasks[duty] = self._loops.start(duty.run, duty.name)
+        kept = self._kept[duty] = _Kept(duty, self._loops)
         self._checkup.add(duty.checks)
+        kept.task.add_done_callback(lambda _: self._strike(duty))
 
     async def finish(self, duties: Collection[Duty], deadline: float) -> None:
-        """Stops these, waits until the deadline (`time.monotonic`) for what they have at hand, and
-        strikes off those that are done with it."""
-        tasks = {duty: self._tasks[duty] for duty in duties if duty in self._tasks}
-        await asyncio.gather(*(_stop(duty, deadline - time.monotonic()) for duty in tasks))
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=max(0, deadline - time.monotonic()))
-        for duty, task in tasks.items():
-            if task.done():
-                self._strike(duty)
+        """Stops these, and waits until the deadline (`time.monotonic`) for what they have at
+        hand."""
+        kept = [self._kept[duty] for duty in duties if duty in self._kept]
+        await asyncio.gather(*(one.stop(deadline - time.monotonic()) for one in kept))
+        if kept:
+            left = max(0, deadline - time.monotonic())
+            await asyncio.wait([one.task for one in kept], timeout=left)
 
     async def stop(self, within: float) -> None:
         """Stops all of them, within so many seconds; `leave` ends those that did not finish."""
         deadline = time.monotonic() + within
-        for task in self._ending().values():
-            task.cancel()
-        finishing = [duty for duty in self._tasks if duty.stop]
+        for one in self._ending():
+            one.task.cancel()
+        finishing = [duty for duty in self._kept if duty.stop]
         first = [duty for duty in finishing if not duty.is_last]
         await self.finish(first, deadline - within * LAST_SHARE)
         await self.finish([duty for duty in finishing if duty.is_last], deadline)
@@ -97,36 +100,58 @@ class Supervisor:
         try:
             await self._end(self._ending())  # first: they may start others until then
         finally:
-            unfinished = dict(self._tasks)
+            unfinished = [one for one in self._kept.values() if not one.task.done()]
             await self._end(unfinished)
         return len(unfinished)
 
-    def _ending(self) -> dict[Duty, asyncio.Task[None]]:
+    def _ending(self) -> "list[_Kept]":
         """Those that end by being cancelled."""
-        return {duty: task for duty, task in self._tasks.items() if not duty.stop}
+        return [one for one in self._kept.values() if not one.duty.stop]
 
-    async def _end(self, tasks: dict[Duty, asyncio.Task[None]]) -> None:
-        for duty in tasks:
-            self._strike(duty)
-        await end(tasks.values())
+    async def _end(self, kept: "Collection[_Kept]") -> None:
+        for one in kept:
+            self._strike(one.duty)
+        await end(one.task for one in kept)
 
     def _strike(self, duty: Duty) -> None:
-        if self._tasks.pop(duty, None):
+        if self._kept.pop(duty, None):
             self._checkup.remove(duty.checks)
 
 
-async def _stop(duty: Duty, within: float) -> None:
-    """Asks it to stop. Where that fails or hangs, it is cancelled in the end, as one that did not
-    finish."""
-    if duty.stop is None:
-        return
-    try:
-        async with asyncio.timeout(max(within, SHORTEST)):
-            await duty.stop(within)
-    except BaseException as error:
-        if not failed(error):
-            raise
-        log.error("stop_failed", duty=duty.name, exc_info=error)
+class _Kept:
+    """A duty that is run, and run again after failures, until it is stopped."""
+
+    def __init__(self, duty: Duty, loops: Loops) -> None:
+        self.duty = duty
+        self._runs = self._stopping = False
+        self.task = loops.start(self._run, duty.name)
+
+    async def _run(self) -> None:
+        self._runs = True
+        try:
+            await self.duty.run()
+        finally:
+            self._runs = False
+            if self._stopping:
+                self.task.cancel()  # it would be run again where it failed
+
+    async def stop(self, within: float) -> None:
+        """Asks it to stop, or cancels it where it does not run or cannot be asked. One whose `stop`
+        hangs is left to whoever ends what did not finish."""
+        self._stopping = True
+        if not self._runs or self.duty.stop is None:
+            self.task.cancel()
+            return
+        limit = asyncio.timeout(max(within, SHORTEST))
+        try:
+            async with limit:
+                await self.duty.stop(within)
+        except BaseException as error:
+            if not failed(error):
+                raise
+            log.error("stop_failed", duty=self.duty.name, exc_info=error)
+            if not limit.expired():
+                self.task.cancel()
 
 
 def checked(duties: Iterable[Duty]) -> list[Duty]:
@@ -138,6 +163,13 @@ def checked(duties: Iterable[Duty]) -> list[Duty]:
                 f"Worker(duties=[...]): {one!r} is not a Duty; write Duty(NAME, FUNCTION), with a "
                 f"name for the log and health, and an async function without parameters"
             )
+        for place in ("run", "begin", "stop"):
+            function = getattr(one, place)
+            if not is_async(function) and (function is not None or place == "run"):
+                raise ConfigurationError(
+                    f"Worker(duties=[...]): the {place}={function!r} of {one.name!r} is not an "
+                    f"async function; write async def, or partial(...) of one"
+                )
     for name, count in Counter(duty.name for duty in found).items():
         if count > 1:
             raise ConfigurationError(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -216,8 +217,8 @@ def test_one_whose_stop_fails_does_not_keep_the_others_from_finishing(
     in_no_time(main)
 
 
-@pytest.mark.parametrize("kind", ["fails", "hangs"])
-def test_one_that_cannot_be_stopped_is_cancelled(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "takes"), [("fails", 0), ("hangs", 16)])
+def test_one_that_cannot_be_stopped_is_cancelled(kind: str, takes: float) -> None:
     async def main() -> None:
         prices = Prices()
 
@@ -226,12 +227,81 @@ def test_one_that_cannot_be_stopped_is_cancelled(kind: str) -> None:
                 raise ValueError("no")
             await asyncio.sleep(3600)
 
-        began = asyncio.get_running_loop().time()
         duty = Duty("prices", prices.run, stop=stop)
-        async with shop(stop_within=20) as bus, Worker(bus, duties=[duty]):
-            await asyncio.sleep(1)
+        async with shop(stop_within=20) as bus:
+            assert await stopping(bus, duty) == pytest.approx(takes, abs=0.1)
         assert prices.ends == 1
-        assert asyncio.get_running_loop().time() - began < 25
+
+    in_no_time(main)
+
+
+async def stopping(bus: Bus, duty: Duty) -> float:
+    """How many seconds a worker that has this one takes to stop, half a minute after it began."""
+    worker = Worker(bus, duties=[duty])
+    async with worker:
+        await asyncio.sleep(30)
+        began = asyncio.get_running_loop().time()
+        await worker.stop()
+        return asyncio.get_running_loop().time() - began
+
+
+def test_one_that_is_to_be_run_again_ends_at_once_and_is_not_asked_to_stop() -> None:
+    async def main() -> None:
+        prices, stops = Prices(fails=100), []
+
+        async def stop(within: float) -> None:
+            stops.append(within)
+
+        async with shop(stop_within=20) as bus:
+            assert await stopping(bus, Duty("prices", prices.run, stop=stop)) < 0.1
+            runs = prices.runs
+            await asyncio.sleep(60)
+        assert (prices.runs, stops) == (runs, [])
+
+    in_no_time(main)
+
+
+def test_one_that_fails_as_it_stops_is_not_run_again() -> None:
+    async def main() -> None:
+        runs, stopping_ = 0, asyncio.Event()
+
+        async def run() -> None:
+            nonlocal runs
+            runs += 1
+            await stopping_.wait()
+            raise ConnectionError("no prices")
+
+        async def stop(_: float) -> None:
+            stopping_.set()
+
+        async with shop(stop_within=20) as bus:
+            assert await stopping(bus, Duty("prices", run, stop=stop)) < 0.1
+        assert runs == 1
+
+    in_no_time(main)
+
+
+def test_one_that_returned_is_asked_nothing_more() -> None:
+    async def main() -> None:
+        stops = []
+
+        async def ask() -> str:
+            return "the prices are old"
+
+        async def stop(within: float) -> None:
+            stops.append(within)
+
+        async def once() -> None:
+            await asyncio.sleep(1)
+
+        duty = Duty("once", once, checks=[Check("prices", ask)], stop=stop)
+        async with shop(stop_within=20) as bus:
+            async with Worker(bus, duties=[duty]):
+                assert await parts(bus) == {"prices"}
+                await asyncio.sleep(2)
+                assert await bus.health() == Health(True, True)
+            assert await stopping(bus, duty) < 0.1
+        assert stops == []
 
     in_no_time(main)
 
@@ -270,8 +340,20 @@ async def nothing() -> None:
     [
         ([nothing], r"is not a Duty; write Duty\(NAME, FUNCTION\)"),
         ([Duty("prices", nothing), Duty("prices", nothing)], "2 of them are named 'prices'"),
+        ([Duty("prices", lambda: nothing())], r"run=<function .* is not an async function"),
+        ([Duty("prices", nothing, begin=print)], r"the begin=.* of 'prices' is not an async"),
+        ([Duty("prices", nothing, stop=print)], r"the stop=.* of 'prices' is not an async"),
     ],
 )
 def test_what_is_no_duty_or_two_of_one_name_is_refused(duties: Any, why: str) -> None:
     with pytest.raises(ConfigurationError, match=why):
         Worker(shop(), duties=duties)
+
+
+class Keeping:
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize("run", [nothing, partial(asyncio.sleep, 0), Keeping()])
+def test_any_kind_of_async_function_is_run(run: Any) -> None:
+    Worker(shop(), duties=[Duty("prices", run)])
