@@ -141,8 +141,12 @@ class Consumers:
 
     async def finish(self, consumers: Collection[Consumer], deadline: float) -> None:
         """Stops these, and waits until the deadline (`time.monotonic`) for what they have at
-        hand."""
-        await self._supervisor.finish([self._duties.pop(one) for one in consumers], deadline)
+        hand. Those that do not finish in time are kept."""
+        duties = {one: self._duties[one] for one in consumers if one in self._duties}
+        await self._supervisor.finish(duties.values(), deadline)
+        for one, duty in duties.items():
+            if duty not in self._supervisor:
+                self._duties.pop(one, None)
 
 
 def consumer_check(consumer: Consumer, transport: Transport) -> Check:

@@ -1,6 +1,7 @@
 """Which queues a worker takes, and when it sweeps."""
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import TypeVar
 
@@ -13,13 +14,14 @@ from bus.codec import record
 from bus.common import clock
 from bus.common.tasks import end
 from bus.delivery import projection_runner
-from bus.delivery.consumer import Consumers
+from bus.delivery.consumer import Consumers, QueueConsumer
 from bus.delivery.projection_runner import CollectionFeed
 from bus.delivery.trust import Trust
 from bus.failures.give_up import GiveUp
 from bus.lifecycle.duty import Supervisor
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
+from bus.transports.base import Transport
 from tests.waiting import until
 
 Feed = TypeVar("Feed", bound=CollectionFeed)
@@ -117,8 +119,10 @@ async def test_a_sweep_waits_while_the_queues_have_a_backlog(
         runtime = bus.runtime
         fed, target = feeding(Watched, runtime)
         opened = (record(Opened(owner="Ada")),)
-        time = clock.now() - timedelta(minutes=1)
-        await runtime.event_log.append([Commit("c", "account-a", "account", 1, opened, time, "c")])
+        moment = clock.now() - timedelta(minutes=1)
+        await runtime.event_log.append(
+            [Commit("c", "account-a", "account", 1, opened, moment, "c")]
+        )
         sweeping = asyncio.create_task(fed.look_after())
 
         async def swept() -> bool:
@@ -139,6 +143,37 @@ async def test_a_worker_is_behind_until_it_has_taken_less_than_a_batch() -> None
         assert fed.is_behind
         await until(lambda: not fed.is_behind, "an empty queue is no backlog")
         await fed.stop()
+
+
+async def test_consumers_that_do_not_finish_in_time_are_watched_on_and_may_be_stopped_again() -> (
+    None
+):
+    async with bank() as bus:
+        supervisor = Supervisor(bus.runtime.checkup, bus.runtime.loops)
+        consumers = Consumers(supervisor, bus.runtime.transport)
+        slow = Slow("bank.owners", bus.runtime.transport)
+        consumers.start(slow)
+        await slow.open()
+        await consumers.finish([slow], time.monotonic() + 0.05)
+        assert list(consumers) == [slow]
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await consumers.finish([slow], time.monotonic() + 60)
+        assert list(consumers) == [slow]
+        slow.may_end.set()
+        await consumers.finish([slow], time.monotonic() + 60)
+        assert list(consumers) == []
+        await consumers.finish([slow], time.monotonic() + 60)
+        assert await supervisor.leave() == 0
+
+
+class Slow(QueueConsumer):
+    def __init__(self, queue: str, transport: Transport) -> None:
+        super().__init__(queue, transport)
+        self.may_end = asyncio.Event()
+
+    async def run(self) -> None:
+        await self.may_end.wait()
 
 
 def test_a_name_that_is_not_in_a_list_is_told() -> None:
