@@ -3,6 +3,7 @@
 Its life: begin → run → stop taking → finish and settle → leave. What it does is in `bus.duties`.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -92,6 +93,7 @@ class _Shift:
         self._server = HealthServer(runtime.checkup, settings.health_host, settings.health_port)
         self._supervisor = Supervisor(runtime.checkup, runtime.loops)
         self._check = Check("worker", self._is_stopping, "ready")
+        self._one_by_one = asyncio.Lock()
         self._stopping = False
         self._has_left = False
 
@@ -120,21 +122,22 @@ class _Shift:
 
     async def stop(self) -> None:
         """As `Worker.stop`."""
-        if self._has_left:
-            return
         self._stopping = True
-        try:
-            await self._supervisor.stop(self._runtime.settings.stop_within)
-        finally:
-            unfinished = await self._leave()
-        self._runtime.signals.emit(WorkerStopped, unfinished)
+        async with self._one_by_one:
+            if self._has_left:
+                return
+            try:
+                await self._supervisor.stop(self._runtime.settings.stop_within)
+            finally:
+                await self._leave()
 
-    async def _leave(self) -> int:
+    async def _leave(self) -> None:
         """Ends what still runs, also where the stopping itself was cancelled."""
         try:
-            return await self._supervisor.leave()
+            await self._supervisor.leave()
         finally:
-            if not self._has_left:
-                self._has_left = True
-                self._runtime.checkup.remove([self._check])
+            self._has_left = True
+            self._runtime.checkup.remove([self._check])
+            if self._stopping:
+                self._runtime.signals.emit(WorkerStopped, self._supervisor.unfinished)
             await self._server.close()

@@ -59,6 +59,8 @@ class Supervisor:
         self._checkup = checkup
         self._loops = loops
         self._kept: dict[Duty, _Kept] = {}
+        self.unfinished = 0
+        """How many did not finish in time."""
 
     def __contains__(self, duty: Duty) -> bool:
         return duty in self._kept
@@ -95,14 +97,14 @@ class Supervisor:
         await self.finish(first, deadline - within * LAST_SHARE)
         await self.finish([duty for duty in finishing if duty.is_last], deadline)
 
-    async def leave(self) -> int:
-        """Ends what still runs, by cancelling it; returns how many did not finish in time."""
+    async def leave(self) -> None:
+        """Ends what still runs, by cancelling it."""
         try:
             await self._end(self._ending())  # first: they may start others until then
         finally:
-            unfinished = [one for one in self._kept.values() if not one.task.done()]
-            await self._end(unfinished)
-        return len(unfinished)
+            left = [one for one in self._kept.values() if not one.task.done()]
+            self.unfinished = len(left)
+            await self._end(left)
 
     def _ending(self) -> "list[_Kept]":
         """Those that end by being cancelled."""

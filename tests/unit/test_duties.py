@@ -21,6 +21,7 @@ from bus import (
     Settings,
     Update,
     Worker,
+    signals,
 )
 from tests.unit.virtual_time import run_in_no_time
 from tests.waiting import until
@@ -277,6 +278,36 @@ def test_one_that_fails_as_it_stops_is_not_run_again() -> None:
         async with shop(stop_within=20) as bus:
             assert await stopping(bus, Duty("prices", run, stop=stop)) < 0.1
         assert runs == 1
+
+    in_no_time(main)
+
+
+@pytest.mark.parametrize("how", ["twice at once", "cancelled", "cannot begin"])
+def test_that_a_worker_has_left_is_told_once(how: str) -> None:
+    async def main() -> None:
+        told: list[int] = []
+        bus = shop(stop_within=20)
+        bus.listen(signals.WorkerStopped, lambda signal: told.append(signal.unfinished))
+        duties = [Finishing("slow", [], 100).duty()]
+
+        async def fails() -> None:
+            raise ConnectionError("nobody is there")
+
+        if how == "cannot begin":
+            duties.append(Duty("prices", nothing, begin=fails))
+        async with bus:
+            worker = Worker(bus, duties=duties)
+            with suppress(ConnectionError):
+                async with worker:
+                    await asyncio.sleep(1)
+                    if how == "twice at once":
+                        await asyncio.gather(worker.stop(), worker.stop())
+                    else:
+                        stops = asyncio.create_task(worker.stop())
+                        await asyncio.sleep(1)
+                        stops.cancel()
+                        await asyncio.wait([stops])
+        assert told == ([] if how == "cannot begin" else [1])
 
     in_no_time(main)
 
