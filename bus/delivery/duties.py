@@ -1,6 +1,7 @@
 """What a worker does with the queues of its subscriptions, as duties."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from bus.assembly.runtime import Runtime, Subscription, event_registry
@@ -74,7 +75,8 @@ def watching(work: Work) -> Iterator[Duty]:
         loops=runtime.loops,
     )
     arriving = [sentinel.check, sentinel.arrivals, Check("events", work.trust.problem)]
-    yield Duty("sentinel", sentinel.run, checks=arriving)
+    waiting = Check("releases", partial(_waiting, work.consumers))
+    yield Duty("sentinel", sentinel.run, checks=[*arriving, waiting])
     yield Duty("event loop", loop.run, checks=[loop.check])
 
 
@@ -90,6 +92,15 @@ def chosen(runtime: Runtime, only: frozenset[str]) -> list[Subscription]:
             f"the routers that handle events)"
         )
     return [one for one in runtime.declared if known[one.name] & only]
+
+
+async def _waiting(consumers: Consumers) -> str | None:
+    """What waits for another release of the code, in any queue."""
+    handling = [one for one in consumers if isinstance(one, HandlerConsumer)]
+    names = [f"{name} ({one.queue})" for one in handling for name in one.waiting.names]
+    if not names:
+        return None
+    return f"messages wait for a release of the code that handles them: {', '.join(names)}"
 
 
 def _partitions(one: Subscription) -> list[str]:

@@ -29,7 +29,6 @@ from bus.failures.give_up import GiveUp
 from bus.failures.releases import Waiting, never_came, wait_of, waited_by
 from bus.failures.retry import Step, Stopped, insist, next_step
 from bus.messages import Envelope
-from bus.observe.health import Check
 from bus.observe.log import current_attempt, current_handler
 from bus.observe.signals import PutOff, Retried
 from bus.stores.control import Control
@@ -102,10 +101,6 @@ class HandlerConsumer(QueueConsumer):
         self._handled = RecentlyHandled()
         self._suspects = Suspects(control, queue)
 
-    @property
-    def checks(self) -> Sequence[Check]:
-        return [Check("releases", self._is_waiting)]
-
     async def run(self) -> None:
         """Consumes until stopped; outages of broker and database only delay it."""
         self._failure = None
@@ -135,12 +130,6 @@ class HandlerConsumer(QueueConsumer):
                 await lanes.stop(self._grace)
             finally:
                 await inbox.close()
-
-    async def _is_waiting(self) -> str | None:
-        names = ", ".join(f"{name} ({self.queue})" for name in self.waiting.names)
-        return (
-            f"messages wait for a release of the code that handles them: {names}" if names else None
-        )
 
     async def _failed(self, inbox: Inbox, error: Exception) -> None:
         """Has `run` end with what ended a lane, so that all of it is started again."""

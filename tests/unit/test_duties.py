@@ -18,11 +18,14 @@ from bus import (
     Event,
     Health,
     Projection,
+    Router,
     Settings,
+    UnknownMessage,
     Update,
     Worker,
     signals,
 )
+from bus.delivery.handler_consumer import HandlerConsumer
 from tests.unit.virtual_time import run_in_no_time
 from tests.waiting import until
 from tools.services.ports import free_ports
@@ -62,6 +65,27 @@ async def test_what_a_worker_consumes_is_told_by_health_as_soon_as_it_is_entered
     async with bank() as bus, Worker(bus):
         told = {check.part for check in bus.runtime.checkup._checks}
         assert {"queue bank.owners", "queue bank.commands", "queue bank.dead"} <= told
+
+
+async def test_what_waits_for_another_release_is_one_part_whatever_the_queue() -> None:
+    mails = Router("mails")
+
+    @mails.event
+    async def opened(event: Opened) -> None: ...
+
+    bus = Bus("bank", routers=[mails], settings=Settings.in_memory())
+    worker = Worker(bus)
+    async with bus, worker:
+        shift = worker._shifts.here()
+        assert shift is not None
+        for duty in shift._supervisor._kept:
+            if isinstance(consumer := getattr(duty.run, "__self__", None), HandlerConsumer):
+                consumer.waiting.note("Closed", UnknownMessage("Closed"))
+        problems = (await bus.health()).problems
+        assert [one.what for one in problems if one.part == "releases"] == [
+            "messages wait for a release of the code that handles them: "
+            "Closed (bank.commands), Closed (bank.mails)"
+        ]
 
 
 async def parts(bus: Bus) -> set[str]:
@@ -366,14 +390,17 @@ async def nothing() -> None:
     """Goes on no longer than this."""
 
 
+plain: Any = print
+
+
 @pytest.mark.parametrize(
     ("duties", "why"),
     [
         ([nothing], r"is not a Duty; write Duty\(NAME, FUNCTION\)"),
         ([Duty("prices", nothing), Duty("prices", nothing)], "2 of them are named 'prices'"),
         ([Duty("prices", lambda: nothing())], r"run=<function .* is not an async function"),
-        ([Duty("prices", nothing, begin=print)], r"the begin=.* of 'prices' is not an async"),
-        ([Duty("prices", nothing, stop=print)], r"the stop=.* of 'prices' is not an async"),
+        ([Duty("prices", nothing, begin=plain)], r"the begin=.* of 'prices' is not an async"),
+        ([Duty("prices", nothing, stop=plain)], r"the stop=.* of 'prices' is not an async"),
     ],
 )
 def test_what_is_no_duty_or_two_of_one_name_is_refused(duties: Any, why: str) -> None:
