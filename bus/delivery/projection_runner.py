@@ -71,7 +71,7 @@ class ProjectionRunner:
 
     @property
     def name(self) -> str:
-        return self._projection.name
+        return f"projection {self._projection.name}"
 
     @property
     def duty(self) -> Duty:

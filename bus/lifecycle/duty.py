@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from bus.common.exceptions import failed
@@ -157,7 +157,7 @@ class _Kept:
 
 
 def checked(duties: Iterable[Duty]) -> list[Duty]:
-    """Those that a service brings. Raises: ConfigurationError."""
+    """Those that a service brings, named as no loop of the bus is. Raises: ConfigurationError."""
     found = list(duties)
     for one in found:
         if not isinstance(one, Duty):
@@ -178,4 +178,4 @@ def checked(duties: Iterable[Duty]) -> list[Duty]:
                 f"Worker(duties=[...]): {count} of them are named {name!r}, by which the log and "
                 f"health tell of them; give each a name of its own"
             )
-    return found
+    return [replace(one, name=f"duty {one.name}") for one in found]

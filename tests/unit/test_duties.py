@@ -50,8 +50,8 @@ class View(BaseModel):
     owner: str
 
 
-def bank(health_port: int = 0) -> Bus:
-    owners = Projection("owners", of=[Account], view=View)
+def bank(health_port: int = 0, projection: str = "owners") -> Bus:
+    owners = Projection(projection, of=[Account], view=View)
 
     @owners.on(Opened)
     def opened(event: Opened) -> Update:
@@ -67,6 +67,12 @@ async def test_what_a_worker_consumes_is_told_by_health_as_soon_as_it_is_entered
         assert {"queue bank.owners", "queue bank.commands", "queue bank.dead"} <= told
 
 
+def kept(worker: Worker) -> list[Duty]:
+    shift = worker._shifts.here()
+    assert shift is not None
+    return list(shift._supervisor._kept)
+
+
 async def test_what_waits_for_another_release_is_one_part_whatever_the_queue() -> None:
     mails = Router("mails")
 
@@ -76,9 +82,7 @@ async def test_what_waits_for_another_release_is_one_part_whatever_the_queue() -
     bus = Bus("bank", routers=[mails], settings=Settings.in_memory())
     worker = Worker(bus)
     async with bus, worker:
-        shift = worker._shifts.here()
-        assert shift is not None
-        for duty in shift._supervisor._kept:
+        for duty in kept(worker):
             if isinstance(consumer := getattr(duty.run, "__self__", None), HandlerConsumer):
                 consumer.waiting.note("Closed", UnknownMessage("Closed"))
         problems = (await bus.health()).problems
@@ -125,7 +129,7 @@ def test_a_duty_that_fails_is_run_again_and_health_names_it() -> None:
         prices = Prices(fails=6)
         async with shop() as bus, Worker(bus, duties=[Duty("prices", prices.run)]):
             await until(lambda: prices.runs == 1, "it runs")
-            assert await parts(bus) == {"loop prices"}
+            assert await parts(bus) == {"loop duty prices"}
             await asyncio.sleep(30)
             (problem,) = (await bus.health()).problems
             assert (problem.what, problem.breaks) == ("ConnectionError: no prices", "ready")
@@ -133,6 +137,30 @@ def test_a_duty_that_fails_is_run_again_and_health_names_it() -> None:
             await until(lambda: prices.runs == 7, "it goes on", within=60)
             await asyncio.sleep(30)
             assert await bus.health() == Health(True, True)
+
+    in_no_time(main)
+
+
+@pytest.mark.parametrize("name", ["relay", "owners", "sentinel", "bank.commands"])
+def test_one_of_a_service_is_told_apart_from_what_else_goes_on_by_that_name(name: str) -> None:
+    async def main() -> None:
+        prices = Prices(fails=100)
+        async with bank() as bus, Worker(bus, duties=[Duty(name, prices.run)]):
+            for _ in range(60):
+                await asyncio.sleep(0.5)
+                assert await parts(bus) == {f"loop duty {name}"}
+            assert not (await bus.health()).ready
+
+    in_no_time(main)
+
+
+def test_a_projection_is_told_apart_from_what_else_goes_on_by_its_name() -> None:
+    async def main() -> None:
+        bus = bank(projection="relay")
+        worker = Worker(bus)
+        async with bus, worker:
+            names = [duty.name for duty in kept(worker)]
+            assert len(set(names)) == len(names)
 
     in_no_time(main)
 
