@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 from bus.common.exceptions import failed
-from bus.common.signatures import is_async
+from bus.common.signatures import is_async, name_of
 from bus.common.tasks import end, together
 from bus.errors import ConfigurationError
 from bus.observe.health import Check, Checkup
@@ -33,14 +33,16 @@ class Duty:
 
         Worker(bus, duties=[Duty("prices", partial(keep_prices, bus))])
 
-    `run` goes on until it is cancelled, or returns once there is nothing left to do. Whatever else
-    ends it is logged and told by health, and it is run again, after pauses that grow to ten
-    seconds. Health asks its `checks` meanwhile.
+    `run` goes on until it is cancelled, or returns once there is nothing left to do. What else it
+    raises is logged and told by health, and it is run again, after pauses that grow to ten seconds;
+    but `SystemExit` and `KeyboardInterrupt` end the process. Health asks its `checks` until `run`
+    has returned.
 
-    As the worker stops, `run` is cancelled. Where there is a `stop`, that is called instead, with
-    the seconds within which `run` is to finish what it has at hand and return; `is_last` lets the
-    others finish first. `begin` is awaited before any duty runs; an error of it is one of entering
-    the worker.
+    As the worker stops, `run` is cancelled; or, where there is a `stop`, that is called, with the
+    seconds within which `run` is to finish what it has at hand and return. It is cancelled all the
+    same where `stop` fails, or where it only waits to be run again; it is not run again then.
+    `is_last` lets the others finish first. `begin` is awaited before any duty runs; an error of it
+    is one of entering the worker.
     """
 
     name: str
@@ -169,8 +171,8 @@ def checked(duties: Iterable[Duty]) -> list[Duty]:
             function = getattr(one, place)
             if not is_async(function) and (function is not None or place == "run"):
                 raise ConfigurationError(
-                    f"Worker(duties=[...]): the {place}={function!r} of {one.name!r} is not an "
-                    f"async function; write async def, or partial(...) of one"
+                    f"Worker(duties=[...]): {place}= of {one.name!r} is {name_of(function)}, which "
+                    f"is no async function; give one, or a partial(...) of one"
                 )
     for name, count in Counter(duty.name for duty in found).items():
         if count > 1:

@@ -426,9 +426,9 @@ plain: Any = print
     [
         ([nothing], r"is not a Duty; write Duty\(NAME, FUNCTION\)"),
         ([Duty("prices", nothing), Duty("prices", nothing)], "2 of them are named 'prices'"),
-        ([Duty("prices", lambda: nothing())], r"run=<function .* is not an async function"),
-        ([Duty("prices", nothing, begin=plain)], r"the begin=.* of 'prices' is not an async"),
-        ([Duty("prices", nothing, stop=plain)], r"the stop=.* of 'prices' is not an async"),
+        ([Duty("prices", lambda: nothing())], "run= of 'prices' is .*, which is no async function"),
+        ([Duty("prices", nothing, begin=plain)], "begin= of 'prices' is builtins.print, which"),
+        ([Duty("prices", nothing, stop=plain)], "stop= of 'prices' is builtins.print, which"),
     ],
 )
 def test_what_is_no_duty_or_two_of_one_name_is_refused(duties: Any, why: str) -> None:

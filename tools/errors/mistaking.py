@@ -2,7 +2,19 @@
 
 from typing import Any
 
-from bus import Aggregate, Bus, Event, Index, Projection, Router, Settings, Update, signals
+from bus import (
+    Aggregate,
+    Bus,
+    Duty,
+    Event,
+    Index,
+    Projection,
+    Router,
+    Settings,
+    Update,
+    Worker,
+    signals,
+)
 from tools.errors.bank import Account, AccountOpened, BalanceView
 from tools.errors.entries import Section
 
@@ -127,3 +139,11 @@ def listening_to_a_message() -> None:
     kind: Any = AccountOpened
     bus = Bus("bank", settings=Settings.in_memory())
     bus.listen(kind, print)
+
+
+@mistaken("ConfigurationError: Worker(duties=[...]): run= of 'prices' is")
+async def a_duty_that_is_not_async(bus: Bus) -> None:
+    def keep_prices() -> None: ...
+
+    function: Any = keep_prices
+    Worker(bus, duties=[Duty("prices", function)])
