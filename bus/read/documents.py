@@ -29,9 +29,9 @@ Waiting = Callable[[Mapping[str, int], float], Awaitable[None]]
 class Documents(Generic[View]):
     """The documents of the projection that declares `view=View`.
 
-    Filters, updates and sort orders are MongoDB's, with Python's values, each of which documents
-    keep in one form (docs/projections.md); each document comes as a View, whose field `id` (if it
-    has one) is the document's key, which MongoDB calls `_id`: filters and orders take both.
+    Filters, updates and sort orders are MongoDB's, with Python's values; docs/projections.md says
+    in which form documents keep each. Documents are returned as Views. A View's field `id`, if it
+    has one, is the document's key, which MongoDB calls `_id`: filters and orders take both names.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Documents(Generic[View]):
         self._writing = writing
 
     async def get(self, key: str) -> View | None:
-        """The document with this key, or None."""
+        """Returns the document with this key, or None. Raises: ProjectionError."""
         found = await self._raw.find_one({"_id": _checked(key)})
         return None if found is None else self._read(found)
 
@@ -60,10 +60,10 @@ class Documents(Generic[View]):
         skip: int = 0,
         limit: int = 0,
     ) -> list[View]:
-        """The documents that a MongoDB filter selects; a `limit` of 0 means all.
+        """Returns the documents that a MongoDB filter selects; a `limit` of 0 means all.
 
-        A value that a user gave is to be typed (`str`, say) before it comes into a filter: as a
-        dict it may be an operator. Raises: ProjectionError.
+        Check the type of a user's value (`str`, say) before you put it into a filter: a dict may
+        be an operator. Raises: ProjectionError.
         """
         form = self._asked(filter)
         try:
@@ -75,7 +75,7 @@ class Documents(Generic[View]):
         return [self._read(document) for document in found]
 
     async def count(self, filter: Mapping[str, Any]) -> int:
-        """How many documents a MongoDB filter selects. Raises: ProjectionError."""
+        """Counts the documents that a MongoDB filter selects. Raises: ProjectionError."""
         form = self._asked(filter)
         try:
             return await self._raw.count(form)
@@ -83,10 +83,10 @@ class Documents(Generic[View]):
             raise self._named(error) from error.__cause__
 
     async def distinct(self, field: str, filter: Mapping[str, Any] = ALL) -> list[Any]:
-        """The different values of a field in the documents that a MongoDB filter selects, sorted.
+        """Returns the sorted distinct values of a field in documents that a MongoDB filter selects.
 
-        A path leads through objects and arrays (`"owner.city"`); the values of an array count one
-        by one. Raises: ProjectionError.
+        A path leads through objects and arrays (`"owner.city"`); an array's values count
+        separately. Raises: ProjectionError.
         """
         path = checked_field(key_or(self._view, field))
         return await self._raw.distinct(path, self._asked(filter))
@@ -124,14 +124,14 @@ class Documents(Generic[View]):
         sort: Sequence[tuple[str, Any]] = (),
         limit: int = 0,
     ) -> list[dict[str, Any]] | list[Row]:
-        """The documents that a MongoDB filter selects, grouped by fields, with their totals.
+        """Groups the documents that a MongoDB filter selects by fields, and returns their totals.
 
             await documents.group("city", totals={"n": {"$sum": 1}, "best": {"$max": "$pay"}})
 
-        Each row holds the fields (None where they are missing) and the totals: `{"$sum": 1}` is how
-        many, `$sum`, `$avg`, `$min` and `$max` are of a field's values. Rows are dicts, or each a
-        `row`. They come as `sort` says, by names in them, then by the fields; a `limit` of 0 means
-        all. Without fields (`by=()`) there is one group, and none where no document is selected.
+        Each row holds the fields (None if missing) and the totals: `{"$sum": 1}` counts documents;
+        `$sum`, `$avg`, `$min` and `$max` take a field's values. Rows are dicts, or instances of
+        `row`. They are sorted by `sort` (names in the row), then by the fields; a `limit` of 0
+        means all. Without fields (`by=()`) there is one group, or none if no document is selected.
         Raises: ProjectionError.
         """
         grouping = grouping_of(by, totals, sort, limit)
@@ -141,10 +141,10 @@ class Documents(Generic[View]):
                 f"say _id, if it is to be in groups"
             )
         rows = await self._raw.group(grouping, self._asked(filter))
-        return rows if row is None else [row_as(row, one) for one in rows]
+        return rows if row is None else [row_as(row, group) for group in rows]
 
     async def including(self, origin: Envelope | Receipt, timeout: Seconds = 5.0) -> None:
-        """Waits until the documents include an event, or what a receipt tells of.
+        """Waits until the documents include an event, or the events that a receipt refers to.
 
         `timeout` is in seconds, or a timedelta; with 0 it asks once. Raises: NotCaughtUp.
         """
@@ -156,7 +156,7 @@ class Documents(Generic[View]):
             await self._waiting(versions, limit)
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
-        """Applies a MongoDB update to one document; makes it where it does not exist.
+        """Applies a MongoDB update to one document; creates it if there is none.
 
         Only in a projection's own handler. Raises: ProjectionError elsewhere.
         """
@@ -166,7 +166,7 @@ class Documents(Generic[View]):
         await writable.update(key, update)
 
     async def delete(self, key: str) -> None:
-        """Deletes one document. Only in a projection's own handler."""
+        """Deletes one document, as `update` only in a projection's own handler."""
         await self._writable().delete(_checked(key))
 
     def _named(self, error: ProjectionError) -> ProjectionError:
@@ -181,7 +181,7 @@ class Documents(Generic[View]):
         return self._writing
 
     def _asked(self, filter: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The filter in the form of documents, in which nothing can hide from being looked at."""
+        """Returns the filter in the form of documents: plain values, which can all be checked."""
         check_mapping(filter)
         check_times(self._view, filter)
         form = asked(by_key(self._view, filter), versioned=False)
@@ -202,7 +202,7 @@ def _checked(key: str) -> str:
 
 
 def refuse_scripts(filter: Any) -> None:
-    """Raises: ProjectionError where a filter would run JavaScript within the database."""
+    """Raises: ProjectionError if a filter would run JavaScript in the database."""
     if isinstance(filter, Mapping):
         for name in SCRIPTS & filter.keys():
             raise ProjectionError(

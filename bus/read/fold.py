@@ -1,6 +1,6 @@
-"""Fold: what a batch of events changes, from the versions that its streams have reached.
+"""Fold: computes what a batch of events changes, given the versions that its streams have reached.
 
-Runs within a transaction, and may run several times. Knows no store.
+Runs in a transaction, and may run several times. Knows no store.
 """
 
 import asyncio
@@ -20,45 +20,45 @@ from bus.read.projection import Projection
 from bus.stores.collections import UNUSABLE, Changes, ReadUnit, Target, Write
 
 Batch = Mapping[str, Sequence[Envelope]]
-"""Events by stream, in any order; an empty sequence asks for whatever the log holds."""
+"""Events by stream, in any order; an empty sequence means whatever the log holds."""
 
 FromLog = Callable[[str, int, Sequence[Envelope]], Awaitable[list[Envelope]]]
-"""The events that the log holds of a stream beyond a version, at least those that have arrived."""
+"""Returns a stream's events in the log after a version, at least those that have arrived."""
 
 Lacks = Callable[[str], Awaitable[bool]]
-"""Whether another release of the code handles events of a name that this one does not."""
+"""Returns whether another release of the code handles events of a name that this one does not."""
 
 READS_AT_ONCE = 16
 
 
 def first_of(batch: Batch) -> tuple[Batch, Batch]:
-    """The first stream's part of a batch, and the rest."""
+    """Splits a batch into its first stream's part and the rest."""
     first = next(iter(batch))
-    return {first: batch[first]}, {one: batch[one] for one in batch if one != first}
+    return {first: batch[first]}, {stream: batch[stream] for stream in batch if stream != first}
 
 
 class LogLacks(ProjectionError):
-    """The log lacks an event before others that it holds, or that have arrived: no fault of the
-    projection's, in however many streams."""
+    """The log lacks an event before later ones that it holds or that have arrived. This is not the
+    projection's fault, in however many streams."""
 
 
 class StreamFailed(Exception):
-    """An event of one stream cannot be applied; the other streams of the batch can."""
+    """An event of one stream cannot be applied; the batch's other streams can be."""
 
     def __init__(
         self, stream: str, version: int, cause: BaseException, before: Sequence[Envelope] = ()
     ) -> None:
         super().__init__(f"{stream}@{version}: {type(cause).__name__}: {reason_of(cause)}")
         self.before = before
-        """Of what was asked for, the events that precede it."""
+        """The events before it, of those that were asked for."""
         self.stream = stream
         self.version = version
         self.cause = cause
 
 
 class Applied(NamedTuple):
-    """What became of a batch: events applied (of these from the log), and duplicates dropped;
-    and how many streams got on, and did not fail."""
+    """What became of a batch: the events applied (`healed`: those from the log), the duplicates
+    dropped, and the streams that advanced without failing."""
 
     events: int = 0
     healed: int = 0
@@ -68,8 +68,8 @@ class Applied(NamedTuple):
     def __add__(self, other: "Applied") -> "Applied":  # type: ignore[override]
         return Applied(*(a + b for a, b in zip(self, other, strict=True)))
 
-    def tell(self, signals: Signals, target: Target, arrived: int, seconds: float) -> None:
-        """Tells who listens what became of a batch; of gaps and duplicates, the log too."""
+    def emit(self, signals: Signals, target: Target, arrived: int, seconds: float) -> None:
+        """Emits BatchProjected, and Healed if there were gaps or duplicates."""
         signals.emit(
             BatchProjected,
             projection=target.projection,
@@ -87,9 +87,9 @@ class Spoiled(Exception):
 
 
 class Fold:
-    """What a transaction runs: from the versions reached to the changes that a batch makes.
+    """What a transaction runs: takes the versions reached, returns the changes that a batch makes.
 
-    Of a stream that fails it keeps what precedes the failing event, and goes on with the others.
+    If a stream fails, it keeps the events before the failing one, and goes on with other streams.
     """
 
     def __init__(
@@ -100,12 +100,15 @@ class Fold:
         self._from_log = from_log
         self._batch = batch
         self._spoiling: dict[str, StreamFailed] = {}
+        # Failures that a new run must stop before: run again, the handler would write and fail as
+        # before, and the transaction would start again for ever.
         self.failures: dict[str, StreamFailed] = {}
         self.applied = Applied()
         self.unread: Counter[str] = Counter()
-        """How many events were passed over, by name: the projection has no handler of them."""
+        """The number of events passed over, by name: the projection has no handler of them."""
 
     async def __call__(self, unit: ReadUnit) -> Changes:
+        # The store may run this again: what an earlier run noted would park streams that succeed.
         self.failures = dict(self._spoiling)
         self.unread.clear()
         writes: list[Write] = []
@@ -133,7 +136,7 @@ class Fold:
         return Changes(writes, versions)
 
     def _without_unusable(self, before: Mapping[str, int]) -> dict[str, int]:
-        """Without the streams whose version is none, which fail: nobody can say what comes next."""
+        """Leaves out, as failed, streams with an unusable version: their next event is unknown."""
         for stream, version in before.items():
             if version == UNUSABLE:
                 cause = _unusable(self._projection, stream)
@@ -143,10 +146,10 @@ class Fold:
     async def _healed(
         self, before: Mapping[str, int], streams: Sequence[str]
     ) -> dict[str, Sequence[Envelope]]:
-        """The events of these streams, which have a gap, from the log: up to a failing one.
+        """Reads from the log the events of streams that have a gap, up to a failing one.
 
-        Many reads at once: after an outage nearly every stream has one, and the longer this takes,
-        the likelier another transaction is first.
+        Reads concurrently: after an outage nearly every stream has a gap, and the longer this
+        takes, the likelier another transaction is first.
         """
         if not streams:
             return {}
@@ -167,7 +170,10 @@ class Fold:
             await end(reading.values())
 
     async def _fold(self, events: Sequence[Envelope], unit: ReadUnit, writes: list[Write]) -> int:
-        """Adds what a stream's events change, up to a failing one; returns the version reached."""
+        """Adds what a stream's events change to `writes`, up to a failing event.
+
+        Returns the version reached, or 0 if none was applied.
+        """
         reached = 0
         for envelope in events:
             spoiling = self._spoiling.get(envelope.stream)
@@ -195,6 +201,11 @@ class Fold:
         self.unread[name] += 1
 
     def _note(self, failure: StreamFailed, envelope: Envelope) -> None:
+        """Notes a failure. Raises: Spoiled if the handler may have written before it failed.
+
+        Such writes are in the transaction already: to go on would commit half of what an event
+        changes. The next run stops before that event.
+        """
         if self._projection.writes_itself(envelope):
             self._spoiling[failure.stream] = failure
             raise Spoiled
@@ -206,7 +217,7 @@ class Fold:
         except BaseException as error:
             if not own(error):
                 raise
-            if outage(error):
+            if outage(error):  # else one outage would park every stream
                 if isinstance(error, BaseExceptionGroup):
                     raise judged(error) from error
                 raise
@@ -230,7 +241,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def next_in_order(version: int, arrived: Sequence[Envelope]) -> list[Envelope] | None:
-    """What has arrived beyond a version, in order; None where something is missing."""
+    """Returns what has arrived after a version, in order, or None if something is missing."""
     if len(arrived) == 1 and arrived[0].version == version + 1:  # nearly always
         return [arrived[0]]
     new = {envelope.version: envelope for envelope in arrived if envelope.version > version}
@@ -240,7 +251,7 @@ def next_in_order(version: int, arrived: Sequence[Envelope]) -> list[Envelope] |
 
 
 def _fresh(arrived: Sequence[Envelope], version: int) -> int:
-    """How many versions beyond this one have arrived."""
+    """Counts the versions after this one that have arrived."""
     if len(arrived) == 1:
         return int(arrived[0].version > version)
     return len({envelope.version for envelope in arrived if envelope.version > version})

@@ -1,7 +1,7 @@
-"""History: how much of other services' streams is here yet.
+"""Foreign: how much of other services' streams has arrived.
 
-A service that begins to follow a category has nothing of what happened before. It asks the owner
-for that, part by part; how far it is stands in one note for each category.
+A service that begins to follow a category has none of its earlier events. It asks the owner for
+them, part by part; a note for each category holds the progress.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,8 +15,8 @@ from bus.stores.control import Control, change_note
 class Foreign(NamedTuple):
     """The categories that belong to other services, each with its owner.
 
-    An event that has not arrived is waited for `gap_within` seconds, then asked for, and as long
-    again before its stream counts as failing.
+    A missing event is waited for `gap_within` seconds, then asked for and waited for as long again;
+    then its stream counts as failing.
     """
 
     owners: Mapping[str, str] = {}
@@ -25,13 +25,14 @@ class Foreign(NamedTuple):
 
 OWN_ALONE = Foreign()
 ANSWERS_FOR = timedelta(days=1)
-"""An owner that told the token of a question within that time is expected to tell it always."""
+"""An owner that returned a question's token within that time is expected to return each one."""
 
 
 class Progress(NamedTuple):
-    """How far the history of a category is: all streams up to `place`, so many events; or done.
+    """How much of a category's history is here: all streams up to `place`, `events` in number, or
+    all of it (`is_done`).
 
-    `compared` is the time, by the owner's clock, up to which nothing of it is missed here.
+    `compared` is the time, by the owner's clock, up to which no event of it is missing here.
     """
 
     category: str
@@ -41,7 +42,7 @@ class Progress(NamedTuple):
     compared: datetime | None = None
 
     def document(self) -> Document:
-        """The progress as JSON types."""
+        """Returns the progress as JSON types."""
         return {**self._asdict(), "compared": self.compared and self.compared.isoformat()}
 
 
@@ -53,18 +54,18 @@ def _progress_from(category: str, document: Document) -> Progress:
 
 
 class History:
-    """The progress of all categories that are followed. `owners` names whose they are."""
+    """The progress of all followed categories. `owners` maps each to the service that owns it."""
 
     def __init__(self, control: Control, owners: Mapping[str, str]) -> None:
         self.owners = owners
         self._control = control
 
     async def progress(self, category: str) -> Progress:
-        """Raises: StoreUnavailable."""
+        """Returns the progress of a category. Raises: StoreUnavailable."""
         return _progress_from(category, (await self._control.note(_key(category))).value)
 
     async def change(self, category: str, change: Callable[[Progress], Progress]) -> Progress:
-        """Changes the progress, from what stands there. Raises: StoreUnavailable."""
+        """Changes the stored progress; returns the result. Raises: StoreUnavailable."""
 
         def changed(document: Document) -> Document:
             return change(_progress_from(category, document)).document()
@@ -72,13 +73,13 @@ class History:
         return _progress_from(category, await change_note(self._control, _key(category), changed))
 
     async def answered(self, category: str) -> None:
-        """Notes that its owner told the token of a question. Raises: StoreUnavailable."""
+        """Notes that the owner returned a question's token. Raises: StoreUnavailable."""
         if not await self.answers(category, within=ANSWERS_FOR / 24):
             now = self._control.now().isoformat()
             await change_note(self._control, f"answers/{category}", lambda _: {"at": now})
 
     async def answers(self, category: str, within: timedelta = ANSWERS_FOR) -> bool:
-        """Whether its owner is of a release that tells the tokens of questions: lately it did.
+        """Returns whether the owner's release returns the tokens of questions: it did so lately.
 
         Raises: StoreUnavailable.
         """
@@ -86,9 +87,14 @@ class History:
         return bool(value) and self._control.now() - datetime.fromisoformat(value["at"]) < within
 
     async def missing(self, categories: Iterable[str]) -> list[Progress]:
-        """Of these categories, those whose history is not all here. Raises: StoreUnavailable."""
-        found = [await self.progress(one) for one in categories if one in self.owners]
-        return [one for one in found if not one.is_done]
+        """Returns the progress of those categories whose history is incomplete here.
+
+        Raises: StoreUnavailable.
+        """
+        found = [
+            await self.progress(category) for category in categories if category in self.owners
+        ]
+        return [progress for progress in found if not progress.is_done]
 
 
 def _key(category: str) -> str:

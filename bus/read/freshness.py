@@ -1,4 +1,4 @@
-"""Freshness: waits until projections include what a receipt tells of (read your writes)."""
+"""Freshness: waits until projections include what a receipt refers to (read your writes)."""
 
 import asyncio
 import time
@@ -16,11 +16,11 @@ LONGEST_PAUSE = 0.05
 
 
 TargetOf = Callable[[Projection[Any]], Awaitable[Target]]
-"""Where readers find a projection's documents just now."""
+"""Returns where readers find a projection's documents at present."""
 
 
 class Freshness:
-    """Lets any number of callers wait; all who wait for one projection share one question."""
+    """Lets any number of callers wait; those that wait for one projection share its queries."""
 
     def __init__(self, collections: Collections, target_of: TargetOf) -> None:
         self._collections = collections
@@ -35,7 +35,7 @@ class Freshness:
     ) -> None:
         """Returns once every projection has applied `versions` of the streams that feed it.
 
-        `timeout` is in seconds, for all of them together; with 0, each is asked once.
+        `timeout` is in seconds, for all projections together; with 0, each is asked once.
         Raises: NotCaughtUp, StoreUnavailable.
         """
         deadline = time.monotonic() + timeout
@@ -46,6 +46,7 @@ class Freshness:
                 await self._watch(projection).reach(wanted, left, of=timeout)
 
     async def close(self) -> None:
+        """Stops asking."""
         for watch in self._watches.values():
             await watch.close()
 
@@ -56,7 +57,7 @@ class Freshness:
 
 
 class _Waiter:
-    """What one caller still waits for, since when, and how far that is."""
+    """The versions that one caller still waits for, since when, and those reached."""
 
     def __init__(self, wanted: Mapping[str, int]) -> None:
         self.wanted = wanted
@@ -80,10 +81,10 @@ class _Waiter:
 
 
 class _Watch:
-    """One projection and those who wait for it; asks the store while there are any.
+    """One projection and its waiters; asks the store while there are any.
 
-    It asks some four times in the time that a wait usually takes, so that waiting is short where
-    the projection is fast, and does not keep a busy store from getting on where it is slow.
+    It asks about four times in the time that a wait usually takes: waits stay short if the
+    projection is fast, and a busy store is not burdened further if it is slow.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class _Watch:
         self._asking: asyncio.Task[None] | None = None
 
     async def reach(self, wanted: Mapping[str, int], timeout: float, *, of: float) -> None:
-        """Waits for what is left of the time that was given."""
+        """Waits up to `timeout` seconds, what is left `of` the caller's; asks once if `of` is 0."""
         waiter = _Waiter(wanted)
         self._waiters.add(waiter)
         try:
@@ -148,7 +149,7 @@ class _Watch:
             waiter.learn(reached)
 
     def _pause(self) -> float:
-        """A quarter of what is usual; longer where even the newest has waited longer than that."""
+        """Returns a quarter of the usual wait, or of the newest waiter's if that is longer."""
         newest = time.monotonic() - max(waiter.since for waiter in self._waiters)
         return min(max(self._usual / 4, newest / 4, SHORTEST_PAUSE), LONGEST_PAUSE)
 
@@ -164,7 +165,7 @@ async def wait_for(
     versions: Mapping[str, int],
     timeout: float,
 ) -> None:
-    """As `Freshness.wait_for`, for one caller, in the first collections of their versions."""
+    """Waits as `Freshness.wait_for`, for one caller, on the first collections of their versions."""
 
     async def target_of(projection: Projection[Any]) -> Target:
         return projection.target()

@@ -1,4 +1,4 @@
-"""Lag: how far a projection's documents are behind the log."""
+"""Lag: measures how far a projection's documents are behind the log."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,14 +11,14 @@ from bus.stores.event_log import Commit, ReadableLog
 
 AT_ONCE = 1000
 OVERLAP = timedelta(seconds=10)
-"""Commits are not stored quite in the order of their times."""
+"""Commits are not stored exactly in the order of their times."""
 
 
 class Lag(NamedTuple):
-    """How far behind the log a projection is, without its parked streams.
+    """How far behind the log a projection is, not counting parked streams.
 
-    So many `events` are not applied yet (at least, if `more`), the oldest of them since `oldest`,
-    `seconds` ago. `parked` streams stand aside, since `parked_since` at the earliest.
+    `events` are not applied yet (at least so many, if `more`); the oldest of them is of the time
+    `oldest`, `seconds` ago. `parked` streams are set aside, the first of them at `parked_since`.
     """
 
     events: int = 0
@@ -30,9 +30,9 @@ class Lag(NamedTuple):
 
 
 class LagMeter:
-    """Measures one collection again and again; each time from where it was complete the last.
+    """Measures one collection repeatedly, each time from where it was last found complete.
 
-    It looks at `most` commits a time: a lag beyond them is told as that much and more.
+    It looks at about `most` commits each time; a longer lag is given as that much and `more`.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class LagMeter:
         self._complete: datetime | None = None
 
     async def measure(self) -> Lag:
-        """Looks at what happened since everything was applied. Raises: StoreUnavailable."""
+        """Measures the lag since everything was last applied. Raises: StoreUnavailable."""
         complete = self._control.now() - OVERLAP
         rows = await self._control.parked(self.target)
-        parked = {one.stream: one for one in rows if not one.is_waiting}
+        parked = {row.stream: row for row in rows if not row.is_waiting}
         since = self._complete or await self._control.swept(self.target)
         scan = self._log.arrived(self._categories, since)
         events = seen = 0
         oldest: datetime | None = None
         async for commits in gathered(scan, min(AT_ONCE, self._most)):
-            late = await self._late([one for one in commits if one.stream not in parked])
+            late = await self._late([c for c in commits if c.stream not in parked])
             events += sum(late.values())
-            times = [one.time for one in commits if one.id in late]
+            times = [commit.time for commit in commits if commit.id in late]
             oldest = min([*times, oldest] if oldest else times, default=None)
             seen += len(commits)
             if seen >= self._most:
@@ -73,7 +73,7 @@ class LagMeter:
                 break
         self._complete = since if oldest else complete
         seconds = max(0.0, (self._control.now() - oldest).total_seconds()) if oldest else 0.0
-        first_seen = [one.first_seen for one in parked.values() if one.first_seen]
+        first_seen = [row.first_seen for row in parked.values() if row.first_seen]
         parked_since = min(first_seen, default=None)
         return Lag(
             events=events,
@@ -85,7 +85,7 @@ class LagMeter:
         )
 
     async def _late(self, commits: Sequence[Commit]) -> dict[str, int]:
-        """Commits of which something is not applied: how many events that is, by their ids."""
+        """Returns how many events are not applied, by the ids of their commits."""
         streams = list({commit.stream for commit in commits})
         reached = await self._collections.versions(self.target, streams)
         behind = {c.id: c.last - max(reached.get(c.stream, 0), c.first - 1) for c in commits}

@@ -1,7 +1,7 @@
-"""Live: answers of a query that are asked again whenever what it reads has changed.
+"""Live: asks a query again whenever what it reads has changed.
 
-One feed for each projection that is watched, whoever watches it; it ends a moment after the last
-of them is gone.
+Each watched projection has one feed, which its watchers share; it ends soon after the last of them
+has left.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ TargetOf = Callable[[Projection[Any]], Awaitable[Target]]
 PAUSE = 0.1
 """Seconds between two answers of one watcher, and between two looks at one feed."""
 AGAIN = 0.5
-"""Seconds, about, until a store that is away is tried again."""
+"""Seconds, about, until a store that is unavailable is tried again."""
 
 log = Logger("bus.live")
 
@@ -47,9 +47,9 @@ class Live:
     async def answers(
         self, projections: Sequence[Projection[Any]], ask: Callable[[], Awaitable[Answer]]
     ) -> AsyncGenerator[Answer, None]:
-        """The answer, then each one that differs from the last. A store that is away delays them.
+        """Yields the answer, then each different one; a store that is away delays them.
 
-        They end when this is closed. Raises: whatever `ask` does, but for StoreUnavailable;
+        They end when this is closed. Raises: whatever `ask` raises, except StoreUnavailable;
         NotBuilt, ConfigurationError.
         """
         with self._watching(projections) as watcher:
@@ -68,8 +68,10 @@ class Live:
                     yield answer
 
     def watchable(self, projection: Projection[Any]) -> Watchable:
-        """Returns the place of its documents. Raises: ConfigurationError where it tells of no
-        changes."""
+        """Returns the place of its documents.
+
+        Raises: ConfigurationError if that place reports no changes.
+        """
         place: Watchable = needed(
             self._collections,
             Watchable,
@@ -107,7 +109,7 @@ class Live:
 
 
 class _Bell:
-    """The changes of what readers read of one projection, told to all who watch it."""
+    """Wakes the watchers of one projection when the documents that readers read have changed."""
 
     def __init__(
         self,
@@ -117,7 +119,7 @@ class _Bell:
         loops: Loops,
     ) -> None:
         self.listens = False
-        """Whether every change from now on is told."""
+        """Whether every change from now on wakes the watchers."""
         self.ended = False
         self.failure: Exception | None = None
         self.watchers: set[_Watcher] = set()
@@ -129,7 +131,7 @@ class _Bell:
         self._target: Target | None = None
 
     async def ring(self) -> None:
-        """Rings for as long as somebody watches."""
+        """Rings as long as there are watchers."""
         name = f"changes of {self._projection.name}"
         try:
             while self.watchers and not self.ended:
@@ -142,7 +144,7 @@ class _Bell:
                 await self._feed.close()
 
     def end(self) -> None:
-        """Whoever comes now needs another one."""
+        """Ends it for all watchers; later ones need another bell."""
         self.ended = True
         self._wake()
 
@@ -159,7 +161,7 @@ class _Bell:
         return True
 
     async def _follow(self) -> ChangeFeed:
-        """The feed of the collection that readers read just now."""
+        """Returns the feed of the collection that readers read at present."""
         target = await self._target_of(self._projection)
         if self._feed is None or target != self._target:
             if self._feed is not None:
@@ -173,7 +175,7 @@ class _Bell:
 
 
 class _Watcher:
-    """One who asks again when a bell rings, and not too often."""
+    """Asks again when a bell rings, but not too often."""
 
     def __init__(self, bells: Sequence[_Bell]) -> None:
         self.news = asyncio.Event()
@@ -184,9 +186,9 @@ class _Watcher:
         self.news.set()
 
     async def time_to_look(self) -> bool:
-        """Waits for news; at first, until all that changes from then on is told. False at the end.
+        """Waits for news, and until no further change can be missed; returns False at the end.
 
-        Raises: what ended a bell.
+        Raises: the error that ended a bell.
         """
         await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
         while True:
@@ -202,7 +204,7 @@ class _Watcher:
                 return True
 
     async def look_again(self) -> None:
-        """Has it look a while later, whether there is news or not."""
+        """Has it ask again after a pause, whether there is news or not."""
         await asyncio.sleep(clock.jittered(AGAIN))
         self.news.set()
 

@@ -1,4 +1,4 @@
-"""Parking: what people are told of the streams that a projection has set aside."""
+"""Parking: describes the streams that a projection has set aside, for health and the log."""
 
 from typing import Literal, NamedTuple
 
@@ -14,10 +14,10 @@ LETTERS = 100
 
 
 class Stuck(NamedTuple):
-    """A stream that a projection cannot apply: it stands before the event `version`.
+    """A stream that a projection cannot apply, beginning with the event `version`.
 
-    `id` is what `bus deadletters` calls it, and `letters` are the dead letters of that very event
-    in this projection: one problem with them, not another one.
+    `id` is its name in `bus deadletters`. `letters` are the dead letters of that same event in this
+    projection: one problem together with them, not another one.
     """
 
     id: str
@@ -33,12 +33,12 @@ class Stuck(NamedTuple):
 
 
 async def stuck(control: Control, target: Target, most: int = SHOWN) -> list[Stuck]:
-    """The streams that are parked there, the oldest first, `most` of them.
+    """Returns the streams parked there that are not just waiting, oldest first, at most `most`.
 
     Raises: StoreUnavailable.
     """
-    rows = [one for one in await control.parked(target) if not one.is_waiting]
-    rows.sort(key=lambda one: (one.first_seen or one.next_try, one.stream))
+    rows = [row for row in await control.parked(target) if not row.is_waiting]
+    rows.sort(key=lambda row: (row.first_seen or row.next_try, row.stream))
     return [await _with_letters(control, target, parked) for parked in rows[:most]]
 
 
@@ -46,24 +46,24 @@ async def _with_letters(control: Control, target: Target, parked: Parked) -> Stu
     letters = await control.dead_letters(
         LETTERS, where={"headers.stream": parked.stream}, fields=("queue", "headers")
     )
-    alike = [one for one in letters if _is_of(one, target.collection, parked.version)]
+    alike = [letter for letter in letters if _is_of(letter, target.collection, parked.version)]
     return Stuck(
         id=f"{target.collection}/{parked.stream}",
         version=parked.version,
         message=parked.message,
         error=parked.error,
-        letters=tuple(one["_id"] for one in alike),
+        letters=tuple(letter["_id"] for letter in alike),
     )
 
 
 def _is_of(letter: Document, collection: str, version: int) -> bool:
-    """A projection's queue is `service.name`, or `service.name.0of4`."""
+    """Returns whether a letter is of that event. Queues: `service.name`, `service.name.0of4`."""
     parts = letter["queue"].split(".")
     return queue_of(collection) in parts[1:2] and letter["headers"].get("version") == version
 
 
-def tell_parked(signals: Signals, target: Target, parked: Parked, last: Parked | None) -> None:
-    """Tells that a stream was parked, `again` where it failed as the `last` time."""
+def emit_parked(signals: Signals, target: Target, parked: Parked, last: Parked | None) -> None:
+    """Emits that a stream was parked, `again` if it failed just as `last` time."""
     waits_for: Literal["", "event", "release"] = "event" if parked.is_waiting else ""
     if parked.awaits_release:
         waits_for = "release"

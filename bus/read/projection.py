@@ -1,4 +1,4 @@
-"""Projection: the declaration of a read collection, and how each event changes it. No I/O."""
+"""Projection: declares a read collection, and how each event changes it. No I/O."""
 
 import inspect
 import re
@@ -30,7 +30,7 @@ from bus.stores.indexes import check_indexes
 from bus.transports.topology import SLOTS
 
 MOST_VERSION = 2**53 - 1
-"""It is in the names of collections and queues."""
+"""The version is part of the names of collections and queues."""
 
 View_co = TypeVar("View_co", bound=BaseModel, covariant=True)
 First = TypeVar("First", bound=Event)
@@ -44,7 +44,7 @@ Update = Mapping[str, Any]
 
 
 class Delete:
-    """What a projection's handler returns to delete the document."""
+    """Returned by a projection's handler to delete the document."""
 
 
 Change = Update | Delete
@@ -54,7 +54,7 @@ Extra = Callable[[Envelope, ReadUnit], Any]
 
 
 class ProjectionHandler(NamedTuple):
-    """What one type of event changes. With `many`, it may return (key, change) pairs."""
+    """A handler of one type of event. With `many`, it may return (key, change) pairs."""
 
     name: str
     call: Callable[..., Any]
@@ -63,18 +63,17 @@ class ProjectionHandler(NamedTuple):
     many: bool
     is_async: bool
     place: str
-    """Its name and its projection's, for errors."""
+    """The names of the handler and its projection, for errors."""
 
 
 class Projection(Generic[View_co]):
     """A read collection, kept equal to the fold of its categories' events.
 
-    `of` lists the aggregates whose streams feed it; `view` is what a reader gets. The name is a
+    `of` lists the aggregates whose streams feed it; `view` is what a reader gets. `name` names a
     collection and a durable queue: renaming it builds a new one. A raised `version` builds a new
-    one too, from the log, while readers go on reading the old one until it is there: raise it with
-    whatever changes what the handlers make of events that have happened. `partitions` is how many
-    workers can share its load (each stream stays with one of them). `indexes` are made with the
-    collection.
+    one from the log, too, while readers go on reading the old one: raise it whenever the handlers
+    begin to make something else of past events. `partitions` is how many workers can share its load
+    (each stream stays with one of them). `indexes` are created with the collection.
     """
 
     def __init__(
@@ -110,9 +109,9 @@ class Projection(Generic[View_co]):
         self.indexes = tuple(indexes)
         self.handlers: dict[type[Event], ProjectionHandler] = {}
         self.frozen_by = ""
-        """The service whose bus was built of it: what comes later would run nowhere."""
+        """The service whose bus was built with it: a handler registered later would never run."""
 
-    # Of several types mypy would infer what they have in common, which may be Event alone.
+    # Overloads, because mypy would infer for several types their common base, which may be Event.
     @overload
     def on(
         self,
@@ -140,13 +139,13 @@ class Projection(Generic[View_co]):
     def on(
         self, *events: type[Any], key: Callable[[Any], str] | None = None
     ) -> Callable[[Function], Function]:
-        """Registers what events of these types change.
+        """Registers the decorated function as the handler of events of these types.
 
-        The function takes the event and, where it asks for them by type, the `Envelope` and (only
-        when `async`) this projection's `Documents`, inside the batch's transaction. It returns a
+        The function takes the event and, if it asks for them by type, the `Envelope` and (only if
+        it is `async`) this projection's `Documents`, inside the batch's transaction. It returns a
         MongoDB update, `Delete()`, None, or a list of (key, change) pairs. The document is the one
-        with the aggregate's id, or the one that `key` names. It must be pure, for it may run
-        several times for one event.
+        with the aggregate's id, or the one that `key` names. The function must be pure, because it
+        may run several times for one event. Raises: ConfigurationError.
         """
 
         self._check_events(events)
@@ -168,8 +167,10 @@ class Projection(Generic[View_co]):
         return register
 
     def target(self) -> Target:
-        """Where the first collection of its version is; where versions are kept follows from the
-        declaration alone."""
+        """Returns the first collection of its version.
+
+        Whether documents hold the streams' versions follows from the declaration alone.
+        """
         own_streams = len(self.categories) == 1 and not any(
             handler.key or handler.many or handler.is_async for handler in self.handlers.values()
         )
@@ -177,17 +178,17 @@ class Projection(Generic[View_co]):
         return Target(self.name, collection, own_streams, self.indexes)
 
     def registry(self) -> dict[str, type[Event]]:
-        """The events that it reads, by wire name, former names included; others only count as
-        versions. Raises: ConfigurationError where two classes claim one name."""
+        """Returns the events that it handles, by wire name, former names included; others only
+        count as versions. Raises: ConfigurationError if two classes claim one name."""
         return registry_of(f"projection {self.name!r}", self.handlers)
 
     def writes_itself(self, envelope: Envelope) -> bool:
-        """Whether the event's handler may write within the transaction, by its `Documents`."""
+        """Returns whether the event's handler may write within the transaction, by `Documents`."""
         handler = self.handlers.get(type(envelope.message))  # type: ignore[arg-type]
         return handler is not None and handler.is_async
 
     async def changes(self, envelope: Envelope, unit: ReadUnit) -> list[Write]:
-        """What one event changes. Raises: ProjectionError, and whatever the handler raises."""
+        """Returns what one event changes. Raises: ProjectionError, and what the handler raises."""
         handler = self.handlers.get(type(envelope.message))  # type: ignore[arg-type]
         if handler is None:
             return []
@@ -270,7 +271,7 @@ def _has_category(kind: Any) -> bool:
 
 
 def _not_called(key: Callable[[Any], str]) -> str:
-    """Why it cannot be called with an event, if it cannot."""
+    """Returns why it cannot be called with an event, or "" if it can."""
     try:
         inspected(key).bind(object())
     except TypeError as error:
@@ -281,7 +282,7 @@ def _not_called(key: Callable[[Any], str]) -> str:
 
 
 def _is_many(read: Signature) -> bool:
-    """Whether a handler may change other documents than one, as its result's type says."""
+    """Returns whether a handler may return pairs, by its annotation. Raises: ConfigurationError."""
     if read.returns is None:
         raise ConfigurationError(
             f"{read.name}: it has no return type; annotate it, as in `-> Update` (one document) or "
@@ -308,7 +309,7 @@ def _may_hold_pairs(kind: Any) -> bool:
         return True
     if issubclass(origin, Mapping):  # one update
         return True
-    return all(any(map(_may_be_pair, members(one))) for one in entries if one is not ...)
+    return all(any(map(_may_be_pair, members(entry))) for entry in entries if entry is not ...)
 
 
 def _may_be_pair(kind: Any) -> bool:
@@ -333,7 +334,7 @@ def _is_change(kind: type[Any]) -> bool:
 def _writes(handler: ProjectionHandler, envelope: Envelope, changed: Any) -> list[Write]:
     if changed is None:
         return []
-    # Asking whether something is a Mapping takes long: nearly everything is a dict.
+    # `type is dict` first: nearly all are dicts, and isinstance with Mapping is slow.
     if type(changed) is dict or isinstance(changed, Mapping | Delete):
         key = handler.key(envelope.message) if handler.key else key_of(envelope.stream)
         return [_write(handler, key, changed)]
@@ -362,10 +363,10 @@ def _write(handler: ProjectionHandler, key: Any, change: Any) -> Write:
 
 
 def collection_of(projection: str, version: int, run: int = 1) -> str:
-    """The collection of a version's first, second ... run."""
+    """Returns the name of the collection of a version's first, second ... run."""
     return f"{projection}__v{version}" + (f"r{run}" if run > 1 else "")
 
 
 def queue_of(collection: str) -> str:
-    """How the queues of a collection are called, after the service's name."""
+    """Returns the name of a collection's queues, which follows the service's name."""
     return collection.removesuffix(FIRST)

@@ -1,7 +1,7 @@
 """Projector: keeps one projection's documents equal to the fold of the log.
 
-A stream's versions have no gaps, so each event is known to be a duplicate, the next one, or too
-early; what is missing is read from the log. The decision and the write are one transaction.
+A stream's versions have no gaps, so each event is a duplicate, the next one, or too early; missing
+ones are read from the log. The decision and the write are one transaction.
 """
 
 import time
@@ -30,7 +30,7 @@ from bus.observe.log import Logger
 from bus.observe.signals import BatchProjected, StreamReleased
 from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed, first_of
 from bus.read.foreign import OWN_ALONE, Foreign
-from bus.read.parking import tell_parked
+from bus.read.parking import emit_parked
 from bus.read.projection import Projection
 from bus.stores.collections import Collections, Target, Writer
 from bus.stores.control import Control, Parked
@@ -39,15 +39,15 @@ from bus.transports.topology import DELAYS
 
 LOOK_EVERY = 1.0
 TROUBLE_AT = 10
-"""So many streams failing, with none applied between them, are no matter of single streams."""
-WAITS = {one.__name__ for one in (EventMissing, UnknownMessage, NewerMessage)}
-"""Errors of streams that may only have to wait."""
+"""If so many streams fail and none is applied, the projection is at fault, not the streams."""
+WAITS = {error.__name__ for error in (EventMissing, UnknownMessage, NewerMessage)}
+"""Errors of streams that may only need to wait."""
 
 log = Logger("bus.projector")
 
 
 class InTrouble(Unavailable):
-    """Every stream fails just now: hold the batch, and come back for one more try."""
+    """Every stream fails at present: hold the batch, and try it again later."""
 
 
 class Projector:
@@ -65,22 +65,22 @@ class Projector:
         *,
         known_names: Collection[str] | None = None,
         parks_all: bool = False,
-        tells: bool = True,
+        reports_parked: bool = True,
         guard: Callable[[], None] = lambda: None,
         handled: Callable[[], Awaitable[Collection[str]]] | None = None,
         release_within: float = 0.0,
         signals: Signals | None = None,
     ) -> None:
-        """`known_names` are those of events that somebody in this service has a class for; it
-        warns of others (of none, by default). With `parks_all` it parks every stream that fails,
-        and never takes that for a failing projection: where nobody reads what it fills. Without
-        `tells` it logs no stream that it parks. `guard` raises while nothing is to be applied.
-        `handled` tells which events any release of the code handles here: a stream waits
-        `release_within` seconds for one that can read it, before it counts as failing."""
+        """`known_names` are the events that this service has a class for; others are warned about
+        (by default, none are). With `parks_all` every failing stream is parked, and never taken for
+        a failing projection: for a collection that nobody reads. Without `reports_parked` it emits
+        no signal for streams that it parks. `guard` raises while nothing may be applied. `handled`
+        returns the events that any release of the code handles here: a stream waits
+        `release_within` seconds for a release that can read it, then counts as failing."""
         self.projection = projection
         self.target = target
         self._registry = projection.registry()
-        self._reads_documents = any(one.is_async for one in projection.handlers.values())
+        self._reads_documents = any(handler.is_async for handler in projection.handlers.values())
         self._log = event_log
         self._collections = collections
         self._control = control
@@ -89,7 +89,7 @@ class Projector:
         self._parked: dict[str, Parked] = {}
         self._failing: set[str] = set()
         self._parks_all = parks_all
-        self._tells = tells
+        self._reports_parked = reports_parked
         self.guard = guard
         self._handled = handled
         self._release_within = release_within
@@ -100,89 +100,89 @@ class Projector:
         self.trouble: str | None = None
         self._known_names = known_names
         self.unknown: Counter[str] = Counter()
-        """How many events it passed over whose name nobody in this service knows, by name."""
+        """The number of events passed over, by name, that nobody in this service knows."""
 
     async def take_over(self) -> None:
-        """Ends what a predecessor may have left open. To be called before the first batch."""
+        """Ends what a predecessor may have left open. Call it before the first batch."""
         await self._writer.take_over()
         await self.refresh()
 
     async def refresh(self) -> None:
         """Learns which streams are parked."""
         self._passed.clear()
-        self._parked = {one.stream: one for one in await self._control.parked(self.target)}
+        self._parked = {row.stream: row for row in await self._control.parked(self.target)}
 
     async def _learn(self, streams: Collection[str]) -> None:
         """Learns which of these streams are parked."""
         found = await self._control.parked(self.target, streams)
         for stream in streams:
             self._parked.pop(stream, None)
-        self._parked |= {one.stream: one for one in found}
+        self._parked |= {row.stream: row for row in found}
 
     async def apply(self, arrived: Iterable[Envelope]) -> Applied:
-        """Applies what arrived, each event exactly once; a stream that fails is parked.
+        """Applies what arrived, each event exactly once; parks streams that fail.
 
-        Events of a parked stream are dropped: its retry reads the log.
+        Drops events of parked streams, because their retry reads the log.
         Raises: StoreUnavailable, OutcomeUnknown, InTrouble (applying the same again is safe).
         """
         batch: dict[str, list[Envelope]] = defaultdict(list)
         arrived = list(arrived)
-        if known := {one.stream for one in arrived if one.stream in self._parked}:
-            await self._learn(known)  # else what was unparked a moment ago would wait for a sweep
+        if known := {e.stream for e in arrived if e.stream in self._parked}:
+            await self._learn(known)  # else what was unparked meanwhile would wait for a sweep
         for envelope in arrived:
             parked = self._parked.get(envelope.stream)
             if parked is None:
                 batch[envelope.stream].append(envelope)
             elif parked.is_missed and parked.version == envelope.version:
-                batch[envelope.stream] = []  # all of it is in the log by now
+                batch[envelope.stream] = []  # the missing event is in the log: read all from there
         began = time.monotonic()
         applied = await self._apply(batch) if batch else Applied()
         if BatchProjected in self.signals.wanted or applied.healed or applied.duplicates:
-            applied.tell(self.signals, self.target, len(arrived), time.monotonic() - began)
+            applied.emit(self.signals, self.target, len(arrived), time.monotonic() - began)
         return applied
 
     async def apply_streams(self, streams: Iterable[str]) -> Applied:
-        """Applies whatever the log holds of these streams beyond the versions reached."""
+        """Applies what the log holds of these streams after the versions reached, except parked
+        ones. Raises: what `apply` raises."""
         batch: Batch = {stream: [] for stream in streams if stream not in self._parked}
         return await self._apply(batch)
 
     async def look(self) -> None:
-        """Learns once in a while which streams are parked."""
+        """Learns which streams are parked, at most once in LOOK_EVERY seconds."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY
             await self.refresh()
 
     def is_parked(self, stream: str) -> bool:
-        """Whether a stream is parked, as far as is known here."""
+        """Returns whether a stream is parked, as far as is known here."""
         return stream in self._parked
 
     async def holds(self, stream: str, version: int) -> bool:
-        """Whether the log holds an event; where its stream is parked at it, the row tells."""
+        """Returns whether the log holds an event; a stream parked at it needs no query."""
         parked = self._parked.get(stream)
         known = parked is not None and parked.version == version and parked.message
         return bool(known or await self.message_at(stream, version))
 
     @property
     def has_due(self) -> bool:
-        """Whether a parked stream's time has come."""
+        """Whether a parked stream is due for another try."""
         return any(map(self._is_due, self._parked.values()))
 
     async def retry_parked(self, *, all: bool = False) -> list[str]:
-        """Tries again each parked stream whose time has come, or all; returns those that were
-        applied."""
-        due = [one.stream for one in self._parked.values() if all or self._is_due(one)]
+        """Tries again each parked stream that is due, or all; returns those that were applied."""
+        due = [row.stream for row in self._parked.values() if all or self._is_due(row)]
         for stream in due:
             await self._apply({stream: []})
         applied = [stream for stream in due if stream not in self._parked]
-        for stream in applied:  # what came until it was unparked was dropped
+        for stream in applied:  # once more: what arrived before it was unparked was dropped
             await self._apply({stream: []})
         return applied
 
     async def lacks(self, name: str) -> bool:
-        """Whether another release handles events of a name that has no handler here.
+        """Returns whether another release handles events of a name that has no handler here.
 
-        A name that is met for the first time is looked up in the store: a process has told that it
-        handles such events before it records any. Raises: StoreUnavailable.
+        A new name is looked up in the store: each process notes there which events it handles
+        before it records any. Raises: StoreUnavailable.
         """
         if self._handled is None or name in self._passed:
             return False
@@ -192,8 +192,8 @@ class Projector:
         return False
 
     def count_unread(self, names: Mapping[str, int]) -> None:
-        """Counts events that were passed over, and warns of names that nobody here knows: when one
-        is met first, and then each time that its number has ten times grown."""
+        """Counts events that were passed over, and warns of names that nobody here knows: the first
+        time, and whenever the number has one more digit."""
         if self._known_names is None:
             return
         for name in names.keys() - self._known_names:
@@ -211,7 +211,7 @@ class Projector:
         await self._writer.close()
 
     async def _apply(self, batch: Batch) -> Applied:
-        """One transaction; where every stream fails, one stream at a time until one is applied."""
+        """Applies a batch at once; while in trouble, stream by stream until one is applied."""
         self.guard()
         done = Applied()
         while batch:
@@ -228,7 +228,7 @@ class Projector:
         return done
 
     async def _transact(self, batch: Batch) -> tuple[Applied, list[StreamFailed]]:
-        """Applies what can be applied of a batch, and tells which streams cannot."""
+        """Applies what it can of a batch; returns what was applied, and which streams failed."""
         fold = Fold(self.projection, self.from_log, self.lacks, batch)
         try:
             while True:
@@ -240,10 +240,10 @@ class Projector:
             return await self._transact_each(batch, error)
 
     def _believed(self, batch: Batch) -> Mapping[str, int] | None:
-        """What the streams are at if nothing was lost or repeated.
+        """Returns the versions that the streams are at if nothing was lost or repeated.
 
-        None where it is not to be told from the batch, or where a handler of this projection reads
-        documents: it could fail by what it would not see in truth.
+        Returns None if the batch does not show them, or if a handler reads documents: it might fail
+        because what it reads is of another version than believed.
         """
         if self._reads_documents or not all(batch.values()):
             return None
@@ -255,7 +255,7 @@ class Projector:
     async def _transact_each(
         self, batch: Batch, error: ProjectionError
     ) -> tuple[Applied, list[StreamFailed]]:
-        """The store refused the batch's writes without saying whose: stream by stream it shows."""
+        """Finds out stream by stream whose writes the store refused, because it does not say."""
         if len(batch) == 1:
             (stream,) = batch
             reached = await self._collections.versions(self.target, [stream])
@@ -268,59 +268,59 @@ class Projector:
         return done, failed
 
     def _judge(self, applied: Applied, failures: Sequence[StreamFailed]) -> None:
-        """Tells failing streams from a failing projection, which must not park them all."""
+        """Distinguishes failing streams from a failing projection, which must not park them all."""
         if applied.streams:
             self._failing.clear()
             self.trouble = None
             return
         of_data = (EventMissing, LogLacks, UnknownMessage, VersionUnusable)
-        failing = [one for one in failures if not isinstance(one.cause, of_data)]
-        self._failing |= {one.stream for one in failing if one.stream not in self._parked}
+        failing = [failure for failure in failures if not isinstance(failure.cause, of_data)]
+        self._failing |= {f.stream for f in failing if f.stream not in self._parked}
         if failing and len(self._failing) >= TROUBLE_AT and not self._parks_all:
             self.trouble = f"every stream fails, as with {failing[0]}"[:2000]
 
     async def _park(self, failure: StreamFailed) -> None:
-        """Sets a stream aside. Where an event of another service is missing it only waits at first,
-        and is looked at again when that comes, or when it is late."""
+        """Sets a stream aside. If an event of another service is missing, it only waits at first,
+        and is tried again when that event comes or is late."""
         if failure.stream not in self._parked:
-            await self._learn([failure.stream])  # whoever else applies it may have parked it
+            await self._learn([failure.stream])  # parked elsewhere, its tries would begin anew
         last = self._parked.get(failure.stream)
         message = await self.message_at(failure.stream, failure.version)
-        told = failure_of(failure.cause, message, self.projection.name)
-        before = self._before(failure, told.error)
+        described = failure_of(failure.cause, message, self.projection.name)
+        before = self._before(failure, described.error)
         now = self._control.now()
         first_seen = before.first_seen if before and before.first_seen else now
         patience = self._patience_with(failure.cause)
         waits = bool(patience) and now - first_seen < patience
         tries = 0 if waits else (before.tries if before else 0) + 1
         later = clock.jittered(DELAYS[min(tries, len(DELAYS)) - 1])
-        delay = self._waiting_for(told.error) if waits else later
+        delay = self._waiting_for(described.error) if waits else later
         if isinstance(failure.cause, UnknownMessage):
             self._unreadable[failure.stream] = failure.version
         parked = Parked(
             stream=failure.stream,
             version=failure.version,
-            error=told.error,
+            error=described.error,
             tries=tries,
             next_try=now + timedelta(seconds=delay),
             message=message,
-            reason=told.reason,
-            frames=told.frames,
-            fingerprint=told.fingerprint,
+            reason=described.reason,
+            frames=described.frames,
+            fingerprint=described.fingerprint,
             first_seen=first_seen,
             last_seen=now,
         )
         await self._control.park(self.target, parked)
         if parked.is_missed and await self.message_at(parked.stream, parked.version):
-            # It came before anybody could see that it was waited for.
+            # It came before the row was there: nothing else would wake the stream until it is late.
             parked = parked._replace(next_try=now)
             await self._control.park(self.target, parked)
         self._parked[failure.stream] = parked
-        if self._tells:
-            tell_parked(self.signals, self.target, parked, last)
+        if self._reports_parked:
+            emit_parked(self.signals, self.target, parked, last)
 
     def _before(self, failure: StreamFailed, error: str) -> Parked | None:
-        """As what it was parked so far; where it waited for something else then, it starts anew."""
+        """Returns the stream's row, or None (begin anew) if what it waits for has changed."""
         before = self._parked.get(failure.stream)
         if before and not {before.error, error}.isdisjoint(WAITS):
             same = before.error == error and before.version == failure.version
@@ -328,19 +328,19 @@ class Projector:
         return before
 
     def _patience_with(self, cause: BaseException) -> timedelta:
-        """How long an event is waited for, and waited for once more after it was asked for; or a
-        release of the code."""
+        """Returns how long a missing event (before and after it is asked for), or a release of the
+        code, is waited for."""
         if isinstance(cause, EventMissing):
             return timedelta(seconds=2 * self._foreign.gap_within)
         within = self._release_within if isinstance(cause, UnknownMessage) else 0.0
         return timedelta(seconds=within)
 
     def _waiting_for(self, error: str) -> float:
-        """How soon it is looked at again; workers of another release do so at once."""
+        """Returns the seconds until it is tried again; another release's workers try it at once."""
         return self._foreign.gap_within if error == EventMissing.__name__ else LOOK_EVERY
 
     async def message_at(self, stream: str, version: int) -> str:
-        """The name of a stream's event; empty where the log does not hold it."""
+        """Returns the name of a stream's event, or "" if the log does not hold it."""
         for commit in await self._log.read(stream, after=version - 1, limit=1):
             if commit.first <= version:
                 return commit.events[version - commit.first].name
@@ -355,10 +355,10 @@ class Projector:
     async def from_log(
         self, stream: str, version: int, arrived: Sequence[Envelope]
     ) -> list[Envelope]:
-        """The events that the log holds of a stream beyond a version.
+        """Returns the events that the log holds of a stream after a version.
 
-        Raises: StreamFailed where the log cannot be read as events, or lacks one before what it
-        holds or what has arrived.
+        Raises: StreamFailed if the log cannot be read as events, or lacks one before others that it
+        holds or that have arrived.
         """
         found: list[Envelope] = []
         reached = version
@@ -386,9 +386,9 @@ class Projector:
         return StreamFailed(stream, version, cause, before)
 
     def _is_due(self, parked: Parked) -> bool:
-        """Whether its time has come, or cannot be right: then the clock was set back meanwhile.
+        """Returns whether its time has come, or is too far off: then the clock was set back.
 
-        What waits for another release has been tried here once: this code will not change.
+        What waits for another release, and was tried, is due when late: this code will not change.
         """
         now = self._control.now()
         if parked.awaits_release and self._unreadable.get(parked.stream) == parked.version:

@@ -1,7 +1,7 @@
-"""Sweeper: looks after a projection beside its consumers.
+"""Sweeper: applies what a projection's consumers never received.
 
 A delivery that never came (a queue deleted by hand, a broker lost for good) only delays: the log
-tells what is missing.
+shows what is missing.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SWEEP_OVERLAP = timedelta(minutes=2)
 
 
 class Sweeper:
-    """Applies what never arrived, and tries again what is parked."""
+    """Applies what never arrived, and tries parked streams again."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class Sweeper:
         self._again: list[str] = []
 
     async def tend(self, *, all: bool = False) -> bool:
-        """Tries again the parked streams that are due, or all, and returns whether one of them was
-        applied. To be called every few seconds.
+        """Tries again the parked streams that are due, or all; returns whether any was applied.
+        Call it every few seconds.
 
-        Consumers drop events of a stream for as long as they take it for parked, so a stream that
-        was applied is looked at once more, the next time.
+        Consumers drop a stream's events as long as they believe it parked, so a stream that was
+        applied is applied once more the next time.
         """
         await self._projector.refresh()
         again, self._again = self._again, []
@@ -57,12 +57,12 @@ class Sweeper:
         return await self._control.lease(lease, self._owner, TEND_LEASE)
 
     async def is_due(self, every: float) -> bool:
-        """Whether nobody has swept for `every` seconds."""
+        """Returns whether nobody has swept for `every` seconds."""
         swept = await self._control.swept(self._projector.target)
         return swept is None or abs(self._control.now() - swept) > timedelta(seconds=every)
 
     async def sweep(self) -> int:
-        """Applies what is missing of all commits since the last sweep; returns how many events."""
+        """Applies what is missing of the commits since the last sweep; returns how many events."""
         target = self._projector.target
         now = self._control.now()
         until = now - SWEEP_GRACE
@@ -70,11 +70,11 @@ class Sweeper:
         await self._projector.refresh()
         found = 0
         latest = until
-        if since and since > until + SWEEP_OVERLAP:  # the clock was set back: times tell nothing
+        if since and since > until + SWEEP_OVERLAP:  # the clock was set back: scan all
             since, latest = None, datetime.max.replace(tzinfo=UTC)
         categories = self._projector.projection.categories
         scans = [self._log.arrived(categories, since and since - SWEEP_OVERLAP, latest)]
-        if latest == until:  # what a clock stored that ran ahead would wait until then
+        if latest == until:  # commits of a clock that runs ahead would wait for their time
             scans.append(self._log.arrived(categories, now + SWEEP_OVERLAP))
         for arrived in scans:
             async for some in gathered(arrived, SWEEP_BATCH):

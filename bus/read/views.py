@@ -1,4 +1,4 @@
-"""Reads documents as views, and refuses what no document could ever be read as."""
+"""Reads documents as views, and refuses views that no document could ever be read as."""
 
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
@@ -16,14 +16,14 @@ from bus.stores.documents.values import LENIENT, unreadable
 View = TypeVar("View", bound=BaseModel)
 
 ID = frozenset(["_id", "id"])
-"""Where a view finds its document's key."""
+"""The names by which a view may have its document's key."""
 PUTTING = frozenset(["$set", "$setOnInsert", "$max", "$min"])
-"""Operators by which a field becomes the value given."""
+"""Operators that can set a field to the given value."""
 ALL_OF = frozenset(["$and", "$or", "$nor"])
 
 
 def read_as(view: type[View], document: Document) -> View:
-    """The document as a view. Raises: ProjectionError, which quotes no value."""
+    """Returns the document as a view. Raises: ProjectionError, which quotes no value."""
     given = {"id": document["_id"], **document}
     for name in _not_taken(view):
         given.pop(name, None)
@@ -39,23 +39,23 @@ def read_as(view: type[View], document: Document) -> View:
 
 @lru_cache(maxsize=1000)
 def _not_taken(view: type[BaseModel]) -> frozenset[str]:
-    """Of a view that forbids fields of other names."""
+    """Returns which names of the key a view refuses, because it forbids extra fields."""
     if view.model_config.get("extra") != "forbid":
         return frozenset()
     return ID - {name for field in view.model_fields for name in _names(view, field)}
 
 
 def _names(view: type[BaseModel], field: str) -> Iterator[str]:
-    """Those by which a document may have the field."""
+    """Yields the names by which a document may have the field."""
     yield field
     alias = view.model_fields[field].validation_alias
-    for one in alias.choices if isinstance(alias, AliasChoices) else [alias]:
-        if isinstance(one, str):
-            yield one
+    for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+        if isinstance(choice, str):
+            yield choice
 
 
 def row_as(kind: type[View], row: Document) -> View:
-    """A group of documents as a model. Raises: ProjectionError, which quotes no value."""
+    """Returns a group of documents as a model. Raises: ProjectionError, which quotes no value."""
     try:
         return kind.model_validate(row, **LENIENT)
     except ValidationError as error:
@@ -68,30 +68,30 @@ def row_as(kind: type[View], row: Document) -> View:
 
 @lru_cache(maxsize=1000)
 def shows_key(view: type[BaseModel]) -> bool:
-    """Whether the view's `id` is the document's key."""
+    """Returns whether the view's `id` is the document's key."""
     return any("id" in _names(view, field) for field in view.model_fields)
 
 
 def by_key(view: type[BaseModel], filter: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The filter with `_id` for the `id` of a view that shows it."""
+    """Returns the filter with `_id` for `id` if the view shows the key as `id`."""
     if not shows_key(view):
         return filter
     named = {}
     for path, asked in filter.items():
         if path in ALL_OF and isinstance(asked, list | tuple):
-            asked = [by_key(view, one) if isinstance(one, Mapping) else one for one in asked]
+            asked = [by_key(view, part) if isinstance(part, Mapping) else part for part in asked]
         named[key_or(view, path)] = asked
     return named
 
 
 def key_or(view: type[BaseModel], field: Any) -> Any:
-    """`_id` for the `id` of a view that shows it, or the field as it is."""
+    """Returns `_id` for `id` if the view shows the key as `id`, else the field as it is."""
     return "_id" if field == "id" and shows_key(view) else field
 
 
 def check_times(view: type[BaseModel], filter: Any) -> None:
-    """Raises: ProjectionError where a filter would compare a date with datetimes, or the reverse:
-    documents keep the one as text, the other as an instant, so that nothing would ever match."""
+    """Raises: ProjectionError if a filter compares a date with datetimes, or the reverse: documents
+    keep dates as text and datetimes as instants, so nothing would ever match."""
     kinds = _times(view)
     if not kinds or not isinstance(filter, Mapping):
         return
@@ -108,7 +108,7 @@ def check_times(view: type[BaseModel], filter: Any) -> None:
 
 @lru_cache(maxsize=1000)
 def _times(view: type[BaseModel]) -> dict[str, type]:
-    """The fields that are dates, or datetimes, by each of their names."""
+    """Returns date or datetime for each field of that type, by each of its names."""
     found: dict[str, type] = {}
     for field, info in view.model_fields.items():
         kinds = [kind for kind in members(info.annotation) if kind is not type(None)]
@@ -121,8 +121,8 @@ def _operands(asked: Any) -> Iterator[Any]:
     if isinstance(asked, Mapping):
         asked = list(asked.values())
     if isinstance(asked, list | tuple | set | frozenset):
-        for one in asked:
-            yield from _operands(one)
+        for operand in asked:
+            yield from _operands(operand)
     else:
         yield asked
 
@@ -132,9 +132,9 @@ def _time(value: date) -> type:
 
 
 def check_written(view: type[BaseModel], key: str, update: Any) -> None:
-    """Raises: ProjectionError where the view would read something else than what an update puts:
-    a date in the place of a datetime or the reverse, which is a moment without a zone or nothing
-    at all, or an `id` that is not the document's key."""
+    """Raises: ProjectionError if the view would read something else than what an update writes: a
+    date in place of a datetime or the reverse, which reads as a moment without a zone or not at
+    all, or an `id` that is not the document's key."""
     if type(update) is not dict:
         return
     kinds = _times(view)
@@ -169,7 +169,7 @@ def _mixed(view: type[BaseModel], kind: type, what: str, why: str) -> str:
 
 
 def check_view(projection: str, view: type[BaseModel]) -> None:
-    """Raises: ConfigurationError for what is no model, or has a field as which nothing in a
+    """Raises: ConfigurationError if it is not a model, or has a field as which no value in a
     document can ever be read."""
     if not (isinstance(view, type) and issubclass(view, BaseModel)):
         raise ConfigurationError(
@@ -188,9 +188,9 @@ def _unreadable_in(
 ) -> Iterator[tuple[str, str]]:
     decorators = model.__pydantic_decorators__
     if model in seen or decorators.field_validators or decorators.model_validators:
-        return  # what these read is theirs to say
+        return  # validators may accept anything
     for name, info in model.model_fields.items():
-        if info.metadata and any(hasattr(one, "func") for one in info.metadata):
+        if info.metadata and any(hasattr(entry, "func") for entry in info.metadata):
             continue
         for kind in _kinds(info.annotation):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -200,14 +200,14 @@ def _unreadable_in(
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """The classes in an annotation, but for those with validators of their own."""
+    """Yields the classes in an annotation, except those with validators of their own."""
     origin = get_origin(annotation)
     if origin is Annotated:
         first, *metadata = get_args(annotation)
-        if not any(hasattr(one, "func") for one in metadata):
+        if not any(hasattr(entry, "func") for entry in metadata):
             yield from _kinds(first)
     elif origin is None:
         yield annotation
     else:
-        for one in get_args(annotation):
-            yield from _kinds(one)
+        for argument in get_args(annotation):
+            yield from _kinds(argument)

@@ -367,7 +367,7 @@ class Audit:
             writer,
             self._foreign,
             parks_all=True,
-            tells=target != self._again,
+            reports_parked=target != self._again,
             signals=self._signals,
         )
         try:
