@@ -100,8 +100,7 @@ class Fold:
         self._from_log = from_log
         self._batch = batch
         self._spoiling: dict[str, StreamFailed] = {}
-        # Failures that a new run must stop before: run again, the handler would write and fail as
-        # before, and the transaction would start again for ever.
+        """Failures before which a run stops: to repeat one would start it again for ever."""
         self.failures: dict[str, StreamFailed] = {}
         self.applied = Applied()
         self.unread: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Audit: compares a projection's documents with what the log makes of them, on a live system.
 
-The log is folded once more, into a collection of the audit's own. Documents that are not alike may
-only be in flight; so what feeds the collection is held for some seconds, both are brought to the
-same versions, and what is not alike then is drift.
+The log is folded once more, into the audit's own collection. Documents that differ may only be in
+flight; so writes to the audited collection are paused for some seconds, both are brought to equal
+versions, and what still differs is drift.
 """
 
 import asyncio
@@ -34,23 +34,23 @@ from bus.stores.control import Control, drop
 from bus.stores.event_log import Commit, ReadableLog, Streams
 
 BESIDE = "__audit_"
-"""What the name of an audit's own collection has, before an id that tells when it was made."""
+"""In the name of an audit's own collection, before an id that holds its time of creation."""
 LEFT_OVER = timedelta(days=1)
-"""What an audit that was killed has left is removed by a later one after that."""
+"""The age at which a later audit removes what a killed one has left."""
 PAGE = 500
 PLACES = 16
-"""A sample looks for missing documents at so many places of the log."""
+"""The number of places in the log where a sample looks for missing documents, at most."""
 HELD_AT_ONCE = 1000
 MOST_STUCK = 2000
 STUCK_AFTER = 5.0
 LOOK_EVERY = 0.5
 
 Report = Callable[[int, int], object]
-"""Told how many commits are folded, of how many."""
+"""Called with the number of folded commits, and of all."""
 
 
 class Audit:
-    """Compares the collection that readers read. One at a time for each projection."""
+    """Audits the collection that readers read. One at a time for each projection."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Audit:
         )
         self._compared = 0
         self._unusable: set[str] = set()
-        """Streams parked for what stands as their version: repairing the document mends them."""
+        """Streams parked for an unusable version: repairing the document mends them."""
 
     async def run(
         self,
@@ -96,10 +96,10 @@ class Audit:
         repair: bool = False,
         report: Report | None = None,
     ) -> Audited:
-        """Compares `sample` documents chosen at random, or a part, or all. With `repair`, puts
-        those right that differ.
+        """Compares `sample` random documents, or a part, or all. With `repair`, puts those
+        right that differ.
 
-        Raises: ProjectionError (others are at it, or it is too far behind), StoreUnavailable,
+        Raises: ProjectionError (it is held by others, or too far behind), StoreUnavailable,
         OutcomeUnknown.
         """
         self._compared = 0
@@ -109,8 +109,8 @@ class Audit:
             await self._collections.prepare(self._again)
             keys = await self._fold(sample, part, report)
             rows = await self._control.parked(self._target)
-            parked = {one.stream for one in rows if not one.is_waiting}
-            self._unusable = {one.stream for one in rows if one.error == VersionUnusable.__name__}
+            parked = {row.stream for row in rows if not row.is_waiting}
+            self._unusable = {row.stream for row in rows if row.error == VersionUnusable.__name__}
             suspects = [
                 key
                 for key in await self._unlike(keys)
@@ -123,7 +123,7 @@ class Audit:
         return Audited(self._target.collection, self._compared, tuple(found), streams)
 
     def _waits(self, key: str, parked: set[str]) -> bool:
-        """Whether a document is known to lack what is in its parked stream."""
+        """Returns whether a document is known to be behind, because its stream is parked."""
         own = self._target.versions_in_documents
         return own and f"{self._projection.categories[0]}-{key}" in parked
 
@@ -160,7 +160,8 @@ class Audit:
         return await self._comparable.sample(target, count) if count else []
 
     async def _streams_of(self, part: Selection) -> list[str]:
-        """The streams of a part; those that its documents are named after are not among them."""
+        """Returns a part's streams, without those that its documents are named after. Raises:
+        ProjectionError if one does not feed the projection."""
         for stream in part.streams:
             if category_of(stream) not in self._projection.categories:
                 raise ProjectionError(
@@ -174,12 +175,12 @@ class Audit:
         for category in self._projection.categories if part.matching else ():
             async for page in self._log.scan_streams(category):
                 found |= dict.fromkeys(
-                    one.stream for one in page if fnmatchcase(one.stream, part.matching)
+                    commit.stream for commit in page if fnmatchcase(commit.stream, part.matching)
                 )
         return list(found)
 
     async def _keys_of(self, streams: Iterable[str]) -> set[str]:
-        """The documents that these streams feed."""
+        """Returns the keys of documents that these streams feed. Raises: ProjectionError."""
         if any(handler.is_async for handler in self._projection.handlers.values()):
             raise ProjectionError(
                 f"projection {self._projection.name!r}: async handlers do not tell beforehand "
@@ -210,10 +211,10 @@ class Audit:
     # --- comparing -----------------------------------------------------------------------------
 
     async def _unlike(self, keys: Collection[str] | None) -> list[str]:
-        """The keys whose documents are not alike at a first look."""
+        """Returns the keys whose documents differ at first sight."""
         if keys is not None:
             self._compared = len(keys)
-            return [one.key for one in await self._compare(keys)]
+            return [difference.key for difference in await self._compare(keys)]
         found: list[str] = []
         after: str | None = ""
         while after is not None:
@@ -241,15 +242,15 @@ class Audit:
     async def _settled(
         self, suspects: Sequence[str], began: datetime, repair: bool
     ) -> list[Difference]:
-        """What still differs at the same versions, some keys at a time: each hold is short."""
+        """Returns what still differs at equal versions; some keys at a time, to pause briefly."""
         differences: list[Difference] = []
         for some in batched(suspects, HELD_AT_ONCE):
             async with self._level(began, repair) as until:
                 found = await self._compare(some)
                 self._check_time(until)
-                differences += (
-                    [await self._repaired(one, until) for one in found] if repair else found
-                )
+                if repair:
+                    found = [await self._repaired(difference, until) for difference in found]
+                differences += found
         return differences
 
     def _check_time(self, until: float) -> None:
@@ -261,10 +262,11 @@ class Audit:
 
     @asynccontextmanager
     async def _level(self, began: datetime, repair: bool) -> AsyncIterator[float]:
-        """Holds the collection, with both at the same versions of what was in flight.
+        """Pauses writes, with both collections at equal versions of what was in flight.
 
-        What is stuck shows as a difference, unless it is to be repaired and versions stand apart
-        from the documents: then a document may only be put in where both have all the same.
+        What is stuck shows as a difference, except in a repair if versions stand apart from
+        documents: unless all versions are equal then, events in a replaced document would be
+        applied to it again.
         """
         swept = await self._control.swept(self._target)
         since = min(began, swept or began) - SWEEP_OVERLAP  # before, nothing is in flight
@@ -275,15 +277,15 @@ class Audit:
             stuck = set()
         async with held(self._catalogue, self._control, self._projection) as until:
             streams = await self._streams_since(since)
-            await self._equalise([one for one in streams if one not in stuck])
+            await self._equalise([stream for stream in streams if stream not in stuck])
             if apart:
                 await self._check_parked()
             yield until
 
     async def _check_parked(self) -> None:
-        """Raises: ProjectionError where a parked stream stands elsewhere here than there."""
+        """Raises: ProjectionError if a parked stream has another version here than there."""
         rows = [*await self._control.parked(self._target), *await self._control.parked(self._again)]
-        streams = {one.stream for one in rows}
+        streams = {row.stream for row in rows}
         here = await self._versions(self._target, streams)
         if here != await self._versions(self._again, streams):
             raise ProjectionError(
@@ -293,9 +295,9 @@ class Audit:
             )
 
     async def _caught_up(self, since: datetime) -> set[str]:
-        """Waits until what is in flight now has arrived; returns the streams that do not get on.
+        """Waits until what is in flight now has arrived; returns the streams that are stuck.
 
-        Raises: ProjectionError where these are too many.
+        Raises: ProjectionError if these are too many.
         """
         heads = await self._heads(await self._streams_since(since))
         behind = await self._behind(heads)
@@ -314,7 +316,7 @@ class Audit:
         return behind
 
     async def _heads(self, streams: Sequence[str]) -> dict[str, int]:
-        """Brings the audit's own collection up to date with these streams; where they are then."""
+        """Updates the audit's own collection from these streams; returns the versions reached."""
         async with self._projector(self._again, self._log) as again:
             await self._apply(again, streams)
         return await self._versions(self._again, streams)
@@ -330,7 +332,7 @@ class Audit:
         return found
 
     async def _equalise(self, streams: Sequence[str]) -> None:
-        """Both show the same versions of these streams."""
+        """Brings both collections to the same versions of these streams."""
         heads = await self._heads(streams)
         async with self._projector(self._target, LogUpTo(self._log, heads)) as here:
             await here.refresh()
@@ -340,20 +342,21 @@ class Audit:
         commits = self._log.arrived(self._projection.categories, since)
         return list({commit.stream: None async for commit in commits})
 
-    async def _repaired(self, one: Difference, until: float) -> Difference:
-        if time.monotonic() > until:  # left for the next time
-            return one
-        done = await self._comparable.replace(self._target, one.key, one.found, one.expected)
-        self._signals.emit(Repaired, self._projection.name, one.key, one.kind, done=done)
+    async def _repaired(self, drift: Difference, until: float) -> Difference:
+        """Repairs a document, if there is time left; returns the difference, as it is then."""
+        if time.monotonic() > until:
+            return drift
+        done = await self._comparable.replace(self._target, drift.key, drift.found, drift.expected)
+        self._signals.emit(Repaired, self._projection.name, drift.key, drift.kind, done=done)
         if done and self._target.versions_in_documents:
-            await self._try_again(f"{self._projection.categories[0]}-{one.key}")
-        return one._replace(repaired=done)
+            await self._try_again(f"{self._projection.categories[0]}-{drift.key}")
+        return drift._replace(repaired=done)
 
     async def _try_again(self, stream: str) -> None:
-        """Has a stream that was parked for its version applied by the workers' next turn."""
-        for one in await self._control.parked(self._target) if stream in self._unusable else ():
-            if one.stream == stream:
-                await self._control.park(self._target, one._replace(next_try=self._control.now()))
+        """Has the workers' next turn apply a stream that was parked for its version."""
+        for row in await self._control.parked(self._target) if stream in self._unusable else ():
+            if row.stream == stream:
+                await self._control.park(self._target, row._replace(next_try=self._control.now()))
 
     @asynccontextmanager
     async def _projector(self, target: Target, event_log: Streams) -> AsyncIterator[Projector]:
@@ -377,14 +380,14 @@ class Audit:
 
 
 class LogUpTo:
-    """A log that ends, for each stream, at a version."""
+    """A log that ends at a version of each stream."""
 
     def __init__(self, event_log: ReadableLog, heads: Mapping[str, int]) -> None:
         self._log = event_log
         self._heads = heads
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
-        """As `EventLog.read`, without what is beyond."""
+        """Returns what `EventLog.read` does, up to the stream's version."""
         head = self._heads.get(stream, 0)
         commits = await self._log.read(stream, after, limit)
         return [

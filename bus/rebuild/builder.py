@@ -1,7 +1,7 @@
 """Builder: fills a new collection of a projection from the log; several workers share the work.
 
-The log is divided into shares. One note tells how far each of them is, and whoever holds a share's
-lease goes on from there, after a crash too: what is replayed twice comes out as it was.
+The log is divided into shares. A note holds the progress of each, and the worker that has a
+share's lease goes on from there, after a crash too: replaying twice gives the same documents.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from bus.stores.event_log import ReadableLog
 
 SHARES = 16
 SHARE_OF = 10_000
-"""Commits: a smaller share would take longer to take on than it is worth."""
+"""Commits: taking on a smaller share would take longer than it saves."""
 LEASE = 10.0
 LOOK_EVERY = 0.5
 
@@ -32,7 +32,7 @@ log = Logger("bus.builder")
 
 
 class Share(NamedTuple):
-    """A part of the log: up to a stream, or a share of its streams; and how far it is replayed."""
+    """A part of the log (up to a stream, or some of the streams), and how far it is replayed."""
 
     until: str
     place: str = ""
@@ -41,7 +41,7 @@ class Share(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What there is to replay, since when (the time), and how many commits that were, about."""
+    """What there is to replay: the time when it began, about how many commits, and their shares."""
 
     since: datetime
     commits: int
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
 
     @property
     def replayed(self) -> int:
-        """How many commits are replayed."""
+        """The number of replayed commits."""
         return sum(share.commits for share in self.shares)
 
     def with_share(self, number: int, share: Share) -> "Plan":
@@ -62,28 +62,28 @@ class Plan(NamedTuple):
         return self._replace(shares=tuple(shares))
 
     def document(self) -> Document:
-        """The plan as JSON types."""
+        """Returns the plan as JSON types."""
         shares = [share._asdict() for share in self.shares]
         return {**self._asdict(), "since": self.since.isoformat(), "shares": shares}
 
 
 def plan_from(document: Document) -> Plan:
-    """What `Plan.document` made."""
+    """Returns the plan that `Plan.document` made a document of."""
     shares = tuple(Share(**share) for share in document["shares"])
     return Plan(datetime.fromisoformat(document["since"]), document["commits"], shares)
 
 
 def plan_of(collection: str) -> str:
-    """The key of a collection's plan."""
+    """Returns the key of a collection's plan."""
     return f"{collection}/plan"
 
 
 class _Lost(Exception):
-    """Another worker has the share by now."""
+    """Another worker has taken over the share."""
 
 
 class Builder:
-    """Works on one collection until all of its shares are done, by whomever."""
+    """Builds one collection; several workers may share the work."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Builder:
         )
 
     async def _plan(self) -> Plan:
-        """As it is written down; whoever comes first writes it."""
+        """Returns the plan as stored; the first worker writes it."""
         note = await self._control.note(self._key)
         if note.revision:
             return plan_from(note.value)
@@ -136,9 +136,9 @@ class Builder:
         return await self._plan()
 
     async def _shares(self, commits: int) -> list[Share]:
-        """Each begins where the one before it ends. In time they are as many as the projection has
-        partitions: these do not touch each other's documents, or the author has chosen that they
-        do."""
+        """Divides the log: by streams, each share beginning where the one before it ends; or, if
+        events are replayed in time, as the projection is partitioned. Partitions do not change each
+        other's documents, unless the author has accepted that."""
         projection = self._projector.projection
         if not self._target.versions_in_documents:
             return [Share(f"{n}of{projection.partitions}") for n in range(projection.partitions)]

@@ -1,6 +1,6 @@
-"""Catalogue: which collections a service's projections have just now, as one process knows it.
+"""Catalogue: which collections a service's projections have at present, as one process knows it.
 
-Readers ask it where to read; it asks the store again when what it knows is a second old.
+Readers ask it where to read; it asks the store again when its knowledge is a second old.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from bus.observe.log import Logger
 from bus.read.foreign import History
 from bus.read.projection import Projection
 from bus.rebuild.generations import Generation, Lineage, lineage_from
-from bus.rebuild.handled import tell_handled
+from bus.rebuild.handled import note_handled
 from bus.stores.collections import (
     Browsable,
     Collections,
@@ -30,13 +30,13 @@ from bus.stores.event_log import ReadableLog
 from bus.stores.grouping import Grouping
 
 KNOWN_FOR = 1.0
-"""Seconds. A flipped collection is kept up to date for longer than that."""
+"""Seconds. The collection that readers have left is kept up to date for longer than that."""
 
 log = Logger("bus.catalogue")
 
 
 class Catalogue:
-    """The lineages of the projections, all of them opened."""
+    """The lineages of a service's projections."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class Catalogue:
         self._problems: dict[str, list[str]] = {}
         self._unshown: dict[str, str | None] = {}
         self.learned = asyncio.Event()
-        """Set as soon as it is known which queues there are."""
+        """Set once the queues are known."""
 
     async def open(self, *, begins: bool = True) -> None:
-        """Learns the lineages, begins those of projections that are new, and makes their
-        collections. With `begins`, also what `begin` does.
+        """Learns the lineages, begins those of new projections, and creates their collections; with
+        `begins`, calls `begin` for every projection.
 
         Raises: ConfigurationError (versions would move), StoreUnavailable.
         """
@@ -86,11 +86,11 @@ class Catalogue:
             raise moved(own.target(projection.name, ()))
 
     async def begin(self, projection: Projection[Any]) -> bool:
-        """Begins to build what this version of the code has no collection of; divides what it has
-        into as many queues as are declared.
+        """Begins a collection if this version of the code has none; divides those that it has into
+        as many queues as are declared.
 
-        A worker of this version is to do so: what other releases of the code fill stays as it is
-        until there is one. Returns whether there are other queues now. Raises: StoreUnavailable.
+        Only a worker of this version should call it: until there is one, what other releases fill
+        stays as it is. Returns whether the queues have changed. Raises: StoreUnavailable.
         """
         before = await self.change(projection, lambda known: known)
         is_new = not before.generations and await self._nothing_happened(projection)
@@ -102,22 +102,25 @@ class Catalogue:
         return after.generations != before.generations
 
     async def prepare(self, projection: Projection[Any], *, serves: bool = False) -> None:
-        """Makes the collections that this version of the code feeds, as far as is known, and tells
-        other releases which events it handles; `serves` says that a worker does so. What cannot be
-        made as declared is a problem of this projection alone."""
+        """Creates the known collections that this version of the code feeds, and notes for other
+        releases which events it handles; `serves` says that a worker calls it. What cannot be
+        created as declared is a problem of this projection alone."""
         fed = self.known(projection).fed_by(projection.version)
-        found = [await self._collections.prepare(self.target_of(projection, one)) for one in fed]
-        problems = [problem for some in found for problem in some]
+        problems = [
+            problem
+            for generation in fed
+            for problem in await self._collections.prepare(self.target_of(projection, generation))
+        ]
         if problems and problems != self._problems.get(projection.name):
             log.error("collections_mismatched", projection=projection.name, problems=problems)
         self._problems[projection.name] = problems
         for generation in fed:
-            await tell_handled(self._control, projection, generation.collection, serves=serves)
+            await note_handled(self._control, projection, generation.collection, serves=serves)
 
     async def show(self, projection: Projection[Any]) -> None:
-        """Has those who read without the bus find under the projection's name what readers read.
+        """Shows readers without the bus, under the projection's name, the collection that is read.
 
-        What keeps it from that is told, once. Raises: StoreUnavailable.
+        Logs a problem with that, once. Raises: StoreUnavailable.
         """
         shows: Browsable | None = able(self._collections, Browsable)
         if shows is None:
@@ -127,14 +130,16 @@ class Catalogue:
             read = lineage.active and self.target_of(projection, lineage.of(lineage.active))
             problem = await shows.show(projection.name, read or None)
             shown, lineage = lineage.active, await self.lineage(projection, within=0)
-            if lineage.active == shown:  # else readers have moved meanwhile
+            if (
+                lineage.active == shown
+            ):  # else readers have moved meanwhile, and it shows the former one
                 break
         if problem and problem != self._unshown.get(projection.name):
             log.warning("not_shown_by_name", projection=projection.name, reason=problem)
         self._unshown[projection.name] = problem
 
     async def problems(self, projection: Projection[Any]) -> Sequence[str]:
-        """What of its collections is not as declared; where something was not, it is tried again.
+        """Returns what is not as declared in its collections, after another try if something was.
 
         Raises: StoreUnavailable.
         """
@@ -144,7 +149,7 @@ class Catalogue:
 
     async def _nothing_happened(self, projection: Projection[Any]) -> bool:
         if self._history and await self._history.missing(projection.categories):
-            return False  # nobody here knows yet
+            return False  # its events may still arrive
         async for _ in self._log.scan(projection.categories):
             return False
         return True
@@ -152,9 +157,9 @@ class Catalogue:
     async def change(
         self, projection: Projection[Any], change: Callable[[Lineage], Lineage]
     ) -> Lineage:
-        """Changes a lineage, from what stands in the store; returns it as it is then.
+        """Changes the stored lineage; returns the result.
 
-        Raises: StoreUnavailable, and whatever `change` does.
+        Raises: StoreUnavailable, and what `change` raises.
         """
         after = Lineage(projection.name)
 
@@ -169,7 +174,7 @@ class Catalogue:
         return after
 
     async def lineage(self, projection: Projection[Any], within: float = KNOWN_FOR) -> Lineage:
-        """The lineage as it was `within` seconds ago at most."""
+        """Returns the lineage as it was `within` seconds ago at most. Raises: StoreUnavailable."""
         known = self._known.get(projection.name)
         if known and time.monotonic() - known[1] <= within:
             return known[0]
@@ -178,7 +183,7 @@ class Catalogue:
         return await asyncio.shield(self._asking[projection.name])
 
     async def _ask(self, projection: Projection[Any]) -> Lineage:
-        """Whoever wants to know meanwhile waits for the same answer."""
+        """Asks the store; all who ask meanwhile wait for the same answer."""
         try:
             return await self.change(projection, lambda lineage: lineage)
         except asyncio.CancelledError:
@@ -191,17 +196,17 @@ class Catalogue:
             del self._asking[projection.name]
 
     async def close(self) -> None:
-        """Asks no more."""
+        """Stops asking."""
         await end(self._asking.values())
 
     def known(self, projection: Projection[Any]) -> Lineage:
-        """The lineage as it was when somebody asked; before that, as if nothing had ever been."""
+        """Returns the lineage as last learned; before that, as that of a new projection."""
         if known := self._known.get(projection.name):
             return known[0]
         return _begun(Lineage(projection.name), projection, is_new=True)
 
     async def target(self, projection: Projection[Any]) -> Target:
-        """Where readers find the projection's documents. Raises: NotBuilt, StoreUnavailable."""
+        """Returns where readers find the documents. Raises: NotBuilt, StoreUnavailable."""
         lineage = await self.lineage(projection)
         if not lineage.active:
             raise NotBuilt(
@@ -215,7 +220,7 @@ class Catalogue:
 
 
 class CurrentDocuments(StoredDocuments):
-    """The documents of whichever collection readers are to read just now."""
+    """The documents of the collection that readers are to read at the time of each query."""
 
     def __init__(
         self, projection: Projection[Any], catalogue: Catalogue, collections: Collections
@@ -251,19 +256,19 @@ class CurrentDocuments(StoredDocuments):
 
 
 def _divided(lineage: Lineage, projection: Projection[Any]) -> Lineage:
-    """With as many queues as are declared. What waits in others is in the log: the sweep at a
-    worker's start finds it there."""
-    for own in lineage.fed_by(projection.version):
-        if own.partitions != projection.partitions:
-            lineage = lineage.with_generation(own.divided(projection.partitions))
+    """Returns the lineage with as many queues as are declared. Messages left in other queues are in
+    the log, where the sweep at a worker's start finds them."""
+    for generation in lineage.fed_by(projection.version):
+        if generation.partitions != projection.partitions:
+            lineage = lineage.with_generation(generation.divided(projection.partitions))
     return lineage
 
 
 def _begun(
     lineage: Lineage, projection: Projection[Any], is_new: bool, left: Collection[str] = ()
 ) -> Lineage:
-    """With a generation of the declared version. Where nothing ever happened, it is built. In none
-    of the collections that are `left` of a lineage that was lost."""
+    """Returns the lineage with a generation of the declared version: built already if nothing ever
+    happened (`is_new`), and in none of the collections `left` by a lost lineage."""
     if lineage.latest(projection.version):
         return lineage
     begun = with_next(lineage, projection, left)
@@ -271,7 +276,7 @@ def _begun(
 
 
 def with_next(lineage: Lineage, projection: Projection[Any], left: Collection[str] = ()) -> Lineage:
-    """With one more generation of the declared version, which is to be built."""
+    """Returns the lineage with another generation of the declared version, which is to be built."""
     collection = lineage.next_collection(projection.version, left)
     own = projection.target().versions_in_documents
     return lineage.begun(Generation(collection, projection.version, projection.partitions, own))

@@ -1,4 +1,4 @@
-"""Drift: what an audit found, and when two documents are alike. Pure."""
+"""Drift: what an audit found, and whether two documents are alike. Pure."""
 
 from collections.abc import (
     Sequence,
@@ -11,9 +11,10 @@ from bus.stores.documents.updates import HIDDEN
 
 
 class Difference(NamedTuple):
-    """A document that is not what the log makes of it; None where there is to be none, or is none.
+    """A document that is not what the log makes of it. `found` or `expected` is None if there is
+    none, or should be none; both have the bus's own fields, `_version` among them.
 
-    `repaired` says whether it is by now. Both have the bus's own fields, `_version` among them.
+    `repaired` says whether it has been put right.
     """
 
     key: str
@@ -30,7 +31,7 @@ class Difference(NamedTuple):
 
     @property
     def fields(self) -> dict[str, tuple[Any, Any]]:
-        """What differs: for each field its value here, and the one it is to have."""
+        """What differs: for each field its value here, and the one that it should have."""
         found, expected = self.found or {}, self.expected or {}
         names = [*expected, *(name for name in found if name not in expected)]
         return {
@@ -41,8 +42,8 @@ class Difference(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """What an audit found: of `compared` documents those that differ; and the parked streams,
-    whose documents are not compared (or, where others feed them too, may differ by what waits)."""
+    """What an audit found: those of `compared` documents that differ; and the parked streams,
+    whose documents are not compared (or, if other streams feed them too, may differ for that)."""
 
     collection: str
     compared: int
@@ -51,13 +52,13 @@ class Audited(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing differs by now."""
-        return all(one.repaired for one in self.differences)
+        """Whether nothing differs any more."""
+        return all(difference.repaired for difference in self.differences)
 
 
 class Selection(NamedTuple):
-    """Some of a projection: what these streams feed, those whose ids match a pattern (as in file
-    names: `job-2024*`), or that have had events since a time; and documents by their keys."""
+    """Part of a projection: documents by their keys, and those fed by these streams, by streams
+    whose ids match a pattern (as for file names: `job-2024*`), or with events since a time."""
 
     streams: Sequence[str] = ()
     documents: Sequence[str] = ()
@@ -68,18 +69,18 @@ class Selection(NamedTuple):
 def differing(
     here: Sequence[Document], there: Sequence[Document], size: int
 ) -> tuple[str | None, list[str]]:
-    """Of a page of each, of `size` at most: up to which key both are whole (None: to the end), and
-    the keys up to there whose documents are not alike."""
+    """Compares a page of each, of at most `size` documents. Returns the key up to which both pages
+    are complete (None: to the end), and the keys up to there whose documents differ."""
     ends = [page[-1]["_id"] for page in (here, there) if len(page) == size]
     end = min(ends, default=None)
-    found = {one["_id"]: one for one in here}
-    wanted = {one["_id"]: one for one in there}
+    found = {document["_id"]: document for document in here}
+    wanted = {document["_id"]: document for document in there}
     keys = [key for key in {**wanted, **found} if end is None or key <= end]
     return end, [key for key in keys if not alike(found.get(key), wanted.get(key))]
 
 
 def alike(found: Document | None, expected: Document | None) -> bool:
-    """A place kept for a document that never was one is as good as none."""
+    """Returns whether two documents are equal; a placeholder for one (hidden) counts as none."""
     return found == expected or (_is_none(found) and _is_none(expected))
 
 

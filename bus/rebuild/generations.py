@@ -1,8 +1,8 @@
-"""Lineage: the collections that a projection has had, and which of them readers read. No I/O.
+"""Generations: the collections that a projection has had, and which one readers read. No I/O.
 
-A generation is one collection, made by one version of the projection's code, with its own queue,
-versions and parked streams. Its name says which version and which run of it that is:
-`balances__v1`, `balances__v2`, `balances__v2r2`. (Releases before called the first `balances`.)
+A generation is one collection, filled by one version of the projection's code, with its own queue,
+versions and parked streams. Its name says which version, and which run of it: `balances__v1`,
+`balances__v2`, `balances__v2r2`. (Earlier releases called the first one `balances`.)
 """
 
 from collections.abc import Collection
@@ -14,14 +14,14 @@ from bus.read.projection import collection_of, queue_of
 from bus.stores.collections import Index, Target
 
 GONE_KEPT = 10
-"""So many names of dropped collections are remembered, and not given again."""
+"""The number of dropped collections whose names are remembered, and not used again."""
 
 
 class Generation(NamedTuple):
     """One collection of a projection's documents.
 
-    `partitions` is the number of its queues, and `former` what that was before;
-    `versions_in_documents` as of its `Target`.
+    `partitions` is the number of its queues, `former` its earlier numbers; `versions_in_documents`
+    is that of its `Target`.
     """
 
     collection: str
@@ -32,26 +32,26 @@ class Generation(NamedTuple):
 
     @property
     def queue(self) -> str:
-        """How its queues are called: the first one's as the projection is."""
+        """The name of its queues; the first generation's is the projection's own."""
         return queue_of(self.collection)
 
     def divided(self, partitions: int) -> "Generation":
-        """With another number of queues from now on."""
+        """Returns the generation with another number of queues."""
         former = {*self.former, self.partitions} - {partitions}
         return self._replace(partitions=partitions, former=tuple(sorted(former)))
 
     def target(self, projection: str, indexes: tuple[Index, ...]) -> Target:
-        """Where its documents and versions are."""
+        """Returns where its documents and versions are."""
         return Target(projection, self.collection, self.versions_in_documents, indexes)
 
 
 class Lineage(NamedTuple):
-    """What is known of one projection. Collections go by their names, and "" is none.
+    """The collections of one projection. They are referred to by name; "" means none.
 
     `active` is the one that readers read, `previous` the one that they would go back to, and
-    `building` the one that is being built. Until `held_until` (Unix time, seconds) nothing is to
-    be written into the active one. `gone` are the last ones that were dropped: who has not heard of
-    that may make their queues once more.
+    `building` the one that is being built. Until `held_until` (Unix time, seconds) nothing may be
+    written to the active one. `gone` are those dropped last: a process that does not know yet may
+    declare their queues again.
     """
 
     projection: str
@@ -63,59 +63,59 @@ class Lineage(NamedTuple):
     gone: tuple[Generation, ...] = ()
 
     def of(self, collection: str) -> Generation:
-        """The generation with that collection. Raises: ProjectionError."""
-        for one in self.generations:
-            if one.collection == collection:
-                return one
-        known = ", ".join(one.collection for one in self.generations) or "none"
+        """Returns the generation with that collection. Raises: ProjectionError if there is none."""
+        for generation in self.generations:
+            if generation.collection == collection:
+                return generation
+        known = ", ".join(generation.collection for generation in self.generations) or "none"
         raise ProjectionError(
             f"projection {self.projection!r} has no collection {collection!r}; it has {known}"
         )
 
     def latest(self, version: int) -> Generation | None:
-        """The generation that counts for a version of the code: the active one, or the last."""
-        own = [one for one in self.generations if one.version == version]
-        active = [one for one in own if one.collection == self.active]
+        """Returns a code version's generation, or None: the active one, otherwise the last."""
+        own = [generation for generation in self.generations if generation.version == version]
+        active = [generation for generation in own if generation.collection == self.active]
         chosen = active or own
         return chosen[-1] if chosen else None
 
     def fed_by(self, version: int) -> list[Generation]:
-        """What workers with this version of the code keep up to date."""
+        """Returns what workers with this version of the code keep up to date."""
         own = [
             self.latest(version),
             *(g for g in self.generations if g.collection == self.building),
         ]
-        return list(dict.fromkeys(one for one in own if one and one.version == version))
+        return list(dict.fromkeys(g for g in own if g and g.version == version))
 
     def in_use(self, version: int) -> list[Generation]:
-        """What is kept up to date by that version, and what readers read."""
-        read = [one for one in self.generations if one.collection == self.active]
+        """Returns what readers read, and what that version keeps up to date."""
+        read = [g for g in self.generations if g.collection == self.active]
         return list(dict.fromkeys([*read, *self.fed_by(version)]))
 
     def with_generation(self, changed: Generation) -> "Lineage":
-        """With a generation as it is now."""
+        """Returns the lineage with a changed generation in its place."""
         return self._replace(
             generations=tuple(
-                changed if one.collection == changed.collection else one for one in self.generations
+                changed if g.collection == changed.collection else g for g in self.generations
             )
         )
 
     def held(self, until: float) -> "Lineage":
-        """With the active collection held until then."""
+        """Returns the lineage with the active collection held until then."""
         return self._replace(held_until=until)
 
     def is_held(self, generation: Generation, now: float) -> bool:
-        """Whether a collection is to be left as it is just now."""
+        """Returns whether nothing may be written to a collection at present."""
         return generation.collection == self.active and now < self.held_until
 
     def begun(self, generation: Generation) -> "Lineage":
-        """With one more, which is to be built. What was being built so far is built no further."""
+        """Returns the lineage with one more, to be built instead of the one being built so far."""
         return self._replace(
             generations=(*self.generations, generation), building=generation.collection
         )
 
     def flipped(self, collection: str) -> "Lineage":
-        """With readers at another collection. Raises: ProjectionError where there is none such."""
+        """Returns the lineage with readers at a collection. Raises: ProjectionError if unknown."""
         self.of(collection)
         if collection == self.active:
             return self
@@ -125,7 +125,10 @@ class Lineage(NamedTuple):
         )
 
     def dropped(self, collection: str) -> "Lineage":
-        """Without one. Raises: ProjectionError where readers read it, or there is none such."""
+        """Returns the lineage without a collection.
+
+        Raises: ProjectionError if readers read it, or there is no such collection.
+        """
         gone = self.of(collection)
         if collection == self.active:
             raise ProjectionError(
@@ -133,16 +136,16 @@ class Lineage(NamedTuple):
                 f"dropped; move them to another one before, by a rebuild or a rollback"
             )
         return self._replace(
-            generations=tuple(one for one in self.generations if one is not gone),
+            generations=tuple(g for g in self.generations if g is not gone),
             previous="" if self.previous == collection else self.previous,
             building="" if self.building == collection else self.building,
             gone=(*self.gone, gone)[-GONE_KEPT:],
         )
 
     def next_collection(self, version: int, left: Collection[str] = ()) -> str:
-        """The name of a version's next collection: none that was used before and still is there,
-        nor one of those that are `left`."""
-        taken = {*left, *(one.collection for one in (*self.generations, *self.gone))}
+        """Returns the name of a version's next collection: not one of its generations, of those
+        that are gone, or of `left`."""
+        taken = {*left, *(g.collection for g in (*self.generations, *self.gone))}
         if self.projection in taken:
             taken.add(collection_of(self.projection, 1))  # its queue would be the same
         run = 1
@@ -151,21 +154,21 @@ class Lineage(NamedTuple):
         return name
 
     def document(self) -> Document:
-        """The lineage as JSON types."""
-        generations = [one._asdict() for one in self.generations]
-        gone = [one._asdict() for one in self.gone]
+        """Returns the lineage as JSON types."""
+        generations = [generation._asdict() for generation in self.generations]
+        gone = [generation._asdict() for generation in self.gone]
         return {**self._asdict(), "generations": generations, "gone": gone}
 
 
 def lineage_from(projection: str, document: Document, partitions: int) -> Lineage:
-    """The lineage that a document tells of.
+    """Returns the lineage that a document holds.
 
-    Before there were lineages it held `versions_in_documents` alone; its queues, then, were as
-    many as are declared.
+    Before there were lineages a document held only `versions_in_documents`, and there were as many
+    queues as are declared.
     """
     if "generations" in document:
         generations, gone = (
-            tuple(Generation(**{**one, "former": tuple(one["former"])}) for one in documents)
+            tuple(Generation(**{**held, "former": tuple(held["former"])}) for held in documents)
             for documents in (document["generations"], document.get("gone", ()))
         )
         rest = {name: document[name] for name in ("active", "previous", "building", "held_until")}

@@ -1,9 +1,8 @@
-"""Handled: which events a collection is made of, told by every release of the code that fills it.
+"""Handled: which events a collection is made of, noted by every release of the code that fills it.
 
-While two releases run side by side, one of them may handle an event that the other has no handler
-of. To pass such an event over would be to lose it: so what is handled stands in a note beside the
-collection, and a worker leaves the streams to others that have events noted there which it does not
-handle.
+While two releases run side by side, one may handle an event that the other has no handler for. To
+pass it over would be to lose it; so a note beside the collection lists what is handled, and workers
+leave to others the streams with noted events that they do not handle.
 """
 
 from collections.abc import Mapping
@@ -14,22 +13,22 @@ from bus.read.projection import Projection
 from bus.stores.control import Control, change_note
 
 Names = Mapping[str, int]
-"""Wire names of events, each with the latest schema that is known of it."""
+"""Wire names of events, each with its latest known schema."""
 
 
 def names_of(projection: Projection[Any]) -> dict[str, int]:
-    """The events that this release of the code handles."""
+    """Returns the events that this release of the code handles."""
     return {name: event.wire_schema for name, event in projection.registry().items()}
 
 
 async def handled(control: Control, collection: str) -> Names:
-    """What processes of any release have said that they handle. Raises: StoreUnavailable."""
+    """Returns what processes of any release have noted. Raises: StoreUnavailable."""
     names: Names = (await control.note(_key(collection))).value.get("handled", {})
     return names
 
 
 async def served(control: Control, collection: str) -> Names:
-    """What workers of any release handle; empty where none has said so yet.
+    """Returns what workers of any release have noted; empty if none has yet.
 
     Raises: StoreUnavailable.
     """
@@ -37,10 +36,10 @@ async def served(control: Control, collection: str) -> Names:
     return names
 
 
-async def tell_handled(
+async def note_handled(
     control: Control, projection: Projection[Any], collection: str, *, serves: bool
 ) -> None:
-    """Adds what this release handles; `serves` says that a worker of it runs.
+    """Adds what this release handles to the note; `serves` says that a worker of it runs.
 
     Raises: StoreUnavailable, OutcomeUnknown.
     """
@@ -48,13 +47,13 @@ async def tell_handled(
     own = names_of(projection)
 
     def added(document: Document) -> Document:
-        return {**document, **{one: _latest(document.get(one, {}), own) for one in fields}}
+        return {**document, **{field: _latest(document.get(field, {}), own) for field in fields}}
 
     await change_note(control, _key(collection), added)
 
 
 def beyond(own: Names, others: Names) -> list[str]:
-    """The names that are not among the others', or in a later schema there."""
+    """Returns the names that the others lack, or have in an earlier schema only."""
     return sorted(name for name, schema in own.items() if schema > others.get(name, 0))
 
 

@@ -1,7 +1,6 @@
-"""Hold: keeps what readers read as it is for some seconds, to look at it or to move from it.
+"""Pause: keeps what readers read unchanged for some seconds, to compare it or to move from it.
 
-Workers learn of it within a second and write nothing more; what happens meanwhile waits in their
-queues.
+Workers learn of it within a second and stop writing; what happens meanwhile waits in their queues.
 """
 
 import asyncio
@@ -19,20 +18,20 @@ from bus.stores.control import Control
 
 HOLD_FOR = 20.0
 HELD_AFTER = 3.0
-"""Seconds in which every worker has learnt that it is to hold, and has finished its batch."""
+"""Seconds in which every worker has learned of the pause, and has finished its batch."""
 MARGIN = 5.0
 
 
 class Busy(ProjectionError):
-    """Somebody else holds it just now."""
+    """Somebody else holds the collection at present."""
 
 
 @asynccontextmanager
 async def held(
     catalogue: Catalogue, control: Control, projection: Projection[Any]
 ) -> AsyncIterator[float]:
-    """Holds the active collection from the block's start to its end; gives the time
-    (`time.monotonic`) by which the block is to be done with it.
+    """Holds the active collection during the block; yields the time (`time.monotonic`) by which the
+    block has to be done with it.
 
     Raises: Busy, StoreUnavailable.
     """

@@ -1,8 +1,8 @@
-"""Replay: makes a new collection from the log, folding each stream in memory.
+"""Replay: fills a new collection from the log, folding each stream in memory.
 
 For projections whose documents are each fed by one stream: a stream's whole history becomes one
-document, and many of these are inserted at once. What cannot be folded here (a handler that fails,
-an update that only the database can apply) is left to the projector, stream by stream.
+document, and many of these are inserted at once. Streams that cannot be folded here (a handler
+fails, or only the database can apply an update) are left to the projector, one by one.
 """
 
 from collections import Counter
@@ -26,14 +26,14 @@ from bus.stores.event_log import Commit, ReadableLog
 AT_ONCE = 1000
 """Documents in one insert."""
 PAGES = 4
-"""Pages of the log in one insert: what they hold may all be in the documents."""
+"""Pages of the log in one insert: documents may hold all that is in the pages."""
 
 NOTHING = cast(ReadUnit, None)
-"""Handlers of these projections ask for no documents."""
+"""Handlers of these projections do not ask for documents."""
 
 
 class Reached(NamedTuple):
-    """How far a share of the log is replayed: to a place in it (a stream, a time), with so many
+    """How far a share of the log is replayed: up to a place in it (a stream, a time), and how many
     commits."""
 
     place: str
@@ -44,7 +44,7 @@ Progress = Callable[[Reached], Awaitable[None]]
 
 
 class _Folding:
-    """One stream on its way to a document."""
+    """A stream that is being folded into a document."""
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -55,13 +55,13 @@ class _Folding:
 
     @property
     def result(self) -> Document:
-        """The document with its version, or what stands in the place of one that is not there."""
+        """The document with its version, or a hidden placeholder that holds the version."""
         shown = {HIDDEN: True} if self.document is None else self.document
         return {"_id": key_of(self.stream), **shown, VERSION: self.version}
 
 
 _Folded = tuple[list[_Folding], int]
-"""Streams, folded to their ends, and how many commits are replayed with them."""
+"""Completely folded streams, and how many commits are replayed with them."""
 
 
 class Replay:
@@ -72,13 +72,13 @@ class Replay:
         self._projection = projector.projection
         self._log = log
         self._bulk: LoadsInBulk | None = able(collections, LoadsInBulk)
-        """Without it, the projector writes each stream in transactions."""
+        """If it is None, the projector writes each stream in transactions."""
         self._registry = projector.projection.registry()
 
     async def run(self, reached: Reached, until: str, progress: Progress) -> None:
-        """From beyond what was reached, up to and with the stream `until` ("": the last).
+        """Replays streams after `reached`, up to and including the stream `until` ("": the last).
 
-        `progress` is told after each insert. Raises: StoreUnavailable, OutcomeUnknown (replaying
+        Calls `progress` after each insert. Raises: StoreUnavailable, OutcomeUnknown (replaying
         the same again is safe).
         """
         folded = self._folded(reached, until)
@@ -88,7 +88,7 @@ class Replay:
                 await progress(Reached(done[-1].stream, count))
 
     async def _folded(self, reached: Reached, until: str) -> AsyncGenerator[_Folded, None]:
-        """The streams' folds, some at a time; while these are stored, the next are folded."""
+        """Yields folded streams, some at a time; while these are stored, the next are folded."""
         (category,) = self._projection.categories
         done: list[_Folding] = []
         current: _Folding | None = None
@@ -131,7 +131,7 @@ class Replay:
                 folding.version = envelope.version
         except (Unavailable, OutcomeUnknown):
             raise
-        except Exception:  # the projector meets it again, and says what is wrong
+        except Exception:  # the projector will meet it again, and say what is wrong
             folding.failed = True
 
     async def _pass_over(self, folding: _Folding, name: str) -> None:
@@ -143,15 +143,15 @@ class Replay:
         return None if update is None else apply(document, checked("", update))
 
     async def _store_all(self, done: Sequence[_Folding]) -> None:
-        documents = [one.result for one in done if not one.failed]
-        aside = [one.stream for one in done if one.failed or self._bulk is None]
+        documents = [folding.result for folding in done if not folding.failed]
+        aside = [folding.stream for folding in done if folding.failed or self._bulk is None]
         if documents and self._bulk is not None:
             try:
                 await self._bulk.insert(self._projector.target, documents)
-            except ProjectionError:  # one of them spoils it, and does not say for whom
-                aside = [one.stream for one in done]
+            except ProjectionError:  # it does not say which of them was refused
+                aside = [folding.stream for folding in done]
             else:
-                for folded in (one for one in done if not one.failed):
+                for folded in (folding for folding in done if not folding.failed):
                     self._projector.count_unread(folded.unread)
         if aside:
             await self._projector.apply_streams(aside)

@@ -1,7 +1,7 @@
 """Replay in time: fills a new collection from the log as if its events arrived again.
 
 For projections whose documents are fed by several streams, or that read their own documents: they
-see the events in the order of their times, in transactions, as they would from a queue.
+get the events in the order of their times, in transactions, as from a queue.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ class ReplayInTime:
         self._log = log
 
     async def run(self, reached: Reached, until: str, progress: Progress) -> None:
-        """From the time that was reached. `until` says whose streams: "0of2", every second slot;
-        "", all of them.
+        """Replays from the time that was reached. `until` chooses the streams: "0of2" means every
+        second slot, "" all of them.
 
-        `progress` is told after each batch. Raises: StoreUnavailable, OutcomeUnknown, InTrouble
+        Calls `progress` after each batch. Raises: StoreUnavailable, OutcomeUnknown, InTrouble
         (replaying the same again is safe).
         """
         own, _, of = (until or "0of1").partition("of")
@@ -40,13 +40,13 @@ class ReplayInTime:
         count = reached.commits
         scan = self._log.scan(self._projector.projection.categories, since)
         async for commits in gathered(scan, AT_ONCE * int(of)):
-            mine = [one for one in commits if slot_of(one.stream) % int(of) == int(own)]
+            mine = [c for c in commits if slot_of(c.stream) % int(of) == int(own)]
             count += len(mine)
             await self._apply(mine)
             await progress(Reached(commits[-1].time.isoformat(), count))
 
     async def _apply(self, commits: Sequence[Commit]) -> None:
-        """As if they arrived; of what cannot be read the projector finds out itself."""
+        """Applies commits as if they arrived; unreadable ones are left to the projector."""
         registry = self._projector.projection.registry()
         arrived: list[Envelope] = []
         aside: list[str] = []
@@ -63,7 +63,7 @@ class ReplayInTime:
 def replay_into(
     projector: Projector, log: ReadableLog, collections: Collections
 ) -> Replay | ReplayInTime:
-    """What fills the projector's collection: by stream where each feeds its own document."""
+    """Returns what fills the projector's collection: by stream if each feeds its own document."""
     if projector.target.versions_in_documents:
         return Replay(projector, log, collections)
     return ReplayInTime(projector, log)

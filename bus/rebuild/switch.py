@@ -1,8 +1,8 @@
-"""Flip: moves readers from one collection of a projection to the next, and never back in time.
+"""Switch: moves readers from one collection of a projection to the next, and never back in time.
 
-What feeds the old collection holds for some seconds, until the new one shows all that the old one
-has shown; then one document says that the new one is read. Whoever learns of it a moment later
-reads meanwhile what stands still.
+Writes to the old collection are paused for some seconds, until the new one shows all that the old
+one has shown; then one document says that the new one is read. A reader that learns of it a moment
+later still reads the old one, which does not change meanwhile.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Flip:
         self._control = control
 
     async def to(self, generation: Generation) -> str | None:
-        """Moves readers to a collection that is built and swept; says what keeps it from that.
+        """Moves readers to a collection that is built and swept; returns None, or why it did not.
 
         Raises: Busy, StoreUnavailable, OutcomeUnknown.
         """
@@ -61,13 +61,13 @@ class Flip:
         if read.version > generation.version:
             return f"readers read a later version, {read.collection}"
         old = self._catalogue.target_of(self._projection, read)
-        parked = {one.stream for one in await self._control.parked(old)}
+        parked = {row.stream for row in await self._control.parked(old)}
         return await self._missing(new, parked) or await self._overtake(old, new)
 
     async def back(self, generation: Generation, catch_up: CatchUp) -> str | None:
         """Moves readers back to an earlier collection; `catch_up` brings it nearer to the log.
 
-        Says what keeps it from that. Raises: Busy, StoreUnavailable, OutcomeUnknown.
+        Returns None, or why it did not. Raises: Busy, StoreUnavailable, OutcomeUnknown.
         """
         lineage = await self._catalogue.lineage(self._projection, within=0)
         old = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
@@ -75,8 +75,8 @@ class Flip:
         return await self._overtake(old, new, catch_up)
 
     async def _missing(self, new: Target, excused: set[str]) -> str | None:
-        """Streams that are parked there, and were not before, would be missed."""
-        parked = {one.stream for one in await self._control.parked(new)} - excused
+        """Returns why not, if unexcused streams are parked there: readers would miss them."""
+        parked = {row.stream for row in await self._control.parked(new)} - excused
         return f"streams parked that were not before: {len(parked)}" if parked else None
 
     async def _overtake(
@@ -102,7 +102,7 @@ class Flip:
         return any(version > shows.get(stream, 0) for stream, version in shown.items())
 
     async def _moved(self, new: Target) -> str | None:
-        """Nothing has kept it from that."""
+        """Moves readers; returns None, because nothing has prevented it."""
         flipped = partial(Lineage.flipped, collection=new.collection)
         await self._catalogue.change(self._projection, flipped)
         with suppress(StoreUnavailable):  # a worker does so again
