@@ -1,7 +1,7 @@
-"""Whether what the service stands on is still what it was: looked at by every process.
+"""Checks that what the service stands on is still what it was; every process does so.
 
-continuity    whether the database goes on from what it held
+continuity    detects that the database does not go on from what it held
 checks        what every process of a service asks about its own health
 owner         one service to a database
-upkeep        what a service has at the broker is declared again, once in a while
+upkeep        declares the service's queues again, once in a while
 """

@@ -19,7 +19,7 @@ from bus.transports.base import Frame, Transport
 
 LATE = timedelta(seconds=10)
 LOOK_AT = 10_000
-"""Commits that a projection's lag is measured by, at most each time."""
+"""The most commits that a projection's lag is measured by at a time."""
 NOBODY = "health"
 """A topic that no queue of commands is bound to, and no stream's name."""
 
@@ -34,13 +34,13 @@ def service_checks(
     projections: Sequence[Projection[Any]],
     history: History,
 ) -> list[Check]:
-    """What every process of a service asks.
+    """Returns the checks that every process of a service asks.
 
-    Without its database it is not ready. The broker may be away: what is written waits in the log.
+    Without its database it is not ready. The broker may be away: commits wait in the log.
     """
 
     async def broker() -> str | None:
-        """Publishes a message that reaches nobody: nothing less shows an alarm."""
+        """Publishes a message that reaches nobody: only publishing shows an alarm."""
         id = clock.new_id()
         probe = Frame(
             address="commands",
@@ -64,7 +64,7 @@ def service_checks(
         return None
 
     async def database() -> str | None:
-        """Reads, and writes: in the log what changes nothing, which takes the right to write there,
+        """Reads, and writes: to the log what changes nothing, but needs permission to write there,
         and then a document of its own, durably."""
         await event_log.read(NOBODY, limit=1)
         await event_log.confirmed([NOBODY])
@@ -92,7 +92,7 @@ def service_checks(
                     projection.categories, target, read_log, collections, control, most=LOOK_AT
                 )
             lag = await meter.measure()
-            return _told(lag, await stuck(control, target) if lag.parked else ())
+            return _described(lag, await stuck(control, target) if lag.parked else ())
 
         return ask
 
@@ -107,8 +107,8 @@ def service_checks(
 
     def fetched(category: str, owner: str) -> Ask:
         async def ask() -> str | None:
-            for one in await history.missing([category]):
-                return f"it is still being fetched from service {owner!r}: {one.events} events"
+            for progress in await history.missing([category]):
+                return f"it is still being fetched from service {owner!r}: {progress.events} events"
             return None
 
         return ask
@@ -117,8 +117,8 @@ def service_checks(
         Check("broker", broker, looks=broker_answers),
         Check("database", database, "ready", database_answers),
         Check("relay", _unless_away(relay)),
-        *(Check(f"projection {one.name}", _unless_away(behind(one))) for one in projections),
-        *(Check(f"collection {one.name}", _unless_away(as_declared(one))) for one in projections),
+        *(Check(f"projection {p.name}", _unless_away(behind(p))) for p in projections),
+        *(Check(f"collection {p.name}", _unless_away(as_declared(p))) for p in projections),
         *(
             Check(f"history of {category}", _unless_away(fetched(category, owner)))
             for category, owner in history.owners.items()
@@ -126,7 +126,7 @@ def service_checks(
     ]
 
 
-def _told(lag: Lag, some: Sequence[Stuck]) -> str | None:
+def _described(lag: Lag, some: Sequence[Stuck]) -> str | None:
     problems = [f"streams parked: {lag.parked}", *map(str, some)] if lag.parked else []
     if lag.parked > len(some) > 0:
         problems.append(f"and {lag.parked - len(some)} more")
@@ -137,7 +137,7 @@ def _told(lag: Lag, some: Sequence[Stuck]) -> str | None:
 
 
 def _unless_away(ask: Ask) -> Ask:
-    """The check of the database itself says when that is away; it is enough to say it once."""
+    """Returns a question that ignores outages: the check of the database itself reports them."""
 
     async def asked() -> str | None:
         try:

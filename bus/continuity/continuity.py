@@ -1,9 +1,9 @@
-"""Continuity: whether the database goes on from what it held.
+"""Continuity: detects that the database does not go on from what it held.
 
-A backup that was restored, a collection that was dropped, leave nothing behind that fails: events
-would be applied twice, others dropped as duplicates, and no one would be told. So what there is is
-written down in two places, with the id of a commit that was stored lately, and compared again and
-again. Where it does not go on, what is concerned stands still until it is recovered.
+After a backup is restored or a collection is dropped, nothing fails by itself: events would be
+applied twice, others dropped as duplicates, and nobody would notice. So a record of what there is,
+with the id of a recent commit, is kept in two places and compared repeatedly. What does not go on
+stands still until it is recovered.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from bus.stores.event_log import EventLog
 from bus.transports.base import Delivery, Frame
 
 RECORD = "commits/continuity"
-"""The key of the note that holds the record; a copy of it is the seal among the checkpoints."""
+"""The key of the note that holds the record; its copy among the checkpoints is the seal."""
 OWN = ("commits", "checkpoints", "projections", "handled", "followed")
 EVERYTHING = ("commits", "projections")
-"""Without these, nothing that is fed can be right."""
+"""Without these, nothing that is derived from the log can be right."""
 
 LOOK_EVERY = 2.0
 TURN_EVERY = 10
-"""Seconds between two records: so much of the newest is not told from a log that lost it."""
+"""Seconds between two records: a loss of the newest events, up to that, is not detected."""
 FIRST = 5.0
 BATCH = 100
 BATCH_EVERY = 0.1
@@ -45,15 +45,15 @@ log = Logger("bus.continuity")
 
 
 class Vouch(Protocol):
-    """Looks up what arrived in a queue, some of it."""
+    """Looks up in the log some of what arrived in a queue."""
 
     async def __call__(self, queue: str, deliveries: Sequence[Delivery]) -> None: ...
 
 
 class Record(NamedTuple):
     """What was there at a `turn`, a number that only grows (the time, in seconds): the identities
-    of `collections`, and a commit. `before` is a turn that was sealed before it, and `broken` tells
-    by name what is to be recovered."""
+    of `collections`, and a commit. `before` is a turn that was sealed before it; `broken` says, by
+    name, what is to be recovered."""
 
     turn: int = 0
     before: int = 0
@@ -62,13 +62,13 @@ class Record(NamedTuple):
     broken: Mapping[str, str] = {}
 
     def document(self) -> Document:
-        """The record as JSON types. Names may hold what a field's may not."""
+        """Returns the record as JSON types; pairs, because names may not be valid field names."""
         rest = {"collections": list(self.collections.items()), "broken": list(self.broken.items())}
         return {**self._asdict(), **rest}
 
 
 def record_from(document: Document) -> Record:
-    """The record that a document holds."""
+    """Returns the record that a document holds."""
     if "turn" not in document:
         return Record()
     collections, broken = dict(document["collections"]), dict(document["broken"])
@@ -79,7 +79,7 @@ def record_from(document: Document) -> Record:
 
 
 class Continuity:
-    """What one process knows of it."""
+    """What one process knows of the database's continuity."""
 
     def __init__(
         self,
@@ -99,40 +99,40 @@ class Continuity:
         self._signing = signing
         self._loops = loops
         self._one_by_one = asyncio.Lock()
-        """What was read before another turn was noted here would look like an older one."""
+        """Without it, what was read before another turn was noted here would look older."""
         self._turn = self._sealed = 0
         self._notes = True
         self._refusal: str | None = None
         self.broken: Mapping[str, str] = {}
-        """What is to be recovered, by the collection's name."""
+        """Why each collection is to be recovered, by its name."""
         self._vouched: dict[str, tuple[float, float]] = {}
 
     @property
     def checks(self) -> list[Check]:
-        """What health asks."""
+        """The checks for health."""
         contents = Check("database contents", self.problem)
         return [Check("event log", self.refusal, "ready"), contents]
 
     async def open(self, *, notes: bool = True) -> None:
-        """Compares for the first time, before anything is fed; without `notes`, for somebody who
-        only looks, writes nothing down. Raises: StoreUnavailable."""
+        """Compares for the first time, before any collection is fed; without `notes`, it writes
+        nothing, for a program that only looks. Raises: StoreUnavailable."""
         self._notes = notes
         await self.look()
 
     async def run(self) -> None:
-        """Compares again and again."""
+        """Compares every LOOK_EVERY seconds, about, until cancelled."""
         while True:
             await asyncio.sleep(clock.jittered(LOOK_EVERY))
             await self._loops.turn("continuity", self.look, None)
 
     def check(self, *names: str) -> None:
-        """Raises: Discontinued, where what is kept under one of these names is to be recovered."""
+        """Raises: Discontinued if one of these names, or of EVERYTHING, is to be recovered."""
         for name in (*EVERYTHING, *names) if self.broken else ():
             if name in self.broken:
                 raise Discontinued(self.broken[name])
 
     async def problem(self) -> str | None:
-        """What health is told: what is broken, and the command that puts it right."""
+        """Returns what is broken, with the command that puts it right, or None."""
         if not self.broken:
             return None
         what = "; ".join(self.broken.values())
@@ -142,11 +142,11 @@ class Continuity:
         )
 
     async def refusal(self) -> str | None:
-        """Why the log stores nothing."""
+        """Returns why the log stores nothing, or None if it does."""
         return self._refusal
 
     async def look(self) -> None:
-        """Compares what there is with what was. Raises: StoreUnavailable, OutcomeUnknown."""
+        """Compares what there is with the record. Raises: StoreUnavailable, OutcomeUnknown."""
         async with self._one_by_one:
             await self._look()
 
@@ -161,7 +161,7 @@ class Continuity:
         if self._notes and found.keys() - record.broken.keys():
             await self._note_broken(found)
         elif not found and is_due:
-            if seal.turn < record.turn:  # the process that wrote that record did not seal it
+            if seal.turn < record.turn:  # the process that wrote the record did not seal it
                 await self._seal(record)
             await self._note_turn(here)
         broken = {**found, **record.broken}
@@ -171,8 +171,8 @@ class Continuity:
         self.broken = broken
 
     async def _read(self) -> tuple[Record, Record]:
-        """The seal, and the record that it is a copy of: the one before, for a moment, since the
-        record is written first. What looks like a loss that nobody noted yet is read again."""
+        """Returns the seal and the record that it is a copy of (briefly an earlier one, because the
+        record is written first). Reads again what looks like a loss that is not noted yet."""
         seal, record = await self._read_once()
         is_noted = not record.broken.keys().isdisjoint({*EVERYTHING, "checkpoints"})
         if is_noted or self._goes_on(seal, record):
@@ -181,8 +181,8 @@ class Continuity:
         return await self._read_once()
 
     async def _wait_for_a_majority(self) -> None:
-        """Writes something: a new primary knows of less than a majority holds until this is held,
-        and one that is primary no more cannot have it held."""
+        """Waits, and writes something: before a majority has it, a new primary may know less than
+        the majority holds; and a former primary cannot get a majority for it."""
         await asyncio.sleep(AGAIN_AFTER)
         if self._notes:
             await self._control.lease(RECORD, RECORD, 0)
@@ -198,9 +198,9 @@ class Continuity:
     async def _compared(
         self, record: Record, seal: Record, here: Mapping[str, str]
     ) -> Mapping[str, str]:
-        """What does not go on, by name, with words for people."""
+        """Returns what does not go on, by name, with a description for people."""
         if not record.turn and not seal.turn:
-            return {}  # nothing was written down yet
+            return {}  # nothing was recorded yet
         found = {
             name: f"the collection {name!r} was dropped, or put in place anew"
             for name, identity in (record if record.turn else seal).collections.items()
@@ -221,15 +221,17 @@ class Continuity:
         return name in OWN or name in await self._known_collections(within=0.0)
 
     async def _known_collections(self, within: float = KNOWN_FOR) -> set[str]:
-        """Those of projections that are read or kept up to date."""
+        """Returns the names of projections' collections that are read or kept up to date."""
         return {
             generation.collection
-            for one in self._projections
-            for generation in (await self._catalogue.lineage(one, within)).in_use(one.version)
+            for projection in self._projections
+            for generation in (await self._catalogue.lineage(projection, within)).in_use(
+                projection.version
+            )
         }
 
     async def _note_broken(self, found: Mapping[str, str]) -> None:
-        """So that every process knows, and after a restart too."""
+        """Adds to the record what is broken, for every process to know, after a restart too."""
 
         def broken(document: Document) -> Document:
             record = record_from(document)
@@ -240,20 +242,20 @@ class Continuity:
             log.error("database_discontinued", part=name, reason=what)
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
-        """What stands under the names of collections (or of these), in the service's database and
-        in the place for documents, which may be the same. Raises: StoreUnavailable."""
+        """Returns the identities of collections (all, or these) in the service's database and in
+        the place for documents, which may be the same. Raises: StoreUnavailable."""
         own = await self._control.identities(names)
         return own | await self._collections.identities(names)
 
     async def note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
-        """Writes down what there is, and what of it is broken."""
+        """Records what there is, and what of it is broken."""
         async with self._one_by_one:
             await self._note_turn(here, broken)
 
     async def _note_turn(
         self, here: Mapping[str, str], broken: Mapping[str, str] | None = None
     ) -> None:
-        """Without `broken`, that stays as others may have changed it meanwhile."""
+        """Records a turn; without `broken`, keeps what is recorded as broken."""
         names = {*OWN, *await self._known_collections()} & here.keys()
         commit = await self._log.newest()
         now = int(self._control.now().timestamp())
@@ -263,7 +265,8 @@ class Continuity:
             last = known.turn
             turn = max(last + 1, self._turn + 1, self._sealed + 1, now)
             there = {name: here[name] for name in names}
-            # Another process may have written the last one a moment ago, and may never seal it.
+            # The last record may be another process's, which may never seal it: as `before`, it
+            # would make the seal look like an older one.
             before, now_broken = min(last, self._sealed), known.broken if broken is None else broken
             return Record(
                 turn=turn, before=before, collections=there, commit=commit, broken=now_broken
@@ -276,21 +279,21 @@ class Continuity:
         self._sealed = max(self._sealed, record.turn)
 
     async def forget(self, collection: str) -> None:
-        """Lets go of a collection that was dropped on purpose: another may get its name."""
+        """Forgets a collection that was dropped on purpose: another one may get its name."""
 
         def without(document: Document) -> Document:
             if not document:
                 return document
             record = record_from(document)
-            broken = {one: what for one, what in record.broken.items() if one != collection}
-            there = {one: id for one, id in record.collections.items() if one != collection}
+            broken = {name: what for name, what in record.broken.items() if name != collection}
+            there = {name: id for name, id in record.collections.items() if name != collection}
             return record._replace(broken=broken, collections=there).document()
 
         await change_note(self._control, RECORD, without)
 
     async def vouch(self, queue: str, deliveries: Sequence[Delivery]) -> None:
-        """Looks up in the log some events that this service signed and stored: does it hold what
-        its queues tell of? Raises: Discontinued, StoreUnavailable.
+        """Checks that the log holds some of the delivered events that this service signed and
+        stored. Raises: Discontinued (if not), StoreUnavailable.
         """
         self.check()
         now = time.monotonic()
@@ -300,7 +303,7 @@ class Continuity:
             return
         self._vouched[queue] = began, now
         some = deliveries[-(BATCH if is_new else 1) :]
-        signed = [one.frame for one in some if self._signing.verify(one.frame)]
+        signed = [delivery.frame for delivery in some if self._signing.verify(delivery.frame)]
         missing = await self._missing(signed)
         if missing:
             await self._wait_for_a_majority()
@@ -312,8 +315,8 @@ class Continuity:
             raise Discontinued(what)
 
     async def _missing(self, frames: Collection[Frame]) -> list[Frame]:
-        """Those whose commit the log does not hold; an id that is of no commit tells nothing."""
+        """Returns the frames whose commit the log lacks; ignores ids that name no commit."""
         commits = {frame.id: frame.id.rpartition(":")[0] for frame in frames}
         ids = sorted(set(commits.values()) - {""})
         held = await self._log.held(ids) if ids else set()
-        return [one for one in frames if commits[one.id] and commits[one.id] not in held]
+        return [frame for frame in frames if commits[frame.id] and commits[frame.id] not in held]

@@ -1,6 +1,7 @@
-"""Owner: one service to a database, told by a note in it.
+"""Owner: one service to a database, which a note in it names.
 
-Two services in one would publish and mark each other's commits, and each would miss its own.
+Two services in one database would publish and mark each other's commits, and each would miss its
+own.
 """
 
 from bus.data.payload import Document
@@ -12,9 +13,9 @@ OWNER_NOTE = "commits/service"
 
 
 async def check_owner(control: Control, service: str, *, claims: bool) -> None:
-    """Sees that the database is this service's; with `claims`, makes it so where it is nobody's.
+    """Checks that the database is this service's; with `claims`, takes it if it is nobody's.
 
-    Raises: ConfigurationError, StoreUnavailable, OutcomeUnknown.
+    Raises: ConfigurationError if it is another's, StoreUnavailable, OutcomeUnknown.
     """
 
     def claimed(document: Document) -> Document:
@@ -32,9 +33,9 @@ async def check_owner(control: Control, service: str, *, claims: bool) -> None:
 
 
 async def hand_over(control: Control, service: str, former: str) -> None:
-    """Makes a database of the service `former` that of another one.
+    """Gives the database of the service `former` to another one.
 
-    Raises: ConfigurationError where it is somebody else's, StoreUnavailable, OutcomeUnknown.
+    Raises: ConfigurationError if it is neither's, StoreUnavailable, OutcomeUnknown.
     """
 
     def handed_over(document: Document) -> Document:

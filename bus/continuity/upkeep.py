@@ -1,7 +1,7 @@
-"""Upkeep: what a service has at the broker is declared again, once in a while.
+"""Upkeep: declares the service's queues and bindings again, once in a while.
 
-A queue or a binding that somebody takes away fails nobody's publishing: events have no need of a
-queue. So it is looked for, by every process, and what was gone is told: it took messages with it.
+If somebody removes one, no publishing fails: events do not need a queue. So every process looks for
+them, and reports what was gone, because messages have gone with it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from bus.transports.base import Transport
 from bus.transports.topology import Topology, dead_queue
 
 REMEMBERED = 600.0
-"""Seconds that health tells of something that was gone."""
+"""Seconds for which health reports something that was gone."""
 
 log = Logger("bus.upkeep")
 
@@ -44,7 +44,7 @@ class Upkeep:
 
     @property
     def check(self) -> Check:
-        return Check(self._part, self._told)
+        return Check(self._part, self._problems)
 
     @property
     def duty(self) -> Duty:
@@ -57,7 +57,7 @@ class Upkeep:
             await self.look()
 
     async def look(self) -> None:
-        """One round; a broker that is away is asked the next time."""
+        """Declares all once; a broker that is away is asked the next time."""
         topology = self._topology()
         try:
             gone = await self._transport.restore(topology)
@@ -78,7 +78,8 @@ class Upkeep:
         self._gone, self._gone_at = names, time.monotonic()
 
     async def _left_over(self, dead: str) -> str | None:
-        """What waits for a worker to be made a dead letter of; there, a policy may take it away."""
+        """Returns that messages wait for a worker to make dead letters of them, if so: meanwhile
+        a policy may delete them."""
         waiting = await self._transport.depth(dead)
         if not waiting or await self._transport.consumers(dead):
             return None
@@ -87,10 +88,10 @@ class Upkeep:
             f"one, and see that no policy of RabbitMQ lets them expire there"
         )
 
-    async def _told(self) -> str | None:
-        return "; ".join(filter(None, [self._problem, self._told_of_gone(), self._waiting])) or None
+    async def _problems(self) -> str | None:
+        return "; ".join(filter(None, [self._problem, self._lost(), self._waiting])) or None
 
-    def _told_of_gone(self) -> str | None:
+    def _lost(self) -> str | None:
         if self._gone is None or time.monotonic() - self._gone_at > REMEMBERED:
             return None
         return (
