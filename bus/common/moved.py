@@ -75,7 +75,7 @@ ROOMS = {
         "lines": "lines",
         "log": "log",
         "loops": "loops",
-        "telling": "telling",
+        "telling": "log_line",
     },
     "operate": {
         "delivery.events": "events",

@@ -1,7 +1,7 @@
 """Health: whether a process is alive and ready, and what is wrong with the parts it works with.
 
-Each part is asked a question of its own. Questions run together, each is bounded, and one that
-fails or does not come back is a problem like any other: asking for health never raises.
+Each part is asked a question of its own. Questions run concurrently, each is bounded, and one that
+fails or is not answered is a problem like any other: asking for health never raises.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from bus.errors import Unavailable
 from bus.observe.loops import Loops
 
 PATIENCE = 1.0
-"""Seconds of the loop's own time that one call waits for what is not answered yet."""
+"""Seconds, in the loop's own time, that a call waits for answers."""
 GONE = 3.0
 GONE_WHILE_BUSY = 10.0
-"""Seconds after which a question without an answer is a problem; the latter where this process was
-late itself meanwhile, so that its machine is busy. Until then its last answer counts."""
+"""Seconds after which an unanswered question is a problem; the latter if this process was itself late
+meanwhile, because its machine is busy. Until then the last answer counts."""
 BUSY = 0.1
-"""The share of its waiting by which a process is late where its machine is busy."""
+"""If a process is late by more than this share of its waiting, its machine is busy."""
 SLICES = 5
 LASTING = 10.0
-"""Seconds after which a loop that fails again and again makes its process not ready."""
+"""Seconds after which a loop that keeps failing makes its process not ready."""
 SERVICES = {"broker", "database"}
 
 Breaks = Literal["nothing", "ready", "alive"]
@@ -31,10 +31,10 @@ Ask = Callable[[], Awaitable[str | None]]
 
 
 class HealthProblem(NamedTuple):
-    """What is wrong with a part, and for how many seconds it has been known.
+    """What is wrong with a part, and for how many seconds this has been known.
 
-    `breaks` says what follows from it. "ready": this process cannot do its work until it is over.
-    "alive": only a restart helps. "nothing": work goes on, somebody should know.
+    `breaks` says what follows. "ready": this process cannot do its work until it is over. "alive":
+    only a restart helps. "nothing": work goes on, but somebody should know.
     """
 
     part: str
@@ -47,14 +47,14 @@ class HealthProblem(NamedTuple):
 
 
 class Health(NamedTuple):
-    """The state of a process: what probes ask for."""
+    """The state of a process, for probes."""
 
     alive: bool
     ready: bool
     problems: tuple[HealthProblem, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON types."""
+        """Returns the report as JSON types."""
         problems = [
             {**problem._asdict(), "seconds": round(problem.seconds, 1)} for problem in self.problems
         ]
@@ -62,8 +62,8 @@ class Health(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A question: `ask` returns what is wrong with the part, or None. Somebody who only looks asks
-    `looks` in its place, where `ask` would write something."""
+    """A question: `ask` returns what is wrong with the part, or None. If `ask` writes something,
+    `looks` is what a program asks instead that only looks."""
 
     part: str
     ask: Ask
@@ -72,7 +72,7 @@ class Check(NamedTuple):
 
 
 class _Question:
-    """What one check was asked, since when, and what it answered before that."""
+    """A question that a check was asked, since when, and its answer before that."""
 
     def __init__(self, check: Check, last: str | None, *, is_first: bool, looks_only: bool) -> None:
         self.asked_at = time.monotonic()
@@ -82,7 +82,7 @@ class _Question:
         self.task = apart(_asked(ask))
 
     async def wait(self, seconds: float) -> float:
-        """Waits for the answer, so long as the loop turns; returns by which share it was late."""
+        """Waits for the answer; returns by what share of the time the loop was late."""
         late = 0.0
         for _ in range(SLICES):
             due = time.monotonic() + seconds / SLICES
@@ -92,8 +92,8 @@ class _Question:
             late += max(0.0, time.monotonic() - due)
         return late / seconds
 
-    def told(self, late: float, gone: float) -> str | None:
-        """What is known of it by now."""
+    def answer(self, late: float, gone: float) -> str | None:
+        """Returns the answer, or what is to be taken for it meanwhile."""
         if self.task.done():
             return "the question was cut off" if self.task.cancelled() else self.task.result()
         age = time.monotonic() - self.asked_at
@@ -107,8 +107,8 @@ class _Question:
 class Checkup:
     """All checks of a process. A worker adds its own to those of its bus.
 
-    One call takes `patience` seconds at most, and where a part was never heard of, `gone` seconds:
-    these are of the loop's own time. A part is taken for gone after that time, too.
+    One call takes at most `patience` seconds, or `gone` seconds if a part has never answered, in
+    the loop's own time. A part counts as gone after `gone` seconds, too.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Checkup:
         self._last: dict[Check, str | None] = {}
         self._since: dict[Check, float] = {}
         self.looks_only = False
-        """Whether nothing is to be changed by asking."""
+        """Whether asking must not write anything."""
 
     def add(self, checks: Iterable[Check]) -> None:
         self._checks += checks
@@ -139,24 +139,24 @@ class Checkup:
             self._last.pop(check, None)
 
     async def health(self) -> Health:
-        """Asks every part, all at once."""
+        """Asks every part, concurrently."""
         problems = await self._problems(self._checks)
-        return _health([*problems, *self._failing({one.part for one in problems})])
+        return _health([*problems, *self._failing({problem.part for problem in problems})])
 
     def _failing(self, parts: set[str]) -> Iterator[HealthProblem]:
-        """The loops that fail. A service that is away is told by its own check."""
-        for one in self._loops.failing:
-            if not (one.is_outage and parts & SERVICES):
-                seconds = time.monotonic() - one.since
+        """Yields the failing loops, except for an outage that is among the problems already."""
+        for failing in self._loops.failing:
+            if not (failing.is_outage and parts & SERVICES):
+                seconds = time.monotonic() - failing.since
                 breaks: Breaks = "ready" if seconds > LASTING else "nothing"
-                yield HealthProblem(f"loop {one.loop}", one.what, seconds, breaks)
+                yield HealthProblem(f"loop {failing.loop}", failing.what, seconds, breaks)
 
     async def alive(self) -> Health:
-        """Asks only for what a restart would mend; that never leaves the process."""
+        """Asks only what a restart would mend, which never needs another process."""
         return _health(await self._problems([c for c in self._checks if c.breaks == "alive"]))
 
     async def close(self) -> None:
-        """Gives up the questions that are still unanswered."""
+        """Cancels the questions that are still unanswered."""
         await end(question.task for question in self._open.values())
 
     async def _problems(self, checks: Iterable[Check]) -> list[HealthProblem]:
@@ -172,11 +172,11 @@ class Checkup:
         return HealthProblem(check.part, what, time.monotonic() - since, check.breaks)
 
     async def _answer(self, check: Check) -> str | None:
-        """A question without an answer stays open and is not asked again: asking must not pile up
-        what a part that is frozen has to work off."""
+        """Returns a check's answer. An unanswered question stays open and is not asked again:
+        otherwise questions would pile up at a frozen part."""
         question = self._open.get(check) or self._ask(check)
         late = await question.wait(self._gone if question.is_first else self._patience)
-        answer = question.told(late, self._gone)
+        answer = question.answer(late, self._gone)
         if check in self._checks:
             self._last[check] = answer
         return answer

@@ -1,6 +1,6 @@
 """Answers /livez and /readyz over HTTP, from the event loop that does the work.
 
-That is the point: a loop that is starved, or a process that is frozen, does not answer.
+This is on purpose: a starved loop, or a frozen process, does not answer.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class HealthServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Raises: ConfigurationError, where the address cannot be had."""
+        """Starts to answer. Raises: ConfigurationError if the address is not to be had."""
         try:
             self._server = await asyncio.start_server(
                 self._serve, self._host, self._port, limit=LONGEST_HEAD
@@ -86,8 +86,8 @@ class HealthServer:
 
 
 def _why(error: OSError) -> str:
-    """In the system's own words: asyncio's tell the address again. Of a name that nobody knows the
-    number is below 0, and its words are those of the error."""
+    """Returns the system's own words, because asyncio's repeat the address. The error of an unknown
+    host name has a number below 0, and words of its own."""
     own = (error.errno or 0) > 0
     return os.strerror(error.errno or 0) if own else str(error.strerror or error)
 
@@ -97,7 +97,7 @@ def _status(good: bool) -> int:
 
 
 def _without_ready(report: Health) -> str:
-    """Who asks whether it is alive has not asked the parts that readiness depends on."""
+    """Returns the report for /livez, which has not asked the parts that readiness depends on."""
     body = report.as_json()
     del body["ready"]
     return json.dumps(body)

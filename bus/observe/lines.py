@@ -1,6 +1,6 @@
-"""Lines: how lines of the log leave the process. Writing one neither waits nor fails.
+"""Lines: writes lines of the log to standard error. Writing one neither waits nor fails.
 
-What nobody reads, or no device takes, is dropped and counted: a log must not stop the work.
+Lines that nobody reads, or no device takes, are dropped and counted: a log must not stop the work.
 """
 
 import atexit
@@ -15,38 +15,38 @@ from collections.abc import Callable
 from typing import Any
 
 MOST = 4 * 1024 * 1024
-"""Bytes that wait until somebody reads; what comes beyond that is dropped."""
+"""Bytes that may wait until somebody reads; more is dropped."""
 AT_ONCE = 64 * 1024
 LEAVE_WITHIN = 2.0
-"""Seconds that a process waits at its end for what is not written yet."""
+"""Seconds that an ending process waits for lines to be written."""
 
 
 class Lines:
-    """Writes to standard error: to a file at once, and to what may keep a writer waiting (a pipe,
-    a terminal, a socket) by a thread."""
+    """Writes to standard error: to a file directly, and to what may block (a pipe, a terminal, a
+    socket) in a thread."""
 
     def __init__(self) -> None:
         self.dropped = 0
-        """How many lines were dropped, and not told of yet."""
-        self.told: Callable[[int], None] = lambda _: None
-        """Called once lines are written again, with how many were dropped."""
+        """The number of dropped lines that are not reported yet."""
+        self.report: Callable[[int], None] = lambda _: None
+        """Called with the number of dropped lines, once lines are written again."""
         self._reset()
 
     def write(self, line: str) -> None:
-        """Takes one line, without its end."""
+        """Writes one line, given without its end."""
         try:
             self._write(line)
         except Exception:
             self.dropped += 1
 
     def flush(self, within: float = LEAVE_WITHIN) -> None:
-        """Waits, so many seconds at most, until all is written."""
+        """Waits until all is written, at most `within` seconds."""
         deadline = time.monotonic() + within
         while self._size and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def _reset(self) -> None:
-        """Also in a forked child: it has no thread, and what waits is the parent's to write."""
+        """Begins anew, also in a forked child: it has no thread, and its parent writes the rest."""
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._size = 0
@@ -61,7 +61,7 @@ class Lines:
         data = f"{line}\n".encode(errors="backslashreplace")
         if stat.S_ISREG(os.fstat(number).st_mode):
             _write_all(number, data)
-            self._tell_of_dropped()
+            self._report_dropped()
         else:
             self._put(number, data)
 
@@ -90,11 +90,11 @@ class Lines:
             finally:
                 with self._changed:
                     self._size -= len(data)
-            if written and self._size < MOST / 2:  # there is room for that word, too
-                self._tell_of_dropped()
+            if written and self._size < MOST / 2:  # there is room for the report
+                self._report_dropped()
 
     def _next(self) -> tuple[int, list[bytes]]:
-        """What waits for one place, up to AT_ONCE."""
+        """Waits for lines; returns those for one descriptor, about AT_ONCE bytes at most."""
         with self._changed:
             while not self._waiting:
                 self._changed.wait()
@@ -106,14 +106,14 @@ class Lines:
                 size += len(lines[-1])
             return number, lines
 
-    def _tell_of_dropped(self) -> None:
+    def _report_dropped(self) -> None:
         dropped, self.dropped = self.dropped, 0
         if dropped:
-            self.told(dropped)
+            self.report(dropped)
 
 
 def _descriptor(stream: Any) -> int | None:
-    """The file descriptor of a stream; None where it is an object of this process alone."""
+    """Returns the file descriptor of a stream, or None if it has none (an object in memory)."""
     try:
         number: int = stream.fileno()
         return number

@@ -1,4 +1,4 @@
-"""Listeners: who is called with which signals. A listener costs nobody but itself anything."""
+"""Listeners: calls functions with the signals that they listen to; their failures harm nobody."""
 
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -23,15 +23,18 @@ class Signals:
     def __init__(self, service: str = "") -> None:
         self.service = service
         self.wanted: dict[type[Signal], tuple[Listener, ...]] = {}
-        """Who listens, by kind: what happens often is asked about here, and made only then."""
+        """Who listens, by kind. Look here before making a signal of what happens often."""
         self._failed: set[tuple[int, type[Signal]]] = set()
         for kind in LEVELS:
             self._add(kind, log_signal)
 
     def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> Callable[[], None]:
-        """As `Bus.listen`. Raises: ConfigurationError."""
+        """Has `listener` called with each signal of a kind; returns what ends that.
+
+        Raises: ConfigurationError.
+        """
         where = f"Bus({self.service!r}).listen"
-        kinds = [one for one in KINDS if isinstance(kind, type) and issubclass(one, kind)]
+        kinds = [known for known in KINDS if isinstance(kind, type) and issubclass(known, kind)]
         if not kinds or not issubclass(kind, Signal):
             raise ConfigurationError(
                 f"{where}({kind!r:.100}, ...): it is not a kind of signal; `bus.signals` has them: "
@@ -49,8 +52,8 @@ class Signals:
                 f"the signal into a queue where a task of yours is to go on with it"
             )
         _check_parameters(where, listener)
-        for one in kinds:
-            self._add(one, listener)
+        for known in kinds:
+            self._add(known, listener)
 
         def stop() -> None:
             while kinds:  # so that a second call does nothing
@@ -65,7 +68,7 @@ class Signals:
         *values: Fields.args,
         **named: Fields.kwargs,
     ) -> None:
-        """Tells those who listen. Nothing is made where nobody does; raises nothing."""
+        """Calls the listeners with a signal, or makes none if there are none. Raises nothing."""
         listeners = self.wanted.get(kind)  # type: ignore[call-overload]
         if listeners:
             self._call(listeners, kind(self.service, *values, **named))

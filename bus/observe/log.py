@@ -1,4 +1,4 @@
-"""Structured logging: who is speaking, about which message. Never a payload."""
+"""Structured logging: which message a line is about, and who wrote it. Never a payload."""
 
 import json as jsons
 import logging
@@ -15,11 +15,11 @@ from bus.common.fingerprint import reason_of
 from bus.errors import ConfigurationError
 from bus.messages import Envelope
 from bus.observe.lines import LINES
-from bus.observe.telling import tell
+from bus.observe.log_line import log_line
 
 MOST_CAUSES = 5
 LogLevel = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"]
-"""Not what `logging` knows just now, to which other libraries add their own."""
+"""Listed, because other libraries add their own levels to those that `logging` knows."""
 
 current_envelope: ContextVar[Envelope | None] = ContextVar("current_envelope", default=None)
 current_attempt: ContextVar[int] = ContextVar("current_attempt", default=1)
@@ -27,12 +27,12 @@ current_handler: ContextVar[str] = ContextVar("current_handler", default="")
 
 
 class Logger:
-    """structlog's logger of that name, got when there is a line to tell. It raises nothing,
-    whatever the program's own processors do, and where nobody takes the line.
+    """structlog's logger of that name, made when there is a line to log. It raises nothing,
+    whatever the program's own processors do, and even if nobody takes the line.
 
-    Importing structlog brings rich, where that is installed: a sixth of the time that `import bus`
-    would take. While nobody in the process has imported it, nobody has configured it, and then
-    warnings and worse alone are told.
+    Importing structlog imports rich, if that is installed: a sixth of the time that `import bus`
+    would take. While nothing in the process has imported it, nobody has configured it, and only
+    warnings and worse are logged.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,16 +40,16 @@ class Logger:
 
     def __getattr__(self, method: str) -> Any:
         if method in ("debug", "info") and "structlog" not in sys.modules:
-            return _not_told
-        return partial(tell, self._name, method)
+            return _log_nothing
+        return partial(log_line, self._name, method)
 
 
-def _not_told(_event: str, **_values: Any) -> None:
+def _log_nothing(_event: str, **_values: Any) -> None:
     pass
 
 
 def plain_line(event: str, level: str, values: dict[str, Any], failure: Exception) -> str:
-    """A line that the program's own processors failed at, as JSON, and how they did."""
+    """Returns a line that the program's own processors failed at, as JSON, with their failure."""
     line = add_message(None, level, {"event": event, "level": level, **values})
     line = escape_control_characters(None, level, add_exception(None, level, line))
     line["timestamp"] = clock.now().isoformat()
@@ -60,7 +60,7 @@ def plain_line(event: str, level: str, values: dict[str, Any], failure: Exceptio
 def add_message(
     _logger: Any, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Adds the identity of the message being handled."""
+    """Adds the identity of the message that is being handled."""
     envelope = current_envelope.get()
     if envelope is not None:
         line.setdefault("message", envelope.name)
@@ -75,20 +75,20 @@ def add_message(
 def add_exception(
     _logger: Any, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Adds where an error was raised and what it says, each error in one line of its own.
+    """Adds where an error was raised and what it says, each error on a line of its own.
 
-    No values in which a model found a mistake, and of the errors behind it their types only: a
+    Leaves out values that a model refused, and gives only the types of the errors behind it: a
     library's own words may quote what it was given.
     """
-    told = line.pop("exc_info", None)
-    error = sys.exc_info()[1] if told is True else told[1] if isinstance(told, tuple) else told
+    given = line.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
     if isinstance(error, BaseException):
-        line["exception"] = "\n".join(_told(error))
+        line["exception"] = "\n".join(_described(error))
     return line
 
 
-def _told(error: BaseException) -> list[str]:
-    """The error, where it was raised, and the types of those that led to it."""
+def _described(error: BaseException) -> list[str]:
+    """Returns where the error was raised, what it says, and the types of those that led to it."""
     before: list[str] = []
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     while cause is not None and len(before) < MOST_CAUSES:
@@ -116,16 +116,16 @@ def _harmless(value: Any) -> Any:
         case bool() | int() | float() | None:
             return value
         case dict():
-            return {printable(str(key)): _harmless(one) for key, one in value.items()}
+            return {printable(str(key)): _harmless(entry) for key, entry in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_harmless(one) for one in value]
+            return [_harmless(entry) for entry in value]
         case BaseException():
             return printable(f"{type(value).__name__}: {reason_of(value)}")
     return printable(repr(value))
 
 
 def printable(text: str) -> str:
-    """The text with what is not printable written as hexadecimal numbers."""
+    """Returns the text with unprintable characters as hexadecimal numbers."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
@@ -133,10 +133,10 @@ def printable(text: str) -> str:
 
 def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     """Sets structlog up for a program: console on a terminal, JSON elsewhere, on standard error.
-    What libraries tell by `logging` from warnings on, and Python's own warnings, go the same way.
+    What libraries log by `logging`, from warnings on, and Python's own warnings go the same way.
 
-    A program that configures structlog itself need not call this; `add_message` is the processor
-    to include. Raises: ConfigurationError for a level that there is not.
+    A program that configures structlog itself need not call this, but should include the processor
+    `add_message`. Raises: ConfigurationError if there is no such level.
     """
     _configure(json, level)
     root = logging.getLogger()
@@ -169,7 +169,7 @@ def _configure(json: bool | None, level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(_number_of(level)),
         logger_factory=lambda *_: _LineLogger(),
     )
-    LINES.told = _tell_of_dropped
+    LINES.report = _log_dropped
 
 
 def _number_of(level: str) -> int:
@@ -181,12 +181,12 @@ def _number_of(level: str) -> int:
     return logging.getLevelNamesMapping()[name]
 
 
-def _tell_of_dropped(count: int) -> None:
+def _log_dropped(count: int) -> None:
     Logger("bus.log").warning("log_lines_dropped", count=count)
 
 
 class _LineLogger:
-    """structlog's last step."""
+    """structlog's last step: writes the line."""
 
     def msg(self, line: str) -> None:
         LINES.write(line)
@@ -195,36 +195,36 @@ class _LineLogger:
 
 
 class _ToStructlog(logging.Handler):
-    """Gives structlog what was told by `logging`."""
+    """Passes what is logged by `logging` to structlog."""
 
     def __init__(self) -> None:
         super().__init__()
         self._here = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A program may have set structlog up to tell by `logging`: that would come back here."""
-        if getattr(self._here, "telling", False):
+        """Logs a record; writes it plainly if it came back, as structlog may log by `logging`."""
+        if getattr(self._here, "is_logging", False):
             LINES.write(printable(record.getMessage()))
             return
-        self._here.telling = True
+        self._here.is_logging = True
         try:
             level = logging.getLevelName(record.levelno).lower()
             method = level if level in ("debug", "info", "error", "critical") else "warning"
             values: dict[str, Any] = {"logger": record.name}
             if record.exc_info and record.exc_info[1]:
                 values["exc_info"] = record.exc_info[1]
-            tell(record.name, method, record.getMessage(), **values)
+            log_line(record.name, method, record.getMessage(), **values)
         finally:
-            self._here.telling = False
+            self._here.is_logging = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the library's name)
         LINES.dropped += 1
 
 
 def configure_default() -> None:
-    """Where the program left structlog as it is: warnings only, on standard error.
+    """Has structlog log warnings and worse to standard error, if the program has not configured it.
 
-    structlog's own default would print every line into the program's standard output.
+    structlog's own default would print every line to the program's standard output.
     """
     structlog = sys.modules.get("structlog")
     if structlog is not None and not structlog.is_configured():

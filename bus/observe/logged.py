@@ -1,5 +1,5 @@
-"""Logged: which signals become lines of the log, at which level. The name of a signal is the event
-of its line, and its fields are the line's, but for those that are empty."""
+"""Logged: which signals become lines of the log, at which level. A line's event is the signal's
+name, and its fields are the signal's, except empty ones."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -41,12 +41,12 @@ LEVELS: dict[type[Signal], str | Callable[[Any], str]] = {
     signals.WorkerStarted: "info",
     signals.WorkerStopped: "info",
 }
-"""Others happen too often: nothing is made of them unless somebody listens."""
+"""Others happen too often: no signal is made of them unless somebody listens."""
 
 
 def log_signal(signal: Signal) -> None:
-    """Logs it, as LEVELS says."""
+    """Logs a signal, at its level in LEVELS."""
     level = LEVELS[type(signal)]
-    named = {one.name: getattr(signal, one.name) for one in fields(signal)}
+    named = {field.name: getattr(signal, field.name) for field in fields(signal)}
     said = {name: value for name, value in named.items() if value not in ("", None)}
     getattr(log, level if isinstance(level, str) else level(signal))(signal.name, **said)

@@ -1,4 +1,4 @@
-"""Watches the event loop: a handler that blocks it holds up every other, and every heartbeat."""
+"""Watches the event loop: a handler that blocks it delays every other one, and heartbeats."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ log = Logger("bus.loop")
 
 
 class LoopWatch:
-    """Notices when the loop was late by more than `late` seconds, and remembers it for a minute."""
+    """Notices if the loop was late by more than `late` seconds, and remembers it for a minute."""
 
     def __init__(self, *, late: float = LATE) -> None:
         self._late = late

@@ -1,6 +1,6 @@
-"""Loops: what is to go on for as long as its process does, whatever happens to it.
+"""Loops: keeps loops going as long as their process does, whatever happens to them.
 
-Each has a name. What fails in one is told once, kept for health, and tried again; only a
+Each has a name. A failure in one is logged once, kept for health, and tried again; only a
 cancellation ends a loop.
 """
 
@@ -21,19 +21,17 @@ Result = TypeVar("Result")
 Run = Callable[[], Awaitable[None]]
 
 SETTLED = 10.0
-"""Seconds for which a loop that was started again has to run until its failure is over."""
+"""Seconds that a restarted loop has to run until its failure is over."""
 
 FORGOTTEN = 120.0
-"""Seconds after which a failure is over that was not met again: what failed is done no more."""
+"""Seconds after which a failure that has not recurred is over: what failed is done no more."""
 
 log = Logger("bus.loops")
 
 
 class Failing(NamedTuple):
-    """What ails a loop: since when and when last (`time.monotonic`), and since when it runs again,
-    if it does.
-
-    `is_outage` where a service is away, which its own check tells as well.
+    """A loop's failure: since when, when last (`time.monotonic`), and since when it runs again, if
+    it does. `is_outage` means that a service is away, which its own check reports, too.
     """
 
     loop: str
@@ -64,16 +62,16 @@ class Loops:
 
     @property
     def failing(self) -> list[Failing]:
-        """Those that are failing, or were started again a moment ago."""
-        return [one for one in self._failing.values() if not one.is_over]
+        """The loops that are failing, or were restarted less than SETTLED seconds ago."""
+        return [failing for failing in self._failing.values() if not failing.is_over]
 
     def start(self, run: Run, name: str) -> "asyncio.Task[None]":
-        """Keeps it running in a task of its own."""
+        """Keeps `run` running in a task of its own."""
         return asyncio.create_task(self.keep(run, name), name=name)
 
     async def keep(self, run: Run, name: str) -> None:
-        """Runs it until it returns or is cancelled; starts it again, with growing pauses, after
-        whatever else ended it."""
+        """Runs `run` until it returns or is cancelled; restarts it, with growing pauses, after
+        anything else that ended it."""
         pausing: Iterator[float] | None = None
         try:
             while True:
@@ -94,7 +92,7 @@ class Loops:
     async def turn(
         self, name: str, step: Callable[[], Awaitable[Result]], otherwise: Result
     ) -> Result:
-        """Takes one turn of a loop; `otherwise` is what it returns where the turn failed."""
+        """Takes one turn of a loop, and returns its result, or `otherwise` if it failed."""
         try:
             result = await self._attempt(name, step)
         except _Failed:
@@ -103,11 +101,11 @@ class Loops:
         return result
 
     def forget(self, name: str) -> None:
-        """It goes on no more."""
+        """Forgets the failure of a loop that has ended."""
         self._failing.pop(name, None)
 
     async def _attempt(self, name: str, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Raises: _Failed, for whatever the step itself raised, other than to end the process."""
+        """Runs a step. Raises: _Failed for what it raised, other than to end this task or process."""
         try:
             return await step()
         except BaseException as error:
@@ -119,8 +117,8 @@ class Loops:
         raise _Failed
 
     def _fails(self, name: str, error: BaseException) -> None:
-        one = reported(error)
-        what = f"{type(one).__name__}: {reason_of(one)}"[:1000]
+        cause = reported(error)
+        what = f"{type(cause).__name__}: {reason_of(cause)}"[:1000]
         moment = time.monotonic()
         now = Failing(loop=name, what=what, since=moment, last=moment, is_outage=outage(error))
         before = self._failing.get(name)
@@ -130,9 +128,9 @@ class Loops:
             now = now._replace(since=before.since)
         self._failing[name] = now
         if before is None or not _is_same(before, now):
-            self._tell(name, what, error)
+            self._log(name, what, error)
 
-    def _tell(self, name: str, what: str, error: BaseException) -> None:
+    def _log(self, name: str, what: str, error: BaseException) -> None:
         if outage(error):
             log.warning("loop_held_up", loop=name, reason=what)
         else:
@@ -149,9 +147,9 @@ class Loops:
 
 
 def _is_same(before: Failing, now: Failing) -> bool:
-    """Whether it is one happening. An outage's words may differ from try to try."""
+    """Returns whether it is the same failure. An outage's words may differ from try to try."""
     return before.what == now.what or (before.is_outage and now.is_outage)
 
 
 class _Failed(Exception):
-    """It was told already."""
+    """The failure is logged already."""

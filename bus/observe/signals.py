@@ -1,8 +1,8 @@
 """Signals: small records of what happens. Never a payload; times are in seconds, sizes in bytes.
 
-`bus.listen(kind, listener)` has a function called with each record of a kind. The log is a listener
-too: `logged` says which of them become lines. Each has a stable `name`, its class's in small
-letters: `command_handled`.
+`bus.listen(kind, listener)` has a function called with each record of a kind. The log is a
+listener, too: `logged` says which signals become lines. Each has a stable `name`, made of its
+class's: `command_handled`.
 """
 
 import re
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 Outcome = Literal["done", "failed", "put_off"]
-"""What came of a handler: it returned, it raised, or it asked for a later try (`Retry`)."""
+"""How a handler ended: it returned, it raised, or it asked for a later try (`Retry`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What all have: the service in which it happened."""
+    """What all signals have: the service in which it happened."""
 
     name: ClassVar[str]
     service: str
@@ -27,8 +27,8 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class HandlerRun(Signal):
-    """One run of a handler, with what goes round it. `handler` is its name; of an event, that of
-    its subscription. `error` is the type of what it raised. `attempt` counts a worker's tries."""
+    """One run of a handler, its middleware included. `handler` is its name; for an event, its
+    subscription's. `error` is the type of what it raised. `attempt` counts a worker's tries."""
 
     message: str
     message_id: str
@@ -60,7 +60,7 @@ class EventHandled(HandlerRun):
 
 @dataclass(frozen=True, slots=True)
 class CommandRepeated(Signal):
-    """A command came again under its id, and was answered by what the log holds."""
+    """A command was repeated under its id, and answered from the log."""
 
     message: str
     message_id: str
@@ -68,7 +68,7 @@ class CommandRepeated(Signal):
 
 @dataclass(frozen=True, slots=True)
 class MessageFailed(Signal):
-    """A handler failed that no worker ran: its caller has the error."""
+    """A handler failed that no worker ran: its caller gets the error."""
 
     message: str
     message_id: str
@@ -78,7 +78,7 @@ class MessageFailed(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Conflicted(Signal):
-    """Somebody else wrote to a stream first, for the `conflicts`th time: the handler runs again."""
+    """Another writer was first on a stream, for the `conflicts`th time: the handler runs again."""
 
     message: str
     message_id: str
@@ -87,7 +87,7 @@ class Conflicted(Signal):
 
 @dataclass(frozen=True, slots=True)
 class EventsStored(Signal):
-    """What a handler recorded is in the log. `size` is that of what will be published. With a
+    """What a handler recorded is in the log. `size` is that of the messages to publish. With a
     `Session`, `seconds` are those of the whole transaction, the handler's own work included."""
 
     message: str
@@ -110,7 +110,7 @@ class Published(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Relayed(Signal):
-    """The relay has published `commits` that were left to it; `waiting` of the batch still are."""
+    """The relay has published `commits` that were left to it; `waiting` of the batch remain."""
 
     commits: int
     waiting: int
@@ -119,12 +119,13 @@ class Relayed(Signal):
 
 @dataclass(frozen=True, slots=True)
 class BatchProjected(Signal):
-    """A projection has taken in a batch that arrived (`arrived` events).
+    """A projection has applied a batch that arrived (`arrived` events).
 
-    `events` were applied to `streams`, `healed` of them read from the log as they had not come;
-    `duplicates` had been applied before. A rebuild or an audit tells of batches only where the
-    versions of streams stand in checkpoints; otherwise it reads stream by stream. What is read
-    from the log that way, also by sweeps, retries of parked streams and repairs, is in no batch.
+    `events` were applied to `streams`, `healed` of them read from the log because they had not
+    arrived; `duplicates` had been applied before. A rebuild or an audit emits batches only if the
+    versions of streams stand in checkpoints; otherwise it reads stream by stream. Events that are
+    read from the log that way, also by sweeps, retries of parked streams and repairs, are in no
+    batch.
     """
 
     projection: str
@@ -162,7 +163,7 @@ class StreamParked(Signal):
     """A projection has set a stream aside at the event `version`, or has tried it `again`.
 
     `waits_for` is "event" or "release" while it only waits for another service's event or for
-    another release of the code, and "" where it cannot be applied.
+    another release of the code, and "" if it cannot be applied.
     """
 
     projection: str
@@ -181,7 +182,7 @@ class StreamParked(Signal):
 
 @dataclass(frozen=True, slots=True)
 class StreamReleased(Signal):
-    """A stream that was parked is applied again."""
+    """A parked stream is applied again."""
 
     projection: str
     stream: str
@@ -189,8 +190,8 @@ class StreamReleased(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Retried(Signal):
-    """A worker's try failed, and another one follows `after` so many seconds: `in_place`, or by
-    way of the broker."""
+    """A worker's try failed, and another one follows in `after` seconds: `in_place`, or through the
+    broker."""
 
     queue: str
     message: str
@@ -205,8 +206,8 @@ class Retried(Signal):
 
 @dataclass(frozen=True, slots=True)
 class PutOff(Signal):
-    """A handler asked for a later try, which is no error. A worker (its `queue`) sees to that in
-    `delay` seconds; without one, the caller has the `Retry`."""
+    """A handler asked for a later try, which is not an error. A worker (of `queue`) makes it in
+    `delay` seconds; without a worker, the caller gets the `Retry`."""
 
     queue: str
     message: str
@@ -217,7 +218,7 @@ class PutOff(Signal):
 
 @dataclass(frozen=True, slots=True)
 class GaveUp(Signal):
-    """A message is a dead letter (`letter`) now; `group` is the fingerprint of its error."""
+    """A message has become a dead letter (`letter`); `group` is the fingerprint of its error."""
 
     queue: str
     message: str
@@ -233,14 +234,14 @@ class GaveUp(Signal):
 
 @dataclass(frozen=True, slots=True)
 class LettersRepaired(Signal):
-    """Dead letters are gone, for what they were about is done."""
+    """Dead letters were removed, because what they were about is done."""
 
     letters: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused(Signal):
-    """`count` messages that are not this service's own were refused and not kept one by one; the
+    """`count` messages that are not this service's own were refused, and not kept one by one; the
     last of them was `message`."""
 
     queue: str
@@ -252,7 +253,7 @@ class Refused(Signal):
 
 @dataclass(frozen=True, slots=True)
 class BuildBegun(Signal):
-    """A collection is to be filled from about so many `commits` of the log."""
+    """A collection is to be filled from the log, which has about `commits` for it."""
 
     projection: str
     collection: str
@@ -261,7 +262,7 @@ class BuildBegun(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt(Signal):
-    """A collection was filled from the log; each worker that took part says so."""
+    """A collection was filled from the log; each worker that took part emits this."""
 
     projection: str
     collection: str
@@ -279,7 +280,7 @@ class ReadersMoved(Signal):
 
 @dataclass(frozen=True, slots=True)
 class ReadersStayed(Signal):
-    """A collection is built, and readers are not moved to it, for this reason."""
+    """A collection is built, but readers are not moved to it, for this `reason`."""
 
     projection: str
     built: str
@@ -288,8 +289,8 @@ class ReadersStayed(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Repaired(Signal):
-    """An audit has put a document right that was not as the log says; not `done` where it had
-    changed meanwhile."""
+    """An audit has put a document right that was not as the log says; not `done` if it had changed
+    meanwhile."""
 
     projection: str
     key: str
@@ -299,7 +300,7 @@ class Repaired(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Connected(Signal):
-    """A connection to the broker is there; `purpose` is what it is used for."""
+    """A connection to the broker is open; `purpose` is what it is used for."""
 
     purpose: str
     broker: str
@@ -307,7 +308,7 @@ class Connected(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Disconnected(Signal):
-    """A connection to the broker was lost; another one is tried for until it is there."""
+    """A connection to the broker was lost, after `seconds`; it is tried again until one is open."""
 
     purpose: str
     seconds: float
@@ -315,8 +316,8 @@ class Disconnected(Signal):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerReopened(Signal):
-    """The sentinel opens a consumer anew: the broker has forgotten it (for the `round`th time), or
-    messages are `waiting` and none comes. The other one of the two is None."""
+    """The sentinel reopens a consumer: the broker has forgotten it (for the `round`th time), or
+    messages are `waiting` and none arrives. The other one of the two is None."""
 
     queue: str
     why: Literal["forgotten", "stuck"]
@@ -333,14 +334,14 @@ class WorkerStarted(Signal):
 
 @dataclass(frozen=True, slots=True)
 class WorkerStopped(Signal):
-    """A worker has left; `unfinished` of its duties (most are consumers) did not finish in time."""
+    """A worker has stopped; `unfinished` of its duties (most are consumers) did not end in time."""
 
     unfinished: int
 
 
 KINDS: tuple[type[Signal], ...] = tuple(
-    one
-    for one in list(globals().values())
-    if isinstance(one, type) and issubclass(one, Signal) and one not in (Signal, HandlerRun)
+    kind
+    for kind in list(globals().values())
+    if isinstance(kind, type) and issubclass(kind, Signal) and kind not in (Signal, HandlerRun)
 )
-"""All that happens; `Signal` and `HandlerRun` stand for several of them."""
+"""All kinds, without `Signal` and `HandlerRun`, which stand for several."""

@@ -1,7 +1,7 @@
-"""Telling: one line of the log, whatever the program's own processors do with it.
+"""Log line: writes one line of the log, whatever the program's own processors do with it.
 
-structlog looks for a line's caller beyond its own frames. This module's frame is to be passed over
-like them, hence its name in its frames.
+structlog finds a line's caller by skipping frames of modules called structlog. `__name__` below has
+it skip this module's frames, too: otherwise each line would seem to come from here.
 """
 
 import sys
@@ -12,8 +12,8 @@ from bus.observe.lines import LINES
 __name__ = "structlog.bus"
 
 
-def tell(name: str, method: str, event: str, /, **values: Any) -> None:
-    """Tells it by structlog's logger of that name. Raises nothing: a log must not stop the work."""
+def log_line(name: str, method: str, event: str, /, **values: Any) -> None:
+    """Logs an event by structlog's logger `name`. Raises nothing: a log must not stop the work."""
     error = sys.exc_info()[1]
     try:
         import structlog
@@ -25,13 +25,13 @@ def tell(name: str, method: str, event: str, /, **values: Any) -> None:
     except Exception as failure:
         if method == "exception":
             values = {"exc_info": error, **values}
-        _tell_plainly(name, method, event, values, failure)
+        _log_plainly(name, method, event, values, failure)
 
 
-def _tell_plainly(
+def _log_plainly(
     name: str, method: str, event: str, values: dict[str, Any], failure: Exception
 ) -> None:
-    """Without the program's processors, one of which failed."""
+    """Writes the line without the program's processors, because one of them failed."""
     try:
         from bus.observe.log import plain_line
 
