@@ -17,8 +17,8 @@ PATIENCE = 1.0
 """Seconds, in the loop's own time, that a call waits for answers."""
 GONE = 3.0
 GONE_WHILE_BUSY = 10.0
-"""Seconds after which an unanswered question is a problem; the latter if this process was itself late
-meanwhile, because its machine is busy. Until then the last answer counts."""
+"""Seconds after which an unanswered question is a problem; the latter if this process itself was
+late meanwhile, because its machine is busy. Until then the last answer counts."""
 BUSY = 0.1
 """If a process is late by more than this share of its waiting, its machine is busy."""
 SLICES = 5

@@ -47,7 +47,7 @@ class Live:
     async def answers(
         self, projections: Sequence[Projection[Any]], ask: Callable[[], Awaitable[Answer]]
     ) -> AsyncGenerator[Answer, None]:
-        """Yields the answer, then each different one; a store that is away delays them.
+        """Yields the answer, then each that differs from the last; outages only delay them.
 
         They end when this is closed. Raises: whatever `ask` raises, except StoreUnavailable;
         NotBuilt, ConfigurationError.

@@ -71,9 +71,9 @@ class Projection(Generic[View_co]):
 
     `of` lists the aggregates whose streams feed it; `view` is what a reader gets. `name` names a
     collection and a durable queue: renaming it builds a new one. A raised `version` builds a new
-    one from the log, too, while readers go on reading the old one: raise it whenever the handlers
-    begin to make something else of past events. `partitions` is how many workers can share its load
-    (each stream stays with one of them). `indexes` are created with the collection.
+    one from the log, too, and readers read the old one until it is there: raise it whenever the
+    handlers begin to make something else of past events. `partitions` is how many workers can share
+    its load (each stream stays with one of them). `indexes` are created with the collection.
     """
 
     def __init__(
