@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 Run = Callable[[], Awaitable[None]]
 
 SETTLED = 10.0
-"""Seconds that a restarted loop has to run until its failure is over."""
+"""Seconds that a restarted loop has to run before its failure is over."""
 
 FORGOTTEN = 120.0
 """Seconds after which a failure that has not recurred is over: what failed is done no more."""

@@ -130,9 +130,7 @@ class Catalogue:
             read = lineage.active and self.target_of(projection, lineage.of(lineage.active))
             problem = await shows.show(projection.name, read or None)
             shown, lineage = lineage.active, await self.lineage(projection, within=0)
-            if (
-                lineage.active == shown
-            ):  # else readers have moved meanwhile, and it shows the former one
+            if lineage.active == shown:  # else it shows what readers have left
                 break
         if problem and problem != self._unshown.get(projection.name):
             log.warning("not_shown_by_name", projection=projection.name, reason=problem)
