@@ -1,4 +1,4 @@
-"""What comes again: deliveries that were handled already, and those that may end their workers."""
+"""Repeated deliveries: of what was handled already, and of what may kill its worker."""
 
 from collections import OrderedDict
 
@@ -12,9 +12,9 @@ MOST_BEGUN = 1000
 
 
 class RecentlyHandled:
-    """Remembers what was handled last: an acknowledgement gets lost with its channel.
+    """Remembers what was handled last, because acknowledgements are lost with their channel.
 
-    Only what the broker delivers again is recognised. What somebody sends again is handled again.
+    It recognises only what the broker delivers again. What somebody sends again is handled again.
     """
 
     def __init__(self) -> None:
@@ -31,16 +31,16 @@ class RecentlyHandled:
 
 
 def _key(delivery: Delivery) -> tuple[object, ...]:
-    """A copy on the delay ladder, and a retry of a dead letter, are other deliveries."""
+    """Tells a copy on the delay ladder, or a retry of a dead letter, from the first delivery."""
     get = delivery.frame.headers.get
     return delivery.frame.id, get(ATTEMPT), get(WAITED), get(DEAD_LETTER)
 
 
 class Suspects:
-    """Counts how often the handling of a message has begun that the broker gave up once already.
+    """Counts how often handling began for messages that the broker gave up once already.
 
-    The broker counts whatever was not settled: also what merely waited in a worker that was killed,
-    or in a channel that was closed. This counts only what was being handled then.
+    The broker counts every unsettled delivery, even of messages that merely waited in a worker that
+    was killed or a channel that was closed. This counts only those that were being handled.
     """
 
     def __init__(self, control: Control, queue: str) -> None:
@@ -48,12 +48,15 @@ class Suspects:
         self._key = f"suspects/{queue}"
 
     async def begin(self, id: str) -> int:
-        """How often it has begun, this time included. Raises: StoreUnavailable, OutcomeUnknown."""
+        """Returns how often it has begun, this time included.
+
+        Raises: StoreUnavailable, OutcomeUnknown.
+        """
         begun = await change_note(self._control, self._key, lambda note: _counted(note, id))
         return int(dict(begun["begun"])[id])
 
     async def over(self, id: str) -> None:
-        """It was settled. Raises: StoreUnavailable, OutcomeUnknown."""
+        """Forgets a message that was settled. Raises: StoreUnavailable, OutcomeUnknown."""
 
         def without(note: Document) -> Document:
             return {"begun": [pair for pair in note.get("begun", []) if pair[0] != id]}
@@ -62,7 +65,7 @@ class Suspects:
 
 
 def _counted(note: Document, id: str) -> Document:
-    """In pairs: an id may hold what no name of a field may."""
+    """Counts in pairs: an id may hold characters that a field's name may not."""
     counts = dict(note.get("begun", []))
     counts[id] = counts.get(id, 0) + 1
     return {"begun": [list(pair) for pair in counts.items()][-MOST_BEGUN:]}

@@ -1,4 +1,4 @@
-"""Consumers: what a worker expects of each queue's, and how they begin; each is a duty."""
+"""What a worker expects of each queue's consumer, and how consumers start; each is a duty."""
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
@@ -27,17 +27,17 @@ class Consumer(Protocol):
 
     @property
     def checks(self) -> Sequence[Check]:
-        """What health asks of it, beside whether it consumes."""
+        """What health asks of it, besides whether it consumes."""
         ...
 
     @property
     def problem(self) -> str | None:
-        """What keeps it from getting on just now."""
+        """What holds it up at present, if anything."""
         ...
 
     @property
     def inbox(self) -> Inbox | None:
-        """Where its messages come from, once it consumes."""
+        """Where its messages come from; None until it consumes."""
         ...
 
     async def run(self) -> None: ...
@@ -46,7 +46,7 @@ class Consumer(Protocol):
 
 
 class QueueConsumer:
-    """What consumers have in common: a queue, its inbox once they consume, and how they stop."""
+    """What all consumers share: a queue, its inbox once they consume, and how they stop."""
 
     is_last = False
 
@@ -71,7 +71,7 @@ class QueueConsumer:
         return self._inbox
 
     async def open(self) -> Inbox:
-        """The queue's inbox, as soon as the broker is there."""
+        """Opens the queue's inbox and returns it, as soon as the broker is there."""
         for pause in pauses():
             try:
                 self._inbox = await self._transport.inbox(self.queue, prefetch=self._prefetch)
@@ -82,20 +82,20 @@ class QueueConsumer:
         raise AssertionError("pauses are endless")
 
     async def stop(self, timeout: float) -> None:
-        """Takes nothing more; what is at hand is finished by `run`."""
+        """Takes nothing more; `run` finishes what is at hand."""
         self._stopping.set()
         if self._inbox:
             await self._inbox.stop()
 
 
 class BatchConsumer(QueueConsumer):
-    """Takes what has arrived in a queue, has it processed, and settles it then.
+    """Takes what has arrived in a queue, processes it, and then settles it.
 
-    Subclasses say what processing is: it is repeated for as long as a service is away.
+    Subclasses write `process`, which is repeated for as long as a service is away.
     """
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
-        """Does with a batch what is to be done; doing it again changes nothing."""
+        """Processes a batch. Idempotent."""
         raise NotImplementedError
 
     async def run(self) -> None:
@@ -114,7 +114,7 @@ class BatchConsumer(QueueConsumer):
 
 
 class Consumers:
-    """The consumers of a worker's queues, each a duty of its own. They come and go."""
+    """The consumers of a worker's queues, which come and go; each is a duty of its own."""
 
     def __init__(self, supervisor: Supervisor, transport: Transport) -> None:
         self._supervisor = supervisor
@@ -125,7 +125,7 @@ class Consumers:
         return iter(list(self._duties))
 
     def duty(self, consumer: Consumer) -> Duty:
-        """It consumes once this is started."""
+        """Returns the duty that, once it is started, consumes."""
         self._duties[consumer] = duty = Duty(
             consumer.queue,
             consumer.run,
@@ -136,21 +136,21 @@ class Consumers:
         return duty
 
     def start(self, consumer: Consumer) -> None:
-        """From now on it consumes."""
+        """Starts to consume."""
         self._supervisor.start(self.duty(consumer))
 
     async def finish(self, consumers: Collection[Consumer], deadline: float) -> None:
-        """Stops these, and waits until the deadline (`time.monotonic`) for what they have at
-        hand. Those that do not finish in time are kept."""
+        """Stops these, and waits until the deadline (`time.monotonic`) for them to finish what they
+        have at hand. Keeps those that do not finish in time."""
         duties = {one: self._duties[one] for one in consumers if one in self._duties}
         await self._supervisor.finish(duties.values(), deadline)
-        for one, duty in duties.items():
+        for consumer, duty in duties.items():
             if duty not in self._supervisor:
-                self._duties.pop(one, None)
+                self._duties.pop(consumer, None)
 
 
 def consumer_check(consumer: Consumer, transport: Transport) -> Check:
-    """Whether a queue's messages arrive here and are worked off."""
+    """Returns the check that a queue's messages arrive here and are worked off."""
 
     async def ask() -> str | None:
         inbox = consumer.inbox
@@ -164,7 +164,7 @@ def consumer_check(consumer: Consumer, transport: Transport) -> Check:
 
 
 async def forgotten(inbox: Inbox, transport: Transport) -> bool:
-    """Whether the inbox takes itself for a consumer where the broker knows of none.
+    """Returns whether the inbox believes that it consumes, but the broker knows of no consumer.
 
     Raises: TransportUnavailable.
     """

@@ -1,7 +1,7 @@
-"""Moves what RabbitMQ gave up into the dead letters, or back to its queue.
+"""Moves messages that RabbitMQ gave up into the dead letters, or back to their queue.
 
-What was merely delivered too often without being settled comes back: channels that closed and
-workers that were stopped count for the broker, and are no failure of the message.
+Those that were only delivered too often without being settled go back: the broker also counts
+channels that closed and workers that were stopped, which are no failures of the message.
 """
 
 import time
@@ -19,25 +19,25 @@ from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Delivery, Transport
 
 LIMIT = "delivery_limit"
 REMEMBERED = 600.0
-"""Seconds that health tells of messages that a policy took away."""
+"""For how many seconds health reports messages that a policy took away."""
 
 log = Logger("bus.drain")
 
 
 class GivenUp(MessageError):
-    """RabbitMQ took it out of its queue."""
+    """RabbitMQ took the message out of its queue."""
 
 
 class DeliveryLimitReached(GivenUp):
-    """Delivered again and again, and never settled: its handling ends its worker, it seems."""
+    """It was delivered repeatedly and never settled: handling it seems to kill its worker."""
 
 
 class Expired(GivenUp):
-    """It waited in its queue for longer than a policy of RabbitMQ's lets it."""
+    """It waited in its queue for longer than a policy of RabbitMQ allows."""
 
 
 class QueueTooLong(GivenUp):
-    """Its queue was longer than a policy of RabbitMQ's lets it be, and this was the oldest."""
+    """Its queue was longer than a policy of RabbitMQ allows, and it was the oldest there."""
 
 
 _ERRORS: dict[str, tuple[type[GivenUp], str]] = {
@@ -48,8 +48,11 @@ _ERRORS: dict[str, tuple[type[GivenUp], str]] = {
 
 
 class DeadQueueConsumer(BatchConsumer):
-    """Empties the service's dead queue. `counting` are the queues whose consumers count how often
-    they begin with what was given back; others are given the same message back once."""
+    """Empties the service's dead queue.
+
+    `counting` are the queues whose consumers count how often they begin a message that was given
+    back to them (see `Suspects`); to other queues the same message is given back only once.
+    """
 
     def __init__(
         self,
@@ -70,17 +73,17 @@ class DeadQueueConsumer(BatchConsumer):
 
     @property
     def checks(self) -> Sequence[Check]:
-        return [Check("policies", self._told)]
+        return [Check("policies", self._problem_with_policies)]
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
-        reasons = {one.tag: str(one.frame.headers.get(DEATH_REASON)) for one in deliveries}
-        for died in await self._believed([self._as_it_was(one) for one in deliveries]):
+        reasons = {died.tag: str(died.frame.headers.get(DEATH_REASON)) for died in deliveries}
+        for died in await self._believed([self._as_it_was(died) for died in deliveries]):
             reason = reasons[died.tag]
             if reason != LIMIT or not await self._give_back(died.queue, died):
                 await self._bury(died.queue, reason, died)
 
     async def _give_back(self, queue: str, died: Delivery) -> bool:
-        """Sends it to its queue once more; False where it is not to be.
+        """Sends it to its queue once more; returns False if it must not go there, or cannot.
 
         Raises: TransportUnavailable.
         """
@@ -104,7 +107,7 @@ class DeadQueueConsumer(BatchConsumer):
             self._taken_at = time.monotonic()
         await self._give_up(died, kind(f"given up by RabbitMQ: {why}"), handler=queue, attempts=0)
 
-    async def _told(self) -> str | None:
+    async def _problem_with_policies(self) -> str | None:
         if time.monotonic() - self._taken_at > REMEMBERED:
             self._taken.clear()
         if not self._taken:
@@ -116,18 +119,20 @@ class DeadQueueConsumer(BatchConsumer):
         )
 
     async def _believed(self, died: Sequence[Delivery]) -> Sequence[Delivery]:
-        """Who may publish here could claim that events died; commands are believed."""
-        events = [one for one in died if "stream" in one.frame.headers]
+        """Returns the commands, and the events that `trust` believes: anybody who may publish here
+        could claim that an event had died."""
+        events = [delivery for delivery in died if "stream" in delivery.frame.headers]
         if self._trust is None or not events:
             return died
         believed, refused = await self._trust.sort(self.queue, events, {})
-        known = {one.tag: one for one in believed}
-        gone = {one.tag for one in refused}
-        return [known.get(one.tag, one) for one in died if one.tag not in gone]
+        known = {event.tag: event for event in believed}
+        gone = {event.tag for event in refused}
+        kept = (delivery for delivery in died if delivery.tag not in gone)
+        return [known.get(delivery.tag, delivery) for delivery in kept]
 
     def _as_it_was(self, delivery: Delivery) -> Delivery:
-        """The delivery as the queue made it that gave it up. Of a queue that is not the service's
-        own the broker told nothing."""
+        """Returns the delivery as it left the queue that gave it up; if the queue named there is
+        not the service's own, the broker did not name it, and the dead queue stands in."""
         headers = dict(delivery.frame.headers)
         headers.pop(DEATH_REASON, None)
         queue = str(headers.pop(DEATH_QUEUE, ""))

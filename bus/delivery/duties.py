@@ -24,7 +24,7 @@ from bus.transports.topology import dead_queue
 
 
 class Work(NamedTuple):
-    """What the duties of one worker share. `only` names partitions, too; empty, it is all."""
+    """What the duties of one worker share. `only` may name partitions too; empty means all."""
 
     runtime: Runtime
     subscriptions: Sequence[Subscription]
@@ -35,22 +35,22 @@ class Work(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Those of the subscriptions."""
-        return [one.name for one in self.subscriptions]
+        """The names of the subscriptions."""
+        return [subscription.name for subscription in self.subscriptions]
 
 
 def handling(work: Work) -> Iterator[Duty]:
-    """Runs handlers: of the service's commands, and of events. Makes dead letters of what RabbitMQ
-    gave up."""
-    for one in work.subscriptions:
-        if not isinstance(one.of, Projection):
-            yield work.consumers.duty(_handler_consumer(work, one, one.of))
+    """Yields the duties that run handlers of commands and events, and the one that makes dead
+    letters of what RabbitMQ gave up."""
+    for subscription in work.subscriptions:
+        if not isinstance(subscription.of, Projection):
+            yield work.consumers.duty(_handler_consumer(work, subscription, subscription.of))
     runtime = work.runtime
     counting = [
         queue.name
-        for one in runtime.declared
-        if not isinstance(one.of, Projection)
-        for queue in one.queues
+        for subscription in runtime.declared
+        if not isinstance(subscription.of, Projection)
+        for queue in subscription.queues
     ]
     dead = dead_queue(runtime.service)
     yield work.consumers.duty(
@@ -59,14 +59,14 @@ def handling(work: Work) -> Iterator[Duty]:
 
 
 def projecting(work: Work) -> Iterator[Duty]:
-    """Looks after projections."""
-    for one in work.subscriptions:
-        if isinstance(one.of, Projection):
-            yield _runner(work, one.of).duty
+    """Yields the duties that run projections."""
+    for subscription in work.subscriptions:
+        if isinstance(subscription.of, Projection):
+            yield _runner(work, subscription.of).duty
 
 
 def watching(work: Work) -> Iterator[Duty]:
-    """Looks after this worker itself."""
+    """Yields the duties that watch this worker itself."""
     runtime, loop = work.runtime, LoopWatch()
     sentinel = Sentinel(
         work.consumers,
@@ -81,47 +81,53 @@ def watching(work: Work) -> Iterator[Duty]:
 
 
 def chosen(runtime: Runtime, only: frozenset[str]) -> list[Subscription]:
-    """The subscriptions that are named, whole or by a partition. Raises: ConfigurationError."""
+    """Returns the subscriptions that are named, whole or by a partition; all if none are.
+
+    Raises: ConfigurationError for a name that the service does not have.
+    """
     if not only:
         return list(runtime.declared)
-    known = {one.name: {one.name, *_partitions(one)} for one in runtime.declared}
+    known = {found.name: {found.name, *_partitions(found)} for found in runtime.declared}
     if unknown := sorted(only.difference(*known.values())):
         raise ConfigurationError(
             f"only={', '.join(map(repr, unknown))}: service {runtime.service!r} has no "
             f"subscription of that name; it has {', '.join(known)} (commands, its projections, and "
             f"the routers that handle events)"
         )
-    return [one for one in runtime.declared if known[one.name] & only]
+    return [found for found in runtime.declared if known[found.name] & only]
 
 
 async def _waiting(consumers: Consumers) -> str | None:
-    """What waits for another release of the code, in any queue."""
-    handling = [one for one in consumers if isinstance(one, HandlerConsumer)]
-    names = [f"{name} ({one.queue})" for one in handling for name in one.waiting.names]
+    """Says which messages wait for another release of the code, in any queue."""
+    handling = [consumer for consumer in consumers if isinstance(consumer, HandlerConsumer)]
+    names = [f"{name} ({each.queue})" for each in handling for name in each.waiting.names]
     if not names:
         return None
     return f"messages wait for a release of the code that handles them: {', '.join(names)}"
 
 
-def _partitions(one: Subscription) -> list[str]:
-    """What a projection's partitions are called."""
-    count = one.of.partitions if isinstance(one.of, Projection) else 1
-    return [f"{one.name}.{number}of{count}" for number in range(count)] if count > 1 else []
+def _partitions(subscription: Subscription) -> list[str]:
+    """Returns the names of a projection's partitions, if there are several."""
+    name, of = subscription.name, subscription.of
+    count = of.partitions if isinstance(of, Projection) else 1
+    return [f"{name}.{number}of{count}" for number in range(count)] if count > 1 else []
 
 
 def _runner(work: Work, projection: Projection[Any]) -> ProjectionRunner:
     name, only = projection.name, work.only
-    some = {one.removeprefix(f"{name}.") for one in only if one.startswith(f"{name}.")}
+    some = {part.removeprefix(f"{name}.") for part in only if part.startswith(f"{name}.")}
     partitions = frozenset() if name in only else some
     return ProjectionRunner(
         work.runtime, projection, work.consumers, work.give_up, work.trust, partitions
     )
 
 
-def _handler_consumer(work: Work, one: Subscription, router: Router | None) -> HandlerConsumer:
-    """Consumes the events of a router, or else the service's commands."""
+def _handler_consumer(
+    work: Work, subscription: Subscription, router: Router | None
+) -> HandlerConsumer:
+    """Returns the consumer of a router's events, or of the service's commands if it is None."""
     runtime, settings = work.runtime, work.runtime.settings
-    (queue,) = one.queues
+    (queue,) = subscription.queues
     replies = ReplySender(runtime.transport, runtime.dispatcher, runtime.commands)
     return HandlerConsumer(
         queue.name,
@@ -153,7 +159,7 @@ def _handler(runtime: Runtime, router: Router | None) -> Callable[[Envelope], Aw
 
 
 def _router_of(runtime: Runtime, router: Router | None) -> Callable[[Envelope], Router]:
-    """A command's policies are those of the router that its handler is in."""
+    """Returns what finds a message's policies: a command's are those of its handler's router."""
     if router is not None:
         return lambda _: router
     handler_of = runtime.dispatcher.handler_of

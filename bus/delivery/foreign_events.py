@@ -1,4 +1,4 @@
-"""Keeping: what arrives of other services' streams is stored before anybody here applies it."""
+"""Stores events of other services' streams as they arrive, before anybody here applies them."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,7 +13,7 @@ Arrived = tuple[Delivery, Commit]
 
 
 class ForeignEvents:
-    """Stores events of the categories that are followed. Doing so again changes nothing."""
+    """Stores events of the followed categories. Idempotent."""
 
     def __init__(
         self, followed: FollowedLog | None, categories: Collection[str], give_up: GiveUp
@@ -23,11 +23,11 @@ class ForeignEvents:
         self._give_up = give_up
 
     def follows(self, frame: Frame) -> bool:
-        """Whether a frame claims to be of a category that is followed."""
+        """Returns whether a frame claims to be of a followed category."""
         return category_of(str(frame.headers.get("stream", ""))) in self._categories
 
     def read(self, delivery: Delivery) -> list[Arrived]:
-        """What is to be kept of a delivery, if anything. Raises: InvalidMessage."""
+        """Returns what of a delivery must be stored, if anything. Raises: InvalidMessage."""
         if not self._categories:
             return []
         check_topic(delivery.frame)
@@ -36,7 +36,10 @@ class ForeignEvents:
         return [(delivery, followed_commit(delivery.frame))]
 
     async def keep(self, arrived: Sequence[Arrived]) -> None:
-        """Stores them; gives up what cannot be stored. Raises: StoreUnavailable, OutcomeUnknown."""
+        """Stores them; gives up those that cannot be stored.
+
+        Raises: StoreUnavailable, OutcomeUnknown.
+        """
         if not arrived or self._followed is None:
             return
         try:

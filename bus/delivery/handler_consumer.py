@@ -1,6 +1,6 @@
-"""Handling: the life of the queues whose handlers have side effects, in a worker.
+"""The life, in a worker, of a queue whose handlers have side effects.
 
-It reads top to bottom: take what has arrived → decode → handle, with tries in place → settle.
+Read it top to bottom: take what has arrived → decode → handle, retrying in place → settle.
 Outcome becomes acknowledgement in one place.
 """
 
@@ -36,18 +36,18 @@ from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung
 
 UNKNOWN_FOR = 3600.0
-"""Seconds that commands of unknown names wait, where too many are dead letters already."""
+"""For how many seconds commands of unknown names wait if too many are dead letters already."""
 AHEAD = 6
-"""How many messages are taken for each that can be handled at once."""
+"""How many messages are taken for each one that can be handled at once."""
 
 RELEASE_WITHIN = 24 * 3600.0
 
 
 class Handled(NamedTuple):
-    """What came of handling a message: done where there is no error; else what follows.
+    """What came of handling a message: done if there is no error; otherwise what follows.
 
-    `waited` is for how many seconds it will then have waited for another release of the code;
-    `unread` is what no handler had, because nobody here can read it.
+    `waited`: for how many seconds it will then have waited for another release of the code.
+    `unread`: no handler had it, because nobody here can read it.
     """
 
     error: BaseException | None
@@ -60,8 +60,8 @@ class Handled(NamedTuple):
 class HandlerConsumer(QueueConsumer):
     """Runs handlers with side effects: events of a router, or the service's commands.
 
-    Up to `concurrency` at once, in order for each stream. A message that fails is tried again as
-    its router's policy says, in place and then by way of the delay ladder, before it is given up.
+    Runs up to `concurrency` at once, in order for each stream. A message that fails is tried again
+    as its router's policy says, first in place, then by the delay ladder, before it is given up.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class HandlerConsumer(QueueConsumer):
         vouch: Vouch | None = None,
         release_within: float = RELEASE_WITHIN,
     ) -> None:
-        # What waits here may wait for all that is before it, and a broker closes the channel of
-        # what was not settled in time (consumer_timeout).
+        # A message taken here may wait for all those before it. If it waited for longer than the
+        # broker's consumer_timeout, the broker would close the channel. So few are taken ahead.
         at_hand = min(prefetch, PREFETCH, AHEAD * concurrency)
         super().__init__(queue, transport, prefetch=at_hand)
         self.waiting = Waiting(queue)
@@ -123,7 +123,7 @@ class HandlerConsumer(QueueConsumer):
         except Stopped:
             pass
         except asyncio.CancelledError:
-            self._grace = 0.0  # whoever stopped it waits no more
+            self._grace = 0.0  # nobody waits for it any more
             raise
         finally:
             try:
@@ -132,7 +132,7 @@ class HandlerConsumer(QueueConsumer):
                 await inbox.close()
 
     async def _failed(self, inbox: Inbox, error: Exception) -> None:
-        """Has `run` end with what ended a lane, so that all of it is started again."""
+        """Lets `run` raise the error that ended a lane, so that the whole consumer restarts."""
         self._failure = error
         await inbox.stop()
 
@@ -142,7 +142,7 @@ class HandlerConsumer(QueueConsumer):
         await super().stop(timeout)
 
     async def _believed(self, inbox: Inbox, taken: Sequence[Delivery]) -> Sequence[Delivery]:
-        """What is to be handled; the rest is refused, and done with."""
+        """Returns what may be handled; refuses and settles the rest."""
         if self._trust is None or not taken:
             return taken
         found = Sorted(taken)
@@ -153,8 +153,8 @@ class HandlerConsumer(QueueConsumer):
 
         await insist(partial(sort, self._trust), self._holding, self._stopping)
         with suppress(TransportUnavailable):
-            for one in found.refused:  # one by one: others before them may be unsettled
-                await inbox.acknowledge([one])
+            for delivery in found.refused:  # one by one: others before them may be unsettled
+                await inbox.acknowledge([delivery])
         return found.believed
 
     async def _start(
@@ -177,8 +177,8 @@ class HandlerConsumer(QueueConsumer):
 
     async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
         if delivery.generation != inbox.generation:
-            return  # it was taken from a channel that is gone, and comes again
-        if current_handler.get() != self.queue:  # a lane stays with one
+            return  # its channel is gone and it comes again: now it would take effect twice
+        if current_handler.get() != self.queue:  # else set already: a lane keeps its context
             current_handler.set(self.queue)
         try:
             if self._handled.includes(delivery):
@@ -193,7 +193,7 @@ class HandlerConsumer(QueueConsumer):
             pass
 
     async def _suspected(self, envelope: Envelope, delivery: Delivery) -> Handled:
-        """Handles what RabbitMQ gave up once, unless it has ended its worker too often since."""
+        """Handles what RabbitMQ gave up once, unless it has killed its worker too often since."""
         begun = 0
 
         async def begin() -> None:
@@ -207,7 +207,7 @@ class HandlerConsumer(QueueConsumer):
         return await self._outcome(delivery, envelope)
 
     async def _outcome(self, delivery: Delivery, envelope: Envelope) -> Handled:
-        """Handles, with tries in place, until it is clear what becomes of the message."""
+        """Handles a message, retrying in place, until it is clear what becomes of it."""
         router = self._router_of(envelope)
         attempt, while_away = attempts_of(delivery) + 1, pauses()
         changed: Delivery | None = None
@@ -228,14 +228,14 @@ class HandlerConsumer(QueueConsumer):
             if isinstance(cause, NewerMessage):  # of its aggregate's events, say
                 return self._unread(delivery, cause)
             step = next_step(cause, attempt, policy_for(error, router.retry))
-            self._tell(envelope, reported(error), step, attempt)
+            self._report(envelope, reported(error), step, attempt)
             if step.pause is None:
                 return Handled(reported(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
 
-    def _tell(self, envelope: Envelope, error: BaseException, step: Step, attempt: int) -> None:
-        """A signal for each try that is not the last: of that the dead letter's own tells."""
+    def _report(self, envelope: Envelope, error: BaseException, step: Step, attempt: int) -> None:
+        """Emits a signal for a failed try, unless it was the last: the dead letter has its own."""
         if step == Step():
             return
         after = (step.pause if step.delay is None else step.delay) or 0.0
@@ -255,7 +255,7 @@ class HandlerConsumer(QueueConsumer):
         )
 
     def _unread(self, delivery: Delivery, error: UnknownMessage) -> Handled:
-        """It waits for a release of the code that can read it, unless it has done so for long."""
+        """Has it wait for a release of the code that can read it, unless it has waited too long."""
         attempts, frame = attempts_of(delivery), delivery.frame
         if delay := wait_of(frame, self._release_within):
             self.waiting.note(frame.name, error)
@@ -271,9 +271,9 @@ class HandlerConsumer(QueueConsumer):
     async def _try(
         self, envelope: Envelope, time_limit: float, changed: Delivery | None
     ) -> BaseException | None:
-        """Whatever the handler's code raised, `sys.exit` too, is this message's error.
+        """Returns what the handler's code raised, even by `sys.exit`, or None.
 
-        What a try before may have `changed` is read once more.
+        A message that a former try may have `changed` is read again first.
         """
         limit = TurningTime(time_limit, spares_waits=True)
         try:
@@ -294,7 +294,7 @@ class HandlerConsumer(QueueConsumer):
         return None
 
     async def _settle(self, inbox: Inbox, delivery: Delivery, outcome: Handled) -> None:
-        """The one place where an outcome becomes an acknowledgement."""
+        """Acknowledges a message: the one place where an outcome becomes an acknowledgement."""
         error = outcome.error
         if self._replies is not None and not outcome.waited:
             error = await self._replies.settled(delivery, error)
@@ -314,15 +314,15 @@ class HandlerConsumer(QueueConsumer):
         try:
             await inbox.acknowledge([delivery])
         except TransportUnavailable:
-            return  # it comes again, and is known then
+            return  # it comes again, and `_handled` recognises it then
 
     async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Handled) -> None:
-        """Sends it on its way to a later try, or gives it up."""
+        """Puts the message off to a later try, or gives it up."""
         delay, attempts, unread = outcome.step.delay, outcome.attempts, outcome.unread
         added: dict[str, str | int] = {ATTEMPT: attempts}
         if outcome.waited:
             added[WAITED] = outcome.waited
-        elif unread and isinstance(error, UnknownMessage):  # maybe of a release that is to come
+        elif unread and isinstance(error, UnknownMessage):  # of a release to come, perhaps
             unread = False
             if not self._give_up.has_room(delivery):
                 delay = UNKNOWN_FOR
@@ -334,7 +334,7 @@ class HandlerConsumer(QueueConsumer):
     async def _put_off(
         self, delivery: Delivery, delay: float, added: Mapping[str, str | int]
     ) -> bool:
-        """Puts a copy on the delay ladder; False where it cannot travel (any more).
+        """Puts a copy on the delay ladder; returns False if it cannot travel (any more).
 
         Raises: TransportUnavailable.
         """
@@ -351,6 +351,6 @@ class HandlerConsumer(QueueConsumer):
 
 
 def attempts_of(delivery: Delivery) -> int:
-    """How many tries a message has had, before it came here by the delay ladder."""
+    """Returns how many tries a message had before it came here by the delay ladder."""
     attempts = delivery.frame.headers.get(ATTEMPT, 0)
     return attempts if isinstance(attempts, int) and attempts > 0 else 0

@@ -1,7 +1,7 @@
-"""Projecting: the life of a projection's queue in a worker.
+"""The life of a projection's queue in a worker.
 
-It reads top to bottom: take what has arrived → decode → project → settle; nothing is settled that
-was not stored.
+Read it top to bottom: take what has arrived → decode → project → settle. Nothing is settled before
+it is stored.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class ProjectionConsumer(QueueConsumer):
         self._registry: Registry[Any] = projector.projection.registry()
         self._generation: int | None = None
         self.behind = True
-        """Whether more had arrived than one batch holds, or nothing is known yet."""
+        """Whether more had arrived than one batch holds; True until anything is known."""
 
     @property
     def problem(self) -> str | None:
@@ -112,8 +112,8 @@ class ProjectionConsumer(QueueConsumer):
 
     async def _project(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
         if deliveries[-1].generation != inbox.generation:
-            # They come again, maybe to another consumer by now. To insist on them would end the
-            # transactions of that one, who would end ours in turn.
+            # Their channel is gone: they come again, maybe to another consumer. If we insisted on
+            # them, we would end that one's transactions, and it would end ours in turn.
             return
         if deliveries[-1].generation != self._generation:
             await self._projector.take_over()
@@ -125,7 +125,8 @@ class ProjectionConsumer(QueueConsumer):
         await self._foreign_events.keep(foreign)
         await self._projector.apply(envelopes)
         doubtful = [*refused, *(delivery for delivery, _ in unreadable)]
-        if streams := {stream for one in doubtful for stream, _ in self._places(one)}:
+        places = [place for delivery in doubtful for place in self._places(delivery)]
+        if streams := {stream for stream, _ in places}:
             await self._projector.apply_streams(streams)
         for delivery, error in unreadable:
             await self._give_up_unless_logged(delivery, error)
@@ -147,8 +148,8 @@ class ProjectionConsumer(QueueConsumer):
     def _decode(
         self, deliveries: Iterable[Delivery]
     ) -> tuple[list[Envelope], list[tuple[Delivery, MessageError]], list[Arrived]]:
-        """The readable events; those of whose streams only the log can tell the truth, and why; and
-        what is to be kept because it is another service's."""
+        """Returns the readable events; the unreadable ones, whose streams are then read from the
+        log, with their errors; and other services' events, which must be stored."""
         envelopes: list[Envelope] = []
         unreadable: list[tuple[Delivery, MessageError]] = []
         foreign: list[Arrived] = []
@@ -161,8 +162,9 @@ class ProjectionConsumer(QueueConsumer):
         return envelopes, unreadable, foreign
 
     async def _give_up_unless_logged(self, delivery: Delivery, error: MessageError) -> None:
-        """What the log holds becomes no dead letter: it is applied from there, or its stream is
-        parked, which says why. A letter that is there already is told of each try."""
+        """Gives a delivery up unless the log holds its event: that is applied from the log, or its
+        stream is parked, which says why. A retry of a dead letter that fails is always given up,
+        so that the letter has the new error."""
         if isinstance(error, NewerMessage):
             return
         frame = delivery.frame
@@ -191,7 +193,8 @@ class ProjectionConsumer(QueueConsumer):
             return envelope_of(delivery.frame, unread(delivery.frame.name))
 
     def _places(self, delivery: Delivery) -> list[tuple[str, int]]:
-        """Where in the log an event claims to stand; nowhere, if that is no stream of ours."""
+        """Returns the place in the log that an event claims; none if the projection does not read
+        that stream."""
         with suppress(InvalidMessage):
             envelope = envelope_of(delivery.frame, unread(""))
             if category_of(envelope.stream) in self._projector.projection.categories:

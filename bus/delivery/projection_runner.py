@@ -1,7 +1,7 @@
-"""Looks after one projection in a worker.
+"""Runs one projection in a worker.
 
-It feeds the collections that this version of the code is to keep up to date: each has consumers of
-its own, is swept at start and then once in a while, and its parked streams are tried again.
+It feeds the collections that this version of the code keeps up to date. Each has its own consumers,
+is swept at the start and then regularly, and has its parked streams tried again.
 """
 
 import asyncio
@@ -44,8 +44,7 @@ log = Logger("bus.worker")
 
 
 class ProjectionRunner:
-    """Runs in a worker. `partitions` names the only ones to consume ("0of2"); all of them where
-    it is empty."""
+    """Runs a projection. `partitions` names the only ones to consume ("0of2"); empty, it is all."""
 
     def __init__(
         self,
@@ -78,20 +77,19 @@ class ProjectionRunner:
         return Duty(self.name, self.run, begin=self.begin)
 
     async def begin(self) -> None:
-        """Begins what this version of the code is to build, or leaves it to `run` where that
-        fails."""
+        """Begins what this version of the code has to build; if that fails, `run` does so."""
         await self._runtime.loops.turn(self.name, self._begin, None)
 
     async def run(self) -> None:
-        """Feeds what is known, and follows the projection's lineage until cancelled. Its consumers
-        are the worker's to stop then."""
+        """Feeds what is known, and follows the projection's lineage until cancelled. The worker
+        stops the consumers then."""
         try:
             self._follow(self._catalogue.known(self._projection))
             while True:
                 await self._runtime.loops.turn(self.name, self._turn, None)
                 await asyncio.sleep(clock.jittered(FOLLOW_EVERY))
         finally:
-            if clock.is_cancelled():  # else it is started again, and finds them as they are
+            if clock.is_cancelled():  # else it is started again and finds them running
                 await end([feed.looking_after for feed in self._fed.values()])
 
     async def _turn(self) -> None:
@@ -120,13 +118,13 @@ class ProjectionRunner:
         await self._show(lineage)
 
     async def _prepare(self) -> None:
-        """Collections and bound queues, for what is new."""
+        """Makes the collections, and the bound queues, of new generations."""
         await self._catalogue.prepare(self._projection, serves=True)
         await self._runtime.transport.declare(self._runtime.topology)
 
     async def _settle_left_over(self, lineage: Lineage) -> None:
-        """Letters of queues that are fed no more go once what readers read has got there; soon
-        after readers were moved, and then once in a while."""
+        """Removes dead letters of queues that are no longer fed, once the collection that readers
+        read has reached their events: soon after readers were moved, and then regularly."""
         if lineage.active != self._read:
             self._read, self._settle_at = lineage.active, 0.0
         if time.monotonic() < self._settle_at or not self._leads(lineage):
@@ -134,7 +132,9 @@ class ProjectionRunner:
         self._settle_at = time.monotonic() + TIDY_EVERY
         control = self._runtime.control
         names = {queue.name for queue in self._left_over(lineage)}
-        if names and (kept := {one["queue"] for one in await control.dead_letter_groups()} & names):
+        if not names:
+            return
+        if kept := names & {group["queue"] for group in await control.dead_letter_groups()}:
             target = self._catalogue.target_of(self._projection, lineage.of(lineage.active))
             runtime = self._runtime
             await settled_in_log(
@@ -147,16 +147,17 @@ class ProjectionRunner:
             )
 
     async def _tidy(self, lineage: Lineage) -> None:
-        """Deletes queues that nobody has consumed for a while, of collections that are only kept
-        or were dropped, and of partitions that were: they would grow for ever. The log has what is
-        in them."""
+        """Deletes queues that nobody has consumed for a while, if they belong to collections that
+        are no longer fed, or to former partitions: they would grow for ever. The log has what is in
+        them."""
         if time.monotonic() < self._tidy_at or not self._leads(lineage):
             return
         self._tidy_at = time.monotonic() + TIDY_EVERY
         transport = self._runtime.transport
         names = {queue.name for queue in self._left_over(lineage)}
         used = {name for name in names if await transport.consumers(name)}
-        # One that an older release declared again holds messages, or will.
+        # An older release has declared these again: they hold messages. Left in `_deleted`, they
+        # would never be deleted again.
         back = {name for name in self._deleted & names if await transport.depth(name)}
         self._deleted -= used | back
         idle = names - used - self._deleted
@@ -167,13 +168,13 @@ class ProjectionRunner:
         self._idle = idle - over
 
     async def _show(self, lineage: Lineage) -> None:
-        """Has the projection's name show what readers read, also where somebody took that away."""
+        """Makes the projection's name show what readers read; again, if somebody removed that."""
         if lineage.active != self._shown or time.monotonic() >= self._show_at:
             await self._catalogue.show(self._projection)
             self._shown, self._show_at = lineage.active, time.monotonic() + SHOW_EVERY
 
     def _leads(self, lineage: Lineage) -> bool:
-        """Whether readers read what this version of the code makes."""
+        """Returns whether readers read what this version of the code makes."""
         return any(lineage.active == generation.collection for generation in self._fed)
 
     def _left_over(self, lineage: Lineage) -> Iterator[Queue]:
@@ -187,7 +188,7 @@ class ProjectionRunner:
     def _to_feed(self, lineage: Lineage) -> list[Generation]:
         now = self._runtime.control.now().timestamp()
         fed = lineage.fed_by(self._projection.version)
-        return [one for one in fed if not lineage.is_held(one, now)]
+        return [generation for generation in fed if not lineage.is_held(generation, now)]
 
     def _follow(self, lineage: Lineage) -> None:
         for generation in self._to_feed(lineage):
@@ -197,7 +198,7 @@ class ProjectionRunner:
 
 
 class CollectionFeed:
-    """One collection that is kept up to date: its consumers, and what looks after it."""
+    """Keeps one collection up to date: its consumers, and the task that looks after it."""
 
     def __init__(
         self,
@@ -229,7 +230,7 @@ class CollectionFeed:
         self.looking_after: asyncio.Task[None]
 
     def start(self) -> None:
-        """Consumes from now on, unless there is something to build first."""
+        """Starts to consume, unless the collection must be built first."""
         if not self._is_building:
             self._consume()
         self.looking_after = self._runtime.loops.start(self._live, self._name)
@@ -247,7 +248,7 @@ class CollectionFeed:
             self._worker_consumers.start(consumer)
 
     async def _build(self) -> None:
-        """Its queues are bound by now, and hold what happens meanwhile."""
+        """Builds the collection. Its queues are bound already, and hold what happens meanwhile."""
         runtime = self._runtime
         log_to_read = runtime.read_log
         projector = self._projector(
@@ -269,30 +270,30 @@ class CollectionFeed:
             await projector.close()
 
     async def _wait_for_history(self) -> None:
-        """Until the history of what it follows is all here; others see to that."""
+        """Waits until the history of what it follows is complete; others see to that."""
         for pause in pauses(longest=FOLLOW_EVERY):
             if not await self._runtime.history.missing(self._projection.categories):
                 return
             await asyncio.sleep(pause)
 
     async def stop(self) -> None:
-        """Finishes what is at hand, and feeds no more."""
+        """Finishes what is at hand, and stops feeding."""
         await end([self.looking_after])
         await self._worker_consumers.finish(self._consumers, time.monotonic() + STOP_WITHIN)
 
     @property
     def is_behind(self) -> bool:
-        """Whether there is a backlog in one of its queues just now."""
+        """Whether one of its queues has a backlog at present."""
         healthy = self._runtime.transport.healthy
         return healthy and any(consumer.behind for consumer in self._consumers)
 
     async def look_after(self) -> None:
-        """Sweeps at start and then as often as the settings say, and tends to parked streams; at
-        start to all of them, for the code may have been mended.
+        """Sweeps at the start and then as often as the settings say; tries parked streams again, at
+        the start all of them, because the code may have been corrected.
 
-        What is in the queues yet would all be missing to a sweep, which would apply it from the log
-        and fight with the consumers over it. So it waits until they have caught up, within PATIENCE
-        turns.
+        What is still in the queues would seem missing to a sweep, which would apply it from the log
+        and conflict with the consumers. So a sweep waits until they have caught up, but no longer
+        than PATIENCE times `sweep_every`.
         """
         every = self._runtime.settings.sweep_every
         projector = self._projector(f"{self._runtime.service}.{self._target.collection}.sweep")
@@ -318,7 +319,7 @@ class CollectionFeed:
                 await self._move_readers()
 
         try:
-            for pause in pauses(longest=TEND_EVERY):  # readers wait for the first turns
+            for pause in pauses(longest=TEND_EVERY):  # short ones first: readers wait
                 await self._runtime.loops.turn(self._name, look, None)
                 await asyncio.sleep(pause)
         finally:
@@ -342,10 +343,10 @@ class CollectionFeed:
         return lineage.building == self._generation.collection
 
     async def _move_readers(self) -> None:
-        """Once there is nothing left to build."""
+        """Moves readers to this collection, which is built; if they must stay, says why."""
         try:
             reason = await self._flip.to(self._generation)
-        except Busy:  # another worker is at it
+        except Busy:  # another worker is moving them
             return
         if reason:
             self._move_at = clock.source.elapsed() + MOVE_EVERY

@@ -1,7 +1,7 @@
-"""Replies: what becomes of a command whose requester waits for its receipt.
+"""Answers commands whose requesters wait for the receipt.
 
-A worker answers with the receipt or with the error; then the requester decides what to do about the
-error, and the command is done with. `receipt_in` is the requester's side.
+A worker answers with the receipt or with the error. Then the command is done with: what to do about
+an error is for the requester to decide. `receipt_in` is the requester's side.
 """
 
 from typing import Any, NamedTuple
@@ -42,9 +42,9 @@ class ReplySender(NamedTuple):
     async def settled(
         self, delivery: Delivery, error: BaseException | None
     ) -> BaseException | None:
-        """Answers if somebody asked; returns the error that is still to be dealt with here.
+        """Answers if somebody asked; returns the error that must still be dealt with here.
 
-        An outage is no answer: whatever is done about it, the command may yet be carried out.
+        An outage is not answered: the command may yet be carried out.
         """
         if not delivery.frame.reply_to or (error is not None and outage(error)):
             return error
@@ -74,7 +74,7 @@ class ReplySender(NamedTuple):
             raise failure
 
     async def _receipt(self, request: Frame) -> Frame:
-        """Tells what the log holds of the command: the same to each who ever asks for it."""
+        """Returns the receipt that the log holds, the same whenever it is asked for."""
         receipt = await self.dispatcher.recorded(read_frame(request, self.commands))
         assert receipt is not None, "it was carried out under this id"
         return _reply(request, RECEIPT, {"versions": receipt.versions, "result": receipt.result})
@@ -86,8 +86,8 @@ class ReplySender(NamedTuple):
 
 def _failed(request: Frame, error: BaseException) -> Frame:
     own = type(error).__module__ == errors.__name__
-    told = {"error": type(error).__name__, "reason": reason_of(error)}
-    return _reply(request, BUS_ERROR if own else OTHER_ERROR, told)
+    content = {"error": type(error).__name__, "reason": reason_of(error)}
+    return _reply(request, BUS_ERROR if own else OTHER_ERROR, content)
 
 
 def _reply(request: Frame, name: str, content: dict[str, Any]) -> Frame:
@@ -103,9 +103,10 @@ def _reply(request: Frame, name: str, content: dict[str, Any]) -> Frame:
 
 
 def receipt_in(reply: Frame, command: str = "") -> Receipt:
-    """The receipt that a reply carries, its result as JSON types. `command` names what was asked.
+    """Returns the receipt that a reply carries, its result as JSON types. `command` is what was
+    asked, for errors.
 
-    Raises: the bus's own error, or RemoteError, where the command failed.
+    Raises: the bus's own error, or RemoteError, if the command failed.
     """
     content = from_json(reply.body)
     if reply.name == RECEIPT:

@@ -1,8 +1,8 @@
-"""Sentinel: compares the consumers that this process believes in with what the broker reports.
+"""Compares the consumers that this process believes it has with what the broker reports.
 
-A broker can forget a consumer without the client hearing of it; then nothing fails, and nothing
-arrives. Of a queue that several processes consume only the sum is known, and of a single-consumer
-queue some brokers do not count who stands by: so the one sure sign is a queue with no consumer.
+A broker can forget a consumer without the client noticing: nothing fails, and nothing arrives. If
+several processes consume a queue, only their number is known, and some brokers do not count those
+that stand by for a single-consumer queue. So the only sure sign is a queue without any consumer.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from bus.observe.signals import ConsumerReopened
 from bus.transports.base import Inbox, Transport
 
 ROUNDS = 3
-"""Reopening the channel, then the connection; if that does not help either, only a restart may."""
+"""First the channel is reopened, then the connection; after that, only a restart may help."""
 ANSWER_WITHIN = 3.0
 
 
 class Sentinel:
-    """Looks every `every` seconds (give or take a half), and reopens what the broker forgot."""
+    """Looks every `every` seconds, give or take a half, and reopens what the broker forgot."""
 
     def __init__(
         self,
@@ -43,11 +43,11 @@ class Sentinel:
 
     @property
     def check(self) -> Check:
-        return Check("sentinel", self._given_up, "alive")
+        return Check("sentinel", self._forgotten_for_good, "alive")
 
     @property
     def arrivals(self) -> Check:
-        return Check("arrivals", self._told_of_stuck)
+        return Check("arrivals", self._stuck_queues)
 
     async def run(self) -> None:
         """Looks until cancelled."""
@@ -56,7 +56,7 @@ class Sentinel:
             await self._loops.turn("sentinel", self.look, None)
 
     async def look(self) -> None:
-        """One round over all queues; a broker that does not answer is nobody's mismatch."""
+        """Looks at each queue once; passes over those for which the broker does not answer."""
         for consumer in list(self._consumers):
             with suppress(TransportUnavailable, TimeoutError):
                 async with asyncio.timeout(ANSWER_WITHIN):
@@ -74,13 +74,13 @@ class Sentinel:
         await inbox.reopen(connection=missed > 1)
 
     async def _look_for_arrivals(self, inbox: Inbox) -> None:
-        """Reopens the one consumer of a queue whose messages wait, where none comes to it."""
+        """Reopens a queue's only consumer if messages wait in the queue and none reaches it."""
         queue, last = inbox.queue, inbox.idle_since
         seen, before = self._idle.pop(queue, (None, 0))
         waiting = await self._waiting(queue) if last else 0
         if last is None or not waiting:
             self._stuck.discard(queue)
-        elif last == seen and waiting >= before:  # else another one works them off
+        elif last == seen and waiting >= before:  # else somebody works them off
             self._stuck.add(queue)
             self._loops.signals.emit(ConsumerReopened, queue, "stuck", waiting=waiting)
             await inbox.reopen()
@@ -88,11 +88,12 @@ class Sentinel:
             self._idle[queue] = last, waiting
 
     async def _waiting(self, queue: str) -> int:
-        """How many wait where there is one consumer: with more, any of them may have its turn."""
+        """Returns how many messages wait; 0 if there are several consumers, because then another
+        one may be the one to get them."""
         alone = await self._transport.consumers(queue) == 1
         return await self._transport.depth(queue) if alone else 0
 
-    async def _told_of_stuck(self) -> str | None:
+    async def _stuck_queues(self) -> str | None:
         if not self._stuck:
             return None
         return (
@@ -101,7 +102,7 @@ class Sentinel:
             f"for its consumers there, 60 s unless consumer_disconnected_timeout says less"
         )
 
-    async def _given_up(self) -> str | None:
+    async def _forgotten_for_good(self) -> str | None:
         queues = sorted(queue for queue, missed in self._missed.items() if missed >= ROUNDS)
         if not queues:
             return None

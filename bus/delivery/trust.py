@@ -1,9 +1,9 @@
-"""Trust: which of the service's own events, as they arrive, are what its log holds.
+"""Decides which of the service's own events, as they arrive, are what its log holds.
 
 Anybody who may publish to the service's exchange could write a frame; only its processes sign one
-(see `bus.signing`). An event without a valid signature (of an older release, an earlier epoch of
-the log, or of somebody else) is only a doorbell: what is applied then is what the log holds under
-its id. What the log does not hold is refused.
+(see `bus.signing`). An event without a valid signature (because an older release, an earlier epoch
+of the log or somebody else sent it) only rings the bell: what is applied is what the log holds
+under its id. If the log does not hold it, it is refused.
 """
 
 import time
@@ -33,21 +33,21 @@ from bus.signing import epoch_of
 from bus.transports.base import Delivery, Frame
 
 LETTERS = 100
-"""So many refused messages of a queue are kept as dead letters, and as many more each hour."""
+"""How many refused messages of a queue are kept as dead letters, with as many more each hour."""
 HOUR = 3600.0
-TOLD_FOR = 600.0
-"""Seconds that health tells of what was refused."""
+REPORTED_FOR = 600.0
+"""For how many seconds health reports what was refused."""
 
 log = Logger("bus.trust")
 
 
 class NotInTheLog(MessageError):
-    """An event that nobody vouches for: neither a signature nor the log of the service; nor did it
+    """Nobody vouches for an event: neither a signature nor the log of the service, and it did not
     come from the owner of its category."""
 
 
 class Sorted(NamedTuple):
-    """Deliveries to go on with, and those that are done with."""
+    """Deliveries to go on with, and those that were refused and are done with."""
 
     believed: Sequence[Delivery]
     refused: Sequence[Delivery] = ()
@@ -77,43 +77,44 @@ class Trust:
         registry: Registry[Any],
         categories: Collection[str] | None = None,
     ) -> Sorted:
-        """Tells the events that are to be believed from others, which are refused and kept as dead
-        letters, a bounded number. With `categories`, only events of these belong to the queue.
+        """Sorts events into believed ones and others, which it refuses, keeping a bounded number as
+        dead letters. With `categories`, only events of these belong to the queue.
 
         Raises: StoreUnavailable, OutcomeUnknown (doing it again is safe).
         """
-        doubted = [one for one in deliveries if self._is_doubted(one, categories)]
+        doubted = [delivery for delivery in deliveries if self._is_doubted(delivery, categories)]
         if not doubted:
             return Sorted(deliveries)
         await self._learn_epoch(doubted)
         held = await self._held(doubted, categories)
         self._count(queue, len(held))
-        refused = [one for one in doubted if one.tag not in held]
-        gone = {one.tag for one in refused}
-        believed = [held.get(one.tag, one) for one in deliveries if one.tag not in gone]
+        refused = [delivery for delivery in doubted if delivery.tag not in held]
+        gone = {delivery.tag for delivery in refused}
+        kept = (delivery for delivery in deliveries if delivery.tag not in gone)
+        believed = [held.get(delivery.tag, delivery) for delivery in kept]
         if refused:
             await self._refuse(queue, refused, registry)
         return Sorted(believed, refused)
 
     async def knows(self, frame: Frame) -> bool:
-        """Whether the service's own processes vouch for an event: by signature, or by the log."""
+        """Returns whether the service vouches for an event: by its signature, or by its log."""
         if self._signing.verify(frame):
             return True
         true = (await self._true_frames([frame])).get(frame.id)
-        return true is not None and _tells(frame, true)
+        return true is not None and _is_same_event(frame, true)
 
     def is_own(self, frame: Frame) -> bool:
-        """Whether an event that is believed was written by this service, not by one it follows."""
+        """Returns whether this service wrote a believed event, rather than one that it follows."""
         return not self._owners or _category(frame) not in self._owners
 
     async def problem(self) -> str | None:
-        """What health is told for a while after messages were refused."""
-        if self._refused_at is None or time.monotonic() - self._refused_at > TOLD_FOR:
+        """Returns what health reports for a while after messages were refused."""
+        if self._refused_at is None or time.monotonic() - self._refused_at > REPORTED_FOR:
             return None
         return (
             f"{self._refused} messages were refused, the last one {self._last}: neither are they "
-            f"signed by this service nor does its log hold them, nor come they from the owner of "
-            f"their category; who else may publish to {self._service}.events? (`bus deadletters "
+            f"signed by this service nor does its log hold them, nor do they come from the owner "
+            f"of their category; who else may publish to {self._service}.events? (`bus deadletters "
             f"list` shows some of them)"
         )
 
@@ -121,40 +122,40 @@ class Trust:
         frame = delivery.frame
         category = _category(frame)
         if owner := self._owners.get(category):
-            # What is tried again comes straight to its queue.
+            # A message that is tried again comes straight to its queue, by no exchange ("").
             return delivery.exchange not in ("", f"{owner}.events")
         if categories is not None and category not in categories:
             return True
         if frame.address == "events" and not frame.topic.startswith(f"{category}."):
             return True
-        if self._always_looks and DEAD_LETTER not in frame.headers:  # such may be edited
+        if self._always_looks and DEAD_LETTER not in frame.headers:  # a retry may be edited
             return True
         return not self._signing.verify(frame)
 
     async def _learn_epoch(self, doubted: Iterable[Delivery]) -> None:
-        """Another process may have begun a new epoch: its events name it."""
-        for one in doubted:
-            await self._signing.learn(epoch_of(one.frame))
+        """Learns the epochs that events name: another process may have begun a new one."""
+        for delivery in doubted:
+            await self._signing.learn(epoch_of(delivery.frame))
 
     async def _held(
         self, doubted: Sequence[Delivery], categories: Collection[str] | None
     ) -> dict[int, Delivery]:
-        """The deliveries whose event the log holds, as it holds it, by their tags."""
+        """Returns the deliveries whose events the log holds, as it holds them, by their tags."""
         possible = {
-            one.tag: one
-            for one in doubted
-            if not _by_wrong_topic(one.frame)
-            and (categories is None or _category(one.frame) in categories)
+            delivery.tag: delivery
+            for delivery in doubted
+            if not _by_wrong_topic(delivery.frame)
+            and (categories is None or _category(delivery.frame) in categories)
         }
-        true = await self._true_frames([one.frame for one in possible.values()])
+        true = await self._true_frames([delivery.frame for delivery in possible.values()])
         return {
-            tag: one._replace(frame=_as_tried(true[one.frame.id], one.frame))
-            for tag, one in possible.items()
-            if one.frame.id in true and _tells(one.frame, true[one.frame.id])
+            tag: delivery._replace(frame=_as_tried(true[frame.id], frame))
+            for tag, delivery in possible.items()
+            if (frame := delivery.frame).id in true and _is_same_event(frame, true[frame.id])
         }
 
     async def _true_frames(self, frames: Iterable[Frame]) -> dict[str, Frame]:
-        """The events of the log that frames tell of, by their ids."""
+        """Returns the log's events that frames stand for, by their ids."""
         ids = {_commit_of(frame) for frame in frames} - {""}
         commits = await self._log.commits(sorted(ids)) if ids else []
         return {
@@ -164,7 +165,8 @@ class Trust:
         }
 
     def _count(self, queue: str, looked_up: int) -> None:
-        """Tells how much is read twice: seldom, for while two releases run it is every event."""
+        """Logs how many events were looked up, at each power of ten: with two releases running, it
+        is every event."""
         if self._always_looks or not looked_up:
             return
         before = self._looked_up[queue]
@@ -181,11 +183,11 @@ class Trust:
     ) -> None:
         allowance = self._letters.setdefault(queue, Allowance(LETTERS, HOUR))
         kept = allowance.take(len(refused))
-        for one in refused[:kept]:
-            why = _why(one.frame, registry)
-            await bury(self._control, one, why, handler=queue, attempts=1, signals=self._signals)
+        for delivery in refused[:kept]:
+            why, signals = _why(delivery.frame, registry), self._signals
+            await bury(self._control, delivery, why, handler=queue, attempts=1, signals=signals)
         last = refused[-1].frame
-        if rest := refused[kept:]:  # those that are kept are told of one by one
+        if rest := refused[kept:]:  # of the others, `bury` has emitted a signal each
             await bury_the_rest(
                 self._control, rest[0]._replace(queue=queue), _not_in_the_log(), count=len(rest)
             )
@@ -206,10 +208,10 @@ def _category(frame: Frame) -> str:
     return category_of(str(frame.headers.get("stream", "")))
 
 
-def _tells(frame: Frame, true: Frame) -> bool:
-    """Whether a frame tells of that event of the log, be it in other words."""
-    told, held = frame.headers, true.headers
-    return (frame.name, told.get("stream"), told.get("version")) == (
+def _is_same_event(frame: Frame, true: Frame) -> bool:
+    """Returns whether a frame stands for that event of the log, even if its data differ."""
+    claimed, held = frame.headers, true.headers
+    return (frame.name, claimed.get("stream"), claimed.get("version")) == (
         true.name,
         held["stream"],
         held["version"],
@@ -220,14 +222,14 @@ _OF_DELIVERY = (ATTEMPT, DEAD_LETTER, RETURNED, WAITED)
 
 
 def _as_tried(true: Frame, frame: Frame) -> Frame:
-    """An event of the log in place of a frame, by the same way and with the same tries."""
+    """Returns an event of the log in place of a frame, with that one's route and tries."""
     kept = {key: frame.headers[key] for key in _OF_DELIVERY if key in frame.headers}
     headers = {**true.headers, **kept}
     return true._replace(address=frame.address, topic=frame.topic, headers=headers)
 
 
 def _commit_of(frame: Frame) -> str:
-    """The id of the commit that an event's id derives from."""
+    """Returns the id of the commit that an event's id derives from."""
     return frame.id.rpartition(":")[0]
 
 
@@ -240,7 +242,7 @@ def _by_wrong_topic(frame: Frame) -> bool:
 
 
 def _why(frame: Frame, registry: Registry[Any]) -> MessageError:
-    """Why it is refused: it cannot be read, or its word is not enough."""
+    """Returns why a frame is refused: it cannot be read, or nobody vouches for it."""
     try:
         with suppress(UnknownMessage):
             read_frame(frame, registry)

@@ -49,11 +49,9 @@ class Failing(NamedTuple):
 
 
 class Loops:
-    """The loops of one process.
+    """The loops of one process. What runs in them emits `signals`, which a backend gets this way.
 
-    They carry `signals`, so that a backend is given one thing: a transport's connections tell by
-    them what happens in their loops. Those of a bus carry the bus's; what is made without loops (a
-    transport or log by itself) tells by signals of the service "", to which only the log listens.
+    What is made without a bus (a transport by itself) has signals of its own, of the service "".
     """
 
     def __init__(self, signals: Signals | None = None) -> None:
