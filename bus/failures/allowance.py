@@ -1,10 +1,10 @@
-"""Allowance: what may be had so often, and again after a while."""
+"""Allowance: so many at once, and as many more after a while."""
 
 import time
 
 
 class Allowance:
-    """So many, and as many more in each `seconds`."""
+    """Allows `most` at once, and as many more in each `seconds`."""
 
     def __init__(self, most: int, seconds: float) -> None:
         self._most = most
@@ -13,7 +13,7 @@ class Allowance:
         self._at = time.monotonic()
 
     def take(self, wanted: int = 1) -> int:
-        """How many of those that are wanted may be had."""
+        """Takes as many as may be had of those wanted; returns how many."""
         now = time.monotonic()
         self._left += (now - self._at) * self._most / self._seconds
         self._left, self._at = min(self._left, self._most), now

@@ -1,4 +1,4 @@
-"""Dead letters: messages given up, kept with their error until a retry of them succeeds."""
+"""Dead letters: messages that were given up, kept with their error until a retry succeeds."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,10 @@ from bus.transports.base import DEATH_QUEUE, DEATH_REASON, MAX_BODY, Delivery, F
 
 MOST_LOOKED_AT = 1000
 BY_BROKER = frozenset({"GivenUp", "DeliveryLimitReached", "Expired", "QueueTooLong"})
-"""The errors of what RabbitMQ took out of its queue: nobody found it wanting."""
+"""The errors of what RabbitMQ took out of its queue: no handler has failed on it."""
 OF_THE_LOG = BY_BROKER | {InvalidMessage.__name__}
 """The errors of a projection's letters that the log may make up for. What nobody vouches for is
-kept: it is a sign of who else publishes here."""
+kept, because it shows that somebody else publishes here."""
 _NOT_KEPT = {ATTEMPT, DEAD_LETTER, RETURNED, DEATH_QUEUE, DEATH_REASON, WAITED}
 
 
@@ -35,10 +35,10 @@ async def bury(
     attempts: int,
     signals: Signals,
 ) -> str:
-    """Keeps a message that is given up; a retry that failed falls back on its own dead letter,
-    whose id it returns.
+    """Keeps a message that is given up, and returns the id of its dead letter; a retry that failed
+    goes back to the letter it came from.
 
-    Of a body over the limit it keeps so much that a retry of it is refused as too large.
+    A body over the limit is cut off one byte beyond it, so that a retry is refused as too large.
     Raises: StoreUnavailable, OutcomeUnknown.
     """
     frame = delivery.frame
@@ -65,8 +65,8 @@ async def bury(
 async def bury_the_rest(
     control: KeepsLetters, last: Delivery, error: BaseException, *, count: int
 ) -> None:
-    """Counts messages of a queue that are refused beyond those that are kept: one letter, which
-    holds the first of them, and how many there were as `seen`.
+    """Counts refused messages of a queue beyond those that are kept, in one letter: it holds the
+    first of them, and how many there were as `seen`.
 
     Raises: StoreUnavailable, OutcomeUnknown.
     """
@@ -77,13 +77,16 @@ async def bury_the_rest(
 
 
 async def is_kept(control: KeepsLetters, delivery: Delivery) -> bool:
-    """Whether it is the retry of a dead letter that is there. Raises: StoreUnavailable."""
+    """Returns whether it is the retry of a dead letter that is still there.
+
+    Raises: StoreUnavailable.
+    """
     letter = _letter_of(delivery)
     return bool(letter and await control.dead_letters(1, where={"_id": letter}, fields=("queue",)))
 
 
 def _rest_of(queue: str) -> str:
-    """The id of the letter that stands for those of a queue that are not kept."""
+    """Returns the id of the letter that stands for a queue's messages that are not kept."""
     return f"{queue}/the rest"
 
 
@@ -105,7 +108,7 @@ def _letter(id: str, delivery: Delivery, failure: Failure, handler: str, attempt
 
 
 def frame_of(letter: Document) -> Frame:
-    """The frame that brings a dead letter back to the one queue that gave it up."""
+    """Returns the frame that brings a dead letter back to the one queue that gave it up."""
     return Frame(
         address="queue",
         topic=letter["queue"],
@@ -119,7 +122,7 @@ def frame_of(letter: Document) -> Frame:
 
 
 async def repaired(control: KeepsLetters, delivery: Delivery, *, signals: Signals) -> None:
-    """To be called once a message was handled: removes the dead letter that it was a retry of."""
+    """Removes the dead letter that a message was a retry of, if any, once it was handled."""
     letter = _letter_of(delivery)
     if letter:
         await _remove(control, [letter], signals)
@@ -134,18 +137,19 @@ async def repaired_in(
     *,
     signals: Signals,
 ) -> None:
-    """To be called once a batch was projected there: removes the dead letters that it settled.
+    """Removes the dead letters that a batch has settled, once it was projected to the target.
 
-    Those are the ones whose stream has reached their version, by what came or by the log.
+    Those are its retries whose stream has reached their version, by the batch or by the log.
     """
     retried = [delivery for delivery in deliveries if _letter_of(delivery)]
     if not retried:
         return
-    streams = {place_of(one.frame.headers)[0] for one in retried}
-    own = [one for one in streams if category_of(one) in projection.categories]
+    places = [(delivery, place_of(delivery.frame.headers)) for delivery in retried]
+    streams = {stream for _, (stream, _) in places}
+    own = [stream for stream in streams if category_of(stream) in projection.categories]
     reached = await collections.versions(target, own)
-    done = [one for one in retried if _is_reached(place_of(one.frame.headers), reached)]
-    await _remove(control, [_letter_of(one) for one in done], signals)
+    done = [delivery for delivery, place in places if _is_reached(place, reached)]
+    await _remove(control, [_letter_of(delivery) for delivery in done], signals)
 
 
 async def settled_in_log(
@@ -157,13 +161,14 @@ async def settled_in_log(
     *,
     signals: Signals,
 ) -> None:
-    """Removes the dead letters of a projection's queues whose streams have got there, in whatever
-    way: the log had them. Raises: StoreUnavailable, OutcomeUnknown."""
+    """Removes the dead letters of a projection's queues whose streams have reached them by now:
+    they were applied from the log. Raises: StoreUnavailable, OutcomeUnknown."""
     for queue in queues:
         letters = await control.dead_letters(
             MOST_LOOKED_AT, where={"queue": queue}, fields=("queue", "error", "headers")
         )
-        given_up = {one["_id"]: place_of(one["headers"]) for one in letters if _is_of_the_log(one)}
+        of_the_log = filter(_is_of_the_log, letters)
+        given_up = {letter["_id"]: place_of(letter["headers"]) for letter in of_the_log}
         own = {s for s, _ in given_up.values() if category_of(s) in projection.categories}
         reached = await collections.versions(target, sorted(own)) if own else {}
         done = [id for id, place in given_up.items() if _is_reached(place, reached)]
@@ -181,7 +186,7 @@ def _is_reached(place: tuple[str, int], reached: dict[str, int]) -> bool:
 
 
 def place_of(headers: Mapping[str, Any]) -> tuple[str, int]:
-    """The stream and the version that an event's headers tell; "" and 0 where they tell none."""
+    """Returns the stream and the version in an event's headers; "" and 0 if there are none."""
     version = headers.get("version", 0)
     return str(headers.get("stream", "")), version if isinstance(version, int) else 0
 
@@ -192,19 +197,19 @@ async def _remove(control: KeepsLetters, letters: list[str], signals: Signals) -
 
 
 def _letter_of(delivery: Delivery) -> str:
-    """The dead letter that a delivery is a retry of, if any: no frame speaks for the letter of
-    another message, or of another queue."""
+    """Returns the dead letter that a delivery is a retry of, or "". A header that names the letter
+    of another message or queue is ignored: anybody could remove letters by it."""
     letter = str(delivery.frame.headers.get(DEAD_LETTER, ""))
     return letter if letter and letter.startswith(_letters_of(delivery)) else ""
 
 
 def _letters_of(delivery: Delivery) -> str:
-    """How the ids of a message's dead letters begin."""
+    """Returns how the ids of a message's dead letters begin."""
     return f"{delivery.queue}/{delivery.frame.id}/"
 
 
 def _kept(frame: Frame) -> dict[str, str | int]:
-    """The headers that the message came with, fit for the store, whoever made them."""
+    """Returns the message's own headers, fit for the store whatever they are."""
     return {
         _fit(key): value if isinstance(value, str) or abs(value) < 2**63 else str(value)
         for key, value in frame.headers.items()
@@ -213,6 +218,7 @@ def _kept(frame: Frame) -> dict[str, str | int]:
 
 
 def _fit(key: str) -> str:
-    """A field's name without NUL, and without a `$` in front, which might make it an operator."""
+    """Returns a field's name without NUL, and without a leading `$`, which could make it an
+    operator."""
     key = key.replace("\0", "\\0")
     return f"\\{key}" if key.startswith("$") else key

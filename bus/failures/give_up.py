@@ -1,4 +1,4 @@
-"""Faults: giving a message up leaves a dead letter, and an event that tells of it."""
+"""Gives messages up: each leaves a dead letter and a `Fault`, an event about it."""
 
 from typing import Any
 
@@ -16,23 +16,23 @@ from bus.transports.base import Delivery, Frame
 from bus.write.unit_of_work import UnitOfWork
 
 UNREAD = 100
-"""So many messages of a queue that cannot be read are kept as dead letters and told as faults, and
-as many more each hour."""
+"""How many unreadable messages of a queue are kept as dead letters and published as faults, with as
+many more each hour."""
 HOUR = 3600.0
 MOST_DATA = 256 * 1024
-"""Bytes of a message that a fault, which stays in the log, holds at most."""
+"""How many bytes of a message's data a fault may hold, which stays in the log."""
 
 log = Logger("bus.faults")
 
 
 class GiveUp:
-    """Gives messages up. Doing so again for the same one changes nothing."""
+    """Gives messages up. Idempotent."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.signals = runtime.signals
         self._allowances: dict[str, Allowance] = {}
-        self._untold = 0
+        self._not_kept = 0
 
     async def __call__(
         self,
@@ -43,10 +43,10 @@ class GiveUp:
         attempts: int,
         unread: bool = False,
     ) -> None:
-        """Keeps the message as a dead letter and publishes a `Fault`; none for a fault itself.
+        """Keeps the message as a dead letter and publishes a `Fault`, but none about a fault.
 
-        Of those that are `unread`, because nobody can read them, only so many: anybody who may
-        publish could fill the database with them. One letter counts the rest.
+        Of messages that nobody can read (`unread`) only so many are kept, and one letter counts the
+        rest: anybody who may publish could fill the database with them.
         Raises: StoreUnavailable, OutcomeUnknown.
         """
         if (
@@ -66,16 +66,17 @@ class GiveUp:
             signals=self.signals,
         )
         if delivery.frame.name != Fault.wire_name and (
-            unread or self._may_tell(delivery, attempts)
+            unread or self._may_publish(delivery, attempts)
         ):
-            await self._tell(delivery, error, attempts, letter)
+            await self._publish(delivery, error, attempts, letter)
 
     def has_room(self, delivery: Delivery) -> bool:
-        """Whether one more message of its queue that cannot be read may be kept; takes it so."""
+        """Returns whether one more unreadable message of the queue may be kept; if so, counts it."""
         return bool(self._allowance_of(delivery).take())
 
-    def _may_tell(self, delivery: Delivery, attempts: int) -> bool:
-        """Of what no handler had, only some are told: anybody who may publish could fill it."""
+    def _may_publish(self, delivery: Delivery, attempts: int) -> bool:
+        """Returns whether a fault may be published. Of messages that no handler had, only so many
+        are: anybody who may publish could fill the log with them."""
         if attempts or self.has_room(delivery):
             return True
         self._count(delivery.queue)
@@ -85,16 +86,16 @@ class GiveUp:
         return self._allowances.setdefault(delivery.queue, Allowance(UNREAD, HOUR))
 
     def _count(self, queue: str) -> None:
-        self._untold += 1
-        if self._untold in (1, 10, 100) or not self._untold % 1000:
-            log.warning("unread_not_kept", queue=queue, count=self._untold)
+        self._not_kept += 1
+        if self._not_kept in (1, 10, 100) or not self._not_kept % 1000:
+            log.warning("unread_not_kept", queue=queue, count=self._not_kept)
 
-    async def _tell(
+    async def _publish(
         self, delivery: Delivery, error: BaseException, attempts: int, letter: str
     ) -> None:
         frame = delivery.frame
         seed = f"{delivery.queue}/{frame.id}"
-        if await self._is_told(f"fault-{former_derived_id(seed)}", frame.id):
+        if await self._is_published(f"fault-{former_derived_id(seed)}", frame.id):
             return
         id = derived_id(f"fault>{seed}")
         stream, version = place_of(frame.headers)
@@ -116,22 +117,22 @@ class GiveUp:
         work.outbox.publish(fault)
         try:
             await work.commit()
-        except InvalidMessage as problem:  # ids too long to travel on, say: the letter tells enough
+        except InvalidMessage as problem:  # its ids are too long to travel, say
             log.warning("fault_not_published", message_id=frame.id, reason=str(problem))
 
-    async def _is_told(self, former_id: str, message_id: str) -> bool:
-        """Whether a process of a release before told of it."""
+    async def _is_published(self, former_id: str, message_id: str) -> bool:
+        """Returns whether a process of the release before has published it, under a former id."""
         commits = await self._runtime.event_log.find(former_id)
         return bool(commits) and commits[0].causation_id == message_id
 
 
 def _data_of(frame: Frame) -> dict[str, Any]:
-    """The message's data as a fault can hold it, or why that leaves it out."""
+    """Returns the message's data as a fault can hold it, or why the fault leaves it out."""
     if len(frame.body) > MOST_DATA:
         return {"left_out": f"too large: {len(frame.body):,} bytes, over {MOST_DATA:,}"}
     try:
         data = payload.parsed(frame.body, frame.name[:100])
-        payload.check({"data": data}, frame.name[:100])  # one level deeper than it came
+        payload.check({"data": data}, frame.name[:100])  # a fault nests it one level deeper
     except InvalidMessage as error:
         return {"left_out": f"cannot be read: {error}"}
     if not isinstance(data, dict):

@@ -1,7 +1,7 @@
-"""Releases: what this release of the code cannot read waits for one that can, within bounds.
+"""Has messages that this release of the code cannot read wait for one that can, within bounds.
 
-While two releases run side by side, either may be brought what only the other one knows. It goes on
-the delay ladder, again and again: sooner or later a worker takes it that can handle it.
+While two releases run side by side, each may get messages that only the other one knows. They go on
+the delay ladder, repeatedly, until a worker takes them that can handle them.
 """
 
 import time
@@ -13,19 +13,19 @@ from bus.transports.base import Frame
 from bus.transports.topology import rung
 
 LONGEST = 600
-"""Seconds after which it is tried once more, at the latest, by the worker that takes it then."""
+"""After how many seconds, at the latest, a worker tries it again."""
 ASKED_FOR = 5
-"""Seconds that a command waits whose requester waits for it too."""
-TOLD_FOR = 3600.0
+"""For how many seconds a command waits if its requester waits too."""
+REPORTED_FOR = 3600.0
 
 log = Logger("bus.releases")
 
 
 def wait_of(frame: Frame, within: float) -> int:
-    """For how many seconds a message is to wait (once more) for a release that can read it; 0 where
+    """Returns for how many seconds a message must wait (again) for a release that can read it; 0 if
     it has waited `within` seconds by now.
 
-    It is told by what it has waited, not by times: clocks differ.
+    It goes by the seconds waited, which travel with the message, not by times: clocks differ.
     """
     waited = waited_by(frame)
     if frame.reply_to:
@@ -34,13 +34,13 @@ def wait_of(frame: Frame, within: float) -> int:
 
 
 def waited_by(frame: Frame) -> int:
-    """For how many seconds a message has waited so far for a release that can read it."""
+    """Returns for how many seconds a message has waited so far for a release that can read it."""
     waited = frame.headers.get(WAITED, 0)
     return waited if isinstance(waited, int) and waited > 0 else 0
 
 
 def never_came(error: UnknownMessage, waited: int) -> UnknownMessage:
-    """The error of a message that has waited long enough."""
+    """Returns the error of a message that has waited long enough."""
     return type(error)(
         f"{error}; no release that handles it was seen within {waited} s: start a worker of one "
         f"and retry it, or discard it; where its handler was removed on purpose, keep one that "
@@ -49,14 +49,14 @@ def never_came(error: UnknownMessage, waited: int) -> UnknownMessage:
 
 
 class Waiting:
-    """What waits for another release, as one consumer sees it: told once for each name."""
+    """The messages that one consumer saw wait for another release; logs each name once."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
         self._seen: dict[str, float] = {}
 
     def note(self, name: str, error: UnknownMessage) -> None:
-        """Notes that such a message waits."""
+        """Notes that a message of that name waits."""
         if name not in self._seen:
             log.warning(
                 "messages_await_release",
@@ -68,6 +68,6 @@ class Waiting:
 
     @property
     def names(self) -> list[str]:
-        """The names of what has come within the last hour and waits."""
+        """The names of messages that came within the last hour and wait."""
         now = time.monotonic()
-        return sorted(name for name, at in self._seen.items() if now - at < TOLD_FOR)
+        return sorted(name for name, at in self._seen.items() if now - at < REPORTED_FOR)

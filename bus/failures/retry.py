@@ -1,4 +1,4 @@
-"""Retry: what to do about a handler's failure, and how to hold on while a service is away."""
+"""Decides what follows a handler's failure, and holds on while a service is away."""
 
 import asyncio
 import math
@@ -19,7 +19,7 @@ log = Logger("bus.retry")
 
 
 class Stopped(Exception):
-    """The worker is to stop, and a service is still away: what is at hand stays unsettled."""
+    """The worker must stop while a service is still away: what is at hand stays unsettled."""
 
 
 class Step(NamedTuple):
@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 
 def next_step(error: BaseException, attempt: int, policy: RetryPolicy) -> Step:
-    """What follows when the try number `attempt` ended in this error."""
+    """Returns what follows if try number `attempt` ended in this error."""
     if isinstance(error, Retry):
         return Step(delay=error.delay)
     if isinstance(error, MessageError | NoHandler):
@@ -43,8 +43,8 @@ def next_step(error: BaseException, attempt: int, policy: RetryPolicy) -> Step:
 
 
 class Holding:
-    """Whether a queue's messages are held, because a service is away: told once, and once more
-    when it is over."""
+    """Whether a queue's messages are held because a service is away; logs when that begins and
+    ends."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
@@ -54,11 +54,11 @@ class Holding:
 
     @property
     def reason(self) -> str | None:
-        """What is told of it."""
+        """Why messages are held, as health reports it; None if none are."""
         return f"it holds on to its messages: {self._reason}" if self._held else None
 
     def on(self, what: object, error: BaseException) -> None:
-        """This is held from now on, because a step of it failed."""
+        """Notes that `what` is held from now on, because a step of it failed."""
         self._reason = reason_of(judged(error))[:500]
         if not self._held:
             self._since = time.monotonic()
@@ -66,7 +66,7 @@ class Holding:
         self._held.add(what)
 
     def over(self, what: object) -> None:
-        """This is held no longer, if it was."""
+        """Notes that `what` is no longer held, if it was."""
         if what in self._held:
             self._held.remove(what)
             if not self._held:
@@ -77,9 +77,9 @@ class Holding:
 async def insist(
     step: Callable[[], Awaitable[object]], holding: Holding, stopping: asyncio.Event
 ) -> None:
-    """Repeats a step, one that may be repeated safely, for as long as a service is away.
+    """Repeats a step, which must be idempotent, for as long as a service is away.
 
-    Raises: Stopped, where the worker is to stop meanwhile.
+    Raises: Stopped if the worker must stop meanwhile; whatever else the step raises.
     """
     try:
         for pause in pauses():
