@@ -1,8 +1,8 @@
-"""One service tells another one its history.
+"""One service sends another its history.
 
 protocol      what travels between the two
-sender        tells it, from its own log, to the queue of who asked
-receiver      takes it in, and notes how far that is
-monitor       sees to it that nothing is missing here
-duties        what of this a worker does
+sender        sends it, from its own log, to the queue of the service that asked
+receiver      stores what arrives, and notes how far that reaches
+monitor       asks for what is missing here
+duties        all of this, as duties of a worker
 """

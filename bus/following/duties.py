@@ -1,4 +1,4 @@
-"""What a worker does for those who follow this service, and for what this service follows."""
+"""What a worker does for services that follow this one, and for those that this one follows."""
 
 from bus.delivery.duties import Work
 from bus.delivery.foreign_events import ForeignEvents
@@ -10,7 +10,7 @@ from bus.lifecycle.duty import Duty
 
 
 def following(work: Work) -> list[Duty]:
-    """Tells others this service's history; takes in that of others, where any is followed."""
+    """Returns the duties: to send this service's history, and to receive others' if it follows any."""
     runtime, give_up = work.runtime, work.give_up
     replay = ReplayConsumer(
         runtime.service, runtime.event_log, runtime.transport, runtime.control, give_up

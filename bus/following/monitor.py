@@ -1,7 +1,7 @@
-"""Following: sees to it that nothing of the streams of other services is missing here.
+"""Makes sure that nothing of other services' streams is missing here.
 
-Asks their owners for the history at first, for events that are late, and once in a while whether
-there is anything that nobody here has heard of. One worker at a time does.
+It asks their owners for the history at first, for events that are late, and regularly whether there
+are any that nobody here has heard of. One worker at a time does so.
 """
 
 import asyncio
@@ -23,22 +23,22 @@ LEASE = 10.0
 ASK_AGAIN = 5.0
 LONGEST = 60.0
 SOON = 45.0
-"""What happened just before the start, and may have been lost then, can be told by that time."""
+"""Seconds after the start, by which owners can report what was lost just before it."""
 OVERLAP = timedelta(minutes=2)
-"""By so much the clocks of an owner's processes may differ."""
+"""How much the clocks of an owner's processes may differ."""
 
 log = Logger("bus.history")
 
 
 class HistoryMonitor:
-    """Asks, in one worker at a time, for what is missing."""
+    """Asks for what is missing, in one worker at a time."""
 
     def __init__(self, runtime: Runtime, asking: Asking) -> None:
         self._runtime = runtime
         self._asking = asking
         self._owner = clock.new_id()
         self._turns = Turns()
-        self._is_told = False
+        self._has_warned = False
 
     @property
     def duty(self) -> Duty:
@@ -54,14 +54,14 @@ class HistoryMonitor:
         try:
             if await self._runtime.control.lease("following", self._owner, LEASE):
                 await self.look()
-            self._is_told = False
+            self._has_warned = False
         except Unroutable:
-            if not self._is_told:
+            if not self._has_warned:
                 log.warning("owner_not_there")
-            self._is_told = True
+            self._has_warned = True
 
     async def look(self) -> None:
-        """Asks for whatever it is time to ask for."""
+        """Asks for everything that is due."""
         for category in self._runtime.history.owners:
             progress = await self._runtime.history.progress(category)
             if progress.is_done:
@@ -94,24 +94,24 @@ class HistoryMonitor:
             await self._asking.streams(category, streams)
 
     async def _missed(self) -> dict[str, tuple[int, datetime]]:
-        """Streams that stand aside for an event: which one, and since when."""
+        """Returns the streams that wait for a missing event: its version, and since when."""
         return {
-            one.stream: (one.version, one.first_seen or one.next_try)
+            parked.stream: (parked.version, parked.first_seen or parked.next_try)
             for target in await self._runtime.targets()
-            for one in await self._runtime.control.parked(target)
-            if one.is_missed and category_of(one.stream) in self._runtime.history.owners
+            for parked in await self._runtime.control.parked(target)
+            if parked.is_missed and category_of(parked.stream) in self._runtime.history.owners
         }
 
 
 class Turns:
-    """When to ask for what again: at once at first, then with growing pauses while nothing comes
-    of it."""
+    """When to ask for something again: at once at first, then after pauses that grow for as long as
+    nothing comes of it."""
 
     def __init__(self) -> None:
         self._turns: dict[str, tuple[str, float, float]] = {}
 
     def keep(self, prefix: str, keys: set[str]) -> None:
-        """Forgets those that begin so and are none of these."""
+        """Forgets the keys that begin with `prefix`, except these."""
         self._turns = {
             key: turn
             for key, turn in self._turns.items()
@@ -119,7 +119,8 @@ class Turns:
         }
 
     def is_due(self, key: str, state: str, pause: float, longest: float = LONGEST) -> bool:
-        """Whether it is time to ask; then it is taken for asked. `state` tells how far it is."""
+        """Returns whether to ask now, and notes it as asked if so. `state` is how far things are:
+        whenever it has changed, the pauses begin again."""
         now = clock.source.elapsed()
         if key in self._turns:
             before, asked, waited = self._turns[key]

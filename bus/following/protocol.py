@@ -1,6 +1,6 @@
-"""Asking for history: what travels between a service and one that follows it.
+"""What travels between a service and one that follows it and asks for its history.
 
-Questions go to the owner's queue of requests. The answers come to the follower's queue of history:
+Questions go to the owner's queue of requests. The answers go to the follower's queue of history:
 events, as they would be published, and words on how far they reach.
 """
 
@@ -22,16 +22,17 @@ STREAMS_AT_ONCE = 100
 HEADS_AT_ONCE = 500
 
 MARK = "\x01"
-"""Divides a place from a token; no stream's id holds it, nor is any between a place and it."""
+"""Separates a place from a token. No stream's id holds it, or sorts between a place and it."""
 
 Versions = Annotated[dict[str, Annotated[int, Field(ge=0)]], Field(max_length=HEADS_AT_ONCE)]
 
 
 class Word(BaseModel):
-    """What is asked or told of a category; travels under the name of its class.
+    """A question or an answer about a category; travels under the name of its class: renaming one
+    changes what other services' releases understand.
 
-    The `token` of a question comes back with its answers: only who was asked knows it. Releases
-    that do not know of it tell none.
+    The `token` of a question comes back with its answers: only the service that was asked knows it.
+    Releases that do not know tokens send none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,37 +42,37 @@ class Word(BaseModel):
 
     @classmethod
     def title(cls) -> str:
-        """The name on the wire. No event is named so: there is a dot in it."""
+        """Returns its name on the wire, which no event can have because it holds a dot."""
         return f"history.{cls.__name__.lower()}"
 
 
 class Question(Word):
-    """`service` is who asks."""
+    """A word to an owner; `service` asks."""
 
     service: str = Field(pattern=r"^[a-z_][a-z0-9_]{0,49}$")
 
 
 class AskPart(Question):
-    """The events of the streams beyond `after`: some of them, up to the end of a stream."""
+    """Asks for events of the streams beyond `after`: for some, up to the end of a stream."""
 
     after: str = Field("", max_length=1000)
 
 
 class AskStreams(Question):
-    """The events of these streams, each beyond a version."""
+    """Asks for the events of these streams, each beyond a version."""
 
     streams: Versions
 
 
 class AskHeads(Question):
-    """The newest versions of the streams that were written since."""
+    """Asks for the newest versions of the streams that were written since a time."""
 
     since: datetime
 
 
 class TellPart(Word):
-    """All `events` of the streams beyond `after` up to and with `place` came before this; at the
-    end there are no more. They were read at `time`."""
+    """Says that all `events` of the streams beyond `after`, up to and including `place`, came
+    before this; if `is_end`, there are no more. They were read at `time`."""
 
     after: str
     place: str
@@ -80,7 +81,8 @@ class TellPart(Word):
     time: datetime
 
     def without_mark(self) -> "TellPart":
-        """What is told by an owner that was asked with the token in `after`."""
+        """Returns it with the token taken out of `after` and `place`: an owner that was asked with
+        one in `after` leaves it there."""
         after, _, token = self.after.partition(MARK)
         place, _, _ = self.place.partition(MARK)
         start = f"{self.category}-"
@@ -93,7 +95,7 @@ class TellPart(Word):
 
 
 class TellHeads(Word):
-    """Streams, with versions that they have. With `until`, these are all, up to that time."""
+    """Gives versions of streams. With `until`, no more follow: these are all, up to that time."""
 
     versions: Versions
     until: datetime | None = None
@@ -103,7 +105,7 @@ AnyWord = TypeVar("AnyWord", bound=Word)
 
 
 def word_in(frame: Frame, kinds: Mapping[str, type[AnyWord]]) -> AnyWord:
-    """The word that a frame carries. Raises: InvalidMessage."""
+    """Returns the word that a frame carries. Raises: InvalidMessage."""
     kind = kinds.get(frame.name)
     if kind is None:
         raise InvalidMessage(f"{frame.name[:100]!r} is no question that services ask each other")
@@ -116,12 +118,12 @@ def word_in(frame: Frame, kinds: Mapping[str, type[AnyWord]]) -> AnyWord:
 
 
 def kinds_of(*kinds: type[AnyWord]) -> dict[str, type[AnyWord]]:
-    """Kinds of words by their names on the wire."""
+    """Returns kinds of words by their names on the wire."""
     return {kind.title(): kind for kind in kinds}
 
 
 def answer_frame(service: str, word: Word) -> Frame:
-    """A word to whoever asked."""
+    """Returns the frame of a word to the service that asked."""
     return _frame(history_queue(service).name, word)
 
 
@@ -154,29 +156,29 @@ class Asking:
         self._signing = signing
 
     async def part(self, category: str, after: str, *, marked: bool = False) -> None:
-        """For the next part of a category's history. With `marked` on the token stands in `after`
-        too, which owners of any release tell as it was asked."""
+        """Asks for the next part of a category's history. With `marked`, the token is in `after`
+        too, which owners of any release send back as it was."""
         token = self._token(category)
-        if marked:  # an empty place would become one before other categories
+        if marked:  # an empty place with a mark would be before other categories
             after = f"{after or f'{category}-'}{MARK}{token}"
         await self._ask(AskPart(category=category, token=token, service=self._service, after=after))
 
     async def streams(self, category: str, streams: Mapping[str, int]) -> None:
-        """For what these streams hold beyond versions."""
+        """Asks for what these streams hold beyond the versions given."""
         wanted = list(streams.items())
         for start in range(0, len(wanted), STREAMS_AT_ONCE):
             some = dict(wanted[start : start + STREAMS_AT_ONCE])
             await self._ask(AskStreams(category=category, service=self._service, streams=some))
 
     async def heads(self, category: str, since: datetime) -> None:
-        """For the newest versions of what was written since."""
+        """Asks for the newest versions of the streams that were written since."""
         token = self._token(category)
         await self._ask(
             AskHeads(category=category, token=token, service=self._service, since=since)
         )
 
     async def is_answer(self, word: Word) -> bool:
-        """Whether it brings the token back that this service asks the owner with.
+        """Returns whether it brings back the token that this service asks the owner with.
 
         Raises: StoreUnavailable, OutcomeUnknown.
         """

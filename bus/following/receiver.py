@@ -1,4 +1,4 @@
-"""History: takes in what the owners of other categories tell, and notes how far that is."""
+"""Receives other services' history from its owners, and notes how far it reaches."""
 
 import time
 from collections.abc import Sequence
@@ -20,21 +20,21 @@ from bus.stores.event_log import FollowedLog
 from bus.transports.base import Delivery
 from bus.transports.topology import history_queue
 
-TOLD = kinds_of(TellPart, TellHeads)
+ANSWERS = kinds_of(TellPart, TellHeads)
 PREFETCH = 1000
-TOLD_FOR = 600.0
-"""Seconds that health tells of what was refused."""
+REPORTED_FOR = 600.0
+"""For how many seconds health reports what was refused."""
 
 log = Logger("bus.history")
 
 
 class NotAsked(InvalidMessage):
-    """An answer without the token of a question: nobody asked its sender."""
+    """An answer lacks the token of a question: nobody asked its sender."""
 
 
 class HistoryConsumer(BatchConsumer):
-    """Keeps what is told, in order: a word on how far it reaches counts once that is stored, and
-    where it comes from whom was asked."""
+    """Stores the events that owners send, in order. A word on how far they reach counts only once
+    they are stored, and only if it comes from the owner that was asked."""
 
     def __init__(
         self,
@@ -56,15 +56,15 @@ class HistoryConsumer(BatchConsumer):
 
     @property
     def checks(self) -> Sequence[Check]:
-        return [Check("history answers", self._told)]
+        return [Check("history answers", self._refusals)]
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
         waiting: list[Arrived] = []
         taken_in: list[Delivery] = []
         for delivery in deliveries:
             try:
-                if delivery.frame.name in TOLD:
-                    word = word_in(delivery.frame, TOLD)
+                if delivery.frame.name in ANSWERS:
+                    word = word_in(delivery.frame, ANSWERS)
                     await self._keep(waiting)
                     waiting = []
                     await self._take_in(word)
@@ -88,7 +88,7 @@ class HistoryConsumer(BatchConsumer):
         await self._hurry({commit.stream for _, commit in arrived})
 
     async def _hurry(self, streams: set[str]) -> None:
-        """Lets streams that stand aside for an event be tried now, for that may have come."""
+        """Lets streams that wait for a missing event be tried now, because it may have come."""
         control = self._runtime.control
         for target in await self._runtime.targets() if streams else ():
             for parked in await control.parked(target):
@@ -104,23 +104,23 @@ class HistoryConsumer(BatchConsumer):
             case TellHeads():
                 await self._compare(word)
 
-    async def _advance(self, said: TellPart) -> None:
-        told, history = said.without_mark(), self._runtime.history
-        if not await self._asking.is_answer(told):
-            await self._ask_oneself(await history.progress(told.category))
-            await self._doubt(told)
+    async def _advance(self, received: TellPart) -> None:
+        part, history = received.without_mark(), self._runtime.history
+        if not await self._asking.is_answer(part):
+            await self._ask_oneself(await history.progress(part.category))
+            await self._doubt(part)
             return
-        if said.token:
-            await history.answered(told.category)
-        progress = await history.change(told.category, partial(_advanced, told))
+        if received.token:
+            await history.answered(part.category)
+        progress = await history.change(part.category, partial(_advanced, part))
         if progress.is_done:
-            log.info("history_complete", category=told.category, events=progress.events)
-        elif progress.place == told.place:
-            await self._ask(progress, marked=not said.token)
+            log.info("history_complete", category=part.category, events=progress.events)
+        elif progress.place == part.place:
+            await self._ask(progress, marked=not received.token)
 
     async def _ask_oneself(self, progress: Progress) -> None:
-        """Asks once more, so that the answer can be told from others: for what came may be that of
-        an owner of a release which knows no tokens, or to a process of such a one here."""
+        """Asks once more, with a token that every release sends back: what came may be the answer
+        of an owner whose release knows no tokens, or one to a process of such a release here."""
         key = f"part/{progress.category}"
         if not progress.is_done and self._turns.is_due(key, progress.place, ASK_AGAIN):
             await self._ask(progress, marked=True)
@@ -130,7 +130,7 @@ class HistoryConsumer(BatchConsumer):
             await self._asking.part(progress.category, progress.place, marked=marked)
 
     async def _doubt(self, word: Word) -> None:
-        """Raises: NotAsked, unless its sender may know of no tokens."""
+        """Raises: NotAsked, unless its sender may not know tokens yet."""
         if word.token or await self._runtime.history.answers(word.category):
             raise NotAsked(
                 f"{word.title()}: it does not carry the token that service "
@@ -142,41 +142,42 @@ class HistoryConsumer(BatchConsumer):
             self._refused += 1
             self._refused_at = time.monotonic()
 
-    async def _told(self) -> str | None:
-        if not self._refused or time.monotonic() - self._refused_at > TOLD_FOR:
+    async def _refusals(self) -> str | None:
+        if not self._refused or time.monotonic() - self._refused_at > REPORTED_FOR:
             return None
         return (
             f"{self._refused} answers were refused: they do not carry the token of a question; who "
             f"else may publish to {self.queue}? (`bus deadletters list` shows some of them)"
         )
 
-    async def _compare(self, told: TellHeads) -> None:
-        if await self._asking.is_answer(told):
-            await self._runtime.history.answered(told.category)
+    async def _compare(self, heads: TellHeads) -> None:
+        if await self._asking.is_answer(heads):
+            await self._runtime.history.answered(heads.category)
         else:
-            await self._doubt(told)
-        held = await self._followed.heads(list(told.versions))
-        behind = {s: held.get(s, 0) for s, v in told.versions.items() if held.get(s, 0) < v}
+            await self._doubt(heads)
+        held = await self._followed.heads(list(heads.versions))
+        behind = {s: held.get(s, 0) for s, v in heads.versions.items() if held.get(s, 0) < v}
         if behind:
-            log.warning("events_missed", category=told.category, streams=len(behind))
+            log.warning("events_missed", category=heads.category, streams=len(behind))
             try:
-                await self._asking.streams(told.category, behind)
-            except Unroutable:  # compared again, once the owner is there
+                await self._asking.streams(heads.category, behind)
+            except Unroutable:  # compared again once the owner is there
                 return
-        if told.until:
-            until = min(told.until, self._runtime.control.now())
+        if heads.until:
+            until = min(heads.until, self._runtime.control.now())
             await self._runtime.history.change(
-                told.category, lambda progress: progress._replace(compared=until)
+                heads.category, lambda progress: progress._replace(compared=until)
             )
 
 
-def _advanced(told: TellPart, progress: Progress) -> Progress:
-    """The progress once a part is here. One that begins beyond what is here tells nothing."""
-    if progress.is_done or told.after > progress.place:
+def _advanced(part: TellPart, progress: Progress) -> Progress:
+    """Returns the progress once a part is here; unchanged if the part begins beyond what is here,
+    because then something between is missing."""
+    if progress.is_done or part.after > progress.place:
         return progress
     return progress._replace(
-        place=max(progress.place, told.place),
-        events=progress.events + (told.events if told.after == progress.place else 0),
-        is_done=told.is_end,
-        compared=progress.compared or told.time,
+        place=max(progress.place, part.place),
+        events=progress.events + (part.events if part.after == progress.place else 0),
+        is_done=part.is_end,
+        compared=progress.compared or part.time,
     )

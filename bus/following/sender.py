@@ -1,7 +1,7 @@
-"""Replaying: a service tells another one its history, from its own log, to that one's queue alone.
+"""Sends this service's history, from its own log, to the queue of one follower alone.
 
-The follower asks for one part after the other and so sets the pace; a part that nobody finished is
-asked for again.
+The follower asks for one part after the other and so sets the pace; it asks again for a part that
+was not finished.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ from bus.transports.base import Delivery, Frame, Transport, refusal
 from bus.transports.topology import history_queue, requests_queue
 
 PART = 2000
-"""Events in a part, about: a part ends with a stream."""
+"""About how many events are in a part, which ends with a stream."""
 COMMITS_OF_A_STREAM = 1000
 IN_FLIGHT = 200
 PAUSE = 0.01
-"""Seconds between so many, which leaves the broker to others."""
+"""Seconds between so many, to leave the broker free for others."""
 GRACE = timedelta(seconds=30)
-"""Younger events may be on their way."""
+"""Younger events may still be on their way."""
 
 QUESTIONS = kinds_of(AskPart, AskStreams, AskHeads)
 
@@ -51,7 +51,7 @@ log = Logger("bus.history")
 
 
 class ReplayConsumer(BatchConsumer):
-    """Answers those who follow this service."""
+    """Answers the services that follow this one."""
 
     def __init__(
         self,
@@ -68,15 +68,15 @@ class ReplayConsumer(BatchConsumer):
 
     async def process(self, deliveries: Sequence[Delivery]) -> None:
         for question in await self._latest(deliveries):
-            telling = Telling(question.service, self._transport)
+            sender = HistorySender(question.service, self._transport)
             try:
-                await self._answer(question, telling)
-                await telling.flush()
+                await self._answer(question, sender)
+                await sender.flush()
             except Unroutable:
                 log.warning("follower_not_there", service=question.service)
 
     async def _latest(self, deliveries: Sequence[Delivery]) -> list[Question]:
-        """What is to be answered: of those who asked again meanwhile, only the last question."""
+        """Returns the questions to answer: if one was asked again meanwhile, only the last time."""
         found: dict[object, Question] = {}
         for delivery in deliveries:
             try:
@@ -89,16 +89,16 @@ class ReplayConsumer(BatchConsumer):
                 await repaired(self._control, delivery, signals=self._give_up.signals)
         return list(found.values())
 
-    async def _answer(self, question: Question, telling: "Telling") -> None:
+    async def _answer(self, question: Question, sender: "HistorySender") -> None:
         match question:
             case AskPart():
-                await self._tell_part(question, telling)
+                await self._send_part(question, sender)
             case AskStreams():
-                await self._tell_streams(question, telling)
+                await self._send_streams(question, sender)
             case AskHeads():
-                await self._tell_heads(question, telling)
+                await self._send_heads(question, sender)
 
-    async def _tell_part(self, question: AskPart, telling: "Telling") -> None:
+    async def _send_part(self, question: AskPart, sender: "HistorySender") -> None:
         time = self._log.now() - GRACE
         category, after = question.category, question.after
         place, is_end = after, True
@@ -107,51 +107,53 @@ class ReplayConsumer(BatchConsumer):
             async for stream, commits in streams:
                 if stream != current:
                     place, current = current or after, stream
-                    if telling.events >= PART:
+                    if sender.events >= PART:
                         is_end = False
                         break
-                await telling.commits(commits)
-        await telling.word(
+                await sender.send(commits)
+        await sender.send_word(
             TellPart(
                 category=category,
                 token=question.token,
                 after=after,
                 place=(current or after) if is_end else place,
-                events=telling.events,
+                events=sender.events,
                 is_end=is_end,
                 time=time,
             )
         )
-        log.info("history_sent", to=question.service, category=category, events=telling.events)
+        log.info("history_sent", to=question.service, category=category, events=sender.events)
 
     async def _streams(
         self, category: str, after: str
     ) -> AsyncGenerator[tuple[str, Sequence[Commit]]]:
-        """Commits of each stream beyond one; those of a long stream in several turns."""
+        """Yields each stream beyond `after` with its commits; a long stream several times."""
         async for page in self._log.scan_streams(category, after):
             for stream, commits in groupby(page, attrgetter("stream")):
                 yield stream, list(commits)
 
-    async def _tell_streams(self, question: AskStreams, telling: "Telling") -> None:
+    async def _send_streams(self, question: AskStreams, sender: "HistorySender") -> None:
         for stream, version in question.streams.items():
             if category_of(stream) == question.category:
                 while commits := await self._log.read(stream, version, COMMITS_OF_A_STREAM):
-                    await telling.commits(commits, after=version)
+                    await sender.send(commits, after=version)
                     version = commits[-1].last
 
-    async def _tell_heads(self, question: AskHeads, telling: "Telling") -> None:
+    async def _send_heads(self, question: AskHeads, sender: "HistorySender") -> None:
         until = self._log.now() - GRACE
         category, token, heads = question.category, question.token, dict[str, int]()
         async for commit in self._log.arrived([category], question.since, until):
             heads[commit.stream] = max(commit.last, heads.get(commit.stream, 0))
             if len(heads) == HEADS_AT_ONCE:
-                await telling.word(TellHeads(category=category, token=token, versions=heads))
+                await sender.send_word(TellHeads(category=category, token=token, versions=heads))
                 heads = {}
-        await telling.word(TellHeads(category=category, token=token, versions=heads, until=until))
+        await sender.send_word(
+            TellHeads(category=category, token=token, versions=heads, until=until)
+        )
 
 
-class Telling:
-    """What is told to one service, in order, a bounded number in flight, each confirmed.
+class HistorySender:
+    """Sends to one service, in order, a bounded number in flight, each confirmed.
 
     Raises: Unroutable (its queue is gone), TransportUnavailable.
     """
@@ -163,15 +165,15 @@ class Telling:
         self._waiting: list[Frame] = []
         self.events = 0
 
-    async def commits(self, commits: Sequence[Commit], after: int = 0) -> None:
-        """Their events beyond a version."""
+    async def send(self, commits: Sequence[Commit], after: int = 0) -> None:
+        """Sends their events beyond a version."""
         for commit in commits:
             for version, frame in enumerate(event_frames(commit), commit.first):
                 if version > after:
                     await self._event(frame._replace(address="queue", topic=self._queue))
 
-    async def word(self, word: Word) -> None:
-        """A word on what was told before it, once that is all there."""
+    async def send_word(self, word: Word) -> None:
+        """Sends a word on what was sent before it, once that is all confirmed."""
         await self.flush()
         self._waiting.append(answer_frame(self._service, word))
         await self.flush()

@@ -26,6 +26,8 @@ OWN = {
     "bus.delivery.replies": {"Replies"},
     "bus.delivery.retry": {"LONGEST_PAUSE"},
     "bus.cli.tables": {"told"},
+    "bus.delivery.history": {"TOLD"},
+    "bus.delivery.replaying": {"Telling"},
     "bus.delivery.roster": {"supervise"},
     "bus.delivery.sentinel": {"consumer_check"},
     "bus.delivery.worker": {"PROJECTIONS_SHARE", "Run"},
