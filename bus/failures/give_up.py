@@ -71,7 +71,7 @@ class GiveUp:
             await self._publish(delivery, error, attempts, letter)
 
     def has_room(self, delivery: Delivery) -> bool:
-        """Returns whether one more unreadable message of the queue may be kept; if so, counts it."""
+        """Returns whether one more unreadable message of its queue may be kept; counts it if so."""
         return bool(self._allowance_of(delivery).take())
 
     def _may_publish(self, delivery: Delivery, attempts: int) -> bool:
@@ -136,6 +136,6 @@ def _data_of(frame: Frame) -> dict[str, Any]:
     except InvalidMessage as error:
         return {"left_out": f"cannot be read: {error}"}
     if not isinstance(data, dict):
-        return {"left_out": "cannot be read: no JSON object"}
+        return {"left_out": "cannot be read: not a JSON object"}
     schema = frame.headers.get("schema", 1)
     return {"data": data, "data_schema": schema if isinstance(schema, int) else 1}

@@ -10,7 +10,7 @@ from bus.lifecycle.duty import Duty
 
 
 def following(work: Work) -> list[Duty]:
-    """Returns the duties: to send this service's history, and to receive others' if it follows any."""
+    """Returns the duties of sending this service's history, and of receiving others' if any."""
     runtime, give_up = work.runtime, work.give_up
     replay = ReplayConsumer(
         runtime.service, runtime.event_log, runtime.transport, runtime.control, give_up

@@ -108,7 +108,7 @@ def word_in(frame: Frame, kinds: Mapping[str, type[AnyWord]]) -> AnyWord:
     """Returns the word that a frame carries. Raises: InvalidMessage."""
     kind = kinds.get(frame.name)
     if kind is None:
-        raise InvalidMessage(f"{frame.name[:100]!r} is no question that services ask each other")
+        raise InvalidMessage(f"{frame.name[:100]!r} is not a question that services ask each other")
     if len(frame.body) > MAX_BODY:
         raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
     try:

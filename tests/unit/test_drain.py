@@ -108,7 +108,7 @@ DEEP = b'{"a": ' * 50 + b"1" + b"}" * 50
         (b'"' + b"x" * MOST_DATA + b'"', "too large: 262,146 bytes, over 262,144"),
         (b"no json", "cannot be read: Pay: no JSON"),
         (b'{"$ref": 1}', "cannot be read: Pay: a key begins with \\$"),
-        (b"[1]", "cannot be read: no JSON object"),
+        (b"[1]", "cannot be read: not a JSON object"),
         (DEEP, "cannot be read: Pay.data.a.*: nested more than 50 levels deep"),
     ],
 )
