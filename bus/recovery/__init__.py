@@ -1,6 +1,6 @@
-"""What was lost is brought back from the log.
+"""Brings back from the log what was lost.
 
-republishing  what was published, sent once more to the queues of one subscription
-losses        queues that were lost with what they held are filled again
-recovery      puts right a database that does not go on from what it held
+republishing  sends what was published once more, to the queues of one subscription
+losses        refills queues that were lost with what they held
+recovery      repairs a database that does not continue what it held
 """

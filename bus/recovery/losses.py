@@ -1,8 +1,8 @@
-"""Losses: queues that were lost with what handlers had not seen yet are filled again from the log.
+"""Refills queues from the log that were lost with messages that handlers had not seen yet.
 
-Only a queue holds what is to be done for handlers and commands; the process that finds one gone and
-makes it anew notes that in the database, and a worker then sends again what was published since the
-queue was last seen empty. What was handled in between comes again, with the same ids.
+Only a queue knows what handlers have yet to do. The process that finds one gone and makes it again
+notes that in the database; a worker then sends again what was published since the queue was last
+seen empty. What was handled in between comes again, with the same ids.
 """
 
 import asyncio
@@ -27,24 +27,24 @@ from bus.transports.topology import DELAYS
 NOTE_EVERY = 1.0
 LOOK_EVERY = 5.0
 MARK_EVERY = 30.0
-"""Long enough for the word of a loss to arrive before a queue counts as quiet."""
+"""Seconds, enough for a loss to be noted before its queue, empty again, counts as quiet."""
 IN_HAND = timedelta(minutes=5)
-"""What was delivered longer ago than this is settled, as far as is known here."""
+"""What was delivered longer ago than this is assumed to be settled."""
 AT_MOST = timedelta(hours=1)
-"""As far back it is sent again without being asked: further back it would be too much at once."""
+"""How far back events are sent again unasked: beyond that they could be too many at once."""
 LEASE = 15.0
-"""No longer than somebody who was killed may hold up who takes over."""
+"""Seconds for which a worker that was killed may hold up the next one."""
 REMEMBERED = 600.0
 
 log = Logger("bus.losses")
 
 
 class Losses:
-    """What is known of the queues of handlers and of commands, in one note of the service.
+    """What is known about the queues of handlers and commands, in one note of the service.
 
-    For each subscription: `quiet`, a time up to which all that was published is settled, and, where
-    its queue was made anew since, `lost` and `latest`, the times at which that was seen first and
-    last: what was sent again in between is lost once more.
+    For each subscription: `quiet`, a time up to which all that was published is settled. If its
+    queue was made again since, also `lost` and `latest`, when that was first and last seen: what
+    was sent again in between is lost once more.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -54,25 +54,25 @@ class Losses:
         self._began = time.monotonic()
         self._is_opening = True
         self._names = {
-            queue.name: one.name
-            for one in runtime.declared
-            if not isinstance(one.of, Projection)
-            for queue in one.queues
+            queue.name: subscription.name
+            for subscription in runtime.declared
+            if not isinstance(subscription.of, Projection)
+            for queue in subscription.queues
         }
 
     @property
     def queues(self) -> Mapping[str, str]:
-        """The queues that are looked after, by name, with their subscriptions."""
+        """The subscriptions of the queues that are looked after, by queue."""
         return self._names
 
     async def run(self) -> None:
-        """Notes, until cancelled, what this process had to make."""
+        """Notes which queues this process had to make, until cancelled."""
         while True:
             await self._runtime.loops.turn("losses", self.note_anew, None)
             await asyncio.sleep(clock.jittered(NOTE_EVERY))
 
     async def read(self) -> Document:
-        """What is known by subscription. Raises: StoreUnavailable."""
+        """Returns what is known, by subscription. Raises: StoreUnavailable."""
         return (await self._runtime.control.note(self._key)).value
 
     async def note_anew(self) -> None:
@@ -89,8 +89,9 @@ class Losses:
         began = now - timedelta(seconds=time.monotonic() - self._began)
 
         def noted(known: Document) -> Document:
-            # One that nobody has known is new: it has missed nothing that was meant for it. So it
-            # is where processes that open at once all find it missing.
+            # A queue that no note knows is new: it has missed nothing. So has one that was noted
+            # since this process began to open: processes that open at once all find it missing,
+            # and without that they would take a new queue for a lost one.
             new = {name: {"quiet": text} for name in names if name not in known}
             lost = {
                 name: {"lost": text, **known[name], "latest": text}
@@ -103,8 +104,8 @@ class Losses:
         self._unnoted.difference_update(names)
 
     async def note_restored(self) -> None:
-        """Notes that what handlers did lately may be gone with a database that was restored, and
-        is in no queue any more: all since the queues were quiet, as the database has it."""
+        """Notes that what handlers did lately may be gone, because a backup of the database was
+        restored, and is in no queue any more: all since the queues were quiet, as noted there."""
         now = self._runtime.event_log.now()
 
         def noted(known: Document) -> Document:
@@ -114,7 +115,7 @@ class Losses:
         await change_note(self._runtime.control, self._key, noted)
 
     async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
-        """All that was published up to a time is settled, unless something was lost meanwhile."""
+        """Notes that all published up to a time is settled, unless something was lost meanwhile."""
         text = until.isoformat()
 
         def marked(known: Document) -> Document:
@@ -130,7 +131,7 @@ class Losses:
         await change_note(self._runtime.control, self._key, marked)
 
     async def settle(self, name: str, latest: str) -> None:
-        """What was lost was sent again, unless it was lost once more after that time."""
+        """Notes that what was lost was sent again, unless it was lost once more after that time."""
 
         def settled(known: Document) -> Document:
             entry = known.get(name, {})
@@ -142,19 +143,19 @@ class Losses:
 
 
 def _lost_since(entry: Document, now: datetime) -> Document:
-    """With a loss, so early that nothing since `quiet` is too old to be sent again."""
+    """Returns an entry with a loss, dated so that all since `quiet` is recent enough to be sent."""
     quiet = datetime.fromisoformat(entry.get("quiet") or (now - AT_MOST).isoformat())
     lost = min(now, quiet + AT_MOST).isoformat()
     return {"quiet": quiet.isoformat(), "lost": lost, "latest": now.isoformat()}
 
 
 def _latest_of(entry: Document) -> str:
-    """When it was lost last; "" where it was not. The release before noted the first time alone."""
+    """Returns when it was lost last, or "". (The release before noted only the first time.)"""
     return str(entry.get("latest") or entry.get("lost", ""))
 
 
 class Sent(NamedTuple):
-    """How far it came to send again what the loss seen at `latest` took: all up to `reached`."""
+    """How far sending again has come, for the loss seen at `latest`: all up to `reached`."""
 
     latest: str
     reached: datetime
@@ -162,7 +163,7 @@ class Sent(NamedTuple):
 
 
 class Resending:
-    """Runs in a worker: marks queues that are quiet, and fills those again that were lost."""
+    """Marks queues that are quiet and refills those that were lost, in a worker."""
 
     def __init__(self, runtime: Runtime, losses: Losses, names: Collection[str]) -> None:
         self._runtime = runtime
@@ -172,11 +173,11 @@ class Resending:
         self._mark_at = 0.0
         self._quiet: dict[str, datetime] = {}
         self._sent: dict[str, Sent] = {}
-        self._told: dict[str, tuple[str, float]] = {}
+        self._reports: dict[str, tuple[str, float]] = {}
 
     @property
     def check(self) -> Check:
-        return Check("lost queues", self._ask)
+        return Check("lost queues", self._lately_refilled)
 
     @property
     def duty(self) -> Duty:
@@ -189,7 +190,7 @@ class Resending:
             await self._runtime.loops.turn("lost queues", self.look, None)
 
     async def look(self) -> None:
-        """One round. Raises: Unavailable, OutcomeUnknown, Unroutable: the next one goes on."""
+        """Looks once. Raises: Unavailable, OutcomeUnknown, Unroutable; the next look goes on."""
         known = await self._losses.read()
         for name in self._queues:
             if "lost" in known.get(name, {}):
@@ -210,10 +211,10 @@ class Resending:
             await self._losses.settle(name, latest)
         finally:
             await end([renewing])
-        self._tell(name, since, events, quiet)
+        self._report(name, since, events, quiet)
 
     async def _send(self, name: str, since: datetime, latest: str) -> int:
-        """Goes on where it was cut off, unless more was lost meanwhile; returns how many went."""
+        """Sends again, from where it was cut off unless more was lost; returns how many went."""
         before = self._sent.get(name)
         if before is None or before.latest != latest:
             before = Sent(latest, since, 0)
@@ -225,12 +226,12 @@ class Resending:
         return self._sent.pop(name).events
 
     async def _renew(self, lease: str) -> None:
-        """An hour of events may take longer than a lease: nobody is to send them as well."""
+        """Keeps the lease: sending may take longer than it lasts, and nobody else must send too."""
         while True:
             await asyncio.sleep(LEASE / 4)
             await self._runtime.control.lease(lease, self._owner, LEASE)
 
-    def _tell(self, name: str, since: datetime, events: int, quiet: datetime) -> None:
+    def _report(self, name: str, since: datetime, events: int, quiet: datetime) -> None:
         text = (
             f"the queue of {name} was lost, with what was in it, or a backup restored; what was "
             f"published since {since.isoformat()} was sent again from the log: {events}"
@@ -241,10 +242,10 @@ class Resending:
                 f"{quiet.isoformat()} --until {since.isoformat()}`"
             )
         log.error("queue_refilled", subscription=name, what=text)
-        self._told[name] = text, time.monotonic()
+        self._reports[name] = text, time.monotonic()
 
     async def mark(self) -> None:
-        """Marks queues that held nothing, now and the last time: up to what was settled then."""
+        """Marks queues that are empty and were so the last time, up to what was settled then."""
         settled = await self._settled()
         empty = [
             name
@@ -257,8 +258,8 @@ class Resending:
             await self._losses.mark_quiet(before, min(before.values()))
 
     async def _settled(self) -> datetime | None:
-        """Up to when all is settled that is in no queue; None where something waits for a later
-        try, whose queue nobody knows."""
+        """Returns up to when everything is settled that is in no queue; None if messages wait on
+        the delay ladder, because nobody knows which queues they will go to."""
         for delay in DELAYS:
             if await self._runtime.transport.depth(f"{self._runtime.service}.delay.{delay}s"):
                 return None
@@ -266,7 +267,8 @@ class Resending:
         pending = await self._runtime.event_log.pending(now, 1)
         return min([now - IN_HAND, *(commit.time for commit in pending)])
 
-    async def _ask(self) -> str | None:
+    async def _lately_refilled(self) -> str | None:
         now = time.monotonic()
-        self._told = {n: one for n, one in self._told.items() if now - one[1] < REMEMBERED}
-        return "; ".join(text for text, _ in self._told.values()) or None
+        recent = {n: (text, at) for n, (text, at) in self._reports.items() if now - at < REMEMBERED}
+        self._reports = recent
+        return "; ".join(text for text, _ in recent.values()) or None

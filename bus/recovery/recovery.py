@@ -1,9 +1,9 @@
-"""Recovery: puts right a database that does not go on from what it held.
+"""Repairs a database that does not continue what it held, because a backup was restored, say.
 
-What the log holds counts. A new epoch begins, so that events of an earlier one are believed only as
-far as the log holds them; what remembers other events forgets them; collections that are concerned
-are built anew from the log, and readers are moved to these; what handlers may have lost is sent to
-them again. Every step may be repeated: after a crash the next run goes on.
+What the log holds counts. A new epoch begins, so that events of an earlier one are believed only if
+the log holds them. Marks and snapshots of other events are forgotten. The collections concerned are
+rebuilt from the log, and readers are moved to the new ones. What handlers may have lost is sent to
+them again. Every step is idempotent: after a crash, the next run continues.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -34,9 +34,9 @@ log = Logger("bus.recovery")
 
 
 class Plan(NamedTuple):
-    """What is not as it was (`broken`, by collection), and what recovering does about it: these
-    collections are built anew, this many marks of handled events are dropped, and these
-    subscriptions are sent again what is newer than the time when their queues were quiet."""
+    """What is not as it was (`broken`, by collection), and what recovery does about it: the
+    collections that it rebuilds, how many marks of handled events it drops, and the subscriptions
+    to which it sends again all that is newer than the time when their queues were quiet."""
 
     broken: Mapping[str, str]
     rebuilt: tuple[str, ...]
@@ -52,19 +52,19 @@ class Recovery(OnOpenBus):
         self._report = report
 
     async def plan(self, *, everything: bool = False) -> Plan:
-        """What `run` would do, which changes nothing. With `everything`, all collections are built
-        anew, whatever was noticed."""
+        """Returns what `run` would do; changes nothing. With `everything`, all collections are
+        rebuilt, whatever was noticed."""
         await self._runtime.continuity.look()
         broken = self._runtime.continuity.broken
         rebuilt = [name async for name in self._concerned(broken, everything)]
-        marks = [mark async for some in self._strange_marks() for mark in some]
+        marks = [mark async for page in self._strange_marks() for mark in page]
         is_older = everything or "commits" in broken
         sent_again = sorted(Losses(self._runtime).queues.values()) if is_older else []
         return Plan(broken, tuple(rebuilt), len(marks), tuple(sent_again))
 
     async def run(self, *, everything: bool = False) -> Plan:
-        """Recovers; returns what was done. Raises: ConfigurationError (the log's unique index
-        cannot be made), StoreUnavailable, TransportUnavailable (run it again)."""
+        """Recovers the database; returns what was done. Raises: ConfigurationError (the log's
+        unique index cannot be made), StoreUnavailable, TransportUnavailable (run it again)."""
         self._report("comparing what there is with the log")
         plan = await self.plan(everything=everything)
         if refusal := await self._runtime.event_log.examine(INDEX_WITHIN):
@@ -88,7 +88,7 @@ class Recovery(OnOpenBus):
         await self._runtime.signing.open()
 
     async def _forget(self, plan: Plan) -> None:
-        """Lets go of what is not of this log."""
+        """Forgets what does not stem from this log."""
         async for marks in self._strange_marks():
             await self._runtime.effects.forget(marks)
         await self._runtime.event_log.forget_snapshots()
@@ -100,7 +100,7 @@ class Recovery(OnOpenBus):
     # --- what is concerned ---------------------------------------------------------------------
 
     async def _concerned(self, broken: Mapping[str, str], everything: bool) -> AsyncIterator[str]:
-        """The collections that may hold what the log does not, or lack what it holds."""
+        """Yields the collections that may hold what the log does not, or lack what it holds."""
         everything = everything or any(name in broken for name in ALL)
         for projection in self._runtime.projections:
             followed = set(projection.categories) & self._runtime.history.owners.keys()
@@ -109,12 +109,12 @@ class Recovery(OnOpenBus):
                 target = self._runtime.catalogue.target_of(projection, generation)
                 apart = not target.versions_in_documents and "checkpoints" in broken
                 lost = "followed" in broken and bool(followed)
-                told = everything or apart or lost or target.collection in broken
-                if told or await self._is_ahead(projection, target):
+                is_broken = everything or apart or lost or target.collection in broken
+                if is_broken or await self._is_ahead(projection, target):
                     yield target.collection
 
     async def _is_ahead(self, projection: Projection[Any], target: Target) -> bool:
-        """Whether it shows events that the log does not hold."""
+        """Returns whether a collection has reached events that the log does not hold."""
         own = not set(projection.categories) & self._runtime.history.owners.keys()
         after = ""
         while own:
@@ -123,14 +123,14 @@ class Recovery(OnOpenBus):
             if target.versions_in_documents:
                 page = {f"{projection.categories[0]}-{key}": page[key] for key in page}
             heads = await self._runtime.event_log.heads(list(page))
-            if any(version > heads.get(one, 0) for one, version in page.items()):
+            if any(version > heads.get(stream, 0) for stream, version in page.items()):
                 return True
             if len(page) < PAGE:
                 break
         return False
 
     async def _strange_marks(self) -> AsyncIterator[list[str]]:
-        """Marks of events that the log does not hold, page by page."""
+        """Yields the marks of events that the log does not hold, page by page."""
         after, is_last = "", not self._runtime.dispatcher.lends_sessions
         while not is_last:
             marks = await self._runtime.effects.marks(after, PAGE)
@@ -142,7 +142,7 @@ class Recovery(OnOpenBus):
                 yield strange
 
     def _commit_of(self, mark: str) -> str:
-        """The commit of a marked event; empty where that is another service's."""
+        """Returns the commit of a marked event; empty if it is another service's."""
         event = mark.partition("/")[2]
         owners = set(self._runtime.foreign.owners.values())
         return "" if event.partition("/")[0] in owners else event.rpartition(":")[0]
@@ -150,7 +150,7 @@ class Recovery(OnOpenBus):
     # --- building anew -------------------------------------------------------------------------
 
     async def _rebuild(self, collection: str) -> None:
-        """Builds another collection, moves readers to it if they read this one, and drops this."""
+        """Builds another collection, moves readers there if they read this one, and drops this."""
         projection = await self._projection_of(collection)
         lineage = await self._runtime.catalogue.lineage(projection, within=0)
         old = lineage.of(collection)
@@ -169,14 +169,14 @@ class Recovery(OnOpenBus):
         await self._runtime.catalogue.show(projection)
 
     async def _projection_of(self, collection: str) -> Projection[Any]:
-        for one in self._runtime.projections:
-            lineage = await self._runtime.catalogue.lineage(one, within=0)
+        for projection in self._runtime.projections:
+            lineage = await self._runtime.catalogue.lineage(projection, within=0)
             if collection in {generation.collection for generation in lineage.generations}:
-                return one
+                return projection
         raise ConfigurationError(f"no projection of this service has a collection {collection!r}")
 
     async def _begun(self, projection: Projection[Any], old: Generation) -> Generation:
-        """The collection that takes its place: one that a run before this one began, if any."""
+        """Begins the collection that takes its place, unless an earlier run did; returns it."""
 
         def begin(lineage: Lineage) -> Lineage:
             is_begun = lineage.building and lineage.building != old.collection
@@ -193,7 +193,7 @@ class Recovery(OnOpenBus):
         return lineage.of(lineage.building)
 
     async def _build(self, projection: Projection[Any], generation: Generation) -> None:
-        """As a worker does; those that run build it as well."""
+        """Builds a collection as workers do; those that run take part."""
         runtime = self._runtime
         target = runtime.catalogue.target_of(projection, generation)
         name = f"{runtime.service}.{target.collection}.recovery"
@@ -206,7 +206,7 @@ class Recovery(OnOpenBus):
 
 
 def _moved(lineage: Lineage, *, old: str, new: str) -> Lineage:
-    """With readers at the new one, if they read the old one, which is gone."""
+    """Returns the lineage without the old one, whose readers, if any, read the new one."""
     if lineage.active in (old, ""):
         lineage = lineage.flipped(new)
     return (

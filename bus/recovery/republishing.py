@@ -1,10 +1,10 @@
-"""Republishing: what the log has published, sent once more to the queues of one subscription.
+"""Sends what the log has published once more, to the queues of one subscription.
 
-For what its queue lost: the broker came back empty, a queue was deleted, an exchange had no
-bindings. Events keep their ids and headers, so that who handled one already can tell: handlers with
-a `Session` by their marks, what handlers store and send by ids that derive from the event's,
-projections by versions. Other effects happen again. Likewise the commands that units of work sent
-(`to="commands"`): each is carried out once for its id.
+It replaces what a queue lost: the broker came back empty, a queue was deleted, an exchange had no
+bindings. Events keep their ids and headers, so that what was handled already is recognised: by the
+marks of handlers with a `Session`, by the ids of what handlers store and send, which derive from
+the event's, and by the versions of projections. Other effects happen again. The same goes for
+commands that units of work sent (`to="commands"`): each is carried out once for its id.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from bus.transports.bindings import Exchange
 
 AT_ONCE = 200
 PAUSE = 0.01
-"""Seconds between so many, which leaves the broker to others."""
+"""Seconds between so many, to leave the broker free for others."""
 
 Report = Callable[[datetime, int], None]
 
@@ -31,10 +31,10 @@ log = Logger("bus.republishing")
 
 
 class Republished(NamedTuple):
-    """How many events (or commands) went to a subscription; or would, where it was only tried.
+    """How many events (or commands) were sent to a subscription, or would be in a dry run.
 
     They are those from `since` up to `until`. `absent` names categories of other services that the
-    subscription follows and whose events are not kept here.
+    subscription follows and whose events are not stored here.
     """
 
     subscription: str
@@ -45,8 +45,8 @@ class Republished(NamedTuple):
 
 
 class Republishing:
-    """Sends events to one subscription once more. `report` is told the time that was reached, and
-    how many events went: all up to that time are with the broker.
+    """Sends events to one subscription once more. `report` is called with the time that was reached
+    and the number of events sent: the broker has all those up to that time.
 
     Raises: ConfigurationError (there is no such subscription), StoreUnavailable, Unroutable (its
     queue is gone), TransportUnavailable; what was reported so far need not be sent again.
@@ -64,10 +64,11 @@ class Republishing:
     async def run(
         self, since: datetime, until: datetime | None = None, *, dry_run: bool = False
     ) -> Republished:
-        """Sends what was stored from `since` up to and with `until` (now), in the log's order."""
+        """Sends what was stored from `since` up to and including `until` (default: now), in the
+        log's order; with `dry_run`, only counts it."""
         since, until = _in_utc(since), _in_utc(until or self._runtime.event_log.now())
         followed = self._routes.foreign_categories
-        kept = [one for one in followed if one in self._runtime.history.owners]
+        kept = [category for category in followed if category in self._runtime.history.owners]
         reached = since
         async for commit in await self._commits(kept, since):
             if commit.time > until:
@@ -75,7 +76,7 @@ class Republishing:
             reached = commit.time
             await self._take(commit, dry_run)
         await self._flush(reached)
-        absent = tuple(one for one in followed if one not in kept)
+        absent = tuple(category for category in followed if category not in kept)
         return Republished(
             subscription=self._subscription.name,
             events=self.events,
@@ -85,12 +86,12 @@ class Republishing:
         )
 
     async def _commits(self, kept: Sequence[str], since: datetime) -> AsyncIterator[Commit]:
-        """What may go, by time."""
+        """Returns the commits to send from, in the order of their times."""
         event_log = self._runtime.event_log
         if self._sends_commands:
             return event_log.sending(since)
         owners = self._runtime.foreign.owners
-        own = [one for one in await event_log.categories() if one not in owners]
+        own = [category for category in await event_log.categories() if category not in owners]
         return self._runtime.read_log.scan([*own, *kept], since)
 
     async def _take(self, commit: Commit, dry_run: bool) -> None:
@@ -136,16 +137,17 @@ class Routes:
                     exchange.bind(tuple(topic.split(".")), queue.name)
 
     def frames_of(self, commit: Commit) -> list[Frame]:
-        """A frame for each of the commit's events and each queue that is bound to it; of a
-        subscription to commands, one for each that the commit sends."""
+        """Returns a frame for each of the commit's events and each queue bound to it; for a
+        subscription to commands, one for each command that the commit sends."""
         if self._commands:
-            return [_to(queue, one) for queue in self._commands for one in command_frames(commit)]
+            commands = command_frames(commit)
+            return [_to(queue, command) for queue in self._commands for command in commands]
         owner = self._owners.get(category_of(commit.stream), self._service)
         exchange = self._exchanges.get(owner)
         if exchange is None:
             return []
         frames = event_frames(commit, self._sign if owner == self._service else None)
-        return [_to(queue, one) for one in frames for queue in exchange.queues(one.topic)]
+        return [_to(queue, frame) for frame in frames for queue in exchange.queues(frame.topic)]
 
 
 def _to(queue: str, frame: Frame) -> Frame:
@@ -164,8 +166,8 @@ def _can_travel(frame: Frame) -> bool:
 
 
 def _subscription(runtime: Runtime, name: str) -> Subscription:
-    """The one of that name. Raises: ConfigurationError."""
-    there = {one.name: one for one in runtime.subscriptions}
+    """Returns the subscription of that name. Raises: ConfigurationError if there is none."""
+    there = {subscription.name: subscription for subscription in runtime.subscriptions}
     if name not in there:
         raise ConfigurationError(
             f"service {runtime.service!r} has no subscription named {name!r}; "
