@@ -1,4 +1,4 @@
-"""Duties: what a worker does. Each room brings its own; a new one is added here."""
+"""Lists what a worker does. Each room brings its own duties; add a new one's here."""
 
 from bus.continuity.upkeep import Upkeep
 from bus.delivery.duties import Work, handling, projecting, watching
@@ -9,7 +9,7 @@ from bus.write.relay import Relay
 
 
 def duties_of(work: Work) -> list[Duty]:
-    """All that a worker of these subscriptions is to do."""
+    """Returns all duties of a worker of these subscriptions."""
     runtime = work.runtime
     relay = Relay(runtime.event_log, runtime.publisher, runtime.control, loops=runtime.loops)
     upkeep = Upkeep(

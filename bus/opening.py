@@ -1,4 +1,4 @@
-"""Opening: connects the parts of a bus, and starts what goes on for as long as it is open."""
+"""Connects the parts of a bus, and starts what runs for as long as it is open."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,8 +18,8 @@ log = Logger("bus")
 
 @asynccontextmanager
 async def opened(runtime: Runtime, *, looking: bool) -> AsyncGenerator[Runtime, None]:
-    """The parts, open in the running loop. RabbitMQ may be away, then events wait in the log;
-    MongoDB may not. For `looking`, nothing is begun that changes what there is.
+    """Opens the parts in the running loop, and closes them. RabbitMQ may be away: events then wait
+    in the log. MongoDB may not. With `looking`, nothing is begun that changes anything.
 
     Raises: StoreUnavailable, ConfigurationError, TopologyMismatch.
     """
@@ -35,7 +35,7 @@ async def opened(runtime: Runtime, *, looking: bool) -> AsyncGenerator[Runtime, 
 
 
 async def _close(runtime: Runtime) -> None:
-    """From now on nobody begins anything with them; who still works is stopped."""
+    """Refuses further use of the parts, and stops what still works with them."""
     state = runtime.state
     state.loop, state.is_over = None, True
     if state.guests:
@@ -96,12 +96,12 @@ async def _open_effects(runtime: Runtime) -> None:
 
 
 async def _look(runtime: Runtime) -> None:
-    with suppress(TransportUnavailable):  # what needs the broker says so
+    with suppress(TransportUnavailable):  # what needs the broker will say so
         await runtime.transport.open()
 
 
 async def _connect(runtime: Runtime, stack: AsyncExitStack) -> None:
-    """Connects and declares; where the broker is away, goes on trying in the background."""
+    """Connects and declares; if the broker is away, keeps trying in the background."""
     try:
         await runtime.transport.open()
         await runtime.catalogue.learned.wait()

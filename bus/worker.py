@@ -1,4 +1,4 @@
-"""Worker: runs a bus's subscriptions in this process, and what belongs to them.
+"""Runs a bus's subscriptions in this process, with all that belongs to them.
 
 Its life: begin → run → stop taking → finish and settle → leave. What it does is in `bus.duties`.
 """
@@ -30,11 +30,11 @@ class Worker:
             ...
 
     `only` names the subscriptions to run (projections, routers, "commands"), or single partitions
-    of a projection ("balances.0of4"); all by default. `duties` are run beside them (see `Duty`).
-    The bus must be open by then, in the same event loop. Any number of workers may run; a
+    of a projection ("balances.0of4"); all by default. `duties` run besides them (see `Duty`).
+    The bus must be open by then, in the same event loop. Any number of workers may run. A
     projection's queue has one active consumer, the first that came, so a worker of all partitions
-    keeps all of them. One that is entered several times in a loop works there once, until it was
-    left as often.
+    keeps all of them. A worker that is entered several times in a loop works there once, until it
+    has been left as often.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Worker:
         await self._shifts.leave()
 
     async def stop(self) -> None:
-        """Takes nothing more, finishes and settles what is at hand, within `stop_within` seconds.
+        """Takes nothing more; finishes and settles what is at hand, within `stop_within` seconds.
 
-        Handlers end before projections: one may be waiting for a projection of this very worker.
+        Handlers end before projections, because they may be waiting for one of this very worker.
         What could not be finished is delivered again.
         """
         if (shift := self._shifts.here()) is not None:
@@ -121,7 +121,6 @@ class _Shift:
         return "it is stopping" if self._stopping else None
 
     async def stop(self) -> None:
-        """As `Worker.stop`."""
         self._stopping = True
         async with self._one_by_one:
             if self._has_left:
@@ -132,7 +131,7 @@ class _Shift:
                 await self._leave()
 
     async def _leave(self) -> None:
-        """Ends what still runs, also where the stopping itself was cancelled."""
+        """Cancels what still runs, even if stopping was itself cancelled."""
         try:
             await self._supervisor.leave()
         finally:

@@ -1,6 +1,6 @@
-"""When a bus is open, and for whom; what goes on in a worker.
+"""When a bus is open, and where; what a worker does for as long as it runs.
 
-entering      what is opened once in each event loop, however often it is entered there
-forking       what was opened before a process was forked is not for its child
-duty          what goes on in a worker for as long as it runs, and how it ends
+entering      opens something once in each event loop, however often it is entered there
+forking       keeps a forked child from using what its parent opened
+duty          something that a worker does for as long as it runs, and how it ends
 """

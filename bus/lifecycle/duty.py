@@ -1,6 +1,6 @@
-"""Duty: something that goes on in a worker for as long as it runs.
+"""Duties: what a worker does for as long as it runs.
 
-Whatever is to go on there brings one. They come and go: a projection that is rebuilt has other
+Each room of the bus brings its own. They come and go: a projection that is rebuilt has other
 consumers than before.
 """
 
@@ -20,29 +20,29 @@ from bus.observe.log import Logger
 from bus.observe.loops import Loops, Run
 
 LAST_SHARE = 0.2
-"""The share of the time for stopping that is left to those that stop last."""
+"""The share of the time for stopping that is reserved for those that stop last."""
 SHORTEST = 0.5
-"""Seconds that stopping may take, also where no time is left."""
+"""Seconds that stopping may take even if no time is left."""
 
 log = Logger("bus.worker")
 
 
 @dataclass(frozen=True, eq=False)
 class Duty:
-    """Something that a worker does for as long as it runs, beside its queues.
+    """Something that a worker does for as long as it runs, besides its queues.
 
         Worker(bus, duties=[Duty("prices", partial(keep_prices, bus))])
 
     `run` goes on until it is cancelled, or returns once there is nothing left to do. What else it
-    raises is logged and told by health, and it is run again, after pauses that grow to ten seconds;
+    raises is logged and reported by health, and it is run again, after pauses that grow to ten seconds;
     but `SystemExit` and `KeyboardInterrupt` end the process. Health asks its `checks` until `run`
     has returned.
 
-    As the worker stops, `run` is cancelled; or, where there is a `stop`, that is called, with the
-    seconds within which `run` is to finish what it has at hand and return. It is cancelled all the
-    same where `stop` fails, or where it only waits to be run again; it is not run again then.
-    `is_last` lets the others finish first. `begin` is awaited before any duty runs; an error of it
-    is one of entering the worker.
+    When the worker stops, `run` is cancelled. If there is a `stop`, it is called instead, with the
+    seconds within which `run` must finish what it has at hand and return; `run` is cancelled all
+    the same if `stop` fails, or if `run` only waits to be run again, which it then is not.
+    `is_last` lets the others finish first. `begin` is awaited before any duty runs; its error is
+    raised by entering the worker.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Duty:
 
 
 class Supervisor:
-    """Starts duties, has health ask for them, and ends them."""
+    """Starts duties, has health ask their checks, and ends them."""
 
     def __init__(self, checkup: Checkup, loops: Loops) -> None:
         self._checkup = checkup
@@ -68,21 +68,21 @@ class Supervisor:
         return duty in self._kept
 
     async def begin(self, duties: Collection[Duty]) -> None:
-        """Starts them, once all have begun. Raises: whatever beginning one raises."""
+        """Begins them all, then starts them. Raises: what beginning one raises."""
         await together(*(duty.begin() for duty in duties if duty.begin))
         for duty in duties:
             self.start(duty)
-        await asyncio.sleep(0)  # so that each runs up to where it waits, and has its consumers
+        await asyncio.sleep(0)  # lets each run up to its first wait, so that its consumers exist
 
     def start(self, duty: Duty) -> None:
-        """Runs it from now on."""
+        """Starts to run a duty."""
         kept = self._kept[duty] = _Kept(duty, self._loops)
         self._checkup.add(duty.checks)
         kept.task.add_done_callback(lambda _: self._strike(duty))
 
     async def finish(self, duties: Collection[Duty], deadline: float) -> None:
-        """Stops these, and waits until the deadline (`time.monotonic`) for what they have at
-        hand."""
+        """Stops these, and waits until the deadline (`time.monotonic`) for them to finish what
+        they have at hand."""
         kept = [self._kept[duty] for duty in duties if duty in self._kept]
         await asyncio.gather(*(one.stop(deadline - time.monotonic()) for one in kept))
         if kept:
@@ -90,7 +90,7 @@ class Supervisor:
             await asyncio.wait([one.task for one in kept], timeout=left)
 
     async def stop(self, within: float) -> None:
-        """Stops all of them, within so many seconds; `leave` ends those that did not finish."""
+        """Stops all of them, within so many seconds; `leave` ends those that have not finished."""
         deadline = time.monotonic() + within
         for one in self._ending():
             one.task.cancel()
@@ -100,7 +100,7 @@ class Supervisor:
         await self.finish([duty for duty in finishing if duty.is_last], deadline)
 
     async def leave(self) -> None:
-        """Ends what still runs, by cancelling it."""
+        """Cancels what still runs."""
         try:
             await self._end(self._ending())  # first: they may start others until then
         finally:
@@ -109,7 +109,7 @@ class Supervisor:
             await self._end(left)
 
     def _ending(self) -> "list[_Kept]":
-        """Those that end by being cancelled."""
+        """Returns the duties that end by being cancelled."""
         return [one for one in self._kept.values() if not one.duty.stop]
 
     async def _end(self, kept: "Collection[_Kept]") -> None:
@@ -137,11 +137,11 @@ class _Kept:
         finally:
             self._runs = False
             if self._stopping:
-                self.task.cancel()  # it would be run again where it failed
+                self.task.cancel()  # it would be run again if it failed
 
     async def stop(self, within: float) -> None:
-        """Asks it to stop, or cancels it where it does not run or cannot be asked. One whose `stop`
-        hangs is left to whoever ends what did not finish."""
+        """Asks it to stop, or cancels it if it does not run or has no `stop`. If `stop` hangs,
+        `leave` cancels it, as it does what has not finished."""
         self._stopping = True
         if not self._runs or self.duty.stop is None:
             self.task.cancel()
@@ -159,19 +159,19 @@ class _Kept:
 
 
 def checked(duties: Iterable[Duty]) -> list[Duty]:
-    """Those that a service brings, named as no loop of the bus is. Raises: ConfigurationError."""
+    """Returns a service's duties, none named as a loop of the bus. Raises: ConfigurationError."""
     found = list(duties)
-    for one in found:
-        if not isinstance(one, Duty):
+    for duty in found:
+        if not isinstance(duty, Duty):
             raise ConfigurationError(
-                f"Worker(duties=[...]): {one!r} is not a Duty; write Duty(NAME, FUNCTION), with a "
+                f"Worker(duties=[...]): {duty!r} is not a Duty; write Duty(NAME, FUNCTION), with a "
                 f"name for the log and health, and an async function without parameters"
             )
         for place in ("run", "begin", "stop"):
-            function = getattr(one, place)
+            function = getattr(duty, place)
             if not is_async(function) and (function is not None or place == "run"):
                 raise ConfigurationError(
-                    f"Worker(duties=[...]): {place}= of {one.name!r} is {name_of(function)}, which "
+                    f"Worker(duties=[...]): {place}= of {duty.name!r} is {name_of(function)}, which "
                     f"is no async function; give one, or a partial(...) of one"
                 )
     for name, count in Counter(duty.name for duty in found).items():

@@ -1,6 +1,6 @@
-"""Entering: what is opened once in each event loop, however often it is entered there.
+"""Opens something once in each event loop, however often it is entered there.
 
-Its futures, tasks and connections are of one loop; another loop gets others.
+Futures, tasks and connections belong to one loop; another loop gets its own.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ Opens = Callable[[], AbstractAsyncContextManager[Value]]
 
 
 class Place(Generic[Value]):
-    """What is open in one loop, and for how many."""
+    """What is open in one loop, and for how many callers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -25,7 +25,7 @@ class Place(Generic[Value]):
         self.context: AbstractAsyncContextManager[Value] | None = None
 
     async def enter(self, opens: Opens[Value]) -> Value:
-        """Opens it, if nobody has. Who comes meanwhile waits, and tries again what has failed."""
+        """Opens it if nobody has. A caller that comes meanwhile waits, and tries if that failed."""
         self.entered += 1
         try:
             async with self.one_by_one:
@@ -38,7 +38,7 @@ class Place(Generic[Value]):
             raise
 
     async def leave(self) -> None:
-        """Closes it, if all have left. Who comes meanwhile waits, and opens it anew."""
+        """Closes it if all have left. A caller that comes meanwhile waits, and opens it again."""
         self.entered -= 1
         if self.entered:
             return
@@ -55,15 +55,15 @@ class Entered(Generic[Value]):
         self._opens = opens
         self._places: dict[asyncio.AbstractEventLoop, Place[Value]] = {}
         self.last: Place[Value] | None = None
-        """Where it was entered last. A thread runs one loop at a time: where this is its thread,
-        and its loop runs, it is here. (Asking for the loop is a system call before Python 3.12.)"""
+        """Where it was entered last. A thread runs one loop at a time, so if this is its thread and
+        its loop runs, it is here. (Asking for the loop is a system call before Python 3.12.)"""
 
     async def enter(self) -> Value:
-        """What is open in this loop. Raises: whatever opening it does."""
+        """Returns what is open in this loop, opening it if need be. Raises: what opening raises."""
         loop = asyncio.get_running_loop()
-        for one in list(self._places):
-            if one.is_closed():  # it ended, and nobody left
-                self._places.pop(one, None)
+        for known in list(self._places):
+            if known.is_closed():  # it ended, and nobody left
+                self._places.pop(known, None)
         place = self.last = self._places.setdefault(loop, Place(loop))
         try:
             return await place.enter(self._opens)
@@ -71,7 +71,7 @@ class Entered(Generic[Value]):
             self._forget(place)
 
     async def leave(self) -> bool:
-        """Leaves what was entered in this loop; False where nothing was."""
+        """Leaves what was entered in this loop; returns False if nothing was."""
         place = self._places.get(asyncio.get_running_loop())
         if place is None or not place.entered:
             return False
@@ -82,7 +82,7 @@ class Entered(Generic[Value]):
         return True
 
     def here(self) -> Value | None:
-        """What is open in this loop."""
+        """Returns what is open in this loop, or None."""
         last = self.last
         if last is not None and last.thread == get_ident() and last.loop.is_running():
             return last.value
@@ -93,12 +93,13 @@ class Entered(Generic[Value]):
         return None if place is None else place.value
 
     def elsewhere(self) -> Value | None:
-        """What is open in some loop that has not ended."""
-        values = (one.value for one in list(self._places.values()) if not one.loop.is_closed())
+        """Returns what is open in any loop that has not ended, or None."""
+        places = list(self._places.values())
+        values = (place.value for place in places if not place.loop.is_closed())
         return next((value for value in values if value is not None), None)
 
     def forget(self) -> None:
-        """Forgets all that is open: it is another process's."""
+        """Forgets all that is open, because it belongs to another process."""
         self._places.clear()
         self.last = None
 

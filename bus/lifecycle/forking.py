@@ -1,6 +1,6 @@
-"""Forking: what was opened before a process was forked is not for its child.
+"""Keeps a forked child from using what was opened before the fork.
 
-Both would write to the same connections. A child makes and opens its own.
+Parent and child would write to the same connections. A child makes and opens its own.
 """
 
 import os
@@ -12,7 +12,7 @@ from bus.observe.health import Check, Checkup
 
 
 class Parent:
-    """Stands in a child in the place of a bus's parts, and refuses each access to one."""
+    """Takes the place of a bus's runtime in a child, and refuses every access to it."""
 
     def __init__(self, service: str) -> None:
         self._what = (
@@ -20,32 +20,32 @@ class Parent:
             f"the parent's; open a bus of its own in each process, after the fork (with gunicorn "
             f"--preload: at the application's start-up, not at its import)"
         )
-        self.checkup = Checkup([Check("process", self._told, "alive")])
+        self.checkup = Checkup([Check("process", self._refusal, "alive")])
 
     def __getattr__(self, name: str) -> NoReturn:
         raise ConfigurationError(self._what)
 
-    async def _told(self) -> str | None:
+    async def _refusal(self) -> str | None:
         return self._what
 
 
 _open: "WeakSet[Any]" = WeakSet()
-"""Those that are told of a fork."""
+"""The objects to notify of a fork."""
 
 
-def opened(one: Any) -> None:
-    """From now on its `forked` is called in each child of this process."""
-    _open.add(one)
+def opened(what: Any) -> None:
+    """Has its `forked` called in each child of this process, until it is `closed`."""
+    _open.add(what)
 
 
-def closed(one: Any) -> None:
-    """From now on it is not."""
-    _open.discard(one)
+def closed(what: Any) -> None:
+    """Has its `forked` not called any more."""
+    _open.discard(what)
 
 
 def _in_child() -> None:
-    for one in list(_open):
-        one.forked()
+    for what in list(_open):
+        what.forked()
     _open.clear()
 
 
