@@ -1,4 +1,4 @@
-"""What `Bus(...)` is given: of the kinds that it takes, before anything is made of it. No I/O."""
+"""Checks that `Bus(...)` is given the kinds of arguments that it takes, before any use. No I/O."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -30,7 +30,7 @@ def check_arguments(
     middleware: Any,
     foreign: Any,
 ) -> None:
-    """Raises: ConfigurationError for what is of another kind, with how it is written."""
+    """Raises: ConfigurationError for an argument of another kind; it says how to write it."""
     where = f"Bus({service!r:.100})"
     if not isinstance(service, str):
         raise ConfigurationError(f"{where}: the service's name is text, as in Bus('orders', ...)")
@@ -48,7 +48,7 @@ def check_arguments(
 
 
 def check_backend(service: str, backend: object, client: object) -> None:
-    """Raises: ConfigurationError where it is no function, or is given beside a client."""
+    """Raises: ConfigurationError if it is not a function, or is given besides a client."""
     where = f"Bus({service!r:.100})"
     if backend is None:
         return
@@ -73,7 +73,7 @@ def check_backend(service: str, backend: object, client: object) -> None:
 
 
 def _not_making(backend: Callable[..., Any]) -> str:
-    """Why it cannot make a backend, if it cannot."""
+    """Returns why it cannot make a backend, or ""."""
     if is_async(backend):
         return (
             "is async, and nobody would await it (a bus connects where it is opened); write "
@@ -91,8 +91,7 @@ def _not_making(backend: Callable[..., Any]) -> str:
 
 
 def check_made(service: str, made: object) -> None:
-    """Raises: ConfigurationError where what makes the backend made none, or one that is not
-    whole."""
+    """Raises: ConfigurationError if what was made is not a backend, or not a complete one."""
     where = f"Bus({service!r:.100}): its backend"
     if not isinstance(made, Backend):
         if inspect.iscoroutine(made):
@@ -107,7 +106,7 @@ def check_made(service: str, made: object) -> None:
             )
     if not is_async(made.disconnect):
         raise ConfigurationError(
-            f"{where}: disconnect={made.disconnect!r:.100} is no async function; write "
+            f"{where}: disconnect={made.disconnect!r:.100} is not an async function; write "
             f"`async def disconnect()`, or leave it out where there is nothing to close"
         )
     _check_each(f"{where}: middleware", made.middleware, Callable, "[timed]")
@@ -115,16 +114,17 @@ def check_made(service: str, made: object) -> None:
 
 
 def _check_once(name: str, given: Collection[Any]) -> None:
-    for one in given:
-        if sum(one is other for other in given) > 1:
+    for item in given:
+        if sum(item is other for other in given) > 1:
+            kind = type(item).__name__
             raise ConfigurationError(
-                f"{name}= holds the same {type(one).__name__}({one.name!r}) twice; take it out once"
+                f"{name}= holds the same {kind}({item.name!r}) twice; take it out once"
             )
 
 
 def _check_provided(where: str, provide: Mapping[Any, Any]) -> None:
     for key in provide:
-        if any(one in OWN for one in (key, get_origin(key))):
+        if key in OWN or get_origin(key) in OWN:
             raise ConfigurationError(
                 f"{where}: provide={{{shown(key)}: ...}}: the bus itself gives handlers that; "
                 f"provide a type of your own, and let them take it"
@@ -133,8 +133,8 @@ def _check_provided(where: str, provide: Mapping[Any, Any]) -> None:
 
 def _check_each(name: str, given: Any, kind: Any, example: str) -> None:
     _check(name, given, Collection, example)
-    for one in given:
-        _check(name, one, kind, example, "holds something")
+    for item in given:
+        _check(name, item, kind, example, "holds something")
 
 
 def _check(name: str, given: object, kind: Any, example: str, what: str = "is") -> None:

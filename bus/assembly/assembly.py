@@ -1,6 +1,7 @@
-"""Assembly: puts the parts of a bus together; each part's story is told elsewhere.
+"""Puts the parts of a bus together; what each does is written in its own module.
 
-It does so for each opening, as what it makes is of one event loop. What is in memory is shared.
+It does so for each opening, because what it makes belongs to one event loop. What is in memory is
+shared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,10 +65,11 @@ class Assembly:
         self._make_backend = brought or default_backend(settings, client)
 
     def runtime(self) -> Runtime:
-        """Parts for one opening. Raises: ConfigurationError."""
+        """Makes the runtime of one opening. Raises: ConfigurationError."""
         service, settings, projections = self._service, self._settings, self._projections
         loops = Loops(self._signals)
-        backend = self._make_backend(service, [one.name for one in projections], loops)
+        projected = [projection.name for projection in projections]
+        backend = self._make_backend(service, projected, loops)
         check_made(service, backend)
         transport, event_log = backend.transport, backend.event_log
         collections, control = backend.collections, backend.control
@@ -83,12 +85,12 @@ class Assembly:
         freshness = Freshness(collections, catalogue.target)
         handlers = [handler for router in self._routers for handler in router.handlers]
         documents = {
-            one.view: Documents(
-                CurrentDocuments(one, catalogue, collections),
-                one.view,
-                waiting=_waiting(freshness, one),
+            projection.view: Documents(
+                CurrentDocuments(projection, catalogue, collections),
+                projection.view,
+                waiting=_waiting(freshness, projection),
             )
-            for one in projections
+            for projection in projections
         }
         dispatcher = Dispatcher(
             service,
@@ -135,9 +137,9 @@ class Assembly:
         )
 
     def _copied(self) -> dict[str, str]:
-        """The owners of those categories of other services that projections read."""
-        projected = {category for one in self._projections for category in one.categories}
-        return {one: owner for one, owner in self._owners.items() if one in projected}
+        """Returns the owners of the other services' categories that projections read."""
+        projected = {name for projection in self._projections for name in projection.categories}
+        return {name: owner for name, owner in self._owners.items() if name in projected}
 
 
 def _waiting(freshness: Freshness, projection: Projection[Any]) -> Any:

@@ -1,7 +1,7 @@
-"""Backend: the transport and the stores that a bus stands on.
+"""The backend: the transport and the stores that a bus stands on.
 
-Each technology is imported only where it is asked for. What connects is made for each opening; what
-is in memory is made once for each service.
+Each technology is imported only if it is asked for. What connects is made for each opening; what is
+in memory is made once for each service.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,14 +23,13 @@ from bus.transports.base import Transport
 
 
 async def nothing() -> None:
-    """There is no client to close, or it is its owner's to close."""
+    """Does nothing: there is no client to close, or its owner closes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` goes
-    round every handler, inside of the service's own. Without `followed` it can follow no other
-    service."""
+    """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` wraps
+    every handler, inside the service's own. Without `followed` it can follow no other service."""
 
     transport: Transport
     event_log: EventLog
@@ -45,8 +44,8 @@ class Backend:
 class MakeBackend(Protocol):
     """Makes the backend for one opening of a bus.
 
-    `service` is the service's name, `projected` those of its projections; what goes on in the
-    background is started by `loops`, and what happens is told to `loops.signals`.
+    `service` is the service's name, `projected` those of its projections. `loops` starts what runs
+    in the background, and `loops.signals` takes what happens.
     """
 
     def __call__(self, service: str, projected: Sequence[str], loops: Loops) -> Backend: ...
@@ -54,19 +53,19 @@ class MakeBackend(Protocol):
 
 @runtime_checkable
 class BringsBackend(Protocol):
-    """Settings that bring a backend, as those of `bus.testing` do: who is given settings alone, a
-    service's function that builds its bus, stands on it without a word of his own."""
+    """Settings that bring a backend, as those of `bus.testing` do: a service's function that builds
+    its bus from the settings uses it without naming it."""
 
     def backend(self, service: str, projected: Sequence[str], loops: Loops) -> Backend: ...
 
 
 def brought_by(settings: Settings) -> MakeBackend | None:
-    """What these settings bring themselves, if they do."""
+    """Returns what makes the settings' own backend, if they bring one."""
     return settings.backend if isinstance(settings, BringsBackend) else None
 
 
 def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
-    """Makes what the settings ask for: RabbitMQ and MongoDB, or the pair in memory.
+    """Returns what makes the backend of the settings: RabbitMQ and MongoDB, or the pair in memory.
 
     A backend of one's own may take its other parts from there:
 
@@ -78,8 +77,9 @@ def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
 
         Bus("orders", settings=settings, backend=backend)
 
-    `client` is a MongoDB client to use, or a function that makes one. What it gives raises, as it
-    does itself: ConfigurationError.
+    `client` is a MongoDB client to use, or a function that makes one.
+
+    Raises: ConfigurationError, as does what it returns.
     """
     if not isinstance(settings, Settings):
         raise ConfigurationError(
@@ -93,7 +93,7 @@ def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
         return _transports(service, settings), _stores(service, settings, client)
 
     def make(service: str, projected: Sequence[str], loops: Loops) -> Backend:
-        with making:  # of several threads, each finds what the first one made
+        with making:  # several threads must find what the first one made
             transports, stores = makers(service)
         return stores(transports(loops), projected, loops)
 
@@ -103,9 +103,10 @@ def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
 def read_log_of(
     service: str, own: EventLog, followed: FollowedLog | None, copied: Mapping[str, str]
 ) -> tuple[ReadableLog, FollowedLog | None]:
-    """What projections read, and the copy of other services' streams, where any are `copied`.
+    """Returns the log that projections read, and the copy of other services' streams if any are
+    `copied`.
 
-    Raises: ConfigurationError, where there is no place for the copy.
+    Raises: ConfigurationError if there is no place for the copy.
     """
     if not copied:
         return own, None

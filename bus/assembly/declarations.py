@@ -1,4 +1,4 @@
-"""What a service declares, checked as a whole before anything is built from it. No I/O."""
+"""Checks what a service declares as a whole, before anything is built from it. No I/O."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def check_declarations(
     projections: Sequence[Projection[Any]],
     foreign: Mapping[str, str],
 ) -> None:
-    """Names and types are each used once, and what is foreign is not own.
+    """Checks that names and types are each used once, and nothing foreign is the service's own.
 
     Raises: ConfigurationError.
     """
@@ -106,8 +106,8 @@ def _check_followed(
     routers: Sequence[Router],
     projections: Sequence[Projection[Any]],
 ) -> None:
-    handles = any(one.kind == "event" for router in routers for one in router.handlers)
-    if not handles and not any(category in one.categories for one in projections):
+    handles = any(handler.kind == "event" for router in routers for handler in router.handlers)
+    if not handles and not any(category in projection.categories for projection in projections):
         raise ConfigurationError(
             f"Bus({service!r}): foreign={{{category!r}: ...}} has no use here: no projection has a "
             f"class with category={category!r} in its of=, and no router handles events; add one, "
@@ -118,12 +118,10 @@ def _check_followed(
 def _check_messages(
     service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
 ) -> None:
-    """A wire name is one class: otherwise a message would be read as another one."""
+    """Checks that a wire name is one class: otherwise a message could be read as another one."""
     handled = [m for router in routers for handler in router.handlers for m in handler.messages]
     projected = [event for projection in projections for event in projection.handlers]
-    recorded = [
-        event for one in aggregates_of(routers, projections) for event in one.events().values()
-    ]
+    recorded = _recorded(aggregates_of(routers, projections))
     everything: list[type[Message]] = [*handled, *projected, *recorded, Fault]
     registry_of(f"Bus({service!r})", everything)
 
@@ -131,7 +129,7 @@ def _check_messages(
 def _check_categories(
     service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
 ) -> None:
-    """A category is one aggregate's, whose streams nobody else writes."""
+    """Checks that a category is one aggregate's, whose streams nobody else writes."""
     owners: dict[str, type[Aggregate]] = {}
     for aggregate in aggregates_of(routers, projections):
         if aggregate.category == service:
@@ -155,7 +153,8 @@ def _check_categories(
 def _check_collections(
     service: str, routers: Sequence[Router], projections: Sequence[Projection[Any]]
 ) -> None:
-    """Routers are not named as collections of projections, nor these as the bus's own."""
+    """Checks that no router has the name of a projection's collection, nor any of these a name
+    of the bus's own."""
     named = {projection.name for projection in projections}
     for router in routers:
         if (found := GENERATION.match(router.name)) and found[1] in named:
@@ -177,12 +176,12 @@ def _place(kind: type[Any]) -> str:
 
 def _check_views(service: str, projections: Sequence[Projection[Any]]) -> None:
     owners: dict[type, str] = {}
-    for one in projections:
-        other = owners.setdefault(one.view, one.name)
-        if other != one.name:
-            view = one.view.__name__
+    for projection in projections:
+        other = owners.setdefault(projection.view, projection.name)
+        if other != projection.name:
+            view = projection.view.__name__
             raise ConfigurationError(
-                f"Bus({service!r}): the projections {other!r} and {one.name!r} both declare "
+                f"Bus({service!r}): the projections {other!r} and {projection.name!r} both declare "
                 f"view={view}, so Documents[{view}] would be ambiguous; give each a view class of "
                 f"its own"
             )
@@ -191,9 +190,9 @@ def _check_views(service: str, projections: Sequence[Projection[Any]]) -> None:
 def aggregates_of(
     routers: Sequence[Router], projections: Sequence[Projection[Any]]
 ) -> list[type[Aggregate]]:
-    """The aggregates that handlers have repositories of, and those that feed projections."""
+    """Returns the aggregates that handlers have repositories of or that feed projections."""
     handlers = (handler for router in routers for handler in router.handlers)
-    found = [one for handler in handlers for one in repositories_of(handler)]
+    found = [aggregate for handler in handlers for aggregate in repositories_of(handler)]
     fed = (kind for projection in projections for kind in projection.of)
     found += (kind for kind in fed if isinstance(kind, type) and issubclass(kind, Aggregate))
     return list(dict.fromkeys(found))
@@ -202,11 +201,13 @@ def aggregates_of(
 def events_of(
     routers: Sequence[Router], projections: Sequence[Projection[Any]]
 ) -> list[type[Event]]:
-    """Every class that a service reads events with, those of its aggregates first."""
-    recorded = [
-        event for one in aggregates_of(routers, projections) for event in one.events().values()
-    ]
+    """Returns all classes that a service reads events with, those of its aggregates first."""
+    recorded = _recorded(aggregates_of(routers, projections))
     handled = [m for router in routers for handler in router.handlers for m in handler.messages]
     projected = [event for projection in projections for event in projection.handlers]
     found = (*recorded, *handled, *projected)
-    return list(dict.fromkeys(one for one in found if issubclass(one, Event)))
+    return list(dict.fromkeys(message for message in found if issubclass(message, Event)))
+
+
+def _recorded(aggregates: Sequence[type[Aggregate]]) -> list[type[Event]]:
+    return [event for aggregate in aggregates for event in aggregate.events().values()]

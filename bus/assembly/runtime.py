@@ -1,4 +1,4 @@
-"""Runtime: what an open bus consists of, for the delivery and the command line to use."""
+"""What an open bus consists of, for delivery and the command line to use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ class Subscription(NamedTuple):
 
 
 class BusState:
-    """In which event loop it is open. `guests` end what works with it."""
+    """Which event loop a bus is open in. `guests` are called to end what works with it."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -61,7 +61,7 @@ class BusState:
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be used where this is asked."""
+        """Why it cannot be used here, if it cannot."""
         if self.loop is None:
             return "was closed" if self.is_over else "is not open"
         try:
@@ -74,7 +74,7 @@ class BusState:
 class Runtime(NamedTuple):
     """What a bus consists of in one event loop.
 
-    Of a projection, `declared` has no queues: they come and go.
+    In `declared` projections have no queues, because these come and go.
     `read_log` holds all categories that are read here, `followed` those of other services;
     `disconnect` closes what was connected for it alone.
     """
@@ -107,7 +107,7 @@ class Runtime(NamedTuple):
     state: BusState
 
     def usable(self) -> Self:
-        """Itself. Raises: ConfigurationError, where it is not open in this event loop."""
+        """Returns itself. Raises: ConfigurationError if it is not open in this event loop."""
         if problem := self.state.problem:
             raise ConfigurationError(
                 f"Bus({self.service!r}) {problem}: enter it where it is used, `async with bus:` (a "
@@ -118,34 +118,35 @@ class Runtime(NamedTuple):
 
     @property
     def signals(self) -> Signals:
-        """Who listens to what happens here: those of the bus, in each of its event loops."""
+        """The listeners to what happens here, the same in each of the bus's event loops."""
         return self.loops.signals
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """All of them. A projection's queues are those of the collections that this version of the
-        code feeds, as far as is known."""
-        return tuple(self._with_queues(one) for one in self.declared)
+        """All subscriptions. A projection's queues are those of the collections that this version
+        of the code feeds, as far as is known."""
+        return tuple(map(self._with_queues, self.declared))
 
     @property
     def places(self) -> "list[Control | Collections]":
-        """What is opened and closed for the read side: one object may be both."""
+        """What must be opened and closed for the read side: one object may be both."""
         places: dict[int, Control | Collections] = {
-            id(one): one for one in (self.control, self.collections)
+            id(place): place for place in (self.control, self.collections)
         }
         return list(places.values())
 
-    def _with_queues(self, one: Subscription) -> Subscription:
-        if not isinstance(one.of, Projection):
-            return one
-        fed = self.catalogue.known(one.of).fed_by(one.of.version)
-        queues = (queue for each in fed for queue in self.queues_of(one.of, each))
-        return one._replace(queues=tuple(queues))
+    def _with_queues(self, subscription: Subscription) -> Subscription:
+        projection = subscription.of
+        if not isinstance(projection, Projection):
+            return subscription
+        fed = self.catalogue.known(projection).fed_by(projection.version)
+        queues = (queue for generation in fed for queue in self.queues_of(projection, generation))
+        return subscription._replace(queues=tuple(queues))
 
     def projector(
         self, projection: Projection[Any], target: Target, name: str, *, parks_all: bool = False
     ) -> Projector:
-        """One that fills a collection from what is read here, through a writer of that name."""
+        """Returns one that fills a collection from what is read here, by a writer of that name."""
         return Projector(
             projection,
             target,
@@ -163,7 +164,7 @@ class Runtime(NamedTuple):
         )
 
     def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:
-        """The collections without which a projection's documents cannot be right."""
+        """Returns the collections without which a projection's documents cannot be right."""
         names = [target.collection]
         names += [] if target.versions_in_documents else ["checkpoints"]
         follows = not self.history.owners.keys().isdisjoint(projection.categories)
@@ -172,7 +173,8 @@ class Runtime(NamedTuple):
     def queues_of(
         self, projection: Projection[Any], generation: Generation, partitions: int = 0
     ) -> list[Queue]:
-        """The queues that feed one collection of a projection; or did, when it had so many."""
+        """Returns the queues that feed one collection of a projection, or did with so many
+        `partitions`."""
         return projection_queues(
             self.service,
             generation.queue,
@@ -182,8 +184,8 @@ class Runtime(NamedTuple):
         )
 
     def letters_of(self, projection: Projection[Any], generation: Generation) -> list[str]:
-        """The queues whose dead letters are of one collection of a projection; what it follows may
-        have come by the service's queue of history."""
+        """Returns the queues whose dead letters may concern one collection of a projection: with
+        the service's queue of history, if it follows others."""
         counts = (generation.partitions, *generation.former)
         named = [
             queue.name
@@ -194,26 +196,29 @@ class Runtime(NamedTuple):
         return [*named, history_queue(self.service).name] if follows else named
 
     async def targets(self) -> list[Target]:
-        """Where all collections are that are kept up to date or read. Raises: StoreUnavailable."""
+        """Returns the targets of all collections that are kept up to date or read.
+
+        Raises: StoreUnavailable.
+        """
         return [
-            self.catalogue.target_of(one.of, generation)
-            for one in self.declared
-            if isinstance(one.of, Projection)
-            for generation in (await self.catalogue.lineage(one.of)).in_use(one.of.version)
+            self.catalogue.target_of(projection, generation)
+            for projection in self.projections
+            for generation in (await self.catalogue.lineage(projection)).in_use(projection.version)
         ]
 
     @property
     def projections(self) -> list[Projection[Any]]:
-        return [one.of for one in self.declared if isinstance(one.of, Projection)]
+        subscribed = (subscription.of for subscription in self.declared)
+        return [projection for projection in subscribed if isinstance(projection, Projection)]
 
     @property
     def events(self) -> list[type[Event]]:
-        """Every class that somebody here reads events with, and the bus's own `Fault`."""
+        """All classes that this service reads events with, and the bus's own `Fault`."""
         return [*events_of(list(self.routers.values()), self.projections), Fault]
 
     @property
     def known_names(self) -> frozenset[str]:
-        """The wire names of events that somebody here has a class for."""
+        """The wire names of events that this service has a class for."""
         return frozenset(name for event in self.events for name in event.wire_names())
 
     @property
@@ -222,30 +227,35 @@ class Runtime(NamedTuple):
 
     @property
     def lasting_topology(self) -> Topology:
-        """Without the queues of projections, which others may have taken away since."""
+        """The topology without the queues of projections, which others may have deleted since."""
         return self._topology(self.declared)
 
     @property
     def projected_topology(self) -> Topology:
-        """Only the queues of projections."""
-        projected = (one for one in self.subscriptions if isinstance(one.of, Projection))
-        return Topology(self.service, tuple(queue for one in projected for queue in one.queues))
+        """The topology of the queues of projections alone."""
+        queues = (
+            queue
+            for subscription in self.subscriptions
+            if isinstance(subscription.of, Projection)
+            for queue in subscription.queues
+        )
+        return Topology(self.service, tuple(queues))
 
     def _topology(self, subscriptions: Sequence[Subscription]) -> Topology:
-        subscribed = [queue for one in subscriptions for queue in one.queues]
-        told = [history_queue(self.service)] if self.history.owners else []
-        return Topology(self.service, (*subscribed, requests_queue(self.service), *told))
+        subscribed = [queue for subscription in subscriptions for queue in subscription.queues]
+        history = [history_queue(self.service)] if self.history.owners else []
+        return Topology(self.service, (*subscribed, requests_queue(self.service), *history))
 
 
 class HasRuntime(Protocol):
-    """A bus, as those beneath it see it."""
+    """A bus, as the rooms beneath it see it."""
 
     @property
     def runtime(self) -> Runtime: ...
 
 
 class OnOpenBus:
-    """What is done with a bus, by the runtime of the event loop in which it is done."""
+    """Works with a bus, by the runtime of the event loop that is running."""
 
     def __init__(self, bus: HasRuntime) -> None:
         self._bus = bus
@@ -261,25 +271,25 @@ def subscriptions_of(
     projections: Sequence[Projection[Any]],
     owners: Mapping[str, str],
 ) -> tuple[Subscription, ...]:
-    """Every subscription of a service: its commands, its event handlers, its projections."""
+    """Returns the subscriptions of a service: its commands, event handlers and projections."""
     found = [Subscription("commands", (command_queue(service),), None)]
     for router in routers:
         events = sorted(event_registry(router))
         if events:
             queue = handler_queue(service, router.name, events, owners)
             found.append(Subscription(router.name, (queue,), router))
-    return (*found, *(Subscription(one.name, (), one) for one in projections))
+    return (*found, *(Subscription(projection.name, (), projection) for projection in projections))
 
 
 def event_registry(router: Router) -> dict[str, type[Event]]:
-    """The events that a router handles, by wire name, former names included."""
+    """Returns the events that a router handles, by wire name, former names included."""
     messages = (message for handler in router.handlers for message in handler.messages)
     events = (message for message in messages if issubclass(message, Event))
     return registry_of(f"Router({router.name!r})", events)
 
 
 def command_registry(handlers: Sequence[Handler]) -> dict[str, type[Command]]:
-    """The commands that a service handles, by wire name."""
+    """Returns the commands that a service handles, by wire name."""
     messages = (message for handler in handlers for message in handler.messages)
     commands = (message for message in messages if issubclass(message, Command))
     return registry_of("commands", commands)

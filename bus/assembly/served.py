@@ -1,4 +1,4 @@
-"""Served: whether what a service declares can ever run, as far as that is certain. No I/O."""
+"""Checks whether what a service declares can ever run, as far as that is certain. No I/O."""
 
 import inspect
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ def check_served(
 
 
 def freeze(service: str, routers: Routers, projections: Projections) -> None:
-    """From now on handlers that are added to them are refused: the bus would not hear of them."""
+    """Refuses handlers that are added to them from now on: the bus would not notice them."""
     for router in routers:
         router.frozen_by = service
     for projection in projections:
@@ -36,12 +36,13 @@ def freeze(service: str, routers: Routers, projections: Projections) -> None:
 
 
 def never_served(service: str, routers: Routers, projections: Projections) -> Iterator[str]:
-    """What is most likely a mistake, and may yet be meant."""
+    """Yields what is most likely a mistake, but may be meant."""
     empty = [f"Router({router.name!r})" for router in routers if not router.handlers]
-    empty += [f"Projection({one.name!r})" for one in projections if not one.handlers]
-    for one in empty:
+    idle = [projection for projection in projections if not projection.handlers]
+    empty += [f"Projection({projection.name!r})" for projection in idle]
+    for name in empty:
         yield (
-            f"{one} of Bus({service!r}) has no handlers; import the modules that register them "
+            f"{name} of Bus({service!r}) has no handlers; import the modules that register them "
             f"before Bus(...) is built, or leave it out"
         )
     handlers = [handler for router in routers for handler in router.handlers]
@@ -59,7 +60,7 @@ def never_served(service: str, routers: Routers, projections: Projections) -> It
 
 
 def _made_by(handler: Handler, method: str, base: type[Message]) -> Iterator[type[Message]]:
-    """What it gives to its Outbox, as far as that is certain."""
+    """Yields what it gives to its Outbox, as far as that is certain."""
     for asked in handler.dependencies:
         if asked.kind is Outbox:
             for made in made_for(handler.function, method, asked.name):
@@ -68,7 +69,7 @@ def _made_by(handler: Handler, method: str, base: type[Message]) -> Iterator[typ
 
 
 def _not_of(projection: Projection[Any]) -> Iterator[str]:
-    """Events that nobody records whose streams feed the projection."""
+    """Yields events that the projection handles and none of the aggregates that feed it records."""
     recorded: set[str] = set()
     for kind in projection.of:
         named = kind.events() if isinstance(kind, type) and issubclass(kind, Aggregate) else {}
@@ -87,9 +88,9 @@ def _not_of(projection: Projection[Any]) -> Iterator[str]:
 
 
 def _check_bases(known: Sequence[type[Message]], named: Iterable[Named]) -> None:
-    """A handler runs for the very class that it names: never for a subclass, and never silently."""
+    """Refuses a handler that names a base class: it would never run for the subclasses."""
     for handler, message, handled in named:
-        passed = [one for one in known if one not in handled and _is_heir(one, message)]
+        passed = [heir for heir in known if heir not in handled and _is_heir(heir, message)]
         if passed:
             raise ConfigurationError(
                 f"{handler} handles {message.__name__}, which is a base class: it would run for "
@@ -99,9 +100,10 @@ def _check_bases(known: Sequence[type[Message]], named: Iterable[Named]) -> None
 
 
 def _unknown_heirs(named: Iterable[Named]) -> Iterator[str]:
-    """Base classes whose subclasses this bus may meet, or not: those that stand beside them."""
+    """Yields handlers of base classes whose subclasses, declared beside them, the bus may meet."""
     for handler, message, handled in named:
-        passed = [one for one in _beside(message) if one not in handled and _is_heir(one, message)]
+        heirs = (heir for heir in _beside(message) if _is_heir(heir, message))
+        passed = [heir for heir in heirs if heir not in handled]
         if passed:
             yield (
                 f"{handler} handles {message.__name__}, and never runs for its subclasses "
@@ -111,9 +113,10 @@ def _unknown_heirs(named: Iterable[Named]) -> Iterator[str]:
 
 def _named(routers: Routers, projections: Projections) -> Iterator[Named]:
     handlers = [handler for router in routers for handler in router.handlers]
-    called = {message for one in handlers if one.kind != "event" for message in one.messages}
+    called = {m for handler in handlers if handler.kind != "event" for m in handler.messages}
     for router in routers:
-        heard = {m for one in router.handlers if one.kind == "event" for m in one.messages}
+        listening = [handler for handler in router.handlers if handler.kind == "event"]
+        heard = {message for handler in listening for message in handler.messages}
         for handler in router.handlers:
             for message in handler.messages:
                 yield handler.name, message, heard if handler.kind == "event" else called
@@ -125,7 +128,7 @@ def _named(routers: Routers, projections: Projections) -> Iterator[Named]:
 def _known(
     routers: Routers, projections: Projections, aggregates: Sequence[type[Aggregate]]
 ) -> list[type[Message]]:
-    """The messages that something of this bus names, whatever else is imported in its process."""
+    """Returns the messages that this bus's declarations name, whatever else is imported."""
     handlers = [handler for router in routers for handler in router.handlers]
     found = [message for handler in handlers for message in handler.messages]
     found += (event for projection in projections for event in projection.handlers)
@@ -136,8 +139,8 @@ def _known(
 
 
 def _is_heir(message: type[Message], base: type[Message]) -> bool:
-    """Whether it is a message of its own, unlike a generic class with its parameters, which is
-    read as the class itself."""
+    """Returns whether it is a subclass and another message, unlike a generic class with parameters,
+    which is read as the class itself."""
     is_one = issubclass(message, base) and message is not base
     return is_one and message.wire_name not in base.wire_names()
 
@@ -150,7 +153,7 @@ def _beside(base: type[Message]) -> Iterator[type[Message]]:
 
 
 def _names(messages: Iterable[type[Message]]) -> str:
-    return ", ".join(sorted({one.__name__ for one in messages}))
+    return ", ".join(sorted({message.__name__ for message in messages}))
 
 
 def _scope(kind: type[Any]) -> tuple[str, str]:
@@ -160,7 +163,7 @@ def _scope(kind: type[Any]) -> tuple[str, str]:
 def _check_recorded(aggregate: type[Aggregate]) -> None:
     read = aggregate.events()
     for name, method in inspect.getmembers(aggregate, inspect.isfunction):
-        own, *_ = [*method.__code__.co_varnames, ""]  # what others record is their affair
+        own, *_ = [*method.__code__.co_varnames, ""]  # `record` of other objects is their affair
         for event in made_for(method, "record", own) if own else ():
             if issubclass(event, Event) and read.get(event.wire_name) is not event:
                 raise ConfigurationError(not_read_back(aggregate, event, f".{name}()"))

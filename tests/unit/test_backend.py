@@ -241,7 +241,7 @@ def not_awaited() -> None: ...
 @pytest.mark.parametrize("given", [None, not_awaited], ids=["None", "function"])
 def test_a_backend_is_disconnected_by_an_async_function(given: Any) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"its backend: disconnect=.* is no async function"
+        ConfigurationError, match=r"its backend: disconnect=.* is not an async function"
     ):
         bus_with(disconnect=given)
 
