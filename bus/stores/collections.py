@@ -1,4 +1,4 @@
-"""Collections: what is asked of a place for documents, and of the versions that these have reached.
+"""What a place for documents must do: keep them together with the versions they have reached.
 
 Knows no database. Every implementation passes the contracts in `bus.testing.contracts`.
 """
@@ -17,7 +17,7 @@ from bus.errors import ConfigurationError
 from bus.stores.grouping import Grouping
 
 UNUSABLE = -1
-"""Told as a version where what is stored as such is none: somebody else has written it."""
+"""Stands for a stored version that is not one, because somebody else has written it."""
 
 
 class Index(NamedTuple):
@@ -30,10 +30,10 @@ class Index(NamedTuple):
 class Target(NamedTuple):
     """Where a projection keeps its documents and the versions they reached.
 
-    `collection` names the documents, and what is kept of them elsewhere (versions, parked streams,
-    how far it was swept); `projection` is for people. With `versions_in_documents`, the document
-    with key K is fed by the one stream `{category}-K` alone and holds its version as `_version`;
-    otherwise the versions stand in the `checkpoints` collection, one row for each stream.
+    `collection` names the documents, and what is kept about them elsewhere (versions, parked
+    streams, how far it was swept); `projection` is for people. With `versions_in_documents`, the
+    document with key K is fed by the stream `{category}-K` alone and holds its version as
+    `_version`; otherwise the versions are in the `checkpoints` collection, a row for each stream.
     """
 
     projection: str
@@ -52,18 +52,18 @@ class Write(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What a batch changes: writes, in order, and the version that each of its streams reached."""
+    """What a batch changes: writes, in order, and the version that each of its streams reaches."""
 
     writes: Sequence[Write]
     versions: Mapping[str, int]
 
 
 class StoredDocuments(Protocol):
-    """Raw reads and writes of a read collection; tombstones never show.
+    """Raw reads of a read collection; tombstones never show.
 
-    Filters, updates and sort orders are MongoDB's, and their values Python's:
-    `bus.stores.documents.values` says in which form each is kept. Documents come as stored, `_id`
-    included, without the bus's own fields, a `Decimal128` as a `Decimal`.
+    Filters, updates and sort orders are MongoDB's, with Python's values:
+    `bus.stores.documents.values` says in which form each is stored. Documents are returned as they
+    are stored, with `_id`, without the bus's own fields, and a `Decimal128` as a `Decimal`.
     """
 
     async def find_one(self, filter: Mapping[str, Any]) -> Document | None: ...
@@ -80,19 +80,19 @@ class StoredDocuments(Protocol):
     async def count(self, filter: Mapping[str, Any]) -> int: ...
 
     async def distinct(self, field: str, filter: Mapping[str, Any]) -> list[Any]:
-        """The different values of a field, in MongoDB's order; those of arrays one by one."""
+        """Returns the distinct values of a field, in MongoDB's order; those in arrays too."""
         ...
 
     async def group(self, grouping: Grouping, filter: Mapping[str, Any]) -> list[Document]:
-        """The groups of the documents that a filter selects, each a row of the fields that it is by
-        (None where they are missing) and its totals. None where no document is selected."""
+        """Returns the groups of the documents that a filter selects: for each a row of the fields
+        grouped by (None if missing) and its totals. No rows if no document is selected."""
         ...
 
 
 class ReadUnit(Protocol):
-    """A batch's transaction, as the fold sees it: the versions its streams have reached (0 where
-    never seen, `UNUSABLE` where there is none in its place), and the documents as they are within
-    the transaction."""
+    """A batch's transaction, as the fold sees it: the versions that its streams have reached (0 if
+    never seen, `UNUSABLE` if what is stored is not one), and the documents within the
+    transaction."""
 
     @property
     def versions(self) -> Mapping[str, int]: ...
@@ -105,7 +105,7 @@ class WritableDocuments(StoredDocuments, Protocol):
     """Documents inside a batch's transaction."""
 
     async def update(self, key: str, update: Mapping[str, Any]) -> None:
-        """Applies a MongoDB update to one document; makes it where it does not exist."""
+        """Applies a MongoDB update to one document; makes it if it does not exist."""
         ...
 
     async def delete(self, key: str) -> None: ...
@@ -115,10 +115,10 @@ Fold = Callable[[ReadUnit], Awaitable[Changes]]
 
 
 class Writer(Protocol):
-    """The one writer of a projection's queue: owns the session of its transactions."""
+    """The one writer of a projection's queue, which owns the session of its transactions."""
 
     async def take_over(self) -> None:
-        """Ends what a predecessor on this queue may have left open, and signs in as its heir."""
+        """Ends what the previous writer of this queue may have left open, and takes its place."""
         ...
 
     async def transact(
@@ -127,11 +127,11 @@ class Writer(Protocol):
         """Runs `fold` in one transaction over the streams' versions, and writes what it returns.
 
         `fold` may run several times: a conflict with another writer starts it again on fresh
-        versions. Its own exceptions pass through, and then nothing is written. With `believed` the
-        store may take the streams for being at these versions instead of reading them, as long as
-        it writes nothing where they are not.
-        Raises: ProjectionError (no update, or one that the database refuses; nothing is written),
-        StoreUnavailable, OutcomeUnknown (repeating is safe: the versions decide).
+        versions. Its own exceptions pass through, and nothing is written. With `believed` the store
+        may assume that the streams are at these versions instead of reading them, as long as it
+        writes nothing if they are not.
+        Raises: ProjectionError (not an update, or one that the database refuses; nothing is
+        written), StoreUnavailable, OutcomeUnknown (repeating is safe: the versions decide).
         """
         ...
 
@@ -139,43 +139,44 @@ class Writer(Protocol):
 
 
 class ChangeFeed(Protocol):
-    """Tells that a target's documents change; not which of them, nor how."""
+    """Notices that a target's documents change, but not which of them, nor how."""
 
     async def changed(self) -> bool:
-        """Waits for a change, a second or so at most, and tells whether it is time to look.
+        """Waits for a change, a second or so at most, and returns whether it is time to look.
 
-        True at the first call: whatever changes from then on is told by later ones, once where it
-        comes together. After an error the next call goes on where the feed was; where that cannot
-        be had, it is True, as the first one. Raises: StoreUnavailable, ConfigurationError.
+        The first call returns True. Later ones do so for all that changes from then on, once for
+        changes that come together. After an error the next call continues where the feed was; if
+        that is impossible, it returns True, as the first one. Raises: StoreUnavailable,
+        ConfigurationError.
         """
         ...
 
     async def close(self) -> None:
-        """Ends it; what the store holds for it is let go."""
+        """Ends the feed, and releases what the store holds for it."""
         ...
 
 
 class Collections(Protocol):
     """A place for read collections: documents, and the versions that these have reached.
 
-    What else one can do, each as a promise of its own: `LoadsInBulk`, `Comparable`, `Watchable`,
+    What else a place can do is promised separately: `LoadsInBulk`, `Comparable`, `Watchable`,
     `Browsable`.
     """
 
     async def open(self, *, makes: bool = True) -> None:
-        """Connects, and makes what all targets share; without `makes`, for somebody who only looks,
-        makes nothing. Raises: StoreUnavailable, ConfigurationError."""
+        """Connects, and makes what all targets share; without `makes`, which is for those who only
+        look, makes nothing. Raises: StoreUnavailable, ConfigurationError."""
         ...
 
     async def close(self) -> None:
-        """Ends its own tasks; a client that it was given remains the caller's."""
+        """Ends its own tasks; the caller closes a client that it was given."""
         ...
 
     async def prepare(self, target: Target) -> Sequence[str]:
         """Makes the target's collection and indexes. Idempotent.
 
-        Returns what could not be made as it is declared, each with its remedy: an index that exists
-        with other options, say. Raises: StoreUnavailable, ConfigurationError.
+        Returns what could not be made as declared (an index exists with other options, say), each
+        with its remedy. Raises: StoreUnavailable, ConfigurationError.
         """
         ...
 
@@ -188,99 +189,99 @@ class Collections(Protocol):
     def writer(self, target: Target, queue: str) -> Writer: ...
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
-        """The versions that the target has reached, durably; streams never seen are absent, and
-        `UNUSABLE` is told where no version stands in its place."""
+        """Returns the versions that the target has durably reached: none for streams never seen,
+        `UNUSABLE` if what is stored is not a version."""
         ...
 
     async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
-        """What `versions` tells of the target, page by page: by key of the document or stream
-        (wherever versions stand), in order, from beyond `after` on."""
+        """Returns what `versions` does for the whole target, page by page: by key of the document,
+        or by stream (depending on where versions are stored), in order, beyond `after`."""
         ...
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
-        """What stands there under the name of each collection (or of these): another identity where
-        it was dropped and made again, or put in its place."""
+        """Returns an identity for each collection (or these) by name: another one if the collection
+        was dropped and made again, or replaced."""
         ...
 
     async def seal(self) -> Document:
-        """A record that stands among the checkpoints, as `set_seal` left it; empty where none
-        does."""
+        """Returns the record among the checkpoints that `set_seal` stored; empty if none is."""
         ...
 
     async def set_seal(self, value: Document) -> None:
-        """Replaces that record, but for one with a greater `turn`. From then on no transaction
-        over checkpoints is carried out without it, or with one of a smaller turn: they raise
-        `Discontinued`."""
+        """Replaces that record, unless it has a greater `turn`. From then on transactions over
+        checkpoints raise `Discontinued` if the record is missing or has a smaller turn."""
         ...
 
 
 class LoadsInBulk(Collections, Protocol):
-    """Documents come in without transactions, as a rebuild has them: it is their only writer."""
+    """It can store documents without transactions, for a rebuild, which is their only writer."""
 
     async def insert(self, target: Target, documents: Sequence[Document]) -> None:
-        """Adds whole documents, with `_id` and the bus's own fields, durably; those whose key is
-        taken already stay as they are. Raises: ProjectionError (one is refused; others may have
-        been added), StoreUnavailable, OutcomeUnknown (repeating is safe).
+        """Adds whole documents, with `_id` and the bus's own fields, durably; leaves documents that
+        are already there as they are. Raises: ProjectionError (one is refused; others may have been
+        added), StoreUnavailable, OutcomeUnknown (repeating is safe).
         """
         ...
 
 
 class Comparable(Collections, Protocol):
-    """Documents can be read whole and put right, as an audit does."""
+    """It can read whole documents and correct them, for an audit."""
 
     async def page(self, target: Target, after: str, limit: int) -> list[Document]:
-        """Whole documents in the order of their keys, from beyond `after` on: with the bus's own
-        fields, and hidden ones too."""
+        """Returns whole documents in the order of their keys, beyond `after`: hidden ones too, and
+        with the bus's own fields."""
         ...
 
     async def whole(self, target: Target, keys: Sequence[str]) -> dict[str, Document]:
-        """Whole documents by key, as `page` has them; those that are not there are absent."""
+        """Returns whole documents by key, as `page` does; none for keys that are not there."""
         ...
 
     async def sample(self, target: Target, count: int) -> list[str]:
-        """Keys of documents chosen at random, `count` at most."""
+        """Returns keys of documents chosen at random, `count` at most."""
         ...
 
     async def replace(
         self, target: Target, key: str, found: Document | None, wanted: Document | None
     ) -> bool:
-        """Puts a whole document in the place of another (None: none), if that stands there still,
-        field by field. Raises: ProjectionError (refused), StoreUnavailable, OutcomeUnknown.
+        """Replaces a whole document by another (None: none), if it is still the same, field by
+        field; returns whether it was.
+
+        Raises: ProjectionError (refused), StoreUnavailable, OutcomeUnknown.
         """
         ...
 
 
 class Watchable(Collections, Protocol):
-    """It is told when documents change."""
+    """It can notice that documents change."""
 
     def changes(self, target: Target) -> ChangeFeed:
-        """A feed of the target's changes; it costs nothing before its first call."""
+        """Returns a feed of the target's changes, which costs nothing before its first call."""
         ...
 
 
 class Browsable(Collections, Protocol):
-    """The database's own readers find what readers of the bus find."""
+    """It can let the database's own readers find what readers of the bus find."""
 
     async def show(self, name: str, target: Target | None) -> str | None:
-        """Has the database's own readers (shells, scripts, reports) find under `name` what readers
-        of the bus find in the target: no hidden documents, no fields of the bus's own. Without a
-        target, nothing is found there any more.
+        """Lets the database's own readers (shells, scripts, reports) find under `name` what readers
+        of the bus find in the target: no hidden documents, none of the bus's own fields. Without a
+        target, they find nothing there any more.
 
-        Returns what keeps it from that: something else has the name, which stays as it is, or a
-        right is missing. Raises: StoreUnavailable.
+        Returns what prevents it: something else has the name, which then stays as it is, or a right
+        is missing. Raises: StoreUnavailable.
         """
         ...
 
 
 def able(collections: Collections, capability: Any) -> Any:
-    """The place itself, if it has all that a capability asks; None otherwise."""
+    """Returns the place itself if it has all that a capability asks; None otherwise."""
     return None if _lacking(collections, capability) else collections
 
 
 def needed(
     collections: Collections, capability: Any, *, projection: str, what: str, remedy: str
 ) -> Any:
-    """The place itself. Raises: ConfigurationError where it lacks what `what` needs."""
+    """Returns the place itself. Raises: ConfigurationError if it lacks what `what` needs."""
     if lacking := _lacking(collections, capability):
         raise ConfigurationError(
             f"projection {projection!r}: {what} needs collections that are "
@@ -292,6 +293,6 @@ def needed(
 
 
 def _lacking(collections: Collections, capability: Any) -> list[str]:
-    """Looks at names alone: one that only wraps another place has what that has."""
+    """Returns the names that are missing. Only names count, so that a wrapper has what it wraps."""
     names = [name for name in vars(capability) if not name.startswith("_")]
     return [name for name in names if not hasattr(collections, name)]

@@ -1,4 +1,4 @@
-"""Control: what a service's processes write down for one another, always in its own database.
+"""What a service's processes write down for one another, always in its own database.
 
 Parked streams, marks of sweeps, dead letters, and small shared records.
 """
@@ -16,7 +16,7 @@ TRIES = 100
 
 
 class Note(NamedTuple):
-    """A small shared record. `revision` counts its changes; 0 where it was never written."""
+    """A small shared record. `revision` counts its changes; 0 if it was never written."""
 
     key: str
     value: Document
@@ -24,10 +24,10 @@ class Note(NamedTuple):
 
 
 class Parked(NamedTuple):
-    """A stream that a projection cannot apply just now.
+    """A stream that a projection cannot apply at present.
 
-    `tries` are those that failed; none while it only waits for an event of another service.
-    `message` is the name of the event at `version`, which fails; `error`, `reason`, `frames` and
+    `tries` counts those that failed; 0 while it only waits for an event of another service.
+    `message` is the name of the failing event, at `version`; `error`, `reason`, `frames` and
     `fingerprint` are those of its `Failure`.
     """
 
@@ -45,7 +45,7 @@ class Parked(NamedTuple):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it stands aside for an event that may be on its way, and has not failed (yet)."""
+        """Whether it waits for an event that may be on its way, and has not failed (yet)."""
         return self.tries == 0
 
     @property
@@ -55,7 +55,7 @@ class Parked(NamedTuple):
 
     @property
     def is_missed(self) -> bool:
-        """Whether what it stands aside for is an event of another service that is not here."""
+        """Whether it waits for an event of another service that is not here."""
         return self.error == EventMissing.__name__
 
 
@@ -63,20 +63,20 @@ class Control(KeepsLetters, Protocol):
     """Parked streams, dead letters, and small shared records."""
 
     def now(self) -> datetime:
-        """The time by the store's own clock: what processes write down for each other goes by it
-        (marks of sweeps, the next try of a parked stream), and never by that of one of them."""
+        """Returns the time by the store's own clock, which processes use for what they write down
+        for each other (marks of sweeps, next tries of parked streams): their own clocks differ."""
         ...
 
     async def open(self, *, makes: bool = True) -> None:
-        """Connects, makes the shared indexes, and checks that transactions are to be had; without
-        `makes`, for somebody who only looks, makes nothing.
+        """Connects, makes the shared indexes, and checks that there are transactions; without
+        `makes`, which is for those who only look, makes nothing.
 
         Raises: StoreUnavailable, ConfigurationError (no replica set).
         """
         ...
 
     async def close(self) -> None:
-        """Ends its own tasks; the client remains the caller's."""
+        """Ends its own tasks; the caller closes the client."""
         ...
 
     async def drop(self, target: Target) -> None:
@@ -89,40 +89,40 @@ class Control(KeepsLetters, Protocol):
     async def unpark(self, target: Target, stream: str) -> None: ...
 
     async def parked(self, target: Target, streams: Collection[str] | None = None) -> list[Parked]:
-        """The streams that are parked there; of these, or all."""
+        """Returns the parked streams: of these, or all."""
         ...
 
     async def swept(self, target: Target) -> datetime | None:
-        """Up to when the target was last compared with the log."""
+        """Returns up to when the target was last compared with the log; None if it never was."""
         ...
 
     async def mark_swept(self, target: Target, until: datetime) -> None: ...
 
     async def note(self, key: str) -> Note:
-        """A shared record, as a majority holds it; empty, of revision 0, where there is none."""
+        """Returns a record as a majority holds it; if there is none, an empty one of revision 0."""
         ...
 
     async def write_note(self, note: Note) -> bool:
-        """Writes the record if nobody has since `note.revision`, which then counts one more."""
+        """Writes the record, one revision on, unless somebody has since `note.revision`; returns
+        whether it did."""
         ...
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
-        """What stands in the service's database under the name of each collection (or of these), as
-        `Collections.identities` tells it of the place for documents; empty where none can be
-        dropped."""
+        """Returns the identities of the collections in the service's database (or of these), as
+        `Collections.identities` does; empty if none can be dropped."""
         ...
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
-        """Takes or keeps a lease; False while another owner holds it.
+        """Takes or keeps a lease; returns False while another owner holds it.
 
-        It saves work and guards nothing.
+        A lease saves work and guards nothing.
         """
         ...
 
 
 async def drop(collections: Collections, control: Control, target: Target) -> None:
-    """Removes a target, and what is kept of it. Idempotent: by its collection, which goes last,
-    what a crash leaves over is found. Raises: StoreUnavailable."""
+    """Removes a target, and what is kept about it. Idempotent: the collection goes last, so that
+    what a crash leaves behind is still found by it. Raises: StoreUnavailable."""
     await control.drop(target)
     await collections.drop(target)
 
@@ -132,7 +132,7 @@ async def change_note(
 ) -> Document:
     """Changes a record; returns it as it is then. Raises: StoreUnavailable, and what `change` does.
 
-    `change` may run several times: it is given what stands there just then.
+    `change` may run several times, each on the record as it is at that time.
     """
     for _ in range(TRIES):
         note = await control.note(key)

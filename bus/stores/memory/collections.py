@@ -1,4 +1,4 @@
-"""Read collections in memory: durable as long as the process, or saved elsewhere batch by batch."""
+"""Read collections in memory, durable as long as the process; or saved elsewhere, by batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,19 +33,19 @@ class MemoryCollections(LoadsInBulk, Comparable, Watchable, Browsable):
 
     def __init__(self, tables: Tables | None = None) -> None:
         self.tables = tables or Tables()
-        """What the effects in memory share."""
+        """Shared with the effects in memory."""
         self.handled: dict[str, datetime] = {}
         """Their marks, the oldest first."""
         self._seal: Document = {}
 
     async def open(self, *, makes: bool = True) -> None:
-        """Nothing to connect to."""
+        """Does nothing: there is nothing to connect to."""
 
     async def close(self) -> None:
-        """Nothing in flight."""
+        """Does nothing: nothing is in flight."""
 
     async def prepare(self, target: Target) -> Sequence[str]:
-        """There is nothing here that was made otherwise before."""
+        """Makes the collection; here nothing can have been made with other options before."""
         self.tables.prepare(target)
         return ()
 
@@ -56,7 +56,7 @@ class MemoryCollections(LoadsInBulk, Comparable, Watchable, Browsable):
         return MemoryChangeFeed(self.tables.listeners, target.collection)
 
     def writer(self, target: Target, queue: str) -> Writer:
-        """Writers of one store share nothing that one could leave locked."""
+        """Returns a writer. Writers of one store share nothing that one could leave locked."""
         return MemoryWriter(self.tables, target)
 
     async def insert(self, target: Target, documents: Sequence[Document]) -> None:
@@ -84,7 +84,7 @@ class MemoryCollections(LoadsInBulk, Comparable, Watchable, Browsable):
         return True
 
     async def show(self, name: str, target: Target | None) -> str | None:
-        """Nobody reads here but by the bus."""
+        """Does nothing: nobody reads here except by the bus."""
         return None
 
     async def drop(self, target: Target) -> None:
@@ -105,7 +105,7 @@ class MemoryCollections(LoadsInBulk, Comparable, Watchable, Browsable):
         return deepcopy(self._seal)
 
     async def set_seal(self, value: Document) -> None:
-        """Checkpoints here cannot be lost without it."""
+        """Replaces the seal; checkpoints here cannot be lost without it."""
         with self.tables.lock:
             if value["turn"] >= self._seal.get("turn", 0):
                 self._seal = deepcopy(value)
@@ -113,7 +113,7 @@ class MemoryCollections(LoadsInBulk, Comparable, Watchable, Browsable):
 
 class Saved(NamedTuple):
     """A collection as it is saved: its documents by key, hidden ones too; the versions of streams
-    that stand apart from them; and which collection of that name it is."""
+    if they are kept apart from them; and its identity."""
 
     documents: Table
     versions: dict[str, int]
@@ -123,9 +123,9 @@ class Saved(NamedTuple):
 class SavedCollections(MemoryCollections, ABC):
     """Read collections that one process holds in memory, and saves as a whole with each batch.
 
-    It is what all places share that hold little: a folder of files, a bucket. Another process,
-    which only reads, sees what was saved when it opened. Subclasses say where: `load`, `save`
-    and `remove`, whose OSError is raised as StoreUnavailable.
+    Places that hold little (a folder of files, a bucket) share it. Another process, which only
+    reads, sees what was saved when it opened. Subclasses write `load`, `save` and `remove`, whose
+    OSError is raised as StoreUnavailable.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class SavedCollections(MemoryCollections, ABC):
 
 
 class _SavedTables(Tables):
-    """Saves first, and puts in place then: what could not be saved has not happened."""
+    """Saves a change before making it: what could not be saved has not happened."""
 
     def __init__(self, place: SavedCollections) -> None:
         super().__init__()

@@ -21,13 +21,13 @@ class MemoryControl(MemoryLetters, Control):
         self._swept: dict[str, datetime] = {}
         self._leases: dict[str, tuple[str, datetime, datetime]] = {}
         self._changing = Lock()
-        """Held by what looks first and writes then."""
+        """Held by what looks first and then writes."""
 
     async def open(self, *, makes: bool = True) -> None:
-        """Nothing to connect to."""
+        """Does nothing: there is nothing to connect to."""
 
     async def close(self) -> None:
-        """Nothing in flight."""
+        """Does nothing: nothing is in flight."""
 
     def now(self) -> datetime:
         return clock.now()
@@ -77,7 +77,7 @@ class MemoryControl(MemoryLetters, Control):
         now = self.now()
         with self._changing:
             holder, since, until = self._leases.get(name, (owner, now, now))
-            if holder != owner and since <= now < until:  # earlier, the clock was set back
+            if holder != owner and since <= now < until:  # `now < since`: the clock was set back
                 return False
             self._leases[name] = (owner, now, now + timedelta(seconds=seconds))
         return True

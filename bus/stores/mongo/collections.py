@@ -78,7 +78,7 @@ class MongoCollections(LoadsInBulk, Comparable, Watchable, Browsable):
             return await make_indexes(self._database[target.collection], models)
 
     async def _make(self, collection: str) -> None:
-        """Makes a collection beforehand: within a transaction, two writers would collide on it."""
+        """Makes a collection if need be: made within transactions, two writers would conflict."""
         try:
             await self._database.create_collection(collection, check_exists=False)
         except OperationFailure as error:
@@ -86,15 +86,15 @@ class MongoCollections(LoadsInBulk, Comparable, Watchable, Browsable):
                 raise
 
     def documents(self, target: Target) -> StoredDocuments:
-        """Read as the primary holds them: right after an election, what a majority is known to hold
-        can be older than what a receipt has promised. Each of their events is durable already, so
-        a document that is rolled back after all is made again as it was.
+        """Returns documents that are read as the primary holds them: right after an election, what
+        a majority is known to hold can be older than what a receipt has promised. All their events
+        are durable already, so a document that is rolled back is made again as it was.
         """
         collection = self._database[target.collection].with_options(read_concern=LATEST)
         return MongoDocuments(collection, target)
 
     def changes(self, target: Target) -> ChangeFeed:
-        """It tells what a majority holds, which readers see as well."""
+        """Returns a feed of what a majority holds, which readers see as well."""
         return MongoChangeFeed(self._client, self._database, target.collection)
 
     def writer(self, target: Target, queue: str) -> Writer:
@@ -105,8 +105,8 @@ class MongoCollections(LoadsInBulk, Comparable, Watchable, Browsable):
             async with bounded(INSERT_WITHIN):
                 await self._database[target.collection].insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            failed = [one for one in error.details["writeErrors"] if not _is_taken(one)]
-            if any(is_about_content(one["code"]) for one in failed):
+            failed = [entry for entry in error.details["writeErrors"] if not _is_taken(entry)]
+            if any(is_about_content(entry["code"]) for entry in failed):
                 raise ProjectionError(f"MongoDB refuses a document: {said(error)}") from error
             if failed or error.details["writeConcernErrors"]:
                 raise translated(error, writing=True) from error
@@ -202,13 +202,14 @@ class MongoCollections(LoadsInBulk, Comparable, Watchable, Browsable):
 
 
 async def identities_in(database: Database, names: Collection[str] | None) -> dict[str, str]:
-    """The identities of a database's collections. By their names alone, MongoDB goes through no
+    """Returns the identities of a database's collections. If names are given, MongoDB looks at no
     others."""
     some = {} if names is None else {"name": {"$in": list(names)}}
     async with reading():
         cursor = await settled(database.list_collections(filter=some))
         found = await cursor.to_list(None)
-    return {one["name"]: str(one["info"]["uuid"]) for one in found if "uuid" in one["info"]}
+    infos = {collection["name"]: collection["info"] for collection in found}
+    return {name: str(info["uuid"]) for name, info in infos.items() if "uuid" in info}
 
 
 def _is_taken(failure: Document) -> bool:
@@ -216,6 +217,6 @@ def _is_taken(failure: Document) -> bool:
 
 
 def _index_model(index: Index) -> IndexModel:
-    """Unique indexes are sparse: hidden documents, which have no fields, must not collide."""
+    """Returns a model. Unique ones are sparse: hidden documents, without fields, would collide."""
     keys = list(index.keys)
     return IndexModel(keys, unique=True, sparse=True) if index.unique else IndexModel(keys)

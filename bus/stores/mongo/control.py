@@ -87,7 +87,7 @@ class MongoControl(MongoLetters, Control):
         return Note(key, value, (row or {}).get("revision", 0))
 
     async def write_note(self, note: Note) -> bool:
-        """One without a revision is older than revisions are."""
+        """Writes a note, also over one from a release that knew no revisions."""
         unchanged = {"_id": note.key, "revision": note.revision or ABSENT}
         fields = {**note.value, "revision": note.revision + 1}
         async with writing():
@@ -101,7 +101,7 @@ class MongoControl(MongoLetters, Control):
         return await identities_in(self._database, names)
 
     async def lease(self, name: str, owner: str, seconds: float) -> bool:
-        """By the server's clock, so that nobody else's can hold it up."""
+        """Takes a lease by the server's clock, so that no wrong clock can hold it up."""
         over = {"$lte": [{"$ifNull": ["$until", "$$NOW"]}, "$$NOW"]}
         free = {"$or": [over, {"$eq": ["$owner", {"$literal": owner}]}]}
         until = {"$add": ["$$NOW", int(seconds * 1000)]}
@@ -120,7 +120,7 @@ class MongoControl(MongoLetters, Control):
 
 
 def _parked(row: Document) -> Parked:
-    """Without what other releases add."""
+    """Returns a parked stream, without fields that other releases add."""
     known = {name: row[name] for name in Parked._fields if name in row}
     return Parked(**{**known, "frames": tuple(row.get("frames", ()))})
 
