@@ -1,7 +1,7 @@
 """What every place for documents promises: transactions over documents and versions.
 
-Subclasses give the fixture `collections`, open and empty; they close it. Whatever else a
-place can do has a contract of its own.
+Subclasses provide the fixture `collections`, open and empty, and close it. What else a place can
+do has contracts of its own.
 """
 
 import asyncio
@@ -98,8 +98,8 @@ class CollectionsContract(Place):
     ) -> None:
         other = target._replace(projection="others", collection="others")
         await collections.prepare(other)
-        for one in (target, other):
-            own = collections.writer(one, f"queue of {one.collection}")
+        for place in (target, other):
+            own = collections.writer(place, f"queue of {place.collection}")
             await own.transact(["job-a"], changing(("a", {"$set": {"n": 1}}), a=3))
             await own.close()
         for _ in range(2):
@@ -155,7 +155,7 @@ class CollectionsContract(Place):
             {"$push": {"list": "x"}},
             {"$push": {"list": "y"}, "$unset": {"first": ""}, "$inc": {"n": 2}},
         ]
-        await writer.transact(["job-a"], changing(*[("a", one) for one in updates], a=3))
+        await writer.transact(["job-a"], changing(*[("a", update) for update in updates], a=3))
         expected = {"_id": "a", "made": 1, "list": ["x", "y"], "n": 2}
         assert await all_of(collections, target) == [expected]
 
@@ -345,7 +345,8 @@ class LoadsInBulkContract(Place):
         await writer.transact(["job-a"], changing(("a", {"$set": {"n": 1}}), a=3))
         new = [{"_id": key, "n": 9, "_version": 7} for key in ("a", "b", "c")]
         await collections.insert(target, new)
-        shown = [(one["_id"], one["n"]) for one in await all_of(collections, target)]
+        documents = await all_of(collections, target)
+        shown = [(document["_id"], document["n"]) for document in documents]
         assert shown == [("a", 1), ("b", 9), ("c", 9)]
         if target.versions_in_documents:
             reached = await collections.versions(target, ["job-a", "job-b"])
@@ -367,12 +368,12 @@ class ComparableContract(Place):
         documents: list[Document] = [
             {"_id": key, "_version": 1, "n": key} for key in ("é", "b", "a", "c")
         ]
-        for one in (*documents, {"_id": "d", "_hidden": True, "_version": 2}):
-            assert await collections.replace(target, one["_id"], None, one)
+        for document in (*documents, {"_id": "d", "_hidden": True, "_version": 2}):
+            assert await collections.replace(target, document["_id"], None, document)
         first = await collections.page(target, "", 2)
         assert first == [documents[2], documents[1]]
         rest = await collections.page(target, "b", 9)
-        assert [one["_id"] for one in rest] == ["c", "d", "é"]
+        assert [document["_id"] for document in rest] == ["c", "d", "é"]
         assert rest[1] == {"_id": "d", "_hidden": True, "_version": 2}
         assert await collections.whole(target, ["a", "x"]) == {"a": documents[2]}
         chosen = await collections.sample(target, 3)
@@ -399,7 +400,7 @@ class WatchableContract(Place):
 
     @pytest.fixture
     async def feed(self, collections: Watchable, target: Target) -> AsyncIterator[ChangeFeed]:
-        """A feed of the target's changes, which nobody has asked yet."""
+        """A feed of the target's changes, before its first call."""
         feed = collections.changes(target)
         yield feed
         await feed.close()

@@ -1,6 +1,6 @@
 """What every store of a service's own records promises.
 
-Subclasses give the fixture `control`, open and empty; they close it.
+Subclasses provide the fixture `control`, open and empty, and close it.
 """
 
 import asyncio
@@ -11,9 +11,7 @@ import pytest
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.stores.collections import (
-    Target,
-)
+from bus.stores.collections import Target
 from bus.stores.control import Control, Note, Parked
 
 
@@ -22,12 +20,12 @@ class ControlContract:
 
     @pytest.fixture
     def target(self) -> Target:
-        """Its collection is made nowhere: this is what is kept of it."""
+        """A target whose collection is never made: only what is kept about it counts here."""
         return Target("jobs", "jobs", versions_in_documents=True)
 
     @pytest.fixture
     def ticking(self, monkeypatch: pytest.MonkeyPatch) -> "Ticking":
-        """Time stands still but for what the test lets pass."""
+        """A clock that stands still unless the test moves it on."""
         ticking = Ticking()
         monkeypatch.setattr(clock, "source", ticking)
         return ticking
@@ -63,7 +61,7 @@ class ControlContract:
         await control.park(target, parked)
         await control.park(target, parked._replace(stream="job-b"))
         await control.park(target, parked._replace(tries=2))
-        found = {one.stream: one for one in await control.parked(target)}
+        found = {parked.stream: parked for parked in await control.parked(target)}
         assert found["job-a"] == parked._replace(tries=2)
         assert set(found) == {"job-a", "job-b"}
         (asked,) = await control.parked(target, ["job-b", "job-never"])
@@ -73,7 +71,7 @@ class ControlContract:
         assert await control.parked(target._replace(collection="other")) == []
         await control.unpark(target, "job-a")
         await control.unpark(target, "job-never")
-        assert [one.stream for one in await control.parked(target)] == ["job-b"]
+        assert [left.stream for left in await control.parked(target)] == ["job-b"]
 
     async def test_the_sweep_mark_is_kept(self, control: Control, target: Target) -> None:
         assert await control.swept(target) is None
@@ -86,12 +84,13 @@ class ControlContract:
         self, control: Control, target: Target
     ) -> None:
         other = target._replace(projection="others", collection="others")
-        for one in (target, other):
+        for place in (target, other):
             await control.park(
-                one, Parked(stream="job-b", version=1, error="Error", tries=1, next_try=clock.now())
+                place,
+                Parked(stream="job-b", version=1, error="Error", tries=1, next_try=clock.now()),
             )
-            await control.mark_swept(one, clock.now())
-            assert await control.write_note(Note(f"{one.collection}/plan", {"n": 1}))
+            await control.mark_swept(place, clock.now())
+            assert await control.write_note(Note(f"{place.collection}/plan", {"n": 1}))
         for _ in range(2):
             await control.drop(target)
         assert await control.parked(target) == []
@@ -122,7 +121,7 @@ class ControlContract:
         await control.add_dead_letter(letter)
         await control.add_dead_letter({**letter, "_id": "q/2"})
         await control.add_dead_letter({**letter, "body": b"other"})
-        found = {one["_id"]: one for one in await control.dead_letters()}
+        found = {kept["_id"]: kept for kept in await control.dead_letters()}
         assert set(found) == {"q/1", "q/2"}
         assert found["q/1"].items() >= {**letter, "seen": 2}.items()
         assert found["q/2"]["seen"] == 1
@@ -167,8 +166,8 @@ class ControlContract:
         assert await control.dead_letter_groups() == []
         started = clock.now()
         for number, fingerprint in enumerate(["f1", "f2", "f1"]):
-            one = letter(f"q/{number}", fingerprint=fingerprint, reason=f"r{number}")
-            await control.add_dead_letter(one)
+            new = letter(f"q/{number}", fingerprint=fingerprint, reason=f"r{number}")
+            await control.add_dead_letter(new)
             ticking.tick()
         first, second = await control.dead_letter_groups()
         assert first == {
@@ -196,7 +195,7 @@ class ControlContract:
 
 
 class Ticking(clock.Source):
-    """A clock that a test moves on, by a second."""
+    """A clock that a test moves on, second by second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +209,7 @@ class Ticking(clock.Source):
 
 
 def letter(id: str, **fields: Any) -> Document:
-    """A dead letter as the delivery makes it, with `fields` of the test's own."""
+    """Returns a dead letter as delivery makes it, with `fields` of the test's own."""
     return {
         "_id": id,
         "queue": "q",
@@ -229,5 +228,5 @@ def letter(id: str, **fields: Any) -> Document:
 
 
 async def ids(control: Control, **selection: Any) -> list[str]:
-    """The ids of the dead letters that a selection finds, in its order."""
-    return [one["_id"] for one in await control.dead_letters(**selection)]
+    """Returns the ids of the dead letters that a selection finds, in its order."""
+    return [found["_id"] for found in await control.dead_letters(**selection)]

@@ -1,7 +1,7 @@
-"""What every store of handlers' effects promises: what they write happens once, whole, or not.
+"""What every store of handlers' effects promises: what they write happens once and whole, or not.
 
-Subclasses give the fixtures `event_log` and `effects`, which is open over that log and over nothing
-else, and knows the projection `wallets`; they close both.
+Subclasses provide the fixtures `event_log` and `effects`, and close both. The latter is open over
+that log and otherwise empty, and knows the projection `wallets`.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class Broken(Exception):
 
 
 def booking(stream: str = "ledger-a", *, id: str = "", first: int = 1) -> Commit:
-    """A commit of one event."""
+    """Returns a commit of one event."""
     event = Recorded("Booked", 1, {"amount": 7})
     return Commit(
         id=id or clock.new_id(),
@@ -42,7 +42,7 @@ def booking(stream: str = "ledger-a", *, id: str = "", first: int = 1) -> Commit
 
 
 def handling(write: Write, *commits: Commit) -> Callable[[Session], Awaitable[Sequence[Commit]]]:
-    """A handler that writes by its session, and returns commits."""
+    """Returns a handler that writes by its session and returns commits."""
 
     async def handle(session: Session) -> Sequence[Commit]:
         await write(session)
@@ -52,19 +52,19 @@ def handling(write: Write, *commits: Commit) -> Callable[[Session], Awaitable[Se
 
 
 async def counted(session: Session) -> None:
-    """One more in the one document that all share."""
+    """Adds one in the one document that all share."""
     totals = session.documents("totals")
     await asyncio.sleep(0)
     await totals.update("all", {"$inc": {"n": 1}})
 
 
 async def handled(effects: Effects, write: Write, *commits: Commit) -> None:
-    """Handles an event that nobody has handled."""
+    """Handles an event that nobody has handled yet."""
     assert await effects.once(clock.new_id(), handling(write, *commits)) is not None
 
 
 async def all_of(effects: Effects, collection: str) -> list[Document]:
-    """What stands in a collection, as the next handler finds it."""
+    """Returns the documents of a collection, as the next handler finds them."""
     found: list[Document] = []
 
     async def look(session: Session) -> None:
@@ -83,11 +83,11 @@ class EffectsContract:
         commit = booking(id="e1/2")
         stored = await effects.once("e1", handling(counted, commit))
         assert stored is not None
-        assert [one.id for one in stored] == ["e1/2"]
+        assert [commit.id for commit in stored] == ["e1/2"]
         for _ in range(2):
             assert await effects.once("e1", handling(counted, booking(id="e1/2"))) is None
         assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
-        assert [one.id for one in await event_log.read("ledger-a")] == ["e1/2"]
+        assert [commit.id for commit in await event_log.read("ledger-a")] == ["e1/2"]
 
     async def test_of_duplicates_at_the_same_time_one_has_its_effect(
         self, effects: Effects, event_log: EventLog
@@ -149,7 +149,7 @@ class EffectsContract:
             await effects.once("e1", handling(counted, booking()))
         assert await all_of(effects, "totals") == []
         assert await effects.once("e1", handling(counted, booking(first=2))) is not None
-        assert [one.first for one in await event_log.read("ledger-a")] == [1, 2]
+        assert [commit.first for commit in await event_log.read("ledger-a")] == [1, 2]
 
     async def test_marks_are_told_page_by_page_and_forgotten(self, effects: Effects) -> None:
         for id in ("e2", "e1", "e3"):
@@ -163,7 +163,7 @@ class EffectsContract:
     async def test_a_commit_that_is_stored_already_counts_as_a_mark(
         self, effects: Effects, event_log: EventLog
     ) -> None:
-        """As when the mark has expired."""
+        """It does so once the mark has expired, say."""
         await effects.once("e1", handling(counted, booking(id="k")))
         await effects.forget(["e1"])
         assert await effects.once("e1", handling(counted, booking(id="k"))) is None
