@@ -46,6 +46,7 @@ async def _close(runtime: Runtime) -> None:
 
 async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> None:
     losses = Losses(runtime)
+    # Before anything is opened, so that an opening that fails closes what it has opened.
     stack.push_async_callback(runtime.disconnect)
     stack.push_async_callback(runtime.event_log.close)
     for place in runtime.places:

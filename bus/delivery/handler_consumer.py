@@ -307,6 +307,7 @@ class HandlerConsumer(QueueConsumer):
         if RETURNED in delivery.frame.headers:
             over = partial(self._suspects.over, delivery.frame.id)
             await insist(over, self._holding, self._stopping)
+        # First: if the acknowledgement is lost, the message comes again and would be handled again.
         self._handled.add(delivery)
         await self._acknowledge(inbox, delivery)
 

@@ -161,6 +161,7 @@ class ProjectionRunner:
         back = {name for name in self._deleted & names if await transport.depth(name)}
         self._deleted -= used | back
         idle = names - used - self._deleted
+        # Idle at two looks in a row: at one, a consumer may only be reconnecting.
         if over := idle & self._idle:
             await transport.delete(sorted(over))
             log.info("queues_deleted", queues=sorted(over))

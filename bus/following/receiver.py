@@ -65,6 +65,7 @@ class HistoryConsumer(BatchConsumer):
             try:
                 if delivery.frame.name in ANSWERS:
                     word = word_in(delivery.frame, ANSWERS)
+                    # First, or a crash in between would leave the word without its events.
                     await self._keep(waiting)
                     waiting = []
                     await self._take_in(word)

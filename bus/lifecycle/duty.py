@@ -102,7 +102,7 @@ class Supervisor:
     async def leave(self) -> None:
         """Cancels what still runs."""
         try:
-            await self._end(self._ending())  # first: they may start others until then
+            await self._end(self._ending())  # first: until then they may start others
         finally:
             left = [one for one in self._kept.values() if not one.task.done()]
             self.unfinished = len(left)

@@ -42,6 +42,7 @@ class Place(Generic[Value]):
         self.entered -= 1
         if self.entered:
             return
+        # Before it closes: a caller that enters meanwhile must not get what is being closed.
         context, self.context, self.value = self.context, None, None
         if context is not None:
             async with self.one_by_one:

@@ -252,6 +252,7 @@ class Resending:
             for name, queue in self._queues.items()
             if settled and not await self._runtime.transport.depth(queue)
         ]
+        # Twice, because an empty queue may have just been lost: by then, that is noted.
         before = {name: self._quiet[name] for name in empty if name in self._quiet}
         self._quiet = {name: settled for name in empty if settled}
         if before:

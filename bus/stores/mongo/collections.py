@@ -142,6 +142,7 @@ class MongoCollections(LoadsInBulk, Comparable, Watchable, Browsable):
         self, target: Target, key: str, found: Document | None, wanted: Document | None
     ) -> bool:
         collection = self._database[target.collection]
+        # A literal, or MongoDB would take a text such as "$n" in the document for a field.
         unchanged = {"_id": key, "$expr": {"$eq": ["$$ROOT", {"$literal": found}]}}
         async with writing():
             try:
