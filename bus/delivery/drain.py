@@ -132,7 +132,7 @@ class DeadQueueConsumer(BatchConsumer):
 
     def _as_it_was(self, delivery: Delivery) -> Delivery:
         """Returns the delivery as it left the queue that gave it up; if the queue named there is
-        not the service's own, the broker did not name it, and the dead queue stands in."""
+        not the service's own, it is not believed, and the dead queue takes its place."""
         headers = dict(delivery.frame.headers)
         headers.pop(DEATH_REASON, None)
         queue = str(headers.pop(DEATH_QUEUE, ""))

@@ -147,7 +147,7 @@ class Recovery(OnOpenBus):
         owners = set(self._runtime.foreign.owners.values())
         return "" if event.partition("/")[0] in owners else event.rpartition(":")[0]
 
-    # --- building anew -------------------------------------------------------------------------
+    # --- rebuilding ----------------------------------------------------------------------------
 
     async def _rebuild(self, collection: str) -> None:
         """Builds another collection, moves readers there if they read this one, and drops this."""
