@@ -34,9 +34,9 @@ class Duty:
         Worker(bus, duties=[Duty("prices", partial(keep_prices, bus))])
 
     `run` goes on until it is cancelled, or returns once there is nothing left to do. What else it
-    raises is logged and reported by health, and it is run again, after pauses that grow to ten seconds;
-    but `SystemExit` and `KeyboardInterrupt` end the process. Health asks its `checks` until `run`
-    has returned.
+    raises is logged and reported by health, and it is run again, after pauses that grow to ten
+    seconds; but `SystemExit` and `KeyboardInterrupt` end the process. Health asks its `checks`
+    until `run` has returned.
 
     When the worker stops, `run` is cancelled. If there is a `stop`, it is called instead, with the
     seconds within which `run` must finish what it has at hand and return; `run` is cancelled all
@@ -171,8 +171,8 @@ def checked(duties: Iterable[Duty]) -> list[Duty]:
             function = getattr(duty, place)
             if not is_async(function) and (function is not None or place == "run"):
                 raise ConfigurationError(
-                    f"Worker(duties=[...]): {place}= of {duty.name!r} is {name_of(function)}, which "
-                    f"is no async function; give one, or a partial(...) of one"
+                    f"Worker(duties=[...]): {place}= of {duty.name!r} is {name_of(function)}, "
+                    f"which is no async function; give one, or a partial(...) of one"
                 )
     for name, count in Counter(duty.name for duty in found).items():
         if count > 1:

@@ -103,7 +103,7 @@ class Loops:
         self._failing.pop(name, None)
 
     async def _attempt(self, name: str, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Runs a step. Raises: _Failed for what it raised, other than to end this task or process."""
+        """Runs a step. Raises: _Failed for what it raises, but for the end of task or process."""
         try:
             return await step()
         except BaseException as error:
