@@ -1,11 +1,13 @@
 """Read collections in memory, durable as long as the process; or saved elsewhere, by batches."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from bus.common import clock
 from bus.data.payload import Document
@@ -21,8 +23,16 @@ from bus.stores.collections import (
     Writer,
 )
 from bus.stores.memory.changes import MemoryChangeFeed
-from bus.stores.memory.documents import MemoryDocuments, MemoryWriter, Tables
+from bus.stores.memory.documents import (
+    TRIES,
+    MemoryConflict,
+    MemoryDocuments,
+    MemoryWriter,
+    Tables,
+)
 from bus.stores.memory.engine import Table
+
+Result = TypeVar("Result")
 
 SEALED = "checkpoints"
 """The name under which the seal is saved, which no read collection can have."""
@@ -36,7 +46,6 @@ class MemoryCollections(LoadsInBulk, Comparable, Watchable, Browsable):
         """Shared with the effects in memory."""
         self.handled: dict[str, datetime] = {}
         """Their marks, the oldest first."""
-        self._seal: Document = {}
 
     async def open(self, *, makes: bool = True) -> None:
         """Does nothing: there is nothing to connect to."""
@@ -102,59 +111,85 @@ class MemoryCollections(LoadsInBulk, Comparable, Watchable, Browsable):
         return {name: all[name] for name in all if names is None or name in names}
 
     async def seal(self) -> Document:
-        return deepcopy(self._seal)
+        return deepcopy(self.tables.seal)
 
     async def set_seal(self, value: Document) -> None:
         """Replaces the seal; checkpoints here cannot be lost without it."""
         with self.tables.lock:
-            if value["turn"] >= self._seal.get("turn", 0):
-                self._seal = deepcopy(value)
+            if value["turn"] >= self.tables.seal.get("turn", 0):
+                self.tables.put_seal(deepcopy(value))
 
 
 class Saved(NamedTuple):
     """A collection as it is saved: its documents by key, hidden ones too; the versions of streams
-    if they are kept apart from them; and its identity."""
+    if they are kept apart from them; its identity; and which copy of it this is."""
 
     documents: Table
     versions: dict[str, int]
     identity: str
+    revision: str = ""
 
 
 class SavedCollections(MemoryCollections, ABC):
     """Read collections that one process holds in memory, and saves as a whole with each batch.
 
     Places that hold little (a folder of files, a bucket) share it. Another process, which only
-    reads, sees what was saved when it opened. Subclasses write `load`, `save` and `remove`, whose
-    OSError is raised as StoreUnavailable.
+    reads, sees what was saved when it opened. One that writes loads all anew when it takes over a
+    queue, and whenever another process saved first. Subclasses write `load`, `save` and `remove`,
+    whose OSError is raised as StoreUnavailable.
     """
 
     def __init__(self) -> None:
-        super().__init__(_SavedTables(self))
+        self._saved = _SavedTables(self)
+        super().__init__(self._saved)
 
     @abstractmethod
     def load(self) -> Mapping[str, Saved]:
         """Returns all that is saved, by the names of collections."""
 
     @abstractmethod
-    def save(self, name: str, saved: Saved) -> None:
-        """Saves a collection in place of what it was: whole or not at all, durable on return."""
+    def save(self, name: str, saved: Saved, before: str) -> bool:
+        """Saves a collection in place of the copy whose revision is `before` ("": of none): whole
+        or not at all, durable on return.
+
+        Returns False, and saves nothing, where another copy stands there, or none any more. No
+        other process may come between the look and the save: hold a lock, or let the place compare.
+        """
 
     @abstractmethod
     def remove(self, name: str) -> None:
         """Removes a collection, if it is there."""
 
     async def open(self, *, makes: bool = True) -> None:
-        with self.tables.lock, unavailable():
-            for name, saved in self.load().items():
-                if name == SEALED:
-                    self._seal = saved.documents["seal"]
-                else:
-                    self.tables.restore(name, saved.documents, saved.versions, saved.identity)
+        self._saved.load()
+
+    def writer(self, target: Target, queue: str) -> Writer:
+        return _SavedWriter(self._saved, target)
+
+    async def prepare(self, target: Target) -> Sequence[str]:
+        return await self._insist(partial(super().prepare, target))
+
+    async def insert(self, target: Target, documents: Sequence[Document]) -> None:
+        await self._insist(partial(super().insert, target, documents))
+
+    async def replace(
+        self, target: Target, key: str, found: Document | None, wanted: Document | None
+    ) -> bool:
+        return await self._insist(partial(super().replace, target, key, found, wanted))
 
     async def set_seal(self, value: Document) -> None:
-        await super().set_seal(value)
-        with unavailable():
-            self.save(SEALED, Saved({"seal": self._seal}, {}, SEALED))
+        await self._insist(partial(super().set_seal, value))
+
+    async def _insist(self, write: Callable[[], Awaitable[Result]]) -> Result:
+        """Writes, and does so again on what was loaded anew where another process was first."""
+        for _ in range(TRIES):
+            try:
+                return await write()
+            except MemoryConflict:
+                await asyncio.sleep(0)
+        raise StoreUnavailable(
+            f"collections cannot be saved: other processes were first {TRIES} times"
+        )
 
 
 class _SavedTables(Tables):
@@ -163,26 +198,86 @@ class _SavedTables(Tables):
     def __init__(self, place: SavedCollections) -> None:
         super().__init__()
         self._place = place
+        self._revisions: dict[str, str] = {}
+        """Of the copies that were loaded or saved last, by collection."""
+        self._loaded: dict[str, int] = {}
+        """When a collection was loaded in place of another copy."""
+
+    def load(self) -> None:
+        """Puts in place all that is saved. Raises: StoreUnavailable."""
+        with self.lock:
+            with unavailable():
+                found = dict(self._place.load())
+            before = self._revisions
+            self._revisions = {name: saved.revision for name, saved in found.items()}
+            names = {*before, *found}
+            changed = {name for name in names if before.get(name) != self._revisions.get(name)}
+            self.now += 1
+            self._loaded.update(dict.fromkeys(changed, self.now))
+            seal = found.pop(SEALED, None)
+            self.seal = seal.documents["seal"] if seal else {}
+            self._tables = {name: saved.documents for name, saved in found.items()}
+            self.identities = {name: saved.identity for name, saved in found.items()}
+            self._checkpoints = {
+                (name, stream): version
+                for name, saved in found.items()
+                for stream, version in saved.versions.items()
+            }
+            for name in changed:
+                self.listeners.notify(name)
 
     def prepare(self, target: Target) -> None:
-        is_new = target.collection not in self.identities
-        super().prepare(target)
-        if is_new:
-            self._save(target.collection, {}, {})
+        name = target.collection
+        with self.lock:
+            if name not in self.identities:
+                identity = clock.new_id()
+                self._save(name, self.of(target), self.apart(name), identity)
+                self.identities[name] = identity
+            super().prepare(target)
 
     def drop(self, target: Target) -> None:
-        with unavailable():
-            self._place.remove(target.collection)
-        super().drop(target)
+        with self.lock:
+            with unavailable():
+                self._place.remove(target.collection)
+            self._revisions.pop(target.collection, None)
+            super().drop(target)
+
+    def put_seal(self, seal: Document) -> None:
+        self._save(SEALED, {"seal": seal}, {}, SEALED)
+        super().put_seal(seal)
+
+    def check(
+        self, began: int, target: Target, keys: Iterable[str], streams: Iterable[str] = ()
+    ) -> list[tuple[str, str]]:
+        if self._loaded.get(target.collection, 0) > began:
+            raise MemoryConflict
+        return super().check(began, target, keys, streams)
 
     def _put(self, collection: str, table: Table, versions: Mapping[str, int]) -> None:
-        self._save(collection, table, {**self.apart(collection), **versions})
+        identity = self.identities.get(collection, "")
+        self._save(collection, table, {**self.apart(collection), **versions}, identity)
         super()._put(collection, table, versions)
 
-    def _save(self, collection: str, table: Table, versions: dict[str, int]) -> None:
-        identity = self.identities.get(collection, "")
+    def _save(self, name: str, table: Table, versions: dict[str, int], identity: str) -> None:
+        """Raises: StoreUnavailable; MemoryConflict, with all loaded anew, if another was first."""
+        saved = Saved(table, versions, identity, clock.new_id())
         with unavailable():
-            self._place.save(collection, Saved(table, versions, identity))
+            is_first = self._place.save(name, saved, self._revisions.get(name, ""))
+        if not is_first:
+            self.load()
+            raise MemoryConflict
+        self._revisions[name] = saved.revision
+
+
+class _SavedWriter(MemoryWriter):
+    """A predecessor in another process saved what is not known here."""
+
+    def __init__(self, tables: _SavedTables, target: Target) -> None:
+        super().__init__(tables, target)
+        self._saved = tables
+
+    async def take_over(self) -> None:
+        self._saved.load()
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class Tables:
         self._written: dict[tuple[str, str], int] = {}
         self.identities: dict[str, str] = {}
         """The identity of each collection, from its creation until it is dropped."""
+        self.seal: Document = {}
 
     def of(self, target: Target) -> Table:
         """Returns the target's documents, hidden ones too."""
@@ -114,15 +115,6 @@ class Tables:
             if name == collection
         }
 
-    def restore(
-        self, collection: str, table: Table, versions: Mapping[str, int], identity: str
-    ) -> None:
-        """Puts a collection in place as it was once."""
-        self.identities[collection] = identity
-        self._tables[collection] = table
-        for stream, version in versions.items():
-            self._checkpoints[collection, stream] = version
-
     def insert(self, target: Target, documents: Sequence[Document]) -> None:
         """Adds documents; those whose key is taken stay as they are. Raises: ProjectionError."""
         with self.lock:
@@ -141,6 +133,10 @@ class Tables:
         """Stores a document in place of the one there, or removes it. Raises: ProjectionError."""
         kept = decoded(encoded(document)) if document else None
         self.commit(target, self.now, {key: kept}, Changes([], {}))
+
+    def put_seal(self, seal: Document) -> None:
+        """Stores the record that stands among the checkpoints."""
+        self.seal = seal
 
     def drop(self, target: Target) -> None:
         """Removes a collection, and the versions it reached."""
