@@ -5,15 +5,27 @@ from dataclasses import replace
 
 import pytest
 
-from bus import Backend, Bus, ConfigurationError, Projections, Settings, Worker, default_backend
+from bus import (
+    Backend,
+    Bus,
+    ConfigurationError,
+    Projections,
+    Router,
+    Session,
+    Settings,
+    Worker,
+    default_backend,
+)
+from bus.assembly.backend import MakeBackend
 from bus.data.payload import Document
 from bus.observe.loops import Loops
+from bus.observe.signals import EventHandled
 from bus.stores.collections import Collections, StoredDocuments, Target, Writer
 from bus.stores.memory import MemoryCollections
-from bus.testing import built
+from bus.testing import built, written
 from bus.testing.contracts.collections_contract import CollectionsContract
 from bus.testing.contracts.documents_contract import DocumentsContract
-from tests.service.wallet import GetWallet, Pay, WalletView, build
+from tests.service.wallet import GetWallet, Paid, Pay, WalletView, build, payments
 from tests.waiting import until
 
 
@@ -63,14 +75,20 @@ class TestPlain(CollectionsContract, DocumentsContract):
         return Plain()
 
 
-@pytest.fixture
-def bus() -> Bus:
-    usual, plain = default_backend(Settings.in_memory()), Plain()
+def with_plain(settings: Settings) -> MakeBackend:
+    """What a bus stands on, with its documents in such a place."""
+    usual, plain = default_backend(settings), Plain()
 
     def backend(service: str, projected: Sequence[str], loops: Loops) -> Backend:
         return replace(usual(service, projected, loops), collections=plain)
 
-    return build(Settings.in_memory(), backend=backend)
+    return backend
+
+
+@pytest.fixture
+def bus() -> Bus:
+    settings = Settings.in_memory()
+    return build(settings, backend=with_plain(settings))
 
 
 async def test_what_cannot_be_loaded_in_bulk_is_built_in_transactions(bus: Bus) -> None:
@@ -124,3 +142,24 @@ async def test_what_cannot_be_shown_is_read_by_the_bus_all_the_same(bus: Bus) ->
         receipt = await bus.execute(Pay(wallet_id="a", amount=1))
         found = await bus.query(GetWallet(wallet_id="a"), after=receipt)
         assert found == WalletView(id="a", total=1)
+
+
+async def test_what_handlers_wrote_is_read_where_their_sessions_write_it() -> None:
+    letters = Router("letters")
+
+    @letters.event
+    async def on_paid(event: Paid, session: Session) -> None:
+        await session.documents("letters").update("a", {"$set": {"paid": event.amount}})
+
+    settings = Settings.in_memory()
+    bus = Bus(
+        "wallets", routers=[payments(), letters], settings=settings, backend=with_plain(settings)
+    )
+    handled: list[EventHandled] = []
+    bus.listen(EventHandled, handled.append)
+    async with bus, Worker(bus):
+        assert await written(bus, "letters") == {}
+        await bus.execute(Pay(wallet_id="a", amount=3))
+        await until(lambda: handled, "the letter is written")
+        for _ in range(2):
+            assert await written(bus, "letters") == {"a": {"paid": 3}}
