@@ -46,11 +46,12 @@ Progress = Callable[[Reached], Awaitable[None]]
 class _Folding:
     """A stream that is being folded into a document."""
 
-    def __init__(self, stream: str) -> None:
+    def __init__(self, stream: str, *, aside: bool) -> None:
         self.stream = stream
         self.version = 0
         self.document: Document | None = None
-        self.failed = False
+        self.aside = aside
+        """It is left to the projector."""
         self.unread: Counter[str] = Counter()
 
     @property
@@ -100,7 +101,7 @@ class Replay:
                 for stream, commits in groupby(page, attrgetter("stream")):
                     if current is None or current.stream != stream:
                         done += [current] if current else []
-                        current = _Folding(stream)
+                        current = _Folding(stream, aside=self._bulk is None)
                     count += await self._fold(current, commits)
                 if len(done) >= AT_ONCE or (done and pages >= PAGES):
                     yield done, count
@@ -110,11 +111,11 @@ class Replay:
             yield done, count
 
     async def _fold(self, folding: _Folding, commits: Iterable[Commit]) -> int:
-        """Folds some of a stream's commits, unless it has failed; returns how many there are."""
+        """Folds some of a stream's commits, unless it is left aside; returns how many there are."""
         count = 0
         for commit in commits:
             count += 1
-            if not folding.failed:
+            if not folding.aside:
                 await self._fold_one(folding, commit)
         return count
 
@@ -132,7 +133,7 @@ class Replay:
         except (Unavailable, OutcomeUnknown):
             raise
         except Exception:  # the projector will meet it again, and say what is wrong
-            folding.failed = True
+            folding.aside = True
 
     async def _pass_over(self, folding: _Folding, name: str) -> None:
         if await self._projector.lacks(name):
@@ -143,15 +144,15 @@ class Replay:
         return None if update is None else apply(document, checked("", update))
 
     async def _store_all(self, done: Sequence[_Folding]) -> None:
-        documents = [folding.result for folding in done if not folding.failed]
-        aside = [folding.stream for folding in done if folding.failed or self._bulk is None]
+        documents = [folding.result for folding in done if not folding.aside]
+        aside = [folding.stream for folding in done if folding.aside]
         if documents and self._bulk is not None:
             try:
                 await self._bulk.insert(self._projector.target, documents)
             except ProjectionError:  # it does not say which of them was refused
                 aside = [folding.stream for folding in done]
             else:
-                for folded in (folding for folding in done if not folding.failed):
+                for folded in (folding for folding in done if not folding.aside):
                     self._projector.count_unread(folded.unread)
         if aside:
             await self._projector.apply_streams(aside)

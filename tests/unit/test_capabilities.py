@@ -9,10 +9,12 @@ from bus import (
     Backend,
     Bus,
     ConfigurationError,
+    Projection,
     Projections,
     Router,
     Session,
     Settings,
+    Update,
     Worker,
     default_backend,
 )
@@ -25,7 +27,7 @@ from bus.stores.memory import MemoryCollections
 from bus.testing import built, written
 from bus.testing.contracts.collections_contract import CollectionsContract
 from bus.testing.contracts.documents_contract import DocumentsContract
-from tests.service.wallet import GetWallet, Paid, Pay, WalletView, build, payments
+from tests.service.wallet import GetWallet, Ledger, Paid, Pay, Wallet, WalletView, build, payments
 from tests.waiting import until
 
 
@@ -91,22 +93,53 @@ def bus() -> Bus:
     return build(settings, backend=with_plain(settings))
 
 
+async def until_read(bus: Bus, collection: str) -> None:
+    """Waits until readers of the only projection read that collection."""
+    (projection,) = bus.runtime.projections
+
+    async def is_read() -> bool:
+        return (await bus.runtime.catalogue.target(projection)).collection == collection
+
+    await until(is_read, "the new collection is read")
+
+
 async def test_what_cannot_be_loaded_in_bulk_is_built_in_transactions(bus: Bus) -> None:
     async with bus, Worker(bus):
         await built(bus)
         for number in range(3):
             receipt = await bus.execute(Pay(wallet_id=f"w{number}", amount=number))
         await bus.query(GetWallet(wallet_id="w2"), after=receipt)
-        collection = await Projections(bus).rebuild("wallets")
-
-        async def is_read() -> bool:
-            (target,) = [await bus.runtime.catalogue.target(one) for one in bus.runtime.projections]
-            return target.collection == collection
-
-        await until(is_read, "the new collection is read")
+        await until_read(bus, await Projections(bus).rebuild("wallets"))
         for number in range(3):
             found = await bus.query(GetWallet(wallet_id=f"w{number}"))
             assert found == WalletView(id=f"w{number}", total=number)
+
+
+async def test_what_is_built_in_transactions_is_folded_once() -> None:
+    projection = Projection("ledger", of=[Wallet], view=Ledger)
+    folded: list[int] = []
+
+    @projection.on(Paid)
+    def on_paid(event: Paid) -> Update:
+        folded.append(event.amount)
+        return {"$push": {"entries": event.amount}}
+
+    settings = Settings.in_memory()
+    bus = Bus(
+        "wallets",
+        routers=[payments()],
+        projections=[projection],
+        settings=settings,
+        backend=with_plain(settings),
+    )
+    async with bus, Worker(bus):
+        await built(bus)
+        for amount in range(3):
+            await bus.execute(Pay(wallet_id=f"w{amount}", amount=amount))
+        await until(lambda: sorted(folded) == [0, 1, 2], "all have arrived")
+        folded.clear()
+        await until_read(bus, await Projections(bus).rebuild("ledger"))
+        assert sorted(folded) == [0, 1, 2]
 
 
 async def test_what_cannot_be_compared_is_not_audited_and_its_remedy_is_told(bus: Bus) -> None:
