@@ -136,6 +136,16 @@ async def test_a_world_that_was_left_says_so() -> None:
     assert await world.dead_letters() == []
 
 
+async def test_the_former_read_store_lacks_what_neither_place_has() -> None:
+    async with memory_world(build) as world:
+        with pytest.warns(DeprecationWarning, match="collections and control now"):
+            former = world.read_store
+        assert await former.dead_letters() == []
+        assert not hasattr(former, "nothing_of_the_kind")
+        with pytest.raises(AttributeError, match="neither collections nor control has 'letters'"):
+            former.letters()
+
+
 async def test_a_bus_made_before_is_told_by_what_returned_it() -> None:
     made = build(Settings.in_memory())
     with pytest.raises(ConfigurationError, match=r"<lambda> returned a bus that was not made with"):

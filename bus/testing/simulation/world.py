@@ -322,4 +322,7 @@ class _Former:
         self._places = places
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(next((one for one in self._places if hasattr(one, name)), None), name)
+        for place in self._places:
+            if hasattr(place, name):
+                return getattr(place, name)
+        raise AttributeError(f"neither collections nor control has {name!r}", name=name, obj=self)
