@@ -13,7 +13,7 @@ which only our tests need), and sources compiled anew at each start would count 
   it consumed 20,000 events into MongoDB (5,000 in a quick run).
 
 What ours does at its start that FastStream's does not: it makes the indexes of its event log and
-its read store, declares a ladder of delay queues, a dead queue and a queue of commands (ten queues
+its own records, declares a ladder of delay queues, a dead queue and a queue of commands (ten queues
 against two), opens two connections to the broker, sweeps its projection, and runs a relay.
 """
 

@@ -84,7 +84,7 @@ class Asked:
 
 
 class Feeds:
-    """Stands for a read store's `changes`: counts the feeds, and lets them fail."""
+    """Stands for collections' `changes`: counts the feeds, and lets them fail."""
 
     def __init__(self, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened: list[Target] = []

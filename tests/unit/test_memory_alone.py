@@ -1,4 +1,4 @@
-"""The read store in memory where mongomock is not installed."""
+"""Collections in memory where mongomock is not installed."""
 
 import sys
 

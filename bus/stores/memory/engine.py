@@ -1,4 +1,4 @@
-"""Filters, sorts and updates for the read store in memory."""
+"""Filters, sorts and updates for collections in memory."""
 
 import builtins
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,12 +20,12 @@ Table = dict[str, Document]
 """Documents by `_id`."""
 
 BEYOND = (
-    "is more than the read store in memory does by itself; install doubledecker[memory], which "
+    "is more than collections in memory do by themselves; install doubledecker[memory], which "
     "brings mongomock for such ones"
 )
 
 UNDONE = (
-    "is more than the read store in memory and mongomock do; test it on a MongoDB, as by "
+    "is more than collections in memory and mongomock do; test it on a MongoDB, as by "
     "--bus-services=real"
 )
 GIVEN = "see that what is there and what is given is what the operator takes"

@@ -1,4 +1,4 @@
-"""Has mongomock do what the read store in memory does not do by itself."""
+"""Has mongomock do what collections in memory do not do by themselves."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, total_ordering
