@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 from bus.assembly.declarations import events_of
+from bus.common.moved import FormerReadStore
 from bus.continuity.continuity import Continuity
 from bus.declare.registry import registry_of
 from bus.declare.router import Handler, Router
@@ -205,6 +206,11 @@ class Runtime(NamedTuple):
             for projection in self.projections
             for generation in (await self.catalogue.lineage(projection)).in_use(projection.version)
         ]
+
+    @property
+    def read_store(self) -> Any:
+        """What `collections` and `control` were before; goes with the next version."""
+        return FormerReadStore(self.collections, self.control)
 
     @property
     def projections(self) -> list[Projection[Any]]:

@@ -8,6 +8,7 @@ from functools import partial
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 ROOMS = {
     "": {"delivery.worker": "worker"},
@@ -292,3 +293,21 @@ def present(module: str, former: str) -> object:
     """What a former name of a module stands for."""
     elsewhere, _, name = RENAMED[module][former].rpartition(".")
     return getattr(importlib.import_module(elsewhere or module), name)
+
+
+class FormerReadStore:
+    """Collections and control as the one object that they were."""
+
+    def __init__(self, *places: object) -> None:
+        warnings.warn(
+            "read_store is collections and control now; the former name goes with the next version",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        self._places = places
+
+    def __getattr__(self, name: str) -> Any:
+        for place in self._places:
+            if hasattr(place, name):
+                return getattr(place, name)
+        raise AttributeError(f"neither collections nor control has {name!r}", name=name, obj=self)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from itertools import count
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 from bus.bus import Bus
 from bus.common import clock
+from bus.common.moved import FormerReadStore
 from bus.data.payload import Document
 from bus.errors import NoHandler, NotBuilt, OutcomeUnknown, StoreUnavailable, TransportUnavailable
 from bus.messages import Command, Event, Message, Query, Receipt
@@ -136,7 +136,7 @@ class Service:
     @property
     def read_store(self) -> Any:
         """What `collections` and `control` were before; goes with the next version."""
-        return _Former(self.collections, self.control)
+        return FormerReadStore(self.collections, self.control)
 
     def handles(self, message: type[Message]) -> bool:
         """Returns whether this service handles a command or a query."""
@@ -308,21 +308,3 @@ class World:
                 f"world.of({self._services[0].name!r}).{what}"
             )
         return self._services[0]
-
-
-class _Former:
-    """Both places as the one object that they were."""
-
-    def __init__(self, *places: object) -> None:
-        warnings.warn(
-            "read_store is collections and control now; the former name goes with the next version",
-            DeprecationWarning,
-            stacklevel=4,
-        )
-        self._places = places
-
-    def __getattr__(self, name: str) -> Any:
-        for place in self._places:
-            if hasattr(place, name):
-                return getattr(place, name)
-        raise AttributeError(f"neither collections nor control has {name!r}", name=name, obj=self)
