@@ -261,7 +261,7 @@ LOOPS = {
     "following",
     "sentinel",
     "event loop",
-    "purses",
+    "projection purses",
     "purses__v1.sweep",
     "shop.purses",
 }
