@@ -37,7 +37,6 @@ CHANGED = {
 async def test_its_own_tests_pass_in_memory_and_on_real_services(files: str) -> None:
     named = [f"tests/service/{name}" for name in files.split()]
     warned = await former.passed(former.BEFORE, *named, deselect=" or ".join(CHANGED))
-    assert warned
     for one in warned:
         assert re.fullmatch(r"[\w.]+ is [\w.]+( and [\w.]+)* now(; the former name goes .*)?", one)
 
