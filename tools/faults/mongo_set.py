@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, PyMongoError
 
+from tools.services.entered import Entered
 from tools.services.errors import ServiceUnavailable
 from tools.services.mongodb import MongoNode
 from tools.services.ports import LOOPBACK, wait_until
@@ -37,7 +37,7 @@ class Member(MongoNode):
         return hello(client) is not None
 
 
-class MongoSet:
+class MongoSet(Entered):
     """Three members (or as many as `size` says) that elect a primary within a second or two.
 
     A member of `nodes` is killed, stopped, paused and started by its own methods. Where they are
@@ -120,20 +120,7 @@ class MongoSet:
             client.admin.command("replSetStepDown", 3, secondaryCatchUpPeriodSecs=2)
         return before
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close(remove=True)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.close(remove=True)
 
     def _is_whole(self) -> bool:

@@ -13,16 +13,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import TracebackType
-from typing import Self
 
+from tools.services.entered import Entered
 from tools.services.errors import CommandFailed, ServiceError
 from tools.services.packages import programs
 
 NETWORK = "10.213"  # of no concern to others: each pair of addresses lives on a wire of its own
 
 
-class Namespace:
+class Namespace(Entered):
     """A namespace behind a wire (a veth pair) to this machine; `address` is the end within.
 
     While parted, packets vanish in both directions, silently, as on a broken network.
@@ -41,7 +40,7 @@ class Namespace:
         """Put before a command, it runs that within."""
         return "ip", "netns", "exec", self.name
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Make it, connected. Raises `CommandFailed`."""
         _ip("netns", "add", self.name)
         _ip(
@@ -72,20 +71,7 @@ class Namespace:
         """Remove it, and the wire with it."""
         _ip("netns", "delete", self.name)
 
-    def __enter__(self) -> Self:
-        try:
-            self.open()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.close()
 
     def _within(self, *arguments: str) -> str:

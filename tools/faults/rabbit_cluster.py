@@ -4,16 +4,16 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tools.services.entered import Entered
 from tools.services.errors import CommandFailed, ServiceUnavailable
 from tools.services.rabbitmq import RabbitMQNode
 
 REJOIN_SECONDS = 50.0
 
 
-class RabbitCluster:
+class RabbitCluster(Entered):
     """Three nodes (or as many as `size` says), started together: some 20 s on a small machine.
 
     Queues declared while all run have a member on each. A node of `nodes` is killed, stopped,
@@ -71,20 +71,7 @@ class RabbitCluster:
                 raise ServiceUnavailable(f"queue {queue} is online on {online} only")
             time.sleep(0.2)
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close(remove=True)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.close(remove=True)
 
     # --- within ------------------------------------------------------------------------------

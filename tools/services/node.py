@@ -6,12 +6,12 @@ import signal
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
+from tools.services.entered import Entered
 from tools.services.errors import ServiceUnavailable
 from tools.services.ports import LOOPBACK, free_ports, is_free
 from tools.services.process import ServerProcess
@@ -23,7 +23,7 @@ STOP_SECONDS = 30.0
 SERVER = "server"  # the process that the node is about; others beside it only help
 
 
-class Node(ABC):
+class Node(Entered):
     """One private server process; ports and data stay the same over restarts in its folder.
 
     Bound to 127.0.0.1. Unless `detached`, it dies with the process that started it.
@@ -126,20 +126,7 @@ class Node(ABC):
         self._processes = {name: process for name, process in found.items() if process is not None}
         return self.running
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self.close()
 
     # --- facts -----------------------------------------------------------------------------
