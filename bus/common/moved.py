@@ -212,6 +212,8 @@ RENAMED = {
         "View": "bus.read.documents.View",
     },
     "bus.rebuild.audit": {"Part": "Selection"},
+    "bus.rebuild.pause": {"held": "paused"},
+    "bus.rebuild.switch": {"Flip": "Switch"},
     "bus.stores.collections": {"Documents": "StoredDocuments"},
     "bus.stores.event_log": {"Tally": "EventCount"},
     "bus.stores.memory.documents": {"Conflict": "MemoryConflict"},

@@ -29,7 +29,7 @@ from bus.read.sweeper import Sweeper
 from bus.rebuild.builder import Builder
 from bus.rebuild.generations import Generation, Lineage
 from bus.rebuild.pause import Busy
-from bus.rebuild.switch import Flip
+from bus.rebuild.switch import Switch
 from bus.transports.topology import Queue
 
 FOLLOW_EVERY = 1.0
@@ -189,7 +189,7 @@ class ProjectionRunner:
     def _to_feed(self, lineage: Lineage) -> list[Generation]:
         now = self._runtime.control.now().timestamp()
         fed = lineage.fed_by(self._projection.version)
-        return [generation for generation in fed if not lineage.is_held(generation, now)]
+        return [generation for generation in fed if not lineage.is_paused(generation, now)]
 
     def _follow(self, lineage: Lineage) -> None:
         for generation in self._to_feed(lineage):
@@ -217,7 +217,7 @@ class CollectionFeed:
         self._give_up = give_up
         self._trust = trust
         self._generation = generation
-        self._flip = Flip(
+        self._switch = Switch(
             projection, runtime.catalogue, runtime.read_log, runtime.collections, runtime.control
         )
         self._target = runtime.catalogue.target_of(projection, generation)
@@ -346,7 +346,7 @@ class CollectionFeed:
     async def _move_readers(self) -> None:
         """Moves readers to this collection, which is built; if they must stay, says why."""
         try:
-            reason = await self._flip.to(self._generation)
+            reason = await self._switch.to(self._generation)
         except Busy:  # another worker is moving them
             return
         if reason:

@@ -22,7 +22,7 @@ from bus.rebuild.drift import Audited, Selection
 from bus.rebuild.generations import Generation, Lineage
 from bus.rebuild.handled import beyond, names_of
 from bus.rebuild.handled import served as served_names
-from bus.rebuild.switch import Flip
+from bus.rebuild.switch import Switch
 from bus.stores.collections import Target
 from bus.stores.control import drop
 
@@ -165,13 +165,13 @@ class Projections(OnOpenBus):
         target = runtime.catalogue.target_of(projection, generation)
         name = f"{runtime.service}.{target.collection}.rollback"
         projector = runtime.projector(projection, target, name)
-        flip = Flip(
+        switch = Switch(
             projection, runtime.catalogue, runtime.read_log, runtime.collections, runtime.control
         )
         try:
             sweeper = Sweeper(projector, runtime.read_log, runtime.collections, runtime.control)
             await sweeper.sweep()
-            reason = await flip.back(generation, sweeper.sweep)
+            reason = await switch.back(generation, sweeper.sweep)
         finally:
             await projector.close()
         if reason:

@@ -26,7 +26,7 @@ from bus.read.projector import Projector
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.drift import Audited, Difference, Selection, alike, differing
-from bus.rebuild.pause import held
+from bus.rebuild.pause import paused
 from bus.rebuild.replay import NOTHING, Reached
 from bus.rebuild.replay_in_time import replay_into
 from bus.stores.collections import Collections, Comparable, Target, needed
@@ -275,7 +275,7 @@ class Audit:
         if apart:
             await self._equalise(await self._streams_since(None))
             stuck = set()
-        async with held(self._catalogue, self._control, self._projection) as until:
+        async with paused(self._catalogue, self._control, self._projection) as until:
             streams = await self._streams_since(since)
             await self._equalise([stream for stream in streams if stream not in stuck])
             if apart:

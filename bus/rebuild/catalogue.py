@@ -270,7 +270,7 @@ def _begun(
     if lineage.latest(projection.version):
         return lineage
     begun = with_next(lineage, projection, left)
-    return begun.flipped(begun.building) if is_new else begun
+    return begun.switched(begun.building) if is_new else begun
 
 
 def with_next(lineage: Lineage, projection: Projection[Any], left: Collection[str] = ()) -> Lineage:

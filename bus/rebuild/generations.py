@@ -100,11 +100,11 @@ class Lineage(NamedTuple):
             )
         )
 
-    def held(self, until: float) -> "Lineage":
+    def paused(self, until: float) -> "Lineage":
         """Returns the lineage with the active collection held until then."""
         return self._replace(held_until=until)
 
-    def is_held(self, generation: Generation, now: float) -> bool:
+    def is_paused(self, generation: Generation, now: float) -> bool:
         """Returns whether nothing may be written to a collection at present."""
         return generation.collection == self.active and now < self.held_until
 
@@ -114,7 +114,7 @@ class Lineage(NamedTuple):
             generations=(*self.generations, generation), building=generation.collection
         )
 
-    def flipped(self, collection: str) -> "Lineage":
+    def switched(self, collection: str) -> "Lineage":
         """Returns the lineage with readers at a collection. Raises: ProjectionError if unknown."""
         self.of(collection)
         if collection == self.active:

@@ -27,12 +27,12 @@ class Busy(ProjectionError):
 
 
 @asynccontextmanager
-async def held(
+async def paused(
     catalogue: Catalogue, control: Control, projection: Projection[Any]
 ) -> AsyncIterator[float]:
-    """Holds the active collection during the block; yields the time (`time.monotonic`) by which the
-    block has to be done with it.
+    """Pauses writes of the active collection during the block.
 
+    Yields the time (`time.monotonic`) by which the block has to be done with it.
     Raises: Busy, StoreUnavailable.
     """
     lease = partial(control.lease, f"hold/{projection.name}", clock.new_id())
@@ -43,13 +43,13 @@ async def held(
         )
     until = time.monotonic() + HOLD_FOR - MARGIN
     held_until = control.now().timestamp() + HOLD_FOR
-    await catalogue.change(projection, lambda lineage: lineage.held(held_until))
+    await catalogue.change(projection, lambda lineage: lineage.paused(held_until))
     try:
         await asyncio.sleep(HELD_AFTER)
         yield until
     finally:
         await catalogue.change(
             projection,
-            lambda lineage: lineage.held(0.0) if lineage.held_until == held_until else lineage,
+            lambda lineage: lineage.paused(0.0) if lineage.held_until == held_until else lineage,
         )
         await lease(0)

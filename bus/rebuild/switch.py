@@ -17,7 +17,7 @@ from bus.read.projection import Projection
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.generations import Generation, Lineage
-from bus.rebuild.pause import held
+from bus.rebuild.pause import paused
 from bus.stores.collections import Collections, Target
 from bus.stores.control import Control
 from bus.stores.event_log import ReadableLog
@@ -28,7 +28,7 @@ PAUSE = 0.05
 CatchUp = Callable[[], Awaitable[object]]
 
 
-class Flip:
+class Switch:
     """Moves the readers of one projection."""
 
     def __init__(
@@ -82,7 +82,7 @@ class Flip:
     async def _overtake(
         self, old: Target, new: Target, catch_up: CatchUp | None = None
     ) -> str | None:
-        async with held(self._catalogue, self._control, self._projection) as until:
+        async with paused(self._catalogue, self._control, self._projection) as until:
             while time.monotonic() < until:
                 if catch_up:
                     await catch_up()
@@ -103,8 +103,8 @@ class Flip:
 
     async def _moved(self, new: Target) -> str | None:
         """Moves readers; returns None, because nothing has prevented it."""
-        flipped = partial(Lineage.flipped, collection=new.collection)
-        await self._catalogue.change(self._projection, flipped)
+        switched = partial(Lineage.switched, collection=new.collection)
+        await self._catalogue.change(self._projection, switched)
         with suppress(StoreUnavailable):  # a worker does so again
             await self._catalogue.show(self._projection)
         return None

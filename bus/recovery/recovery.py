@@ -208,7 +208,7 @@ class Recovery(OnOpenBus):
 def _moved(lineage: Lineage, *, old: str, new: str) -> Lineage:
     """Returns the lineage without the old one, whose readers, if any, read the new one."""
     if lineage.active in (old, ""):
-        lineage = lineage.flipped(new)
+        lineage = lineage.switched(new)
     return (
         lineage.dropped(old) if any(o.collection == old for o in lineage.generations) else lineage
     )

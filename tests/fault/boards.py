@@ -147,7 +147,7 @@ class Board:
 
 class Rebuilt(NamedTuple):
     """How a rebuild went: how far it was at each kill and right after it (commits), in seconds to
-    the flip."""
+    the switch."""
 
     collection: str
     kills: list[tuple[int, int]]

@@ -331,5 +331,5 @@ class LiveContract:
             )
             await until(lambda: feeds.open == 1, "it listens to the old one no more")
             await bus.execute(Pay(purse_id="after", amount=1))
-            await until(lambda: seen[-1] == 4, "what happened after the flip")
+            await until(lambda: seen[-1] == 4, "what happened after the switch")
         assert seen == sorted(seen)

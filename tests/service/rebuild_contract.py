@@ -28,7 +28,7 @@ from bus.dispatch.middleware import Middleware
 from bus.operate.projections import CollectionStatus, Projections
 from bus.rebuild import pause
 from bus.rebuild.generations import Generation
-from bus.rebuild.switch import Flip
+from bus.rebuild.switch import Switch
 from tests.waiting import until
 
 
@@ -290,14 +290,14 @@ class RebuildContract(Brisk):
         monkeypatch.setattr(projection_runner, "MOVE_EVERY", 3600)
         stayed = False
 
-        async def to(self: Flip, generation: Generation) -> str | None:
+        async def to(self: Switch, generation: Generation) -> str | None:
             nonlocal stayed
             reason = await as_it_is(self, generation)
             stayed |= "parked" in (reason or "")
             return reason
 
-        as_it_is = Flip.to
-        monkeypatch.setattr(Flip, "to", to)
+        as_it_is = Switch.to
+        monkeypatch.setattr(Switch, "to", to)
         bad = ["not just now"]
         async with make(version=2, bad=bad) as new, Worker(new):
 

@@ -16,8 +16,8 @@ FIRST, SECOND, AGAIN = (
     generation("balances__v2", 2),
     generation("balances__v2r2", 2),
 )
-FLIPPED = (
-    Lineage("balances").begun(FIRST).flipped("balances__v1").begun(SECOND).flipped("balances__v2")
+SWITCHED = (
+    Lineage("balances").begun(FIRST).switched("balances__v1").begun(SECOND).switched("balances__v2")
 )
 
 
@@ -27,9 +27,9 @@ def test_collections_say_which_version_and_run_they_are() -> None:
 
 
 def test_a_name_is_not_given_twice_at_a_time() -> None:
-    assert FLIPPED.next_collection(2) == "balances__v2r2"
-    assert FLIPPED.next_collection(3) == "balances__v3"
-    assert FLIPPED.begun(AGAIN).next_collection(2) == "balances__v2r3"
+    assert SWITCHED.next_collection(2) == "balances__v2r2"
+    assert SWITCHED.next_collection(3) == "balances__v3"
+    assert SWITCHED.begun(AGAIN).next_collection(2) == "balances__v2r3"
 
 
 def test_the_first_ones_queues_are_called_as_the_projection_is() -> None:
@@ -51,39 +51,39 @@ def test_a_first_collection_of_an_earlier_release_keeps_its_queues_to_itself() -
 
 def test_each_version_of_the_code_feeds_its_own() -> None:
     """While a rebuild is on, that is what readers read and what they will read."""
-    assert FLIPPED.fed_by(1) == [FIRST]
-    assert FLIPPED.fed_by(2) == [SECOND]
-    assert FLIPPED.begun(AGAIN).fed_by(2) == [SECOND, AGAIN]
-    assert FLIPPED.begun(AGAIN).flipped("balances__v2r2").fed_by(2) == [AGAIN]
-    assert FLIPPED.fed_by(3) == []
+    assert SWITCHED.fed_by(1) == [FIRST]
+    assert SWITCHED.fed_by(2) == [SECOND]
+    assert SWITCHED.begun(AGAIN).fed_by(2) == [SECOND, AGAIN]
+    assert SWITCHED.begun(AGAIN).switched("balances__v2r2").fed_by(2) == [AGAIN]
+    assert SWITCHED.fed_by(3) == []
 
 
 def test_what_is_read_is_in_use_by_whatever_version() -> None:
-    building = FLIPPED.begun(generation("balances__v3", 3))
+    building = SWITCHED.begun(generation("balances__v3", 3))
     assert building.in_use(3) == [SECOND, generation("balances__v3", 3)]
 
 
 def test_readers_go_back_and_forth_between_two() -> None:
-    assert (FLIPPED.active, FLIPPED.previous) == ("balances__v2", "balances__v1")
-    back = FLIPPED.flipped("balances__v1")
+    assert (SWITCHED.active, SWITCHED.previous) == ("balances__v2", "balances__v1")
+    back = SWITCHED.switched("balances__v1")
     assert (back.active, back.previous, back.building) == ("balances__v1", "balances__v2", "")
 
 
 def test_a_build_of_another_collection_goes_on_while_readers_move() -> None:
-    assert FLIPPED.begun(AGAIN).flipped("balances__v1").building == "balances__v2r2"
+    assert SWITCHED.begun(AGAIN).switched("balances__v1").building == "balances__v2r2"
 
 
 def test_what_is_read_cannot_be_dropped() -> None:
     with pytest.raises(ProjectionError, match="readers read"):
-        FLIPPED.dropped("balances__v2")
+        SWITCHED.dropped("balances__v2")
     with pytest.raises(ProjectionError, match="has no collection 'others'; it has balances__v1"):
-        FLIPPED.dropped("others")
-    left = FLIPPED.dropped("balances__v1")
+        SWITCHED.dropped("others")
+    left = SWITCHED.dropped("balances__v1")
     assert (left.generations, left.previous) == ((SECOND,), "")
 
 
 def test_what_was_dropped_lately_is_remembered_and_its_name_not_given_again() -> None:
-    left = FLIPPED.dropped("balances__v1")
+    left = SWITCHED.dropped("balances__v1")
     assert left.gone == (FIRST,)
     assert left.next_collection(1) == "balances__v1r2"
     for version in range(3, 30):
@@ -94,16 +94,16 @@ def test_what_was_dropped_lately_is_remembered_and_its_name_not_given_again() ->
 
 
 def test_only_the_active_one_is_held_and_only_for_a_time() -> None:
-    held = FLIPPED.held(100.0)
-    assert held.is_held(SECOND, 99.0)
-    assert not held.is_held(FIRST, 99.0)
-    assert not held.is_held(SECOND, 100.0)
-    assert not held.flipped("balances__v1").is_held(FIRST, 99.0)
+    paused = SWITCHED.paused(100.0)
+    assert paused.is_paused(SECOND, 99.0)
+    assert not paused.is_paused(FIRST, 99.0)
+    assert not paused.is_paused(SECOND, 100.0)
+    assert not paused.switched("balances__v1").is_paused(FIRST, 99.0)
 
 
 @pytest.mark.parametrize(
     "lineage",
-    [Lineage("balances"), FLIPPED, FLIPPED.begun(AGAIN).dropped("balances__v1").held(5.0)],
+    [Lineage("balances"), SWITCHED, SWITCHED.begun(AGAIN).dropped("balances__v1").paused(5.0)],
 )
 def test_a_lineage_is_kept_as_a_document(lineage: Lineage) -> None:
     assert lineage_from("balances", lineage.document(), 1) == lineage
