@@ -44,17 +44,22 @@ def write_files(page: str, folder: Path) -> int:
     return len(files)
 
 
-def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
-    write_files("a-service-of-your-own.md", tmp_path)
-    assert write_files("testing.md", tmp_path) == 6
+def run_by_pytest(folder: Path) -> str:
+    """Runs the tests in a folder against the package alone; returns what pytest printed."""
     shown = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{installed(tmp_path)}:{tmp_path}"},
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": f"{installed(folder)}:{folder}"},
         capture_output=True,
         text=True,
     )
-    assert "15 passed" in shown.stdout, shown.stdout
+    return shown.stdout
+
+
+def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
+    write_files("a-service-of-your-own.md", tmp_path)
+    assert write_files("testing.md", tmp_path) == 6
+    assert "15 passed" in run_by_pytest(tmp_path)
 
 
 def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:
@@ -113,14 +118,7 @@ def test_a_folder_named_as_a_package_elsewhere_is_warned_of(tmp_path: Path) -> N
 
 def test_the_compensation_on_the_page_of_dead_letters_works(tmp_path: Path) -> None:
     assert write_files("dead-letters.md", tmp_path) == 2
-    shown = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:asyncio"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": f"{installed(tmp_path)}:{tmp_path}"},
-        capture_output=True,
-        text=True,
-    )
-    assert "1 passed" in shown.stdout, shown.stdout
+    assert "1 passed" in run_by_pytest(tmp_path)
 
 
 OLDER_SHOP = """

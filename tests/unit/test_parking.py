@@ -8,8 +8,6 @@ import pytest
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.delivery.foreign_events import ForeignEvents
-from bus.delivery.projection_consumer import ProjectionConsumer
 from bus.failures.deadletters import settled_in_log
 from bus.failures.give_up import GiveUp
 from bus.messages import Envelope
@@ -25,6 +23,7 @@ from bus.transports.base import Delivery, Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.transports.topology import Topology, event_topic, projection_queues
 from tests.unit.test_fold import stored
+from tests.unit.test_projecting import consumer_of
 from tests.waiting import until
 
 
@@ -172,19 +171,9 @@ async def test_what_cannot_be_read_of_the_event_that_a_stream_is_parked_at_reads
     async def give_up(delivery: Delivery, *_: object, **__: object) -> None:
         given_up.append(int(delivery.frame.headers["version"]))
 
-    nobody = cast(GiveUp, give_up)
-    foreign_events = ForeignEvents(None, (), nobody)
     (queue,) = projection_queues("bank", "accounts", ["account"], 1)
-    consumer = ProjectionConsumer(
-        queue.name,
-        projector,
-        transport,
-        collections,
-        control,
-        nobody,
-        foreign_events,
-        prefetch=10,
-        batch=10,
+    consumer = consumer_of(
+        queue.name, projector, transport, collections, control, cast(GiveUp, give_up)
     )
     await transport.open()
     await transport.declare(Topology("bank", (queue,)))

@@ -37,6 +37,28 @@ class Overtaken(Projector):
         return await super().apply(arrived)
 
 
+def consumer_of(
+    queue: str,
+    projector: Projector,
+    transport: MemoryTransport,
+    collections: MemoryCollections,
+    control: MemoryControl,
+    give_up: GiveUp,
+) -> ProjectionConsumer:
+    """Takes ten at once, of this service's own events."""
+    return ProjectionConsumer(
+        queue,
+        projector,
+        transport,
+        collections,
+        control,
+        give_up,
+        ForeignEvents(None, (), give_up),
+        prefetch=10,
+        batch=10,
+    )
+
+
 async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
     projection, log = accounts(), MemoryEventLog()
     collections, control = MemoryCollections(), MemoryControl()
@@ -49,18 +71,7 @@ async def test_a_batch_whose_deliveries_were_lost_is_not_insisted_on() -> None:
     projector = Overtaken(projection, target, log, collections, control, writer)
     projector.transport = transport
     nobody = cast(GiveUp, None)
-    foreign_events = ForeignEvents(None, (), nobody)
-    consumer = ProjectionConsumer(
-        QUEUE.name,
-        projector,
-        transport,
-        collections,
-        control,
-        nobody,
-        foreign_events,
-        prefetch=10,
-        batch=10,
-    )
+    consumer = consumer_of(QUEUE.name, projector, transport, collections, control, nobody)
     running = asyncio.create_task(consumer.run())
     commit = stored("account-a", [Opened(owner="Ada")])
     await log.append([commit])
