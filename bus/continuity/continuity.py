@@ -159,7 +159,7 @@ class Continuity:
         found = await self._compared(record, seal, here)
         self._sealed = max(self._sealed, seal.turn)
         if self._notes and found.keys() - record.broken.keys():
-            await self._note_broken(found)
+            await self._note_broken(found, as_of=record.turn)
         elif not found and is_due:
             if seal.turn < record.turn:  # the process that wrote the record did not seal it
                 await self._seal(record)
@@ -230,16 +230,24 @@ class Continuity:
             )
         }
 
-    async def _note_broken(self, found: Mapping[str, str]) -> None:
-        """Adds to the record what is broken, for every process to know, after a restart too."""
+    async def _note_broken(self, found: Mapping[str, str], as_of: int | None = None) -> bool:
+        """Adds to the record what is broken, for every process to know, after a restart too.
+
+        With `as_of`, only to the record of that turn; returns whether it is noted.
+        """
+        is_noted = True
 
         def broken(document: Document) -> Document:
+            nonlocal is_noted
             record = record_from(document)
-            return record._replace(broken={**found, **record.broken}).document()
+            is_noted = as_of in (None, record.turn)
+            noted = record._replace(broken={**found, **record.broken}).document()
+            return noted if is_noted else document
 
         await change_note(self._control, RECORD, broken)
-        for name, what in found.items():
+        for name, what in found.items() if is_noted else ():
             log.error("database_discontinued", part=name, reason=what)
+        return is_noted
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
         """Returns the identities of collections (all, or these) in the service's database and in
@@ -307,11 +315,19 @@ class Continuity:
         missing = await self._missing(signed)
         if missing:
             await self._wait_for_a_majority()
-            missing = await self._missing(missing)
+            await self._note_missing(missing)
+
+    async def _note_missing(self, frames: Sequence[Frame]) -> None:
+        """Notes that the log lacks these events, if it still does, and if they still count: a
+        recovery may have begun meanwhile, after which nobody believes what was signed before it.
+        Raises: Discontinued."""
+        turn = record_from((await self._control.note(RECORD)).value).turn
+        await self._signing.open(makes=False)
+        missing = await self._missing([frame for frame in frames if self._signing.verify(frame)])
         if missing:
             what = f"the log lacks what its queues tell of: {missing[0].id}, for one"
-            await self._note_broken({"commits": what})
-            self.broken = {**self.broken, "commits": what}
+            if await self._note_broken({"commits": what}, as_of=turn):
+                self.broken = {**self.broken, "commits": what}
             raise Discontinued(what)
 
     async def _missing(self, frames: Collection[Frame]) -> list[Frame]:

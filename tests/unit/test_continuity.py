@@ -1,16 +1,21 @@
 """Continuity in memory: what was dropped stands still, is told, and is recovered."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, cast
 
 import pytest
 
 from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker
+from bus.common import clock
 from bus.continuity import continuity
 from bus.continuity.continuity import RECORD, Continuity, Record, record_from
 from bus.data.payload import Document
 from bus.stores.collections import Collections
 from bus.stores.control import Control, Note
+from bus.transports.base import Delivery, Frame
+from bus.transports.topology import event_topic
+from tests.service.parcels import signed
 from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
 from tests.service.rebuild_contract import service as purses
 from tests.waiting import until
@@ -199,3 +204,66 @@ async def test_a_record_of_an_earlier_turn_than_is_known_is_an_older_database() 
         assert "commits" in runtime.continuity.broken
         await Recovery(bus).run()
         assert runtime.continuity.broken == {}
+
+
+async def test_a_loss_that_is_found_while_another_process_recovers_is_not_noted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
+    monkeypatch.setattr(continuity, "AGAIN_AFTER", 0.2)
+    async with purses(Settings.in_memory(), "bank") as bus:
+        runtime = bus.runtime
+        await runtime.continuity.note_turn(await runtime.collections.identities(), {})
+        lost = lost_event(bus)
+        with pytest.raises(Discontinued):
+            await knowing(bus).vouch("purses", [lost])
+        vouching = asyncio.create_task(knowing(bus).vouch("purses", [lost]))
+        await asyncio.sleep(0.1)
+        await Recovery(bus).run()
+        await vouching  # of an epoch that has ended, so that nobody believes it
+        assert (await record_of(bus)).broken == {}
+        await knowing(bus).vouch("purses", [lost])
+
+
+async def test_a_loss_that_is_found_beside_a_new_record_is_noted_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(continuity, "LOOK_EVERY", 60)
+    monkeypatch.setattr(continuity, "AGAIN_AFTER", 0)
+    async with purses(Settings.in_memory(), "bank") as bus:
+        runtime = bus.runtime
+        here = await runtime.collections.identities()
+        await runtime.continuity.note_turn(here, {})
+        lost = lost_event(bus)
+        control = Overtaken(runtime.control, lambda: runtime.continuity.note_turn(here, {}))
+        for _ in range(2):
+            one = knowing(bus, control=cast(Control, control))
+            with pytest.raises(Discontinued, match="lost:1"):
+                await one.vouch("purses", [lost])
+        assert "commits" in (await record_of(bus)).broken
+
+
+class Overtaken:
+    """A store in which another process writes a record once this one has read the last."""
+
+    def __init__(self, control: Control, write: Callable[[], Awaitable[None]]) -> None:
+        self._control = control
+        self._write: Callable[[], Awaitable[None]] | None = write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._control, name)
+
+    async def note(self, key: str) -> Note:
+        note = await self._control.note(key)
+        write, self._write = self._write, None
+        if write is not None:
+            await write()
+        return note
+
+
+def lost_event(bus: Bus) -> Delivery:
+    """An event that this service has signed, and that its log lacks."""
+    headers: dict[str, str | int] = {"stream": "purse-a", "version": 1, "schema": 1}
+    topic = event_topic("purse", "Paid", "purse-a")
+    frame = Frame("events", topic, "lost:1", "Paid", b"{}", clock.now(), "c", headers)
+    return Delivery(signed(bus, frame), "purses", tag=1, generation=1, redelivered=False)
