@@ -99,7 +99,7 @@ class ReplayConsumer(BatchConsumer):
                 await self._send_heads(question, sender)
 
     async def _send_part(self, question: AskPart, sender: "HistorySender") -> None:
-        time = self._log.now() - GRACE
+        time = await self._log.settled() - GRACE
         category, after = question.category, question.after
         place, is_end = after, True
         current = ""
@@ -140,7 +140,7 @@ class ReplayConsumer(BatchConsumer):
                     version = commits[-1].last
 
     async def _send_heads(self, question: AskHeads, sender: "HistorySender") -> None:
-        until = self._log.now() - GRACE
+        until = await self._log.settled() - GRACE
         category, token, heads = question.category, question.token, dict[str, int]()
         async for commit in self._log.arrived([category], question.since, until):
             heads[commit.stream] = max(commit.last, heads.get(commit.stream, 0))

@@ -55,7 +55,7 @@ class LagMeter:
 
     async def measure(self) -> Lag:
         """Measures the lag since everything was last applied. Raises: StoreUnavailable."""
-        complete = self._control.now() - OVERLAP
+        complete = min(self._control.now(), await self._log.settled()) - OVERLAP
         rows = await self._control.parked(self.target)
         parked = {row.stream: row for row in rows if not row.is_waiting}
         since = self._complete or await self._control.swept(self.target)

@@ -37,6 +37,7 @@ class Sweeper:
         self._control = control
         self._owner = clock.new_id()
         self._again: list[str] = []
+        self._swept_at: float | None = None
 
     async def tend(self, *, all: bool = False) -> bool:
         """Tries again the parked streams that are due, or all; returns whether any was applied.
@@ -57,7 +58,10 @@ class Sweeper:
         return await self._control.lease(lease, self._owner, TEND_LEASE)
 
     async def is_due(self, every: float) -> bool:
-        """Returns whether nobody has swept for `every` seconds."""
+        """Returns whether nobody has swept for `every` seconds. A sweeper's own last one counts
+        even if its mark did not get far, because a commit is being stored since long before."""
+        if self._swept_at is not None and clock.source.elapsed() < self._swept_at + every:
+            return False
         swept = await self._control.swept(self._projector.target)
         return swept is None or abs(self._control.now() - swept) > timedelta(seconds=every)
 
@@ -65,7 +69,7 @@ class Sweeper:
         """Applies what is missing of the commits since the last sweep; returns how many events."""
         target = self._projector.target
         now = self._control.now()
-        until = now - SWEEP_GRACE
+        until = min(now, await self._log.settled()) - SWEEP_GRACE
         since = await self._control.swept(target)
         await self._projector.refresh()
         found = 0
@@ -80,6 +84,7 @@ class Sweeper:
             async for some in gathered(arrived, SWEEP_BATCH):
                 found += await self._apply_missing(some)
         await self._control.mark_swept(target, until)
+        self._swept_at = clock.source.elapsed()
         if found:
             self._projector.signals.emit(Swept, target.projection, target.collection, missing=found)
         return found

@@ -125,7 +125,7 @@ class Builder:
         note = await self._control.note(self._key)
         if note.revision:
             return plan_from(note.value)
-        since = self._control.now()
+        since = min(self._control.now(), await self._log.settled())
         projection = self._projector.projection
         count = await self._log.count(projection.categories)
         plan = Plan(since, count, tuple(await self._shares(count)))

@@ -264,9 +264,9 @@ class Resending:
         for delay in DELAYS:
             if await self._runtime.transport.depth(f"{self._runtime.service}.delay.{delay}s"):
                 return None
-        now = self._runtime.event_log.now()
-        pending = await self._runtime.event_log.pending(now, 1)
-        return min([now - IN_HAND, *(commit.time for commit in pending)])
+        settled = await self._runtime.event_log.settled()
+        pending = await self._runtime.event_log.pending(self._runtime.event_log.now(), 1)
+        return min([settled - IN_HAND, *(commit.time for commit in pending)])
 
     async def _lately_refilled(self) -> str | None:
         now = time.monotonic()

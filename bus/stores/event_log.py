@@ -150,6 +150,15 @@ class ReadableLog(Streams, Protocol):
         """Returns about how many commits these categories have."""
         ...
 
+    async def settled(self) -> datetime:
+        """Returns a time up to which nothing more becomes visible: now, or, while a commit is being
+        stored that began earlier, its time.
+
+        What takes a moment to be stored may still be missed: callers leave room for that. In a SQL
+        database, a transaction may be held open for hours. Raises: StoreUnavailable.
+        """
+        ...
+
 
 class StoredLog(ReadableLog, Protocol):
     """A log in a store, which is opened and closed."""

@@ -54,6 +54,9 @@ class RoutedLog(ReadableLog):
     async def count(self, categories: Sequence[str]) -> int:
         return sum([await log.count(names) for log, names in self._divided(categories)])
 
+    async def settled(self) -> datetime:
+        return min(await self._own.settled(), await self._followed.settled())
+
     def _log_of(self, category: str) -> ReadableLog:
         return self._followed if category in self._foreign else self._own
 

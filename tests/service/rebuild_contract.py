@@ -23,6 +23,7 @@ from bus import (
     Update,
     Worker,
 )
+from bus.assembly.backend import MakeBackend
 from bus.delivery import projection_runner
 from bus.dispatch.middleware import Middleware
 from bus.operate.projections import CollectionStatus, Projections
@@ -79,6 +80,7 @@ def service(
     without_banks: bool = False,
     more: Sequence[Router] = (),
     middleware: Sequence[Middleware] = (),
+    backend: MakeBackend | None = None,
 ) -> Bus:
     """Purses, and the bank of all of them. Version 2 counts cents, where version 1 counts euros;
     with `bad`, it can make nothing of a payment of 13. `more` are a test's own routers."""
@@ -129,6 +131,7 @@ def service(
         projections=[purses, banks],
         settings=settings,
         middleware=middleware,
+        backend=backend,
     )
 
 

@@ -98,6 +98,10 @@ class MemoryLog(StoredLog):
     async def count(self, categories: Sequence[str]) -> int:
         return sum(len(self._categories.get(name, ())) for name in set(categories))
 
+    async def settled(self) -> datetime:
+        """Returns the time now: what is stored is visible at once."""
+        return self.now()
+
     def _commit(self, commit_id: str) -> Commit:
         return commit_from(decoded(self._commits[commit_id]))
 

@@ -443,6 +443,11 @@ class EventLogContract:
         assert await event_log.read("job-1") == [a]
         await event_log.confirmed([])
 
+    async def test_what_is_stored_is_settled(self, event_log: EventLog) -> None:
+        stored = commit("a", time=event_log.now())
+        await event_log.append([stored])
+        assert stored.time <= await event_log.settled() <= event_log.now()
+
     async def test_what_is_held_is_told_by_ids_and_by_streams(self, event_log: EventLog) -> None:
         assert await event_log.newest() == ""
         assert await event_log.held(["a"]) == set()
