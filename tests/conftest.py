@@ -9,7 +9,7 @@ import pytest
 from bus import Settings
 from tests.databases import drop
 
-pytest_plugins = ["bus.testing.plugin", "tests.examples"]
+pytest_plugins = ["bus.testing.plugin", "tests.examples", "tests.stores"]
 
 
 def _service(variable: str) -> str:

@@ -1,4 +1,4 @@
-"""Find or start the RabbitMQ and MongoDB that the demo, the tests and the benchmarks run on.
+"""Find or start the servers that the demo, the tests and the benchmarks run on.
 
     with services() as found:
         ...  # found.amqp_url, found.mongo_url
@@ -8,14 +8,18 @@ Knows nothing of the bus: it hands out URLs, and nodes that tests may kill, paus
 
 from tools.services.errors import CommandFailed, ServiceError, ServiceUnavailable
 from tools.services.finding import Found, Origin, services
+from tools.services.mariadb import MariaDBNode
 from tools.services.mongodb import MongoNode
+from tools.services.postgresql import PostgreSQLNode
 from tools.services.rabbitmq import RabbitMQNode
 
 __all__ = [
     "CommandFailed",
     "Found",
+    "MariaDBNode",
     "MongoNode",
     "Origin",
+    "PostgreSQLNode",
     "RabbitMQNode",
     "ServiceError",
     "ServiceUnavailable",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.services import command, keeping, kept
 from tools.services.errors import ServiceError
-from tools.services.finding import services
+from tools.services.finding import EVERYTHING, SQL, services
 from tools.services.progress import say
 
 FAILED = 1
@@ -35,12 +35,29 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="where RabbitMQ cannot be had, set BUS_AMQP_URL to memory://",
     )
+    run.add_argument(
+        "--try",
+        dest="optional",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help="start these too, and go on without those that cannot be had",
+    )
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     up = actions.add_parser("up", help="start what is missing and keep it running")
     down = actions.add_parser("down", help="stop what `up` keeps")
     down.add_argument("--remove", action="store_true", help="delete private nodes' data too")
     status = actions.add_parser("status", help="say what `up` keeps (exit status 1: not all runs)")
     status.add_argument("--json", action="store_true", help="for programs")
+    for action in (run, up):
+        action.add_argument(
+            "--with",
+            dest="more",
+            type=_names,
+            default=(),
+            metavar="NAME,...",
+            help=f"start these too: {', '.join(SQL)}",
+        )
     for action in (run, up, down, status):
         action.add_argument(
             "--folder",
@@ -51,12 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in SQL]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(SQL)}")
+    return names
+
+
 def _act(options: argparse.Namespace) -> int:
     match options.action:
         case "run":
             return _run(options)
         case "up":
-            return _up(options.folder)
+            return _up(options.folder, options.more)
         case "down":
             keeping.down(options.folder, remove=options.remove)
             return 0
@@ -69,14 +93,19 @@ def _run(options: argparse.Namespace) -> int:
     if not wanted:
         say("bin/services run needs a command: bin/services run COMMAND ...")
         return 2
-    with services(kept_folder=options.folder, allow_memory=options.allow_memory) as found:
+    with services(
+        [*EVERYTHING, *options.more],
+        kept_folder=options.folder,
+        allow_memory=options.allow_memory,
+        optional=options.optional,
+    ) as found:
         status = command.run(wanted, found.environment)
         command.ignore_signals()
     return status
 
 
-def _up(folder: Path) -> int:
-    for variable, url in keeping.up(folder).items():
+def _up(folder: Path, more: list[str]) -> int:
+    for variable, url in keeping.up(folder, more).items():
         print(f"export {variable}={shlex.quote(url)}")
     return 0
 

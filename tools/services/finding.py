@@ -3,18 +3,20 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tools.services import docker, kept
 from tools.services.errors import ServiceUnavailable
+from tools.services.mariadb import MariaDBNode
 from tools.services.mongodb import MongoNode
 from tools.services.node import Node
 from tools.services.ports import places, reachable
+from tools.services.postgresql import PostgreSQLNode
 from tools.services.progress import say
 from tools.services.rabbitmq import RabbitMQNode
 
@@ -22,8 +24,17 @@ Origin = Literal["environment", "kept", "docker", "private", "memory", "none"]
 
 RABBITMQ, MONGODB = "rabbitmq", "mongodb"
 EVERYTHING = (RABBITMQ, MONGODB)
-LABELS = {RABBITMQ: RabbitMQNode.label, MONGODB: MongoNode.label}
-VARIABLES = {RABBITMQ: "BUS_AMQP_URL", MONGODB: "BUS_MONGO_URL"}
+"""What is found or started where nobody says otherwise."""
+POSTGRESQL, MARIADB = "postgresql", "mariadb"
+SQL = (POSTGRESQL, MARIADB)
+KINDS: dict[str, type[RabbitMQNode | MongoNode | PostgreSQLNode | MariaDBNode]] = {
+    RABBITMQ: RabbitMQNode,
+    MONGODB: MongoNode,
+    POSTGRESQL: PostgreSQLNode,
+    MARIADB: MariaDBNode,
+}
+LABELS = {name: kind.label for name, kind in KINDS.items()}
+VARIABLES = {name: kind.variable for name, kind in KINDS.items()}
 MEMORY_URL = "memory://"
 
 
@@ -46,11 +57,17 @@ class Found:
     mongo_origin: Origin
     rabbitmq: RabbitMQNode | None
     mongodb: MongoNode | None
+    sql: Mapping[str, Place] = field(default_factory=dict)
+    """The SQL servers that were asked for, by their names here."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Of what may be missing, what cannot be had, and why."""
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables that hand these services to a command."""
         urls = {VARIABLES[RABBITMQ]: self.amqp_url, VARIABLES[MONGODB]: self.mongo_url}
+        urls |= {VARIABLES[name]: place.url for name, place in self.sql.items()}
+        urls |= {why_missing(name): why for name, why in self.missing.items()}
         return {variable: url for variable, url in urls.items() if url}
 
 
@@ -61,19 +78,33 @@ def services(
     folder: Path | None = None,
     kept_folder: Path = kept.FOLDER,
     allow_memory: bool = False,
+    optional: Sequence[str] = (),
 ) -> Iterator[Found]:
     """Find or start the services; what was started here is stopped at the end.
 
     Private nodes live in `folder` and leave their data there; without it, in a temporary folder
-    that goes with them. With `allow_memory` a RabbitMQ that cannot be had becomes `memory://`.
-    Raises `ServiceUnavailable` where a service cannot be had.
+    that goes with them. With `allow_memory` a RabbitMQ that cannot be had becomes `memory://`, and
+    of what is `optional` it is said why it is missing. Raises `ServiceUnavailable` where another
+    service cannot be had.
     """
-    wanted = _checked(need)
+    wanted = _checked([*need, *optional])
     with ExitStack() as ending:
         found = standing(wanted, kept_folder)
         found |= _in_docker(_missing(wanted, found), ending)
-        found |= _private(_missing(wanted, found), folder, allow_memory, ending)
-        yield _found(found)
+        started, unavailable = _private(_missing(wanted, found), folder, ending)
+        found |= started
+        if allow_memory and RABBITMQ in unavailable:
+            found[RABBITMQ] = _in_memory(unavailable.pop(RABBITMQ))
+        for name, error in unavailable.items():
+            if name not in optional:
+                raise error
+            say(f"{error}\nGoing on without {LABELS[name]}.")
+        yield _found(found, {name: str(error) for name, error in unavailable.items()})
+
+
+def why_missing(name: str) -> str:
+    """The variable that tells why a service cannot be had."""
+    return VARIABLES[name].replace("_URL", "_MISSING")
 
 
 def standing(wanted: Iterable[str], kept_folder: Path) -> dict[str, Place]:
@@ -96,8 +127,7 @@ def start_in_docker(wanted: list[str]) -> tuple[dict[str, Place], list[str]]:
 
 
 def make_nodes(wanted: Iterable[str], home: Path, *, detached: bool = False) -> dict[str, Node]:
-    makers = {RABBITMQ: RabbitMQNode, MONGODB: MongoNode}
-    return {name: makers[name](home / name, detached=detached) for name in wanted}
+    return {name: KINDS[name](home / name, detached=detached) for name in wanted}
 
 
 def start_together(nodes: Mapping[str, Node]) -> dict[str, ServiceUnavailable]:
@@ -124,10 +154,10 @@ def start_together(nodes: Mapping[str, Node]) -> dict[str, ServiceUnavailable]:
 
 
 def _checked(need: Iterable[str]) -> list[str]:
-    wanted = list(need)
-    unknown = [name for name in wanted if name not in EVERYTHING]
+    wanted = list(dict.fromkeys(need))
+    unknown = [name for name in wanted if name not in KINDS]
     if unknown:
-        raise ValueError(f"services(need=...): {unknown[0]!r} is none of {', '.join(EVERYTHING)}")
+        raise ValueError(f"services(need=...): {unknown[0]!r} is none of {', '.join(KINDS)}")
     return wanted
 
 
@@ -172,22 +202,23 @@ def _in_docker(wanted: list[str], ending: ExitStack) -> dict[str, Place]:
 
 
 def _private(
-    wanted: list[str], folder: Path | None, allow_memory: bool, ending: ExitStack
-) -> dict[str, Place]:
+    wanted: list[str], folder: Path | None, ending: ExitStack
+) -> tuple[dict[str, Place], dict[str, ServiceUnavailable]]:
+    """Our nodes that run now, and those that cannot be had."""
     if not wanted:
-        return {}
+        return {}, {}
     home = folder or _temporary_folder(ending)
     nodes = make_nodes(wanted, home)
     for node in nodes.values():
         ending.callback(node.close, remove=folder is None)
     unavailable = start_together(nodes)
-    found = {name: Place(node.url, "private", node) for name, node in nodes.items()}
-    for name, error in unavailable.items():
-        if name != RABBITMQ or not allow_memory:
-            raise error
-        say(f"{error}\nGoing on without RabbitMQ, on the in-memory transport ({MEMORY_URL}).")
-        found[name] = Place(MEMORY_URL, "memory")
-    return found
+    started = {name: node for name, node in nodes.items() if name not in unavailable}
+    return {n: Place(node.url, "private", node) for n, node in started.items()}, unavailable
+
+
+def _in_memory(error: ServiceUnavailable) -> Place:
+    say(f"{error}\nGoing on without RabbitMQ, on the in-memory transport ({MEMORY_URL}).")
+    return Place(MEMORY_URL, "memory")
 
 
 def _temporary_folder(ending: ExitStack) -> Path:
@@ -196,7 +227,7 @@ def _temporary_folder(ending: ExitStack) -> Path:
     return Path(folder)
 
 
-def _found(places_by_name: Mapping[str, Place]) -> Found:
+def _found(places_by_name: Mapping[str, Place], missing: Mapping[str, str]) -> Found:
     amqp = places_by_name.get(RABBITMQ, Place())
     mongo = places_by_name.get(MONGODB, Place())
     return Found(
@@ -206,4 +237,6 @@ def _found(places_by_name: Mapping[str, Place]) -> Found:
         mongo_origin=mongo.origin,
         rabbitmq=amqp.node if isinstance(amqp.node, RabbitMQNode) else None,
         mongodb=mongo.node if isinstance(mongo.node, MongoNode) else None,
+        sql={name: place for name, place in places_by_name.items() if name in SQL},
+        missing=missing,
     )

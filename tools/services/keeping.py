@@ -1,11 +1,13 @@
 """`up`, `down` and `status`: services that outlive the command that started them."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from tools.services import docker, kept
 from tools.services.finding import (
     EVERYTHING,
+    KINDS,
     LABELS,
     VARIABLES,
     Place,
@@ -19,15 +21,19 @@ from tools.services.ports import reachable
 from tools.services.progress import say
 
 
-def up(folder: Path) -> dict[str, str]:
-    """Start what is missing and keep it; returns the variables that name the services."""
+def up(folder: Path, more: Sequence[str] = ()) -> dict[str, str]:
+    """Start what is missing and keep it; returns the variables that name the services.
+
+    `more` are services besides those that are always meant.
+    """
+    wanted = [*EVERYTHING, *more]
     with kept.changing(folder):
-        found = standing(EVERYTHING, folder)
-        started = _start([name for name in EVERYTHING if name not in found], folder)
+        found = standing(wanted, folder)
+        started = _start([name for name in wanted if name not in found], folder)
         kept.write(folder, kept.read(folder) | started)
     urls = {name: place.url for name, place in found.items()}
     urls |= {name: service.url for name, service in started.items()}
-    return {VARIABLES[name]: urls[name] for name in EVERYTHING}
+    return {VARIABLES[name]: urls[name] for name in wanted}
 
 
 def down(folder: Path, *, remove: bool) -> None:
@@ -36,7 +42,7 @@ def down(folder: Path, *, remove: bool) -> None:
         state = kept.read(folder)
         docker.stop([name for name, service in state.items() if service.origin == "docker"])
         # Not only those that the state names: an `up` that was killed had no time to write it.
-        for name, node in make_nodes(EVERYTHING, folder).items():
+        for name, node in make_nodes(KINDS, folder).items():
             running = node.adopt()
             node.close(remove=remove)
             if running:
@@ -47,7 +53,8 @@ def down(folder: Path, *, remove: bool) -> None:
 def status(folder: Path) -> dict[str, dict[str, str | bool]]:
     """What `up` keeps in this folder, and whether it answers."""
     state = kept.read(folder)
-    return {name: _describe(state.get(name)) for name in EVERYTHING}
+    # What was asked for besides is there only once it was.
+    return {name: _describe(state.get(name)) for name in [*EVERYTHING, *state]}
 
 
 def _describe(service: KeptService | None) -> dict[str, str | bool]:

@@ -52,6 +52,7 @@ class MongoNode(Node):
     """One MongoDB server of our own, primary of the replica set that it alone makes up."""
 
     label: ClassVar[str] = "MongoDB"
+    variable: ClassVar[str] = "BUS_MONGO_URL"
 
     def __init__(
         self,

@@ -30,6 +30,8 @@ class Node(Entered):
     """
 
     label: ClassVar[str]
+    variable: ClassVar[str]
+    """The environment's name for the URL of a server that is to be used in place of one of ours."""
     port_names: ClassVar[tuple[str, ...]] = ("port",)
 
     def __init__(self, folder: Path, *, port: int | None = None, detached: bool = False) -> None:
@@ -182,7 +184,7 @@ class Node(Entered):
         if sys.platform != "linux":
             raise ServiceUnavailable(
                 f"A private {self.label} needs Linux, and this is {sys.platform}: start Docker, "
-                "or set BUS_AMQP_URL and BUS_MONGO_URL to servers of yours"
+                f"or set {self.variable} to a server of yours"
             )
 
     def _require_free_ports(self) -> None:

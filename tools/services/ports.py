@@ -12,7 +12,13 @@ LOOPBACK = "127.0.0.1"
 # for a moment finds its port still free.
 FIRST, LAST = 20_000, 31_999
 
-DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671, "mongodb": 27017}
+DEFAULT_PORTS = {
+    "amqp": 5672,
+    "amqps": 5671,
+    "mongodb": 27017,
+    "postgresql+asyncpg": 5432,
+    "mysql+aiomysql": 3306,
+}
 
 
 def is_free(port: int) -> bool:

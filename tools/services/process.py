@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from signal import Signals
 
 from tools.services.ports import wait_until
 
@@ -26,11 +27,21 @@ class ServerProcess:
 
     @classmethod
     def start(
-        cls, command: Sequence[str], *, environment: Mapping[str, str], log: Path, detached: bool
+        cls,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        detached: bool,
+        prefix: Sequence[str] = (),
     ) -> "ServerProcess":
-        """Start a server; unless detached, the kernel kills it when this process dies."""
+        """Start a server; unless detached, the kernel kills it when this process dies.
+
+        `prefix` becomes the command, as another user say: after that the kernel would forget.
+        """
         bound = [] if detached else [*bound_to(os.getpid())]
-        child = _spawner(os.getpid()).submit(_spawn, [*bound, *command], environment, log).result()
+        words = [*prefix, *bound, *command]
+        child = _spawner(os.getpid()).submit(_spawn, words, environment, log).result()
         return cls(child.pid, start_time(child.pid), child)
 
     @classmethod
@@ -61,9 +72,9 @@ class ServerProcess:
         """Whether it has ended in time."""
         return wait_until(lambda: not self.alive, seconds)
 
-    def stop(self, seconds: float) -> None:
+    def stop(self, seconds: float, by: Signals = Signals.SIGTERM) -> None:
         """End it cleanly; kill it where that takes longer than `seconds`."""
-        self.signal(signal.SIGTERM)
+        self.signal(by)
         self.signal(signal.SIGCONT)
         if not self.wait(seconds):
             self.kill()
@@ -82,14 +93,30 @@ def thread_states(pid: int) -> set[str]:
     return states
 
 
+def children_of(pid: int) -> list[ServerProcess]:
+    """The processes that a process has started, and that still run."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        fields = _fields(int(directory.name)) if directory.name.isdigit() else []
+        if fields and fields[1] == str(pid):
+            found.append(ServerProcess(int(directory.name), fields[19]))
+    return found
+
+
 def start_time(pid: int) -> str:
     """When a process started, in the kernel's ticks: tells it from a later one of that number."""
+    fields = _fields(pid)
+    return fields[19] if fields else ""
+
+
+def _fields(pid: int) -> list[str]:
+    """What the kernel tells of a process, from its state on; empty once it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return ""
+        return []
     fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else fields[19]
+    return [] if fields[0] in "ZX" else fields
 
 
 def _spawn(

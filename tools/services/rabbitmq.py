@@ -42,6 +42,7 @@ class RabbitMQNode(Node):
     """
 
     label: ClassVar[str] = "RabbitMQ"
+    variable: ClassVar[str] = "BUS_AMQP_URL"
     port_names: ClassVar[tuple[str, ...]] = ("port", "distribution", EPMD)
 
     def __init__(
