@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from tools.services.node import Node
+from tools.services.ports import wait_until
 
 AnyNode = TypeVar("AnyNode", bound=Node)
 
@@ -26,3 +28,25 @@ def revive(*nodes: Node) -> None:
             node.resume()
         else:
             node.start()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The processes, of whatever parent, that were started for a folder."""
+    return [
+        directory.name
+        for directory in Path("/proc").iterdir()
+        if directory.name.isdigit() and mentions(directory, str(folder).encode())
+    ]
+
+
+def mentions(process: Path, name: bytes) -> bool:
+    try:
+        if (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return False
+        return any(name in (process / part).read_bytes() for part in ("cmdline", "environ"))
+    except OSError:
+        return False
+
+
+def nothing_runs_in(folder: Path) -> bool:
+    return wait_until(lambda: not processes_of(folder), seconds=10)

@@ -1,4 +1,4 @@
-"""The stores that a run is on: a database for each test that asks, and which of them were tested.
+"""The stores that a run is on: a database or a server for a test, and which of them were tested.
 
 `bin/test` starts PostgreSQL and MariaDB, and with --mysql MySQL. Where one of the former cannot be
 had, its tests are skipped; in CI they fail.
@@ -6,26 +6,38 @@ had, its tests are skipped; in CI they fail.
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import pytest
 from pymongo import MongoClient
 
+from tests.servers import lent
 from tools.services import statements
-from tools.services.finding import LABELS, MONGODB, SQL, VARIABLES, why_missing
+from tools.services.errors import ServiceUnavailable
+from tools.services.finding import KINDS, LABELS, MONGODB, SQL, VARIABLES, why_missing
+from tools.services.node import Node
+from tools.services.sql_node import SQLNode
 
 ALWAYS = ("postgresql", "mariadb")
 MYSQL = "mysql"
+BY_NAME = ("sql_url", "sql_kind")
+"""The fixtures whose parameter is the name of a server."""
+
 PROPERTY = "store"
 
+AnyKind = TypeVar("AnyKind", bound=type[Node])
+
 _tested: set[str] = set()
+_missing: dict[str, str] = {}
 
 
 def asked() -> list[str]:
     """The SQL servers that the tests are to run on."""
-    return [*ALWAYS, *([MYSQL] if os.environ.get("BUS_TEST_MYSQL_URL") else [])]
+    return [*ALWAYS, *([MYSQL] if os.environ.get(VARIABLES[MYSQL]) else [])]
 
 
-# --- fixtures ------------------------------------------------------------------------------------
+# --- databases on the run's servers --------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -72,19 +84,49 @@ def sql_url(request: pytest.FixtureRequest, unique: str) -> Iterator[str]:
 
 def _server(name: str) -> str:
     url = os.environ.get(VARIABLES[name])
-    if url:
-        return url
-    why = os.environ.get(why_missing(name)) or (
-        f"{VARIABLES[name]} is not set: run the tests by bin/test, which starts the servers"
-    )
-    if os.environ.get("CI"):
-        pytest.fail(f"{LABELS[name]} is missing, and in CI nothing is skipped: {why}")
-    pytest.skip(f"{LABELS[name]} is missing: {why}")
+    if not url:
+        _leave_out(
+            name,
+            os.environ.get(why_missing(name))
+            or f"{VARIABLES[name]} is not set: run the tests by bin/test, which starts the servers",
+        )
+    return url
 
 
 def _database(server: str, name: str) -> Iterator[str]:
     yield statements.create_database(server, name)
     statements.drop_database(server, name)
+
+
+# --- servers of a test's own ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", params=asked())
+def sql_kind(request: pytest.FixtureRequest) -> type[SQLNode]:
+    """Each of the SQL servers in turn, of which a test makes nodes that it may break."""
+    return available(SQL[request.param])
+
+
+@pytest.fixture
+def sql_node(sql_kind: type[SQLNode], tmp_path: Path) -> Iterator[SQLNode]:
+    """A server for this test alone, which it may break: each of them in turn."""
+    with lent(sql_kind(tmp_path / "sql")) as node:
+        yield node
+
+
+def available(kind: AnyKind) -> AnyKind:
+    """The kind of nodes, if such can be had here; else the test is left out."""
+    try:
+        _ = kind(Path()).version
+    except ServiceUnavailable as error:
+        _leave_out(next(name for name in KINDS if KINDS[name] is kind), str(error))
+    return kind
+
+
+def _leave_out(name: str, why: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"{LABELS[name]} is missing, and in CI nothing is skipped: {why}")
+    pytest.skip(f"{LABELS[name]} is missing: {why}")
 
 
 # --- which were tested ---------------------------------------------------------------------------
@@ -104,41 +146,48 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" and not report.skipped:
-        _tested.update(str(value) for name, value in report.user_properties if name == PROPERTY)
+    names = {str(value) for name, value in report.user_properties if name == PROPERTY}
+    if report.skipped:
+        _missing.update(
+            {name: why for name in names if (why := _reason(report)).startswith(LABELS[name])}
+        )
+    elif report.when == "call":
+        _tested.update(names)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    told = [why for name in ALWAYS if (why := os.environ.get(why_missing(name)))]
-    if not _tested and not told:
+    if not _tested and not _missing:
         return
-    tested = ", ".join(
-        f"{LABELS[name]} {_version(name)}" for name in (MONGODB, *SQL) if name in _tested
-    )
-    missing = "".join(
-        f"; {LABELS[name]}: missing" for name in ALWAYS if os.environ.get(why_missing(name))
-    )
+    tested = [f"{LABELS[name]} {_version(name)}" for name in (MONGODB, *SQL) if name in _tested]
     unasked = "" if MYSQL in asked() else "; MySQL: not asked for (bin/test --mysql)"
-    terminalreporter.write_line(f"Stores tested: {tested or 'none'}{missing}{unasked}")
-    for why in told:
-        terminalreporter.write_line(f"Skipped: {why}")
+    terminalreporter.write_line(f"Stores tested: {', '.join(tested) or 'none'}{unasked}")
+    for why in _missing.values():
+        terminalreporter.write_line(f"Tests skipped: {why}")
 
 
 def _fixtures(item: pytest.Item) -> list[str]:
     return getattr(item, "fixturenames", [])
 
 
-def _stores(item: pytest.Item) -> list[str]:
+def _stores(item: pytest.Item) -> set[str]:
     """The stores that a test runs on, by the fixtures that it asks for."""
     names = _fixtures(item)
-    found = [MONGODB] if "mongo_url" in names else []
-    found += [name for name in SQL if f"{name}_server" in names]
+    found = {name for name in SQL if f"{name}_server" in names}
+    found |= {MONGODB} if "mongo_url" in names else set()
     call = getattr(item, "callspec", None)
-    return found + ([call.params["sql_url"]] if call and "sql_url" in call.params else [])
+    return found | {call.params[name] for name in BY_NAME if call and name in call.params}
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Why a test was skipped, which is the last of three things that pytest says of it."""
+    told = report.longrepr
+    return told[2].removeprefix("Skipped: ") if isinstance(told, tuple) else ""
 
 
 def _version(name: str) -> str:
-    url = os.environ[VARIABLES[name]]
+    url = os.environ.get(VARIABLES[name])
+    if not url:
+        return KINDS[name](Path()).version
     if name != MONGODB:
         return statements.version(url)
     with MongoClient[dict[str, object]](url) as client:

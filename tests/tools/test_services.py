@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
+from tests.servers import nothing_runs_in, processes_of
 from tools.services import MongoNode, RabbitMQNode, ServiceUnavailable, services
 from tools.services.command import run as run_command
 from tools.services.ports import free_ports, is_free, places, reachable, wait_until
@@ -22,28 +23,6 @@ from tools.services.process import bound_to
 from tools.services.rabbitmq import speaks_amqp
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def processes_of(folder: Path) -> list[str]:
-    """The processes, of whatever parent, that were started for a folder."""
-    return [
-        directory.name
-        for directory in Path("/proc").iterdir()
-        if directory.name.isdigit() and mentions(directory, str(folder).encode())
-    ]
-
-
-def mentions(process: Path, name: bytes) -> bool:
-    try:
-        if (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return False
-        return any(name in (process / part).read_bytes() for part in ("cmdline", "environ"))
-    except OSError:
-        return False
-
-
-def nothing_runs_in(folder: Path) -> bool:
-    return wait_until(lambda: not processes_of(folder), seconds=10)
 
 
 @pytest.fixture

@@ -1,16 +1,14 @@
 """The root folders of other releases: made once, and brought up to date before each use."""
 
 import os
-import platform
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tools.services import debian_root
 from tools.services.cache import cache_folder
-from tools.services.errors import ServiceUnavailable
-from tools.services.packages import programs
+from tools.services.debian_root import APART, lines_of
 from tools.services.progress import say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -32,10 +30,6 @@ MACHINES_FILES = {
 }
 _PIPS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
 KEPT_VARIABLES = (*_PIPS, "http_proxy", "https_proxy", "no_proxy", "TERM")
-
-# What a command mounts and starts is its own, and ends with it, even with SIGKILL.
-APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
-SCRIPTS = Path("/usr/share/debootstrap/scripts")
 
 
 class Release(NamedTuple):
@@ -73,60 +67,14 @@ def prepare(release: Release, root: Path) -> None:
 
 
 def _make(release: Release, root: Path) -> None:
-    (debootstrap,) = programs("debootstrap", packages=["debootstrap"])
     say(f"Making a root of Debian {release.suite} in {root} (once, a minute or two) ...")
-    fresh = root.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.parent.mkdir(parents=True, exist_ok=True)
-    log = root.with_suffix(".log")
-    with log.open("w") as output:
-        done = subprocess.run(
-            [*APART, debootstrap, *_options(release), release.suite, str(fresh), *_source(release)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if done.returncode != 0:
-        last = " / ".join(log.read_text().strip().splitlines()[-3:])
-        raise ServiceUnavailable(f"debootstrap could not make {fresh}: {last}. All of it: {log}")
-    fresh.rename(root)
-
-
-def _options(release: Release) -> list[str]:
-    return ["--variant=minbase", *([] if release.signed else ["--no-check-gpg"])]
-
-
-def _source(release: Release) -> list[str]:
-    """Where the packages are, and how to make a release younger than this machine's debootstrap."""
-    known = (SCRIPTS / release.suite).exists()
-    return [_archive(), *([] if known else [str(SCRIPTS / "sid")])]
-
-
-def _archive() -> str:
-    """The archive that this machine's own packages come from."""
-    own = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    wanted = "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)"
-    found = [line.split() for line in _lines("apt-get", "indextargets", "--format", wanted)]
-    fitting = [one for one in found if one[1:3] == [own, "main"]]
-    fitting.sort(key=lambda one: "Debian" not in one[3:])
-    if not fitting:
-        raise ServiceUnavailable(
-            f"this machine's package sources name no archive of Debian's {own or 'release'}, "
-            f"where other releases would be: run this on Debian"
-        )
-    return fitting[0][0]
+    debian_root.make(root, release.suite, signed=release.signed)
 
 
 def _how_apt_fetches() -> str:
     """This machine's settings for fetching packages, such as a proxy, in apt's own syntax."""
-    lines = _lines("apt-config", "dump")
+    lines = lines_of("apt-config", "dump")
     return "".join(f"{line}\n" for line in lines if line.startswith("Acquire::"))
-
-
-def _lines(*command: str) -> list[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return [line for line in done.stdout.splitlines() if line.strip()]
 
 
 def copy_checkout(target: Path) -> None:

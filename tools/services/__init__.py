@@ -10,6 +10,7 @@ from tools.services.errors import CommandFailed, ServiceError, ServiceUnavailabl
 from tools.services.finding import Found, Origin, services
 from tools.services.mariadb import MariaDBNode
 from tools.services.mongodb import MongoNode
+from tools.services.mysql import MySQLNode
 from tools.services.postgresql import PostgreSQLNode
 from tools.services.rabbitmq import RabbitMQNode
 
@@ -18,6 +19,7 @@ __all__ = [
     "Found",
     "MariaDBNode",
     "MongoNode",
+    "MySQLNode",
     "Origin",
     "PostgreSQLNode",
     "RabbitMQNode",

@@ -1,7 +1,8 @@
 """The services as containers of compose.yaml, where a Docker engine runs.
 
-DOUBLEDECKER_NO_DOCKER leaves Docker alone; DOUBLEDECKER_AMQP_PORT and DOUBLEDECKER_MONGO_PORT are
-the ports on this machine (compose.yaml reads them too).
+DOUBLEDECKER_NO_DOCKER leaves Docker alone; DOUBLEDECKER_AMQP_PORT, DOUBLEDECKER_MONGO_PORT,
+DOUBLEDECKER_POSTGRESQL_PORT, DOUBLEDECKER_MARIADB_PORT and DOUBLEDECKER_MYSQL_PORT are the ports on
+this machine (compose.yaml reads them too).
 """
 
 import os
@@ -19,6 +20,19 @@ ROOT = Path(__file__).resolve().parents[2]
 ASK_SECONDS = 3
 START_SECONDS = 600  # the first time, images are downloaded
 
+# For each service, the variable of its port, the usual port, and its URL with the port in it.
+PLACES = {
+    "rabbitmq": ("DOUBLEDECKER_AMQP_PORT", "5672", f"amqp://guest:guest@{LOOPBACK}:{{}}/"),
+    "mongodb": ("DOUBLEDECKER_MONGO_PORT", "27017", f"mongodb://{LOOPBACK}:{{}}/?replicaSet=rs0"),
+    "postgresql": (
+        "DOUBLEDECKER_POSTGRESQL_PORT",
+        "5432",
+        f"postgresql+asyncpg://postgres@{LOOPBACK}:{{}}/postgres",
+    ),
+    "mariadb": ("DOUBLEDECKER_MARIADB_PORT", "3306", f"mysql+aiomysql://root@{LOOPBACK}:{{}}/"),
+    "mysql": ("DOUBLEDECKER_MYSQL_PORT", "3307", f"mysql+aiomysql://root@{LOOPBACK}:{{}}/"),
+}
+
 
 def is_running() -> bool:
     """Whether an engine answers within 3 s, and has compose."""
@@ -28,11 +42,8 @@ def is_running() -> bool:
 
 
 def url(name: str) -> str:
-    if name == "rabbitmq":
-        port = os.environ.get("DOUBLEDECKER_AMQP_PORT") or "5672"
-        return f"amqp://guest:guest@{LOOPBACK}:{port}/"
-    port = os.environ.get("DOUBLEDECKER_MONGO_PORT") or "27017"
-    return f"mongodb://{LOOPBACK}:{port}/?replicaSet=rs0"
+    variable, usual, form = PLACES[name]
+    return form.format(os.environ.get(variable) or usual)
 
 
 def up(names: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from tools.services import docker, kept
 from tools.services.errors import ServiceUnavailable
 from tools.services.mariadb import MariaDBNode
 from tools.services.mongodb import MongoNode
+from tools.services.mysql import MySQLNode
 from tools.services.node import Node
 from tools.services.ports import places, reachable
 from tools.services.postgresql import PostgreSQLNode
@@ -25,13 +26,15 @@ Origin = Literal["environment", "kept", "docker", "private", "memory", "none"]
 RABBITMQ, MONGODB = "rabbitmq", "mongodb"
 EVERYTHING = (RABBITMQ, MONGODB)
 """What is found or started where nobody says otherwise."""
-POSTGRESQL, MARIADB = "postgresql", "mariadb"
-SQL = (POSTGRESQL, MARIADB)
-KINDS: dict[str, type[RabbitMQNode | MongoNode | PostgreSQLNode | MariaDBNode]] = {
+SQL: dict[str, type[PostgreSQLNode | MariaDBNode | MySQLNode]] = {
+    "postgresql": PostgreSQLNode,
+    "mariadb": MariaDBNode,
+    "mysql": MySQLNode,
+}
+KINDS: dict[str, type[RabbitMQNode | MongoNode | PostgreSQLNode | MariaDBNode | MySQLNode]] = {
     RABBITMQ: RabbitMQNode,
     MONGODB: MongoNode,
-    POSTGRESQL: PostgreSQLNode,
-    MARIADB: MariaDBNode,
+    **SQL,
 }
 LABELS = {name: kind.label for name, kind in KINDS.items()}
 VARIABLES = {name: kind.variable for name, kind in KINDS.items()}

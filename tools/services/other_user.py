@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tools.services.errors import ServiceUnavailable
 
+Owner = str | int  # a user by name or number
+
 PLACE = "server"  # in a node's folder: the folder that is the server's, or a link to it
 
 
@@ -30,7 +32,7 @@ def place_of(folder: Path) -> Path:
     return (folder / PLACE).resolve()
 
 
-def make_place(folder: Path, user: str) -> Path:
+def make_place(folder: Path, user: Owner) -> Path:
     """The server's own folder, in a node's `folder`; it stays the same for the folder's life.
 
     Run as root, it belongs to `user`, to whom the folders of root's are closed: there, as in
@@ -51,14 +53,14 @@ def make_place(folder: Path, user: str) -> Path:
     return place.resolve()
 
 
-def _temporary(folder: Path, user: str) -> Path:
+def _temporary(folder: Path, user: Owner) -> Path:
     above = Path(tempfile.gettempdir())
     if not _is_open(above):
         raise ServiceUnavailable(
             f"the user {user} can reach neither {folder} nor {above}: set TMPDIR to a folder that "
             "all users may pass (chmod o+x, for those above it as well)"
         )
-    made = tempfile.mkdtemp(prefix=f"doubledecker-{user}-")
+    made = tempfile.mkdtemp(prefix="doubledecker-server-")
     shutil.chown(made, user, user)
     return Path(made)
 

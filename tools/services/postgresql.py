@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from tools.services.cache import cache_folder, locked
 from tools.services.errors import ServiceUnavailable
+from tools.services.node import STOP_SECONDS
 from tools.services.packages import install
 from tools.services.ports import LOOPBACK, wait_until
 from tools.services.process import ServerProcess, children_of
@@ -26,7 +27,7 @@ host replication postgres {LOOPBACK}/32 trust
 host all all {LOOPBACK}/32 scram-sha-256
 """
 
-END_SECONDS = 10.0
+PROMOTE_SECONDS = 60.0
 
 
 class PostgreSQLNode(SQLNode):
@@ -67,14 +68,14 @@ class PostgreSQLNode(SQLNode):
         if self.running:
             # What is frozen would never end.
             self.resume()
-            self._running_process().stop(END_SECONDS, by=signal.SIGINT)
+            self._running_process().stop(STOP_SECONDS, by=signal.SIGINT)
 
     def kill(self) -> None:
         """Crash, all of its processes at once; `start` brings it back."""
         if not self.running:
             return
-        # A server that is stopped has no more children than there are.
-        self.pause()
+        # Frozen, it starts no further ones.
+        self._running_process().freeze()
         children = self._children()
         super().kill()
         for child in children:
@@ -94,7 +95,7 @@ class PostgreSQLNode(SQLNode):
     def promote(self) -> None:
         """Make a standby take writes, and return when it does."""
         self.sql("SELECT pg_promote()")
-        if not wait_until(lambda: not self.follows, END_SECONDS):
+        if not wait_until(lambda: not self.follows, PROMOTE_SECONDS):
             raise ServiceUnavailable(f"{self.label} in {self.folder} was not promoted")
 
     @property

@@ -14,7 +14,7 @@ from typing import ClassVar
 from tools.services import statements
 from tools.services.errors import ServiceUnavailable
 from tools.services.node import Node
-from tools.services.other_user import make_place, place_of, words_for
+from tools.services.other_user import Owner, make_place, place_of, words_for
 from tools.services.ports import LOOPBACK, answers
 from tools.services.process import ServerProcess
 
@@ -79,7 +79,7 @@ class SQLNode(Node):
     # --- what a node must say of itself ------------------------------------------------------
 
     def _prepare(self) -> None:
-        make_place(self.folder, self.user)
+        make_place(self.folder, self._owner)
         if not self._made.exists():
             shutil.rmtree(self._data, ignore_errors=True)
             self._make_data()
@@ -127,6 +127,10 @@ class SQLNode(Node):
         except statements.REFUSALS:
             return False
         return True
+
+    @property
+    def _owner(self) -> Owner:
+        return self.user
 
     def _as_user(self) -> list[str]:
         return words_for(self.user)

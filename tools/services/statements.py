@@ -1,9 +1,12 @@
 """Single SQL statements, by the drivers alone: what prepares a server or a database for a test."""
 
 import asyncio
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
@@ -24,15 +27,46 @@ REFUSALS: tuple[type[Exception], ...] = (
 """What a server that cannot be reached, or does not want to, is told by."""
 
 
-def run(url: str, *statements: str, seconds: float = SECONDS) -> Rows:
-    """Run statements one by one, each committed for itself; returns the rows of the last.
+class Connection(ABC):
+    """A connection that does one thing after another, each as it comes; no transaction is begun.
 
-    May be called where an event loop runs. Raises one of `REFUSALS`, each as its driver does.
+    May be used where an event loop runs, which then waits as well. Raises `REFUSALS`.
     """
-    if is_postgresql(url):
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, _in_postgresql(url, statements, seconds)).result()
-    return _in_mysql(url, statements, seconds)
+
+    @abstractmethod
+    def run(self, *statements: str) -> Rows:
+        """Run statements one by one; returns the rows of the last."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it at once: what is not committed is lost."""
+
+    @property
+    @abstractmethod
+    def backend(self) -> int:
+        """The number by which its server knows it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def connected(url: str, *, seconds: float = SECONDS) -> Connection:
+    """Connect to a server, or to the database that the URL names; nothing takes over `seconds`."""
+    return _PostgreSQL(url, seconds) if is_postgresql(url) else _MySQL(url, seconds)
+
+
+def run(url: str, *statements: str, seconds: float = SECONDS) -> Rows:
+    """Run statements one by one, each committed for itself; returns the rows of the last."""
+    with connected(url, seconds=seconds) as connection:
+        return connection.run(*statements)
 
 
 def version(url: str) -> str:
@@ -54,13 +88,25 @@ def drop_database(url: str, name: str) -> None:
         run(url, f"DROP DATABASE IF EXISTS {quoted(url, name)} WITH (FORCE)")
         return
     # It would wait for what they have open.
-    holding = f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
-    for (connection,) in run(url, holding):
-        try:
-            run(url, f"KILL {connection}")
-        except pymysql.MySQLError:  # it ended by itself
-            continue
+    end_connections(of_database(url, name))
     run(url, f"DROP DATABASE IF EXISTS {quoted(url, name)}")
+
+
+def end_connections(url: str) -> int:
+    """Have the server end all connections to the database of `url`; returns how many."""
+    name = urlsplit(url).path.lstrip("/")
+    if is_postgresql(url):
+        ending = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname ="
+        return len(
+            run(of_database(url, "postgres"), f"{ending} '{name}' AND pid <> pg_backend_pid()")
+        )
+    with connected(of_database(url, "")) as connection:
+        open_ones = "SELECT id FROM information_schema.processlist WHERE db ="
+        numbers = [number for (number,) in connection.run(f"{open_ones} '{name}'")]
+        for number in numbers:
+            with suppress(pymysql.MySQLError):  # it ended by itself
+                connection.run(f"KILL {number}")
+    return len(numbers)
 
 
 def of_database(url: str, name: str) -> str:
@@ -85,30 +131,67 @@ def quoted(url: str, name: str) -> str:
     return sign + name.replace(sign, 2 * sign) + sign
 
 
-async def _in_postgresql(url: str, statements: Sequence[str], seconds: float) -> Rows:
-    arguments = _arguments(url)
-    connection = await asyncpg.connect(**arguments, timeout=seconds, command_timeout=seconds)
-    try:
-        rows = [await connection.fetch(statement) for statement in statements][-1]
+class _PostgreSQL(Connection):
+    """Its driver is asynchronous: it gets a thread, and there a loop, of its own."""
+
+    def __init__(self, url: str, seconds: float) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._runner = asyncio.Runner()
+        try:
+            self._connection = self._await(asyncpg.connect, **_arguments(url), timeout=seconds)
+        except BaseException:
+            self._end()
+            raise
+        self._seconds = seconds
+
+    def run(self, *statements: str) -> Rows:
+        fetch = self._connection.fetch
+        rows = [self._await(fetch, line, timeout=self._seconds) for line in statements][-1]
         return [tuple(row) for row in rows]
-    finally:
+
+    def close(self) -> None:
         # A clean end waits for the server, which may be frozen or gone.
-        connection.terminate()
+        self._thread.submit(self._connection.terminate).result()
+        self._end()
+
+    @property
+    def backend(self) -> int:
+        return int(self._connection.get_server_pid())
+
+    def _await(self, call: Callable[..., Any], *words: Any, **options: Any) -> Any:
+        async def awaited() -> Any:
+            return await call(*words, **options)
+
+        return self._thread.submit(lambda: self._runner.run(awaited())).result()
+
+    def _end(self) -> None:
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
 
 
-def _in_mysql(url: str, statements: Sequence[str], seconds: float) -> Rows:
-    connection = pymysql.connect(
-        **_arguments(url),
-        autocommit=True,
-        ssl_disabled=True,  # what TLS would need takes 70 ms to set up
-        connect_timeout=seconds,
-        read_timeout=seconds,
-        write_timeout=seconds,
-    )
-    with connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-        return list(cursor.fetchall())
+class _MySQL(Connection):
+    def __init__(self, url: str, seconds: float) -> None:
+        self._connection = pymysql.connect(
+            **_arguments(url),
+            autocommit=True,
+            ssl_disabled=True,  # what TLS would need takes 70 ms to set up
+            connect_timeout=seconds,
+            read_timeout=seconds,
+            write_timeout=seconds,
+        )
+
+    def run(self, *statements: str) -> Rows:
+        with self._connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def close(self) -> None:
+        self._connection._force_close()
+
+    @property
+    def backend(self) -> int:
+        return int(self._connection.thread_id())
 
 
 def _arguments(url: str) -> dict[str, Any]:
