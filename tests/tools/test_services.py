@@ -16,7 +16,14 @@ import pytest
 from pymongo import MongoClient
 
 from tests.servers import nothing_runs_in, processes_of
-from tools.services import MongoNode, RabbitMQNode, ServiceUnavailable, services
+from tests.stores import available
+from tools.services import (
+    MongoNode,
+    PostgreSQLNode,
+    RabbitMQNode,
+    ServiceUnavailable,
+    services,
+)
 from tools.services.command import run as run_command
 from tools.services.ports import free_ports, is_free, places, reachable, wait_until
 from tools.services.process import bound_to
@@ -321,6 +328,13 @@ def test_run_passes_signals_on_and_ends_with_the_status_of_its_command(tmp_path:
     assert nothing_runs_in(tmp_path)
 
 
+@pytest.mark.parametrize("option", ["--with", "--try"])
+def test_a_server_that_is_not_known_is_refused_with_those_that_are(option: str) -> None:
+    done = run("run", option, "mariadb,oracle", "true")
+    assert done.returncode == 2
+    assert "'oracle' is none of postgresql, mariadb, mysql" in done.stderr
+
+
 def test_run_tells_a_missing_command_as_a_shell_does(tmp_path: Path) -> None:
     with listening() as port:
         urls = {
@@ -337,17 +351,18 @@ def test_run_tells_a_missing_command_as_a_shell_does(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("alone")
 def test_kept_services_stay_until_they_are_taken_down(tmp_path: Path) -> None:
-    folder = ("--folder", str(tmp_path))
+    available(PostgreSQLNode)
+    folder, more = ("--folder", str(tmp_path)), ("--with", "postgresql")
     try:
-        up = run("up", *folder)
+        up = run("up", *more, *folder)
         assert up.returncode == 0, up.stderr
         exports = [line.removeprefix("export ") for line in up.stdout.splitlines()]
         urls = dict(shlex.split(line)[0].split("=", 1) for line in exports)
-        assert urls.keys() == {"BUS_AMQP_URL", "BUS_MONGO_URL"}
+        assert urls.keys() == {"BUS_AMQP_URL", "BUS_MONGO_URL", "BUS_TEST_POSTGRESQL_URL"}
         assert all(map(reachable, urls.values()))
 
-        assert run("up", *folder).stdout == up.stdout
-        with services(kept_folder=tmp_path) as found:
+        assert run("up", *more, *folder).stdout == up.stdout
+        with services(["rabbitmq", "mongodb", "postgresql"], kept_folder=tmp_path) as found:
             assert (found.amqp_origin, found.mongo_origin) == ("kept", "kept")
             assert found.environment == urls
         status = run("status", "--json", *folder)
@@ -357,6 +372,7 @@ def test_kept_services_stay_until_they_are_taken_down(tmp_path: Path) -> None:
             "url": urls["BUS_AMQP_URL"],
             "origin": "private",
         }
+        assert json.loads(status.stdout)["postgresql"]["running"]
     finally:
         run("down", "--remove", *folder)
     assert nothing_runs_in(tmp_path)

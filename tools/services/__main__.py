@@ -26,7 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="bin/services", description="Find or start RabbitMQ and MongoDB."
+        prog="bin/services",
+        description="Find or start RabbitMQ and MongoDB, and SQL servers where asked.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="run a command with BUS_AMQP_URL and BUS_MONGO_URL set")
