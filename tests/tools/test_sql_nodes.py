@@ -67,6 +67,21 @@ def test_a_node_leaves_nothing(sql_kind: type[SQLNode], tmp_path: Path) -> None:
     assert not place.exists()
 
 
+def test_a_crashed_postgresql_leaves_no_shared_memory(tmp_path: Path) -> None:
+    with lent(available(PostgreSQLNode)(tmp_path / "a node")) as node:
+        pid = (other_user.place_of(node.folder) / "data" / "postmaster.pid").read_text()
+        number = pid.splitlines()[6].split()[1]
+        assert number in segments()
+        node.kill()
+    assert number not in segments()
+
+
+def segments() -> list[str]:
+    """The numbers of the shared memory that there is."""
+    lines = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return [line.split()[1] for line in lines]
+
+
 def test_a_server_of_roots_is_not_roots_itself(sql_node: SQLNode) -> None:
     _, _, told = Path(f"/proc/{sql_node.pid}/status").read_text().partition("Uid:")
     assert "0" not in told.split()[:4]

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from tools.services.ports import LOOPBACK, free_ports, places
 
 CHUNK = 65_536
-NAME_WITHIN = 64  # a request of MongoDB's names its command in its first bytes
+NAME_WITHIN = 64  # a request to a database names its command in its first bytes
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -42,7 +42,7 @@ class Proxy:
         self.answers_lost = 0
         self._left: int | None = None
         self._counted: Towards | None = None
-        self._marker, self._losses, self._silently = b"", 0, False
+        self._marker, self._losses, self._silently, self._passes_on = b"", 0, False, True
         self._listening: asyncio.Server | None = None
         self._open: dict[_Connection, asyncio.Task[None]] = {}
 
@@ -76,6 +76,11 @@ class Proxy:
         The connection is cut then; or it stays, `silently`, and answers no more.
         """
         self._marker, self._losses, self._silently = marker, times, silently
+        self._passes_on = True
+
+    def lose_requests(self, marker: bytes, times: int) -> None:
+        """The next requests that name `marker` are not passed on, and their connections are cut."""
+        self._marker, self._losses, self._passes_on = marker, times, False
 
     async def shut(self) -> None:
         """Refuse connections, and reset those there are."""
@@ -122,11 +127,16 @@ class Proxy:
         return passing
 
     def names_marker(self, data: bytes) -> bool:
-        """Whether this is a request whose answer is to be lost."""
+        """Whether this is a request that is to be lost, or its answer."""
         if not self._losses or self._marker not in data[:NAME_WITHIN]:
             return False
         self._losses -= 1
         return True
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether what is lost is the answer to a request, and not the request."""
+        return self._passes_on
 
     @property
     def loses_silently(self) -> bool:
@@ -201,10 +211,17 @@ class _Connection:
 
     def _passes(self, data: bytes, towards: Towards) -> bool:
         if towards is Towards.SERVER:
-            self._answer_is_lost |= self._proxy.names_marker(data)
+            if self._proxy.names_marker(data):
+                self._lose()
         elif self._answer_is_lost:
             self._lose_answer()
         return not self.dead and not self._client[1].transport.is_closing()
+
+    def _lose(self) -> None:
+        if self._proxy.passes_on:
+            self._answer_is_lost = True
+        else:
+            self.cut()
 
     def _lose_answer(self) -> None:
         self._proxy.answers_lost += 1

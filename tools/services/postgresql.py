@@ -1,6 +1,7 @@
 """A private PostgreSQL node, of Debian's packages or of a PostgreSQL on the PATH."""
 
 import signal
+import subprocess
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,10 @@ DEBIAN_FOLDER = Path("/usr/lib/postgresql")
 UNITS = ["postgresql.service"]
 OTHERWISE = "put the folder of `postgres` on the PATH, or set BUS_TEST_POSTGRESQL_URL"
 
-FLAGS = ("-c", "max_connections=300")  # of several test processes; later flags win
+FLAGS = (
+    *("-c", "max_connections=300"),  # of several test processes; later flags win
+    *("-c", "dynamic_shared_memory_type=mmap"),  # files among its data, which go with them
+)
 
 # The administrator comes in as is, so that nobody has to know a password; all others as elsewhere.
 WHO_COMES_IN = f"""\
@@ -28,6 +32,8 @@ host all all {LOOPBACK}/32 scram-sha-256
 """
 
 PROMOTE_SECONDS = 60.0
+
+MEMORY_LINE = 7  # of postmaster.pid: the key and the number of its shared memory
 
 
 class PostgreSQLNode(SQLNode):
@@ -81,6 +87,12 @@ class PostgreSQLNode(SQLNode):
         for child in children:
             child.kill()
 
+    def close(self, *, remove: bool = False) -> None:
+        if remove:
+            self.kill()
+            self._give_back_memory()
+        super().close(remove=remove)
+
     def pause(self) -> None:
         """Freeze: connections stay open and nothing answers."""
         super().pause()
@@ -131,6 +143,19 @@ class PostgreSQLNode(SQLNode):
         ]
 
     # --- within ----------------------------------------------------------------------------
+
+    def _give_back_memory(self) -> None:
+        """Remove the shared memory of a crashed server, which would be there until the next boot.
+
+        A later start in the same folder would have done it.
+        """
+        file = self._data / "postmaster.pid"
+        if not file.exists():
+            return
+        lines = file.read_text().splitlines()
+        if len(lines) >= MEMORY_LINE:
+            number = lines[MEMORY_LINE - 1].split()[-1]
+            subprocess.run(["ipcrm", "--shmem-id", number], capture_output=True, check=False)
 
     def _children(self) -> list[ServerProcess]:
         return children_of(self.pid)

@@ -18,6 +18,8 @@ SECONDS = 30.0
 
 Rows = list[tuple[Any, ...]]
 
+TRANSACTIONS = ("BEGIN", "COMMIT", "ROLLBACK")
+
 REFUSALS: tuple[type[Exception], ...] = (
     OSError,
     asyncpg.PostgresError,
@@ -145,9 +147,7 @@ class _PostgreSQL(Connection):
         self._seconds = seconds
 
     def run(self, *statements: str) -> Rows:
-        fetch = self._connection.fetch
-        rows = [self._await(fetch, line, timeout=self._seconds) for line in statements][-1]
-        return [tuple(row) for row in rows]
+        return [self._one(statement) for statement in statements][-1]
 
     def close(self) -> None:
         # A clean end waits for the server, which may be frozen or gone.
@@ -157,6 +157,13 @@ class _PostgreSQL(Connection):
     @property
     def backend(self) -> int:
         return int(self._connection.get_server_pid())
+
+    def _one(self, statement: str) -> Rows:
+        if statement in TRANSACTIONS:  # one message, as drivers send it
+            self._await(self._connection.execute, statement, timeout=self._seconds)
+            return []
+        rows = self._await(self._connection.fetch, statement, timeout=self._seconds)
+        return [tuple(row) for row in rows]
 
     def _await(self, call: Callable[..., Any], *words: Any, **options: Any) -> Any:
         async def awaited() -> Any:
