@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from tools.services import (
     services,
 )
 from tools.services.command import run as run_command
+from tools.services.other_user import place_of
 from tools.services.ports import free_ports, is_free, places, reachable, wait_until
 from tools.services.process import bound_to
 from tools.services.rabbitmq import speaks_amqp
@@ -275,8 +277,9 @@ WAIT = "; import time; time.sleep(100)"
 
 @pytest.mark.usefixtures("alone")
 def test_services_die_with_the_one_that_ran_them_however_it_dies(tmp_path: Path) -> None:
+    words = ("run", "--try", "postgresql,mariadb", "--folder", str(tmp_path / "kept"))
     child = subprocess.Popen(
-        command("run", "--folder", str(tmp_path / "kept"), sys.executable, "-c", TELL + WAIT),
+        command(*words, sys.executable, "-c", TELL + WAIT),
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -297,6 +300,8 @@ def test_services_die_with_the_one_that_ran_them_however_it_dies(tmp_path: Path)
             os.killpg(child.pid, signal.SIGKILL)  # the command itself, which got no signal
             for pid in processes_of(home):
                 os.kill(int(pid), signal.SIGKILL)
+            for node in home.iterdir():
+                shutil.rmtree(place_of(node), ignore_errors=True)
 
 
 def test_a_server_whose_parent_died_before_the_kernel_was_told_does_not_run(tmp_path: Path) -> None:

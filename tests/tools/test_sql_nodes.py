@@ -189,6 +189,22 @@ def test_a_server_that_cannot_be_had_is_an_error_or_a_reason(
         assert "is missing" in why
 
 
+def test_a_folder_among_closed_ones_is_put_above_those(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root runs servers as other users")
+    (tmp_path / "temporary").mkdir(mode=0o700)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    place = other_user.make_place(tmp_path, os.geteuid())
+    try:
+        assert place.name.startswith("doubledecker-server-")
+        assert place.parent in tmp_path.parents
+        assert other_user.make_place(tmp_path, os.geteuid()) == place
+    finally:
+        place.rmdir()
+
+
 def test_mysql_is_for_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ServiceUnavailable, match="set BUS_TEST_MYSQL_URL"):
@@ -199,7 +215,6 @@ def test_a_folder_that_no_other_user_reaches_is_refused_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    tmp_path.chmod(0o700)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(other_user, "_is_open", lambda folder: False)
     with pytest.raises(ServiceUnavailable, match=r"can reach neither .*: set TMPDIR"):
         other_user.make_place(tmp_path, "postgres")

@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
 from tools.services.errors import ServiceUnavailable
 
 Owner = str | int  # a user by name or number
+
+TOP = 2  # how many parts the path of a folder has that is directly in the root
 
 PLACE = "server"  # in a node's folder: the folder that is the server's, or a link to it
 
@@ -36,8 +39,8 @@ def make_place(folder: Path, user: Owner) -> Path:
     """The server's own folder, in a node's `folder`; it stays the same for the folder's life.
 
     Run as root, it belongs to `user`, to whom the folders of root's are closed: there, as in
-    pytest's, it lies among the temporary ones, and a link leads to it. Raises `ServiceUnavailable`
-    where those are closed too.
+    pytest's, it lies in the one for temporary files, or the next above that is open, and a link
+    leads to it. Raises `ServiceUnavailable` where there is none.
     """
     place = folder / PLACE
     if place.is_dir():
@@ -54,15 +57,22 @@ def make_place(folder: Path, user: Owner) -> Path:
 
 
 def _temporary(folder: Path, user: Owner) -> Path:
-    above = Path(tempfile.gettempdir())
-    if not _is_open(above):
+    usual = Path(tempfile.gettempdir())
+    above = next((path for path in (usual, *usual.parents) if _holds_temporary(path)), None)
+    if above is None:
         raise ServiceUnavailable(
-            f"the user {user} can reach neither {folder} nor {above}: set TMPDIR to a folder that "
+            f"the user {user} can reach neither {folder} nor {usual}: set TMPDIR to a folder that "
             "all users may pass (chmod o+x, for those above it as well)"
         )
-    made = tempfile.mkdtemp(prefix="doubledecker-server-")
+    made = tempfile.mkdtemp(prefix="doubledecker-server-", dir=above)
     shutil.chown(made, user, user)
     return Path(made)
+
+
+def _holds_temporary(folder: Path) -> bool:
+    """Whether a server's folder may be put there; not into /home, say, if /home/me is closed."""
+    shared = folder.stat().st_mode & stat.S_ISVTX != 0
+    return _is_open(folder) and (shared or len(folder.parts) > TOP)
 
 
 def _is_open(folder: Path) -> bool:
