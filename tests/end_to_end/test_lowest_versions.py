@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENT = re.compile(r"([\w.-]+) *>=([\w.]+)")
+REQUIREMENT = re.compile(r"([\w.-]+(?:\[\w+\])?) *>=([\w.]+)")
 
 
 def lowest() -> list[str]:
