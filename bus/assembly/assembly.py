@@ -9,7 +9,7 @@ from typing import Any
 
 from bus.assembly.arguments import check_made
 from bus.assembly.backend import MakeBackend, brought_by, default_backend, read_log_of
-from bus.assembly.declarations import check_declarations
+from bus.assembly.declarations import check_declarations, taken_categories
 from bus.assembly.runtime import BusState, Runtime, command_registry, subscriptions_of
 from bus.continuity.checks import service_checks
 from bus.continuity.continuity import Continuity
@@ -74,7 +74,8 @@ class Assembly:
         transport, event_log = backend.transport, backend.event_log
         collections, control = backend.collections, backend.control
         signing = Signing(control, settings.signing_secret)
-        publisher = Publisher(event_log, transport, signing.sign, self._signals)
+        taken = taken_categories(service, self._routers, projections, self._owners)
+        publisher = Publisher(event_log, transport, signing.sign, self._signals, taken)
         copied = self._copied()
         history = History(control, copied)
         read_log, followed = read_log_of(service, event_log, backend.followed, copied)
@@ -95,7 +96,7 @@ class Assembly:
         dispatcher = Dispatcher(
             service,
             handlers,
-            provided=Provided(self._provide, documents),
+            provided=Provided(self._provide, documents, backend.effects.lends),
             middleware=[*self._middleware, *backend.middleware],
             event_log=event_log,
             publishing=publisher,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bus.assembly.served import check_served
+from bus.data.ids import is_category
 from bus.data.limits import size_of
 from bus.declare.registry import registry_of
 from bus.declare.router import Router
@@ -13,7 +14,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Event, Fault, Message
 from bus.read.projection import Projection
 from bus.stores.session import OWN_COLLECTIONS
-from bus.write.aggregate import Aggregate, is_category
+from bus.write.aggregate import Aggregate
 
 GENERATION = re.compile(r"(.+)__v\d+(?:r\d+)?$")
 
@@ -196,6 +197,32 @@ def aggregates_of(
     fed = (kind for projection in projections for kind in projection.of)
     found += (kind for kind in fed if isinstance(kind, type) and issubclass(kind, Aggregate))
     return list(dict.fromkeys(found))
+
+
+def taken_categories(
+    service: str,
+    routers: Sequence[Router],
+    projections: Sequence[Projection[Any]],
+    foreign: Mapping[str, str],
+) -> dict[str, str]:
+    """Returns, by category, why no event may name a stream of it."""
+    owned = {
+        category: f"belongs to the service {owner!r}, which alone writes it; name another one"
+        for category, owner in foreign.items()
+    }
+    own = "is the service's own; leave stream= out, or name another category"
+    return {**taken_by(aggregates_of(routers, projections)), **owned, service: own}
+
+
+def taken_by(aggregates: Sequence[type[Aggregate]]) -> dict[str, str]:
+    """Returns, by category of these aggregates, why no event may name a stream of it."""
+    return {
+        aggregate.category: (
+            f"is that of the aggregate {aggregate.__name__}, which alone writes its streams; "
+            f"record the event on it, or name another category"
+        )
+        for aggregate in aggregates
+    }
 
 
 def events_of(

@@ -1,8 +1,12 @@
 """Ids that derive from others: of what follows from a message, and of streams. Pure."""
 
 import hashlib
+import re
+from typing import Any
 
 from bus.data.limits import DERIVED
+
+_CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,49}")
 
 
 def derived_id(seed: str) -> str:
@@ -23,3 +27,8 @@ def category_of(stream: str) -> str:
 def key_of(stream: str) -> str:
     """Returns the aggregate's id in a stream id: `0192` for `job-0192`."""
     return stream.partition("-")[2]
+
+
+def is_category(name: Any) -> bool:
+    """Returns whether `name` is a valid category."""
+    return isinstance(name, str) and _CATEGORY.fullmatch(name) is not None

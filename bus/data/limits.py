@@ -113,10 +113,16 @@ def _unprintable(text: str) -> str:
 def check_aggregate_id(id: str, of: str) -> None:
     """Raises: InvalidMessage for what cannot be an aggregate's id, `of` being its class."""
     if not (isinstance(id, str) and 0 < len(id) <= MOST_AGGREGATE_ID and id.isprintable()):
-        raise InvalidMessage(_refused_aggregate_id(id, f"the id of {with_article(of)}"))
+        raise InvalidMessage(_refused_stream_id(id, f"the id of {with_article(of)}"))
 
 
-def _refused_aggregate_id(id: object, what: str) -> str:
+def check_stream_id(id: str, what: str) -> None:
+    """Raises: InvalidMessage for what cannot be the id in a stream's name."""
+    if not (0 < len(id) <= MOST_AGGREGATE_ID and id.isprintable()):
+        raise InvalidMessage(_refused_stream_id(id, what))
+
+
+def _refused_stream_id(id: object, what: str) -> str:
     if not isinstance(id, str):
         return not_text(what, id)
     if not id.isprintable():

@@ -1,6 +1,7 @@
 """From a message to its handler: which one, with what, and what happens to its result.
 
 dispatcher    finds the one handler of a message and runs it, in its unit of work
+transactions  runs a handler with a session, whose writes are stored with its commits
 middleware    what runs around every handler
 layers        checks that what is given as middleware can be
 anew          a message as it was, for another try of its handler

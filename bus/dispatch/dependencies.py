@@ -25,10 +25,13 @@ Supplier = Callable[[UnitOfWork], Any]
 
 
 class Provided(NamedTuple):
-    """What handlers can ask for: the service's values by type, the read collections by view."""
+    """What handlers can ask for: the service's values by type, the read collections by view, and a
+    session."""
 
     values: Mapping[Any, Any]
     documents: Mapping[type, Documents[Any]]
+    lends: type = Session
+    """The type by which they ask for the session in which they write."""
 
 
 def bind(handler: Handler, provided: Provided) -> Bound:
@@ -75,9 +78,9 @@ def repositories_of(handler: Handler) -> list[type[Aggregate]]:
     return [aggregate for aggregate in found if aggregate is not None]
 
 
-def takes_session(handler: Handler) -> bool:
-    """Returns whether an event handler takes a session, so that its run is one transaction."""
-    return any(asked.kind is Session for asked in handler.dependencies)
+def takes_session(handler: Handler, provided: Provided) -> bool:
+    """Returns whether a handler takes a session, so that its run is one transaction."""
+    return any(asked.kind is provided.lends for asked in handler.dependencies)
 
 
 def _supplier(handler: Handler, asked: Dependency, provided: Provided) -> Supplier:
@@ -85,20 +88,19 @@ def _supplier(handler: Handler, asked: Dependency, provided: Provided) -> Suppli
     if constant is not None:
         (value,) = constant
         return (lambda work: work.envelope) if value is _THIS_ENVELOPE else lambda _: value
-    of_work = _of_work(handler, asked.kind)
+    of_work = _of_work(handler, asked.kind, provided.lends)
     if of_work is not None:
         return of_work
-    raise ConfigurationError(
-        f"{handler.name}: parameter {asked.name!r}: {_remedy(handler, asked.kind)}"
-    )
+    remedy = _remedy(handler, asked.kind, provided.lends)
+    raise ConfigurationError(f"{handler.name}: parameter {asked.name!r}: {remedy}")
 
 
-def _of_work(handler: Handler, kind: Any) -> Supplier | None:
+def _of_work(handler: Handler, kind: Any, lends: type) -> Supplier | None:
     """Returns what takes a dependency out of a unit of work; None if it is not there."""
-    if kind is Session and handler.kind == "event":
-        return lambda work: work.session
     if handler.kind == "query":
         return None
+    if kind is lends:
+        return lambda work: work.session
     if kind is Outbox:
         return lambda work: work.outbox
     aggregate = _aggregate_of(kind)
@@ -124,7 +126,7 @@ def _constant(handler: Handler, asked: Dependency, provided: Provided) -> tuple[
         return (_THIS_ENVELOPE,)
     if get_origin(asked.kind) is Documents:
         return (_documents(handler, asked, provided),)
-    if asked.default is not NO_DEFAULT and _of_work(handler, asked.kind) is None:
+    if asked.default is not NO_DEFAULT and _of_work(handler, asked.kind, provided.lends) is None:
         return (asked.default,)
     return None
 
@@ -148,14 +150,12 @@ def _documents(handler: Handler, asked: Dependency, provided: Provided) -> Any:
     )
 
 
-def _remedy(handler: Handler, kind: Any) -> str:
-    if handler.kind == "query" and (kind in (Outbox, Session) or get_origin(kind) is Repository):
+def _remedy(handler: Handler, kind: Any, lends: type) -> str:
+    changes = kind in (Outbox, Session, lends) or get_origin(kind) is Repository
+    if handler.kind == "query" and changes:
         return f"a query changes nothing and cannot take {_shown(kind)}; take Documents[...]"
     if kind is Session:
-        return (
-            "only event handlers can take Session; a command handler stores through "
-            "Repository[...] and Outbox"
-        )
+        return f"the event log of this bus lends {_shown(lends)}; take that"
     if Repository in (kind, get_origin(kind)):
         return "Repository needs the class of an aggregate, as in Repository[Account]"
     if kind is Documents:

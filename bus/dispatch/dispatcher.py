@@ -12,7 +12,6 @@ from bus.codec import digest_of
 from bus.common.exceptions import judged, reported
 from bus.data.ids import category_of, derived_id, former_derived_id
 from bus.declare.router import BASES, Handler, Kind
-from bus.dispatch.anew import anew
 from bus.dispatch.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
 from bus.dispatch.middleware import (
     Middleware,
@@ -25,6 +24,7 @@ from bus.dispatch.middleware import (
     retried_on_conflict,
 )
 from bus.dispatch.results import Results
+from bus.dispatch.transactions import Transactions
 from bus.errors import (
     ConfigurationError,
     NoHandler,
@@ -45,7 +45,7 @@ from bus.observe.signals import (
     QueryAnswered,
 )
 from bus.stores.event_log import Commit, EventLog
-from bus.stores.session import Effects, Session
+from bus.stores.session import Effects
 from bus.write.receipts import check_repeat, receipt_of_repeat
 from bus.write.unit_of_work import Publishing, UnitOfWork
 
@@ -96,7 +96,7 @@ class Dispatcher:
         self._middleware = middleware
         self._log = event_log
         self._publishing = publishing
-        self._effects = effects
+        self._transactions = Transactions(effects, self._unit_of_work)
         self._owners = foreign or {}
         self._may_be_former = may_be_former
         self._signals = signals or Signals(service)
@@ -128,8 +128,14 @@ class Dispatcher:
         stored = await self._stored(envelope)
         if stored is not None:
             return stored
-        receipt = await self.execute(envelope)
-        return receipt if receipt.versions else await self._remember(envelope, receipt)
+        kept = self._transactions.kept
+        try:
+            receipt = await self.execute(envelope)
+            if receipt.versions or envelope.id in kept:
+                return receipt
+            return await self._remember(envelope, receipt)
+        finally:
+            kept.discard(envelope.id)
 
     async def carry_out(self, envelope: Envelope) -> None:
         """Runs a queued command as `execute_once` does, without reading an earlier result."""
@@ -176,8 +182,7 @@ class Dispatcher:
 
     def _add(self, handler: Handler) -> None:
         if handler.kind == "event":
-            self.lends_sessions |= takes_session(handler)
-            run_event = self._run_event_once if takes_session(handler) else self._run_event
+            run_event = self._run_event_once if self._lends(handler) else self._run_event
             bound = bind(handler, self._provided)
             for message in handler.messages:
                 self._events[handler.router, message] = self._composed(
@@ -220,9 +225,15 @@ class Dispatcher:
 
         Conflicts come only from a unit of work, and each run with a session has a copy already.
         """
-        if message.wire_flat or takes_session(handler):
+        if message.wire_flat or self._lends(handler):
             return False
         return bind_alone(handler, self._provided) is None
+
+    def _lends(self, handler: Handler) -> bool:
+        """Returns whether a handler takes a session; notes that, if it does."""
+        takes = takes_session(handler, self._provided)
+        self.lends_sessions |= takes
+        return takes
 
     def _query(self, handler: Handler) -> Next:
         """Returns a query's handler without a unit of work, because a query changes nothing."""
@@ -238,6 +249,8 @@ class Dispatcher:
         if alone is not None:
             return _without_changes(alone, results)
         bound = bind(handler, self._provided)
+        if self._lends(handler):
+            return self._transactions.command(bound, results)
 
         async def run(envelope: Envelope) -> Receipt:
             work = self._unit_of_work(envelope.id, envelope)
@@ -257,6 +270,8 @@ class Dispatcher:
         work = self._unit_of_work(id, envelope)
         try:
             await bound(work)
+            if work.names_streams:
+                await work.locate()
             if work.prepare() and not await self._done_formerly(envelope, handler):
                 await work.store()
         except Exception as error:
@@ -278,23 +293,9 @@ class Dispatcher:
         return bool(commits) and commits[0].causation_id == envelope.id
 
     async def _run_event_once(self, envelope: Envelope, handler: Handler, bound: Bound) -> None:
-        """Runs a handler with a session: its effects, its commits and the mark that it ran are one
-        transaction."""
         id = self._id_of_handling(envelope, handler)
-        work = self._unit_of_work(id, envelope)
-
-        async def handling(session: Session) -> list[Commit]:
-            nonlocal work
-            fresh = envelope if envelope.message.wire_flat else anew(envelope)
-            work = self._unit_of_work(id, fresh, session)
-            await bound(work)
-            return work.prepare()
-
         mark = f"{self._service}.{handler.router}/{self._identity(envelope)}"
-        began = time.monotonic()
-        if await self._effects.once(mark, handling):
-            work.tell_stored(time.monotonic() - began)
-            await work.announce()
+        await self._transactions.event(id, mark, envelope, bound)
 
     def _id_of_handling(self, envelope: Envelope, handler: Handler) -> str:
         return derived_id(self._seed_of_handling(envelope, handler))
@@ -307,9 +308,7 @@ class Dispatcher:
         owner = self._owners.get(category_of(envelope.stream))
         return f"{owner}/{envelope.id}" if owner else envelope.id
 
-    def _unit_of_work(
-        self, id: str, envelope: Envelope, session: Session | None = None
-    ) -> UnitOfWork:
+    def _unit_of_work(self, id: str, envelope: Envelope, session: Any = None) -> UnitOfWork:
         return UnitOfWork(id, self._service, envelope, self._log, self._publishing, session=session)
 
     async def _remember(self, envelope: Envelope, receipt: Receipt) -> Receipt:

@@ -1,4 +1,4 @@
-"""An event handler's session, and what runs it: effects that happen exactly once.
+"""A handler's session, and what runs it: writes that happen at once with its commits, or not.
 
 Knows no database. Every implementation passes `bus.testing.contracts.effects_contract`.
 """
@@ -39,15 +39,17 @@ OWN_COLLECTIONS = frozenset(
 
 
 class Session(Protocol):
-    """What an event handler writes, in one transaction with the mark that it handled the event.
+    """What a handler of commands or events writes, in one transaction with all else that it stores.
 
-        @mails.event
-        async def on_paid(event: Paid, envelope: Envelope, session: Session) -> None:
-            queue = session.documents("mail_queue")
-            await queue.update(envelope.id, {"$set": {"to": event.payer}})
+        @prices.command
+        async def set_price(command: SetPrice, session: Session, outbox: Outbox) -> None:
+            prices = session.documents("prices")
+            await prices.update(command.article, {"$set": {"eur": command.eur}})
+            outbox.publish(PriceSet(article=command.article), stream=f"price-{command.article}")
 
-    What the handler records on aggregates and sends through its `Outbox` is stored in the same
-    transaction. After a conflict with another writer the handler runs again, and only what its last
+    That is what it records on aggregates, sends and publishes through its `Outbox`, and of a
+    command its id, of an event the mark that this subscription handled it: a repeat changes
+    nothing. After a conflict with another writer the handler runs again, and only what its last
     run wrote counts; effects outside of the session may repeat. One operation at a time, each
     awaited within the handler: a session refuses every use once its handler has ended.
     """
@@ -75,11 +77,15 @@ class Session(Protocol):
         ...
 
 
-Handling = Callable[[Session], Awaitable[Sequence[Commit]]]
+Handling = Callable[[Any], Awaitable[Sequence[Commit]]]
+"""Runs a handler with a session of the type that `Effects.lends`, and returns its commits."""
 
 
 class Effects(Protocol):
-    """Runs event handlers so that what they store happens exactly once."""
+    """Runs handlers so that what they write in a session, and their commits, is stored at once."""
+
+    lends: type = Session
+    """The type by which a handler asks for the session."""
 
     async def open(self) -> None:
         """Creates what it needs. Raises: StoreUnavailable, ConfigurationError."""
@@ -96,6 +102,18 @@ class Effects(Protocol):
         may run several times; its own exceptions pass through, and then nothing is stored.
         Raises: ConcurrencyError, InvalidMessage, ProjectionError (a write is refused),
         StoreUnavailable, OutcomeUnknown (repeating is safe: the mark decides).
+        """
+        ...
+
+    async def commit(self, handling: Handling) -> Sequence[Commit]:
+        """Stores atomically what a command's handler writes and the commits that it returns, and
+        returns what the log now holds under their ids, as `EventLog.append` does.
+
+        That is what `handling` returned, or, if the first commit's id existed already, the commits
+        stored then (a repeat: nothing is written). `handling` may run several times; its own
+        exceptions pass through, and then nothing is stored.
+        Raises: ConcurrencyError (a place in a stream is taken), InvalidMessage, ProjectionError (a
+        write is refused), StoreUnavailable, OutcomeUnknown (the log was asked, too).
         """
         ...
 

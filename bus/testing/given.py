@@ -11,13 +11,14 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
+from bus.assembly.declarations import taken_by
 from bus.building import a
 from bus.codec import envelopes_of, record
 from bus.common import clock
 from bus.common.signatures import name_of
 from bus.data.limits import check_aggregate_id
 from bus.declare.router import Kind, Router
-from bus.dispatch.dependencies import Provided, bind, views_of
+from bus.dispatch.dependencies import Provided, bind, repositories_of, views_of
 from bus.errors import ConfigurationError
 from bus.messages import Command, Envelope, Event, Message, Query
 from bus.observe.listeners import Signals
@@ -208,7 +209,8 @@ class Scenario:
         self._check_read(views_of(handler), function)
         documents = {view: await self._stored(collections, view) for view in views_of(handler)}
         bound = bind(handler, Provided(values, documents))
-        offered, session = _Offered(), MemorySession(collections.tables, ())
+        offered = _Offered(taken_by(repositories_of(handler)))
+        session = MemorySession(collections.tables, ())
         work = UnitOfWork(envelope.id, "given", envelope, self._log, offered, session=session)
         try:
             result = await handled(lambda _: bound(work), session)
@@ -263,8 +265,9 @@ class _Offered:
 
     sign = None
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Mapping[str, str]) -> None:
         self.signals = Signals()
+        self.taken = taken
         self.events: list[Said] = []
         self.commands: list[Said] = []
 

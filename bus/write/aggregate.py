@@ -16,6 +16,7 @@ from bus.common.figures import whole
 from bus.common.fingerprint import reason_of
 from bus.common.signatures import members
 from bus.data.classes import unknown_options
+from bus.data.ids import is_category
 from bus.data.limits import check_aggregate_id, plain_text
 from bus.data.round_trip import attributes_of, difference_of_state
 from bus.declare.registry import generic_of, registry_of
@@ -33,7 +34,6 @@ from bus.write.declared import (
 from bus.write.functions import dispatched_in, functions_in
 from bus.write.state import Maker, Shape, makers_of, shape_of
 
-_CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,49}")
 _OWN_FIELDS = frozenset({"id", "version", "recorded", "recorded_data"})
 
 
@@ -210,11 +210,6 @@ class Aggregate:
 
 
 _OF_THE_CLASS = frozenset(name for name in vars(Aggregate) if not name.startswith("__"))
-
-
-def is_category(name: str) -> bool:
-    """Returns whether `name` is a valid category."""
-    return isinstance(name, str) and _CATEGORY.fullmatch(name) is not None
 
 
 def stream_of(aggregate: type[Aggregate], id: str) -> str:

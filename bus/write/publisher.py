@@ -6,7 +6,7 @@ relay.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 
 from bus.codec import sign_events
@@ -38,9 +38,12 @@ class Publisher:
         transport: Transport,
         sign: Sign | None = None,
         signals: Signals | None = None,
+        taken: Mapping[str, str] | None = None,
     ) -> None:
-        """`sign`, if given, signs the events."""
+        """`sign`, if given, signs the events; `taken` says whose the categories are that no event
+        may name."""
         self.signals = signals or Signals()
+        self.taken = taken or {}
         self._sign = sign
         self._log = event_log
         self._transport = transport

@@ -4,18 +4,18 @@ One stream is one insert, several are one transaction; then the events go to the
 """
 
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from bus.codec import address, frames_of, record
-from bus.data.ids import derived_id
-from bus.errors import InvalidMessage
+from bus.data.ids import category_of, derived_id, is_category, key_of
+from bus.data.limits import check_stream_id, not_text, plain_text
+from bus.errors import ConfigurationError, InvalidMessage
 from bus.messages import Command, Envelope, Event, Receipt, check_kind
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import EventsStored
 from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded
-from bus.stores.session import Session
 from bus.transports.base import Frame
 from bus.write import snapshots
 from bus.write.aggregate import Aggregate
@@ -29,9 +29,11 @@ log = Logger("bus.write")
 
 
 class Publishing(Protocol):
-    """Takes stored commits, to publish them."""
+    """Takes stored commits, to publish them. `taken` says of categories whose they are, where no
+    event may name a stream of theirs."""
 
     signals: Signals
+    taken: Mapping[str, str]
 
     def offer(self, commits: list[Commit], frames: list[list[Frame]]) -> None: ...
 
@@ -43,10 +45,14 @@ class Outbox:
     nothing twice.
     """
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, taken: Mapping[str, str] | None = None) -> None:
         self._seed = seed
+        self._taken = taken or {}
+        self._heads: Mapping[str, int] = {}
         self.commands: list[Outgoing] = []
         self.events: list[Recorded] = []
+        self.streams: dict[str, list[Recorded]] = {}
+        """Events by the stream that was named for them."""
 
     def send(self, command: Command) -> str:
         """Sends a command to this service's queue; returns the id under which it will run.
@@ -58,10 +64,58 @@ class Outbox:
         self.commands.append(address(command, derived_id(f"{self._seed}>{number}")))
         return self.commands[-1].id
 
-    def publish(self, event: Event) -> None:
-        """Publishes an event that belongs to no aggregate. Raises: InvalidMessage."""
+    def publish(self, event: Event, *, stream: str | None = None) -> None:
+        """Publishes an event that belongs to no aggregate.
+
+        Without `stream` it stands for itself, in a stream of the service's own. With it, as in
+        `stream="price_list-eur"` (a category, a hyphen, an id), it is the next event of that
+        stream, whose versions count 1, 2, 3 ... like an aggregate's; if somebody else was first,
+        the handler runs again.
+
+        Raises: InvalidMessage, ConfigurationError (the category is an aggregate's, another
+        service's, or the service's own).
+        """
         check_kind(type(event), Event, "Outbox.publish")
-        self.events.append(record(event))
+        recorded = record(event)
+        if stream is None:
+            self.events.append(recorded)
+        else:
+            self.streams.setdefault(self._named(stream), []).append(recorded)
+
+    async def locate(self, log: EventLog) -> None:
+        """Looks up the heads of the streams that events name. Raises: StoreUnavailable."""
+        if self.streams:
+            self._heads = await log.heads(list(self.streams))
+
+    def parts(self) -> list["Part"]:
+        """Returns what follows in each stream that events name, as far as `locate` knows them."""
+        return [
+            (category_of(stream), stream, self._heads.get(stream, 0) + len(events), events)
+            for stream, events in self.streams.items()
+        ]
+
+    def _named(self, stream: str) -> str:
+        """Returns a stream's name. Raises: InvalidMessage, ConfigurationError."""
+        what = "Outbox.publish(stream=...)"
+        if not isinstance(stream, str):
+            raise InvalidMessage(not_text(f"{what}: the name of a stream", stream))
+        category = category_of(stream)
+        if not is_category(category) or "-" not in stream:
+            raise InvalidMessage(
+                f"{what}: {stream!r:.100} is not the name of a stream; give a category (lower-case "
+                f"letters, digits and underscores, 50 at most), a hyphen and an id, as in "
+                f"stream='price_list-eur'"
+            )
+        check_stream_id(key_of(stream), f"{what}: the id in {stream!r:.100}")
+        if category in self._taken:
+            raise ConfigurationError(
+                f"{what}: the category {category!r} of {stream!r:.100} {self._taken[category]}"
+            )
+        return plain_text(stream)
+
+
+Part = tuple[str, str, int, list[Recorded]]
+"""What is added to a stream: its category, its id, the version it then has, the events."""
 
 
 class UnitOfWork:
@@ -89,7 +143,7 @@ class UnitOfWork:
         log: EventLog,
         publishing: Publishing,
         *,
-        session: Session | None = None,
+        session: Any = None,
     ) -> None:
         self.id = id
         self.envelope = envelope
@@ -106,8 +160,13 @@ class UnitOfWork:
     @property
     def outbox(self) -> Outbox:
         if self._outbox is None:
-            self._outbox = Outbox(self.id)
+            self._outbox = Outbox(self.id, self._publishing.taken)
         return self._outbox
+
+    @property
+    def names_streams(self) -> bool:
+        """Whether `locate` has to come before `prepare`."""
+        return self._outbox is not None and bool(self._outbox.streams)
 
     def repository(self, kind: type[AnyAggregate]) -> Repository[AnyAggregate]:
         if kind not in self._repositories:
@@ -121,8 +180,23 @@ class UnitOfWork:
 
         Raises: ConcurrencyError, InvalidMessage, IdConflict, OutcomeUnknown, StoreUnavailable.
         """
+        if self.names_streams:
+            return self._commit_located(result, keep)
         self.prepare(result, keep=keep)
         return self.store(result)  # a coroutine less for each command
+
+    async def _commit_located(self, result: Any, keep: bool) -> Receipt:
+        await self.locate()
+        self.prepare(result, keep=keep)
+        return await self.store(result)
+
+    async def locate(self) -> None:
+        """Looks up what `prepare` has to know of streams that events name.
+
+        Raises: StoreUnavailable.
+        """
+        if self._outbox is not None:
+            await self._outbox.locate(self._log)
 
     async def store(self, result: Any = None) -> Receipt:
         """Stores what was prepared, if anything, and hands it to the publisher.
@@ -187,8 +261,11 @@ class UnitOfWork:
 
     def _commits(self, result: Any, keep: bool) -> list[Commit]:
         parts = [(a.category, a.stream, a.version, a.recorded_data) for a in self._changed]
-        own = self._outbox.events if self._outbox else []
-        outgoing = tuple(self._outbox.commands) if self._outbox else ()
+        own: list[Recorded] = []
+        outgoing: tuple[Outgoing, ...] = ()
+        if self._outbox is not None:
+            parts += self._outbox.parts()
+            own, outgoing = self._outbox.events, tuple(self._outbox.commands)
         if own or ((outgoing or keep) and not parts):  # commands go with any first commit
             parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
         if not parts:

@@ -1,9 +1,14 @@
 import pytest
 
 from bus import Bus, Command, ConfigurationError, Query, Router, Session, Settings
+from bus.dispatch.dependencies import Provided, bind, takes_session
 
 
 class Write(Command):
+    pass
+
+
+class WriteRows(Command):
     pass
 
 
@@ -11,17 +16,27 @@ class Ask(Query[int]):
     pass
 
 
-def test_a_command_may_not_ask_for_a_session_and_is_told_what_to_do_instead() -> None:
+def test_a_session_of_another_store_is_refused_with_the_one_that_this_bus_lends() -> None:
+    class Rows:
+        """What a store of tables lends."""
+
     router = Router("writing")
 
     @router.command
     async def write(command: Write, session: Session) -> None: ...
 
+    @router.command
+    async def ask_for_rows(command: WriteRows, session: Rows) -> None: ...
+
+    write_handler, rows_handler = router.handlers
+    provided = Provided({}, {}, Rows)
     with pytest.raises(
-        ConfigurationError,
-        match=r"write: parameter '\w+': only event handlers can take Session; .*Repository",
+        ConfigurationError, match=r"write: parameter 'session': the event log .* lends Rows; take"
     ):
-        Bus("writing", routers=[router], settings=Settings.in_memory())
+        bind(write_handler, provided)
+    bind(rows_handler, provided)
+    assert takes_session(rows_handler, provided)
+    assert not takes_session(write_handler, provided)
 
 
 def test_a_query_may_not_ask_for_a_session_and_is_told_what_to_do_instead() -> None:

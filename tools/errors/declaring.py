@@ -628,12 +628,12 @@ def a_query_that_wants_to_change_something() -> None:
     Bus("bank", routers=[others], settings=Settings.in_memory())
 
 
-@buses("ConfigurationError: parameter 'session': only event handlers can take Session")
-def a_command_that_takes_a_session() -> None:
+@buses("ConfigurationError: parameter 'session': a query changes nothing and cannot take Session")
+def a_query_that_takes_a_session() -> None:
     others = Router("others")
 
-    @others.command
-    async def close(command: Deposit, session: Session) -> None: ...
+    @others.query
+    async def get_balance(query: GetBalance, session: Session) -> None: ...
 
     Bus("bank", routers=[others], settings=Settings.in_memory())
 

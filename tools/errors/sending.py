@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from bus import Bus, Command, Event, Receipt, Repository, Router, Settings, Worker
+from bus import Bus, Command, Event, Outbox, Receipt, Repository, Router, Settings, Worker
 from bus.testing import given
 from tools.errors.bank import (
     Account,
@@ -231,6 +231,48 @@ async def a_result_that_is_not_as_its_annotation_says() -> None:
 
     async with Bus("bank", routers=[router], settings=Settings.in_memory()) as bus:
         await bus.execute(OpenAccount(account_id="a1"))
+
+
+@handling("InvalidMessage: Outbox.publish(stream=...): 'rates' is not the name of a stream")
+async def a_stream_without_an_id() -> None:
+    others = Router("others")
+
+    @others.command
+    async def rate(command: Deposit, outbox: Outbox) -> None:
+        outbox.publish(Deposited(amount=command.amount), stream="rates")
+
+    async with Bus("bank", routers=[others], settings=Settings.in_memory()) as bus:
+        await bus.execute(Deposit(account_id="a1", amount=5))
+
+
+@handling("InvalidMessage: Outbox.publish(stream=...): the id in 'rate-' must have 1 to 200")
+async def a_stream_whose_id_is_empty() -> None:
+    Outbox("order-7").publish(Deposited(amount=5), stream="rate-")
+
+
+@handling("ConfigurationError: the category 'account' of 'account-a1' is that of the aggregate")
+async def a_stream_that_an_aggregate_writes() -> None:
+    others = Router("others")
+
+    @others.command
+    async def pay(command: Deposit, outbox: Outbox, repository: Repository[Account]) -> None:
+        outbox.publish(Deposited(amount=command.amount), stream=f"account-{command.account_id}")
+
+    async with Bus("bank", routers=[others], settings=Settings.in_memory()) as bus:
+        await bus.execute(Deposit(account_id="a1", amount=5))
+
+
+@handling("ConfigurationError: the category 'bank' of 'bank-rates' is the service's own; leave")
+async def a_stream_of_the_services_own() -> None:
+    """A stream of the service's own"""
+    others = Router("others")
+
+    @others.command
+    async def rate(command: Deposit, outbox: Outbox) -> None:
+        outbox.publish(Deposited(amount=command.amount), stream="bank-rates")
+
+    async with Bus("bank", routers=[others], settings=Settings.in_memory()) as bus:
+        await bus.execute(Deposit(account_id="a1", amount=5))
 
 
 @handling("NewerMessage: account-a1, version 1: the stored event Deposited: it is of schema 2")

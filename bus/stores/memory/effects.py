@@ -63,6 +63,17 @@ class MemoryEffects(Effects):
                 await asyncio.sleep(0)
         raise StoreUnavailable(f"{id}: other handlers were first {TRIES} times")
 
+    async def commit(self, handling: Handling) -> Sequence[Commit]:
+        for _ in range(TRIES):
+            session = MemorySession(self._tables, self._projected)
+            commits = await handled(handling, session)
+            try:
+                with self._tables.lock:
+                    return await self._append(session, commits)
+            except MemoryConflict:
+                await asyncio.sleep(0)
+        raise StoreUnavailable(f"other handlers were first {TRIES} times")
+
     async def marks(self, after: str, limit: int) -> list[str]:
         return sorted(mark for mark in list(self._handled) if mark > after)[:limit]
 
@@ -81,18 +92,28 @@ class MemoryEffects(Effects):
     ) -> Sequence[Commit] | None:
         """Stores everything, or returns None if the mark exists. Raises: MemoryConflict.
 
-        Nothing in here lets another task run: it would see a part of the transaction.
+        Nothing in here, or in `_append`, lets another task run: it would see a part of the
+        transaction.
         """
         if self._is_handled(id):
             return None
-        session.check()
-        stored = await self._log.append(commits)
+        stored = await self._append(session, commits)
         if stored is not commits:
             check_cause(stored[0], commits[0])
             return None
-        session.commit()
         self._handled[id] = clock.now()
         return commits
+
+    async def _append(
+        self, session: "MemorySession", commits: Sequence[Commit]
+    ) -> Sequence[Commit]:
+        """Stores commits and what the session wrote, or returns the commits stored before under
+        their ids. Raises: MemoryConflict."""
+        session.check()
+        stored = await self._log.append(commits)
+        if stored is commits:
+            session.commit()
+        return stored
 
 
 class MemorySession(Ending):

@@ -7,7 +7,7 @@ from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bus.common.exceptions import reported
-from bus.errors import ProjectionError, StoreUnavailable
+from bus.errors import OutcomeUnknown, ProjectionError, StoreUnavailable
 from bus.stores.collections import WritableDocuments
 from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Client, Database, bounded, database
@@ -35,6 +35,7 @@ MOST_ENDED = 6
 OPEN_WITHIN = 30.0
 
 NO_SUCH_TRANSACTION = 251
+WRITE_CONFLICT = 112
 
 
 class _Handled(Exception):
@@ -53,7 +54,8 @@ class _Failed(Exception):
 
 
 class MongoEffects(Effects):
-    """The collection `handled`: a mark for each event that a handler with a session handled."""
+    """Runs handlers' transactions beside one event log. The collection `handled` holds a mark for
+    each event that a handler with a session handled."""
 
     def __init__(
         self,
@@ -79,18 +81,33 @@ class MongoEffects(Effects):
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
         try:
-            run = _Run(self, id, handling)
-            return await in_transaction(self._log.sessions.one, run, TRANSACT_WITHIN)
+            return await self._transact(_EventRun(self, handling, id))
         except _Marked:
             await self._check_held(id)
             return None
         except _Handled:
             return None
+
+    async def commit(self, handling: Handling) -> Sequence[Commit]:
+        run = _CommandRun(self, handling)
+        try:
+            return await self._transact(run)
+        except Taken:
+            return await self._log.told_of(run.tries)
+        except OutcomeUnknown as error:
+            if not run.tries:  # it is the handler's own
+                raise
+            return await self._log.told_of(run.tries, error)
+
+    async def _transact(self, run: "_Run") -> Sequence[Commit]:
+        """Runs a handler in a transaction. Raises: what `commit` raises, Taken, _Handled."""
+        try:
+            return await in_transaction(self._log.sessions.one, run, TRANSACT_WITHIN)
         except _Failed as failed:
             raise failed.error from None
         except StoreUnavailable as error:
             if _is_ended(error.__cause__):
-                raise _ended(id) from error
+                raise _ended() from error
             raise
 
     async def marks(self, after: str, limit: int) -> list[str]:
@@ -123,15 +140,15 @@ class MongoEffects(Effects):
             raise StoreUnavailable(f"MongoDB: no majority holds yet that {id} was handled")
 
     async def store(self, commits: Sequence[Commit], native: Native) -> None:
-        """Stores commits. Raises: ConcurrencyError, IdConflict, _Handled (the ids exist: the mark
-        has expired)."""
-        try:
-            await self._log.append_within(native, commits)
-        except Taken:
-            if found := await self._log.find(commits[0].id):
-                check_cause(found[0], commits[0])
-                raise _Handled from None
-            raise moved_on(commits) from None
+        """Stores commits. Raises: Taken."""
+        await self._log.append_within(native, commits)
+
+    async def check_taken(self, commits: Sequence[Commit]) -> None:
+        """Raises: _Handled (the ids exist: the mark has expired), IdConflict, ConcurrencyError."""
+        if found := await self._log.find(commits[0].id):
+            check_cause(found[0], commits[0])
+            raise _Handled
+        raise moved_on(commits)
 
     async def _keep_marks(self) -> None:
         """Creates the index by which the server drops old marks; changes it if the time differs."""
@@ -146,11 +163,10 @@ class MongoEffects(Effects):
 
 
 class _Run:
-    """Handles one event; runs again with each try of its transaction."""
+    """Runs a handler; again with each try of its transaction."""
 
-    def __init__(self, effects: MongoEffects, id: str, handling: Handling) -> None:
+    def __init__(self, effects: MongoEffects, handling: Handling) -> None:
         self._effects = effects
-        self._id = id
         self._handling = handling
         self._ended = 0
         self._complete = False
@@ -158,14 +174,17 @@ class _Run:
     async def __call__(self, native: Native) -> Sequence[Commit]:
         self._ended += self._complete
         if self._ended >= MOST_ENDED:
-            raise _ended(self._id)
+            raise _ended()
         self._complete = False
-        await self._effects.mark(self._id, native)
+        await self._begin(native)
         commits = await self._handle(self._effects.session(native))
         if commits:
             await self._store(commits, native)
         self._complete = True
         return commits
+
+    async def _begin(self, native: Native) -> None:
+        """Does nothing."""
 
     async def _store(self, commits: Sequence[Commit], native: Native) -> None:
         try:
@@ -189,6 +208,41 @@ class _Run:
         if session.failure is not None:
             raise session.failure
         return commits
+
+
+class _CommandRun(_Run):
+    """Runs a command's handler; the commits that it returns have its id."""
+
+    def __init__(self, effects: MongoEffects, handling: Handling) -> None:
+        super().__init__(effects, handling)
+        self.tries: list[Sequence[Commit]] = []
+        """What each run that came to its end was to store."""
+
+    async def _store(self, commits: Sequence[Commit], native: Native) -> None:
+        self.tries.append(commits)
+        try:
+            await super()._store(commits, native)
+        except OperationFailure as error:
+            if error.code == WRITE_CONFLICT:  # what took the place is newer than this transaction
+                raise Taken from error
+            raise
+
+
+class _EventRun(_Run):
+    """Runs an event's handler, and marks the event as handled."""
+
+    def __init__(self, effects: MongoEffects, handling: Handling, mark: str) -> None:
+        super().__init__(effects, handling)
+        self._mark = mark
+
+    async def _begin(self, native: Native) -> None:
+        await self._effects.mark(self._mark, native)
+
+    async def _store(self, commits: Sequence[Commit], native: Native) -> None:
+        try:
+            await super()._store(commits, native)
+        except Taken:
+            await self._effects.check_taken(commits)
 
 
 class MongoSession(Ending):
@@ -236,9 +290,9 @@ def _is_ended(error: BaseException | None) -> bool:
     return isinstance(error, OperationFailure) and error.code == NO_SUCH_TRANSACTION
 
 
-def _ended(id: str) -> ProjectionError:
+def _ended() -> ProjectionError:
     return ProjectionError(
-        f"{id}: the transaction had ended before its handler did; either the handler swallowed the "
-        f"error of an operation in its session (let it pass: it ends the transaction), or it takes "
-        f"longer than the server lets a transaction stand (transactionLifetimeLimitSeconds, 60)"
+        "the transaction had ended before its handler did; either the handler swallowed the error "
+        "of an operation in its session (let it pass: it ends the transaction), or it takes longer "
+        "than the server lets a transaction stand (transactionLifetimeLimitSeconds, 60)"
     )

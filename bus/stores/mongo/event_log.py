@@ -115,15 +115,24 @@ class MongoEventLog(MongoLog, EventLog):
         try:
             await in_transaction(self._slot, body, TRANSACTION_WITHIN)
         except Taken:
-            stored = await self._stored(commits[0].id)
-            if not stored:
-                raise moved_on(commits) from None
-            return commits if stored == list(commits) else stored
+            return await self.told_of([commits])
         except OutcomeUnknown as error:
-            if await self._holds(commits, error):
-                return commits
-            raise
+            return await self.told_of([commits], error)
         return commits
+
+    async def told_of(
+        self, tries: Sequence[Sequence[Commit]], doubt: OutcomeUnknown | None = None
+    ) -> Sequence[Commit]:
+        """Returns what the log holds under the id that several tries of a transaction had, the last
+        of which ended by a place or id that was taken, or in doubt: one of them, or a repeat's.
+
+        Raises: ConcurrencyError; OutcomeUnknown: `doubt`, or the log cannot be read.
+        """
+        last = tries[-1]
+        stored = await (self._found(last[0].id, doubt) if doubt else self._stored(last[0].id))
+        if stored:
+            return next((commits for commits in tries if list(commits) == stored), stored)
+        raise doubt or moved_on(last)
 
     @asynccontextmanager
     async def _slot(self) -> AsyncIterator[MongoSession]:
@@ -141,15 +150,15 @@ class MongoEventLog(MongoLog, EventLog):
         except Unavailable as error:
             raise OutcomeUnknown(f"whether {id} was stored cannot be asked: {error}") from error
 
-    async def _holds(self, commits: Sequence[Commit], error: OutcomeUnknown) -> bool:
-        """Returns whether they are durable after all, although their commit was not confirmed. A
+    async def _found(self, id: str, doubt: OutcomeUnknown) -> list[Commit]:
+        """Returns what is durable under an id after all, although its commit was not confirmed. A
         server that did not answer is not asked again: the caller has waited long enough."""
-        if isinstance(error.__cause__, Unanswered):
-            return False
+        if isinstance(doubt.__cause__, Unanswered):
+            return []
         try:
-            return await self.find(commits[0].id) == list(commits)
+            return await self.find(id)
         except Unavailable:
-            return False
+            return []
 
     async def _insert(self, documents: Sequence[RawBSONDocument], session: MongoSession) -> None:
         try:

@@ -7,7 +7,7 @@ that log and otherwise empty, and knows the projection `wallets`.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,13 @@ import pytest
 
 from bus.common import clock
 from bus.data.payload import Document
-from bus.errors import BusError, ConcurrencyError, ConfigurationError, ProjectionError
+from bus.errors import (
+    BusError,
+    ConcurrencyError,
+    ConfigurationError,
+    InvalidMessage,
+    ProjectionError,
+)
 from bus.stores.event_log import Commit, EventLog, Recorded
 from bus.stores.session import Effects, Session
 
@@ -61,6 +67,17 @@ async def counted(session: Session) -> None:
 async def handled(effects: Effects, write: Write, *commits: Commit) -> None:
     """Handles an event that nobody has handled yet."""
     assert await effects.once(clock.new_id(), handling(write, *commits)) is not None
+
+
+async def committed(
+    effects: Effects, write: Write, commit: Commit, tries: int = 50
+) -> Sequence[Commit]:
+    """Runs a command's handler; again after a conflict, as a dispatcher does."""
+    for _ in range(tries - 1):
+        with suppress(ConcurrencyError):
+            return await effects.commit(handling(write, commit))
+        await asyncio.sleep(0.01)
+    return await effects.commit(handling(write, commit))
 
 
 async def all_of(effects: Effects, collection: str) -> list[Document]:
@@ -358,6 +375,122 @@ class EffectsContract:
         assert await all_of(effects, "offers") == [{"_id": "own", "n": 1}]
         with pytest.raises(ProjectionError, match="its handler has ended"):
             await forgotten[0]
+
+    async def test_a_commands_documents_and_commits_are_stored_at_once_and_once(
+        self, effects: Effects, event_log: EventLog
+    ) -> None:
+        first, other = booking(id="k"), booking("ledger-b", id="k/2")
+        own = (first, other)
+        stored = await effects.commit(handling(counted, *own))
+        assert list(stored) == [first, other]
+        assert await event_log.find("k") == [first, other]
+        assert len(await event_log.pending(clock.now() + timedelta(seconds=9), 9)) == 2
+        assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
+
+    async def test_what_is_stored_is_the_very_commits_of_the_run_that_counts(
+        self, effects: Effects
+    ) -> None:
+        runs: list[Sequence[Commit]] = []
+
+        async def run(session: Session) -> Sequence[Commit]:
+            await counted(session)
+            runs.append([booking(id="k")])
+            return runs[-1]
+
+        stored = await effects.commit(run)
+        assert any(stored is commits for commits in runs)
+        repeat = await effects.commit(run)
+        assert all(repeat is not commits for commits in runs)
+        assert list(repeat) == list(stored)
+
+    async def test_a_repeat_gets_what_was_stored_first_and_writes_nothing(
+        self, effects: Effects, event_log: EventLog
+    ) -> None:
+        kept = booking(id="k")._replace(events=(), result={"price": 7})
+        assert list(await effects.commit(handling(counted, kept))) == [kept]
+        for repeat in (kept, kept._replace(result={"price": 8}), booking("ledger-b", id="k")):
+            assert list(await effects.commit(handling(counted, repeat))) == [kept]
+        assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
+        assert await event_log.read("ledger-b") == []
+
+    async def test_of_one_id_many_times_at_once_one_run_has_its_effect(
+        self, effects: Effects, event_log: EventLog
+    ) -> None:
+        tries = [committed(effects, counted, booking(id="k")) for _ in range(10)]
+        found = await asyncio.gather(*tries)
+        assert {commit.id for stored in found for commit in stored} == {"k"}
+        assert len({stored[0].time for stored in found}) == 1
+        assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
+        assert len(await event_log.read("ledger-a")) == 1
+
+    async def test_many_commands_that_count_in_one_document_count_exactly(
+        self, effects: Effects
+    ) -> None:
+        bookings = [booking(f"ledger-{n}") for n in range(16)]
+        await asyncio.gather(*[committed(effects, counted, own) for own in bookings])
+        assert await all_of(effects, "totals") == [{"_id": "all", "n": 16}]
+
+    async def test_where_a_place_is_taken_a_command_writes_nothing(
+        self, effects: Effects, event_log: EventLog
+    ) -> None:
+        await event_log.append([booking(id="earlier")])
+        for own in ([booking(id="k")], [booking("ledger-b", id="k"), booking(id="k/2")]):
+            with pytest.raises(ConcurrencyError, match="ledger-a"):
+                await effects.commit(handling(counted, *own))
+        assert await all_of(effects, "totals") == []
+        assert await event_log.find("k") == []
+        assert await event_log.read("ledger-b") == []
+        assert await effects.commit(handling(counted, booking(id="k", first=2)))
+
+    async def test_a_commands_exception_or_cancellation_leaves_nothing(
+        self, effects: Effects, event_log: EventLog
+    ) -> None:
+        async def breaks(session: Session) -> None:
+            await counted(session)
+            raise Broken
+
+        async def hangs(session: Session) -> None:
+            await counted(session)
+            reached.set()
+            await asyncio.Event().wait()
+
+        reached = asyncio.Event()
+        with pytest.raises(Broken):
+            await effects.commit(handling(breaks, booking(id="k")))
+        task = asyncio.ensure_future(effects.commit(handling(hangs, booking(id="k"))))
+        await asyncio.wait_for(reached.wait(), 30)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        assert await event_log.find("k") == []
+        assert await committed(effects, counted, booking(id="k"))
+        assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
+
+    async def test_a_command_sets_no_mark(self, effects: Effects) -> None:
+        await effects.commit(handling(counted, booking(id="k")))
+        assert await effects.marks("", 9) == []
+
+    async def test_a_commit_that_cannot_be_stored_leaves_no_documents(
+        self, effects: Effects, event_log: EventLog
+    ) -> None:
+        large = Recorded("Booked", 1, {"text": "x" * 17_000_000})
+        with pytest.raises(InvalidMessage, match="cannot be stored"):
+            await effects.commit(handling(counted, booking(id="k")._replace(events=(large,))))
+        assert await all_of(effects, "totals") == []
+        assert await event_log.find("k") == []
+
+    async def test_an_error_that_a_commands_handler_swallows_leaves_nothing(
+        self, effects: Effects, event_log: EventLog
+    ) -> None:
+        async def swallow(session: Session) -> None:
+            await counted(session)
+            with suppress(ProjectionError):
+                await session.documents("totals").update("all", {"$push": {"n": 1}})
+
+        with pytest.raises(ProjectionError, match=r"had ended .*swallowed the error"):
+            await effects.commit(handling(swallow, booking(id="k")))
+        assert await all_of(effects, "totals") == []
+        assert await event_log.find("k") == []
 
 
 async def _once(effects: Effects, id: str, write: Write) -> None:

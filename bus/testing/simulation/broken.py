@@ -12,7 +12,7 @@ from bus.errors import TransportUnavailable
 from bus.messages import Envelope, Query
 from bus.stores.collections import Changes, Fold, ReadUnit, Target
 from bus.stores.event_log import Commit
-from bus.stores.session import Handling, Session
+from bus.stores.session import Handling
 from bus.testing.clock import FastTime
 from bus.testing.simulation.faults import Life
 from bus.transports.base import Delivery, Frame
@@ -101,14 +101,21 @@ class BrokenEffects(Fragile):
     """Transactions of handlers that fail before or after they commit."""
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
-        async def handled(session: Session) -> Sequence[Commit]:
+        once = partial(self._inner.once, id)
+        stored: Sequence[Commit] | None = await self._transaction(once, handling)
+        return stored
+
+    async def commit(self, handling: Handling) -> Sequence[Commit]:
+        stored: Sequence[Commit] = await self._transaction(self._inner.commit, handling)
+        return stored
+
+    async def _transaction(self, run: Call, handling: Handling) -> Any:
+        async def handled(session: Any) -> Sequence[Commit]:
             commits = await handling(session)
             await self._life.reach("commit", "before")
             return commits
 
-        stored: Sequence[Commit] | None = await self._life.risk(
-            partial(self._inner.once, id, handled)
-        )
+        stored = await self._life.risk(partial(run, handled))
         await self._life.reach("commit", "after")
         return stored
 
