@@ -24,6 +24,7 @@ NAMES = (
     "publish",
     "consume",
     "append",
+    "transacting",
     "projecting",
     "rebuilding",
     "loading",

@@ -1,6 +1,7 @@
 """Effects in MongoDB: a handler's writes, its commits and its mark in one transaction."""
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pymongo import IndexModel
@@ -10,7 +11,7 @@ from bus.common.exceptions import reported
 from bus.errors import OutcomeUnknown, ProjectionError, StoreUnavailable
 from bus.stores.collections import WritableDocuments
 from bus.stores.event_log import Commit
-from bus.stores.mongo.client import Client, Database, bounded, database
+from bus.stores.mongo.client import Client, bounded, database
 from bus.stores.mongo.client import MongoSession as Native
 from bus.stores.mongo.documents import MongoUnit
 from bus.stores.mongo.event_log import MongoEventLog, Taken
@@ -18,7 +19,7 @@ from bus.stores.mongo.failures import is_callers_own, reading, writing
 from bus.stores.mongo.indexes import OPTIONS_DIFFER
 from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.transactions import MongoConflict, in_transaction
-from bus.stores.records import check_cause, moved_on
+from bus.stores.records import READING, check_cause, moved_on
 from bus.stores.session import (
     Effects,
     Ending,
@@ -33,6 +34,7 @@ TRANSACT_WITHIN = 15.0
 MOST_ENDED = 6
 """How often a transaction may turn out to have ended before its handler did."""
 OPEN_WITHIN = 30.0
+MOST_COLLECTIONS = 100
 
 NO_SUCH_TRANSACTION = 251
 WRITE_CONFLICT = 112
@@ -66,11 +68,12 @@ class MongoEffects(Effects):
         projected: Collection[str],
         handled_for: int,
     ) -> None:
-        self._database = database(client, database_name)
-        self._handled = self._database["handled"]
+        self.database = database(client, database_name)
+        self._handled = self.database["handled"]
         self._log = event_log
         self._projected = projected
         self._handled_for = handled_for
+        self.collection = lru_cache(MOST_COLLECTIONS)(self._collection)
 
     async def open(self) -> None:
         async with reading(OPEN_WITHIN):
@@ -121,7 +124,11 @@ class MongoEffects(Effects):
 
     def session(self, native: Native) -> "MongoSession":
         """Returns the session that a handler is given."""
-        return MongoSession(native, self._database, self._projected, self._log.sessions)
+        return MongoSession(native, self, self._projected, self._log.sessions)
+
+    def _collection(self, name: str) -> Any:
+        """Returns a collection as handlers read it. (The driver takes its time to make one.)"""
+        return self.database[name].with_options(codec_options=READING)
 
     async def mark(self, id: str, native: Native) -> None:
         """Sets the mark. Raises: _Marked if it exists."""
@@ -143,6 +150,12 @@ class MongoEffects(Effects):
         """Stores commits. Raises: Taken."""
         await self._log.append_within(native, commits)
 
+    async def are_taken(self, commits: Sequence[Commit]) -> bool:
+        """Returns whether the log has an event in one of their places. Raises: StoreUnavailable."""
+        places = {commit.stream: commit.first for commit in commits if commit.events}
+        heads = await self._log.heads(list(places))
+        return any(heads.get(stream, 0) >= first for stream, first in places.items())
+
     async def check_taken(self, commits: Sequence[Commit]) -> None:
         """Raises: _Handled (the ids exist: the mark has expired), IdConflict, ConcurrencyError."""
         if found := await self._log.find(commits[0].id):
@@ -159,7 +172,7 @@ class MongoEffects(Effects):
             if error.code != OPTIONS_DIFFER:
                 raise
             index = {"keyPattern": {"time": 1}, **seconds}
-            await self._database.command("collMod", "handled", index=index)
+            await self.database.command("collMod", "handled", index=index)
 
 
 class _Run:
@@ -223,7 +236,9 @@ class _CommandRun(_Run):
         try:
             await super()._store(commits, native)
         except OperationFailure as error:
-            if error.code == WRITE_CONFLICT:  # what took the place is newer than this transaction
+            # A newer commit may have taken the place. If none has, it is only locked, perhaps by a
+            # process that was killed: then the transaction is tried again until the lock is gone.
+            if error.code == WRITE_CONFLICT and await self._effects.are_taken(commits):
                 raise Taken from error
             raise
 
@@ -249,10 +264,10 @@ class MongoSession(Ending):
     """One try of a transaction."""
 
     def __init__(
-        self, native: Native, database: Database, projected: Collection[str], sessions: Sessions
+        self, native: Native, effects: MongoEffects, projected: Collection[str], sessions: Sessions
     ) -> None:
         self._native = native
-        self._database = database
+        self._effects = effects
         self._projected = projected
         self._sessions = sessions
         self._units: list[MongoUnit] = []
@@ -261,7 +276,7 @@ class MongoSession(Ending):
     def documents(self, collection: str) -> WritableDocuments:
         self.use.check("documents")
         target = own_target(collection, self._projected)
-        unit = MongoUnit(self._database[target.collection], target, self._native)
+        unit = MongoUnit(self._effects.collection(target.collection), target, self._native)
         self._units.append(unit)
         return SessionDocuments(unit, target.collection, self.use)
 
@@ -274,7 +289,7 @@ class MongoSession(Ending):
     @property
     def database(self) -> Any:
         self.use.check("database")
-        return self._database
+        return self._effects.database
 
     @property
     def refused(self) -> ProjectionError | None:

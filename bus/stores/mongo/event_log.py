@@ -9,7 +9,7 @@ from functools import partial
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
@@ -163,7 +163,12 @@ class MongoEventLog(MongoLog, EventLog):
     async def _insert(self, documents: Sequence[RawBSONDocument], session: MongoSession) -> None:
         try:
             async with bounded():
-                await self._commits.insert_many(documents, session=session)
+                if len(documents) == 1:  # much less work for the driver, and the usual case
+                    await self._commits.insert_one(documents[0], session=session)
+                else:
+                    await self._commits.insert_many(documents, session=session)
+        except DuplicateKeyError:
+            raise Taken from None
         except BulkWriteError as error:
             codes = [failure["code"] for failure in error.details["writeErrors"]]
             if DUPLICATE_KEY in codes:
