@@ -17,7 +17,7 @@ from bus.common.signatures import (
     shown,
     signature_of,
 )
-from bus.data.ids import key_of
+from bus.data.ids import is_category, key_of
 from bus.data.limits import not_text, plain_text
 from bus.declare.registry import registry_of
 from bus.declare.router import check_not_frozen, check_queue_name
@@ -69,7 +69,9 @@ class ProjectionHandler(NamedTuple):
 class Projection(Generic[View_co]):
     """A read collection, kept equal to the fold of its categories' events.
 
-    `of` lists the aggregates whose streams feed it; `view` is what a reader gets. `name` names a
+    `of` lists the aggregates whose streams feed it, or, for streams that events name
+    (`Outbox.publish(event, stream="price_list-eur")`), a class with their category:
+    `class PriceList: category = "price_list"`. `view` is what a reader gets. `name` names a
     collection and a durable queue: renaming it builds a new one. A raised `version` builds a new
     one from the log, too, and readers read the old one until it is there: raise it whenever the
     handlers begin to make something else of past events. `partitions` is how many workers can share
@@ -96,7 +98,8 @@ class Projection(Generic[View_co]):
         if not (isinstance(of, list | tuple) and of and all(map(_has_category, of))):
             raise ConfigurationError(
                 f"Projection {name!r}: of= lists aggregates' classes, one at least, as in "
-                f"of=[Account]"
+                f"of=[Account]; for streams that events name, write a class with nothing but "
+                f"`category = ...`: lower-case letters, digits and underscores"
             )
         check_view(name, view)
         check_indexes(name, indexes)
@@ -267,7 +270,7 @@ class Projection(Generic[View_co]):
 
 
 def _has_category(kind: Any) -> bool:
-    return isinstance(kind, type) and bool(getattr(kind, "category", ""))
+    return isinstance(kind, type) and is_category(getattr(kind, "category", None))
 
 
 def _not_called(key: Callable[[Any], str]) -> str:

@@ -10,6 +10,7 @@ ROUTERS = [
     handlers.followed,
     handlers.journeys,
     handlers.stock,
+    handlers.pricing,
     handlers.reminders,
     projections.queries,
 ]
@@ -17,6 +18,7 @@ PROJECTIONS = [
     projections.orders,
     projections.customers,
     projections.articles,
+    projections.price_lists,
     projections.open_orders,
     projections.spent,
 ]

@@ -27,7 +27,9 @@ from reference.messages import (
     OrderPlaced,
     OrderShipped,
     PlaceOrder,
+    PriceSet,
     SendReminder,
+    SetPrice,
     ShipOrder,
     StockCounted,
 )
@@ -173,6 +175,22 @@ stock = Router("stock")
 async def count(event: StockCounted, /, session: Session) -> None:
     """With a Session, what it writes happens exactly once."""
     await session.documents("stock").update(event.article, {"$set": {"left": event.left}})
+
+
+pricing = Router("pricing")
+
+
+@pricing.command
+async def set_price(command: SetPrice, session: Session, outbox: Outbox) -> int:
+    """Documents of the service's own, an event, and the command's id: all of it, or nothing."""
+    prices = session.documents("prices")
+    key = f"{command.market}/{command.article}"
+    await prices.update(key, {"$set": {"price": command.price}, "$inc": {"changes": 1}})
+    event = PriceSet(article=command.article, price=command.price)
+    outbox.publish(event, stream=f"price_list-{command.market}")
+    found = await prices.find_one({"_id": key})
+    assert found is not None
+    return int(found["changes"])
 
 
 reminders = Router("reminders")

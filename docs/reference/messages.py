@@ -96,6 +96,19 @@ class StockCounted(Event):
     left: int
 
 
+class SetPrice(Command):
+    market: str
+    article: str
+    price: Decimal
+
+
+class PriceSet(Event):
+    """A fact of a stream that it names: `outbox.publish(..., stream="price_list-eur")`."""
+
+    article: str
+    price: Decimal
+
+
 # Queries: `Query[Answer]` says what comes back.
 
 Item = TypeVar("Item")

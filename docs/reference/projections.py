@@ -15,6 +15,7 @@ from reference.messages import (
     OrderShipped,
     Page,
     Paged,
+    PriceSet,
 )
 
 
@@ -64,6 +65,26 @@ customers = Projection("customers", of=[Order], view=CustomerView)
 def one_more(event: OrderPlaced) -> Update:
     """`key=` names another document than that of the aggregate."""
     return {"$inc": {"open": 1}}
+
+
+class PriceList:
+    """A category without an aggregate: its streams are named by those who publish to them."""
+
+    category = "price_list"
+
+
+class PriceListView(BaseModel):
+    id: str
+    prices: dict[str, str] = {}
+
+
+price_lists = Projection("price_lists", of=[PriceList], view=PriceListView)
+
+
+@price_lists.on(PriceSet)
+def priced(event: PriceSet) -> Update:
+    """The document is the one with the stream's id: `eur` of `price_list-eur`."""
+    return {"$set": {f"prices.{event.article}": str(event.price)}}
 
 
 class ArticleView(BaseModel):
@@ -126,6 +147,10 @@ class ListOrders(Paged[OrderView]):
     customer: str
 
 
+class GetPrices(Query[PriceListView | None]):
+    market: str
+
+
 class CountOpen(Query[int]):
     pass
 
@@ -150,3 +175,8 @@ async def list_orders(query: ListOrders, documents: Documents[OrderView]) -> Pag
 @queries.query
 async def count_open(query: CountOpen, documents: Documents[OpenView]) -> int:
     return await documents.count({})
+
+
+@queries.query
+async def get_prices(query: GetPrices, documents: Documents[PriceListView]) -> PriceListView | None:
+    return await documents.get(query.market)

@@ -8,6 +8,7 @@ from bus import OutcomeUnknown, StoreUnavailable
 from bus.testing import NO_FAULTS, Faults, chaos
 from handlers.app import build
 from tests.fault import hirings, payments
+from tests.service import pricing
 from tests.service.wallet import Diary, Pay
 
 ROUGH = Faults(
@@ -39,6 +40,26 @@ async def test_whatever_goes_wrong_the_job_board_ends_as_its_commands_say(seed: 
         await hirings.hire(world)
         await world.settle()
         await hirings.check(world)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_goes_wrong_commands_with_sessions_count_once(seed: int) -> None:
+    """Documents, two aggregates, a named stream and what is sent go together."""
+    async with chaos(pricing.build, seed=seed) as world:
+        for price in range(6):
+            await world.execute(pricing.Reprice(market="eur", article="a", price=price))
+        await world.settle()
+        for stream in ("article-a", "market-eur", "price_list-eur"):
+            found = [
+                (commit.first, event.data["price"])
+                for commit in await world.event_log.read(stream)
+                for event in commit.events
+            ]
+            assert found == [(price + 1, price) for price in range(6)], f"{world}: {stream}"
+        assert await world.written("totals") == {"all": {"changes": 6}}, str(world)
+        assert await world.written("notes") == {"a": {"times": 6}}, str(world)
+        view = await world.query(pricing.GetPriceList(market="eur"))
+        assert view == pricing.PriceListView(id="eur", prices={"a": 5}, changes=6), str(world)
 
 
 async def test_nothing_is_left_running_when_the_world_is_left() -> None:

@@ -21,7 +21,7 @@ from bus.testing import given
 from reference import messages as m
 from reference.aggregates import NotOpen
 from reference.app import build
-from reference.projections import CountOpen, GetOrder, ListOrders
+from reference.projections import CountOpen, GetOrder, GetPrices, ListOrders
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,14 @@ async def test_the_reference_runs() -> None:
             await bus.execute(m.ShipOrder(order_id=m.OrderId("o1")))
         with pytest.raises(Reject, match="10 lines"):
             await bus.execute(order("o3", lines=11))
+        for price in ("1.50", "1.40"):
+            set_price = m.SetPrice(market="eur", article="pen", price=Decimal(price))
+            priced = await bus.execute(set_price, id=f"pen for {price}")
+            assert await bus.execute(set_price, id=f"pen for {price}") == priced
+        assert (priced.result, priced.versions) == (2, {"price_list-eur": 2})
+        prices = await bus.query(GetPrices(market="eur"), after=priced)
+        assert prices is not None
+        assert prices.prices == {"pen": "1.40"}
         await until(lambda: len(mails.sent) == 4, "two thanks and two reminders are sent")
     assert sorted(mails.sent) == [
         ("ada", "The shop thanks you. Ada"),
