@@ -38,6 +38,16 @@ class Outgoing(NamedTuple):
     data: Document
 
 
+class Snapshot(NamedTuple):
+    """An aggregate's state at `version`. `shape` distinguishes the states of different classes;
+    of an aggregate that is stored by its state it is the schema, as text."""
+
+    stream: str
+    version: int
+    shape: str
+    state: Document
+
+
 class Commit(NamedTuple):
     """What one command appended to one stream: one document, written at once or not at all.
 
@@ -45,7 +55,8 @@ class Commit(NamedTuple):
     idempotency key. `first` is the version of its first event; `(stream, first)` is unique.
     `message` is the name of the message that caused it, `result` what its handler returned, as
     JSON types; `digest` distinguishes that message from others of its kind, if its id may be
-    repeated.
+    repeated. `state` is stored beside it, for an aggregate that is stored by its state: it is no
+    part of the commit, nor compared.
     """
 
     id: str
@@ -61,6 +72,13 @@ class Commit(NamedTuple):
     result: Any = None
     message: str = ""
     digest: str = ""
+    state: Snapshot | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Commit) and self[:-1] == other[:-1]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     @property
     def last(self) -> int:
@@ -70,15 +88,6 @@ class Commit(NamedTuple):
     def event_id(self, place: int) -> str:
         """Returns the id of one of its events, by its place in `events`."""
         return self.events[place].id or f"{self.id}:{place + 1}"
-
-
-class Snapshot(NamedTuple):
-    """An aggregate's state at `version`. `shape` distinguishes the states of different classes."""
-
-    stream: str
-    version: int
-    shape: str
-    state: Document
 
 
 class EventCount(NamedTuple):
@@ -190,9 +199,11 @@ class EventLog(StoredLog, Protocol):
         """Stores all commits or none, and returns what the log now holds under their ids.
 
         That is `commits` itself, or, if the first one's id existed already, the commits stored
-        then (a repeat: nothing is written). New commits are pending until `confirmed`.
-        Raises: ConcurrencyError (a `(stream, first)` is taken), InvalidMessage (cannot be stored:
-        too large, integers beyond 64 bits), OutcomeUnknown, StoreUnavailable.
+        then (a repeat: nothing is written). New commits are pending until `confirmed`. A commit's
+        `state` is stored with it, in place of an older one of its stream.
+        Raises: ConcurrencyError (a `(stream, first)` is taken, or the stream's state is not older),
+        InvalidMessage (cannot be stored: too large, integers beyond 64 bits), OutcomeUnknown,
+        StoreUnavailable.
         """
         ...
 
@@ -250,6 +261,43 @@ class EventLog(StoredLog, Protocol):
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Replaces an older snapshot of the stream; an equal or newer one stays."""
+        ...
+
+    async def state(self, stream: str) -> Snapshot | None:
+        """Returns the state of a stream that is stored by its state, as of its latest commit that
+        had one; None if there is none."""
+        ...
+
+    async def states(
+        self,
+        category: str,
+        fields: Mapping[str, Any],
+        limit: int,
+        *,
+        shape: str = "",
+        after: str = "",
+    ) -> list[Snapshot]:
+        """Returns at most `limit` states of a category, of the streams after `after`, sorted by
+        stream: those whose fields equal these values, and, with `shape`, all of another shape.
+
+        Values are texts, numbers, truth values and None. A field that holds a list may count as
+        equal to one of its items.
+        """
+        ...
+
+    async def save_state(self, snapshot: Snapshot) -> None:
+        """Stores a state apart from a commit, in place of one that is not newer."""
+        ...
+
+    async def prepare_states(self, category: str, indexes: Sequence[str]) -> None:
+        """Makes what states of a category need: an index for each of these fields, and no other.
+
+        Raises: StoreUnavailable, ConfigurationError.
+        """
+        ...
+
+    async def forget_states(self, category: str = "") -> None:
+        """Drops the states of a category, with their indexes, or (by default) all states."""
         ...
 
     async def categories(self) -> list[str]:

@@ -13,10 +13,10 @@ from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.decimal128 import DecimalDecoder
 from bson.errors import BSONError
 
-from bus.data.ids import key_of
+from bus.data.ids import category_of, key_of
 from bus.data.payload import Document
 from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
-from bus.stores.event_log import Commit, Outgoing, Recorded
+from bus.stores.event_log import Commit, Outgoing, Recorded, Snapshot
 
 MAX_BYTES = 15 * 1024 * 1024
 """MongoDB's limit is 16 MiB; the rest is room for what an update adds."""
@@ -101,6 +101,34 @@ def commit_from(document: Mapping[str, Any]) -> Commit:
     )
 
 
+def state_document(state: Snapshot) -> Document:
+    """Returns the state as it is stored; its fields can be asked for by path."""
+    return {
+        "_id": state.stream,
+        "version": state.version,
+        "category": category_of(state.stream),
+        "schema": int(state.shape),
+        "state": state.state,
+    }
+
+
+def state_from(document: Mapping[str, Any]) -> Snapshot:
+    """Returns the state that a document holds."""
+    schema = str(document["schema"])
+    return Snapshot(document["_id"], document["version"], schema, document["state"])
+
+
+def states_filter(category: str, fields: Mapping[str, Any], *, shape: str, after: str) -> Document:
+    """Returns the filter for `EventLog.states`."""
+    found: Document = {"category": category}
+    if after:
+        found["_id"] = {"$gt": after}
+    equal = {f"state.{name}": {"$eq": value} for name, value in fields.items()}
+    if shape and equal:
+        return {**found, "$or": [equal, {"schema": {"$ne": int(shape)}}]}
+    return {**found, **equal}
+
+
 def encoded(document: Mapping[str, Any]) -> bytes:
     """Returns the document as BSON. Raises: InvalidMessage if it cannot be stored."""
     try:
@@ -159,6 +187,16 @@ def moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
     """Returns the error for commits whose place in their stream is taken."""
     return ConcurrencyError(
         "; ".join(_taken(commit.message, commit.stream, commit.first) for commit in commits)
+    )
+
+
+def not_older(commits: Sequence[Commit]) -> ConcurrencyError:
+    """Returns the error for commits with states one of which is not older in the store."""
+    streams = ", ".join(commit.stream for commit in commits if commit.state)
+    return ConcurrencyError(
+        f"{commits[0].message or 'a write'}: what is stored as the state of {streams} is not older "
+        f"than what would take its place, although the log does not reach it; `bus aggregates "
+        f"check` compares states with the log"
     )
 
 

@@ -24,6 +24,7 @@ OWN_COLLECTIONS = frozenset(
     [
         "commits",
         "snapshots",
+        "states",
         "projections",
         "checkpoints",
         "writers",

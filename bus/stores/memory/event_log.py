@@ -1,15 +1,26 @@
 """The event log in memory, durable as long as the process."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
 from operator import attrgetter
+from typing import Any
 
 from bus.common.tasks import Home
+from bus.stores.documents.matching import matcher
 from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
 from bus.stores.memory.log import Entry, MemoryLog
-from bus.stores.records import commit_document, encoded, moved_on
+from bus.stores.records import (
+    commit_document,
+    decoded,
+    encoded,
+    moved_on,
+    not_older,
+    state_document,
+    state_from,
+    states_filter,
+)
 
 
 class MemoryEventLog(MemoryLog, EventLog):
@@ -20,14 +31,25 @@ class MemoryEventLog(MemoryLog, EventLog):
         self._taken: set[tuple[str, int]] = set()
         self._pending: dict[str, Entry] = {}
         self._snapshots: dict[str, Snapshot] = {}
+        self._states: dict[str, bytes] = {}
         self._followers: dict[asyncio.Queue[str], Home] = {}
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         data = [encoded(commit_document(commit)) for commit in commits]
+        states = [
+            (commit.state, encoded(state_document(commit.state)))
+            for commit in commits
+            if commit.state
+        ]
         with self._lock:
-            return await self._append(commits, data)
+            return await self._append(commits, data, states)
 
-    async def _append(self, commits: Sequence[Commit], data: Sequence[bytes]) -> Sequence[Commit]:
+    async def _append(
+        self,
+        commits: Sequence[Commit],
+        data: Sequence[bytes],
+        states: Sequence[tuple[Snapshot, bytes]],
+    ) -> Sequence[Commit]:
         """Stores commits. Nothing in here lets another task run: it would see some of them."""
         if commits and commits[0].id in self._commits:
             return await self.find(commits[0].id)
@@ -39,6 +61,10 @@ class MemoryEventLog(MemoryLog, EventLog):
             or ids & set(self._commits)
         ):
             raise moved_on(commits)
+        if any(state.version <= self._reached(state.stream) for state, _ in states):
+            raise not_older(commits)
+        for state, stored in states:
+            self._states[state.stream] = stored
         for commit, stored in zip(commits, data, strict=True):
             self._taken.add((commit.stream, commit.first))
             self._pending[commit.id] = self._store(commit, stored)
@@ -168,3 +194,41 @@ class MemoryEventLog(MemoryLog, EventLog):
             stored = self._snapshots.get(snapshot.stream)
             if stored is None or stored.version < snapshot.version:
                 self._snapshots[snapshot.stream] = deepcopy(snapshot)
+
+    def _reached(self, stream: str) -> int:
+        """Returns the version of a stream's state, 0 if it has none."""
+        version: int = decoded(self._states[stream])["version"] if stream in self._states else 0
+        return version
+
+    async def state(self, stream: str) -> Snapshot | None:
+        stored = self._states.get(stream)
+        return None if stored is None else state_from(decoded(stored))
+
+    async def states(
+        self,
+        category: str,
+        fields: Mapping[str, Any],
+        limit: int,
+        *,
+        shape: str = "",
+        after: str = "",
+    ) -> list[Snapshot]:
+        is_wanted = matcher(states_filter(category, fields, shape=shape, after=after))
+        own = sorted(stream for stream in self._states if stream.startswith(f"{category}-"))
+        found = filter(is_wanted, [decoded(self._states[stream]) for stream in own])
+        return list(map(state_from, found))[:limit]
+
+    async def save_state(self, snapshot: Snapshot) -> None:
+        data = encoded(state_document(snapshot))
+        with self._lock:
+            if self._reached(snapshot.stream) <= snapshot.version:
+                self._states[snapshot.stream] = data
+
+    async def prepare_states(self, category: str, indexes: Sequence[str]) -> None:
+        """Does nothing: it goes through all states."""
+
+    async def forget_states(self, category: str = "") -> None:
+        with self._lock:
+            for stream in list(self._states):
+                if not category or decoded(self._states[stream])["category"] == category:
+                    del self._states[stream]

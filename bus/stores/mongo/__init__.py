@@ -5,7 +5,7 @@ transactions, failures    our own transaction loop; what a driver's error means 
 event_log     commits, a document each
 appender, settling   group commit, and the outcome of each append in it
 loader, log, log_queries   reading commits: for aggregates, for the read deck, for people
-snapshots, places   a cache of states; the log's indexes
+snapshots, states, places   a cache of states; states written with commits; the log's indexes
 followed_log  events of other services
 collections   read collections, and their checkpoints
 documents, grouping, totals   reads and writes of documents

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
@@ -34,6 +35,7 @@ from bus.stores.mongo.places import gone
 from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.settling import Appended
 from bus.stores.mongo.snapshots import MongoSnapshots
+from bus.stores.mongo.states import MongoStates, NotOlder, Write, writes_of
 from bus.stores.mongo.transactions import in_transaction
 from bus.stores.records import (
     commit_document,
@@ -41,6 +43,7 @@ from bus.stores.records import (
     encoded,
     is_of_command,
     moved_on,
+    not_older,
 )
 
 PENDING = IndexModel([("pending", 1), ("time", 1)], partialFilterExpression={"pending": True})
@@ -56,10 +59,10 @@ class Taken(Exception):
 
 
 class MongoEventLog(MongoLog, EventLog):
-    """The collections `commits` and `snapshots` of one database.
+    """The collections `commits`, `snapshots` and `states` of one database.
 
-    A commit to one stream is a single insert and needs no replica set; commits to several streams
-    are one transaction, which does.
+    A commit to one stream is a single insert and needs no replica set; commits to several streams,
+    or with a state, are one transaction, which does.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class MongoEventLog(MongoLog, EventLog):
     ) -> None:
         super().__init__(client, database_name, "commits", PENDING, clock=clock)
         self._snapshots = MongoSnapshots(self._database["snapshots"])
+        self._states = MongoStates(self._database)
         self._loader = Loader(self._latest)
         self._looking = LogQueries(self._commits)
         self._appender = Appender(self._commits)
@@ -88,11 +92,12 @@ class MongoEventLog(MongoLog, EventLog):
         await self._appender.close()
         await self._loader.close()
         await self._snapshots.close()
+        await self._states.close()
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         if self._refusal:
             raise StoreUnavailable(self._refusal)
-        if len(commits) != 1:
+        if len(commits) != 1 or commits[0].state:
             return await self._append_several(commits) if commits else commits
         outcome = await self._appender.append(commits[0])
         if outcome is Appended.REPEAT:
@@ -104,18 +109,23 @@ class MongoEventLog(MongoLog, EventLog):
     async def append_within(self, session: MongoSession, commits: Sequence[Commit]) -> None:
         """Stores commits as a part of the caller's transaction.
 
-        Raises: Taken, InvalidMessage, StoreUnavailable, and the driver's errors.
+        Raises: Taken, ConcurrencyError, InvalidMessage, StoreUnavailable, and the driver's errors.
         """
         if self._refusal:
             raise StoreUnavailable(self._refusal)
-        await self._insert(_documents(commits), session)
+        try:
+            await self._insert(_documents(commits), writes_of(commits), session)
+        except NotOlder:
+            raise not_older(commits) from None
 
     async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
-        body = partial(self._insert, _documents(commits))
+        body = partial(self._insert, _documents(commits), writes_of(commits))
         try:
             await in_transaction(self._slot, body, TRANSACTION_WITHIN)
         except Taken:
             return await self.told_of([commits])
+        except NotOlder:
+            raise not_older(commits) from None
         except OutcomeUnknown as error:
             return await self.told_of([commits], error)
         return commits
@@ -160,7 +170,12 @@ class MongoEventLog(MongoLog, EventLog):
         except Unavailable:
             return []
 
-    async def _insert(self, documents: Sequence[RawBSONDocument], session: MongoSession) -> None:
+    async def _insert(
+        self,
+        documents: Sequence[RawBSONDocument],
+        states: Sequence[Write],
+        session: MongoSession,
+    ) -> None:
         try:
             async with bounded():
                 if len(documents) == 1:  # much less work for the driver, and the usual case
@@ -180,6 +195,8 @@ class MongoEventLog(MongoLog, EventLog):
             if is_refused(error):
                 raise _refused(error) from error
             raise
+        if states:
+            await self._states.write(states, session)
 
     async def newest(self) -> str:
         """Goes by the order of storing, not by the commits' times."""
@@ -281,6 +298,29 @@ class MongoEventLog(MongoLog, EventLog):
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         await self._snapshots.save(snapshot)
+
+    async def state(self, stream: str) -> Snapshot | None:
+        return await self._states.find(stream)
+
+    async def states(
+        self,
+        category: str,
+        fields: Mapping[str, Any],
+        limit: int,
+        *,
+        shape: str = "",
+        after: str = "",
+    ) -> list[Snapshot]:
+        return await self._states.select(category, fields, limit, shape, after)
+
+    async def save_state(self, snapshot: Snapshot) -> None:
+        await self._states.save(snapshot)
+
+    async def prepare_states(self, category: str, indexes: Sequence[str]) -> None:
+        await self._states.prepare(category, indexes)
+
+    async def forget_states(self, category: str = "") -> None:
+        await self._states.forget(category)
 
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:
