@@ -43,6 +43,7 @@ from bus.messages import Command, Envelope, Event, Fault, Query, Receipt
 from bus.observe import log as log
 from bus.observe import signals as signals
 from bus.observe.health import Check, Health, HealthProblem
+from bus.operate.aggregates import Aggregates, CheckedStates, StateDifference, StoredStates
 from bus.operate.conversation import TraceEntry
 from bus.operate.deadletter_view import DeadLetter, DeadLetterGroup
 from bus.operate.deadletters import DeadLetters, RepairResult
@@ -66,10 +67,12 @@ __all__ = [
     "GIVE_UP",
     "Aggregate",
     "AggregateNotFound",
+    "Aggregates",
     "Backend",
     "Bus",
     "BusError",
     "Check",
+    "CheckedStates",
     "CollectionStatus",
     "Command",
     "ConcurrencyError",
@@ -120,8 +123,10 @@ __all__ = [
     "Router",
     "Session",
     "Settings",
+    "StateDifference",
     "StoreUnavailable",
     "StoredEvent",
+    "StoredStates",
     "TopologyMismatch",
     "TraceEntry",
     "TransportUnavailable",

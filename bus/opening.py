@@ -12,6 +12,7 @@ from bus.continuity.upkeep import Upkeep
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
 from bus.observe.log import Logger, configure_default
 from bus.recovery.losses import Losses
+from bus.write import snapshots
 
 log = Logger("bus")
 
@@ -63,7 +64,7 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
         await place.open(makes=not looking)
     await check_owner(runtime.control, runtime.service, claims=not looking)
     await together(
-        runtime.event_log.open(makes=not looking),
+        runtime.event_log.open(makes=False) if looking else _open_log(runtime),
         runtime.catalogue.look() if looking else runtime.catalogue.open(begins=False),
         runtime.signing.open(makes=not looking),
         _look(runtime) if looking else _open_effects(runtime),
@@ -89,6 +90,13 @@ def _upkeep(runtime: Runtime) -> Upkeep:
     )
     runtime.checkup.add([upkeep.check])
     return upkeep
+
+
+async def _open_log(runtime: Runtime) -> None:
+    await runtime.event_log.open()
+    for aggregate in runtime.aggregates:
+        if aggregate.storing.by_state:
+            await snapshots.prepare(runtime.event_log, aggregate)
 
 
 async def _open_effects(runtime: Runtime) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
-from bus.assembly.declarations import events_of
+from bus.assembly.declarations import aggregates_of, events_of
 from bus.common.moved import FormerReadStore
 from bus.continuity.continuity import Continuity
 from bus.declare.registry import registry_of
@@ -40,6 +40,7 @@ from bus.transports.topology import (
     projection_queues,
     requests_queue,
 )
+from bus.write.aggregate import Aggregate
 from bus.write.publisher import Publisher
 
 
@@ -211,6 +212,11 @@ class Runtime(NamedTuple):
     def read_store(self) -> Any:
         """What `collections` and `control` were before; goes with the next version."""
         return FormerReadStore(self.collections, self.control)
+
+    @property
+    def aggregates(self) -> list[type[Aggregate]]:
+        """The aggregates that handlers here have repositories of."""
+        return aggregates_of(list(self.routers.values()), [])
 
     @property
     def projections(self) -> list[Projection[Any]]:

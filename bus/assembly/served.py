@@ -9,7 +9,7 @@ from bus.declare.router import Handler, Router
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message
 from bus.read.projection import Projection
-from bus.write.aggregate import Aggregate, not_read_back
+from bus.write.aggregate import Aggregate, check_stored, not_read_back
 from bus.write.unit_of_work import Outbox
 
 Routers = Sequence[Router]
@@ -25,6 +25,7 @@ def check_served(
     _check_bases(_known(routers, projections, aggregates), _named(routers, projections))
     for aggregate in aggregates:
         _check_recorded(aggregate)
+        check_stored(aggregate)
 
 
 def freeze(service: str, routers: Routers, projections: Projections) -> None:

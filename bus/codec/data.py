@@ -97,7 +97,9 @@ def digest_of(message: Message) -> str:
             exclude_defaults=True,
             exclude_unset=True,
         )
-        text = json.dumps(_in_order(data) if _has_sets(type(message)) else data, sort_keys=True)
+        text = json.dumps(
+            payload.in_order(data) if _has_sets(type(message)) else data, sort_keys=True
+        )
     except Exception as error:
         raise _unwritable(message, error) from None
     hashed = hashlib.blake2s(text.encode(), digest_size=12)
@@ -111,15 +113,6 @@ def _has_sets(kind: type[Message]) -> bool:
         return '"uniqueItems": true' in json.dumps(kind.model_json_schema(mode="serialization"))
     except Exception:  # fields that no JSON Schema describes
         return True
-
-
-def _in_order(data: Any) -> Any:
-    """Returns data with its lists sorted, at every depth."""
-    if isinstance(data, dict):
-        return {key: _in_order(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return sorted(map(_in_order, data), key=lambda item: json.dumps(item, sort_keys=True))
-    return data
 
 
 def record(event: Event) -> Recorded:

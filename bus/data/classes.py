@@ -28,7 +28,7 @@ def check_names(kind: type[BaseModel], base: type[BaseModel]) -> None:
         )
 
 
-def check_upcast(kind: type[BaseModel]) -> None:
+def check_upcast(kind: type) -> None:
     """Raises: ConfigurationError for an `upcast` that could not be called, or is async."""
     upcast = inspect.getattr_static(kind, "upcast")
     if not isinstance(upcast, classmethod | staticmethod):

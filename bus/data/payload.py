@@ -80,6 +80,16 @@ def plain_integers(data: Any) -> Any:
     return int(data) if isinstance(data, int) and type(data) is not bool else data
 
 
+def in_order(data: Any) -> Any:
+    """Returns data with its lists sorted, at every depth: the order of a set differs between
+    processes."""
+    if isinstance(data, dict):
+        return {key: in_order(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return sorted(map(in_order, data), key=lambda item: json.dumps(item, sort_keys=True))
+    return data
+
+
 def _colons(value: Any, depth: int) -> int:
     """Checks a value and all within it; returns how many colons its text has."""
     kind = type(value)

@@ -22,6 +22,7 @@ from bus.messages import Envelope, Receipt
 from bus.observe.listeners import Signals
 from bus.observe.log import current_envelope, current_handler
 from bus.observe.signals import Conflicted, MessageFailed, PutOff
+from bus.write.repository import after_conflict
 
 TRIES = 10
 
@@ -275,6 +276,14 @@ def retried_on_conflict(following: Next, signals: Signals, *, keeps: bool) -> Ne
 
 
 async def _again(following: Next, signals: Signals, kept: Envelope) -> Any:
+    token = after_conflict.set(True)
+    try:
+        return await _until_stored(following, signals, kept)
+    finally:
+        after_conflict.reset(token)
+
+
+async def _until_stored(following: Next, signals: Signals, kept: Envelope) -> Any:
     failed = 1
     while True:
         signals.emit(Conflicted, kept.name, kept.id, failed)

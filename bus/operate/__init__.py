@@ -4,5 +4,6 @@ projections      read collections: their state; rebuild, roll back, audit
 deadletters      lists and repairs what was given up
 deadletter_view  how that is shown, together with parked streams
 events           the log, shown as it is stored
+aggregates       states of aggregates that are stored by their state
 conversation     commands and events, each beneath the one that caused it
 """

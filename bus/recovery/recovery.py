@@ -1,9 +1,9 @@
 """Repairs a database that does not continue what it held, because a backup was restored, say.
 
 What the log holds counts. A new epoch begins, so that events of an earlier one are believed only if
-the log holds them. Marks and snapshots of other events are forgotten. The collections concerned are
-rebuilt from the log, and readers are moved to the new ones. What handlers may have lost is sent to
-them again. Every step is idempotent: after a crash, the next run continues.
+the log holds them. Marks, snapshots and states of other events are forgotten. The collections
+concerned are rebuilt from the log, and readers are moved to the new ones. What handlers may have
+lost is sent to them again. Every step is idempotent: after a crash, the next run continues.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -92,6 +92,11 @@ class Recovery(OnOpenBus):
         async for marks in self._strange_marks():
             await self._runtime.effects.forget(marks)
         await self._runtime.event_log.forget_snapshots()
+        await self._runtime.event_log.forget_states()
+        for aggregate in self._runtime.aggregates:
+            if aggregate.storing.by_state:
+                name = aggregate.__name__
+                self._report(f"its states are dropped; run `bus aggregates store APP {name}`")
         if "followed" in plan.broken:
             for category in self._runtime.history.owners:
                 anew = partial(_from_the_start, category)

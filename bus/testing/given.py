@@ -26,7 +26,7 @@ from bus.read.documents import Documents
 from bus.read.projection import Projection
 from bus.stores.collections import Changes, ReadUnit, Target, Write
 from bus.stores.documents.values import fields_of
-from bus.stores.event_log import Commit
+from bus.stores.event_log import Commit, EventLog
 from bus.stores.memory import MemoryCollections, MemoryEventLog
 from bus.stores.memory.effects import MemorySession
 from bus.stores.session import handled
@@ -34,8 +34,9 @@ from bus.testing.comparing import Said
 from bus.testing.outcome import Folded, Outcome, check_given
 from bus.testing.written import documents_in
 from bus.transports.base import Frame
+from bus.write import snapshots
 from bus.write.aggregate import Aggregate, not_read_back, stream_of
-from bus.write.repository import Repository
+from bus.write.repository import Repository, apply, catch_up
 from bus.write.unit_of_work import UnitOfWork
 
 Answer = TypeVar("Answer")
@@ -97,6 +98,23 @@ def commit_of(aggregate: type[Aggregate], id: str, first: int, events: Sequence[
     )
 
 
+async def give(
+    log: EventLog, aggregate: type[Aggregate], id: str, events: Sequence[Event]
+) -> Commit:
+    """Stores events of an aggregate after those that there are, with its state if it is stored by
+    that. Raises: what `commit_of` does."""
+    stored = await log.read(stream_of(aggregate, id))
+    commit = commit_of(aggregate, id, stored[-1].last + 1 if stored else 1, events)
+    if aggregate.storing.by_state:
+        await snapshots.prepare(log, aggregate)
+        it = aggregate(id)
+        await catch_up(it, log)
+        apply(it, list(enumerate(commit.events, commit.first)), aggregate.events())
+        commit = commit._replace(state=it.to_snapshot())
+    await log.append([commit])
+    return commit
+
+
 class Scenario:
     """What exists before a message comes; made by `given` or `given_documents`."""
 
@@ -112,10 +130,7 @@ class Scenario:
         check_aggregate(aggregate, id)
         self._first = self._first or (aggregate, id)
         if events:
-            stream = stream_of(aggregate, id)
-            first = 1 + sum(len(c.events) for c in self._commits if c.stream == stream)
-            commit = commit_of(aggregate, id, first, events)
-            _run(self._log.append([commit]))
+            commit = _run(give(self._log, aggregate, id, events))
             self._commits.append(commit)
             self._events += envelopes_of(commit, aggregate.events())
         return self
@@ -212,6 +227,9 @@ class Scenario:
         offered = _Offered(taken_by(repositories_of(handler)))
         session = MemorySession(collections.tables, ())
         work = UnitOfWork(envelope.id, "given", envelope, self._log, offered, session=session)
+        for aggregate in repositories_of(handler):
+            if aggregate.storing.by_state:
+                await snapshots.prepare(self._log, aggregate)
         try:
             result = await handled(lambda _: bound(work), session)
             if handler.kind != "query":

@@ -3,36 +3,42 @@
 Pure: no I/O. The terms are Evans' (Domain-Driven Design, 2003) and Young's (event sourcing).
 """
 
+import copy
 import dis
 import inspect
 import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from bus.codec import record_and_read
 from bus.common.figures import whole
 from bus.common.fingerprint import reason_of
 from bus.common.signatures import members
+from bus.data import payload
 from bus.data.classes import unknown_options
 from bus.data.ids import is_category
 from bus.data.limits import check_aggregate_id, plain_text
+from bus.data.payload import Document
 from bus.data.round_trip import attributes_of, difference_of_state
 from bus.declare.registry import generic_of, registry_of
-from bus.errors import ConfigurationError, InvalidMessage
+from bus.errors import ConfigurationError, InvalidMessage, NewerMessage
 from bus.messages import Event, check_kind, is_event
 from bus.stores.event_log import Recorded, Snapshot
 from bus.write.declared import (
+    Storing,
     check_applied,
     check_made_by_id,
     check_names,
+    check_storing,
     not_begun,
     overwritten,
     records_itself,
+    storing_of,
 )
 from bus.write.functions import dispatched_in, functions_in
-from bus.write.state import Maker, Shape, makers_of, shape_of
+from bus.write.state import Maker, Shape, fill_in, form_of, makers_of, shape_of
 
 _OWN_FIELDS = frozenset({"id", "version", "recorded", "recorded_data"})
 
@@ -55,10 +61,19 @@ class Aggregate:
     `apply` must name every event that the aggregate records, because these are read back from its
     stream; list those that it does not name: `class Account(Aggregate, events=[...])`.
     With `snapshot_every=N` the state is stored every N events, so that loading stays fast.
+
+    With `stored="state"` it is stored with each commit, and loading reads that alone:
+
+        class Job(Aggregate, stored="state", indexes=["status"], schema=2): ...
+
+    `indexes=` names fields by which aggregates can be found (`await jobs.find(status="open")`), and
+    `schema=` is the version of the state, which `upcast` brings to the current one. A subclass says
+    anew how it is stored.
     """
 
     category: ClassVar[str] = ""
     snapshot_every: ClassVar[int] = 0
+    storing: ClassVar[Storing] = Storing()
     _listed: ClassVar[tuple[type[Event], ...]] = ()
     _events: ClassVar[dict[str, type[Event]] | None] = None
     _defaults: ClassVar[Mapping[str, Maker]] = {}
@@ -69,6 +84,9 @@ class Aggregate:
         category: str = "",
         events: typing.Sequence[type[Event]] = (),
         snapshot_every: int = 0,
+        stored: Literal["events", "state"] = "events",
+        indexes: typing.Sequence[str] = (),
+        schema: int = 1,
         **kwargs: Any,
     ) -> None:
         try:
@@ -76,7 +94,7 @@ class Aggregate:
         except TypeError as error:
             if not kwargs:
                 raise
-            known = "category=, events=, snapshot_every="
+            known = "category=, events=, snapshot_every=, stored=, indexes=, schema="
             raise unknown_options(cls, kwargs, known) from error
         check_names(cls)
         cls.category = category or _snake_case(cls.__name__)
@@ -91,6 +109,7 @@ class Aggregate:
                 f"each a subclass of Event, as in events=[AccountOpened]"
             )
         cls.snapshot_every = whole(snapshot_every, f"{cls.__qualname__}: snapshot_every", least=0)
+        cls.storing = storing_of(cls, stored, indexes, schema, cls.snapshot_every)
         cls._listed = (*cls._listed, *listed)
         cls._events = None
         cls._shape = None
@@ -167,17 +186,30 @@ class Aggregate:
             cls._events = registry_of(cls.__qualname__, found)
         return cls._events
 
-    # Snapshots
+    # Snapshots and states
+
+    @classmethod
+    def upcast(cls, state: Document, schema: int) -> Document:
+        """Returns `state`, a copy, of an older `schema` in the current shape; override it for that.
+
+        A stored state of another schema than `schema=` is read with its help, and without it not
+        at all: then the aggregate is rebuilt from its events.
+        """
+        return state
 
     def to_snapshot(self) -> Snapshot:
-        """Returns the state as a snapshot.
+        """Returns the state as a snapshot, or as it is stored with `stored="state"`.
 
         Raises: ConfigurationError for state that is not annotated, InvalidMessage for state that
         would be read back differently.
         """
         shape = self._state()
+        if self.storing.by_state:
+            fill_in(self, shape.names, shape.where)
         state = {n: value for n, value in attributes_of(self).items() if n not in _OWN_FIELDS}
         snapshot = Snapshot(self.stream, self.version, shape.name, shape.written(state))
+        if self.storing.by_state:
+            payload.check(snapshot.state, shape.where)
         try:
             read = self.from_snapshot(snapshot, self.id)
         except Exception as error:
@@ -191,29 +223,78 @@ class Aggregate:
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, id: str) -> Self | None:
         """Returns the aggregate as it was; None if its class has since changed its shape, the
-        events it reads or how it applies them, because these would lead to another state."""
+        events it reads or how it applies them, because these would lead to another state.
+
+        With `stored="state"`, the schema and the fields of the state decide instead. Raises:
+        InvalidMessage, NewerMessage or pydantic's ValidationError for one that does not fit.
+        """
         shape = cls._state()
-        if snapshot.shape != shape.name:
+        if cls.storing.by_state:
+            state = _in_current_shape(cls, snapshot, shape)
+        elif snapshot.shape == shape.name:
+            state = shape.read(snapshot.state)
+        else:
             return None
         aggregate = cls(id)
         aggregate.version = snapshot.version
-        for name, value in shape.read(snapshot.state).items():
+        for name, value in state.items():
             setattr(aggregate, name, value)
         return aggregate
 
     @classmethod
     def _state(cls) -> Shape:
         if cls._shape is None:
-            events = {name: event.wire_schema for name, event in cls.events().items()}
-            cls._shape = shape_of(cls, Aggregate, events, "apply")
+            if cls.storing.by_state:
+                cls._shape = form_of(cls, cls.storing.schema)
+            else:
+                events = {name: event.wire_schema for name, event in cls.events().items()}
+                cls._shape = shape_of(cls, Aggregate, events, "apply")
         return cls._shape
 
 
 _OF_THE_CLASS = frozenset(name for name in vars(Aggregate) if not name.startswith("__"))
 
 
+def state_shape(aggregate: type[Aggregate]) -> Shape:
+    """Returns the shape of a class's state. Raises: ConfigurationError."""
+    return aggregate._state()
+
+
+def check_stored(aggregate: type[Aggregate]) -> None:
+    """Raises: ConfigurationError if its state could not be stored as its class says."""
+    if aggregate.storing.by_state:
+        check_storing(aggregate, aggregate.storing, state_shape(aggregate).names)
+
+
 def stream_of(aggregate: type[Aggregate], id: str) -> str:
     return f"{aggregate.category}-{plain_text(id)}"
+
+
+def _in_current_shape(
+    aggregate: type[Aggregate], snapshot: Snapshot, shape: Shape
+) -> dict[str, Any]:
+    """Returns the values of a stored state. Raises: InvalidMessage, NewerMessage, pydantic's
+    ValidationError, and what `upcast` does."""
+    name, own, schema = aggregate.__qualname__, aggregate.storing.schema, int(snapshot.shape)
+    if schema == own:
+        return shape.fitting(snapshot.state, exactly=True)
+    if schema > own:
+        raise NewerMessage(
+            f"{name}: it is of schema {schema}, and the class here is of schema {own}; deploy the "
+            f"release of the code that knows schema {schema}"
+        )
+    if inspect.getattr_static(aggregate, "upcast") is vars(Aggregate)["upcast"]:
+        raise InvalidMessage(
+            f"{name}: it is of schema {schema}, the class here is of schema {own}, and has no "
+            f"upcast()"
+        )
+    made = aggregate.upcast(copy.deepcopy(snapshot.state), schema)
+    if not isinstance(made, dict):
+        raise InvalidMessage(
+            f"{name}, schema {schema}: upcast() returned {type(made).__name__}; let it return the "
+            f"state, as a dict"
+        )
+    return shape.fitting(made, exactly=False)
 
 
 def not_read_back(aggregate: type[Aggregate], event: type[Event], by: str = "") -> str:

@@ -3,17 +3,79 @@
 import dataclasses
 import inspect
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from bus.common.calls import made_for
 from bus.common.signatures import inspected
+from bus.data.classes import check_upcast
 from bus.errors import ConfigurationError
 from bus.write.functions import functions_in
 from bus.write.state import annotated, is_class_var
 
 OPTIONS = ("category", "events", "snapshot_every")
-TAKEN = frozenset({"stream", "record", "recorded", "recorded_data", "to_snapshot", "from_snapshot"})
+TAKEN = frozenset(
+    {"stream", "record", "recorded", "recorded_data", "to_snapshot", "from_snapshot", "storing"}
+)
 COUNTED = frozenset({"id", "version"})
+STORED = ("events", "state")
+
+
+class Storing(NamedTuple):
+    """How aggregates of a class are stored: `by_state`, with `indexes` on fields of a state of this
+    `schema`; or by their events alone."""
+
+    by_state: bool = False
+    indexes: tuple[str, ...] = ()
+    schema: int = 1
+
+
+def storing_of(cls: type, stored: Any, indexes: Any, schema: Any, snapshot_every: int) -> Storing:
+    """Returns how a class is stored. Raises: ConfigurationError for options that do not fit."""
+    if stored not in STORED:
+        raise ConfigurationError(
+            f'{cls.__qualname__}: stored={stored!r:.100}: write stored="state", or leave it out: '
+            f"an aggregate is stored by its events"
+        )
+    if not (type(schema) is int and schema >= 1):
+        raise ConfigurationError(
+            f"{cls.__qualname__}: schema={schema!r}: give a whole number, 1 or more"
+        )
+    listed = tuple(indexes) if isinstance(indexes, list | tuple) else ()
+    if len(listed) != len(indexes) or not all(isinstance(name, str) for name in listed):
+        raise ConfigurationError(
+            f"{cls.__qualname__}: indexes={indexes!r:.100}: write a list of names of its state, as "
+            f'in indexes=["status"]'
+        )
+    if stored == "events" and (listed or schema != 1):
+        named = "indexes=" if listed else "schema="
+        raise ConfigurationError(
+            f"{cls.__qualname__}: {named} is about a stored state, and it is stored by its events; "
+            f'write class {cls.__name__}(Aggregate, stored="state", {named}...), or take it out'
+        )
+    if stored == "state" and snapshot_every:
+        raise ConfigurationError(
+            f'{cls.__qualname__}: stored="state" keeps its state with each commit, and there is '
+            f"nothing for snapshot_every= to do; take that out"
+        )
+    return Storing(stored == "state", listed, schema)
+
+
+def check_storing(cls: type, storing: Storing, state: Iterable[str]) -> None:
+    """Raises: ConfigurationError for an index of what is no state, or an `upcast` that cannot be
+    called."""
+    check_upcast(cls)
+    known = sorted(state)
+    for name in storing.indexes:
+        if name not in known:
+            raise ConfigurationError(
+                f"{cls.__qualname__}: indexes=[{name!r}]: its state has no such field; it has "
+                f"{', '.join(known) or 'none'}: annotate it in the class, or correct the name"
+            )
+    if len(set(storing.indexes)) < len(storing.indexes):
+        raise ConfigurationError(
+            f"{cls.__qualname__}: indexes={list(storing.indexes)!r:.200} names a field twice; name "
+            f"it once"
+        )
 
 
 def check_names(cls: type) -> None:
@@ -25,6 +87,8 @@ def check_names(cls: type) -> None:
             raise _taken(cls, name, "")
         if name in own and not callable(own[name]) and not isinstance(own[name], classmethod):
             raise _taken(cls, name, f", or, if it is that, write class ...(Aggregate, {name}=...)")
+    if isinstance(own.get("stored"), str) and own["stored"] in STORED:
+        raise _taken(cls, "stored", ", or, if it is that, write class ...(Aggregate, stored=...)")
     for name in TAKEN & (state | own.keys()):
         if name in state or not (callable(own[name]) or hasattr(own[name], "__get__")):
             raise _taken(cls, name, "")

@@ -1,16 +1,35 @@
-"""Snapshots that cannot be made or read: aggregates are then read from all of their events."""
+"""Snapshots and states that cannot be made or read: aggregates are then read from all of their
+events. And whether the states of a category are complete, so that they can be searched.
 
-from weakref import WeakSet
+That is noted in the log's store, as the state of what cannot be a stream, so that it is read with
+the states themselves.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakSet
+
+from pydantic import ValidationError
 
 from bus.common.fingerprint import reason_of
+from bus.errors import ConfigurationError, NotBuilt
 from bus.observe.log import Logger
-from bus.stores.event_log import Snapshot
-from bus.write.aggregate import Aggregate
+from bus.stores.event_log import EventLog, Snapshot
+from bus.write.aggregate import Aggregate, state_shape
+from bus.write.state import Shape
 
-log = Logger("bus.write")
+logger = Logger("bus.write")
+
+MOST_FOUND = 1000
+KNOWN_FOR = 1.0
 
 _warned: WeakSet[type] = WeakSet()
 _unmade: WeakSet[type] = WeakSet()
+
+_known: WeakKeyDictionary[EventLog, dict[str, tuple[bool, float]]] = WeakKeyDictionary()
+
+AnyAggregate = TypeVar("AnyAggregate", bound=Aggregate)
 
 
 def made_of(aggregate: Aggregate) -> Snapshot | None:
@@ -28,14 +47,167 @@ def could_be_made(kind: type[Aggregate]) -> bool:
     return kind not in _unmade
 
 
-def warn_once(kind: type, stream: str, error: BaseException) -> None:
+def read(kind: type[AnyAggregate], snapshot: Snapshot, id: str) -> AnyAggregate | None:
+    """Returns the aggregate as it was, or None if its snapshot or state cannot be read; then warns
+    once per class."""
+    try:
+        return kind.from_snapshot(snapshot, id)
+    except Exception as error:  # the events give the same state
+        warn_once(kind, snapshot.stream, error)
+        return None
+
+
+def warn_once(kind: type[Aggregate], stream: str, error: BaseException) -> None:
     """Warns that a class's state cannot be stored or read, once per class."""
     if kind not in _warned:
         _warned.add(kind)
-        log.warning(
-            "no_snapshot",
+        logger.warning(
+            "no_state" if kind.storing.by_state else "no_snapshot",
             aggregate=kind.__qualname__,
             stream=stream,
             reason=reason_of(error),
             then="its streams are read from their beginning; this is told once",
         )
+
+
+# States that are found by their fields
+
+
+def asked(kind: type[Aggregate], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values to find aggregates by, as their states hold them.
+
+    Raises: ConfigurationError for what cannot be found.
+    """
+    where = f"Repository[{kind.__name__}].find({', '.join(f'{name}=...' for name in fields)})"
+    if not kind.storing.by_state:
+        raise ConfigurationError(
+            f"{where}: {kind.__name__} is stored by its events, and found by its id alone; write "
+            f'class {kind.__name__}(Aggregate, stored="state", indexes=[{next(iter(fields))!r}]), '
+            f"or let the command name the ids, from a query"
+        )
+    shape = state_shape(kind)
+    for name in fields:
+        if name not in shape.names:
+            raise ConfigurationError(
+                f"{where}: the state of {kind.__name__} has no {name!r}; it has "
+                f"{', '.join(sorted(shape.names))}"
+            )
+    if fields.keys().isdisjoint(kind.storing.indexes):
+        raise ConfigurationError(
+            f"{where}: none of these has an index, so all states would be gone through; write "
+            f'class {kind.__name__}(Aggregate, stored="state", indexes=[{next(iter(fields))!r}])'
+        )
+    return {name: _form(shape, name, value, where) for name, value in fields.items()}
+
+
+def _form(shape: Shape, name: str, value: Any, where: str) -> Any:
+    try:
+        form = shape.form_of(name, value)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"{where}: the state never holds such a value: {reason_of(error)}"
+        ) from None
+    if not isinstance(form, str | int | float | None):
+        raise ConfigurationError(
+            f"{where}: {name} holds {type(form).__name__}s, and only texts, numbers, truth values "
+            f"and None can be found; keep what is to be found in a field of its own"
+        )
+    return form
+
+
+def check_found(kind: type[Aggregate], found: Sequence[Snapshot]) -> None:
+    """Raises: ConfigurationError if there are more than can be found at once."""
+    if len(found) <= MOST_FOUND:
+        return
+    remedy = (
+        "narrow it by further fields, or let a command take some at a time, by their ids from a "
+        "query"
+    )
+    if any(state.shape != str(kind.storing.schema) for state in found):
+        remedy = f"some are of another schema; run `bus aggregates store APP {kind.__name__}`"
+    raise ConfigurationError(
+        f"Repository[{kind.__name__}].find(...) finds more than {MOST_FOUND:,}: {remedy}"
+    )
+
+
+# Whether they are complete
+
+
+async def prepare(log: EventLog, kind: type[Aggregate]) -> None:
+    """Makes what the states of a class need. Those of a category without any commit are complete.
+
+    Raises: StoreUnavailable, ConfigurationError.
+    """
+    await log.prepare_states(kind.category, kind.storing.indexes)
+    if await log.state(_note(kind)) is None and kind.category not in await log.categories():
+        await note_complete(log, kind, 0)
+
+
+async def is_complete(log: EventLog, kind: type[Aggregate]) -> bool:
+    """Returns whether each stream of a class has its state."""
+    note = await log.state(_note(kind))
+    return note is not None and note.state["complete"] is True
+
+
+async def was_complete(log: EventLog, kind: type[Aggregate]) -> bool:
+    """Returns whether each stream of a class had its state, a moment ago: asked once a second."""
+    known = _known.setdefault(log, {})
+    complete, since = known.get(kind.category, (False, -KNOWN_FOR))
+    now = time.monotonic()
+    if now - since >= KNOWN_FOR:
+        complete = await is_complete(log, kind)
+        known[kind.category] = complete, now
+    return complete
+
+
+async def check_complete(log: EventLog, kind: type[Aggregate]) -> None:
+    """Raises: NotBuilt if the states of a class are not complete."""
+    if not await is_complete(log, kind):
+        raise NotBuilt(
+            f"Repository[{kind.__name__}].find(...) by fields: not every {kind.__name__} has its "
+            f"state yet, because some were stored by their events alone; once no process of a "
+            f'release without stored="state" runs, run `bus aggregates store APP {kind.__name__}`'
+        )
+
+
+async def turn(log: EventLog, kind: type[Aggregate]) -> int:
+    """Returns a number that `note_complete` takes, if nothing was found missing meanwhile."""
+    note = await log.state(_note(kind))
+    return 0 if note is None else note.version
+
+
+async def note_complete(log: EventLog, kind: type[Aggregate], turn: int) -> bool:
+    """Notes that the states of a class are complete, unless one was found behind its stream since
+    `turn`; returns whether they are."""
+    await _save(log, kind, Snapshot(_note(kind), turn + 1, "1", {"complete": True}))
+    return await is_complete(log, kind)
+
+
+async def note_behind(log: EventLog, kind: type[Aggregate], stream: str) -> None:
+    """Notes that a stream has events which were stored without its state: somebody else's may have
+    been as well."""
+    note = Snapshot(_note(kind), await turn(log, kind) + 2, "1", {"complete": False})
+    await _save(log, kind, note)
+    logger.warning(
+        "state_behind",
+        aggregate=kind.__qualname__,
+        stream=stream,
+        then="states are read together with their events, and found by ids alone, until "
+        "`bus aggregates store` has run",
+    )
+
+
+async def _save(log: EventLog, kind: type[Aggregate], note: Snapshot) -> None:
+    await log.save_state(note)
+    _known.pop(log, None)
+
+
+async def forget(log: EventLog, kind: type[Aggregate]) -> None:
+    """Drops the states of a class; first the note that they are complete."""
+    await log.forget_states(_note(kind))
+    _known.pop(log, None)
+    await log.forget_states(kind.category)
+
+
+def _note(kind: type[Aggregate]) -> str:
+    return f"={kind.category}"

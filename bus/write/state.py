@@ -14,6 +14,7 @@ import types
 import typing
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, Final, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
@@ -28,6 +29,7 @@ from bus.errors import ConfigurationError, InvalidMessage
 from bus.write.steps import steps_of
 
 Maker = Callable[[], Any]
+ABSENT = object()
 
 MUTABLE = (list, dict, set, deque, bytearray, BaseModel)
 SHARED = (str, bytes, int, float, complex, bool, type(None), type, types.FunctionType)
@@ -168,6 +170,38 @@ class Shape(NamedTuple):
                 f"({reason_of(error)}); hold data in it, and nothing that does something"
             ) from None
 
+    def form_of(self, name: str, value: Any) -> Any:
+        """Returns the form in which a state holds a value of one field. Raises: pydantic's
+        ValidationError for a value of another type."""
+        (form,) = self._dumped(self.adapter.validate_python({name: value})).values()
+        return form
+
+    def holds(self, value: object, name: str, form: Any) -> bool:
+        """Returns whether a field of an object has a value of this form."""
+        if not hasattr(value, name):
+            return False
+        (found,) = self._dumped({name: getattr(value, name)}).values()
+        return bool(found == form) and (type(found) is bool) == (type(form) is bool)
+
+    def fitting(self, data: Mapping[str, Any], *, exactly: bool) -> dict[str, Any]:
+        """Returns the state in data that has every field of the class; with `exactly`, nothing
+        else, and nothing that would be written otherwise.
+
+        Raises: InvalidMessage, pydantic's ValidationError.
+        """
+        state = self.read(data)
+        if lacks := self.names - state.keys():
+            raise InvalidMessage(f"{self.where}: it has no {', '.join(sorted(lacks))}")
+        if exactly and (written := self._dumped(state)) != data:
+            names = [
+                name for name in data.keys() | written.keys() if not _same(data, written, name)
+            ]
+            if names:
+                raise InvalidMessage(
+                    f"{self.where}: {', '.join(sorted(names))} would be written otherwise now"
+                )
+        return state
+
     def _check_ends(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
             if _holds_iterator(value, set()):
@@ -195,6 +229,11 @@ class Shape(NamedTuple):
         kept = payload.plain_integers(dict(data))
         state: dict[str, Any] = self.adapter.validate_python(kept, strict=False)
         return state
+
+
+def _same(data: Mapping[str, Any], written: Mapping[str, Any], name: str) -> bool:
+    one, other = data.get(name, ABSENT), written.get(name, ABSENT)
+    return bool(one == other or payload.in_order(one) == payload.in_order(other))
 
 
 def _holds_iterator(value: Any, seen: set[int]) -> bool:
@@ -226,6 +265,40 @@ def shape_of(cls: type, base: type, events: Mapping[str, int], fold: str) -> Sha
     return Shape(
         where=cls.__qualname__, adapter=adapter, names=frozenset(kinds), name=name, exact=exact
     )
+
+
+def form_of(cls: type, schema: int) -> Shape:
+    """Returns the shape of a class's state that is named by its schema alone.
+
+    Raises: ConfigurationError if a type is not defined.
+    """
+    kinds = {
+        name: kind
+        for name, kind in _kinds(cls).items()
+        if not isinstance(inspect.getattr_static(cls, name, None), property)
+    }
+    adapter = _adapter(cls, kinds)
+    return Shape(
+        where=cls.__qualname__,
+        adapter=adapter,
+        names=frozenset(kinds),
+        name=str(schema),
+        exact=mixes_numbers(adapter.core_schema),
+    )
+
+
+def fill_in(value: object, names: AbstractSet[str], where: str) -> None:
+    """Gives an object of its own what it only has from its class, so that it is stored as well.
+
+    Raises: InvalidMessage for a name without any value.
+    """
+    for name in names - attributes_of(value).keys():
+        if not hasattr(value, name):
+            raise InvalidMessage(
+                f"{where}: {name} has no value, and a state that is stored has all of them; give "
+                f"it a default, as in `{name}: str | None = None`"
+            )
+        setattr(value, name, getattr(value, name))
 
 
 def _kinds(cls: type) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from bus.messages import Command, Envelope, Event, Receipt, check_kind
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import EventsStored
-from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded
+from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded, Snapshot
 from bus.transports.base import Frame
 from bus.write import snapshots
 from bus.write.aggregate import Aggregate
@@ -90,7 +90,7 @@ class Outbox:
     def parts(self) -> list["Part"]:
         """Returns what follows in each stream that events name, as far as `locate` knows them."""
         return [
-            (category_of(stream), stream, self._heads.get(stream, 0) + len(events), events)
+            (category_of(stream), stream, self._heads.get(stream, 0) + len(events), events, None)
             for stream, events in self.streams.items()
         ]
 
@@ -114,8 +114,9 @@ class Outbox:
         return plain_text(stream)
 
 
-Part = tuple[str, str, int, list[Recorded]]
-"""What is added to a stream: its category, its id, the version it then has, the events."""
+Part = tuple[str, str, int, list[Recorded], Snapshot | None]
+"""What is added to a stream: its category, its id, the version it then has, the events; and the
+state that is stored with them."""
 
 
 class UnitOfWork:
@@ -260,14 +261,23 @@ class UnitOfWork:
             )
 
     def _commits(self, result: Any, keep: bool) -> list[Commit]:
-        parts = [(a.category, a.stream, a.version, a.recorded_data) for a in self._changed]
+        parts: list[Part] = [
+            (
+                a.category,
+                a.stream,
+                a.version,
+                a.recorded_data,
+                a.to_snapshot() if a.storing.by_state else None,
+            )
+            for a in self._changed
+        ]
         own: list[Recorded] = []
         outgoing: tuple[Outgoing, ...] = ()
         if self._outbox is not None:
             parts += self._outbox.parts()
             own, outgoing = self._outbox.events, tuple(self._outbox.commands)
         if own or ((outgoing or keep) and not parts):  # commands go with any first commit
-            parts.append((self._service, f"{self._service}-{self.id}", len(own), own))
+            parts.append((self._service, f"{self._service}-{self.id}", len(own), own, None))
         if not parts:
             return []
         time = self._log.now()
@@ -286,8 +296,9 @@ class UnitOfWork:
                 result=result if index == 0 else None,
                 message=self.envelope.name,
                 digest=self.envelope.digest if index == 0 else "",
+                state=state,
             )
-            for index, (category, stream, last, events) in enumerate(parts)
+            for index, (category, stream, last, events, state) in enumerate(parts)
         ]
 
     async def _snapshot(self, aggregate: Aggregate) -> None:

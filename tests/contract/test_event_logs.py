@@ -9,23 +9,58 @@ from bus.stores.event_log import EventLog
 from bus.stores.memory import MemoryEventLog
 from bus.stores.mongo import MongoEventLog
 from bus.stores.mongo.log import PAGE
-from bus.stores.records import commit_document
+from bus.stores.records import commit_document, state_document
 from bus.testing.contracts.event_log_contract import (
     TIME,
     EventLogContract,
+    StatesContract,
     commit,
     events_of,
     outcome,
+    state,
 )
 
 
-class TestMemoryEventLog(EventLogContract):
+class TestMemoryEventLog(EventLogContract, StatesContract):
     @pytest.fixture
     async def event_log(self) -> EventLog:
         return MemoryEventLog()
 
 
-class MongoEventLogContract(EventLogContract):
+class MongoEventLogContract(EventLogContract, StatesContract):
+    async def test_the_indexes_of_states_are_those_declared(
+        self, event_log: EventLog, motor_client: Any, unique: str
+    ) -> None:
+        async def names() -> set[str]:
+            return set(await motor_client[unique]["states"].index_information())
+
+        await event_log.prepare_states("order", ["status"])
+        assert await names() >= {"job.status", "job.owner", "order.status"}
+        await event_log.prepare_states("job", ["status", "city"])
+        assert await names() == {
+            "_id_", "category_1_schema_1", "job.status", "job.city", "order.status",
+        }  # fmt: skip
+        await event_log.forget_states("job")
+        assert await names() == {"_id_", "category_1_schema_1", "order.status"}
+
+    async def test_what_is_found_costs_as_many_keys_as_it_has_states(
+        self, event_log: EventLog, motor_client: Any, unique: str
+    ) -> None:
+        states = [
+            state(f"job-{n}", 1, status="open" if n % 100 == 0 else "closed") for n in range(1000)
+        ]
+        states += [state(f"other-{n}", 1, status="open") for n in range(1000)]
+        states += [state(f"job-old{n}", 1, "7", status="done") for n in range(5)]
+        await motor_client[unique]["states"].insert_many(map(state_document, states))
+        await motor_client[unique].command("profile", 2)
+        found = await event_log.states("job", {"status": "open"}, 100, shape="1")
+        assert len(found) == 15
+        assert len(await event_log.states("job", {"status": "open", "owner": "x"}, 100)) == 0
+        profile = motor_client[unique]["system.profile"].find({"op": "query"})
+        asked = [one for one in await profile.to_list(None) if one["command"]["find"] == "states"]
+        assert [one["planSummary"] for one in asked if "COLLSCAN" in one["planSummary"]] == []
+        assert max(one["keysExamined"] for one in asked) <= 20
+
     async def test_a_commit_nested_too_deeply_is_refused_alone(self, event_log: EventLog) -> None:
         deep: object = 1
         for _ in range(300):

@@ -17,13 +17,13 @@ from bus.stores.collections import Collections
 from bus.stores.control import Control
 from bus.stores.event_log import EventLog
 from bus.testing.clock import FastTime
-from bus.testing.given import check_aggregate, commit_of
+from bus.testing.given import check_aggregate, give
 from bus.testing.simulation.faults import CrashPoint, Step, When
 from bus.testing.simulation.ground import Stores
 from bus.testing.simulation.process import Died, Process
 from bus.testing.simulation.rest import Rest
 from bus.testing.written import documents_in
-from bus.write.aggregate import Aggregate, stream_of
+from bus.write.aggregate import Aggregate
 
 Answer = TypeVar("Answer")
 
@@ -80,10 +80,7 @@ class Service:
     async def given(self, aggregate: type[Aggregate], id: str, *events: Event) -> None:
         """Stores what has happened to an aggregate in the service's log, to be published soon."""
         check_aggregate(aggregate, id)
-        stream = stream_of(aggregate, id)
-        stored = await self.event_log.read(stream)
-        first = stored[-1].last + 1 if stored else 1
-        await self.event_log.append([commit_of(aggregate, id, first, events)])
+        await give(self.event_log, aggregate, id, events)
 
     async def bus(self) -> Bus:
         """Returns the bus of the process's present life, with which it dies."""
