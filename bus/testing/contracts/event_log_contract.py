@@ -687,10 +687,10 @@ class StatesContract:
         assert found == kept
 
     async def test_states_are_forgotten_by_category_or_all(self, event_log: EventLog) -> None:
-        for stream in ("job-1", "job-2", "order-1", "=job", "jobs-1"):
+        streams = ("job-1", "job-2", "order-1", "=job", "jobs-1")
+        for stream in streams:
             await event_log.save_state(state(stream, 1))
         await event_log.forget_states("job")
-        streams = ("job-1", "job-2", "order-1", "=job", "jobs-1")
         found = [await event_log.state(stream) for stream in streams]
         assert [one is not None for one in found] == [False, False, True, True, True]
         await event_log.prepare_states("job", ["status"])
