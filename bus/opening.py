@@ -94,9 +94,8 @@ def _upkeep(runtime: Runtime) -> Upkeep:
 
 async def _open_log(runtime: Runtime) -> None:
     await runtime.event_log.open()
-    for aggregate in runtime.aggregates:
-        if aggregate.storing.by_state:
-            await snapshots.prepare(runtime.event_log, aggregate)
+    prepared = (snapshots.prepare(runtime.event_log, kind) for kind in runtime.aggregates)
+    await together(*prepared)
 
 
 async def _open_effects(runtime: Runtime) -> None:

@@ -27,7 +27,7 @@ from bus.transports.base import Delivery, Frame
 
 RECORD = "commits/continuity"
 """The key of the note that holds the record; its copy among the checkpoints is the seal."""
-OWN = ("commits", "checkpoints", "projections", "handled", "followed")
+OWN = ("commits", "checkpoints", "projections", "handled", "followed", "states")
 EVERYTHING = ("commits", "projections")
 """Without these, nothing that is derived from the log can be right."""
 

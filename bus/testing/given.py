@@ -228,8 +228,7 @@ class Scenario:
         session = MemorySession(collections.tables, ())
         work = UnitOfWork(envelope.id, "given", envelope, self._log, offered, session=session)
         for aggregate in repositories_of(handler):
-            if aggregate.storing.by_state:
-                await snapshots.prepare(self._log, aggregate)
+            await snapshots.prepare(self._log, aggregate)
         try:
             result = await handled(lambda _: bound(work), session)
             if handler.kind != "query":

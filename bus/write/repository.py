@@ -153,7 +153,8 @@ class Repository(Generic[AnyAggregate]):
         if is_complete and aggregate.version > known:
             again = await self._log.state(aggregate.stream)
             if again is None or again.version < aggregate.version:
-                await snapshots.note_behind(self._log, self._kind, aggregate.stream)
+                behind = f"{aggregate.stream} has events that were stored without its state"
+                await snapshots.note_incomplete(self._log, self._kind, behind)
         return aggregate
 
     async def _find_by(self, fields: Mapping[str, Any], id: object) -> list[AnyAggregate]:

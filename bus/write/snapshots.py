@@ -134,10 +134,15 @@ def check_found(kind: type[Aggregate], found: Sequence[Snapshot]) -> None:
 
 
 async def prepare(log: EventLog, kind: type[Aggregate]) -> None:
-    """Makes what the states of a class need. Those of a category without any commit are complete.
+    """Makes what the states of a class need. Those of a category without any commit are complete;
+    they are no longer where the class is stored by its events here, which writes no states.
 
     Raises: StoreUnavailable, ConfigurationError.
     """
+    if not kind.storing.by_state:
+        if await is_complete(log, kind):
+            await note_incomplete(log, kind, f"this release stores {kind.__name__} by its events")
+        return
     await log.prepare_states(kind.category, kind.storing.indexes)
     if await log.state(_note(kind)) is None and kind.category not in await log.categories():
         await note_complete(log, kind, 0)
@@ -183,15 +188,14 @@ async def note_complete(log: EventLog, kind: type[Aggregate], turn: int) -> bool
     return await is_complete(log, kind)
 
 
-async def note_behind(log: EventLog, kind: type[Aggregate], stream: str) -> None:
-    """Notes that a stream has events which were stored without its state: somebody else's may have
-    been as well."""
+async def note_incomplete(log: EventLog, kind: type[Aggregate], reason: str) -> None:
+    """Notes that events are stored without their states, by somebody else or from now on."""
     note = Snapshot(_note(kind), await turn(log, kind) + 2, "1", {"complete": False})
     await _save(log, kind, note)
     logger.warning(
-        "state_behind",
+        "states_incomplete",
         aggregate=kind.__qualname__,
-        stream=stream,
+        reason=reason,
         then="states are read together with their events, and found by ids alone, until "
         "`bus aggregates store` has run",
     )

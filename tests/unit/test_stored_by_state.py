@@ -212,7 +212,8 @@ async def test_after_a_conflict_the_events_after_the_state_are_read(bus: Bus) ->
     await without_state(bus, "a", 2, Closed(), Closed())
     with capture_logs() as lines:
         assert (await bus.execute(Close(job_id="a"))).result == 4
-    assert [line["stream"] for line in lines if line["event"] == "state_behind"] == ["job-a"]
+    (told,) = [line for line in lines if line["event"] == "states_incomplete"]
+    assert told["reason"] == "job-a has events that were stored without its state"
     state = await bus.runtime.event_log.state("job-a")
     assert state is not None
     assert (state.version, state.state["count"]) == (4, 4)
@@ -239,7 +240,7 @@ async def test_a_state_that_is_missing_is_folded_from_the_log(bus: Bus) -> None:
         job = await loaded(bus, "a")
     assert job is not None
     assert (job.version, job.status) == (2, Status.CLOSED)
-    assert [line["event"] for line in lines] == ["state_behind"]
+    assert [line["event"] for line in lines] == ["states_incomplete"]
 
 
 async def test_another_process_that_is_quick_is_no_older_release(
