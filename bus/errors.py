@@ -20,7 +20,7 @@
     │   │   └── NotAllowed        it refuses this user: check rights and password; it is retried
     │   ├── TransportUnavailable  the broker did not answer, or refused for now
     │   ├── NotCaughtUp           a projection has not reached the receipt yet
-    │   ├── NotBuilt              a projection is new, and is being built from the log
+    │   ├── NotBuilt              a projection, or the states of aggregates, are yet to be built
     │   └── Discontinued          the database was restored or lost data: recover, and work resumes
     ├── Unroutable                the broker knows no queue for this message
     ├── DeadLetterError           there is no such dead letter, or it needs another remedy
@@ -158,7 +158,8 @@ class NotCaughtUp(Unavailable):
 
 
 class NotBuilt(Unavailable):
-    """A projection is new to a service that has a history, and is being built from the log."""
+    """A projection is new to a service that has a history, and is being built from the log; or not
+    every aggregate has its stored state yet."""
 
 
 class Discontinued(Unavailable):

@@ -15,7 +15,7 @@ async def drive(
     arguments: side.Arguments, kind: type[Account] = Account, *, snapshots: bool = False
 ) -> side.Metrics:
     async with build(arguments["service"]) as bus:
-        await fill(bus, arguments, snapshots=snapshots)
+        await fill(bus, arguments, kind, snapshots=snapshots)
         runtime = bus.runtime
 
         async def load(id: str) -> int:

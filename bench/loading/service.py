@@ -14,6 +14,7 @@ from bus.codec import record
 from bus.common import clock
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.records import commit_document, encoded
+from bus.write.snapshots import prepare
 
 NOTE = "x" * 400
 SNAPSHOT_EVERY = 100
@@ -49,12 +50,20 @@ class QuickAccount(Account, category="account", snapshot_every=SNAPSHOT_EVERY):
     """The same with snapshots."""
 
 
+class StateAccount(Account, category="account", stored="state"):
+    """The same by its state."""
+
+
 def build(service: str) -> Bus:
     return Bus(service, settings=Settings())
 
 
-async def fill(bus: Bus, arguments: Arguments, *, snapshots: bool = False) -> None:
-    """Stores the accounts' streams, and with `snapshots` one for each that has come so far."""
+async def fill(
+    bus: Bus, arguments: Arguments, kind: type[Account] = Account, *, snapshots: bool = False
+) -> None:
+    """Stores the accounts' streams, with their states if they have any, and with `snapshots` one
+    for each that has come so far."""
+    await prepare(bus.runtime.event_log, kind)
     async with AsyncMongoClient[Any](os.environ["BUS_MONGO_URL"]) as client:
         log = client[bus.service]["commits"]
         for number in range(arguments["aggregates"]):
@@ -67,6 +76,10 @@ async def fill(bus: Bus, arguments: Arguments, *, snapshots: bool = False) -> No
             reached = arguments["events"] // SNAPSHOT_EVERY * SNAPSHOT_EVERY
             if snapshots and reached:
                 await bus.runtime.event_log.save_snapshot(_snapshot(f"a{number}", reached))
+            if kind.storing.by_state:
+                await bus.runtime.event_log.save_state(
+                    _snapshot(f"a{number}", arguments["events"], kind)
+                )
         await client.admin.command("fsync")
 
 
@@ -96,8 +109,8 @@ def _deposited(id: str) -> Deposited:
     return Deposited(account_id=id, owner="Ada", amount=3, note=NOTE)
 
 
-def _snapshot(id: str, version: int) -> Any:
-    account = QuickAccount(id)
+def _snapshot(id: str, version: int, kind: type[Account] = QuickAccount) -> Any:
+    account = kind(id)
     account.owner, account.deposits, account.balance = "Ada", version, 3 * version
     account.version = version
     return account.to_snapshot()

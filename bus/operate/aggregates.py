@@ -100,7 +100,13 @@ class Aggregates(OnOpenBus):
         async for page in self._strange(kind):
             told.add(page)
         complete = await snapshots.is_complete(self._runtime.event_log, kind)
-        return CheckedStates(kind.__name__, streams, told.count, tuple(told.first), complete)
+        return CheckedStates(
+            aggregate=kind.__name__,
+            streams=streams,
+            differing=told.count,
+            differences=tuple(told.first),
+            complete=complete,
+        )
 
     async def store(self, name: str, *, report: Report | None = None) -> StoredStates:
         """Stores each state that is missing or differs, and notes that they are complete.
@@ -133,7 +139,12 @@ class Aggregates(OnOpenBus):
             complete = await snapshots.note_complete(log, kind, run.turn)
         await self._note(kind, None)
         return StoredStates(
-            kind.__name__, run.streams, run.stored, behind, tuple(told.first), complete
+            aggregate=kind.__name__,
+            streams=run.streams,
+            stored=run.stored,
+            behind=behind,
+            differences=tuple(told.first),
+            complete=complete,
         )
 
     async def drop_states(self, name: str) -> None:
@@ -230,8 +241,9 @@ class Aggregates(OnOpenBus):
                     await catch_up(aggregate, log)
                 own = aggregate.to_snapshot()
             except BusError as error:
-                reason = reason_of(error)
-                return StateDifference(made.stream, "unreadable", aggregate.version, {}, reason)
+                return StateDifference(
+                    made.stream, "unreadable", aggregate.version, reason=reason_of(error)
+                )
             if state is None or state.version >= own.version:
                 return _difference(own, state)
             if state.version < made.version:

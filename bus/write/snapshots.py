@@ -19,7 +19,7 @@ from bus.stores.event_log import EventLog, Snapshot
 from bus.write.aggregate import Aggregate, state_shape
 from bus.write.state import Shape
 
-logger = Logger("bus.write")
+log = Logger("bus.write")
 
 MOST_FOUND = 1000
 KNOWN_FOR = 1.0
@@ -59,15 +59,15 @@ def read(kind: type[AnyAggregate], snapshot: Snapshot, id: str) -> AnyAggregate 
 
 def warn_once(kind: type[Aggregate], stream: str, error: BaseException) -> None:
     """Warns that a class's state cannot be stored or read, once per class."""
-    if kind not in _warned:
-        _warned.add(kind)
-        logger.warning(
-            "no_state" if kind.storing.by_state else "no_snapshot",
-            aggregate=kind.__qualname__,
-            stream=stream,
-            reason=reason_of(error),
-            then="its streams are read from their beginning; this is told once",
-        )
+    if kind in _warned:
+        return
+    _warned.add(kind)
+    name, reason = kind.__qualname__, reason_of(error)
+    then = "its streams are read from their beginning; this is told once"
+    if kind.storing.by_state:
+        log.warning("no_state", aggregate=name, stream=stream, reason=reason, then=then)
+    else:
+        log.warning("no_snapshot", aggregate=name, stream=stream, reason=reason, then=then)
 
 
 # States that are found by their fields
@@ -133,41 +133,44 @@ def check_found(kind: type[Aggregate], found: Sequence[Snapshot]) -> None:
 # Whether they are complete
 
 
-async def prepare(log: EventLog, kind: type[Aggregate]) -> None:
+async def prepare(event_log: EventLog, kind: type[Aggregate]) -> None:
     """Makes what the states of a class need. Those of a category without any commit are complete;
     they are no longer where the class is stored by its events here, which writes no states.
 
     Raises: StoreUnavailable, ConfigurationError.
     """
     if not kind.storing.by_state:
-        if await is_complete(log, kind):
-            await note_incomplete(log, kind, f"this release stores {kind.__name__} by its events")
+        if await is_complete(event_log, kind):
+            by_events = f"this release stores {kind.__name__} by its events"
+            await note_incomplete(event_log, kind, by_events)
         return
-    await log.prepare_states(kind.category, kind.storing.indexes)
-    if await log.state(_note(kind)) is None and kind.category not in await log.categories():
-        await note_complete(log, kind, 0)
+    await event_log.prepare_states(kind.category, kind.storing.indexes)
+    if await event_log.state(_note(kind)) is not None:
+        return
+    if kind.category not in await event_log.categories():
+        await note_complete(event_log, kind, 0)
 
 
-async def is_complete(log: EventLog, kind: type[Aggregate]) -> bool:
+async def is_complete(event_log: EventLog, kind: type[Aggregate]) -> bool:
     """Returns whether each stream of a class has its state."""
-    note = await log.state(_note(kind))
+    note = await event_log.state(_note(kind))
     return note is not None and note.state["complete"] is True
 
 
-async def was_complete(log: EventLog, kind: type[Aggregate]) -> bool:
+async def was_complete(event_log: EventLog, kind: type[Aggregate]) -> bool:
     """Returns whether each stream of a class had its state, a moment ago: asked once a second."""
-    known = _known.setdefault(log, {})
+    known = _known.setdefault(event_log, {})
     complete, since = known.get(kind.category, (False, -KNOWN_FOR))
     now = time.monotonic()
     if now - since >= KNOWN_FOR:
-        complete = await is_complete(log, kind)
+        complete = await is_complete(event_log, kind)
         known[kind.category] = complete, now
     return complete
 
 
-async def check_complete(log: EventLog, kind: type[Aggregate]) -> None:
+async def check_complete(event_log: EventLog, kind: type[Aggregate]) -> None:
     """Raises: NotBuilt if the states of a class are not complete."""
-    if not await is_complete(log, kind):
+    if not await is_complete(event_log, kind):
         raise NotBuilt(
             f"Repository[{kind.__name__}].find(...) by fields: not every {kind.__name__} has its "
             f"state yet, because some were stored by their events alone; once no process of a "
@@ -175,24 +178,24 @@ async def check_complete(log: EventLog, kind: type[Aggregate]) -> None:
         )
 
 
-async def turn(log: EventLog, kind: type[Aggregate]) -> int:
+async def turn(event_log: EventLog, kind: type[Aggregate]) -> int:
     """Returns a number that `note_complete` takes, if nothing was found missing meanwhile."""
-    note = await log.state(_note(kind))
+    note = await event_log.state(_note(kind))
     return 0 if note is None else note.version
 
 
-async def note_complete(log: EventLog, kind: type[Aggregate], turn: int) -> bool:
+async def note_complete(event_log: EventLog, kind: type[Aggregate], turn: int) -> bool:
     """Notes that the states of a class are complete, unless one was found behind its stream since
     `turn`; returns whether they are."""
-    await _save(log, kind, Snapshot(_note(kind), turn + 1, "1", {"complete": True}))
-    return await is_complete(log, kind)
+    await _save(event_log, kind, Snapshot(_note(kind), turn + 1, "1", {"complete": True}))
+    return await is_complete(event_log, kind)
 
 
-async def note_incomplete(log: EventLog, kind: type[Aggregate], reason: str) -> None:
+async def note_incomplete(event_log: EventLog, kind: type[Aggregate], reason: str) -> None:
     """Notes that events are stored without their states, by somebody else or from now on."""
-    note = Snapshot(_note(kind), await turn(log, kind) + 2, "1", {"complete": False})
-    await _save(log, kind, note)
-    logger.warning(
+    note = Snapshot(_note(kind), await turn(event_log, kind) + 2, "1", {"complete": False})
+    await _save(event_log, kind, note)
+    log.warning(
         "states_incomplete",
         aggregate=kind.__qualname__,
         reason=reason,
@@ -201,16 +204,16 @@ async def note_incomplete(log: EventLog, kind: type[Aggregate], reason: str) -> 
     )
 
 
-async def _save(log: EventLog, kind: type[Aggregate], note: Snapshot) -> None:
-    await log.save_state(note)
-    _known.pop(log, None)
+async def _save(event_log: EventLog, kind: type[Aggregate], note: Snapshot) -> None:
+    await event_log.save_state(note)
+    _known.pop(event_log, None)
 
 
-async def forget(log: EventLog, kind: type[Aggregate]) -> None:
+async def forget(event_log: EventLog, kind: type[Aggregate]) -> None:
     """Drops the states of a class; first the note that they are complete."""
-    await log.forget_states(_note(kind))
-    _known.pop(log, None)
-    await log.forget_states(kind.category)
+    await event_log.forget_states(_note(kind))
+    _known.pop(event_log, None)
+    await event_log.forget_states(kind.category)
 
 
 def _note(kind: type[Aggregate]) -> str:

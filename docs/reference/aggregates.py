@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Self
+from typing import Any, Self
 
 from bus import Aggregate, Event
 from reference.messages import (
+    CouponExpired,
+    CouponIssued,
     FirstStepTaken,
     Line,
     NextStepTaken,
@@ -84,3 +86,25 @@ class Journey(
     def apply(self, event: Event) -> None:
         if isinstance(event, StepTaken):
             self.steps.append(Step(event.name, len(self.steps) + 1))
+
+
+class Coupon(Aggregate, stored="state", indexes=["customer"], schema=2):
+    """`stored="state"` stores the state with each commit: loading is one read, and coupons are
+    found by their `indexes=`. `schema=` counts the shapes that the state has had; `upcast` reads
+    the older ones."""
+
+    customer: str = ""
+    expired: bool = False
+
+    @classmethod
+    def upcast(cls, state: dict[str, Any], schema: int) -> dict[str, Any]:
+        return {**state, "expired": False} if schema == 1 else state
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case CouponIssued():
+                self.customer = event.customer
+            case CouponExpired():
+                self.expired = True
+            case _:
+                pass

@@ -20,9 +20,13 @@ from bus import (
     Router,
     Session,
 )
-from reference.aggregates import Journey, Order
+from reference.aggregates import Coupon, Journey, Order
 from reference.messages import (
     CancelOrder,
+    CouponExpired,
+    CouponIssued,
+    ExpireCoupons,
+    IssueCoupon,
     OrderCancelled,
     OrderPlaced,
     OrderShipped,
@@ -97,6 +101,22 @@ class Shipping:
 
 
 orders.command(Shipping("by bike"))
+
+
+@orders.command
+async def issue_coupon(command: IssueCoupon, repository: Repository[Coupon]) -> None:
+    coupon = Coupon(command.code)
+    coupon.record(CouponIssued(customer=command.customer))
+    repository.add(coupon)
+
+
+@orders.command
+async def expire_coupons(command: ExpireCoupons, repository: Repository[Coupon]) -> list[str]:
+    """Aggregates that are stored by their state are found by its fields, too."""
+    found = await repository.find(customer=command.customer, expired=False)
+    for coupon in found:
+        coupon.record(CouponExpired())
+    return [coupon.id for coupon in found]
 
 
 # Events: handlers with effects. The router's name is their queue.

@@ -43,6 +43,15 @@ class SendReminder(Command):
     order_id: OrderId
 
 
+class IssueCoupon(Command):
+    code: str
+    customer: str
+
+
+class ExpireCoupons(Command):
+    customer: str
+
+
 # Events: facts, in the past tense. Any number of handlers and projections hear of them.
 
 
@@ -86,6 +95,14 @@ class FirstStepTaken(StepTaken):
 
 
 class NextStepTaken(StepTaken):
+    pass
+
+
+class CouponIssued(Event):
+    customer: str
+
+
+class CouponExpired(Event):
     pass
 
 

@@ -62,6 +62,11 @@ def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
     assert "15 passed" in run_by_pytest(tmp_path)
 
 
+def test_the_tests_on_the_page_of_states_pass(tmp_path: Path) -> None:
+    assert write_files("states.md", tmp_path) == 2
+    assert "2 passed" in run_by_pytest(tmp_path)
+
+
 def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:
     assert write_files("a-service-of-your-own.md", tmp_path) == 5
     alone = installed(tmp_path)

@@ -66,6 +66,10 @@ async def test_the_reference_runs() -> None:
         prices = await bus.query(GetPrices(market="eur"), after=priced)
         assert prices is not None
         assert prices.prices == {"pen": "1.40"}
+        for code in ("c1", "c2"):
+            await bus.execute(m.IssueCoupon(code=code, customer="ada"))
+        for codes in (["c1", "c2"], []):
+            assert (await bus.execute(m.ExpireCoupons(customer="ada"))).result == codes
         await until(lambda: len(mails.sent) == 4, "two thanks and two reminders are sent")
     assert sorted(mails.sent) == [
         ("ada", "The shop thanks you. Ada"),

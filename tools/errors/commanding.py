@@ -55,6 +55,12 @@ commands.command(
     **MEMORY,
 )
 commands.command(
+    "An aggregate that has no states",
+    "ConfigurationError: Account is stored by its events, and has no states; write class Account(",
+    "bus aggregates store bank:build Account",
+    **MEMORY,
+)
+commands.command(
     "A time that cannot be read",
     "Error: 'yesterday' is not a valid time: write 2026-11-28T22:00, 2026-11-28T22:00+01:00",
     "bus events republish bank:build --to balances --since yesterday",

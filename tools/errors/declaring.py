@@ -176,6 +176,34 @@ def a_snapshot_of_state_without_a_type() -> None:
     account.to_snapshot()
 
 
+@aggregates("ConfigurationError: Account: stored='document': write stored=")
+def an_aggregate_that_is_stored_in_no_known_way() -> None:
+    class Account(Aggregate, stored="document"): ...  # type: ignore[arg-type]
+
+
+@aggregates("ConfigurationError: Account: indexes= is about a stored state")
+def an_index_of_an_aggregate_that_is_stored_by_its_events() -> None:
+    class Account(Aggregate, indexes=["owner"]): ...
+
+
+@aggregates('ConfigurationError: Account: stored="state" keeps its state with each commit')
+def an_aggregate_by_its_state_with_snapshots() -> None:
+    class Account(Aggregate, stored="state", snapshot_every=100): ...
+
+
+@aggregates("ConfigurationError: Purse: indexes=['owner']: its state has no such field")
+def an_index_of_what_is_no_state() -> None:
+    class Purse(Aggregate, stored="state", indexes=["owner"], events=[Deposited]):
+        balance: int = 0
+
+    router = Router("purses")
+
+    @router.command
+    async def deposit(command: Deposit, repository: Repository[Purse]) -> None: ...
+
+    Bus("purses", routers=[router], settings=Settings.in_memory())
+
+
 @handlers("ConfigurationError: the name becomes a queue's")
 def a_router_that_cannot_name_a_queue() -> None:
     Router("open accounts")

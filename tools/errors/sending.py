@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from bus import Bus, Command, Event, Outbox, Receipt, Repository, Router, Settings, Worker
+from bus import Aggregate, Bus, Command, Event, Outbox, Receipt, Repository, Router, Settings, Worker
 from bus.testing import given
 from tools.errors.bank import (
     Account,
@@ -180,6 +180,55 @@ async def a_key_that_mongodb_takes_for_its_own(bus: Bus) -> None:
 async def text_that_is_no_unicode(bus: Bus) -> None:
     """Text that is not Unicode"""
     await bus.publish(AccountOpened(owner="\ud800"))
+
+
+@handling(
+    "ConfigurationError: Repository[Account].find(owner=...): Account is stored by its events"
+)
+async def aggregates_by_their_events_that_are_to_be_found() -> None:
+    closing = Router("closing")
+
+    @closing.command
+    async def close(command: OpenAccount, repository: Repository[Account]) -> None:
+        await repository.find(owner=command.owner)
+
+    async with Bus("bank", routers=[closing], settings=Settings.in_memory()) as bus:
+        await bus.execute(OpenAccount(account_id="a1"))
+
+
+@handling("ConfigurationError: Repository[Purse].find(owner=...): none of these has an index")
+async def aggregates_that_are_to_be_found_without_an_index() -> None:
+    class Purse(Aggregate, stored="state", events=[AccountOpened]):
+        owner: str = ""
+
+    closing = Router("closing")
+
+    @closing.command
+    async def close(command: OpenAccount, repository: Repository[Purse]) -> None:
+        await repository.find(owner=command.owner)
+
+    async with Bus("bank", routers=[closing], settings=Settings.in_memory()) as bus:
+        await bus.execute(OpenAccount(account_id="a1"))
+
+
+@handling("InvalidMessage: Purse.coins: a key begins with $, as MongoDB's operators do")
+async def a_state_that_cannot_be_kept() -> None:
+    class Purse(Aggregate, stored="state", events=[AccountOpened]):
+        coins: dict[str, int] = {}  # noqa: RUF012
+
+        def apply(self, event: Event) -> None:
+            self.coins["$"] = 1
+
+    opening = Router("opening")
+
+    @opening.command
+    async def open_purse(command: OpenAccount, repository: Repository[Purse]) -> None:
+        purse = Purse(command.account_id)
+        purse.record(AccountOpened(owner=command.owner))
+        repository.add(purse)
+
+    async with Bus("bank", routers=[opening], settings=Settings.in_memory()) as bus:
+        await bus.execute(OpenAccount(account_id="a1"))
 
 
 @handling("AggregateNotFound: there is no Account 'nobody'")

@@ -531,10 +531,10 @@ class StatesContract:
     async def test_a_state_is_nobodys_object(self, event_log: EventLog) -> None:
         given = with_state(1, tags=["a"])
         await event_log.append([given])
-        assert given.state is not None
-        given.state.state["tags"].append("b")
         found = await event_log.state("job-1")
-        assert found is not None
+        assert given.state
+        assert found
+        given.state.state["tags"].append("b")
         found.state["tags"].append("c")
         assert await event_log.state("job-1") == state("job-1", 1, tags=["a"])
 
@@ -557,11 +557,10 @@ class StatesContract:
         with pytest.raises(ConcurrencyError, match="bus aggregates check"):
             await event_log.append([with_state(2)])
         assert len(await event_log.read("job-1")) == 1
-        assert await event_log.find("job-1:2") == []
         assert await event_log.state("job-1") == state("job-1", version, status="of another log")
 
     async def test_a_state_that_is_behind_is_replaced(self, event_log: EventLog) -> None:
-        for one in (with_state(1), commit("without", first=2), with_state(3, status="closed")):
+        for one in (with_state(1), commit("other", first=2), with_state(3, status="closed")):
             await event_log.append([one])
         assert await event_log.state("job-1") == state("job-1", 3, status="closed")
 
