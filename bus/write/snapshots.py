@@ -5,6 +5,7 @@ That is noted in the log's store, as the state of what cannot be a stream, so th
 the states themselves.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -143,6 +144,7 @@ async def prepare(event_log: EventLog, kind: type[Aggregate]) -> None:
         if await is_complete(event_log, kind):
             by_events = f"this release stores {kind.__name__} by its events"
             await note_incomplete(event_log, kind, by_events)
+            await asyncio.sleep(KNOWN_FOR)  # until everybody knows
         return
     await event_log.prepare_states(kind.category, kind.storing.indexes)
     if await event_log.state(_note(kind)) is not None:

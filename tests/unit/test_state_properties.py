@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given, settings
 
 from bus import Bus, Repository, Settings
@@ -95,6 +96,8 @@ async def happen(bus: Bus, what: str, id: str, number: int) -> None:
 @given(steps=STEPS)
 @settings(max_examples=hundreds(1), deadline=None)
 def test_by_its_state_an_aggregate_does_what_it_does_by_its_events(steps: Sequence[Any]) -> None:
-    by_events = RUNNER.run(ran(BY_EVENTS, steps))
-    by_state = RUNNER.run(ran(BY_STATE, steps))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshots, "KNOWN_FOR", 0.0)
+        by_events = RUNNER.run(ran(BY_EVENTS, steps))
+        by_state = RUNNER.run(ran(BY_STATE, steps))
     assert by_state == by_events

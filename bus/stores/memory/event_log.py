@@ -36,19 +36,17 @@ class MemoryEventLog(MemoryLog, EventLog):
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         data = [encoded(commit_document(commit)) for commit in commits]
-        states = [
-            (commit.state, encoded(state_document(commit.state)))
-            for commit in commits
-            if commit.state
-        ]
+        states = [commit.state for commit in commits if commit.state]
+        kept = {state.stream: encoded(state_document(state)) for state in states} if states else {}
         with self._lock:
-            return await self._append(commits, data, states)
+            return await self._append(commits, data, states, kept)
 
     async def _append(
         self,
         commits: Sequence[Commit],
         data: Sequence[bytes],
-        states: Sequence[tuple[Snapshot, bytes]],
+        states: Sequence[Snapshot],
+        kept: Mapping[str, bytes],
     ) -> Sequence[Commit]:
         """Stores commits. Nothing in here lets another task run: it would see some of them."""
         if commits and commits[0].id in self._commits:
@@ -61,10 +59,10 @@ class MemoryEventLog(MemoryLog, EventLog):
             or ids & set(self._commits)
         ):
             raise moved_on(commits)
-        if any(state.version <= self._reached(state.stream) for state, _ in states):
-            raise not_older(commits)
-        for state, stored in states:
-            self._states[state.stream] = stored
+        if states:
+            if any(state.version <= self._reached(state.stream) for state in states):
+                raise not_older(commits)
+            self._states |= kept
         for commit, stored in zip(commits, data, strict=True):
             self._taken.add((commit.stream, commit.first))
             self._pending[commit.id] = self._store(commit, stored)
