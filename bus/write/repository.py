@@ -115,19 +115,18 @@ class Repository(Generic[AnyAggregate]):
         return aggregate.id in self._behind and self._seen.get(aggregate.id) is aggregate
 
     async def _load(self, id: str) -> AnyAggregate:
-        aggregate = await self._from_snapshot(id) or self._kind(id)
+        kept_every = self._kind.snapshot_every
+        aggregate = (await self._from_snapshot(id) if kept_every else None) or self._kind(id)
         kept, registry = aggregate.version, self._kind.events()
         async for page in self._log.events(stream_of(self._kind, id), after=kept):
             apply(aggregate, page, registry)
         if aggregate.recorded_data:
             raise records_itself(self._kind)
-        if 0 < self._kind.snapshot_every <= aggregate.version - kept:
+        if 0 < kept_every <= aggregate.version - kept:
             self._behind += (id,)
         return aggregate
 
     async def _from_snapshot(self, id: str) -> AnyAggregate | None:
-        if not self._kind.snapshot_every:
-            return None
         snapshot = await self._log.snapshot(stream_of(self._kind, id))
         return None if snapshot is None else snapshots.read(self._kind, snapshot, id)
 

@@ -35,8 +35,12 @@ class MemoryEventLog(MemoryLog, EventLog):
         self._followers: dict[asyncio.Queue[str], Home] = {}
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
-        data = [encoded(commit_document(commit)) for commit in commits]
-        states = [commit.state for commit in commits if commit.state]
+        data: list[bytes] = []
+        states: list[Snapshot] = []
+        for commit in commits:
+            data.append(encoded(commit_document(commit)))
+            if commit.state:
+                states.append(commit.state)
         kept = {state.stream: encoded(state_document(state)) for state in states} if states else {}
         with self._lock:
             return await self._append(commits, data, states, kept)
