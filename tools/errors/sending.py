@@ -3,7 +3,18 @@
 import uuid
 from typing import Any
 
-from bus import Aggregate, Bus, Command, Event, Outbox, Receipt, Repository, Router, Settings, Worker
+from bus import (
+    Aggregate,
+    Bus,
+    Command,
+    Event,
+    Outbox,
+    Receipt,
+    Repository,
+    Router,
+    Settings,
+    Worker,
+)
 from bus.testing import given
 from tools.errors.bank import (
     Account,
