@@ -7,6 +7,7 @@ BENCHMARK = Comparison(
     "commits of one 500-byte event/s into the event log, majority and journaled, 256 concurrent",
     sides=[
         Side("doubledecker", "ours.py"),
+        Side("doubledecker, with states", "ours_state.py", share=0.05),
         Side("pymongo insert_one", "pymongo_style.py", share=0.3),
         Side("motor insert_one", "motor_style.py", share=0.3),
     ],

@@ -1,6 +1,7 @@
 """Our side: `EventLog.append` over motor, with the optimistic lock and the answer to repeats."""
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from bench import side
@@ -29,16 +30,19 @@ def commit_of(number: int) -> Commit:
     )
 
 
-async def measure(arguments: side.Arguments) -> side.Metrics:
+async def measure(
+    arguments: side.Arguments, make: Callable[[int], Commit] = commit_of
+) -> side.Metrics:
     service, count, concurrent = (arguments[key] for key in ("service", "count", "concurrent"))
     assert {**commit_document(commit_of(0)), "time": 0} == {**document_of(0), "time": 0}
     client = connect(os.environ["BUS_MONGO_URL"])
     log = MongoEventLog(client, service)
 
     async def append(number: int) -> None:
-        await log.append([commit_of(number)])
+        await log.append([make(number)])
 
     await log.open()
+    await log.prepare_states("account", [])
     await side.concurrently(WARM_UP, concurrent, lambda number: append(-1 - number))
     with Clock() as clock:
         await side.concurrently(count, concurrent, append)
