@@ -697,9 +697,3 @@ class StatesContract:
         assert len(await event_log.states("job", {"status": "open"}, 9)) == 1
         await event_log.forget_states()
         assert [await event_log.state(stream) for stream in streams] == [None] * 5
-
-    async def test_states_are_prepared_again_with_other_indexes(self, event_log: EventLog) -> None:
-        await event_log.append([with_state(1)])
-        for indexes in (["owner", "city"], [], ["status"], ["status"]):
-            await event_log.prepare_states("job", indexes)
-            assert len(await event_log.states("job", {"status": "open"}, 9)) == 1
