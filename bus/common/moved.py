@@ -121,6 +121,11 @@ ROOMS = {
         "stores.memory_mock": "mongomock",
         "stores.memory_totals": "totals",
     },
+    "stores.together": {
+        "stores.mongo.appender": "appender",
+        "stores.mongo.grouping": "groups",
+        "stores.mongo.shared_reads": "shared_reads",
+    },
     "stores.mongo": {
         "stores.mongo.read_store": "collections",
         "stores.mongo.letters": "deadletters",

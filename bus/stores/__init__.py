@@ -10,6 +10,7 @@
     records       commits as BSON
     routed        one log to read for all categories
 
-`documents/` computes what writes make of documents, without a database. `memory/` and `mongo/` are
-the stores themselves; a database's driver stays in its folder.
+`documents/` computes what writes make of documents, without a database; `together/` does together
+what arrives together. `memory/` and `mongo/` are the stores themselves; a database's driver stays
+in its folder.
 """

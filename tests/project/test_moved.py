@@ -37,7 +37,7 @@ OWN = {
     "bus.stores.memory": {"MemoryReadStore"},
     "bus.stores.mongo": {"MongoReadStore"},
     "bus.stores.mongo.read_store": {"MongoReadStore"},
-    "bus.stores.mongo.appender": {"ATTEMPT_WITHIN", "Group", "Outcome", "PAUSE"},
+    "bus.stores.mongo.appender": {"ATTEMPT_WITHIN", "Outcome", "PAUSE"},
     "bus.stores.mongo.client": {"Session", "Stuck"},
     "bus.stores.mongo.effects": {"INDEX_DIFFERS"},
     "bus.stores.mongo.failures": {"NO_REPLICA_SET"},

@@ -9,7 +9,7 @@ snapshots, states, places   a cache of states; states written with commits; the 
 followed_log  events of other services
 collections   read collections, and their checkpoints
 documents, grouping, totals   reads and writes of documents
-writer, shared_reads, seal   a batch in one transaction; reads that share a query; lost checkpoints
+writer, seal  a batch in one transaction; lost checkpoints
 indexes, views, changes   what there is beside documents
 control, deadletters   a service's own records
 effects       a handler's writes, its commits and its mark in one transaction

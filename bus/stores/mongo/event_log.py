@@ -16,7 +16,6 @@ from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.observe.loops import Loops
 from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
-from bus.stores.mongo.appender import Appender
 from bus.stores.mongo.client import Client, MongoSession, Unanswered, bounded
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.clock import ServerClock
@@ -33,7 +32,7 @@ from bus.stores.mongo.log import OPEN_WITHIN, MongoLog
 from bus.stores.mongo.log_queries import LogQueries
 from bus.stores.mongo.places import gone
 from bus.stores.mongo.sessions import Sessions
-from bus.stores.mongo.settling import Appended
+from bus.stores.mongo.settling import Settling
 from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.states import MongoStates, NotOlder, Write, writes_of
 from bus.stores.mongo.transactions import in_transaction
@@ -45,6 +44,7 @@ from bus.stores.records import (
     moved_on,
     not_older,
 )
+from bus.stores.together.appender import Appended, Appender
 
 PENDING = IndexModel([("pending", 1), ("time", 1)], partialFilterExpression={"pending": True})
 
@@ -78,7 +78,7 @@ class MongoEventLog(MongoLog, EventLog):
         self._states = MongoStates(self._database)
         self._loader = Loader(self._latest)
         self._looking = LogQueries(self._commits)
-        self._appender = Appender(self._commits)
+        self._appender = Appender(partial(Settling, self._commits), _encoded, store="MongoDB")
         self.sessions = Sessions(client, self._database, loops or Loops())
         self._slots = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._refusal: str | None = None
@@ -324,7 +324,11 @@ class MongoEventLog(MongoLog, EventLog):
 
 
 def _documents(commits: Sequence[Commit]) -> list[RawBSONDocument]:
-    return [RawBSONDocument(encoded(commit_document(commit))) for commit in commits]
+    return [RawBSONDocument(_encoded(commit)) for commit in commits]
+
+
+def _encoded(commit: Commit) -> bytes:
+    return encoded(commit_document(commit))
 
 
 def _refused(error: OperationFailure) -> InvalidMessage:

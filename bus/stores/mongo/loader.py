@@ -15,7 +15,7 @@ from bus.stores.event_log import Recorded
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading
 from bus.stores.mongo.places import gone
-from bus.stores.mongo.shared_reads import Read, SharedReads
+from bus.stores.together.shared_reads import Read, SharedReads
 
 COMMITS_AT_ONCE, COMMITS_AT_A_TIME = 300, 30
 """How many commits are fetched at once, and how many of them are made into events at a time. What

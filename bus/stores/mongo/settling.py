@@ -8,8 +8,6 @@ import asyncio
 import time
 from collections.abc import Collection as Many
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -18,7 +16,6 @@ from pymongo.errors import BulkWriteError, NetworkTimeout, PyMongoError
 from bus.common import clock
 from bus.data.payload import Document
 from bus.errors import InvalidMessage, OutcomeUnknown
-from bus.stores.event_log import Commit
 from bus.stores.mongo.client import LATEST, Collection, bounded
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
@@ -32,10 +29,9 @@ from bus.stores.mongo.failures import (
     translated,
     trouble,
 )
-from bus.stores.mongo.grouping import reject, resolve
 from bus.stores.records import commit_from
+from bus.stores.together.appender import SETTLE_WITHIN, Appended, Group, Settles
 
-SETTLE_WITHIN = 10.0
 ATTEMPT_WITHIN = 4.0
 ALONE_WITHIN = 1.0
 LOOK_WITHIN = 1.0
@@ -43,35 +39,7 @@ MOST_ALONE = 8
 PAUSE = 0.1
 
 
-class Appended(Enum):
-    """What became of an append."""
-
-    STORED = "stored"
-    REPEAT = "the id stands in the log already"
-    CONFLICT = "the place in the stream is taken"
-
-
-@dataclass(slots=True, eq=False)
-class Append:
-    """One commit under way, and its waiting caller."""
-
-    commit: Commit
-    since: float
-    waiting: "asyncio.Future[Appended]"
-    data: bytes = b""
-    """The commit as BSON, once it is in a group."""
-
-    def settle(self, outcome: Appended) -> None:
-        resolve(self.waiting, outcome)
-
-    def fail(self, error: Exception) -> None:
-        reject(self.waiting, error)
-
-
-Group = Sequence[Append]
-
-
-class Settling:
+class Settling(Settles):
     """Stores one group: tries until each of its appends is settled, or time is up."""
 
     def __init__(

@@ -7,8 +7,8 @@ from pymongo.errors import DuplicateKeyError
 from bus.stores.event_log import Snapshot
 from bus.stores.mongo.client import Collection
 from bus.stores.mongo.failures import reading, writing
-from bus.stores.mongo.shared_reads import Read, SharedReads
 from bus.stores.records import encoded
+from bus.stores.together.shared_reads import Read, SharedReads
 
 
 class MongoSnapshots:

@@ -2,19 +2,70 @@
 
 import asyncio
 import time
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
 
 from bus.common.tasks import OthersTime
 from bus.errors import InvalidMessage, StoreUnavailable
 from bus.stores.event_log import Commit
-from bus.stores.mongo.client import Collection
-from bus.stores.mongo.grouping import Grouping
-from bus.stores.mongo.settling import SETTLE_WITHIN, Append, Appended, Settling
-from bus.stores.records import commit_document, encoded
+from bus.stores.together.groups import Grouping, reject, resolve
 
+SETTLE_WITHIN = 10.0
 MOST_DOCUMENTS = 500
 MOST_BYTES = 8 * 1024 * 1024
 PATIENCE = 0.5
 MOST_OVERTAKEN = 8
+
+# A clock that goes on while the machine sleeps, if there is one: what was asked for before is late.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Appended(Enum):
+    """What became of an append."""
+
+    STORED = "stored"
+    REPEAT = "the id stands in the log already"
+    CONFLICT = "the place in the stream is taken"
+
+
+@dataclass(slots=True, eq=False)
+class Append:
+    """One commit under way, and its waiting caller."""
+
+    commit: Commit
+    since: float
+    waiting: "asyncio.Future[Appended]"
+    data: Any = b""
+    """The commit as it is sent, once it is in a group; its length is in bytes."""
+
+    def settle(self, outcome: Appended) -> None:
+        resolve(self.waiting, outcome)
+
+    def fail(self, error: Exception) -> None:
+        reject(self.waiting, error)
+
+
+Group = Sequence[Append]
+
+
+class Settles(Protocol):
+    """Stores one group, until each of its appends is settled."""
+
+    @property
+    def streams(self) -> set[str]:
+        """The streams of the group."""
+        ...
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Settles each append, or fails it."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Fails the appends that are not settled yet, as unknown."""
 
 
 class Appender:
@@ -24,12 +75,24 @@ class Appender:
     groups of other streams overtake it.
     """
 
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
+    def __init__(
+        self,
+        settles: Callable[[Group], Settles],
+        encode: Callable[[Commit], Any],
+        *,
+        store: str,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        """`settles` makes what stores a group; `encode` returns what of a commit is sent, whose
+        length is in bytes, or raises InvalidMessage. `store` is the database's name."""
+        self._settles = settles
+        self._encode = encode
+        self._store = store
+        self.most_bytes = most_bytes
         self._arrived: list[Append] = []
         self._grouping = Grouping(self._write_next)
-        self._overtaken: dict[Settling, Grouping] = {}
-        self._current: Settling | None = None
+        self._overtaken: dict[Settles, Grouping] = {}
+        self._current: Settles | None = None
         self._since = 0.0
         self._looking: asyncio.TimerHandle | None = None
 
@@ -39,7 +102,7 @@ class Appender:
         Raises: InvalidMessage, OutcomeUnknown, StoreUnavailable, ConfigurationError.
         """
         waiting: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self._arrived.append(Append(commit, time.monotonic(), waiting))
+        self._arrived.append(Append(commit, time.clock_gettime(_STEADY), waiting))
         self._grouping.arrived()
         with OthersTime():
             return await waiting
@@ -51,7 +114,7 @@ class Appender:
 
     async def _write_next(self) -> bool:
         """Writes a group; returns whether this grouping has more to write."""
-        settling = self._current = Settling(self._collection, self._next_group())
+        settling = self._current = self._settles(self._next_group())
         self._since = time.monotonic()
         if self._looking is None:
             self._look_in(PATIENCE)
@@ -84,7 +147,7 @@ class Appender:
             self._overtake(self._current)
         self._look_in(left if left > 0 else PATIENCE)
 
-    def _overtake(self, settling: Settling) -> None:
+    def _overtake(self, settling: Settles) -> None:
         """Lets another grouping write what arrives from now on."""
         if settling not in self._overtaken and len(self._overtaken) < MOST_OVERTAKEN:
             self._overtaken[settling] = self._grouping
@@ -117,27 +180,29 @@ class Appender:
         later: list[Append] = []
         size = taken = 0
         held = self._held if self._overtaken else ()
-        oldest = time.monotonic() - SETTLE_WITHIN
+        oldest = time.clock_gettime(_STEADY) - SETTLE_WITHIN
         for append in self._arrived:
-            if len(group) == MOST_DOCUMENTS or size > MOST_BYTES:
+            if len(group) == MOST_DOCUMENTS or size > self.most_bytes:
                 break
             taken += 1
             if append.since < oldest:
-                append.fail(StoreUnavailable(f"{append.commit.id}: MongoDB did not answer in time"))
+                append.fail(self._late(append))
             elif append.commit.stream in held:
                 later.append(append)
-            elif not append.waiting.cancelled() and _encode(append):
+            elif not append.waiting.cancelled() and self._encodes(append):
                 group.append(append)
                 size += len(append.data)
         self._arrived[:taken] = later
         return group
 
+    def _encodes(self, append: Append) -> bool:
+        """Encodes a commit; returns whether it can be stored, and fails the append if not."""
+        try:
+            append.data = self._encode(append.commit)
+        except InvalidMessage as error:
+            append.fail(error)
+            return False
+        return True
 
-def _encode(append: Append) -> bool:
-    """Encodes a commit; returns whether it can be stored, and fails the append if not."""
-    try:
-        append.data = encoded(commit_document(append.commit))
-    except InvalidMessage as error:
-        append.fail(error)
-        return False
-    return True
+    def _late(self, append: Append) -> StoreUnavailable:
+        return StoreUnavailable(f"{append.commit.id}: {self._store} did not answer in time")

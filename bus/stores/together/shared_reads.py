@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from bus.errors import StoreUnavailable
-from bus.stores.mongo.grouping import Grouping, reject, resolve
+from bus.stores.together.groups import Grouping, reject, resolve
 
 MOST_STREAMS = 200
 

@@ -1,0 +1,6 @@
+"""What arrives together is done together: group commit and shared reads, for every database.
+
+groups        carries out, as one group, what arrived while the last one was under way
+appender      commits that share one insert; each gets its own outcome
+shared_reads  reads of streams that share one query
+"""
