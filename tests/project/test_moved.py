@@ -42,6 +42,7 @@ OWN = {
     "bus.stores.mongo.effects": {"INDEX_DIFFERS"},
     "bus.stores.mongo.failures": {"NO_REPLICA_SET"},
     "bus.stores.mongo.grouping": {"tell", "tell_error"},
+    "bus.stores.mongo.loader": {"COMMITS_AT_A_TIME", "COMMITS_AT_ONCE", "Loader"},
     "bus.stores.mongo.transactions": {"Conflict"},
     "bus.stores.updates": {"visible"},
     "bus.testing.chaos": {"Answer", "PAUSE"},

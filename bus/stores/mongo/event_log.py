@@ -27,7 +27,7 @@ from bus.stores.mongo.failures import (
     said,
     writing,
 )
-from bus.stores.mongo.loader import Loader
+from bus.stores.mongo.loader import MongoPages
 from bus.stores.mongo.log import OPEN_WITHIN, MongoLog
 from bus.stores.mongo.log_queries import LogQueries
 from bus.stores.mongo.places import gone
@@ -45,6 +45,7 @@ from bus.stores.records import (
     not_older,
 )
 from bus.stores.together.appender import Appended, Appender
+from bus.stores.together.loader import Loader
 
 PENDING = IndexModel([("pending", 1), ("time", 1)], partialFilterExpression={"pending": True})
 
@@ -76,7 +77,7 @@ class MongoEventLog(MongoLog, EventLog):
         super().__init__(client, database_name, "commits", PENDING, clock=clock)
         self._snapshots = MongoSnapshots(self._database["snapshots"])
         self._states = MongoStates(self._database)
-        self._loader = Loader(self._latest)
+        self._loader = Loader(MongoPages(self._latest))
         self._looking = LogQueries(self._commits)
         self._appender = Appender(partial(Settling, self._commits), _encoded, store="MongoDB")
         self.sessions = Sessions(client, self._database, loops or Loops())

@@ -1,0 +1,19 @@
+"""The event log in PostgreSQL, MariaDB or MySQL, by SQLAlchemy. In the order in which to read:
+
+event_log     a row for each commit
+log           reading commits: for the read deck, and for aggregates
+settling      appends that share a statement, each with its own outcome
+states        snapshots and states
+queries       reading commits for people
+rows          commits as rows
+dialects      what each database does in its own way
+engine        connections, and the server's clock
+failures      what an error of a driver means
+schema        the tables
+migrations    makes them, and brings them to this release's version
+"""
+
+from bus.stores.sql.engine import connect
+from bus.stores.sql.event_log import SqlEventLog
+
+__all__ = ["SqlEventLog", "connect"]

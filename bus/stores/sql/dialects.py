@@ -1,0 +1,291 @@
+"""What PostgreSQL does in one way, and MariaDB and MySQL in another."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bus.stores.sql.failures import Kind, kind_of
+from bus.stores.sql.rows import COLUMNS, Row
+from bus.stores.sql.schema import commits
+
+IN_FLIGHT_AT_A_TIME = 5000
+
+Rows = Sequence[Row]
+Edge = tuple[datetime, datetime | None]
+"""The server's time, and the earliest time of what was being written at that time."""
+
+
+class Late(Exception):
+    """The commits came to the server too late to be written, so that no reader skips them."""
+
+
+class Dialect(Protocol):
+    """The statements that differ."""
+
+    set_up: ClassVar[Sequence[str]]
+    """What is said to the server for each new connection."""
+    clock: ClassVar[str]
+    """Asks for the server's time, in seconds since 1970."""
+
+    def connect_args(self, seconds: float) -> dict[str, Any]:
+        """Returns what the driver is to be given, to connect within so many seconds."""
+        ...
+
+    def label(self, dialect: sa.Dialect) -> str:
+        """Returns the database's name, for people."""
+        ...
+
+    @abstractmethod
+    async def insert(self, connection: AsyncConnection, rows: Rows, until: datetime) -> set[str]:
+        """Stores, in one statement, what conflicts with nothing, and returns the ids of what it
+        stored. It may store less, and nothing if the server's time is after `until`."""
+
+    @abstractmethod
+    async def insert_all(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
+        """Stores all or nothing, in one statement. Raises: Late, the driver's errors."""
+
+    @abstractmethod
+    async def edge(self, connection: AsyncConnection) -> Edge:
+        """Returns the server's time, and the earliest time of commits that are being written."""
+
+    @abstractmethod
+    async def most_bytes(self, connection: AsyncConnection) -> int:
+        """Returns how many bytes a statement may have; 0 if there is no limit."""
+
+    @abstractmethod
+    async def lock_schema(self, connection: AsyncConnection) -> None:
+        """Has others wait who would change the tables, until the connection is given back."""
+
+    @abstractmethod
+    async def unlock_schema(self, connection: AsyncConnection) -> None:
+        """Lets the others go on."""
+
+    @abstractmethod
+    async def unique(self, connection: AsyncConnection) -> set[str]:
+        """Returns the names of the unique indexes of the commits."""
+
+    def beyond(self, columns: Sequence[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        """Returns a condition for the rows after the one with these values, in this order."""
+        ...
+
+
+_NAMES = ", ".join(COLUMNS)
+_TYPES = {"first": "bigint", "last": "bigint", "time": "timestamptz"}
+_AS_JSON = ("headers", "events", "outgoing", "result")
+
+SPACE = 0x646F7562
+"""The first half of the keys of our advisory locks; the second half is a time."""
+_HALF = 2**31
+
+
+def _seconds(moment: datetime) -> int:
+    """Returns whole seconds since 1970, as a key of a lock holds them."""
+    return min(max(int(moment.timestamp()), 0), 2**32 - 1) - _HALF
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL by asyncpg.
+
+    What is being written is known by locks: each statement that appends holds one, shared, whose
+    key is the time of its earliest commit, until it is committed. Anyone may read which are held.
+    """
+
+    set_up = (
+        "SELECT set_config('lock_timeout', '4s', false),"
+        " set_config('idle_in_transaction_session_timeout', '60s', false),"
+        " set_config('TimeZone', 'UTC', false)",
+        "SELECT set_config('synchronous_commit', 'on', false)"
+        " WHERE current_setting('synchronous_commit') = 'off'",
+    )
+    clock = "SELECT extract(epoch FROM clock_timestamp())"
+
+    _insert = (
+        "WITH held AS MATERIALIZED ("
+        "SELECT pg_advisory_xact_lock_shared($1::int, $2::int), clock_timestamp() AS at) "
+        f"INSERT INTO commits ({_NAMES}, pending) SELECT "
+        + ", ".join(f"t.{name}::json" if name in _AS_JSON else f"t.{name}" for name in COLUMNS)
+        + ", true FROM held, unnest("
+        + ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(COLUMNS, 4))
+        + f") AS t({_NAMES}) WHERE held.at <= $3::timestamptz"
+    )
+
+    def connect_args(self, seconds: float) -> dict[str, Any]:
+        return {"timeout": seconds, "server_settings": {"application_name": "doubledecker"}}
+
+    def label(self, dialect: sa.Dialect) -> str:
+        return "PostgreSQL"
+
+    async def insert(self, connection: AsyncConnection, rows: Rows, until: datetime) -> set[str]:
+        found = await self._inserted(connection, rows, until, " ON CONFLICT DO NOTHING")
+        return set(found)
+
+    async def insert_all(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
+        if not await self._inserted(connection, rows, until, ""):
+            raise Late
+
+    async def _inserted(
+        self, connection: AsyncConnection, rows: Rows, until: datetime, conflict: str
+    ) -> Sequence[str]:
+        key = _seconds(min(row.time for row in rows))
+        values = (SPACE, key, until, *map(list, zip(*rows, strict=True)))
+        statement = f"{self._insert}{conflict} RETURNING id"
+        return (await connection.exec_driver_sql(statement, values)).scalars().all()
+
+    async def edge(self, connection: AsyncConnection) -> Edge:
+        # The statement's time and not the clock's: it is that before the locks are looked at.
+        found = await connection.exec_driver_sql(
+            "SELECT statement_timestamp(), (SELECT min((objid::bigint + 2147483648) % 4294967296) "
+            "FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted "
+            f"AND classid = {SPACE} AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database()))"
+        )
+        now, oldest = tuple(found.one())
+        return now.astimezone(UTC), None if oldest is None else datetime.fromtimestamp(oldest, UTC)
+
+    async def most_bytes(self, connection: AsyncConnection) -> int:
+        return 0
+
+    async def lock_schema(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("SET lock_timeout = '30s'")
+        await connection.exec_driver_sql(f"SELECT pg_advisory_lock({SPACE})")
+
+    async def unlock_schema(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql(f"SELECT pg_advisory_unlock({SPACE})")
+        await connection.exec_driver_sql("SET lock_timeout = '4s'")
+
+    async def unique(self, connection: AsyncConnection) -> set[str]:
+        found = await connection.exec_driver_sql(
+            "SELECT name.relname FROM pg_index AS own JOIN pg_class AS name "
+            "ON name.oid = own.indexrelid WHERE own.indrelid = to_regclass('commits') "
+            "AND own.indisunique AND own.indisvalid"
+        )
+        return set(found.scalars())
+
+    def beyond(self, columns: Sequence[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        own = [sa.literal(value, c.type) for c, value in zip(columns, values, strict=True)]
+        return sa.tuple_(*columns) > sa.tuple_(*own)
+
+
+class MySQL(Dialect):
+    """MariaDB and MySQL by aiomysql.
+
+    What is being written is what a dirty read sees among the pending rows, and a clean one does
+    not. A row that comes too late has no `first`, which the table refuses.
+    """
+
+    set_up = (
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
+        "innodb_lock_wait_timeout = 4",
+    )
+    clock = "SELECT UNIX_TIMESTAMP(SYSDATE(3))"
+
+    _row = (
+        "("
+        + ", ".join("IF(UTC_TIMESTAMP(3) <= %s, %s, NULL)" if n == "first" else "%s"
+                    for n in COLUMNS)
+        + ", 1)"
+    )  # fmt: skip
+    _place = COLUMNS.index("first")
+
+    def connect_args(self, seconds: float) -> dict[str, Any]:
+        return {"connect_timeout": seconds, "charset": "utf8mb4"}
+
+    def label(self, dialect: sa.Dialect) -> str:
+        return "MariaDB" if getattr(dialect, "is_mariadb", False) else "MySQL"
+
+    async def insert(self, connection: AsyncConnection, rows: Rows, until: datetime) -> set[str]:
+        # A duplicate undoes the whole statement: which ones are taken is looked up, and the others
+        # are sent again.
+        try:
+            await self._inserted(connection, rows, until)
+        except DBAPIError as error:
+            if kind_of(error) is not Kind.TAKEN:
+                raise
+            return set()
+        return {row.id for row in rows}
+
+    async def insert_all(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
+        await self._inserted(connection, rows, until)
+
+    async def _inserted(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
+        values: list[Any] = []
+        latest = f"{until.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+        for row in rows:
+            values += row[: self._place]
+            values.append(latest)
+            values += row[self._place :]
+        statement = f"INSERT INTO commits ({_NAMES}, pending) VALUES " + ", ".join(
+            [self._row] * len(rows)
+        )
+        await connection.exec_driver_sql(statement, tuple(values))
+
+    async def edge(self, connection: AsyncConnection) -> Edge:
+        now = datetime.fromtimestamp(
+            float((await connection.exec_driver_sql(self.clock)).scalar_one()), UTC
+        )
+        after: Any = None
+        while page := await self._dirty(connection, after):
+            committed = await self._committed(connection, [row.number for row in page])
+            if waiting := [row.time for row in page if row.number not in committed]:
+                return now, waiting[0]
+            if len(page) < IN_FLIGHT_AT_A_TIME:
+                break
+            after = page[-1]
+        return now, None
+
+    async def _dirty(self, connection: AsyncConnection, after: Any) -> Sequence[Any]:
+        order = (commits.c.time, commits.c.number)
+        found = sa.select(commits.c.number, commits.c.time).where(commits.c.pending == sa.true())
+        if after is not None:
+            found = found.where(self.beyond(order, (after.time, after.number)))
+        found = found.order_by(*order).limit(IN_FLIGHT_AT_A_TIME)
+        # For one transaction only: that of the next statement.
+        await connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED")
+        return (await connection.execute(found)).all()
+
+    async def _committed(self, connection: AsyncConnection, numbers: Sequence[int]) -> set[int]:
+        found = sa.select(commits.c.number).where(commits.c.number.in_(numbers))
+        return set((await connection.execute(found)).scalars())
+
+    async def most_bytes(self, connection: AsyncConnection) -> int:
+        found = await connection.exec_driver_sql("SELECT @@max_allowed_packet")
+        return int(found.scalar_one())
+
+    _lock = "CONCAT('doubledecker/', SHA1(DATABASE()))"
+
+    async def lock_schema(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql(f"SELECT GET_LOCK({self._lock}, 30)")
+
+    async def unlock_schema(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql(f"SELECT RELEASE_LOCK({self._lock})")
+
+    async def unique(self, connection: AsyncConnection) -> set[str]:
+        found = await connection.exec_driver_sql(
+            "SELECT DISTINCT index_name FROM information_schema.statistics "
+            "WHERE table_schema = DATABASE() AND table_name = 'commits' AND non_unique = 0"
+        )
+        return set(found.scalars())
+
+    def beyond(self, columns: Sequence[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+        # Of a comparison of rows, the optimizer makes no range of an index.
+        pairs = list(zip(columns, values, strict=True))
+        return sa.or_(
+            *(
+                sa.and_(*(own == value for own, value in pairs[:n]), pairs[n][0] > pairs[n][1])
+                for n in range(len(pairs))
+            )
+        )
+
+
+DIALECTS: Mapping[str, type[Dialect]] = {"postgresql": PostgreSQL, "mysql": MySQL, "mariadb": MySQL}
+
+
+def dialect_for(name: str) -> Dialect:
+    """Returns what differs for a database, by the name in its URL's scheme."""
+    return DIALECTS[name]()

@@ -1,0 +1,208 @@
+"""Connects to the database that BUS_LOG_URL names: one pool for each process.
+
+Each statement is a transaction of its own, so that a client that freezes holds none open; several
+are one where `transaction` is asked for.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from bus.common import clock
+from bus.errors import ConfigurationError
+from bus.stores.sql.dialects import Dialect, dialect_for
+from bus.stores.sql.failures import (
+    ANSWER_WITHIN,
+    Kind,
+    NotConnected,
+    bounded,
+    is_of_store,
+    kind_of,
+    no_driver,
+    translated,
+)
+
+Result = TypeVar("Result")
+
+CONNECT_WITHIN = 5.0
+KEPT, BESIDES = 5, 15
+"""Connections that are kept, and how many more there may be at a time."""
+
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+LONGEST = 0.5
+"""How many seconds an answer may take and still correct a known time."""
+
+EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
+
+
+def connect(url: str) -> AsyncEngine:
+    """Returns an engine for a URL, not yet connected.
+
+    Raises: ConfigurationError, which quotes nothing of the URL but its scheme.
+    """
+    scheme = url.partition(":")[0]
+    base, _, driver = scheme.partition("+")
+    try:
+        parsed = sa.make_url(url)
+        dialect = dialect_for(base)
+        engine = create_async_engine(
+            parsed,
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            pool_size=KEPT,
+            max_overflow=BESIDES,
+            pool_timeout=CONNECT_WITHIN,
+            pool_use_lifo=True,
+            connect_args=dialect.connect_args(CONNECT_WITHIN),
+        )
+    except ModuleNotFoundError:
+        raise no_driver(driver, EXTRAS.get(base, base)) from None
+    except (ArgumentError, InvalidRequestError, NoSuchModuleError, ValueError) as error:
+        raise ConfigurationError(
+            f"BUS_LOG_URL cannot be used ({type(error).__name__}): write it as "
+            f"{scheme}://user:password@host:port/database"
+        ) from None
+    event.listen(engine.sync_engine, "connect", _set_up(dialect))
+    return engine
+
+
+def _set_up(dialect: Dialect) -> Callable[[Any, Any], None]:
+    def set_up(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        for statement in dialect.set_up:
+            cursor.execute(statement)
+        cursor.close()
+
+    return set_up
+
+
+class Database:
+    """What the log asks of its database, each bounded in time; and the time by its clock."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.dialect = dialect_for(engine.dialect.name)
+        self._began: float | None = None
+        """The server's time, in seconds, when the process's steady clock began."""
+
+    @property
+    def name(self) -> str:
+        """The database's name, for people."""
+        return self.dialect.label(self.engine.dialect)
+
+    def now(self) -> datetime:
+        """Returns the time by the server's clock: its last answer, continued by a clock that nobody
+        sets. In UTC, in whole milliseconds."""
+        if self._began is None:
+            return clock.now()
+        return clock.at(self._began + time.clock_gettime(_STEADY))
+
+    async def look(self) -> None:
+        """Asks the server for its time. Raises: StoreUnavailable."""
+        asked = 0.0
+
+        async def ask(connection: AsyncConnection) -> float:
+            nonlocal asked
+            asked = time.clock_gettime(_STEADY)
+            return float((await connection.exec_driver_sql(self.dialect.clock)).scalar_one())
+
+        server = await self.reading(ask)
+        took = time.clock_gettime(_STEADY) - asked
+        if took < LONGEST or self._began is None:
+            self._began = server - asked - took / 2
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """Lends a connection on which each statement is a transaction of its own.
+
+        Raises: NotConnected, and the driver's errors.
+        """
+        connection = self.engine.connect()
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                await connection.start()
+        except TimeoutError as error:
+            raise NotConnected(f"no connection within {CONNECT_WITHIN:.0f} s") from error
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Lends a connection for one transaction, which is committed at the end of the block.
+
+        Raises: the driver's errors.
+        """
+        async with self.connection() as connection:
+            await connection.execution_options(isolation_level="READ COMMITTED")
+            async with connection.begin():
+                yield connection
+
+    async def rows(
+        self, statement: sa.Executable, seconds: float = ANSWER_WITHIN
+    ) -> Sequence[sa.Row[Any]]:
+        """Returns what a query finds. Raises: StoreUnavailable."""
+
+        async def ask(connection: AsyncConnection) -> Sequence[sa.Row[Any]]:
+            return (await connection.execute(statement)).all()
+
+        found: Sequence[sa.Row[Any]] = await self.reading(ask, seconds)
+        return found
+
+    async def reading(
+        self, ask: Callable[[AsyncConnection], Any], seconds: float = ANSWER_WITHIN
+    ) -> Any:
+        """Returns what `ask` does; asks again where the connection was one that the server had cut.
+
+        Raises: StoreUnavailable.
+        """
+        try:
+            return await self._asked(ask, seconds)
+        except Exception as error:
+            if not is_of_store(error):
+                raise
+            if kind_of(error) is not Kind.UNCLEAR or isinstance(error, TimeoutError):
+                raise translated(self.name, error, writing=False) from error
+        try:
+            return await self._asked(ask, seconds)
+        except Exception as error:
+            if is_of_store(error):
+                raise translated(self.name, error, writing=False) from error
+            raise
+
+    async def _asked(self, ask: Callable[[AsyncConnection], Any], seconds: float) -> Any:
+        async with bounded(seconds), self.connection() as connection:
+            return await ask(connection)
+
+    async def write(self, statement: sa.Executable, seconds: float = ANSWER_WITHIN) -> int:
+        """Returns how many rows a statement changed; repeats it if others were in the way.
+
+        Raises: what `translated` gives for the driver's errors.
+        """
+
+        async def change(connection: AsyncConnection) -> int:
+            return int((await connection.execute(statement)).rowcount)
+
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return int(await self._asked(change, seconds))
+            except Exception as error:
+                if not is_of_store(error):
+                    raise
+                if kind_of(error) is not Kind.AGAIN or time.monotonic() > deadline:
+                    raise translated(self.name, error, writing=True) from error
+            await asyncio.sleep(clock.jittered(0.02))
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.engine.dispose()

@@ -1,0 +1,243 @@
+"""The event log in a SQL database: a row for each commit, durable when its statement has ended."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bus.common import clock
+from bus.errors import (
+    OutcomeUnknown,
+    StoreUnavailable,
+    Unavailable,
+)
+from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
+from bus.stores.records import is_of_command, moved_on
+from bus.stores.sql.dialects import Late
+from bus.stores.sql.engine import Database
+from bus.stores.sql.failures import Kind, bounded, is_of_store, kind_of, translated
+from bus.stores.sql.log import SENDING, SqlLog, SqlPages, c
+from bus.stores.sql.migrations import Migrations, gone
+from bus.stores.sql.queries import LogQueries
+from bus.stores.sql.rows import FIELDS, Sent, commit_of, sent
+from bus.stores.sql.schema import commits as table
+from bus.stores.sql.schema import snapshots
+from bus.stores.sql.settling import (
+    ATTEMPT_WITHIN,
+    PAUSE,
+    WRITTEN_WITHIN,
+    Settling,
+    too_large,
+    unsettled,
+)
+from bus.stores.sql.states import StoredStates
+from bus.stores.together.appender import SETTLE_WITHIN, Appended, Appender
+from bus.stores.together.loader import Loader
+
+SOME = 2000
+"""How many ids a query names at most."""
+
+
+class SqlEventLog(SqlLog, EventLog):
+    """The tables `commits` and `snapshots` of one database.
+
+    Commits to one stream share a statement with others that came with them; commits to several
+    streams are a statement of their own.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, creates: bool = True) -> None:
+        """Without `creates`, tables that are missing are not made but reported."""
+        super().__init__(Database(engine))
+        self._creates = creates
+        self._migrations = Migrations(self._database)
+        self._snapshots = StoredStates(self._database, snapshots)
+        self._queries = LogQueries(self._database, self.settled)
+        self._loader = Loader(SqlPages(self._database))
+        self._appender = Appender(
+            partial(Settling, self._database), self._sent, store=self._database.name
+        )
+        self._most_bytes = 0
+        self._refusal: str | None = None
+
+    async def open(self, *, makes: bool = True) -> None:
+        await self._database.look()
+        await self._migrations.need(makes=makes and self._creates)
+        self._most_bytes = await self._database.reading(self._database.dialect.most_bytes)
+        if self._most_bytes:
+            # Half of it: quotes and backslashes within data are sent as two characters.
+            self._appender.most_bytes = min(self._appender.most_bytes, self._most_bytes // 4)
+
+    async def close(self) -> None:
+        await self._appender.close()
+        await self._loader.close()
+        await self._snapshots.close()
+
+    async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        if self._refusal:
+            raise StoreUnavailable(self._refusal)
+        if len(commits) != 1:
+            return await self._append_several(commits) if commits else commits
+        outcome = await self._appender.append(commits[0])
+        if outcome is Appended.REPEAT:
+            return await self._stored(commits[0].id)
+        if outcome is Appended.CONFLICT:
+            raise moved_on(commits)
+        return commits
+
+    def _sent(self, commit: Commit) -> Sent:
+        ready = sent(commit)
+        if self._most_bytes and 2 * len(ready) > self._most_bytes:
+            quoted = sum(map(_quoted, ready.row)) + 2000
+            if quoted > self._most_bytes:
+                raise too_large(self._database.name, commit.id, quoted, self._most_bytes)
+        return ready
+
+    async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        rows = [self._sent(commit).row for commit in commits]
+        until = self.now() + WRITTEN_WITHIN
+        deadline = time.monotonic() + SETTLE_WITHIN
+        name, id = self._database.name, commits[0].id
+        doubt: BaseException | None = None
+        trouble: BaseException | None = None
+        while time.monotonic() < deadline:
+            try:
+                async with bounded(ATTEMPT_WITHIN), self._database.connection() as connection:
+                    await self._database.dialect.insert_all(connection, rows, until)
+                return commits
+            except Late:
+                break
+            except Exception as error:
+                if not is_of_store(error):
+                    raise
+                kind, trouble = kind_of(error), error
+            if kind is Kind.TAKEN:
+                return await self._found_taken(commits, doubt is not None)
+            if kind is Kind.UNCLEAR:
+                doubt = trouble
+            elif kind is not Kind.AGAIN and not doubt:
+                raise translated(name, trouble, writing=True) from trouble
+            await asyncio.sleep(clock.jittered(PAUSE if doubt else 0.01))
+        raise unsettled(name, id, doubt, trouble)
+
+    async def _found_taken(self, commits: Sequence[Commit], own: bool) -> Sequence[Commit]:
+        """Returns what the log holds of commits of which an id or a place is taken.
+
+        Raises: ConcurrencyError, OutcomeUnknown.
+        """
+        stored = await self._stored(commits[0].id)
+        if not stored:
+            raise moved_on(commits)
+        return commits if own and stored == list(commits) else stored
+
+    async def _stored(self, id: str) -> list[Commit]:
+        """Returns what the log holds under the id of an append that found its place taken.
+
+        Raises: OutcomeUnknown if that cannot be read: the append may have been stored.
+        """
+        try:
+            return await self.find(id)
+        except Unavailable as error:
+            raise OutcomeUnknown(f"whether {id} was stored cannot be asked: {error}") from error
+
+    async def newest(self) -> str:
+        """Goes by the order of storing, not by the commits' times."""
+        query = sa.select(c.id).order_by(c.number.desc()).limit(1)
+        rows = await self._database.rows(query)
+        return str(rows[0].id) if rows else ""
+
+    async def held(self, ids: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for some in _parts(ids):
+            rows = await self._database.rows(sa.select(c.id).where(c.id.in_(some)))
+            found |= {row.id for row in rows}
+        return found
+
+    async def examine(self, within: float = 30) -> str | None:
+        await self._database.look()
+        missing = await self._migrations.gone()
+        if not missing:
+            self._refusal = None
+        else:
+            # Set before the index is created again, which may take long: meanwhile two commits
+            # could take the same place in a stream.
+            self._refusal = gone(self._database.name, missing)
+            self._refusal = await self._migrations.mend(within)
+        return self._refusal
+
+    async def forget_snapshots(self) -> None:
+        await self._snapshots.forget()
+
+    async def find(self, command_id: str) -> list[Commit]:
+        further = sa.and_(c.id > f"{command_id}/", c.id < f"{command_id}0")
+        query = sa.select(*FIELDS).where(sa.or_(c.id == command_id, further))
+        rows = await self._database.rows(query)
+        found = [commit_of(row) for row in rows if is_of_command(row.id, command_id)]
+        return sorted(found, key=lambda commit: (len(commit.id), commit.id))
+
+    async def commits(self, ids: Sequence[str]) -> list[Commit]:
+        found: list[Commit] = []
+        for some in _parts(ids):
+            rows = await self._database.rows(sa.select(*FIELDS).where(c.id.in_(some)))
+            found += map(commit_of, rows)
+        return found
+
+    def events(self, stream: str, after: int = 0) -> AsyncIterator[Sequence[tuple[int, Recorded]]]:
+        return self._loader.events(stream, after)
+
+    async def categories(self) -> list[str]:
+        return await self._queries.categories()
+
+    async def sending(self, since: datetime) -> AsyncIterator[Commit]:
+        async for row in self._scan(await self.categories(), since, None, SENDING):
+            yield commit_of(row)
+
+    async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
+        return await self._queries.tally(without)
+
+    async def conversation(
+        self, correlation_id: str, since: datetime | None = None
+    ) -> list[Commit]:
+        return await self._queries.conversation(correlation_id, since)
+
+    def follow(self, last: int, categories: Sequence[str] = ()) -> AsyncGenerator[Commit, None]:
+        return self._queries.follow(last, categories)
+
+    async def pending(
+        self, before: datetime, limit: int, since: datetime | None = None
+    ) -> list[Commit]:
+        """Sorts by time in the server, because the index gives that order; sorted by more, the
+        server would go through everything pending for each page."""
+        query = sa.select(*FIELDS).where(c.pending == sa.true(), c.time < before)
+        if since is not None:
+            query = query.where(c.time >= since)
+        rows = await self._database.rows(query.order_by(c.time).limit(limit))
+        return sorted(map(commit_of, rows), key=lambda commit: (commit.time, commit.first))
+
+    async def confirmed(self, commit_ids: Sequence[str]) -> None:
+        """Waits until it is durable, or the relay would see the marks a moment longer."""
+        for some in _parts(sorted(commit_ids)):
+            update = table.update().where(c.id.in_(some)).values(pending=None)
+            await self._database.write(update)
+
+    async def snapshot(self, stream: str) -> Snapshot | None:
+        return await self._snapshots.find(stream)
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        await self._snapshots.save(snapshot)
+
+
+def _parts(ids: Sequence[str]) -> list[list[str]]:
+    return [list(ids[start : start + SOME]) for start in range(0, len(ids), SOME)]
+
+
+def _quoted(value: Any) -> int:
+    """Returns how many bytes a value takes in a statement of MySQL."""
+    if not isinstance(value, str):
+        return 30
+    escaped = sum(map(value.count, "\\'\"\n\r\0\x1a"))
+    return len(value.encode()) + escaped + 3
