@@ -57,6 +57,7 @@ def connect(url: str) -> AsyncEngine:
             parsed,
             isolation_level="AUTOCOMMIT",
             skip_autocommit_rollback=True,
+            hide_parameters=True,
             pool_size=KEPT,
             max_overflow=BESIDES,
             pool_timeout=CONNECT_WITHIN,

@@ -181,11 +181,11 @@ class NotConnected(TimeoutError):
 def code_of(error: BaseException) -> str | int | None:
     """Returns PostgreSQL's SQLSTATE, or MySQL's number, if the error has one."""
     own = getattr(error, "orig", None) or error
-    state = getattr(own, "sqlstate", None)
-    if isinstance(state, str):
-        return state
     first = own.args[0] if own.args else None
-    return first if isinstance(first, int) and not isinstance(own, OSError) and first else None
+    if isinstance(first, int) and first and not isinstance(own, OSError):
+        return first
+    state = getattr(own, "sqlstate", None)
+    return state if isinstance(state, str) else None
 
 
 def is_of_store(error: BaseException) -> bool:
