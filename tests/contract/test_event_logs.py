@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pymongo
@@ -11,7 +10,6 @@ from bus.stores.memory import MemoryEventLog
 from bus.stores.mongo import MongoEventLog
 from bus.stores.mongo.log import PAGE
 from bus.stores.records import commit_document, state_document
-from bus.stores.sql import SqlEventLog, connect
 from bus.testing.contracts.event_log_contract import (
     TIME,
     EventLogContract,
@@ -21,6 +19,7 @@ from bus.testing.contracts.event_log_contract import (
     outcome,
     state,
 )
+from tests.contract.sql_logs import opened
 
 
 class TestMemoryEventLog(EventLogContract, StatesContract):
@@ -131,34 +130,22 @@ class TestMongoEventLogByPyMongo(MongoEventLogContract):
         await log.close()
 
 
-@asynccontextmanager
-async def sql_log(url: str) -> AsyncIterator[SqlEventLog]:
-    engine = connect(url)
-    log = SqlEventLog(engine)
-    try:
-        await log.open()
-        yield log
-        await log.close()
-    finally:
-        await engine.dispose()
-
-
 class TestPostgreSQLEventLog(EventLogContract):
     @pytest.fixture
     async def event_log(self, postgresql_url: str) -> AsyncIterator[EventLog]:
-        async with sql_log(postgresql_url) as log:
+        async with opened(postgresql_url) as log:
             yield log
 
 
 class TestMariaDBEventLog(EventLogContract):
     @pytest.fixture
     async def event_log(self, mariadb_url: str) -> AsyncIterator[EventLog]:
-        async with sql_log(mariadb_url) as log:
+        async with opened(mariadb_url) as log:
             yield log
 
 
 class TestMySQLEventLog(EventLogContract):
     @pytest.fixture
     async def event_log(self, mysql_url: str) -> AsyncIterator[EventLog]:
-        async with sql_log(mysql_url) as log:
+        async with opened(mysql_url) as log:
             yield log

@@ -23,7 +23,7 @@ FLOORS = [
         "stores.together",
         "transports.rabbitmq",
     },
-    {"stores.memory", "stores.mongo"},
+    {"stores.memory", "stores.mongo", "stores.sql"},
     {"codec"},
     {"read", "write"},
     {"dispatch", "rebuild"},
@@ -98,6 +98,9 @@ HOMES = {
     "bson": "bus/stores",
     "mongomock": "bus/stores/memory",
     "typer": "bus/cli",
+    "sqlalchemy": "bus/stores/sql",
+    "asyncpg": "bus/stores/sql",
+    "aiomysql": "bus/stores/sql",
 }
 
 
