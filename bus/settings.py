@@ -7,13 +7,19 @@ from typing import Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus.common.urls import AMQP_SCHEMES, MONGO_SCHEMES, has_database, problem_of
+from bus.common.urls import (
+    AMQP_SCHEMES,
+    MONGO_SCHEMES,
+    has_database,
+    problem_of,
+    problem_of_log,
+)
 from bus.errors import ConfigurationError
 from bus.observe.log import LogLevel
 
 MEMORY = "memory://"
 
-_SECRET = frozenset({"amqp_url", "mongo_url", "signing_secret"})
+_SECRET = frozenset({"amqp_url", "mongo_url", "log_url", "signing_secret"})
 _SECONDS = frozenset(
     {"heartbeat", "sweep_every", "handled_for", "gap_within", "compare_every", "release_within",
      "stop_within", "sentinel_every"}
@@ -45,10 +51,16 @@ class Settings(BaseSettings):
         validate_default=True,
         description="the database; the service's name by default",
     )
+    log_url: str = Field(
+        default="",
+        repr=False,
+        description="postgresql+asyncpg://user:password@host:port/database, or mysql+aiomysql: "
+        "where the event log is, if it is not in MongoDB",
+    )
     declare: Literal["always", "never"] = Field(
         default="always",
-        description="never: another user declares the queues and exchanges; what is missing is "
-        "reported",
+        description="never: another user declares the queues and exchanges, and makes the tables "
+        "of a log in SQL; what is missing is reported",
     )
     heartbeat: int = Field(default=7, ge=2, le=60)
     prefetch: int = Field(default=1000, ge=1, le=10_000)
@@ -126,6 +138,13 @@ class Settings(BaseSettings):
     @classmethod
     def _mongo(cls, value: str) -> str:
         return _checked(value, [value], MONGO_SCHEMES)
+
+    @field_validator("log_url")
+    @classmethod
+    def _log(cls, value: str) -> str:
+        if value and (problem := problem_of_log(value)):
+            raise ValueError(f"the URL {problem}")
+        return value
 
     @field_validator("mongo_db")
     @classmethod

@@ -8,13 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bus.assembly.arguments import check_made
-from bus.assembly.backend import MakeBackend, brought_by, default_backend, read_log_of
+from bus.assembly.backend import (
+    MakeBackend,
+    brought_by,
+    check_sessions,
+    default_backend,
+    read_log_of,
+)
 from bus.assembly.declarations import check_declarations, taken_categories
 from bus.assembly.runtime import BusState, Runtime, command_registry, subscriptions_of
 from bus.continuity.checks import service_checks
 from bus.continuity.continuity import Continuity
 from bus.declare.router import Router
-from bus.dispatch.dependencies import Provided
+from bus.dispatch.dependencies import Provided, takes_session
 from bus.dispatch.dispatcher import Dispatcher
 from bus.dispatch.middleware import Middleware
 from bus.observe.health import Checkup
@@ -85,6 +91,7 @@ class Assembly:
         )
         freshness = Freshness(collections, catalogue.target)
         handlers = [handler for router in self._routers for handler in router.handlers]
+        check_sessions(backend.effects, [h.name for h in handlers if takes_session(h)])
         documents = {
             projection.view: Documents(
                 CurrentDocuments(projection, catalogue, collections),

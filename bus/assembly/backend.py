@@ -5,7 +5,7 @@ in memory is made once for each service.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from threading import Lock
 from typing import Any, Protocol, runtime_checkable
@@ -16,9 +16,9 @@ from bus.observe.loops import Loops
 from bus.settings import MEMORY, NOT_FOR_DATA, Settings
 from bus.stores.collections import Collections
 from bus.stores.control import Control
-from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
+from bus.stores.event_log import Commit, EventLog, FollowedLog, ReadableLog
 from bus.stores.routed import RoutedLog
-from bus.stores.session import Effects
+from bus.stores.session import Effects, Handling
 from bus.transports.base import Transport
 
 
@@ -39,6 +39,39 @@ class Backend:
     disconnect: Callable[[], Awaitable[None]] = nothing
     middleware: Sequence[Middleware] = ()
     followed: FollowedLog | None = None
+
+
+class NoSessions(Effects):
+    """What event handlers with a `Session` have where the log and the documents are in different
+    databases, which no transaction spans: nothing, and `check_sessions` says so."""
+
+    async def open(self) -> None:
+        """Does nothing."""
+
+    async def close(self) -> None:
+        """Does nothing."""
+
+    async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
+        raise ConfigurationError(_NO_SESSIONS)
+
+    async def marks(self, after: str, limit: int) -> list[str]:
+        return []
+
+    async def forget(self, marks: Sequence[str]) -> None:
+        """Does nothing: there are no marks."""
+
+
+_NO_SESSIONS = (
+    "takes a Session, which writes documents in MongoDB in one transaction with the event log, and "
+    "BUS_LOG_URL has the log in another database; let the handler write there without a Session, "
+    "so that it may be repeated, or leave BUS_LOG_URL out"
+)
+
+
+def check_sessions(effects: Effects, takers: Sequence[str]) -> None:
+    """Raises: ConfigurationError if handlers, by these names, take a Session and there is none."""
+    if takers and isinstance(effects, NoSessions):
+        raise ConfigurationError(f"{takers[0]}: it {_NO_SESSIONS}")
 
 
 class MakeBackend(Protocol):
@@ -90,7 +123,9 @@ def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
 
     @cache
     def makers(service: str) -> tuple[_Transports, _Stores]:
-        return _transports(service, settings), _stores(service, settings, client)
+        return _transports(service, settings), _with_log(
+            settings, _stores(service, settings, client)
+        )
 
     def make(service: str, projected: Sequence[str], loops: Loops) -> Backend:
         with making:  # several threads must find what the first one made
@@ -137,6 +172,30 @@ def _transports(service: str, settings: Settings) -> _Transports:
         makes=settings.declare == "always",
         loops=loops,
     )
+
+
+def _with_log(settings: Settings, stores: _Stores) -> _Stores:
+    """Returns what makes the same backend with its log in SQL, if the settings ask for that."""
+    if not settings.log_url:
+        return stores
+    from bus.stores.sql import SqlEventLog, connect
+
+    def with_log(transport: Transport, projected: Sequence[str], loops: Loops) -> Backend:
+        backend = stores(transport, projected, loops)
+        engine = connect(settings.log_url)
+
+        async def disconnect() -> None:
+            await engine.dispose()
+            await backend.disconnect()
+
+        return replace(
+            backend,
+            event_log=SqlEventLog(engine, creates=settings.declare == "always"),
+            effects=NoSessions(),
+            disconnect=disconnect,
+        )
+
+    return with_log
 
 
 def _stores(service: str, settings: Settings, client: Any) -> _Stores:

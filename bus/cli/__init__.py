@@ -3,7 +3,7 @@
 main          the commands, and what each takes
 running       what they share: parameters, the loop they run on, how an error ends them
 loading       from an import string to a bus
-projections, aggregates, events, deadletters, contracts   the commands of those names
+projections, aggregates, events, deadletters, contracts, stores   the commands of those names
 checking      asks the worker on this machine for its health
 tables, times   how listings are printed; how people write times
 """

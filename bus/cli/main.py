@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from bus.bus import Bus
-from bus.cli import aggregates, contracts, deadletters, events, projections
+from bus.cli import aggregates, contracts, deadletters, events, projections, stores
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load
 from bus.cli.running import Json, Target, guarded, on_open_bus, until_stopped, warn_if_in_memory
@@ -48,6 +48,7 @@ app.add_typer(projections.app)
 app.add_typer(aggregates.app)
 app.add_typer(events.app)
 app.add_typer(contracts.app)
+app.add_typer(stores.app)
 
 
 @app.command()

@@ -9,9 +9,24 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 AMQP_SCHEMES = ("amqp", "amqps")
 MONGO_SCHEMES = ("mongodb", "mongodb+srv")
 
+LOG_SCHEMES = (
+    "postgresql+asyncpg",
+    "mysql+aiomysql",
+    "mariadb+aiomysql",
+    "mysql+asyncmy",
+    "mariadb+asyncmy",
+)
+
 ENCODED = "percent-encode user and password, each by urllib.parse.quote(text, safe='')"
 
 _STRAY = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+_LOG_DRIVERS = {
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "mysql": "mysql+aiomysql",
+    "mariadb": "mariadb+aiomysql",
+}
 
 _UNVERIFIED = {
     "no_verify_ssl": "cafile",
@@ -39,6 +54,35 @@ def problem_of(url: str, schemes: tuple[str, ...]) -> str | None:
     except ValueError:
         return unreadable
     return _insecure(parts)
+
+
+def problem_of_log(url: str) -> str | None:
+    """Returns why the URL of a log in SQL may not be used, or None."""
+    scheme = url.partition(":")[0]
+    meant = _LOG_DRIVERS.get(scheme.partition("+")[0].lower())
+    if scheme not in LOG_SCHEMES:
+        if meant:
+            return f"names no asynchronous driver: begin it with {meant}://"
+        return f"must begin with {':// or '.join(LOG_SCHEMES[:3])}://"
+    form = f"{scheme}://user:password@host:port/database"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = None, 0
+    if (
+        parts is None
+        or port == 0
+        or not parts.hostname
+        or parts.netloc.count("@") > 1
+        or "@" in f"{parts.path}{parts.query}"
+        or parts.fragment
+        or _STRAY.search(parts.netloc.rpartition("@")[0])
+    ):
+        return f"does not read as {form}; {ENCODED}"
+    if not parts.path.strip("/"):
+        return f"names no database: write {form}; the database is the service's own"
+    return None
 
 
 def _names_a_host(parts: SplitResult) -> bool:

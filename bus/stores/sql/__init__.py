@@ -13,7 +13,18 @@ schema        the tables
 migrations    makes them, and brings them to this release's version
 """
 
+from bus.errors import ConfigurationError
+
+try:
+    import sqlalchemy  # noqa: F401
+except ModuleNotFoundError:
+    raise ConfigurationError(
+        "an event log in SQL (BUS_LOG_URL) needs SQLAlchemy, which is not installed: pip install "
+        "'doubledecker[postgresql]', or 'doubledecker[mysql]' for MariaDB and MySQL"
+    ) from None
+
 from bus.stores.sql.engine import connect
 from bus.stores.sql.event_log import SqlEventLog
+from bus.stores.sql.migrations import tables
 
-__all__ = ["SqlEventLog", "connect"]
+__all__ = ["SqlEventLog", "connect", "tables"]

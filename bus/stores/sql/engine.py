@@ -40,8 +40,6 @@ _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 LONGEST = 0.5
 """How many seconds an answer may take and still correct a known time."""
 
-EXTRAS = {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}
-
 
 def connect(url: str) -> AsyncEngine:
     """Returns an engine for a URL, not yet connected.
@@ -65,7 +63,7 @@ def connect(url: str) -> AsyncEngine:
             connect_args=dialect.connect_args(CONNECT_WITHIN),
         )
     except ModuleNotFoundError:
-        raise no_driver(driver, EXTRAS.get(base, base)) from None
+        raise no_driver(driver) from None
     except (ArgumentError, InvalidRequestError, NoSuchModuleError, ValueError) as error:
         raise ConfigurationError(
             f"BUS_LOG_URL cannot be used ({type(error).__name__}): write it as "

@@ -155,6 +155,7 @@ _TEXTS = {code: text for names in _NAMES.values() for code, text in names.items(
 
 LOCK_WAITS = {"55P03", 1205}
 """Others held a lock for longer than a statement waits."""
+_EXTRAS = {"asyncpg": "doubledecker[postgresql]", "aiomysql": "doubledecker[mysql]"}
 _ABOUT_CONTENT = ("22", "23")
 """Classes of PostgreSQL's codes: data exceptions, and constraints other than the unique ones."""
 
@@ -190,7 +191,7 @@ def code_of(error: BaseException) -> str | int | None:
 
 def is_of_store(error: BaseException) -> bool:
     """Returns whether the database or its driver raised it, and not a mistake of our own."""
-    driver = type(error).__module__.partition(".")[0] in {"asyncpg", "aiomysql", "pymysql"}
+    driver = type(error).__module__.partition(".")[0] in {"asyncpg", "aiomysql", "asyncmy", "pymysql"}
     kinds = (SQLAlchemyError, OSError, TimeoutError, EOFError, UnicodeError)
     return driver or isinstance(error, kinds)
 
@@ -244,10 +245,11 @@ def translated(store: str, error: BaseException, *, writing: bool) -> BusError:
     return StoreUnavailable(f"{store}: {said(error)}; is it running, and is BUS_LOG_URL right?")
 
 
-def no_driver(driver: str, extra: str) -> ConfigurationError:
+def no_driver(driver: str) -> ConfigurationError:
     """Returns the error for a driver that is not installed."""
+    wanted = _EXTRAS.get(driver, driver)
     return ConfigurationError(
-        f"BUS_LOG_URL needs {driver}, which is not installed: pip install 'doubledecker[{extra}]'"
+        f"BUS_LOG_URL needs {driver}, which is not installed: pip install '{wanted}'"
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex
 
 from bus.errors import ConfigurationError, StoreUnavailable
-from bus.stores.sql.engine import Database
+from bus.stores.sql.engine import Database, connect
 from bus.stores.sql.failures import Kind, bounded, is_of_store, kind_of, translated
 from bus.stores.sql.schema import STEPS, UNIQUE, VERSION, commits, metadata, things, versions
 
@@ -116,6 +116,17 @@ class Migrations:
             if not is_of_store(error):
                 raise
             raise translated(self._database.name, error, writing=False) from error
+
+
+@asynccontextmanager
+async def tables(url: str) -> AsyncIterator[Migrations]:
+    """Lends the tables of the log at a URL. Raises: ConfigurationError, StoreUnavailable."""
+    database = Database(connect(url))
+    try:
+        await database.look()
+        yield Migrations(database)
+    finally:
+        await database.close()
 
 
 def unfit(name: str, version: int) -> str:
