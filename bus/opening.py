@@ -62,9 +62,11 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
         await runtime.followed.open(makes=not looking)
     for place in runtime.places:
         await place.open(makes=not looking)
-    await check_owner(runtime.control, runtime.service, claims=not looking)
     await together(
+        check_owner(runtime.control, runtime.service, claims=not looking),
         runtime.event_log.open(makes=False) if looking else _open_log(runtime),
+    )
+    await together(
         runtime.catalogue.look() if looking else runtime.catalogue.open(begins=False),
         runtime.signing.open(makes=not looking),
         _look(runtime) if looking else _open_effects(runtime),

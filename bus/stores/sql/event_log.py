@@ -66,7 +66,7 @@ class SqlEventLog(SqlLog, EventLog):
 
     async def open(self, *, makes: bool = True) -> None:
         await self._database.look()
-        await self._migrations.need(makes=makes and self._creates)
+        await self._migrations.need(creates=makes and self._creates, may_lack=not makes)
         self._most_bytes = await self._database.reading(self._database.dialect.most_bytes)
         if self._most_bytes:
             # Half of it: quotes and backslashes within data are sent as two characters.

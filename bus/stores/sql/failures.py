@@ -191,7 +191,12 @@ def code_of(error: BaseException) -> str | int | None:
 
 def is_of_store(error: BaseException) -> bool:
     """Returns whether the database or its driver raised it, and not a mistake of our own."""
-    driver = type(error).__module__.partition(".")[0] in {"asyncpg", "aiomysql", "asyncmy", "pymysql"}
+    driver = type(error).__module__.partition(".")[0] in {
+        "asyncpg",
+        "aiomysql",
+        "asyncmy",
+        "pymysql",
+    }
     kinds = (SQLAlchemyError, OSError, TimeoutError, EOFError, UnicodeError)
     return driver or isinstance(error, kinds)
 

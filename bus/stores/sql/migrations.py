@@ -36,15 +36,18 @@ class Migrations:
             raise
         return rows[0][0] or 0
 
-    async def need(self, *, makes: bool) -> None:
-        """Has the tables be those of this release; makes them if there are none and it `makes`.
+    async def need(self, *, creates: bool, may_lack: bool) -> None:
+        """Has the tables be those of this release. If there are none, it `creates` them; a process
+        that only looks `may_lack` them.
 
         Raises: ConfigurationError, StoreUnavailable.
         """
         found = await self.version()
-        if not found and makes:
+        if not found and creates:
             await self.create()
             found = await self.version()
+        if not found and may_lack:
+            return
         if problem := unfit(self._database.name, found):
             raise ConfigurationError(problem)
 
