@@ -16,8 +16,6 @@ from bus.stores.sql.schema import commits
 IN_FLIGHT_AT_A_TIME = 5000
 
 Rows = Sequence[Row]
-Edge = tuple[datetime, datetime | None]
-"""The server's time, and the earliest time of what was being written at that time."""
 
 
 class Late(Exception):
@@ -50,8 +48,8 @@ class Dialect(Protocol):
         """Stores all or nothing, in one statement. Raises: Late, the driver's errors."""
 
     @abstractmethod
-    async def edge(self, connection: AsyncConnection) -> Edge:
-        """Returns the server's time, and the earliest time of commits that are being written."""
+    async def earliest(self, connection: AsyncConnection) -> datetime | None:
+        """Returns the earliest time of the commits that are being written; None if none are."""
 
     @abstractmethod
     async def most_bytes(self, connection: AsyncConnection) -> int:
@@ -136,16 +134,14 @@ class PostgreSQL(Dialect):
         statement = f"{self._insert}{conflict} RETURNING id"
         return (await connection.exec_driver_sql(statement, values)).scalars().all()
 
-    async def edge(self, connection: AsyncConnection) -> Edge:
-        # The statement's time and not the clock's: it is that before the locks are looked at.
+    async def earliest(self, connection: AsyncConnection) -> datetime | None:
         found = await connection.exec_driver_sql(
-            "SELECT statement_timestamp(), (SELECT min((objid::bigint + 2147483648) % 4294967296) "
-            "FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted "
-            f"AND classid = {SPACE} AND database = "
-            "(SELECT oid FROM pg_database WHERE datname = current_database()))"
+            "SELECT min((objid::bigint + 2147483648) % 4294967296) FROM pg_locks "
+            f"WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid = {SPACE} "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
-        now, oldest = tuple(found.one())
-        return now.astimezone(UTC), None if oldest is None else datetime.fromtimestamp(oldest, UTC)
+        oldest = found.scalar_one()
+        return None if oldest is None else datetime.fromtimestamp(oldest, UTC)
 
     async def most_bytes(self, connection: AsyncConnection) -> int:
         return 0
@@ -225,19 +221,17 @@ class MySQL(Dialect):
         )
         await connection.exec_driver_sql(statement, tuple(values))
 
-    async def edge(self, connection: AsyncConnection) -> Edge:
-        now = datetime.fromtimestamp(
-            float((await connection.exec_driver_sql(self.clock)).scalar_one()), UTC
-        )
+    async def earliest(self, connection: AsyncConnection) -> datetime | None:
         after: Any = None
         while page := await self._dirty(connection, after):
             committed = await self._committed(connection, [row.number for row in page])
-            if waiting := [row.time for row in page if row.number not in committed]:
-                return now, waiting[0]
+            waiting: list[datetime] = [row.time for row in page if row.number not in committed]
+            if waiting:
+                return min(waiting)
             if len(page) < IN_FLIGHT_AT_A_TIME:
                 break
             after = page[-1]
-        return now, None
+        return None
 
     async def _dirty(self, connection: AsyncConnection, after: Any) -> Sequence[Any]:
         order = (commits.c.time, commits.c.number)

@@ -5,11 +5,10 @@ open.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.stores.event_log import Commit, StoredLog
 from bus.stores.sql.engine import Database
@@ -20,10 +19,6 @@ from bus.stores.together.loader import Page, Pages
 FIRST_PAGE, PAGE = 100, 1000
 """Commits in the first page of a scan, and in a later one."""
 PAGE_BYTES = 8 * 1024 * 1024
-
-MARGIN = timedelta(seconds=30)
-"""How long after its time a commit may become visible, if it is not known to be under way:
-`settling.WRITTEN_WITHIN` says how long after that nothing is written any more."""
 
 c = commits.c
 BY_TIME = (c.time, c.first, c.number)
@@ -45,20 +40,15 @@ class SqlLog(StoredLog):
         return self._database.now()
 
     async def settled(self) -> datetime:
-        """Returns a time up to which nothing more becomes visible: what is stored with an earlier
-        time can be read now.
+        """Returns the time now, or that of the earliest commit that is being written, by whichever
+        process, however long that takes.
 
-        It is the time of the earliest commit that is being written, by whichever process, however
-        long that takes; and `MARGIN` ago at the latest, because what is not yet being written has
-        a later time, or is never written. Raises: StoreUnavailable.
+        What is not being written yet is so within `settling.WRITTEN_WITHIN` of its being sent, or
+        never. Raises: StoreUnavailable.
         """
-
-        async def ask(connection: AsyncConnection) -> Any:
-            return await self._database.dialect.edge(connection)
-
-        now, earliest = await self._database.reading(ask)
-        latest: datetime = now - MARGIN
-        return latest if earliest is None else min(latest, earliest)
+        now = self.now()
+        earliest = await self._database.reading(self._database.dialect.earliest)
+        return now if earliest is None else min(now, earliest)
 
     async def read(self, stream: str, after: int = 0, limit: int = 0) -> list[Commit]:
         found = await self._read(c.stream == stream, c.first > after, order=c.first, limit=limit)

@@ -20,8 +20,8 @@ READ_WITHIN = 600.0
 POLL_EVERY = 0.5
 MOST_GAPS = 200
 
-SLACK = timedelta(seconds=1)
-"""By how much the clocks of writers may be ahead of the server's."""
+SLACK = timedelta(seconds=30)
+"""How long a number may be given out before it is known that its commit is being written."""
 
 
 class Gap(NamedTuple):

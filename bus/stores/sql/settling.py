@@ -39,9 +39,8 @@ PAUSE = 0.1
 SHORT = 0.005
 
 WRITTEN_WITHIN = timedelta(seconds=SETTLE_WITHIN)
-"""How long after the group was made the server may begin to write it. An append waits as long for
-its group, so that together with this it is in the log, or is being written there, within
-`settled.MARGIN`, or never."""
+"""How long after a group was made the server may begin to write it. An append waits as long for
+its group, so that after twice that it is in the log, is known to be being written, or never is."""
 
 
 class Settling(Settles):
