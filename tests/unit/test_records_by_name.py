@@ -22,6 +22,7 @@ FOR_EACH_MESSAGE = {
     "bus/codec/reading.py",
     "bus/signing.py",
     "bus/stores/records.py",
+    "bus/stores/sql/rows.py",
     "bus/transports/memory/transport.py",
     "bus/transports/rabbitmq/frames.py",
     "bus/transports/rabbitmq/inbox.py",

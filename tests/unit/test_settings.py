@@ -49,6 +49,7 @@ BAD = {
     "health_host": "",
     "health_port": "70000",
     "mongo_db": "a.b",
+    "log_url": "postgresql://localhost/jobs",
     "log_level": "verbose",
 }
 
@@ -167,3 +168,39 @@ def test_a_password_that_is_not_encoded_is_refused_or_used_but_never_shown(
         told = "".join(traceback.format_exception(error))
         assert not any(part in told for part in ("xq", "4729")), told
         assert "percent-encode" in told
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (
+            "postgres://h/jobs",
+            r"names no asynchronous driver: begin it with postgresql\+asyncpg://",
+        ),
+        ("mysql+pymysql://h/jobs", r"begin it with mysql\+aiomysql://"),
+        ("mariadb://h/jobs", r"begin it with mariadb\+aiomysql://"),
+        ("sqlite:///jobs", r"must begin with postgresql\+asyncpg:// or mysql\+aiomysql://"),
+        ("postgresql+asyncpg://h/", "names no database"),
+        ("postgresql+asyncpg://h", "names no database"),
+        ("postgresql+asyncpg:///jobs", "does not read as"),
+        ("postgresql+asyncpg://h:port/jobs", "does not read as"),
+        ("postgresql+asyncpg://u:hunter@2@h/jobs", "does not read as"),
+        ("postgresql+asyncpg://u:hunter%2@h/jobs", "does not read as"),
+        ("postgresql+asyncpg://u:hunter/2@h/jobs", "does not read as"),
+        ("postgresql+asyncpg://u:hunter#2@h/jobs", "does not read as"),
+    ],
+)
+def test_the_url_of_a_log_in_sql_is_checked_and_not_quoted(url: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"BUS_LOG_URL: the URL .*{why}") as caught:
+        Settings.in_memory(log_url=url)
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql+asyncpg://u:p@h:5432/jobs", "mysql+aiomysql://h/jobs", "mariadb+aiomysql://h/j"],
+)
+def test_the_url_of_a_log_in_sql_names_its_driver(url: str) -> None:
+    settings = Settings.in_memory(log_url=url)
+    assert settings.log_url == url
+    assert "u:p" not in repr(settings)

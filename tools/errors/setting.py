@@ -42,6 +42,14 @@ settings.command(
     BUS_MONGO_URL="mongodb://localhost:27017/shop?replicaSet=rs0",
 )
 settings.command(
+    "A log in SQL without an asynchronous driver",
+    "ConfigurationError: BUS_LOG_URL: the URL names no asynchronous driver",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqp://localhost/",
+    BUS_MONGO_URL="mongodb://localhost:27017/?replicaSet=rs0",
+    BUS_LOG_URL="postgresql://shop:secret@localhost/shop",
+)
+settings.command(
     "Checks of TLS turned off",
     "ConfigurationError: BUS_AMQP_URL: the URL has no_verify_ssl, which turns the checks of TLS",
     "bus worker bank:build",
