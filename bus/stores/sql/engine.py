@@ -132,6 +132,11 @@ class Database:
             raise NotConnected(f"no connection within {CONNECT_WITHIN:.0f} s") from error
         try:
             yield connection
+        except Exception as error:
+            if kind_of(error) is Kind.NOT_ALLOWED:
+                # MariaDB and MySQL give rights in a database with its next use by a connection.
+                await connection.invalidate()
+            raise
         finally:
             await connection.close()
 
