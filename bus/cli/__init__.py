@@ -5,7 +5,7 @@ running       what they share: parameters, the loop they run on, how an error en
 loading       from an import string to a bus
 projections, aggregates, events, deadletters, contracts, stores   the commands of those names
 checking      asks the worker on this machine for its health
-tables, times   how listings are printed; how people write times
+tables        how listings are printed, and how people write times
 """
 
 from bus.cli.main import main

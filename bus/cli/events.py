@@ -15,8 +15,7 @@ import typer
 
 from bus.bus import Bus
 from bus.cli.running import Json, Target, on_open_bus, until_stopped
-from bus.cli.tables import as_text, cell, print_json, print_progress, print_table
-from bus.cli.times import moment
+from bus.cli.tables import as_text, cell, moment, print_json, print_progress, print_table
 from bus.common import clock
 from bus.common.tasks import end
 from bus.operate.conversation import TraceEntry

@@ -1,15 +1,23 @@
-"""Prints listings: a table for people, JSON for programs. Escapes what came from outside."""
+"""Prints listings: a table for people, JSON for programs. Escapes what came from outside, and reads
+times as people write them."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import typer
+
+from bus.common import clock
 from bus.observe.log import printable
 
 PROGRESS = 30
+
+_AGO = re.compile(r"(\d+)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def print_json(value: Any) -> None:
@@ -61,3 +69,20 @@ def _pace(done: int, of: int, seconds: float) -> str:
 def as_text(value: object) -> str:
     """Formats what JSON has no type for: times in ISO 8601, all else as text."""
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def moment(text: str) -> datetime:
+    """Reads a time in ISO 8601 (UTC if no zone is given), or how long ago: 90s, 30m, 2h, 3d.
+
+    Raises: typer.BadParameter.
+    """
+    if ago := _AGO.fullmatch(text):
+        return clock.now() - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a valid time: write 2026-11-28T22:00, 2026-11-28T22:00+01:00, or "
+            f"30m, 2h, 3d"
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -130,21 +130,21 @@ class TestMongoEventLogByPyMongo(MongoEventLogContract):
         await log.close()
 
 
-class TestPostgreSQLEventLog(EventLogContract):
+class TestPostgreSQLEventLog(EventLogContract, StatesContract):
     @pytest.fixture
     async def event_log(self, postgresql_url: str) -> AsyncIterator[EventLog]:
         async with opened(postgresql_url) as log:
             yield log
 
 
-class TestMariaDBEventLog(EventLogContract):
+class TestMariaDBEventLog(EventLogContract, StatesContract):
     @pytest.fixture
     async def event_log(self, mariadb_url: str) -> AsyncIterator[EventLog]:
         async with opened(mariadb_url) as log:
             yield log
 
 
-class TestMySQLEventLog(EventLogContract):
+class TestMySQLEventLog(EventLogContract, StatesContract):
     @pytest.fixture
     async def event_log(self, mysql_url: str) -> AsyncIterator[EventLog]:
         async with opened(mysql_url) as log:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bus.common import clock
 from bus.errors import (
@@ -17,7 +18,7 @@ from bus.errors import (
     Unavailable,
 )
 from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
-from bus.stores.records import is_of_command, moved_on
+from bus.stores.records import is_of_command, moved_on, not_older
 from bus.stores.sql.dialects import Late
 from bus.stores.sql.engine import Database
 from bus.stores.sql.failures import Kind, bounded, is_of_store, kind_of, translated
@@ -26,7 +27,6 @@ from bus.stores.sql.migrations import Migrations, gone
 from bus.stores.sql.queries import LogQueries
 from bus.stores.sql.rows import FIELDS, Sent, commit_of, sent
 from bus.stores.sql.schema import commits as table
-from bus.stores.sql.schema import snapshots
 from bus.stores.sql.settling import (
     ATTEMPT_WITHIN,
     PAUSE,
@@ -35,7 +35,7 @@ from bus.stores.sql.settling import (
     too_large,
     unsettled,
 )
-from bus.stores.sql.states import StoredStates
+from bus.stores.sql.states import NotOlder, SqlStates, StoredStates
 from bus.stores.together.appender import SETTLE_WITHIN, Appended, Appender
 from bus.stores.together.loader import Loader
 
@@ -44,10 +44,10 @@ SOME = 2000
 
 
 class SqlEventLog(SqlLog, EventLog):
-    """The tables `commits` and `snapshots` of one database.
+    """The tables `commits`, `snapshots` and `states` of one database.
 
     Commits to one stream share a statement with others that came with them; commits to several
-    streams are a statement of their own.
+    streams are a statement of their own, and with states a transaction.
     """
 
     def __init__(self, engine: AsyncEngine, *, creates: bool = True) -> None:
@@ -55,7 +55,8 @@ class SqlEventLog(SqlLog, EventLog):
         super().__init__(Database(engine))
         self._creates = creates
         self._migrations = Migrations(self._database)
-        self._snapshots = StoredStates(self._database, snapshots)
+        self._snapshots = StoredStates(self._database)
+        self._states = SqlStates(self._database)
         self._queries = LogQueries(self._database, self.settled)
         self._loader = Loader(SqlPages(self._database))
         self._appender = Appender(
@@ -76,11 +77,12 @@ class SqlEventLog(SqlLog, EventLog):
         await self._appender.close()
         await self._loader.close()
         await self._snapshots.close()
+        await self._states.close()
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         if self._refusal:
             raise StoreUnavailable(self._refusal)
-        if len(commits) != 1:
+        if len(commits) != 1 or commits[0].state:
             return await self._append_several(commits) if commits else commits
         outcome = await self._appender.append(commits[0])
         if outcome is Appended.REPEAT:
@@ -99,6 +101,7 @@ class SqlEventLog(SqlLog, EventLog):
 
     async def _append_several(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         rows = [self._sent(commit).row for commit in commits]
+        states = self._states.of(commits)
         until = self.now() + WRITTEN_WITHIN
         deadline = time.monotonic() + SETTLE_WITHIN
         name, id = self._database.name, commits[0].id
@@ -106,11 +109,14 @@ class SqlEventLog(SqlLog, EventLog):
         trouble: BaseException | None = None
         while time.monotonic() < deadline:
             try:
-                async with bounded(ATTEMPT_WITHIN), self._database.connection() as connection:
+                async with bounded(ATTEMPT_WITHIN), self._several(bool(states)) as connection:
                     await self._database.dialect.insert_all(connection, rows, until)
+                    await self._states.write(connection, states)
                 return commits
             except Late:
                 break
+            except NotOlder:
+                raise not_older(commits) from None
             except Exception as error:
                 if not is_of_store(error):
                     raise
@@ -123,6 +129,10 @@ class SqlEventLog(SqlLog, EventLog):
                 raise translated(name, trouble, writing=True) from trouble
             await asyncio.sleep(clock.jittered(PAUSE if doubt else 0.01))
         raise unsettled(name, id, doubt, trouble)
+
+    def _several(self, with_states: bool) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Lends a connection: commits alone are one statement, and need no transaction."""
+        return self._database.transaction() if with_states else self._database.connection()
 
     async def _found_taken(self, commits: Sequence[Commit], own: bool) -> Sequence[Commit]:
         """Returns what the log holds of commits of which an id or a place is taken.
@@ -229,6 +239,29 @@ class SqlEventLog(SqlLog, EventLog):
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         await self._snapshots.save(snapshot)
+
+    async def state(self, stream: str) -> Snapshot | None:
+        return await self._states.find(stream)
+
+    async def states(
+        self,
+        category: str,
+        fields: Mapping[str, Any],
+        limit: int,
+        *,
+        shape: str = "",
+        after: str = "",
+    ) -> list[Snapshot]:
+        return await self._states.select(category, fields, limit, shape, after)
+
+    async def save_state(self, snapshot: Snapshot) -> None:
+        await self._states.save(snapshot)
+
+    async def prepare_states(self, category: str, indexes: Sequence[str]) -> None:
+        """Does nothing: the states of a category are gone through."""
+
+    async def forget_states(self, category: str = "") -> None:
+        await self._states.forget_of(category)
 
 
 def _parts(ids: Sequence[str]) -> list[list[str]]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from bus.data.payload import Document
 from bus.errors import InvalidMessage
-from bus.stores.event_log import Commit, Outgoing, Recorded, Snapshot
+from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.stores.records import commit_document, encoded
 from bus.stores.sql.schema import commits
 
@@ -86,20 +86,13 @@ def sent(commit: Commit) -> Sent:
     return Sent(row, size)
 
 
-def state_of(snapshot: Snapshot) -> Document:
-    """Returns a snapshot's fields as columns. Raises: InvalidMessage if it cannot be stored."""
-    fields = snapshot._asdict()
-    encoded({**fields, "_id": snapshot.stream})
+def checked(document: Document, data: Any) -> None:
+    """Raises: InvalidMessage if a document cannot be stored, or JSON in it is none."""
+    encoded(document)
     try:
-        _dumps(snapshot.state)
+        _dumps(data)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _no_json(snapshot.stream, error) from None
-    return fields
-
-
-def snapshot_of(row: Any) -> Snapshot:
-    """Returns the snapshot that a row holds."""
-    return Snapshot(row.stream, row.version, row.shape, row.state)
+        raise _no_json(document["_id"], error) from None
 
 
 def _no_json(id: str, error: Exception) -> InvalidMessage:
