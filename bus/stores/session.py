@@ -127,6 +127,30 @@ class Effects(Protocol):
         ...
 
 
+class Joined(Protocol):
+    """A transaction of the application's own, which it commits itself."""
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """Returns the heads of streams, as `EventLog.heads` does, as the transaction sees them.
+
+        Raises: ConfigurationError (it is another database's), StoreUnavailable.
+        """
+        ...
+
+    async def append(self, commits: Sequence[Commit], stored: Callable[[], object]) -> None:
+        """Adds commits to the transaction; calls `stored` once it is committed, and not if it (or
+        the part of it in which this happens) is rolled back.
+
+        Raises: ConcurrencyError (a place in a stream is taken), ConfigurationError, InvalidMessage,
+        StoreUnavailable.
+        """
+        ...
+
+
+Join = Callable[[Any], Joined]
+"""Returns the transaction of an application's session. Raises: ConfigurationError."""
+
+
 class Use:
     """Guards the use of a session, which ends with its handler."""
 

@@ -11,6 +11,8 @@ engine        connections, and the server's clock
 failures      what an error of a driver means
 schema        the tables
 migrations    makes them, and brings them to this release's version
+
+`sessions` has what handlers and applications write beside their commits.
 """
 
 from bus.errors import ConfigurationError
@@ -26,5 +28,6 @@ except ModuleNotFoundError:
 from bus.stores.sql.engine import connect
 from bus.stores.sql.event_log import SqlEventLog
 from bus.stores.sql.migrations import tables
+from bus.stores.sql.sessions import Joining, SqlEffects
 
-__all__ = ["SqlEventLog", "connect", "tables"]
+__all__ = ["Joining", "SqlEffects", "SqlEventLog", "connect", "tables"]

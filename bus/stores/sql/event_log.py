@@ -134,6 +134,28 @@ class SqlEventLog(SqlLog, EventLog):
         """Lends a connection: commits alone are one statement, and need no transaction."""
         return self._database.transaction() if with_states else self._database.connection()
 
+    async def append_within(self, connection: AsyncConnection, commits: Sequence[Commit]) -> None:
+        """Stores commits as a part of the caller's transaction.
+
+        Raises: Late, ConcurrencyError (a newer state is there), InvalidMessage, StoreUnavailable,
+        the driver's errors.
+        """
+        if self._refusal:
+            raise StoreUnavailable(self._refusal)
+        rows = [self._sent(commit).row for commit in commits]
+        states = self._states.of(commits)
+        await self._database.dialect.insert_all(connection, rows, self.now() + WRITTEN_WITHIN)
+        try:
+            await self._states.write(connection, states)
+        except NotOlder:
+            raise not_older(commits) from None
+
+    async def told_of(self, tries: Sequence[Sequence[Commit]]) -> Sequence[Commit]:
+        """Returns what the log holds under the id that several tries of a transaction had: one of
+        them, or a repeat's; nothing if there is nothing. Raises: StoreUnavailable."""
+        stored = await self.find(tries[-1][0].id)
+        return next((commits for commits in tries if list(commits) == stored), stored)
+
     async def _found_taken(self, commits: Sequence[Commit], own: bool) -> Sequence[Commit]:
         """Returns what the log holds of commits of which an id or a place is taken.
 

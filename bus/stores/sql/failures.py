@@ -156,6 +156,8 @@ _TEXTS = {code: text for names in _NAMES.values() for code, text in names.items(
 LOCK_WAITS = {"55P03", 1205}
 """Others held a lock for longer than a statement waits."""
 _EXTRAS = {"asyncpg": "doubledecker[postgresql]", "aiomysql": "doubledecker[mysql]"}
+ENDS_TRANSACTION = {"40001", "40P01", 1213}
+"""The server has ended the transaction, or does so once a savepoint is left."""
 _ABOUT_CONTENT = ("22", "23")
 """Classes of PostgreSQL's codes: data exceptions, and constraints other than the unique ones."""
 
@@ -199,6 +201,14 @@ def is_of_store(error: BaseException) -> bool:
     }
     kinds = (SQLAlchemyError, OSError, TimeoutError, EOFError, UnicodeError)
     return driver or isinstance(error, kinds)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Returns whether the connection has ended, or does not answer: the server ends what was open
+    on it."""
+    if getattr(error, "connection_invalidated", False):
+        return True
+    return isinstance(error, NoAnswer) or _KINDS.get(code_of(error) or 0) is Kind.UNCLEAR
 
 
 def kind_of(error: BaseException) -> Kind:

@@ -123,16 +123,8 @@ class SqlLog(StoredLog):
         return self._database.dialect.beyond(order, values)
 
     async def heads(self, streams: Sequence[str]) -> dict[str, int]:
-        newest = (
-            sa.select(c.stream, sa.func.max(c.first).label("first"))
-            .where(c.stream.in_(list(streams)))
-            .group_by(c.stream)
-            .subquery()
-        )
-        query = sa.select(c.stream, c.last).join(
-            newest, sa.and_(c.stream == newest.c.stream, c.first == newest.c.first)
-        )
-        return {row.stream: row.last for row in await self._database.rows(query) if row.last}
+        rows = await self._database.rows(heads_of(streams))
+        return {row.stream: row.last for row in rows if row.last}
 
     async def split(self, category: str, parts: int) -> list[str]:
         ends: list[str] = []
@@ -177,6 +169,19 @@ class SqlPages(Pages):
         query = sa.select(c.stream, c.first, c.events).where(where)
         rows = await self._database.rows(query.order_by(*order).limit(limit))
         return [dict(row._mapping) for row in rows]
+
+
+def heads_of(streams: Sequence[str]) -> sa.Select[Any]:
+    """Returns the query for the heads of streams: rows of `stream` and `last`."""
+    newest = (
+        sa.select(c.stream, sa.func.max(c.first).label("first"))
+        .where(c.stream.in_(list(streams)))
+        .group_by(c.stream)
+        .subquery()
+    )
+    return sa.select(c.stream, c.last).join(
+        newest, sa.and_(c.stream == newest.c.stream, c.first == newest.c.first)
+    )
 
 
 def _page_of(categories: Sequence[str], where: Sequence[Condition], size: int) -> sa.Executable:

@@ -90,6 +90,12 @@ _INNODB: dict[str, Any] = {
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("row_format", "DYNAMIC"))
 }
 
+
+def innodb() -> dict[str, Any]:
+    """Returns the options of a table in MariaDB and MySQL."""
+    return dict(_INNODB)
+
+
 commits = sa.Table(
     "commits",
     metadata,
