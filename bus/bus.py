@@ -2,12 +2,7 @@
 
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    aclosing,
-    asynccontextmanager,
-)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from threading import get_ident
 from types import TracebackType
@@ -17,10 +12,9 @@ from bus.assembly.arguments import check_arguments, check_backend
 from bus.assembly.assembly import Assembly
 from bus.assembly.backend import MakeBackend
 from bus.assembly.runtime import Runtime
-from bus.assembly.served import freeze, never_served
+from bus.assembly.served import freeze, warn_never_served
 from bus.codec import command_frame, digest_of, new_envelope
 from bus.common.figures import Seconds, seconds
-from bus.continuity.owner import hand_over
 from bus.declare.router import Router
 from bus.delivery.replies import receipt_in
 from bus.dispatch.dependencies import views_of
@@ -33,14 +27,13 @@ from bus.observe.health import Health, HealthProblem
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import Signal
-from bus.opening import opened
+from bus.opening import claim, opened
 from bus.read.projection import Projection
 from bus.settings import Settings
-from bus.write.unit_of_work import UnitOfWork
+from bus.write.unit_of_work import Outbox
 
 Answer = TypeVar("Answer")
 Some = TypeVar("Some", bound=Signal)
-
 log = Logger("bus")
 
 
@@ -98,8 +91,7 @@ class Bus:
         self._serving = Entered(partial(self._opened, looking=False))
         self._looking = Entered(partial(self._opened, looking=True))
         freeze(service, routers, projections)
-        for reason in never_served(service, routers, projections):
-            log.warning("never_served", reason=reason)
+        warn_never_served(service, routers, projections)
 
     def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> Callable[[], None]:
         """Has a function called with each signal of a kind, wherever this bus or its worker runs in
@@ -167,15 +159,9 @@ class Bus:
     async def claim(self, former: str) -> None:
         """Takes over the database of the service that was named `former`. The bus must be closed.
 
-        Raises: ConfigurationError (it belongs to another service), StoreUnavailable,
-        OutcomeUnknown.
+        Raises: ConfigurationError (it is another service's), StoreUnavailable, OutcomeUnknown.
         """
-        runtime = self._assembly.runtime()
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(runtime.disconnect)
-            stack.push_async_callback(runtime.control.close)
-            await runtime.control.open()
-            await hand_over(runtime.control, self.service, former)
+        await claim(self._assembly.runtime(), former)
 
     async def _enter(self, entered: Entered[Runtime]) -> None:
         forking.opened(self)
@@ -287,7 +273,6 @@ class Bus:
                 f"{query.wire_name} cannot be watched: its handler reads no projection, so that "
                 f"nothing tells when its answer changes; let it take Documents[...], or use query()"
             )
-
         limit = seconds(timeout, "watch(): timeout", zero=True)
         runtime = self._here()
         for projection in projections:
@@ -297,14 +282,11 @@ class Bus:
             answer: Answer = await runtime.dispatcher.ask(new_envelope(query))
             return answer
 
-        async def answers() -> AsyncGenerator[Answer, None]:
+        async def caught_up() -> None:
             if after is not None:
                 await runtime.freshness.wait_for(projections, to_wait_for(after), limit)
-            async with aclosing(runtime.live.answers(projections, ask)) as all:
-                async for answer in all:
-                    yield answer
 
-        return answers()
+        return runtime.live.answers(projections, ask, caught_up)
 
     async def send(
         self,
@@ -368,10 +350,28 @@ class Bus:
         envelope = new_envelope(event, id, correlation_id, headers)
         if id is not None:
             envelope = envelope._replace(digest=digest_of(event))
-        runtime = self._here()
-        work = UnitOfWork(envelope.id, self.service, envelope, runtime.event_log, runtime.publisher)
-        work.outbox.publish(event)
-        return await work.commit()
+        return await self._here().publish(event, envelope)
+
+    def unit_of_work(
+        self,
+        session: Any,
+        *,
+        correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractAsyncContextManager[Outbox]:
+        """Adds events and commands to the transaction of an AsyncSession (SQLAlchemy's) in which
+        the application writes its own rows, on the event log's database.
+
+            async with bus.unit_of_work(session) as work:
+                work.publish(OrderPlaced(...), stream="order-17")
+            await session.commit()
+
+        They are published once the session is committed; what is rolled back never was.
+
+        Raises: ConfigurationError (not such a session); ConcurrencyError (another transaction was
+        first in a stream: roll back, and do it all again), InvalidMessage, StoreUnavailable.
+        """
+        return self._here().joined(session, correlation_id, headers)
 
     async def health(self) -> Health:
         """Returns what is wrong with the parts that this process uses, within about 1 s, or 3 s if

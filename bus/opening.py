@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from bus.assembly.runtime import Runtime
 from bus.common.backoff import pauses
 from bus.common.tasks import end, together
-from bus.continuity.owner import check_owner
+from bus.continuity.owner import check_owner, hand_over
 from bus.continuity.upkeep import Upkeep
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
 from bus.observe.log import Logger, configure_default
@@ -33,6 +33,18 @@ async def opened(runtime: Runtime, *, looking: bool) -> AsyncGenerator[Runtime, 
         runtime.state.loop = asyncio.get_running_loop()
         stack.push_async_callback(_close, runtime)
         yield runtime
+
+
+async def claim(runtime: Runtime, former: str) -> None:
+    """Takes over the database of the service that was named `former`, of a bus that is closed.
+
+    Raises: ConfigurationError (it belongs to another service), StoreUnavailable, OutcomeUnknown.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runtime.disconnect)
+        stack.push_async_callback(runtime.control.close)
+        await runtime.control.open()
+        await hand_over(runtime.control, runtime.service, former)
 
 
 async def _close(runtime: Runtime) -> None:

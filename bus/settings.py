@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.common.urls import (
@@ -18,6 +19,9 @@ from bus.errors import ConfigurationError
 from bus.observe.log import LogLevel
 
 MEMORY = "memory://"
+UNSET = "unset"
+"""The type of the problem that a value is missing which the other settings make needed."""
+_MISSING = frozenset({"missing", UNSET})
 
 _SECRET = frozenset({"amqp_url", "mongo_url", "log_url", "signing_secret"})
 _SECONDS = frozenset(
@@ -45,17 +49,22 @@ class Settings(BaseSettings):
         repr=False,
         description="amqp[s]://user:password@host:port/vhost; several separated by commas",
     )
-    mongo_url: str = Field(repr=False, description="mongodb://host:port/?replicaSet=name")
-    mongo_db: str = Field(
-        default="",
-        validate_default=True,
-        description="the database; the service's name by default",
-    )
     log_url: str = Field(
         default="",
         repr=False,
         description="postgresql+asyncpg://user:password@host:port/database, or mysql+aiomysql: "
         "where the event log is, if it is not in MongoDB",
+    )
+    mongo_url: str = Field(
+        default="",
+        validate_default=True,
+        repr=False,
+        description="mongodb://host:port/?replicaSet=name",
+    )
+    mongo_db: str = Field(
+        default="",
+        validate_default=True,
+        description="the database; the service's name by default",
     )
     declare: Literal["always", "never"] = Field(
         default="always",
@@ -136,7 +145,11 @@ class Settings(BaseSettings):
 
     @field_validator("mongo_url")
     @classmethod
-    def _mongo(cls, value: str) -> str:
+    def _mongo(cls, value: str, info: ValidationInfo) -> str:
+        if not value:
+            if info.data.get("log_url"):
+                return value
+            raise PydanticCustomError(UNSET, "")
         return _checked(value, [value], MONGO_SCHEMES)
 
     @field_validator("log_url")
@@ -191,7 +204,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
         if detail["type"] == "extra_forbidden":  # its value may be a secret
             yield f"{name}: {_no_such(name)}"
             continue
-        shown = name not in _SECRET and detail["type"] != "missing" and value != ""
+        shown = name not in _SECRET and detail["type"] not in _MISSING and value != ""
         given = f"={value!s:.100}" if shown else ""
         yield f"BUS_{name.upper()}{given}: {_reason(name, detail)}"
 
@@ -203,14 +216,14 @@ def _no_such(name: str) -> str:
 
 
 def _reason(name: str, detail: Any) -> str:
-    if detail["type"] == "missing":
+    if detail["type"] in _MISSING:
         return f"is not set; write {Settings.model_fields[name].description}"
     reason: str = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
     return f"{reason[:1].lower()}{reason[1:]}{' (seconds)' if name in _SECONDS else ''}"
 
 
 def _how_to_set(error: ValidationError) -> str:
-    if all(detail["type"] != "missing" for detail in error.errors()):
+    if all(detail["type"] not in _MISSING for detail in error.errors()):
         return ""
     return (
         "\nset these environment variables, or give Settings(...) the values by name; "

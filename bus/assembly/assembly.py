@@ -123,6 +123,7 @@ class Assembly:
             collections=collections,
             control=control,
             effects=backend.effects,
+            join=backend.join,
             dispatcher=dispatcher,
             publisher=publisher,
             declared=subscriptions_of(service, self._routers, projections, self._owners),

@@ -16,9 +16,9 @@ from bus.observe.loops import Loops
 from bus.settings import MEMORY, NOT_FOR_DATA, Settings
 from bus.stores.collections import Collections
 from bus.stores.control import Control
-from bus.stores.event_log import Commit, EventLog, FollowedLog, ReadableLog
+from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.routed import RoutedLog
-from bus.stores.session import Effects, Handling
+from bus.stores.session import Effects, Join, Joined
 from bus.transports.base import Transport
 
 
@@ -26,10 +26,20 @@ async def nothing() -> None:
     """Does nothing: there is no client to close, or its owner closes it."""
 
 
+def joins_nothing(session: Any) -> Joined:
+    """Raises: ConfigurationError, because the log is not in SQL."""
+    raise ConfigurationError(
+        "Bus.unit_of_work(session): the event log of this bus is not in SQL, so that no session of "
+        "the application's can be one transaction with it; set BUS_LOG_URL to the URL of the "
+        "session's database"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Backend:
     """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` wraps
-    every handler, inside the service's own. Without `followed` it can follow no other service."""
+    every handler, inside the service's own. Without `followed` it can follow no other service.
+    `join` lets an application's own transactions store commits."""
 
     transport: Transport
     event_log: EventLog
@@ -39,39 +49,7 @@ class Backend:
     disconnect: Callable[[], Awaitable[None]] = nothing
     middleware: Sequence[Middleware] = ()
     followed: FollowedLog | None = None
-
-
-class NoSessions(Effects):
-    """What event handlers with a `Session` have where the log and the documents are in different
-    databases, which no transaction spans: nothing, and `check_sessions` says so."""
-
-    async def open(self) -> None:
-        """Does nothing."""
-
-    async def close(self) -> None:
-        """Does nothing."""
-
-    async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
-        raise ConfigurationError(_NO_SESSIONS)
-
-    async def marks(self, after: str, limit: int) -> list[str]:
-        return []
-
-    async def forget(self, marks: Sequence[str]) -> None:
-        """Does nothing: there are no marks."""
-
-
-_NO_SESSIONS = (
-    "takes a Session, which writes documents in MongoDB in one transaction with the event log, and "
-    "BUS_LOG_URL has the log in another database; let the handler write there without a Session, "
-    "so that it may be repeated, or leave BUS_LOG_URL out"
-)
-
-
-def check_sessions(effects: Effects, takers: Sequence[str]) -> None:
-    """Raises: ConfigurationError if handlers, by these names, take a Session and there is none."""
-    if takers and isinstance(effects, NoSessions):
-        raise ConfigurationError(f"{takers[0]}: it {_NO_SESSIONS}")
+    join: Join = joins_nothing
 
 
 class MakeBackend(Protocol):
@@ -123,9 +101,8 @@ def default_backend(settings: Settings, client: Any = None) -> MakeBackend:
 
     @cache
     def makers(service: str) -> tuple[_Transports, _Stores]:
-        return _transports(service, settings), _with_log(
-            settings, _stores(service, settings, client)
-        )
+        stores = _with_log if settings.log_url else _stores
+        return _transports(service, settings), stores(service, settings, client)
 
     def make(service: str, projected: Sequence[str], loops: Loops) -> Backend:
         with making:  # several threads must find what the first one made
@@ -174,26 +151,42 @@ def _transports(service: str, settings: Settings) -> _Transports:
     )
 
 
-def _with_log(settings: Settings, stores: _Stores) -> _Stores:
-    """Returns what makes the same backend with its log in SQL, if the settings ask for that."""
-    if not settings.log_url:
-        return stores
-    from bus.stores.sql import SqlEventLog, connect
+def _with_log(service: str, settings: Settings, client: Any) -> _Stores:
+    """Returns what makes a backend with its log in SQL, and all else in MongoDB, or without."""
+    from bus.stores.sql import Joining, NoCollections, SqlControl, SqlEffects, SqlEventLog, connect
+
+    has_documents = bool(settings.mongo_url) or client is not None
+    besides = _stores(service, settings, client) if has_documents else None
+    creates = settings.declare == "always"
 
     def with_log(transport: Transport, projected: Sequence[str], loops: Loops) -> Backend:
-        backend = stores(transport, projected, loops)
+        if projected and besides is None:
+            raise ConfigurationError(
+                f"Bus({service!r}): its projection {projected[0]!r} keeps documents in MongoDB; "
+                f"set BUS_MONGO_URL (without it a bus has its log in SQL, and no projections)"
+            )
+        backend = besides(transport, projected, loops) if besides else None
         engine = connect(settings.log_url)
+        log = SqlEventLog(engine, creates=creates)
+        effects = SqlEffects(engine, log, handled_for=settings.handled_for, loops=loops)
+        join = Joining(engine, log)
+        if backend is None:
+            control = SqlControl(engine, creates=creates)
+            return Backend(
+                transport=transport,
+                event_log=log,
+                collections=NoCollections(control),
+                control=control,
+                effects=effects,
+                join=join,
+                disconnect=engine.dispose,
+            )
 
         async def disconnect() -> None:
             await engine.dispose()
             await backend.disconnect()
 
-        return replace(
-            backend,
-            event_log=SqlEventLog(engine, creates=settings.declare == "always"),
-            effects=NoSessions(),
-            disconnect=disconnect,
-        )
+        return replace(backend, event_log=log, effects=effects, join=join, disconnect=disconnect)
 
     return with_log
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -12,7 +13,7 @@ from bus.declare.registry import registry_of
 from bus.declare.router import Handler, Router
 from bus.dispatch.dispatcher import Dispatcher
 from bus.errors import ConfigurationError
-from bus.messages import Command, Event, Fault
+from bus.messages import Command, Envelope, Event, Fault, Receipt
 from bus.observe.health import Checkup
 from bus.observe.listeners import Signals
 from bus.observe.loops import Loops
@@ -29,7 +30,7 @@ from bus.signing import Signing
 from bus.stores.collections import Collections, Target
 from bus.stores.control import Control
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
-from bus.stores.session import Effects
+from bus.stores.session import Effects, Join
 from bus.transports.base import Transport
 from bus.transports.topology import (
     Queue,
@@ -41,7 +42,9 @@ from bus.transports.topology import (
     requests_queue,
 )
 from bus.write.aggregate import Aggregate
+from bus.write.joining import joined_work
 from bus.write.publisher import Publisher
+from bus.write.unit_of_work import Outbox, UnitOfWork
 
 
 class Subscription(NamedTuple):
@@ -88,6 +91,7 @@ class Runtime(NamedTuple):
     collections: Collections
     control: Control
     effects: Effects
+    join: Join
     dispatcher: Dispatcher
     publisher: Publisher
     declared: tuple[Subscription, ...]
@@ -117,6 +121,31 @@ class Runtime(NamedTuple):
                 f"TestClient runs as `with TestClient(app) as client:`)"
             )
         return self
+
+    async def publish(self, event: Event, envelope: Envelope) -> Receipt:
+        """Stores and publishes an event that belongs to no aggregate.
+
+        Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage, IdConflict.
+        """
+        work = UnitOfWork(envelope.id, self.service, envelope, self.event_log, self.publisher)
+        work.outbox.publish(event)
+        return await work.commit()
+
+    def joined(
+        self, session: Any, correlation_id: str | None, headers: Mapping[str, str] | None
+    ) -> AbstractAsyncContextManager[Outbox]:
+        """Returns an outbox within the transaction of an application's session.
+
+        Raises: ConfigurationError.
+        """
+        return joined_work(
+            self.join(session),
+            self.service,
+            self.event_log,
+            self.publisher,
+            correlation_id,
+            headers,
+        )
 
     @property
     def signals(self) -> Signals:

@@ -8,6 +8,7 @@ from bus.common.calls import made_for
 from bus.declare.router import Handler, Router
 from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message
+from bus.observe.log import Logger
 from bus.read.projection import Projection
 from bus.write.aggregate import Aggregate, check_stored, not_read_back
 from bus.write.unit_of_work import Outbox
@@ -16,6 +17,8 @@ Routers = Sequence[Router]
 Projections = Sequence[Projection[Any]]
 Named = tuple[str, type[Message], Container[type[Message]]]
 """A handler's name, a message that it names, and all that are handled in that place."""
+
+log = Logger("bus")
 
 
 def check_served(
@@ -34,6 +37,12 @@ def freeze(service: str, routers: Routers, projections: Projections) -> None:
         router.frozen_by = service
     for projection in projections:
         projection.frozen_by = service
+
+
+def warn_never_served(service: str, routers: Routers, projections: Projections) -> None:
+    """Logs what is most likely a mistake, but may be meant."""
+    for reason in never_served(service, routers, projections):
+        log.warning("never_served", reason=reason)
 
 
 def never_served(service: str, routers: Routers, projections: Projections) -> Iterator[str]:

@@ -45,13 +45,19 @@ class Live:
         self._ringing: set[asyncio.Task[None]] = set()
 
     async def answers(
-        self, projections: Sequence[Projection[Any]], ask: Callable[[], Awaitable[Answer]]
+        self,
+        projections: Sequence[Projection[Any]],
+        ask: Callable[[], Awaitable[Answer]],
+        first: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncGenerator[Answer, None]:
-        """Yields the answer, then each that differs from the last; outages only delay them.
+        """Yields the answer, then each that differs from the last; outages only delay them. Waits
+        for `first`, if given, before it asks.
 
         They end when this is closed. Raises: whatever `ask` raises, except StoreUnavailable;
         NotBuilt, ConfigurationError.
         """
+        if first is not None:
+            await first()
         with self._watching(projections) as watcher:
             last: list[Answer] = []
             while await watcher.time_to_look():

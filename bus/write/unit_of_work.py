@@ -38,6 +38,12 @@ class Publishing(Protocol):
     def offer(self, commits: list[Commit], frames: list[list[Frame]]) -> None: ...
 
 
+class HasHeads(Protocol):
+    """Knows up to which versions streams go: an event log, or a transaction on one."""
+
+    async def heads(self, streams: Sequence[str]) -> dict[str, int]: ...
+
+
 class Outbox:
     """Commands and events to be sent with the unit of work: stored with it, or not at all.
 
@@ -46,7 +52,7 @@ class Outbox:
     """
 
     def __init__(self, seed: str, taken: Mapping[str, str] | None = None) -> None:
-        self._seed = seed
+        self.seed = seed
         self._taken = taken or {}
         self._heads: Mapping[str, int] = {}
         self.commands: list[Outgoing] = []
@@ -61,7 +67,7 @@ class Outbox:
         """
         check_kind(type(command), Command, "Outbox.send")
         number = len(self.commands) + 1
-        self.commands.append(address(command, derived_id(f"{self._seed}>{number}")))
+        self.commands.append(address(command, derived_id(f"{self.seed}>{number}")))
         return self.commands[-1].id
 
     def publish(self, event: Event, *, stream: str | None = None) -> None:
@@ -82,7 +88,7 @@ class Outbox:
         else:
             self.streams.setdefault(self._named(stream), []).append(recorded)
 
-    async def locate(self, log: EventLog) -> None:
+    async def locate(self, log: HasHeads) -> None:
         """Looks up the heads of the streams that events name. Raises: StoreUnavailable."""
         if self.streams:
             self._heads = await log.heads(list(self.streams))
@@ -145,6 +151,7 @@ class UnitOfWork:
         publishing: Publishing,
         *,
         session: Any = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.id = id
         self.envelope = envelope
@@ -152,7 +159,7 @@ class UnitOfWork:
         self._service = service
         self._log = log
         self._publishing = publishing
-        self._outbox: Outbox | None = None
+        self._outbox = outbox
         self._repositories: dict[type[Aggregate], Repository[Any]] = {}
         self._changed: list[Aggregate] = []
         self._prepared: list[Commit] = []
@@ -224,6 +231,10 @@ class UnitOfWork:
         self._prepared = self._commits(result, keep)
         self._frames = [frames_of(commit) for commit in self._prepared]
         return self._prepared
+
+    def offer(self) -> None:
+        """Hands what was prepared, and has since been stored, to the publisher."""
+        self._publishing.offer(self._prepared, self._frames)
 
     async def announce(self) -> None:
         """Hands what was prepared, and has since been stored, to the publisher; saves snapshots."""

@@ -1,3 +1,4 @@
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from bus.stores.control import Control
 from bus.stores.memory import MemoryControl
 from bus.stores.mongo import MongoControl
+from bus.stores.sql import SqlControl, connect
 from bus.testing.contracts.control_contract import ControlContract, letter
 
 
@@ -42,3 +44,35 @@ class TestMongoControlByPyMongo(MongoControlContract):
         control = MongoControl(pymongo_client, unique)
         await control.open()
         return control
+
+
+class SqlControlContract(ControlContract):
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError
+
+    @pytest.fixture
+    async def control(self, url: str) -> AsyncIterator[Control]:
+        engine = connect(url)
+        control = SqlControl(engine)
+        await control.open()
+        yield control
+        await engine.dispose()
+
+
+class TestPostgreSQLControl(SqlControlContract):
+    @pytest.fixture
+    def url(self, postgresql_url: str) -> str:
+        return postgresql_url
+
+
+class TestMariaDBControl(SqlControlContract):
+    @pytest.fixture
+    def url(self, mariadb_url: str) -> str:
+        return mariadb_url
+
+
+class TestMySQLControl(SqlControlContract):
+    @pytest.fixture
+    def url(self, mysql_url: str) -> str:
+        return mysql_url

@@ -12,7 +12,8 @@ failures      what an error of a driver means
 schema        the tables
 migrations    makes them, and brings them to this release's version
 
-`sessions` has what handlers and applications write beside their commits.
+`sessions` has what handlers and applications write beside their commits, `keeping` what a service
+without MongoDB keeps besides.
 """
 
 from bus.errors import ConfigurationError
@@ -27,7 +28,16 @@ except ModuleNotFoundError:
 
 from bus.stores.sql.engine import connect
 from bus.stores.sql.event_log import SqlEventLog
+from bus.stores.sql.keeping import NoCollections, SqlControl
 from bus.stores.sql.migrations import tables
 from bus.stores.sql.sessions import Joining, SqlEffects
 
-__all__ = ["Joining", "SqlEffects", "SqlEventLog", "connect", "tables"]
+__all__ = [
+    "Joining",
+    "NoCollections",
+    "SqlControl",
+    "SqlEffects",
+    "SqlEventLog",
+    "connect",
+    "tables",
+]

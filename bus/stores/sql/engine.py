@@ -6,7 +6,7 @@ are one where `transaction` is asked for.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -193,17 +193,42 @@ class Database:
         Raises: what `translated` gives for the driver's errors.
         """
 
-        async def change(connection: AsyncConnection) -> int:
-            return int((await connection.execute(statement)).rowcount)
+        async def change() -> int:
+            async with self.connection() as connection:
+                return int((await connection.execute(statement)).rowcount)
 
+        return int(await self._repeated(change, seconds))
+
+    async def changing(
+        self, change: Callable[[AsyncConnection], Awaitable[Any]], seconds: float = ANSWER_WITHIN
+    ) -> Any:
+        """Returns what `change` does within a transaction; repeats it if others were in the way, or
+        were first where it adds a row.
+
+        Raises: what `translated` gives for the driver's errors.
+        """
+
+        async def changed() -> Any:
+            async with self.transaction() as connection:
+                return await change(connection)
+
+        return await self._repeated(changed, seconds, {Kind.AGAIN, Kind.TAKEN})
+
+    async def _repeated(
+        self,
+        change: Callable[[], Awaitable[Any]],
+        seconds: float,
+        kinds: Collection[Kind] = frozenset({Kind.AGAIN}),
+    ) -> Any:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                return int(await self._asked(change, seconds))
+                async with bounded(seconds):
+                    return await change()
             except Exception as error:
                 if not is_of_store(error):
                     raise
-                if kind_of(error) is not Kind.AGAIN or time.monotonic() > deadline:
+                if kind_of(error) not in kinds or time.monotonic() > deadline:
                     raise translated(self.name, error, writing=True) from error
             await asyncio.sleep(clock.jittered(0.02))
 

@@ -158,6 +158,7 @@ LOCK_WAITS = {"55P03", 1205}
 _EXTRAS = {"asyncpg": "doubledecker[postgresql]", "aiomysql": "doubledecker[mysql]"}
 ENDS_TRANSACTION = {"40001", "40P01", 1213}
 """The server has ended the transaction, or does so once a savepoint is left."""
+_DRIVERS = {"asyncpg", "aiomysql", "asyncmy", "pymysql"}
 _ABOUT_CONTENT = ("22", "23")
 """Classes of PostgreSQL's codes: data exceptions, and constraints other than the unique ones."""
 
@@ -193,12 +194,7 @@ def code_of(error: BaseException) -> str | int | None:
 
 def is_of_store(error: BaseException) -> bool:
     """Returns whether the database or its driver raised it, and not a mistake of our own."""
-    driver = type(error).__module__.partition(".")[0] in {
-        "asyncpg",
-        "aiomysql",
-        "asyncmy",
-        "pymysql",
-    }
+    driver = type(error).__module__.partition(".")[0] in _DRIVERS
     kinds = (SQLAlchemyError, OSError, TimeoutError, EOFError, UnicodeError)
     return driver or isinstance(error, kinds)
 
