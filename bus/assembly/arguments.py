@@ -113,6 +113,17 @@ def check_made(service: str, made: object) -> None:
     check_layers(made.middleware, where)
 
 
+def check_lent(service: str, lends: type, provide: Mapping[Any, Any]) -> None:
+    """Raises: ConfigurationError if a value is provided where handlers are lent a session."""
+    if lends in provide:
+        name = lends.__name__
+        raise ConfigurationError(
+            f"Bus({service!r}): provide={{{name}: ...}}: a handler that takes {name} is lent one "
+            f"for each run, in one transaction with its events; leave it out (for a session that "
+            f"is none of that, provide a factory of the service's own type)"
+        )
+
+
 def _check_once(name: str, given: Collection[Any]) -> None:
     for item in given:
         if sum(item is other for other in given) > 1:

@@ -7,20 +7,14 @@ shared.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bus.assembly.arguments import check_made
-from bus.assembly.backend import (
-    MakeBackend,
-    brought_by,
-    check_sessions,
-    default_backend,
-    read_log_of,
-)
+from bus.assembly.arguments import check_lent, check_made
+from bus.assembly.backend import MakeBackend, brought_by, default_backend, read_log_of
 from bus.assembly.declarations import check_declarations, taken_categories
 from bus.assembly.runtime import BusState, Runtime, command_registry, subscriptions_of
 from bus.continuity.checks import service_checks
 from bus.continuity.continuity import Continuity
 from bus.declare.router import Router
-from bus.dispatch.dependencies import Provided, takes_session
+from bus.dispatch.dependencies import Provided
 from bus.dispatch.dispatcher import Dispatcher
 from bus.dispatch.middleware import Middleware
 from bus.observe.health import Checkup
@@ -77,6 +71,7 @@ class Assembly:
         projected = [projection.name for projection in projections]
         backend = self._make_backend(service, projected, loops)
         check_made(service, backend)
+        check_lent(service, backend.effects.lends, self._provide)
         transport, event_log = backend.transport, backend.event_log
         collections, control = backend.collections, backend.control
         signing = Signing(control, settings.signing_secret)
@@ -91,7 +86,6 @@ class Assembly:
         )
         freshness = Freshness(collections, catalogue.target)
         handlers = [handler for router in self._routers for handler in router.handlers]
-        check_sessions(backend.effects, [h.name for h in handlers if takes_session(h)])
         documents = {
             projection.view: Documents(
                 CurrentDocuments(projection, catalogue, collections),

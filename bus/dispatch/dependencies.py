@@ -151,16 +151,28 @@ def _documents(handler: Handler, asked: Dependency, provided: Provided) -> Any:
 
 
 def _remedy(handler: Handler, kind: Any, lends: type) -> str:
-    changes = kind in (Outbox, Session, lends) or get_origin(kind) is Repository
+    changes = (
+        kind in (Outbox, Session, lends) or _is_sql_session(kind) or get_origin(kind) is Repository
+    )
     if handler.kind == "query" and changes:
         return f"a query changes nothing and cannot take {_shown(kind)}; take Documents[...]"
-    if kind is Session:
-        return f"the event log of this bus lends {_shown(lends)}; take that"
+    if kind is not lends and (kind is Session or _is_sql_session(kind)):
+        return (
+            f"handlers are lent the session of the event log's database, which is "
+            f"{_shown(lends)} for this bus; take that, or have the log in "
+            f"{'MongoDB (leave BUS_LOG_URL out)' if kind is Session else 'SQL (BUS_LOG_URL)'}"
+        )
     if Repository in (kind, get_origin(kind)):
         return "Repository needs the class of an aggregate, as in Repository[Account]"
     if kind is Documents:
         return "Documents needs the view of a projection, as in Documents[AccountView]"
     return f"nobody provides {_shown(kind)}; give a value in Bus(provide={{{_shown(kind)}: ...}})"
+
+
+def _is_sql_session(kind: Any) -> bool:
+    """Returns whether it is SQLAlchemy's AsyncSession, which is not imported for that."""
+    module = getattr(kind, "__module__", "") or ""
+    return module.startswith("sqlalchemy.") and getattr(kind, "__name__", "") == "AsyncSession"
 
 
 def _shown(kind: Any) -> str:

@@ -49,25 +49,25 @@ class Joining:
         return JoinedSession(self, self._log, session)
 
     async def check_same(self, connection: AsyncConnection) -> None:
-        """Checks, once for each engine, that a connection leads to the log's own tables, and that
-        what is written there waits for a commit.
+        """Checks that what is written by a connection waits for a commit; and once for each engine,
+        that it leads to the log's own tables.
 
         Raises: ConfigurationError, StoreUnavailable, the driver's errors.
         """
-        if connection.engine.sync_engine in self._same:
-            return
         dialect, own = connection.dialect, self._database.engine.dialect
         if (dialect.name, dialect.driver) != (own.name, own.driver):
             raise ConfigurationError(
                 f"{WHAT}: the session's engine is {dialect.name}+{dialect.driver}, and BUS_LOG_URL "
                 f"is {own.name}+{own.driver}; give both the same"
             )
-        if await connection.get_isolation_level() == "AUTOCOMMIT" or _commits_itself(connection):
+        if await _commits_itself(connection):
             raise ConfigurationError(
                 f"{WHAT}: the session's connection commits each statement by itself "
                 f"(isolation_level='AUTOCOMMIT'), so that nothing would hold its rows and its "
                 f"events together; give it an engine without that"
             )
+        if connection.engine.sync_engine in self._same:
+            return
         if self._own is None:
             self._own = await self._database.reading(_identity_of)
         await self._compare(connection)
@@ -211,9 +211,10 @@ def check_session(session: Any) -> None:
         )
 
 
-def _commits_itself(connection: AsyncConnection) -> bool:
-    options = connection.sync_connection.get_execution_options()  # type: ignore[union-attr]
-    return str(options.get("isolation_level", "")).upper() == "AUTOCOMMIT"
+async def _commits_itself(connection: AsyncConnection) -> bool:
+    raw = await connection.get_raw_connection()
+    assert raw.dbapi_connection is not None
+    return connection.dialect.detect_autocommit_setting(raw.dbapi_connection)
 
 
 async def _identity_of(connection: AsyncConnection) -> Identity:
