@@ -7,6 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.installed import installed
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +67,16 @@ def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
 def test_the_tests_on_the_page_of_states_pass(tmp_path: Path) -> None:
     assert write_files("states.md", tmp_path) == 2
     assert "2 passed" in run_by_pytest(tmp_path)
+
+
+def test_the_examples_on_the_page_of_stores_run(
+    tmp_path: Path, sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert write_files("stores.md", tmp_path) == 6
+    for name, url in (("AMQP_URL", "memory://"), ("MONGO_URL", ""), ("LOG_URL", sql_url)):
+        monkeypatch.setenv(f"BUS_{name}", url)
+    shown = run_by_pytest(tmp_path)
+    assert "2 passed" in shown, shown
 
 
 def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path) -> None:
