@@ -64,7 +64,7 @@ class SqlControl(SqlLetters, Control):
 
     async def open(self, *, makes: bool = True) -> None:
         await self._database.look()
-        await self._migrations.need(makes=makes and self._creates)
+        await self._migrations.need(creates=makes and self._creates, may_lack=False)
 
     async def close(self) -> None: ...
 
