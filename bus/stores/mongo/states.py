@@ -21,8 +21,8 @@ from bus.stores.mongo.failures import (
     writing,
 )
 from bus.stores.mongo.indexes import make_indexes
-from bus.stores.together.shared_reads import Read, SharedReads
 from bus.stores.records import encoded, state_document, state_from, states_filter
+from bus.stores.together.shared_reads import Read, SharedReads
 
 SCHEMAS = IndexModel([("category", 1), ("schema", 1)])
 
