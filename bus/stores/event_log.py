@@ -90,6 +90,13 @@ class Commit(NamedTuple):
         return self.events[place].id or f"{self.id}:{place + 1}"
 
 
+class StoredCommit(NamedTuple):
+    """A commit as one log holds it, for another one. `pending`: not confirmed by the broker yet."""
+
+    commit: Commit
+    pending: bool
+
+
 class EventCount(NamedTuple):
     """How many events of a name a category holds, and the first and last of their times. `stream`
     and `version` lead to one of them."""
@@ -322,6 +329,40 @@ class EventLog(StoredLog, Protocol):
 
         For people: it reads all that was stored since then, or the whole log.
         """
+        ...
+
+    def every(self, since: datetime | None = None) -> AsyncIterator[StoredCommit]:
+        """Yields all commits, also those without events, from `since` on: by time, then by version,
+        then by stream (as Python compares text).
+
+        For moving a log. What is stored meanwhile is yielded or missed.
+        """
+        ...
+
+    async def import_commits(self, copies: Sequence[StoredCommit]) -> None:
+        """Stores commits of another log as they are, in any order; of those that are here already,
+        it sets the pending mark. A fence does not stop it.
+
+        Raises: ConfigurationError (a different commit has the id, or the place in the stream;
+        others may have been stored), OutcomeUnknown and StoreUnavailable (repeating is safe),
+        InvalidMessage.
+        """
+        ...
+
+    async def fence(self, reason: str) -> None:
+        """Has the server refuse what anybody appends, or handles with a session, from now on; waits
+        for what is under way. Then `append` raises StoreUnavailable with the reason.
+
+        Marks are still cleared. Raises: StoreUnavailable, OutcomeUnknown (repeating is safe).
+        """
+        ...
+
+    async def unfence(self) -> None:
+        """Takes the fence back. Raises: StoreUnavailable, OutcomeUnknown (repeating is safe)."""
+        ...
+
+    async def fenced(self) -> str:
+        """Returns the reason of the fence; empty if there is none. Raises: StoreUnavailable."""
         ...
 
     def follow(self, last: int, categories: Sequence[str] = ()) -> AsyncGenerator[Commit, None]:

@@ -3,6 +3,7 @@
 Knows the encoding, no connection.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from bson.errors import BSONError
 
 from bus.data.ids import category_of, key_of
 from bus.data.payload import Document
-from bus.errors import ConcurrencyError, IdConflict, InvalidMessage
+from bus.errors import ConcurrencyError, ConfigurationError, IdConflict, InvalidMessage
 from bus.stores.event_log import Commit, Outgoing, Recorded, Snapshot
 
 MAX_BYTES = 15 * 1024 * 1024
@@ -172,6 +173,24 @@ def is_of_command(commit_id: str, command_id: str) -> bool:
         return True
     start, _, number = commit_id.rpartition("/")
     return start == command_id and number.isdigit()
+
+
+def differ(commit: Commit, other: Commit) -> bool:
+    """Returns whether two commits differ, also in what Python calls equal: 1, 1.0 and true."""
+    return commit != other or _exact(commit) != _exact(other)
+
+
+def _exact(commit: Commit) -> str:
+    return json.dumps(commit_document(commit), sort_keys=True, default=str)
+
+
+def taken_by_another(stored: Commit, own: Commit) -> ConfigurationError:
+    """Returns the error for a copy whose id or place in its stream has a different commit."""
+    return ConfigurationError(
+        f"the commit {own.id} (stream {own.stream}, version {own.first}) cannot be copied: the "
+        f"log it goes to holds a different one there, {stored.id} (stream {stored.stream}, version "
+        f"{stored.first}); give an empty database, or the one that this log was copied to before"
+    )
 
 
 def check_cause(stored: Commit, own: Commit) -> None:

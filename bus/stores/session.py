@@ -122,6 +122,11 @@ class Effects(Protocol):
         """Returns at most `limit` marks after `after`, sorted."""
         ...
 
+    async def remember(self, marks: Sequence[str]) -> None:
+        """Adds marks as of now, if they do not exist: those of a log that was moved here. A fence
+        does not stop it. Raises: StoreUnavailable, OutcomeUnknown (repeating is safe)."""
+        ...
+
     async def forget(self, marks: Sequence[str]) -> None:
         """Removes marks, so that these events are handled if they come again."""
         ...

@@ -77,6 +77,12 @@ class MemoryEffects(Effects):
     async def marks(self, after: str, limit: int) -> list[str]:
         return sorted(mark for mark in list(self._handled) if mark > after)[:limit]
 
+    async def remember(self, marks: Sequence[str]) -> None:
+        with self._tables.lock:
+            for mark in marks:
+                if not self._is_handled(mark):
+                    self._handled[mark] = clock.now()
+
     async def forget(self, marks: Sequence[str]) -> None:
         for mark in marks:
             self._handled.pop(mark, None)

@@ -8,18 +8,21 @@ from operator import attrgetter
 from typing import Any
 
 from bus.common.tasks import Home
+from bus.errors import StoreUnavailable
 from bus.stores.documents.matching import matcher
-from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
+from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
 from bus.stores.memory.log import Entry, MemoryLog
 from bus.stores.records import (
     commit_document,
     decoded,
+    differ,
     encoded,
     moved_on,
     not_older,
     state_document,
     state_from,
     states_filter,
+    taken_by_another,
 )
 
 
@@ -33,6 +36,7 @@ class MemoryEventLog(MemoryLog, EventLog):
         self._snapshots: dict[str, Snapshot] = {}
         self._states: dict[str, bytes] = {}
         self._followers: dict[asyncio.Queue[str], Home] = {}
+        self._fence = ""
 
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         data: list[bytes] = []
@@ -55,6 +59,8 @@ class MemoryEventLog(MemoryLog, EventLog):
         """Stores commits. Nothing in here lets another task run: it would see some of them."""
         if commits and commits[0].id in self._commits:
             return await self.find(commits[0].id)
+        if self._fence:
+            raise StoreUnavailable(self._fence)
         places = {(commit.stream, commit.first) for commit in commits}
         ids = {commit.id for commit in commits}
         if (
@@ -68,9 +74,15 @@ class MemoryEventLog(MemoryLog, EventLog):
                 raise not_older(commits)
             self._states |= kept
         for commit, stored in zip(commits, data, strict=True):
-            self._taken.add((commit.stream, commit.first))
-            self._pending[commit.id] = self._store(commit, stored)
+            self._take(StoredCommit(commit, True), stored)
         return commits
+
+    def _take(self, copy: StoredCommit, data: bytes) -> None:
+        commit, pending = copy
+        self._taken.add((commit.stream, commit.first))
+        entry = self._store(commit, data)
+        if pending:
+            self._pending[commit.id] = entry
 
     def _store(self, commit: Commit, data: bytes) -> Entry:
         entry = super()._store(commit, data)
@@ -91,8 +103,8 @@ class MemoryEventLog(MemoryLog, EventLog):
         return set(ids) & self._commits.keys()
 
     async def examine(self, within: float = 30) -> str | None:
-        """Finds nothing wrong: what it relies on is part of it."""
-        return None
+        """Finds nothing wrong but a fence: what it relies on is part of it."""
+        return self._fence or None
 
     async def forget_snapshots(self) -> None:
         self._snapshots.clear()
@@ -173,6 +185,51 @@ class MemoryEventLog(MemoryLog, EventLog):
     def _all(self) -> list[Commit]:
         """Returns every commit, by time, then by version."""
         return sorted(map(self._commit, list(self._commits)), key=attrgetter("time", "first"))
+
+    async def every(self, since: datetime | None = None) -> AsyncIterator[StoredCommit]:
+        for commit in sorted(self._all(), key=attrgetter("time", "first", "stream")):
+            if since is None or commit.time >= since:
+                yield StoredCommit(commit, commit.id in self._pending)
+
+    async def import_commits(self, copies: Sequence[StoredCommit]) -> None:
+        data = [encoded(commit_document(copy.commit)) for copy in copies]
+        with self._lock:
+            for copy, stored in zip(copies, data, strict=True):
+                self._import(copy, stored)
+
+    def _import(self, copy: StoredCommit, data: bytes) -> None:
+        commit, pending = copy
+        here = self._at(commit)
+        if here is None:
+            self._take(copy, data)
+            return
+        if differ(here, commit):
+            raise taken_by_another(here, commit)
+        if pending:
+            entry = Entry(commit.first, commit.time, commit.id)
+            self._pending.setdefault(commit.id, entry)
+        else:
+            self._pending.pop(commit.id, None)
+
+    def _at(self, commit: Commit) -> Commit | None:
+        """Returns what is stored under a commit's id, or at its place; None if both are free."""
+        if commit.id in self._commits:
+            return self._commit(commit.id)
+        if (commit.stream, commit.first) not in self._taken:
+            return None
+        entries = self._streams[commit.stream]
+        return next(self._commit(entry.id) for entry in entries if entry.first == commit.first)
+
+    async def fence(self, reason: str) -> None:
+        with self._lock:
+            self._fence = reason
+
+    async def unfence(self) -> None:
+        with self._lock:
+            self._fence = ""
+
+    async def fenced(self) -> str:
+        return self._fence
 
     async def pending(
         self, before: datetime, limit: int, since: datetime | None = None

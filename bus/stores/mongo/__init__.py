@@ -6,6 +6,7 @@ event_log     commits, a document each
 appender, settling   group commit, and the outcome of each append in it
 loader, log, log_queries   reading commits: for aggregates, for the read deck, for people
 snapshots, states, places   a cache of states; states written with commits; the log's indexes
+copies, fence  a log that is moved: copies of another's commits; commits are refused
 followed_log  events of other services
 collections   read collections, and their checkpoints
 documents, grouping, totals   reads and writes of documents

@@ -5,7 +5,13 @@ from functools import lru_cache
 from typing import Any
 
 from pymongo import IndexModel
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    WriteError,
+)
 
 from bus.common.exceptions import reported
 from bus.errors import OutcomeUnknown, ProjectionError, StoreUnavailable
@@ -15,7 +21,8 @@ from bus.stores.mongo.client import Client, bounded, database
 from bus.stores.mongo.client import MongoSession as Native
 from bus.stores.mongo.documents import MongoUnit
 from bus.stores.mongo.event_log import MongoEventLog, Taken
-from bus.stores.mongo.failures import is_callers_own, reading, writing
+from bus.stores.mongo.failures import DUPLICATE_KEY, is_callers_own, reading, writing
+from bus.stores.mongo.fence import FENCED
 from bus.stores.mongo.indexes import OPTIONS_DIFFER
 from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.transactions import MongoConflict, in_transaction
@@ -118,6 +125,19 @@ class MongoEffects(Effects):
             cursor = self._handled.find({"_id": {"$gt": after}}, {"_id": 1}).sort([("_id", 1)])
             return [row["_id"] for row in await cursor.limit(limit).to_list(None)]
 
+    async def remember(self, marks: Sequence[str]) -> None:
+        rows = [{"_id": mark, "time": self._log.now()} for mark in marks]
+        async with writing():
+            try:
+                await self._handled.insert_many(
+                    rows, ordered=False, bypass_document_validation=True
+                )
+            except BulkWriteError as error:
+                is_durable = not error.details["writeConcernErrors"]
+                codes = {failure["code"] for failure in error.details["writeErrors"]}
+                if not is_durable or codes != {DUPLICATE_KEY}:
+                    raise
+
     async def forget(self, marks: Sequence[str]) -> None:
         async with writing():
             await self._handled.delete_many({"_id": {"$in": list(marks)}})
@@ -137,6 +157,10 @@ class MongoEffects(Effects):
                 await self._handled.insert_one({"_id": id, "time": self._log.now()}, session=native)
         except DuplicateKeyError:
             raise _Marked from None
+        except WriteError as error:
+            if error.code == FENCED:
+                raise await self._log.fenced_off() from None
+            raise
 
     async def _check_held(self, id: str) -> None:
         """Raises: StoreUnavailable if no majority holds the mark yet: it may vanish with its

@@ -15,10 +15,11 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.observe.loops import Loops
-from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
+from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
 from bus.stores.mongo.client import Client, MongoSession, Unanswered, bounded
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.clock import ServerClock
+from bus.stores.mongo.copies import Copies
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     is_about_content,
@@ -27,6 +28,7 @@ from bus.stores.mongo.failures import (
     said,
     writing,
 )
+from bus.stores.mongo.fence import FENCED, Fence
 from bus.stores.mongo.loader import MongoPages
 from bus.stores.mongo.log import OPEN_WITHIN, MongoLog
 from bus.stores.mongo.log_queries import LogQueries
@@ -80,6 +82,8 @@ class MongoEventLog(MongoLog, EventLog):
         self._loader = Loader(MongoPages(self._latest))
         self._looking = LogQueries(self._commits)
         self._appender = Appender(partial(Settling, self._commits), _encoded, store="MongoDB")
+        self._copies = Copies(self._commits)
+        self._fence = Fence(self._database, self._commits.name)
         self.sessions = Sessions(client, self._database, loops or Loops())
         self._slots = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._refusal: str | None = None
@@ -105,6 +109,8 @@ class MongoEventLog(MongoLog, EventLog):
             return await self._stored(commits[0].id)
         if outcome is Appended.CONFLICT:
             raise moved_on(commits)
+        if outcome is Appended.FENCED:
+            raise await self.fenced_off()
         return commits
 
     async def append_within(self, session: MongoSession, commits: Sequence[Commit]) -> None:
@@ -189,6 +195,10 @@ class MongoEventLog(MongoLog, EventLog):
             codes = [failure["code"] for failure in error.details["writeErrors"]]
             if DUPLICATE_KEY in codes:
                 raise Taken from None
+            if FENCED in codes:  # it comes before the look at ids: this may be a repeat
+                if await self.held([documents[0]["_id"]]):
+                    raise Taken from None
+                raise await self.fenced_off() from None
             if any(map(is_about_content, codes)):
                 raise _refused(error) from error
             raise
@@ -198,6 +208,10 @@ class MongoEventLog(MongoLog, EventLog):
             raise
         if states:
             await self._states.write(states, session)
+
+    async def fenced_off(self) -> StoreUnavailable:
+        """Returns the error for what the fence has refused."""
+        return StoreUnavailable(await self.fenced() or "MongoDB: there was a fence; try again")
 
     async def newest(self) -> str:
         """Goes by the order of storing, not by the commits' times."""
@@ -213,13 +227,14 @@ class MongoEventLog(MongoLog, EventLog):
 
     async def examine(self, within: float = OPEN_WITHIN) -> str | None:
         await self._clock.look(self._client)
+        reason = await self.fenced() or None
         if await self._indexes.are_unique():
-            self._refusal = None
+            self._refusal = reason
         else:
             # Set before the index is created again, which may take long: meanwhile two commits
             # could take the same place in a stream.
             self._refusal = gone(self._commits.name)
-            self._refusal = await self._indexes.mended(within)
+            self._refusal = await self._indexes.mended(within) or reason
         return self._refusal
 
     async def forget_snapshots(self) -> None:
@@ -263,6 +278,23 @@ class MongoEventLog(MongoLog, EventLog):
     async def sending(self, since: datetime) -> AsyncIterator[Commit]:
         async for document in self._scan("time", await self.categories(), since, "outgoing"):
             yield commit_from(document)
+
+    async def every(self, since: datetime | None = None) -> AsyncIterator[StoredCommit]:
+        async for document in self._scan("time", await self.categories(), since, ""):
+            yield StoredCommit(commit_from(document), bool(document.get("pending")))
+
+    async def import_commits(self, copies: Sequence[StoredCommit]) -> None:
+        if copies:
+            await self._copies.store(copies)
+
+    async def fence(self, reason: str) -> None:
+        await self._fence.set(reason)
+
+    async def unfence(self) -> None:
+        await self._fence.lift()
+
+    async def fenced(self) -> str:
+        return await self._fence.reason()
 
     async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
         return await self._looking.tally(without)

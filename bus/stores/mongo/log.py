@@ -92,8 +92,8 @@ class MongoLog(StoredLog):
     async def _scan(
         self, by: str, categories: Sequence[str], since: datetime | None, holding: str = "events"
     ) -> AsyncIterator[Document]:
-        """Yields the commits with events (or another field), by a time. In pages, so that a slow
-        reader holds no cursor; any number of commits may have the same time."""
+        """Yields the commits with events (or another field, or all), by a time. In pages, so that a
+        slow reader holds no cursor; any number of commits may have the same time."""
         filter: Document = {"category": {"$in": list(categories)}}
         if since is not None:
             filter[by] = {"$gte": since}
@@ -102,7 +102,7 @@ class MongoLog(StoredLog):
             raw, more = await self._page(filter, [(by, 1), ("first", 1), ("stream", 1)])
             page: list[Document] = bson.decode_all(raw, OPTIONS)
             for document in page:
-                if document.get(holding):
+                if not holding or document.get(holding):
                     yield document
             if page:
                 filter = _beyond(page[-1], by, categories)

@@ -29,8 +29,9 @@ from bus.stores.mongo.failures import (
     translated,
     trouble,
 )
+from bus.stores.mongo.fence import FENCED
 from bus.stores.records import commit_from
-from bus.stores.together.appender import SETTLE_WITHIN, Appended, Group, Settles
+from bus.stores.together.appender import SETTLE_WITHIN, Append, Appended, Group, Settles
 
 ATTEMPT_WITHIN = 4.0
 ALONE_WITHIN = 1.0
@@ -161,9 +162,14 @@ class Settling(Settles):
         if durable:
             self._close([a for i, a in enumerate(group) if i not in failed], Appended.STORED)
         duplicates = {}
+        fenced: list[Append] = []
         for index, failure in failed.items():
             code = failure["code"]
-            if code == DUPLICATE_KEY:
+            if code == FENCED:
+                # It comes before the look at ids and places: this may be a repeat.
+                fenced.append(group[index])
+                duplicates[group[index].commit.id] = {"_id": 1}
+            elif code == DUPLICATE_KEY:
                 # An id or a place is taken: perhaps by an earlier try of this very append.
                 duplicates[group[index].commit.id] = failure.get("keyPattern", {})
             elif is_about_content(code):
@@ -173,10 +179,12 @@ class Settling(Settles):
                 # With a doubt, an earlier try may have stored it: the error would be wrong.
                 self._fail([group[index]], trouble(code_name(code)))
         if self._open:
-            await self._ask_log(duplicates, error)
+            await self._ask_log(duplicates, fenced, error)
 
-    async def _ask_log(self, duplicates: dict[str, Any], error: BulkWriteError) -> None:
-        """Distinguishes a repeat, an earlier try that was stored, and a conflict."""
+    async def _ask_log(
+        self, duplicates: dict[str, Any], fenced: Group, error: BulkWriteError
+    ) -> None:
+        """Distinguishes a repeat, an earlier try that was stored, a conflict, and a fence."""
         self._doubt, earlier = error, self._doubt
         places = await self._places(self._open)
         if places is None:
@@ -193,6 +201,9 @@ class Settling(Settles):
             and "_id" not in duplicates.get(append.commit.id, {"_id": 1})
         ]
         self._close(taken, Appended.CONFLICT)
+        if not self._may_run_on:  # else an earlier try may have been stored, and not be seen yet
+            absent = [append for append in fenced if append.commit.id not in places]
+            self._close(absent, Appended.FENCED)
 
     async def _places(self, group: Group) -> dict[str, Document | None] | None:
         """Returns what the log holds of these appends, by id; None if the log cannot be read.

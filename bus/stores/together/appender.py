@@ -29,6 +29,7 @@ class Appended(Enum):
     STORED = "stored"
     REPEAT = "the id stands in the log already"
     CONFLICT = "the place in the stream is taken"
+    FENCED = "the log takes no commits any more"
 
 
 @dataclass(slots=True, eq=False)

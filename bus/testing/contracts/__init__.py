@@ -1,7 +1,7 @@
 """What implementations of the seams promise, as tests to inherit.
 
 transport_contract
-event_log_contract, followed_log_contract
+event_log_contract, moving_contract, followed_log_contract
 collections_contract, documents_contract, values_contract, updates_contract   a place for documents
 control_contract      a service's own records
 effects_contract      what event handlers write by their sessions

@@ -22,6 +22,7 @@ from bus.errors import (
     ConfigurationError,
     InvalidMessage,
     ProjectionError,
+    StoreUnavailable,
 )
 from bus.stores.event_log import Commit, EventLog, Recorded
 from bus.stores.session import Effects, Session
@@ -491,6 +492,29 @@ class EffectsContract:
             await effects.commit(handling(swallow, booking(id="k")))
         assert await all_of(effects, "totals") == []
         assert await event_log.find("k") == []
+
+    async def test_marks_of_another_log_are_remembered(self, effects: Effects) -> None:
+        await effects.once("here", handling(counted))
+        await effects.remember(["moved", "here"])
+        await effects.remember(["moved"])
+        assert await effects.marks("", 10) == ["here", "moved"]
+        assert await effects.once("moved", handling(counted)) is None
+        assert await effects.once("here", handling(counted)) is None
+        assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
+
+    async def test_behind_a_fence_of_the_log_nothing_is_handled(
+        self, event_log: EventLog, effects: Effects
+    ) -> None:
+        await event_log.fence("the log went to the moon")
+        for commits in ([booking()], []):
+            with pytest.raises(StoreUnavailable, match="to the moon"):
+                await effects.once("a", handling(counted, *commits))
+        await effects.remember(["moved"])
+        assert await effects.marks("", 10) == ["moved"]
+        await event_log.unfence()
+        assert await effects.once("moved", handling(counted)) is None
+        assert await effects.once("a", handling(counted)) == ()
+        assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
 
 
 async def _once(effects: Effects, id: str, write: Write) -> None:
