@@ -157,6 +157,8 @@ class Continuity:
         own = {*OWN, *await self._known_collections()} if is_due else set()
         here = await self.identities({*own, *record.collections, *seal.collections})
         found = await self._compared(record, seal, here)
+        if found and await self._log.fenced():
+            return  # the log goes on elsewhere, and what differs from this one may be right there
         self._sealed = max(self._sealed, seal.turn)
         if self._notes and found.keys() - record.broken.keys():
             await self._note_broken(found, as_of=record.turn)
@@ -315,6 +317,8 @@ class Continuity:
         missing = await self._missing(signed)
         if missing:
             await self._wait_for_a_majority()
+            if reason := await self._log.fenced():
+                raise Discontinued(reason)
             await self._note_missing(missing)
 
     async def _note_missing(self, frames: Sequence[Frame]) -> None:

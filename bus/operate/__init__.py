@@ -5,5 +5,7 @@ deadletters      lists and repairs what was given up
 deadletter_view  how that is shown, together with parked streams
 events           the log, shown as it is stored
 aggregates       states of aggregates that are stored by their state
+log_copy         moves a service's log to another database, while commands come in
+log_pairs        two logs side by side
 conversation     commands and events, each beneath the one that caused it
 """

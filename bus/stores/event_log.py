@@ -331,7 +331,7 @@ class EventLog(StoredLog, Protocol):
         """
         ...
 
-    def every(self, since: datetime | None = None) -> AsyncIterator[StoredCommit]:
+    def every(self, since: datetime | None = None) -> AsyncGenerator[StoredCommit, None]:
         """Yields all commits, also those without events, from `since` on: by time, then by version,
         then by stream (as Python compares text).
 

@@ -6,6 +6,7 @@ Knows no database. Every implementation passes `bus.testing.contracts.effects_co
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from bus.data.limits import not_text, plain_text, size_of
@@ -118,8 +119,8 @@ class Effects(Protocol):
         """
         ...
 
-    async def marks(self, after: str, limit: int) -> list[str]:
-        """Returns at most `limit` marks after `after`, sorted."""
+    async def marks(self, after: str, limit: int, since: datetime | None = None) -> list[str]:
+        """Returns at most `limit` marks after `after`, sorted; only those set from `since` on."""
         ...
 
     async def remember(self, marks: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bus.common import clock
@@ -74,8 +74,9 @@ class MemoryEffects(Effects):
                 await asyncio.sleep(0)
         raise StoreUnavailable(f"other handlers were first {TRIES} times")
 
-    async def marks(self, after: str, limit: int) -> list[str]:
-        return sorted(mark for mark in list(self._handled) if mark > after)[:limit]
+    async def marks(self, after: str, limit: int, since: datetime | None = None) -> list[str]:
+        found = [mark for mark, time in list(self._handled.items()) if not since or time >= since]
+        return sorted(mark for mark in found if mark > after)[:limit]
 
     async def remember(self, marks: Sequence[str]) -> None:
         with self._tables.lock:

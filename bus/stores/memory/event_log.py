@@ -186,7 +186,7 @@ class MemoryEventLog(MemoryLog, EventLog):
         """Returns every commit, by time, then by version."""
         return sorted(map(self._commit, list(self._commits)), key=attrgetter("time", "first"))
 
-    async def every(self, since: datetime | None = None) -> AsyncIterator[StoredCommit]:
+    async def every(self, since: datetime | None = None) -> AsyncGenerator[StoredCommit, None]:
         for commit in sorted(self._all(), key=attrgetter("time", "first", "stream")):
             if since is None or commit.time >= since:
                 yield StoredCommit(commit, commit.id in self._pending)

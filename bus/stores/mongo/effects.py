@@ -1,6 +1,7 @@
 """Effects in MongoDB: a handler's writes, its commits and its mark in one transaction."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -120,9 +121,10 @@ class MongoEffects(Effects):
                 raise _ended() from error
             raise
 
-    async def marks(self, after: str, limit: int) -> list[str]:
+    async def marks(self, after: str, limit: int, since: datetime | None = None) -> list[str]:
+        filter = {"_id": {"$gt": after}} | ({"time": {"$gte": since}} if since else {})
         async with reading():
-            cursor = self._handled.find({"_id": {"$gt": after}}, {"_id": 1}).sort([("_id", 1)])
+            cursor = self._handled.find(filter, {"_id": 1}).sort([("_id", 1)])
             return [row["_id"] for row in await cursor.limit(limit).to_list(None)]
 
     async def remember(self, marks: Sequence[str]) -> None:

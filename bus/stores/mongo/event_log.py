@@ -279,7 +279,7 @@ class MongoEventLog(MongoLog, EventLog):
         async for document in self._scan("time", await self.categories(), since, "outgoing"):
             yield commit_from(document)
 
-    async def every(self, since: datetime | None = None) -> AsyncIterator[StoredCommit]:
+    async def every(self, since: datetime | None = None) -> AsyncGenerator[StoredCommit, None]:
         async for document in self._scan("time", await self.categories(), since, ""):
             yield StoredCommit(commit_from(document), bool(document.get("pending")))
 

@@ -7,7 +7,7 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from bus.data.payload import Document
-from bus.stores.mongo.client import Database, settled
+from bus.stores.mongo.client import DURABLE, Database, settled
 from bus.stores.mongo.failures import NAMESPACE_EXISTS, reading, writing
 
 FENCED = 121
@@ -44,7 +44,12 @@ class Fence:
         await self._validate({}, (HANDLED, self._commits))
 
     async def _validate(self, validator: Document, names: tuple[str, ...]) -> None:
-        rules: dict[str, Any] = {"validationLevel": "moderate", "validationAction": "error"}
+        # Once a majority has it, a majority has each commit that came before it.
+        rules: dict[str, Any] = {
+            "validationLevel": "moderate",
+            "validationAction": "error",
+            "writeConcern": DURABLE.document,
+        }
         async with writing(WITHIN):
             for name in names:  # the commits last, because they tell whether there is a fence
                 await self._make(name)

@@ -498,6 +498,9 @@ class EffectsContract:
         await effects.remember(["moved", "here"])
         await effects.remember(["moved"])
         assert await effects.marks("", 10) == ["here", "moved"]
+        now = clock.now()
+        assert await effects.marks("", 10, now - timedelta(minutes=1)) == ["here", "moved"]
+        assert await effects.marks("", 10, now + timedelta(minutes=1)) == []
         assert await effects.once("moved", handling(counted)) is None
         assert await effects.once("here", handling(counted)) is None
         assert await all_of(effects, "totals") == [{"_id": "all", "n": 1}]
