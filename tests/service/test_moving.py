@@ -1,0 +1,122 @@
+"""Moving the log of a service that goes on working: nothing is lost, repeated, or out of order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from bus import Bus, Settings, Worker
+from bus.continuity import continuity
+from bus.operate import log_copy
+from bus.operate.log_copy import LogCopy
+from tests.databases import drop
+from tests.service.following_contract import GetPurse, shop
+from tests.service.moving import Bell, Clients, MovedSettings, bank, mailed, place
+from tests.waiting import until
+
+Places = Sequence[tuple[str, Settings]]
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuity, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(continuity, "TURN_EVERY", 0)
+    monkeypatch.setattr(log_copy, "GRACE", timedelta(seconds=2))
+
+
+@pytest.fixture
+async def places(real_settings: Settings, unique: str, mongo_url: str) -> AsyncIterator[Places]:
+    """Where the log is, and where it is moved to."""
+    other = f"{unique}_log"
+    fields = real_settings.model_dump() | {"log_db": other}
+    home = MovedSettings(**(fields | {"log_db": unique}))
+    yield [("mongodb", home), ("another database", MovedSettings(**fields)), ("mongodb", home)]
+    await drop(mongo_url, other, f"{unique}_shop")
+
+
+async def test_a_log_is_moved_and_moved_back_while_commands_come_in(
+    places: Places, unique: str, mongo_url: str
+) -> None:
+    bell = Bell()
+    name = f"{unique}_bank"
+    follower = shop(
+        places[0][1].model_copy(update={"mongo_db": f"{unique}_shop"}), f"{unique}_shop", name
+    )
+    async with AsyncExitStack() as stack:
+        current, processes = await begun(places[0][1], name, bell)
+        clients = Clients(current)
+        await stack.enter_async_context(follower)
+        await stack.enter_async_context(Worker(follower))
+        running = asyncio.create_task(clients.run())
+        await go_on(clients)
+        for (old_name, old), (new_name, new) in pairwise(places):
+            async with place(old, name, old_name) as a, place(new, name, new_name) as b:
+                assert (await LogCopy(name, a, b).follow()).state == "following"
+                found = await LogCopy(name, a, b).finish()
+            assert found.state == "moved"
+            await refused(clients)
+            following, others = await begun(new, name, bell)
+            clients.buses.append(following)
+            await go_on(clients)
+            await asyncio.sleep(1)  # both releases run side by side, and look at the database
+            for bus in (current, following):
+                assert await bus.runtime.continuity.problem() is None
+            clients.buses.remove(current)
+            await processes.aclose()
+            current, processes = following, others
+            await go_on(clients)
+        clients.stop()
+        await running
+        assert all("was moved to" in words for words in clients.refusals)
+        stack.push_async_callback(processes.aclose)
+        await check(current, follower, clients, bell)
+    databases = {settings.model_dump().get("log_db", unique) for _, settings in places}
+    async with AsyncMongoClient[dict[str, Any]](mongo_url) as client:
+        times = await mailed(*(client[database] for database in databases))
+    assert len(times) == len(clients.receipts)
+    assert set(times.values()) == {1}
+
+
+async def go_on(clients: Clients) -> None:
+    before = len(clients.receipts)
+    await until(lambda: len(clients.receipts) > before + 100, "payments come in")
+
+
+async def refused(clients: Clients) -> None:
+    before = clients.refused
+    await until(lambda: clients.refused > before, "some are refused")
+
+
+async def begun(settings: Settings, name: str, bell: Bell) -> tuple[Bus, AsyncExitStack]:
+    """Starts the processes of a release with these settings."""
+    processes = AsyncExitStack()
+    bus = await processes.enter_async_context(bank(settings, name, bell))
+    await processes.enter_async_context(Worker(bus))
+    return bus, processes
+
+
+async def check(current: Bus, follower: Bus, clients: Clients, bell: Bell) -> None:
+    async def shown_by(bus: Bus) -> dict[str, list[int]]:
+        found = {}
+        for purse in clients.paid:
+            view = await bus.query(GetPurse(purse_id=purse))
+            found[purse] = view.amounts if view else []
+        return found
+
+    async def all_shown() -> bool:
+        return await shown_by(current) == clients.paid == await shown_by(follower)
+
+    await until(all_shown, "the bank and the shop have all payments, in order and once")
+    for purse, amounts in clients.paid.items():
+        stream = await current.runtime.event_log.read(f"purse-{purse}")
+        assert [event.data["amount"] for one in stream for event in one.events] == amounts
+    for id, (payment, receipt) in clients.receipts.items():
+        assert await current.execute(payment, id=id) == receipt
+    count = len(clients.receipts)
+    await until(lambda: len(bell) == 2 * count, "all are rung for, and all audited")
+    assert await current.runtime.continuity.problem() is None
