@@ -14,6 +14,7 @@ from bus.stores.event_log import Commit, EventCount
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.client import settled
 from bus.stores.mongo.failures import reading
+from bus.stores.mongo.log import COUNT_WITHIN
 from bus.stores.records import commit_from
 
 READ_WITHIN = 600.0
@@ -105,7 +106,7 @@ class LogQueries:
 
     async def categories(self) -> list[str]:
         """Returns all categories, sorted, by jumps from one to the next in the index."""
-        async with reading(READ_WITHIN):
+        async with reading(COUNT_WITHIN):
             return await self._categories()
 
     async def _categories(self) -> list[str]:
