@@ -5,6 +5,7 @@ log           reading commits: for the read deck, and for aggregates
 settling      appends that share a statement, each with its own outcome
 states        snapshots and states
 queries       reading commits for people
+moving        copies of another log's commits, and the fence (a folder)
 rows          commits as rows
 dialects      what each database does in its own way
 engine        connections, and the server's clock

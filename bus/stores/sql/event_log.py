@@ -17,13 +17,14 @@ from bus.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot
+from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
 from bus.stores.records import is_of_command, moved_on, not_older
 from bus.stores.sql.dialects import Late
 from bus.stores.sql.engine import Database
 from bus.stores.sql.failures import Kind, bounded, is_of_store, kind_of, translated
 from bus.stores.sql.log import SENDING, SqlLog, SqlPages, c
 from bus.stores.sql.migrations import Migrations, gone
+from bus.stores.sql.moving import WITH_PENDING, Copies, Fence, in_order
 from bus.stores.sql.queries import LogQueries
 from bus.stores.sql.rows import FIELDS, Sent, commit_of, sent
 from bus.stores.sql.schema import commits as table
@@ -62,6 +63,8 @@ class SqlEventLog(SqlLog, EventLog):
         self._appender = Appender(
             partial(Settling, self._database), self._sent, store=self._database.name
         )
+        self._copies = Copies(self._database, self._sent)
+        self._fence = Fence(self._database)
         self._most_bytes = 0
         self._refusal: str | None = None
 
@@ -89,7 +92,14 @@ class SqlEventLog(SqlLog, EventLog):
             return await self._stored(commits[0].id)
         if outcome is Appended.CONFLICT:
             raise moved_on(commits)
+        if outcome is Appended.FENCED:
+            raise await self.fenced_off()
         return commits
+
+    async def fenced_off(self) -> StoreUnavailable:
+        """Returns the error for what the fence has refused."""
+        name = self._database.name
+        return StoreUnavailable(await self.fenced() or f"{name}: there was a fence; try again")
 
     def _sent(self, commit: Commit) -> Sent:
         ready = sent(commit)
@@ -123,6 +133,10 @@ class SqlEventLog(SqlLog, EventLog):
                 kind, trouble = kind_of(error), error
             if kind is Kind.TAKEN:
                 return await self._found_taken(commits, doubt is not None)
+            if kind is Kind.FENCED:  # it comes before ids are looked at: this may be a repeat
+                if await self.held([id]):
+                    return await self._found_taken(commits, doubt is not None)
+                raise await self.fenced_off()
             if kind is Kind.UNCLEAR:
                 doubt = trouble
             elif kind is not Kind.AGAIN and not doubt:
@@ -191,14 +205,15 @@ class SqlEventLog(SqlLog, EventLog):
 
     async def examine(self, within: float = 30) -> str | None:
         await self._database.look()
+        reason = await self.fenced() or None
         missing = await self._migrations.gone()
         if not missing:
-            self._refusal = None
+            self._refusal = reason
         else:
             # Set before the index is created again, which may take long: meanwhile two commits
             # could take the same place in a stream.
             self._refusal = gone(self._database.name, missing)
-            self._refusal = await self._migrations.mend(within)
+            self._refusal = await self._migrations.mend(within) or reason
         return self._refusal
 
     async def forget_snapshots(self) -> None:
@@ -227,6 +242,27 @@ class SqlEventLog(SqlLog, EventLog):
     async def sending(self, since: datetime) -> AsyncIterator[Commit]:
         async for row in self._scan(await self.categories(), since, None, SENDING):
             yield commit_of(row)
+
+    def every(self, since: datetime | None = None) -> AsyncGenerator[StoredCommit, None]:
+        return in_order(self._every(since))
+
+    async def _every(self, since: datetime | None) -> AsyncIterator[Any]:
+        categories = await self.categories()
+        async for row in self._scan(categories, since, None, sa.true(), WITH_PENDING):
+            yield row
+
+    async def import_commits(self, copies: Sequence[StoredCommit]) -> None:
+        # Half of a packet: quotes and backslashes within data are sent as two characters.
+        await self._copies.store(copies, self._most_bytes // 4)
+
+    async def fence(self, reason: str) -> None:
+        await self._fence.set(reason)
+
+    async def unfence(self) -> None:
+        await self._fence.lift()
+
+    async def fenced(self) -> str:
+        return await self._fence.reason()
 
     async def tally(self, without: Collection[str] = ()) -> list[EventCount]:
         return await self._queries.tally(without)

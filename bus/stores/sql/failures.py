@@ -42,9 +42,14 @@ class Kind(Enum):
     NO_TABLES = auto()
     NOTHING_DONE = auto()
     """The server does not do it, for now."""
+    FENCED = auto()
+    """The log takes no commits any more: it went elsewhere."""
     UNCLEAR = auto()
     """It does not say what was done."""
 
+
+FENCED, FENCED_NUMBER = "ZF001", 9001
+"""What PostgreSQL and MySQL answer behind a fence: codes that they have left free."""
 
 _NAMES: dict[Kind, dict[str | int, str]] = {
     Kind.TAKEN: {"23505": "unique_violation", 1062: "ER_DUP_ENTRY", 1586: "ER_DUP_ENTRY"},
@@ -134,6 +139,7 @@ _NAMES: dict[Kind, dict[str | int, str]] = {
         2003: "CR_CONN_HOST_ERROR",
         2005: "CR_UNKNOWN_HOST",
     },
+    Kind.FENCED: {FENCED: "the log is fenced", FENCED_NUMBER: "the log is fenced"},
     Kind.UNCLEAR: {
         "57P01": "admin_shutdown",
         "57P02": "crash_shutdown",
@@ -246,6 +252,12 @@ def translated(store: str, error: BaseException, *, writing: bool) -> BusError:
             return StoreUnavailable(
                 f"{store}: tables of the log are gone, or are not those of this release: "
                 f"{said(error)}; `bus stores check` says what is missing"
+            )
+        case Kind.FENCED:
+            return StoreUnavailable(
+                f"{store}: the log takes nothing any more, because it was moved, or is being "
+                f"moved; health says where it went (`event log`): start this process again with "
+                f"the setting for that place"
             )
         case Kind.CONTENT:
             return InvalidMessage(f"{store} refuses the data: {said(error)}")

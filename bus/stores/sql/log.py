@@ -19,6 +19,8 @@ from bus.stores.together.loader import Page, Pages
 FIRST_PAGE, PAGE = 100, 1000
 """Commits in the first page of a scan, and in a later one."""
 PAGE_BYTES = 8 * 1024 * 1024
+COUNT_WITHIN = 60.0
+"""Seconds: a server counts about a million commits in one."""
 
 c = commits.c
 BY_TIME = (c.time, c.first, c.number)
@@ -83,6 +85,7 @@ class SqlLog(StoredLog):
         since: datetime | None,
         until: datetime | None,
         holding: Condition,
+        fields: Sequence[Any] = FIELDS,
     ) -> AsyncIterator[Any]:
         """Yields rows by time, then by version; any number of commits may have the same time."""
         names = sorted(set(categories))
@@ -94,7 +97,7 @@ class SqlLog(StoredLog):
             where = [*bounds, holding]
             if last is not None:
                 where += [c.time >= last.time, self._beyond(BY_TIME, last)]
-            rows = await self._database.rows(_page_of(names, where, size))
+            rows = await self._database.rows(_page_of(names, where, size, fields))
             for row in rows:
                 yield row
             if len(rows) < size:
@@ -141,7 +144,8 @@ class SqlLog(StoredLog):
 
     async def count(self, categories: Sequence[str]) -> int:
         query = sa.select(sa.func.count()).select_from(commits)
-        found = await self._database.rows(query.where(c.category.in_(list(categories))))
+        query = query.where(c.category.in_(list(categories)))
+        found = await self._database.rows(query, COUNT_WITHIN)
         return int(found[0][0])
 
 
@@ -184,14 +188,16 @@ def heads_of(streams: Sequence[str]) -> sa.Select[Any]:
     )
 
 
-def _page_of(categories: Sequence[str], where: Sequence[Condition], size: int) -> sa.Executable:
+def _page_of(
+    categories: Sequence[str], where: Sequence[Condition], size: int, fields: Sequence[Any]
+) -> sa.Executable:
     """Returns the query for a page by time.
 
     Of several categories, each is read by itself, and only its keys: so each is a part of the
     index, read in order, and what is beyond the page is not fetched.
     """
     if len(categories) == 1:
-        query = sa.select(*FIELDS).where(c.category == categories[0], *where)
+        query = sa.select(*fields).where(c.category == categories[0], *where)
         return query.order_by(*BY_TIME).limit(size)
     each = [
         sa.select(*BY_TIME)
@@ -205,7 +211,7 @@ def _page_of(categories: Sequence[str], where: Sequence[Condition], size: int) -
     union = sa.union_all(*each).subquery()
     keys = sa.select(union).order_by(union.c.time, union.c.first, union.c.number).limit(size)
     found = keys.subquery()
-    return sa.select(*FIELDS).join(found, c.number == found.c.number).order_by(*BY_TIME)
+    return sa.select(*fields).join(found, c.number == found.c.number).order_by(*BY_TIME)
 
 
 def _next_size(rows: Sequence[Any]) -> int:

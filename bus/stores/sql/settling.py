@@ -106,6 +106,10 @@ class Settling(Settles):
             await self._ask_log(batch)
             if isinstance(error, NoAnswer):
                 await self._each_alone(batch)
+        elif kind is Kind.FENCED:
+            await self._ask_log(batch)  # the fence comes before ids are looked at
+            if not self._doubt:
+                self._close([one for one in batch if one in self._open], Appended.FENCED)
         elif kind is Kind.AGAIN:
             if code_of(error) in LOCK_WAITS:
                 await self._each_alone(batch)

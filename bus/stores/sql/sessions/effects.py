@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
@@ -65,8 +66,11 @@ class SqlEffects(Effects):
         except Taken:
             raise moved_on(run.tries[-1]) from None
 
-    async def marks(self, after: str, limit: int) -> list[str]:
-        return await self._marks.page(after, limit)
+    async def marks(self, after: str, limit: int, since: datetime | None = None) -> list[str]:
+        return await self._marks.page(after, limit, since)
+
+    async def remember(self, marks: Sequence[str]) -> None:
+        await self._marks.add(marks)
 
     async def forget(self, marks: Sequence[str]) -> None:
         await self._marks.forget(marks)

@@ -2,14 +2,15 @@
 transaction."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.stores.sql.engine import Database
-from bus.stores.sql.failures import bounded
+from bus.stores.sql.failures import bounded, is_of_store, translated
+from bus.stores.sql.moving import passing
 from bus.stores.sql.schema import STREAM, Moment, Word, innodb, metadata
 
 AT_A_TIME = 1000
@@ -41,11 +42,37 @@ class Marks:
         query = sa.select(handled.c.mark).where(handled.c.mark == mark)
         return bool(await self._database.rows(query))
 
-    async def page(self, after: str, limit: int) -> list[str]:
-        """Returns at most `limit` marks after `after`, sorted. Raises: StoreUnavailable."""
+    async def page(self, after: str, limit: int, since: datetime | None) -> list[str]:
+        """Returns at most `limit` marks after `after`, sorted; only those set from `since` on.
+
+        Raises: StoreUnavailable.
+        """
         query = sa.select(handled.c.mark).where(handled.c.mark > after)
+        if since is not None:
+            query = query.where(handled.c.time >= since)
         rows = await self._database.rows(query.order_by(handled.c.mark).limit(limit))
         return [row.mark for row in rows]
+
+    async def add(self, marks: Sequence[str]) -> None:
+        """Sets marks that do not exist, also behind a fence. Raises: StoreUnavailable,
+        OutcomeUnknown."""
+        there = sa.select(handled.c.mark).where(handled.c.mark.in_(list(marks)))
+        known = {row.mark for row in await self._database.rows(there)}
+        now = self._database.now()
+        rows = [{"mark": mark, "time": now} for mark in marks if mark not in known]
+        if not rows:
+            return
+        try:
+            async with (
+                bounded(WAIT_WITHIN),
+                self._database.transaction() as connection,
+                passing(connection),
+            ):
+                await connection.execute(handled.insert(), rows)
+        except Exception as error:
+            if not is_of_store(error):
+                raise
+            raise translated(self._database.name, error, writing=True) from error
 
     async def forget(self, marks: Sequence[str]) -> None:
         """Removes marks. Raises: StoreUnavailable, OutcomeUnknown."""
