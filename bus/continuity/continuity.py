@@ -27,7 +27,8 @@ from bus.transports.base import Delivery, Frame
 
 RECORD = "commits/continuity"
 """The key of the note that holds the record; its copy among the checkpoints is the seal."""
-OWN = ("commits", "checkpoints", "projections", "handled", "followed", "states")
+OWN = ("checkpoints", "projections", "followed")
+"""Besides the log's own."""
 EVERYTHING = ("commits", "projections")
 """Without these, nothing that is derived from the log can be right."""
 
@@ -154,7 +155,7 @@ class Continuity:
         self._refusal = await self._log.examine() if self._notes else None
         seal, record = await self._read()
         is_due = self._notes and self._control.now().timestamp() >= record.turn + TURN_EVERY
-        own = {*OWN, *await self._known_collections()} if is_due else set()
+        own = {*self._own, *await self._known_collections()} if is_due else set()
         here = await self.identities({*own, *record.collections, *seal.collections})
         found = await self._compared(record, seal, here)
         if found and await self._log.fenced():
@@ -219,8 +220,12 @@ class Continuity:
             found["commits"] = f"the log is older than what was made of it: it lacks {commit}"
         return found
 
+    @property
+    def _own(self) -> set[str]:
+        return {*OWN, *self._log.collections}
+
     async def _counts(self, name: str) -> bool:
-        return name in OWN or name in await self._known_collections(within=0.0)
+        return name in self._own or name in await self._known_collections(within=0.0)
 
     async def _known_collections(self, within: float = KNOWN_FOR) -> set[str]:
         """Returns the names of projections' collections that are read or kept up to date."""
@@ -266,7 +271,7 @@ class Continuity:
         self, here: Mapping[str, str], broken: Mapping[str, str] | None = None
     ) -> None:
         """Records a turn; without `broken`, keeps what is recorded as broken."""
-        names = {*OWN, *await self._known_collections()} & here.keys()
+        names = {*self._own, *await self._known_collections()} & here.keys()
         commit = await self._log.newest()
         now = int(self._control.now().timestamp())
 

@@ -16,9 +16,9 @@ from bus.common import clock
 from bus.errors import BusError, ConfigurationError, StoreUnavailable, Unavailable
 from bus.observe.log import Logger
 from bus.operate.log_pairs import MOST_COMMITS, Batch, pairs
-from bus.stores.event_log import EventLog, Snapshot
+from bus.operate.log_place import LogPlace
+from bus.stores.event_log import Snapshot
 from bus.stores.records import differ
-from bus.stores.session import Effects
 
 GRACE = timedelta(seconds=15)
 """How long a commit may take, normally, until it can be seen."""
@@ -34,14 +34,6 @@ Report = Callable[[str, int, int], object]
 """Is called with what is being done, how many commits are done, and of how many."""
 
 log = Logger("bus.operate")
-
-
-class LogPlace(NamedTuple):
-    """A log, open, and the marks beside it. `name` is for people: without a password."""
-
-    name: str
-    log: EventLog
-    effects: Effects
 
 
 class LogCopied(NamedTuple):
@@ -93,10 +85,10 @@ class LogCopy:
         and lets the new one take commits. If they differ, the old one goes on."""
         if not await self._begin():
             return self._outcome("moved")
-        await self._follow()
-        complete = await self._origin.log.settled() - GRACE
-        await self._pass("comparing", None, until=complete, of=await self._size())
-        since = await self._follow()
+        copied = await self._follow()
+        await self._compare(None, copied, of=await self._size())
+        since = await self._follow()  # comparing took a while
+        await self._compare(copied, since)
         began = time.monotonic()
         try:
             await self._check_alone()
@@ -152,7 +144,7 @@ class LogCopy:
     def _moved(self) -> str:
         return (
             f"{self._whose}was moved to {self._target.name}, and this one at {self._origin.name} "
-            f"takes nothing any more: start this process again with BUS_LOG_URL for the new place. "
+            f"takes nothing any more: start this process again with {self._target.setting}. "
             f"Nothing is lost: queued commands wait, and a command that was refused can be sent "
             f"again with its id"
         )
@@ -260,18 +252,30 @@ class LogCopy:
         await self._published()
         await self._copy_marks(since)
         await self._pass("copying the rest", since)
-        before = self._copied
-        await self._pass("comparing the rest", since)
+        await self._compare(since)
         if await self._size() != await self._size(self._target):
             # A process whose clock is wrong has dated commits long ago, say.
             await self._pass("copying the rest", None)
-            before = self._copied
-            await self._pass("comparing", None)
-        if self._copied != before:
-            raise StoreUnavailable(
-                f"{self._target.name} lacks {self._copied - before} commits that were copied to it"
-            )
+            self._compared = 0
+            await self._compare(None)
         await self._clear_pending()
+
+    async def _compare(
+        self, since: datetime | None, until: datetime = FAR_OFF, *, of: int = 0
+    ) -> None:
+        """Compares what was copied from `since` on and before `until`. What is missing is copied
+        again, once. Raises: StoreUnavailable."""
+        for is_last in (False, True):
+            before = self._copied
+            count = await self._pass("comparing", since, until=until, of=of)
+            if self._copied == before:
+                self._compared += count
+                return
+            if is_last:
+                raise StoreUnavailable(
+                    f"{self._target.name} lacks {self._copied - before} commits that were copied "
+                    f"to it"
+                )
 
     async def _size(self, place: LogPlace | None = None) -> int:
         of = (place or self._origin).log
@@ -285,9 +289,10 @@ class LogCopy:
         until: datetime = FAR_OFF,
         complete: datetime | None = None,
         of: int = 0,
-    ) -> None:
-        """Goes through both logs from `since` on, and copies what the target lacks or marks
-        otherwise. With `complete`, notes how far it is, up to that time."""
+    ) -> int:
+        """Goes through both logs from `since` on and before `until`, and copies what the target
+        lacks or marks otherwise; returns how many commits the origin has there. With `complete`,
+        notes how far it is, up to that time."""
         done, noted = 0, time.monotonic()
         batch, strange = Batch(), list[str]()
         async with aclosing(pairs(self._origin.log, self._target.log, since)) as both:
@@ -295,7 +300,7 @@ class LogCopy:
                 if own is None:
                     strange += [other.commit.id] if other else []
                     continue
-                if own.commit.time > until:
+                if own.commit.time >= until:
                     break
                 done += 1
                 self._copied += other is None
@@ -311,8 +316,8 @@ class LogCopy:
                     await self._note(min(own.commit.time, complete))
                     noted = time.monotonic()
         await self._store(batch, strange)
-        self._compared = max(done, self._compared)
         self._report(phase, done, done)
+        return done
 
     async def _store(self, batch: Batch, strange: list[str]) -> None:
         if strange:

@@ -202,6 +202,9 @@ class StoredLog(ReadableLog, Protocol):
 class EventLog(StoredLog, Protocol):
     """All commits of a service: the source of truth, and the outbox. Durable on return."""
 
+    collections: Collection[str] = ()
+    """The collections of the service's own database that hold it: to lose one is to lose data."""
+
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         """Stores all commits or none, and returns what the log now holds under their ids.
 

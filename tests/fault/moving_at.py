@@ -14,7 +14,8 @@ from typing import Any
 from bus.common import clock
 from bus.errors import StoreUnavailable
 from bus.operate import log_copy
-from bus.operate.log_copy import LogCopy, LogPlace
+from bus.operate.log_copy import LogCopy
+from bus.operate.log_place import LogPlace
 from bus.testing.contracts.event_log_contract import commit
 from tests.fault.places import opened
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from bus.operate.log_copy import LogPlace
+from bus.operate.log_place import LogPlace
 from bus.stores.mongo import MongoEffects, MongoEventLog, close, connect
 
 

@@ -15,7 +15,8 @@ import pytest
 from bus.common import clock
 from bus.errors import BusError, StoreUnavailable
 from bus.operate import log_copy
-from bus.operate.log_copy import LogCopy, LogPlace
+from bus.operate.log_copy import LogCopy
+from bus.operate.log_place import LogPlace
 from bus.stores import mongo
 from bus.stores.event_log import StoredCommit
 from bus.testing.contracts.event_log_contract import commit

@@ -30,23 +30,57 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def places(real_settings: Settings, unique: str, mongo_url: str) -> AsyncIterator[Places]:
-    """Where the log is, and where it is moved to."""
+async def databases(real_settings: Settings, unique: str, mongo_url: str) -> AsyncIterator[Places]:
+    """Of MongoDB, so that event handlers have sessions in each."""
     other = f"{unique}_log"
-    fields = real_settings.model_dump() | {"log_db": other}
+    fields = real_settings.model_dump()
     home = MovedSettings(**(fields | {"log_db": unique}))
-    yield [("mongodb", home), ("another database", MovedSettings(**fields)), ("mongodb", home)]
+    away = MovedSettings(**(fields | {"log_db": other}))
+    yield [("mongodb", home), ("another database", away), ("mongodb", home)]
     await drop(mongo_url, other, f"{unique}_shop")
 
 
-async def test_a_log_is_moved_and_moved_back_while_commands_come_in(
-    places: Places, unique: str, mongo_url: str
+@pytest.fixture
+async def stores(
+    real_settings: Settings, unique: str, mongo_url: str, postgresql_url: str, mariadb_url: str
+) -> AsyncIterator[Places]:
+    """One of each kind."""
+    postgresql = real_settings.model_copy(update={"log_url": postgresql_url})
+    mariadb = real_settings.model_copy(update={"log_url": mariadb_url})
+    yield [
+        ("mongodb", real_settings),
+        ("postgresql", postgresql),
+        ("mariadb", mariadb),
+        ("mongodb", real_settings),
+    ]
+    await drop(mongo_url, f"{unique}_shop")
+
+
+async def test_handlers_with_sessions_run_once_when_a_log_is_moved(
+    databases: Places, unique: str, mongo_url: str
 ) -> None:
+    clients = await moved_through(databases, unique)
+    async with AsyncMongoClient[dict[str, Any]](mongo_url) as client:
+        times = await mailed(client[unique], client[f"{unique}_log"])
+    assert len(times) == len(clients.receipts)
+    assert set(times.values()) == {1}
+
+
+async def test_a_log_is_moved_from_store_to_store_while_commands_come_in(
+    stores: Places, unique: str
+) -> None:
+    await moved_through(stores, unique)
+
+
+async def moved_through(places: Places, unique: str) -> Clients:
+    """Moves a bank's log from place to place, while it is paid into and a shop follows it. Between
+    two places, processes of both releases run side by side for a while."""
     bell = Bell()
     name = f"{unique}_bank"
-    follower = shop(
-        places[0][1].model_copy(update={"mongo_db": f"{unique}_shop"}), f"{unique}_shop", name
-    )
+    of_shop = places[0][1].model_copy(update={"mongo_db": f"{unique}_shop"})
+    if isinstance(of_shop, MovedSettings):
+        of_shop = of_shop.model_copy(update={"log_db": f"{unique}_shop"})
+    follower = shop(of_shop, f"{unique}_shop", name)
     async with AsyncExitStack() as stack:
         current, processes = await begun(places[0][1], name, bell)
         clients = Clients(current)
@@ -57,13 +91,12 @@ async def test_a_log_is_moved_and_moved_back_while_commands_come_in(
         for (old_name, old), (new_name, new) in pairwise(places):
             async with place(old, name, old_name) as a, place(new, name, new_name) as b:
                 assert (await LogCopy(name, a, b).follow()).state == "following"
-                found = await LogCopy(name, a, b).finish()
-            assert found.state == "moved"
+                assert (await LogCopy(name, a, b).finish()).state == "moved"
             await refused(clients)
             following, others = await begun(new, name, bell)
             clients.buses.append(following)
             await go_on(clients)
-            await asyncio.sleep(1)  # both releases run side by side, and look at the database
+            await asyncio.sleep(1)  # both releases look at the database meanwhile
             for bus in (current, following):
                 assert await bus.runtime.continuity.problem() is None
             clients.buses.remove(current)
@@ -72,14 +105,10 @@ async def test_a_log_is_moved_and_moved_back_while_commands_come_in(
             await go_on(clients)
         clients.stop()
         await running
-        assert all("was moved to" in words for words in clients.refusals)
         stack.push_async_callback(processes.aclose)
+        assert all("was moved to" in words for words in clients.refusals)
         await check(current, follower, clients, bell)
-    databases = {settings.model_dump().get("log_db", unique) for _, settings in places}
-    async with AsyncMongoClient[dict[str, Any]](mongo_url) as client:
-        times = await mailed(*(client[database] for database in databases))
-    assert len(times) == len(clients.receipts)
-    assert set(times.values()) == {1}
+    return clients
 
 
 async def go_on(clients: Clients) -> None:

@@ -28,7 +28,7 @@ from bus.stores.mongo.failures import (
     said,
     writing,
 )
-from bus.stores.mongo.fence import FENCED, Fence
+from bus.stores.mongo.fence import FENCED, HANDLED, Fence
 from bus.stores.mongo.loader import MongoPages
 from bus.stores.mongo.log import OPEN_WITHIN, MongoLog
 from bus.stores.mongo.log_queries import LogQueries
@@ -67,6 +67,8 @@ class MongoEventLog(MongoLog, EventLog):
     A commit to one stream is a single insert and needs no replica set; commits to several streams,
     or with a state, are one transaction, which does.
     """
+
+    collections = ("commits", HANDLED, "states")
 
     def __init__(
         self,

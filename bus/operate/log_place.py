@@ -1,0 +1,80 @@
+"""Where a service's log can be: the database of the service in MongoDB, or one in SQL."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from bus.assembly.backend import default_backend
+from bus.assembly.runtime import HasRuntime
+from bus.common.urls import problem_of_log
+from bus.errors import ConfigurationError
+from bus.observe.loops import Loops
+from bus.settings import MEMORY, Settings
+from bus.stores.event_log import EventLog
+from bus.stores.session import Effects
+
+IN_MONGODB = "mongodb"
+
+
+class LogPlace(NamedTuple):
+    """A log, open, and the marks beside it. `name` is for people, without a password; `setting` is
+    what processes are started with to have their log there."""
+
+    name: str
+    log: EventLog
+    effects: Effects
+    setting: str = "its settings for that place"
+
+
+@asynccontextmanager
+async def log_at(bus: HasRuntime, where: str, *, makes: bool) -> AsyncIterator[LogPlace]:
+    """Opens the log of a service at a place: `mongodb`, a URL as BUS_LOG_URL takes it, or the name
+    of an environment variable that holds one. The bus need not be open.
+
+    With `makes`, what is missing there is made. Raises: ConfigurationError, StoreUnavailable.
+    """
+    runtime = bus.runtime
+    if not runtime.has_default_backend:
+        raise ConfigurationError(
+            f"Bus({runtime.service!r}) brings stores of its own, which its settings do not name; "
+            f"move its log by a script: `bus.operate.log_copy.LogCopy` takes any two logs"
+        )
+    settings = _settings(runtime.settings, where)
+    backend = default_backend(settings)(runtime.service, [], Loops())
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(backend.disconnect)
+        stack.push_async_callback(backend.event_log.close)
+        stack.push_async_callback(backend.effects.close)
+        await backend.event_log.open(makes=makes)
+        name = _name(settings, runtime.service)
+        setting = f"BUS_LOG_URL set to that of {name}" if settings.log_url else "no BUS_LOG_URL"
+        yield LogPlace(name, backend.event_log, backend.effects, setting)
+
+
+def _settings(settings: Settings, where: str) -> Settings:
+    """Returns the service's settings with its log at a place. Raises: ConfigurationError."""
+    if where == IN_MONGODB:
+        if settings.mongo_url == MEMORY:
+            raise ConfigurationError(
+                "the log of this service is in memory, and no other process reads it; set "
+                "BUS_MONGO_URL"
+            )
+        return settings.model_copy(update={"log_url": ""})
+    url = where if "://" in where else os.environ.get(where, "")
+    if not url:
+        raise ConfigurationError(
+            f"there is no place {where!r} for a log: write {IN_MONGODB} (that of BUS_MONGO_URL), "
+            f"a URL as BUS_LOG_URL takes it, or the name of an environment variable that holds one"
+        )
+    if problem := problem_of_log(url):
+        raise ConfigurationError(f"the URL of the log {problem}")
+    return settings.model_copy(update={"log_url": url})
+
+
+def _name(settings: Settings, service: str) -> str:
+    if not settings.log_url:
+        return f"MongoDB (database {settings.mongo_db or service})"
+    parts = urlsplit(settings.log_url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
