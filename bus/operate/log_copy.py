@@ -119,8 +119,8 @@ class LogCopy:
             if was_open:
                 await self._target.log.unfence()
             raise ConfigurationError(
-                f"the log at {self._target.name} has taken commits since it was moved there; copy "
-                f"it back: `bus stores copy APP {self._target.name} {self._origin.name}`"
+                f"the log at {self._target.name} has taken commits since it was moved there; to "
+                f"have it at {self._origin.name} again, copy it back (`bus stores copy`)"
             ) from None
         await self._origin.log.unfence()
         return self._outcome("stays")

@@ -81,6 +81,7 @@ async def write(old: LogPlace) -> None:
 async def main() -> None:
     what, service, old_place, new_place = sys.argv[1:]
     log_copy.GRACE = timedelta(seconds=1)
+    log_copy.PUBLISHED_WITHIN = 0.5
     async with opened(old_place) as old:
         if what == "writing":
             await write(old)

@@ -1,17 +1,26 @@
-"""Places for a log, by a word: a URL, a space, the database."""
+"""Places for a log, by a word: a URL, and for MongoDB a space and the database."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from bus.assembly.backend import NoSessions
 from bus.operate.log_place import LogPlace
-from bus.stores.mongo import MongoEffects, MongoEventLog, close, connect
+from bus.stores.mongo import MongoEffects, MongoEventLog, close
+from bus.stores.mongo import connect as connect_mongo
+from bus.stores.sql import SqlEventLog, connect
 
 
 @asynccontextmanager
 async def opened(word: str) -> AsyncIterator[LogPlace]:
     """A log, which is closed after the block."""
     url, _, database = word.partition(" ")
-    client = connect(url, select_within=2.0)
+    async with _in_mongodb(url, database) if database else _in_sql(url) as place:
+        yield place
+
+
+@asynccontextmanager
+async def _in_mongodb(url: str, database: str) -> AsyncIterator[LogPlace]:
+    client = connect_mongo(url, select_within=2.0)
     log = MongoEventLog(client, database)
     effects = MongoEffects(client, database, log, projected=[], handled_for=3600)
     await log.open()
@@ -21,3 +30,15 @@ async def opened(word: str) -> AsyncIterator[LogPlace]:
         await log.close()
         await effects.close()
         await close(client)
+
+
+@asynccontextmanager
+async def _in_sql(url: str) -> AsyncIterator[LogPlace]:
+    engine = connect(url)
+    log = SqlEventLog(engine)
+    await log.open()
+    try:
+        yield LogPlace(url.rpartition("@")[2], log, NoSessions())
+    finally:
+        await log.close()
+        await engine.dispose()

@@ -17,7 +17,7 @@ from bus.errors import BusError, StoreUnavailable
 from bus.operate import log_copy
 from bus.operate.log_copy import LogCopy
 from bus.operate.log_place import LogPlace
-from bus.stores import mongo
+from bus.stores import mongo, sql
 from bus.stores.event_log import StoredCommit
 from bus.testing.contracts.event_log_contract import commit
 from tests.databases import drop
@@ -25,7 +25,9 @@ from tests.fault.moving_at import STEPS
 from tests.fault.places import opened
 from tests.servers import lent, revive
 from tests.waiting import patience, until
-from tools.services import MongoNode
+from tools.services import MongoNode, statements
+from tools.services.node import Node
+from tools.services.sql_node import SQLNode
 
 ROOT = Path(__file__).parents[2]
 COUNT = 3000
@@ -35,19 +37,35 @@ COUNT = 3000
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_copy, "GRACE", timedelta(seconds=1))
     monkeypatch.setattr(log_copy, "PUBLISHED_WITHIN", 0.5)
-    for module in (mongo.log, mongo.log_queries):
+    for module in (mongo.log, mongo.log_queries, sql.log):
         monkeypatch.setattr(module, "COUNT_WITHIN", 5.0)
 
 
-@pytest.fixture
-async def words(mongo_url: str, unique: str) -> AsyncIterator[tuple[str, str]]:
+PAIRS = [
+    ("mongodb", "mongodb"),
+    ("mongodb", "postgresql"),
+    ("postgresql", "mariadb"),
+    ("mariadb", "mongodb"),
+]
+
+
+@pytest.fixture(params=PAIRS[:1], ids="-".join)
+async def words(
+    request: pytest.FixtureRequest, mongo_url: str, unique: str
+) -> AsyncIterator[tuple[str, str]]:
     """Two places for a log, the first with one in it."""
     names = f"{unique}_old", f"{unique}_new"
-    old, new = (f"{mongo_url} {name}" for name in names)
+    old, new = (
+        f"{mongo_url} {name}" if kind == "mongodb" else request.getfixturevalue(f"{kind}_url")
+        for kind, name in zip(request.param, names, strict=True)
+    )
     async with opened(old) as place:
         await fill(place)
     yield old, new
     await drop(mongo_url, *names)
+
+
+between_stores = pytest.mark.parametrize("words", PAIRS, indirect=True, ids="-".join)
 
 
 async def fill(place: LogPlace) -> None:
@@ -85,6 +103,7 @@ async def process(what: str, *words: str) -> AsyncIterator[asyncio.subprocess.Pr
             await running.wait()
 
 
+@between_stores
 @pytest.mark.parametrize("step", [*STEPS])
 async def test_a_move_that_is_killed_is_finished_by_the_next_run(
     step: str, words: tuple[str, str]
@@ -112,6 +131,7 @@ async def test_a_move_that_was_killed_can_be_given_up(step: str, words: tuple[st
         assert not await takes(new)
 
 
+@between_stores
 async def test_a_process_that_was_frozen_before_the_fence_cannot_write_after_it(
     words: tuple[str, str],
 ) -> None:
@@ -193,12 +213,25 @@ async def test_a_new_database_that_is_away_behind_the_fence_lets_the_old_one_go_
     words: tuple[str, str], other: MongoNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = f"{other.url} {clock.new_id()}"
-    async with opened(words[0]) as old, opened(away) as new:
+    await is_away_behind_the_fence(words[0], away, other, monkeypatch)
+
+
+async def test_a_new_sql_server_that_is_away_behind_the_fence_lets_the_old_one_go_on(
+    words: tuple[str, str], sql_node: SQLNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = statements.create_database(sql_node.url, "away")
+    await is_away_behind_the_fence(words[0], away, sql_node, monkeypatch)
+
+
+async def is_away_behind_the_fence(
+    home: str, away: str, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(home) as old, opened(away) as new:
         copying = LogCopy("jobs", old, new)
         published = copying._published
 
         async def freeze() -> None:
-            other.pause()
+            node.pause()
             await published()
 
         monkeypatch.setattr(copying, "_published", freeze)
@@ -207,7 +240,7 @@ async def test_a_new_database_that_is_away_behind_the_fence_lets_the_old_one_go_
                 await copying.finish()
             assert await takes(old)
         finally:
-            other.resume()
+            node.resume()
         await until(lambda: reachable(new), "the node answers again")
         assert (await LogCopy("jobs", old, new).finish()).state == "moved"
         assert await everything(new) == await everything(old)

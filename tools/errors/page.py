@@ -15,6 +15,7 @@ from tools.errors import (
     connecting,
     declaring,
     mistaking,
+    moving,
     projecting,
     sending,
     setting,
@@ -35,9 +36,10 @@ SECTIONS: list[Section] = [
     *asking.SECTIONS,
     *projecting.SECTIONS,
     *commanding.SECTIONS,
+    *moving.SECTIONS,
 ]
 
-SERVERS = ("bus/stores/mongo/", "bus/transports/rabbitmq/")
+SERVERS = ("bus/stores/mongo/", "bus/stores/sql/", "bus/transports/rabbitmq/")
 """What needs a server."""
 
 

@@ -11,12 +11,12 @@ import httpx
 from fastapi import FastAPI
 
 from bus import errors
-from bus.cli import contracts, deadletters, events, projections
+from bus.cli import contracts, deadletters, events, projections, stores
 from bus.cli.running import guarded
 from bus.errors import BusError
 from handlers.http.problems import add_problems
 
-GROUPS = (deadletters, projections, events, contracts)
+GROUPS = (deadletters, projections, events, contracts, stores)
 
 
 def kinds() -> list[type[BusError]]:
