@@ -7,6 +7,7 @@ events           the log, shown as it is stored
 aggregates       states of aggregates that are stored by their state
 log_copy         moves a service's log to another database, while commands come in
 log_place        where it can be
+log_states       copies the states beside it
 log_pairs        two logs side by side
 conversation     commands and events, each beneath the one that caused it
 """

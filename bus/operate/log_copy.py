@@ -17,6 +17,7 @@ from bus.errors import BusError, ConfigurationError, StoreUnavailable, Unavailab
 from bus.observe.log import Logger
 from bus.operate.log_pairs import MOST_COMMITS, Batch, pairs
 from bus.operate.log_place import LogPlace
+from bus.operate.log_states import States
 from bus.stores.event_log import Snapshot
 from bus.stores.records import differ
 
@@ -67,6 +68,7 @@ class LogCopy:
         self._origin = origin
         self._target = target
         self._report = report
+        self._states = States(origin.log, target.log)
         self._id = clock.new_id()
         self._copied = 0
         self._compared = 0
@@ -240,6 +242,8 @@ class LogCopy:
             began = time.monotonic()
             complete = await self._origin.log.settled() - GRACE
             await self._copy_marks(since)
+            if before == float("inf"):
+                await self._states.copy_all(anew=since is None)
             await self._pass("copying", since, complete=complete, of=of)
             since = max(since or LONG_AGO, complete)
             await self._note(since)
@@ -325,6 +329,7 @@ class LogCopy:
             strange.clear()
         if batch.copies:
             await self._target.log.import_commits(batch.copies)
+            await self._states.copy({copy.commit.stream for copy in batch.copies})
             batch.clear()
 
     async def _position(self) -> datetime | None:

@@ -19,16 +19,17 @@ from bus.testing.contracts.event_log_contract import (
     outcome,
     state,
 )
+from bus.testing.contracts.moving_contract import MovingContract
 from tests.contract.sql_logs import opened
 
 
-class TestMemoryEventLog(EventLogContract, StatesContract):
+class TestMemoryEventLog(EventLogContract, StatesContract, MovingContract):
     @pytest.fixture
     async def event_log(self) -> EventLog:
         return MemoryEventLog()
 
 
-class MongoEventLogContract(EventLogContract, StatesContract):
+class MongoEventLogContract(EventLogContract, StatesContract, MovingContract):
     async def test_the_indexes_of_states_are_those_declared(
         self, event_log: EventLog, motor_client: Any, unique: str
     ) -> None:
@@ -130,21 +131,21 @@ class TestMongoEventLogByPyMongo(MongoEventLogContract):
         await log.close()
 
 
-class TestPostgreSQLEventLog(EventLogContract, StatesContract):
+class TestPostgreSQLEventLog(EventLogContract, MovingContract, StatesContract):
     @pytest.fixture
     async def event_log(self, postgresql_url: str) -> AsyncIterator[EventLog]:
         async with opened(postgresql_url) as log:
             yield log
 
 
-class TestMariaDBEventLog(EventLogContract, StatesContract):
+class TestMariaDBEventLog(EventLogContract, MovingContract, StatesContract):
     @pytest.fixture
     async def event_log(self, mariadb_url: str) -> AsyncIterator[EventLog]:
         async with opened(mariadb_url) as log:
             yield log
 
 
-class TestMySQLEventLog(EventLogContract, StatesContract):
+class TestMySQLEventLog(EventLogContract, MovingContract, StatesContract):
     @pytest.fixture
     async def event_log(self, mysql_url: str) -> AsyncIterator[EventLog]:
         async with opened(mysql_url) as log:

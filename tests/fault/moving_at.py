@@ -62,7 +62,7 @@ async def move(step: str, service: str, old: LogPlace, new: LogPlace) -> None:
     if step == "fenced":
         await copying.follow()
         await old.log.append([commit("late", "late-1", time=clock.now())])
-        new = new._replace(log=Mortal(new.log, name, 1))  # type: ignore[arg-type]
+        new = new._replace(log=Mortal(new.log, name, 1))
         await old.log.fence(copying._moved)
         copying = LogCopy(service, old, new)
     await copying.finish()

@@ -3,11 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from bus.assembly.backend import NoSessions
 from bus.operate.log_place import LogPlace
 from bus.stores.mongo import MongoEffects, MongoEventLog, close
 from bus.stores.mongo import connect as connect_mongo
-from bus.stores.sql import SqlEventLog, connect
+from bus.stores.sql import SqlEffects, SqlEventLog, connect
 
 
 @asynccontextmanager
@@ -36,9 +35,11 @@ async def _in_mongodb(url: str, database: str) -> AsyncIterator[LogPlace]:
 async def _in_sql(url: str) -> AsyncIterator[LogPlace]:
     engine = connect(url)
     log = SqlEventLog(engine)
+    effects = SqlEffects(engine, log, handled_for=3600)
     await log.open()
     try:
-        yield LogPlace(url.rpartition("@")[2], log, NoSessions())
+        yield LogPlace(url.rpartition("@")[2], log, effects)
     finally:
+        await effects.close()
         await log.close()
         await engine.dispose()

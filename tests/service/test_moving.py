@@ -1,6 +1,7 @@
 """Moving the log of a service that goes on working: nothing is lost, repeated, or out of order."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -16,7 +17,16 @@ from bus.operate import log_copy
 from bus.operate.log_copy import LogCopy
 from tests.databases import drop
 from tests.service.following_contract import GetPurse, shop
-from tests.service.moving import Bell, Clients, MovedSettings, bank, mailed, place
+from tests.service.moving import (
+    Bell,
+    Clients,
+    MovedSettings,
+    bank,
+    mailed,
+    mailed_in,
+    place,
+    table_of_mails,
+)
 from tests.waiting import until
 
 Places = Sequence[tuple[str, Settings]]
@@ -67,9 +77,21 @@ async def test_handlers_with_sessions_run_once_when_a_log_is_moved(
 
 
 async def test_a_log_is_moved_from_store_to_store_while_commands_come_in(
-    stores: Places, unique: str
+    stores: Places, unique: str, mongo_url: str
 ) -> None:
-    await moved_through(stores, unique)
+    async with (
+        table_of_mails(stores[1][1].log_url) as postgresql,
+        table_of_mails(stores[2][1].log_url) as mariadb,
+        AsyncMongoClient[dict[str, Any]](mongo_url) as client,
+    ):
+        clients = await moved_through(stores, unique)
+        times = [
+            await mailed(client[unique]),
+            await mailed_in(postgresql),
+            await mailed_in(mariadb),
+        ]
+    assert all(times), "some are mailed in each of the places"
+    assert sum(times, Counter()) == Counter({f"{id}:1": 1 for id in clients.receipts})
 
 
 async def moved_through(places: Places, unique: str) -> Clients:

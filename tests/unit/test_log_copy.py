@@ -12,7 +12,7 @@ from bus.errors import ConfigurationError, StoreUnavailable
 from bus.operate import log_copy
 from bus.operate.log_copy import FAR_OFF, POSITION, LogCopied, LogCopy
 from bus.operate.log_place import LogPlace
-from bus.stores.event_log import Commit, Outgoing, StoredCommit
+from bus.stores.event_log import Commit, Outgoing, Snapshot, StoredCommit
 from bus.stores.memory import MemoryCollections, MemoryEventLog
 from bus.stores.memory.effects import MemoryEffects
 from bus.testing.contracts.event_log_contract import commit
@@ -320,6 +320,43 @@ async def test_marks_of_handled_events_go_over(old: LogPlace, new: LogPlace) -> 
     assert await new.effects.once("mails/last", nothing) is None
     with pytest.raises(StoreUnavailable):
         await old.effects.once("mails/new", nothing)
+
+
+def with_state(id: str, stream: str, version: int) -> Commit:
+    state = Snapshot(stream, version, "1", {"status": id})
+    return commit(id, stream, version, time=clock.now())._replace(state=state)
+
+
+async def test_states_go_over_with_their_commits(
+    old: LogPlace, new: LogPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def states(place: LogPlace) -> list[Snapshot]:
+        return await place.log.states("order", {}, 999)
+
+    await filled(old, 3)
+    for n in range(450):
+        await old.log.append([with_state(f"o{n}", f"order-{n:03}", 1)])
+    await copy(old, new).follow()
+    assert await states(new) == await states(old)
+    await old.log.append([with_state("again", "order-007", 2)])
+    await old.log.save_state(Snapshot("order-none", 1, "1", {}))
+    behind = copy(old, new)
+    rest = behind._rest
+
+    async def meanwhile(*given: Any) -> None:
+        late = with_state("late", "order-008", 2)
+        await old.log.import_commits([StoredCommit(late, False)])
+        assert late.state is not None
+        await old.log.save_state(late.state)
+        await rest(*given)
+
+    monkeypatch.setattr(behind, "_rest", meanwhile)
+    await behind.finish()
+    assert len(await states(new)) == 451
+    assert await states(new) == await states(old)
+    await new.log.forget_states("order")
+    await copy(new, old).finish()
+    assert await states(old) == []
 
 
 async def test_commands_go_on_coming_in_and_each_is_in_one_log_once(
