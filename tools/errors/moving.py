@@ -29,7 +29,16 @@ def own(bus: Bus) -> LogPlace:
 
 
 def commit(id: str, result: int = 0) -> Commit:
-    return Commit(id, "account-a1", "account", 1, (), clock.now(), id, result=result)
+    return Commit(
+        id=id,
+        stream="account-a1",
+        category="account",
+        first=1,
+        events=(),
+        time=clock.now(),
+        correlation_id=id,
+        result=result,
+    )
 
 
 @moving("StoreUnavailable: the log of 'bank' was moved to postgresql://db/bank, and this one at")
