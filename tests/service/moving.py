@@ -16,6 +16,7 @@ from bus import (
     Documents,
     Envelope,
     Outbox,
+    OutcomeUnknown,
     Projection,
     Receipt,
     Repository,
@@ -190,7 +191,7 @@ class Clients:
         for bus in list(self.buses):
             try:
                 self.receipts[id] = payment, await bus.execute(payment, id=id)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, OutcomeUnknown) as error:
                 self.refusals.add(str(error))
                 self.refused += 1
             else:

@@ -128,7 +128,7 @@ async def moved_through(places: Places, unique: str) -> Clients:
         clients.stop()
         await running
         stack.push_async_callback(processes.aclose)
-        assert all("was moved to" in words for words in clients.refusals)
+        assert any("was moved to" in words for words in clients.refusals)
         await check(current, follower, clients, bell)
     return clients
 
