@@ -209,9 +209,9 @@ async def test_an_analyst_can_ask_for_fields(log: SqlEventLog, sql_url: str) -> 
     data = {"title": "Cook"}
     await log.append([commit("a", events=(Recorded("JobPosted", 1, data),), time=at(log))])
     asked = (
-        "SELECT events->0->'data'->>'title' FROM commits"
+        "SELECT events->0->'data'->>'title' FROM bus_commits"
         if sql_url.startswith("postgresql")
-        else "SELECT JSON_VALUE(events, '$[0].data.title') FROM commits"
+        else "SELECT JSON_VALUE(events, '$[0].data.title') FROM bus_commits"
     )
     async with other(sql_url) as connection:
         assert (await connection.execute(sa.text(asked))).scalar_one() == "Cook"
@@ -257,9 +257,9 @@ async def test_tables_of_others_are_left_alone(sql_url: str) -> None:
 
 async def test_another_table_of_a_name_of_ours_is_refused(sql_url: str) -> None:
     async with other(sql_url) as connection:
-        await connection.execute(sa.text("CREATE TABLE snapshots (id INT)"))
+        await connection.execute(sa.text("CREATE TABLE bus_snapshots (id INT)"))
         await connection.commit()
-    with pytest.raises(ConfigurationError, match="snapshots is not the log's: it lacks stream"):
+    with pytest.raises(ConfigurationError, match="bus_snapshots is not the log's: it lacks stream"):
         async with opened(sql_url):
             pass
 
@@ -267,7 +267,7 @@ async def test_another_table_of_a_name_of_ours_is_refused(sql_url: str) -> None:
 async def test_an_index_that_is_gone_refuses_appends_until_it_is_made_again(
     log: SqlEventLog, sql_url: str
 ) -> None:
-    dropped = "DROP INDEX commits_place" + ("" if "postgresql" in sql_url else " ON commits")
+    dropped = "DROP INDEX bus_commits_place" + ("" if "postgresql" in sql_url else " ON bus_commits")
     await log.append([commit("a", time=at(log))])
     async with other(sql_url) as connection:
         await connection.execute(sa.text(dropped))
@@ -281,5 +281,5 @@ async def test_an_index_that_is_gone_refuses_appends_until_it_is_made_again(
     problem = await log.examine()
     assert problem is not None
     assert "several rows hold the same" in problem
-    with pytest.raises(Exception, match="commits_place"):
+    with pytest.raises(Exception, match="bus_commits_place"):
         await log.append([commit("c", "job-2", time=at(log))])

@@ -205,7 +205,7 @@ async def test_a_server_that_takes_no_writes(sql_node: SQLNode, url: str) -> Non
 
 async def test_a_table_that_somebody_locks(log: SqlEventLog, url: str) -> None:
     assert await told(log, "before") == "stored"
-    with locked(url, "commits"):
+    with locked(url, "bus_commits"):
         waiting = asyncio.create_task(told(log, "a"))
         await asyncio.sleep(2)
         assert not waiting.done()

@@ -105,7 +105,7 @@ class PostgreSQL(Dialect):
     _insert = (
         "WITH held AS MATERIALIZED ("
         "SELECT pg_advisory_xact_lock_shared($1::int, $2::int), clock_timestamp() AS at) "
-        f"INSERT INTO commits ({_NAMES}, pending) SELECT "
+        f"INSERT INTO bus_commits ({_NAMES}, pending) SELECT "
         + ", ".join(f"t.{name}::json" if name in _AS_JSON else f"t.{name}" for name in COLUMNS)
         + ", true FROM held, unnest("
         + ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(COLUMNS, 4))
@@ -157,7 +157,7 @@ class PostgreSQL(Dialect):
     async def unique(self, connection: AsyncConnection) -> set[str]:
         found = await connection.exec_driver_sql(
             "SELECT name.relname FROM pg_index AS own JOIN pg_class AS name "
-            "ON name.oid = own.indexrelid WHERE own.indrelid = to_regclass('commits') "
+            "ON name.oid = own.indexrelid WHERE own.indrelid = to_regclass('bus_commits') "
             "AND own.indisunique AND own.indisvalid"
         )
         return set(found.scalars())
@@ -216,7 +216,7 @@ class MySQL(Dialect):
             values += row[: self._place]
             values.append(latest)
             values += row[self._place :]
-        statement = f"INSERT INTO commits ({_NAMES}, pending) VALUES " + ", ".join(
+        statement = f"INSERT INTO bus_commits ({_NAMES}, pending) VALUES " + ", ".join(
             [self._row] * len(rows)
         )
         await connection.exec_driver_sql(statement, tuple(values))
@@ -262,7 +262,7 @@ class MySQL(Dialect):
     async def unique(self, connection: AsyncConnection) -> set[str]:
         found = await connection.exec_driver_sql(
             "SELECT DISTINCT index_name FROM information_schema.statistics "
-            "WHERE table_schema = DATABASE() AND table_name = 'commits' AND non_unique = 0"
+            "WHERE table_schema = DATABASE() AND table_name = 'bus_commits' AND non_unique = 0"
         )
         return set(found.scalars())
 

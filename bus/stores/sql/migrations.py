@@ -155,7 +155,7 @@ def unfit(name: str, version: int) -> str:
 def gone(name: str, indexes: set[str]) -> str:
     """Returns what to say if unique indexes are missing."""
     return (
-        f"{name}: the unique index {' and '.join(sorted(indexes))} of the table commits is gone; "
+        f"{name}: the unique index {' and '.join(sorted(indexes))} of the table bus_commits is gone; "
         f"nothing is stored until it is made again, which a running process does within seconds "
         f"if it can"
     )
@@ -164,7 +164,7 @@ def gone(name: str, indexes: set[str]) -> str:
 def _taken_twice(name: str, index: sa.Index) -> str:
     columns = ", ".join(index.columns.keys())
     return (
-        f"{name}: the unique index {index.name} ({columns}) of the table commits is gone and "
+        f"{name}: the unique index {index.name} ({columns}) of the table bus_commits is gone and "
         f"cannot be made again, because several rows hold the same; nothing is stored until it is "
         f"there. Keep one of them (select {columns} from commits group by {columns} having "
         f"count(*) > 1), remove the others, and run `bus events recover`"

@@ -97,7 +97,7 @@ def innodb() -> dict[str, Any]:
 
 
 commits = sa.Table(
-    "commits",
+    "bus_commits",
     metadata,
     sa.Column(
         "number", sa.BigInteger, sa.Identity(always=True), primary_key=True, autoincrement=True
@@ -121,14 +121,14 @@ commits = sa.Table(
 )
 """A row for each commit; `number` is the order in which rows were begun. `pending` is true until
 the commit is published, and null after that."""
-IDS = sa.Index("commits_id", commits.c.id, unique=True)
-PLACES = sa.Index("commits_place", commits.c.stream, commits.c.first, unique=True)
+IDS = sa.Index("bus_commits_id", commits.c.id, unique=True)
+PLACES = sa.Index("bus_commits_place", commits.c.stream, commits.c.first, unique=True)
 TIMES = sa.Index(
-    "commits_time", commits.c.category, commits.c.time, commits.c.first, commits.c.number
+    "bus_commits_time", commits.c.category, commits.c.time, commits.c.first, commits.c.number
 )
-PENDING = sa.Index("commits_pending", commits.c.pending, commits.c.time, info={NOT_IN: POSTGRESQL})
+PENDING = sa.Index("bus_commits_pending", commits.c.pending, commits.c.time, info={NOT_IN: POSTGRESQL})
 PARTLY_PENDING = sa.Index(
-    "commits_pending",
+    "bus_commits_pending",
     commits.c.time,
     postgresql_where=commits.c.pending,
     info={NOT_IN: MYSQL},
@@ -136,7 +136,7 @@ PARTLY_PENDING = sa.Index(
 """On PostgreSQL, the index holds only what is pending."""
 
 snapshots = sa.Table(
-    "snapshots",
+    "bus_snapshots",
     metadata,
     sa.Column("stream", Word(STREAM), primary_key=True),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -147,14 +147,14 @@ snapshots = sa.Table(
 """A cache, which may be dropped."""
 
 states = sa.Table(
-    "states",
+    "bus_states",
     metadata,
     sa.Column("stream", Word(STREAM), primary_key=True),
     sa.Column("category", Word(), nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("shape", Word(), nullable=False),
     sa.Column("state", Json, nullable=False),
-    sa.Index("states_category", "category", "stream"),
+    sa.Index("bus_states_category", "category", "stream"),
     **_INNODB,
 )
 """The states of aggregates that are stored by their state."""

@@ -26,13 +26,13 @@ _TYPES = {"first": "bigint", "last": "bigint", "time": "timestamptz"}
 _AS_JSON = ("headers", "events", "outgoing", "result")
 
 _INTO_POSTGRESQL = (
-    f"INSERT INTO commits ({_NAMES}) SELECT "
+    f"INSERT INTO bus_commits ({_NAMES}) SELECT "
     + ", ".join(f"t.{name}::json" if name in _AS_JSON else f"t.{name}" for name in COLUMNS)
     + ", nullif(t.pending, false) FROM unnest("
     + ", ".join(f"${n}::{_TYPES.get(name, 'text')}[]" for n, name in enumerate(COLUMNS, 1))
     + f", ${len(COLUMNS) + 1}::boolean[]) AS t({_NAMES})"
 )
-_INTO_MYSQL = f"INSERT INTO commits ({_NAMES}) VALUES "
+_INTO_MYSQL = f"INSERT INTO bus_commits ({_NAMES}) VALUES "
 _ROW = f"({', '.join(['%s'] * (len(COLUMNS) + 1))})"
 
 

@@ -21,7 +21,7 @@ from bus.stores.sql.failures import (
     translated,
 )
 
-COMMITS = "commits"
+COMMITS = "bus_commits"
 TABLES = ("bus_handled", COMMITS)
 """The commits last, because they tell whether there is a fence."""
 
