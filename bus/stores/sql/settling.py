@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.stores.event_log import Commit
-from bus.stores.sql.engine import Database
+from bus.stores.sql.engine import Database, Held
 from bus.stores.sql.failures import (
     LOCK_WAITS,
     Kind,
@@ -46,9 +46,12 @@ its group, so that after twice that it is in the log, is known to be being writt
 class Settling(Settles):
     """Stores one group: tries until each of its appends is settled, or time is up."""
 
-    def __init__(self, database: Database, group: Group, before: "Settling | None" = None) -> None:
+    def __init__(
+        self, database: Database, held: Held, group: Group, before: "Settling | None" = None
+    ) -> None:
         """`before` has tried these appends already: its deadline and its doubts hold here too."""
         self._database = database
+        self._held = held
         self._group = group
         self._open = list(group)
         self._deadline: float = before._deadline if before else time.monotonic() + SETTLE_WITHIN
@@ -82,8 +85,8 @@ class Settling(Settles):
         rows = [append.data.row for append in batch]
         seconds = max(min(ATTEMPT_WITHIN, self._deadline - time.monotonic()), 0.5)
         try:
-            async with bounded(seconds), self._database.connection() as connection:
-                stored = await self._database.dialect.insert(connection, rows, self._until)
+            async with bounded(seconds), self._held.driver() as driver:
+                stored = await self._database.dialect.insert(driver, rows, self._until)
         except Exception as error:
             if not is_of_store(error):
                 raise
@@ -123,7 +126,7 @@ class Settling(Settles):
             self._fail(batch, translated(self._database.name, error, writing=True))
             return
         for append in batch:
-            await Settling(self._database, [append], self).run()
+            await Settling(self._database, self._held, [append], self).run()
         self._leave_out(batch)
 
     async def _each_alone(self, batch: Group) -> None:
@@ -136,7 +139,7 @@ class Settling(Settles):
 
         async def alone(append: Append) -> None:
             async with turns:
-                await Settling(self._database, [append], self).run()
+                await Settling(self._database, self._held, [append], self).run()
 
         try:
             await asyncio.gather(*map(alone, batch))
@@ -147,7 +150,7 @@ class Settling(Settles):
         """Distinguishes a repeat, an earlier try that was stored, and a conflict; what the log does
         not hold, under its id or in its place, stays open."""
         doubt = self._doubt
-        held = await self._held(batch)
+        held = await self._found(batch)
         if held is None:
             return
         for append in batch:
@@ -162,7 +165,7 @@ class Settling(Settles):
             if taken and (append.commit.stream, append.commit.first) in taken:
                 self._close([append], Appended.CONFLICT)
 
-    async def _held(self, batch: Group) -> dict[str, Commit] | None:
+    async def _found(self, batch: Group) -> dict[str, Commit] | None:
         """Returns what the log holds of these appends, by id; None if it cannot be read."""
         query = sa.select(*FIELDS).where(table.c.id.in_([append.commit.id for append in batch]))
         try:

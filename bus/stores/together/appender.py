@@ -108,6 +108,11 @@ class Appender:
         with OthersTime():
             return await waiting
 
+    @property
+    def load(self) -> tuple[bool, int]:
+        """Whether a group is being written, and how many appends wait for the next one."""
+        return self._current is not None, len(self._arrived)
+
     async def close(self) -> None:
         """Waits until every append that was begun is settled."""
         for grouping in [*self._overtaken.values(), self._grouping]:
