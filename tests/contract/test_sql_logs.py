@@ -268,7 +268,9 @@ async def test_another_table_of_a_name_of_ours_is_refused(sql_url: str) -> None:
 async def test_an_index_that_is_gone_refuses_appends_until_it_is_made_again(
     log: SqlEventLog, sql_url: str
 ) -> None:
-    dropped = "DROP INDEX bus_commits_place" + ("" if "postgresql" in sql_url else " ON bus_commits")
+    dropped = "DROP INDEX bus_commits_place" + (
+        "" if "postgresql" in sql_url else " ON bus_commits"
+    )
     await log.append([commit("a", time=at(log))])
     async with other(sql_url) as connection:
         await connection.execute(sa.text(dropped))

@@ -155,8 +155,8 @@ def unfit(name: str, version: int) -> str:
 def gone(name: str, indexes: set[str]) -> str:
     """Returns what to say if unique indexes are missing."""
     return (
-        f"{name}: the unique index {' and '.join(sorted(indexes))} of the table bus_commits is gone; "
-        f"nothing is stored until it is made again, which a running process does within seconds "
+        f"{name}: the unique index {' and '.join(sorted(indexes))} of the table bus_commits is "
+        f"gone; nothing is stored until it is made again, which a running process does within seconds "
         f"if it can"
     )
 

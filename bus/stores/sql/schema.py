@@ -126,7 +126,9 @@ PLACES = sa.Index("bus_commits_place", commits.c.stream, commits.c.first, unique
 TIMES = sa.Index(
     "bus_commits_time", commits.c.category, commits.c.time, commits.c.first, commits.c.number
 )
-PENDING = sa.Index("bus_commits_pending", commits.c.pending, commits.c.time, info={NOT_IN: POSTGRESQL})
+PENDING = sa.Index(
+    "bus_commits_pending", commits.c.pending, commits.c.time, info={NOT_IN: POSTGRESQL}
+)
 PARTLY_PENDING = sa.Index(
     "bus_commits_pending",
     commits.c.time,
