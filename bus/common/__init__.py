@@ -6,7 +6,7 @@ backoff       pauses between tries
 exceptions    what an error is, also if it is a group
 fingerprint   which failures are the same
 signatures    what a function takes and returns, whatever kind of callable it is
-calls         which objects a function makes for a method, read from its code
+calls         which functions stand in an attribute, and which objects one makes for a method
 figures       reading the numbers that a service sets
 batches, urls
 moved         the former places of modules

@@ -1,13 +1,14 @@
-"""Calls: which objects a function makes for a method, read from its code. No I/O.
+"""Calls: which functions stand in an attribute, and which objects one makes for a method. No I/O.
 
 It finds the class in `outbox.send(CloseJob(...))` where that is certain, and nothing elsewhere.
 """
 
 import dis
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from types import CodeType, FunctionType, ModuleType
+from functools import cached_property, partial, partialmethod, singledispatchmethod
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from bus.common.signatures import routine_of
@@ -15,6 +16,11 @@ from bus.common.signatures import routine_of
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 _NAMES = ("LOAD_GLOBAL", "LOAD_DEREF")
 _NOTHING = ("CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL")
+
+_WITHIN = ("__func__", "__wrapped__", "func", "fget", "fset", "fdel")
+_WRAPPERS = (
+    classmethod, staticmethod, MethodType, property, cached_property, partial, partialmethod
+)  # fmt: skip
 
 
 def made_for(function: Callable[..., Any], method: str, variable: str = "") -> Iterator[type[Any]]:
@@ -55,6 +61,18 @@ def codes_in(code: CodeType) -> Iterator[CodeType]:
             yield from codes_in(constant)
 
 
+def functions_in(value: Any) -> Iterator[FunctionType]:
+    """Yields the functions that may run when an attribute is used or called, each one once."""
+    found: dict[int, FunctionType] = {}
+    _find(value, found, set())
+    yield from found.values()
+
+
+def dispatched_in(value: Any) -> list[type]:
+    """Returns the classes for which a `singledispatchmethod` or `singledispatch` has functions."""
+    return list(_registry_of(value))
+
+
 def _first_loads(code: CodeType, method: str, variable: str) -> Iterator[list[str]]:
     """Yields what is loaded right after each `variable.method`, as the parts of a dotted name."""
     loads = [load for load in dis.get_instructions(code) if load.opname not in _NOTHING]
@@ -83,3 +101,25 @@ def _attributes(loads: list[dis.Instruction]) -> Iterator[str]:
         if load.opname not in _ATTRIBUTES:
             return
         yield load.argval
+
+
+def _find(value: Any, found: dict[int, FunctionType], seen: set[int]) -> None:
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if registry := _registry_of(value):
+        for function in registry.values():
+            _find(function, found, seen)
+        return
+    if isinstance(value, FunctionType):
+        found[id(value)] = value
+    if isinstance(value, _WRAPPERS) or "__wrapped__" in getattr(value, "__dict__", ()):
+        for name in _WITHIN:
+            _find(getattr(value, name, None), found, seen)
+
+
+def _registry_of(value: Any) -> Mapping[type, Any]:
+    if isinstance(value, singledispatchmethod):
+        value = value.dispatcher
+    registry = getattr(value, "__dict__", {}).get("registry")
+    return registry if isinstance(value, FunctionType) and isinstance(registry, Mapping) else {}

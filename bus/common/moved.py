@@ -30,6 +30,7 @@ ROOMS = {
         "signatures": "signatures",
         "tasks": "tasks",
         "urls": "urls",
+        "write.functions": "calls",
     },
     "continuity": {"checks": "checks", "delivery.upkeep": "upkeep", "read.owner": "owner"},
     "data": {
@@ -136,6 +137,8 @@ ROOMS = {
         "testing.followed_log_contract": "followed_log_contract",
         "testing.projection_contract": "projection_contract",
         "testing.transport_contract": "transport_contract",
+    },
+    "testing.contracts.documents": {
         "testing.values_contract": "values_contract",
         "testing.views_contract": "views_contract",
     },
@@ -167,7 +170,7 @@ PARTED = {
     ),
     "testing.read_store_contract": (
         "testing.contracts.collections_contract",
-        "testing.contracts.documents_contract",
+        "testing.contracts.documents.documents_contract",
         "testing.contracts.control_contract",
     ),
 }

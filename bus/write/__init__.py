@@ -4,7 +4,7 @@ aggregate     decides, records events, is rebuilt from them
 declared      checks an aggregate's class
 state         the state that its class declares, fresh for each, and as a snapshot
 steps         what `apply` uses, which is part of a snapshot's shape
-functions, snapshots
+snapshots     makes and reads snapshots and states, and says where that fails
 repository    loads the aggregates of one class
 unit_of_work  everything that one command stores, at once
 joining       a unit of work within a transaction of the application's own

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from bus.codec import record_and_read
+from bus.common.calls import dispatched_in, functions_in
 from bus.common.figures import whole
 from bus.common.fingerprint import reason_of
 from bus.common.signatures import members
@@ -37,7 +38,6 @@ from bus.write.declared import (
     records_itself,
     storing_of,
 )
-from bus.write.functions import dispatched_in, functions_in
 from bus.write.state import Maker, Shape, fill_in, form_of, makers_of, shape_of
 
 _OWN_FIELDS = frozenset({"id", "version", "recorded", "recorded_data"})

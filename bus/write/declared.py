@@ -5,11 +5,10 @@ import inspect
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from bus.common.calls import made_for
+from bus.common.calls import functions_in, made_for
 from bus.common.signatures import inspected
 from bus.data.classes import check_upcast
 from bus.errors import ConfigurationError
-from bus.write.functions import functions_in
 from bus.write.state import annotated, is_class_var
 
 OPTIONS = ("category", "events", "snapshot_every")

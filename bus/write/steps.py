@@ -19,9 +19,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bus.common.calls import codes_in, names_within
+from bus.common.calls import codes_in, functions_in, names_within
 from bus.data.round_trip import attributes_of
-from bus.write.functions import functions_in
 
 CONSTANTS = (
     bool, int, float, complex, str, bytes, Decimal, date, datetime, time, timedelta, type(None)

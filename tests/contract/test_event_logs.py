@@ -13,13 +13,12 @@ from bus.stores.records import commit_document, state_document
 from bus.testing.contracts.event_log_contract import (
     TIME,
     EventLogContract,
-    StatesContract,
     commit,
     events_of,
     outcome,
-    state,
 )
 from bus.testing.contracts.moving_contract import MovingContract
+from bus.testing.contracts.states_contract import StatesContract, state
 from tests.contract.sql_logs import opened
 
 

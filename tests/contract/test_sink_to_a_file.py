@@ -29,9 +29,14 @@ from bus.testing.contracts.collections_contract import (
     LoadsInBulkContract,
     WatchableContract,
 )
-from bus.testing.contracts.documents_contract import DocumentsContract, all_of, changing, counting
-from bus.testing.contracts.updates_contract import UpdatesContract
-from bus.testing.contracts.values_contract import ValuesContract
+from bus.testing.contracts.documents.documents_contract import (
+    DocumentsContract,
+    all_of,
+    changing,
+    counting,
+)
+from bus.testing.contracts.documents.updates_contract import UpdatesContract
+from bus.testing.contracts.documents.values_contract import ValuesContract
 from bus.testing.simulation.ground import built, shared_memory
 from tests.service.wallet import GetWallet, Pay, WalletView, build
 from tests.waiting import until

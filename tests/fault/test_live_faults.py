@@ -15,7 +15,7 @@ from bus import Bus, Settings, Worker
 from bus.errors import StoreUnavailable
 from bus.stores.collections import ChangeFeed, Collections, Target
 from bus.stores.mongo import MongoCollections, close
-from bus.testing.contracts.documents_contract import counting
+from bus.testing.contracts.documents.documents_contract import counting
 from tests.fault.conftest import Recovered
 from tests.service.live_contract import watching
 from tests.service.rebuild_contract import CountPurses, Pay, paid_into, service

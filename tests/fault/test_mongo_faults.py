@@ -15,7 +15,7 @@ from bus.errors import ConfigurationError, NotAllowed, OutcomeUnknown, StoreUnav
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoCollections, MongoEventLog, close
-from bus.testing.contracts.documents_contract import all_of, counting
+from bus.testing.contracts.documents.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit, outcome
 from tests.waiting import patience, until
 from tools.faults import Proxy, failing

@@ -23,7 +23,7 @@ from bus.errors import BusError, InvalidMessage, OutcomeUnknown, StoreUnavailabl
 from bus.stores.collections import Target
 from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoCollections, MongoEventLog, close
-from bus.testing.contracts.documents_contract import all_of, counting
+from bus.testing.contracts.documents.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit
 from tests.waiting import until
 from tools.faults import failing

@@ -26,7 +26,7 @@ from bus.stores.collections import Collections, StoredDocuments, Target, Writer
 from bus.stores.memory import MemoryCollections
 from bus.testing import built, written
 from bus.testing.contracts.collections_contract import CollectionsContract
-from bus.testing.contracts.documents_contract import DocumentsContract
+from bus.testing.contracts.documents.documents_contract import DocumentsContract
 from tests.service.wallet import GetWallet, Ledger, Paid, Pay, Wallet, WalletView, build, payments
 from tests.waiting import until
 

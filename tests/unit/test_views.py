@@ -27,7 +27,7 @@ from bus.messages import Envelope
 from bus.stores.collections import Target
 from bus.stores.memory import MemoryCollections
 from bus.stores.memory.documents import MemoryUnit
-from bus.testing.contracts.values_contract import write
+from bus.testing.contracts.documents.values_contract import write
 
 DAY, MOMENT = date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)
 

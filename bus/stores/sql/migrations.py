@@ -156,8 +156,8 @@ def gone(name: str, indexes: set[str]) -> str:
     """Returns what to say if unique indexes are missing."""
     return (
         f"{name}: the unique index {' and '.join(sorted(indexes))} of the table bus_commits is "
-        f"gone; nothing is stored until it is made again, which a running process does within seconds "
-        f"if it can"
+        f"gone; nothing is stored until it is made again, which a running process does within "
+        f"seconds if it can"
     )
 
 

@@ -28,7 +28,7 @@ from bus.stores.collections import (
     Write,
     Writer,
 )
-from bus.testing.contracts.documents_contract import (
+from bus.testing.contracts.documents.documents_contract import (
     Place,
     Update,
     all_of,

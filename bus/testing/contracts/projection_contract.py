@@ -16,8 +16,8 @@ from bus.read.projection import Delete, Projection, Update
 from bus.read.projector import TROUBLE_AT, Projector
 from bus.read.sweeper import Sweeper
 from bus.stores.collections import UNUSABLE
-from bus.testing.contracts.views_contract import Account, ViewsContract
-from bus.testing.contracts.views_contract import Stores as Stores
+from bus.testing.contracts.documents.views_contract import Account, ViewsContract
+from bus.testing.contracts.documents.views_contract import Stores as Stores
 
 
 class Opened(Event):
