@@ -65,7 +65,7 @@ class World:
             return {row.id: row.n for row in rows}
 
     async def idle(self) -> bool:
-        pool: Any = self.engine.sync_engine.pool
+        pool: Any = self.effects._transactions.engine.sync_engine.pool
         return not pool.checkedout()
 
 

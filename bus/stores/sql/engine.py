@@ -41,8 +41,9 @@ LONGEST = 0.5
 """How many seconds an answer may take and still correct a known time."""
 
 
-def connect(url: str) -> AsyncEngine:
-    """Returns an engine for a URL, not yet connected.
+def connect(url: str, *, transacts: bool = False) -> AsyncEngine:
+    """Returns an engine for a URL, not yet connected. On its connections each statement is a
+    transaction of its own; or, if it `transacts`, a transaction ends by a commit.
 
     Raises: ConfigurationError, which quotes nothing of the URL but its scheme.
     """
@@ -53,7 +54,7 @@ def connect(url: str) -> AsyncEngine:
         dialect = dialect_for(base)
         engine = create_async_engine(
             parsed,
-            isolation_level="AUTOCOMMIT",
+            isolation_level="READ COMMITTED" if transacts else "AUTOCOMMIT",
             skip_autocommit_rollback=True,
             hide_parameters=True,
             pool_size=KEPT,
@@ -73,12 +74,18 @@ def connect(url: str) -> AsyncEngine:
     return engine
 
 
+def transacting(engine: AsyncEngine) -> AsyncEngine:
+    """Returns an engine for the same database that `transacts`, with connections of its own."""
+    return connect(engine.url.render_as_string(hide_password=False), transacts=True)
+
+
 def _set_up(dialect: Dialect) -> Callable[[Any, Any], None]:
     def set_up(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
         for statement in dialect.set_up:
             cursor.execute(statement)
         cursor.close()
+        connection.commit()
 
     return set_up
 

@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -42,7 +42,7 @@ TRANSACT_WITHIN = 15.0
 """No further try begins after so many seconds."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.5
 AT_A_TIME = 12
-"""Transactions at a time: fewer than there are connections, because handlers read besides."""
+"""Transactions at a time, each on a connection that nothing else uses: handlers read besides."""
 
 
 class Again(Exception):
@@ -194,22 +194,32 @@ class Attempts:
         except Exception as error:
             raise self._own(error) from error
         try:
-            await connection.execution_options(isolation_level="READ COMMITTED", **{GUARD: guard})
-            transaction = await connection.begin()
-            guard.watch(connection)
+            transaction = await self._begun(connection, guard)
             try:
                 yield connection
-            except Exception:
-                if not await _rolled_back(transaction, guard):
-                    await connection.invalidate()
+            except Exception as error:
+                lost = isinstance(error, Again) and is_lost(error.error)
+                if lost or not await _rolled_back(transaction, guard):
+                    await _give_up(connection)
                 raise
             guard.commits = True
             await _commit(transaction)
         except (_InDoubt, asyncio.CancelledError):
-            await connection.invalidate()
+            await _give_up(connection)
             raise
         finally:
             await lending.__aexit__(None, None, None)
+
+    async def _begun(self, connection: AsyncConnection, guard: Guard) -> AsyncTransaction:
+        try:
+            async with bounded(ANSWER_WITHIN):
+                await connection.execution_options(**{GUARD: guard})
+                transaction = await connection.begin()
+        except Exception as error:
+            await _give_up(connection)
+            raise self._own(error) from error
+        guard.watch(connection)
+        return transaction
 
     async def _handled(
         self, run: Run, connection: AsyncConnection, guard: Guard
@@ -272,7 +282,7 @@ class Attempts:
         kind = kind_of(error)
         if kind is Kind.TAKEN:
             return Taken()
-        if kind is Kind.AGAIN or is_lost(error):
+        if kind in (Kind.AGAIN, Kind.UNCLEAR):
             return Again(error)
         return translated(self._database.name, error, writing=False)
 
@@ -303,3 +313,13 @@ async def _rolled_back(transaction: AsyncTransaction, guard: Guard) -> bool:
             raise
         return False
     return True
+
+
+async def _give_up(connection: AsyncConnection) -> None:
+    """Cuts a connection, without waiting for a server that may not answer."""
+    if not connection.invalidated:
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        cut = driver.terminate if hasattr(driver, "terminate") else driver.close
+        cut()
+        await connection.invalidate()

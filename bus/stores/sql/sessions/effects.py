@@ -11,7 +11,7 @@ from bus.observe.loops import Loops
 from bus.stores.event_log import Commit
 from bus.stores.records import check_cause, moved_on
 from bus.stores.session import Effects, Handling
-from bus.stores.sql.engine import Database
+from bus.stores.sql.engine import Database, transacting
 from bus.stores.sql.event_log import SqlEventLog
 from bus.stores.sql.sessions.attempts import Attempts, Run, Taken
 from bus.stores.sql.sessions.lent import watch_errors
@@ -21,7 +21,7 @@ FORGET_EVERY = 60.0
 
 
 class SqlEffects(Effects):
-    """Runs handlers' transactions beside one event log, on its engine. The table `bus_handled`
+    """Runs handlers' transactions beside one event log. The table `bus_handled`
     holds a mark for each event that a handler with a session handled, for `handled_for` seconds."""
 
     lends: type = AsyncSession
@@ -34,14 +34,16 @@ class SqlEffects(Effects):
         handled_for: float,
         loops: Loops | None = None,
     ) -> None:
+        """Handlers have connections of their own, so that they never hold all of the log's."""
         self._database = Database(engine)
+        self._transactions = Database(transacting(engine))
         self._log = log
         self._handled_for = handled_for
         self._loops = loops or Loops()
         self._marks = Marks(self._database)
-        self._attempts = Attempts(self._database, log)
+        self._attempts = Attempts(self._transactions, log)
         self._forgetting: list[asyncio.Task[None]] = []
-        watch_errors(engine)
+        watch_errors(self._transactions.engine)
 
     async def open(self) -> None:
         await self._database.look()
@@ -49,6 +51,7 @@ class SqlEffects(Effects):
 
     async def close(self) -> None:
         await end(self._forgetting)
+        await self._transactions.close()
 
     async def once(self, id: str, handling: Handling) -> Sequence[Commit] | None:
         run = _EventRun(handling, self._log, self._marks, id)
