@@ -73,7 +73,9 @@ def problem_of_log(url: str) -> str | None:
     if (
         parts is None
         or port == 0
-        or not parts.hostname
+        or not (
+            parts.hostname or "host" in dict(parse_qsl(parts.query))
+        )  # several hosts stand there
         or parts.netloc.count("@") > 1
         or "@" in f"{parts.path}{parts.query}"
         or parts.fragment

@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
+from bus.common.urls import problem_of_log
 from bus.errors import (
     ConcurrencyError,
     InvalidMessage,
@@ -16,13 +18,17 @@ from bus.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
+from bus.stores.event_log import Snapshot
 from bus.stores.sql import SqlEventLog
 from bus.testing.contracts.event_log_contract import commit
 from tests.contract.sql_logs import opened
+from tests.servers import lent
+from tests.stores import available
 from tests.waiting import patience, until
+from tools.faults import SmallDisk, small_disk
 from tools.faults.proxy import Proxy
 from tools.faults.sql import end_backend, locked, make_user, read_only
-from tools.services import statements
+from tools.services import PostgreSQLNode, statements
 from tools.services.sql_node import SQLNode
 
 
@@ -249,3 +255,74 @@ async def test_a_packet_that_the_server_does_not_take(sql_node: SQLNode, url: st
         with refused if is_limited else nullcontext():
             await log.append([large])
         assert await told(log, "b") == "stored"
+
+
+async def test_a_full_disk_holds_up_appends_and_nothing_that_was_said_is_untrue(
+    sql_kind: type[SQLNode],
+) -> None:
+    if not small_disk.available():
+        pytest.skip("only root may mount a small disk")
+    with SmallDisk(450) as disk, lent(sql_kind(disk.folder / "node")) as node:
+        async with opened(node.create_database("jobs")) as log:
+
+            async def fault() -> None:
+                await asyncio.to_thread(disk.fill, 1_000_000)
+                await asyncio.sleep(3)
+                await asyncio.to_thread(disk.free)
+                if not node.running:
+                    await asyncio.to_thread(node.start)
+
+            load = Load(log)
+            await load.during(fault)
+            await load.check()
+
+
+async def test_a_standby_is_promoted(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By a URL that names both servers; with a synchronous standby, nothing that was stored is
+    lost. What follows the new primary from then on takes no writes, and is left."""
+    kind: Any = available(PostgreSQLNode)
+    folder = tmp_path_factory.mktemp("failover")
+    with (
+        lent(kind(folder / "first")) as primary,
+        lent(kind(folder / "second", standby_of=primary)) as standby,
+    ):
+        primary.create_database("jobs")
+        primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+        hosts = "&".join(f"host=127.0.0.1:{node.port}" for node in (primary, standby))
+        url = f"postgresql+asyncpg://postgres@/jobs?{hosts}&target_session_attrs=primary"
+        assert problem_of_log(url) is None
+        async with opened(url) as log:
+
+            async def fault() -> None:
+                await asyncio.to_thread(primary.kill)
+                await asyncio.to_thread(standby.promote)
+
+            load = Load(log)
+            await load.during(fault)
+            await load.check()
+
+
+async def test_a_server_that_takes_no_writes_any_more_is_left(sql_node: SQLNode, url: str) -> None:
+    """As after a fail-over that demoted it: the next connection may lead to another server."""
+    own = make_user(sql_node, "jobs_service", "jobs")
+    async with opened(own) as log:
+        assert await told(log, "before") == "stored"
+        await asyncio.gather(*[log.read("job-before") for _ in range(5)])
+        before = backends(sql_node, url)
+        with read_only(sql_node):
+            assert await told(log, "a") == "StoreUnavailable"
+            with pytest.raises(StoreUnavailable):
+                await log.save_snapshot(Snapshot("job-a", 1, "s", {}))
+        assert await told(log, "b") == "stored"
+        await log.save_snapshot(Snapshot("job-b", 1, "s", {}))
+        assert before
+        assert not before & backends(sql_node, url)
+
+
+def backends(node: SQLNode, url: str) -> set[int]:
+    """The connections of the log's user."""
+    if statements.is_postgresql(url):
+        ask = "SELECT pid FROM pg_stat_activity WHERE usename = 'jobs_service'"
+    else:
+        ask = "SELECT id FROM information_schema.processlist WHERE user = 'jobs_service'"
+    return {row[0] for row in node.sql(ask)}

@@ -25,6 +25,7 @@ from bus.stores.sql.failures import (
     NotConnected,
     bounded,
     is_of_store,
+    is_read_only,
     kind_of,
     no_driver,
     translated,
@@ -71,12 +72,20 @@ def connect(url: str, *, transacts: bool = False) -> AsyncEngine:
             f"{scheme}://user:password@host:port/database"
         ) from None
     event.listen(engine.sync_engine, "connect", _set_up(dialect))
+    event.listen(engine.sync_engine, "handle_error", _leave_read_only)
     return engine
 
 
 def transacting(engine: AsyncEngine) -> AsyncEngine:
     """Returns an engine for the same database that `transacts`, with connections of its own."""
     return connect(engine.url.render_as_string(hide_password=False), transacts=True)
+
+
+def _leave_read_only(context: sa.ExceptionContext) -> None:
+    """Has the pool replace all its connections once a server takes no writes: after a fail-over,
+    the same URL leads to another one."""
+    if is_read_only(context.original_exception):
+        context.is_disconnect = True
 
 
 def _set_up(dialect: Dialect) -> Callable[[Any, Any], None]:
@@ -274,10 +283,12 @@ class Held:
         connection = self._kept if keeps and self._kept else await self._begun(keeps)
         try:
             yield (await connection.get_raw_connection()).driver_connection
-        except BaseException:
+        except BaseException as error:
             self._kept = None if keeps else self._kept
             await connection.invalidate()
             await connection.close()
+            if is_read_only(error):
+                await self._database.engine.dispose()
             raise
         else:
             if keeps and self._keeps:

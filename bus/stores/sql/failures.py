@@ -156,6 +156,8 @@ _NAMES: dict[Kind, dict[str | int, str]] = {
         2055: "CR_SERVER_LOST_EXTENDED",
     },
 }
+READ_ONLY = frozenset({"25006", 1290, 1792, 1836})
+"""What a server says that takes no writes: after a fail-over, another one does."""
 _KINDS = {code: kind for kind, names in _NAMES.items() for code in names}
 _TEXTS = {code: text for names in _NAMES.values() for code, text in names.items()}
 
@@ -203,6 +205,11 @@ def is_of_store(error: BaseException) -> bool:
     driver = type(error).__module__.partition(".")[0] in _DRIVERS
     kinds = (SQLAlchemyError, OSError, TimeoutError, EOFError, UnicodeError)
     return driver or isinstance(error, kinds)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Returns whether the server takes no writes, so that its connections are of no use."""
+    return code_of(error) in READ_ONLY
 
 
 def is_lost(error: BaseException) -> bool:
