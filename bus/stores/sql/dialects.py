@@ -252,7 +252,7 @@ class MySQL(Dialect):
         found = await connection.exec_driver_sql("SELECT @@max_allowed_packet")
         return int(found.scalar_one())
 
-    _lock = "CONCAT('doubledecker/', SHA1(DATABASE()))"
+    _lock = "CONCAT('doubledecker/', LEFT(SHA2(DATABASE(), 256), 40))"
 
     async def lock_schema(self, connection: AsyncConnection) -> None:
         await connection.exec_driver_sql(f"SELECT GET_LOCK({self._lock}, 30)")
