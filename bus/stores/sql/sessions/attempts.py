@@ -169,7 +169,10 @@ class Attempts:
     @asynccontextmanager
     async def _turn(self, deadline: float) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            if self._turns.locked():
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                    await self._turns.acquire()
+            else:
                 await self._turns.acquire()
         except TimeoutError:
             raise StoreUnavailable(
@@ -211,15 +214,14 @@ class Attempts:
             await lending.__aexit__(None, None, None)
 
     async def _begun(self, connection: AsyncConnection, guard: Guard) -> AsyncTransaction:
+        """Begins a transaction, of which the server hears with its first statement."""
+        assert connection.sync_connection is not None
+        connection.sync_connection.execution_options(**{GUARD: guard})
         try:
-            async with bounded(ANSWER_WITHIN):
-                await connection.execution_options(**{GUARD: guard})
-                transaction = await connection.begin()
+            return await connection.begin()
         except Exception as error:
             await _give_up(connection)
             raise self._own(error) from error
-        guard.watch(connection)
-        return transaction
 
     async def _handled(
         self, run: Run, connection: AsyncConnection, guard: Guard

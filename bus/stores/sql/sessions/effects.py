@@ -14,7 +14,7 @@ from bus.stores.session import Effects, Handling
 from bus.stores.sql.engine import Database, transacting
 from bus.stores.sql.event_log import SqlEventLog
 from bus.stores.sql.sessions.attempts import Attempts, Run, Taken
-from bus.stores.sql.sessions.lent import watch_errors
+from bus.stores.sql.sessions.lent import watch
 from bus.stores.sql.sessions.marks import Marks
 
 FORGET_EVERY = 60.0
@@ -43,7 +43,7 @@ class SqlEffects(Effects):
         self._marks = Marks(self._database)
         self._attempts = Attempts(self._transactions, log)
         self._forgetting: list[asyncio.Task[None]] = []
-        watch_errors(self._transactions.engine)
+        watch(self._transactions.engine)
 
     async def open(self) -> None:
         await self._database.look()

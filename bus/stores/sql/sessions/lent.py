@@ -44,11 +44,6 @@ class Guard:
         """Whether a statement is under way."""
         return self._under_way > 0
 
-    def watch(self, connection: AsyncConnection) -> None:
-        """Watches over a connection from now on."""
-        for name in ("before_cursor_execute", "after_cursor_execute", "commit", "rollback"):
-            event.listen(connection.sync_connection, name, getattr(self, f"_{name}"))
-
     def failed(self, error: BaseException, *, is_disconnect: bool) -> None:
         """Takes note of a statement that failed."""
         self._under_way = max(self._under_way - 1, 0)
@@ -77,37 +72,62 @@ class Guard:
         assert self.ended is not None
         return swallowed(self.ended)
 
-    def _before_cursor_execute(
-        self, connection: sa.Connection, cursor: Any, statement: str, *_: Any
-    ) -> None:
-        if not self.commits and _would_end(statement, connection.dialect.name):
+    def begins(self, statement: str, dialect: str) -> None:
+        """Takes note of a statement. Raises: ProjectionError if it would end the transaction."""
+        if not self.commits and _would_end(statement, dialect):
             raise refused(statement.split(None, 1)[0])
         self._under_way += 1
 
-    def _after_cursor_execute(self, *_: Any) -> None:
-        self._under_way = max(self._under_way - 1, 0)
+    def ends(self) -> None:
+        """Takes note of a statement that succeeded."""
+        self._under_way -= 1
 
-    def _commit(self, _: sa.Connection) -> None:
+    def committed(self) -> None:
+        """Raises: ProjectionError unless it is the bus that commits."""
         if not self.commits:
             self.ended = refused("commit()")
             raise self.ended
 
-    def _rollback(self, _: sa.Connection) -> None:
+    def rolled_back(self) -> None:
+        """Takes note of a rollback."""
         self.was_rolled_back = True
         if self.ended is None:
             self.ended = ProjectionError("it was rolled back, as after a flush that failed")
 
 
-def watch_errors(engine: AsyncEngine) -> None:
-    """Has the guards of an engine's connections take note of what fails."""
+def watch(engine: AsyncEngine) -> None:
+    """Tells the guards of an engine's connections what happens there."""
+    sync = engine.sync_engine
 
-    @event.listens_for(engine.sync_engine, "handle_error")
+    @event.listens_for(sync, "before_cursor_execute")
+    def begins(connection: sa.Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if guard := _guard_of(connection):
+            guard.begins(statement, connection.dialect.name)
+
+    @event.listens_for(sync, "after_cursor_execute")
+    def ends(connection: sa.Connection, *_: Any) -> None:
+        if guard := _guard_of(connection):
+            guard.ends()
+
+    @event.listens_for(sync, "commit")
+    def committed(connection: sa.Connection) -> None:
+        if guard := _guard_of(connection):
+            guard.committed()
+
+    @event.listens_for(sync, "rollback")
+    def rolled_back(connection: sa.Connection) -> None:
+        if guard := _guard_of(connection):
+            guard.rolled_back()
+
+    @event.listens_for(sync, "handle_error")
     def failed(context: Any) -> None:
-        if context.connection is not None:
-            guard = context.connection.get_execution_options().get(GUARD)
-            if guard is not None:
-                error = context.original_exception
-                guard.failed(error, is_disconnect=context.is_disconnect)
+        if context.connection is not None and (guard := _guard_of(context.connection)):
+            guard.failed(context.original_exception, is_disconnect=context.is_disconnect)
+
+
+def _guard_of(connection: sa.Connection) -> Guard | None:
+    guard: Guard | None = connection.get_execution_options().get(GUARD)
+    return guard
 
 
 class LentSession(orm.Session):
