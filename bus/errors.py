@@ -26,7 +26,7 @@
     ├── DeadLetterError           there is no such dead letter, or it needs another remedy
     ├── Retry                     raised by a handler: try this message again later
     └── ProjectionError           a projection's handler failed or returned an invalid change,
-        │                         or MongoDB refuses what a handler does in its session
+        │                         or the database refuses what a handler does in its session
         ├── EventMissing          an event of another service has not arrived
         └── VersionUnusable       what is stored as a stream's version is not a valid version
 

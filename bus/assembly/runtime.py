@@ -42,7 +42,7 @@ from bus.transports.topology import (
     requests_queue,
 )
 from bus.write.aggregate import Aggregate
-from bus.write.joining import joined_work
+from bus.dispatch.joining import joined_work
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import Outbox, UnitOfWork
 

@@ -24,8 +24,9 @@ async def check_owner(control: Control, service: str, *, claims: bool) -> None:
             raise ConfigurationError(
                 f"Bus({service!r}): its database is that of the service {owner!r}, and two in one "
                 f"would publish and mark each other's events; give {service!r} a database of its "
-                f"own (BUS_MONGO_DB; by default it is named as the service is). If {owner!r} was "
-                f"renamed on purpose: stop it, then `bus claim APP --from {owner}`"
+                f"own (BUS_MONGO_DB, which by default is named as the service is; without MongoDB, "
+                f"BUS_LOG_URL). If {owner!r} was renamed on purpose: stop it, then "
+                f"`bus claim APP --from {owner}`"
             )
         return {**document, "service": service} if claims else document
 

@@ -7,7 +7,6 @@ steps         what `apply` uses, which is part of a snapshot's shape
 snapshots     makes and reads snapshots and states, and says where that fails
 repository    loads the aggregates of one class
 unit_of_work  everything that one command stores, at once
-joining       a unit of work within a transaction of the application's own
 receipts      what the log says became of it, at first and when it comes again
 publisher     sends stored commits to the broker
 relay         publishes what is stored but not yet confirmed

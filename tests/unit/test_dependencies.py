@@ -31,7 +31,8 @@ def test_a_session_of_another_store_is_refused_with_the_one_that_this_bus_lends(
     write_handler, rows_handler = router.handlers
     provided = Provided({}, {}, Rows)
     with pytest.raises(
-        ConfigurationError, match=r"write: parameter 'session': .* which is Rows for this bus; take"
+        ConfigurationError,
+        match=r"write: parameter 'session': handlers are lent .* is Rows for this bus; take",
     ):
         bind(write_handler, provided)
     bind(rows_handler, provided)

@@ -666,6 +666,27 @@ def a_query_that_takes_a_session() -> None:
     Bus("bank", routers=[others], settings=Settings.in_memory())
 
 
+@buses("ConfigurationError: parameter 'session': handlers are lent the session of the event log's")
+def a_session_of_the_other_database() -> None:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    others = Router("others")
+
+    @others.command
+    async def open_account(command: OpenAccount, session: AsyncSession) -> None: ...
+
+    Bus("bank", routers=[others], settings=Settings.in_memory())
+
+
+@buses(
+    "ConfigurationError: its projection 'balances' keeps documents in MongoDB; set BUS_MONGO_URL"
+)
+def projections_without_mongodb() -> None:
+    log = "postgresql+asyncpg://localhost/bank"
+    settings = Settings(amqp_url="memory://", mongo_url="", log_url=log)
+    Bus("bank", projections=[balances], settings=settings)
+
+
 @buses("ConfigurationError: no projection of this bus declares view=BalanceView")
 def documents_that_no_projection_makes() -> None:
     Bus("bank", routers=[accounts], settings=Settings.in_memory())
