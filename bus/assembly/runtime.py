@@ -12,6 +12,7 @@ from bus.continuity.continuity import Continuity
 from bus.declare.registry import registry_of
 from bus.declare.router import Handler, Router
 from bus.dispatch.dispatcher import Dispatcher
+from bus.dispatch.joining import joined_work
 from bus.errors import ConfigurationError
 from bus.messages import Command, Envelope, Event, Fault, Receipt
 from bus.observe.health import Checkup
@@ -42,7 +43,6 @@ from bus.transports.topology import (
     requests_queue,
 )
 from bus.write.aggregate import Aggregate
-from bus.dispatch.joining import joined_work
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import Outbox, UnitOfWork
 
