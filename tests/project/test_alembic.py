@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -10,7 +9,6 @@ from bus.stores.sql import SqlEventLog, connect
 from tests.project.test_docs import write_files
 
 
-@pytest.mark.xfail(reason="the log's own tables are to be renamed", strict=False)
 async def test_autogenerate_sees_the_services_own_tables_alone(
     postgresql_url: str, tmp_path: Path
 ) -> None:
