@@ -37,7 +37,8 @@ class Sweeper:
         self._control = control
         self._owner = clock.new_id()
         self._again: list[str] = []
-        self._swept_at: float | None = None
+        self._held_at: float | None = None
+        """When it swept last, if its mark was held back."""
 
     async def tend(self, *, all: bool = False) -> bool:
         """Tries again the parked streams that are due, or all; returns whether any was applied.
@@ -59,8 +60,8 @@ class Sweeper:
 
     async def is_due(self, every: float) -> bool:
         """Returns whether nobody has swept for `every` seconds. A sweeper's own last one counts
-        even if its mark did not get far, because a commit is being stored since long before."""
-        if self._swept_at is not None and clock.source.elapsed() < self._swept_at + every:
+        even if its mark was held back, because a commit is being stored since long before."""
+        if self._held_at is not None and clock.source.elapsed() < self._held_at + every:
             return False
         swept = await self._control.swept(self._projector.target)
         return swept is None or abs(self._control.now() - swept) > timedelta(seconds=every)
@@ -84,7 +85,7 @@ class Sweeper:
             async for some in gathered(arrived, SWEEP_BATCH):
                 found += await self._apply_missing(some)
         await self._control.mark_swept(target, until)
-        self._swept_at = clock.source.elapsed()
+        self._held_at = clock.source.elapsed() if until < now - SWEEP_GRACE else None
         if found:
             self._projector.signals.emit(Swept, target.projection, target.collection, missing=found)
         return found
