@@ -17,13 +17,15 @@ from tools.services import Found, services
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
-OURS = ("aio-pika", "aiormq", "motor", "pymongo", "pydantic")
+OURS = ("aio-pika", "aiormq", "motor", "pymongo", "pydantic", "sqlalchemy", "asyncpg", "aiomysql")
 
 NAMES = (
     "end_to_end",
     "publish",
     "consume",
     "append",
+    "append_sql",
+    "outbox",
     "transacting",
     "projecting",
     "rebuilding",
@@ -52,10 +54,11 @@ def main() -> None:
         parser.error(f"no benchmark is named {', '.join(unknown)}; there are {', '.join(NAMES)}")
     peers = peers_python()
     results = []
-    with services(need=("rabbitmq", "mongodb")) as found:
+    benchmarks = [import_module(f"bench.{name}").BENCHMARK for name in options.name or NAMES]
+    sql = [name for benchmark in benchmarks for name in getattr(benchmark, "sql", ())]
+    with services(need=("rabbitmq", "mongodb", *sql)) as found:
         servers = Servers.of(found)
-        for name in options.name or NAMES:
-            benchmark = import_module(f"bench.{name}").BENCHMARK
+        for benchmark in benchmarks:
             result = benchmark.measure(servers, peers, quick=options.quick, rounds=options.rounds)
             results.append(result)
             if not options.json:
@@ -100,8 +103,8 @@ def _versions() -> dict[str, str]:
 
 
 def _server_versions(found: Found) -> dict[str, Any]:
-    nodes = {"RabbitMQ": found.rabbitmq, "MongoDB": found.mongodb}
-    return {name: node.version for name, node in nodes.items() if node}
+    nodes: list[Any] = [found.rabbitmq, found.mongodb, *(one.node for one in found.sql.values())]
+    return {node.label: node.version for node in nodes if node}
 
 
 if __name__ == "__main__":

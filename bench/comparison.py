@@ -1,4 +1,7 @@
-"""Compares ours with peers: fresh processes, alternately in the same run, medians and ratios."""
+"""Compares ours with peers: fresh processes, alternately in the same run, medians and ratios.
+
+Runs in the peers' environment too, which knows no servers.
+"""
 
 import json
 import os
@@ -8,12 +11,14 @@ import sys
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pymongo import MongoClient
 
-from bench.services import Servers
 from bench.side import Arguments, Metrics
+
+if TYPE_CHECKING:
+    from bench.services import Servers
 
 ROOT = Path(__file__).parents[1]
 GIVE_UP_AFTER = 600.0
@@ -73,7 +78,8 @@ class Goal(NamedTuple):
 class Comparison(NamedTuple):
     """One question of the benchmarks, and who answers it.
 
-    `metric` is what the goals are about: "per_second", say, or "median_ms".
+    `metric` is what the goals are about: "per_second", say, or "median_ms". `sql` are the SQL
+    servers on which each side finds a new database.
     """
 
     name: str
@@ -85,8 +91,9 @@ class Comparison(NamedTuple):
     rounds: int = 5
     quick_rounds: int = 3
     also: Sequence[str] = ("client_cpu_ms", "server_cpu_ms", "memory_mb")
+    sql: Sequence[str] = ()
 
-    def measure(self, servers: Servers, peers: Path, *, quick: bool, rounds: int | None) -> Any:
+    def measure(self, servers: "Servers", peers: Path, *, quick: bool, rounds: int | None) -> Any:
         """Medians by case and side, the ratios, and which goals they meet."""
         rounds = rounds or (self.quick_rounds if quick else self.rounds)
         rows = []
@@ -163,8 +170,10 @@ def _lowest_ratios(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     return ratios
 
 
-def _once(comparison: Comparison, side: Side, case: Case, servers: Servers, peers: Path) -> Metrics:
-    """One measurement in a fresh process, with a database and queues of its own."""
+def _once(
+    comparison: Comparison, side: Side, case: Case, servers: "Servers", peers: Path
+) -> Metrics:
+    """One measurement in a fresh process, with databases and queues of its own."""
     service = f"bench_{uuid.uuid4().hex[:8]}"
     arguments = {**case.arguments, "service": service}
     arguments["count"] = max(int(arguments.get("count", 1) * side.share), 1)
@@ -172,26 +181,14 @@ def _once(comparison: Comparison, side: Side, case: Case, servers: Servers, peer
     python = peers if side.peer else Path(sys.executable)
     environment = {**os.environ, **servers.environment, "PYTHONPATH": str(ROOT)}
     before = servers.cpu_seconds()
-    process = subprocess.Popen(
-        [python, script, json.dumps(arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    assert process.stdout
     try:
-        with process.stdout:
-            lines = process.stdout.read().splitlines()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
+        with servers.databases(comparison.sql, service) as urls:
+            done = _run([python, script, json.dumps(arguments)], {**environment, **urls})
     finally:
         _clean(servers, service)
-    if process.returncode or not lines:
-        raise SystemExit(f"{side.name}: {script} failed with status {process.returncode}")
+    lines, status, used = done
+    if status or not lines:
+        raise SystemExit(f"{side.name}: {script} failed with status {status}")
     metrics: Metrics = json.loads(lines[-1])
     counted = metrics.pop("count", arguments["count"])
     server = {
@@ -207,7 +204,23 @@ def _once(comparison: Comparison, side: Side, case: Case, servers: Servers, peer
     }
 
 
-def _clean(servers: Servers, service: str) -> None:
+def _run(command: Sequence[Any], environment: Mapping[str, str]) -> tuple[list[str], int, Any]:
+    """What it printed, its status, and what it used."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout
+    try:
+        with process.stdout:
+            lines = process.stdout.read().splitlines()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return lines, process.returncode, used
+
+
+def _clean(servers: "Servers", service: str) -> None:
     if servers.mongo_url:
         with MongoClient[dict[str, Any]](servers.mongo_url) as client:
             client.drop_database(service)
