@@ -171,6 +171,39 @@ async def test_identifiers_are_compared_byte_by_byte(log: SqlEventLog) -> None:
     assert rest == sorted(streams)[5:]
 
 
+async def test_every_field_comes_back_as_it_was(log: SqlEventLog) -> None:
+    texts = [
+        "'",
+        "\\",
+        "\\'",
+        "'\\",
+        '"',
+        "a\n\r\x1ab",
+        "%s %%",
+        "', 1); --",
+        "{0}",
+        "\\\\",
+        "NULL",
+        "𝒳",
+    ]
+    given = [
+        commit(
+            f"{text} {number}",
+            f"job-{text} {number}",
+            time=at(log),
+            correlation_id=text,
+            causation_id=text,
+            message=text,
+            digest=text,
+            headers={text: text},
+        )
+        for number, text in enumerate(texts)
+    ]
+    await asyncio.gather(*[log.append([one]) for one in given])
+    for one in given:
+        assert await log.read(one.stream) == await log.find(one.id) == [one]
+
+
 VALUES: dict[str, Any] = {
     "floats": [0.1, -0.0, 1.0, 1e22, 1e-300, 5e-324, 1.7976931348623157e308, 2.5, 123456789.123456],
     "integers": [0, 2**63 - 1, -(2**63), 2**53 + 1],

@@ -167,6 +167,16 @@ class PostgreSQL(Dialect):
         return sa.tuple_(*columns) > sa.tuple_(*own)
 
 
+def _literal(value: str | int | datetime | None) -> str:
+    """Returns a value as MariaDB and MySQL read it, where backslashes escape and texts are UTF-8:
+    within quotes, the quote and the backslash alone have a meaning."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if value is None:
+        return "NULL"
+    return f"'{value:%Y-%m-%d %H:%M:%S.%f}'" if isinstance(value, datetime) else str(value)
+
+
 class MySQL(Dialect):
     """MariaDB and MySQL by aiomysql.
 
@@ -200,7 +210,7 @@ class MySQL(Dialect):
         # are sent again.
         try:
             async with driver.cursor() as cursor:
-                await cursor.execute(*self._statement(rows, until))
+                await cursor.execute(self._written(rows, until))
         except Exception as error:
             if kind_of(error) is not Kind.TAKEN:
                 raise
@@ -210,9 +220,25 @@ class MySQL(Dialect):
     async def insert_all(self, connection: AsyncConnection, rows: Rows, until: datetime) -> None:
         await connection.exec_driver_sql(*self._statement(rows, until))
 
+    def _written(self, rows: Rows, until: datetime) -> str:
+        """Returns the statement with its values, for a connection that we have set up ourselves.
+
+        The driver takes five times as long: it goes through each text letter by letter.
+        """
+        latest = _literal(self._latest(until))
+        written = []
+        for row in rows:
+            values = list(map(_literal, row))
+            values[self._place] = f"IF(UTC_TIMESTAMP(3) <= {latest}, {row.first}, NULL)"
+            written.append(f"({', '.join(values)}, 1)")
+        return f"INSERT INTO bus_commits ({_NAMES}, pending) VALUES {', '.join(written)}"
+
+    def _latest(self, until: datetime) -> str:
+        return f"{until.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+
     def _statement(self, rows: Rows, until: datetime) -> tuple[str, tuple[Any, ...]]:
         values: list[Any] = []
-        latest = f"{until.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+        latest = self._latest(until)
         for row in rows:
             values += row[: self._place]
             values.append(latest)
