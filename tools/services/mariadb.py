@@ -39,19 +39,24 @@ class MariaDBNode(SQLNode):
 
     def _make_data(self) -> None:
         self._finish(
-            *(str(programs()[1]), "--no-defaults", f"--datadir={self._data}"),
+            *(str(programs()[1]), "--no-defaults", f"--datadir={self._data}", self._scratch),
             *("--auth-root-authentication-method=normal", "--skip-test-db"),
         )
 
     def _command(self) -> list[str]:
         return [
-            *(str(programs()[0]), "--no-defaults", f"--datadir={self._data}"),
+            *(str(programs()[0]), "--no-defaults", f"--datadir={self._data}", self._scratch),
             *(f"--port={self.port}", f"--bind-address={LOOPBACK}"),
             # Within its data: a whole path may be longer than a socket's name.
             *("--socket=server.sock", "--pid-file=server.pid"),
             *FLAGS,
             *self.flags,
         ]
+
+    @property
+    def _scratch(self) -> str:
+        """Each server that starts removes what others have in a folder that they share."""
+        return f"--tmpdir={self._place}"
 
 
 def programs() -> tuple[Path, Path]:
