@@ -16,6 +16,7 @@ BENCHMARK = Comparison(
     "events from an application's commit until RabbitMQ has confirmed them",
     sides=[
         Side("doubledecker", "ours.py"),
+        Side("the application alone", "alone.py", cases=(ONE,)),
         Side("faststream-outbox", "faststream_style.py", peer=True, share=0.2),
         Side("faststream-outbox, tuned", "faststream_tuned.py", peer=True, share=0.4),
     ],

@@ -63,8 +63,8 @@ async def work(arguments: side.Arguments, **options: Any) -> None:
     exchange = RabbitExchange(f"{service}.events", type=ExchangeType.TOPIC, durable=True)
     publisher = rabbit.publisher(exchange=exchange, routing_key="order.OrderPlaced", persist=True)
 
-    @publisher  # type: ignore[untyped-decorator]
-    @outbox.subscriber(QUEUE, **options)  # type: ignore[untyped-decorator]
+    @publisher
+    @outbox.subscriber(QUEUE, **options)
     async def relay(body: dict[str, Any]) -> dict[str, Any]:
         return body
 
@@ -87,11 +87,11 @@ async def measure(arguments: side.Arguments) -> side.Metrics:
             await outbox.publish_batch(*map(shop.data_of, ids), queue=QUEUE, session=session)
 
     await shop.make_tables(own)
-    await shop.declare(service)
+    queue = await shop.declare(service)
     confirms = Confirms(service)
     try:
         with side.worker(arguments):
-            return await shop.measure(arguments, own, publish, confirms)
+            return await shop.measure(arguments, own, publish, confirms, queue)
     finally:
         confirms.remove()
         await own.dispose()

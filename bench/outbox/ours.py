@@ -52,8 +52,8 @@ async def measure(arguments: side.Arguments) -> side.Metrics:
 
         own = shop.engine()
         await shop.make_tables(own)
-        await shop.declare(service)
-        found = await shop.measure(arguments, own, publish, lambda: seen)
+        queue = await shop.declare(service)
+        found = await shop.measure(arguments, own, publish, lambda: seen, queue)
         await own.dispose()
     return found
 

@@ -70,9 +70,14 @@ async def declare(service: str) -> str:
 
 
 async def measure(
-    arguments: side.Arguments, own: AsyncEngine, publish: Publish, confirmed: Confirmed
+    arguments: side.Arguments,
+    own: AsyncEngine,
+    publish: Publish,
+    confirmed: Confirmed,
+    queue: str = "",
 ) -> side.Metrics:
-    """Places orders, as many at a time or as often as is asked for, and waits for the confirms."""
+    """Places orders, as many at a time or as often as is asked for, and waits for the confirms; the
+    queue holds all events in the end."""
     sessions = async_sessionmaker(own, expire_on_commit=False)
     committing: dict[str, float] = {}
 
@@ -92,7 +97,7 @@ async def measure(
         count = int(rate * (arguments["seconds"] + WARM_UP))
         await at_rate(rate, count, lambda key: place(key, [key]))
         await side.until(all_confirmed, "not all is confirmed", WITHIN)
-        await expect(f"{arguments['service']}.all", count)
+        await expect(queue, count)
         times = confirmed()
         late = [f"a{number}" for number in range(int(rate * WARM_UP), count)]
         took = sorted((times[id] - committing[id]) * 1000 for id in late)
@@ -113,5 +118,6 @@ async def measure(
     await side.concurrently(count, concurrent, batch)
     await side.until(all_confirmed, "not all is confirmed", WITHIN)
     seconds = max(confirmed().values()) - start
-    await expect(f"{arguments['service']}.all", len(committing))
+    if queue:
+        await expect(queue, len(committing))
     return {"count": count * each, "per_second": count * each / seconds}
