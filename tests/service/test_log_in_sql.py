@@ -26,5 +26,7 @@ def test_a_handler_with_a_session_is_refused_with_a_log_in_sql() -> None:
     async def on_paid(event: Paid, session: Session) -> None: ...
 
     url = "postgresql+asyncpg://localhost/mails"
-    with pytest.raises(ConfigurationError, match=r"on_paid: parameter 'session': .* BUS_LOG_URL out"):
+    with pytest.raises(
+        ConfigurationError, match=r"on_paid: parameter 'session': .* BUS_LOG_URL out"
+    ):
         Bus("mails", routers=[router], settings=Settings.in_memory(log_url=url))
