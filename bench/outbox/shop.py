@@ -112,7 +112,8 @@ async def measure(
     async def batch(number: int) -> None:
         await place(f"o{number}", [f"e{number}-{n}" for n in range(each)])
 
-    await side.concurrently(2 * concurrent, concurrent, lambda number: batch(-1 - number))
+    warm_up = max(2 * concurrent // each, 4)
+    await side.concurrently(warm_up, concurrent, lambda number: batch(-1 - number))
     await side.until(all_confirmed, "the first are not confirmed", WITHIN)
     count, start = arguments["count"] // each, time.monotonic()
     await side.concurrently(count, concurrent, batch)
