@@ -15,7 +15,7 @@ COLUMNS = (
     *("message", "digest", "events", "pending"),
 )
 POOL = int(os.environ.get("BENCH_POOL", "32"))
-"""Connections of a peer: with 16 it is slower."""
+"""Connections of a peer."""
 
 
 def row_of(number: int) -> tuple[Any, ...]:

@@ -26,6 +26,7 @@ from tools.services import (
     services,
 )
 from tools.services.command import run as run_command
+from tools.services.finding import VARIABLES
 from tools.services.other_user import place_of
 from tools.services.ports import free_ports, is_free, places, reachable, wait_until
 from tools.services.process import bound_to
@@ -37,8 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No service to be found: neither the test run's, nor Docker's."""
-    monkeypatch.delenv("BUS_AMQP_URL", raising=False)
-    monkeypatch.delenv("BUS_MONGO_URL", raising=False)
+    for variable in VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("DOUBLEDECKER_NO_DOCKER", "1")
 
 
