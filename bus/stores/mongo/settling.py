@@ -48,16 +48,11 @@ class Settling(Settles):
     ) -> None:
         """`before` has tried these appends already: its deadline and its doubts hold here too."""
         self._collection = collection
-        self._open = list(group)
+        super().__init__(group)
         self._within = ALONE_WITHIN if before else ATTEMPT_WITHIN
         self._deadline: float = before._deadline if before else time.monotonic() + SETTLE_WITHIN
         self._doubt: PyMongoError | None = before._doubt if before else None
         self._may_run_on: bool = before._may_run_on if before else False
-        self._group = group
-
-    @property
-    def streams(self) -> set[str]:
-        return {append.commit.stream for append in self._group}
 
     async def run(self) -> None:
         """Inserts the same documents repeatedly: their ids make that harmless."""
@@ -77,11 +72,6 @@ class Settling(Settles):
                 return
             if self._open:
                 await asyncio.sleep(clock.jittered(PAUSE))
-
-    def stop(self) -> None:
-        """Fails the appends that are not settled yet, as unknown."""
-        for append in self._open:
-            append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
 
     async def _attempt(self) -> None:
         try:
@@ -250,20 +240,6 @@ class Settling(Settles):
                     f"it was stored ({why}); repeat it with the same id"
                 )
             )
-
-    def _close(self, group: Group, outcome: Appended) -> None:
-        for append in group:
-            append.settle(outcome)
-        self._leave_out(group)
-
-    def _fail(self, group: Group, error: Exception) -> None:
-        for append in group:
-            append.fail(error)
-        self._leave_out(group)
-
-    def _leave_out(self, group: Group) -> None:
-        settled = set(map(id, group))
-        self._open = [append for append in self._open if id(append) not in settled]
 
 
 async def _find(collection: Collection, ids: Sequence[str]) -> list[Document]:

@@ -52,16 +52,11 @@ class Settling(Settles):
         """`before` has tried these appends already: its deadline and its doubts hold here too."""
         self._database = database
         self._held = held
-        self._group = group
-        self._open = list(group)
+        super().__init__(group)
         self._deadline: float = before._deadline if before else time.monotonic() + SETTLE_WITHIN
         self._until: datetime = before._until if before else database.now() + WRITTEN_WITHIN
         self._doubt: BaseException | None = before._doubt if before else None
         self._trouble: BaseException | None = None
-
-    @property
-    def streams(self) -> set[str]:
-        return {append.commit.stream for append in self._group}
 
     async def run(self) -> None:
         while self._open:
@@ -69,10 +64,6 @@ class Settling(Settles):
                 await asyncio.sleep(clock.jittered(self._pause))
             if self._open and time.monotonic() + PAUSE > self._deadline:
                 self._give_up()
-
-    def stop(self) -> None:
-        for append in self._open:
-            append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
 
     @property
     def _pause(self) -> float:
@@ -198,20 +189,6 @@ class Settling(Settles):
                 unsettled(self._database.name, append.commit.id, self._doubt, self._trouble)
             )
         self._open = []
-
-    def _close(self, group: Group, outcome: Appended) -> None:
-        for append in group:
-            append.settle(outcome)
-        self._leave_out(group)
-
-    def _fail(self, group: Group, error: Exception) -> None:
-        for append in group:
-            append.fail(error)
-        self._leave_out(group)
-
-    def _leave_out(self, group: Group) -> None:
-        settled = set(map(id, group))
-        self._open = [append for append in self._open if id(append) not in settled]
 
 
 def unsettled(

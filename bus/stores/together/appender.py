@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from bus.common.tasks import OthersTime
-from bus.errors import InvalidMessage, StoreUnavailable
+from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable
 from bus.stores.event_log import Commit
 from bus.stores.together.groups import Grouping, reject, resolve
 
@@ -52,21 +52,41 @@ class Append:
 Group = Sequence[Append]
 
 
-class Settles(Protocol):
+class Settles(ABC):
     """Stores one group, until each of its appends is settled."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._open = list(group)
+        """What is not settled yet."""
 
     @property
     def streams(self) -> set[str]:
         """The streams of the group."""
-        ...
+        return {append.commit.stream for append in self._group}
 
     @abstractmethod
     async def run(self) -> None:
         """Settles each append, or fails it."""
 
-    @abstractmethod
     def stop(self) -> None:
         """Fails the appends that are not settled yet, as unknown."""
+        for append in self._open:
+            append.fail(OutcomeUnknown(f"{append.commit.id}: the writer was stopped"))
+
+    def _close(self, group: Group, outcome: Appended) -> None:
+        for append in group:
+            append.settle(outcome)
+        self._leave_out(group)
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        for append in group:
+            append.fail(error)
+        self._leave_out(group)
+
+    def _leave_out(self, group: Group) -> None:
+        settled = set(map(id, group))
+        self._open = [append for append in self._open if id(append) not in settled]
 
 
 class Appender:
