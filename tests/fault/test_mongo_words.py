@@ -25,6 +25,7 @@ from bus.stores.event_log import Commit
 from bus.stores.mongo import MongoCollections, MongoEventLog, close
 from bus.testing.contracts.documents.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit
+from bus.testing.contracts.states_contract import with_state
 from tests.waiting import until
 from tools.faults import failing
 from tools.services.mongodb import MongoNode
@@ -131,6 +132,7 @@ async def test_an_append_says_what_became_of_it(
     for number, answer in enumerate(ANSWERS):
         appends = [[commit(f"{number}{name}", f"{name}-{number}")] for name in ("one", "other")]
         appends += [[commit(f"{number}s", f"a-{number}"), commit(f"{number}s/2", f"b-{number}")]]
+        appends += [[with_state(1, f"job-{number}{name}")] for name in ("one", "other", "third")]
         with failing(database, command, times, **answer):
             words = await asyncio.gather(*(word_on(log, commits) for commits in appends))
         for word, commits in zip(words, appends, strict=True):
@@ -282,13 +284,14 @@ async def test_what_waits_for_a_lock_holds_up_nobody_else(
     with outsider.client.start_session() as holder, holder.start_transaction():
         lock = {"_id": "lock", "stream": "left-0", "first": 1, "category": "left", "time": 1}
         outsider.commits.insert_one(lock, session=holder)
-        held = [[commit("alone", "left-0")]]
+        held = [[commit("alone", "left-0")], [with_state(1, "left-0")]]
         held += [[commit(f"h{n}", "left-0"), commit(f"h{n}/2", f"h-{n}")] for n in range(20)]
         waiting = [asyncio.create_task(word_of(log, commits)) for commits in held]
         for round in range(2):
             await asyncio.gather(
                 *(log.append([commit(f"o{round}/{n}x", f"o-{round}{n}")]) for n in range(10)),
                 *(log.append(pair(round * 10 + n + 1)) for n in range(10)),
+                *(log.append([with_state(1, f"job-{round}{n}")]) for n in range(10)),
             )
         holder.abort_transaction()
     words = await asyncio.gather(*waiting)
@@ -309,6 +312,7 @@ import asyncio, os, signal, sys
 from pymongo import AsyncMongoClient
 from bus.stores.mongo import MongoEventLog
 from bus.testing.contracts.event_log_contract import commit
+from bus.testing.contracts.states_contract import with_state
 
 url, database = sys.argv[1:]
 

@@ -3,7 +3,7 @@
 client, sessions, clock   one interface to both drivers; their sessions; the server's clock
 transactions, failures    our own transaction loop; what a driver's error means for a write
 event_log     commits, a document each
-appender, settling   group commit, and the outcome of each append in it
+settling, sharing   group commit and the outcome of each append: commits alone, and with states
 loader, log, log_queries   reading commits: for aggregates, for the read deck, for people
 snapshots, states, places   a cache of states; states written with commits; the log's indexes
 copies, fence  a log that is moved: copies of another's commits; commits are refused

@@ -21,12 +21,12 @@ from bus.stores.event_log import Commit
 from bus.stores.mongo.client import Client, bounded, database
 from bus.stores.mongo.client import MongoSession as Native
 from bus.stores.mongo.documents import MongoUnit
-from bus.stores.mongo.event_log import MongoEventLog, Taken
+from bus.stores.mongo.event_log import MongoEventLog
 from bus.stores.mongo.failures import DUPLICATE_KEY, is_callers_own, reading, writing
 from bus.stores.mongo.fence import FENCED
 from bus.stores.mongo.indexes import OPTIONS_DIFFER
 from bus.stores.mongo.sessions import Sessions
-from bus.stores.mongo.transactions import MongoConflict, in_transaction
+from bus.stores.mongo.transactions import MongoConflict, Taken, in_transaction
 from bus.stores.records import READING, check_cause, moved_on
 from bus.stores.session import (
     Effects,

@@ -35,9 +35,10 @@ from bus.stores.mongo.log_queries import LogQueries
 from bus.stores.mongo.places import gone
 from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.settling import Settling
+from bus.stores.mongo.sharing import Pair, Sharing, pair_of
 from bus.stores.mongo.snapshots import MongoSnapshots
 from bus.stores.mongo.states import MongoStates, NotOlder, Write, writes_of
-from bus.stores.mongo.transactions import in_transaction
+from bus.stores.mongo.transactions import Taken, in_transaction
 from bus.stores.records import (
     commit_document,
     commit_from,
@@ -55,10 +56,6 @@ MOST_TRANSACTIONS = 16
 TRANSACTION_WITHIN = 10.0
 HELD_WITHIN = 5.0
 PAUSE = 0.02
-
-
-class Taken(Exception):
-    """An id, or a place in a stream, is taken already."""
 
 
 class MongoEventLog(MongoLog, EventLog):
@@ -84,6 +81,10 @@ class MongoEventLog(MongoLog, EventLog):
         self._loader = Loader(MongoPages(self._latest))
         self._looking = LogQueries(self._commits)
         self._appender = Appender(partial(Settling, self._commits), _encoded, store="MongoDB")
+        sharing = partial(Sharing, self._share, self._append_several, self.told_of)
+        self._appender_of_states = Appender(sharing, pair_of, store="MongoDB")
+        self._sharing = set[str]()
+        """The streams whose commits with states are under way."""
         self._copies = Copies(self._commits)
         self._fence = Fence(self._database, self._commits.name)
         self.sessions = Sessions(client, self._database, loops or Loops())
@@ -97,6 +98,7 @@ class MongoEventLog(MongoLog, EventLog):
     async def close(self) -> None:
         await self.sessions.close()
         await self._appender.close()
+        await self._appender_of_states.close()
         await self._loader.close()
         await self._snapshots.close()
         await self._states.close()
@@ -104,9 +106,25 @@ class MongoEventLog(MongoLog, EventLog):
     async def append(self, commits: Sequence[Commit]) -> Sequence[Commit]:
         if self._refusal:
             raise StoreUnavailable(self._refusal)
-        if len(commits) != 1 or commits[0].state:
+        if len(commits) != 1:
             return await self._append_several(commits) if commits else commits
-        outcome = await self._appender.append(commits[0])
+        if commits[0].state:
+            return await self._append_with_state(commits)
+        return await self._told(await self._appender.append(commits[0]), commits)
+
+    async def _append_with_state(self, commits: Sequence[Commit]) -> Sequence[Commit]:
+        stream = commits[0].stream
+        if stream in self._sharing:
+            # It conflicts, most likely. In a group, all that do would run again at the same time,
+            # and one of them would win each time.
+            return await self._append_several(commits)
+        self._sharing.add(stream)
+        try:
+            return await self._told(await self._appender_of_states.append(commits[0]), commits)
+        finally:
+            self._sharing.discard(stream)
+
+    async def _told(self, outcome: Appended, commits: Sequence[Commit]) -> Sequence[Commit]:
         if outcome is Appended.REPEAT:
             return await self._stored(commits[0].id)
         if outcome is Appended.CONFLICT:
@@ -138,6 +156,11 @@ class MongoEventLog(MongoLog, EventLog):
         except OutcomeUnknown as error:
             return await self.told_of([commits], error)
         return commits
+
+    async def _share(self, pairs: Sequence[Pair]) -> None:
+        documents = [pair.document for pair in pairs]
+        body = partial(self._insert, documents, [pair.write for pair in pairs])
+        await in_transaction(self._slot, body, TRANSACTION_WITHIN, once=True)
 
     async def told_of(
         self, tries: Sequence[Sequence[Commit]], doubt: OutcomeUnknown | None = None

@@ -146,12 +146,14 @@ class MongoStates:
 
 def writes_of(commits: Sequence[Commit]) -> list[Write]:
     """Returns the writes of commits' states. Raises: InvalidMessage if one cannot be stored."""
-    writes: list[Write] = []
-    for state in (commit.state for commit in commits if commit.state):
-        older = {"_id": state.stream, "version": {"$lt": state.version}}
-        document = RawBSONDocument(encoded(state_document(state)))
-        writes.append(ReplaceOne(older, document, upsert=True))
-    return writes
+    states = [commit.state for commit in commits if commit.state]
+    return [write_of(state, encoded(state_document(state))) for state in states]
+
+
+def write_of(state: Snapshot, document: bytes) -> Write:
+    """Returns what puts a state, encoded, in the place of an older one."""
+    older = {"_id": state.stream, "version": {"$lt": state.version}}
+    return ReplaceOne(older, RawBSONDocument(document), upsert=True)
 
 
 def _name(category: str, field: str) -> str:

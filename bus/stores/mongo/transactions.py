@@ -38,8 +38,15 @@ class MongoConflict(Exception):
     """Another writer was first, which the server does not report as a transient error."""
 
 
-async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Result:
-    """Runs `body` in a transaction and commits it, and starts again after a conflict with others.
+class Taken(Exception):
+    """An id, or a place in a stream, is taken already."""
+
+
+async def in_transaction(
+    lend: Lend, body: Body[Result], within: float, *, once: bool = False
+) -> Result:
+    """Runs `body` in a transaction and commits it, and starts again after a conflict with others,
+    unless it is to run `once`.
 
     Each try borrows a session by `lend`, which is given back between the tries. No further try
     begins after `within` seconds. Exceptions of `body` pass through, and then nothing is written.
@@ -59,7 +66,7 @@ async def in_transaction(lend: Lend, body: Body[Result], within: float) -> Resul
                 raise _unknown(doubts[-1]) from error
             raise
         except (PyMongoError, MongoConflict) as error:
-            late = time.monotonic() + pause > deadline
+            late = once or time.monotonic() + pause > deadline
             if doubts and (late or not may_repeat(error)):
                 raise _unknown(doubts[-1]) from error
             if not may_repeat(error):

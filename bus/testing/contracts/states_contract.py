@@ -121,6 +121,31 @@ class StatesContract:
         assert found == [one.state for one in commits]
         assert len({id(one) for one in found if one}) == 30
 
+    async def test_each_of_many_appends_gets_its_own_outcome(self, event_log: EventLog) -> None:
+        await event_log.append([with_state(1, "job-taken")])
+        await event_log.append([with_state(1, "job-newer")])
+        await event_log.save_state(state("job-newer", 9))
+        await event_log.append([with_state(1, "job-repeated")])
+        good = [with_state(1, f"job-{n}", status=str(n)) for n in range(40)]
+        bad = {
+            "ConcurrencyError": [
+                with_state(1, "job-taken", status="lost")._replace(id="lost"),
+                with_state(2, "job-newer", status="lost"),
+            ],
+            "InvalidMessage": [with_state(1, "job-wrong", wrong=2**63)],
+            "repeat": [commit("job-repeated:1", first=2, state=state("job-1", 2, status="again"))],
+        }
+        mixed = [*good[:13], *bad["ConcurrencyError"], *good[13:17], *bad["InvalidMessage"]]
+        mixed += [*good[17:30], *bad["repeat"], *good[30:]]
+        got = await asyncio.gather(*[outcome(event_log, [one]) for one in mixed])
+        expected = {one.id: what for what, commits in bad.items() for one in commits}
+        kinds = [kind.partition(" of ")[0] for kind in got]
+        assert kinds == [expected.get(one.id, "stored") for one in mixed]
+        assert [await event_log.state(one.stream) for one in good] == [one.state for one in good]
+        assert len(await event_log.commits([one.id for one in mixed])) == 41
+        assert await event_log.state("job-taken") == state("job-taken", 1, status="open")
+        assert await event_log.read("job-wrong") == []
+
     @pytest.mark.parametrize(
         "wrong",
         [2**63, "\ud800", {"a\0b": 1}, "x" * 16_000_000],
