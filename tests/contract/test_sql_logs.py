@@ -22,6 +22,7 @@ from bus.stores.sql.engine import Held
 from bus.stores.sql.rows import sent
 from bus.testing.contracts.event_log_contract import commit, events_of, next_of, outcome
 from tests.contract.sql_logs import opened, other
+from tests.waiting import patience
 
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -115,9 +116,9 @@ async def test_a_place_that_somebody_holds_holds_up_nobody_else(
         tries = [asyncio.ensure_future(outcome(log, [one])) for one in mixed]
         await asyncio.sleep(0)
         later = [outcome(log, [commit(f"d{n}", f"job-d{n}", time=at(log))]) for n in range(20)]
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(4 * patience()):
             assert await asyncio.gather(*later) == ["stored"] * 20
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(8 * patience()):
             assert await asyncio.gather(*tries[:1], *tries[2:]) == ["stored"] * 19
         await connection.commit()
         assert await tries[1] == "ConcurrencyError"

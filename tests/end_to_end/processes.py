@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from bus import Settings
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.services.ports import LOOPBACK, free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ class ServiceProcess:
         self._running.kill()
 
     async def ended(self, within: float) -> int:
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(within * patience()):
             return await self._running.wait()
 
     @property

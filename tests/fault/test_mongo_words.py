@@ -26,7 +26,7 @@ from bus.stores.mongo import MongoCollections, MongoEventLog, close
 from bus.testing.contracts.documents.documents_contract import all_of, counting
 from bus.testing.contracts.event_log_contract import commit
 from bus.testing.contracts.states_contract import with_state
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.faults import failing
 from tools.services.mongodb import MongoNode
 
@@ -339,7 +339,7 @@ async def test_what_a_killed_process_locked_is_free_within_seconds(
         *(sys.executable, "-c", CRASH, database.url, unique),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(60 * patience()):
         assert await process.wait() == -signal.SIGKILL
     waiting = asyncio.gather(
         log.append([commit("next", "left-0")]), log.append(other_of("right-0"))

@@ -72,7 +72,7 @@ class Load:
             await until(lambda: self._stored() >= before + 100, "appends are not stored again")
         finally:
             self._stop = True
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(30 * patience()):
                 await asyncio.gather(*writing)
         return Counter(self.words.values())
 

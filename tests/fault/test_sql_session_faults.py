@@ -14,7 +14,7 @@ from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.sql import SqlEffects, SqlEventLog, connect
 from bus.testing.contracts.effects_contract import booking
 from tests.contract.test_sql_effects import Base, Total, World, Write, handling
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.faults.proxy import Proxy
 from tools.faults.sql import end_backend
 from tools.services import statements
@@ -130,7 +130,7 @@ async def test_backends_that_are_ended_while_handlers_work(sql_url: str) -> None
             await asyncio.sleep(0.2)
             await asyncio.to_thread(_end_some, sql_url)
         stop = True
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(90 * patience()):
             await asyncio.gather(*working)
         await _check(world, words)
 
@@ -182,7 +182,7 @@ async def test_a_server_that_crashes_while_handlers_work(sql_node: SQLNode) -> N
         before = len(words)
         await until(lambda: len(words) > before + 200, "commands are not carried out again")
         stop = True
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(90 * patience()):
             await asyncio.gather(*working)
         await _check(world, words)
 

@@ -24,7 +24,7 @@ from bus import (
     Worker,
 )
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.services.ports import free_ports
 
 
@@ -367,7 +367,7 @@ class LifecycleContract:
             tasks = [asyncio.create_task(pays(number)) for number in range(8)]
             watching = asyncio.create_task(watches())
             await until(lambda: len(done) > 20, "some are paid")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             await asyncio.gather(*tasks)
             assert await watching
         async with bus:
@@ -381,7 +381,7 @@ class LifecycleContract:
         await bus.__aenter__()
         await worker.__aenter__()
         await bus.execute(Pay(wallet_id="w", amount=1))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(60 * patience()):
             await bus.__aexit__(None, None, None)
             await worker.__aexit__(None, None, None)
         assert await pay(bus, 1) == 2

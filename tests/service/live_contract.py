@@ -235,7 +235,7 @@ class LiveContract:
         watchers = [bus.watch(CountPurses()) for _ in range(200)]
         assert await asyncio.gather(*map(anext, watchers)) == [0] * 200
         await paid_into(bus, 1)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             assert await asyncio.gather(*map(anext, watchers)) == [1] * 200
         assert len(feeds.opened) == 1
         for watcher in watchers:

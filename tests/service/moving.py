@@ -32,6 +32,9 @@ from bus.operate.log_place import LogPlace
 from bus.stores.mongo import MongoEffects, MongoEventLog, close, connect
 from tests.service.following_contract import GetPurse, Paid, Pay, Purse, PurseView
 
+PAUSE = 0.05
+"""Seconds between two payments of a client: as many as can be would make the move a long one."""
+
 
 class Audit(Command):
     purse_id: str
@@ -185,7 +188,7 @@ class Clients:
             payment = Pay(purse_id=purse, amount=amount)
             while id not in self.receipts:
                 await self._tried(payment, id)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(PAUSE)
 
     async def _tried(self, payment: Pay, id: str) -> None:
         for bus in list(self.buses):

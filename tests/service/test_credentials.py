@@ -12,6 +12,7 @@ import structlog
 from bus import Bus, BusError, Settings
 from bus.transports.rabbitmq import RabbitTransport
 from tests.service.wallet import build
+from tests.waiting import patience
 from tools.services.ports import free_ports
 
 SECRET = "Xq7-4711-Zw9"
@@ -87,7 +88,8 @@ async def test_a_databases_password_is_never_shown(
     each = [Settings(amqp_url="amqp://h/", mongo_url=url, mongo_db=unique) for url in urls]
     buses = [build(settings) for settings in each]
     told = await asyncio.gather(*map(told_by, buses))
-    async with asyncio.timeout(60):  # a machine with much to do may be too late to be refused
+    # A machine with much to do may be too late to be refused.
+    async with asyncio.timeout(60 * patience()):
         while "Authentication" not in "".join(told):
             told.append(await told_by(build(each[0])))
     assert all("MongoDB" in one for one in told)

@@ -8,7 +8,7 @@ import pytest
 
 from bus import Bus, DeadLetters, Event, EventCount, Events, Settings, TraceEntry, Worker
 from tests.service.runs import Start, build
-from tests.waiting import until
+from tests.waiting import patience, until
 
 
 class Forgotten(Event):
@@ -63,7 +63,7 @@ async def test_a_tail_shows_the_last_events_and_then_each_as_it_is_stored(bus: B
         seen = [(await anext(following)).stream for _ in range(2)]
         await bus.publish(Forgotten(number=1))
         await bus.execute(Start(run_id="new"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30 * patience()):
             seen.append((await anext(following)).stream)
     assert seen == ["run-old3", "run-old4", "run-new"]
 

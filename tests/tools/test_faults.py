@@ -51,7 +51,7 @@ class Client:
     async def rest(self) -> bytes:
         """What still comes before the connection is reset; fails where it ends politely."""
         heard = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5 * patience()):
             try:
                 while data := await self._reader.read(1000):
                     heard += data

@@ -14,7 +14,7 @@ import pytest
 from bus import Settings
 from tests.end_to_end.processes import ServiceProcess
 from tests.versions import former
-from tests.waiting import until
+from tests.waiting import patience, until
 from tools.services.ports import LOOPBACK, free_ports
 
 BANK = (former.BEFORE / "bank.py").read_text()
@@ -73,7 +73,8 @@ async def board(real_settings: Settings, tmp_path: Path) -> AsyncIterator[httpx.
         )
     )
     url = f"http://{LOOPBACK}:{port}"
-    async with api, worker, relay, httpx.AsyncClient(base_url=url, timeout=20) as client:
+    patient = httpx.AsyncClient(base_url=url, timeout=20 * patience())
+    async with api, worker, relay, patient as client:
         for program in (api, worker, relay):
             await program.ready()
         yield client
@@ -117,7 +118,7 @@ async def test_its_api_worker_relay_page_and_commands_run(
 
 async def shows(told: AsyncIterator[str], *, total: int) -> None:
     """Reads the board as it is told until it shows so many jobs."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30 * patience()):
         async for line in told:
             if line.startswith("data:") and json.loads(line[5:])["total"] == total:
                 return
