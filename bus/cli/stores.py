@@ -88,13 +88,23 @@ def check(target: Target, as_json: Json = False) -> None:
 
 
 @app.command()
-def sql(database: Annotated[DatabaseKind, typer.Argument(help="whose SQL it is to be")]) -> None:
+def sql(
+    database: Annotated[DatabaseKind, typer.Argument(help="whose SQL it is to be")],
+    since: Annotated[
+        int, typer.Option(help="the version of the tables that are there, for what `upgrade` does")
+    ] = 0,
+) -> None:
     """Prints what `create` does, for those who run it themselves. Needs no database."""
 
     def print_statements() -> None:
-        from bus.stores.sql.schema import dialect_of, statements
+        from bus.stores.sql.schema import VERSION, dialect_of, statements
 
-        for statement in statements(dialect_of(database.value), clock.now()):
+        if not 0 <= since <= VERSION:
+            raise ConfigurationError(
+                f"--since {since}: this release knows the versions 1 to {VERSION} of the tables; "
+                f"`bus stores check` says which is there"
+            )
+        for statement in statements(dialect_of(database.value), clock.now(), since):
             print(f"{statement};")
 
     guarded(print_statements)

@@ -48,9 +48,19 @@ async def log_at(bus: HasRuntime, where: str, *, makes: bool) -> AsyncIterator[L
         stack.push_async_callback(backend.event_log.close)
         stack.push_async_callback(backend.effects.close)
         await backend.event_log.open(makes=makes)
+        if makes:
+            await _prepare_states(bus, backend.event_log)
         name = _name(settings, runtime.service)
         setting = f"BUS_LOG_URL set to that of {name}" if settings.log_url else "no BUS_LOG_URL"
         yield LogPlace(name, backend.event_log, backend.effects, setting)
+
+
+async def _prepare_states(bus: HasRuntime, log: EventLog) -> None:
+    """Has states be indexed as they are copied, so that the service need not do it when it begins
+    there."""
+    for kind in bus.runtime.aggregates:
+        if kind.storing.by_state:
+            await log.prepare_states(kind.category, kind.storing.indexes)
 
 
 def _settings(settings: Settings, where: str) -> Settings:

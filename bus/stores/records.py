@@ -202,6 +202,10 @@ def check_cause(stored: Commit, own: Commit) -> None:
         )
 
 
+class NotOlder(Exception):
+    """The state of a stream is not older than the one to store."""
+
+
 def moved_on(commits: Sequence[Commit]) -> ConcurrencyError:
     """Returns the error for commits whose place in their stream is taken."""
     return ConcurrencyError(

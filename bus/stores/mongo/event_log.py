@@ -37,9 +37,10 @@ from bus.stores.mongo.sessions import Sessions
 from bus.stores.mongo.settling import Settling
 from bus.stores.mongo.sharing import Pair, Sharing, pair_of
 from bus.stores.mongo.snapshots import MongoSnapshots
-from bus.stores.mongo.states import MongoStates, NotOlder, Write, writes_of
+from bus.stores.mongo.states import MongoStates, Write, writes_of
 from bus.stores.mongo.transactions import Taken, in_transaction
 from bus.stores.records import (
+    NotOlder,
     commit_document,
     commit_from,
     encoded,

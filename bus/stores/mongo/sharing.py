@@ -12,9 +12,9 @@ from bson.raw_bson import RawBSONDocument
 
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable
 from bus.stores.event_log import Commit
-from bus.stores.mongo.states import NotOlder, Write, write_of
+from bus.stores.mongo.states import Write, write_of
 from bus.stores.mongo.transactions import Taken
-from bus.stores.records import commit_document, encoded, state_document
+from bus.stores.records import NotOlder, commit_document, encoded, state_document
 from bus.stores.together.appender import Append, Appended, Group, Settles
 
 

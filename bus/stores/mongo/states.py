@@ -21,7 +21,7 @@ from bus.stores.mongo.failures import (
     writing,
 )
 from bus.stores.mongo.indexes import make_indexes
-from bus.stores.records import encoded, state_document, state_from, states_filter
+from bus.stores.records import NotOlder, encoded, state_document, state_from, states_filter
 from bus.stores.together.shared_reads import Read, SharedReads
 
 SCHEMAS = IndexModel([("category", 1), ("schema", 1)])
@@ -32,10 +32,6 @@ PREPARE_WITHIN = 600.0
 FORGET_WITHIN = 600.0
 
 log = Logger("bus.stores")
-
-
-class NotOlder(Exception):
-    """The state of a stream is not older than the one to store."""
 
 
 class MongoStates:

@@ -3,7 +3,7 @@
 event_log     a row for each commit
 log           reading commits: for the read deck, and for aggregates
 settling      appends that share a statement, each with its own outcome
-states        snapshots and states
+states        snapshots and states (a folder)
 queries       reading commits for people
 moving        copies of another log's commits, and the fence (a folder)
 rows          commits as rows

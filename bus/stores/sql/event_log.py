@@ -19,7 +19,7 @@ from bus.errors import (
     Unavailable,
 )
 from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
-from bus.stores.records import is_of_command, moved_on, not_older
+from bus.stores.records import NotOlder, is_of_command, moved_on, not_older
 from bus.stores.sql.dialects import Late
 from bus.stores.sql.engine import Database, Held
 from bus.stores.sql.failures import Kind, bounded, is_of_store, kind_of, translated
@@ -37,7 +37,7 @@ from bus.stores.sql.settling import (
     too_large,
     unsettled,
 )
-from bus.stores.sql.states import NotOlder, SqlStates, StoredStates
+from bus.stores.sql.states import SqlStates, StoredStates
 from bus.stores.together.appender import SETTLE_WITHIN, Appended, Appender
 from bus.stores.together.loader import Loader
 
@@ -329,7 +329,7 @@ class SqlEventLog(SqlLog, EventLog):
         await self._states.save(snapshot)
 
     async def prepare_states(self, category: str, indexes: Sequence[str]) -> None:
-        """Does nothing: the states of a category are gone through."""
+        await self._states.prepare(category, indexes)
 
     async def forget_states(self, category: str = "") -> None:
         await self._states.forget_of(category)

@@ -3,7 +3,7 @@
 Whoever makes them holds a lock, so that processes that start together do not meet.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,17 @@ from sqlalchemy.schema import CreateIndex
 from bus.errors import ConfigurationError, StoreUnavailable
 from bus.stores.sql.engine import Database, connect
 from bus.stores.sql.failures import Kind, bounded, is_of_store, kind_of, translated
-from bus.stores.sql.schema import STEPS, UNIQUE, VERSION, commits, metadata, things, versions
+from bus.stores.sql.schema import (
+    STEPS,
+    UNIQUE,
+    VERSION,
+    commits,
+    is_for,
+    made_by,
+    metadata,
+    things,
+    versions,
+)
 
 MAKE_WITHIN = 600.0
 LOOK_WITHIN = 5.0
@@ -66,8 +76,7 @@ class Migrations:
             if found > VERSION or not found:
                 raise ConfigurationError(unfit(self._database.name, found))
             for version in range(found + 1, VERSION + 1):
-                for statement in STEPS[version]:
-                    await connection.exec_driver_sql(statement)
+                await connection.run_sync(_add, STEPS[version])
                 await connection.execute(versions.insert().values(_row(self._database, version)))
             return int(found)
 
@@ -178,21 +187,27 @@ def _row(database: Database, version: int) -> dict[str, Any]:
 def _make(connection: sa.Connection) -> None:
     if _version_in(connection):
         return
-    inspector = sa.inspect(connection)
-    tables = set(inspector.get_table_names())
-    for thing in things(connection.dialect):
-        if isinstance(thing, sa.Table):
-            if thing.name not in tables:
-                connection.execute(sa.schema.CreateTable(thing))
-        else:
-            table = thing.table
-            assert table is not None
-            there = {index["name"] for index in sa.inspect(connection).get_indexes(table.name)}
-            if thing.name not in there:
-                connection.execute(CreateIndex(thing))
+    _add(connection, things(connection.dialect))
     if problems := _missing(connection):
         raise ConfigurationError("; ".join(problems))
     connection.execute(versions.insert().values(version=VERSION, made=sa.func.now()))
+
+
+def _add(connection: sa.Connection, wanted: Iterable[sa.Table | sa.Index | sa.Column[Any]]) -> None:
+    """Makes what is not there yet: MariaDB and MySQL keep a part of it if it is interrupted."""
+    for thing in wanted:
+        if is_for(thing, connection.dialect) and not _is_there(connection, thing):
+            connection.execute(made_by(thing))
+
+
+def _is_there(connection: sa.Connection, thing: sa.Table | sa.Index | sa.Column[Any]) -> bool:
+    inspector = sa.inspect(connection)
+    if isinstance(thing, sa.Table):
+        return inspector.has_table(thing.name)
+    assert thing.table is not None
+    is_index = isinstance(thing, sa.Index)
+    look: Any = inspector.get_indexes if is_index else inspector.get_columns
+    return thing.name in {one["name"] for one in look(thing.table.name)}
 
 
 def _version_in(connection: sa.Connection) -> int:

@@ -5,7 +5,7 @@ and spaces at the end differ. JSON is the database's own, so that it can be quer
 the database are left alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-VERSION = 1
+VERSION = 2
 
 WORD, STREAM = 255, 500
 """Characters of ids and names, and of streams. MySQL's indexes hold 768 characters at most."""
@@ -156,10 +156,40 @@ states = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("shape", Word(), nullable=False),
     sa.Column("state", Json, nullable=False),
+    sa.Column("places", Json),
+    sa.Column("indexes", sa.BigInteger),
+    sa.Column("indexed", sa.BigInteger),
+    sa.Column(
+        "found_by",
+        sa.BigInteger,
+        sa.Computed("CASE WHEN indexed = version THEN indexes ELSE 0 END", persisted=True),
+    ),
     sa.Index("bus_states_category", "category", "stream"),
     **_INNODB,
 )
-"""The states of aggregates that are stored by their state."""
+"""The states of aggregates that are stored by their state.
+
+`places` has for each indexed field where the state is found by it: these are its rows in
+`bus_state_fields`, as of version `indexed`. `indexes` is a digest of shape and indexed fields, and
+`found_by` is the same, or 0 if they are those of another version: then a process of a release that
+knows no places has written the state since."""
+FOUND = sa.Index("bus_states_found", states.c.category, states.c.found_by, states.c.stream)
+
+state_fields = sa.Table(
+    "bus_state_fields",
+    metadata,
+    sa.Column("place", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column(
+        "stream",
+        Word(STREAM),
+        sa.ForeignKey(states.c.stream, name="bus_state_fields_state", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Index("bus_state_fields_stream", "stream"),
+    **_INNODB,
+)
+"""Where states are found: a row for each value of an indexed field, by a digest of category, field
+and value."""
 
 versions = sa.Table(
     "bus_schema",
@@ -173,8 +203,31 @@ versions = sa.Table(
 UNIQUE = frozenset({IDS.name, PLACES.name})
 """The indexes without which two commits could take one place."""
 
-STEPS: dict[int, Sequence[str]] = {}
-"""What leads to a version from the one before it, as SQL; {} in the place of nothing."""
+STEPS: dict[int, Sequence[sa.Table | sa.Index | sa.Column[Any]]] = {
+    2: (*(states.c[name] for name in ("places", "indexes", "indexed", "found_by")),
+        FOUND, state_fields, *state_fields.indexes),
+}  # fmt: skip
+"""What a version has beside that of the version before it, in the order in which it is made."""
+
+
+class AddColumn(sa.schema.ExecutableDDLElement):
+    """Adds a column to a table that is there."""
+
+    def __init__(self, column: sa.Column[Any]) -> None:
+        self.column = column
+
+
+@compiles(AddColumn)
+def _add_column(element: AddColumn, compiler: Any, **_: Any) -> str:
+    table = compiler.preparer.format_table(element.column.table)
+    return f"ALTER TABLE {table} ADD COLUMN {compiler.get_column_specification(element.column)}"
+
+
+def made_by(thing: sa.Table | sa.Index | sa.Column[Any]) -> sa.schema.ExecutableDDLElement:
+    """Returns the statement that makes a table, an index or a column."""
+    if isinstance(thing, sa.Table):
+        return CreateTable(thing)
+    return CreateIndex(thing) if isinstance(thing, sa.Index) else AddColumn(thing)
 
 
 def dialect_of(name: str) -> sa.Dialect:
@@ -184,19 +237,37 @@ def dialect_of(name: str) -> sa.Dialect:
     return mysql.dialect(is_mariadb=name == "mariadb")
 
 
+def is_for(thing: sa.Table | sa.Index | sa.Column[Any], dialect: sa.Dialect) -> bool:
+    """Returns whether something of the tables is made in a database."""
+    return dialect.name not in thing.info.get(NOT_IN, ())
+
+
 def things(dialect: sa.Dialect) -> Iterator[sa.Table | sa.Index]:
     """Yields the tables and indexes that are made in a database."""
     for table in metadata.sorted_tables:
         yield table
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            if dialect.name not in index.info.get(NOT_IN, ()):
+            if is_for(index, dialect):
                 yield index
 
 
-def statements(dialect: sa.Dialect, at: datetime) -> Iterator[str]:
-    """Yields all that is made, as SQL, and at its end the row that says so."""
-    for thing in things(dialect):
-        made = CreateTable(thing) if isinstance(thing, sa.Table) else CreateIndex(thing)
-        yield str(made.compile(dialect=dialect)).strip()
+def statements(dialect: sa.Dialect, at: datetime, since: int = 0) -> Iterator[str]:
+    """Yields all that is made, or what the versions after `since` have besides, as SQL; and at the
+    end of each the row that says so."""
+    if not since:
+        yield from _made(things(dialect), dialect, VERSION, at)
+    for version in range(since + 1, VERSION + 1) if since else ():
+        made = [thing for thing in STEPS[version] if is_for(thing, dialect)]
+        yield from _made(made, dialect, version, at)
+
+
+def _made(
+    things: Iterable[sa.Table | sa.Index | sa.Column[Any]],
+    dialect: sa.Dialect,
+    version: int,
+    at: datetime,
+) -> Iterator[str]:
+    for thing in things:
+        yield str(made_by(thing).compile(dialect=dialect)).strip()
     made_at = f"{at:%Y-%m-%d %H:%M:%S}"
-    yield f"INSERT INTO {versions.name} (version, made) VALUES ({VERSION}, '{made_at}')"
+    yield f"INSERT INTO {versions.name} (version, made) VALUES ({version}, '{made_at}')"

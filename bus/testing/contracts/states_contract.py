@@ -4,6 +4,7 @@ Subclasses give the fixture `event_log`: open, and empty.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +25,43 @@ def with_state(first: int, stream: str = "job-1", **fields: Any) -> Commit:
     """Returns a commit of one event, with the state of its stream."""
     kept = state(stream, first, **(fields or {"status": "open"}))
     return commit(f"{stream}:{first}", stream, first, state=kept)
+
+
+LONG = "x" * 5000
+SAME: dict[str, Sequence[Any]] = {
+    "one": [1, 1.0],
+    "true": [True],
+    "zero": [0, 0.0, -0.0],
+    "false": [False],
+    "half": [0.5],
+    "two to the 53": [2**53, 2.0**53],
+    "one more": [2**53 + 1],
+    "largest": [2**63 - 1],
+    "as a float": [2.0**63],
+    "least": [-(2**63), -(2.0**63)],
+    "huge": [1e300],
+    "tiny": [5e-324],
+    "text of one": ["1"],
+    "text of a float": ["1.0"],
+    "empty": [""],
+    "space": [" "],
+    "letter": ["a"],
+    "capital": ["A"],
+    "padded": ["a "],
+    "with a zero": ["a\0"],
+    "accent": ["\u00e9"],
+    "accent in two": ["e\u0301"],
+    "four bytes": ["\U0001f600"],
+    "another of four": ["\U0001f601"],
+    "long": [LONG],
+    "long, and differs at its end": [f"{LONG[:-1]}y"],
+    "a time": ["2026-11-30T05:00:00Z"],
+    "the same time": ["2026-11-30T06:00:00+01:00"],
+    "a decimal": ["1.50"],
+    "as it is named inside": ["null", "flag True", "number 1"],
+    "a name": ["$a"],
+}
+"""Values of a field: those under one name are equal, and equal nothing else."""
 
 
 class StatesContract:
@@ -204,6 +242,77 @@ class StatesContract:
         assert await event_log.states("job", {"status": "closed"}, 10) == [kept[2]]
         assert len(await event_log.states("job", {"status": "open"}, 1)) == 1
         assert await event_log.states("none", {"status": "open"}, 10) == []
+
+    async def test_what_equals_a_value_is_found_and_nothing_else(self, event_log: EventLog) -> None:
+        kept = {f"job-{name} {n}": value for name in SAME for n, value in enumerate(SAME[name])} | {
+            f"job-in a list {n}": [value, "z"] for n, (value, *_) in enumerate(SAME.values())
+        }
+        kept |= {"job-none": None, "job-list": [], "job-none in a list": ["b", None]}
+        kept |= {"job-deep": [["a", 1], {"a": 1}], "job-object": {"status": "a"}}
+        states = [state(stream, 1, status=value) for stream, value in kept.items()]
+        await asyncio.gather(*map(event_log.save_state, [*states, state("job-absent", 1, owner=1)]))
+
+        async def found(value: Any) -> set[str]:
+            limit = len(kept) + 1
+            return {one.stream for one in await event_log.states("job", {"status": value}, limit)}
+
+        for number, (name, values) in enumerate(SAME.items()):
+            equal = {f"job-in a list {number}"} | {f"job-{name} {n}" for n in range(len(values))}
+            if name == "as it is named inside":
+                assert [len(await found(value)) for value in values] == [2, 1, 1]
+                continue
+            for value in values:
+                assert await found(value) == equal, value
+        assert await found(None) == {"job-none", "job-absent", "job-none in a list"}
+        assert len(await found("z")) == len(SAME)
+        assert await found("b") == {"job-none in a list"}
+
+    async def test_a_state_is_found_by_what_it_is_now(self, event_log: EventLog) -> None:
+        async def found(**fields: Any) -> list[str]:
+            return [one.stream for one in await event_log.states("job", fields, 10)]
+
+        await event_log.append([with_state(1, status="open", owner="Ada", pay=1)])
+        await event_log.append([with_state(1, "job-2", status="open", owner="Bob", pay=1)])
+        await event_log.append([with_state(2, status="open", owner="Bob", pay=1)])
+        assert await found(owner="Ada") == []
+        assert await found(owner="Bob") == ["job-1", "job-2"]
+        assert await found(owner="Bob", status="open", pay=1) == ["job-1", "job-2"]
+        assert await found(owner="Bob", pay=2) == []
+        await event_log.append([with_state(3, status=["open", "new"], pay=2)])
+        assert await found(owner="Bob") == ["job-2"]
+        assert await found(owner=None, status="new") == ["job-1"]
+        await event_log.save_state(state("job-1", 3, "2", status="closed", owner="Ada"))
+        assert await found(status="closed", owner="Ada") == ["job-1"]
+        assert await found(status="open") == ["job-2"]
+        with pytest.raises(ConcurrencyError):
+            await event_log.append([with_state(2, status="lost")._replace(id="other")])
+        assert await found(status="lost") == []
+
+    async def test_a_state_with_many_values_in_a_list_is_found_by_each(
+        self, event_log: EventLog
+    ) -> None:
+        many = [f"tag {n}" for n in range(1000)]
+        await event_log.append([with_state(1, status=many), with_state(1, "job-2", status="tag 7")])
+        for value in (many[0], many[-1]):
+            assert len(await event_log.states("job", {"status": value}, 10)) == 1
+        assert len(await event_log.states("job", {"status": "tag 7"}, 10)) == 2
+        await event_log.append([with_state(2, status="few")])
+        assert len(await event_log.states("job", {"status": "tag 7"}, 10)) == 1
+
+    async def test_states_are_found_by_fields_declared_later_and_no_longer(
+        self, event_log: EventLog
+    ) -> None:
+        async def found(**fields: Any) -> list[str]:
+            return [one.stream for one in await event_log.states("job", fields, 10)]
+
+        await event_log.append([with_state(1, status="open", city="Ulm", é=1)])
+        for indexes in (["city"], ["city", "é"], [], ["status", "owner", "city"], ["no.field"]):
+            await event_log.prepare_states("job", indexes)
+            stream = f"job-{len(await found(city='Ulm')) + 1}"
+            await event_log.append([with_state(1, stream, status="open", city="Ulm", é=1)])
+            streams = [f"job-{n}" for n in range(1, int(stream[-1]) + 1)]
+            for fields in ({"status": "open"}, {"city": "Ulm"}, {"é": 1}):
+                assert await found(**fields) == streams, (indexes, fields)
 
     async def test_states_of_another_shape_are_found_besides(self, event_log: EventLog) -> None:
         one, two = state("job-1", 1, status="open"), state("job-2", 1, status="closed")

@@ -219,9 +219,9 @@ async def _commits_itself(connection: AsyncConnection) -> bool:
 
 async def _identity_of(connection: AsyncConnection) -> Identity:
     """Returns what tells a database with tables of the log from another one: its name, and when
-    its tables were made."""
+    its tables were made; they may be brought to another version while this runs."""
     is_postgresql = connection.dialect.name == "postgresql"
     name = "SELECT current_database()" if is_postgresql else "SELECT DATABASE()"
     database = (await connection.exec_driver_sql(name)).scalar_one()
-    made = sa.select(versions.c.version, versions.c.made).order_by(versions.c.version)
+    made = sa.select(versions.c.version, versions.c.made).order_by(versions.c.version).limit(1)
     return (database, *map(tuple, await connection.execute(made)))
