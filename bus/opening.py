@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from bus.assembly.runtime import Runtime
 from bus.common.backoff import pauses
 from bus.common.tasks import end, together
-from bus.continuity.owner import check_owner, hand_over
+from bus.continuity.owner import check_log, check_owner, hand_over
 from bus.continuity.upkeep import Upkeep
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
 from bus.observe.log import Logger, configure_default
 from bus.recovery.losses import Losses
+from bus.settings import MEMORY
 from bus.write import snapshots
 
 log = Logger("bus")
@@ -43,8 +44,17 @@ async def claim(runtime: Runtime, former: str) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runtime.disconnect)
         stack.push_async_callback(runtime.control.close)
+        stack.push_async_callback(runtime.event_log.close)
         await runtime.control.open()
-        await hand_over(runtime.control, runtime.service, former)
+        if runtime.log_notes:
+            await runtime.event_log.open()
+        await hand_over(
+            runtime.control,
+            runtime.service,
+            former,
+            log=runtime.log_notes,
+            lasts=_lasts(runtime),
+        )
 
 
 async def _close(runtime: Runtime) -> None:
@@ -74,10 +84,18 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
         await runtime.followed.open(makes=not looking)
     for place in runtime.places:
         await place.open(makes=not looking)
+    claims = not looking
     await together(
-        check_owner(runtime.control, runtime.service, claims=not looking),
-        runtime.event_log.open(makes=False) if looking else _open_log(runtime),
+        check_owner(runtime.control, runtime.service, claims=claims and not runtime.log_notes),
+        runtime.event_log.open(makes=not looking),
     )
+    if runtime.log_notes:
+        kept = runtime.control if _lasts(runtime) else None
+        await check_log(runtime.log_notes, kept, runtime.service, claims=claims)
+        # Last, so that who is refused the log has taken nothing.
+        await check_owner(runtime.control, runtime.service, claims=claims)
+    if not looking:
+        await _prepare(runtime)
     await together(
         runtime.catalogue.look() if looking else runtime.catalogue.open(begins=False),
         runtime.signing.open(makes=not looking),
@@ -106,8 +124,12 @@ def _upkeep(runtime: Runtime) -> Upkeep:
     return upkeep
 
 
-async def _open_log(runtime: Runtime) -> None:
-    await runtime.event_log.open()
+def _lasts(runtime: Runtime) -> bool:
+    """Returns whether the service's own records outlive the process."""
+    return runtime.settings.mongo_url != MEMORY
+
+
+async def _prepare(runtime: Runtime) -> None:
     prepared = (snapshots.prepare(runtime.event_log, kind) for kind in runtime.aggregates)
     await together(*prepared)
 

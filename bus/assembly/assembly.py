@@ -118,6 +118,7 @@ class Assembly:
             control=control,
             effects=backend.effects,
             join=backend.join,
+            log_notes=backend.log_notes,
             dispatcher=dispatcher,
             publisher=publisher,
             declared=subscriptions_of(service, self._routers, projections, self._owners),

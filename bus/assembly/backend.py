@@ -15,7 +15,7 @@ from bus.errors import ConfigurationError
 from bus.observe.loops import Loops
 from bus.settings import MEMORY, NOT_FOR_DATA, Settings
 from bus.stores.collections import Collections
-from bus.stores.control import Control
+from bus.stores.control import Control, Notes
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects, Join, Joined
@@ -39,7 +39,8 @@ def joins_nothing(session: Any) -> Joined:
 class Backend:
     """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` wraps
     every handler, inside the service's own. Without `followed` it can follow no other service.
-    `join` lets an application's own transactions store commits."""
+    `join` lets an application's own transactions store commits. `log_notes` are in the log's
+    database, if that is another than the one of `control`."""
 
     transport: Transport
     event_log: EventLog
@@ -50,6 +51,7 @@ class Backend:
     middleware: Sequence[Middleware] = ()
     followed: FollowedLog | None = None
     join: Join = joins_nothing
+    log_notes: Notes | None = None
 
 
 class MakeBackend(Protocol):
@@ -153,7 +155,15 @@ def _transports(service: str, settings: Settings) -> _Transports:
 
 def _with_log(service: str, settings: Settings, client: Any) -> _Stores:
     """Returns what makes a backend with its log in SQL, and all else in MongoDB, or without."""
-    from bus.stores.sql import Joining, NoCollections, SqlControl, SqlEffects, SqlEventLog, connect
+    from bus.stores.sql import (
+        Joining,
+        LogNotes,
+        NoCollections,
+        SqlControl,
+        SqlEffects,
+        SqlEventLog,
+        connect,
+    )
 
     has_documents = bool(settings.mongo_url) or client is not None
     besides = _stores(service, settings, client) if has_documents else None
@@ -186,7 +196,14 @@ def _with_log(service: str, settings: Settings, client: Any) -> _Stores:
             await engine.dispose()
             await backend.disconnect()
 
-        return replace(backend, event_log=log, effects=effects, join=join, disconnect=disconnect)
+        return replace(
+            backend,
+            event_log=log,
+            effects=effects,
+            join=join,
+            disconnect=disconnect,
+            log_notes=LogNotes(engine),
+        )
 
     return with_log
 

@@ -29,7 +29,7 @@ from bus.rebuild.handled import handled
 from bus.settings import Settings
 from bus.signing import Signing
 from bus.stores.collections import Collections, Target
-from bus.stores.control import Control
+from bus.stores.control import Control, Notes
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.session import Effects, Join
 from bus.transports.base import Transport
@@ -81,6 +81,7 @@ class Runtime(NamedTuple):
 
     In `declared` projections have no queues, because these come and go.
     `read_log` holds all categories that are read here, `followed` those of other services;
+    `log_notes` are in the log's database, if that is another than the one of `control`;
     `disconnect` closes what was connected for it alone.
     """
 
@@ -92,6 +93,7 @@ class Runtime(NamedTuple):
     control: Control
     effects: Effects
     join: Join
+    log_notes: Notes | None
     dispatcher: Dispatcher
     publisher: Publisher
     declared: tuple[Subscription, ...]

@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from bus.assembly.backend import default_backend
-from bus.assembly.runtime import HasRuntime
+from bus.assembly.backend import Backend, default_backend
+from bus.assembly.runtime import HasRuntime, Runtime
 from bus.common.urls import problem_of_log
+from bus.continuity.owner import check_log, check_owner
 from bus.errors import ConfigurationError
 from bus.observe.loops import Loops
 from bus.settings import MEMORY, Settings
@@ -33,7 +34,8 @@ async def log_at(bus: HasRuntime, where: str, *, makes: bool) -> AsyncIterator[L
     """Opens the log of a service at a place: `mongodb`, a URL as BUS_LOG_URL takes it, or the name
     of an environment variable that holds one. The bus need not be open.
 
-    With `makes`, what is missing there is made. Raises: ConfigurationError, StoreUnavailable.
+    With `makes`, what is missing there is made, and it is the service's from then on.
+    Raises: ConfigurationError (it is another service's), StoreUnavailable, OutcomeUnknown.
     """
     runtime = bus.runtime
     if not runtime.has_default_backend:
@@ -48,6 +50,7 @@ async def log_at(bus: HasRuntime, where: str, *, makes: bool) -> AsyncIterator[L
         stack.push_async_callback(backend.event_log.close)
         stack.push_async_callback(backend.effects.close)
         await backend.event_log.open(makes=makes)
+        await _check(backend, runtime, takes=makes)
         if makes:
             await _prepare_states(bus, backend.event_log)
         name = _name(settings, runtime.service)
@@ -61,6 +64,15 @@ async def _prepare_states(bus: HasRuntime, log: EventLog) -> None:
     for kind in bus.runtime.aggregates:
         if kind.storing.by_state:
             await log.prepare_states(kind.category, kind.storing.indexes)
+
+
+async def _check(backend: Backend, runtime: Runtime, *, takes: bool) -> None:
+    service = runtime.service
+    if backend.log_notes is None:
+        await check_owner(backend.control, service, claims=takes)
+        return
+    control = None if runtime.settings.mongo_url == MEMORY else backend.control
+    await check_log(backend.log_notes, control, service, claims=takes, moves=True)
 
 
 def _settings(settings: Settings, where: str) -> Settings:

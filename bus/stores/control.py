@@ -59,7 +59,20 @@ class Parked(NamedTuple):
         return self.error == EventMissing.__name__
 
 
-class Control(KeepsLetters, Protocol):
+class Notes(Protocol):
+    """Small shared records."""
+
+    async def note(self, key: str) -> Note:
+        """Returns a record as a majority holds it; if there is none, an empty one of revision 0."""
+        ...
+
+    async def write_note(self, note: Note) -> bool:
+        """Writes the record, one revision on, unless somebody has since `note.revision`; returns
+        whether it did."""
+        ...
+
+
+class Control(KeepsLetters, Notes, Protocol):
     """Parked streams, dead letters, and small shared records."""
 
     def now(self) -> datetime:
@@ -98,15 +111,6 @@ class Control(KeepsLetters, Protocol):
 
     async def mark_swept(self, target: Target, until: datetime) -> None: ...
 
-    async def note(self, key: str) -> Note:
-        """Returns a record as a majority holds it; if there is none, an empty one of revision 0."""
-        ...
-
-    async def write_note(self, note: Note) -> bool:
-        """Writes the record, one revision on, unless somebody has since `note.revision`; returns
-        whether it did."""
-        ...
-
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
         """Returns the identities of the collections in the service's database (or of these), as
         `Collections.identities` does; empty if none can be dropped."""
@@ -127,9 +131,7 @@ async def drop(collections: Collections, control: Control, target: Target) -> No
     await collections.drop(target)
 
 
-async def change_note(
-    control: Control, key: str, change: Callable[[Document], Document]
-) -> Document:
+async def change_note(control: Notes, key: str, change: Callable[[Document], Document]) -> Document:
     """Changes a record; returns it as it is then. Raises: StoreUnavailable, and what `change` does.
 
     `change` may run several times, each on the record as it is at that time.

@@ -29,12 +29,13 @@ except ModuleNotFoundError:
 
 from bus.stores.sql.engine import connect
 from bus.stores.sql.event_log import SqlEventLog
-from bus.stores.sql.keeping import NoCollections, SqlControl
+from bus.stores.sql.keeping import LogNotes, NoCollections, SqlControl
 from bus.stores.sql.migrations import tables
 from bus.stores.sql.sessions import Joining, SqlEffects
 
 __all__ = [
     "Joining",
+    "LogNotes",
     "NoCollections",
     "SqlControl",
     "SqlEffects",

@@ -6,7 +6,7 @@ documents     documents as JSON, and back as they were
 nowhere       the place for documents where there is none
 """
 
-from bus.stores.sql.keeping.control import SqlControl
+from bus.stores.sql.keeping.control import LogNotes, SqlControl
 from bus.stores.sql.keeping.nowhere import NoCollections
 
-__all__ = ["NoCollections", "SqlControl"]
+__all__ = ["LogNotes", "NoCollections", "SqlControl"]

@@ -150,6 +150,14 @@ class SqlControl(SqlLetters, Control):
         return True
 
 
+class LogNotes(SqlControl):
+    """The notes in the log's database, for a service that keeps all else in MongoDB."""
+
+    async def note(self, key: str) -> Note:
+        """Returns an empty one where the tables are not made yet, too."""
+        return await super().note(key) if await self._migrations.version() else Note(key, {})
+
+
 def _parked(data: Any) -> Parked:
     """Returns a parked stream, without fields that other releases add."""
     row = document_in(data)
