@@ -9,12 +9,17 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 AMQP_SCHEMES = ("amqp", "amqps")
 MONGO_SCHEMES = ("mongodb", "mongodb+srv")
 
-LOG_SCHEMES = (
-    "postgresql+asyncpg",
-    "mysql+aiomysql",
-    "mariadb+aiomysql",
-    "mysql+asyncmy",
-    "mariadb+asyncmy",
+LOG_SCHEMES = ("postgresql+asyncpg", "mysql+aiomysql", "mariadb+aiomysql")
+TLS = ("tls", "cafile", "certfile", "keyfile")
+"""How a log's URL asks for TLS, whatever the driver is."""
+_LOG_OPTIONS = {
+    "postgresql": (*TLS, "host", "target_session_attrs", "prepared_statement_cache_size"),
+    "mysql": (*TLS, "host", "unix_socket"),
+    "mariadb": (*TLS, "host", "unix_socket"),
+}
+_TLS_REMEDY = (
+    "write tls=true, and cafile=FILE for the authority that signed the server's certificate "
+    "(certfile=FILE and keyfile=FILE for one of ours)"
 )
 
 ENCODED = "percent-encode user and password, each by urllib.parse.quote(text, safe='')"
@@ -27,6 +32,7 @@ _LOG_DRIVERS = {
     "mysql": "mysql+aiomysql",
     "mariadb": "mariadb+aiomysql",
 }
+_ASYNCHRONOUS = frozenset({"asyncmy", "psycopg", "psycopg_async"})
 
 _UNVERIFIED = {
     "no_verify_ssl": "cafile",
@@ -59,11 +65,8 @@ def problem_of(url: str, schemes: tuple[str, ...]) -> str | None:
 def problem_of_log(url: str) -> str | None:
     """Returns why the URL of a log in SQL may not be used, or None."""
     scheme = url.partition(":")[0]
-    meant = _LOG_DRIVERS.get(scheme.partition("+")[0].lower())
     if scheme not in LOG_SCHEMES:
-        if meant:
-            return f"names no asynchronous driver: begin it with {meant}://"
-        return f"must begin with {':// or '.join(LOG_SCHEMES[:3])}://"
+        return _other_driver(scheme)
     form = f"{scheme}://user:password@host:port/database"
     try:
         parts = urlsplit(url)
@@ -84,6 +87,39 @@ def problem_of_log(url: str) -> str | None:
         return f"does not read as {form}; {ENCODED}"
     if not parts.path.strip("/"):
         return f"names no database: write {form}; the database is the service's own"
+    return _option_problem(scheme.partition("+")[0], parts.query)
+
+
+def _other_driver(scheme: str) -> str:
+    base, _, driver = scheme.lower().partition("+")
+    meant = _LOG_DRIVERS.get(base)
+    if not meant:
+        return f"must begin with {':// or '.join(LOG_SCHEMES)}://, the databases for a log"
+    if driver in _ASYNCHRONOUS:
+        return f"names the driver {driver}, which is not supported: begin it with {meant}://"
+    return f"names no asynchronous driver: begin it with {meant}://"
+
+
+def _option_problem(base: str, query: str) -> str | None:
+    """Returns why the options of a log's URL cannot be taken, without their values, or None."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    known = _LOG_OPTIONS[base]
+    for name, value in pairs:
+        if name not in known and name.lower().startswith(("ssl", "tls", "direct_tls")):
+            return f"has {name}, by which TLS is asked for elsewhere: {_TLS_REMEDY}"
+        if name not in known:
+            return f"has an option {name:.40}, and those that it can have are {', '.join(known)}"
+        if not value and name != "host":
+            return f"has {name} without a value: leave it out, or write {name}=..."
+        if name != "host" and sum(name == other for other, _ in pairs) > 1:
+            return f"has {name} more than once: write it once"
+    if options.get("tls", "true") != "true":
+        return f"has another value for tls than true: {_TLS_REMEDY}, or leave them out"
+    if "keyfile" in options and "certfile" not in options:
+        return "has keyfile without certfile: give the certificate of that key as certfile=FILE"
+    if not options.get("prepared_statement_cache_size", "0").isdecimal():
+        return "has another value for prepared_statement_cache_size than a whole number"
     return None
 
 

@@ -6,12 +6,18 @@ from contextlib import asynccontextmanager
 import aio_pika
 import pytest
 
+from tests.fault.certificates import Certificates, made_in
 from tests.servers import lent, revive
 from tests.service.wallet import Diary
 from tests.waiting import patience
 from tools.services import MongoNode, RabbitMQNode
 
 Recovered = Callable[[str, float, float], None]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return made_in(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")

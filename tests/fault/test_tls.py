@@ -7,12 +7,10 @@ import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import trustme
 
 from bus.errors import ConfigurationError, StoreUnavailable, TransportUnavailable
 from bus.stores.mongo import MongoEventLog, connect
@@ -20,39 +18,12 @@ from bus.testing.contracts.transport_contract import event, take
 from bus.transports.rabbitmq import RabbitTransport
 from bus.transports.topology import Topology, projection_queues
 from tests.databases import lent_client
+from tests.fault.certificates import HERE, Certificates
 from tests.servers import lent
 from tests.waiting import patience
 from tools.services.mongodb import MongoNode
 from tools.services.ports import free_ports
 from tools.services.rabbitmq import RabbitMQNode
-
-HERE = "127.0.0.1"
-THEN, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
-
-
-class Certificates(NamedTuple):
-    """Files: two authorities, and what the first of them signed."""
-
-    authority: Path
-    stranger: Path
-    server: Path
-    client: Path
-    expired: Path
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("certificates")
-    authority, stranger = trustme.CA(), trustme.CA()
-    for name, one in (("authority", authority), ("stranger", stranger)):
-        one.cert_pem.write_to_path(folder / name)
-    for name, leaf in (
-        ("server", authority.issue_cert(HERE)),
-        ("client", authority.issue_cert("client@example.org")),
-        ("expired", authority.issue_cert(HERE, not_before=THEN, not_after=LATER)),
-    ):
-        leaf.private_key_and_cert_chain_pem.write_to_path(folder / name)
-    return Certificates(*(folder / field for field in Certificates._fields))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
-from bus import Bus, BusError, Settings
+from bus import Bus, BusError, ConfigurationError, Settings
 from bus.transports.rabbitmq import RabbitTransport
 from tests.service.wallet import build
 from tests.waiting import patience
@@ -95,3 +95,20 @@ async def test_a_databases_password_is_never_shown(
     assert all("MongoDB" in one for one in told)
     shown = f"{each!r}{[bus.runtime for bus in buses]!r}{told!r}"
     assert SECRET not in shown + everything_said()
+
+
+async def test_the_password_of_a_log_in_sql_is_never_shown(
+    sql_url: str, nowhere: str, unique: str, everything_said: Said
+) -> None:
+    wrong = with_secret(sql_url)
+    away = wrong.replace(wrong.rpartition("@")[2].partition("/")[0], nowhere)
+    urls = [wrong, away, f"{wrong}?tls=true", f"{wrong}?cafile=/no/such"]
+    each = [Settings(amqp_url="memory://", mongo_url="", log_url=url) for url in urls]
+    told = [await told_by(Bus(unique, settings=settings)) for settings in each]
+    for said, why in zip(told, ["BUS_LOG_URL", "running", "cafile=", "/no/such"], strict=True):
+        assert why in said
+    for option in ("sslmode=require", "tls=no"):
+        with pytest.raises(ConfigurationError) as caught:
+            Settings(amqp_url="memory://", log_url=f"{wrong}?{option}")
+        told.append(str(caught.value))
+    assert SECRET not in f"{each!r}{told!r}{everything_said()}"

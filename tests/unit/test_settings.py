@@ -177,7 +177,13 @@ def test_a_password_that_is_not_encoded_is_refused_or_used_but_never_shown(
             "postgres://h/jobs",
             r"names no asynchronous driver: begin it with postgresql\+asyncpg://",
         ),
+        ("postgresql://h/jobs", r"names no asynchronous driver: begin .* postgresql\+asyncpg://"),
+        ("postgresql+psycopg2://h/jobs", r"asynchronous .* begin it with postgresql\+asyncpg://"),
+        ("postgresql+psycopg://h/jobs", r"psycopg, which is not .* postgresql\+asyncpg://"),
         ("mysql+pymysql://h/jobs", r"begin it with mysql\+aiomysql://"),
+        ("mysql+asyncmy://h/jobs", r"asyncmy, which is not .* begin it with mysql\+aiomysql://"),
+        ("mariadb+asyncmy://h/jobs", r"asyncmy, .* begin it with mariadb\+aiomysql://"),
+        ("sqlite+aiosqlite:///jobs", r"must begin with postgresql\+asyncpg:// or mysql\+aiomysql"),
         ("mariadb://h/jobs", r"begin it with mariadb\+aiomysql://"),
         ("sqlite:///jobs", r"must begin with postgresql\+asyncpg:// or mysql\+aiomysql://"),
         ("postgresql+asyncpg://h/", "names no database"),
@@ -188,6 +194,15 @@ def test_a_password_that_is_not_encoded_is_refused_or_used_but_never_shown(
         ("postgresql+asyncpg://u:hunter%2@h/jobs", "does not read as"),
         ("postgresql+asyncpg://u:hunter/2@h/jobs", "does not read as"),
         ("postgresql+asyncpg://u:hunter#2@h/jobs", "does not read as"),
+        ("postgresql+asyncpg://h/jobs?ssl=require", "has ssl, .* write tls=true, and cafile=FILE"),
+        ("postgresql+asyncpg://h/jobs?sslmode=verify-full&tls=true", "has sslmode, .* tls=true"),
+        ("mysql+aiomysql://h/jobs?ssl_ca=/ca.pem", "has ssl_ca, .* write tls=true"),
+        ("mysql+aiomysql://h/jobs?tls=false", "another value for tls than true: .* leave them"),
+        ("mysql+aiomysql://h/jobs?cafile=", "has cafile without a value"),
+        ("mysql+aiomysql://h/jobs?cafile=a&cafile=b", "has cafile more than once"),
+        ("mysql+aiomysql://h/jobs?keyfile=k&tls=true", "keyfile without certfile"),
+        ("mysql+aiomysql://h/jobs?target_session_attrs=any", "option target_session_attrs, and"),
+        ("postgresql+asyncpg://h/jobs?prepared_statement_cache_size=no", "than a whole number"),
     ],
 )
 def test_the_url_of_a_log_in_sql_is_checked_and_not_quoted(url: str, why: str) -> None:
@@ -198,7 +213,15 @@ def test_the_url_of_a_log_in_sql_is_checked_and_not_quoted(url: str, why: str) -
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql+asyncpg://u:p@h:5432/jobs", "mysql+aiomysql://h/jobs", "mariadb+aiomysql://h/j"],
+    [
+        "postgresql+asyncpg://u:p@h:5432/jobs",
+        "mysql+aiomysql://h/jobs",
+        "mariadb+aiomysql://h/j",
+        "mariadb+aiomysql://h/j?tls=true",
+        "mysql+aiomysql://h/j?cafile=/ca&certfile=/me&keyfile=/key",
+        "postgresql+asyncpg://u@/j?host=a:1&host=b:2&target_session_attrs=primary&tls=true",
+        "postgresql+asyncpg://u@h/j?prepared_statement_cache_size=0",
+    ],
 )
 def test_the_url_of_a_log_in_sql_names_its_driver(url: str) -> None:
     settings = Settings.in_memory(log_url=url)

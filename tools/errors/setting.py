@@ -50,6 +50,22 @@ settings.command(
     BUS_LOG_URL="postgresql://shop:secret@localhost/shop",
 )
 settings.command(
+    "A log in SQL with another driver",
+    "ConfigurationError: BUS_LOG_URL: the URL names the driver asyncmy, which is not supported",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqp://localhost/",
+    BUS_MONGO_URL="mongodb://localhost:27017/?replicaSet=rs0",
+    BUS_LOG_URL="mysql+asyncmy://shop:secret@localhost/shop",
+)
+settings.command(
+    "TLS for a log in SQL in a driver's own way",
+    "ConfigurationError: BUS_LOG_URL: the URL has sslmode, by which TLS is asked for elsewhere",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqp://localhost/",
+    BUS_MONGO_URL="mongodb://localhost:27017/?replicaSet=rs0",
+    BUS_LOG_URL="postgresql+asyncpg://shop:secret@localhost/shop?sslmode=verify-full",
+)
+settings.command(
     "Checks of TLS turned off",
     "ConfigurationError: BUS_AMQP_URL: the URL has no_verify_ssl, which turns the checks of TLS",
     "bus worker bank:build",

@@ -9,6 +9,7 @@ moving        copies of another log's commits, and the fence (a folder)
 rows          commits as rows
 dialects      what each database does in its own way
 engine        connections, and the server's clock
+reaching      how the server is reached: by TLS (a folder)
 failures      what an error of a driver means
 schema        the tables
 migrations    makes them, and brings them to this release's version

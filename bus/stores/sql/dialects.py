@@ -28,6 +28,8 @@ class Dialect(Protocol):
     """What is said to the server for each new connection."""
     clock: ClassVar[str]
     """Asks for the server's time, in seconds since 1970."""
+    begin: ClassVar[str]
+    """Begins a transaction, READ COMMITTED."""
 
     def connect_args(self, seconds: float) -> dict[str, Any]:
         """Returns what the driver is to be given, to connect within so many seconds."""
@@ -101,6 +103,7 @@ class PostgreSQL(Dialect):
         " WHERE current_setting('synchronous_commit') = 'off'",
     )
     clock = "SELECT extract(epoch FROM clock_timestamp())"
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
     _insert = (
         "WITH held AS MATERIALIZED ("
@@ -190,6 +193,7 @@ class MySQL(Dialect):
         "innodb_lock_wait_timeout = 4",
     )
     clock = "SELECT UNIX_TIMESTAMP(SYSDATE(3))"
+    begin = "START TRANSACTION"  # isolated as the session is
 
     _row = (
         "("

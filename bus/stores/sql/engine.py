@@ -30,6 +30,7 @@ from bus.stores.sql.failures import (
     no_driver,
     translated,
 )
+from bus.stores.sql.reaching import WithTls
 
 Result = TypeVar("Result")
 
@@ -71,6 +72,7 @@ def connect(url: str, *, transacts: bool = False) -> AsyncEngine:
             f"BUS_LOG_URL cannot be used ({type(error).__name__}): write it as "
             f"{scheme}://user:password@host:port/database"
         ) from None
+    event.listen(engine.sync_engine, "do_connect", WithTls(parsed.query))
     event.listen(engine.sync_engine, "connect", _set_up(dialect))
     event.listen(engine.sync_engine, "handle_error", _leave_read_only)
     return engine
@@ -97,6 +99,16 @@ def _set_up(dialect: Dialect) -> Callable[[Any, Any], None]:
         connection.commit()
 
     return set_up
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    """Undoes what is open; if that fails, nobody gets the connection any more."""
+    try:
+        await connection.exec_driver_sql("ROLLBACK")
+    except BaseException as error:
+        await connection.invalidate()
+        if not is_of_store(error):
+            raise
 
 
 class Database:
@@ -164,12 +176,20 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """Lends a connection for one transaction, which is committed at the end of the block.
 
-        Raises: the driver's errors.
+        It is begun by a statement: the connection's own settings, which its next user finds, are
+        left alone. Raises: the driver's errors.
         """
         async with self.connection() as connection:
-            await connection.execution_options(isolation_level="READ COMMITTED")
-            async with connection.begin():
+            try:
+                await connection.exec_driver_sql(self.dialect.begin)
                 yield connection
+                await connection.exec_driver_sql("COMMIT")
+            except Exception:
+                await _roll_back(connection)
+                raise
+            except BaseException:
+                await connection.invalidate()
+                raise
 
     async def rows(
         self, statement: sa.Executable, seconds: float = ANSWER_WITHIN

@@ -6,6 +6,7 @@ quoted: they hold data.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
@@ -23,6 +24,7 @@ from bus.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
+from bus.stores.sql.reaching import TLS_REMEDY
 
 ANSWER_WITHIN = 5.0
 MARGIN = 2.0
@@ -158,6 +160,8 @@ _NAMES: dict[Kind, dict[str | int, str]] = {
 }
 READ_ONLY = frozenset({"25006", 1290, 1792, 1836})
 """What a server says that takes no writes: after a fail-over, another one does."""
+OF_CLIENT = frozenset({2002, 2003, 2005, 2006, 2013, 2055})
+"""What a driver says where the server does not answer."""
 _KINDS = {code: kind for kind, names in _NAMES.items() for code in names}
 _TEXTS = {code: text for names in _NAMES.values() for code, text in names.items()}
 
@@ -166,7 +170,7 @@ LOCK_WAITS = {"55P03", 1205}
 _EXTRAS = {"asyncpg": "doubledecker[postgresql]", "aiomysql": "doubledecker[mysql]"}
 ENDS_TRANSACTION = {"40001", "40P01", 1213}
 """The server has ended the transaction, or does so once a savepoint is left."""
-_DRIVERS = {"asyncpg", "aiomysql", "asyncmy", "pymysql"}
+_DRIVERS = {"asyncpg", "aiomysql", "pymysql"}
 _ABOUT_CONTENT = ("22", "23")
 """Classes of PostgreSQL's codes: data exceptions, and constraints other than the unique ones."""
 
@@ -241,13 +245,25 @@ def said(error: BaseException) -> str:
     """Returns what an error says, without what a server quotes of data."""
     code = code_of(error)
     if code is not None:
-        return f"{_TEXTS.get(code, 'error')} ({code})"
+        tls = tls_problem(error)
+        return f"{_TEXTS.get(code, 'error')} ({code}{f': {tls}' if tls else ''})"
     if isinstance(error, NoneFree):
         return "all connections of this process are in use"
     own = getattr(error, "orig", None) or error
     if isinstance(own, DBAPIError | UnicodeError):
         return type(own).__name__
     return f"{type(own).__name__}: {own!s:.200}" if isinstance(own, OSError) else type(own).__name__
+
+
+def tls_problem(error: BaseException | None) -> str:
+    """Returns what was wrong with TLS; empty if nothing was. A driver may tell it as its own error,
+    which has the true one for its cause."""
+    while error is not None:
+        own = getattr(error, "orig", None) or error
+        if isinstance(own, ssl.SSLError) or ("SSL" in str(own) and isinstance(own, OSError)):
+            return f"{own!s:.200}"
+        error = own.__cause__
+    return ""
 
 
 def translated(store: str, error: BaseException, *, writing: bool) -> BusError:
@@ -270,7 +286,10 @@ def translated(store: str, error: BaseException, *, writing: bool) -> BusError:
             return InvalidMessage(f"{store} refuses the data: {said(error)}")
         case Kind.UNCLEAR if writing:
             return OutcomeUnknown(f"{store} did not say whether it wrote: {said(error)}")
-    if code_of(error) is not None or isinstance(error, NoneFree):
+    if tls_problem(error):
+        return StoreUnavailable(f"{store}: {said(error)}; {TLS_REMEDY}")
+    is_answer = code_of(error) is not None and code_of(error) not in OF_CLIENT
+    if is_answer or isinstance(error, NoneFree):
         return StoreUnavailable(f"{store}: {said(error)}; {_ANSWERS}")
     return StoreUnavailable(f"{store}: {said(error)}; is it running, and is BUS_LOG_URL right?")
 

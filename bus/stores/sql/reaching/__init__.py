@@ -1,0 +1,8 @@
+"""How the server is reached.
+
+tls           by TLS, as a URL asks for it
+"""
+
+from bus.stores.sql.reaching.tls import TLS_REMEDY, WithTls
+
+__all__ = ["TLS_REMEDY", "WithTls"]

@@ -1,0 +1,34 @@
+"""Certificates of TLS, made for a run of tests."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import trustme
+
+HERE = "127.0.0.1"
+THEN, LATER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+
+
+class Certificates(NamedTuple):
+    """Files: two authorities, and what the first of them signed."""
+
+    authority: Path
+    stranger: Path
+    server: Path
+    client: Path
+    expired: Path
+
+
+def made_in(folder: Path) -> Certificates:
+    """Certificates in files of a folder."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    for name, one in (("authority", authority), ("stranger", stranger)):
+        one.cert_pem.write_to_path(folder / name)
+    for name, leaf in (
+        ("server", authority.issue_cert(HERE)),
+        ("client", authority.issue_cert("client@example.org")),
+        ("expired", authority.issue_cert(HERE, not_before=THEN, not_after=LATER)),
+    ):
+        leaf.private_key_and_cert_chain_pem.write_to_path(folder / name)
+    return Certificates(*(folder / field for field in Certificates._fields))
