@@ -2,6 +2,7 @@
 handlers with a session did. Updates pass: that commits were published is still noted."""
 
 import asyncio
+import json
 import time
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +27,8 @@ TABLES = ("bus_handled", COMMITS)
 """The commits last, because they tell whether there is a fence."""
 
 FENCE = "bus_fence"
+NOTE = "commits/fence"
+"""The key of the note in which MariaDB and MySQL tell of a fence."""
 PASSING = "doubledecker.passing"
 """What lets a statement pass: a variable of MySQL's session, and of PostgreSQL's transaction."""
 
@@ -122,9 +125,15 @@ async def _postgresql_reason(connection: AsyncConnection) -> str:
 
 def _mysql(reason: str = "") -> list[str]:
     """Returns the statements for a fence, or without a reason for none. The reason stands in the
-    trigger's text, in characters that need no quotes."""
+    trigger's text, in characters that need no quotes; and, because a trigger is shown to those
+    alone who may make some, in a note, which is there before the fence and goes after it."""
     coded = b64encode(reason.encode()).decode()
+    noted = json.dumps({"reason": coded})
     statements = ["SET SESSION lock_wait_timeout = 4"]
+    if reason:
+        statements.append(
+            f"REPLACE INTO bus_notes (`key`, revision, value) VALUES ('{NOTE}', 1, '{noted}')"
+        )
     for table in TABLES:
         statements.append(f"DROP TRIGGER IF EXISTS {table}_fence")
         if reason:
@@ -133,7 +142,9 @@ def _mysql(reason: str = "") -> list[str]:
                 f"IF @{FENCE} IS NULL AND '{coded}' <> '' THEN SIGNAL SQLSTATE '45000' "
                 f"SET MYSQL_ERRNO = {FENCED_NUMBER}, MESSAGE_TEXT = 'the log is fenced'; END IF"
             )
-    return statements
+    if not reason:
+        statements.append(f"DELETE FROM bus_notes WHERE `key` = '{NOTE}'")
+    return [*statements, "SET SESSION lock_wait_timeout = @@GLOBAL.lock_wait_timeout"]
 
 
 async def _mysql_reason(connection: AsyncConnection) -> str:
@@ -141,5 +152,8 @@ async def _mysql_reason(connection: AsyncConnection) -> str:
         "SELECT action_statement FROM information_schema.triggers "
         f"WHERE trigger_schema = DATABASE() AND trigger_name = '{COMMITS}_fence'"
     )
-    text = found.scalar()
-    return b64decode(str(text).split("'")[1]).decode() if text else ""
+    if text := found.scalar():
+        return b64decode(str(text).split("'")[1]).decode()
+    noted = await connection.exec_driver_sql(f"SELECT value FROM bus_notes WHERE `key` = '{NOTE}'")
+    value = noted.scalar()
+    return b64decode(json.loads(value)["reason"]).decode() if value else ""
