@@ -130,8 +130,8 @@ class Settings(BaseSettings):
     @classmethod
     def in_memory(cls, **values: Any) -> Self:
         """Returns settings that need no servers, for tests and trying things out: all stays in
-        this process, and is lost with it."""
-        return cls(amqp_url=MEMORY, mongo_url=MEMORY, **values)
+        this process, and is lost with it. A `BUS_LOG_URL` in the environment is passed over."""
+        return cls(amqp_url=MEMORY, mongo_url=MEMORY, **{"log_url": "", **values})
 
     def named(self, service: str) -> str:
         """Returns the name a service runs under: its own. Tests on real servers override this, so

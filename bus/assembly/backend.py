@@ -15,7 +15,7 @@ from bus.errors import ConfigurationError
 from bus.observe.loops import Loops
 from bus.settings import MEMORY, NOT_FOR_DATA, Settings
 from bus.stores.collections import Collections
-from bus.stores.control import Control, Notes
+from bus.stores.control import Control
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects, Join, Joined
@@ -39,8 +39,8 @@ def joins_nothing(session: Any) -> Joined:
 class Backend:
     """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` wraps
     every handler, inside the service's own. Without `followed` it can follow no other service.
-    `join` lets an application's own transactions store commits. `log_notes` are in the log's
-    database, if that is another than the one of `control`."""
+    `join` lets an application's own transactions store commits. `log_notes` are notes in the
+    log's database, if that is another than the one of `control`."""
 
     transport: Transport
     event_log: EventLog
@@ -51,7 +51,7 @@ class Backend:
     middleware: Sequence[Middleware] = ()
     followed: FollowedLog | None = None
     join: Join = joins_nothing
-    log_notes: Notes | None = None
+    log_notes: Control | None = None
 
 
 class MakeBackend(Protocol):

@@ -29,7 +29,7 @@ from bus.rebuild.handled import handled
 from bus.settings import Settings
 from bus.signing import Signing
 from bus.stores.collections import Collections, Target
-from bus.stores.control import Control, Notes
+from bus.stores.control import Control
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.session import Effects, Join
 from bus.transports.base import Transport
@@ -93,7 +93,7 @@ class Runtime(NamedTuple):
     control: Control
     effects: Effects
     join: Join
-    log_notes: Notes | None
+    log_notes: Control | None
     dispatcher: Dispatcher
     publisher: Publisher
     declared: tuple[Subscription, ...]

@@ -11,12 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bus.cli.loading import load
+from bus.cli.loading import load, without_servers
 from bus.cli.running import Json, Target, guarded
 from bus.cli.tables import cell, print_json
 from bus.describe.comparing import ContractFinding, breaks, compare_contracts
 from bus.describe.contracts import contracts_of
-from bus.settings import Settings
 
 STANDARD = Path("-")
 
@@ -35,7 +34,7 @@ def export(
     ] = STANDARD,
 ) -> None:
     """Writes the JSON Schema of every command, event and query of the service."""
-    described = guarded(lambda: contracts_of(load(target, Settings.in_memory)))
+    described = guarded(lambda: contracts_of(load(target, without_servers)))
     text = json.dumps(described, indent=2, sort_keys=True) + "\n"
     if file == STANDARD:
         print(text, end="")
@@ -57,7 +56,7 @@ def check(
     before, owners = _read(file), [_read(path) for path in owner or ()]
     found = guarded(
         lambda: compare_contracts(
-            before, contracts_of(load(target, Settings.in_memory)), owners=owners
+            before, contracts_of(load(target, without_servers)), owners=owners
         )
     )
     if as_json:

@@ -3,6 +3,7 @@ bus were not there: its error and its lines."""
 
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import sys
@@ -40,6 +41,12 @@ def load(target: str, settings: Callable[[], Settings]) -> Bus:
             f"returns one"
         )
     return _built(target, found, settings)
+
+
+def without_servers() -> Settings:
+    """Returns settings for what only describes a service. Where its log is stays as it is set,
+    because that decides which session its handlers may take; nothing connects there."""
+    return Settings.in_memory(log_url=os.environ.get("BUS_LOG_URL", ""))
 
 
 def _parsed(target: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import typer
 from bus.bus import Bus
 from bus.cli import aggregates, contracts, deadletters, events, projections, stores
 from bus.cli.checking import ask_worker, shown
-from bus.cli.loading import load
+from bus.cli.loading import load, without_servers
 from bus.cli.running import Json, Target, guarded, on_open_bus, until_stopped, warn_if_in_memory
 from bus.common.tasks import end
 from bus.settings import Settings
@@ -125,7 +125,7 @@ def topology(
     """Prints the queues of a service and what they are bound to. Needs no broker to print."""
     if declare:
         on_open_bus(target, _declared)
-    described = guarded(lambda: load(target, Settings.in_memory).runtime.topology)
+    described = guarded(lambda: load(target, without_servers).runtime.topology)
     if as_json:
         queues = [queue._asdict() for queue in described.queues]
         print(json.dumps({"service": described.service, "queues": queues}, indent=2))
@@ -156,6 +156,6 @@ async def _declared(bus: Bus) -> None:
 
 
 def _check_worker(target: str, as_json: bool) -> NoReturn:
-    report = guarded(lambda: ask_worker(load(target, Settings.in_memory).runtime.settings))
+    report = guarded(lambda: ask_worker(load(target, without_servers).runtime.settings))
     print(json.dumps(report) if as_json else shown(report))
     raise SystemExit(0 if report["ready"] else 1)

@@ -12,13 +12,12 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bus.cli.loading import load
+from bus.cli.loading import load, without_servers
 from bus.cli.running import Json, Target, guarded, on_open_bus
 from bus.cli.tables import cell, print_json, print_progress, print_table
 from bus.operate.projections import CollectionStatus, Declared, Projections
 from bus.read.lag import Lag
 from bus.rebuild.drift import Audited, Difference
-from bus.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -50,7 +49,7 @@ HEADS = (
 @app.command("list")
 def list_(target: Target, as_json: Json = False) -> None:
     """Lists the projections as declared; asks neither broker nor database."""
-    declared = guarded(lambda: Projections(load(target, Settings.in_memory)).declared())
+    declared = guarded(lambda: Projections(load(target, without_servers)).declared())
     if as_json:
         print_json([projection._asdict() for projection in declared])
         return

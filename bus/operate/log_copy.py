@@ -89,6 +89,7 @@ class LogCopy:
             return self._outcome("moved")
         copied = await self._follow()
         await self._compare(None, copied, of=await self._size())
+        await self._check_letters()
         since = await self._follow()  # comparing took a while
         await self._compare(copied, since)
         began = time.monotonic()
@@ -186,6 +187,16 @@ class LogCopy:
         if await self._target.log.fenced() != self._copying:
             raise ConfigurationError(
                 f"another copy to {self._target.name} was begun meanwhile, and goes on"
+            )
+
+    async def _check_letters(self) -> None:
+        """Raises: ConfigurationError if dead letters would be left behind."""
+        letters = self._origin.letters
+        if letters and (found := await letters.dead_letters(limit=1)):
+            raise ConfigurationError(
+                f"dead letters are kept with the log at {self._origin.name}, and do not go with it "
+                f"({found[0]['_id']}, for one): retry or discard them first (`bus deadletters "
+                f"list APP`); until then, the log stays where it is"
             )
 
     async def _check_moved(self, went: str) -> None:

@@ -13,6 +13,7 @@ from bus.continuity.owner import check_log, check_owner
 from bus.errors import ConfigurationError
 from bus.observe.loops import Loops
 from bus.settings import MEMORY, Settings
+from bus.stores.deadletters import KeepsLetters
 from bus.stores.event_log import EventLog
 from bus.stores.session import Effects
 
@@ -21,12 +22,14 @@ IN_MONGODB = "mongodb"
 
 class LogPlace(NamedTuple):
     """A log, open, and the marks beside it. `name` is for people, without a password; `setting` is
-    what processes are started with to have their log there."""
+    what processes are started with to have their log there; `letters` are the dead letters that
+    are kept with the log, and do not go with it."""
 
     name: str
     log: EventLog
     effects: Effects
     setting: str = "its settings for that place"
+    letters: KeepsLetters | None = None
 
 
 @asynccontextmanager
@@ -55,7 +58,8 @@ async def log_at(bus: HasRuntime, where: str, *, makes: bool) -> AsyncIterator[L
             await _prepare_states(bus, backend.event_log)
         name = _name(settings, runtime.service)
         setting = f"BUS_LOG_URL set to that of {name}" if settings.log_url else "no BUS_LOG_URL"
-        yield LogPlace(name, backend.event_log, backend.effects, setting)
+        letters = (backend.log_notes or backend.control) if settings.log_url else None
+        yield LogPlace(name, backend.event_log, backend.effects, setting, letters)
 
 
 async def _prepare_states(bus: HasRuntime, log: EventLog) -> None:
@@ -82,6 +86,11 @@ def _settings(settings: Settings, where: str) -> Settings:
             raise ConfigurationError(
                 "the log of this service is in memory, and no other process reads it; set "
                 "BUS_MONGO_URL"
+            )
+        if not settings.mongo_url:
+            raise ConfigurationError(
+                f"there is no place {IN_MONGODB!r} for the log of a service without MongoDB: set "
+                f"BUS_MONGO_URL to the database that is meant"
             )
         return settings.model_copy(update={"log_url": ""})
     url = where if "://" in where else os.environ.get(where, "")

@@ -227,3 +227,11 @@ def test_the_url_of_a_log_in_sql_names_its_driver(url: str) -> None:
     settings = Settings.in_memory(log_url=url)
     assert settings.log_url == url
     assert "u:p" not in repr(settings)
+
+
+def test_settings_in_memory_pass_over_a_log_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BUS_LOG_URL", "postgresql+asyncpg://h/jobs")
+    assert Settings.in_memory().log_url == ""
+    assert Settings.in_memory(log_url="mysql+aiomysql://h/jobs").log_url

@@ -4,7 +4,7 @@ from bus import Bus, clock
 from bus.operate.log_copy import LogCopy
 from bus.operate.log_place import LogPlace
 from bus.stores.event_log import Commit
-from bus.stores.memory import MemoryCollections, MemoryEventLog
+from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.stores.memory.effects import MemoryEffects
 from tools.errors.bank import OpenAccount
 from tools.errors.commanding import MEMORY
@@ -84,6 +84,16 @@ async def a_move_that_is_given_up_too_late(bus: Bus) -> None:
     await LogCopy("bank", old, new).finish()
     await new.log.append([commit("new")])
     await LogCopy("bank", old, new).abandon()
+
+
+@moving(
+    "ConfigurationError: dead letters are kept with the log at postgresql://db/bank, and do not"
+)
+async def dead_letters_that_would_be_left_behind(bus: Bus) -> None:
+    letters = MemoryControl()
+    await letters.add_dead_letter({"_id": "bank.commands/c1/5a1e2b3c"})
+    old = place("postgresql://db/bank")._replace(letters=letters)
+    await LogCopy("bank", old, place("mysql://db/bank")).finish()
 
 
 moving.command(
