@@ -134,6 +134,20 @@ async def test_a_delay_holds_each_chunk(proxy: Proxy, clients: list[Client]) -> 
     assert 0.1 <= time.monotonic() - started < 2 * patience()
 
 
+async def test_what_trickles_comes_whole_a_few_bytes_at_a_time(
+    proxy: Proxy, clients: list[Client]
+) -> None:
+    proxy.delay, proxy.piece = 0.02, 3
+    started = time.monotonic()
+    await clients[0].say(b"0123456789")
+    assert await clients[0].hear(1) == b"0"
+    assert await clients[0].hear(9) == b"123456789"
+    assert time.monotonic() - started >= 0.1
+    proxy.delay, proxy.piece = 0.0, 0
+    await clients[0].say(b"at once")
+    assert await clients[0].hear(7) == b"at once"
+
+
 @pytest.mark.parametrize("silently", [False, True])
 async def test_a_lost_answer_is_that_to_the_request_named(
     proxy: Proxy, clients: list[Client], silently: bool

@@ -29,7 +29,8 @@ class Proxy:
     """Passes on what comes, until told otherwise. `url` leads through it to the server of a URL.
 
     `mute` accepts new connections and never answers them; `delay` holds each chunk for so many
-    seconds. `cuts` counts the connections that were cut, `answers_lost` what came to be lost.
+    seconds, and with `piece` each so many bytes of it. `cuts` counts the connections that were cut,
+    `answers_lost` what came to be lost.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -38,6 +39,7 @@ class Proxy:
         self.url = _through(server_url, self.port)
         self.mute = False
         self.delay = 0.0
+        self.piece = 0
         self.cuts = 0
         self.answers_lost = 0
         self._left: int | None = None
@@ -202,12 +204,19 @@ class _Connection:
                 if not self._passes(data, towards):
                     continue
                 passing = self._proxy.ration(data, towards)
-                target.write(passing)
+                await self._write(passing, target)
                 if len(passing) < len(data):
                     self.cut()
                     return
                 await target.drain()
             await self._finish(target)
+
+    async def _write(self, data: bytes, target: asyncio.StreamWriter) -> None:
+        while (piece := self._proxy.piece) and len(data) > piece and not self.dead:
+            target.write(data[:piece])
+            data = data[piece:]
+            await asyncio.sleep(self._proxy.delay)
+        target.write(data)
 
     def _passes(self, data: bytes, towards: Towards) -> bool:
         if towards is Towards.SERVER:
