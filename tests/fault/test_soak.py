@@ -6,22 +6,35 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.stores import available
+from tools.services import PostgreSQLNode
+from tools.soak.log import LOGS
+
 ROOT = Path(__file__).parents[2]
 FAULTS = "wire_cut=6,consumer_kill=1,broker_kill=1"
-SEED = "32"  # draws a consumer kill, a wire cut and a broker kill first, and then wire cuts
+SQL_FAULTS = "log_wire_cut=6,log_kill=1,log_connections_ended=1"
+SEED = "32"  # draws one of each kind first, and then wire cuts
 PROMISED = {
     "commands", "events", "faults", "lost", "applied_twice", "out_of_order", "slowest_recovery_s",
     "seed", "recoveries", "unknown_outcomes", "minutes", "versions", "wrong_documents", "leaked",
+    "untrue_words", "log",
 }  # fmt: skip
 
+WRONGS = (
+    "lost", "applied_twice", "out_of_order", "untrue_words", "wrong_documents", "leaked",
+    "problems",
+)  # fmt: skip
 
-def soak(*options: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+
+def soak(*options: str, folder: Path, within: float = 110) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [ROOT / "bin" / "soak", *options],
         env={**os.environ, "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=within,
     )
 
 
@@ -32,11 +45,37 @@ def test_a_short_soak_loses_nothing_applies_nothing_twice_and_leaves_nothing(
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told.keys() >= PROMISED
-    wrongs = ("lost", "applied_twice", "out_of_order", "wrong_documents", "leaked", "problems")
-    assert {name: told[name] for name in wrongs} == dict.fromkeys(wrongs, 0)
+    assert nothing_is_wrong(told)
     assert told["faults"].keys() == {"wire_cut", "consumer_kill", "broker_kill"}
     assert told["events"] > 200
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_short_soak_with_its_log_in_postgresql_finds_nothing_wrong_there(tmp_path: Path) -> None:
+    available(PostgreSQLNode)
+    options = ("--minutes", "0.15", "--faults", SQL_FAULTS, "--seed", SEED, "--json")
+    done = soak("--log", "postgresql", *options, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert nothing_is_wrong(told)
+    assert told["log"] == "postgresql"
+    assert "postgresql" in told["versions"]
+    assert told["faults"].keys() == {"log_wire_cut", "log_kill", "log_connections_ended"}
+    assert told["events"] > 100
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("log", LOGS)
+def test_minutes_of_all_faults_that_a_log_can_have(log: str, tmp_path: Path) -> None:
+    done = soak("--log", log, "--minutes", "5", "--json", folder=tmp_path, within=800)
+    assert done.returncode == 0, done.stderr
+    assert nothing_is_wrong(json.loads(done.stdout))
+
+
+def nothing_is_wrong(told: dict[str, Any]) -> bool:
+    return {name: told[name] for name in WRONGS} == dict.fromkeys(WRONGS, 0)
 
 
 def test_a_short_flat_run_watches_three_processes_and_leaves_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from tools.demo.fold import fold
 from tools.soak.account import Account, account
-from tools.soak.checker import Document, Verdict, check
+from tools.soak.checker import Verdict, check
+from tools.soak.log import Document
 from tools.soak.observer import Sequence
 from tools.soak.purses import check_purses
 from tools.soak.service import FIRST_BALANCE

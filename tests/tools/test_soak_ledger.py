@@ -8,9 +8,10 @@ import pytest
 from tools.soak.account import account
 from tools.soak.faults import KINDS
 from tools.soak.ledger import Ledger, Progress, lines, mark_backup, mark_gone, progress
+from tools.soak.log import LOGS, MONGODB, SQL
 from tools.soak.plan import Plan
 from tools.soak.processes import could_not_start
-from tools.soak.schedule import chosen, needed, schedule
+from tools.soak.schedule import Needs, chosen, needed, schedule
 from tools.soak.script import script
 from tools.soak.tail import Tail
 
@@ -31,10 +32,28 @@ def test_a_fault_that_is_unknown_is_named_with_those_that_there_are() -> None:
 
 
 def test_the_faults_say_what_they_need() -> None:
-    assert needed(chosen("all"))[:2] == (1, 1)
-    assert needed(chosen("leader_kill=2,primary_kill")) == (3, 3, frozenset())
-    assert needed(chosen("none")) == (1, 1, frozenset())
-    assert needed(chosen("store_password_rotated")) == (1, 1, frozenset({"store"}))
+    everything = needed(chosen("all"))
+    assert (everything.nodes, everything.members) == (1, 1)
+    assert needed(chosen("leader_kill=2,primary_kill")) == Needs(3, 3, frozenset(), False)
+    assert needed(chosen("none")) == Needs(1, 1, frozenset(), False)
+    assert needed(chosen("store_password_rotated")).wires == {"store"}
+
+
+def test_a_slow_log_has_a_wire_of_its_own_unless_it_is_beside_the_documents() -> None:
+    assert needed(chosen("log_slow"), MONGODB).wires == {"store"}
+    for log in SQL:
+        assert needed(chosen("log_slow,store_wire_cut", log), log).wires == {"log", "store"}
+
+
+def test_each_log_has_the_faults_that_it_can_have() -> None:
+    of_each = {log: {name for name in chosen("all", log) if name.startswith("log")} for log in LOGS}
+    assert of_each[MONGODB] >= {"log_kill", "log_stop", "log_freeze", "log_slow"}
+    for log in SQL:
+        assert of_each[log] > of_each[MONGODB] | {"log_read_only", "log_connections_ended"}
+        with pytest.raises(ValueError, match=f"restore is for --log mongodb, not for {log}"):
+            chosen("wire_cut,restore", log)
+    with pytest.raises(ValueError, match="log_locked is for --log postgresql or mariadb"):
+        chosen("log_locked")
 
 
 @pytest.mark.parametrize(
@@ -43,9 +62,10 @@ def test_the_faults_say_what_they_need() -> None:
         "StoreUnavailable: MongoDB is away",
         "ConfigurationError: MongoDB does not allow it: Authentication failed.",
         "bus.errors.ConfigurationError: MongoDB does not allow it: Authentication failed.",
+        "bus.errors.ConfigurationError: PostgreSQL does not allow it: invalid_password (28P01)",
     ],
 )
-def test_what_could_not_start_since_mongodb_was_away_or_let_nobody_in_may_start_again(
+def test_what_could_not_start_since_a_database_was_away_or_let_nobody_in_may_start_again(
     last: str,
 ) -> None:
     assert could_not_start(f"Traceback:\n{last}\n".encode())

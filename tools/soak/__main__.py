@@ -8,6 +8,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,7 @@ from tools.flat import report as growth_report
 from tools.flat import run as flat
 from tools.services import ServiceError, command
 from tools.soak.faults import KINDS
+from tools.soak.log import LOGS, MONGODB
 from tools.soak.plan import Plan
 from tools.soak.report import print_json, print_report
 from tools.soak.run import SoakFailed, run
@@ -28,7 +30,12 @@ WRONG, FAILED = 1, 2
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    try:
+        plan = _plan(options)
+    except ValueError as error:
+        parser.error(str(error))
     command.leave_on_signals()
     screen = Screen(Console(stderr=True))
     folder = Path(tempfile.mkdtemp(prefix="doubledecker-soak-"))
@@ -39,7 +46,7 @@ def main() -> int:
             wrong = (
                 _flat(runner, options, folder, screen)
                 if options.flat
-                else _soak(runner, options, folder, screen)
+                else _soak(runner, plan, folder, screen, as_json=options.json)
             )
         keep = options.keep or wrong
         return WRONG if wrong else 0
@@ -57,13 +64,13 @@ def main() -> int:
 
 
 def _soak(
-    runner: asyncio.Runner, options: argparse.Namespace, folder: Path, screen: Screen
+    runner: asyncio.Runner, plan: Plan, folder: Path, screen: Screen, *, as_json: bool
 ) -> bool:
     """Whether anything is wrong, once it is told."""
-    report = runner.run(run(_plan(options), folder, screen))
-    if options.json:
+    report = runner.run(run(plan, folder, screen))
+    if as_json:
         print_json(report)
-    print_report(report, Console(stderr=options.json))
+    print_report(report, Console(stderr=as_json))
     return bool(report.problems)
 
 
@@ -90,11 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=2.0, help="under load (default: 2)")
     parser.add_argument(
         "--faults",
-        type=_faults,
         default="all",
         metavar="LIST",
         help="all, none, or kinds by comma, each with a weight of its own or not: "
         "wire_cut=20,broker_kill (default: all that one node and one member can have)",
+    )
+    parser.add_argument(
+        "--log", choices=LOGS, default=MONGODB, help=f"where the event log is (default: {MONGODB})"
     )
     parser.add_argument("--seed", type=int, default=None, help="default: a new one")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
@@ -123,13 +132,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _faults(text: str) -> dict[str, float]:
-    try:
-        return chosen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def _log_to(path: Path) -> None:
     """What the probe's bus and its libraries have to say is no matter of the screen."""
     logging.basicConfig(filename=path, level=logging.WARNING)
@@ -140,23 +142,31 @@ def _log_to(path: Path) -> None:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    nodes, members, wires = needed(options.faults)
-    members = max(members, options.members or 1)
-    if members > 1 and "store" in wires:
+    """Raises: ValueError, SystemExit."""
+    faults = chosen(options.faults, options.log)
+    needs = needed(faults, options.log)
+    members = max(needs.members, options.members or 1)
+    if members > 1 and "store" in needs.wires:
         sys.exit(
             "bin/soak: a driver of MongoDB's goes round a wire to the members of a set: leave out "
-            "store_wire_cut, store_half_open and store_password_rotated, or what needs --members 3"
+            f"{', '.join(_of_store(faults, options.log))}, or what needs --members 3"
         )
     return Plan(
         seed=random.SystemRandom().randrange(1_000_000) if options.seed is None else options.seed,
         minutes=options.minutes,
-        faults=options.faults,
-        nodes=max(nodes, options.nodes or 1),
+        faults=faults,
+        nodes=max(needs.nodes, options.nodes or 1),
         members=members,
         every=options.every,
         authors=options.authors,
-        wires=wires,
+        wires=needs.wires,
+        log=options.log,
+        small_disk=needs.small_disk,
     )
+
+
+def _of_store(faults: Iterable[str], log: str) -> list[str]:
+    return [name for name in faults if "store" in needed([name], log).wires]
 
 
 if __name__ == "__main__":

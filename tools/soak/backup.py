@@ -3,18 +3,19 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from bson import CodecOptions, decode_file_iter
 from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 
+from tools.soak.log import Document
+
 AT_ONCE = 1000
 NO_VIEW = {"type": {"$ne": "view"}, "name": {"$ne": "system.views"}}
 """Workers make the views again."""
 
-Document = dict[str, Any]
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
 

@@ -7,19 +7,17 @@ with the bus and the read models.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from tools.demo.fold import Collections, Folded, fold
 from tools.demo.verify import WrongField, compare
 from tools.soak.account import Account
 from tools.soak.calls import TRY
+from tools.soak.log import Document
 from tools.soak.observer import Sequence
 
 CLOSING = "CloseApplication"
 PURSE = "purse"
 ONCE = frozenset({"JobPosted", "JobArchived", "ApplicationSubmitted", "ApplicationClosed"})
-
-Document = dict[str, Any]
 
 
 @dataclass

@@ -11,6 +11,8 @@ from typing import Any
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from tools.soak.log import Document
+
 WATCHED = {
     "job_board": "version",
     "job_replicas": "_version",
@@ -35,8 +37,6 @@ PIPELINE: list[dict[str, Any]] = [
 ]
 WAIT_MS = 500
 PAUSE = 0.5
-
-Document = dict[str, Any]
 
 
 class Sequence:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tools.soak.log import MONGODB
+
 SERVICE = "soak"
 
 
@@ -11,7 +13,8 @@ class Plan(NamedTuple):
 
     `minutes` is the time under load, `every` the seconds between one fault's recovery and the
     next fault, `authors` how many there are at a time. `wires` says before which servers there are
-    proxies: "broker", "store".
+    proxies: "broker", "store" (MongoDB), "log" (a log in SQL). `log` is the store of the event log,
+    whose server has a `small_disk` where that is to be filled.
     """
 
     seed: int
@@ -22,3 +25,5 @@ class Plan(NamedTuple):
     every: float = 0.0
     authors: int = 96
     wires: frozenset[str] = frozenset()
+    log: str = MONGODB
+    small_disk: bool = False

@@ -1,6 +1,7 @@
 """The soak's processes: a load, workers and a relay; killed, stopped and started again by name."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ TARGET = "tools.soak.service:build"
 LOAD, RELAY = "load", "relay"
 WORKERS = ("worker-1", "worker-2")
 STARTED = b"worker_started"
-AWAY_AT_START = (b"StoreUnavailable: ", b"ConfigurationError: MongoDB does not allow ")
+AWAY_AT_START = re.compile(rb"StoreUnavailable: |ConfigurationError: [\w ]+ does not allow ")
 READY_WITHIN = 60.0
 STOP_WITHIN = 30.0
 
@@ -74,7 +75,7 @@ class Processes:
             raise TimeoutError(f"{name} does not start; its log is {self._log(name)}")
 
     def tend(self) -> list[str]:
-        """Starts again what could not start since MongoDB was away, or let nobody in, as a
+        """Starts again what could not start since a database was away, or let nobody in, as a
         supervisor would.
 
         Returns those that ended by themselves in any other way.
@@ -137,6 +138,6 @@ class Processes:
 
 
 def could_not_start(said: bytes) -> bool:
-    """Whether a process ended at once since MongoDB was away, or let nobody in; by its log."""
+    """Whether a process ended at once since a database was away, or let nobody in; by its log."""
     last = said.splitlines()[-1:]
-    return STARTED not in said and any(sign in one for one in last for sign in AWAY_AT_START)
+    return STARTED not in said and any(map(AWAY_AT_START.search, last))

@@ -8,11 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from tools.soak.log import Document
 from tools.soak.service import FIRST_BALANCE
 
-Document = dict[str, Any]
 SIGNS = {"PurseOpened": ("balance", 1), "MoneyLeft": ("amount", -1), "MoneyCame": ("amount", 1)}
 
 

@@ -81,6 +81,7 @@ class Report(NamedTuple):
             "changes_observed": self.observed,
             "minutes": round(self.minutes, 2),
             "events_per_second": round(verdict.events / max(self.minutes * 60, 1e-6)),
+            "log": self.plan.log,
             "nodes": self.plan.nodes,
             "members": self.plan.members,
             "versions": self.versions,
@@ -115,7 +116,7 @@ def print_report(report: Report, console: Console) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in figures.items():
         if name not in ("recoveries", "faults", "refused", "versions"):
-            table.add_row(name.replace("_", " "), f"{value:,}")
+            table.add_row(name.replace("_", " "), value if name == "log" else f"{value:,}")
     console.print(table)
     console.print(_recovery_table(figures["recoveries"]))
     for problem in report.problems[:MOST_SHOWN]:

@@ -43,8 +43,8 @@ class Battered(NamedTuple):
 async def run(plan: Plan, folder: Path, screen: Screen) -> Report:
     """Raises: SoakFailed, ServiceError."""
     screen.stage(
-        f"Starting {plan.nodes} RabbitMQ and {plan.members} MongoDB, two workers, a relay and a "
-        f"load; seed {plan.seed} ..."
+        f"Starting {plan.nodes} RabbitMQ and {plan.members} MongoDB, the log in {plan.log}, two "
+        f"workers, a relay and a load; seed {plan.seed} ..."
     )
     async with Scene(plan, folder) as scene:
         await scene.start_processes()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
@@ -19,9 +19,12 @@ from tools.faults.mongo_set import MongoSet
 from tools.faults.proxy import Proxy
 from tools.faults.rabbit_cluster import RabbitCluster
 from tools.services.rabbitmq import RabbitMQNode
+from tools.soak.log import SQL, Document, Log
+from tools.soak.mongo_log import MongoLog
 from tools.soak.observer import Observer
 from tools.soak.plan import SERVICE, Plan
 from tools.soak.processes import LOAD, RELAY, WORKERS, Processes
+from tools.soak.sql_log import SqlLog
 
 SWEEP_EVERY = "15"
 SAFE_AGE = 2.0
@@ -32,8 +35,6 @@ MADE_WITHIN = 10.0
 USER = "service"
 """Whom MongoDB knows the service's processes as; the password is the same word."""
 RIGHTS = [{"role": "readWrite", "db": SERVICE}]
-
-Document = dict[str, Any]
 
 
 class Scene:
@@ -48,6 +49,7 @@ class Scene:
         self.mongo = MongoSet(folder / "mongodb", size=plan.members, guarded=True)
         self.broker_wires: list[Proxy] = []
         self.store_wires: list[Proxy] = []
+        self.log_wires: list[Proxy] = []
         self.poisoned = 0
         self.release_2_since: datetime | None = None
         self._declared = time.monotonic()
@@ -56,11 +58,7 @@ class Scene:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, self.rabbit.close, remove=True)
             stack.push_async_callback(asyncio.to_thread, self.mongo.close, remove=True)
-            await asyncio.gather(
-                asyncio.to_thread(self.rabbit.start), asyncio.to_thread(self.mongo.start)
-            )
-            self.client: MongoClient[Document] = MongoClient(self.mongo.url, tz_aware=True)
-            stack.callback(self.client.close)
+            await self._start_servers(stack)
             await asyncio.to_thread(self._let_the_service_in)
             await self._lay_wires(stack)
             self.database = self.client[SERVICE]
@@ -73,6 +71,23 @@ class Scene:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
+    async def _start_servers(self, stack: AsyncExitStack) -> None:
+        in_sql = self._log_in_sql()
+        starts = [self.rabbit.start, self.mongo.start]
+        if in_sql:
+            stack.push_async_callback(asyncio.to_thread, in_sql.end)
+            starts.append(in_sql.start)
+        await asyncio.gather(*map(asyncio.to_thread, starts))
+        self.client: MongoClient[Document] = MongoClient(self.mongo.url, tz_aware=True)
+        stack.callback(self.client.close)
+        self.log: Log = in_sql or MongoLog(self.mongo, self.client)
+
+    def _log_in_sql(self) -> SqlLog | None:
+        plan = self.plan
+        if plan.log not in SQL:
+            return None
+        return SqlLog(plan.log, self.folder / plan.log, small_disk=plan.small_disk)
+
     def _let_the_service_in(self) -> None:
         """As a user with rights to the service's own database alone; faults take them away."""
         self.client.admin.command("createUser", USER, pwd=USER, roles=RIGHTS)
@@ -82,12 +97,25 @@ class Scene:
             self.broker_wires = [Proxy(node.url) for node in self.rabbit.nodes]
         if "store" in self.plan.wires:
             self.store_wires = [Proxy(self.store_url)]
+        if "log" in self.plan.wires:
+            self.log_wires = [Proxy(self.log.url)]
         for wire in self.wires:
             await stack.enter_async_context(wire)
 
     @property
     def wires(self) -> list[Proxy]:
-        return [*self.broker_wires, *self.store_wires]
+        return [*self.broker_wires, *self.store_wires, *self.log_wires]
+
+    @property
+    def log_wire(self) -> Proxy:
+        """What leads to the log; it may carry documents, too."""
+        return (self.log_wires or self.store_wires)[0]
+
+    @property
+    def sql_log(self) -> SqlLog:
+        """The log, of faults that only one in SQL can have."""
+        assert isinstance(self.log, SqlLog)
+        return self.log
 
     @property
     def store_url(self) -> str:
@@ -102,6 +130,7 @@ class Scene:
             "BUS_AMQP_URL": amqp,
             "BUS_MONGO_URL": self.store_wires[0].url if self.store_wires else self.store_url,
             "BUS_MONGO_DB": SERVICE,
+            "BUS_LOG_URL": self.log_wires[0].url if self.log_wires else self.log.url,
             "BUS_SWEEP_EVERY": SWEEP_EVERY,
             "JOBBOARD_SERVICE": SERVICE,
         }
@@ -111,7 +140,10 @@ class Scene:
         """The same, for a bus in this process."""
         told = self.environment
         return Settings(
-            amqp_url=told["BUS_AMQP_URL"], mongo_url=told["BUS_MONGO_URL"], mongo_db=SERVICE
+            amqp_url=told["BUS_AMQP_URL"],
+            mongo_url=told["BUS_MONGO_URL"],
+            mongo_db=SERVICE,
+            log_url=told["BUS_LOG_URL"],
         )
 
     async def start_processes(self) -> None:
@@ -143,6 +175,7 @@ class Scene:
             "doubledecker": __version__,
             "rabbitmq": self.rabbit.nodes[0].version,
             "mongodb": self.mongo.nodes[0].version,
+            self.plan.log: self.log.node.version,
             "python": platform.python_version(),
         }
 

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
+from tools.faults import small_disk
 from tools.soak.faults import KINDS, Kind
+from tools.soak.log import MONGODB
 from tools.soak.plan import Plan
 
 
@@ -29,30 +31,54 @@ def schedule(plan: Plan) -> Iterator[Fault]:
             del weights[name]
 
 
-def chosen(text: str) -> dict[str, float]:
+def chosen(text: str, log: str = MONGODB) -> dict[str, float]:
     """The kinds and weights that `--faults` names: `all`, `none`, or `kind,kind=weight,...`.
 
-    `all` are those that one node and one member can have. Raises: ValueError.
+    `all` are those that one node, one member and this log can have here. Raises: ValueError.
     """
     if text == "none":
         return {}
     if text == "all":
-        return {k.name: k.weight for k in KINDS.values() if k.nodes == k.members == 1}
-    return dict(_weighted(part) for part in text.split(","))
+        return {k.name: k.weight for k in KINDS.values() if _is_usual(k, log)}
+    return dict(_weighted(part, log) for part in text.split(","))
 
 
-def needed(names: Iterable[str]) -> tuple[int, int, frozenset[str]]:
-    """How many nodes of RabbitMQ and members of MongoDB these kinds need, and which wires."""
+class Needs(NamedTuple):
+    """What kinds of faults need: nodes of RabbitMQ, members of MongoDB, proxies, a small disk."""
+
+    nodes: int
+    members: int
+    wires: frozenset[str]
+    small_disk: bool
+
+
+def needed(names: Iterable[str], log: str = MONGODB) -> Needs:
+    """What these kinds need, all together. What leads to a log in MongoDB is the store's wire."""
     kinds = [KINDS[name] for name in names]
-    return (
+    wires = {kind.wires for kind in kinds if kind.wires}
+    if log == MONGODB and "log" in wires:
+        wires = wires - {"log"} | {"store"}
+    return Needs(
         max((kind.nodes for kind in kinds), default=1),
         max((kind.members for kind in kinds), default=1),
-        frozenset(kind.wires for kind in kinds if kind.wires),
+        frozenset(wires),
+        any(kind.disk for kind in kinds),
     )
 
 
-def _weighted(part: str) -> tuple[str, float]:
+def _is_usual(kind: Kind, log: str) -> bool:
+    if kind.disk and not small_disk.available():
+        return False
+    return kind.nodes == kind.members == 1 and log in kind.logs
+
+
+def _weighted(part: str, log: str) -> tuple[str, float]:
     name, _, weight = part.partition("=")
     if name not in KINDS:
         raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
-    return name, float(weight) if weight else KINDS[name].weight
+    kind = KINDS[name]
+    if log not in kind.logs:
+        raise ValueError(f"{name} is for --log {' or '.join(kind.logs)}, not for {log}")
+    if kind.disk and not small_disk.available():
+        raise ValueError(f"{name} needs root, who may mount a small disk")
+    return name, float(weight) if weight else kind.weight

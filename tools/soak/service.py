@@ -7,7 +7,9 @@ Release 2 (`SOAK_RELEASE=2`) handles an event that release 1 knows nothing of.
 
 import os
 
+import sqlalchemy as sa
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from bus import (
     Aggregate,
@@ -26,6 +28,7 @@ from handlers import applications_app, jobs_app, services
 
 RELEASE = "SOAK_RELEASE"
 SEEN = "moves_seen"
+NOTE = sa.text(f"INSERT INTO {SEEN} (id) VALUES (:id)")
 SUBSCRIPTION = "accounting"
 FIRST_BALANCE = 1000
 
@@ -121,10 +124,15 @@ def came(event: MoneyCame) -> Update:
     return {"$inc": {"balance": event.amount}}
 
 
-def accounting(release: int) -> Router:
-    """Notes each event that it handles; those of money that left, from release 2 on."""
+def accounting(release: int, *, in_sql: bool) -> Router:
+    """Notes each event that it handles, where the log is; those of money that left, from release 2
+    on."""
     router = Router(SUBSCRIPTION, concurrency=32)
+    (_note_in_rows if in_sql else _note_in_documents)(router, release)
+    return router
 
+
+def _note_in_documents(router: Router, release: int) -> None:
     @router.event
     async def note_what_came(event: MoneyCame, envelope: Envelope, session: Session) -> None:
         await session.documents(SEEN).update(envelope.id, {"$inc": {"times": 1}})
@@ -135,7 +143,21 @@ def accounting(release: int) -> Router:
         async def note_what_left(event: MoneyLeft, envelope: Envelope, session: Session) -> None:
             await session.documents(SEEN).update(envelope.id, {"$inc": {"times": 1}})
 
-    return router
+
+def _note_in_rows(router: Router, release: int) -> None:
+    """Any number of rows may have one id: a second effect shows, and is not refused."""
+
+    @router.event
+    async def note_what_came(event: MoneyCame, envelope: Envelope, session: AsyncSession) -> None:
+        await session.execute(NOTE, {"id": envelope.id})
+
+    if release > 1:
+
+        @router.event
+        async def note_what_left(
+            event: MoneyLeft, envelope: Envelope, session: AsyncSession
+        ) -> None:
+            await session.execute(NOTE, {"id": envelope.id})
 
 
 def build(settings: Settings, service: str = "") -> Bus:
@@ -147,7 +169,7 @@ def build(settings: Settings, service: str = "") -> Bus:
             *jobs_app.ROUTERS,
             *applications_app.ROUTERS,
             purses,
-            accounting(release),
+            accounting(release, in_sql=bool(settings.log_url)),
         ],
         projections=[*jobs_app.PROJECTIONS, *applications_app.PROJECTIONS, projection],
         settings=settings,

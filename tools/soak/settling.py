@@ -7,17 +7,19 @@ from itertools import chain
 from pymongo.errors import PyMongoError
 
 from tools.demo.fold import COLLECTIONS
+from tools.services.statements import REFUSALS
 from tools.soak.account import account
-from tools.soak.checker import PURSE, Document, Verdict, check, command_of
+from tools.soak.checker import PURSE, Verdict, check, command_of
 from tools.soak.faults.messages import POISON
 from tools.soak.ledger import lines
+from tools.soak.log import Document
 from tools.soak.plan import SERVICE
 from tools.soak.purses import check_purses
 from tools.soak.scene import Scene
-from tools.soak.service import SEEN
 
 QUIET_WITHIN, RIGHT_WITHIN, GONE_WITHIN = 180.0, 60.0, 15.0
 PAUSE = 0.5
+AWAY: tuple[type[Exception], ...] = (PyMongoError, *REFUSALS)
 TELLING = ("type", "desc", "client", "active", "secs_running", "command", "transaction", "lsid")
 
 
@@ -43,9 +45,7 @@ def leaked(scene: Scene) -> list[str]:
 
 def _judge_now(scene: Scene) -> Verdict:
     ledgers = account(chain(*map(lines, scene.ledgers)))
-    # The service's own stream, which tells of poison given up, is no matter of the models.
-    of_models = {"category": {"$in": ["job", "application", PURSE]}}
-    commits = list(scene.database["commits"].find(of_models).sort([("stream", 1), ("first", 1)]))
+    commits = scene.log.commits()
     stored = {
         name: {
             document["_id"]: document
@@ -66,7 +66,7 @@ def _judge_purses(scene: Scene, commits: list[Document], verdict: Verdict) -> No
         document["_id"]: document
         for document in scene.database[scene.collection("purses")].find({})
     }
-    seen = {document["_id"]: document["times"] for document in scene.database[SEEN].find({})}
+    seen = scene.log.noted()
     of_purses = (commit for commit in commits if commit["category"] == PURSE)
     lost, twice, others = check_purses(of_purses, stored, seen, scene.release_2_since)
     verdict.lost += lost
@@ -93,10 +93,10 @@ def _given_up(scene: Scene, gone: Collection[str]) -> list[str]:
 def _moving(scene: Scene) -> list[str]:
     scene.processes.tend()
     try:
-        pending = scene.database["commits"].count_documents({"pending": True})
+        pending = scene.log.pending()
         known = scene.database["projections"].find_one({"_id": f"subscriptions/{SERVICE}"}) or {}
-    except PyMongoError as error:
-        return [f"MongoDB does not answer: {error!s:.200}"]
+    except AWAY as error:
+        return [f"a database does not answer: {error!s:.200}"]
     found = [f"{pending} commits are not published"] if pending else []
     found += [
         f"the queue of {name} is to be filled again"
@@ -125,7 +125,7 @@ def _connections(scene: Scene) -> list[str]:
     for one in scene.client.admin.aggregate(everything):
         what = {key: one[key] for key in TELLING if key in one}
         found.append(f"left at MongoDB: {what}")
-    return found
+    return [*found, *scene.log.connections()]
 
 
 def _until_empty(question: Callable[[], list[str]], seconds: float) -> list[str]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from tools.soak.faults import broker, database, messages, processes, restore, wires
+from tools.soak.faults import broker, database, log, messages, processes, restore, sql, wires
 from tools.soak.faults.base import Kind
+from tools.soak.log import MONGODB, SQL
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -37,11 +38,22 @@ KINDS: Mapping[str, Kind] = {
             wires="store",
         ),
         Kind("store_rights_revoked", database.store_rights_revoked, weight=2, within=5),
-        Kind("restore", restore.restore, weight=3, within=20, most=2),
+        Kind("restore", restore.restore, weight=3, within=20, most=2, logs=[MONGODB]),
         Kind("other_release", processes.other_release, weight=3, within=2),
         Kind("queue_deleted", broker.queue_deleted, weight=3, within=2),
         Kind("poison", messages.poison, weight=5, within=2),
         Kind("duplicate", messages.duplicate, weight=5, within=2),
+        Kind("log_kill", log.log_kill, weight=5, within=5),
+        Kind("log_stop", log.log_stop, weight=2, within=5),
+        Kind("log_freeze", log.log_freeze, weight=3, within=5),
+        Kind("log_slow", log.log_slow, weight=3, within=5, wires="log"),
+        Kind("log_wire_cut", wires.log_wire_cut, weight=50, within=2, wires="log", logs=SQL),
+        Kind("log_half_open", wires.log_half_open, weight=0.3, within=12, wires="log", logs=SQL),
+        Kind("log_connections_ended", sql.log_connections_ended, weight=5, within=2, logs=SQL),
+        Kind("log_read_only", sql.log_read_only, weight=3, within=5, logs=SQL),
+        Kind("log_locked", sql.log_locked, weight=3, within=5, logs=SQL),
+        Kind("log_password_rotated", sql.log_password_rotated, weight=2, within=5, logs=SQL),
+        Kind("log_full", sql.log_full, weight=3, within=10, logs=SQL, disk=True),
         Kind("leader_kill", broker.leader_kill, weight=10, within=5, nodes=3),
         Kind("majority_lost", broker.majority_lost, weight=2, within=2, nodes=3),
         Kind("primary_kill", database.primary_kill, weight=20, within=2, members=3),

@@ -1,10 +1,11 @@
 """What a fault is."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Literal, NamedTuple
 
+from tools.soak.log import LOGS
 from tools.soak.scene import Scene
 
 Injection = Callable[[Scene, Random], AsyncIterator[None]]
@@ -17,8 +18,9 @@ After the yield, which returns when it has, it mends what the service can do wit
 class Kind(NamedTuple):
     """A kind of fault: what it does, how often it is drawn, and within how many seconds of its end
     the service is expected to have recovered. `nodes` and `members` are what it needs at
-    least, `wires` before what there have to be proxies; it comes `most` times in a run, where that
-    is not 0."""
+    least, `wires` before what there have to be proxies, `logs` the stores that the log may be in,
+    and `disk` whether its server's has to be one that can be filled; it comes `most` times in a
+    run, where that is not 0."""
 
     name: str
     injection: Injection
@@ -26,8 +28,10 @@ class Kind(NamedTuple):
     within: float
     nodes: int = 1
     members: int = 1
-    wires: Literal["", "broker", "store"] = ""
+    wires: Literal["", "broker", "store", "log"] = ""
     most: int = 0
+    logs: Collection[str] = LOGS
+    disk: bool = False
 
     def inject(self, scene: Scene, draw: Random) -> AbstractAsyncContextManager[None]:
         """Entered when the fault is over; to be left when the service has recovered."""

@@ -40,13 +40,10 @@ async def poison(scene: Scene, draw: Random) -> AsyncIterator[None]:
 async def duplicate(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """Commits that were published are published once more, as after a crash before the mark."""
     number = draw.randrange(RECENT)
-    await asyncio.to_thread(_mark_pending, scene, number)
+    await asyncio.to_thread(_publish_again, scene, number)
     yield
 
 
-def _mark_pending(scene: Scene, skip: int) -> None:
-    commits = scene.database["commits"]
+def _publish_again(scene: Scene, skip: int) -> None:
     for category in ("job", "application"):
-        recent = commits.find({"category": category}, {"_id": 1}).sort("time", -1).skip(skip)
-        ids = [commit["_id"] for commit in recent.limit(AGAIN)]
-        commits.update_many({"_id": {"$in": ids}}, {"$set": {"pending": True}})
+        scene.log.publish_again(category, skip=skip, count=AGAIN)

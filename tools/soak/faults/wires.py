@@ -24,6 +24,12 @@ async def store_wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
     yield
 
 
+async def log_wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """A connection to the log in SQL reset within a message, or all of them at once."""
+    await _cut(scene.log_wire, draw)
+    yield
+
+
 async def half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """Every connection to RabbitMQ stays open, and nothing passes on it any more."""
     draw.choice(scene.broker_wires).half_open()
@@ -33,6 +39,12 @@ async def half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
 async def store_half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """Every connection to MongoDB stays open, and nothing passes on it any more."""
     draw.choice(scene.store_wires).half_open()
+    yield
+
+
+async def log_half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
+    """Every connection to the log in SQL stays open, and nothing passes on it any more."""
+    scene.log_wire.half_open()
     yield
 
 
