@@ -21,7 +21,7 @@ from tools.services.sql_node import SQLNode
 
 ALWAYS = ("postgresql", "mariadb")
 MYSQL = "mysql"
-BY_NAME = ("sql_url", "sql_kind")
+BY_NAME = ("sql_url", "sql_kind", "store_settings")
 """The fixtures whose parameter is the name of a server."""
 
 PROPERTY = "store"

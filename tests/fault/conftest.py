@@ -6,11 +6,15 @@ from contextlib import asynccontextmanager
 import aio_pika
 import pytest
 
+from bus import Settings
+from tests.databases import drop
 from tests.fault.certificates import Certificates, made_in
 from tests.servers import lent, revive
 from tests.service.wallet import Diary
+from tests.stores import asked
 from tests.waiting import patience
 from tools.services import MongoNode, RabbitMQNode
+from tools.services.finding import MONGODB
 
 Recovered = Callable[[str, float, float], None]
 
@@ -44,6 +48,18 @@ def database(database_of_module: MongoNode) -> MongoNode:
     """A MongoDB of the module's own, which runs, whatever the test before has left."""
     revive(database_of_module)
     return database_of_module
+
+
+@pytest.fixture(params=[MONGODB, *asked()])
+async def store_settings(request: pytest.FixtureRequest, unique: str) -> AsyncIterator[Settings]:
+    """Settings for an empty database, on each of the stores in turn; the broker is in memory."""
+    if request.param != MONGODB:
+        url = request.getfixturevalue(f"{request.param}_url")
+        yield Settings(amqp_url="memory://", mongo_url="", log_url=url)
+        return
+    url = request.getfixturevalue("mongo_url")
+    yield Settings(amqp_url="memory://", mongo_url=url, mongo_db=unique)
+    await drop(url, unique)
 
 
 @asynccontextmanager
