@@ -1,6 +1,6 @@
 """Command handlers of applications, which know jobs from their own replica."""
 
-from bus import Documents, Repository, Router
+from bus import Documents, Outbox, Repository, Router
 from read_models.job_replicas import JobReplica
 from write_models.applications import (
     Application,
@@ -9,6 +9,7 @@ from write_models.applications import (
     SubmitApplication,
     UnknownJob,
 )
+from write_models.interviews import CallOffInterviews
 
 applications = Router("applications")
 
@@ -37,6 +38,13 @@ async def submit_application(
 
 
 @applications.command
-async def close_application(command: CloseApplication, repository: Repository[Application]) -> None:
+async def close_application(
+    command: CloseApplication, repository: Repository[Application], outbox: Outbox
+) -> None:
+    """Whoever was invited need not come: a worker calls that off."""
     application = await repository.get(command.application_id)
     application.close(command.reason)
+    if application.invited:
+        outbox.send(
+            CallOffInterviews(by="application_id", value=application.id, reason=command.reason)
+        )

@@ -43,6 +43,14 @@ class ApplicationClosed(Event):
     reason: str
 
 
+class ApplicantInvited(Event):
+    """The applicant is asked to come to an interview."""
+
+    application_id: str
+    job_id: str
+    interview_id: str
+
+
 class UnknownJob(Exception):
     """The applications know of no such job."""
 
@@ -57,11 +65,19 @@ class JobIsClosed(Exception):
         super().__init__(f"job {job_id} is archived and takes no applications")
 
 
+class ApplicationIsClosed(Exception):
+    """A closed application has ended."""
+
+    def __init__(self, application_id: str) -> None:
+        super().__init__(f"application {application_id} is closed: nobody is invited any more")
+
+
 class Application(Aggregate):
     """One applicant's application for one job."""
 
     job_id: str = ""
     closed: bool = False
+    invited: bool = False
 
     @classmethod
     def submit(
@@ -79,6 +95,15 @@ class Application(Aggregate):
         )
         return application
 
+    def invite(self, interview_id: str) -> None:
+        """Invites the applicant. It is an event of the application, so that an application is not
+        closed at the same time. Raises: ApplicationIsClosed."""
+        if self.closed:
+            raise ApplicationIsClosed(self.id)
+        self.record(
+            ApplicantInvited(application_id=self.id, job_id=self.job_id, interview_id=interview_id)
+        )
+
     def close(self, reason: str) -> None:
         """Closes the application; doing so twice changes nothing."""
         if not self.closed:
@@ -90,5 +115,7 @@ class Application(Aggregate):
         match event:
             case ApplicationSubmitted():
                 self.job_id = event.job_id
+            case ApplicantInvited():
+                self.invited = True
             case ApplicationClosed():
                 self.closed = True

@@ -23,7 +23,8 @@ from bus import (
 )
 from bus.observe.log import Logger
 from handlers.http.calls import CORRELATION
-from write_models.applications import JobIsClosed, UnknownJob
+from write_models.applications import ApplicationIsClosed, JobIsClosed, UnknownJob
+from write_models.interviews import RoomIsTaken
 from write_models.jobs import JobIsArchived, StaleVersion
 
 RETRY_AFTER = "1"
@@ -61,6 +62,8 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     StaleVersion: Problem(409, "stale-version", "The job was revised since you read it"),
     JobIsArchived: Problem(409, "job-archived", "The job is archived"),
     JobIsClosed: Problem(409, "job-closed", "The job takes no applications any more"),
+    ApplicationIsClosed: Problem(409, "application-closed", "The application is closed"),
+    RoomIsTaken: Problem(409, "room-taken", "Somebody else has the room for that hour"),
     ConcurrencyError: Problem(409, "conflict", "Others changed the same thing at the same time"),
     NotCaughtUp: Problem(503, "not-caught-up", "What you wrote cannot be read yet", LATER),
     NotBuilt: Problem(503, "not-built", "What you ask for is being built from the log", LATER),

@@ -15,6 +15,7 @@ from read_models.applications_by_job import ApplicationView, ListApplications
 from read_models.job_board import GetJob, JobView, ListJobs
 from read_models.paging import Page
 from write_models.applications import SubmitApplication
+from write_models.interviews import CallOffInterviews, PlanInterview
 from write_models.jobs import ArchiveJob, PostJob, ReviseJob
 
 Caller = Annotated[Calls, Depends(calls_of)]
@@ -50,6 +51,21 @@ class Letter(Body):
     letter: str = Field(max_length=20_000)
 
 
+class Invitation(Body):
+    """An interview with an applicant; the room is booked for the hour that begins then."""
+
+    application_id: str = Field(min_length=1, max_length=100)
+    interviewer: str = Field(min_length=1, max_length=200)
+    room: str = Field(min_length=1, max_length=100)
+    hour: str = Field(pattern=r"^\d{4}-\d{2}-\d{2} \d{2}:00$")
+
+
+class Absence(Body):
+    """An interviewer who cannot come."""
+
+    interviewer: str = Field(min_length=1, max_length=200)
+
+
 class Created(BaseModel):
     """The id of what was created."""
 
@@ -60,6 +76,12 @@ class Revised(Created):
     """The version that the next revision must name."""
 
     version: int
+
+
+class CalledOff(BaseModel):
+    """How many interviews do not take place."""
+
+    interviews: int
 
 
 class Paging(NamedTuple):
@@ -169,6 +191,24 @@ async def list_applications(
             )
     problem = {"loc": ("query", "job_id"), "msg": "give either job_id or applicant"}
     raise RequestValidationError([problem])
+
+
+@api.post("/interviews", status_code=201)
+async def plan_interview(body: Invitation, calls: Caller) -> Created:
+    """Invites an applicant, whose application is open, into a room that is free."""
+    command = PlanInterview(interview_id=calls.new_id(), **body.model_dump())
+    receipt = await calls.execute(command)
+    return Created(id=receipt.result)
+
+
+@api.post("/absences")
+async def call_off_interviews(body: Absence, calls: Caller) -> CalledOff:
+    """Calls off all interviews with somebody who is absent."""
+    command = CallOffInterviews(
+        by="interviewer", value=body.interviewer, reason="the interviewer is absent"
+    )
+    receipt = await calls.execute(command)
+    return CalledOff(interviews=receipt.result)
 
 
 @routes.get("/livez", include_in_schema=False)

@@ -25,6 +25,7 @@ from handlers.http import create_app
 from tests.service.conftest import Until, client_of
 
 JOBS, APPLICATIONS = "/api/v1/jobs", "/api/v1/applications"
+INTERVIEWS = "/api/v1/interviews"
 POSTING = {"title": "Signaller", "description": "Night shifts on the northern line."}
 
 
@@ -101,6 +102,40 @@ async def test_an_archived_job_is_a_conflict(api: httpx.AsyncClient) -> None:
     letter = {"job_id": posted.json()["id"], "applicant": "ada", "letter": "Take me."}
     answer = await api.post(APPLICATIONS, json=letter, headers=seen(archived))
     problem(answer, 409, "job-closed")
+
+
+async def test_applicants_are_invited_into_rooms_that_are_free(
+    api: httpx.AsyncClient, until: Until
+) -> None:
+    posted = await post(api)
+    letter = {"job_id": posted.json()["id"], "applicant": "ada", "letter": "Take me."}
+    applied = await api.post(APPLICATIONS, json=letter, headers=seen(posted))
+    invitation = {
+        "application_id": applied.json()["id"],
+        "interviewer": "grace",
+        "room": "blue",
+        "hour": "2026-03-02 09:00",
+    }
+    planned = await api.post(INTERVIEWS, json=invitation)
+    assert (planned.status_code, len(planned.json()["id"])) == (201, 32)
+    answer = await api.post(INTERVIEWS, json=invitation)
+    assert "blue is taken at 2026-03-02 09:00" in problem(answer, 409, "room-taken")["detail"]
+    problem(await api.post(INTERVIEWS, json=invitation | {"hour": "nine"}), 422, "invalid")
+    nobody = invitation | {"application_id": "nobody"}
+    problem(await api.post(INTERVIEWS, json=nobody), 404, "unknown")
+
+    absent = await api.post("/api/v1/absences", json={"interviewer": "grace"})
+    assert (absent.status_code, absent.json()) == (200, {"interviews": 1})
+    assert (await api.post(INTERVIEWS, json=invitation)).status_code == 201
+
+    await api.put(f"{posted.headers['Location']}/archive")
+
+    async def closed() -> bool:
+        page = (await api.get(APPLICATIONS, params={"applicant": "ada"})).json()
+        return [one["status"] for one in page["items"]] == ["closed"]
+
+    await until(closed, "the application of an archived job is not closed")
+    problem(await api.post(INTERVIEWS, json=invitation), 409, "application-closed")
 
 
 async def test_what_nobody_posted_is_not_found(api: httpx.AsyncClient) -> None:

@@ -167,7 +167,7 @@ def build(settings: Settings, service: str = "") -> Bus:
         service or services.job_board(),
         routers=[
             *jobs_app.ROUTERS,
-            *applications_app.ROUTERS,
+            *applications_app.routers(settings),
             purses,
             accounting(release, in_sql=bool(settings.log_url)),
         ],
