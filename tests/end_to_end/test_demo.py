@@ -14,18 +14,20 @@ from pymongo import MongoClient
 
 from bus import Settings
 from tools.demo import cleaning
+from tools.services import statements
 
 ROOT = Path(__file__).parents[2]
 PROMISED = {
     "broker", "broker_version", "mongo_version", "commands", "refused", "events", "documents",
     "wrong_documents", "duplicates", "worker_kills", "p50_ms", "p99_ms", "commands_per_second",
-    "seconds",
+    "seconds", "log", "states", "wrong_states", "bookings", "wrong_bookings",
 }  # fmt: skip
 
 
-def demo(settings: Settings, *options: str) -> "subprocess.CompletedProcess[str]":
+def demo(settings: Settings, *options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         **os.environ,
+        **variables,
         "BUS_AMQP_URL": settings.amqp_url,
         "BUS_MONGO_URL": settings.mongo_url,
     }
@@ -56,6 +58,31 @@ def test_the_demo_ends_with_every_document_right_after_a_worker_was_killed(
     assert report["refused"] > 0
     assert report["documents"] > 300
     assert report["p50_ms"] <= report["p99_ms"]
+    assert report["log"] == "mongodb"
+    assert report["states"] >= report["bookings"] > 0
+    assert (report["wrong_states"], report["wrong_bookings"]) == (0, 0)
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def log(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """An SQL server: its name, and its URL."""
+    return request.param, request.getfixturevalue(f"{request.param}_server")
+
+
+def test_with_its_log_in_sql_all_is_right_and_nothing_is_left_on_the_server(
+    settings: Settings, log: tuple[str, str], service: str
+) -> None:
+    name, server = log
+    done = demo(settings, "--json", "--log", name, JOBBOARD_SERVICE=service)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert (report["log"], report["worker_kills"], report["lost_commands"]) == (name, 1, 0)
+    assert report["events"] > 300
+    assert report["states"] >= report["bookings"] > 0
+    wrong = [report[f"wrong_{what}"] for what in ("documents", "states", "bookings")]
+    assert wrong == [0, 0, 0]
+    with pytest.raises(statements.REFUSALS):
+        statements.run(statements.of_database(server, service), "SELECT 1")
 
 
 def test_the_demo_reports_to_people(settings: Settings) -> None:
@@ -63,6 +90,7 @@ def test_the_demo_reports_to_people(settings: Settings) -> None:
     assert done.returncode == 0, done.stderr
     assert "Nothing is wrong: every document equals the fold of the log." in done.stdout
     assert "job_board: what people browse" in done.stdout
+    assert "the room booked for it: a document of the service's own" in done.stdout
 
 
 def test_without_rabbitmq_the_demo_runs_in_one_process_and_says_so(settings: Settings) -> None:

@@ -16,6 +16,7 @@ from tools.demo.report import Report, print_json, print_report
 from tools.demo.run import Plan, run
 from tools.demo.screen import Screen
 from tools.services import ServiceError, command, services
+from tools.services.finding import EVERYTHING, LABELS, MONGODB
 
 WRONG, FAILED = 1, 2
 
@@ -44,9 +45,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bin/demo",
-        description="Runs the job board under load, kills a worker half way, and compares every "
-        "read document with the event log. Exit status 0: nothing is wrong; 1: something is; "
-        "2: the demo could not run.",
+        description="Runs the job board under load, kills a worker half way, and compares with the "
+        "event log every read document, the states of aggregates and the service's own documents "
+        "or rows. Exit status 0: nothing is wrong; 1: something is; 2: the demo could not run.",
     )
     parser.add_argument("--commands", type=_count, default=3000, help="how many (default: 3000)")
     parser.add_argument("--seed", type=int, default=1, help="of the load's choices")
@@ -59,7 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         "had)",
     )
     parser.add_argument(
-        "--keep", action="store_true", help="leave queues and database on services that stay"
+        "--log",
+        choices=(MONGODB, "postgresql", "mariadb"),
+        default=MONGODB,
+        help="where the event log is; in SQL, the service's own table is beside it (default: "
+        "mongodb)",
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave queues and databases on services that stay"
     )
     return parser
 
@@ -75,14 +83,17 @@ def _plan(options: argparse.Namespace, began: float) -> Plan:
     """Names of its own, unless the environment gives them: demos do not disturb each other."""
     service = os.environ.get("JOBBOARD_SERVICE") or f"demo_{uuid.uuid4().hex[:8]}"
     database = os.environ.get("BUS_MONGO_DB") or service
-    return Plan(options.commands, options.seed, service, database, options.keep, began)
+    log = "" if options.log == MONGODB else options.log
+    return Plan(options.commands, options.seed, service, database, options.keep, began, log)
 
 
 def _run(plan: Plan, in_memory: bool, logs: Path, screen: Screen) -> Report:
-    screen.stage("Finding or starting RabbitMQ and MongoDB ...")
+    more = [plan.log] if plan.log else []
+    names = [LABELS[name] for name in (*EVERYTHING, *more)]
+    screen.stage(f"Finding or starting {', '.join(names[:-1])} and {names[-1]} ...")
     if in_memory:
         os.environ["BUS_AMQP_URL"] = "memory://"
-    with services(allow_memory=True) as found:
+    with services([*EVERYTHING, *more], allow_memory=True) as found:
         return run(found, plan, logs, screen)
 
 

@@ -13,6 +13,9 @@ Document = dict[str, Any]
 Collections = Mapping[str, Mapping[str, Document]]
 
 COLLECTIONS = ("job_board", "job_replicas", "applications_by_job", "applicant_history")
+"""What is read."""
+STATES, BOOKINGS = "interviews", "bookings"
+"""What is written beside the log: the states of aggregates, and what the service books itself."""
 
 
 class Fact(NamedTuple):
@@ -32,16 +35,33 @@ class Folded:
         self.collections: dict[str, dict[str, Document]] = {
             name: defaultdict(dict) for name in COLLECTIONS
         }
+        self.states: dict[str, Document] = {}
         self.versions: dict[str, int] = defaultdict(int)
         self.gaps: list[str] = []
         self.events = 0
         self.archived: set[str] = set()
+        self.closed: set[str] = set()
         self.open: dict[str, str] = {}
 
     @property
     def left_open(self) -> list[str]:
         """Applications that ought to be closed, since their job is archived, and are not yet."""
         return [application for application, job in self.open.items() if job in self.archived]
+
+    @property
+    def bookings(self) -> dict[str, Document]:
+        """The rooms of interviews that take place, by interview."""
+        return {key: {"hour": one["hour"], "room": one["room"]} for key, one in self._planned()}
+
+    @property
+    def left_planned(self) -> list[str]:
+        """Interviews that ought to be called off, since the application is closed."""
+        return [key for key, one in self._planned() if one["application_id"] in self.closed]
+
+    @property
+    def written(self) -> Collections:
+        """What stands beside the log."""
+        return {STATES: self.states, BOOKINGS: self.bookings}
 
     def add(self, fact: Fact) -> None:
         if fact.version != self.versions[fact.stream] + 1:
@@ -84,10 +104,23 @@ class Folded:
     def _closed(self, fact: Fact) -> None:
         key = fact.data["application_id"]
         self.open.pop(key, None)
+        self.closed.add(key)
         self._change("applications_by_job", key, status="closed")
         self._change(
             "applicant_history", key, status="closed", closed=fact.time, reason=fact.data["reason"]
         )
+
+    def _interview_planned(self, fact: Fact) -> None:
+        data = {name: value for name, value in fact.data.items() if name != "interview_id"}
+        state = {**data, "status": "planned", "version": fact.version}
+        self.states[fact.data["interview_id"]] = state
+
+    def _interview_called_off(self, fact: Fact) -> None:
+        state = self.states[fact.data["interview_id"]]
+        state |= {"status": "called off", "version": fact.version}
+
+    def _planned(self) -> list[tuple[str, Document]]:
+        return [(key, one) for key, one in self.states.items() if one["status"] == "planned"]
 
 
 _MEANINGS: Mapping[str, Callable[[Folded, Fact], None]] = {
@@ -96,6 +129,9 @@ _MEANINGS: Mapping[str, Callable[[Folded, Fact], None]] = {
     "JobArchived": Folded._archived,
     "ApplicationSubmitted": Folded._submitted,
     "ApplicationClosed": Folded._closed,
+    "ApplicantInvited": lambda folded, fact: None,  # the interview itself tells of it
+    "InterviewPlanned": Folded._interview_planned,
+    "InterviewCalledOff": Folded._interview_called_off,
     "Fault": lambda folded, fact: None,  # tells of a message given up; no document holds it
 }
 

@@ -1,7 +1,8 @@
-"""The load: many people at once who post, revise and archive jobs, and apply for them.
+"""The load: many people at once who post, revise and archive jobs, apply for them, and plan
+interviews.
 
-Most of it succeeds; some of it is wrong on purpose (stale versions, archived and unknown jobs), and
-some commands are sent twice.
+Most of it succeeds; some of it is wrong on purpose (stale versions, archived and unknown jobs,
+rooms that are taken), and some commands are sent twice.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from tools.demo.client import TAKEN, Answer, Client
 from tools.demo.tally import Tally
 
 JOBS, APPLICATIONS = "/api/v1/jobs", "/api/v1/applications"
+INTERVIEWS, ABSENCES = "/api/v1/interviews", "/api/v1/absences"
 FIRST_JOBS = 20
 SAMPLED = 0.1
 POSTED_TWICE = 0.1
@@ -35,9 +37,10 @@ class Job:
 
 
 class Board:
-    """The jobs that all people know of."""
+    """The jobs and the applications that all people know of."""
 
     def __init__(self) -> None:
+        self.applications: list[str] = []
         self.open: list[Job] = []
         self.archived: list[Job] = []
 
@@ -51,7 +54,9 @@ class Person:
         self._board = board
         self._chance = chance
         self._habits: dict[Callable[[], Awaitable[None]], int] = {
-            self._apply: 70,
+            self._apply: 62,
+            self._invite: 7,
+            self._be_absent: 1,
             self.post: 10,
             self._revise: 9,
             self._revise_stale: 3,
@@ -93,6 +98,7 @@ class Person:
         began = time.monotonic()
         answer = await self._letter_to(job, may=(TAKEN, "job-closed"))
         if answer.outcome == TAKEN:
+            self._board.applications.append(answer.body["id"])
             await self._sample(began, APPLICATIONS, answer, job_id=job.id, limit=1)
 
     async def _apply_too_late(self) -> None:
@@ -113,6 +119,19 @@ class Person:
             "letter": people.letter(self._chance),
         }
         return await self._client.command("POST", APPLICATIONS, body, may=may, after=job.receipt)
+
+    async def _invite(self) -> None:
+        if not self._board.applications:
+            await self._apply()
+            return
+        id = self._chance.choice(self._board.applications)
+        body = {"application_id": id, **people.interview(self._chance)}
+        may = (TAKEN, "room-taken", "application-closed")
+        await self._client.command("POST", INTERVIEWS, body, may=may)
+
+    async def _be_absent(self) -> None:
+        body = {"interviewer": people.interviewer(self._chance)}
+        await self._client.command("POST", ABSENCES, body)
 
     async def _revise(self) -> None:
         job = self._chance.choice(self._board.open)

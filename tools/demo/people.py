@@ -22,6 +22,9 @@ LAST = (
     "Abbott", "Berg", "Costa", "Dahl", "Evans", "Fischer", "Greco", "Hoffmann", "Ivanova",
     "Jansen", "Kelly", "Lund", "Moreau", "Nagy", "Olsen", "Peeters", "Rossi", "Silva", "Virtanen",
 )  # fmt: skip
+ROOMS = ("Attic", "Garden", "Library", "Workshop")
+INTERVIEWERS = ("Ingrid Berg", "Paolo Greco", "Sofia Lund", "Tomas Nagy", "Vera Silva")
+DAYS, HOURS_OF_A_DAY = 5, range(9, 17)
 
 
 def job(chance: random.Random) -> dict[str, str]:
@@ -37,3 +40,13 @@ def applicant(chance: random.Random) -> str:
 
 def letter(chance: random.Random) -> str:
     return f"I have done this for {chance.randint(2, 30)} years and should like to do it with you."
+
+
+def interview(chance: random.Random) -> dict[str, str]:
+    """Who asks the questions, where and when: so few rooms and hours that some are taken."""
+    hour = f"2026-03-{chance.randint(2, 1 + DAYS):02} {chance.choice(HOURS_OF_A_DAY):02}:00"
+    return {"interviewer": interviewer(chance), "room": chance.choice(ROOMS), "hour": hour}
+
+
+def interviewer(chance: random.Random) -> str:
+    return chance.choice(INTERVIEWERS)

@@ -11,13 +11,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tools.demo.fold import Document
+from tools.demo.fold import BOOKINGS, COLLECTIONS, STATES, Document
 from tools.demo.processes import Counted
 from tools.demo.tally import Tally, percentile
 from tools.demo.verify import Checked
 
 NEXT = (
     ("write_models/jobs.py", "what a job decides, in plain Python"),
+    ("handlers/rooms_in_sql.py", "how rows of one's own are one transaction with events"),
     ("handlers/closing.py", "how two processes close late applications without a lock"),
     ("read_models/job_board.py", "how two streams of events feed one document"),
     ("bin/test", "runs the tests, those that break brokers and databases included"),
@@ -25,13 +26,21 @@ NEXT = (
 
 
 class Places(NamedTuple):
-    """Which broker and database it ran on, and who put them there."""
+    """Which broker and databases it ran on, and who put them there; `log_server` is for people."""
 
     broker: str
     broker_version: str
     broker_origin: str
     mongo_version: str
     mongo_origin: str
+    log: str
+    log_server: str
+    log_origin: str
+
+    @property
+    def own(self) -> str:
+        """What the service writes of its own, beside the log."""
+        return "document" if self.log == "mongodb" else "row"
 
 
 class Report(NamedTuple):
@@ -72,6 +81,8 @@ class Report(NamedTuple):
             "broker": self.places.broker,
             "broker_version": self.places.broker_version,
             "mongo_version": self.places.mongo_version,
+            "log": self.places.log,
+            "log_server": self.places.log_server,
             "commands": tally.commands,
             "refused": tally.refused.total(),
             "refusals": dict(sorted(tally.refused.items())),
@@ -79,8 +90,12 @@ class Report(NamedTuple):
             "tried_again": tally.tried_again,
             "unexpected": len(tally.unexpected),
             "events": checked.folded.events,
-            "documents": checked.documents,
-            "wrong_documents": checked.wrong_documents,
+            "documents": checked.count(*COLLECTIONS),
+            "wrong_documents": checked.wrong(*COLLECTIONS),
+            "states": checked.count(STATES),
+            "wrong_states": checked.wrong(STATES),
+            "bookings": checked.count(BOOKINGS),
+            "wrong_bookings": checked.wrong(BOOKINGS),
             "lost_commands": len(self.lost),
             "dead_letters": checked.given_up,
             "unsettled": list(checked.unsettled),
@@ -113,11 +128,16 @@ def _table(report: Report) -> Table:
     rows = {
         "broker": f"{places.broker_version} ({places.broker_origin})",
         "database": f"MongoDB {places.mongo_version} ({places.mongo_origin})",
+        "event log": f"{places.log_server} ({places.log_origin})",
         "commands": f"{tally.commands:,}, of which {tally.refused.total():,} refused as they should"
         f" be ({refusals}) and {tally.repeated:,} sent twice",
         "events": f"{figures['events']:,}",
         "documents": f"{figures['documents']:,}, every one compared with the log",
-        "wrong documents": f"{figures['wrong_documents']:,}",
+        "states": f"{figures['states']:,} of interviews, every one compared with its stream",
+        f"own {places.own}s": f"{figures['bookings']:,} rooms booked, every one compared with the "
+        "log",
+        "wrong": f"{figures['wrong_documents']:,} documents, {figures['wrong_states']:,} states, "
+        f"{figures['wrong_bookings']:,} bookings",
         "workers killed": f"{report.worker_kills}",
         "duplicates seen": f"{report.counted.duplicates:,} deliveries that came again, and "
         f"{report.counted.healed:,} events read from the log",
@@ -139,16 +159,24 @@ def _print_samples(report: Report, console: Console) -> None:
     job = max(board.values(), key=lambda one: (one.get("version", 0), one.get("applications", 0)))
     mine = [one for one in stored["applications_by_job"].values() if one["job_id"] == job["_id"]]
     closed = [one for one in stored["applicant_history"].values() if one["status"] == "closed"]
+    booked = next(iter(stored[BOOKINGS]), "")
+    own = report.places.own
     samples = {
         "job_board: what people browse": [job],
         "applications_by_job: what the administrator reads of it": mine[:1],
         "applicant_history: what an applicant was told": closed[:1],
+        "an interview, by its state": _one(stored[STATES], booked),
+        f"the room booked for it: a {own} of the service's own": _one(stored[BOOKINGS], booked),
     }
     console.print()
     for title, documents in samples.items():
         if documents:
             parts = [_document(document) for document in documents]
             console.print(Panel(Group(*parts), title=title, title_align="left", expand=False))
+
+
+def _one(documents: Mapping[str, Document], key: str) -> list[Document]:
+    return [documents[key]] if key in documents else []
 
 
 def _document(document: Document) -> Table:

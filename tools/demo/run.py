@@ -19,7 +19,9 @@ from tools.demo.report import Places, Report
 from tools.demo.screen import Screen
 from tools.demo.tally import Tally
 from tools.demo.verify import Books, settle
-from tools.services import Found
+from tools.demo.written import Written, WrittenInMongoDB, WrittenInSQL
+from tools.services import Found, statements
+from tools.services.finding import LABELS
 
 READY_WITHIN = 60.0
 PEOPLE = 24
@@ -27,7 +29,8 @@ WORKERS = 2
 
 
 class Plan(NamedTuple):
-    """What is asked of a run. `keep` leaves its queues and its database where they are."""
+    """What is asked of a run. `log` is the SQL server that has the log, if one has. `keep` leaves
+    the run's queues and databases where they are."""
 
     commands: int
     seed: int
@@ -35,37 +38,38 @@ class Plan(NamedTuple):
     database: str
     keep: bool
     began: float
+    log: str = ""
 
 
 def run(found: Found, plan: Plan, logs: Path, screen: Screen) -> Report:
     """Raises: DemoFailed."""
     client: MongoClient[Document] = MongoClient(found.mongo_url, tz_aware=True)
     with client:
+        log_url = _make_log(found, plan)
         try:
-            return _run(found, plan, logs, screen, client)
+            return _run(found, plan, logs, screen, client, log_url)
         finally:
             if not plan.keep:
                 _clean(found, plan, client)
 
 
 def _run(
-    found: Found, plan: Plan, logs: Path, screen: Screen, client: MongoClient[Document]
+    found: Found,
+    plan: Plan,
+    logs: Path,
+    screen: Screen,
+    client: MongoClient[Document],
+    log_url: str,
 ) -> Report:
-    tally, books = Tally(), Books(client, plan.database)
-    with Processes(logs, _environment(found, plan)) as processes:
+    tally, books = Tally(), Books(client[plan.database], _written(client, plan, log_url))
+    with Processes(logs, _environment(found, plan, log_url)) as processes:
         version = _start(found, processes, screen)
         asyncio.run(_drive(plan, tally, processes, screen))
         screen.stage("Waiting until every event has arrived ...")
         settle(books, lambda: _look_after(processes))
-        screen.stage("Stopping the processes, then comparing every document with the log ...")
+        screen.stage("Stopping the processes, then comparing all that they stored with the log ...")
     return Report(
-        Places(
-            "memory" if found.amqp_origin == "memory" else "rabbitmq",
-            version,
-            found.amqp_origin,
-            client.server_info()["version"],
-            found.mongo_origin,
-        ),
+        _places(found, plan, version, client),
         tally,
         books.check(),
         processes.counted(),
@@ -75,9 +79,47 @@ def _run(
     )
 
 
-def _environment(found: Found, plan: Plan) -> dict[str, str]:
+def _make_log(found: Found, plan: Plan) -> str:
+    """Makes the database of a log in SQL, and returns its URL. Raises: DemoFailed."""
+    if not plan.log:
+        return ""
+    try:
+        return statements.create_database(found.sql[plan.log].url, plan.database)
+    except statements.REFUSALS as error:
+        raise DemoFailed(
+            f"{LABELS[plan.log]} does not make the database {plan.database!r}: {error}; drop it if "
+            f"it is of an earlier run, or unset BUS_MONGO_DB and JOBBOARD_SERVICE, which name it"
+        ) from None
+
+
+def _written(client: MongoClient[Document], plan: Plan, log_url: str) -> Written:
+    """Makes the service's own table, where it has one; returns what reads what is written."""
+    if not log_url:
+        return WrittenInMongoDB(client[plan.database])
+    from handlers.rooms_in_sql import make_table  # without --log nothing of SQL is needed
+
+    asyncio.run(make_table(log_url))
+    return WrittenInSQL(log_url)
+
+
+def _places(found: Found, plan: Plan, broker: str, client: MongoClient[Document]) -> Places:
+    mongo = client.server_info()["version"]
+    log = found.sql[plan.log] if plan.log else None
+    return Places(
+        "memory" if found.amqp_origin == "memory" else "rabbitmq",
+        broker,
+        found.amqp_origin,
+        mongo,
+        found.mongo_origin,
+        plan.log or "mongodb",
+        f"{LABELS[plan.log]} {statements.version(log.url)}" if log else f"MongoDB {mongo}",
+        log.origin if log else found.mongo_origin,
+    )
+
+
+def _environment(found: Found, plan: Plan, log_url: str) -> dict[str, str]:
     names = {"JOBBOARD_SERVICE": plan.service, "BUS_MONGO_DB": plan.database}
-    return {**found.environment, **names, "BUS_LOG_LEVEL": "INFO"}
+    return {**found.environment, **names, "BUS_LOG_URL": log_url, "BUS_LOG_LEVEL": "INFO"}
 
 
 def _start(found: Found, processes: Processes, screen: Screen) -> str:
@@ -167,5 +209,7 @@ def _clean(found: Found, plan: Plan, client: MongoClient[Document]) -> None:
     """Private services go with the demo; those that stay get nothing left behind."""
     if found.mongodb is None:
         cleaning.drop_database(client, plan.database)
+    if plan.log and found.sql[plan.log].node is None:
+        statements.drop_database(found.sql[plan.log].url, plan.database)
     if found.rabbitmq is None and found.amqp_origin != "memory":
         cleaning.delete_queues(found.amqp_url, plan.service)

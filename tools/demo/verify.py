@@ -1,13 +1,14 @@
-"""Verify: waits until nothing moves any more, then compares every read document with the log."""
+"""Verify: waits until nothing moves any more, then compares with the log all that is made of it:
+every read document, the states of aggregates, and the bookings."""
 
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pymongo import MongoClient
 from pymongo.database import Database
 
-from tools.demo.fold import COLLECTIONS, Collections, Document, Folded, fold
+from tools.demo.fold import BOOKINGS, COLLECTIONS, STATES, Collections, Document, Folded, fold
+from tools.demo.written import Written
 
 PATIENCE = 60.0
 PAUSE = 0.25
@@ -32,26 +33,29 @@ class Checked(NamedTuple):
     unsettled: tuple[str, ...]
     given_up: int
 
-    @property
-    def documents(self) -> int:
-        return sum(len(documents) for documents in self.stored.values())
+    def count(self, *collections: str) -> int:
+        """Returns how many documents there are."""
+        return sum(len(self.stored[name]) for name in collections)
 
-    @property
-    def wrong_documents(self) -> int:
-        return len({(one.collection, one.key) for one in self.differences})
+    def wrong(self, *collections: str) -> int:
+        """Returns how many of them are not what the log says, or are missing, or too many."""
+        found = {(one.collection, one.key) for one in self.differences}
+        return sum(name in collections for name, _ in found)
 
 
 class Books:
-    """The demo's database: the log on one side, the read collections on the other."""
+    """What the demo's service has stored: the log on one side, what is made of it on the other."""
 
-    def __init__(self, client: MongoClient[Document], database: str) -> None:
-        self._database: Database[Document] = client[database]
+    def __init__(self, database: Database[Document], written: Written) -> None:
+        self._database = database
+        self._written = written
 
     def check(self) -> Checked:
-        """Compares the documents as they are now with the log as it is now."""
-        folded = fold(self._database["commits"].find({}).sort([("stream", 1), ("first", 1)]))
+        """Compares all as it is now with the log as it is now."""
+        folded = fold(self._written.commits())
         stored = {name: self._documents(name) for name in COLLECTIONS}
-        differences = compare(folded.collections, stored)
+        stored |= {STATES: self._written.states(), BOOKINGS: self._written.bookings()}
+        differences = compare({**folded.collections, **folded.written}, stored)
         return Checked(
             folded,
             stored,
@@ -64,10 +68,12 @@ class Books:
         return {document["_id"]: document for document in self._database[collection].find({})}
 
     def _unsettled(self, folded: Folded) -> list[str]:
-        pending = self._database["commits"].count_documents({"pending": True})
+        pending = self._written.pending()
         found = [f"{pending} commits are not published"] if pending else []
         if left := folded.left_open:
             found.append(f"{len(left)} applications of archived jobs are not closed")
+        if left := folded.left_planned:
+            found.append(f"{len(left)} interviews of closed applications are not called off")
         return found
 
 
