@@ -90,6 +90,31 @@ class MongoCollectionsContract(AllContracts):
         await abandoned.close()
         await heir.close()
 
+    async def test_what_begins_late_in_a_predecessors_session_is_ended_as_well(
+        self, collections: Collections, target: Target
+    ) -> None:
+        """What a process sent before it was killed reaches the server after its heir took over."""
+        killed, heir = collections.writer(target, "queue"), collections.writer(target, "queue")
+        await killed.take_over()
+        await heir.take_over()
+        locked, forever = asyncio.Event(), asyncio.Event()
+
+        async def fold(unit: ReadUnit) -> Changes:
+            await unit.documents.update("a", {"$set": {"lost": True}})
+            locked.set()
+            await forever.wait()
+            return await counting(2)(unit)
+
+        late = asyncio.create_task(killed.transact(["job-a"], fold))
+        await asyncio.wait_for(locked.wait(), 30)
+        await heir.transact(["job-a"], counting(3))  # else StoreUnavailable, after 15 s
+        forever.set()
+        await late
+        (document,) = await all_of(collections, target)
+        assert document["n"] == 3
+        await killed.close()
+        await heir.close()
+
     async def test_a_cancelled_transaction_leaves_no_locks(
         self, collections: Collections, target: Target
     ) -> None:

@@ -1,15 +1,19 @@
 """The one writer of a projection's queue: a transaction for each batch, all in one session.
 
 A killed process leaves its transaction's locks in place for a minute or more. So a writer records
-its session where its successor finds it, and the successor ends that session before it begins.
+its session where its successor finds it, and the successor ends that session before it begins. What
+was on its way to a busy server then may begin later, in that session still: so after a conflict the
+successor ends it again.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from pymongo import UpdateOne
+from pymongo.errors import OperationFailure
 
 from bus.common import clock
 from bus.data.payload import Document
@@ -31,6 +35,9 @@ from bus.stores.mongo.transactions import in_transaction, may_run_on
 from bus.stores.session import swallowed
 
 TRANSACT_WITHIN = 15.0
+LATE = 120.0
+"""Seconds after taking over for which an operation of the predecessor's may hold locks: what began
+late, and the server's own limit of a minute."""
 FEW = 8
 """Up to how many streams versions are not read first, but are conditions of the writes. A condition
 costs MongoDB about 25 us a document more than a look-up by key; a read costs a round trip. So few
@@ -50,6 +57,8 @@ class MongoWriter(Writer):
         self._queue = queue
         self._session: MongoSession | None = None
         self._left: MongoSession | None = None
+        self._before: object = None  # the predecessor's session, ended at `_took_over`
+        self._took_over = 0.0
         self._turn = asyncio.Lock()
 
     async def take_over(self) -> None:
@@ -80,7 +89,14 @@ class MongoWriter(Writer):
         except BaseException as error:
             if may_run_on(error):
                 self._session, self._left = None, session
+            elif isinstance(error, OperationFailure):
+                await self._end_what_began_late()
             raise
+
+    async def _end_what_began_late(self) -> None:
+        if self._before and time.monotonic() < self._took_over + LATE:
+            with suppress(Unavailable):
+                await end_sessions(self._client, [self._before])
 
     def _may_believe(self, streams: Sequence[str], believed: Mapping[str, int]) -> bool:
         """Returns whether believed versions may replace a read.
@@ -109,7 +125,8 @@ class MongoWriter(Writer):
         async with reading():
             before = await writers.find_one({"_id": self._queue})
             if before:
-                await end_sessions(self._client, [before["session"]])
+                self._before, self._took_over = before["session"], time.monotonic()
+                await end_sessions(self._client, [self._before])
             session = await start_session(self._client)
             own = {"session": session.session_id["id"], "since": clock.now()}
             await writers.replace_one({"_id": self._queue}, own, upsert=True)
