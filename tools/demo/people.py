@@ -23,7 +23,10 @@ LAST = (
     "Jansen", "Kelly", "Lund", "Moreau", "Nagy", "Olsen", "Peeters", "Rossi", "Silva", "Virtanen",
 )  # fmt: skip
 ROOMS = ("Attic", "Garden", "Library", "Workshop")
-INTERVIEWERS = ("Ingrid Berg", "Paolo Greco", "Sofia Lund", "Tomas Nagy", "Vera Silva")
+INTERVIEWERS = (
+    "Anna Dahl", "Ingrid Berg", "Jan Peeters", "Maria Costa", "Paolo Greco", "Sofia Lund",
+    "Tomas Nagy", "Vera Silva",
+)  # fmt: skip
 DAYS, HOURS_OF_A_DAY = 5, range(9, 17)
 
 
