@@ -59,7 +59,13 @@ async def log_at(bus: HasRuntime, where: str, *, makes: bool) -> AsyncIterator[L
         name = _name(settings, runtime.service)
         setting = f"BUS_LOG_URL set to that of {name}" if settings.log_url else "no BUS_LOG_URL"
         letters = (backend.log_notes or backend.control) if settings.log_url else None
-        yield LogPlace(name, backend.event_log, backend.effects, setting, letters)
+        yield LogPlace(
+            name=name,
+            log=backend.event_log,
+            effects=backend.effects,
+            setting=setting,
+            letters=letters,
+        )
 
 
 async def _prepare_states(bus: HasRuntime, log: EventLog) -> None:

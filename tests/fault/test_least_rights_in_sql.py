@@ -69,6 +69,8 @@ def rights_of_maker() -> str:
 @pytest.fixture
 async def users(sql_node: SQLNode) -> Users:
     administrator = sql_node.create_database("bank")
+    if sql_node.label == "MySQL":  # it keeps a binary log
+        sql_node.sql("SET GLOBAL log_bin_trust_function_creators = 1")
     password, grant = EACH[sql_node.label]
     grant = f"GRANT {grant.format(rights=rights_of_maker())}"
     statements.run(

@@ -73,11 +73,10 @@ async def encrypted(engine: AsyncEngine) -> bool:
     asked = (
         "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         if engine.dialect.name == "postgresql"
-        else "SELECT variable_value <> '' FROM information_schema.session_status "
-        "WHERE variable_name = 'Ssl_cipher'"
+        else "SHOW SESSION STATUS LIKE 'Ssl_cipher'"
     )
     async with engine.connect() as connection:
-        return bool((await connection.execute(sa.text(asked))).scalar_one())
+        return bool((await connection.execute(sa.text(asked))).one()[-1])
 
 
 async def test_a_log_is_reached_by_tls_if_the_certificate_is_good(
@@ -126,7 +125,8 @@ async def test_a_server_is_kept_out(
 
 
 async def test_a_server_without_tls_gets_nothing(sql_url: str, certificates: Certificates) -> None:
-    with pytest.raises(StoreUnavailable, match=r"SSL upgrade|offers no TLS"):
+    """MySQL makes itself a certificate, which nobody signed."""
+    with pytest.raises(StoreUnavailable, match=r"SSL upgrade|offers no TLS|VERIFY_FAILED"):
         async with opened(f"{sql_url}?cafile={certificates.authority}"):
             pass
 
