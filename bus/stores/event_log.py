@@ -300,7 +300,8 @@ class EventLog(StoredLog, Protocol):
         ...
 
     async def prepare_states(self, category: str, indexes: Sequence[str]) -> None:
-        """Makes what states of a category need: an index for each of these fields, and no other.
+        """Makes what states of a category need to be found by these fields: an index for each. What
+        is there for other fields goes, now or with the next states.
 
         Raises: StoreUnavailable, ConfigurationError.
         """

@@ -21,6 +21,7 @@ from bus.errors import (
 from bus.stores.event_log import Snapshot
 from bus.stores.sql import SqlEventLog
 from bus.testing.contracts.event_log_contract import commit
+from bus.testing.contracts.states_contract import with_state
 from tests.contract.sql_logs import opened
 from tests.servers import lent
 from tests.stores import available
@@ -238,6 +239,11 @@ async def test_a_user_without_rights_is_told_what_is_lacking(sql_node: SQLNode, 
         assert await log.settled() <= log.now()
         assert await log.examine() is None
         await log.forget_snapshots()
+        await log.prepare_states("job", ["status"])
+        for version, status in enumerate(("open", "closed"), 1):
+            await log.append([with_state(version, "job-b", status=status)])
+        assert len(await log.states("job", {"status": "closed"}, 9)) == 1
+        await log.forget_states("job")
 
 
 async def test_a_packet_that_the_server_does_not_take(sql_node: SQLNode, url: str) -> None:
