@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,11 +21,10 @@ from bus.stores.sql.states.places import Indexes
 from bus.stores.sql.states.writing import index
 from bus.testing.contracts.event_log_contract import commit
 from bus.testing.contracts.states_contract import SAME, state, with_state
-from tests.contract.sql_logs import opened, other
+from tests.contract.sql_logs import kind_of, make_as_released, opened, other
 
 MANY = 4000
 RARE = 20
-RELEASED = Path(__file__).parents[1] / "versions" / "sql"
 
 OLD_UPDATE = (
     "UPDATE bus_states SET stream=:stream, category='job', version=:version, shape='1', "
@@ -303,32 +301,6 @@ async def test_as_many_indexes_as_are_declared_are_used(log: SqlEventLog) -> Non
 
 
 # --- tables of before ----------------------------------------------------------------------------
-
-
-async def make_as_released(url: str) -> None:
-    async with other(url) as connection:
-        await connection.run_sync(_make_as_released)
-        await connection.commit()
-
-
-def kind_of(connection: sa.Connection) -> str:
-    dialect: Any = connection.dialect
-    return "mariadb" if getattr(dialect, "is_mariadb", False) else str(dialect.name)
-
-
-def released(connection: sa.Connection) -> list[str]:
-    return (
-        (RELEASED / f"{kind_of(connection)}-1.sql")
-        .read_text()
-        .strip()
-        .removesuffix(";")
-        .split(";\n")
-    )
-
-
-def _make_as_released(connection: sa.Connection) -> None:
-    for statement in released(connection):
-        connection.exec_driver_sql(statement)
 
 
 async def test_tables_of_the_release_before_are_brought_to_this_one(sql_url: str) -> None:
