@@ -45,6 +45,9 @@ SOME = 2000
 """How many ids a query names at most."""
 LANES = 2
 """How many groups of appends are under way: one is encoded while the server writes another."""
+MOST_TRANSACTIONS = 8
+"""At a time. More wait in their order: the pool gives a connection to whoever asks at the moment
+that one is returned, and others get none in time."""
 
 _load_of = attrgetter("load")
 
@@ -70,6 +73,7 @@ class SqlEventLog(SqlLog, EventLog):
             Appender(partial(Settling, self._database, held), self._sent, store=self._database.name)
             for held in self._held
         ]
+        self._slots = asyncio.Semaphore(MOST_TRANSACTIONS)
         self._copies = Copies(self._database, self._sent)
         self._fence = Fence(self._database)
         self._most_bytes = 0
@@ -132,7 +136,8 @@ class SqlEventLog(SqlLog, EventLog):
         trouble: BaseException | None = None
         while time.monotonic() < deadline:
             try:
-                async with bounded(ATTEMPT_WITHIN), self._several(bool(states)) as connection:
+                lent = self._several(bool(states))
+                async with self._slots, bounded(ATTEMPT_WITHIN), lent as connection:
                     await self._database.dialect.insert_all(connection, rows, until)
                     await self._states.write(connection, states)
                 return commits

@@ -159,6 +159,14 @@ class StatesContract:
         assert found == [one.state for one in commits]
         assert len({id(one) for one in found if one}) == 30
 
+    async def test_of_very_many_appends_each_gets_its_turn(self, event_log: EventLog) -> None:
+        async def several(first: int) -> None:
+            for number in range(first, first + 10):
+                await event_log.append([with_state(1, f"job-{number}")])
+
+        await asyncio.gather(*[several(10 * n) for n in range(60)])
+        assert len(await event_log.states("job", {"status": "open"}, 1000)) == 600
+
     async def test_each_of_many_appends_gets_its_own_outcome(self, event_log: EventLog) -> None:
         await event_log.append([with_state(1, "job-taken")])
         await event_log.append([with_state(1, "job-newer")])
