@@ -23,6 +23,7 @@ from bus.stores.sql import SqlEventLog
 from bus.testing.contracts.event_log_contract import commit
 from bus.testing.contracts.states_contract import with_state
 from tests.contract.sql_logs import opened
+from tests.loops import Loop, each_loop, in_loop
 from tests.servers import lent
 from tests.stores import available
 from tests.waiting import patience, until
@@ -163,6 +164,23 @@ async def test_connections_that_are_cut_again_and_again(url: str) -> None:
         words = await load.during(fault)
         assert words["stored"] > 100
         await load.check()
+
+
+@each_loop
+def test_connections_that_ended_while_nobody_used_them(url: str, loop: Loop) -> None:
+    """The pool holds several of them."""
+
+    async def cut() -> None:
+        async with Proxy(url) as proxy, opened(proxy.url) as log:
+            assert await told(log, "before") == "stored"
+            for n in range(3):
+                assert all(await asyncio.gather(*[log.commits(["before"]) for _ in range(5)]))
+                assert proxy.cut() > 1
+                await until(lambda: not proxy.connections, "they are not cut")
+                assert await log.commits(["before"])
+                assert await told(log, f"a{n}") == "stored"
+
+    in_loop(loop, cut())
 
 
 async def test_an_answer_that_is_lost_was_a_commit(url: str) -> None:

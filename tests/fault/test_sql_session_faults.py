@@ -14,6 +14,7 @@ from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.sql import SqlEffects, SqlEventLog, connect
 from bus.testing.contracts.effects_contract import booking
 from tests.contract.test_sql_effects import Base, Total, World, Write, handling
+from tests.loops import Loop, each_loop, in_loop
 from tests.waiting import patience, until
 from tools.faults.proxy import Proxy
 from tools.faults.sql import end_backend
@@ -98,6 +99,20 @@ async def test_a_connection_that_is_cut_in_commit(sql_url: str, lost: str) -> No
         assert proxy.answers_lost == (0 if lost == "request" else 2)
         assert await held(other, "e")
         assert await other.effects.marks("", 9) == ["e"]
+
+
+@each_loop
+def test_a_connection_that_ended_while_nobody_used_it(sql_url: str, loop: Loop) -> None:
+    async def cut() -> None:
+        async with Proxy(sql_url) as proxy, opened(proxy.url) as world:
+            for n in range(3):
+                assert await told(world, f"a{n}") == "stored"
+                assert proxy.cut()
+                await until(lambda: not proxy.connections, "it is not cut")
+            assert await told(world, "b") == "stored"
+            assert await held(world, "b")
+
+    in_loop(loop, cut())
 
 
 async def test_what_cannot_be_asked_after_a_cut_is_told_as_unknown(sql_url: str) -> None:

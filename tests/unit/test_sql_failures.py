@@ -7,7 +7,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
 from bus.errors import InvalidMessage, NotAllowed, OutcomeUnknown, StoreUnavailable
-from bus.stores.sql.failures import Kind, NoAnswer, NotConnected, kind_of, said, translated
+from bus.stores.sql.failures import (
+    Kind,
+    NoAnswer,
+    NotConnected,
+    is_lost,
+    is_of_store,
+    kind_of,
+    said,
+    translated,
+)
 
 SECRET = "Ada's salary"
 
@@ -78,3 +87,12 @@ def test_what_has_no_code_is_judged_by_its_kind(raised: Exception, kind: Kind) -
 def test_who_may_not_is_told_what_to_grant() -> None:
     told = str(translated("PostgreSQL", error("42501"), writing=True))
     assert "insufficient_privilege (42501); grant the URL's user SELECT, INSERT, UPDATE" in told
+
+
+def test_what_uvloop_says_of_a_connection_that_had_ended_is_an_outage() -> None:
+    ended = RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+    assert is_of_store(ended)
+    assert is_lost(ended)
+    assert kind_of(ended) is Kind.UNCLEAR
+    assert "the connection had ended" in str(translated("MariaDB", ended, writing=False))
+    assert not is_of_store(RuntimeError("something else is closed"))

@@ -24,6 +24,7 @@ from bus.stores.sql.failures import (
     Kind,
     NotConnected,
     bounded,
+    had_ended,
     is_of_store,
     is_read_only,
     kind_of,
@@ -74,7 +75,8 @@ def connect(url: str, *, transacts: bool = False) -> AsyncEngine:
         ) from None
     event.listen(engine.sync_engine, "do_connect", WithTls(parsed.query))
     event.listen(engine.sync_engine, "connect", _set_up(dialect))
-    event.listen(engine.sync_engine, "handle_error", _leave_read_only)
+    event.listen(engine.sync_engine, "handle_error", _leave)
+    event.listen(engine.sync_engine, "close", _let_go)
     return engine
 
 
@@ -83,11 +85,20 @@ def transacting(engine: AsyncEngine) -> AsyncEngine:
     return connect(engine.url.render_as_string(hide_password=False), transacts=True)
 
 
-def _leave_read_only(context: sa.ExceptionContext) -> None:
+def _leave(context: sa.ExceptionContext) -> None:
     """Has the pool replace all its connections once a server takes no writes: after a fail-over,
-    the same URL leads to another one."""
-    if is_read_only(context.original_exception):
+    the same URL leads to another one. Or once one had ended, which SQLAlchemy does not notice."""
+    error = context.original_exception
+    if is_read_only(error) or had_ended(error):
         context.is_disconnect = True
+
+
+def _let_go(connection: Any, _: Any) -> None:
+    """Closes what had ended, before SQLAlchemy has aiomysql say farewell there: uvloop raises."""
+    driver = connection.driver_connection
+    writer = getattr(driver, "_writer", None)
+    if writer is not None and writer.is_closing():
+        driver.close()
 
 
 def _set_up(dialect: Dialect) -> Callable[[Any, Any], None]:

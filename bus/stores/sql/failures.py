@@ -170,6 +170,7 @@ LOCK_WAITS = {"55P03", 1205}
 _EXTRAS = {"asyncpg": "doubledecker[postgresql]", "aiomysql": "doubledecker[mysql]"}
 ENDS_TRANSACTION = {"40001", "40P01", 1213}
 """The server has ended the transaction, or does so once a savepoint is left."""
+_ENDED = "; the handler is closed"
 _DRIVERS = {"asyncpg", "aiomysql", "pymysql"}
 _ABOUT_CONTENT = ("22", "23")
 """Classes of PostgreSQL's codes: data exceptions, and constraints other than the unique ones."""
@@ -208,7 +209,13 @@ def is_of_store(error: BaseException) -> bool:
     """Returns whether the database or its driver raised it, and not a mistake of our own."""
     driver = type(error).__module__.partition(".")[0] in _DRIVERS
     kinds = (SQLAlchemyError, OSError, TimeoutError, EOFError, UnicodeError)
-    return driver or isinstance(error, kinds)
+    return driver or isinstance(error, kinds) or had_ended(error)
+
+
+def had_ended(error: BaseException) -> bool:
+    """Returns whether a connection had ended before it was written to: uvloop says so itself, and
+    neither a driver nor SQLAlchemy takes its error for one of theirs."""
+    return isinstance(error, RuntimeError) and str(error).endswith(_ENDED)
 
 
 def is_read_only(error: BaseException) -> bool:
@@ -221,7 +228,11 @@ def is_lost(error: BaseException) -> bool:
     on it."""
     if getattr(error, "connection_invalidated", False):
         return True
-    return isinstance(error, NoAnswer) or _KINDS.get(code_of(error) or 0) is Kind.UNCLEAR
+    return (
+        isinstance(error, NoAnswer)
+        or had_ended(error)
+        or _KINDS.get(code_of(error) or 0) is Kind.UNCLEAR
+    )
 
 
 def kind_of(error: BaseException) -> Kind:
@@ -249,6 +260,8 @@ def said(error: BaseException) -> str:
         return f"{_TEXTS.get(code, 'error')} ({code}{f': {tls}' if tls else ''})"
     if isinstance(error, NoneFree):
         return "all connections of this process are in use"
+    if had_ended(error):
+        return "the connection had ended"
     own = getattr(error, "orig", None) or error
     if isinstance(own, DBAPIError | UnicodeError):
         return type(own).__name__
