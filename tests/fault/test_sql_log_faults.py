@@ -183,6 +183,25 @@ def test_connections_that_ended_while_nobody_used_them(url: str, loop: Loop) -> 
     in_loop(loop, cut())
 
 
+@each_loop
+def test_connections_that_end_as_soon_as_they_are_made(url: str, loop: Loop) -> None:
+    """As where a balancer has no server to lead them to."""
+
+    async def cut() -> None:
+        async with Proxy(url) as proxy, opened(proxy.url) as log:
+            assert await told(log, "before") == "stored"
+            there, proxy.server = proxy.server, ("127.0.0.1", 1)
+            proxy.cut()
+            for _ in range(10):
+                with pytest.raises(StoreUnavailable):
+                    await log.commits(["before"])
+            assert await told(log, "a") in ("StoreUnavailable", "OutcomeUnknown")
+            proxy.server = there
+            assert await told(log, "a") == "stored"
+
+    in_loop(loop, cut())
+
+
 async def test_an_answer_that_is_lost_was_a_commit(url: str) -> None:
     async with Proxy(url) as proxy, opened(proxy.url) as log:
         assert await told(log, "before") == "stored"

@@ -89,8 +89,15 @@ def test_who_may_not_is_told_what_to_grant() -> None:
     assert "insufficient_privilege (42501); grant the URL's user SELECT, INSERT, UPDATE" in told
 
 
-def test_what_uvloop_says_of_a_connection_that_had_ended_is_an_outage() -> None:
-    ended = RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unable to perform operation on <TCPTransport closed=True>; the handler is closed",
+        "Transport does not expose socket instance",
+    ],
+)
+def test_what_is_said_under_uvloop_of_a_connection_that_had_ended_is_an_outage(words: str) -> None:
+    ended = RuntimeError(words)
     assert is_of_store(ended)
     assert is_lost(ended)
     assert kind_of(ended) is Kind.UNCLEAR

@@ -170,7 +170,7 @@ LOCK_WAITS = {"55P03", 1205}
 _EXTRAS = {"asyncpg": "doubledecker[postgresql]", "aiomysql": "doubledecker[mysql]"}
 ENDS_TRANSACTION = {"40001", "40P01", 1213}
 """The server has ended the transaction, or does so once a savepoint is left."""
-_ENDED = "; the handler is closed"
+_ENDED = ("; the handler is closed", "Transport does not expose socket instance")
 _DRIVERS = {"asyncpg", "aiomysql", "pymysql"}
 _ABOUT_CONTENT = ("22", "23")
 """Classes of PostgreSQL's codes: data exceptions, and constraints other than the unique ones."""
@@ -213,8 +213,8 @@ def is_of_store(error: BaseException) -> bool:
 
 
 def had_ended(error: BaseException) -> bool:
-    """Returns whether a connection had ended before it was written to: uvloop says so itself, and
-    neither a driver nor SQLAlchemy takes its error for one of theirs."""
+    """Returns whether a connection had ended before it was used: uvloop, or aiomysql within it,
+    says so by an error that neither a driver nor SQLAlchemy takes for one of theirs."""
     return isinstance(error, RuntimeError) and str(error).endswith(_ENDED)
 
 
