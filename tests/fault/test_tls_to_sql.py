@@ -24,6 +24,8 @@ def server(
     sql_kind: type[SQLNode], certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SQLNode]:
     """A server with a certificate, whose key only its own user may read."""
+    if sql_kind.label == "MySQL":
+        pytest.skip("MySQL runs in a root of its own, which does not see the certificates")
     place = make_place(tmp_path_factory.mktemp("files"), sql_kind.user)
     for file in (certificates.server, certificates.authority):
         copy = Path(shutil.copy(file, place))
