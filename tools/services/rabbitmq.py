@@ -21,6 +21,10 @@ loopback_users = none
 disk_free_limit.absolute = 50MB
 """
 
+# Until version 4, a node counts three files for each quorum queue, open or not, and takes no more
+# connections once it comes to the limit of the machine: a suite leaves thousands of queues.
+ADVANCED = "[{rabbit, [{file_handles_high_watermark, 1000000}]}].\n"
+
 FORMATION = """\
 cluster_formation.peer_discovery_backend = classic_config
 """
@@ -126,7 +130,7 @@ class RabbitMQNode(Node):
             folder.mkdir(parents=True, exist_ok=True)
         lines = "".join(f"{line}\n" for line in self.configuration)
         (self.folder / "rabbitmq.conf").write_text(CONFIGURATION + self._formation() + lines)
-        (self.folder / "advanced.config").write_text("[].\n")
+        (self.folder / "advanced.config").write_text(ADVANCED)
         (self.folder / "enabled_plugins").write_text("[].\n")
         (self.folder / "rabbitmq-env.conf").write_text("")
         self._write_cookie(self._first._cookie)
