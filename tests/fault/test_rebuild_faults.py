@@ -48,7 +48,6 @@ async def rebuild_under_load(
     )
 
 
-@pytest.mark.timeout(600)  # two builds and a dead builder's lease, beside load of its own
 async def test_a_rebuild_whose_builder_is_killed_is_seen_by_no_reader(
     real_settings: Settings, unique: str, tmp_path: Path
 ) -> None:

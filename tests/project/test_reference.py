@@ -156,7 +156,6 @@ Bus("shop", projections=[Sold], settings=Settings.in_memory())  # wrong
 """
 
 
-@pytest.mark.timeout(600)
 def test_pyright_finds_nothing_in_it_and_finds_what_is_wrong(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs" / "reference", tmp_path / "reference")
     (tmp_path / "probe.py").write_text(PROBE)

@@ -8,7 +8,6 @@ import pytest
 from tests.versions import former
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("amqp_url", "mongo_url")
 async def test_what_the_version_before_left_is_gone_on_with() -> None:
     await former.passed(former.BEFORE.parent, "stored_checks.py")

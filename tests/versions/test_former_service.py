@@ -29,7 +29,6 @@ CHANGED = {
 """Tests of then that are not meant to pass any more, and why."""
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("amqp_url", "mongo_url")
 @pytest.mark.parametrize(
     "files", ["test_jobboard.py", "test_http.py", "test_live_events.py test_page_files.py"]
