@@ -79,7 +79,8 @@ def nothing_is_wrong(told: dict[str, Any]) -> bool:
 
 
 def test_a_short_flat_run_watches_three_processes_and_leaves_nothing(tmp_path: Path) -> None:
-    done = soak("--flat", "0.1", "--idle", "0.1", "--rate", "50", "--json", folder=tmp_path)
+    options = ("--flat", "0.1", "--idle", "0.1", "--rate", "50", "--json")
+    done = soak(*options, folder=tmp_path, within=300)
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["commands"] > 50, done.stderr
     assert told["failed"] == {}
@@ -89,5 +90,6 @@ def test_a_short_flat_run_watches_three_processes_and_leaves_nothing(tmp_path: P
             assert watched["objects"]["last"] > 10_000
             assert watched["tasks"]["last"] > 1
             assert watched["connections"]["last"] > 1
+    assert [what for what in told["grows"] if "did not end" in what] == []
     assert done.returncode == (1 if told["grows"] else 0)
     assert told["grows"] or list(tmp_path.iterdir()) == []

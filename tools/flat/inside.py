@@ -5,6 +5,7 @@ Each count follows a full garbage collection, so that only what is held is count
 as the process has objects: some tenths of a second on a small machine.
 """
 
+import faulthandler
 import gc
 import json
 import runpy
@@ -18,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 MOST_TYPES = 60
-NEVER = 3600.0
+LONGEST = 10.0
+"""Seconds for which others let a count go on, far more than it takes. Not for ever: some versions
+of glibc can lose the waking of one who waits, who then looks again after this time."""
 REST = 5
 """Times as long as a count took it rests at least, so that a busy machine gets on between them."""
 TASKS = frozenset({"Task"})
 
 
 def main() -> None:
+    faulthandler.enable()  # SIGABRT has it say what each of its threads does
     file, seconds, module, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]
     counting = threading.Thread(
@@ -52,7 +56,7 @@ def undisturbed() -> Iterator[None]:
     cannot be resized, which ended requests in a SystemError.
     """
     before = sys.getswitchinterval()
-    sys.setswitchinterval(NEVER)
+    sys.setswitchinterval(LONGEST)
     try:
         time.sleep(0.01)
         yield

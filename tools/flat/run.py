@@ -23,7 +23,9 @@ from tools.services.rabbitmq import RabbitMQNode
 ROOT = Path(__file__).parents[2]
 TARGET = "handlers.app:build"
 LOAD, IDLE = "load", "idle"
-READY_WITHIN, STOP_WITHIN = 60.0, 30.0
+READY_WITHIN, STOP_WITHIN, SAYS_WITHIN = 60.0, 60.0, 5.0
+SHOWN = 4000
+"""Characters of the log of a process that did not end."""
 Tell = Callable[[str], None]
 LEAST_EVERY, MOST_EVERY, SAMPLES_OF_A_PHASE = 1.0, 15.0, 20
 
@@ -87,14 +89,20 @@ class Processes:
         return self._folder / f"{name}.counts"
 
     def stop(self) -> list[str]:
-        """Ends all; returns what did not end as it should."""
-        wrong = []
-        for name, process in self.running.items():
+        """Ends all; returns what did not end as it should, with what it was doing then."""
+        for process in self.running.values():
             process.signal(signal.SIGTERM)
-            if not process.wait(STOP_WITHIN):
-                wrong.append(f"{name} did not end within {STOP_WITHIN:g} s of SIGTERM")
-                process.kill()
-        return wrong
+        deadline = time.monotonic() + STOP_WITHIN
+        return [
+            self._end_by_force(name, process)
+            for name, process in self.running.items()
+            if not process.wait(max(deadline - time.monotonic(), 0.0))
+        ]
+
+    def _end_by_force(self, name: str, process: ServerProcess) -> str:
+        process.stop(SAYS_WITHIN, by=signal.SIGABRT)
+        said = (self._folder / f"{name}.log").read_text(errors="replace")
+        return f"{name} did not end within {STOP_WITHIN:g} s of SIGTERM:\n{said[-SHOWN:]}"
 
 
 async def run(plan: Plan, folder: Path, tell: Tell) -> Watched:
