@@ -6,7 +6,7 @@ written within a savepoint that is rolled back, is forgotten.
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
@@ -123,7 +123,8 @@ class JoinedSession(Joined):
                 await self._log.append_within(connection, commits)
         except Exception as error:
             raise self._joining.failed(error, commits) from error
-        _watched(self._session.sync_session).add(connection, stored)
+        session = self._session.sync_session
+        _watched(session).add(session, connection, stored)
 
     async def _connection(self) -> AsyncConnection:
         """Returns the session's connection, in its transaction, on the log's database.
@@ -152,41 +153,60 @@ class _Waiting(NamedTuple):
 class _Pending:
     """What waits for a session's commit."""
 
-    def __init__(self, session: orm.Session) -> None:
-        self._session = session
+    def __init__(self) -> None:
         self._waiting: list[_Waiting] = []
-        event.listen(session, "after_commit", self._committed)
-        event.listen(session, "after_soft_rollback", self._rolled_back)
-        event.listen(session, "after_transaction_end", self._ended)
 
-    def add(self, connection: AsyncConnection, stored: Callable[[], object]) -> None:
+    def add(
+        self, session: orm.Session, connection: AsyncConnection, stored: Callable[[], object]
+    ) -> None:
         """Has `stored` called after the commit of what is open now."""
-        innermost = self._session.get_nested_transaction() or self._session.get_transaction()
+        innermost = session.get_nested_transaction() or session.get_transaction()
         assert connection.sync_connection is not None
         within = list(_and_around(innermost))
         self._waiting.append(_Waiting(within, connection.sync_connection, stored))
 
-    def _committed(self, session: orm.Session) -> None:
-        if session.get_nested_transaction() is not None:
-            return
+    def commit(self) -> None:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             # Where the session works within a transaction of somebody else's, that is still open.
             if not one.connection.in_transaction():
                 one.stored()
 
-    def _rolled_back(self, _: orm.Session, transaction: orm.SessionTransaction) -> None:
+    def forget(self, transaction: orm.SessionTransaction) -> None:
         self._waiting = [one for one in self._waiting if transaction not in one.within]
 
-    def _ended(self, _: orm.Session, transaction: orm.SessionTransaction) -> None:
-        if transaction.parent is None:
-            self._waiting.clear()
+    def clear(self) -> None:
+        self._waiting.clear()
+
+
+def _committed(session: orm.Session) -> None:
+    if (pending := session.info.get(_PENDING)) and session.get_nested_transaction() is None:
+        pending.commit()
+
+
+def _rolled_back(session: orm.Session, transaction: orm.SessionTransaction) -> None:
+    if pending := session.info.get(_PENDING):
+        pending.forget(transaction)
+
+
+def _ended(session: orm.Session, transaction: orm.SessionTransaction) -> None:
+    if transaction.parent is None and (pending := session.info.get(_PENDING)):
+        pending.clear()
+
+
+_listened: WeakSet[type[orm.Session]] = WeakSet()
+"""The classes of sessions whose events are listened to: for each session by itself, that would take
+longer than to insert a row."""
 
 
 def _watched(session: orm.Session) -> _Pending:
-    if _PENDING not in session.info:
-        session.info[_PENDING] = _Pending(session)
-    pending: _Pending = session.info[_PENDING]
+    kind = type(session)
+    if kind not in _listened:
+        event.listen(kind, "after_commit", _committed)
+        event.listen(kind, "after_soft_rollback", _rolled_back)
+        event.listen(kind, "after_transaction_end", _ended)
+        _listened.add(kind)
+    pending: _Pending = session.info.setdefault(_PENDING, _Pending())
     return pending
 
 
