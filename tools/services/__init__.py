@@ -8,6 +8,8 @@ Knows nothing of the bus: it hands out URLs, and nodes that tests may kill, paus
 
 from tools.services.errors import CommandFailed, ServiceError, ServiceUnavailable
 from tools.services.finding import Found, Origin, services
+from tools.services.jars.kafka import KafkaNode
+from tools.services.jars.search import ElasticsearchNode, OpenSearchNode
 from tools.services.mariadb import MariaDBNode
 from tools.services.mongodb import MongoNode
 from tools.services.mysql import MySQLNode
@@ -16,10 +18,13 @@ from tools.services.rabbitmq import RabbitMQNode
 
 __all__ = [
     "CommandFailed",
+    "ElasticsearchNode",
     "Found",
+    "KafkaNode",
     "MariaDBNode",
     "MongoNode",
     "MySQLNode",
+    "OpenSearchNode",
     "Origin",
     "PostgreSQLNode",
     "RabbitMQNode",

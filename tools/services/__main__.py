@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.services import command, keeping, kept
 from tools.services.errors import ServiceError
-from tools.services.finding import EVERYTHING, SQL, services
+from tools.services.finding import EVERYTHING, MORE, services
 from tools.services.progress import say
 
 FAILED = 1
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bin/services",
-        description="Find or start RabbitMQ and MongoDB, and SQL servers where asked.",
+        description="Find or start RabbitMQ and MongoDB, and other servers where asked.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="run a command with BUS_AMQP_URL and BUS_MONGO_URL set")
@@ -44,6 +44,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME,...",
         help="start these too, and go on without those that cannot be had",
     )
+    run.add_argument(
+        "--later",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help="start these once a test of the command's asks for them",
+    )
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     up = actions.add_parser("up", help="start what is missing and keep it running")
     down = actions.add_parser("down", help="stop what `up` keeps")
@@ -57,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
             type=_names,
             default=(),
             metavar="NAME,...",
-            help=f"start these too: {', '.join(SQL)}",
+            help=f"start these too: {', '.join(MORE)}",
         )
     for action in (run, up, down, status):
         action.add_argument(
@@ -71,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := [name for name in names if name not in SQL]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(SQL)}")
+    if unknown := [name for name in names if name not in MORE]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(MORE)}")
     return names
 
 
@@ -99,6 +106,7 @@ def _run(options: argparse.Namespace) -> int:
         kept_folder=options.folder,
         allow_memory=options.allow_memory,
         optional=options.optional,
+        on_demand=options.later,
     ) as found:
         status = command.run(wanted, found.environment)
         command.ignore_signals()
@@ -118,7 +126,7 @@ def _status(folder: Path, *, as_json: bool) -> int:
     else:
         for name, service in state.items():
             word = "running" if service["running"] else "not running"
-            print(f"{name:10}{word:14}{service['origin']:10}{service['url']}")
+            print(f"{name:15}{word:14}{service['origin']:10}{service['url']}")
     return 0 if all(service["running"] for service in state.values()) else FAILED
 
 

@@ -1,8 +1,8 @@
 """The services as containers of compose.yaml, where a Docker engine runs.
 
-DOUBLEDECKER_NO_DOCKER leaves Docker alone; DOUBLEDECKER_AMQP_PORT, DOUBLEDECKER_MONGO_PORT,
-DOUBLEDECKER_POSTGRESQL_PORT, DOUBLEDECKER_MARIADB_PORT and DOUBLEDECKER_MYSQL_PORT are the ports on
-this machine (compose.yaml reads them too).
+DOUBLEDECKER_NO_DOCKER leaves Docker alone; DOUBLEDECKER_AMQP_PORT, DOUBLEDECKER_MONGO_PORT, and
+for the others DOUBLEDECKER_POSTGRESQL_PORT and the like, are the ports on this machine
+(compose.yaml reads them too).
 """
 
 import os
@@ -31,6 +31,9 @@ PLACES = {
     ),
     "mariadb": ("DOUBLEDECKER_MARIADB_PORT", "3306", f"mysql+aiomysql://root@{LOOPBACK}:{{}}/"),
     "mysql": ("DOUBLEDECKER_MYSQL_PORT", "3307", f"mysql+aiomysql://root@{LOOPBACK}:{{}}/"),
+    "kafka": ("DOUBLEDECKER_KAFKA_PORT", "9092", f"kafka://{LOOPBACK}:{{}}"),
+    "opensearch": ("DOUBLEDECKER_OPENSEARCH_PORT", "9200", f"http://{LOOPBACK}:{{}}"),
+    "elasticsearch": ("DOUBLEDECKER_ELASTICSEARCH_PORT", "9201", f"http://{LOOPBACK}:{{}}"),
 }
 
 

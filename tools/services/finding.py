@@ -6,12 +6,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from tools.services import docker, kept
+from tools.services import docker, kept, later
 from tools.services.errors import ServiceUnavailable
+from tools.services.jars.kafka import KafkaNode
+from tools.services.jars.search import ElasticsearchNode, OpenSearchNode
 from tools.services.mariadb import MariaDBNode
 from tools.services.mongodb import MongoNode
 from tools.services.mysql import MySQLNode
@@ -31,11 +33,24 @@ SQL: dict[str, type[PostgreSQLNode | MariaDBNode | MySQLNode]] = {
     "mariadb": MariaDBNode,
     "mysql": MySQLNode,
 }
-KINDS: dict[str, type[RabbitMQNode | MongoNode | PostgreSQLNode | MariaDBNode | MySQLNode]] = {
-    RABBITMQ: RabbitMQNode,
-    MONGODB: MongoNode,
-    **SQL,
+JAVA: dict[str, type[KafkaNode | OpenSearchNode | ElasticsearchNode]] = {
+    "kafka": KafkaNode,
+    "opensearch": OpenSearchNode,
+    "elasticsearch": ElasticsearchNode,
 }
+MORE = (*SQL, *JAVA)
+"""What is found or started where somebody asks for it."""
+Kind = type[
+    RabbitMQNode
+    | MongoNode
+    | PostgreSQLNode
+    | MariaDBNode
+    | MySQLNode
+    | KafkaNode
+    | OpenSearchNode
+    | ElasticsearchNode
+]
+KINDS: dict[str, Kind] = {RABBITMQ: RabbitMQNode, MONGODB: MongoNode, **SQL, **JAVA}
 LABELS = {name: kind.label for name, kind in KINDS.items()}
 VARIABLES = {name: kind.variable for name, kind in KINDS.items()}
 MEMORY_URL = "memory://"
@@ -62,15 +77,20 @@ class Found:
     mongodb: MongoNode | None
     sql: Mapping[str, Place] = field(default_factory=dict)
     """The SQL servers that were asked for, by their names here."""
+    java: Mapping[str, Place] = field(default_factory=dict)
+    """Kafka and the search engines that were asked for, by their names here."""
     missing: Mapping[str, str] = field(default_factory=dict)
     """Of what may be missing, what cannot be had, and why."""
+    asked_at: str = ""
+    """Where to ask for what is started later; empty where that is nothing."""
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables that hand these services to a command."""
         urls = {VARIABLES[RABBITMQ]: self.amqp_url, VARIABLES[MONGODB]: self.mongo_url}
-        urls |= {VARIABLES[name]: place.url for name, place in self.sql.items()}
+        urls |= {VARIABLES[name]: place.url for name, place in {**self.sql, **self.java}.items()}
         urls |= {why_missing(name): why for name, why in self.missing.items()}
+        urls |= {later.ADDRESS: self.asked_at}
         return {variable: url for variable, url in urls.items() if url}
 
 
@@ -82,17 +102,19 @@ def services(
     kept_folder: Path = kept.FOLDER,
     allow_memory: bool = False,
     optional: Sequence[str] = (),
+    on_demand: Sequence[str] = (),
 ) -> Iterator[Found]:
     """Find or start the services; what was started here is stopped at the end.
 
     Private nodes live in `folder` and leave their data there; without it, in a temporary folder
     that goes with them. With `allow_memory` a RabbitMQ that cannot be had becomes `memory://`, and
-    of what is `optional` it is said why it is missing. Raises `ServiceUnavailable` where another
+    of what is `optional` it is said why it is missing. What is `on_demand` and does not run already
+    is started once somebody asks for it (`later.ask`). Raises `ServiceUnavailable` where another
     service cannot be had.
     """
     wanted = _checked([*need, *optional])
     with ExitStack() as ending:
-        found = standing(wanted, kept_folder)
+        found = standing(_checked([*wanted, *on_demand]), kept_folder)
         found |= _in_docker(_missing(wanted, found), ending)
         started, unavailable = _private(_missing(wanted, found), folder, ending)
         found |= started
@@ -102,7 +124,9 @@ def services(
             if name not in optional:
                 raise error
             say(f"{error}\nGoing on without {LABELS[name]}.")
-        yield _found(found, {name: str(error) for name, error in unavailable.items()})
+        asked_at = _on_demand(_missing(on_demand, found), folder, ending)
+        missing = {name: str(error) for name, error in unavailable.items()}
+        yield replace(_found(found, missing), asked_at=asked_at)
 
 
 def why_missing(name: str) -> str:
@@ -219,6 +243,28 @@ def _private(
     return {n: Place(node.url, "private", node) for n, node in started.items()}, unavailable
 
 
+def _on_demand(wanted: list[str], folder: Path | None, ending: ExitStack) -> str:
+    """Have services started for those who ask; returns where that is."""
+    if not wanted:
+        return ""
+    nodes = make_nodes(wanted, folder or _temporary_folder(ending))
+    for node in nodes.values():
+        ending.callback(node.close, remove=folder is None)
+    in_docker: list[str] = []
+    ending.callback(docker.stop, in_docker)
+
+    def start(name: str) -> str:
+        found, started = start_in_docker([name])
+        in_docker.extend(started)
+        if found:
+            return found[name].url
+        nodes[name].start()
+        return nodes[name].url
+
+    # Entered last, left first: once nodes are closed, nobody asks for one.
+    return ending.enter_context(later.Starter(wanted, start)).address
+
+
 def _in_memory(error: ServiceUnavailable) -> Place:
     say(f"{error}\nGoing on without RabbitMQ, on the in-memory transport ({MEMORY_URL}).")
     return Place(MEMORY_URL, "memory")
@@ -241,5 +287,6 @@ def _found(places_by_name: Mapping[str, Place], missing: Mapping[str, str]) -> F
         rabbitmq=amqp.node if isinstance(amqp.node, RabbitMQNode) else None,
         mongodb=mongo.node if isinstance(mongo.node, MongoNode) else None,
         sql={name: place for name, place in places_by_name.items() if name in SQL},
+        java={name: place for name, place in places_by_name.items() if name in JAVA},
         missing=missing,
     )

@@ -1,4 +1,4 @@
-"""A private server in a folder of its own: what RabbitMQ and MongoDB nodes have in common."""
+"""A private server in a folder of its own: what all nodes have in common."""
 
 import json
 import shutil
@@ -260,4 +260,6 @@ def _last_lines(files: list[Path], count: int = 12) -> list[str]:
 
 
 def _lines(file: Path) -> list[str]:
-    return [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
+    lines = file.read_text(errors="replace").splitlines()
+    # Java tells what is wrong above where, which takes more lines than anybody is shown.
+    return [line for line in lines if line.strip() and not line.startswith("\tat ")]

@@ -18,6 +18,9 @@ DEFAULT_PORTS = {
     "mongodb": 27017,
     "postgresql+asyncpg": 5432,
     "mysql+aiomysql": 3306,
+    "kafka": 9092,
+    "http": 80,
+    "https": 443,
 }
 
 
