@@ -1,11 +1,13 @@
 """The stores that a run is on: a database or a server for a test, and which of them were tested.
 
-`bin/test` starts PostgreSQL and MariaDB, and with --mysql MySQL. Where one of the former cannot be
-had, its tests are skipped; in CI they fail.
+`bin/test` starts PostgreSQL and MariaDB, and with --mysql MySQL. Kafka and the search engines start
+once a test that was chosen needs them (`tools/services/later.py`), beside the tests that come
+before: a run of other files does without the seconds and the memory that they cost. Where one of
+all these but MySQL cannot be had, its tests are skipped; in CI they fail.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -13,16 +15,32 @@ import pytest
 from pymongo import MongoClient
 
 from tests.servers import lent
-from tools.services import statements
+from tools.services import later, statements
 from tools.services.errors import ServiceUnavailable
-from tools.services.finding import KINDS, LABELS, MONGODB, SQL, VARIABLES, why_missing
+from tools.services.finding import (
+    JAVA,
+    KINDS,
+    LABELS,
+    MONGODB,
+    MORE,
+    SQL,
+    VARIABLES,
+    why_missing,
+)
+from tools.services.jars import search
+from tools.services.jars.kafka import KafkaNode
+from tools.services.jars.search import SearchNode
 from tools.services.node import Node
 from tools.services.sql_node import SQLNode
 
 ALWAYS = ("postgresql", "mariadb")
 MYSQL = "mysql"
-BY_NAME = ("sql_url", "sql_kind", "store_settings")
-"""The fixtures whose parameter is the name of a server."""
+SEARCH: dict[str, type[SearchNode]] = {
+    name: kind for name, kind in JAVA.items() if issubclass(kind, SearchNode)
+}
+SHARED_BY_NAME = ("sql_url", "store_settings", "search_url")
+BY_NAME = (*SHARED_BY_NAME, "sql_kind", "search_kind")
+"""The fixtures whose parameter is the name of a server, the run's or one of the test's own."""
 
 PROPERTY = "store"
 
@@ -82,15 +100,41 @@ def sql_url(request: pytest.FixtureRequest, unique: str) -> Iterator[str]:
     yield from _database(_server(request.param), unique)
 
 
+@pytest.fixture(scope="session")
+def kafka_server() -> str:
+    """The URL of the run's Kafka, as `kafka://127.0.0.1:9092`; a test names topics of its own."""
+    return _server("kafka")
+
+
+@pytest.fixture
+def opensearch_url(unique: str) -> Iterator[str]:
+    """The URL of the run's OpenSearch; indices that begin with `unique` are dropped afterwards."""
+    yield from _engine("opensearch", unique)
+
+
+@pytest.fixture(params=SEARCH)
+def search_url(request: pytest.FixtureRequest, unique: str) -> Iterator[str]:
+    """As `opensearch_url`, of each of the search engines in turn."""
+    yield from _engine(request.param, unique)
+
+
+def _engine(name: str, prefix: str) -> Iterator[str]:
+    url = _server(name)
+    yield url
+    search.call(url, "DELETE", f"/{prefix}*")
+
+
 def _server(name: str) -> str:
-    url = os.environ.get(VARIABLES[name])
-    if not url:
+    given = os.environ.get(VARIABLES[name])
+    answer = later.Answer(given) if given else later.ask(name)
+    if not answer.url:
         _leave_out(
             name,
-            os.environ.get(why_missing(name))
+            answer.why_missing
+            or os.environ.get(why_missing(name))
             or f"{VARIABLES[name]} is not set: run the tests by bin/test, which starts the servers",
         )
-    return url
+    return answer.url
 
 
 def _database(server: str, name: str) -> Iterator[str]:
@@ -111,6 +155,32 @@ def sql_kind(request: pytest.FixtureRequest) -> type[SQLNode]:
 def sql_node(sql_kind: type[SQLNode], tmp_path: Path) -> Iterator[SQLNode]:
     """A server for this test alone, which it may break: each of them in turn."""
     with lent(sql_kind(tmp_path / "sql")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def kafka_kind() -> type[KafkaNode]:
+    """Kafka, of which a test makes nodes that it may break."""
+    return available(KafkaNode)
+
+
+@pytest.fixture
+def kafka_node(kafka_kind: type[KafkaNode], tmp_path: Path) -> Iterator[KafkaNode]:
+    """A Kafka for this test alone, which it may break."""
+    with lent(kafka_kind(tmp_path / "kafka")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session", params=SEARCH)
+def search_kind(request: pytest.FixtureRequest) -> type[SearchNode]:
+    """Each of the search engines in turn, of which a test makes nodes that it may break."""
+    return available(SEARCH[request.param])
+
+
+@pytest.fixture
+def search_node(search_kind: type[SearchNode], tmp_path: Path) -> Iterator[SearchNode]:
+    """A search engine for this test alone, which it may break: each of them in turn."""
+    with lent(search_kind(tmp_path / "search")) as node:
         yield node
 
 
@@ -141,6 +211,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in without]
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    for name in set().union(*map(_shared, session.items)) & set(JAVA):
+        if not os.environ.get(VARIABLES[name]):
+            later.wake(name)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     item.user_properties += [(PROPERTY, name) for name in _stores(item)]
 
@@ -158,7 +234,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not _tested and not _missing:
         return
-    tested = [f"{LABELS[name]} {_version(name)}" for name in (MONGODB, *SQL) if name in _tested]
+    tested = [f"{LABELS[name]} {_version(name)}" for name in (MONGODB, *MORE) if name in _tested]
     unasked = "" if MYSQL in asked() else "; MySQL: not asked for (bin/test --mysql)"
     terminalreporter.write_line(f"Stores tested: {', '.join(tested) or 'none'}{unasked}")
     for why in _missing.values():
@@ -171,11 +247,22 @@ def _fixtures(item: pytest.Item) -> list[str]:
 
 def _stores(item: pytest.Item) -> set[str]:
     """The stores that a test runs on, by the fixtures that it asks for."""
+    own = {"kafka"} if "kafka_kind" in _fixtures(item) else set()
+    return own | _shared(item) | _named(item, BY_NAME)
+
+
+def _shared(item: pytest.Item) -> set[str]:
+    """Those of them that are the run's."""
     names = _fixtures(item)
-    found = {name for name in SQL if f"{name}_server" in names}
+    found = {name for name in MORE if {f"{name}_server", f"{name}_url"} & {*names}}
     found |= {MONGODB} if "mongo_url" in names else set()
+    return found | _named(item, SHARED_BY_NAME)
+
+
+def _named(item: pytest.Item, fixtures: Sequence[str]) -> set[str]:
+    """The parameters of these fixtures that a test is run with."""
     call = getattr(item, "callspec", None)
-    return found | {call.params[name] for name in BY_NAME if call and name in call.params}
+    return {call.params[name] for name in fixtures if call and name in call.params}
 
 
 def _reason(report: pytest.TestReport) -> str:
@@ -195,7 +282,11 @@ def _version(name: str) -> str:
 
 
 def _version_at(name: str, url: str) -> str:
-    if name != MONGODB:
+    if name in SQL:
         return statements.version(url)
+    if name in SEARCH:
+        return str(search.call(url, "GET", "/")["version"]["number"])
+    if name in JAVA:
+        return "(it does not tell its version)"
     with MongoClient[dict[str, object]](url, serverSelectionTimeoutMS=3000) as client:
         return str(client.server_info()["version"])
