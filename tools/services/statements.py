@@ -103,12 +103,23 @@ def end_connections(url: str) -> int:
             run(of_database(url, "postgres"), f"{ending} '{name}' AND pid <> pg_backend_pid()")
         )
     with connected(of_database(url, "")) as connection:
-        open_ones = "SELECT id FROM information_schema.processlist WHERE db ="
-        numbers = [number for (number,) in connection.run(f"{open_ones} '{name}'")]
+        numbers = [number for number, database in _processes(connection) if database == name]
         for number in numbers:
             with suppress(pymysql.MySQLError):  # it ended by itself
                 connection.run(f"KILL {number}")
     return len(numbers)
+
+
+def _processes(connection: Connection) -> Rows:
+    """The connections of MariaDB or MySQL, and the database that each uses.
+
+    MySQL's processlist fails while a statement with characters beyond its old Unicode runs, and
+    MariaDB's other table is empty by default.
+    """
+    ((version,),) = connection.run("SELECT VERSION()")
+    if "MariaDB" in version:
+        return connection.run("SELECT id, db FROM information_schema.processlist")
+    return connection.run("SELECT processlist_id, processlist_db FROM performance_schema.threads")
 
 
 def of_database(url: str, name: str) -> str:
