@@ -17,7 +17,6 @@ from bus.codec import command_frame, digest_of, new_envelope
 from bus.common.figures import Seconds, seconds
 from bus.declare.router import Router
 from bus.delivery.replies import receipt_in
-from bus.dispatch.dependencies import views_of
 from bus.dispatch.middleware import Middleware
 from bus.errors import ConfigurationError
 from bus.lifecycle import forking
@@ -72,7 +71,7 @@ class Bus:
         check_arguments(service, routers, projections, settings, provide, middleware, foreign)
         check_backend(service, backend, client)
         self.service = settings.named(service)
-        self._projections = {projection.view: projection for projection in projections}
+        self._projections = {p.view: p for p in projections if p.sink is None}
         self._signals = Signals(self.service)
         self._assembly = Assembly(
             service=service,
@@ -396,5 +395,4 @@ class Bus:
         await self._here().freshness.wait_for(projections, versions, limit)
 
     def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
-        views = views_of(self.runtime.dispatcher.handler_of(message))
-        return [self._projections[view] for view in views if view in self._projections]
+        return self.runtime.dispatcher.read_by(message, self._projections)

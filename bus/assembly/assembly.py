@@ -11,6 +11,7 @@ from bus.assembly.arguments import check_lent, check_made
 from bus.assembly.backend import MakeBackend, brought_by, default_backend, read_log_of
 from bus.assembly.declarations import check_declarations, taken_categories
 from bus.assembly.runtime import BusState, Runtime, command_registry, subscriptions_of
+from bus.assembly.sinks import lenders_of, with_sinks
 from bus.continuity.checks import service_checks
 from bus.continuity.continuity import Continuity
 from bus.declare.router import Router
@@ -68,12 +69,13 @@ class Assembly:
         """Makes the runtime of one opening. Raises: ConfigurationError."""
         service, settings, projections = self._service, self._settings, self._projections
         loops = Loops(self._signals)
-        projected = [projection.name for projection in projections]
+        projected = [projection.name for projection in projections if projection.sink is None]
         backend = self._make_backend(service, projected, loops)
         check_made(service, backend)
         check_lent(service, backend.effects.lends, self._provide)
         transport, event_log = backend.transport, backend.event_log
-        collections, control = backend.collections, backend.control
+        collections = with_sinks(service, backend.collections, projections)
+        control = backend.control
         signing = Signing(control, settings.signing_secret)
         taken = taken_categories(service, self._routers, projections, self._owners)
         publisher = Publisher(event_log, transport, signing.sign, self._signals, taken)
@@ -93,11 +95,13 @@ class Assembly:
                 waiting=_waiting(freshness, projection),
             )
             for projection in projections
+            if projection.sink is None
         }
+        lenders = lenders_of(collections, catalogue, projections)
         dispatcher = Dispatcher(
             service,
             handlers,
-            provided=Provided(self._provide, documents, backend.effects.lends),
+            provided=Provided(self._provide, documents, backend.effects.lends, lenders),
             middleware=[*self._middleware, *backend.middleware],
             event_log=event_log,
             publishing=publisher,

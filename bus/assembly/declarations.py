@@ -177,7 +177,7 @@ def _place(kind: type[Any]) -> str:
 
 def _check_views(service: str, projections: Sequence[Projection[Any]]) -> None:
     owners: dict[type, str] = {}
-    for projection in projections:
+    for projection in (projection for projection in projections if projection.sink is None):
         other = owners.setdefault(projection.view, projection.name)
         if other != projection.name:
             view = projection.view.__name__

@@ -199,7 +199,7 @@ class Runtime(NamedTuple):
     def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:
         """Returns the collections without which a projection's documents cannot be right."""
         names = [target.collection]
-        names += [] if target.versions_in_documents else ["checkpoints"]
+        names += [] if target.versions_in_documents or target.place else ["checkpoints"]
         follows = not self.history.owners.keys().isdisjoint(projection.categories)
         return [*names, "followed"] if follows else names
 

@@ -20,7 +20,7 @@ from bus.observe.loops import Loops
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import KNOWN_FOR, Catalogue
 from bus.signing import Signing
-from bus.stores.collections import Collections
+from bus.stores.collections import UNKNOWN, Collections
 from bus.stores.control import Control, change_note
 from bus.stores.event_log import EventLog
 from bus.transports.base import Delivery, Frame
@@ -207,7 +207,7 @@ class Continuity:
         found = {
             name: f"the collection {name!r} was dropped, or put in place anew"
             for name, identity in (record if record.turn else seal).collections.items()
-            if here.get(name) != identity and await self._counts(name)
+            if here.get(name) not in (identity, UNKNOWN) and await self._counts(name)
         }
         if not record.turn or record.turn < seal.turn:
             found["projections"] = "the collection 'projections' was dropped, or is an older one"
@@ -279,7 +279,11 @@ class Continuity:
             known = record_from(document)
             last = known.turn
             turn = max(last + 1, self._turn + 1, self._sealed + 1, now)
-            there = {name: here[name] for name in names}
+            there = {
+                name: known.collections.get(name, UNKNOWN) if here[name] == UNKNOWN else here[name]
+                for name in names
+            }
+            there = {name: identity for name, identity in there.items() if identity != UNKNOWN}
             # The last record may be another process's, which may never seal it: as `before`, it
             # would make the seal look like an older one.
             before, now_broken = min(last, self._sealed), known.broken if broken is None else broken

@@ -6,6 +6,7 @@ joining       a unit of work within a transaction of the application's own
 middleware    what runs around every handler
 layers        checks that what is given as middleware can be
 anew          a message as it was, for another try of its handler
+lending       lends queries what they read the collections of sinks with
 dependencies  fills a handler's further parameters by type
 results       stores and reads what a command's handler returns
 """

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from bus.common.signatures import NO_DEFAULT, Dependency, shown
 from bus.declare.router import Handler
+from bus.dispatch.lending import Lender, Lenders, lending
 from bus.errors import ConfigurationError
 from bus.messages import Envelope
 from bus.read.documents import Documents
+from bus.read.projection import Projection
 from bus.stores.session import Session
 from bus.write.aggregate import Aggregate
 from bus.write.repository import Repository
@@ -32,6 +34,15 @@ class Provided(NamedTuple):
     documents: Mapping[type, Documents[Any]]
     lends: type = Session
     """The type by which they ask for the session in which they write."""
+    lenders: Lenders = Lenders()
+    """Who lends queries what they read the collections of sinks with."""
+
+    def read_by(
+        self, handler: Handler, by_view: Mapping[type, Projection[Any]]
+    ) -> list[Projection[Any]]:
+        """Returns the projections that a query's handler reads: by their views, or its lenders."""
+        read = [by_view[view] for view in views_of(handler) if view in by_view]
+        return read + self.lenders.read_by(handler)
 
 
 def bind(handler: Handler, provided: Provided) -> Bound:
@@ -49,6 +60,8 @@ def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
 
     Raises: ConfigurationError.
     """
+    if handler.kind == "query" and provided.lenders.read_by(handler):
+        return _bind_lending(handler, provided)
     found = [_constant(handler, asked, provided) for asked in handler.dependencies]
     if None in found:
         return None
@@ -61,6 +74,22 @@ def bind_alone(handler: Handler, provided: Provided) -> Alone | None:
         (value,) = values
         return lambda envelope: call(envelope.message, value)
     return lambda envelope: call(envelope.message, *values)
+
+
+def _bind_lending(handler: Handler, provided: Provided) -> Alone:
+    values: list[Callable[[Envelope], Any] | Lender] = []
+    for asked in handler.dependencies:
+        lender = provided.lenders.of(handler, asked)
+        values.append(lender or _given(handler, asked, provided))
+    return lending(handler.call, values)
+
+
+def _given(handler: Handler, asked: Dependency, provided: Provided) -> Callable[[Envelope], Any]:
+    constant = _constant(handler, asked, provided)
+    if constant is None:
+        raise _nobody(handler, asked, provided)
+    (value,) = constant
+    return (lambda envelope: envelope) if value is _THIS_ENVELOPE else lambda _: value
 
 
 def views_of(handler: Handler) -> list[type]:
@@ -91,8 +120,12 @@ def _supplier(handler: Handler, asked: Dependency, provided: Provided) -> Suppli
     of_work = _of_work(handler, asked.kind, provided.lends)
     if of_work is not None:
         return of_work
+    raise _nobody(handler, asked, provided)
+
+
+def _nobody(handler: Handler, asked: Dependency, provided: Provided) -> ConfigurationError:
     remedy = _remedy(handler, asked.kind, provided.lends)
-    raise ConfigurationError(f"{handler.name}: parameter {asked.name!r}: {remedy}")
+    return ConfigurationError(f"{handler.name}: parameter {asked.name!r}: {remedy}")
 
 
 def _of_work(handler: Handler, kind: Any, lends: type) -> Supplier | None:

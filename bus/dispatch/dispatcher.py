@@ -44,6 +44,7 @@ from bus.observe.signals import (
     Outcome,
     QueryAnswered,
 )
+from bus.read.projection import Projection
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.session import Effects
 from bus.write.receipts import check_repeat, receipt_of_repeat
@@ -173,6 +174,12 @@ class Dispatcher:
                 await self._measured(EventHandled, route, envelope, subscription)
             else:
                 await route(envelope)
+
+    def read_by(
+        self, message: type[Message], by_view: Mapping[type, Projection[Any]]
+    ) -> list[Projection[Any]]:
+        """Returns the projections that a query's handler reads: by their views, or its lenders."""
+        return self._provided.read_by(self.handler_of(message), by_view)
 
     def handler_of(self, message: type[Message]) -> Handler:
         """Returns the handler of a command or query. Raises: NoHandler."""

@@ -23,7 +23,7 @@ from bus.rebuild.generations import Generation, Lineage
 from bus.rebuild.handled import beyond, names_of
 from bus.rebuild.handled import served as served_names
 from bus.rebuild.switch import Switch
-from bus.stores.collections import Target
+from bus.stores.collections import Collections, Target, able
 from bus.stores.control import drop
 
 
@@ -183,10 +183,11 @@ class Projections(OnOpenBus):
         projection = self._named(name)
         catalogue = self._runtime.catalogue
         generation = (await self._lineage(projection)).of(collection)
+        target = catalogue.target_of(projection, generation)
+        able(self._runtime.collections, Collections, target)  # raises if another release has it
         await catalogue.change(projection, lambda lineage: lineage.dropped(collection))
         queues = self._runtime.queues_of(projection, generation)
         await self._runtime.transport.delete([queue.name for queue in queues])
-        target = catalogue.target_of(projection, generation)
         await drop(self._runtime.collections, self._runtime.control, target)
         await self._runtime.continuity.forget(collection)
         await catalogue.show(projection)

@@ -81,7 +81,7 @@ class Live:
         place: Watchable = needed(
             self._collections,
             Watchable,
-            projection=projection.name,
+            target=projection.target(),
             what="watch()",
             remedy="ask with query() now and then",
         )

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, overload
+from typing import Any, Generic, NamedTuple, TypeVar, cast, get_args, get_origin, overload
 
 from pydantic import BaseModel
 
@@ -24,9 +24,10 @@ from bus.declare.router import check_not_frozen, check_queue_name
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import Envelope, Event, is_event
 from bus.read.documents import Documents
-from bus.read.views import check_view, check_written
+from bus.read.views import check_place, check_written
 from bus.stores.collections import Index, ReadUnit, Target, Write
-from bus.stores.indexes import check_indexes
+from bus.stores.sink import Sink
+from bus.stores.sinks import returned as sinks
 from bus.transports.topology import SLOTS
 
 MOST_VERSION = 2**53 - 1
@@ -39,6 +40,8 @@ Third = TypeVar("Third", bound=Event)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 FIRST = "__v1"
+Key = str | tuple[Any, ...]
+"""What names a document; in a table whose primary key has several columns, their values."""
 Update = Mapping[str, Any]
 """A MongoDB update of one document, as `{"$set": {"owner": "Ada"}}`."""
 
@@ -58,7 +61,7 @@ class ProjectionHandler(NamedTuple):
 
     name: str
     call: Callable[..., Any]
-    key: Callable[[Any], str] | None
+    key: Callable[[Any], Key] | None
     extras: tuple[Extra, ...]
     many: bool
     is_async: bool
@@ -76,6 +79,10 @@ class Projection(Generic[View_co]):
     one from the log, too, and readers read the old one until it is there: raise it whenever the
     handlers begin to make something else of past events. `partitions` is how many workers can share
     its load (each stream stays with one of them). `indexes` are created with the collection.
+
+    With a `sink` it is kept in another technology (a table, a search index): its handlers return
+    what that takes, queries read with that technology's own client, and there is neither a `view`
+    nor `indexes`.
     """
 
     def __init__(
@@ -83,7 +90,8 @@ class Projection(Generic[View_co]):
         name: str,
         *,
         of: Sequence[Any],
-        view: type[View_co],
+        view: type[View_co] | None = None,
+        sink: Sink | None = None,
         version: int = 1,
         partitions: int = 1,
         indexes: Sequence[Index] = (),
@@ -101,10 +109,10 @@ class Projection(Generic[View_co]):
                 f"of=[Account]; for streams that events name, write a class with nothing but "
                 f"`category = ...`: lower-case letters, digits and underscores"
             )
-        check_view(name, view)
-        check_indexes(name, indexes)
+        check_place(name, view, sink, indexes)
         self.name = name
-        self.view = view
+        self._view = view
+        self.sink = sink
         self.of = tuple(of)
         self.categories: tuple[str, ...] = tuple(kind.category for kind in of)
         self.version = whole(version, f"{where}: version", least=1, most=MOST_VERSION)
@@ -114,6 +122,15 @@ class Projection(Generic[View_co]):
         self.frozen_by = ""
         """The service whose bus was built with it: a handler registered later would never run."""
 
+    @property
+    def view(self) -> type[View_co]:
+        """What a reader gets. Raises: ConfigurationError if it has a sink instead."""
+        if self._view is None:
+            raise ConfigurationError(
+                f"Projection {self.name!r} has a sink, and no view; read it with the sink's client"
+            )
+        return self._view
+
     # Overloads, because mypy would infer for several types their common base, which may be Event.
     @overload
     def on(
@@ -122,7 +139,7 @@ class Projection(Generic[View_co]):
         second: type[Second],
         /,
         *,
-        key: Callable[[First | Second], str] | None = None,
+        key: Callable[[First | Second], Key] | None = None,
     ) -> Callable[[Function], Function]: ...
     @overload
     def on(
@@ -132,15 +149,15 @@ class Projection(Generic[View_co]):
         third: type[Third],
         /,
         *,
-        key: Callable[[First | Second | Third], str] | None = None,
+        key: Callable[[First | Second | Third], Key] | None = None,
     ) -> Callable[[Function], Function]: ...
     @overload
     def on(
-        self, *events: type[First], key: Callable[[First], str] | None = None
+        self, *events: type[First], key: Callable[[First], Key] | None = None
     ) -> Callable[[Function], Function]: ...
 
     def on(
-        self, *events: type[Any], key: Callable[[Any], str] | None = None
+        self, *events: type[Any], key: Callable[[Any], Key] | None = None
     ) -> Callable[[Function], Function]:
         """Registers the decorated function as the handler of events of these types.
 
@@ -178,7 +195,10 @@ class Projection(Generic[View_co]):
             handler.key or handler.many or handler.is_async for handler in self.handlers.values()
         )
         collection = collection_of(self.name, self.version)
-        return Target(self.name, collection, own_streams, self.indexes)
+        if self.sink is None:
+            return Target(self.name, collection, own_streams, self.indexes)
+        own_streams = own_streams and self.sink.versions_in_documents
+        return Target(self.name, collection, own_streams, place=self.sink.kind)
 
     def registry(self) -> dict[str, type[Event]]:
         """Returns the events that it handles, by wire name, former names included; others only
@@ -199,10 +219,12 @@ class Projection(Generic[View_co]):
         changed = handler.call(envelope.message, *extras)
         if type(changed) is not dict and isinstance(changed, Awaitable):
             changed = await changed
+        if self.sink is not None:
+            return sinks.writes(changed, envelope, handler, self.sink)
         writes = _writes(handler, envelope, changed)
         try:
             for write in writes:
-                check_written(self.view, write.key, write.update)
+                check_written(cast(type[BaseModel], self._view), write.key, write.update)
         except ProjectionError as error:
             raise ProjectionError(f"{handler.place}: {error}") from None
         return writes
@@ -211,7 +233,7 @@ class Projection(Generic[View_co]):
         self,
         events: Sequence[type[Event]],
         function: Callable[..., Any],
-        key: Callable[[Any], str] | None,
+        key: Callable[[Any], Key] | None,
     ) -> ProjectionHandler:
         read = signature_of(function)
         taken = tuple(kind for kind in members(read.first) if isinstance(kind, type))
@@ -227,7 +249,7 @@ class Projection(Generic[View_co]):
             call=read.call,
             key=key,
             extras=tuple(self._extra(read, asked) for asked in read.dependencies),
-            many=_is_many(read),
+            many=_is_many(read) if self.sink is None else sinks.is_many(read, self.sink),
             is_async=read.is_async,
             place=f"{read.name} (projection {self.name!r})",
         )
@@ -235,6 +257,8 @@ class Projection(Generic[View_co]):
     def _extra(self, read: Signature, asked: Dependency) -> Extra:
         if asked.kind is Envelope:
             return lambda envelope, unit: envelope
+        if self.sink is not None:
+            return sinks.extra(read, asked, self.sink, self.target())
         if read.is_async and asked.kind == Documents[self.view]:  # type: ignore[name-defined]
             return lambda envelope, unit: Documents(
                 unit.documents, self.view, writing=unit.documents

@@ -1,6 +1,6 @@
 """Reads documents as views, and refuses views that no document could ever be read as."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -11,7 +11,10 @@ from bus.common.fingerprint import reason_of
 from bus.common.signatures import members
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
+from bus.stores.collections import Index
 from bus.stores.documents.values import LENIENT, unreadable
+from bus.stores.indexes import check_indexes
+from bus.stores.sink import Sink
 
 View = TypeVar("View", bound=BaseModel)
 
@@ -166,6 +169,32 @@ def _mixed(view: type[BaseModel], kind: type, what: str, why: str) -> str:
         f"{what}, which is a {kind.__name__} in {view.__name__}; {why}, because documents keep "
         f"dates as text and datetimes as instants: give {remedy}"
     )
+
+
+def check_place(
+    name: str, view: type[BaseModel] | None, sink: Sink | None, indexes: Sequence[Index]
+) -> None:
+    """Raises: ConfigurationError unless a projection has a possible view, or a sink."""
+    where = f"Projection {name!r}"
+    if sink is None:
+        if view is None:
+            raise ConfigurationError(
+                f"{where}: say what a reader gets, by view=, or where it is kept, by sink="
+            )
+        check_view(name, view)
+        check_indexes(name, indexes)
+        return
+    if not isinstance(sink, Sink):
+        raise ConfigurationError(
+            f"{where}: sink={sink!r:.100} is no sink; give an object of a class of Sink, as in "
+            f"sink=SqlTable(table, url=...)"
+        )
+    if view is not None or indexes:
+        what = "view=" if view is not None else "indexes="
+        raise ConfigurationError(
+            f"{where}: {what} is of MongoDB's documents, and it has a sink; leave it out: "
+            f"{type(sink).__name__} declares what it keeps, and is read with its own client"
+        )
 
 
 def check_view(projection: str, view: type[BaseModel]) -> None:

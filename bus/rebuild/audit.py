@@ -73,7 +73,7 @@ class Audit:
         self._comparable: Comparable = needed(
             collections,
             Comparable,
-            projection=projection.name,
+            target=target,
             what="an audit",
             remedy=f"have it built anew, `bus projections rebuild APP {projection.name}`",
         )

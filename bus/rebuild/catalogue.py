@@ -11,7 +11,7 @@ from typing import Any
 from bus.common import clock
 from bus.common.tasks import apart, end, together
 from bus.data.payload import Document
-from bus.errors import NotBuilt, StoreUnavailable
+from bus.errors import ConfigurationError, NotBuilt, StoreUnavailable
 from bus.observe.log import Logger
 from bus.read.foreign import History
 from bus.read.projection import Projection
@@ -69,7 +69,17 @@ class Catalogue:
             if begins or not self.known(projection).generations:
                 await self.begin(projection)
         self.learned.set()
-        await together(*map(self.prepare, self._projections))
+        await together(*map(self._prepare_at_first, self._projections))
+
+    async def _prepare_at_first(self, projection: Projection[Any]) -> None:
+        """Prepares, unless the place of its sink is away: a worker does so again until it is back,
+        and all else works."""
+        try:
+            await self.prepare(projection)
+        except StoreUnavailable as error:
+            if projection.sink is None:
+                raise
+            log.warning("sink_unavailable", projection=projection.name, reason=str(error))
 
     async def look(self) -> None:
         """Learns the lineages, and changes nothing.
@@ -82,7 +92,10 @@ class Catalogue:
     async def _learn(self, projection: Projection[Any]) -> None:
         lineage = await self.change(projection, lambda known: known)
         own = lineage.latest(projection.version)
-        if own and own.versions_in_documents != projection.target().versions_in_documents:
+        declared = projection.target()
+        if own and own.place != declared.place:
+            raise _moved_elsewhere(own, declared)
+        if own and own.versions_in_documents != declared.versions_in_documents:
             raise moved(own.target(projection.name, ()))
 
     async def begin(self, projection: Projection[Any]) -> bool:
@@ -122,12 +135,14 @@ class Catalogue:
 
         Logs a problem with that, once. Raises: StoreUnavailable.
         """
-        shows: Browsable | None = able(self._collections, Browsable)
+        shows: Browsable | None = able(self._collections, Browsable, projection.target())
         if shows is None:
             return
         lineage = await self.lineage(projection, within=0)
         while True:
             read = lineage.active and self.target_of(projection, lineage.of(lineage.active))
+            if read and read.place != projection.target().place:
+                return  # another release's, who shows it
             problem = await shows.show(projection.name, read or None)
             shown, lineage = lineage.active, await self.lineage(projection, within=0)
             if lineage.active == shown:  # else it shows what readers have left
@@ -253,6 +268,15 @@ class CurrentDocuments(StoredDocuments):
         return await (await self._now()).group(grouping, filter)
 
 
+def _moved_elsewhere(own: Generation, declared: Target) -> ConfigurationError:
+    return ConfigurationError(
+        f"projection {declared.projection!r}: {own.collection} is kept in a place of another kind "
+        f"({own.place or 'documents'}) than this code declares ({declared.place or 'documents'}); "
+        f"raise the projection's version=, and it is built anew there while readers read the old "
+        f"one"
+    )
+
+
 def _divided(lineage: Lineage, projection: Projection[Any]) -> Lineage:
     """Returns the lineage with as many queues as are declared. Messages left in other queues are in
     the log, where the sweep at a worker's start finds them."""
@@ -276,5 +300,13 @@ def _begun(
 def with_next(lineage: Lineage, projection: Projection[Any], left: Collection[str] = ()) -> Lineage:
     """Returns the lineage with another generation of the declared version, which is to be built."""
     collection = lineage.next_collection(projection.version, left)
-    own = projection.target().versions_in_documents
-    return lineage.begun(Generation(collection, projection.version, projection.partitions, own))
+    target = projection.target()
+    return lineage.begun(
+        Generation(
+            collection=collection,
+            version=projection.version,
+            partitions=projection.partitions,
+            versions_in_documents=target.versions_in_documents,
+            place=target.place,
+        )
+    )

@@ -21,7 +21,7 @@ class Generation(NamedTuple):
     """One collection of a projection's documents.
 
     `partitions` is the number of its queues, `former` its earlier numbers; `versions_in_documents`
-    is that of its `Target`.
+    and `place` are those of its `Target`.
     """
 
     collection: str
@@ -29,6 +29,7 @@ class Generation(NamedTuple):
     partitions: int
     versions_in_documents: bool
     former: tuple[int, ...] = ()
+    place: str = ""
 
     @property
     def queue(self) -> str:
@@ -42,7 +43,20 @@ class Generation(NamedTuple):
 
     def target(self, projection: str, indexes: tuple[Index, ...]) -> Target:
         """Returns where its documents and versions are."""
-        return Target(projection, self.collection, self.versions_in_documents, indexes)
+        own = self.versions_in_documents
+        return Target(
+            projection=projection,
+            collection=self.collection,
+            versions_in_documents=own,
+            indexes=indexes,
+            place=self.place,
+        )
+
+    def document(self) -> Document:
+        """Returns the generation as JSON types; without a place it is as earlier releases know
+        it."""
+        document = self._asdict()
+        return document if self.place else {n: v for n, v in document.items() if n != "place"}
 
 
 class Lineage(NamedTuple):
@@ -155,8 +169,8 @@ class Lineage(NamedTuple):
 
     def document(self) -> Document:
         """Returns the lineage as JSON types."""
-        generations = [generation._asdict() for generation in self.generations]
-        gone = [generation._asdict() for generation in self.gone]
+        generations = [generation.document() for generation in self.generations]
+        gone = [generation.document() for generation in self.gone]
         return {**self._asdict(), "generations": generations, "gone": gone}
 
 

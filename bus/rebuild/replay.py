@@ -72,7 +72,7 @@ class Replay:
         self._projector = projector
         self._projection = projector.projection
         self._log = log
-        self._bulk: LoadsInBulk | None = able(collections, LoadsInBulk)
+        self._bulk: LoadsInBulk | None = able(collections, LoadsInBulk, projector.target)
         """If it is None, the projector writes each stream in transactions."""
         self._registry = projector.projection.registry()
 

@@ -62,6 +62,9 @@ class Switch:
             return f"readers read a later version, {read.collection}"
         old = self._catalogue.target_of(self._projection, read)
         parked = {row.stream for row in await self._control.parked(old)}
+        if old.place not in ("", new.place):
+            # Only the former release can read it, and asks whether readers have left.
+            return await self._missing(new, parked) or await self._moved(new)
         return await self._missing(new, parked) or await self._overtake(old, new)
 
     async def back(self, generation: Generation, catch_up: CatchUp) -> str | None:

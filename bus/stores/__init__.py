@@ -4,6 +4,7 @@
     collections   a place for documents, with their versions, and what else it can do
     control       parked streams, marks of sweeps, small records that processes share
     deadletters   dead letters, found by their fields
+    sink          what a place of another technology must do for a projection
     session       effects that happen exactly once
     indexes       which indexes a read collection may have
     asking, grouping  which queries of documents are valid
@@ -11,6 +12,6 @@
     routed        one log to read for all categories
 
 `documents/` computes what writes make of documents, without a database; `together/` does together
-what arrives together. `memory/` and `mongo/` are the stores themselves; a database's driver stays
-in its folder.
+what arrives together; `sinks/` has what projections in other technologies share. `memory/`,
+`mongo/` and `sql/` are the stores themselves; a database's driver stays in its folder.
 """

@@ -18,6 +18,8 @@ from bus.stores.grouping import Grouping
 
 UNUSABLE = -1
 """Stands for a stored version that is not one, because somebody else has written it."""
+UNKNOWN = "?"
+"""Stands for the identity of a collection whose place cannot be asked at present."""
 
 
 class Index(NamedTuple):
@@ -34,21 +36,29 @@ class Target(NamedTuple):
     streams, how far it was swept); `projection` is for people. With `versions_in_documents`, the
     document with key K is fed by the stream `{category}-K` alone and holds its version as
     `_version`; otherwise the versions are in the `checkpoints` collection, a row for each stream.
+    `place` is the kind of the sink that keeps them; "" is the service's own place for documents.
     """
 
     projection: str
     collection: str
     versions_in_documents: bool
     indexes: tuple[Index, ...] = ()
+    place: str = ""
 
 
 class Write(NamedTuple):
-    """A change of one document: a MongoDB update (upserted), or None to delete it."""
+    """A change of one document: a MongoDB update (upserted), or None to delete it.
 
-    key: str
-    update: Mapping[str, Any] | None
+    For a sink it is what a handler returned, and `key` what the sink takes for one; `stream` and
+    `version` are those of the event.
+    """
+
+    key: Any
+    update: Any
     by: str = ""
     """The handler, for errors."""
+    stream: str = ""
+    version: int = 0
 
 
 class Changes(NamedTuple):
@@ -273,23 +283,41 @@ class Browsable(Collections, Protocol):
         ...
 
 
-def able(collections: Collections, capability: Any) -> Any:
-    """Returns the place itself if it has all that a capability asks; None otherwise."""
-    return None if _lacking(collections, capability) else collections
+class Divided(Collections, Protocol):
+    """It consists of several places, each for some targets."""
+
+    def place_of(self, target: Target) -> Collections:
+        """Returns the place of a target. Raises: NotBuilt if another release has it elsewhere."""
+        ...
+
+
+def able(collections: Collections, capability: Any, target: Target) -> Any:
+    """Returns the target's place if it has all that a capability asks; None otherwise."""
+    place = _place_of(collections, target)
+    return None if _lacking(place, capability) else place
 
 
 def needed(
-    collections: Collections, capability: Any, *, projection: str, what: str, remedy: str
+    collections: Collections, capability: Any, *, target: Target, what: str, remedy: str
 ) -> Any:
-    """Returns the place itself. Raises: ConfigurationError if it lacks what `what` needs."""
-    if lacking := _lacking(collections, capability):
+    """Returns the target's place. Raises: ConfigurationError if it lacks what `what` needs."""
+    place = _place_of(collections, target)
+    if lacking := _lacking(place, capability):
         raise ConfigurationError(
-            f"projection {projection!r}: {what} needs collections that are "
-            f"{capability.__name__}, and {type(collections).__name__} is not: it has no "
-            f"{', '.join(lacking)}; {remedy}, or write what "
-            f"bus.stores.collections.{capability.__name__} asks"
+            f"projection {target.projection!r}: {what} needs collections that are "
+            f"{capability.__name__}, and {_named(place)} is not: it has no {', '.join(lacking)}; "
+            f"{remedy}, or write what bus.stores.collections.{capability.__name__} asks"
         )
-    return collections
+    return place
+
+
+def _named(place: Any) -> str:
+    return getattr(place, "label", "") or type(place).__name__
+
+
+def _place_of(collections: Collections, target: Target) -> Any:
+    of: Any = getattr(collections, "place_of", None)
+    return of(target) if of else collections
 
 
 def _lacking(collections: Collections, capability: Any) -> list[str]:

@@ -20,6 +20,7 @@ FLOORS = [
         "settings",
         "signing",
         "stores.documents",
+        "stores.sinks",
         "stores.together",
         "transports.rabbitmq",
     },
