@@ -57,6 +57,7 @@ from bus.settings import Settings
 from bus.stores.collections import Index
 from bus.stores.event_log import EventCount
 from bus.stores.session import Session
+from bus.stores.sink import Increment, Remove, Sink, Upsert
 from bus.version import __version__
 from bus.worker import Worker
 from bus.write.aggregate import Aggregate
@@ -94,6 +95,7 @@ __all__ = [
     "Health",
     "HealthProblem",
     "IdConflict",
+    "Increment",
     "Index",
     "InvalidMessage",
     "MessageError",
@@ -114,6 +116,7 @@ __all__ = [
     "Recovery",
     "Reject",
     "RemoteError",
+    "Remove",
     "RepairResult",
     "Repository",
     "Republished",
@@ -123,6 +126,7 @@ __all__ = [
     "Router",
     "Session",
     "Settings",
+    "Sink",
     "StateDifference",
     "StoreUnavailable",
     "StoredEvent",
@@ -134,6 +138,7 @@ __all__ = [
     "UnknownMessage",
     "Unroutable",
     "Update",
+    "Upsert",
     "Worker",
     "__version__",
     "clock",

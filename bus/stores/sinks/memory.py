@@ -8,6 +8,7 @@ from typing import Any
 
 from bus.common import clock
 from bus.data.payload import Document
+from bus.errors import ProjectionError
 from bus.stores.collections import Changes, Target, Write
 from bus.stores.sink import Increment, Lend, Place, Remove, Sink, Upsert
 
@@ -98,6 +99,11 @@ class MemoryPlace(Place):
         known = self._collections.items()
         return {name: c.identity for name, c in known if names is None or name in names}
 
+    def find(self, name: str) -> MemoryRows | None:
+        """Returns a copy of the rows that stand under a name; None if none do."""
+        shown = self._collections.get(self.shown.get(name, ""))
+        return MemoryRows(deepcopy(shown.rows)) if shown else None
+
     def rows(self, target: Target) -> MemoryRows:
         """Returns a copy of a collection's rows."""
         return MemoryRows(deepcopy(self._of(target).rows))
@@ -140,10 +146,19 @@ def _apply(rows: Rows, write: Write) -> None:
         case Upsert(values=values):
             rows[write.key] = {**row, **deepcopy(dict(values))}
         case Increment(amounts=amounts):
-            added = {name: (row.get(name) or 0) + amount for name, amount in amounts.items()}
+            added = {name: _added(row.get(name), name, amount) for name, amount in amounts.items()}
             rows[write.key] = {**row, **added}
         case Remove():
             rows.pop(write.key, None)
+
+
+def _added(value: Any, name: str, amount: float) -> Any:
+    try:
+        return (0 if value is None else value) + amount
+    except TypeError:
+        raise ProjectionError(
+            f"Increment({name}=...): {name} is {type(value).__name__}, and no number"
+        ) from None
 
 
 def _document(key: Any, row: Mapping[str, Any]) -> Document:
