@@ -94,7 +94,7 @@ def _other_driver(scheme: str) -> str:
     base, _, driver = scheme.lower().partition("+")
     meant = _LOG_DRIVERS.get(base)
     if not meant:
-        return f"must begin with {':// or '.join(LOG_SCHEMES)}://, the databases for a log"
+        return f"must begin with {':// or '.join(LOG_SCHEMES)}://"
     if driver in _ASYNCHRONOUS:
         return f"names the driver {driver}, which is not supported: begin it with {meant}://"
     return f"names no asynchronous driver: begin it with {meant}://"

@@ -249,7 +249,7 @@ class Projection(Generic[View_co]):
             call=read.call,
             key=key,
             extras=tuple(self._extra(read, asked) for asked in read.dependencies),
-            many=_is_many(read) if self.sink is None else sinks.is_many(read, self.sink),
+            many=_is_many(read) if self.sink is None else sinks.is_many(read, self.sink, key),
             is_async=read.is_async,
             place=f"{read.name} (projection {self.name!r})",
         )

@@ -195,6 +195,8 @@ def check_place(
             f"{where}: {what} is of MongoDB's documents, and it has a sink; leave it out: "
             f"{type(sink).__name__} declares what it keeps, and is read with its own client"
         )
+    if problem := sink.problem_with(name):
+        raise ConfigurationError(f"{where}: {problem}")
 
 
 def check_view(projection: str, view: type[BaseModel]) -> None:

@@ -28,6 +28,7 @@ from bus.stores.control import Control, change_note
 from bus.stores.documents.updates import moved
 from bus.stores.event_log import ReadableLog
 from bus.stores.grouping import Grouping
+from bus.stores.sink import kept_elsewhere
 
 KNOWN_FOR = 1.0
 """Seconds. The collection that readers have left is kept up to date for longer than that."""
@@ -226,7 +227,10 @@ class Catalogue:
                 f"projection {projection.name!r} is being built from the log; ask again later, "
                 f"and see to it that a worker runs (`bus projections status` tells how far it is)"
             )
-        return self.target_of(projection, lineage.of(lineage.active))
+        read = lineage.of(lineage.active)
+        if read.place != (projection.sink.kind if projection.sink else ""):
+            raise kept_elsewhere(read.target(projection.name, ()), projection.sink)
+        return self.target_of(projection, read)
 
     def target_of(self, projection: Projection[Any], generation: Generation) -> Target:
         return generation.target(projection.name, projection.indexes)

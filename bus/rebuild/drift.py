@@ -12,12 +12,13 @@ from bus.stores.documents.updates import HIDDEN
 
 class Difference(NamedTuple):
     """A document that is not what the log makes of it. `found` or `expected` is None if there is
-    none, or should be none; both have the bus's own fields, `_version` among them.
+    none, or should be none; both have the bus's own fields, `_version` among them. The `key` of a
+    row whose primary key has several columns is a tuple.
 
     `repaired` says whether it has been put right.
     """
 
-    key: str
+    key: Any
     found: Document | None
     expected: Document | None
     repaired: bool = False

@@ -165,13 +165,13 @@ class Recovery(OnOpenBus):
             await self._build(projection, begun)
             new = begun.collection
         await self._runtime.catalogue.change(projection, partial(_moved, old=collection, new=new))
+        await self._runtime.catalogue.show(projection)  # PostgreSQL drops no table under a view
         queues = self._runtime.queues_of(projection, old)
         await self._runtime.transport.delete([queue.name for queue in queues])
         target = self._runtime.catalogue.target_of(projection, old)
         await drop(self._runtime.collections, self._runtime.control, target)
         await self._runtime.continuity.forget(collection)
         await self._runtime.continuity.look()
-        await self._runtime.catalogue.show(projection)
 
     async def _projection_of(self, collection: str) -> Projection[Any]:
         for projection in self._runtime.projections:

@@ -6,10 +6,13 @@ Knows none of them. Every implementation passes `bus.testing.contracts.sink_cont
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, NamedTuple, Protocol
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol
 
-from bus.errors import ProjectionError
+from bus.errors import NotBuilt, ProjectionError
 from bus.stores.collections import Changes, Target
+
+Number = int | float | Decimal
 
 
 class Upsert:
@@ -35,10 +38,8 @@ class Increment:
 
     __slots__ = ("amounts",)
 
-    def __init__(
-        self, amounts: Mapping[str, int | float] | None = None, /, **fields: int | float
-    ) -> None:
-        self.amounts: Mapping[str, int | float] = {**(amounts or {}), **fields}
+    def __init__(self, amounts: Mapping[str, Number] | None = None, /, **fields: Number) -> None:
+        self.amounts: Mapping[str, Number] = {**(amounts or {}), **fields}
 
 
 class Remove:
@@ -114,6 +115,13 @@ class Sink(ABC):
     versions_in_documents: ClassVar[bool] = False
     """Whether documents that are each fed by one stream hold its version themselves."""
 
+    keyed_by_id: bool = True
+    """Whether the id of an aggregate can be the key of what its events change."""
+
+    def problem_with(self, projection: str) -> str:
+        """Returns why a projection of this name cannot be kept so; "" if it can."""
+        return ""
+
     @abstractmethod
     def place(self, service: str) -> Place:
         """Makes the place, not yet connected, for one opening of a bus. Raises:
@@ -133,8 +141,11 @@ class Sink(ABC):
         return {}
 
 
-class Placed(NamedTuple):
-    """A place, and what it was declared with."""
-
-    sink: Sink
-    place: Place
+def kept_elsewhere(target: Target, sink: Sink | None) -> NotBuilt:
+    """Returns the error for a collection that code with another sink, or without one, keeps."""
+    return NotBuilt(
+        f"projection {target.projection!r}: {target.collection} is kept in another place "
+        f"({target.place or 'documents'}) by another release of the code, and this one keeps it "
+        f"{f'in its own ({sink.kind})' if sink else 'among its documents'}; wait until workers of "
+        f"this release have built theirs, or use the code of the other"
+    )

@@ -1,4 +1,4 @@
-"""The sink in memory keeps the contract of sinks; tests/contract/test_tables.py has tables."""
+"""The sink in memory keeps the contract of sinks; tests/contract/test_sql_tables.py has tables."""
 
 from collections.abc import Sequence
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from bus.common.tasks import together
 from bus.data.payload import Document
-from bus.errors import NotBuilt, StoreUnavailable
+from bus.errors import StoreUnavailable
 from bus.observe.log import Logger
 from bus.stores.collections import (
     UNKNOWN,
@@ -17,6 +17,7 @@ from bus.stores.collections import (
     Target,
     Writer,
 )
+from bus.stores.sink import kept_elsewhere
 from bus.stores.sinks.placed import PlacedCollections
 
 log = Logger("bus.stores")
@@ -35,12 +36,7 @@ class DividedCollections(Divided):
             return self.own
         placed = self.placed.get(target.projection)
         if placed is None or placed.sink.kind != target.place:
-            raise NotBuilt(
-                f"projection {target.projection!r}: {target.collection} is kept in another place "
-                f"({target.place}) by another release of the code, and this one keeps it "
-                f"{f'in its own ({placed.sink.kind})' if placed else 'among its documents'}; wait "
-                f"until workers of this release have built theirs, or use the code of the other"
-            )
+            raise kept_elsewhere(target, placed.sink if placed else None)
         return placed
 
     async def open(self, *, makes: bool = True) -> None:

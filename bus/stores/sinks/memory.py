@@ -152,7 +152,7 @@ def _apply(rows: Rows, write: Write) -> None:
             rows.pop(write.key, None)
 
 
-def _added(value: Any, name: str, amount: float) -> Any:
+def _added(value: Any, name: str, amount: Any) -> Any:
     try:
         return (0 if value is None else value) + amount
     except TypeError:

@@ -31,10 +31,11 @@ def extra(
     )
 
 
-def is_many(read: Signature, sink: Sink) -> bool:
+def is_many(read: Signature, sink: Sink, key: Callable[[Any], Any] | None = None) -> bool:
     """Returns whether a handler may return a list of changes, by its annotation.
 
-    Raises: ConfigurationError if it may return what the sink does not take.
+    Raises: ConfigurationError if it may return what the sink does not take, or nothing says which
+    row or document it changes.
     """
     if read.is_async:
         raise ConfigurationError(
@@ -50,6 +51,12 @@ def is_many(read: Signature, sink: Sink) -> bool:
         if not _are_changes(kind, sink):
             raise ConfigurationError(f"{read.name}: it returns {kind!r}; {_may_return(sink)}")
         many = True
+    if not (sink.keyed_by_id or key or many):
+        raise ConfigurationError(
+            f"{read.name}: the id of an aggregate is no key for this {type(sink).__name__}; say "
+            f"which one an event changes, as in on(..., key=lambda event: (event.day, "
+            f"event.city)), or return (key, change) pairs"
+        )
     return many
 
 

@@ -1,4 +1,6 @@
-"""The event log in PostgreSQL, MariaDB or MySQL, by SQLAlchemy. In the order in which to read:
+"""PostgreSQL, MariaDB and MySQL, by SQLAlchemy: the event log, and tables of projections.
+
+In the order in which to read:
 
 event_log     a row for each commit
 log           reading commits: for the read deck, and for aggregates
@@ -15,7 +17,7 @@ schema        the tables
 migrations    makes them, and brings them to this release's version
 
 `sessions` has what handlers and applications write beside their commits, `keeping` what a service
-without MongoDB keeps besides.
+without MongoDB keeps besides, `tables` projections that are kept in tables.
 """
 
 from bus.errors import ConfigurationError
@@ -24,8 +26,9 @@ try:
     import sqlalchemy  # noqa: F401
 except ModuleNotFoundError:
     raise ConfigurationError(
-        "an event log in SQL (BUS_LOG_URL) needs SQLAlchemy, which is not installed: pip install "
-        "'doubledecker[postgresql]', or 'doubledecker[mysql]' for MariaDB and MySQL"
+        "an event log in SQL (BUS_LOG_URL), or a SqlTable, needs SQLAlchemy, which is not "
+        "installed: pip install 'doubledecker[postgresql]', or 'doubledecker[mysql]' for MariaDB "
+        "and MySQL"
     ) from None
 
 from bus.stores.sql.engine import connect
@@ -33,6 +36,7 @@ from bus.stores.sql.event_log import SqlEventLog
 from bus.stores.sql.keeping import LogNotes, NoCollections, SqlControl
 from bus.stores.sql.migrations import tables
 from bus.stores.sql.sessions import Joining, SqlEffects
+from bus.stores.sql.tables import SqlTable
 
 __all__ = [
     "Joining",
@@ -41,6 +45,7 @@ __all__ = [
     "SqlControl",
     "SqlEffects",
     "SqlEventLog",
+    "SqlTable",
     "connect",
     "tables",
 ]

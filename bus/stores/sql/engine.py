@@ -1,4 +1,4 @@
-"""Connects to the database that BUS_LOG_URL names: one pool for each process.
+"""Connects to the database that a URL names: one pool for each process.
 
 Each statement is a transaction of its own, so that a client that freezes holds none open; several
 are one where `transaction` is asked for.
@@ -6,10 +6,10 @@ are one where `transaction` is asked for.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,12 +17,14 @@ from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bus.common import clock
-from bus.errors import ConfigurationError
-from bus.stores.sql.dialects import Dialect, dialect_for
+from bus.errors import BusError, ConfigurationError
+from bus.stores.sql.dialects import dialect_for
 from bus.stores.sql.failures import (
     ANSWER_WITHIN,
+    LOG,
     Kind,
     NotConnected,
+    Setting,
     bounded,
     had_ended,
     is_of_store,
@@ -44,12 +46,25 @@ LONGEST = 0.5
 """How many seconds an answer may take and still correct a known time."""
 
 
-def connect(url: str, *, transacts: bool = False) -> AsyncEngine:
+class Pool(NamedTuple):
+    """How connections are kept. `set_up` is said to each besides, by the name in the URL's scheme;
+    one that is older than `recycled` seconds is replaced (-1: never)."""
+
+    kept: int = KEPT
+    besides: int = BESIDES
+    set_up: Mapping[str, Sequence[str]] = {}
+    recycled: int = -1
+
+
+def connect(
+    url: str, *, transacts: bool = False, setting: Setting = LOG, pool: Pool | None = None
+) -> AsyncEngine:
     """Returns an engine for a URL, not yet connected. On its connections each statement is a
     transaction of its own; or, if it `transacts`, a transaction ends by a commit.
 
     Raises: ConfigurationError, which quotes nothing of the URL but its scheme.
     """
+    pool = pool or Pool()
     scheme = url.partition(":")[0]
     base, _, driver = scheme.partition("+")
     try:
@@ -60,21 +75,23 @@ def connect(url: str, *, transacts: bool = False) -> AsyncEngine:
             isolation_level="READ COMMITTED" if transacts else "AUTOCOMMIT",
             skip_autocommit_rollback=True,
             hide_parameters=True,
-            pool_size=KEPT,
-            max_overflow=BESIDES,
+            pool_size=pool.kept,
+            max_overflow=pool.besides,
+            pool_recycle=pool.recycled,
             pool_timeout=CONNECT_WITHIN,
             pool_use_lifo=True,
             connect_args=dialect.connect_args(CONNECT_WITHIN),
         )
     except ModuleNotFoundError:
-        raise no_driver(driver) from None
+        raise no_driver(driver, setting) from None
     except (ArgumentError, InvalidRequestError, NoSuchModuleError, ValueError) as error:
         raise ConfigurationError(
-            f"BUS_LOG_URL cannot be used ({type(error).__name__}): write it as "
+            f"{setting.name} cannot be used ({type(error).__name__}): write it as "
             f"{scheme}://user:password@host:port/database"
         ) from None
-    event.listen(engine.sync_engine, "do_connect", WithTls(parsed.query))
-    event.listen(engine.sync_engine, "connect", _set_up(dialect))
+    event.listen(engine.sync_engine, "do_connect", WithTls(parsed.query, setting.name))
+    statements = [*dialect.set_up, *pool.set_up.get(base, ())]
+    event.listen(engine.sync_engine, "connect", _set_up(statements))
     event.listen(engine.sync_engine, "handle_error", _leave)
     event.listen(engine.sync_engine, "close", _let_go)
     return engine
@@ -101,10 +118,10 @@ def _let_go(connection: Any, _: Any) -> None:
         driver.close()
 
 
-def _set_up(dialect: Dialect) -> Callable[[Any, Any], None]:
+def _set_up(statements: Sequence[str]) -> Callable[[Any, Any], None]:
     def set_up(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
-        for statement in dialect.set_up:
+        for statement in statements:
             cursor.execute(statement)
         cursor.close()
         connection.commit()
@@ -123,10 +140,11 @@ async def _roll_back(connection: AsyncConnection) -> None:
 
 
 class Database:
-    """What the log asks of its database, each bounded in time; and the time by its clock."""
+    """What is asked of a database, each bounded in time; and the time by its clock."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, setting: Setting = LOG) -> None:
         self.engine = engine
+        self.setting = setting
         self.dialect = dialect_for(engine.dialect.name)
         self._began: float | None = None
         """The server's time, in seconds, when the process's steady clock began."""
@@ -135,6 +153,10 @@ class Database:
     def name(self) -> str:
         """The database's name, for people."""
         return self.dialect.label(self.engine.dialect)
+
+    def translated(self, error: BaseException, *, writing: bool) -> BusError:
+        """Returns the bus's error for a database's error."""
+        return translated(self.name, error, writing=writing, setting=self.setting)
 
     def now(self) -> datetime:
         """Returns the time by the server's clock: its last answer, continued by a clock that nobody
@@ -226,12 +248,12 @@ class Database:
             if not is_of_store(error):
                 raise
             if kind_of(error) is not Kind.UNCLEAR or isinstance(error, TimeoutError):
-                raise translated(self.name, error, writing=False) from error
+                raise self.translated(error, writing=False) from error
         try:
             return await self._asked(ask, seconds)
         except Exception as error:
             if is_of_store(error):
-                raise translated(self.name, error, writing=False) from error
+                raise self.translated(error, writing=False) from error
             raise
 
     async def _asked(self, ask: Callable[[AsyncConnection], Any], seconds: float) -> Any:
@@ -280,7 +302,7 @@ class Database:
                 if not is_of_store(error):
                     raise
                 if kind_of(error) not in kinds or time.monotonic() > deadline:
-                    raise translated(self.name, error, writing=True) from error
+                    raise self.translated(error, writing=True) from error
             await asyncio.sleep(clock.jittered(0.02))
 
     async def close(self) -> None:

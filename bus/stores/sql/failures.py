@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from typing import NamedTuple
 
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoneFree
@@ -179,12 +180,23 @@ _ANSWERS = (
     "the server answers and does not do it, and it is tried again: look into its log; see to its "
     "disk, to its limits of connections and memory, and to whether it is the primary"
 )
-_RIGHTS = (
-    "grant the URL's user SELECT, INSERT, UPDATE and DELETE on the tables (`bus stores sql` names "
-    "them; who creates or upgrades them needs CREATE and ALTER too), and check user, password "
-    f"and database in BUS_LOG_URL ({ENCODED}); where a password was changed, give the new URL and "
-    "start this process again"
-)
+
+
+class Setting(NamedTuple):
+    """What gives the URL of a database, as errors name it, and what is to be had there."""
+
+    name: str = "BUS_LOG_URL"
+    rights: str = (
+        "grant the URL's user SELECT, INSERT, UPDATE and DELETE on the tables (`bus stores sql` "
+        "names them; who creates or upgrades them needs CREATE and ALTER too)"
+    )
+    tables: str = (
+        "tables of the log are gone, or are not those of this release: {}; `bus stores check` says "
+        "what is missing"
+    )
+
+
+LOG = Setting()
 
 
 class NoAnswer(TimeoutError):
@@ -279,16 +291,19 @@ def tls_problem(error: BaseException | None) -> str:
     return ""
 
 
-def translated(store: str, error: BaseException, *, writing: bool) -> BusError:
+def translated(
+    store: str, error: BaseException, *, writing: bool, setting: Setting = LOG
+) -> BusError:
     """Returns the bus's error for a database's error."""
     match kind_of(error):
         case Kind.NOT_ALLOWED:
-            return NotAllowed(f"{store} does not allow it: {said(error)}; {_RIGHTS}")
-        case Kind.NO_TABLES:
-            return StoreUnavailable(
-                f"{store}: tables of the log are gone, or are not those of this release: "
-                f"{said(error)}; `bus stores check` says what is missing"
+            return NotAllowed(
+                f"{store} does not allow it: {said(error)}; {setting.rights}, and check user, "
+                f"password and database in {setting.name} ({ENCODED}); where a password was "
+                f"changed, give the new URL and start this process again"
             )
+        case Kind.NO_TABLES:
+            return StoreUnavailable(f"{store}: {setting.tables.format(said(error))}")
         case Kind.FENCED:
             return StoreUnavailable(
                 f"{store}: the log takes nothing any more, because it was moved, or is being "
@@ -304,14 +319,14 @@ def translated(store: str, error: BaseException, *, writing: bool) -> BusError:
     is_answer = code_of(error) is not None and code_of(error) not in OF_CLIENT
     if is_answer or isinstance(error, NoneFree):
         return StoreUnavailable(f"{store}: {said(error)}; {_ANSWERS}")
-    return StoreUnavailable(f"{store}: {said(error)}; is it running, and is BUS_LOG_URL right?")
+    return StoreUnavailable(f"{store}: {said(error)}; is it running, and is {setting.name} right?")
 
 
-def no_driver(driver: str) -> ConfigurationError:
+def no_driver(driver: str, setting: Setting = LOG) -> ConfigurationError:
     """Returns the error for a driver that is not installed."""
     wanted = _EXTRAS.get(driver, driver)
     return ConfigurationError(
-        f"BUS_LOG_URL needs {driver}, which is not installed: pip install '{wanted}'"
+        f"{setting.name} needs {driver}, which is not installed: pip install '{wanted}'"
     )
 
 

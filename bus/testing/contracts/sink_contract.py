@@ -48,7 +48,7 @@ NAMES = [
 """Keys that a store may take for one another, or for something else."""
 
 
-def changes(*writes: tuple[str, Any], **versions: int) -> Changes:
+def changes(*writes: tuple[Any, Any], **versions: int) -> Changes:
     """Returns changes of rows by key, which bring the streams `job-...` to these versions."""
     reached = {f"job-{name}": version for name, version in versions.items()}
     return Changes([Write(key, change, "test") for key, change in writes], reached)

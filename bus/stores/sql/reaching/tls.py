@@ -1,8 +1,8 @@
-"""TLS as BUS_LOG_URL asks for it, whatever the driver is: the server is always verified."""
+"""TLS as the URL of a database asks for it; the server is always verified."""
 
 import ssl
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from bus.common.urls import TLS
@@ -14,7 +14,7 @@ TLS_REMEDY = (
 )
 
 
-def context_for(options: Mapping[str, Any]) -> ssl.SSLContext | None:
+def context_for(options: Mapping[str, Any], setting: str = "BUS_LOG_URL") -> ssl.SSLContext | None:
     """Returns what connections are made with, by the options of a URL; None if they do not ask for
     TLS.
 
@@ -23,11 +23,12 @@ def context_for(options: Mapping[str, Any]) -> ssl.SSLContext | None:
     if not any(name in options for name in TLS):
         return None
     named = {name: options.get(name) for name in TLS}
-    context: ssl.SSLContext = _read("cafile", named["cafile"], lambda: _trusting(named["cafile"]))
+    read = partial(_read, setting)
+    context: ssl.SSLContext = read("cafile", named["cafile"], lambda: _trusting(named["cafile"]))
     if certificate := named["certfile"]:
         key = named["keyfile"]
         which = f"{certificate} (and keyfile={key})" if key else certificate
-        _read("certfile", which, lambda: context.load_cert_chain(certificate, key, _no_password))
+        read("certfile", which, lambda: context.load_cert_chain(certificate, key, _no_password))
     return context
 
 
@@ -35,13 +36,13 @@ def _trusting(authority: str | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=authority)
 
 
-def _read(option: str, path: Any, read: Any) -> Any:
+def _read(setting: str, option: str, path: Any, read: Any) -> Any:
     try:
         return read()
     except OSError as error:
         why = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigurationError(
-            f"BUS_LOG_URL: {option}={path} cannot be read ({why}): correct the path in the URL, or "
+            f"{setting}: {option}={path} cannot be read ({why}): correct the path in the URL, or "
             f"the file's permissions; certificates are read as PEM, a key without a password"
         ) from None
 
@@ -55,15 +56,16 @@ class WithTls:
     """Listens where an engine connects, and gives its driver what the URL asks for; to the driver
     itself our options are unknown."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], setting: str = "BUS_LOG_URL") -> None:
         self._options = options
+        self._setting = setting
         self._context: ssl.SSLContext | None = None
 
     def __call__(self, dialect: Any, record: Any, words: Any, options: dict[str, Any]) -> None:
         """Raises: ConfigurationError."""
         for name in TLS:
             options.pop(name, None)
-        self._context = self._context or context_for(self._options)
+        self._context = self._context or context_for(self._options, self._setting)
         if self._context is None:
             return
         options["ssl"] = self._context

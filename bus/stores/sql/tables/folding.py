@@ -1,0 +1,156 @@
+"""What a batch makes of rows: they are read and locked, changed here in order, and written once.
+
+An update leaves columns alone that nobody changed, and a row that is new is inserted whole: so a
+column may be NOT NULL though most events do not name it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bus.common.batches import batched
+from bus.errors import ProjectionError
+from bus.stores.collections import Write
+from bus.stores.sink import Increment, Remove, Upsert
+from bus.stores.sql.tables.columns import increased, stored
+from bus.stores.sql.tables.keys import AT_ONCE, Key, among, parts_of
+
+
+class Row:
+    """A row, as the batch has made it so far."""
+
+    def __init__(self, found: dict[str, Any] | None) -> None:
+        self.existed = found is not None
+        self.values = found
+        self.touched: set[str] = set()
+        self.removed = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the row that was there is to go, for another one or for none."""
+        return self.existed and self.removed
+
+    @property
+    def is_new(self) -> bool:
+        """Whether a row is to be inserted."""
+        return self.values is not None and (self.removed or not self.existed)
+
+    def apply(self, table: sa.Table, change: Any) -> None:
+        """Applies one change. Raises: ProjectionError."""
+        if isinstance(change, Remove):
+            self.removed, self.values = self.removed or self.existed, None
+            self.touched.clear()
+            return
+        if self.values is None:
+            self.values = _defaults(table)
+        given = change.values if isinstance(change, Upsert) else change.amounts
+        for name, value in given.items():
+            column = table.columns[name]
+            is_sum = isinstance(change, Increment)
+            before = self.values.get(name)
+            self.values[name] = (
+                increased(column, before, value) if is_sum else stored(column, value)
+            )
+            self.touched.add(name)
+
+
+def _defaults(table: sa.Table) -> dict[str, Any]:
+    found: dict[str, Any] = dict.fromkeys(written(table))
+    for column in table.columns:
+        default: Any = column.default
+        if default is not None:
+            found[column.name] = stored(column, default.arg)
+    return found
+
+
+def written(table: sa.Table) -> list[str]:
+    """Returns the columns that hold what handlers gave: not the key, and nothing computed."""
+    return [
+        column.name
+        for column in table.columns
+        if not column.primary_key and column.computed is None
+    ]
+
+
+class Folding:
+    """Changes rows of one table, within a transaction."""
+
+    def __init__(self, connection: AsyncConnection, table: sa.Table) -> None:
+        self._connection = connection
+        self._table = table
+        self._key = list(table.primary_key.columns)
+
+    async def run(self, writes: Sequence[Write]) -> None:
+        """Makes changes of rows, in order. Raises: ProjectionError, and the driver's errors."""
+        rows = await self._found({parts_of(self._table, write.key) for write in writes})
+        for write in writes:
+            row = rows[parts_of(self._table, write.key)]
+            try:
+                row.apply(self._table, write.update)
+            except (ProjectionError, TypeError, ArithmeticError, KeyError) as error:
+                raise ProjectionError(f"{write.by}: {_reason(error)}") from None
+        await self._delete([key for key, row in rows.items() if row.is_gone])
+        await self._update(rows)
+        await self._insert({key: row.values for key, row in rows.items() if row.is_new})
+
+    async def _found(self, keys: Iterable[Key]) -> dict[Key, Row]:
+        rows: dict[Key, Row] = {key: Row(None) for key in keys}
+        names = written(self._table)
+        wanted = [*self._key, *(self._table.columns[name] for name in names)]
+        for chunk in batched(rows, AT_ONCE):
+            is_wanted = among(self._key, chunk, self._connection.dialect)
+            statement = sa.select(*wanted).where(is_wanted).order_by(*self._key).with_for_update()
+            for found in await self._connection.execute(statement):
+                parts = tuple(found[: len(self._key)])
+                rows[parts] = Row(dict(zip(names, found[len(self._key) :], strict=True)))
+        return rows
+
+    async def _delete(self, keys: Sequence[Key]) -> None:
+        for chunk in batched(keys, AT_ONCE):
+            is_one = among(self._key, chunk, self._connection.dialect)
+            await self._connection.execute(sa.delete(self._table).where(is_one))
+
+    async def _insert(self, rows: dict[Key, Any]) -> None:
+        if rows:
+            whole = [self._whole(key, values) for key, values in sorted(rows.items())]
+            await self._connection.execute(sa.insert(self._table), whole)
+
+    async def _update(self, rows: dict[Key, Row]) -> None:
+        alike: dict[frozenset[str], list[tuple[Key, Any]]] = defaultdict(list)
+        for key, row in sorted(rows.items()):
+            if row.existed and not row.removed and row.touched:
+                alike[frozenset(row.touched)].append((key, row.values))
+        for names, some in alike.items():
+            await self._update_alike(sorted(names), some)
+
+    async def _update_alike(self, names: Sequence[str], rows: Sequence[tuple[Key, Any]]) -> None:
+        if self._connection.dialect.name == "postgresql":
+            statement = sa.update(self._table).values({n: sa.bindparam(f"new_{n}") for n in names})
+            for number, column in enumerate(self._key):
+                statement = statement.where(column == sa.bindparam(f"key_{number}"))
+            given = [
+                {
+                    **{f"new_{name}": values[name] for name in names},
+                    **{f"key_{number}": part for number, part in enumerate(key)},
+                }
+                for key, values in rows
+            ]
+            await self._connection.execute(statement, given)
+            return
+        # Each of them is there, and locked. MariaDB's driver sends this as one statement.
+        insert = mysql.insert(self._table)
+        update = insert.on_duplicate_key_update({name: insert.inserted[name] for name in names})
+        await self._connection.execute(update, [self._whole(key, values) for key, values in rows])
+
+    def _whole(self, key: Key, values: dict[str, Any]) -> dict[str, Any]:
+        return {**{c.name: part for c, part in zip(self._key, key, strict=True)}, **values}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ProjectionError):
+        return str(error)
+    return f"the change cannot be applied to the row ({type(error).__name__})"

@@ -1,0 +1,47 @@
+"""Rows found by their keys. A key is a text, or a tuple in the primary key's order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from bus.stores.sql.tables.columns import python_type, stored
+
+Key = tuple[Any, ...]
+
+AT_ONCE = 1000
+"""Keys in one question: databases bound the number of parameters."""
+
+
+def parts_of(table: sa.Table, key: Any) -> Key:
+    """Returns the values of the primary key, as they are stored."""
+    parts = key if isinstance(key, tuple) else (key,)
+    own = table.primary_key.columns
+    if len(parts) != len(own):
+        return parts
+    return tuple(stored(column, part) for column, part in zip(own, parts, strict=True))
+
+
+def key_of(table: sa.Table, parts: Sequence[Any]) -> Any:
+    """Returns the key of a row, by the values of its primary key."""
+    (first, *others) = table.primary_key.columns
+    return parts[0] if not others and python_type(first) is str else tuple(parts)
+
+
+def among(
+    columns: Sequence[Any], keys: Sequence[Key], dialect: sa.Dialect
+) -> sa.ColumnElement[bool]:
+    """Returns a condition for the rows with these keys."""
+    if len(columns) > 1:
+        own = [
+            [sa.literal(part, column.type) for column, part in zip(columns, key, strict=True)]
+            for key in keys
+        ]
+        return sa.tuple_(*columns).in_([sa.tuple_(*parts) for parts in own])
+    values = [key[0] for key in keys]
+    if dialect.name != "postgresql":
+        return columns[0].in_(values)  # type: ignore[no-any-return]
+    # One parameter, so that the statement is the same however many there are.
+    kind = sa.Text() if isinstance(columns[0].type, sa.String) else columns[0].type
+    return columns[0] == sa.any_(sa.literal(values, postgresql.ARRAY(kind)))  # type: ignore[no-any-return]

@@ -1,0 +1,325 @@
+"""Tables of projections, on each SQL server: the contract of sinks, and what is of SQL alone."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from bus.errors import ProjectionError, StoreUnavailable
+from bus.stores.collections import Target
+from bus.stores.sink import Increment, Place, Sink, Upsert
+from bus.stores.sql import SqlTable
+from bus.stores.sql.tables.place import TablePlace
+from bus.testing.contracts.sink_contract import NAMES, Rows, SinkContract, changes
+from tools.services import statements
+
+
+def jobs() -> sa.Table:
+    return sa.Table(
+        "jobs",
+        sa.MetaData(),
+        sa.Column("id", sa.String(100), primary_key=True),
+        sa.Column("title", sa.String(50), index=True),
+        sa.Column("count", sa.Integer),
+    )
+
+
+class TablesContract(SinkContract):
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def sink(self, url: str) -> Sink:
+        return SqlTable(jobs(), url=url)
+
+    @pytest.fixture
+    async def places(self, sink: Sink) -> AsyncIterator[Sequence[Place]]:
+        places = [sink.place("service") for _ in range(2)]
+        for place in places:
+            await place.open()
+        yield places
+        for place in places:
+            await place.close()
+
+    async def shown(self, place: Place, name: str) -> Rows | None:
+        try:
+            rows = statements.run(self.url_of(place), f"SELECT id, title, count FROM {name}")
+        except statements.REFUSALS:
+            return None
+        return {
+            key: {name: value for name, value in (("title", title), ("count", count)) if value}
+            for key, title, count in rows
+        }
+
+    def url_of(self, place: Any) -> str:
+        url: str = place._database.engine.url.render_as_string(hide_password=False)
+        return url
+
+
+class TestTablesInPostgreSQL(TablesContract):
+    @pytest.fixture
+    def url(self, postgresql_url: str) -> str:
+        return postgresql_url
+
+
+class TestTablesInMariaDB(TablesContract):
+    @pytest.fixture
+    def url(self, mariadb_url: str) -> str:
+        return mariadb_url
+
+
+class TestTablesInMySQL(TablesContract):
+    @pytest.fixture
+    def url(self, mysql_url: str) -> str:
+        return mysql_url
+
+
+# --- what is of SQL alone, on each server ---------------------------------------------------
+
+
+def days() -> sa.Table:
+    return sa.Table(
+        "days",
+        sa.MetaData(),
+        sa.Column("city", sa.String(20), primary_key=True),
+        sa.Column("day", sa.Date, primary_key=True),
+        sa.Column("name", sa.String(10), nullable=False),
+        sa.Column("count", sa.Integer, nullable=False, default=0),
+        sa.Column("price", sa.Numeric(10, 2)),
+        sa.Column("rate", sa.Float),
+        sa.Column("at", sa.DateTime),
+        sa.Column("data", sa.JSON),
+        sa.Column("note", sa.String(20), unique=True),
+        sa.CheckConstraint("count < 100", name="not_many"),
+    )
+
+
+DAYS = Target("days", "days__v1", False, place="table")
+MONDAY, TUESDAY = date(2026, 1, 5), date(2026, 1, 6)
+ADA, BOB = ("Ada", MONDAY), ("Bob", MONDAY)
+
+
+@asynccontextmanager
+async def opened(url: str, table: sa.Table, service: str = "service") -> AsyncIterator[TablePlace]:
+    place = SqlTable(table, url=url).place(service)
+    await place.open()
+    try:
+        yield place
+    finally:
+        await place.close()
+
+
+@pytest.fixture
+async def place(sql_url: str) -> AsyncIterator[TablePlace]:
+    async with opened(sql_url, days()) as place:
+        assert list(await place.prepare(DAYS)) == []
+        yield place
+
+
+async def make(place: TablePlace, *writes: tuple[Any, Any], version: int = 1) -> None:
+    made = changes(*writes, a=version)
+    assert await place.write(DAYS, made, {"job-a": version - 1})
+
+
+async def test_a_column_that_is_never_empty_need_not_be_in_each_change(place: TablePlace) -> None:
+    await make(place, (ADA, Upsert(name="x", data={"n": [1]}, rate=0.1)))
+    noon = datetime(2026, 1, 1, 12, 0, 0, 5, tzinfo=UTC)
+    some = [(ADA, Upsert(at=noon)), (ADA, Increment(count=2, price=Decimal("0.105")))]
+    await make(place, *some, version=2)
+    await make(place, *some, version=3)
+    (row,) = await place.page(DAYS, "", 9)
+    assert row == {
+        "_id": ADA,
+        "name": "x",
+        "count": 4,
+        "price": Decimal("0.22"),
+        "rate": 0.1,
+        "at": datetime(2026, 1, 1, 12, 0, 0, 5),
+        "data": {"n": [1]},
+        "note": None,
+    }
+
+
+async def test_nothing_is_null_for_whoever_reads_by_sql(place: TablePlace, sql_url: str) -> None:
+    await make(place, (ADA, Upsert(name="x")), (BOB, Upsert(name="y", data=None)))
+    found = statements.run(sql_url, "SELECT count(*) FROM days__v1 WHERE data IS NULL")
+    assert [list(row) for row in found] == [[2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (Upsert(name="much too long a name"), ("'name' has 10 characters at most",)),
+        (Upsert(note="x"), ("name",)),
+        (Upsert(name="y", note="taken"), ("note",)),
+        (Upsert(name="y", count=2**40), ("count", "out of", "OUT_OF", "DataError")),
+        (Upsert(name="y", count=101), ("not_many",)),
+        (Upsert(name="y\0secret"), ("CharacterNotInRepertoire", "name")),
+    ],
+    ids=["too long", "missing", "taken", "out of range", "check", "nul"],
+)
+async def test_what_the_database_refuses_is_told_in_its_words_and_not_written(
+    place: TablePlace, change: Upsert, named: tuple[str, ...]
+) -> None:
+    await make(place, (ADA, Upsert(name="x", note="taken")))
+    some = changes((("Cyd", MONDAY), Upsert(name="z")), (BOB, change), a=2)
+    if place.name != "PostgreSQL" and change.values.get("name") == "y\0secret":
+        assert await place.write(DAYS, some, {"job-a": 1})  # a letter as any other
+        return
+    with pytest.raises(ProjectionError) as refused:
+        await place.write(DAYS, some, {"job-a": 1})
+    told = str(refused.value)
+    assert any(name in told for name in named), told
+    assert not any(value in told for value in ("much too long", "taken", "1099511627776", "secret"))
+    assert [row["_id"] for row in await place.page(DAYS, "", 9)] == [ADA]
+    assert await place.versions(DAYS, ["job-a"]) == {"job-a": 1}
+
+
+async def test_statements_come_in_their_turn(place: TablePlace) -> None:
+    table = place.table(DAYS)
+    doubled = sa.update(table).values(count=table.c.count * 2)
+    removed = sa.delete(table).where(table.c.city == "Bob")
+    await make(
+        place,
+        *((ADA, Upsert(name="x", count=1)), (BOB, Upsert(name="y"))),
+        *(("", doubled), (ADA, Increment(count=5)), ("", doubled), ("", removed)),
+        (BOB, Upsert(name="anew")),
+    )
+    rows = await place.page(DAYS, "", 9)
+    assert [(row["_id"], row["name"], row["count"]) for row in rows] == [
+        (ADA, "x", 14),
+        (BOB, "anew", 0),
+    ]
+
+
+async def test_keys_of_several_columns_are_in_one_order_everywhere(place: TablePlace) -> None:
+    keys = [(city, day) for city in NAMES for day in (TUESDAY, MONDAY)]
+    await make(place, *((key, Upsert(name="x")) for key in keys))
+    found, after = list[Any](), ""
+    while page := await place.page(DAYS, after, 5):
+        found += [row["_id"] for row in page]
+        after = found[-1]
+    assert found == sorted(keys)
+    assert set(await place.sample(DAYS, 99)) == set(keys)
+    some = [("a", MONDAY), ("A", TUESDAY), ("b", MONDAY), "a"]
+    whole = await place.whole(DAYS, some)
+    assert {key: row["_id"] for key, row in whole.items()} == {key: key for key in some[:2]}
+    row = whole["a", MONDAY]
+    assert await place.replace(DAYS, ("a", MONDAY), row, {**row, "count": 7})
+    with pytest.raises(ProjectionError, match="not_many"):
+        await place.replace(DAYS, ("A", TUESDAY), whole["A", TUESDAY], {**row, "count": 101})
+
+
+async def test_a_table_that_is_declared_otherwise_is_told_with_a_remedy(
+    place: TablePlace, sql_url: str
+) -> None:
+    other = days()
+    other.append_column(sa.Column("further", sa.Integer, index=True))
+    other.c.name.nullable = True
+    async with opened(sql_url, other) as changed:
+        told = "\n".join(await changed.prepare(DAYS))
+    assert "column further is missing in the table" in told
+    assert "index further is missing in the table" in told
+    assert "column name is VARCHAR(10) NOT NULL in the table, and VARCHAR(10) in the" in told
+    assert told.count("raise the projection's version=") == 3
+
+
+async def test_what_somebody_took_away_from_a_table_is_told(
+    place: TablePlace, sql_url: str
+) -> None:
+    statements.run(sql_url, "ALTER TABLE days__v1 DROP COLUMN rate")
+    (told,) = await place.prepare(DAYS)
+    assert "column rate was taken away" in told
+
+
+async def test_what_others_keep_under_the_name_stays(place: TablePlace, sql_url: str) -> None:
+    other = DAYS._replace(collection="days__v2")
+    statements.run(sql_url, "CREATE TABLE days__v2 (id INTEGER)")
+    statements.run(sql_url, "CREATE TABLE days (id INTEGER)")
+    (told,) = await place.prepare(other)
+    assert "a table days__v2 that the bus did not make" in told
+    assert "something else" in str(await place.show("days", DAYS))
+    assert "something else" in str(await place.show("days", None))
+    async with opened(sql_url, days(), "another") as another:
+        (told,) = await another.prepare(DAYS)
+        await another.drop(DAYS)
+        assert await another.identities() == {}
+    assert "the service 'service' keeps a table of this name" in told
+    await place.drop(other)
+    for name in ("days", "days__v1", "days__v2"):
+        statements.run(sql_url, f"SELECT * FROM {name}")
+
+
+async def test_a_view_gets_other_columns_and_keeps_its_readers(
+    place: TablePlace, sql_url: str
+) -> None:
+    assert await place.show("days", DAYS) is None
+    if place.name == "PostgreSQL":
+        statements.run(sql_url, "GRANT SELECT ON days TO PUBLIC")
+    other = sa.Table(
+        "days",
+        sa.MetaData(),
+        sa.Column("day", sa.Date, primary_key=True),
+        sa.Column("city", sa.String(20), primary_key=True),
+        sa.Column("price", sa.Numeric(10, 2)),
+    )
+    new = DAYS._replace(collection="days__v2")
+    async with opened(sql_url, other) as next_release:
+        await next_release.prepare(new)
+        assert await next_release.show("days", new) is None
+    statements.run(sql_url, "SELECT day, city, price FROM days")
+    with pytest.raises(statements.REFUSALS):
+        statements.run(sql_url, "SELECT name FROM days")
+    if place.name == "PostgreSQL":
+        granted = "SELECT has_table_privilege('public', 'days', 'SELECT')"
+        assert statements.run(sql_url, granted) == [(True,)]
+
+
+async def test_a_table_that_was_dropped_has_no_identity_and_the_next_begins_anew(
+    place: TablePlace, sql_url: str
+) -> None:
+    await make(place, (ADA, Upsert(name="x")))
+    before = await place.identities()
+    statements.run(sql_url, "DROP TABLE days__v1")
+    assert await place.identities() == {}
+    with pytest.raises(StoreUnavailable, match="bus events recover"):
+        await place.write(DAYS, changes((ADA, Upsert(name="x")), a=2), {"job-a": 1})
+    assert list(await place.prepare(DAYS)) == []
+    assert await place.versions(DAYS, ["job-a"]) == {}
+    assert (await place.identities()).keys() == before.keys()
+    assert await place.identities() != before
+    await make(place, (ADA, Upsert(name="x")))
+    statements.run(sql_url, "DROP TABLE bus_checkpoints")
+    assert await place.identities() == {}
+    assert list(await place.prepare(DAYS)) == []
+    assert await place.page(DAYS, "", 9) == []
+    await make(place, (ADA, Upsert(name="x")))
+
+
+async def test_a_query_is_lent_a_session_that_only_reads(place: TablePlace) -> None:
+    await make(place, (ADA, Upsert(name="x")))
+    table = place.table(DAYS)
+    async with place.session() as session:
+        assert await session.scalar(sa.select(table.c.name)) == "x"
+        with pytest.raises(DBAPIError):
+            await session.execute(sa.delete(table))
+    assert len(await place.page(DAYS, "", 9)) == 1
+
+
+async def test_a_server_that_is_away_is_told_by_where_its_url_stands(sql_url: str) -> None:
+    parts = urlsplit(sql_url)
+    away = parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:1").geturl()
+    place = SqlTable(days(), url=away).place("service")
+    with pytest.raises(StoreUnavailable, match=r"SqlTable\('days', url=...\) right") as told:
+        await place.open()
+    assert "BUS_LOG_URL" not in str(told.value)
+    with pytest.raises(StoreUnavailable):
+        await place.write(DAYS, changes(a=1), {"job-a": 0})
+    await place.close()

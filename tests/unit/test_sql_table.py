@@ -1,0 +1,215 @@
+"""What is declared as a table of a projection, and what its handlers return: checked at once."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from bus import Aggregate, ConfigurationError, Event, Increment, Projection, ProjectionError, Upsert
+from bus.stores.collections import Target
+from bus.stores.sql import SqlTable
+from bus.stores.sql.tables.columns import increased, stored
+from bus.stores.sql.tables.copies import Copies, short
+
+POSTGRESQL = "postgresql+asyncpg://user@host/database"
+MARIADB = "mariadb+aiomysql://user@host/database"
+
+
+class Moved(Event):
+    day: str
+
+
+class Thing(Aggregate):
+    def apply(self, event: Event) -> None: ...
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Row(Base):
+    __tablename__ = "things"
+    id: Mapped[str] = mapped_column(sa.String(50), primary_key=True)
+    title: Mapped[str] = mapped_column(sa.String(50), index=True)
+
+
+def table(*columns: Any, key: Any = None) -> sa.Table:
+    first = sa.Column("id", sa.String(50), primary_key=True) if key is None else key
+    return sa.Table("things", sa.MetaData(), first, *columns)
+
+
+def test_an_orm_class_is_a_table() -> None:
+    sink = SqlTable(Row, url=POSTGRESQL)
+    assert sink.table is Row.__table__
+    Projection("things", of=[Thing], sink=sink)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (table(key=sa.Column("id", sa.String(50))), "no primary key"),
+        (sa.Table("t", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), schema="s"),
+         "schema 's'"),
+        (table(sa.Column("of", sa.ForeignKey("jobs.id"))), "foreign keys"),
+        (table(sa.Column("n", sa.Integer, server_default="0")), "by default="),
+        (table(sa.Column("n", sa.Integer, sa.Identity())), "by default="),
+        (table(sa.Column("n", sa.String(9), default=uuid4)), "another build"),
+        (table(sa.Column("n", sa.DateTime, onupdate=sa.func.now())), "another build"),
+        (table(sa.Column("n", sa.Enum("a", "b", name="kind"))), "native_enum=False"),
+        (table(sa.Column("_id", sa.Integer)), "a name of the bus's own"),
+        (table(key=sa.Column("id", sa.Float, primary_key=True)), "a key is made of"),
+        (table(key=sa.Column("id", sa.DateTime(timezone=True), primary_key=True)), "zone"),
+        ("things", "a SQLAlchemy Table"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_table_that_cannot_be_built_beside_another_is_refused(wrong: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        SqlTable(wrong, url=POSTGRESQL)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:///things.db", "must begin with"),
+        ("postgresql://user@host/database", "no asynchronous driver"),
+        (f"{POSTGRESQL}?sslmode=require", "tls=true"),
+        ("postgresql+asyncpg://user@host/", "names no database"),
+        (b"postgresql+asyncpg://user@host/x", "is bytes"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_by_its_place_and_not_quoted(
+    url: Any, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said) as refused:
+        SqlTable(table(), url=url)
+    assert "url=" in str(refused.value)
+    assert "user@host" not in str(refused.value)
+    if isinstance(url, str):
+        with pytest.raises(ConfigurationError, match=said):
+            SqlTable(table(), url=lambda: url).place("service")
+
+
+def test_texts_of_a_key_need_a_length_in_mysql() -> None:
+    things = table(key=sa.Column("id", sa.String, primary_key=True))
+    SqlTable(things, url=POSTGRESQL)
+    with pytest.raises(ConfigurationError, match=r"String\(255\)"):
+        SqlTable(things, url=MARIADB)
+
+
+def test_the_table_has_the_projections_name() -> None:
+    with pytest.raises(ConfigurationError, match="give both the same name"):
+        Projection("jobs", of=[Thing], sink=SqlTable(table(), url=POSTGRESQL))
+
+
+def test_a_key_of_several_columns_is_named_by_each_handler() -> None:
+    things = table(sa.Column("day", sa.Date, primary_key=True), sa.Column("n", sa.Integer))
+    sink = SqlTable(things, url=POSTGRESQL)
+    projection: Projection[Any] = Projection("things", of=[Thing], sink=sink)
+
+    def moved(event: Moved) -> Increment:
+        return Increment(n=1)
+
+    with pytest.raises(ConfigurationError, match="no key for this SqlTable"):
+        projection.on(Moved)(moved)
+    projection.on(Moved, key=lambda event: ("a", date.fromisoformat(event.day)))(moved)
+
+
+def columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("text", sa.String(10), nullable=False),
+        sa.Column("count", sa.Integer),
+        sa.Column("price", sa.Numeric(10, 2)),
+        sa.Column("rate", sa.Float),
+        sa.Column("at", sa.DateTime),
+        sa.Column("twice", sa.Integer, sa.Computed("count * 2")),
+        sa.Column("data", sa.JSON),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (Upsert(title="x"), "no column 'title'; it has 'id', 'text'"),
+        (Upsert(id="x"), "primary key"),
+        (Upsert(twice=2), "computed"),
+        (Upsert(text=5), "takes str, and is given int"),
+        (Upsert(text=None), "never empty"),
+        (Upsert(count="5"), "takes int, and is given str"),
+        (Upsert(count=True), "takes int, and is given bool"),
+        (Upsert(price="5"), "takes a number"),
+        (Upsert(price=Decimal("1e40")), "too many digits"),
+        (Upsert(at=date(2026, 1, 1)), "takes datetime"),
+        (Increment(text=1), "both must be numbers"),
+        (Increment(count=1.5), "takes int, and is given float"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_change_that_the_table_cannot_take_is_refused_without_its_values(
+    change: Any, said: str
+) -> None:
+    sink = SqlTable(table(*columns()), url=POSTGRESQL)
+    with pytest.raises(ProjectionError, match=said) as refused:
+        sink.check("a", change)
+    assert "'5'" not in str(refused.value)
+
+
+def test_a_statement_changes_the_table_that_is_being_built() -> None:
+    sink = SqlTable(table(sa.Column("n", sa.Integer)), url=POSTGRESQL)
+    given = sink.given()[sa.Table](Target("things", "things__v2", False))
+    assert given.name == "things__v2"
+    sink.check("", sa.update(given).values(n=1))
+    with pytest.raises(ProjectionError, match="take it as a parameter"):
+        sink.check("", sa.update(sink.table).values(n=1))
+
+
+@pytest.mark.parametrize("key", ["", 5, ("a",), None])
+def test_the_key_of_a_text_is_a_text(key: Any) -> None:
+    with pytest.raises(ProjectionError):
+        SqlTable(table(), url=POSTGRESQL).check(key, Upsert())
+
+
+@pytest.mark.parametrize("key", ["a", ("a",), ("a", "2026-01-01"), ("a", datetime(2026, 1, 1)), ()])
+def test_the_key_of_several_columns_is_a_tuple_of_their_values(key: Any) -> None:
+    things = table(sa.Column("day", sa.Date, primary_key=True))
+    sink = SqlTable(things, url=POSTGRESQL)
+    sink.check(("a", date(2026, 1, 1)), Upsert())
+    with pytest.raises(ProjectionError, match=r"\(id: str, day: date\)"):
+        sink.check(key, Upsert())
+
+
+def test_sums_do_not_depend_on_how_events_come_in_batches() -> None:
+    price = columns()[2]
+    total: Any = None
+    for amount in (Decimal("0.005"), 0.1, 2):
+        total = increased(price, total, amount)
+    assert total == Decimal("2.11")
+
+
+def test_times_are_stored_in_utc() -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    assert stored(columns()[4], noon) == datetime(2026, 1, 1, 10)
+    zoned = sa.Column("at", sa.DateTime(timezone=True))
+    assert stored(zoned, noon) == datetime(2026, 1, 1, 10, tzinfo=UTC)
+    assert stored(zoned, datetime(2026, 1, 1)).tzinfo is UTC
+
+
+def test_names_of_a_copy_are_its_own_and_never_too_long() -> None:
+    things = table(
+        sa.Column("title", sa.String(50), index=True),
+        sa.Column("n", sa.Integer),
+        sa.UniqueConstraint("title", name="one_title"),
+        sa.CheckConstraint("n > 0", name="positive"),
+        sa.Index("by_n", "n"),
+    )
+    long = "things__v1__audit_" + "x" * 60
+    copies = [Copies(things).of(name) for name in ("things__v1", "things__v2", long)]
+    named: list[Any] = [n for copy in copies for n in (copy, *copy.indexes, *copy.constraints)]
+    names = [str(one.name) for one in named if one.name]
+    assert len(names) == len(set(names))
+    assert all(len(name) <= 63 for name in names)
+    assert short("ä" * 40) != short("ä" * 41)
