@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bus.errors import OutcomeUnknown, StoreUnavailable
 from bus.stores.sql.engine import Database
 from bus.stores.sql.failures import code_of, said
 from bus.stores.sql.tables.making import tables
@@ -52,6 +53,8 @@ class Views:
 
         try:
             problem: str | None = await self._database.changing(change)
+        except OutcomeUnknown as error:  # showing it again does no harm
+            raise StoreUnavailable(str(error)) from error
         except Exception as error:
             cause = error.__cause__ or error
             if not is_refused(cause) and code_of(cause) != _STANDS_ON_IT:
