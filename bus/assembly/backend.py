@@ -173,7 +173,8 @@ def _with_log(service: str, settings: Settings, client: Any) -> _Stores:
         if projected and besides is None:
             raise ConfigurationError(
                 f"Bus({service!r}): its projection {projected[0]!r} keeps documents in MongoDB; "
-                f"set BUS_MONGO_URL (without it a bus has its log in SQL, and no projections)"
+                f"set BUS_MONGO_URL, or keep it elsewhere, as in sink=SqlTable(table, url=...) "
+                f"(without MongoDB a bus has its log in SQL, and no documents)"
             )
         backend = besides(transport, projected, loops) if besides else None
         engine = connect(settings.log_url)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.stores.collections import Target
@@ -303,11 +304,26 @@ async def test_a_table_that_was_dropped_has_no_identity_and_the_next_begins_anew
     await make(place, (ADA, Upsert(name="x")))
 
 
+class Base(DeclarativeBase):
+    pass
+
+
+class DayRow(Base):
+    """The rows as an ORM class has them, which reads the view."""
+
+    __tablename__ = "days"
+    city: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
 async def test_a_query_is_lent_a_session_that_only_reads(place: TablePlace) -> None:
     await make(place, (ADA, Upsert(name="x")))
     table = place.table(DAYS)
     async with place.session() as session:
         assert await session.scalar(sa.select(table.c.name)) == "x"
+        row = aliased(DayRow, table, adapt_on_names=True)
+        assert await session.scalar(sa.select(row.name).where(row.city == "Ada")) == "x"
         with pytest.raises(DBAPIError):
             await session.execute(sa.delete(table))
     assert len(await place.page(DAYS, "", 9)) == 1
