@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from typing import Any, Generic, NamedTuple, TypeVar, cast, get_args, get_origin, overload
 
 from pydantic import BaseModel
+from typing_extensions import TypeVar as Defaulted
 
 from bus.common.figures import whole
 from bus.common.signatures import (
@@ -33,7 +34,7 @@ from bus.transports.topology import SLOTS
 MOST_VERSION = 2**53 - 1
 """The version is part of the names of collections and queues."""
 
-View_co = TypeVar("View_co", bound=BaseModel, covariant=True)
+View_co = Defaulted("View_co", bound=BaseModel, covariant=True, default=BaseModel)
 First = TypeVar("First", bound=Event)
 Second = TypeVar("Second", bound=Event)
 Third = TypeVar("Third", bound=Event)
