@@ -16,7 +16,7 @@ def build(settings: Settings, service: str = "") -> Bus:
     """
     return Bus(
         service or services.job_board(),
-        routers=[*jobs_app.ROUTERS, *applications_app.routers(settings)],
-        projections=[*jobs_app.PROJECTIONS, *applications_app.PROJECTIONS],
+        routers=[*jobs_app.routers(), *applications_app.routers(settings)],
+        projections=[*jobs_app.projections(), *applications_app.PROJECTIONS],
         settings=settings,
     )

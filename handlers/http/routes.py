@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.http.calls import Calls, calls_of
 from handlers.http.live import EventStream, events_of
+from read_models import analysis
+from read_models.analysis import AnalyseJob, JobAnalysis
 from read_models.applicant_history import ApplicantHistory, HistoryEntry
 from read_models.applications_by_job import ApplicationView, ListApplications
 from read_models.job_board import GetJob, JobView, ListJobs
@@ -141,6 +143,17 @@ async def get_job(job_id: str, calls: Caller) -> JobView:
     if job is None:
         raise HTTPException(404, f"there is no job {job_id}")
     return job
+
+
+@api.get("/jobs/{job_id}/analysis")
+async def analyse_job(job_id: str, calls: Caller) -> JobAnalysis:
+    """Returns who applied when, and how long the job was open."""
+    if not analysis.url():
+        raise HTTPException(404, f"there are no tables for analysts here: {analysis.VARIABLE}")
+    found = await calls.query(AnalyseJob(job_id=job_id))
+    if found is None:
+        raise HTTPException(404, f"there is no job {job_id}")
+    return found
 
 
 @api.put("/jobs/{job_id}")

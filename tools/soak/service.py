@@ -166,11 +166,11 @@ def build(settings: Settings, service: str = "") -> Bus:
     return Bus(
         service or services.job_board(),
         routers=[
-            *jobs_app.ROUTERS,
+            *jobs_app.routers(),
             *applications_app.routers(settings),
             purses,
             accounting(release, in_sql=bool(settings.log_url)),
         ],
-        projections=[*jobs_app.PROJECTIONS, *applications_app.PROJECTIONS, projection],
+        projections=[*jobs_app.projections(), *applications_app.PROJECTIONS, projection],
         settings=settings,
     )
