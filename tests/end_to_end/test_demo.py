@@ -70,19 +70,22 @@ def log(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 
 def test_with_its_log_in_sql_all_is_right_and_nothing_is_left_on_the_server(
-    settings: Settings, log: tuple[str, str], service: str
+    settings: Settings, log: tuple[str, str], service: str, postgresql_server: str
 ) -> None:
+    """With tables for analysts besides."""
     name, server = log
-    done = demo(settings, "--json", "--log", name, JOBBOARD_SERVICE=service)
+    done = demo(settings, "--json", "--log", name, "--stores", "all", JOBBOARD_SERVICE=service)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert (report["log"], report["worker_kills"], report["lost_commands"]) == (name, 1, 0)
     assert report["events"] > 150
     assert report["states"] >= max(report["bookings"], 1)
-    wrong = [report[f"wrong_{what}"] for what in ("documents", "states", "bookings")]
-    assert wrong == [0, 0, 0]
-    with pytest.raises(statements.REFUSALS):
-        statements.run(statements.of_database(server, service), "SELECT 1")
+    wrong = [report[f"wrong_{what}"] for what in ("documents", "states", "bookings", "rows")]
+    assert wrong == [0, 0, 0, 0]
+    assert report["rows"] > 20
+    for where, database in ((server, service), (postgresql_server, f"{service}_analysis")):
+        with pytest.raises(statements.REFUSALS):
+            statements.run(statements.of_database(where, database), "SELECT 1")
 
 
 def test_the_demo_reports_to_people(settings: Settings) -> None:

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from tools.demo.errors import DemoFailed
 from tools.demo.report import Report, print_json, print_report
-from tools.demo.run import Plan, run
+from tools.demo.run import STORES, TABLES, Plan, run
 from tools.demo.screen import Screen
+from tools.demo.tables import SERVER
 from tools.services import ServiceError, command, services
 from tools.services.finding import EVERYTHING, LABELS, MONGODB
 
@@ -67,6 +68,14 @@ def _parser() -> argparse.ArgumentParser:
         "mongodb)",
     )
     parser.add_argument(
+        "--stores",
+        type=_stores,
+        default=(),
+        metavar="NAME,...",
+        help=f"keep and compare documents in other stores besides, which are started: all, or some "
+        f"of {', '.join(STORES)} (tables for analysts in PostgreSQL)",
+    )
+    parser.add_argument(
         "--keep", action="store_true", help="leave queues and databases on services that stay"
     )
     return parser
@@ -79,16 +88,33 @@ def _count(text: str) -> int:
     return number
 
 
+def _stores(text: str) -> tuple[str, ...]:
+    names = STORES if text == "all" else tuple(text.split(","))
+    if unknown := [name for name in names if name not in STORES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of all, {', '.join(STORES)}")
+    return names
+
+
 def _plan(options: argparse.Namespace, began: float) -> Plan:
     """Names of its own, unless the environment gives them: demos do not disturb each other."""
     service = os.environ.get("JOBBOARD_SERVICE") or f"demo_{uuid.uuid4().hex[:8]}"
     database = os.environ.get("BUS_MONGO_DB") or service
     log = "" if options.log == MONGODB else options.log
-    return Plan(options.commands, options.seed, service, database, options.keep, began, log)
+    return Plan(
+        commands=options.commands,
+        seed=options.seed,
+        service=service,
+        database=database,
+        keep=options.keep,
+        began=began,
+        log=log,
+        stores=options.stores,
+    )
 
 
 def _run(plan: Plan, in_memory: bool, logs: Path, screen: Screen) -> Report:
-    more = [plan.log] if plan.log else []
+    more = dict.fromkeys([plan.log] if plan.log else [])
+    more |= {SERVER: None} if TABLES in plan.stores else {}
     names = [LABELS[name] for name in (*EVERYTHING, *more)]
     screen.stage(f"Finding or starting {', '.join(names[:-1])} and {names[-1]} ...")
     if in_memory:

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tools.demo.fold import BOOKINGS, COLLECTIONS, STATES, Document
+from tools.demo.fold import BOOKINGS, COLLECTIONS, PER_DAY, STATES, TABLES, Document
 from tools.demo.processes import Counted
 from tools.demo.tally import Tally, percentile
 from tools.demo.verify import Checked
@@ -96,6 +96,8 @@ class Report(NamedTuple):
             "wrong_states": checked.wrong(STATES),
             "bookings": checked.count(BOOKINGS),
             "wrong_bookings": checked.wrong(BOOKINGS),
+            "rows": checked.count(*TABLES),
+            "wrong_rows": checked.wrong(*TABLES),
             "lost_commands": len(self.lost),
             "dead_letters": checked.given_up,
             "unsettled": list(checked.unsettled),
@@ -136,8 +138,9 @@ def _table(report: Report) -> Table:
         "states": f"{figures['states']:,} of interviews, every one compared with its stream",
         f"own {places.own}s": f"{figures['bookings']:,} rooms booked, every one compared with the "
         "log",
+        **_rows(report),
         "wrong": f"{figures['wrong_documents']:,} documents, {figures['wrong_states']:,} states, "
-        f"{figures['wrong_bookings']:,} bookings",
+        f"{figures['wrong_bookings']:,} bookings, {figures['wrong_rows']:,} rows for analysts",
         "workers killed": f"{report.worker_kills}",
         "duplicates seen": f"{report.counted.duplicates:,} deliveries that came again, and "
         f"{report.counted.healed:,} events read from the log",
@@ -149,6 +152,13 @@ def _table(report: Report) -> Table:
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), value)
     return table
+
+
+def _rows(report: Report) -> dict[str, str]:
+    count = report.checked.count(*TABLES)
+    if PER_DAY not in report.checked.stored:
+        return {}
+    return {"tables for analysts": f"{count:,} rows in PostgreSQL, every one compared with the log"}
 
 
 def _print_samples(report: Report, console: Console) -> None:

@@ -17,6 +17,7 @@ from tools.demo.load import load
 from tools.demo.processes import Processes
 from tools.demo.report import Places, Report
 from tools.demo.screen import Screen
+from tools.demo.tables import SERVER, Tables
 from tools.demo.tally import Tally
 from tools.demo.verify import Books, settle
 from tools.demo.written import Written, WrittenInMongoDB, WrittenInSQL
@@ -26,11 +27,14 @@ from tools.services.finding import LABELS
 READY_WITHIN = 60.0
 PEOPLE = 24
 WORKERS = 2
+TABLES = "tables"
+STORES = (TABLES,)
 
 
 class Plan(NamedTuple):
-    """What is asked of a run. `log` is the SQL server that has the log, if one has. `keep` leaves
-    the run's queues and databases where they are."""
+    """What is asked of a run. `log` is the SQL server that has the log, if one has; `stores` are
+    the other stores that documents are kept in besides. `keep` leaves the run's queues and
+    databases where they are."""
 
     commands: int
     seed: int
@@ -39,6 +43,7 @@ class Plan(NamedTuple):
     keep: bool
     began: float
     log: str = ""
+    stores: tuple[str, ...] = ()
 
 
 def run(found: Found, plan: Plan, logs: Path, screen: Screen) -> Report:
@@ -46,7 +51,10 @@ def run(found: Found, plan: Plan, logs: Path, screen: Screen) -> Report:
     client: MongoClient[Document] = MongoClient(found.mongo_url, tz_aware=True)
     with client:
         log_url = _make_log(found, plan)
+        tables = _tables(found, plan)
         try:
+            if tables:
+                tables.make()
             return _run(found, plan, logs, screen, client, log_url)
         finally:
             if not plan.keep:
@@ -61,8 +69,10 @@ def _run(
     client: MongoClient[Document],
     log_url: str,
 ) -> Report:
-    tally, books = Tally(), Books(client[plan.database], _written(client, plan, log_url))
-    with Processes(logs, _environment(found, plan, log_url)) as processes:
+    written, tables = _written(client, plan, log_url), _tables(found, plan)
+    tally, books = Tally(), Books(client[plan.database], written, tables)
+    environment = _environment(found, plan, log_url) | (tables.environment if tables else {})
+    with Processes(logs, environment) as processes:
         version = _start(found, processes, screen)
         asyncio.run(_drive(plan, tally, processes, screen))
         screen.stage("Waiting until every event has arrived ...")
@@ -90,6 +100,11 @@ def _make_log(found: Found, plan: Plan) -> str:
             f"{LABELS[plan.log]} does not make the database {plan.database!r}: {error}; drop it if "
             f"it is of an earlier run, or unset BUS_MONGO_DB and JOBBOARD_SERVICE, which name it"
         ) from None
+
+
+def _tables(found: Found, plan: Plan) -> Tables | None:
+    """Returns the tables for analysts, if they are asked for."""
+    return Tables(found.sql[SERVER].url, plan.database) if TABLES in plan.stores else None
 
 
 def _written(client: MongoClient[Document], plan: Plan, log_url: str) -> Written:
@@ -209,6 +224,9 @@ def _clean(found: Found, plan: Plan, client: MongoClient[Document]) -> None:
     """Private services go with the demo; those that stay get nothing left behind."""
     if found.mongodb is None:
         cleaning.drop_database(client, plan.database)
+    tables = _tables(found, plan)
+    if tables and found.sql[SERVER].node is None:
+        tables.drop()
     if plan.log and found.sql[plan.log].node is None:
         statements.drop_database(found.sql[plan.log].url, plan.database)
     if found.rabbitmq is None and found.amqp_origin != "memory":

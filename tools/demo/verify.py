@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from pymongo.database import Database
 
 from tools.demo.fold import BOOKINGS, COLLECTIONS, STATES, Collections, Document, Folded, fold
+from tools.demo.tables import Tables
 from tools.demo.written import Written
 
 PATIENCE = 60.0
@@ -35,7 +36,7 @@ class Checked(NamedTuple):
 
     def count(self, *collections: str) -> int:
         """Returns how many documents there are."""
-        return sum(len(self.stored[name]) for name in collections)
+        return sum(len(self.stored.get(name, ())) for name in collections)
 
     def wrong(self, *collections: str) -> int:
         """Returns how many of them are not what the log says, or are missing, or too many."""
@@ -46,15 +47,20 @@ class Checked(NamedTuple):
 class Books:
     """What the demo's service has stored: the log on one side, what is made of it on the other."""
 
-    def __init__(self, database: Database[Document], written: Written) -> None:
+    def __init__(
+        self, database: Database[Document], written: Written, tables: Tables | None = None
+    ) -> None:
         self._database = database
         self._written = written
+        self._tables = tables
 
     def check(self) -> Checked:
         """Compares all as it is now with the log as it is now."""
         folded = fold(self._written.commits())
+        stored: dict[str, Mapping[str, Document]]
         stored = {name: self._documents(name) for name in COLLECTIONS}
         stored |= {STATES: self._written.states(), BOOKINGS: self._written.bookings()}
+        stored |= self._tables.read() if self._tables else {}
         differences = compare({**folded.collections, **folded.written}, stored)
         return Checked(
             folded,
@@ -94,7 +100,7 @@ def settle(books: Books, running: Callable[[], object]) -> Checked:
 def compare(expected: Collections, stored: Collections) -> list[WrongField]:
     """Every field, of every document, of every collection."""
     found: list[WrongField] = []
-    for collection in expected:
+    for collection in expected.keys() & stored.keys():
         ours, theirs = expected[collection], stored[collection]
         for key in ours.keys() | theirs.keys():
             found += _of_document(collection, key, ours.get(key, {}), _own(theirs.get(key, {})))
