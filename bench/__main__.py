@@ -28,6 +28,7 @@ NAMES = (
     "outbox",
     "transacting",
     "projecting",
+    "projecting_sql",
     "rebuilding",
     "loading",
     "latency",

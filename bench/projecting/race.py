@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,9 +20,14 @@ from bench.side import Arguments, Metrics
 WITHIN = 900.0
 
 
-async def until_projected(arguments: Arguments, backlog: Backlog, workers: int = 0) -> Metrics:
+async def until_projected(
+    arguments: Arguments,
+    backlog: Backlog,
+    workers: int = 0,
+    projected: Callable[[], Awaitable[None]] | None = None,
+) -> Metrics:
     """Starts workers, one for each partition unless their number is given, lets all of them go,
-    waits for the documents."""
+    waits for the documents, or until `projected` returns."""
     with ExitStack() as stack:
         started = [
             stack.enter_context(_worker({**arguments, "partition": number}))
@@ -31,7 +36,7 @@ async def until_projected(arguments: Arguments, backlog: Backlog, workers: int =
         start = time.perf_counter()
         for one in started:
             one.go()
-        await _all_as_they_must_be(arguments, backlog)
+        await (projected() if projected else _all_as_they_must_be(arguments, backlog))
         seconds = time.perf_counter() - start
     return {
         "per_second": backlog.count / seconds,
