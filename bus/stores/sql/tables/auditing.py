@@ -12,7 +12,7 @@ from bus.errors import ProjectionError
 from bus.stores.sql.engine import Database
 from bus.stores.sql.failures import Kind, is_of_store, kind_of
 from bus.stores.sql.tables.folding import written
-from bus.stores.sql.tables.keys import AT_ONCE, Key, among, key_of, parts_of
+from bus.stores.sql.tables.keys import AT_ONCE, Key, among, key_of, parts_of, rows_of
 from bus.stores.sql.tables.refusals import is_refused, words
 
 
@@ -36,8 +36,8 @@ class Auditing:
         columns, found = list(table.primary_key.columns), dict[Any, Document]()
         own = [parts for parts in asked if len(parts) == len(columns)]
         for chunk in batched(own, AT_ONCE):
-            is_one = among(columns, chunk, self._database.engine.dialect)
-            for row in await self._database.rows(_rows(table).where(is_one)):
+            asked_for = rows_of(_wanted(table), columns, chunk, self._database.engine.dialect)
+            for row in await self._database.rows(asked_for):
                 found[asked[tuple(row[: len(columns)])]] = _document(table, row)
         return found
 
@@ -95,8 +95,11 @@ async def _put(
 
 
 def _rows(table: sa.Table) -> sa.Select[Any]:
-    names = written(table)
-    return sa.select(*table.primary_key.columns, *(table.columns[name] for name in names))
+    return sa.select(*_wanted(table))
+
+
+def _wanted(table: sa.Table) -> list[Any]:
+    return [*table.primary_key.columns, *(table.columns[name] for name in written(table))]
 
 
 def _document(table: sa.Table, row: Sequence[Any]) -> Document:

@@ -17,7 +17,7 @@ from bus.errors import ProjectionError
 from bus.stores.collections import Write
 from bus.stores.sink import Increment, Remove, Upsert
 from bus.stores.sql.tables.columns import increased, stored
-from bus.stores.sql.tables.keys import AT_ONCE, Key, among, parts_of
+from bus.stores.sql.tables.keys import AT_ONCE, Key, among, parts_of, rows_of
 
 
 class Row:
@@ -101,9 +101,8 @@ class Folding:
         rows: dict[Key, Row] = {key: Row(None) for key in keys}
         names = written(self._table)
         wanted = [*self._key, *(self._table.columns[name] for name in names)]
-        for chunk in batched(rows, AT_ONCE):
-            is_wanted = among(self._key, chunk, self._connection.dialect)
-            statement = sa.select(*wanted).where(is_wanted).order_by(*self._key).with_for_update()
+        for chunk in batched(sorted(rows), AT_ONCE):
+            statement = rows_of(wanted, self._key, chunk, self._connection.dialect, locks=True)
             for found in await self._connection.execute(statement):
                 parts = tuple(found[: len(self._key)])
                 rows[parts] = Row(dict(zip(names, found[len(self._key) :], strict=True)))

@@ -45,3 +45,36 @@ def among(
     # One parameter, so that the statement is the same however many there are.
     kind = sa.Text() if isinstance(columns[0].type, sa.String) else columns[0].type
     return columns[0] == sa.any_(sa.literal(values, postgresql.ARRAY(kind)))  # type: ignore[no-any-return]
+
+
+def rows_of(
+    wanted: Sequence[Any],
+    columns: Sequence[Any],
+    keys: Sequence[Key],
+    dialect: sa.Dialect,
+    *,
+    where: sa.ColumnElement[bool] | None = None,
+    locks: bool = False,
+) -> sa.Select[Any]:
+    """Returns a query for the `wanted` columns of the rows with these keys, and `where` holds. If
+    it `locks` them, it does so in the order of the keys, which its caller has sorted."""
+    condition = sa.true() if where is None else where
+    if dialect.name != "postgresql":
+        found = sa.select(*wanted).where(condition, among(columns, keys, dialect))
+        return found.order_by(*columns).with_for_update() if locks else found
+    # A table that was not analysed yet would be read as a whole: each key is looked up by itself,
+    # which a lock, or an offset, keeps the planner from undoing.
+    names = [f"key_{number}" for number in range(len(columns))]
+    parts = [
+        sa.literal(list(values), postgresql.ARRAY(_listed(column)))
+        for column, values in zip(columns, zip(*keys, strict=True), strict=True)
+    ]
+    asked = sa.func.unnest(*parts).table_valued(*names).render_derived(name="asked")
+    is_one = [column == asked.c[name] for column, name in zip(columns, names, strict=True)]
+    one = sa.select(*wanted).where(condition, *is_one)
+    found_one = (one.with_for_update() if locks else one.offset(0)).lateral("found")
+    return sa.select(*found_one.c).select_from(asked.join(found_one, sa.true()))
+
+
+def _listed(column: Any) -> Any:
+    return sa.Text() if isinstance(column.type, sa.String) else column.type

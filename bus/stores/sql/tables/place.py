@@ -16,7 +16,7 @@ from bus.stores.sql.failures import Kind, Setting, is_lost, is_of_store, kind_of
 from bus.stores.sql.schema import MYSQL
 from bus.stores.sql.tables.auditing import Auditing
 from bus.stores.sql.tables.copies import Copies
-from bus.stores.sql.tables.keys import AT_ONCE, among
+from bus.stores.sql.tables.keys import AT_ONCE, rows_of
 from bus.stores.sql.tables.making import Making, checkpoints
 from bus.stores.sql.tables.views import Views
 from bus.stores.sql.tables.writing import Batch
@@ -100,20 +100,22 @@ class TablePlace(Place):
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
         for chunk in batched(streams, AT_ONCE):
-            keys = [(stream,) for stream in chunk]
-            is_one = among([checkpoints.c.stream], keys, self._database.engine.dialect)
-            found |= await self._versions(target, is_one)
+            rows = await self._database.rows(
+                rows_of(
+                    [checkpoints.c.stream, checkpoints.c.version],
+                    [checkpoints.c.stream],
+                    [(stream,) for stream in chunk],
+                    self._database.engine.dialect,
+                    where=checkpoints.c.collection == target.collection,
+                )
+            )
+            found |= {row.stream: row.version for row in rows}
         return found
 
     async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
-        return await self._versions(target, checkpoints.c.stream > after, limit)
-
-    async def _versions(
-        self, target: Target, where: sa.ColumnElement[bool], limit: int | None = None
-    ) -> dict[str, int]:
         rows = await self._database.rows(
             sa.select(checkpoints.c.stream, checkpoints.c.version)
-            .where(checkpoints.c.collection == target.collection, where)
+            .where(checkpoints.c.collection == target.collection, checkpoints.c.stream > after)
             .order_by(checkpoints.c.stream)
             .limit(limit)
         )

@@ -17,7 +17,7 @@ from bus.stores.collections import Changes, Write
 from bus.stores.sql.engine import Database
 from bus.stores.sql.failures import bounded
 from bus.stores.sql.tables.folding import Folding
-from bus.stores.sql.tables.keys import AT_ONCE, among
+from bus.stores.sql.tables.keys import AT_ONCE, rows_of
 from bus.stores.sql.tables.making import checkpoints
 from bus.stores.sql.tables.refusals import PRIMARY, Phase, judged
 
@@ -28,14 +28,12 @@ _GIVEN = (
     sa.bindparam("streams", type_=postgresql.ARRAY(sa.Text)),
     sa.bindparam("versions", type_=postgresql.ARRAY(sa.BigInteger)),
 )
-_MOVE = sa.text(
-    "UPDATE bus_checkpoints SET version = moved.version "
-    "FROM unnest(:streams, :versions) AS moved(stream, version) "
-    "WHERE collection = :collection AND bus_checkpoints.stream = moved.stream"
-).bindparams(*_GIVEN)
 _BEGIN = sa.text(
     "INSERT INTO bus_checkpoints (collection, stream, version) "
     "SELECT :collection, * FROM unnest(:streams, :versions)"
+).bindparams(*_GIVEN)
+_MOVE = sa.text(
+    f"{_BEGIN.text} ON CONFLICT (collection, stream) DO UPDATE SET version = excluded.version"
 ).bindparams(*_GIVEN)
 
 
@@ -116,17 +114,16 @@ class Batch:
 
     async def _locked(self, connection: AsyncConnection, streams: Sequence[str]) -> dict[str, int]:
         found = await connection.execute(
-            sa.select(checkpoints.c.stream, checkpoints.c.version)
-            .where(self._of(connection, streams))
-            .order_by(checkpoints.c.stream)
-            .with_for_update()
+            rows_of(
+                [checkpoints.c.stream, checkpoints.c.version],
+                [checkpoints.c.stream],
+                [(stream,) for stream in streams],
+                connection.dialect,
+                where=checkpoints.c.collection == self._collection,
+                locks=True,
+            )
         )
         return {row.stream: row.version for row in found}
-
-    def _of(self, connection: AsyncConnection, streams: Sequence[str]) -> Any:
-        keys = [(stream,) for stream in streams]
-        is_one = among([checkpoints.c.stream], keys, connection.dialect)
-        return (checkpoints.c.collection == self._collection) & is_one
 
     async def _change(self, connection: AsyncConnection, writes: Sequence[Write]) -> None:
         for is_statement, some in _runs(writes):
