@@ -69,7 +69,11 @@ class Assembly:
         """Makes the runtime of one opening. Raises: ConfigurationError."""
         service, settings, projections = self._service, self._settings, self._projections
         loops = Loops(self._signals)
-        projected = [projection.name for projection in projections if projection.sink is None]
+        projected = [
+            projection.name
+            for projection in projections
+            if projection.sink is None or projection.sink.versions_in_checkpoints
+        ]
         backend = self._make_backend(service, projected, loops)
         check_made(service, backend)
         check_lent(service, backend.effects.lends, self._provide)

@@ -172,9 +172,10 @@ def _with_log(service: str, settings: Settings, client: Any) -> _Stores:
     def with_log(transport: Transport, projected: Sequence[str], loops: Loops) -> Backend:
         if projected and besides is None:
             raise ConfigurationError(
-                f"Bus({service!r}): its projection {projected[0]!r} keeps documents in MongoDB; "
-                f"set BUS_MONGO_URL, or keep it elsewhere, as in sink=SqlTable(table, url=...) "
-                f"(without MongoDB a bus has its log in SQL, and no documents)"
+                f"Bus({service!r}): its projection {projected[0]!r} keeps documents or versions in "
+                f"MongoDB; set BUS_MONGO_URL, or keep it elsewhere, as in "
+                f"sink=SqlTable(table, url=...) (without MongoDB a bus has its log in SQL, and no "
+                f"documents)"
             )
         backend = besides(transport, projected, loops) if besides else None
         engine = connect(settings.log_url)

@@ -199,7 +199,8 @@ class Runtime(NamedTuple):
     def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:
         """Returns the collections without which a projection's documents cannot be right."""
         names = [target.collection]
-        names += [] if target.versions_in_documents or target.place else ["checkpoints"]
+        elsewhere = projection.sink is not None and not projection.sink.versions_in_checkpoints
+        names += [] if target.versions_in_documents or elsewhere else ["checkpoints"]
         follows = not self.history.owners.keys().isdisjoint(projection.categories)
         return [*names, "followed"] if follows else names
 

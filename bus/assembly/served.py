@@ -10,6 +10,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Command, Event, Message
 from bus.observe.log import Logger
 from bus.read.projection import Projection
+from bus.stores.sinks.sent import EventSink
 from bus.write.aggregate import Aggregate, check_stored, not_read_back
 from bus.write.unit_of_work import Outbox
 
@@ -48,7 +49,7 @@ def warn_never_served(service: str, routers: Routers, projections: Projections) 
 def never_served(service: str, routers: Routers, projections: Projections) -> Iterator[str]:
     """Yields what is most likely a mistake, but may be meant."""
     empty = [f"Router({router.name!r})" for router in routers if not router.handlers]
-    idle = [projection for projection in projections if not projection.handlers]
+    idle = [p for p in projections if not p.handlers and not isinstance(p.sink, EventSink)]
     empty += [f"Projection({projection.name!r})" for projection in idle]
     for name in empty:
         yield (

@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from bus.dispatch.lending import Lender, Lenders
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import Catalogue
 from bus.stores.collections import Collections, able
-from bus.stores.sink import Lend
+from bus.stores.sink import Lend, Place, Sink
 from bus.stores.sinks.divided import DividedCollections
 from bus.stores.sinks.placed import PlacedCollections
+from bus.stores.sinks.sent import SentPlace
 
 
 def with_sinks(
@@ -22,11 +23,18 @@ def with_sinks(
     Raises: ConfigurationError.
     """
     placed = {
-        projection.name: PlacedCollections(projection.sink, projection.sink.place(service))
+        projection.name: PlacedCollections(projection.sink, _place(service, own, projection))
         for projection in projections
         if projection.sink is not None
     }
     return DividedCollections(own, placed) if placed else own
+
+
+def _place(service: str, own: Collections, projection: Projection[Any]) -> Place:
+    place = cast(Sink, projection.sink).place(service)
+    if isinstance(place, SentPlace):
+        place.keep_versions_in(own)
+    return place
 
 
 def lenders_of(

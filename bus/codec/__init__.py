@@ -21,6 +21,7 @@ from bus.codec.frames import frames_of as frames_of
 from bus.codec.frames import new_envelope as new_envelope
 from bus.codec.frames import read_frame as read_frame
 from bus.codec.frames import sign_events as sign_events
+from bus.codec.frames import unregistered as unregistered
 from bus.codec.reading import Registry as Registry
 from bus.codec.reading import Unread as Unread
 from bus.codec.reading import envelopes_of as envelopes_of

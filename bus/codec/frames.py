@@ -45,6 +45,7 @@ from bus.signing import (
     Sign,
 )
 from bus.stores.event_log import Commit, Outgoing, Recorded
+from bus.stores.sinks.sent import EveryEvent, whole
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
@@ -256,29 +257,39 @@ def check_topic(frame: Frame) -> None:
         )
 
 
+def unregistered(frame: Frame, registry: Registry[Any]) -> Event:
+    """Returns what stands for an event whose name is not in the registry. Raises: InvalidMessage if
+    it is to be passed on, and cannot be."""
+    is_whole = isinstance(registry, EveryEvent)
+    return whole(_recorded_in(frame)) if is_whole else unread(frame.name)
+
+
 def followed_commit(frame: Frame) -> Commit:
     """Returns another service's event as the followed log keeps it, whether or not it is read here.
 
     Raises: InvalidMessage if it cannot be kept.
     """
     envelope = envelope_of(frame, unread(frame.name))
-    category, schema = category_of(envelope.stream), frame.headers.get("schema", 1)
-    if len(frame.body) > MAX_BODY:
-        raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
-    data = payload.parsed(frame.body, frame.name[:100])
-    if not isinstance(data, dict) or not isinstance(schema, int):
-        raise InvalidMessage(
-            f"{frame.name[:100]}: its data is not an object, or its header 'schema' not a whole "
-            f"number"
-        )
     return Commit(
         f"{envelope.stream}@{envelope.version}",
         envelope.stream,
-        category,
+        category_of(envelope.stream),
         envelope.version,
-        (Recorded(frame.name, schema, data, envelope.id),),
+        (_recorded_in(frame),),
         envelope.time,
         envelope.correlation_id,
         envelope.causation_id,
         envelope.headers,
     )
+
+
+def _recorded_in(frame: Frame) -> Recorded:
+    if len(frame.body) > MAX_BODY:
+        raise InvalidMessage(f"{frame.name}: a body of {len(frame.body):,} bytes is over the limit")
+    data, schema = payload.parsed(frame.body, frame.name[:100]), frame.headers.get("schema", 1)
+    if not isinstance(data, dict) or not isinstance(schema, int):
+        raise InvalidMessage(
+            f"{frame.name[:100]}: its data is not an object, or its header 'schema' not a whole "
+            f"number"
+        )
+    return Recorded(frame.name, schema, data, frame.id)

@@ -10,6 +10,7 @@ from bus.signing import DEAD_LETTER as DEAD_LETTER
 from bus.signing import RETURNED as RETURNED
 from bus.signing import WAITED as WAITED
 from bus.stores.event_log import Commit, Recorded
+from bus.stores.sinks.sent import EveryEvent, whole
 
 Registry = Mapping[str, type[AnyMessage]]
 
@@ -27,12 +28,15 @@ def unread(name: str) -> Unread:
 
 
 def read_recorded(event: Recorded, registry: Registry[Event]) -> Event:
-    """Returns a stored event as its class; `Unread` if its name is not in the registry.
+    """Returns a stored event as its class; `Unread` if its name is not in the registry, `Whole` if
+    the registry is of every event.
 
     Raises: InvalidMessage, NewerMessage.
     """
     kind = registry.get(event.name)
-    return unread(event.name) if kind is None else read_data(kind, event.data, event.schema)
+    if kind is None:
+        return whole(event) if isinstance(registry, EveryEvent) else unread(event.name)
+    return read_data(kind, event.data, event.schema)
 
 
 def unread_at(stream: str, version: int, error: MessageError) -> MessageError:

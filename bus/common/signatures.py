@@ -222,3 +222,14 @@ def _by_position(function: Callable[..., Any], names: Sequence[str]) -> Callable
         return function(*values[:first], **dict(zip(names, values[first:], strict=True)))
 
     return call
+
+
+def not_called(function: Any) -> str:
+    """Returns why it cannot be called with one argument, or "" if it can."""
+    try:
+        inspected(function).bind(object())
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # written in C
+        pass
+    return ""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from bus.codec import DEAD_LETTER, Registry, envelope_of, read_frame, unread
+from bus.codec import DEAD_LETTER, Registry, envelope_of, read_frame, unread, unregistered
 from bus.common.fingerprint import reason_of
 from bus.continuity.continuity import Vouch
 from bus.data.ids import category_of
@@ -190,7 +190,7 @@ class ProjectionConsumer(QueueConsumer):
         except NewerMessage:
             raise
         except UnknownMessage:
-            return envelope_of(delivery.frame, unread(delivery.frame.name))
+            return envelope_of(delivery.frame, unregistered(delivery.frame, self._registry))
 
     def _places(self, delivery: Delivery) -> list[tuple[str, int]]:
         """Returns the place in the log that an event claims; none if the projection does not read

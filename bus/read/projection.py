@@ -13,8 +13,8 @@ from bus.common.signatures import (
     NO_DEFAULT,
     Dependency,
     Signature,
-    inspected,
     members,
+    not_called,
     shown,
     signature_of,
 )
@@ -29,6 +29,7 @@ from bus.read.views import check_place, check_written
 from bus.stores.collections import Index, ReadUnit, Target, Write
 from bus.stores.sink import Sink
 from bus.stores.sinks import returned as sinks
+from bus.stores.sinks.sent import EventSink, EveryEvent
 from bus.transports.topology import SLOTS
 
 MOST_VERSION = 2**53 - 1
@@ -204,6 +205,8 @@ class Projection(Generic[View_co]):
     def registry(self) -> dict[str, type[Event]]:
         """Returns the events that it handles, by wire name, former names included; others only
         count as versions. Raises: ConfigurationError if two classes claim one name."""
+        if isinstance(self.sink, EventSink):
+            return EveryEvent()
         return registry_of(f"projection {self.name!r}", self.handlers)
 
     def writes_itself(self, envelope: Envelope) -> bool:
@@ -215,7 +218,7 @@ class Projection(Generic[View_co]):
         """Returns what one event changes. Raises: ProjectionError, and what the handler raises."""
         handler = self.handlers.get(type(envelope.message))  # type: ignore[arg-type]
         if handler is None:
-            return []
+            return self.sink.writes(envelope) if isinstance(self.sink, EventSink) else []
         extras = handler.extras and [extra(envelope, unit) for extra in handler.extras]
         changed = handler.call(envelope.message, *extras)
         if type(changed) is not dict and isinstance(changed, Awaitable):
@@ -277,7 +280,7 @@ class Projection(Generic[View_co]):
             return
         problem = f"{key!r:.100} cannot be called"
         if callable(key):
-            problem = "it is async" if inspect.iscoroutinefunction(key) else _not_called(key)
+            problem = "it is async" if inspect.iscoroutinefunction(key) else not_called(key)
         if problem:
             raise ConfigurationError(
                 f"Projection {self.name!r}: on(key=...): {problem}; give a function that takes the "
@@ -286,6 +289,11 @@ class Projection(Generic[View_co]):
             )
 
     def _check_events(self, events: Sequence[Any]) -> None:
+        if isinstance(self.sink, EventSink):
+            raise ConfigurationError(
+                f"Projection {self.name!r}: on(...): {type(self.sink).__name__} is sent every "
+                f"event of its categories as it is, and a handler would never run; take it out"
+            )
         for event in events or (None,):
             if not is_event(event):
                 raise ConfigurationError(
@@ -296,17 +304,6 @@ class Projection(Generic[View_co]):
 
 def _has_category(kind: Any) -> bool:
     return isinstance(kind, type) and is_category(getattr(kind, "category", None))
-
-
-def _not_called(key: Callable[[Any], str]) -> str:
-    """Returns why it cannot be called with an event, or "" if it can."""
-    try:
-        inspected(key).bind(object())
-    except TypeError as error:
-        return str(error)
-    except ValueError:  # written in C
-        pass
-    return ""
 
 
 def _is_many(read: Signature) -> bool:

@@ -114,6 +114,8 @@ class Sink(ABC):
     """The types of what handlers may return."""
     versions_in_documents: ClassVar[bool] = False
     """Whether documents that are each fed by one stream hold its version themselves."""
+    versions_in_checkpoints: ClassVar[bool] = False
+    """Whether the service's own checkpoints hold the versions: then it stands on these, too."""
 
     keyed_by_id: bool = True
     """Whether the id of an aggregate can be the key of what its events change."""

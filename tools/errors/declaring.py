@@ -678,9 +678,7 @@ def a_session_of_the_other_database() -> None:
     Bus("bank", routers=[others], settings=Settings.in_memory())
 
 
-@buses(
-    "ConfigurationError: its projection 'balances' keeps documents in MongoDB; set BUS_MONGO_URL"
-)
+@buses("ConfigurationError: its projection 'balances' keeps documents or versions in MongoDB")
 def projections_without_mongodb() -> None:
     log = "postgresql+asyncpg://localhost/bank"
     settings = Settings(amqp_url="memory://", mongo_url="", log_url=log)

@@ -19,6 +19,7 @@ from tools.errors import (
     projecting,
     sending,
     setting,
+    streaming,
 )
 from tools.errors.entries import ENDED, WIDTH, Entry, Section
 from tools.errors.sites import ROOT, Site, sites
@@ -35,11 +36,16 @@ SECTIONS: list[Section] = [
     *sending.SECTIONS,
     *asking.SECTIONS,
     *projecting.SECTIONS,
+    *streaming.SECTIONS,
     *commanding.SECTIONS,
     *moving.SECTIONS,
 ]
 
-SERVERS = ("bus/stores/mongo/", "bus/stores/sql/", "bus/transports/rabbitmq/")
+SERVERS = (
+    "bus/stores/mongo/",
+    "bus/stores/sql/",
+    "bus/transports/rabbitmq/",
+)
 """What needs a server."""
 
 

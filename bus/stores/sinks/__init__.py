@@ -2,7 +2,8 @@
 
     returned  what handlers of a projection with a sink may return and take
     placed    the place of one sink, as a place for collections
-    divided   the service's documents and the places of its sinks, as one
+    sent      sinks that take the events themselves: a topic
+divided   the service's documents and the places of its sinks, as one
     memory    a sink in memory: the contract without a server
 
 The technologies have rooms of their own: `stores/sql/tables`.

@@ -60,7 +60,8 @@ class PlacedCollections(Collections):
         )
 
     def writer(self, target: Target, queue: str) -> Writer:
-        return SinkWriter(self.place, target)
+        make = getattr(self.place, "writer", None)
+        return make(target, queue) if make else SinkWriter(self.place, target)
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         return await self.place.versions(target, streams)
@@ -102,18 +103,22 @@ class SinkWriter(Writer):
                 changes = await fold(_Unit(self._target, believed))
                 # Of a stream that does not advance, nothing has proven the version.
                 is_proven = changes.versions.keys() == believed.keys()
-                if is_proven and await self._place.write(self._target, changes, believed):
+                if is_proven and await self.write(changes, believed):
                     return changes
             for pause in _some(Backoff(0.005, 0.5)):
                 before = await self._versions(streams)
                 changes = await fold(_Unit(self._target, before))
-                if await self._place.write(self._target, changes, before):
+                if await self.write(changes, before):
                     return changes
                 await asyncio.sleep(pause)
         raise StoreUnavailable(
             f"projection {self._target.projection!r}: other writers were first {TRIES} times, so "
             f"that {self._target.collection} was not written"
         )
+
+    async def write(self, changes: Changes, before: Mapping[str, int]) -> bool:
+        """Does what `Place.write` does."""
+        return await self._place.write(self._target, changes, before)
 
     async def _versions(self, streams: Sequence[str]) -> dict[str, int]:
         found = await self._place.versions(self._target, streams)
