@@ -29,6 +29,7 @@ from bus.observe.signals import Signal
 from bus.opening import claim, opened
 from bus.read.projection import Projection
 from bus.settings import Settings
+from bus.transports.feed import Feed
 from bus.write.unit_of_work import Outbox
 
 Answer = TypeVar("Answer")
@@ -43,7 +44,8 @@ class Bus:
     gives values to handlers by type. `middleware` wraps every handler, outermost first, inside the
     bus's own logging and outside its retry on conflict. `foreign` maps the categories that
     projections or event handlers here follow to the services that own them:
-    `foreign={"job": "jobs"}`. `client` is a MongoDB client (motor's or PyMongo's asynchronous one)
+    `foreign={"job": "jobs"}`; or to a feed that brings their events, as `bus.kafka.KafkaFeed`.
+    `client` is a MongoDB client (motor's or PyMongo's asynchronous one)
     or a function that makes one in each event loop; by default the bus makes one of motor's from
     the settings. `backend` makes the transport and the stores, if they are not to be those of the
     settings (see `default_backend`).
@@ -63,7 +65,7 @@ class Bus:
         settings: Settings,
         provide: Mapping[Any, Any] | None = None,
         middleware: Sequence[Middleware] = (),
-        foreign: Mapping[str, str] | None = None,
+        foreign: Mapping[str, str | Feed] | None = None,
         backend: MakeBackend | None = None,
         client: Any = None,
     ) -> None:

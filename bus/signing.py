@@ -34,6 +34,9 @@ RETURNED = "bus-returned"
 WAITED = "bus-waited"
 """The header of a message that waits for another release of the code: for how many seconds."""
 
+FED = "bus-fed"
+"""The header of another service's event that came by a feed: its place there. It is signed, too."""
+
 FIXED_HEADERS = ("stream", "version", "schema", "causation_id")
 _fixed = itemgetter(*FIXED_HEADERS)
 _NOT_SIGNED = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})

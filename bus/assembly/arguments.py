@@ -14,6 +14,7 @@ from bus.read.documents import Documents
 from bus.read.projection import Projection
 from bus.settings import Settings
 from bus.stores.session import Session
+from bus.transports.feed import Feed
 from bus.write.repository import Repository
 from bus.write.unit_of_work import Outbox
 
@@ -44,7 +45,7 @@ def check_arguments(
     _check(f"{where}: provide", provide, Mapping, "{Mailer: mailer}")
     _check_provided(where, provide)
     _check(f"{where}: foreign", foreign, Mapping, "{'job': 'jobs'}")
-    _check_each(f"{where}: foreign", foreign.values(), str, "{'job': 'jobs'}")
+    _check_each(f"{where}: foreign", foreign.values(), str | Feed, "{'job': 'jobs'}")
 
 
 def check_backend(service: str, backend: object, client: object) -> None:

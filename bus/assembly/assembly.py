@@ -9,7 +9,7 @@ from typing import Any
 
 from bus.assembly.arguments import check_lent, check_made
 from bus.assembly.backend import MakeBackend, brought_by, default_backend, read_log_of
-from bus.assembly.declarations import check_declarations, taken_categories
+from bus.assembly.declarations import check_declarations, check_fed, taken_categories
 from bus.assembly.runtime import BusState, Runtime, command_registry, subscriptions_of
 from bus.assembly.sinks import lenders_of, with_sinks
 from bus.continuity.checks import service_checks
@@ -29,6 +29,7 @@ from bus.read.projection import Projection
 from bus.rebuild.catalogue import Catalogue, CurrentDocuments
 from bus.settings import Settings
 from bus.signing import Signing
+from bus.transports.feed import Feed
 from bus.write.publisher import Publisher
 
 
@@ -47,19 +48,22 @@ class Assembly:
         settings: Settings,
         provide: Mapping[Any, Any],
         middleware: Sequence[Middleware],
-        foreign: Mapping[str, str],
+        foreign: Mapping[str, str | Feed],
         backend: MakeBackend | None,
         client: Any,
         signals: Signals,
     ) -> None:
-        check_declarations(service, routers, projections, foreign)
+        owned = {name: o.owner if isinstance(o, Feed) else o for name, o in foreign.items()}
+        check_declarations(service, routers, projections, owned)
+        self._feeds = _once({n: feed for n, feed in foreign.items() if isinstance(feed, Feed)})
+        check_fed(service, routers, settings, self._feeds)
         self._service = settings.named(service)
         self._routers = tuple(routers)
         self._projections = tuple(projections)
         self._settings = settings
         self._provide = dict(provide)
         self._middleware = tuple(middleware)
-        self._owners = {category: settings.named(owner) for category, owner in foreign.items()}
+        self._owners = {category: settings.named(owner) for category, owner in owned.items()}
         brought = backend or brought_by(settings)
         self._is_default = brought is None
         self._signals = signals
@@ -84,7 +88,8 @@ class Assembly:
         taken = taken_categories(service, self._routers, projections, self._owners)
         publisher = Publisher(event_log, transport, signing.sign, self._signals, taken)
         copied = self._copied()
-        history = History(control, copied)
+        history = History(control, copied, self._feeds)
+        foreign = Foreign(self._owners, settings.gap_within, self._feeds)
         read_log, followed = read_log_of(service, event_log, backend.followed, copied)
         catalogue = Catalogue(projections, read_log, collections, control, history)
         continuity = Continuity(
@@ -129,14 +134,14 @@ class Assembly:
             log_notes=backend.log_notes,
             dispatcher=dispatcher,
             publisher=publisher,
-            declared=subscriptions_of(service, self._routers, projections, self._owners),
+            declared=subscriptions_of(service, self._routers, projections, foreign.exchanges),
             catalogue=catalogue,
             commands=command_registry(handlers),
             checkup=Checkup([*checks, *continuity.checks], loops=loops),
             routers={router.name: router for router in self._routers},
             read_log=read_log,
             followed=followed,
-            foreign=Foreign(self._owners, settings.gap_within),
+            foreign=foreign,
             history=history,
             signing=signing,
             loops=loops,
@@ -149,9 +154,20 @@ class Assembly:
         )
 
     def _copied(self) -> dict[str, str]:
-        """Returns the owners of the other services' categories that projections read."""
+        """Returns the owners of the other services' categories that projections read, or feeds
+        bring."""
         projected = {name for projection in self._projections for name in projection.categories}
-        return {name: owner for name, owner in self._owners.items() if name in projected}
+        return {
+            name: owner
+            for name, owner in self._owners.items()
+            if name in projected | self._feeds.keys()
+        }
+
+
+def _once(feeds: Mapping[str, Feed]) -> dict[str, Feed]:
+    """Returns the feeds with one object for those that are equal."""
+    known: dict[Feed, Feed] = {}
+    return {category: known.setdefault(feed, feed) for category, feed in feeds.items()}
 
 
 def _waiting(freshness: Freshness, projection: Projection[Any]) -> Any:

@@ -13,7 +13,9 @@ from bus.dispatch.dependencies import repositories_of
 from bus.errors import ConfigurationError
 from bus.messages import Event, Fault, Message
 from bus.read.projection import Projection
+from bus.settings import MEMORY, Settings
 from bus.stores.session import OWN_COLLECTIONS
+from bus.transports.feed import Feed
 from bus.write.aggregate import Aggregate
 
 GENERATION = re.compile(r"(.+)__v\d+(?:r\d+)?$")
@@ -113,6 +115,22 @@ def _check_followed(
             f"Bus({service!r}): foreign={{{category!r}: ...}} has no use here: no projection has a "
             f"class with category={category!r} in its of=, and no router handles events; add one, "
             f"or correct the name, or take the entry out"
+        )
+
+
+def check_fed(
+    service: str, routers: Sequence[Router], settings: Settings, feeds: Mapping[str, Feed]
+) -> None:
+    """Checks that an event that comes by a feed is safe until its handlers are done with it.
+
+    Raises: ConfigurationError.
+    """
+    handlers = [h for router in routers for h in router.handlers if h.kind == "event"]
+    if feeds and handlers and settings.amqp_url == MEMORY and settings.mongo_url != MEMORY:
+        raise ConfigurationError(
+            f"Bus({service!r}): {handlers[0].name} handles events, some of which come by a feed, "
+            f"and with BUS_AMQP_URL=memory:// those that wait for it would be lost with the "
+            f"process; give the service a broker, or let projections alone take these events"
         )
 
 

@@ -214,7 +214,7 @@ class Runtime(NamedTuple):
             generation.queue,
             projection.categories,
             partitions or generation.partitions,
-            self.foreign.owners,
+            self.foreign.exchanges,
         )
 
     def letters_of(self, projection: Projection[Any], generation: Generation) -> list[str]:

@@ -37,6 +37,7 @@ from bus.messages import (
 from bus.signing import (
     ATTEMPT,
     DEAD_LETTER,
+    FED,
     FIXED_HEADERS,
     RETURNED,
     SIGNATURE,
@@ -49,7 +50,9 @@ from bus.stores.sinks.sent import EveryEvent, whole
 from bus.transports.base import MAX_BODY, Frame, refusal, refused_headers
 from bus.transports.topology import COMMAND_TOPIC, event_topic
 
-RESERVED_HEADERS = frozenset({*FIXED_HEADERS, SIGNATURE, ATTEMPT, DEAD_LETTER, RETURNED, WAITED})
+RESERVED_HEADERS = frozenset(
+    {*FIXED_HEADERS, SIGNATURE, FED, ATTEMPT, DEAD_LETTER, RETURNED, WAITED}
+)
 
 
 def new_envelope(

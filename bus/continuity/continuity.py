@@ -19,7 +19,7 @@ from bus.observe.log import Logger
 from bus.observe.loops import Loops
 from bus.read.projection import Projection
 from bus.rebuild.catalogue import KNOWN_FOR, Catalogue
-from bus.signing import Signing
+from bus.signing import FED, Signing
 from bus.stores.collections import UNKNOWN, Collections
 from bus.stores.control import Control, change_note
 from bus.stores.event_log import EventLog
@@ -322,7 +322,8 @@ class Continuity:
             return
         self._vouched[queue] = began, now
         some = deliveries[-(BATCH if is_new else 1) :]
-        signed = [delivery.frame for delivery in some if self._signing.verify(delivery.frame)]
+        own = [delivery.frame for delivery in some if FED not in delivery.frame.headers]
+        signed = [frame for frame in own if self._signing.verify(frame)]
         missing = await self._missing(signed)
         if missing:
             await self._wait_for_a_majority()

@@ -368,7 +368,7 @@ class CollectionFeed:
             self._runtime.collections,
             self._runtime.control,
             self._give_up,
-            ForeignEvents(self._runtime.followed, self._runtime.history.owners, self._give_up),
+            ForeignEvents(self._runtime.followed, self._runtime.history.asked, self._give_up),
             self._trust,
             prefetch=settings.prefetch,
             batch=settings.batch,

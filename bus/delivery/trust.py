@@ -63,6 +63,7 @@ class Trust:
         self._signing = runtime.signing
         self._signals = runtime.signals
         self._owners = runtime.foreign.owners
+        self._feeds = runtime.foreign.feeds
         self._always_looks = runtime.settings.check_events == "log"
         self._letters: dict[str, Allowance] = {}
         self._refused = 0
@@ -121,6 +122,8 @@ class Trust:
     def _is_doubted(self, delivery: Delivery, categories: Collection[str] | None) -> bool:
         frame = delivery.frame
         category = _category(frame)
+        if category in self._feeds:
+            return delivery.exchange != "" and not self._signing.verify(frame)
         if owner := self._owners.get(category):
             # A message that is tried again comes straight to its queue, by no exchange ("").
             return delivery.exchange not in ("", f"{owner}.events")

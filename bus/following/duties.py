@@ -1,12 +1,16 @@
 """What a worker does for services that follow this one, and for those that this one follows."""
 
+from collections.abc import Mapping
+
 from bus.delivery.duties import Work
 from bus.delivery.foreign_events import ForeignEvents
+from bus.following.feeding import Feeding
 from bus.following.monitor import HistoryMonitor
 from bus.following.protocol import Asking
 from bus.following.receiver import HistoryConsumer
 from bus.following.sender import ReplayConsumer
 from bus.lifecycle.duty import Duty
+from bus.transports.feed import Feed
 
 
 def following(work: Work) -> list[Duty]:
@@ -21,8 +25,20 @@ def following(work: Work) -> list[Duty]:
     asking = Asking(runtime.transport, runtime.service, owners, runtime.signing)
     foreign_events = ForeignEvents(runtime.followed, owners, give_up)
     history = HistoryConsumer(runtime, runtime.followed, foreign_events, asking, give_up)
+    asks = [HistoryMonitor(runtime, asking).duty] if runtime.history.asked else []
     return [
         work.consumers.duty(replay),
         work.consumers.duty(history),
-        HistoryMonitor(runtime, asking).duty,
+        *asks,
+        *(
+            Feeding(runtime, runtime.followed, feed, categories, give_up).duty
+            for feed, categories in _by_feed(runtime.foreign.feeds).items()
+        ),
     ]
+
+
+def _by_feed(feeds: Mapping[str, Feed]) -> dict[Feed, list[str]]:
+    found: dict[Feed, list[str]] = {}
+    for category, feed in feeds.items():
+        found.setdefault(feed, []).append(category)
+    return found

@@ -62,7 +62,7 @@ class HistoryMonitor:
 
     async def look(self) -> None:
         """Asks for everything that is due."""
-        for category in self._runtime.history.owners:
+        for category in self._runtime.history.asked:
             progress = await self._runtime.history.progress(category)
             if progress.is_done:
                 await self._compare(progress)
@@ -99,7 +99,7 @@ class HistoryMonitor:
             parked.stream: (parked.version, parked.first_seen or parked.next_try)
             for target in await self._runtime.targets()
             for parked in await self._runtime.control.parked(target)
-            if parked.is_missed and category_of(parked.stream) in self._runtime.history.owners
+            if parked.is_missed and category_of(parked.stream) in self._runtime.history.asked
         }
 
 

@@ -86,15 +86,7 @@ class HistoryConsumer(BatchConsumer):
 
     async def _keep(self, arrived: Sequence[Arrived]) -> None:
         await self._foreign_events.keep(arrived)
-        await self._hurry({commit.stream for _, commit in arrived})
-
-    async def _hurry(self, streams: set[str]) -> None:
-        """Lets streams that wait for a missing event be tried now, because it may have come."""
-        control = self._runtime.control
-        for target in await self._runtime.targets() if streams else ():
-            for parked in await control.parked(target):
-                if parked.is_missed and parked.stream in streams:
-                    await control.park(target, parked._replace(next_try=control.now()))
+        await hurry(self._runtime, {commit.stream for _, commit in arrived})
 
     async def _take_in(self, word: Word) -> None:
         if word.category not in self._runtime.history.owners:
@@ -169,6 +161,15 @@ class HistoryConsumer(BatchConsumer):
             await self._runtime.history.change(
                 heads.category, lambda progress: progress._replace(compared=until)
             )
+
+
+async def hurry(runtime: Runtime, streams: set[str]) -> None:
+    """Lets streams that wait for a missing event be tried now, because it may have come."""
+    control = runtime.control
+    for target in await runtime.targets() if streams else ():
+        for parked in await control.parked(target):
+            if parked.is_missed and parked.stream in streams:
+                await control.park(target, parked._replace(next_try=control.now()))
 
 
 def _advanced(part: TellPart, progress: Progress) -> Progress:

@@ -4,23 +4,46 @@ A service that begins to follow a category has none of its earlier events. It as
 them, part by part; a note for each category holds the progress.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from bus.data.payload import Document
+from bus.errors import EventMissing
 from bus.stores.control import Control, change_note
+from bus.transports.feed import Feed
 
 
 class Foreign(NamedTuple):
     """The categories that belong to other services, each with its owner.
 
     A missing event is waited for `gap_within` seconds, then asked for and waited for as long again;
-    then its stream counts as failing.
+    then its stream counts as failing. Of the categories in `feeds`, events come from there, and
+    nothing is asked for.
     """
 
     owners: Mapping[str, str] = {}
     gap_within: float = 30.0
+    feeds: Mapping[str, Feed] = {}
+
+    @property
+    def exchanges(self) -> dict[str, str]:
+        """The owners of the categories that come by their owner's own exchange."""
+        return {name: owner for name, owner in self.owners.items() if name not in self.feeds}
+
+    def missing(self, category: str, version: int) -> EventMissing | None:
+        """Returns the error for an event that has not arrived, if another service's."""
+        owner, feed = self.owners.get(category), self.feeds.get(category)
+        if owner is None:
+            return None
+        why = (
+            feed.missing()
+            if feed
+            else f"it is asked for again and again: is a worker of {owner!r} running?"
+        )
+        return EventMissing(
+            f"version {version} has not arrived from service {owner!r}, and later ones have; {why}"
+        )
 
 
 OWN_ALONE = Foreign()
@@ -54,10 +77,14 @@ def _progress_from(category: str, document: Document) -> Progress:
 
 
 class History:
-    """The progress of all followed categories. `owners` maps each to the service that owns it."""
+    """The progress of all followed categories. `owners` maps each to the service that owns it;
+    those of `asked` are asked for it, those of the others `fed` to this service."""
 
-    def __init__(self, control: Control, owners: Mapping[str, str]) -> None:
+    def __init__(
+        self, control: Control, owners: Mapping[str, str], fed: Collection[str] = ()
+    ) -> None:
         self.owners = owners
+        self.asked = {name: owner for name, owner in owners.items() if name not in fed}
         self._control = control
 
     async def progress(self, category: str) -> Progress:

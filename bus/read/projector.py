@@ -376,13 +376,8 @@ class Projector:
         return found
 
     def _lacking(self, stream: str, version: int, before: Sequence[Envelope]) -> StreamFailed:
-        owner = self._foreign.owners.get(category_of(stream))
-        cause: ProjectionError = LogLacks("the log lacks this event")
-        if owner:
-            cause = EventMissing(
-                f"version {version} has not arrived from service {owner!r}, and later ones have; "
-                f"it is asked for again and again: is a worker of {owner!r} running?"
-            )
+        missing = self._foreign.missing(category_of(stream), version)
+        cause = missing or LogLacks("the log lacks this event")
         return StreamFailed(stream, version, cause, before)
 
     def _is_due(self, parked: Parked) -> bool:

@@ -121,6 +121,7 @@ class Routes:
         self._sign = runtime.signing.sign
         self._commands = [q.name for q in subscription.queues if q.address == "commands"]
         self._owners = runtime.foreign.owners
+        self._exchanges_of = runtime.foreign.exchanges
         self._exchanges: dict[str, Exchange] = {}
         self.foreign_categories: list[str] = sorted(
             {
@@ -142,11 +143,11 @@ class Routes:
         if self._commands:
             commands = command_frames(commit)
             return [_to(queue, command) for queue in self._commands for command in commands]
-        owner = self._owners.get(category_of(commit.stream), self._service)
-        exchange = self._exchanges.get(owner)
+        category = category_of(commit.stream)
+        exchange = self._exchanges.get(self._exchanges_of.get(category, self._service))
         if exchange is None:
             return []
-        frames = event_frames(commit, self._sign if owner == self._service else None)
+        frames = event_frames(commit, None if category in self._owners else self._sign)
         return [_to(queue, frame) for frame in frames for queue in exchange.queues(frame.topic)]
 
 
