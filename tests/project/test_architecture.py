@@ -24,7 +24,7 @@ FLOORS = [
         "stores.together",
         "transports.rabbitmq",
     },
-    {"stores.memory", "stores.mongo", "stores.sql"},
+    {"kafka", "stores.memory", "stores.mongo", "stores.sql"},
     {"codec"},
     {"read", "write"},
     {"dispatch", "rebuild"},
@@ -102,6 +102,7 @@ HOMES = {
     "sqlalchemy": "bus/stores/sql",
     "asyncpg": "bus/stores/sql",
     "aiomysql": "bus/stores/sql",
+    "aiokafka": "bus/kafka",
 }
 
 

@@ -42,6 +42,8 @@ SECTIONS: list[Section] = [
 ]
 
 SERVERS = (
+    "bus/kafka/outlet",
+    "bus/kafka/topics",
     "bus/stores/mongo/",
     "bus/stores/sql/",
     "bus/transports/rabbitmq/",

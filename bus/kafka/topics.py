@@ -1,0 +1,106 @@
+"""Makes topics, and compares those that exist with their declaration."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+from bus.errors import StoreUnavailable
+from bus.kafka.failures import ABOUT_RIGHTS, told
+from bus.kafka.topic import KafkaTopic
+from bus.kafka.urls import connection
+
+MADE_WITHIN_MS = 10_000
+
+
+async def prepared(sink: KafkaTopic) -> list[str]:
+    """Makes the topic if it does not exist. Returns what differs from the declaration, each with
+    its remedy. Raises: StoreUnavailable, NotAllowed, ConfigurationError."""
+    with told(sink.where):
+        async with administering(sink.url, sink.where) as admin:
+            found = await partitions_of(admin, sink.topic)
+            if not found:
+                await _make(admin, sink)
+                found = await partitions_of(admin, sink.topic)
+            return [
+                *_other_partitions(sink, found),
+                *_other_settings(sink, await _settings(admin, sink)),
+            ]
+
+
+@asynccontextmanager
+async def administering(url: str, where: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Lends a client for looking at topics, and making them."""
+    admin = AIOKafkaAdminClient(**connection(url, where))
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """Returns how many partitions a topic has; 0 if it does not exist."""
+    every = await admin.list_topics()  # asked for by its name, a broker might make it
+    if topic not in every:
+        return 0
+    (described,) = await admin.describe_topics([topic])
+    if described["error_code"]:
+        raise for_code(described["error_code"])(topic)
+    return len(described["partitions"])
+
+
+async def _make(admin: AIOKafkaAdminClient, sink: KafkaTopic) -> None:
+    new = NewTopic(
+        sink.topic,
+        sink.partitions,
+        -1 if sink.replicas is None else sink.replicas,
+        # The client takes -1, the brokers' default, only beside a list, which may be empty.
+        replica_assignments={} if sink.replicas is None else None,
+        topic_configs=dict(sink.settings),
+    )
+    answer = await admin.create_topics([new], timeout_ms=MADE_WITHIN_MS)
+    for name, code, *said in answer.topic_errors:
+        error = for_code(code)
+        if error in ABOUT_RIGHTS:
+            raise error(name)
+        if code and error is not TopicAlreadyExistsError:
+            raise StoreUnavailable(
+                f"{sink.where}: the topic cannot be made as declared: {error.__name__}, "
+                f"{said[0] if said else ''}"
+            )
+
+
+async def _settings(admin: AIOKafkaAdminClient, sink: KafkaTopic) -> dict[str, str]:
+    wanted = ConfigResource(
+        ConfigResourceType.TOPIC, sink.topic, configs=dict.fromkeys(sink.settings, "")
+    )
+    found: dict[str, str] = {}
+    for response in await admin.describe_configs([wanted]):
+        for code, _, _, _, entries in response.resources:
+            if not code:  # else it may not be looked at, which hinders nobody
+                found |= {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def _other_partitions(sink: KafkaTopic, found: int) -> Sequence[str]:
+    if found == sink.partitions:
+        return ()
+    remedy = f"declare partitions={found}, or another topic, which is then filled from the start"
+    if found > sink.partitions:
+        remedy += "; until then the others stay empty, so that streams keep their order"
+    return [
+        f"{sink.where}: it has {found} partitions, and {sink.partitions} are declared; {remedy}"
+    ]
+
+
+def _other_settings(sink: KafkaTopic, found: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{sink.where}: {name} is {found[name]}, and {wanted} is declared; change one of them "
+        f"(kafka-configs --alter --topic {sink.topic} --add-config {name}={wanted})"
+        for name, wanted in sink.settings.items()
+        if name in found and str(found[name]) != wanted
+    ]

@@ -1,0 +1,96 @@
+"""A service fed from Kafka, while its workers are killed and its broker ends: as the fold."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bus import Bus, Settings, Worker
+from bus.kafka import KafkaFeed, KafkaTopic
+from tests.databases import drop
+from tests.service.feeding import are_as_folded, reports
+from tests.service.sending import Pay, bank
+from tests.waiting import patience, until
+from tools.services.jars.kafka import KafkaNode
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def fed_settings(mongo_url: str, amqp_url: str, unique: str) -> AsyncIterator[Settings]:
+    """The settings of the service that is fed."""
+    name = f"{unique}_fed"
+    yield Settings(amqp_url=amqp_url, mongo_url=mongo_url, mongo_db=name, gap_within=1.0)
+    await drop(mongo_url, name)
+
+
+@asynccontextmanager
+async def running(settings: Settings, service: str, owner: str, url: str) -> AsyncIterator[Process]:
+    """A process with a worker, which is killed at the end."""
+    environment = {
+        **os.environ,
+        "BUS_AMQP_URL": settings.amqp_url,
+        "BUS_MONGO_URL": settings.mongo_url,
+        "BUS_MONGO_DB": settings.mongo_db,
+        "PYTHONPATH": str(ROOT),
+    }
+    words = ["-m", "tests.fault.feeding_worker", service, owner, url]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, env=environment, stdout=PIPE
+    )
+    try:
+        assert process.stdout
+        async with asyncio.timeout(60 * patience()):
+            assert await process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def pay(bus: Bus, count: int) -> None:
+    for amount in range(count):
+        await bus.execute(Pay(account_id=f"a{amount % 7}", amount=amount))
+
+
+@pytest.mark.parametrize("broker", ["amqp", "memory"])
+async def test_workers_that_are_killed_and_take_over_from_one_another_lose_nothing(
+    real_settings: Settings, fed_settings: Settings, kafka_server: str, unique: str, broker: str
+) -> None:
+    if broker == "memory":
+        fed_settings = fed_settings.model_copy(update={"amqp_url": "memory://"})
+    name, sink = f"{unique}_fed", KafkaTopic(unique, url=kafka_server, partitions=3)
+    async with bank(real_settings, unique, sink) as owner, Worker(owner):
+        await pay(owner, 50)
+        async with running(fed_settings, name, unique, kafka_server):
+            for _ in range(2):  # each comes, shares the partitions, and is killed in its turn
+                async with running(fed_settings, name, unique, kafka_server):
+                    await pay(owner, 70)
+        await pay(owner, 20)
+        feed = KafkaFeed(unique, topic=unique, url=kafka_server)
+        async with reports(fed_settings, name, feed) as fed, Worker(fed):
+            await until(lambda: are_as_folded(fed, owner), "the fold", within=90)
+
+
+async def test_a_broker_that_is_killed_only_delays_what_is_fed(
+    real_settings: Settings, fed_settings: Settings, kafka_node: KafkaNode, unique: str
+) -> None:
+    sink = KafkaTopic(unique, url=kafka_node.url, partitions=2)
+    feed = KafkaFeed(unique, topic=unique, url=kafka_node.url)
+    async with (
+        bank(real_settings, unique, sink) as owner,
+        reports(fed_settings, f"{unique}_fed", feed) as fed,
+        Worker(owner),
+        Worker(fed),
+    ):
+        await pay(owner, 20)
+        await until(lambda: are_as_folded(fed, owner), "the first events", within=60)
+        kafka_node.kill()
+        await pay(owner, 20)
+        await asyncio.to_thread(kafka_node.start)
+        await until(lambda: are_as_folded(fed, owner), "what waited", within=120)
