@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from bus import Bus, ConfigurationError, DeadLetters, Projections, Settings, Worker
+from bus.codec import event_frames
 from bus.kafka import KafkaFeed, KafkaTopic
 from bus.kafka.topics import administering
 from bus.transports.feed import Feed
@@ -132,6 +133,26 @@ async def poison(url: str, topic: str) -> None:
             await producer.send_and_wait(topic, b"{%d" % number, partition=0, headers=texts)
     finally:
         await producer.stop()
+
+
+async def test_what_others_publish_as_if_it_had_come_from_the_topic_is_refused(
+    real_settings: Settings, fed_settings: Settings, kafka_server: str, unique: str
+) -> None:
+    async with paying(real_settings, unique, kafka_server) as owner:
+        await pay(owner, 3)
+        fed = reports(fed_settings, f"{unique}_fed", feed(unique, kafka_server))
+        async with fed, Worker(fed):
+            await until(lambda: are_as_folded(fed, owner), "the documents", within=60)
+            commits = await owner.runtime.event_log.read("account-a0")
+            forged = commits[-1]._replace(id="forged", first=commits[-1].last + 1)
+            await fed.runtime.transport.publish(event_frames(forged))
+
+            async def is_refused() -> bool:
+                letters = await DeadLetters(fed).list()
+                return {one.error for one in letters} == {"NotInTheLog"}
+
+            await until(is_refused, "its dead letters")
+            assert await are_as_folded(fed, owner)
 
 
 async def test_a_topic_whose_beginning_was_removed_is_told_as_that(
