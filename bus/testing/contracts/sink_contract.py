@@ -49,19 +49,28 @@ NAMES = [
 
 
 def changes(*writes: tuple[Any, Any], **versions: int) -> Changes:
-    """Returns changes of rows by key, which bring the streams `job-...` to these versions."""
+    """Returns changes of rows by key, which bring the streams `job-...` to these versions. Each is
+    of the stream that is named after its key, if that is among them, or else of the first."""
     reached = {f"job-{name}": version for name, version in versions.items()}
-    return Changes([Write(key, change, "test") for key, change in writes], reached)
+
+    def write(key: Any, change: Any) -> Write:
+        stream = f"job-{key}" if f"job-{key}" in reached else next(iter(reached))
+        return Write(key, change, by="test", stream=stream, version=reached[stream])
+
+    return Changes([write(key, change) for key, change in writes], reached)
 
 
 def counting(version: int, key: str = "a") -> Fold:
     """Returns a fold that adds 1 to a row's count for each version that is new."""
 
     async def fold(unit: ReadUnit) -> Changes:
-        new = version - unit.versions[f"job-{key}"]
-        if new <= 0:
-            return Changes([], {})
-        return changes(*[(key, Increment(count=1))] * new, **{key: version})
+        stream = f"job-{key}"
+        new = range(unit.versions[stream] + 1, version + 1)
+        writes = [
+            Write(key, Increment(count=1), by="test", stream=stream, version=number)
+            for number in new
+        ]
+        return Changes(writes, {stream: version} if new else {})
 
     return fold
 
