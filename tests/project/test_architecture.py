@@ -25,6 +25,7 @@ FLOORS = [
         "transports.rabbitmq",
     },
     {"kafka", "stores.memory", "stores.mongo", "stores.sql"},
+    {"stores.memory", "stores.mongo", "stores.search", "stores.sql"},
     {"codec"},
     {"read", "write"},
     {"dispatch", "rebuild"},
@@ -103,6 +104,8 @@ HOMES = {
     "asyncpg": "bus/stores/sql",
     "aiomysql": "bus/stores/sql",
     "aiokafka": "bus/kafka",
+    "opensearchpy": "bus/stores/search",
+    "aiohttp": "bus/stores/search",
 }
 
 

@@ -17,6 +17,7 @@ from tools.errors import (
     mistaking,
     moving,
     projecting,
+    searching,
     sending,
     setting,
     streaming,
@@ -37,6 +38,7 @@ SECTIONS: list[Section] = [
     *asking.SECTIONS,
     *projecting.SECTIONS,
     *streaming.SECTIONS,
+    *searching.SECTIONS,
     *commanding.SECTIONS,
     *moving.SECTIONS,
 ]
@@ -45,6 +47,8 @@ SERVERS = (
     "bus/kafka/outlet",
     "bus/kafka/topics",
     "bus/stores/mongo/",
+    "bus/stores/mongo/",
+    "bus/stores/search/",
     "bus/stores/sql/",
     "bus/transports/rabbitmq/",
 )

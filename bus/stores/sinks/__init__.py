@@ -6,5 +6,5 @@
 divided   the service's documents and the places of its sinks, as one
     memory    a sink in memory: the contract without a server
 
-The technologies have rooms of their own: `stores/sql/tables`.
+The technologies have rooms of their own: `stores/sql/tables`, `stores/search`.
 """

@@ -1,0 +1,26 @@
+"""Projections in an index of OpenSearch or Elasticsearch. In the order in which to read:
+
+sink      what is declared
+place     the place of one projection's indices
+writing   batches, exactly once, without transactions (a folder)
+index     reading and storing in one index
+engine    requests, and what they are sent to
+failures  what an engine's answer means
+declared  mapping and settings
+aliases   names by which readers find an index
+audits    documents as audits read and correct them
+"""
+
+from bus.errors import ConfigurationError
+
+try:
+    import opensearchpy  # noqa: F401
+except ModuleNotFoundError:
+    raise ConfigurationError(
+        "SearchIndex needs opensearch-py, which is not installed: pip install "
+        "'doubledecker[search]'"
+    ) from None
+
+from bus.stores.search.sink import ActiveIndex, SearchIndex
+
+__all__ = ["ActiveIndex", "SearchIndex"]

@@ -1,0 +1,84 @@
+"""Documents as audits read and correct them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bus.data.payload import Document
+from bus.stores.search.index import Index
+from bus.stores.search.writing.records import (
+    OF_DOCUMENTS,
+    OF_STREAMS,
+    SHOWN,
+    Held,
+    Put,
+    own,
+    shown,
+    stored,
+    version_of,
+)
+from bus.stores.search.writing.values import OWN
+
+
+async def page(index: Index, after: str, limit: int, *, versioned: bool) -> list[Document]:
+    """Reads as `Comparable.page`."""
+    if not after:
+        await index.refresh()
+    hits = await _by("key", index, _found(versioned), after, limit)
+    found = [shown(_held(hit), versioned=versioned) for hit in hits]
+    return [document for document in found if document]
+
+
+async def whole(index: Index, keys: Sequence[str], *, versioned: bool) -> dict[str, Document]:
+    """Reads as `Comparable.whole`."""
+    held = await index.read(keys)
+    found = {key: shown(held.get(key), versioned=versioned) for key in keys}
+    return {key: document for key, document in found.items() if document}
+
+
+async def sample(index: Index, count: int, *, versioned: bool) -> list[str]:
+    """Reads as `Comparable.sample`."""
+    await index.refresh()
+    at_random = {"function_score": {"query": _found(versioned), "random_score": {}}}
+    hits = await index.search(size=count, query=at_random, _source=[OWN])
+    return [own(_held(hit))["key"] for hit in hits]
+
+
+async def replace(
+    index: Index, key: str, found: Document | None, wanted: Document | None, *, versioned: bool
+) -> bool:
+    """Replaces as `Comparable.replace`. Marks go: where several streams feed documents, an audit
+    replaces only at the versions that the checkpoints have."""
+    held = (await index.read([key])).get(key)
+    if shown(held, versioned=versioned) != found:
+        return False
+    if held is None and wanted is None:
+        return True
+    source = None if wanted is None else stored(wanted, versioned=versioned)
+    if source is not None and not versioned:
+        source[OWN]["marks"] = []
+    return not await index.put([Put(key, source, held)])
+
+
+async def reached(index: Index, after: str, limit: int, *, versioned: bool) -> dict[str, int]:
+    """Reads as `Collections.reached`."""
+    if not after:
+        await index.refresh()
+    name, query = ("key", OF_DOCUMENTS) if versioned else ("stream", OF_STREAMS)
+    hits = [_held(hit) for hit in await _by(name, index, query, after, limit)]
+    return {own(held)[name]: version_of(held) for held in hits}
+
+
+def _found(versioned: bool) -> Mapping[str, Any]:
+    return OF_DOCUMENTS if versioned else SHOWN
+
+
+async def _by(
+    name: str, index: Index, query: Mapping[str, Any], after: str, limit: int
+) -> list[Document]:
+    field = f"{OWN}.{name}"
+    beyond = {"search_after": [after]} if after else {}
+    return await index.search(size=limit, query=query, sort=[{field: "asc"}], **beyond)
+
+
+def _held(hit: Document) -> Held:
+    return Held(hit["_source"], -1, -1)

@@ -1,0 +1,189 @@
+"""The place of one projection's indices, while a bus is open."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from opensearchpy.exceptions import RequestError
+
+from bus.data.ids import key_of
+from bus.data.payload import Document
+from bus.errors import ConfigurationError, NotAllowed
+from bus.stores.collections import Changes, Target
+from bus.stores.search import aliases, audits
+from bus.stores.search.declared import Declared, owner_of
+from bus.stores.search.engine import WRITE_WITHIN, Engine
+from bus.stores.search.failures import EXISTS, kind_of, undeclarable
+from bus.stores.search.index import Index
+from bus.stores.search.writing import by_document, by_stream
+from bus.stores.search.writing.records import SHOWN, id_of, version_of
+from bus.stores.sink import Place
+
+MOST_KNOWN = 10_000
+"""Streams whose versions are known to be found by searches."""
+OLDEST = (7, 10)
+"""The first Elasticsearch that writes through an alias or not at all."""
+
+
+class SearchPlace(Place):
+    """Keeps a projection in indices of an engine, one for each collection."""
+
+    def __init__(self, engine: Engine, declared: Declared, service: str, prefix: str) -> None:
+        self.engine = engine
+        self._declared = declared
+        self._service = service
+        self._prefix = prefix
+        self._found: dict[tuple[str, str], int] = {}
+        """The versions of streams, by collection, that searches are known to find."""
+
+    async def open(self, *, makes: bool = True) -> None:
+        """Raises: StoreUnavailable, ConfigurationError (the engine is too old)."""
+        try:
+            about = await self.engine.ask("GET", "/")
+        except NotAllowed:  # of a user who may use indices alone
+            return
+        version = (about or {}).get("version", {})
+        number = tuple(map(int, re.findall(r"\d+", str(version.get("number", "")))[:2]))
+        if "distribution" not in version and (0,) < number < OLDEST:
+            raise ConfigurationError(
+                f"{self.engine.where} is Elasticsearch {version['number']}, and the first one that "
+                f"will do is 7.10: use that or a later one, or OpenSearch"
+            )
+
+    async def close(self) -> None:
+        await self.engine.close()
+
+    # --- collections -----------------------------------------------------------------------------
+
+    async def prepare(self, target: Target) -> Sequence[str]:
+        index = self.index(target)
+        _check_name(index.name, target)
+        stored = await self._stored(index)
+        if stored is None:
+            await self._make(index, target)
+            stored = await self._stored(index) or {}
+        self._check_owner(index, target, stored)
+        if stored.get("aliases", {}).get(index.alias, {}).get("filter") != SHOWN:
+            await aliases.hide_hidden(index)
+        return self._declared.differing(index.name, stored)
+
+    async def _stored(self, index: Index) -> Mapping[str, Any] | None:
+        found = await self.engine.ask("GET", index.path, flat_settings="true")
+        stored: Mapping[str, Any] | None = (found or {}).get(index.name)
+        if found and stored is None:
+            raise ConfigurationError(
+                f"{self.engine.where}: {index.name} is an alias of {min(found)}, so that no index "
+                f"can have that name; remove the alias, or give SearchIndex(...) a prefix="
+            )
+        return stored
+
+    async def _make(self, index: Index, target: Target) -> None:
+        body = self._declared.body(index.alias, self._service, target.projection)
+        try:
+            await self.engine.raw("PUT", index.path, body, within=WRITE_WITHIN)
+        except RequestError as error:
+            info = error.info if isinstance(error.info, Mapping) else {}
+            if kind_of(info.get("error")) != EXISTS:  # else another process was first
+                raise undeclarable(f"projection {target.projection!r}", error) from None
+
+    def _check_owner(self, index: Index, target: Target, stored: Mapping[str, Any]) -> None:
+        owner = owner_of(stored)
+        if (owner.get("service"), owner.get("projection")) != (self._service, target.projection):
+            whose = f"of service {owner['service']!r}" if "service" in owner else "not the bus's"
+            raise ConfigurationError(
+                f"{self.engine.where}: the index {index.name} is {whose}, and is left as it is; "
+                f"remove it, or give SearchIndex(...) a prefix= for the names of this service's"
+            )
+
+    async def drop(self, target: Target) -> None:
+        await self.engine.ask("DELETE", self.index(target).path, within=WRITE_WITHIN)
+        self._found.clear()
+
+    async def show(self, name: str, target: Target | None) -> str | None:
+        shown = f"{self._prefix}{name}"
+        try:
+            return await aliases.show(self.engine, shown, target and self.index(target))
+        except NotAllowed as error:
+            return f"there is no alias {shown!r} of what is read: {error}"
+
+    async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
+        """Returns the indices' own ids, of those that this service made."""
+        wanted = ["*__v*"] if names is None else sorted(names)
+        if not wanted:
+            return {}
+        paths = ",".join(quote(f"{self._prefix}{name}", safe="*") for name in wanted)
+        found: Mapping[str, Any] = (
+            await self.engine.ask(
+                "GET",
+                f"/{paths}",
+                flat_settings="true",
+                ignore_unavailable="true",
+                filter_path=r"*.settings.index\.uuid,*.mappings._meta.bus",
+            )
+            or {}
+        )
+        return {
+            name.removeprefix(self._prefix): stored["settings"]["index.uuid"]
+            for name, stored in found.items()
+            if owner_of(stored).get("service") == self._service
+        }
+
+    def index(self, target: Target) -> Index:
+        """Returns the index of a collection."""
+        return Index(self.engine, f"{self._prefix}{target.collection}")
+
+    # --- versions --------------------------------------------------------------------------------
+
+    async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        """Has searches find what it returns: refreshes the index, if they may not find it yet."""
+        index, by_key = self.index(target), target.versions_in_documents
+        ids = {key_of(stream) if by_key else id_of(stream): stream for stream in streams}
+        held = await index.read(ids, own_alone=True)
+        reached = {ids[id]: version_of(found) for id, found in held.items()}
+        known = {(target.collection, stream): version for stream, version in reached.items()}
+        if not known.items() <= self._found.items():
+            await index.refresh()
+            if len(self._found) > MOST_KNOWN:
+                self._found.clear()
+            self._found |= known
+        return reached
+
+    async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
+        versioned = target.versions_in_documents
+        return await audits.reached(self.index(target), after, limit, versioned=versioned)
+
+    async def write(self, target: Target, changes: Changes, before: Mapping[str, int]) -> bool:
+        """A batch that is refused, or of which another writer was first in some streams, may be
+        written in part; the next call takes that into account."""
+        write = by_document.write if target.versions_in_documents else by_stream.write
+        return await write(self.index(target), changes, before)
+
+    # --- audits ----------------------------------------------------------------------------------
+
+    async def page(self, target: Target, after: str, limit: int) -> list[Document]:
+        versioned = target.versions_in_documents
+        return await audits.page(self.index(target), after, limit, versioned=versioned)
+
+    async def whole(self, target: Target, keys: Sequence[str]) -> dict[str, Document]:
+        versioned = target.versions_in_documents
+        return await audits.whole(self.index(target), keys, versioned=versioned)
+
+    async def sample(self, target: Target, count: int) -> list[str]:
+        versioned = target.versions_in_documents
+        return await audits.sample(self.index(target), count, versioned=versioned)
+
+    async def replace(
+        self, target: Target, key: str, found: Document | None, wanted: Document | None
+    ) -> bool:
+        versioned = target.versions_in_documents
+        return await audits.replace(self.index(target), key, found, wanted, versioned=versioned)
+
+
+def _check_name(name: str, target: Target) -> None:
+    if name != name.lower() or not name[0].isalnum() or len(name.encode()) > 200:
+        raise ConfigurationError(
+            f"projection {target.projection!r}: its index would be {name!r}, and an index's name "
+            f"is in lower case, begins with a letter or digit, and has 200 bytes at most; rename "
+            f"the projection, or give its SearchIndex a prefix="
+        )
