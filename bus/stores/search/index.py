@@ -1,8 +1,9 @@
 """One index of an engine: what it holds is read and stored by id, in requests of a bounded size."""
 
+import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from bus.common.batches import batched
@@ -13,14 +14,21 @@ from bus.stores.search.failures import CONFLICT, TooLarge, of_item, said
 from bus.stores.search.writing.records import Held, Put, Records
 from bus.stores.search.writing.values import OWN
 
-MOST_IDS = 1000
-MOST_DOCUMENTS = 1000
 MOST_BYTES = 5_000_000
 """Of one bulk request; a document larger than that goes alone."""
+AT_ONCE = 250
+"""Documents of a request, if there are several requests: an engine works on each by one thread,
+and on the next while this process reads what it answers."""
+SIDE_BY_SIDE = 2
+"""Requests at a time."""
 MARGIN = 5.0
 """Seconds by which the engine's own limit is shorter: it gives up, and says so."""
 SHOWN = "_shown"
 """Behind an index's name: the alias by which the bus's own readers search it."""
+
+
+T = TypeVar("T")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Index(Records):
@@ -47,17 +55,21 @@ class Index(Records):
         An index that is not there holds nothing.
         """
         found: dict[str, Held] = {}
-        for some in batched(ids, MOST_IDS):
-            answer = await self.engine.ask(
-                "POST", f"{self.path}/_mget", {"ids": some}, _source=OWN if own_alone else "true"
-            )
-            for entry in answer["docs"] if answer else ():
-                self._check_read(entry)
-                if entry.get("found"):
-                    found[entry["_id"]] = Held(
-                        entry.get("_source", {}), entry["_seq_no"], entry["_primary_term"]
-                    )
+        await self._side_by_side(
+            self._read(some, own_alone, found) for some in batched(ids, AT_ONCE)
+        )
         return found
+
+    async def _read(self, ids: Sequence[str], own_alone: bool, found: dict[str, Held]) -> None:
+        answer = await self.engine.ask(
+            "POST", f"{self.path}/_mget", {"ids": ids}, _source=OWN if own_alone else "true"
+        )
+        for entry in answer["docs"] if answer else ():
+            self._check_read(entry)
+            if entry.get("found"):
+                found[entry["_id"]] = Held(
+                    entry.get("_source", {}), entry["_seq_no"], entry["_primary_term"]
+                )
 
     def _check_read(self, entry: Mapping[str, Any]) -> None:
         error = entry.get("error")
@@ -67,10 +79,18 @@ class Index(Records):
             )
 
     async def put(self, puts: Iterable[Put]) -> set[str]:
-        conflicts = set[str]()
-        for ids, body in _requests(puts):
-            conflicts |= await self._put(ids, body)
-        return conflicts
+        found = await self._side_by_side(self._put(ids, parts) for ids, parts in _requests(puts))
+        return set().union(*found)
+
+    async def _side_by_side(self, requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+        """Runs some requests at a time, and all to their end. Raises: the worst that came."""
+        found: list[T] = []
+        for some in batched(requests, SIDE_BY_SIDE):
+            answers = await asyncio.gather(*some, return_exceptions=True)
+            if errors := [error for error in answers if isinstance(error, BaseException)]:
+                raise _worst(errors)
+            found += [answer for answer in answers if not isinstance(answer, BaseException)]
+        return found
 
     async def _put(self, ids: Sequence[str], parts: Sequence[bytes]) -> set[str]:
         """Stores what one request holds, or by halves if it is too large."""
@@ -84,7 +104,7 @@ class Index(Records):
             return first | await self._put(ids[half:], parts[half:])
         items = [next(iter(item.values())) for item in answer["items"]]
         self._check_stored([item for item in items if item["status"] >= 300])
-        return {item["_id"] for item in items if item["status"] == CONFLICT}
+        return {id for id, item in zip(ids, items, strict=True) if item["status"] == CONFLICT}
 
     async def _bulk(self, body: bytes) -> Any:
         answer = await self.engine.ask(
@@ -95,25 +115,22 @@ class Index(Records):
             writing=True,
             require_alias="true",
             timeout=f"{WRITE_WITHIN - MARGIN:.0f}s",
-            filter_path="errors,items.*._id,items.*.status,items.*.error",
+            filter_path="items.*.status,items.*.error",
         )
         if answer is None:
             raise StoreUnavailable(f"{self.engine.where}: the index {self.name} is gone")
         return answer
 
     def _check_stored(self, failed: Sequence[Mapping[str, Any]]) -> None:
-        """Raises what the failed documents of a request mean, an outage before what is about a
-        document: that may succeed after it."""
+        """Raises what the failed documents of a request mean."""
         where = f"{self.engine.where}, index {self.name}"
         errors: list[BusError] = [
             of_item(where, item["status"], item.get("error"))
             for item in failed
             if item["status"] != CONFLICT
         ]
-        for kind in (NotAllowed, OutcomeUnknown, StoreUnavailable, BusError):
-            for error in errors:
-                if isinstance(error, kind):
-                    raise error
+        if errors:
+            raise _worst(errors)
 
     async def refresh(self) -> None:
         """Has searches find all that is stored, in every copy of the index."""
@@ -128,12 +145,21 @@ class Index(Records):
         return hits
 
 
+def _worst(errors: Sequence[BaseException]) -> BaseException:
+    """Returns an outage before what is about a document, because that may succeed after it."""
+    for kind in (asyncio.CancelledError, NotAllowed, OutcomeUnknown, StoreUnavailable):
+        for error in errors:
+            if isinstance(error, kind):
+                return error
+    return errors[0]
+
+
 def _requests(puts: Iterable[Put]) -> Iterator[tuple[list[str], list[bytes]]]:
     """Yields bulk requests: ids, and the lines of each."""
     ids, parts, size = list[str](), list[bytes](), 0
     for put in puts:
         part = _lines(put)
-        if ids and (len(ids) == MOST_DOCUMENTS or size + len(part) > MOST_BYTES):
+        if ids and (len(ids) == AT_ONCE or size + len(part) > MOST_BYTES):
             yield ids, parts
             ids, parts, size = [], [], 0
         ids.append(put.id)
@@ -155,4 +181,4 @@ def _lines(put: Put) -> bytes:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return _encode(value).encode() + b"\n"
