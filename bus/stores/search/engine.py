@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from opensearchpy import AsyncOpenSearch
-from opensearchpy.exceptions import NotFoundError, SerializationError, TransportError
+from opensearchpy.exceptions import SerializationError, TransportError
 
 from bus.common.urls import problem_of
 from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
-from bus.stores.search.failures import translated
+from bus.stores.search.failures import ABSENT, translated
 
 ANSWER_WITHIN = 10.0
 WRITE_WITHIN = 30.0
@@ -127,14 +127,14 @@ class Engine:
         Raises: StoreUnavailable, OutcomeUnknown (where it writes), TooLarge.
         """
         try:
-            return await self.raw(method, path, body, within=within, **parameters)
-        except NotFoundError:
-            return None
+            answer = await self.raw(method, path, body, within=within, ignore=ABSENT, **parameters)
         except TransportError as error:
             raise translated(self.where, error, writing=writing) from None
         except (SerializationError, UnicodeDecodeError) as error:
             what = f"{self.where}: its answer cannot be read ({type(error).__name__})"
             raise (OutcomeUnknown(what) if writing else StoreUnavailable(what)) from None
+        is_absent = isinstance(answer, dict) and answer.get("status") == ABSENT
+        return None if is_absent else answer
 
     async def raw(
         self,
@@ -143,12 +143,14 @@ class Engine:
         body: Any = None,
         *,
         within: float = ANSWER_WITHIN,
+        ignore: int = 0,
         **parameters: str,
     ) -> Any:
-        """Sends one request. Raises: the client's errors."""
+        """Sends one request; one status may be ignored, of which the client would write a line into
+        the log. Raises: the client's errors."""
         headers = {"content-type": "application/x-ndjson"} if isinstance(body, bytes) else None
         return await self.client.transport.perform_request(
-            method, path, parameters, body, timeout=within, headers=headers
+            method, path, parameters, body, timeout=within, headers=headers, ignore=(ignore,)
         )
 
     @contextmanager

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
-from opensearchpy.exceptions import RequestError
+from opensearchpy.exceptions import RequestError, TransportError
 
 from bus.data.ids import key_of
 from bus.data.payload import Document
@@ -14,7 +15,7 @@ from bus.stores.collections import Changes, Target
 from bus.stores.search import aliases, audits
 from bus.stores.search.declared import Declared, owner_of
 from bus.stores.search.engine import WRITE_WITHIN, Engine
-from bus.stores.search.failures import EXISTS, kind_of, undeclarable
+from bus.stores.search.failures import EXISTS, kind_of, translated, undeclarable
 from bus.stores.search.index import Index
 from bus.stores.search.writing import by_document, by_stream
 from bus.stores.search.writing.records import SHOWN, id_of, version_of
@@ -84,8 +85,17 @@ class SearchPlace(Place):
             await self.engine.raw("PUT", index.path, body, within=WRITE_WITHIN)
         except RequestError as error:
             info = error.info if isinstance(error.info, Mapping) else {}
-            if kind_of(info.get("error")) != EXISTS:  # else another process was first
+            if kind_of(info.get("error")) != EXISTS:
                 raise undeclarable(f"projection {target.projection!r}", error) from None
+            await self._await_started(index)  # another process was first
+        except TransportError as error:
+            raise translated(self.engine.where, error, writing=False) from None
+
+    async def _await_started(self, index: Index) -> None:
+        """Waits until an index that was just made answers."""
+        health = f"/_cluster/health{index.path}"
+        with suppress(NotAllowed):  # then what comes next is tried again
+            await self.engine.ask("GET", health, wait_for_status="yellow", timeout="5s")
 
     def _check_owner(self, index: Index, target: Target, stored: Mapping[str, Any]) -> None:
         owner = owner_of(stored)
