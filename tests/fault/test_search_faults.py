@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 from bus import Bus, DeadLetters, Recovery, Settings, StoreUnavailable, Unavailable, Worker
-from bus.delivery import projection_runner
 from bus.errors import BusError
 from bus.stores.collections import Changes, Target, Write
 from bus.stores.search import SearchIndex
@@ -122,17 +122,17 @@ async def test_an_engine_that_freezes_and_one_whose_disk_is_full(
 
 
 async def test_an_engine_that_comes_back_empty_is_put_right_by_a_recovery(
-    make: Callable[..., Bus], search_node: SearchNode, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., Bus], search_node: SearchNode
 ) -> None:
-    monkeypatch.setattr(projection_runner, "FOLLOW_EVERY", 0.5)
     async with make() as bus, Worker(bus):
         receipt = await post(bus, [f"j{number}" for number in range(40)], town="t1")
         assert len(await bus.query(FindJobs(word="baker"), after=receipt, timeout=30)) == 40
         await bus.query(CountTowns(), after=receipt, timeout=30)
         await bus.runtime.continuity.look()
         await bus.runtime.continuity.note_turn(await bus.runtime.continuity.identities(), {})
-        for name in ("job_search__v1", "towns__v1"):
-            search_node.call("DELETE", f"/*{name}")
+        await asyncio.to_thread(search_node.kill)
+        await asyncio.to_thread(shutil.rmtree, search_node.folder / "data")
+        await asyncio.to_thread(search_node.start)
 
         async def noticed() -> Any:
             return await bus.runtime.continuity.problem()

@@ -64,6 +64,7 @@ class SearchPlace(Place):
         if stored is None:
             await self._make(index, target)
             stored = await self._stored(index) or {}
+        await self._await_started(index)
         self._check_owner(index, target, stored)
         if stored.get("aliases", {}).get(index.alias, {}).get("filter") != SHOWN:
             await aliases.hide_hidden(index)
@@ -85,14 +86,13 @@ class SearchPlace(Place):
             await self.engine.raw("PUT", index.path, body, within=WRITE_WITHIN)
         except RequestError as error:
             info = error.info if isinstance(error.info, Mapping) else {}
-            if kind_of(info.get("error")) != EXISTS:
+            if kind_of(info.get("error")) != EXISTS:  # else another process was first
                 raise undeclarable(f"projection {target.projection!r}", error) from None
-            await self._await_started(index)  # another process was first
         except TransportError as error:
             raise translated(self.engine.where, error, writing=False) from None
 
     async def _await_started(self, index: Index) -> None:
-        """Waits until an index that was just made answers."""
+        """Waits until an index that was just made, here or by another process, answers."""
         health = f"/_cluster/health{index.path}"
         with suppress(NotAllowed):  # then what comes next is tried again
             await self.engine.ask("GET", health, wait_for_status="yellow", timeout="5s")
