@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from opensearchpy import AsyncOpenSearch
 from opensearchpy.exceptions import SerializationError, TransportError
 
-from bus.common.urls import problem_of
+from bus.common.urls import ENCODED, problem_of
 from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from bus.stores.search.failures import ABSENT, translated
 
@@ -41,7 +41,7 @@ def address_of(urls: str | Sequence[str]) -> Address:
 
 
 def _host_of(url: str) -> Mapping[str, Any]:
-    if problem := problem_of(url, ("http", "https")):
+    if problem := problem_of(url, ("http", "https")) or _misread(url):
         raise ConfigurationError(f"SearchIndex(url=...): the URL {problem}")
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -65,6 +65,16 @@ def _host_of(url: str) -> Mapping[str, Any]:
     if parts.scheme == "https":
         host |= {"use_ssl": True, "scheme": "https", "ssl_context": _context(options)}
     return host
+
+
+def _misread(url: str) -> str | None:
+    """Returns why a URL does not say what its writer meant, or None."""
+    parts = urlsplit(url)
+    try:
+        is_clear = bool(parts.hostname) and parts.port != 0 and parts.netloc.count("@") <= 1
+    except ValueError:
+        is_clear = False
+    return None if is_clear else f"does not read as http://user:password@host:port; {ENCODED}"
 
 
 def _context(options: Mapping[str, str]) -> ssl.SSLContext:
