@@ -9,20 +9,18 @@ from collections.abc import Sequence
 from bus import Settings, Worker
 from bus.stores.search import index
 from bus.stores.search.index import Index
+from bus.stores.search.writing.records import Put
 from tests.service.searching import service
 
 STEP, NAME, URL = sys.argv[1:4]
 put = Index._put
-done: list[bool] = []
-"""For each request that was carried out: whether it was of checkpoints."""
 
 
-async def mortal(self: Index, ids: Sequence[str], parts: Sequence[bytes]) -> set[str]:
-    is_last = ids[0].startswith("__stream__")
+async def mortal(self: Index, puts: Sequence[Put], parts: Sequence[bytes]) -> set[str]:
+    is_last = puts[0].id.startswith("__stream__")
     if STEP == "before the documents" or (STEP == "after the documents" and is_last):
         _die()
-    found = await put(self, ids, parts)
-    done.append(is_last)
+    found = await put(self, puts, parts)
     if STEP == "between the documents" or (STEP == "after all" and is_last):
         _die()
     return found

@@ -41,6 +41,7 @@ class Engine(Records):
         self.held: dict[str, Held] = {}
         self._chance = chance
         self._cuts = cuts
+        self._before: dict[str, list[Held]] = {}
         self._number = 0
 
     async def read(self, ids: Iterable[str]) -> dict[str, Held]:
@@ -51,16 +52,27 @@ class Engine(Records):
                 found[id] = self.held[id]
         return found
 
+    async def recall(self, ids: Iterable[str]) -> dict[str, Held]:
+        """What was read some time ago, of some; but not after it was refused."""
+        found = await self.read(ids)
+        for id in found:
+            before = self._before.get(id)
+            if before and self._chance and self._chance.random() < 0.5:
+                found[id] = self._chance.choice(before)
+        return found
+
     async def put(self, puts: Iterable[Put]) -> set[str]:
         conflicts = set[str]()
         for put in puts:
             await self._step()
             if self.held.get(put.id) != put.known:
                 conflicts.add(put.id)
+                self._before.pop(put.id, None)
                 continue
             self._number += 1
             assert put.source is not None
             self.held[put.id] = Held(put.source, self._number, 1)
+            self._before.setdefault(put.id, []).append(self.held[put.id])
         await self._step()
         return conflicts
 
@@ -275,6 +287,8 @@ async def test_a_writer_that_read_a_document_before_its_marks_went_is_refused() 
                 assert await by_stream.write(engine, other, {"job-b": 0})
             return found
 
+        recall = read
+
         async def put(self, puts: Iterable[Put]) -> set[str]:
             return await engine.put(puts)
 
@@ -299,6 +313,8 @@ async def test_what_is_removed_before_it_was_there_keeps_a_slower_writer_out() -
     class Slower(Engine):
         async def read(self, ids: Iterable[str]) -> dict[str, Held]:
             return await engine.read(ids)
+
+        recall = read
 
         async def put(self, puts: Iterable[Put]) -> set[str]:
             if "x" not in engine.held:

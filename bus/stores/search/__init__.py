@@ -4,6 +4,7 @@ sink      what is declared
 place     the place of one projection's indices
 writing   batches, exactly once, without transactions (a folder)
 index     reading and storing in one index
+memory    what was stored last
 engine    requests, and what they are sent to
 failures  what an engine's answer means
 declared  mapping and settings

@@ -11,8 +11,9 @@ from bus.data.payload import Document
 from bus.errors import BusError, NotAllowed, OutcomeUnknown, ProjectionError, StoreUnavailable
 from bus.stores.search.engine import WRITE_WITHIN, Engine
 from bus.stores.search.failures import CONFLICT, TooLarge, of_item, said
+from bus.stores.search.memory import Memory
 from bus.stores.search.writing.records import Held, Put, Records
-from bus.stores.search.writing.values import OWN
+from bus.stores.search.writing.values import OF_STREAM, OWN
 
 MOST_BYTES = 5_000_000
 """Of one bulk request; a document larger than that goes alone."""
@@ -35,9 +36,10 @@ class Index(Records):
     """An index by its name. It is written through its alias alone: where the index is gone, an
     engine would make another one for a document, and guess what its fields are."""
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, memory: Memory | None = None) -> None:
         self.engine = engine
         self.name = name
+        self._memory = memory or Memory()
 
     @property
     def alias(self) -> str:
@@ -60,6 +62,11 @@ class Index(Records):
         )
         return found
 
+    async def recall(self, ids: Iterable[str]) -> dict[str, Held]:
+        wanted = list(ids)
+        known = self._memory.recall(wanted)
+        return known | await self.read([id for id in wanted if id not in known])
+
     async def _read(self, ids: Sequence[str], own_alone: bool, found: dict[str, Held]) -> None:
         answer = await self.engine.ask(
             "POST", f"{self.path}/_mget", {"ids": ids}, _source=OWN if own_alone else "true"
@@ -79,7 +86,7 @@ class Index(Records):
             )
 
     async def put(self, puts: Iterable[Put]) -> set[str]:
-        found = await self._side_by_side(self._put(ids, parts) for ids, parts in _requests(puts))
+        found = await self._side_by_side(self._put(some, parts) for some, parts in _requests(puts))
         return set().union(*found)
 
     async def _side_by_side(self, requests: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -92,19 +99,29 @@ class Index(Records):
             found += [answer for answer in answers if not isinstance(answer, BaseException)]
         return found
 
-    async def _put(self, ids: Sequence[str], parts: Sequence[bytes]) -> set[str]:
+    async def _put(self, puts: Sequence[Put], parts: Sequence[bytes]) -> set[str]:
         """Stores what one request holds, or by halves if it is too large."""
         try:
             answer = await self._bulk(b"".join(parts))
         except TooLarge as error:
-            if len(ids) == 1:
+            if len(puts) == 1:
                 raise ProjectionError(f"a document has {len(parts[0])} bytes: {error}") from None
-            half = len(ids) // 2
-            first = await self._put(ids[:half], parts[:half])
-            return first | await self._put(ids[half:], parts[half:])
+            half = len(puts) // 2
+            first = await self._put(puts[:half], parts[:half])
+            return first | await self._put(puts[half:], parts[half:])
         items = [next(iter(item.values())) for item in answer["items"]]
+        for put, part, item in zip(puts, parts, items, strict=True):
+            self._remember(put, len(part), item)
         self._check_stored([item for item in items if item["status"] >= 300])
-        return {id for id, item in zip(ids, items, strict=True) if item["status"] == CONFLICT}
+        return {put.id for put, item in zip(puts, items, strict=True) if _conflicts(item)}
+
+    def _remember(self, put: Put, size: int, item: Mapping[str, Any]) -> None:
+        """Remembers documents alone: other records have to be read each time."""
+        if put.source is None or item["status"] >= 300:
+            self._memory.forget(put.id)
+        elif not put.id.startswith(OF_STREAM):
+            held = Held(put.source, item["_seq_no"], item["_primary_term"])
+            self._memory.keep(put.id, held, size)
 
     async def _bulk(self, body: bytes) -> Any:
         answer = await self.engine.ask(
@@ -115,7 +132,7 @@ class Index(Records):
             writing=True,
             require_alias="true",
             timeout=f"{WRITE_WITHIN - MARGIN:.0f}s",
-            filter_path="items.*.status,items.*.error",
+            filter_path="items.*.status,items.*.error,items.*._seq_no,items.*._primary_term",
         )
         if answer is None:
             raise StoreUnavailable(f"{self.engine.where}: the index {self.name} is gone")
@@ -127,7 +144,7 @@ class Index(Records):
         errors: list[BusError] = [
             of_item(where, item["status"], item.get("error"))
             for item in failed
-            if item["status"] != CONFLICT
+            if not _conflicts(item)
         ]
         if errors:
             raise _worst(errors)
@@ -154,19 +171,23 @@ def _worst(errors: Sequence[BaseException]) -> BaseException:
     return errors[0]
 
 
-def _requests(puts: Iterable[Put]) -> Iterator[tuple[list[str], list[bytes]]]:
-    """Yields bulk requests: ids, and the lines of each."""
-    ids, parts, size = list[str](), list[bytes](), 0
+def _conflicts(item: Mapping[str, Any]) -> bool:
+    return bool(item["status"] == CONFLICT)
+
+
+def _requests(puts: Iterable[Put]) -> Iterator[tuple[list[Put], list[bytes]]]:
+    """Yields bulk requests: what is put, and the lines of each."""
+    some, parts, size = list[Put](), list[bytes](), 0
     for put in puts:
         part = _lines(put)
-        if ids and (len(ids) == AT_ONCE or size + len(part) > MOST_BYTES):
-            yield ids, parts
-            ids, parts, size = [], [], 0
-        ids.append(put.id)
+        if some and (len(some) == AT_ONCE or size + len(part) > MOST_BYTES):
+            yield some, parts
+            some, parts, size = [], [], 0
+        some.append(put)
         parts.append(part)
         size += len(part)
-    if ids:
-        yield ids, parts
+    if some:
+        yield some, parts
 
 
 def _lines(put: Put) -> bytes:

@@ -17,6 +17,7 @@ from bus.stores.search.declared import Declared, owner_of
 from bus.stores.search.engine import WRITE_WITHIN, Engine
 from bus.stores.search.failures import EXISTS, kind_of, translated, undeclarable
 from bus.stores.search.index import Index
+from bus.stores.search.memory import Memory
 from bus.stores.search.writing import by_document, by_stream
 from bus.stores.search.writing.records import SHOWN, id_of, version_of
 from bus.stores.sink import Place
@@ -35,6 +36,7 @@ class SearchPlace(Place):
         self._declared = declared
         self._service = service
         self._prefix = prefix
+        self._memories: dict[str, Memory] = {}
         self._found: dict[tuple[str, str], int] = {}
         """The versions of streams, by collection, that searches are known to find."""
 
@@ -108,6 +110,7 @@ class SearchPlace(Place):
 
     async def drop(self, target: Target) -> None:
         await self.engine.ask("DELETE", self.index(target).path, within=WRITE_WITHIN)
+        self._memories.pop(target.collection, None)
         self._found.clear()
 
     async def show(self, name: str, target: Target | None) -> str | None:
@@ -141,7 +144,8 @@ class SearchPlace(Place):
 
     def index(self, target: Target) -> Index:
         """Returns the index of a collection."""
-        return Index(self.engine, f"{self._prefix}{target.collection}")
+        memory = self._memories.setdefault(target.collection, Memory())
+        return Index(self.engine, f"{self._prefix}{target.collection}", memory)
 
     # --- versions --------------------------------------------------------------------------------
 

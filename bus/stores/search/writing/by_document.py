@@ -36,8 +36,14 @@ async def write(records: Records, changes: Changes, before: Mapping[str, int]) -
     for key in keys.values():
         check_key(key)
     # What was never seen is not read: it is made, if nothing is there.
-    held = await records.read([key for stream, key in keys.items() if before.get(stream, 0)])
-    if any(version_of(held.get(key)) != before.get(stream, 0) for stream, key in keys.items()):
+    held = await records.recall([key for stream, key in keys.items() if before.get(stream, 0)])
+
+    def others() -> list[str]:
+        return [k for s, k in keys.items() if version_of(held.get(k)) != before.get(s, 0)]
+
+    if left := others():
+        held |= await records.read(left)
+    if others():
         return False
     puts = [
         _put(key, held.get(key), writes[key], changes.versions[stream])

@@ -9,7 +9,8 @@ any time, for each document D and stream s:
 
 A batch brings streams from the versions `before` to later ones. It is written so:
 
-    a  read the documents that it changes;
+    a  read the documents that it changes (or recall what was read or stored before: it was that
+       then, and (e) finds out if it is not that any more);
     b  read, after that, the checkpoints of its streams, and of those that these documents' marks
        name;
     c  if a stream of the batch is not at `before`, stop: another writer was first;
@@ -80,7 +81,7 @@ async def write(records: Records, changes: Changes, before: Mapping[str, int]) -
         writes[change.key].append(change)
     left = set(writes)
     for pause in islice(Backoff(0.002, 0.1), TRIES):
-        documents = await records.read(left)
+        documents = await records.recall(left)
         marks = {key: marks_of(documents.get(key)) for key in left}
         streams = {*changes.versions, *(stream for key in left for stream in marks[key])}
         points = await _checkpoints(records, streams)

@@ -63,6 +63,11 @@ class Records(Protocol):
         there. Raises: StoreUnavailable."""
         ...
 
+    async def recall(self, ids: Iterable[str]) -> dict[str, Held]:
+        """Returns what `read` does, or, of some, what was held there before: to put something else
+        there fails then, and after that it is not recalled again. Raises: StoreUnavailable."""
+        ...
+
     async def put(self, puts: Iterable[Put]) -> set[str]:
         """Stores each, durably, if what is held is still what is known. Returns the ids of those
         that were not stored because it is not.
