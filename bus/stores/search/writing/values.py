@@ -107,8 +107,9 @@ def plain(value: Any, name: str = "") -> Any:
     )
 
 
-def added(value: Any, name: str, amount: float) -> Any:
-    """Returns a field's value with an amount added. Raises: ProjectionError if it is no number."""
+def added(value: Any, name: str, amount: Any) -> Any:
+    """Returns a field's value with an amount added, which `check` has seen. Raises: ProjectionError
+    if the value is no number."""
     if value is None:
         return amount
     if isinstance(value, bool) or not isinstance(value, int | float):
