@@ -17,7 +17,7 @@ def fields_that_stand_alone() -> None:
 
 
 @searching("ConfigurationError: the field _bus is the bus's own")
-def a_field_of_the_buss_own() -> None:
+def a_field_of_an_index_that_the_bus_keeps() -> None:
     SearchIndex(url="http://127.0.0.1:9200", mappings={"properties": {"_bus": {"type": "text"}}})
 
 
