@@ -209,9 +209,9 @@ def _asked(target: str, ask: Callable[["Migrations"], Awaitable[Result]]) -> Res
     """Returns what is asked of the tables of a service's log."""
 
     async def whole(url: str) -> Result:
-        from bus.stores.sql import tables
+        from bus.stores.sql import migrating
 
-        async with tables(url) as migrations:
+        async with migrating(url) as migrations:
             return await ask(migrations)
 
     def run() -> Result:

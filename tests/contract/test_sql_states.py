@@ -13,7 +13,7 @@ from sqlalchemy import event
 
 from bus.errors import ConfigurationError
 from bus.stores.event_log import Snapshot
-from bus.stores.sql import SqlEventLog, tables
+from bus.stores.sql import SqlEventLog, migrating
 from bus.stores.sql.schema import VERSION, dialect_of, state_fields, statements
 from bus.stores.sql.schema import states as bus_states
 from bus.stores.sql.states import states as module
@@ -314,7 +314,7 @@ async def test_tables_of_the_release_before_are_brought_to_this_one(sql_url: str
     with pytest.raises(ConfigurationError, match=r"have version 1.*`bus stores upgrade "):
         async with opened(sql_url):
             pass
-    async with tables(sql_url) as migrations:
+    async with migrating(sql_url) as migrations:
         assert "bus stores upgrade" in (await migrations.problems())[0]
         await migrations.create()
         assert await migrations.version() == 1
@@ -333,7 +333,7 @@ async def test_tables_of_the_release_before_are_brought_to_this_one(sql_url: str
 
 async def test_brought_there_they_are_what_is_made_anew(sql_url: str) -> None:
     await make_as_released(sql_url)
-    async with tables(sql_url) as migrations:
+    async with migrating(sql_url) as migrations:
         await migrations.upgrade()
     upgraded = await _things(sql_url)
     async with other(sql_url) as connection:
@@ -378,7 +378,7 @@ async def test_an_upgrade_that_was_interrupted_goes_on(sql_url: str, done: int) 
     async with other(sql_url) as connection:
         await connection.run_sync(begin)
         await connection.commit()
-    async with tables(sql_url) as migrations:
+    async with migrating(sql_url) as migrations:
         assert await migrations.version() == 1
         assert await migrations.upgrade() == 1
         assert await migrations.problems() == []
@@ -394,7 +394,7 @@ async def test_an_upgrade_by_the_printed_statements_is_one(sql_url: str) -> None
     async with other(sql_url) as connection:
         await connection.run_sync(upgrade)
         await connection.commit()
-    async with tables(sql_url) as migrations:
+    async with migrating(sql_url) as migrations:
         assert (await migrations.version(), await migrations.problems()) == (VERSION, [])
 
 

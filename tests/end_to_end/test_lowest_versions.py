@@ -27,7 +27,7 @@ def test_every_library_has_a_lowest_version() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     required = config["options"]["install_requires"].split("\n")
-    assert len([line for line in required if line.strip()]) == 8
+    assert len([line for line in required if line.strip()]) == 9
     for line in filter(None, required):
         assert REQUIREMENT.match(line), f"{line} names no lowest version"
 

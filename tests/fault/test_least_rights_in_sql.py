@@ -29,7 +29,7 @@ from bus.continuity import continuity
 from bus.operate import log_copy
 from bus.operate.log_copy import LogCopy
 from bus.operate.log_place import log_at
-from bus.stores.sql import connect, tables
+from bus.stores.sql import connect, migrating
 from tests.databases import drop
 from tests.service.following_contract import GetPurse, Pay
 from tests.service.moving import Bell, bank, outgoing, table_of_mails
@@ -77,7 +77,7 @@ async def users(sql_node: SQLNode) -> Users:
         administrator, f"CREATE USER maker {password}", f"CREATE USER bank {password}", grant
     )
     maker = statements.of_user(administrator, "maker", "password")
-    async with tables(maker) as migrations:
+    async with migrating(maker) as migrations:
         await migrations.create()
     async with table_of_mails(maker):
         pass

@@ -34,7 +34,7 @@ except ModuleNotFoundError:
 from bus.stores.sql.engine import connect
 from bus.stores.sql.event_log import SqlEventLog
 from bus.stores.sql.keeping import LogNotes, NoCollections, SqlControl
-from bus.stores.sql.migrations import tables
+from bus.stores.sql.migrations import migrating
 from bus.stores.sql.sessions import Joining, SqlEffects
 from bus.stores.sql.tables import SqlTable
 
@@ -47,5 +47,5 @@ __all__ = [
     "SqlEventLog",
     "SqlTable",
     "connect",
-    "tables",
+    "migrating",
 ]

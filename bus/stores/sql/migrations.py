@@ -131,7 +131,7 @@ class Migrations:
 
 
 @asynccontextmanager
-async def tables(url: str) -> AsyncIterator[Migrations]:
+async def migrating(url: str) -> AsyncIterator[Migrations]:
     """Lends the tables of the log at a URL. Raises: ConfigurationError, StoreUnavailable."""
     database = Database(connect(url))
     try:
