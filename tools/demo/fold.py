@@ -36,8 +36,9 @@ class Folded:
 
     def __init__(self) -> None:
         self.collections: dict[str, dict[str, Document]] = {
-            name: defaultdict(dict) for name in (*COLLECTIONS, *TABLES)
+            name: defaultdict(dict) for name in COLLECTIONS
         }
+        self.tables: dict[str, dict[str, Document]] = {name: defaultdict(dict) for name in TABLES}
         self.states: dict[str, Document] = {}
         self.versions: dict[str, int] = defaultdict(int)
         self.gaps: list[str] = []
@@ -81,7 +82,7 @@ class Folded:
         self._change("job_board", key, status="open", posted=fact.time)
         self._revised(fact)
         self._change("job_replicas", key, title=data["title"])
-        self._change(SPANS, key, title=data["title"], posted=fact.time)
+        self.tables[SPANS][key] |= {"title": data["title"], "posted": fact.time}
 
     def _revised(self, fact: Fact) -> None:
         key, title = fact.data["job_id"], fact.data["title"]
@@ -94,7 +95,7 @@ class Folded:
         self.archived.add(key)
         self._change("job_board", key, status="archived", version=fact.version)
         self._change("job_replicas", key, archived=True)
-        self._change(SPANS, key, archived=fact.time)
+        self.tables[SPANS][key]["archived"] = fact.time
 
     def _submitted(self, fact: Fact) -> None:
         data = fact.data
@@ -102,9 +103,8 @@ class Folded:
         self.open[key] = job
         before = self.collections["job_board"][job].get("applications", 0)
         self._change("job_board", job, applications=before + 1)
-        day = f"{job} {fact.time.date()}"
-        of_the_day = self.collections[PER_DAY][day].get("applications", 0)
-        self._change(PER_DAY, day, applications=of_the_day + 1)
+        of_the_day = self.tables[PER_DAY][f"{job} {fact.time.date()}"]
+        of_the_day["applications"] = of_the_day.get("applications", 0) + 1
         both = {"applicant": data["applicant"], "status": "open", "submitted": fact.time}
         self._change("applications_by_job", key, job_id=job, letter=data["letter"], **both)
         self._change("applicant_history", key, job_id=job, job_title=data["job_title"], **both)

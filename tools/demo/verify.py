@@ -61,7 +61,7 @@ class Books:
         stored = {name: self._documents(name) for name in COLLECTIONS}
         stored |= {STATES: self._written.states(), BOOKINGS: self._written.bookings()}
         stored |= self._tables.read() if self._tables else {}
-        differences = compare({**folded.collections, **folded.written}, stored)
+        differences = compare({**folded.collections, **folded.written, **folded.tables}, stored)
         return Checked(
             folded,
             stored,
