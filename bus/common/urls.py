@@ -144,3 +144,8 @@ def _insecure(parts: SplitResult) -> str | None:
                 f"certificate as {remedy}=... and the host name that the server's certificate names"
             )
     return None
+
+
+def no_password() -> str:
+    """Returns none for a private key, so that nobody is asked for it on a terminal."""
+    return ""

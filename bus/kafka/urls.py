@@ -4,7 +4,7 @@ import ssl
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bus.common.urls import ENCODED
+from bus.common.urls import ENCODED, no_password
 from bus.errors import ConfigurationError
 
 FORM = "kafka://user:password@host:port,host:port/?tls=true"
@@ -87,7 +87,7 @@ def _context(options: dict[str, str], where: str) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.get("cafile"))
         if "certfile" in options:
-            context.load_cert_chain(options["certfile"], options.get("keyfile"))
+            context.load_cert_chain(options["certfile"], options.get("keyfile"), no_password)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(
             f"{where}: a file for TLS that the URL names cannot be used: "

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from opensearchpy import AsyncOpenSearch
 from opensearchpy.exceptions import SerializationError, TransportError
 
-from bus.common.urls import ENCODED, problem_of
+from bus.common.urls import ENCODED, no_password, problem_of
 from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from bus.stores.search.failures import ABSENT, translated
 
@@ -81,7 +81,7 @@ def _context(options: Mapping[str, str]) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.get("cafile"))
         if certificate := options.get("certfile"):
-            context.load_cert_chain(certificate, options.get("keyfile"), lambda: "")
+            context.load_cert_chain(certificate, options.get("keyfile"), no_password)
     except OSError as error:
         why = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
         files = ", ".join(f"{name}={path}" for name, path in options.items())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
 
-from bus.common.urls import TLS
+from bus.common.urls import TLS, no_password
 from bus.errors import ConfigurationError
 
 TLS_REMEDY = (
@@ -28,7 +28,7 @@ def context_for(options: Mapping[str, Any], setting: str = "BUS_LOG_URL") -> ssl
     if certificate := named["certfile"]:
         key = named["keyfile"]
         which = f"{certificate} (and keyfile={key})" if key else certificate
-        read("certfile", which, lambda: context.load_cert_chain(certificate, key, _no_password))
+        read("certfile", which, lambda: context.load_cert_chain(certificate, key, no_password))
     return context
 
 
@@ -45,11 +45,6 @@ def _read(setting: str, option: str, path: Any, read: Any) -> Any:
             f"{setting}: {option}={path} cannot be read ({why}): correct the path in the URL, or "
             f"the file's permissions; certificates are read as PEM, a key without a password"
         ) from None
-
-
-def _no_password() -> str:
-    """Returns none, so that nobody is asked for it on a terminal."""
-    return ""
 
 
 class WithTls:
