@@ -279,11 +279,9 @@ class Continuity:
             known = record_from(document)
             last = known.turn
             turn = max(last + 1, self._turn + 1, self._sealed + 1, now)
-            there = {
-                name: known.collections.get(name, UNKNOWN) if here[name] == UNKNOWN else here[name]
-                for name in names
-            }
-            there = {name: identity for name, identity in there.items() if identity != UNKNOWN}
+            found = {name: here[name] for name in names if here[name] != UNKNOWN}
+            kept = {**known.collections, **found}
+            there = {name: identity for name, identity in kept.items() if name in names}
             # The last record may be another process's, which may never seal it: as `before`, it
             # would make the seal look like an older one.
             before, now_broken = min(last, self._sealed), known.broken if broken is None else broken

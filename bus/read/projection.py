@@ -133,6 +133,11 @@ class Projection(Generic[View_co]):
             )
         return self._view
 
+    @property
+    def place(self) -> str:
+        """The kind of place that keeps it, as `Target.place`."""
+        return self.sink.kind if self.sink else ""
+
     # Overloads, because mypy would infer for several types their common base, which may be Event.
     @overload
     def on(
@@ -197,10 +202,8 @@ class Projection(Generic[View_co]):
             handler.key or handler.many or handler.is_async for handler in self.handlers.values()
         )
         collection = collection_of(self.name, self.version)
-        if self.sink is None:
-            return Target(self.name, collection, own_streams, self.indexes)
-        own_streams = own_streams and self.sink.versions_in_documents
-        return Target(self.name, collection, own_streams, place=self.sink.kind)
+        own_streams = own_streams and (self.sink is None or self.sink.versions_in_documents)
+        return Target(self.name, collection, own_streams, self.indexes, place=self.place)
 
     def registry(self) -> dict[str, type[Event]]:
         """Returns the events that it handles, by wire name, former names included; others only

@@ -142,7 +142,7 @@ class Catalogue:
         lineage = await self.lineage(projection, within=0)
         while True:
             read = lineage.active and self.target_of(projection, lineage.of(lineage.active))
-            if read and read.place != projection.target().place:
+            if read and read.place != projection.place:
                 return  # another release's, who shows it
             problem = await shows.show(projection.name, read or None)
             shown, lineage = lineage.active, await self.lineage(projection, within=0)
@@ -228,7 +228,7 @@ class Catalogue:
                 f"and see to it that a worker runs (`bus projections status` tells how far it is)"
             )
         read = lineage.of(lineage.active)
-        if read.place != (projection.sink.kind if projection.sink else ""):
+        if read.place != projection.place:
             raise kept_elsewhere(read.target(projection.name, ()), projection.sink)
         return self.target_of(projection, read)
 

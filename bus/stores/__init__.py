@@ -13,5 +13,5 @@
 
 `documents/` computes what writes make of documents, without a database; `together/` does together
 what arrives together; `sinks/` has what projections in other technologies share. `memory/`,
-`mongo/` and `sql/` are the stores themselves; a database's driver stays in its folder.
+`mongo/`, `sql/` and `search/` are the stores themselves; a driver stays in its folder.
 """

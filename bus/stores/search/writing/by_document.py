@@ -10,7 +10,6 @@ So nothing is deleted: what is removed stays, hidden, with its version. Compare-
 what was computed on another state, where an external version lets pass whatever has a higher one.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 
 from bus.data.ids import key_of
@@ -20,6 +19,7 @@ from bus.stores.search.writing.records import (
     Put,
     Records,
     applied,
+    by_key,
     fields_of,
     source_of,
     version_of,
@@ -29,9 +29,7 @@ from bus.stores.search.writing.values import check_key
 
 async def write(records: Records, changes: Changes, before: Mapping[str, int]) -> bool:
     """Writes a batch, as `Place.write`."""
-    writes = defaultdict[str, list[Write]](list)
-    for change in changes.writes:
-        writes[change.key].append(change)
+    writes = by_key(changes.writes)
     keys = {stream: key_of(stream) for stream in changes.versions}
     for key in keys.values():
         check_key(key)

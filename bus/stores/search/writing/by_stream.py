@@ -50,7 +50,6 @@ know yet that it was left behind; marks that were dropped within that time are t
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
@@ -62,6 +61,7 @@ from bus.stores.search.writing.records import (
     Put,
     Records,
     applied,
+    by_key,
     checkpoint,
     fields_of,
     id_of,
@@ -76,9 +76,7 @@ TRIES = 20
 
 async def write(records: Records, changes: Changes, before: Mapping[str, int]) -> bool:
     """Writes a batch, as `Place.write`."""
-    writes = defaultdict[str, list[Write]](list)
-    for change in changes.writes:
-        writes[change.key].append(change)
+    writes = by_key(changes.writes)
     left = set(writes)
     for pause in islice(Backoff(0.002, 0.1), TRIES):
         documents = await records.recall(left)

@@ -10,6 +10,7 @@ Besides its fields a document has `_bus`, an object of the bus's own:
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -120,6 +121,14 @@ def fields_of(held: Held | None) -> Fields | None:
 def source_of(key: str, fields: Fields | None, **kept: Any) -> Document:
     """Returns what an index is to hold: a document, or without fields a hidden one."""
     return {**(fields or {}), OWN: {"key": key, "hidden": fields is None, **kept}}
+
+
+def by_key(writes: Iterable[Write]) -> Mapping[str, list[Write]]:
+    """Returns writes by the document that they change, in their order; none for others."""
+    found = defaultdict[str, list[Write]](list)
+    for write in writes:
+        found[write.key].append(write)
+    return found
 
 
 def applied(fields: Fields | None, write: Write) -> Fields | None:
