@@ -55,10 +55,10 @@ def run(found: Found, plan: Plan, logs: Path, screen: Screen) -> Report:
         try:
             if tables:
                 tables.make()
-            return _run(found, plan, logs, screen, client, log_url)
+            return _run(found, plan, logs, screen, client, log_url, tables)
         finally:
             if not plan.keep:
-                _clean(found, plan, client)
+                _clean(found, plan, client, tables)
 
 
 def _run(
@@ -68,9 +68,9 @@ def _run(
     screen: Screen,
     client: MongoClient[Document],
     log_url: str,
+    tables: Tables | None,
 ) -> Report:
-    written, tables = _written(client, plan, log_url), _tables(found, plan)
-    tally, books = Tally(), Books(client[plan.database], written, tables)
+    tally, books = Tally(), Books(client[plan.database], _written(client, plan, log_url), tables)
     environment = _environment(found, plan, log_url) | (tables.environment if tables else {})
     with Processes(logs, environment) as processes:
         version = _start(found, processes, screen)
@@ -220,11 +220,10 @@ def _look_after(processes: Processes) -> None:
         raise DemoFailed(f"{', '.join(ended)} ended by itself; the logs are in {processes.folder}")
 
 
-def _clean(found: Found, plan: Plan, client: MongoClient[Document]) -> None:
+def _clean(found: Found, plan: Plan, client: MongoClient[Document], tables: Tables | None) -> None:
     """Private services go with the demo; those that stay get nothing left behind."""
     if found.mongodb is None:
         cleaning.drop_database(client, plan.database)
-    tables = _tables(found, plan)
     if tables and found.sql[SERVER].node is None:
         tables.drop()
     if plan.log and found.sql[plan.log].node is None:
