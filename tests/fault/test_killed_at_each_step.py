@@ -2,17 +2,13 @@
 
 import asyncio
 import os
-import signal
-import sys
-from pathlib import Path
 
 from bus import Settings, Worker
 from bus.testing import STEPS, Step
+from tests import killing
 from tests.databases import drop
 from tests.service.wallet import Diary, GetWallet, Pay, WalletView, build, ledgers
-from tests.waiting import patience, until
-
-ROOT = Path(__file__).parents[2]
+from tests.waiting import until
 
 
 async def killed(step: Step, service: str, settings: Settings) -> None:
@@ -23,17 +19,8 @@ async def killed(step: Step, service: str, settings: Settings) -> None:
         "BUS_AMQP_URL": settings.amqp_url,
         "BUS_MONGO_URL": settings.mongo_url,
         "BUS_MONGO_DB": settings.mongo_db,
-        "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "tests.fault.killed_at", step, when, service]
-    process = await asyncio.create_subprocess_exec(*command, env=environment)
-    try:
-        async with asyncio.timeout(45 * patience()):
-            assert await process.wait() == -signal.SIGKILL, step
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    await killing.killed("killed_at", step, when, service, environment=environment)
 
 
 async def made_good(step: Step, service: str, settings: Settings) -> None:

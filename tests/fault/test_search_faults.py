@@ -3,11 +3,8 @@
 import asyncio
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +14,10 @@ from bus.errors import BusError
 from bus.stores.collections import Changes, Target, Write
 from bus.stores.search import SearchIndex
 from bus.stores.sink import Remove, Upsert
+from tests import killing
 from tests.service.searching import Close, CountTowns, FindJobs, Post, post, service
-from tests.waiting import patience, until
+from tests.waiting import until
 from tools.services.jars.search import SearchNode
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -166,17 +162,8 @@ async def killed(step: str, settings: Settings, name: str, url: str) -> None:
         "BUS_MONGO_URL": settings.mongo_url,
         "BUS_MONGO_DB": settings.mongo_db,
         "BUS_SWEEP_EVERY": "0.5",
-        "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "tests.fault.killed_in_search", step, name, url]
-    process = await asyncio.create_subprocess_exec(*command, env=environment)
-    try:
-        async with asyncio.timeout(60 * patience()):
-            assert await process.wait() == -signal.SIGKILL, step
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    await killing.killed("killed_in_search", step, name, url, environment=environment, within=60)
 
 
 @pytest.mark.parametrize("versioned", [True, False])

@@ -2,9 +2,6 @@
 
 import asyncio
 import os
-import signal
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,10 +9,8 @@ from bus import Aggregates, Bus, Settings
 from bus.assembly.backend import brought_by
 from bus.testing import NO_FAULTS, When, World, chaos
 from bus.write.repository import catch_up
+from tests import killing
 from tests.service.vacancies import BY_STATE, CloseIn, Fill, Move
-from tests.waiting import patience
-
-ROOT = Path(__file__).parents[2]
 
 
 async def killed(when: str, service: str, settings: Settings) -> None:
@@ -25,17 +20,8 @@ async def killed(when: str, service: str, settings: Settings) -> None:
         "BUS_AMQP_URL": settings.amqp_url,
         "BUS_MONGO_URL": settings.mongo_url,
         "BUS_MONGO_DB": settings.mongo_db,
-        "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "tests.fault.killed_in_append", service, when]
-    process = await asyncio.create_subprocess_exec(*command, env=environment)
-    try:
-        async with asyncio.timeout(45 * patience()):
-            assert await process.wait() == -signal.SIGKILL, when
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    await killing.killed("killed_in_append", service, when, environment=environment)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,10 @@
 
 import asyncio
 import os
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +20,7 @@ from bus.stores.sql.failures import is_of_store
 from bus.stores.sql.tables.place import TablePlace
 from bus.testing import shared_memory
 from bus.testing.contracts.sink_contract import changes, counting
+from tests import killing
 from tests.contract.test_sql_tables import jobs
 from tests.service.sheets import (
     Apply,
@@ -40,7 +38,6 @@ from tools.faults.sql import end_backend, locked, make_user
 from tools.services import statements
 from tools.services.sql_node import SQLNode
 
-ROOT = Path(__file__).parents[2]
 JOBS = [f"j{number}" for number in range(20)]
 ROWS = Target("jobs", "jobs__v1", False, place="table")
 
@@ -215,17 +212,8 @@ async def killed_and_made_good(amqp_url: str, server: str, service: str, when: s
         **{name: value for name, value in os.environ.items() if name != "BUS_MONGO_URL"},
         "BUS_AMQP_URL": amqp_url,
         "BUS_LOG_URL": url,
-        "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "tests.fault.killed_in_table", service, when]
-    process = await asyncio.create_subprocess_exec(*command, env=environment)
-    try:
-        async with asyncio.timeout(45 * patience()):
-            assert await process.wait() == -signal.SIGKILL, when
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    await killing.killed("killed_in_table", service, when, environment=environment)
     settings = Settings(amqp_url=amqp_url, mongo_url="", log_url=url)
     async with build(settings, service, jobs_of(url), totals_of(url)) as bus, Worker(bus):
         for number in range(5):
