@@ -166,6 +166,8 @@ class _Connection:
 
     def cut(self) -> bool:
         """Reset both ends; False where that was done before."""
+        if self._is_cut.is_set():
+            return False
         cuts = not self._client[1].transport.is_closing()
         for writer in self._writers:
             _reset(writer)
