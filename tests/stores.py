@@ -31,6 +31,7 @@ from tools.services.jars import search
 from tools.services.jars.kafka import KafkaNode
 from tools.services.jars.search import SearchNode
 from tools.services.node import Node
+from tools.services.redis import RedisNode
 from tools.services.sql_node import SQLNode
 
 ALWAYS = ("postgresql", "mariadb")
@@ -129,7 +130,7 @@ def _server(name: str) -> str:
     answer = later.Answer(given) if given else later.ask(name)
     if not answer.url:
         _leave_out(
-            name,
+            LABELS[name],
             answer.why_missing
             or os.environ.get(why_missing(name))
             or f"{VARIABLES[name]} is not set: run the tests by bin/test, which starts the servers",
@@ -184,19 +185,29 @@ def search_node(search_kind: type[SearchNode], tmp_path: Path) -> Iterator[Searc
         yield node
 
 
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis, which starts in no time: each process of tests has its own."""
+    if given := os.environ.get(RedisNode.variable):
+        yield given
+        return
+    with lent(available(RedisNode)(tmp_path_factory.mktemp("redis"))) as node:
+        yield node.url
+
+
 def available(kind: AnyKind) -> AnyKind:
     """The kind of nodes, if such can be had here; else the test is left out."""
     try:
         _ = kind(Path()).version
     except ServiceUnavailable as error:
-        _leave_out(next(name for name in KINDS if KINDS[name] is kind), str(error))
+        _leave_out(kind.label, str(error))
     return kind
 
 
-def _leave_out(name: str, why: str) -> NoReturn:
+def _leave_out(label: str, why: str) -> NoReturn:
     if os.environ.get("CI"):
-        pytest.fail(f"{LABELS[name]} is missing, and in CI nothing is skipped: {why}")
-    pytest.skip(f"{LABELS[name]} is missing: {why}")
+        pytest.fail(f"{label} is missing, and in CI nothing is skipped: {why}")
+    pytest.skip(f"{label} is missing: {why}")
 
 
 # --- which were tested ---------------------------------------------------------------------------

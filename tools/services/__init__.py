@@ -15,6 +15,7 @@ from tools.services.mongodb import MongoNode
 from tools.services.mysql import MySQLNode
 from tools.services.postgresql import PostgreSQLNode
 from tools.services.rabbitmq import RabbitMQNode
+from tools.services.redis import RedisNode
 
 __all__ = [
     "CommandFailed",
@@ -28,6 +29,7 @@ __all__ = [
     "Origin",
     "PostgreSQLNode",
     "RabbitMQNode",
+    "RedisNode",
     "ServiceError",
     "ServiceUnavailable",
     "services",

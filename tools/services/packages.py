@@ -18,10 +18,13 @@ from tools.services.progress import say
 NO_INSTALL = "DOUBLEDECKER_NO_INSTALL"
 
 
-def programs(*names: str, packages: Sequence[str], otherwise: str = "") -> list[str]:
+def programs(
+    *names: str, packages: Sequence[str], units: Sequence[str] = (), otherwise: str = ""
+) -> list[str]:
     """Where these programs are; installs the packages where one is not on the PATH.
 
-    `otherwise` is what may be done besides to do without them.
+    `units` are what the packages would have systemd start, `otherwise` is what may be done besides
+    to do without them.
 
     Raises `ServiceUnavailable` where they cannot be had.
     """
@@ -29,7 +32,8 @@ def programs(*names: str, packages: Sequence[str], otherwise: str = "") -> list[
         other = f", or {otherwise}" if otherwise else ""
         with locked(cache_folder() / "install.lock"):
             if missing(names):
-                install(packages, otherwise=f"put {' and '.join(names)} on the PATH{other}")
+                remedy = f"put {' and '.join(names)} on the PATH{other}"
+                install(packages, units=units, otherwise=remedy)
     if absent := missing(names):
         raise ServiceUnavailable(f"installed, but not on the PATH: {', '.join(absent)}")
     return [found for name in names if (found := shutil.which(name))]
