@@ -190,13 +190,13 @@ class Runtime(NamedTuple):
             self.foreign,
             known_names=self.known_names,
             parks_all=parks_all,
-            guard=partial(self.continuity.check, *self._stands_on(projection, target)),
+            guard=partial(self.continuity.check, *self.stands_on(projection, target)),
             handled=partial(handled, self.control, target.collection),
             release_within=self.settings.release_within,
             signals=self.signals,
         )
 
-    def _stands_on(self, projection: Projection[Any], target: Target) -> list[str]:
+    def stands_on(self, projection: Projection[Any], target: Target) -> list[str]:
         """Returns the collections without which a projection's documents cannot be right."""
         names = [target.collection]
         elsewhere = projection.sink is not None and not projection.sink.versions_in_checkpoints

@@ -108,13 +108,11 @@ class Recovery(OnOpenBus):
         """Yields the collections that may hold what the log does not, or lack what it holds."""
         everything = everything or any(name in broken for name in ALL)
         for projection in self._runtime.projections:
-            followed = set(projection.categories) & self._runtime.history.owners.keys()
             lineage = await self._runtime.catalogue.lineage(projection, within=0)
             for generation in lineage.in_use(projection.version):
                 target = self._runtime.catalogue.target_of(projection, generation)
-                apart = not target.versions_in_documents and "checkpoints" in broken
-                lost = "followed" in broken and bool(followed)
-                is_broken = everything or apart or lost or target.collection in broken
+                stands_on = self._runtime.stands_on(projection, target)
+                is_broken = everything or not broken.keys().isdisjoint(stands_on)
                 if is_broken or await self._is_ahead(projection, target):
                     yield target.collection
 

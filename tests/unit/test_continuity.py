@@ -6,18 +6,37 @@ from typing import Any, cast
 
 import pytest
 
-from bus import Bus, Discontinued, Recovery, Settings, StoreUnavailable, Worker
+from bus import (
+    Bus,
+    Discontinued,
+    Increment,
+    Projection,
+    Recovery,
+    Settings,
+    StoreUnavailable,
+    Worker,
+)
 from bus.common import clock
 from bus.continuity import continuity
 from bus.continuity.continuity import RECORD, Continuity, Record, record_from
 from bus.data.payload import Document
 from bus.stores.collections import Collections
 from bus.stores.control import Control, Note
+from bus.stores.sinks.memory import MemorySink
 from bus.transports.base import Delivery, Frame
 from bus.transports.topology import event_topic
 from tests.service.parcels import signed
-from tests.service.rebuild_contract import CountPurses, GetBank, GetPurse, PurseView, paid_into
+from tests.service.rebuild_contract import (
+    CountPurses,
+    GetBank,
+    GetPurse,
+    Paid,
+    Purse,
+    PurseView,
+    paid_into,
+)
 from tests.service.rebuild_contract import service as purses
+from tests.unit.test_sending_events import Tapes
 from tests.waiting import until
 
 
@@ -267,3 +286,21 @@ def lost_event(bus: Bus) -> Delivery:
     topic = event_topic("purse", "Paid", "purse-a")
     frame = Frame("events", topic, "lost:1", "Paid", b"{}", clock.now(), "c", headers)
     return Delivery(signed(bus, frame), "purses", tag=1, generation=1, redelivered=False)
+
+
+async def test_lost_checkpoints_rebuild_what_stands_on_them_and_no_sink_with_its_own_versions() -> (
+    None
+):
+    def banked(event: Paid) -> Any:
+        return Increment(total=event.amount)
+
+    apart: Projection[Any] = Projection("apart", of=[Purse], sink=MemorySink())
+    apart.on(Paid, key=lambda event: event.bank)(banked)
+    sent: Projection[Any] = Projection("sent", of=[Purse], sink=Tapes())
+    declared = Bus("bank", projections=[apart, sent], settings=Settings.in_memory())
+    async with declared as bus:
+        runtime = bus.runtime
+        assert not any(target.versions_in_documents for target in await runtime.targets())
+        lost = {"checkpoints": "'checkpoints' was dropped"}
+        await runtime.continuity.note_turn(await runtime.collections.identities(), lost)
+        assert (await Recovery(bus).plan()).rebuilt == ("sent__v1",)
