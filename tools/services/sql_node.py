@@ -70,6 +70,11 @@ class SQLNode(Node):
         """Drop a database if it is there, with the connections that it still has."""
         statements.drop_database(self.url, name)
 
+    def wipe(self) -> None:
+        """Crash where it runs, and delete its data: `start` brings it back empty."""
+        self.kill()
+        self._made.unlink(missing_ok=True)
+
     def close(self, *, remove: bool = False) -> None:
         place = place_of(self.folder)
         super().close(remove=remove)

@@ -25,6 +25,7 @@ from tools.soak.report import print_json, print_report
 from tools.soak.run import SoakFailed, run
 from tools.soak.schedule import chosen, needed
 from tools.soak.screen import Screen
+from tools.soak.sinks import plan as stores
 
 WRONG, FAILED = 1, 2
 
@@ -105,6 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--log", choices=LOGS, default=MONGODB, help=f"where the event log is (default: {MONGODB})"
     )
+    parser.add_argument(
+        "--sinks",
+        nargs="?",
+        const="all",
+        default="",
+        metavar="LIST",
+        help="keep projections in these stores besides, and break them, too: "
+        f"{', '.join(stores.SINKS)} (default without a list: all)",
+    )
     parser.add_argument("--seed", type=int, default=None, help="default: a new one")
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
     parser.add_argument("--nodes", type=int, choices=(1, 3), help="RabbitMQ nodes")
@@ -143,7 +153,8 @@ def _log_to(path: Path) -> None:
 
 def _plan(options: argparse.Namespace) -> Plan:
     """Raises: ValueError, SystemExit."""
-    faults = chosen(options.faults, options.log)
+    sinks = stores.chosen(options.sinks) if options.sinks else ()
+    faults = chosen(options.faults, options.log, sinks)
     needs = needed(faults, options.log)
     members = max(needs.members, options.members or 1)
     if members > 1 and "store" in needs.wires:
@@ -162,6 +173,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         wires=needs.wires,
         log=options.log,
         small_disk=needs.small_disk,
+        sinks=sinks,
     )
 
 

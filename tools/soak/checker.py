@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tools.demo.fold import Collections, Folded, fold
+from tools.demo.fold import Collections, fold
 from tools.demo.verify import WrongField, compare
 from tools.soak.account import Account
 from tools.soak.calls import TRY
@@ -64,7 +64,7 @@ def check(
     verdict.out_of_order += [f"the log has a gap: {gap}" for gap in folded.gaps]
     verdict.out_of_order += observed.backwards
     verdict.twice += observed.twice
-    _compare_documents(folded, stored, verdict)
+    compare_documents(folded.collections, stored, verdict)
     verdict.others += [f"{one} is not closed, and its job is archived" for one in folded.left_open]
     return verdict
 
@@ -110,9 +110,11 @@ def _check_effects(commits: Iterable[Document], verdict: Verdict) -> None:
     verdict.twice += [f"{s}: {n} {times} times" for (s, n), times in effects.items() if times > 1]
 
 
-def _compare_documents(folded: Folded, stored: Collections, verdict: Verdict) -> None:
-    verdict.differences = compare(folded.collections, stored)
-    for one in verdict.differences:
+def compare_documents(expected: Collections, stored: Collections, verdict: Verdict) -> None:
+    """Notes each field that is not as expected, as lost, as come twice, or as just wrong."""
+    found = compare(expected, stored)
+    verdict.differences += found
+    for one in found:
         text = (
             f"{one.collection} {one.key}: {one.field} is {one.stored!r}, and the log says "
             f"{one.expected!r}"

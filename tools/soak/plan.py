@@ -14,7 +14,8 @@ class Plan(NamedTuple):
     `minutes` is the time under load, `every` the seconds between one fault's recovery and the
     next fault, `authors` how many there are at a time. `wires` says before which servers there are
     proxies: "broker", "store" (MongoDB), "log" (a log in SQL). `log` is the store of the event log,
-    whose server has a `small_disk` where that is to be filled.
+    whose server has a `small_disk` where that is to be filled. `sinks` are the stores in which
+    projections are kept besides.
     """
 
     seed: int
@@ -27,3 +28,4 @@ class Plan(NamedTuple):
     wires: frozenset[str] = frozenset()
     log: str = MONGODB
     small_disk: bool = False
+    sinks: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """Probe: how soon after a fault a fresh command's effect shows in the read models.
 
 Every tenth of a second two jobs are posted, one for each partition of the job board; each is looked
-for in MongoDB itself, past the bus.
+for in MongoDB itself, past the bus, and in all stores where projections are kept elsewhere.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from pymongo.read_concern import ReadConcern
 from tools.soak.calls import Caller
 from tools.soak.plan import SERVICE
 from tools.soak.script import Step
+from tools.soak.sinks.elsewhere import Elsewhere
 from write_models.jobs import PostJob
 
 EVERY = 0.1
@@ -50,9 +51,10 @@ class Round:
 class Probe:
     """Posts probes while `run` runs."""
 
-    def __init__(self, caller: Caller, mongo_url: str) -> None:
+    def __init__(self, caller: Caller, mongo_url: str, elsewhere: Elsewhere) -> None:
         self._caller = caller
         self._url = mongo_url
+        self._elsewhere = elsewhere
         self._numbers = count()
         self._outstanding: list[Round] = []
         self._visible: deque[Round] = deque(maxlen=100)
@@ -106,7 +108,13 @@ class Probe:
                 await asyncio.sleep(LOOK_EVERY)
                 missing = [job for one in self._outstanding for job in one.missing]
                 if missing:
-                    self._note(await _found(database, missing))
+                    self._note(await self._found(database, missing))
+
+    async def _found(self, database: Any, jobs: list[str]) -> set[str]:
+        found = await _found(database, jobs)
+        if not self._elsewhere.stores:
+            return found
+        return await asyncio.to_thread(self._elsewhere.found, found)
 
     def _note(self, jobs: set[str]) -> None:
         for one in self._outstanding:

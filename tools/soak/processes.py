@@ -14,11 +14,14 @@ from pathlib import Path
 from tools.services.ports import wait_until
 from tools.services.process import ServerProcess
 from tools.soak.service import RELEASE
+from tools.soak.sinks.plan import FED, FED_TARGET, FED_WORKERS
 
 ROOT = Path(__file__).parents[2]
 TARGET = "tools.soak.service:build"
 LOAD, RELAY = "load", "relay"
 WORKERS = ("worker-1", "worker-2")
+OF_FED = {"BUS_AMQP_URL": "memory://", "BUS_MONGO_DB": FED, "BUS_LOG_URL": ""}
+"""What the service that is fed from Kafka is told: it knows no other broker."""
 STARTED = b"worker_started"
 AWAY_AT_START = re.compile(rb"StoreUnavailable: |ConfigurationError: [\w ]+ does not allow ")
 READY_WITHIN = 60.0
@@ -37,6 +40,7 @@ class Processes:
         self._log_before: dict[str, int] = {}
         self._modules: dict[str, Sequence[str]] = {
             **dict.fromkeys(WORKERS, ("bus", "worker", TARGET)),
+            **dict.fromkeys(FED_WORKERS, ("bus", "worker", FED_TARGET)),
             RELAY: ("bus", "relay", TARGET),
             LOAD: ("tools.soak.load", *load_options),
         }
@@ -50,15 +54,15 @@ class Processes:
         self._log_before[name] = log.stat().st_size if log.exists() else 0
         self._running[name] = ServerProcess.start(
             [sys.executable, "-m", *self._modules[name]],
-            environment={**self._environment, RELEASE: self.releases.get(name, "1")},
+            environment={**self._environment_of(name), RELEASE: self.releases.get(name, "1")},
             log=log,
             detached=False,
         )
 
-    def command(self, release: str, name: str, *options: str) -> None:
-        """`bus events`, as an operator runs it."""
+    def command(self, release: str, name: str, *options: str, of: str = "events") -> None:
+        """`bus events`, or another group of commands, as an operator runs it."""
         done = subprocess.run(
-            [sys.executable, "-m", "bus", "events", name, TARGET, *options],
+            [sys.executable, "-m", "bus", of, name, TARGET, *options],
             env={**self._environment, RELEASE: release},
             capture_output=True,
             text=True,
@@ -107,6 +111,14 @@ class Processes:
                 f"{name} ended with status {code}, {seconds:.1f} s after SIGTERM"
             )
 
+    def freeze(self, name: str) -> None:
+        """Stops it where it is; its connections stay open."""
+        self._running[name].freeze()
+
+    def thaw(self, name: str) -> None:
+        """Has it go on as if nothing had been."""
+        self._running[name].signal(signal.SIGCONT)
+
     def end_roll_out(self) -> None:
         """Brings all workers to the release of the newest: what waits for it has no odds left."""
         newest = max(self.releases.values(), default="1")
@@ -123,6 +135,9 @@ class Processes:
     def kill_all(self) -> None:
         for name in list(self._running):
             self.kill(name)
+
+    def _environment_of(self, name: str) -> dict[str, str]:
+        return {**self._environment, **(OF_FED if name in FED_WORKERS else {})}
 
     def _has_started(self, name: str) -> bool:
         self.tend()

@@ -42,6 +42,7 @@ class Report(NamedTuple):
     observed: int
     minutes: float
     folder: Path
+    repeats: int
 
     @property
     def problems(self) -> list[str]:
@@ -82,6 +83,8 @@ class Report(NamedTuple):
             "minutes": round(self.minutes, 2),
             "events_per_second": round(verdict.events / max(self.minutes * 60, 1e-6)),
             "log": self.plan.log,
+            "sinks": list(self.plan.sinks),
+            "repeated_records": self.repeats,
             "nodes": self.plan.nodes,
             "members": self.plan.members,
             "versions": self.versions,
@@ -115,7 +118,7 @@ def print_report(report: Report, console: Console) -> None:
     figures = report.figures()
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in figures.items():
-        if name not in ("recoveries", "faults", "refused", "versions"):
+        if name not in ("recoveries", "faults", "refused", "versions", "sinks"):
             table.add_row(name.replace("_", " "), value if name == "log" else f"{value:,}")
     console.print(table)
     console.print(_recovery_table(figures["recoveries"]))

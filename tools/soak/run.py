@@ -42,9 +42,10 @@ class Battered(NamedTuple):
 
 async def run(plan: Plan, folder: Path, screen: Screen) -> Report:
     """Raises: SoakFailed, ServiceError."""
+    with_sinks = f", and {', '.join(plan.sinks)}" if plan.sinks else ""
     screen.stage(
         f"Starting {plan.nodes} RabbitMQ and {plan.members} MongoDB, the log in {plan.log}, two "
-        f"workers, a relay and a load; seed {plan.seed} ..."
+        f"workers, a relay and a load{with_sinks}; seed {plan.seed} ..."
     )
     async with Scene(plan, folder) as scene:
         await scene.start_processes()
@@ -75,6 +76,7 @@ async def run(plan: Plan, folder: Path, screen: Screen) -> Report:
             scene.observer.sequence.changes,
             battered.minutes,
             folder,
+            scene.elsewhere.repeats,
         )
 
 
@@ -159,8 +161,8 @@ class Recovering:
 async def _probing(scene: Scene) -> AsyncIterator[Probe]:
     """A probe at work, whose bus is closed afterwards."""
     with Ledger(scene.probes_path) as ledger:
-        async with build(scene.settings, SERVICE) as bus:
-            probe = Probe(Caller(bus, ledger), scene.mongo.url)
+        async with build(scene.settings, SERVICE, scene.elsewhere.urls) as bus:
+            probe = Probe(Caller(bus, ledger), scene.mongo.url, scene.elsewhere)
             task = asyncio.create_task(probe.run())
             try:
                 yield probe

@@ -24,6 +24,8 @@ from tools.soak.mongo_log import MongoLog
 from tools.soak.observer import Observer
 from tools.soak.plan import SERVICE, Plan
 from tools.soak.processes import LOAD, RELAY, WORKERS, Processes
+from tools.soak.sinks.elsewhere import Elsewhere
+from tools.soak.sinks.plan import FED, FED_WORKERS
 from tools.soak.sql_log import SqlLog
 
 SWEEP_EVERY = "15"
@@ -34,7 +36,7 @@ MADE_WITHIN = 10.0
 
 USER = "service"
 """Whom MongoDB knows the service's processes as; the password is the same word."""
-RIGHTS = [{"role": "readWrite", "db": SERVICE}]
+RIGHTS = [{"role": "readWrite", "db": database} for database in (SERVICE, FED)]
 
 
 class Scene:
@@ -81,6 +83,9 @@ class Scene:
         self.client: MongoClient[Document] = MongoClient(self.mongo.url, tz_aware=True)
         stack.callback(self.client.close)
         self.log: Log = in_sql or MongoLog(self.mongo, self.client)
+        self.elsewhere = Elsewhere(self.plan.sinks, self.folder, self.client)
+        stack.push_async_callback(asyncio.to_thread, self.elsewhere.end)
+        await asyncio.to_thread(self.elsewhere.start)
 
     def _log_in_sql(self) -> SqlLog | None:
         plan = self.plan
@@ -104,7 +109,7 @@ class Scene:
 
     @property
     def wires(self) -> list[Proxy]:
-        return [*self.broker_wires, *self.store_wires, *self.log_wires]
+        return [*self.broker_wires, *self.store_wires, *self.log_wires, *self.elsewhere.wires]
 
     @property
     def log_wire(self) -> Proxy:
@@ -133,6 +138,7 @@ class Scene:
             "BUS_LOG_URL": self.log_wires[0].url if self.log_wires else self.log.url,
             "BUS_SWEEP_EVERY": SWEEP_EVERY,
             "JOBBOARD_SERVICE": SERVICE,
+            **self.elsewhere.environment,
         }
 
     @property
@@ -148,9 +154,10 @@ class Scene:
 
     async def start_processes(self) -> None:
         """Workers first, so that queues are there; then what feeds them."""
-        for name in (*WORKERS, RELAY):
+        fed = FED_WORKERS if self.elsewhere.is_fed else ()
+        for name in (*WORKERS, RELAY, *fed):
             self.processes.start(name)
-        for name in WORKERS:
+        for name in (*WORKERS, *fed):
             await asyncio.to_thread(self.processes.await_worker, name)
         self.processes.start(LOAD)
         self.queues_declared()
@@ -176,6 +183,7 @@ class Scene:
             "rabbitmq": self.rabbit.nodes[0].version,
             "mongodb": self.mongo.nodes[0].version,
             self.plan.log: self.log.node.version,
+            **self.elsewhere.versions,
             "python": platform.python_version(),
         }
 

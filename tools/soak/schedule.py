@@ -1,7 +1,7 @@
 """Schedule: the sequence of faults that a seed draws, the same each time."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from random import Random
 from typing import NamedTuple
 
@@ -31,16 +31,17 @@ def schedule(plan: Plan) -> Iterator[Fault]:
             del weights[name]
 
 
-def chosen(text: str, log: str = MONGODB) -> dict[str, float]:
+def chosen(text: str, log: str = MONGODB, sinks: Collection[str] = ()) -> dict[str, float]:
     """The kinds and weights that `--faults` names: `all`, `none`, or `kind,kind=weight,...`.
 
-    `all` are those that one node, one member and this log can have here. Raises: ValueError.
+    `all` are those that one node, one member, this log and these sinks can have here. Raises:
+    ValueError.
     """
     if text == "none":
         return {}
     if text == "all":
-        return {k.name: k.weight for k in KINDS.values() if _is_usual(k, log)}
-    return dict(_weighted(part, log) for part in text.split(","))
+        return {k.name: k.weight for k in KINDS.values() if _is_usual(k, log, sinks)}
+    return dict(_weighted(part, log, sinks) for part in text.split(","))
 
 
 class Needs(NamedTuple):
@@ -66,19 +67,32 @@ def needed(names: Iterable[str], log: str = MONGODB) -> Needs:
     )
 
 
-def _is_usual(kind: Kind, log: str) -> bool:
+def _is_usual(kind: Kind, log: str, sinks: Collection[str]) -> bool:
     if kind.disk and not small_disk.available():
+        return False
+    if _why_not(kind, sinks):
         return False
     return kind.nodes == kind.members == 1 and log in kind.logs
 
 
-def _weighted(part: str, log: str) -> tuple[str, float]:
+def _why_not(kind: Kind, sinks: Collection[str]) -> str:
+    """Why a run with these sinks cannot have it; "" if it can."""
+    if kind.alone and sinks:
+        return "is not for a run with --sinks"
+    if kind.sinks and not set(kind.sinks) & set(sinks):
+        return f"needs --sinks {' or '.join(kind.sinks)}"
+    return ""
+
+
+def _weighted(part: str, log: str, sinks: Collection[str]) -> tuple[str, float]:
     name, _, weight = part.partition("=")
     if name not in KINDS:
         raise ValueError(f"there is no fault {name!r}; there are {', '.join(KINDS)}")
     kind = KINDS[name]
     if log not in kind.logs:
         raise ValueError(f"{name} is for --log {' or '.join(kind.logs)}, not for {log}")
+    if why := _why_not(kind, sinks):
+        raise ValueError(f"{name} {why}")
     if kind.disk and not small_disk.available():
         raise ValueError(f"{name} needs root, who may mount a small disk")
     return name, float(weight) if weight else kind.weight

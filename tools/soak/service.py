@@ -6,6 +6,7 @@ Release 2 (`SOAK_RELEASE=2`) handles an event that release 1 knows nothing of.
 """
 
 import os
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 from pydantic import BaseModel
@@ -160,8 +161,12 @@ def _note_in_rows(router: Router, release: int) -> None:
             await session.execute(NOTE, {"id": envelope.id})
 
 
-def build(settings: Settings, service: str = "") -> Bus:
-    """The job board's bus with the purses on it, not opened yet."""
+def build(settings: Settings, service: str = "", urls: Mapping[str, str] | None = None) -> Bus:
+    """The job board's bus with the purses on it, not opened yet; what is kept elsewhere is at the
+    URLs, or where the environment says."""
+    from tools.soak.sinks import projections as sinks  # whose events are these
+
+    elsewhere = sinks.projections(sinks.told() if urls is None else urls)
     release = int(os.environ.get(RELEASE, "1"))
     return Bus(
         service or services.job_board(),
@@ -171,6 +176,11 @@ def build(settings: Settings, service: str = "") -> Bus:
             purses,
             accounting(release, in_sql=bool(settings.log_url)),
         ],
-        projections=[*jobs_app.projections(), *applications_app.PROJECTIONS, projection],
+        projections=[
+            *jobs_app.projections(),
+            *applications_app.PROJECTIONS,
+            projection,
+            *elsewhere,
+        ],
         settings=settings,
     )

@@ -55,6 +55,7 @@ def _judge_now(scene: Scene) -> Verdict:
     }
     verdict = check(ledgers, commits, stored, scene.observer.sequence)
     _judge_purses(scene, commits, verdict)
+    scene.elsewhere.judge(commits, verdict)
     verdict.others += _given_up(scene, ledgers.gone)
     if scene.observer.problem:
         verdict.others.append(scene.observer.problem)
@@ -125,7 +126,7 @@ def _connections(scene: Scene) -> list[str]:
     for one in scene.client.admin.aggregate(everything):
         what = {key: one[key] for key in TELLING if key in one}
         found.append(f"left at MongoDB: {what}")
-    return [*found, *scene.log.connections()]
+    return [*found, *scene.log.connections(), *scene.elsewhere.connections()]
 
 
 def _until_empty(question: Callable[[], list[str]], seconds: float) -> list[str]:

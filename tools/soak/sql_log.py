@@ -86,9 +86,7 @@ class SqlLog(Entered, Log):
         return dict(self._run(f"SELECT id, count(*) FROM {SEEN} GROUP BY id"))
 
     def connections(self) -> Sequence[str]:
-        return [
-            f"left at {self.node.label}: {row}" for row in self.node.sql(CONNECTIONS[self.name])
-        ]
+        return connections_at(self.node, self.name)
 
     # --- what breaks ---------------------------------------------------------------------------
 
@@ -103,6 +101,11 @@ class SqlLog(Entered, Log):
 
     def _run(self, statement: str) -> statements.Rows:
         return self.node.sql(statement, database=SERVICE)
+
+
+def connections_at(node: SQLNode, kind: str) -> Sequence[str]:
+    """The service's connections to a server, in words."""
+    return [f"left at {node.label}: {row}" for row in node.sql(CONNECTIONS[kind])]
 
 
 def _document(row: tuple[Any, ...]) -> Document:

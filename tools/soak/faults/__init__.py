@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from tools.soak.faults import broker, database, log, messages, processes, restore, sql, wires
+from tools.soak.faults import sinks as elsewhere
 from tools.soak.faults.base import Kind
 from tools.soak.log import MONGODB, SQL
+from tools.soak.sinks.plan import KAFKA, SINKS
 
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
@@ -38,7 +40,7 @@ KINDS: Mapping[str, Kind] = {
             wires="store",
         ),
         Kind("store_rights_revoked", database.store_rights_revoked, weight=2, within=5),
-        Kind("restore", restore.restore, weight=3, within=20, most=2, logs=[MONGODB]),
+        Kind("restore", restore.restore, weight=3, within=20, most=2, logs=[MONGODB], alone=True),
         Kind("other_release", processes.other_release, weight=3, within=2),
         Kind("queue_deleted", broker.queue_deleted, weight=3, within=2),
         Kind("poison", messages.poison, weight=5, within=2),
@@ -54,6 +56,17 @@ KINDS: Mapping[str, Kind] = {
         Kind("log_locked", sql.log_locked, weight=3, within=5, logs=SQL),
         Kind("log_password_rotated", sql.log_password_rotated, weight=2, within=5, logs=SQL),
         Kind("log_full", sql.log_full, weight=3, within=10, logs=SQL, disk=True),
+        Kind("worker_frozen", elsewhere.worker_frozen, weight=20, within=10, sinks=SINKS),
+        Kind("sink_wire_cut", elsewhere.sink_wire_cut, weight=100, within=5, sinks=SINKS),
+        Kind("sink_half_open", elsewhere.sink_half_open, weight=5, within=40, sinks=SINKS),
+        Kind("sink_kill", elsewhere.sink_kill, weight=20, within=15, sinks=SINKS),
+        Kind("sink_stop", elsewhere.sink_stop, weight=10, within=15, sinks=SINKS),
+        Kind("sink_freeze", elsewhere.sink_freeze, weight=20, within=15, sinks=SINKS),
+        Kind("sink_slow", elsewhere.sink_slow, weight=15, within=10, sinks=SINKS),
+        Kind("sink_refuses", elsewhere.sink_refuses, weight=20, within=10, sinks=SINKS),
+        Kind("sink_emptied", elsewhere.sink_emptied, weight=8, within=30, sinks=SINKS),
+        Kind("fed_kill", elsewhere.fed_kill, weight=20, within=20, sinks=[KAFKA]),
+        Kind("fed_frozen", elsewhere.fed_frozen, weight=8, within=20, sinks=[KAFKA]),
         Kind("leader_kill", broker.leader_kill, weight=10, within=5, nodes=3),
         Kind("majority_lost", broker.majority_lost, weight=2, within=2, nodes=3),
         Kind("primary_kill", database.primary_kill, weight=20, within=2, members=3),

@@ -20,7 +20,8 @@ class Kind(NamedTuple):
     the service is expected to have recovered. `nodes` and `members` are what it needs at
     least, `wires` before what there have to be proxies, `logs` the stores that the log may be in,
     and `disk` whether its server's has to be one that can be filled; it comes `most` times in a
-    run, where that is not 0."""
+    run, where that is not 0. `sinks` are those of which it needs one, and `alone` says that it is
+    not for a run with sinks."""
 
     name: str
     injection: Injection
@@ -32,6 +33,8 @@ class Kind(NamedTuple):
     most: int = 0
     logs: Collection[str] = LOGS
     disk: bool = False
+    sinks: Collection[str] = ()
+    alone: bool = False
 
     def inject(self, scene: Scene, draw: Random) -> AbstractAsyncContextManager[None]:
         """Entered when the fault is over; to be left when the service has recovered."""

@@ -11,7 +11,7 @@ from tools.soak.scene import Scene
 
 async def consumer_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """SIGKILL to a worker; the other one takes over, and it is started again."""
-    name = await _one_of_two_workers(scene, draw)
+    name = await one_of_two_workers(scene, draw)
     await asyncio.to_thread(scene.processes.kill, name)
     scene.processes.start(name)
     yield
@@ -19,7 +19,7 @@ async def consumer_kill(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 async def sigterm(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """SIGTERM to a worker under load: it finishes what it holds, and leaves."""
-    name = await _one_of_two_workers(scene, draw)
+    name = await one_of_two_workers(scene, draw)
     await asyncio.to_thread(scene.processes.stop, name)
     scene.processes.start(name)
     yield
@@ -44,7 +44,7 @@ async def other_release(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
     Release 2 handles an event that release 1, beside it on the same queue, does not know.
     """
-    name = await _one_of_two_workers(scene, draw)
+    name = await one_of_two_workers(scene, draw)
     releases = scene.processes.releases
     others = [one for one in WORKERS if one != name]
     stays = releases.get(name) == "2" and any(releases.get(one) == "2" for one in others)
@@ -57,7 +57,7 @@ async def other_release(scene: Scene, draw: Random) -> AsyncIterator[None]:
     yield
 
 
-async def _one_of_two_workers(scene: Scene, draw: Random) -> str:
+async def one_of_two_workers(scene: Scene, draw: Random) -> str:
     """Both have to run: what is measured is a take-over, and not the start of a process."""
     for name in WORKERS:
         await asyncio.to_thread(scene.processes.await_worker, name)

@@ -40,7 +40,7 @@ async def restore(scene: Scene, draw: Random) -> AsyncIterator[None]:
         await scene.start_processes()
     else:
         await scene.start_processes()
-        await asyncio.to_thread(_noticed, scene)
+        await asyncio.to_thread(await_noticed, scene)
         await asyncio.to_thread(_recover, scene)
     yield
 
@@ -57,9 +57,10 @@ def _mark_what_is_gone(scene: Scene) -> None:
         mark_gone(path, held)
 
 
-def _noticed(scene: Scene) -> None:
+def await_noticed(scene: Scene) -> None:
+    """Waits until a worker has seen that what there is does not continue what was."""
     if not wait_until(lambda: _is_noticed(scene), NOTICED_WITHIN):
-        scene.processes.complaints.append("nobody noticed that a backup was restored")
+        scene.processes.complaints.append("nobody noticed that what there is is not what was")
 
 
 def _is_noticed(scene: Scene) -> bool:

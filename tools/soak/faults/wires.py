@@ -14,19 +14,19 @@ CUT_WITHIN = 0.5
 
 async def wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """A connection to RabbitMQ reset within a frame, or all of them at once."""
-    await _cut(draw.choice(scene.broker_wires), draw)
+    await cut(draw.choice(scene.broker_wires), draw)
     yield
 
 
 async def store_wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """A connection to MongoDB reset within a message, or all of them at once."""
-    await _cut(draw.choice(scene.store_wires), draw)
+    await cut(draw.choice(scene.store_wires), draw)
     yield
 
 
 async def log_wire_cut(scene: Scene, draw: Random) -> AsyncIterator[None]:
     """A connection to the log in SQL reset within a message, or all of them at once."""
-    await _cut(scene.log_wire, draw)
+    await cut(scene.log_wire, draw)
     yield
 
 
@@ -48,7 +48,8 @@ async def log_half_open(scene: Scene, draw: Random) -> AsyncIterator[None]:
     yield
 
 
-async def _cut(wire: Proxy, draw: Random) -> None:
+async def cut(wire: Proxy, draw: Random) -> None:
+    """Resets one of its connections at any byte, or all of them."""
     size, towards = draw.randrange(MOST_BYTES), draw.choice(list(Towards))
     if draw.random() < 0.5:
         await _cut_one(wire, size, towards)
