@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,13 @@ async def killed(
             await process.wait()
 
 
-def lethal(call: Any, what: str, *, when: str, time: int) -> Any:
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lethal(call: Any, what: str, *, when: str, time: int, end: Callable[[], object] = die) -> Any:
     """Returns the call, which is the last one that many times on, if `when` is "before" or "after"
-    what it is."""
+    what it is; or whatever `end` does happens then."""
     count = 0
 
     async def counted(*given: Any, **named: Any) -> Any:
@@ -40,10 +44,10 @@ def lethal(call: Any, what: str, *, when: str, time: int) -> Any:
         count += 1
         own = count  # another one may come meanwhile
         if own == time and f"before {what}" == when:
-            os.kill(os.getpid(), signal.SIGKILL)
+            end()
         result = await call(*given, **named)
         if own == time and f"after {what}" == when:
-            os.kill(os.getpid(), signal.SIGKILL)
+            end()
         return result
 
     return counted

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bus import Settings, Worker
 from bus.stores.search import index
@@ -13,7 +13,7 @@ from bus.stores.search.writing.records import Put
 from tests.service.searching import service
 
 STEP, NAME, URL = sys.argv[1:4]
-put = Index._put
+put, put_all = Index._put, Index.put
 
 
 async def mortal(self: Index, puts: Sequence[Put], parts: Sequence[bytes]) -> set[str]:
@@ -26,6 +26,13 @@ async def mortal(self: Index, puts: Sequence[Put], parts: Sequence[bytes]) -> se
     return found
 
 
+async def mortal_at_last(self: Index, puts: Iterable[Put]) -> set[str]:
+    left = await put_all(self, puts)
+    if STEP == "after the jobs" and "job_search" in self.name:
+        _die()
+    return left
+
+
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -33,6 +40,7 @@ def _die() -> None:
 async def main() -> None:
     index.AT_ONCE = 7  # so that a batch takes several requests
     Index._put = mortal  # type: ignore[method-assign]
+    Index.put = mortal_at_last  # type: ignore[method-assign]
     async with service(Settings(), NAME, URL) as bus, Worker(bus):
         await asyncio.sleep(60)
 

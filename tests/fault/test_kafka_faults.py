@@ -2,26 +2,16 @@
 
 import asyncio
 import os
-import signal
-import sys
-from pathlib import Path
 
 import pytest
 
 from bus import Settings, Worker
 from bus.kafka import KafkaTopic
-from tests.service.sending import (
-    Pay,
-    bank,
-    firsts,
-    in_order,
-    places_in_log,
-)
+from tests import killing
+from tests.service.sending import Pay, bank, firsts, in_order, places_in_log
 from tests.service.topics import place, places_in, records_in
-from tests.waiting import patience, until
+from tests.waiting import until
 from tools.services.jars.kafka import KafkaNode
-
-ROOT = Path(__file__).parents[2]
 
 
 async def killed(when: str, settings: Settings, service: str, url: str) -> None:
@@ -31,20 +21,12 @@ async def killed(when: str, settings: Settings, service: str, url: str) -> None:
         "BUS_AMQP_URL": settings.amqp_url,
         "BUS_MONGO_URL": settings.mongo_url,
         "BUS_MONGO_DB": settings.mongo_db,
-        "PYTHONPATH": str(ROOT),
     }
-    words = ["-m", "tests.fault.sending_killed_at", when, service, service, url]
-    process = await asyncio.create_subprocess_exec(sys.executable, *words, env=environment)
-    try:
-        async with asyncio.timeout(60 * patience()):
-            assert await process.wait() == -signal.SIGKILL
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    words = (when, service, service, url)
+    await killing.killed("sending_killed_at", *words, environment=environment, within=60)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before sending", "after sending", "after noting"])
 async def test_a_worker_killed_as_it_sends_loses_nothing_and_repeats_what_can_be_told(
     real_settings: Settings, kafka_server: str, unique: str, when: str
 ) -> None:
@@ -61,7 +43,8 @@ async def test_a_worker_killed_as_it_sends_loses_nothing_and_repeats_what_can_be
     records = await records_in(kafka_server, unique)
     places = list(map(place, records))
     assert in_order(places)
-    assert when == "before" or len(places) > len(wanted), "what was not noted is sent again"
+    is_repeated = len(places) > len(wanted)
+    assert is_repeated == (when == "after sending"), "what was not noted is sent again"
     ids = {(place(record), dict(record.headers)["id"]) for record in records}
     assert len(ids) == len(wanted), "a repeat has the id of the first"
 

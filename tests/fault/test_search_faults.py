@@ -139,7 +139,13 @@ async def test_an_engine_that_comes_back_empty_is_put_right_by_a_recovery(
         await equals_the_log(bus, 41)
 
 
-STEPS = ("before the documents", "between the documents", "after the documents", "after all")
+STEPS = (
+    "before the documents",
+    "between the documents",
+    "after the jobs",
+    "after the documents",
+    "after all",
+)
 
 
 async def test_a_worker_killed_at_any_step_applies_nothing_twice(

@@ -11,9 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus import ConfigurationError, StoreUnavailable
-from bus.stores.sql import SqlEventLog, connect
+from bus.stores.sink import Increment
+from bus.stores.sql import SqlEventLog, SqlTable, connect
 from bus.stores.sql.engine import transacting
+from bus.stores.sql.tables.place import TablePlace
+from bus.testing.contracts.sink_contract import changes
+from tests.contract.test_sql_tables import jobs
 from tests.fault.certificates import Certificates
+from tests.fault.test_table_faults import ROWS
 from tests.servers import lent
 from tools.services.other_user import make_place
 from tools.services.sql_node import SQLNode
@@ -89,6 +94,24 @@ async def test_a_log_is_reached_by_tls_if_the_certificate_is_good(
         own = transacting(engine)
         assert await encrypted(own), "that of handlers' sessions"
         await own.dispose()
+
+
+async def test_a_table_is_written_by_tls_or_not_at_all(
+    url: str, certificates: Certificates, unique: str
+) -> None:
+    sink = SqlTable(jobs(), url=f"{url}?cafile={certificates.authority}")
+    stranger = SqlTable(jobs(), url=f"{url}?cafile={certificates.stranger}").place("service")
+    place = sink.place("service")
+    assert isinstance(place, TablePlace)
+    try:
+        await place.prepare(ROWS)
+        assert await place.write(ROWS, changes(("a", Increment(count=1)), a=1), {"job-a": 0})
+        assert await encrypted(place._database.engine)
+        with pytest.raises(StoreUnavailable, match="check that cafile= is the authority"):
+            await stranger.versions(ROWS, ["job-a"])
+    finally:
+        await place.close()
+        await stranger.close()
 
 
 async def test_a_certificate_of_ours_is_shown(

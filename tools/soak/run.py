@@ -118,6 +118,7 @@ async def _batter(
 
 
 async def _strike(scene: Scene, recovering: "Recovering", fault: Fault) -> Recovery:
+    scene.struck = ""
     async with fault.kind.inject(scene, fault.draw):
         over = time.monotonic()
         try:
@@ -132,6 +133,7 @@ async def _strike(scene: Scene, recovering: "Recovering", fault: Fault) -> Recov
 
 def _note(scene: Scene, fault: Fault, seconds: float) -> None:
     line = {"at": datetime.now(UTC).isoformat(), "fault": fault.kind.name, "recovered_s": seconds}
+    line |= {"store": scene.struck} if scene.struck else {}
     with (scene.folder / "faults.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
 

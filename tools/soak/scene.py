@@ -53,6 +53,8 @@ class Scene:
         self.store_wires: list[Proxy] = []
         self.log_wires: list[Proxy] = []
         self.poisoned = 0
+        self.struck = ""
+        """Which store a fault has struck last; for the record of faults."""
         self.release_2_since: datetime | None = None
         self._declared = time.monotonic()
 

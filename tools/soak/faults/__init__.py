@@ -64,7 +64,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("sink_freeze", elsewhere.sink_freeze, weight=20, within=15, sinks=SINKS),
         Kind("sink_slow", elsewhere.sink_slow, weight=15, within=10, sinks=SINKS),
         Kind("sink_refuses", elsewhere.sink_refuses, weight=20, within=10, sinks=SINKS),
-        Kind("sink_emptied", elsewhere.sink_emptied, weight=8, within=30, sinks=SINKS),
+        Kind("sink_emptied", elsewhere.sink_emptied, weight=8, within=30, most=5, sinks=SINKS),
         Kind("fed_kill", elsewhere.fed_kill, weight=20, within=20, sinks=[KAFKA]),
         Kind("fed_frozen", elsewhere.fed_frozen, weight=8, within=20, sinks=[KAFKA]),
         Kind("leader_kill", broker.leader_kill, weight=10, within=5, nodes=3),

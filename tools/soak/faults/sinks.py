@@ -133,7 +133,9 @@ async def fed_frozen(scene: Scene, draw: Random) -> AsyncIterator[None]:
 
 
 def _store(scene: Scene, draw: Random) -> Store:
-    return draw.choice(list(scene.elsewhere.stores.values()))
+    store = draw.choice(list(scene.elsewhere.stores.values()))
+    scene.struck = store.name
+    return store
 
 
 async def _one_of_the_fed(scene: Scene, draw: Random) -> str:
