@@ -134,6 +134,7 @@ async def _strike(scene: Scene, recovering: "Recovering", fault: Fault) -> Recov
 def _note(scene: Scene, fault: Fault, seconds: float) -> None:
     line = {"at": datetime.now(UTC).isoformat(), "fault": fault.kind.name, "recovered_s": seconds}
     line |= {"store": scene.struck} if scene.struck else {}
+    line |= {"last": scene.elsewhere.behind} if scene.elsewhere.stores else {}
     with (scene.folder / "faults.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -38,6 +38,8 @@ class Elsewhere:
         self.stores: Mapping[str, Store] = {name: _made(name, folder / name) for name in names}
         self._database = client[FED]
         self._looked_at = 0.0
+        self.behind = ""
+        """Who lacked something when it was last looked for."""
         self.repeats = 0
         """How many of the topic's records repeat others."""
 
@@ -88,11 +90,16 @@ class Elsewhere:
 
     def _found(self, jobs: set[str]) -> set[str]:
         try:
-            for store in self.stores.values():
-                jobs &= store.has(jobs) if jobs else set()
-            return jobs & self._fed(jobs) if self.is_fed else jobs
+            for name, store in self.stores.items():
+                jobs = self._noted(name, jobs, store.has(jobs) if jobs else set())
+            return self._noted(FED, jobs, self._fed(jobs)) if self.is_fed else jobs
         except AWAY:
             return set()
+
+    def _noted(self, who: str, jobs: set[str], found: set[str]) -> set[str]:
+        if jobs - found:
+            self.behind = who
+        return jobs & found
 
     def _fed(self, jobs: Collection[str]) -> set[str]:
         found = self._active("jobs").find({"_id": {"$in": list(jobs)}}, {"_id": 1})
