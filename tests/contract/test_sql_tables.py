@@ -1,8 +1,8 @@
 """Tables of projections, on each SQL server: the contract of sinks, and what is of SQL alone."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,6 +181,64 @@ async def test_what_the_database_refuses_is_told_in_its_words_and_not_written(
     assert not any(value in told for value in ("much too long", "taken", "1099511627776", "secret"))
     assert [row["_id"] for row in await place.page(DAYS, "", 9)] == [ADA]
     assert await place.versions(DAYS, ["job-a"]) == {"job-a": 1}
+
+
+class Shouted(sa.types.TypeDecorator[str]):
+    """A type of the user's own, which takes less than it says."""
+
+    impl = sa.String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None else value.upper()
+
+
+def kinds() -> sa.Table:
+    return sa.Table(
+        "kinds",
+        sa.MetaData(),
+        sa.Column("id", sa.String(20), primary_key=True),
+        sa.Column("raw", sa.LargeBinary),
+        sa.Column("took", sa.Interval),
+        sa.Column("stamp", sa.TIMESTAMP),
+        sa.Column("rate", sa.Float),
+        sa.Column("loud", Shouted),
+    )
+
+
+KINDS = Target("kinds", "kinds__v1", False, place="table")
+
+
+async def test_what_was_written_is_read_again_on_each_server(sql_url: str) -> None:
+    took, stamp = timedelta(days=3, microseconds=5), datetime(2050, 1, 1, 12, 0, 0, 5)
+    row = {"raw": b"\x00'\xff\\", "took": took, "stamp": stamp, "rate": 0.1, "loud": "X"}
+    async with opened(sql_url, kinds()) as place:
+        assert list(await place.prepare(KINDS)) == []
+        some = changes(("a", Upsert(row)), ("b", Upsert(raw=b"")), a=1)
+        assert await place.write(KINDS, some, {"job-a": 0})
+        found = await place.whole(KINDS, ["a", "b"])
+    assert found["a"] == {"_id": "a", **row}
+    assert found["b"]["raw"] == b""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda table: sa.update(table).values(rate=sa.literal(float("nan")) + 10**400),
+        lambda table: sa.update(table).values(loud={"a": 1}),
+        lambda table: sa.update(table).values(raw={"a": 1}),
+        lambda table: Upsert(loud=5),
+    ],
+    ids=["nan", "a type of the user's", "a mapping", "a row"],
+)
+async def test_what_a_driver_cannot_write_is_refused_and_holds_up_nobody(
+    sql_url: str, wrong: Callable[[sa.Table], Any]
+) -> None:
+    async with opened(sql_url, kinds()) as place:
+        await place.prepare(KINDS)
+        change = wrong(place.table(KINDS))
+        with pytest.raises(ProjectionError):
+            await place.write(KINDS, changes(("a", change), a=1), {"job-a": 0})
 
 
 async def test_statements_come_in_their_turn(place: TablePlace) -> None:

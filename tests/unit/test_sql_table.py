@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import uuid4
 
@@ -119,6 +120,13 @@ def test_a_key_of_several_columns_is_named_by_each_handler() -> None:
     projection.on(Moved, key=lambda event: ("a", date.fromisoformat(event.day)))(moved)
 
 
+class Colour(Enum):
+    RED = "r"
+
+
+NOON = datetime(2026, 1, 1, 12)
+
+
 def columns() -> list[sa.Column[Any]]:
     return [
         sa.Column("text", sa.String(10), nullable=False),
@@ -128,6 +136,12 @@ def columns() -> list[sa.Column[Any]]:
         sa.Column("at", sa.DateTime),
         sa.Column("twice", sa.Integer, sa.Computed("count * 2")),
         sa.Column("data", sa.JSON),
+        sa.Column("kind", sa.Enum(Colour, native_enum=False)),
+        sa.Column("size", sa.Enum("s", "m", native_enum=False)),
+        sa.Column("day", sa.Date),
+        sa.Column("clock", sa.Time),
+        sa.Column("zoned", sa.DateTime(timezone=True)),
+        sa.Column("words", sa.ARRAY(sa.String(3))),
     ]
 
 
@@ -143,6 +157,21 @@ def columns() -> list[sa.Column[Any]]:
         (Upsert(count=True), "takes int, and is given bool"),
         (Upsert(price="5"), "takes a number"),
         (Upsert(price=Decimal("1e40")), "too many digits"),
+        (Upsert(price=Decimal("123456789")), "too many digits"),
+        (Upsert(price=Decimal("NaN")), "finite"),
+        (Upsert(rate=float("nan")), "finite"),
+        (Increment(rate=float("inf")), "finite"),
+        (Upsert(rate=10**400), "finite"),
+        (Upsert(rate=True), "takes float, and is given bool"),
+        (Upsert(count=2**31), "beyond"),
+        (Upsert(kind="r"), "a member of Colour"),
+        (Upsert(size="xl"), "one of s, m"),
+        (Upsert(data={"n": Decimal(5)}), "takes JSON"),
+        (Upsert(data=[float("nan")]), "takes JSON"),
+        (Upsert(day=NOON), "takes date, and is given datetime"),
+        (Upsert(clock=NOON.time().replace(tzinfo=UTC)), "without a zone"),
+        (Upsert(zoned=datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))), "years 1 to"),
+        (Upsert(words=["abc", "abcd"]), "'words' has texts of 3 characters at most"),
         (Upsert(at=date(2026, 1, 1)), "takes datetime"),
         (Increment(text=1), "both must be numbers"),
         (Increment(count=1.5), "takes int, and is given float"),
@@ -188,6 +217,35 @@ def test_sums_do_not_depend_on_how_events_come_in_batches() -> None:
     for amount in (Decimal("0.005"), 0.1, 2):
         total = increased(price, total, amount)
     assert total == Decimal("2.11")
+
+
+def test_values_that_a_column_has_are_taken() -> None:
+    values = {"kind": Colour.RED, "size": "s", "data": None, "day": NOON.date(), "words": ["abc"]}
+    sink = SqlTable(table(*columns()), url=POSTGRESQL)
+    sink.check("a", Upsert(values))
+    sink.check("a", Upsert(kind="RED", price=None, count=-(2**31), clock=NOON.time()))
+
+
+def test_numbers_of_a_precision_alone_are_whole_in_each_batch() -> None:
+    whole = sa.Column("n", sa.Numeric(10))
+    once = increased(whole, increased(whole, None, Decimal("0.4")), Decimal("0.4"))
+    assert once == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("rate", 1e308), ("count", 2**30), ("price", Decimal(99999999))]
+)
+def test_a_sum_that_its_column_cannot_hold_is_refused(column: str, value: Any) -> None:
+    own = next(found for found in columns() if found.name == column)
+    with pytest.raises(ProjectionError, match=column):
+        increased(own, value, value)
+
+
+def test_decimal_numbers_of_no_known_scale_are_none_in_mysql() -> None:
+    things = table(sa.Column("price", sa.Numeric))
+    SqlTable(things, url=POSTGRESQL)
+    with pytest.raises(ConfigurationError, match="no known scale"):
+        SqlTable(things, url=MARIADB)
 
 
 def test_times_are_stored_in_utc() -> None:

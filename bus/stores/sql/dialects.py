@@ -35,6 +35,10 @@ class Dialect(Protocol):
         """Returns what the driver is to be given, to connect within so many seconds."""
         ...
 
+    def adapt(self, driver: Any) -> None:
+        """Has a new connection of the driver's take all values that columns have."""
+        return
+
     def label(self, dialect: sa.Dialect) -> str:
         """Returns the database's name, for people."""
         ...
@@ -205,6 +209,16 @@ class MySQL(Dialect):
 
     def connect_args(self, seconds: float) -> dict[str, Any]:
         return {"connect_timeout": seconds, "charset": "utf8mb4"}
+
+    def adapt(self, driver: Any) -> None:
+        # aiomysql asks PyMySQL to write bytes, which since 1.2 gives it a text to call instead.
+        usual = driver.escape
+
+        def escape(value: Any) -> str:
+            is_binary = isinstance(value, bytes | bytearray)
+            return f"_binary X'{value.hex()}'" if is_binary else str(usual(value))
+
+        driver.escape = escape
 
     def label(self, dialect: sa.Dialect) -> str:
         return "MariaDB" if getattr(dialect, "is_mariadb", False) else "MySQL"

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from bus.common import clock
 from bus.errors import BusError, ConfigurationError
-from bus.stores.sql.dialects import dialect_for
+from bus.stores.sql.dialects import Dialect, dialect_for
 from bus.stores.sql.failures import (
     ANSWER_WITHIN,
     LOG,
@@ -91,7 +91,7 @@ def connect(
         ) from None
     event.listen(engine.sync_engine, "do_connect", WithTls(parsed.query, setting.name))
     statements = [*dialect.set_up, *pool.set_up.get(base, ())]
-    event.listen(engine.sync_engine, "connect", _set_up(statements))
+    event.listen(engine.sync_engine, "connect", _set_up(dialect, statements))
     event.listen(engine.sync_engine, "handle_error", _leave)
     event.listen(engine.sync_engine, "close", _let_go)
     return engine
@@ -118,8 +118,9 @@ def _let_go(connection: Any, _: Any) -> None:
         driver.close()
 
 
-def _set_up(statements: Sequence[str]) -> Callable[[Any, Any], None]:
+def _set_up(dialect: Dialect, statements: Sequence[str]) -> Callable[[Any, Any], None]:
     def set_up(connection: Any, _: Any) -> None:
+        dialect.adapt(connection.driver_connection)
         cursor = connection.cursor()
         for statement in statements:
             cursor.execute(statement)

@@ -173,6 +173,8 @@ ENDS_TRANSACTION = {"40001", "40P01", 1213}
 """The server has ended the transaction, or does so once a savepoint is left."""
 _ENDED = ("; the handler is closed", "Transport does not expose socket instance")
 _DRIVERS = {"asyncpg", "aiomysql", "pymysql"}
+_UNSENT = " can not be used with MySQL"
+"""How PyMySQL refuses NaN and Infinity, without a code."""
 _ABOUT_CONTENT = ("22", "23")
 """Classes of PostgreSQL's codes: data exceptions, and constraints other than the unique ones."""
 
@@ -257,11 +259,15 @@ def kind_of(error: BaseException) -> Kind:
     if code is not None:
         return Kind.UNCLEAR
     own = getattr(error, "orig", None) or error
-    if isinstance(own, UnicodeError) or type(own).__name__ == "DataError":
+    if isinstance(own, UnicodeError) or type(own).__name__ == "DataError" or _is_unsent(own):
         return Kind.CONTENT
     if isinstance(own, NotConnected | NoneFree | ConnectionRefusedError | ArgumentError):
         return Kind.NOTHING_DONE
     return Kind.UNCLEAR
+
+
+def _is_unsent(own: BaseException) -> bool:
+    return type(own).__name__ == "ProgrammingError" and str(own).endswith(_UNSENT)
 
 
 def said(error: BaseException) -> str:

@@ -4,8 +4,10 @@ A sum must not depend on how its parts came in batches: numbers with a scale are
 are added, as the databases would do it afterwards.
 """
 
+import json
+import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_UP, Decimal, DecimalException
 from typing import Any
 
@@ -13,6 +15,17 @@ import sqlalchemy as sa
 
 from bus.errors import ProjectionError
 from bus.stores.sink import Increment, Upsert
+
+_MOST: Mapping[Any, int] = {
+    kind: 2**bits
+    for bits, kinds in {
+        15: (sa.SmallInteger, sa.SMALLINT),
+        31: (sa.Integer, sa.INTEGER),
+        63: (sa.BigInteger, sa.BIGINT),
+    }.items()
+    for kind in kinds
+}
+"""Whole numbers begin with minus this, and end before it: no driver names the column."""
 
 
 def is_numeric(column: sa.Column[Any]) -> bool:
@@ -42,15 +55,17 @@ def stored(column: sa.Column[Any], value: Any) -> Any:
         return value
     if is_numeric(column):
         return _scaled(column, value)
-    if kind is float and type(value) in (int, Decimal):
-        return float(value)
+    if kind is float:
+        return _float(column, value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ProjectionError(
             f"column {column.name!r} takes {kind.__name__}, and is given {type(value).__name__}"
         )
+    if isinstance(value, int) and kind is int:
+        return _in_range(column, value)
     if isinstance(value, str):
         _check_length(column, value)
-    return _in_utc(column, value) if isinstance(value, datetime) else value
+    return _timed(column, kind, value) if isinstance(value, date | time) else value
 
 
 def _check_length(column: sa.Column[Any], value: str) -> None:
@@ -67,7 +82,9 @@ def increased(column: sa.Column[Any], value: Any, amount: Any) -> Any:
     added = stored(column, amount)
     if value is None:
         return added
-    return _scaled(column, value) + added if is_numeric(column) else value + added
+    if is_numeric(column):
+        return _fitting(column, _scaled(column, value) + added)
+    return stored(column, value + added)
 
 
 def check(table: sa.Table, change: Upsert | Increment) -> None:
@@ -78,6 +95,46 @@ def check(table: sa.Table, change: Upsert | Increment) -> None:
         if isinstance(change, Increment):
             _check_number(column, value)
         stored(column, value)
+        _check_special(column, value)
+
+
+def _check_special(column: sa.Column[Any], value: Any) -> None:
+    """Checks what SQLAlchemy would pass on unseen, and could not read again, or not pass on."""
+    kind = column.type
+    if isinstance(kind, sa.Enum) and value is not None:
+        own = kind.enum_class
+        if not (own is not None and isinstance(value, own)) and value not in (kind.enums or ()):
+            what = f"a member of {own.__name__}" if own else f"one of {', '.join(kind.enums)}"
+            raise ProjectionError(
+                f"column {column.name!r} takes {what:.300}, and is given another {_kind(value)}"
+            )
+    elif isinstance(kind, sa.JSON):
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ProjectionError(
+                f"column {column.name!r} takes JSON, and is given what that does not have "
+                f"({type(error).__name__}): give texts, finite numbers, lists and mappings; a time "
+                f"or a Decimal as text"
+            ) from None
+    elif isinstance(kind, sa.ARRAY) and isinstance(value, list | tuple):
+        _check_items(column.name, kind.item_type, value)
+
+
+def _check_items(name: str, kind: Any, values: Any) -> None:
+    """Checks texts of an array, which PostgreSQL would cut off."""
+    most = getattr(kind, "length", None)
+    for value in values:
+        if isinstance(value, list | tuple):
+            _check_items(name, kind, value)
+        elif most is not None and isinstance(value, str) and len(value) > most:
+            raise ProjectionError(
+                f"column {name!r} has texts of {most} characters at most, and is given {len(value)}"
+            )
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
 
 
 def _named(table: sa.Table, name: str) -> sa.Column[Any]:
@@ -108,25 +165,89 @@ def _check_number(column: sa.Column[Any], amount: Any) -> None:
         )
 
 
+def _float(column: sa.Column[Any], value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ProjectionError(f"column {column.name!r} takes float, and is given {_kind(value)}")
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if math.isfinite(found):
+        return found
+    raise _not_finite(column)
+
+
+def _not_finite(column: sa.Column[Any]) -> ProjectionError:
+    return ProjectionError(
+        f"column {column.name!r} takes finite numbers, because not all databases have others, and "
+        f"is given, or comes to, another one; give None instead"
+    )
+
+
+def _in_range(column: sa.Column[Any], value: int) -> int:
+    most = _MOST.get(type(column.type))
+    if most is None or -most <= value < most:
+        return value
+    raise ProjectionError(
+        f"column {column.name!r} has whole numbers from -{most} to {most - 1}, and the number is "
+        f"beyond that"
+    )
+
+
 def _scaled(column: sa.Column[Any], value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise ProjectionError(
-            f"column {column.name!r} takes a number, and is given {type(value).__name__}"
-        )
+        raise ProjectionError(f"column {column.name!r} takes a number, and is given {_kind(value)}")
     exact = value if isinstance(value, Decimal) else Decimal(str(value))
-    scale: int | None = column.type.scale  # type: ignore[attr-defined]
+    if not exact.is_finite():
+        raise _not_finite(column)
+    scale = scale_of(column)
     if scale is None:
         return exact
     try:
-        return exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP)
+        return _fitting(column, exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP))
     except DecimalException:
-        raise ProjectionError(f"column {column.name!r}: the number has too many digits") from None
+        raise _too_many_digits(column) from None
 
 
-def _in_utc(column: sa.Column[Any], value: datetime) -> datetime:
+def scale_of(column: sa.Column[Any]) -> int | None:
+    """Returns the digits that a decimal number has behind its point; None if any number of them.
+    What has a precision alone has none."""
+    kind: Any = column.type
+    scale: int | None = kind.scale
+    return 0 if scale is None and kind.precision is not None else scale
+
+
+def _fitting(column: sa.Column[Any], value: Decimal) -> Decimal:
+    precision: int | None = column.type.precision  # type: ignore[attr-defined]
+    if precision is None or value.adjusted() < precision - (scale_of(column) or 0):
+        return value
+    raise _too_many_digits(column)
+
+
+def _too_many_digits(column: sa.Column[Any]) -> ProjectionError:
+    return ProjectionError(f"column {column.name!r}: the number has too many digits")
+
+
+def _timed(column: sa.Column[Any], kind: type, value: Any) -> Any:
     """Returns a time as its column has it: in UTC, and with an offset only where that has one."""
     has_zone = getattr(column.type, "timezone", False)
+    if isinstance(value, datetime) and kind is date:
+        raise ProjectionError(
+            f"column {column.name!r} takes date, and is given datetime; give its date(), in the "
+            f"zone that is meant"
+        )
+    if isinstance(value, time) and value.tzinfo is not None and not has_zone:
+        raise ProjectionError(f"column {column.name!r} takes a time without a zone, and has one")
+    return _in_utc(column, value, has_zone) if isinstance(value, datetime) else value
+
+
+def _in_utc(column: sa.Column[Any], value: datetime, has_zone: bool) -> datetime:
     if value.tzinfo is None:
         return value.replace(tzinfo=UTC) if has_zone else value
-    value = value.astimezone(UTC)
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:
+        raise ProjectionError(
+            f"column {column.name!r}: in UTC the time is beyond the years 1 to 9999"
+        ) from None
     return value if has_zone else value.replace(tzinfo=None)

@@ -74,17 +74,22 @@ def _copy(declared: sa.Table, name: str) -> sa.Table:
     return table
 
 
+_TIMES = {sa.DateTime, sa.DATETIME, sa.TIMESTAMP, sa.Interval}
+
+
 def _made(column: sa.Column[Any], dialect: sa.Dialect) -> Any:
-    kind = column.type
+    kind: Any = column.type
     if column.primary_key and isinstance(kind, sa.String):
         return _compared_by_bytes(kind, dialect)
     if dialect.name == "postgresql":
         return kind
-    if type(kind) is sa.DateTime:  # else whole seconds
+    if type(kind) in _TIMES:  # else whole seconds; and TIMESTAMP ends in 2038
         return mysql.DATETIME(fsp=6)
-    if type(kind) is sa.Time:
+    if type(kind) in (sa.Time, sa.TIME):
         return mysql.TIME(fsp=6)
-    if type(kind) is sa.Float and kind.precision is None:  # else less exact than in PostgreSQL
+    if (
+        type(kind) in (sa.Float, sa.FLOAT) and kind.precision is None
+    ):  # else less exact than in PostgreSQL
         return mysql.DOUBLE()
     return kind
 

@@ -180,6 +180,13 @@ def _checked(table: sa.Table, url: str) -> None:
         raise ConfigurationError(f"{where} {problem}")
     if url.startswith("postgresql"):
         return
+    for column in table.columns:
+        if columns.is_numeric(column) and columns.scale_of(column) is None:
+            raise ConfigurationError(
+                f"SqlTable({table.name!r}): column {column.name!r} has decimal numbers of no known "
+                f"scale, of which MariaDB and MySQL keep ten whole digits and nothing behind the "
+                f"point; write it as Numeric(38, 10), say"
+            )
     for column in table.primary_key.columns:
         if isinstance(column.type, sa.String) and not column.type.length:
             raise ConfigurationError(

@@ -36,6 +36,8 @@ _REFUSED = {
 """What MariaDB and MySQL refuse of a row, besides what they refuse of a log."""
 _CLASSES = ("22", "23", "42", "P0", "21")
 """Classes of PostgreSQL's codes: data, constraints, statements, triggers, cardinality."""
+_OF_VALUES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+"""What a column's type raises for a value that it cannot take."""
 _NAMED = re.compile(
     r"(?:olumn|ield) '([^']+)'|for key '([^']+)'$|CONSTRAINT `([^`]+)`|constraint '([^']+)'"
 )
@@ -55,13 +57,23 @@ def judged(
 ) -> Exception | None:
     """Returns the bus's error for one that a batch met, or None if another writer was first."""
     if not is_of_store(error):
-        return error
+        is_of_rows = phase in (Phase.ROWS, Phase.STATEMENT) and isinstance(error, _OF_VALUES)
+        return _of_driver(database.name, error) if is_of_rows else error
     kind = kind_of(error)
     if kind is Kind.AGAIN or (kind is Kind.TAKEN and _by_another(error, phase, primary_key)):
         return None
     if kind is Kind.TAKEN or is_refused(error):
         return ProjectionError(f"{database.name} refuses the change: {words(error)}")
     return database.translated(error, writing=phase is Phase.COMMIT)
+
+
+def _of_driver(name: str, error: Exception) -> ProjectionError:
+    """Returns the error for a value that the driver could not write, or a column's type not read:
+    not only the batch would fail for ever, but all that come after it."""
+    return ProjectionError(
+        f"the change cannot be written to {name}, or its row be read ({type(error).__name__}): see "
+        f"that its values are of its columns' types"
+    )
 
 
 def _by_another(error: Exception, phase: Phase, primary_key: str) -> bool:
@@ -81,7 +93,7 @@ def is_refused(error: BaseException) -> bool:
     is_of_ours = isinstance(error, StatementError) and not isinstance(error, DBAPIError)
     if is_of_ours:  # a value that SQLAlchemy could not hand on
         own: Any = error.orig  # type: ignore[attr-defined]
-        return isinstance(own, TypeError | ValueError | ArithmeticError | LookupError)
+        return isinstance(own, _OF_VALUES)
     return isinstance(_cause(error), ValueError)  # one that asyncpg could not
 
 
