@@ -13,6 +13,11 @@ def applications() -> str:
     return os.environ.get("APPLICATIONS_SERVICE") or "applications"
 
 
+def statistics() -> str:
+    """Returns that of the statistics: "statistics", or the value of STATISTICS_SERVICE."""
+    return os.environ.get("STATISTICS_SERVICE") or "statistics"
+
+
 def job_board() -> str:
     """Returns that of both in one: "jobboard", or the value of JOBBOARD_SERVICE."""
     return os.environ.get("JOBBOARD_SERVICE") or "jobboard"

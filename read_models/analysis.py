@@ -4,19 +4,11 @@ It is read from tables for analysts, which are in a SQL database (`analysis_tabl
 `JOBBOARD_ANALYSIS_URL` names one.
 """
 
-import os
 from datetime import date, timedelta
 
 from pydantic import BaseModel
 
 from bus import Query
-
-VARIABLE = "JOBBOARD_ANALYSIS_URL"
-
-
-def url() -> str:
-    """Returns the URL of the tables' database; empty if there is none."""
-    return os.environ.get(VARIABLE, "")
 
 
 class Day(BaseModel):

@@ -10,11 +10,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bus import Envelope, Increment, Projection, Router, Upsert
 from bus.stores.sql import SqlTable
-from read_models.analysis import AnalyseJob, Day, JobAnalysis, url
+from read_models import stores
+from read_models.analysis import AnalyseJob, Day, JobAnalysis
 from write_models.applications import Application, ApplicationSubmitted
 from write_models.jobs import Job, JobArchived, JobPosted
 
 metadata = sa.MetaData()
+
+
+def url() -> str:
+    """Returns the URL of the tables' database, which is read each time a bus opens."""
+    return stores.url(stores.ANALYSIS)
+
 
 per_day = Projection(
     "applications_per_day",

@@ -6,7 +6,7 @@ job yet, which is why every query here asks for a status.
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -75,6 +75,11 @@ def applied(event: ApplicationSubmitted) -> Update:
 
 
 queries = Router("job_board_queries")
+lists = Router("job_board_lists")
+"""Lists the jobs where no search engine does (`job_search`)."""
+
+OPERATORS = str.maketrans('"-', "  ")
+"""What MongoDB takes for a phrase, or for a word that must not be there."""
 
 
 class ListJobs(Paged[JobView]):
@@ -84,15 +89,31 @@ class ListJobs(Paged[JobView]):
     text: str = ""
 
 
+class WatchJobs(ListJobs):
+    """Asks the same of MongoDB, which tells when an answer changes. No search engine does."""
+
+
 class GetJob(Query[JobView | None]):
     """Asks for one job, open or archived."""
 
     job_id: str
 
 
-@queries.query
+@lists.query
 async def list_jobs(query: ListJobs, documents: Documents[JobView]) -> Page[JobView]:
-    found = {"status": "open"} | ({"$text": {"$search": query.text}} if query.text else {})
+    return await listed(query, documents)
+
+
+@queries.query
+async def watch_jobs(query: WatchJobs, documents: Documents[JobView]) -> Page[JobView]:
+    return await listed(query, documents)
+
+
+async def listed(query: ListJobs, documents: Documents[JobView]) -> Page[JobView]:
+    """Returns the jobs that documents, and MongoDB's index of their words, find."""
+    found: dict[str, Any] = {"status": "open"}
+    if query.text:
+        found["$text"] = {"$search": query.text.translate(OPERATORS)}
     return Page(
         total=await documents.count(found),
         items=await documents.find(

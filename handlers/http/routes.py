@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from handlers.http.calls import Calls, calls_of
 from handlers.http.live import EventStream, events_of
-from read_models import analysis
+from read_models import stores
 from read_models.analysis import AnalyseJob, JobAnalysis
 from read_models.applicant_history import ApplicantHistory, HistoryEntry
 from read_models.applications_by_job import ApplicationView, ListApplications
-from read_models.job_board import GetJob, JobView, ListJobs
+from read_models.job_board import GetJob, JobView, ListJobs, WatchJobs
 from read_models.paging import Page
 from write_models.applications import SubmitApplication
 from write_models.interviews import CallOffInterviews, PlanInterview
@@ -132,7 +132,7 @@ async def watch_jobs(
     Each event's id identifies its answer: a client that reconnects with `Last-Event-ID` gets
     nothing until the answer changes.
     """
-    query = ListJobs(text=text, skip=page.skip, limit=page.limit)
+    query = WatchJobs(text=text, skip=page.skip, limit=page.limit)
     return await calls.watch(query, seen=last_event_id)
 
 
@@ -148,8 +148,8 @@ async def get_job(job_id: str, calls: Caller) -> JobView:
 @api.get("/jobs/{job_id}/analysis")
 async def analyse_job(job_id: str, calls: Caller) -> JobAnalysis:
     """Returns who applied when, and how long the job was open."""
-    if not analysis.url():
-        raise HTTPException(404, f"there are no tables for analysts here: {analysis.VARIABLE}")
+    if not stores.url(stores.ANALYSIS):
+        raise HTTPException(404, f"there are no tables for analysts here: {stores.ANALYSIS}")
     found = await calls.query(AnalyseJob(job_id=job_id))
     if found is None:
         raise HTTPException(404, f"there is no job {job_id}")

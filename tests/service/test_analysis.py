@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from bus import NotBuilt, Projections, Settings, Worker
 from handlers import app
-from read_models.analysis import VARIABLE, AnalyseJob
+from read_models.analysis import AnalyseJob
+from read_models.stores import ANALYSIS
 from tests.waiting import until
 from write_models.applications import SubmitApplication
 from write_models.jobs import ArchiveJob, PostJob
@@ -16,7 +17,7 @@ from write_models.jobs import ArchiveJob, PostJob
 
 @pytest.fixture
 def analysed(sql_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv(VARIABLE, sql_url)
+    monkeypatch.setenv(ANALYSIS, sql_url)
     return sql_url
 
 
@@ -60,7 +61,7 @@ async def test_a_history_without_tables_is_built_into_them(
     async with app.build(real_settings, unique) as bus, Worker(bus):
         for number in range(20):
             await bus.execute(PostJob(job_id=f"j{number}", title="Baker", description="Bread"))
-    monkeypatch.setenv(VARIABLE, sql_url)
+    monkeypatch.setenv(ANALYSIS, sql_url)
     async with app.build(real_settings, unique) as bus, Worker(bus):
 
         async def built() -> bool:
