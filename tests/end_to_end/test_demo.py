@@ -1,5 +1,6 @@
 """The demo, small, on the test run's services: the main job from end to end, a worker killed."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ import pytest
 from pymongo import MongoClient
 
 from bus import Settings
+from bus.kafka.topics import administering
 from tools.demo import cleaning
 from tools.services import statements
+from tools.services.jars import search
 
 ROOT = Path(__file__).parents[2]
 PROMISED = {
@@ -36,7 +39,7 @@ def demo(settings: Settings, *options: str, **variables: str) -> "subprocess.Com
         env=environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
 
 
@@ -74,7 +77,7 @@ def test_with_its_log_in_sql_all_is_right_and_nothing_is_left_on_the_server(
 ) -> None:
     """With tables for analysts besides."""
     name, server = log
-    done = demo(settings, "--json", "--log", name, "--stores", "all", JOBBOARD_SERVICE=service)
+    done = demo(settings, "--json", "--log", name, "--stores", "tables", JOBBOARD_SERVICE=service)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     assert (report["log"], report["worker_kills"], report["lost_commands"]) == (name, 1, 0)
@@ -86,6 +89,38 @@ def test_with_its_log_in_sql_all_is_right_and_nothing_is_left_on_the_server(
     for where, database in ((server, service), (postgresql_server, f"{service}_analysis")):
         with pytest.raises(statements.REFUSALS):
             statements.run(statements.of_database(where, database), "SELECT 1")
+
+
+def test_with_all_stores_all_is_right_and_nothing_is_left_in_them(
+    settings: Settings,
+    service: str,
+    postgresql_server: str,
+    opensearch_url: str,
+    kafka_server: str,
+) -> None:
+    """It kills none of the servers, which are the test run's, but both of the workers."""
+    servers = {"BUS_TEST_OPENSEARCH_URL": opensearch_url, "BUS_TEST_KAFKA_URL": kafka_server}
+    done = demo(settings, "--json", "--stores", "all", JOBBOARD_SERVICE=service, **servers)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    kept = ("documents", "rows", "searched", "records", "counts")
+    assert [report[f"wrong_{what}"] for what in kept] == [0] * len(kept)
+    assert min(report["rows"], report["searched"], report["records"]) > 20
+    assert report["counts"] > 0
+    assert (report["worker_kills"], report["dead_letters"]) == (1, 0)
+    assert report["broken"] == [
+        "the third service's worker killed",
+        "connections to PostgreSQL cut",
+    ]
+    assert search.call(opensearch_url, "GET", f"/_cat/indices/{service}*?format=json") == []
+    assert asyncio.run(topics(kafka_server, service)) == []
+    with MongoClient[dict[str, Any]](settings.mongo_url) as client:
+        assert [name for name in client.list_database_names() if service in name] == []
+
+
+async def topics(url: str, service: str) -> list[str]:
+    async with administering(url, "the test") as admin:
+        return [name for name in await admin.list_topics() if service in name]
 
 
 def test_the_demo_reports_to_people(settings: Settings) -> None:

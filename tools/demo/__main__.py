@@ -13,9 +13,9 @@ from rich.console import Console
 
 from tools.demo.errors import DemoFailed
 from tools.demo.report import Report, print_json, print_report
-from tools.demo.run import STORES, TABLES, Plan, run
+from tools.demo.run import Plan, run
 from tools.demo.screen import Screen
-from tools.demo.tables import SERVER
+from tools.demo.stores import KINDS, SERVERS
 from tools.services import ServiceError, command, services
 from tools.services.finding import EVERYTHING, LABELS, MONGODB
 
@@ -72,8 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_stores,
         default=(),
         metavar="NAME,...",
-        help=f"keep and compare documents in other stores besides, which are started: all, or some "
-        f"of {', '.join(STORES)} (tables for analysts in PostgreSQL)",
+        help=f"keep and compare documents in other stores besides, which are started, and killed "
+        f"under load: all, or some of {', '.join(KINDS)} (tables for analysts in PostgreSQL; "
+        f"search in OpenSearch; events in Kafka, and a third service that counts from there)",
     )
     parser.add_argument(
         "--keep", action="store_true", help="leave queues and databases on services that stay"
@@ -89,9 +90,9 @@ def _count(text: str) -> int:
 
 
 def _stores(text: str) -> tuple[str, ...]:
-    names = STORES if text == "all" else tuple(text.split(","))
-    if unknown := [name for name in names if name not in STORES]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of all, {', '.join(STORES)}")
+    names = tuple(KINDS) if text == "all" else tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in KINDS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of all, {', '.join(KINDS)}")
     return names
 
 
@@ -114,7 +115,7 @@ def _plan(options: argparse.Namespace, began: float) -> Plan:
 
 def _run(plan: Plan, in_memory: bool, logs: Path, screen: Screen) -> Report:
     more = dict.fromkeys([plan.log] if plan.log else [])
-    more |= {SERVER: None} if TABLES in plan.stores else {}
+    more |= dict.fromkeys(SERVERS[name] for name in plan.stores)
     names = [LABELS[name] for name in (*EVERYTHING, *more)]
     screen.stage(f"Finding or starting {', '.join(names[:-1])} and {names[-1]} ...")
     if in_memory:

@@ -27,9 +27,10 @@ class Answer(NamedTuple):
 class Client:
     """One person at the API; counts what they were answered."""
 
-    def __init__(self, connection: Connection, tally: Tally) -> None:
+    def __init__(self, connection: Connection, tally: Tally, patience: float = PATIENCE) -> None:
         self._connection = connection
         self._tally = tally
+        self._patience = patience
 
     async def command(
         self,
@@ -65,7 +66,7 @@ class Client:
 
     async def _ask(self, method: str, path: str, **options: Any) -> Answer:
         """Asks until there is an answer other than "not now"."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._patience
         while True:
             try:
                 response = await self._connection.request(method, path, **options)
@@ -75,7 +76,7 @@ class Client:
             except OSError as error:
                 reason = str(error)
             if time.monotonic() > deadline:
-                return Answer(f"nothing in {PATIENCE:g} s ({reason})", None, "")
+                return Answer(f"nothing in {self._patience:g} s ({reason})", None, "")
             self._tally.tried_again += 1
             await asyncio.sleep(PAUSE)
 

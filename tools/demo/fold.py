@@ -19,11 +19,18 @@ STATES, BOOKINGS = "interviews", "bookings"
 PER_DAY, SPANS = "applications_per_day", "jobs_open"
 """The tables for analysts."""
 TABLES = (PER_DAY, SPANS)
+SEARCHED = "job_search"
+"""The documents of the search engine."""
+RECORDS = "job_events"
+"""What Kafka has of the events of jobs."""
+COUNTS = "jobs_per_day"
+"""What the third service keeps."""
 
 
 class Fact(NamedTuple):
     """One event of the log."""
 
+    id: str
     stream: str
     version: int
     time: datetime
@@ -39,6 +46,8 @@ class Folded:
             name: defaultdict(dict) for name in COLLECTIONS
         }
         self.tables: dict[str, dict[str, Document]] = {name: defaultdict(dict) for name in TABLES}
+        self.records: dict[str, Document] = {}
+        self.counts: dict[str, Document] = defaultdict(lambda: {"posted": 0, "archived": 0})
         self.states: dict[str, Document] = {}
         self.versions: dict[str, int] = defaultdict(int)
         self.gaps: list[str] = []
@@ -67,6 +76,16 @@ class Folded:
         """What stands beside the log."""
         return {STATES: self.states, BOOKINGS: self.bookings}
 
+    @property
+    def elsewhere(self) -> Collections:
+        """What stands in other stores than the service's own."""
+        return {
+            **self.tables,
+            SEARCHED: self._searched(),
+            RECORDS: self.records,
+            COUNTS: self.counts,
+        }
+
     def add(self, fact: Fact) -> None:
         if fact.version != self.versions[fact.stream] + 1:
             self.gaps.append(f"{fact.stream}: {fact.version} after {self.versions[fact.stream]}")
@@ -77,22 +96,36 @@ class Folded:
     def _change(self, collection: str, key: str, **fields: Any) -> None:
         self.collections[collection][key].update(fields)
 
+    def _searched(self) -> dict[str, Document]:
+        """The job board's documents; those that have a job name it."""
+        board = self.collections["job_board"].items()
+        return {key: one | ({"id": key} if "status" in one else {}) for key, one in board}
+
+    def _record(self, fact: Fact) -> None:
+        """Each version of a stream comes after the one before it."""
+        told = {"id": fact.id, "name": fact.name, "time": fact.time, "data": fact.data}
+        self.records[f"{fact.stream} {fact.version}"] = told | {"after": fact.version - 1}
+
     def _posted(self, fact: Fact) -> None:
         key, data = fact.data["job_id"], fact.data
         self._change("job_board", key, status="open", posted=fact.time)
         self._revised(fact)
         self._change("job_replicas", key, title=data["title"])
         self.tables[SPANS][key] |= {"title": data["title"], "posted": fact.time}
+        self.counts[str(fact.time.date())]["posted"] += 1
 
     def _revised(self, fact: Fact) -> None:
+        self._record(fact)
         key, title = fact.data["job_id"], fact.data["title"]
         text = fact.data["description"]
         self._change("job_board", key, title=title, description=text, version=fact.version)
         self._change("job_replicas", key, title=title)
 
     def _archived(self, fact: Fact) -> None:
+        self._record(fact)
         key = fact.data["job_id"]
         self.archived.add(key)
+        self.counts[str(fact.time.date())]["archived"] += 1
         self._change("job_board", key, status="archived", version=fact.version)
         self._change("job_replicas", key, archived=True)
         self.tables[SPANS][key]["archived"] = fact.time
@@ -151,6 +184,7 @@ def fold(commits: Iterable[Document]) -> Folded:
         for number, event in enumerate(commit["events"]):
             folded.add(
                 Fact(
+                    event.get("id") or f"{commit['_id']}:{number + 1}",
                     commit["stream"],
                     commit["first"] + number,
                     commit["time"],

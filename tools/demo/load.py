@@ -19,6 +19,8 @@ JOBS, APPLICATIONS = "/api/v1/jobs", "/api/v1/applications"
 INTERVIEWS, ABSENCES = "/api/v1/interviews", "/api/v1/absences"
 FIRST_JOBS = 20
 SAMPLED = 0.1
+PAUSE = 0.25
+"""Seconds after each thing that people do besides, while something is being brought back."""
 POSTED_TWICE = 0.1
 BROWSED = 0.03
 
@@ -188,8 +190,12 @@ async def load(
     count: int,
     seed: int,
     halfway: Callable[[], Awaitable[None]],
+    goes_on: Callable[[], bool],
 ) -> None:
-    """Sends about `count` commands, one person for each client; awaits `halfway` once, half way."""
+    """Sends about `count` commands, one person for each client; awaits `halfway` once, half way.
+
+    After that many, people go on at their leisure as long as `goes_on` says so.
+    """
     chance, board = random.Random(seed), Board()
     crowd = [Person(client, tally, board, chance) for client in clients]
     for _ in range(min(FIRST_JOBS, count)):
@@ -202,6 +208,9 @@ async def load(
             if step == half:
                 await halfway()
             await person.act()
+        while goes_on():
+            await person.act()
+            await asyncio.sleep(PAUSE)
 
     async with asyncio.TaskGroup() as at_once:
         for person in crowd:

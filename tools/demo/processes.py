@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from tools.services.process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 TARGET = "handlers.app:build"
+WORKER, STATISTICS = "worker-1", "statistics"
+"""The processes that are killed: the first worker, and the third service's."""
 STOP_WITHIN = 10.0
 
 
@@ -32,9 +35,9 @@ class Processes:
         self.folder = folder
         self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
         self._running: dict[str, ServerProcess] = {}
-        self._commands: dict[str, tuple[str, ...]] = {}
+        self._starts: dict[str, Callable[[], ServerProcess]] = {}
         self.url = ""
-        self.kills = 0
+        self.kills = Counter[str]()
 
     def __enter__(self) -> Self:
         return self
@@ -60,37 +63,39 @@ class Processes:
     def start_relay(self) -> None:
         self._start("relay", "bus", "relay", TARGET)
 
-    def kill_worker(self) -> None:
-        """Kills the first worker, as a crash would, and starts it again."""
-        name = "worker-1"
-        worker = self._running.pop(name)
-        worker.signal(signal.SIGKILL)
-        worker.wait(STOP_WITHIN)
-        self.kills += 1
-        self._start(name, *self._commands[name])
+    def start_statistics(self, target: str, environment: Mapping[str, str]) -> None:
+        """Starts the worker of the third service, with an environment of its own."""
+        self._start(STATISTICS, "bus", "worker", target, **environment)
 
-    @property
-    def workers(self) -> int:
-        return sum(name.startswith("worker-") for name in self._running)
+    def kill(self, name: str) -> None:
+        """Kills a process, as a crash would, and starts it again."""
+        process = self._running.pop(name)
+        process.signal(signal.SIGKILL)
+        process.wait(STOP_WITHIN)
+        self.kills[name] += 1
+        self._running[name] = self._starts[name]()
+
+    def runs(self, name: str) -> bool:
+        return name in self._running
 
     @property
     def ended(self) -> list[str]:
         """Processes that ended by themselves."""
-        return [name for name, process in self._running.items() if not process.alive]
+        return [name for name, process in [*self._running.items()] if not process.alive]
 
     def counted(self) -> Counted:
         """Sums up what the projectors logged."""
         lines = [line for line in self._log_lines() if line.get("event") == "healed"]
         return Counted(sum(x["duplicates"] for x in lines), sum(x["healed"] for x in lines))
 
-    def _start(self, name: str, *module: str) -> None:
-        self._commands[name] = module
-        self._running[name] = ServerProcess.start(
+    def _start(self, name: str, *module: str, **environment: str) -> None:
+        self._starts[name] = lambda: ServerProcess.start(
             [sys.executable, "-m", *module],
-            environment=self._environment,
+            environment={**self._environment, **environment},
             log=self.folder / f"{name}.log",
             detached=False,
         )
+        self._running[name] = self._starts[name]()
 
     def _log_lines(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self.folder.glob("*.log")):

@@ -1,7 +1,7 @@
 """The report: what happened, a few documents as a person would read them, where to look next."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +11,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tools.demo.fold import BOOKINGS, COLLECTIONS, PER_DAY, STATES, TABLES, Document
+from tools.demo.fold import BOOKINGS, COLLECTIONS, COUNTS, RECORDS, SEARCHED, STATES, Document
+from tools.demo.fold import TABLES as ROWS
 from tools.demo.processes import Counted
+from tools.demo.stores import KAFKA, SEARCH, TABLES
 from tools.demo.tally import Tally, percentile
 from tools.demo.verify import Checked
 
@@ -21,7 +23,26 @@ NEXT = (
     ("handlers/rooms_in_sql.py", "how rows of one's own are one transaction with events"),
     ("handlers/closing.py", "how two processes close late applications without a lock"),
     ("read_models/job_board.py", "how two streams of events feed one document"),
+    ("read_models/stores.py", "which other stores read models may be in"),
     ("bin/test", "runs the tests, those that break brokers and databases included"),
+)
+
+
+class Kept(NamedTuple):
+    """What a store holds: `name` and `what` are for people, `figure` for programs."""
+
+    store: str
+    figure: str
+    name: str
+    what: str
+    collections: tuple[str, ...]
+
+
+KEPT = (
+    Kept(TABLES, "rows", "tables", "rows for analysts", ROWS),
+    Kept(SEARCH, "searched", "search", "documents to be searched", (SEARCHED,)),
+    Kept(KAFKA, "records", "Kafka", "records of events", (RECORDS,)),
+    Kept(KAFKA, "counts", "third service", "days counted from Kafka", (COUNTS,)),
 )
 
 
@@ -53,6 +74,12 @@ class Report(NamedTuple):
     worker_kills: int
     seconds: float
     logs: Path
+    stores: Mapping[str, str] = {}
+    """The other stores that were asked for, and where each is."""
+    broken: Sequence[str] = ()
+    """What was killed and cut besides workers."""
+    repeated: int = 0
+    """Records of Kafka's that came again, which readers tell by id and version."""
 
     @property
     def lost(self) -> list[str]:
@@ -96,8 +123,10 @@ class Report(NamedTuple):
             "wrong_states": checked.wrong(STATES),
             "bookings": checked.count(BOOKINGS),
             "wrong_bookings": checked.wrong(BOOKINGS),
-            "rows": checked.count(*TABLES),
-            "wrong_rows": checked.wrong(*TABLES),
+            **self._elsewhere(),
+            "repeated_records": self.repeated,
+            "stores": dict(self.stores),
+            "broken": list(self.broken),
             "lost_commands": len(self.lost),
             "dead_letters": checked.given_up,
             "unsettled": list(checked.unsettled),
@@ -109,6 +138,12 @@ class Report(NamedTuple):
             "commands_per_second": round(tally.per_second),
             "seconds": round(self.seconds, 1),
         }
+
+    def _elsewhere(self) -> dict[str, int]:
+        checked = self.checked
+        counts = {kept.figure: checked.count(*kept.collections) for kept in KEPT}
+        wrong = {f"wrong_{kept.figure}": checked.wrong(*kept.collections) for kept in KEPT}
+        return counts | wrong
 
 
 def print_json(report: Report) -> None:
@@ -138,10 +173,10 @@ def _table(report: Report) -> Table:
         "states": f"{figures['states']:,} of interviews, every one compared with its stream",
         f"own {places.own}s": f"{figures['bookings']:,} rooms booked, every one compared with the "
         "log",
-        **_rows(report),
-        "wrong": f"{figures['wrong_documents']:,} documents, {figures['wrong_states']:,} states, "
-        f"{figures['wrong_bookings']:,} bookings, {figures['wrong_rows']:,} rows for analysts",
+        **_elsewhere(report),
+        "wrong": _wrong(report),
         "workers killed": f"{report.worker_kills}",
+        **({"broken besides": "; ".join(report.broken)} if report.broken else {}),
         "duplicates seen": f"{report.counted.duplicates:,} deliveries that came again, and "
         f"{report.counted.healed:,} events read from the log",
         "command → visible": f"median {figures['p50_ms']} ms, "
@@ -154,11 +189,25 @@ def _table(report: Report) -> Table:
     return table
 
 
-def _rows(report: Report) -> dict[str, str]:
-    count = report.checked.count(*TABLES)
-    if PER_DAY not in report.checked.stored:
-        return {}
-    return {"tables for analysts": f"{count:,} rows in PostgreSQL, every one compared with the log"}
+def _elsewhere(report: Report) -> dict[str, str]:
+    """What is in other stores; those that come again in Kafka are no fault."""
+    figures = report.figures()
+    found = {
+        kept.name: f"{figures[kept.figure]:,} {kept.what}, every one compared with the log: "
+        f"{report.stores[kept.store]}"
+        for kept in KEPT
+        if kept.store in report.stores
+    }
+    if KAFKA in report.stores:
+        found["sent twice"] = f"{report.repeated:,} records, told by their ids and versions"
+    return found
+
+
+def _wrong(report: Report) -> str:
+    figures = report.figures()
+    others = {kept.figure: kept.what for kept in KEPT if kept.store in report.stores}
+    named = {**{name: name for name in ("documents", "states", "bookings")}, **others}
+    return ", ".join(f"{figures[f'wrong_{name}']:,} {what}" for name, what in named.items())
 
 
 def _print_samples(report: Report, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""One run: start the processes, drive them, kill a worker, wait until all is settled, compare."""
+"""One run: start the processes, drive them, kill some, wait until all is settled, compare."""
 
 import asyncio
 import time
@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 from pymongo import MongoClient
 
 from tools.demo import cleaning
-from tools.demo.client import Client
+from tools.demo.breaking import Breaking
+from tools.demo.client import PATIENCE, Client
 from tools.demo.errors import DemoFailed
 from tools.demo.fold import Document
 from tools.demo.http import Connection
 from tools.demo.load import load
-from tools.demo.processes import Processes
+from tools.demo.processes import WORKER, Processes
 from tools.demo.report import Places, Report
 from tools.demo.screen import Screen
-from tools.demo.tables import SERVER, Tables
+from tools.demo.statistics import TARGET, Statistics
+from tools.demo.stores import Stores
 from tools.demo.tally import Tally
 from tools.demo.verify import Books, settle
 from tools.demo.written import Written, WrittenInMongoDB, WrittenInSQL
@@ -27,8 +29,8 @@ from tools.services.finding import LABELS
 READY_WITHIN = 60.0
 PEOPLE = 24
 WORKERS = 2
-TABLES = "tables"
-STORES = (TABLES,)
+LONG_PATIENCE = 180.0
+"""Seconds, for an answer or for the end, where servers that take their time are killed."""
 
 
 class Plan(NamedTuple):
@@ -51,14 +53,13 @@ def run(found: Found, plan: Plan, logs: Path, screen: Screen) -> Report:
     client: MongoClient[Document] = MongoClient(found.mongo_url, tz_aware=True)
     with client:
         log_url = _make_log(found, plan)
-        tables = _tables(found, plan)
+        stores = Stores(found, plan.stores, plan.service, Statistics(client, plan.service))
         try:
-            if tables:
-                tables.make()
-            return _run(found, plan, logs, screen, client, log_url, tables)
+            stores.make()
+            return _run(found, plan, logs, screen, client, log_url, stores)
         finally:
             if not plan.keep:
-                _clean(found, plan, client, tables)
+                _clean(found, plan, client, stores)
 
 
 def _run(
@@ -68,24 +69,30 @@ def _run(
     screen: Screen,
     client: MongoClient[Document],
     log_url: str,
-    tables: Tables | None,
+    stores: Stores,
 ) -> Report:
-    tally, books = Tally(), Books(client[plan.database], _written(client, plan, log_url), tables)
-    environment = _environment(found, plan, log_url) | (tables.environment if tables else {})
+    tally, books = Tally(), Books(client[plan.database], _written(client, plan, log_url), stores)
+    environment = _environment(found, plan, log_url) | stores.environment
+    patience = LONG_PATIENCE if stores else PATIENCE
     with Processes(logs, environment) as processes:
         version = _start(found, processes, screen)
-        asyncio.run(_drive(plan, tally, processes, screen))
+        _start_statistics(stores, processes, screen)
+        breaking = Breaking(processes, stores, screen.stage)
+        asyncio.run(_drive(plan, tally, processes, screen, breaking, patience))
         screen.stage("Waiting until every event has arrived ...")
-        settle(books, lambda: _look_after(processes))
+        settle(books, lambda: _look_after(processes), patience=2 * patience)
         screen.stage("Stopping the processes, then comparing all that they stored with the log ...")
     return Report(
         _places(found, plan, version, client),
         tally,
         books.check(),
         processes.counted(),
-        processes.kills,
+        processes.kills[WORKER],
         time.monotonic() - plan.began,
         logs,
+        stores.told,
+        breaking.broken,
+        stores.repeated,
     )
 
 
@@ -100,11 +107,6 @@ def _make_log(found: Found, plan: Plan) -> str:
             f"{LABELS[plan.log]} does not make the database {plan.database!r}: {error}; drop it if "
             f"it is of an earlier run, or unset BUS_MONGO_DB and JOBBOARD_SERVICE, which name it"
         ) from None
-
-
-def _tables(found: Found, plan: Plan) -> Tables | None:
-    """Returns the tables for analysts, if they are asked for."""
-    return Tables(found.sql[SERVER].url, plan.database) if TABLES in plan.stores else None
 
 
 def _written(client: MongoClient[Document], plan: Plan, log_url: str) -> Written:
@@ -150,6 +152,13 @@ def _start(found: Found, processes: Processes, screen: Screen) -> str:
     return _broker(processes)
 
 
+def _start_statistics(stores: Stores, processes: Processes, screen: Screen) -> None:
+    """Starts the third service where there is Kafka, which it is fed from."""
+    if stores.statistics:
+        screen.stage("Starting the third service, which knows nothing of RabbitMQ ...")
+        processes.start_statistics(TARGET, stores.statistics.environment)
+
+
 def _broker(processes: Processes) -> str:
     """Waits until the API is ready and its broker connected, which then tells what it is."""
     deadline = time.monotonic() + READY_WITHIN
@@ -177,11 +186,22 @@ async def _asked(url: str) -> dict[str, Any]:
     return health["broker"] if health["ready"] else {}
 
 
-async def _drive(plan: Plan, tally: Tally, processes: Processes, screen: Screen) -> None:
+async def _drive(
+    plan: Plan,
+    tally: Tally,
+    processes: Processes,
+    screen: Screen,
+    breaking: Breaking,
+    patience: float,
+) -> None:
+    """Returns when all commands are answered, and all that was broken is back."""
+    broken: list[asyncio.Task[None]] = []
+
     async def halfway() -> None:
-        if processes.workers:
-            await asyncio.to_thread(processes.kill_worker)
-            screen.stage("Killed a worker with SIGKILL, and started it again.")
+        broken.append(asyncio.create_task(asyncio.to_thread(breaking.run)))
+
+    def goes_on() -> bool:
+        return any(not task.done() for task in broken)
 
     async def look() -> None:
         while True:
@@ -189,15 +209,23 @@ async def _drive(plan: Plan, tally: Tally, processes: Processes, screen: Screen)
             await asyncio.sleep(0.5)
 
     connections = [Connection(processes.url) for _ in range(PEOPLE)]
-    clients = [Client(connection, tally) for connection in connections]
+    clients = [Client(connection, tally, patience) for connection in connections]
     tally.start()
     with screen.bar(plan.commands) as bar:
         await _race(
-            load(clients, tally, count=plan.commands, seed=plan.seed, halfway=halfway),
+            load(
+                clients,
+                tally,
+                count=plan.commands,
+                seed=plan.seed,
+                halfway=halfway,
+                goes_on=goes_on,
+            ),
             bar.follow(tally),
             look(),
         )
         bar.show(tally)
+    await asyncio.gather(*broken)
     for connection in connections:
         connection.close()
 
@@ -220,12 +248,13 @@ def _look_after(processes: Processes) -> None:
         raise DemoFailed(f"{', '.join(ended)} ended by itself; the logs are in {processes.folder}")
 
 
-def _clean(found: Found, plan: Plan, client: MongoClient[Document], tables: Tables | None) -> None:
+def _clean(found: Found, plan: Plan, client: MongoClient[Document], stores: Stores) -> None:
     """Private services go with the demo; those that stay get nothing left behind."""
     if found.mongodb is None:
         cleaning.drop_database(client, plan.database)
-    if tables and found.sql[SERVER].node is None:
-        tables.drop()
+        if stores.statistics:
+            stores.statistics.drop()
+    stores.drop()
     if plan.log and found.sql[plan.log].node is None:
         statements.drop_database(found.sql[plan.log].url, plan.database)
     if found.rabbitmq is None and found.amqp_origin != "memory":

@@ -1,6 +1,6 @@
 """The tables for analysts, in a database of the demo's own on PostgreSQL.
 
-Read by statements, as an analyst would; no code is shared with the bus or the service.
+Read by statements, as an analyst would.
 """
 
 from datetime import UTC, datetime
@@ -8,13 +8,11 @@ from typing import Any
 
 from tools.demo.errors import DemoFailed
 from tools.demo.fold import PER_DAY, SPANS, Collections, Document
+from tools.demo.store import ANALYSIS, Store
 from tools.services import statements
 
-SERVER = "postgresql"
-VARIABLE = "JOBBOARD_ANALYSIS_URL"
 
-
-class Tables:
+class Tables(Store):
     """A database for them, and what they hold."""
 
     def __init__(self, server_url: str, database: str) -> None:
@@ -24,7 +22,7 @@ class Tables:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {VARIABLE: self._url}
+        return {ANALYSIS: self._url}
 
     def make(self) -> None:
         """Raises: DemoFailed."""
@@ -39,9 +37,12 @@ class Tables:
     def drop(self) -> None:
         statements.drop_database(self._server, self._name)
 
+    def cut(self) -> bool:
+        statements.end_connections(self._url)
+        return True
+
     def read(self) -> Collections:
-        """Returns the rows that stand under the names that analysts know; none before a worker has
-        shown them there."""
+        """Returns the rows that stand under the names that analysts know."""
         try:
             return {PER_DAY: self._per_day(), SPANS: self._spans()}
         except statements.REFUSALS:

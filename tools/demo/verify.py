@@ -1,5 +1,5 @@
 """Verify: waits until nothing moves any more, then compares with the log all that is made of it:
-every read document, the states of aggregates, and the bookings."""
+every read document, the states of aggregates, the bookings, and what other stores hold."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pymongo.database import Database
 
 from tools.demo.fold import BOOKINGS, COLLECTIONS, STATES, Collections, Document, Folded, fold
-from tools.demo.tables import Tables
+from tools.demo.stores import Stores
 from tools.demo.written import Written
 
 PATIENCE = 60.0
@@ -48,11 +48,11 @@ class Books:
     """What the demo's service has stored: the log on one side, what is made of it on the other."""
 
     def __init__(
-        self, database: Database[Document], written: Written, tables: Tables | None = None
+        self, database: Database[Document], written: Written, stores: Stores | None = None
     ) -> None:
         self._database = database
         self._written = written
-        self._tables = tables
+        self._stores = stores
 
     def check(self) -> Checked:
         """Compares all as it is now with the log as it is now."""
@@ -60,15 +60,19 @@ class Books:
         stored: dict[str, Mapping[str, Document]]
         stored = {name: self._documents(name) for name in COLLECTIONS}
         stored |= {STATES: self._written.states(), BOOKINGS: self._written.bookings()}
-        stored |= self._tables.read() if self._tables else {}
-        differences = compare({**folded.collections, **folded.written, **folded.tables}, stored)
+        stored |= self._stores.read() if self._stores else {}
+        differences = compare({**folded.collections, **folded.written, **folded.elsewhere}, stored)
         return Checked(
             folded,
             stored,
             tuple(differences),
             tuple(self._unsettled(folded)),
-            self._database["dead_letters"].count_documents({}),
+            self._given_up(),
         )
+
+    def _given_up(self) -> int:
+        elsewhere = self._stores.given_up if self._stores else 0
+        return self._database["dead_letters"].count_documents({}) + elsewhere
 
     def _documents(self, collection: str) -> dict[str, Document]:
         return {document["_id"]: document for document in self._database[collection].find({})}
@@ -83,12 +87,12 @@ class Books:
         return found
 
 
-def settle(books: Books, running: Callable[[], object]) -> Checked:
-    """Checks until all is settled and right, or nothing changes that within `PATIENCE` seconds.
+def settle(books: Books, running: Callable[[], object], *, patience: float = PATIENCE) -> Checked:
+    """Checks until all is settled and right, or nothing changes that within `patience` seconds.
 
     `running` is called meanwhile, to look after the processes.
     """
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         checked = books.check()
         if not (checked.unsettled or checked.differences) or time.monotonic() > deadline:

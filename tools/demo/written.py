@@ -67,10 +67,11 @@ class WrittenInSQL(Written):
 
     def commits(self) -> Iterator[Document]:
         rows = self._run(
-            "SELECT stream, first, time, events FROM bus_commits ORDER BY stream, first"
+            "SELECT id, stream, first, time, events FROM bus_commits ORDER BY stream, first"
         )
-        for stream, first, time, events in rows:
+        for id, stream, first, time, events in rows:
             yield {
+                "_id": id,
                 "stream": stream,
                 "first": first,
                 "time": _in_utc(time),
