@@ -17,7 +17,18 @@ from tools.services import Found, services
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
-OURS = ("aio-pika", "aiormq", "motor", "pymongo", "pydantic", "sqlalchemy", "asyncpg", "aiomysql")
+OURS = (
+    "aio-pika",
+    "aiormq",
+    "motor",
+    "pymongo",
+    "pydantic",
+    "sqlalchemy",
+    "asyncpg",
+    "aiomysql",
+    "opensearch-py",
+    "aiokafka",
+)
 
 NAMES = (
     "end_to_end",
@@ -29,6 +40,8 @@ NAMES = (
     "transacting",
     "projecting",
     "projecting_sql",
+    "projecting_search",
+    "projecting_kafka",
     "rebuilding",
     "loading",
     "latency",
@@ -47,6 +60,8 @@ def main() -> None:
     parser.add_argument("name", nargs="*", help=f"of {', '.join(NAMES)}; all where none is named")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller counts")
     parser.add_argument("--rounds", type=int, help="how often each side runs")
+    parser.add_argument("--count", type=int, help="how many, instead of what each case says")
+    parser.add_argument("--only", default="", help="those cases alone in whose label this is")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--plot", type=Path, help="a folder for pictures of what can be drawn")
     options = parser.parse_args()
@@ -56,11 +71,15 @@ def main() -> None:
     peers = peers_python()
     results = []
     benchmarks = [import_module(f"bench.{name}").BENCHMARK for name in options.name or NAMES]
-    sql = [name for benchmark in benchmarks for name in getattr(benchmark, "sql", ())]
-    with services(need=("rabbitmq", "mongodb", *sql)) as found:
+    more = [n for b in benchmarks for n in (*getattr(b, "sql", ()), *getattr(b, "java", ()))]
+    chosen = {"count": options.count, "only": options.only}
+    chosen = {name: value for name, value in chosen.items() if value}
+    with services(need=("rabbitmq", "mongodb", *more)) as found:
         servers = Servers.of(found)
         for benchmark in benchmarks:
-            result = benchmark.measure(servers, peers, quick=options.quick, rounds=options.rounds)
+            result = benchmark.measure(
+                servers, peers, quick=options.quick, rounds=options.rounds, **chosen
+            )
             results.append(result)
             if not options.json:
                 print(f"{benchmark.report(result)}\n", flush=True)
@@ -104,7 +123,8 @@ def _versions() -> dict[str, str]:
 
 
 def _server_versions(found: Found) -> dict[str, Any]:
-    nodes: list[Any] = [found.rabbitmq, found.mongodb, *(one.node for one in found.sql.values())]
+    more = [one.node for one in (*found.sql.values(), *found.java.values())]
+    nodes: list[Any] = [found.rabbitmq, found.mongodb, *more]
     return {node.label: node.version for node in nodes if node}
 
 

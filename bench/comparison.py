@@ -79,7 +79,7 @@ class Comparison(NamedTuple):
     """One question of the benchmarks, and who answers it.
 
     `metric` is what the goals are about: "per_second", say, or "median_ms". `sql` are the SQL
-    servers on which each side finds a new database.
+    servers on which each side finds a new database, `java` the other servers that it needs.
     """
 
     name: str
@@ -92,14 +92,27 @@ class Comparison(NamedTuple):
     quick_rounds: int = 3
     also: Sequence[str] = ("client_cpu_ms", "server_cpu_ms", "memory_mb")
     sql: Sequence[str] = ()
+    java: Sequence[str] = ()
 
-    def measure(self, servers: "Servers", peers: Path, *, quick: bool, rounds: int | None) -> Any:
-        """Medians by case and side, the ratios, and which goals they meet."""
+    def measure(
+        self,
+        servers: "Servers",
+        peers: Path,
+        *,
+        quick: bool,
+        rounds: int | None,
+        count: int | None = None,
+        only: str = "",
+    ) -> Any:
+        """Medians by case and side, the ratios, and which goals they meet. `count` is instead of
+        that of each case, and `only` chooses those cases in whose label it is."""
         rounds = rounds or (self.quick_rounds if quick else self.rounds)
         rows = []
-        for case in self.cases:
+        for case in (case for case in self.cases if only in case.label):
             if quick and case.quick is not None:
                 case = case._replace(arguments={**case.arguments, **case.quick})
+            if count:
+                case = case._replace(arguments={**case.arguments, "count": count})
             sides = [side for side in self.sides if side.takes_part_in(case)]
             found: dict[str, list[Metrics]] = {side.name: [] for side in sides}
             for number in range(rounds):

@@ -19,19 +19,21 @@ class Servers(NamedTuple):
     mongo_url: str = ""
     pids: tuple[tuple[str, int], ...] = ()
     sql_urls: Mapping[str, str] = {}
+    java_urls: Mapping[str, str] = {}
 
     @classmethod
     def of(cls, found: Found) -> "Servers":
         nodes: dict[str, Node | None] = {"rabbitmq": found.rabbitmq, "mongodb": found.mongodb}
-        nodes |= {name: place.node for name, place in found.sql.items()}
+        nodes |= {name: place.node for name, place in {**found.sql, **found.java}.items()}
         pids = [(name, node.pid) for name, node in nodes.items() if node and node.pid]
-        urls = {name: place.url for name, place in found.sql.items()}
-        return cls(found.amqp_url, found.mongo_url, tuple(pids), urls)
+        sql, java = ({n: p.url for n, p in kind.items()} for kind in (found.sql, found.java))
+        return cls(found.amqp_url, found.mongo_url, tuple(pids), sql, java)
 
     @property
     def environment(self) -> dict[str, str]:
         """What tells a side where they are."""
-        return {"BUS_AMQP_URL": self.amqp_url, "BUS_MONGO_URL": self.mongo_url}
+        java = {f"BENCH_{name.upper()}_URL": url for name, url in self.java_urls.items()}
+        return {"BUS_AMQP_URL": self.amqp_url, "BUS_MONGO_URL": self.mongo_url, **java}
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU that each has used since it started, user and system."""
