@@ -25,7 +25,7 @@ from write_models.jobs import PostJob
 EVERY = 0.1
 LOOK_EVERY = 0.02
 MOST_OUTSTANDING = 50
-RECOVERS_WITHIN = 90.0
+RECOVERS_WITHIN, ELSEWHERE_WITHIN = 90.0, 180.0
 PARTITIONS, SLOTS = 2, 64
 COLLECTIONS = ("job_board", "job_replicas")
 
@@ -55,6 +55,7 @@ class Probe:
         self._caller = caller
         self._url = mongo_url
         self._elsewhere = elsewhere
+        self._within = ELSEWHERE_WITHIN if elsewhere.stores else RECOVERS_WITHIN
         self._numbers = count()
         self._outstanding: list[Round] = []
         self._visible: deque[Round] = deque(maxlen=100)
@@ -76,12 +77,12 @@ class Probe:
     async def first_after(self, moment: float) -> float:
         """When the first round that began after `moment` was seen. Raises: NotRecovered."""
         self._begin()
-        while time.monotonic() < moment + RECOVERS_WITHIN:
+        while time.monotonic() < moment + self._within:
             for one in self._visible:
                 if one.began >= moment and one.visible:
                     return one.visible
             await asyncio.sleep(0.005)
-        raise NotRecovered(f"no probe's effect was seen within {RECOVERS_WITHIN:g} s")
+        raise NotRecovered(f"no probe's effect was seen within {self._within:g} s")
 
     def _begin(self) -> None:
         jobs = [next(self._in_partition(number)) for number in range(PARTITIONS)]
@@ -121,7 +122,7 @@ class Probe:
             one.seen(jobs)
         self._visible += [one for one in self._outstanding if one.visible]
         # What a restored log lacks is never seen.
-        oldest = time.monotonic() - RECOVERS_WITHIN
+        oldest = time.monotonic() - self._within
         self._outstanding = [
             one for one in self._outstanding if not one.visible and one.began > oldest
         ]
