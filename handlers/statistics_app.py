@@ -11,7 +11,7 @@ The second line prints what it has counted.
 import asyncio
 import sys
 
-from bus import Bus, ConfigurationError, Settings, log
+from bus import Bus, BusError, ConfigurationError, Settings, log
 from handlers import services
 from read_models import jobs_per_day, stores
 from read_models.jobs_per_day import CountJobs
@@ -48,6 +48,13 @@ async def show(settings: Settings) -> None:
             sys.stdout.write(f"{one.id}  {one.posted:,} posted, {one.archived:,} archived\n")
 
 
-if __name__ == "__main__":
+def main() -> None:
     log.configure()
-    asyncio.run(show(Settings()))
+    try:
+        asyncio.run(show(Settings()))
+    except BusError as error:  # it may be that history is still being read
+        sys.exit(f"statistics: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, ConfigurationError, NotBuilt, Settings, Worker
+from bus import Bus, NotBuilt, Settings, Worker
 from handlers import app, statistics_app
 from read_models.jobs_per_day import CountJobs
 from read_models.stores import EVENTS
@@ -122,17 +122,20 @@ async def test_each_job_is_counted_once_while_the_worker_is_killed(
 
 def printed(settings: Settings) -> str:
     """What the command for people says."""
+    return command(BUS_AMQP_URL=settings.amqp_url, BUS_MONGO_DB=settings.mongo_db).stdout
+
+
+def command(**variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "handlers.statistics_app"],
         cwd=ROOT,
-        env={**os.environ, "BUS_AMQP_URL": settings.amqp_url, "BUS_MONGO_DB": settings.mongo_db},
+        env={**os.environ, **variables},
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
+    )
 
 
-def test_without_kafka_the_statistics_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(EVENTS, raising=False)
-    with pytest.raises(ConfigurationError, match=EVENTS):
-        statistics_app.build(Settings.in_memory())
+def test_without_kafka_the_command_says_what_is_missing(mongo_url: str) -> None:
+    done = command(BUS_MONGO_URL=mongo_url, BUS_AMQP_URL="memory://", **{EVENTS: ""})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"statistics: the statistics are fed from Kafka: set {EVENTS}")
