@@ -16,7 +16,7 @@ from tools.demo.report import Report, print_json, print_report
 from tools.demo.run import Plan, run
 from tools.demo.screen import Screen
 from tools.demo.stores import KINDS, SERVERS
-from tools.services import ServiceError, command, services
+from tools.services import ServiceError, ServiceUnavailable, command, services
 from tools.services.finding import EVERYTHING, LABELS, MONGODB
 
 WRONG, FAILED = 1, 2
@@ -35,12 +35,23 @@ def main() -> int:
         wanted = bool(report.problems)
         return WRONG if wanted else 0
     except (DemoFailed, ServiceError) as error:
-        screen.console.print(f"The demo could not run: {error}", markup=False, highlight=False)
+        screen.console.print(
+            f"The demo could not run: {error}{_hint(options, error)}", markup=False, highlight=False
+        )
         wanted = isinstance(error, DemoFailed)
         return FAILED
     finally:
         if not wanted:
             shutil.rmtree(logs, ignore_errors=True)
+
+
+def _hint(options: argparse.Namespace, error: Exception) -> str:
+    """Returns what else would help where a server cannot be had."""
+    needed = {SERVERS[name]: name for name in options.stores}
+    if not (needed and isinstance(error, ServiceUnavailable)):
+        return ""
+    servers = ", ".join(f"{name} ({LABELS[server]})" for server, name in needed.items())
+    return f". Or leave it out of --stores, which asked for {servers}"
 
 
 def _parser() -> argparse.ArgumentParser:
