@@ -67,6 +67,8 @@ def status(target: Target, names: Names = None, as_json: Json = False) -> None:
     print_table(HEADS, map(_row, found))
     for stuck in (stuck for status in found for stuck in status.stuck):
         print(f"parked: {cell(stuck)}; `bus deadletters show` tells more")
+    for one in (one for one in found if one.away):
+        print(f"away: {one.collection}: {cell(one.away)}")
 
 
 @app.command()
@@ -253,7 +255,7 @@ def _facts(status: CollectionStatus) -> dict[str, Any]:
 def _row(status: CollectionStatus) -> tuple[object, ...]:
     built = f"{min(100, 100 * status.replayed // status.commits)} %" if status.commits else ""
     shown = {"building": built, "fetching": f"{status.replayed} events"}.get(status.state, "")
-    swept, behind = status.swept or "", _behind(status.lag) if status.lag else ""
+    swept, behind = status.swept or "", _behind(status.lag) if status.lag else status.away and "?"
     facts = status.projection, status.collection, status.version, status.state
     return *facts, shown, status.waiting, behind, status.parked, swept
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from bus.assembly.runtime import OnOpenBus
-from bus.errors import ProjectionError
+from bus.errors import ProjectionError, StoreUnavailable
 from bus.failures.deadletters import settled_in_log
 from bus.read.foreign import Progress
 from bus.read.lag import Lag, LagMeter
@@ -44,8 +44,9 @@ class CollectionStatus(NamedTuple):
 
     While it is being built, it holds about `replayed` of `commits` commits; while it fetches other
     services' history, `replayed` counts the events that came so far. `waiting` messages are in its
-    queues. `lag` is how far it is behind the log, None unless readers read it. `parked` counts its
-    parked streams; `stuck` are the oldest of them. Up to `swept`, it was compared with the log.
+    queues. `lag` is how far it is behind the log, None unless readers read it, or if the store that
+    a sink keeps it in is `away`, which then says why. `parked` counts its parked streams; `stuck`
+    are the oldest of them. Up to `swept`, it was compared with the log.
     """
 
     projection: str
@@ -59,6 +60,7 @@ class CollectionStatus(NamedTuple):
     swept: datetime | None
     lag: Lag | None = None
     stuck: tuple[Stuck, ...] = ()
+    away: str = ""
 
 
 class Projections(OnOpenBus):
@@ -292,6 +294,7 @@ class Projections(OnOpenBus):
             state, replayed = "fetching", sum(progress.events for progress in fetched)
         queues = self._runtime.queues_of(projection, generation)
         is_read = target.collection == lineage.active
+        lag, away = await self._lag(projection, target) if is_read else (None, "")
         return CollectionStatus(
             projection=projection.name,
             collection=target.collection,
@@ -302,16 +305,23 @@ class Projections(OnOpenBus):
             waiting=sum([await transport.depth(queue.name) for queue in queues]),
             parked=len([one for one in await control.parked(target) if not one.is_waiting]),
             swept=await control.swept(target),
-            lag=await self._lag(projection, target) if is_read else None,
+            lag=lag,
             stuck=tuple(await stuck(control, target)),
+            away=away,
         )
 
-    async def _lag(self, projection: Projection[Any], target: Target) -> Lag:
+    async def _lag(self, projection: Projection[Any], target: Target) -> tuple[Lag | None, str]:
+        """Returns the lag, or why another store cannot be asked: all the rest can be told then."""
         runtime = self._runtime
         meter = LagMeter(
             projection.categories, target, runtime.read_log, runtime.collections, runtime.control
         )
-        return await meter.measure()
+        try:
+            return await meter.measure(), ""
+        except StoreUnavailable as error:
+            if projection.sink is None:
+                raise
+            return None, str(error)
 
     async def _lineage(self, projection: Projection[Any]) -> Lineage:
         return await self._runtime.catalogue.lineage(projection, within=0)
