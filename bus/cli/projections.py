@@ -94,7 +94,9 @@ def refold(
     target: Target,
     name: Name,
     stream: Annotated[list[str] | None, typer.Option(help="a stream, as job-0192")] = None,
-    document: Annotated[list[str] | None, typer.Option(help="a document's key")] = None,
+    document: Annotated[
+        list[str] | None, typer.Option(help="a document's key (of several columns: a JSON list)")
+    ] = None,
     matching: Annotated[str, typer.Option(help="streams like this: job-2024*")] = "",
     since: Annotated[
         datetime | None, typer.Option(help="streams with events since then (UTC)")

@@ -214,20 +214,23 @@ class Projections(OnOpenBus):
         name: str,
         *,
         streams: Sequence[str] = (),
-        documents: Sequence[str] = (),
+        documents: Sequence[Any] = (),
         matching: str = "",
         since: datetime | None = None,
         report: Report | None = None,
     ) -> Audited:
         """Rebuilds a part of the collection that readers read, in place: what is fed by certain
         streams, by those whose ids match a pattern (`job-2024*`) or that had events since a time;
-        and documents by their keys. The differences list what was not as the log makes it.
+        and documents by their keys (or by how these are written as a text: the values of a primary
+        key as a JSON list). The differences list what was not as the log makes it.
         """
         if not (streams or documents or matching or since):
             raise ProjectionError(
                 "say which part: give streams=, documents=, matching= (a pattern of ids), or since="
             )
-        part = Selection(streams, documents, matching, since)
+        sink = self._named(name).sink
+        keys = [sink.key_from(key) if sink and isinstance(key, str) else key for key in documents]
+        part = Selection(streams, keys, matching, since)
         audited = await (await self._audit(name)).run(part=part, repair=True, report=report)
         await self._settle_letters(name)
         return audited

@@ -53,13 +53,12 @@ class Delete:
 
 
 Change = Update | Delete
-
-
 Extra = Callable[[Envelope, ReadUnit], Any]
 
 
 class ProjectionHandler(NamedTuple):
-    """A handler of one type of event. With `many`, it may return (key, change) pairs."""
+    """A handler of one type of event. With `many`, it may return (key, change) pairs; if it
+    `is_row`, what it returns changes one row of a sink."""
 
     name: str
     call: Callable[..., Any]
@@ -67,6 +66,7 @@ class ProjectionHandler(NamedTuple):
     extras: tuple[Extra, ...]
     many: bool
     is_async: bool
+    is_row: bool
     place: str
     """The names of the handler and its projection, for errors."""
 
@@ -198,9 +198,7 @@ class Projection(Generic[View_co]):
 
         Whether documents hold the streams' versions follows from the declaration alone.
         """
-        own_streams = len(self.categories) == 1 and not any(
-            handler.key or handler.many or handler.is_async for handler in self.handlers.values()
-        )
+        own_streams = sinks.are_fed_apart(self.categories, self.handlers.values())
         collection = collection_of(self.name, self.version)
         own_streams = own_streams and (self.sink is None or self.sink.versions_in_documents)
         return Target(self.name, collection, own_streams, self.indexes, place=self.place)
@@ -258,6 +256,7 @@ class Projection(Generic[View_co]):
             extras=tuple(self._extra(read, asked) for asked in read.dependencies),
             many=_is_many(read) if self.sink is None else sinks.is_many(read, self.sink, key),
             is_async=read.is_async,
+            is_row=sinks.is_row(read),
             place=f"{read.name} (projection {self.name!r})",
         )
 

@@ -9,5 +9,6 @@ handled       which events a collection is made of
 switch        moves readers to the next collection, and never back in time
 pause         keeps what readers read unchanged for some seconds
 audit         compares the documents with what the log makes of them
+fed           which documents certain streams feed
 drift         what an audit has found
 """

@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bus.codec import envelopes_of
 from bus.common import clock
 from bus.common.batches import batched
 from bus.data.ids import category_of, key_of
@@ -26,9 +25,10 @@ from bus.read.projector import Projector
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
 from bus.rebuild.drift import Audited, Difference, Selection, alike, differing
+from bus.rebuild.fed import keys_fed
 from bus.rebuild.pause import paused
-from bus.rebuild.replay import NOTHING, Reached
-from bus.rebuild.replay_in_time import replay_into
+from bus.rebuild.replay import Reached
+from bus.rebuild.replay_in_time import folds_streams, replay_into
 from bus.stores.collections import Collections, Comparable, Target, needed
 from bus.stores.control import Control, drop
 from bus.stores.event_log import Commit, ReadableLog, Streams
@@ -144,8 +144,10 @@ class Audit:
         """Fills the audit's own collection; returns the keys to compare, or None for all."""
         chosen = list(part.documents) if part else await self._sample(self._target, sample)
         streams = await self._streams_of(part) if part else []
+        own = self._target.versions_in_documents
+        fed = set() if own else await keys_fed(self._projection, streams, self._log)
         async with self._projector(self._again, self._log) as again:
-            if (part or sample) and self._target.versions_in_documents:
+            if (part or sample) and own:
                 (category,) = self._projection.categories
                 streams += [f"{category}-{key}" for key in chosen]
                 streams += await self._log.split(category, min(sample, PLACES)) if sample else []
@@ -153,7 +155,7 @@ class Audit:
                 return dict.fromkeys(map(key_of, streams))
             await self._fold_all(again, report)
         if part:
-            return dict.fromkeys([*chosen, *await self._keys_of(streams)])
+            return dict.fromkeys([*chosen, *fed])
         return dict.fromkeys([*chosen, *await self._sample(self._again, sample)]) or None
 
     async def _sample(self, target: Target, count: int) -> list[str]:
@@ -179,22 +181,6 @@ class Audit:
                 )
         return list(found)
 
-    async def _keys_of(self, streams: Iterable[str]) -> set[str]:
-        """Returns the keys of documents that these streams feed. Raises: ProjectionError."""
-        if any(handler.is_async for handler in self._projection.handlers.values()):
-            raise ProjectionError(
-                f"projection {self._projection.name!r}: async handlers do not tell beforehand "
-                f"which documents they write; name the documents, or audit all"
-            )
-        registry = self._projection.registry()
-        return {
-            write.key
-            for stream in streams
-            for commit in await self._log.read(stream)
-            for envelope in envelopes_of(commit, registry)
-            for write in await self._projection.changes(envelope, NOTHING)
-        }
-
     async def _fold_all(self, again: Projector, report: Report | None) -> None:
         count = await self._log.count(self._projection.categories)
 
@@ -202,7 +188,9 @@ class Audit:
             if report:
                 report(min(reached.commits, count), count)
 
-        await replay_into(again, self._log, self._collections).run(Reached("", 0), "", progress)
+        by_stream = folds_streams(again, self._collections)
+        replay = replay_into(again, self._log, self._collections, by_stream=by_stream)
+        await replay.run(Reached("", 0), "", progress)
 
     async def _apply(self, projector: Projector, streams: Collection[str]) -> None:
         for chunk in batched(streams, PAGE):

@@ -17,7 +17,7 @@ from bus.observe.log import Logger
 from bus.observe.signals import BuildBegun, Rebuilt
 from bus.read.projector import Projector
 from bus.rebuild.replay import Reached
-from bus.rebuild.replay_in_time import replay_into
+from bus.rebuild.replay_in_time import folds_streams, replay_into
 from bus.stores.collections import Collections
 from bus.stores.control import Control, change_note
 from bus.stores.event_log import ReadableLog
@@ -38,6 +38,11 @@ class Share(NamedTuple):
     place: str = ""
     commits: int = 0
     is_done: bool = False
+
+    @property
+    def is_of_time(self) -> bool:
+        """Whether it is some of the streams, in time: "0of2", which is no stream's id."""
+        return "of" in self.until and "-" not in self.until
 
 
 class Plan(NamedTuple):
@@ -140,7 +145,7 @@ class Builder:
         events are replayed in time, as the projection is partitioned. Partitions do not change each
         other's documents, unless the author has accepted that."""
         projection = self._projector.projection
-        if not self._target.versions_in_documents:
+        if not folds_streams(self._projector, self._collections):
             return [Share(f"{n}of{projection.partitions}") for n in range(projection.partitions)]
         (category,) = projection.categories
         ends = await self._log.split(category, min(SHARES, commits // SHARE_OF + 1))
@@ -150,7 +155,9 @@ class Builder:
         share = (await self._plan()).shares[number]
         reached = Reached(share.place, share.commits)
         try:
-            replay = replay_into(self._projector, self._log, self._collections)
+            replay = replay_into(
+                self._projector, self._log, self._collections, by_stream=not share.is_of_time
+            )
             await replay.run(reached, share.until, partial(self._note, number))
             await self._change(
                 lambda plan: plan.with_share(number, plan.shares[number]._replace(is_done=True))

@@ -1,12 +1,12 @@
 """Replay: fills a new collection from the log, folding each stream in memory.
 
-For projections whose documents are each fed by one stream: a stream's whole history becomes one
-document, and many of these are inserted at once. Streams that cannot be folded here (a handler
-fails, or only the database can apply an update) are left to the projector, one by one.
+For projections whose documents, or rows, are each fed by one stream: a stream's whole history
+becomes one document, and many of these are inserted at once. Streams that cannot be folded here
+(a handler fails, or only the database can apply an update) are left to the projector, one by one.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
@@ -18,7 +18,15 @@ from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import OutcomeUnknown, ProjectionError, Unavailable, UnknownMessage
 from bus.read.projector import Projector
-from bus.stores.collections import Collections, LoadsInBulk, ReadUnit, able
+from bus.stores.collections import (
+    Changes,
+    Collections,
+    LoadsInBulk,
+    LoadsStreams,
+    ReadUnit,
+    Write,
+    able,
+)
 from bus.stores.documents.applying import apply
 from bus.stores.documents.updates import HIDDEN, VERSION, checked
 from bus.stores.event_log import Commit, ReadableLog
@@ -50,6 +58,8 @@ class _Folding:
         self.stream = stream
         self.version = 0
         self.document: Document | None = None
+        self.writes: list[Write] = []
+        """What makes the row, where a sink has rows."""
         self.aside = aside
         """It is left to the projector."""
         self.unread: Counter[str] = Counter()
@@ -74,6 +84,7 @@ class Replay:
         self._log = log
         self._bulk: LoadsInBulk | None = able(collections, LoadsInBulk, projector.target)
         """If it is None, the projector writes each stream in transactions."""
+        self._rows: LoadsStreams | None = able(collections, LoadsStreams, projector.target)
         self._registry = projector.projection.registry()
 
     async def run(self, reached: Reached, until: str, progress: Progress) -> None:
@@ -101,7 +112,7 @@ class Replay:
                 for stream, commits in groupby(page, attrgetter("stream")):
                     if current is None or current.stream != stream:
                         done += [current] if current else []
-                        current = _Folding(stream, aside=self._bulk is None)
+                        current = _Folding(stream, aside=not (self._bulk or self._rows))
                     count += await self._fold(current, commits)
                 if len(done) >= AT_ONCE or (done and pages >= PAGES):
                     yield done, count
@@ -127,8 +138,7 @@ class Replay:
                 if type(envelope.message) is Unread:
                     await self._pass_over(folding, envelope.message.name)
                 else:
-                    for write in await self._projection.changes(envelope, NOTHING):
-                        folding.document = self._applied(folding.document, write.update)
+                    self._take(folding, await self._projection.changes(envelope, NOTHING))
                 folding.version = envelope.version
         except (Unavailable, OutcomeUnknown):
             raise
@@ -140,19 +150,36 @@ class Replay:
             raise UnknownMessage(name)
         folding.unread[name] += 1
 
+    def _take(self, folding: _Folding, writes: Sequence[Write]) -> None:
+        if self._rows:
+            folding.writes += writes
+            return
+        for write in writes:
+            folding.document = self._applied(folding.document, write.update)
+
     def _applied(self, document: Document | None, update: Any) -> Document | None:
         return None if update is None else apply(document, checked("", update))
 
     async def _store_all(self, done: Sequence[_Folding]) -> None:
-        documents = [folding.result for folding in done if not folding.aside]
+        folded = [folding for folding in done if not folding.aside]
         aside = [folding.stream for folding in done if folding.aside]
-        if documents and self._bulk is not None:
-            try:
-                await self._bulk.insert(self._projector.target, documents)
-            except ProjectionError:  # it does not say which of them was refused
-                aside = [folding.stream for folding in done]
-            else:
-                for folded in (folding for folding in done if not folding.aside):
-                    self._projector.count_unread(folded.unread)
+        try:
+            aside += await self._stored(folded) if folded else ()
+        except ProjectionError:  # it does not say which of them was refused
+            aside = [folding.stream for folding in done]
+        else:
+            for folding in folded:
+                self._projector.count_unread(folding.unread)
         if aside:
             await self._projector.apply_streams(aside)
+
+    async def _stored(self, folded: Sequence[_Folding]) -> Collection[str]:
+        """Stores what was folded; returns the streams that are left to the projector."""
+        target = self._projector.target
+        if self._rows:
+            writes = [write for folding in folded for write in folding.writes]
+            versions = {folding.stream: folding.version for folding in folded}
+            return await self._rows.load(target, Changes(writes, versions))
+        if self._bulk:
+            await self._bulk.insert(target, [folding.result for folding in folded])
+        return ()

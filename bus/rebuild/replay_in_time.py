@@ -13,8 +13,9 @@ from bus.errors import MessageError
 from bus.messages import Envelope
 from bus.read.projector import Projector
 from bus.rebuild.replay import Progress, Reached, Replay
-from bus.stores.collections import Collections
+from bus.stores.collections import Collections, LoadsStreams, able
 from bus.stores.event_log import Commit, ReadableLog
+from bus.stores.sinks.returned import are_fed_apart
 from bus.transports.topology import slot_of
 
 AT_ONCE = 500
@@ -60,10 +61,21 @@ class ReplayInTime:
             await self._projector.apply_streams(aside)
 
 
-def replay_into(
-    projector: Projector, log: ReadableLog, collections: Collections
-) -> Replay | ReplayInTime:
-    """Returns what fills the projector's collection: by stream if each feeds its own document."""
+def folds_streams(projector: Projector, collections: Collections) -> bool:
+    """Returns whether the projector's collection is filled by stream: each feeds its own document,
+    or makes a row that its place can load."""
     if projector.target.versions_in_documents:
+        return True
+    handlers = projector.projection.handlers.values()
+    is_apart = are_fed_apart(projector.projection.categories, handlers)
+    loads = able(collections, LoadsStreams, projector.target) is not None
+    return loads and is_apart and all(handler.is_row for handler in handlers)
+
+
+def replay_into(
+    projector: Projector, log: ReadableLog, collections: Collections, *, by_stream: bool
+) -> Replay | ReplayInTime:
+    """Returns what fills the projector's collection."""
+    if by_stream:
         return Replay(projector, log, collections)
     return ReplayInTime(projector, log)

@@ -169,8 +169,8 @@ class ChangeFeed(Protocol):
 class Collections(Protocol):
     """A place for read collections: documents, and the versions that these have reached.
 
-    What else a place can do is promised separately: `LoadsInBulk`, `Comparable`, `Watchable`,
-    `Browsable`.
+    What else a place can do is promised separately: `LoadsInBulk`, `LoadsStreams`, `Comparable`,
+    `Watchable`, `Browsable`.
     """
 
     async def open(self, *, makes: bool = True) -> None:
@@ -230,6 +230,19 @@ class LoadsInBulk(Collections, Protocol):
         """Adds whole documents, with `_id` and the bus's own fields, durably; leaves documents that
         are already there as they are. Raises: ProjectionError (one is refused; others may have been
         added), StoreUnavailable, OutcomeUnknown (repeating is safe).
+        """
+        ...
+
+
+class LoadsStreams(Collections, Protocol):
+    """It can store what whole streams make of rows that are each fed by one of them: for a rebuild,
+    which is their only writer."""
+
+    async def load(self, target: Target, changes: Changes) -> Collection[str]:
+        """Adds what writes make, in their order, of rows that do not exist, and the versions that
+        their streams reach: all or nothing. Returns the streams that have a version already, of
+        which it has written nothing. Raises: ProjectionError (a row is refused; nothing is
+        written), StoreUnavailable, OutcomeUnknown (repeating is safe).
         """
         ...
 

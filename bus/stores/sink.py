@@ -134,6 +134,14 @@ class Sink(ABC):
         if not isinstance(key, str) or not key:
             raise ProjectionError(f"the key {key!r:.100} is not a text, or is empty")
 
+    def key_from(self, text: str) -> Any:
+        """Returns the key that somebody has written as a text. Raises: ProjectionError."""
+        return text
+
+    def names_row(self, change: Any) -> bool:
+        """Returns whether a change is of what its key names, and of nothing else."""
+        return True
+
     def lends(self) -> Mapping[type, Lend]:
         """Returns what queries may take, by type."""
         return {}

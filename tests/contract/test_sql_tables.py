@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,9 +15,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
 
 from bus.errors import ProjectionError, StoreUnavailable
 from bus.stores.collections import Target
-from bus.stores.sink import Increment, Place, Sink, Upsert
+from bus.stores.sink import Increment, Place, Remove, Sink, Upsert
 from bus.stores.sql import SqlTable
 from bus.stores.sql.tables.place import TablePlace
+from bus.stores.sql.tables.writing.upserting import unread
 from bus.testing.contracts.sink_contract import NAMES, Rows, SinkContract, changes
 from tools.services import statements
 
@@ -256,6 +258,60 @@ async def test_statements_come_in_their_turn(place: TablePlace) -> None:
         (ADA, "x", 14),
         (BOB, "anew", 0),
     ]
+
+
+def sums(name: str, *further: Any) -> sa.Table:
+    return sa.Table(
+        name,
+        sa.MetaData(),
+        sa.Column("id", sa.String(20), primary_key=True),
+        sa.Column("note", sa.String(20)),
+        sa.Column("count", sa.Integer, nullable=False, default=3),
+        sa.Column("price", sa.Numeric(12, 2), default=Decimal("0.5")),
+        sa.Column("few", sa.SmallInteger),
+        *further,
+    )
+
+
+def chance(random: Random) -> Any:
+    change = random.choice([Upsert, Increment, Increment, Remove])
+    if change is Remove:
+        return Remove()
+    given = {
+        "count": random.randrange(-5, 50),
+        "price": Decimal(random.randrange(-500, 5000)) / 1000,
+        "few": random.choice([1, -2, 20000]),
+    }
+    names = random.sample(sorted(given), random.randrange(0, 4))
+    note = {"note": f"n{random.randrange(9)}"} if change is Upsert and random.random() < 0.7 else {}
+    return change({**{name: given[name] for name in names}, **note})
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_what_is_written_unread_is_what_reading_would_make(sql_url: str, seed: int) -> None:
+    random, unreads = Random(seed), 0
+    checked = sums("checked", sa.CheckConstraint("count < 1000000", name="read"))
+    async with opened(sql_url, sums("plain")) as plain, opened(sql_url, checked) as read:
+        places = {name: (Target(name, f"{name}__v1", False)) for name in ("plain", "checked")}
+        await plain.prepare(places["plain"])
+        await read.prepare(places["checked"])
+        for version in range(1, 40):
+            keys = [random.choice("abcdef") for _ in range(random.randrange(1, 8))]
+            some = changes(*((key, chance(random)) for key in keys), **dict.fromkeys(keys, version))
+            before = await plain.versions(places["plain"], list(some.versions))
+            before = {stream: before.get(stream, 0) for stream in some.versions}
+            unreads += unread(plain.table(places["plain"]), some.writes) is not None
+            try:
+                assert await read.write(places["checked"], some, before)
+            except ProjectionError:  # `few` is full
+                with pytest.raises(ProjectionError):
+                    await plain.write(places["plain"], some, before)
+                continue
+            assert await plain.write(places["plain"], some, before)
+            rows = await plain.page(places["plain"], "", 99)
+            assert rows == await read.page(places["checked"], "", 99)
+    assert unread(read.table(places["checked"]), some.writes) is None
+    assert unreads > 20
 
 
 async def test_keys_of_several_columns_are_in_one_order_everywhere(place: TablePlace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Settings, Worker
+from bus import Bus, Projections, Settings, Worker
 from bus.delivery import projection_runner
 from bus.stores.collections import Target
 from bus.stores.sink import Increment
@@ -206,15 +206,45 @@ async def test_a_worker_killed_while_it_writes_loses_and_repeats_nothing(
             group.create_task(killed_and_made_good(amqp_url, sql_url, f"{unique}{number}", when))
 
 
-async def killed_and_made_good(amqp_url: str, server: str, service: str, when: str) -> None:
+async def test_a_worker_killed_while_it_builds_a_table_is_followed_by_one_that_goes_on(
+    amqp_url: str, sql_url: str, unique: str
+) -> None:
+    whens = ["before the loaded rows", "after the loaded rows", "after the load"]
+    async with asyncio.TaskGroup() as group:
+        for number, when in enumerate(whens):
+            group.create_task(killed_and_built(amqp_url, sql_url, f"{unique}{number}", when))
+
+
+async def killed_and_built(amqp_url: str, server: str, service: str, when: str) -> None:
     url = statements.create_database(server, service)
+    settings = await killed_at(amqp_url, url, service, when)
+    rows = expected([f"j{number}" for number in range(5)], 1)
+    async with build(settings, service, jobs_of(url), totals_of(url)) as bus, Worker(bus):
+
+        async def is_read() -> bool:
+            statuses = await Projections(bus).status("jobs_table")
+            return {row.collection: row.state for row in statuses}["jobs_table__v1r2"] == "read"
+
+        await until(is_read, f"{when}: the new table is read")
+        assert read(url, "jobs_table__v1r2") == rows
+        await until(lambda: read(url, "jobs_table") == rows, f"{when}: the view is the new one")
+    statements.drop_database(server, service)
+
+
+async def killed_at(amqp_url: str, url: str, service: str, when: str) -> Settings:
+    """Has a worker kill itself; returns the settings of the next one."""
     environment = {
         **{name: value for name, value in os.environ.items() if name != "BUS_MONGO_URL"},
         "BUS_AMQP_URL": amqp_url,
         "BUS_LOG_URL": url,
     }
     await killing.killed("killed_in_table", service, when, environment=environment)
-    settings = Settings(amqp_url=amqp_url, mongo_url="", log_url=url)
+    return Settings(amqp_url=amqp_url, mongo_url="", log_url=url)
+
+
+async def killed_and_made_good(amqp_url: str, server: str, service: str, when: str) -> None:
+    url = statements.create_database(server, service)
+    settings = await killed_at(amqp_url, url, service, when)
     async with build(settings, service, jobs_of(url), totals_of(url)) as bus, Worker(bus):
         for number in range(5):
             await bus.execute(Post(job_id=f"j{number}", title=f"Job j{number}"), id=f"p{number}")

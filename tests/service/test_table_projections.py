@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from bus import Bus, NotBuilt, Projections, Recovery, Settings, Upsert, Worker
+from bus import Bus, NotBuilt, ProjectionError, Projections, Recovery, Settings, Upsert, Worker
 from bus.cli.main import app
 from bus.delivery import projection_runner
 from bus.operate.projections import CollectionStatus
@@ -157,6 +157,12 @@ async def test_a_rebuild_is_gone_back_from_and_dropped_by_command(
         assert [(one["key"], one["kind"]) for one in found["differences"]] == [
             (["Bonn", "jobs"], "differs")
         ]
+        statements.run(sql_url, "UPDATE totals__v1 SET count = 9")
+        (part,) = (await run("refold", "totals", "--document", '["Bonn", "jobs"]', "--json"))[
+            "differences"
+        ]
+        assert (part["key"], part["repaired"]) == (["Bonn", "jobs"], True)
+        assert ("Bonn", "jobs", 3) in read(sql_url, "totals__v1", "city, kind, count")
         assert (await run("rollback", "jobs_table")).startswith("jobs_table__v1 is read")
         rows = await run("status", "jobs_table", "--json")
         assert {row["collection"]: row["state"] for row in rows} == {
@@ -197,6 +203,26 @@ async def test_an_audit_finds_and_repairs_what_somebody_changed(
         assert (left.key, left.fields) == (("Bonn", "applications"), {"count": (9, 1)})
         names = statements.run(sql_url, "SELECT collection FROM bus_tables")
         assert sorted(names) == [("jobs_table__v1",), ("totals__v1",)]
+
+
+async def test_a_part_is_refused_where_statements_do_not_tell_their_rows(
+    settings: Settings, sql_url: str
+) -> None:
+    jobs = jobs_of(sql_url, posted=by_statement)
+    async with build(settings, SERVICE, jobs) as bus, Worker(bus):
+        await post(bus, "a", "b")
+        await until(lambda: len(read(sql_url, "jobs_table__v1")) == 2, "two rows")
+        statements.run(sql_url, "UPDATE jobs_table__v1 SET title = 'changed'")
+        with pytest.raises(ProjectionError, match=r"returned a statement of SQL, .*--all"):
+            await Projections(bus).refold("jobs_table", streams=["job-a"])
+        (part,) = (await Projections(bus).refold("jobs_table", documents=["a"])).differences
+        assert (part.key, part.repaired) == ("a", True)
+        assert (await Projections(bus).audit("jobs_table", repair=True)).is_right
+        assert read(sql_url, "jobs_table__v1") == expected(["a", "b"])
+
+
+def by_statement(event: Posted, table: sa.Table) -> sa.Insert:
+    return sa.insert(table).values(id=event.job_id, title=event.title)
 
 
 def sheets_app(settings: Settings) -> Bus:

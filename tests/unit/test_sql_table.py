@@ -10,11 +10,21 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from bus import Aggregate, ConfigurationError, Event, Increment, Projection, ProjectionError, Upsert
-from bus.stores.collections import Target
+from bus import (
+    Aggregate,
+    ConfigurationError,
+    Event,
+    Increment,
+    Projection,
+    ProjectionError,
+    Remove,
+    Upsert,
+)
+from bus.stores.collections import Target, Write
 from bus.stores.sql import SqlTable
 from bus.stores.sql.tables.columns import increased, stored
 from bus.stores.sql.tables.copies import Copies, short
+from bus.stores.sql.tables.writing.upserting import unread
 
 POSTGRESQL = "postgresql+asyncpg://user@host/database"
 MARIADB = "mariadb+aiomysql://user@host/database"
@@ -71,6 +81,68 @@ def test_an_orm_class_is_a_table() -> None:
 def test_a_table_that_cannot_be_built_beside_another_is_refused(wrong: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         SqlTable(wrong, url=POSTGRESQL)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "is_unread"),
+    [
+        (sa.Column("n", sa.Integer), Upsert(n=1), True),
+        (sa.Column("n", sa.Integer), Increment(n=1), True),
+        (sa.Column("n", sa.Numeric(8, 2)), Increment(n=1), True),
+        (sa.Column("n", sa.Integer, nullable=False, default=0), Upsert(), True),
+        (sa.Column("n", sa.Integer, nullable=False), Upsert(n=1), True),
+        (sa.Column("n", sa.Integer, nullable=False), Upsert(), False),
+        (sa.Column("n", sa.Integer, nullable=False), Remove(), True),
+        (sa.Column("n", sa.Float), Increment(n=1), False),
+        (sa.Column("n", sa.Numeric), Increment(n=1), False),
+        (sa.Column("n", sa.SmallInteger), Increment(n=40_000), False),
+        (sa.Column("n", sa.Integer, unique=True), Upsert(n=1), False),
+        (sa.Column("n", sa.Integer, sa.CheckConstraint("n > 0")), Upsert(n=1), False),
+    ],
+    ids=lambda value: "" if isinstance(value, bool) else None,
+)
+def test_a_row_is_read_where_the_database_cannot_tell_a_new_one_from_an_old_one(
+    column: Any, change: Any, is_unread: bool
+) -> None:
+    own = Copies(table(column)).of("things__v1")
+    write = Write("a", change, by="test", stream="thing-a", version=1)
+    assert (unread(own, [write]) is not None) is is_unread
+
+
+def test_rows_of_several_streams_are_read_where_changes_differ() -> None:
+    own = Copies(table(sa.Column("n", sa.Integer))).of("things__v1")
+    some = [
+        Write("a", Upsert(n=1), by="test", stream="thing-a", version=1),
+        Write("b", Increment(n=1), by="test", stream="thing-b", version=1),
+    ]
+    assert unread(own, some) is not None
+    shared = [write._replace(stream="thing-c") for write in some]
+    assert unread(own, shared) is None
+    assert unread(own, shared[:1]) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('["Bonn", "2026-01-05", 7]', ("Bonn", date(2026, 1, 5), 7)),
+        ('["Bonn", "2026-01-05"]', None),
+        ('["Bonn", "Monday", 7]', None),
+        ("Bonn", None),
+        ('{"a": 1}', None),
+    ],
+)
+def test_a_key_of_several_columns_is_written_as_a_json_list(text: str, key: Any) -> None:
+    columns: list[Any] = [
+        sa.Column("city", sa.String(9), primary_key=True),
+        sa.Column("day", sa.Date, primary_key=True),
+        sa.Column("n", sa.Integer, primary_key=True),
+    ]
+    sink = SqlTable(sa.Table("days", sa.MetaData(), *columns), url=POSTGRESQL)
+    if key:
+        assert sink.key_from(text) == key
+        return
+    with pytest.raises(ProjectionError, match="JSON list of its primary key"):
+        sink.key_from(text)
 
 
 @pytest.mark.parametrize(

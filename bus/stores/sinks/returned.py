@@ -8,7 +8,7 @@ from bus.data.ids import key_of
 from bus.errors import ConfigurationError, ProjectionError
 from bus.messages import Envelope
 from bus.stores.collections import ReadUnit, Target, Write
-from bus.stores.sink import Sink
+from bus.stores.sink import Increment, Remove, Sink, Upsert
 
 
 def extra(
@@ -58,6 +58,19 @@ def is_many(read: Signature, sink: Sink, key: Callable[[Any], Any] | None = None
             f"event.city)), or return (key, change) pairs"
         )
     return many
+
+
+def are_fed_apart(categories: Sequence[str], handlers: Iterable[Any]) -> bool:
+    """Returns whether each document is fed by one stream alone."""
+    return len(categories) == 1 and not any(
+        handler.key or handler.many or handler.is_async for handler in handlers
+    )
+
+
+def is_row(read: Signature) -> bool:
+    """Returns whether all that a handler returns changes one row or document, by its annotation:
+    then what a whole stream makes of it can be told without the store."""
+    return all(kind in (Upsert, Increment, Remove, type(None)) for kind in members(read.returns))
 
 
 def _is_change(kind: Any, sink: Sink) -> bool:

@@ -7,7 +7,7 @@ tested if it does it.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from bus.stores.collections import (
     Collections,
     Comparable,
     Fold,
+    LoadsStreams,
     ReadUnit,
     Target,
     Write,
@@ -242,6 +243,72 @@ class SinkContract:
         assert set(reached.values()) == {2}
         assert len(reached) == 3000
 
+    async def test_a_change_that_leaves_some_fields_out_leaves_them_alone(
+        self, place: Place, target: Target
+    ) -> None:
+        """In one batch with others, of rows that are there, and of new ones."""
+        before = {"job-a": 0}
+        await place.write(target, changes(("a", Upsert(title="x", count=2)), a=1), before)
+        some = [("b", Upsert(title="y")), ("a", Increment(count=1)), ("c", Increment(count=2))]
+        made = changes(*some, ("d", Remove()), a=2, b=1, c=1, d=1)
+        assert await place.write(target, made, {"job-a": 1, "job-b": 0, "job-c": 0, "job-d": 0})
+        some = [("b", Increment(count=4)), ("a", Remove()), ("c", Upsert(title="z"))]
+        made = changes(*some, ("a", Increment(count=1)), ("d", Upsert()), a=3, b=2, c=2, d=2)
+        assert await place.write(target, made, {"job-a": 2, "job-b": 1, "job-c": 1, "job-d": 1})
+        assert await self.rows(place, target) == {
+            "a": {"count": 1},
+            "b": {"title": "y", "count": 4},
+            "c": {"title": "z", "count": 2},
+            "d": {},
+        }
+
+    # --- builds ----------------------------------------------------------------------------------
+
+    async def test_what_whole_streams_make_is_loaded_once(
+        self, sink: Sink, place: Place, target: Target
+    ) -> None:
+        loads = self.loading(sink, place, target)
+        some = [("a", Upsert(title="x")), ("a", Increment(count=2)), ("b", Increment(count=1))]
+        made = changes(*some, ("c", Upsert(title="z")), ("c", Remove()), a=2, b=1, c=2)
+        assert set(await loads.load(target, made)) == set()
+        more = changes(*some, ("d", Upsert(title="new")), a=3, b=1, d=1)
+        assert set(await loads.load(target, more)) == {"job-a", "job-b"}
+        assert set(await loads.load(target, more)) == {"job-a", "job-b", "job-d"}
+        assert await self.rows(place, target) == {
+            "a": {"title": "x", "count": 2},
+            "b": {"count": 1},
+            "d": {"title": "new"},
+        }
+        reached = await place.versions(target, [f"job-{name}" for name in "abcd"])
+        assert reached == {"job-a": 2, "job-b": 1, "job-c": 2, "job-d": 1}
+
+    async def test_two_that_load_the_same_load_it_once(
+        self, sink: Sink, place: Place, places: Sequence[Place], target: Target
+    ) -> None:
+        parts = [changes(*_numbered(part), **_versions(part)) for part in (range(60), range(90))]
+        loads = [self.loading(sink, own, target) for own in places]
+        pairs = [(own, part) for own in loads for part in parts]
+        await asyncio.gather(*(own.load(target, part) for own, part in pairs))
+        rows = await self.rows(place, target)
+        assert rows == {f"k{number}": {"count": number} for number in range(1, 90)}
+
+    async def test_a_load_with_a_refused_row_loads_nothing(
+        self, sink: Sink, place: Place, target: Target
+    ) -> None:
+        loads = self.loading(sink, place, target)
+        some = changes(("b", Upsert(title="y")), ("a", self.refused()), a=1, b=1)
+        with pytest.raises(ProjectionError):
+            await loads.load(target, some)
+        assert await self.rows(place, target) == {}
+        assert await place.versions(target, ["job-a", "job-b"]) == {}
+
+    def loading(self, sink: Sink, place: Place, target: Target) -> LoadsStreams:
+        """Returns the place, if it can load; else skips the test."""
+        found: LoadsStreams | None = able(PlacedCollections(sink, place), LoadsStreams, target)
+        if found is None:
+            pytest.skip("it cannot load")
+        return found
+
     # --- collections -----------------------------------------------------------------------------
 
     async def test_preparing_and_dropping_twice_does_no_harm(
@@ -352,6 +419,14 @@ class SinkContract:
         if found is None:
             pytest.skip("it cannot be audited")
         return found
+
+
+def _numbered(numbers: Iterable[int]) -> list[tuple[str, Any]]:
+    return [(f"k{number}", Increment(count=number)) for number in numbers if number]
+
+
+def _versions(numbers: Iterable[int]) -> dict[str, int]:
+    return {f"k{number}": 1 for number in numbers if number}
 
 
 def _held(row: Mapping[str, Any]) -> dict[str, Any]:

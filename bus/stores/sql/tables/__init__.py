@@ -5,8 +5,7 @@ columns    the values that columns take
 place      one sink's tables while a bus is open
 making     makes and drops them, and knows which are there
 copies     a declared table as one generation has it, and what differs from it
-writing    one batch: versions and rows in one transaction
-folding    what a batch makes of rows
+writing/   one batch: versions and rows in one transaction
 keys       rows found by their keys
 views      the projection's name as a view
 auditing   whole rows, for an audit

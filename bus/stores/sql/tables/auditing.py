@@ -11,7 +11,7 @@ from bus.data.payload import Document
 from bus.errors import ProjectionError
 from bus.stores.sql.engine import Database
 from bus.stores.sql.failures import Kind, is_of_store, kind_of
-from bus.stores.sql.tables.folding import written
+from bus.stores.sql.tables.columns import written
 from bus.stores.sql.tables.keys import AT_ONCE, Key, among, key_of, parts_of, rows_of
 from bus.stores.sql.tables.refusals import is_refused, words
 

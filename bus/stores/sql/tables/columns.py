@@ -87,6 +87,25 @@ def increased(column: sa.Column[Any], value: Any, amount: Any) -> Any:
     return stored(column, value + added)
 
 
+def defaults(table: sa.Table) -> dict[str, Any]:
+    """Returns what a new row holds, besides its key, before it is changed."""
+    found: dict[str, Any] = dict.fromkeys(written(table))
+    for column in table.columns:
+        default: Any = column.default
+        if default is not None:
+            found[column.name] = stored(column, default.arg)
+    return found
+
+
+def written(table: sa.Table) -> list[str]:
+    """Returns the columns that hold what handlers gave: not the key, and nothing computed."""
+    return [
+        column.name
+        for column in table.columns
+        if not column.primary_key and column.computed is None
+    ]
+
+
 def check(table: sa.Table, change: Upsert | Increment) -> None:
     """Raises: ProjectionError if the table cannot take what a handler returned."""
     given: Mapping[str, Any] = change.values if isinstance(change, Upsert) else change.amounts

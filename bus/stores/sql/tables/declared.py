@@ -16,6 +16,7 @@ from bus.stores.collections import Target
 from bus.stores.sink import Increment, Lend, Remove, Sink, Upsert
 from bus.stores.sql.tables import columns
 from bus.stores.sql.tables.copies import Copies
+from bus.stores.sql.tables.keys import key_from
 from bus.stores.sql.tables.place import TablePlace, lend_session, lend_table
 
 KEYS = (str, int, bool, Decimal, UUID, date, datetime)
@@ -107,6 +108,12 @@ class SqlTable(Sink):
                 f"a statement changes {statement.table.description!r}, and not the table that is "
                 f"being built: take it as a parameter, (event, table: Table), and write it for that"
             )
+
+    def key_from(self, text: str) -> Any:
+        return text if self.keyed_by_id else key_from(self.table, text)
+
+    def names_row(self, change: Any) -> bool:
+        return not isinstance(change, UpdateBase)
 
     def lends(self) -> Mapping[type, Lend]:
         return {AsyncSession: lend_session, sa.Table: lend_table}

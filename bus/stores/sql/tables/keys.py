@@ -1,11 +1,15 @@
 """Rows found by their keys. A key is a text, or a tuple in the primary key's order."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from bus.errors import ProjectionError
 from bus.stores.sql.tables.columns import python_type, stored
 
 Key = tuple[Any, ...]
@@ -27,6 +31,31 @@ def key_of(table: sa.Table, parts: Sequence[Any]) -> Any:
     """Returns the key of a row, by the values of its primary key."""
     (first, *others) = table.primary_key.columns
     return parts[0] if not others and python_type(first) is str else tuple(parts)
+
+
+def key_from(table: sa.Table, text: str) -> Key:
+    """Returns the key that a JSON list of the primary key's values writes. Raises:
+    ProjectionError."""
+    kinds = [python_type(column) or str for column in table.primary_key.columns]
+    try:
+        parts = json.loads(text)
+        if isinstance(parts, list):
+            return tuple(_READ.get(kind, kind)(p) for kind, p in zip(kinds, parts, strict=True))
+    except (ValueError, TypeError, ArithmeticError):
+        pass
+    named = zip(table.primary_key.columns, kinds, strict=True)
+    wanted = ", ".join(f"{column.name}: {kind.__name__}" for column, kind in named)
+    raise ProjectionError(
+        f"a row of {table.name!r} is named by a JSON list of its primary key ({wanted}), as in "
+        f'--document \'["a", "b"]\'; {text!r:.100} is none'
+    )
+
+
+_READ: Mapping[type, Callable[[Any], Any]] = {
+    Decimal: lambda part: Decimal(str(part)),
+    date: date.fromisoformat,
+    datetime: datetime.fromisoformat,
+}
 
 
 def among(

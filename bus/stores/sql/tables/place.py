@@ -19,7 +19,8 @@ from bus.stores.sql.tables.copies import Copies
 from bus.stores.sql.tables.keys import AT_ONCE, rows_of
 from bus.stores.sql.tables.making import Making, checkpoints
 from bus.stores.sql.tables.views import Views
-from bus.stores.sql.tables.writing import Batch
+from bus.stores.sql.tables.writing.batch import Batch
+from bus.stores.sql.tables.writing.loading import Load, without
 
 _MYSQL = (
     # A table that somebody reads cannot be dropped: this is told, and not waited for.
@@ -36,6 +37,8 @@ WRITING = Pool(
     recycled=10,
 )
 """A process that freezes in a transaction keeps others waiting for no longer than these seconds."""
+LOADS = 3
+"""How often what is new is told apart from what is there, if other writers are first."""
 READING = Pool(
     kept=2,
     besides=8,
@@ -96,6 +99,16 @@ class TablePlace(Place):
     async def write(self, target: Target, changes: Changes, before: Mapping[str, int]) -> bool:
         table = self._copies.of(target.collection)
         return await Batch(self._database, table, target.collection).write(changes, before)
+
+    async def load(self, target: Target, changes: Changes) -> Collection[str]:
+        left: dict[str, int] = {}
+        table = self._copies.of(target.collection)
+        for _ in range(LOADS):
+            new = without(changes, list(left))
+            if await Load(self._database, table, target.collection).run(new):
+                return left
+            left = await self.versions(target, list(changes.versions))
+        return list(changes.versions)  # somebody else has rows there: they are changed one by one
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}

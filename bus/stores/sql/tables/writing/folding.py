@@ -5,8 +5,9 @@ column may be NOT NULL though most events do not name it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -16,8 +17,14 @@ from bus.common.batches import batched
 from bus.errors import ProjectionError
 from bus.stores.collections import Write
 from bus.stores.sink import Increment, Remove, Upsert
-from bus.stores.sql.tables.columns import increased, stored
+from bus.stores.sql.tables.columns import defaults, increased, stored, written
 from bus.stores.sql.tables.keys import AT_ONCE, Key, among, parts_of, rows_of
+
+
+class Changeable(Protocol):
+    """What a batch changes."""
+
+    def apply(self, table: sa.Table, change: Any) -> None: ...
 
 
 class Row:
@@ -46,7 +53,7 @@ class Row:
             self.touched.clear()
             return
         if self.values is None:
-            self.values = _defaults(table)
+            self.values = defaults(table)
         given = change.values if isinstance(change, Upsert) else change.amounts
         for name, value in given.items():
             column = table.columns[name]
@@ -58,22 +65,26 @@ class Row:
             self.touched.add(name)
 
 
-def _defaults(table: sa.Table) -> dict[str, Any]:
-    found: dict[str, Any] = dict.fromkeys(written(table))
-    for column in table.columns:
-        default: Any = column.default
-        if default is not None:
-            found[column.name] = stored(column, default.arg)
-    return found
+Changed = TypeVar("Changed", bound=Changeable)
 
 
-def written(table: sa.Table) -> list[str]:
-    """Returns the columns that hold what handlers gave: not the key, and nothing computed."""
-    return [
-        column.name
-        for column in table.columns
-        if not column.primary_key and column.computed is None
-    ]
+def apply_all(
+    table: sa.Table,
+    writes: Sequence[Write],
+    make: Callable[[], Changed],
+    found: Mapping[Key, Changed] | None = None,
+) -> dict[Key, Changed]:
+    """Returns rows by their keys, those that were `found` and others, as writes change them one
+    after the other. Raises: ProjectionError."""
+    rows = dict(found or {})
+    for write in writes:
+        key = parts_of(table, write.key)
+        row = rows.get(key) or rows.setdefault(key, make())
+        try:
+            row.apply(table, write.update)
+        except (ProjectionError, TypeError, ArithmeticError, KeyError) as error:
+            raise ProjectionError(f"{write.by}: {_reason(error)}") from None
+    return rows
 
 
 class Folding:
@@ -86,16 +97,11 @@ class Folding:
 
     async def run(self, writes: Sequence[Write]) -> None:
         """Makes changes of rows, in order. Raises: ProjectionError, and the driver's errors."""
-        rows = await self._found({parts_of(self._table, write.key) for write in writes})
-        for write in writes:
-            row = rows[parts_of(self._table, write.key)]
-            try:
-                row.apply(self._table, write.update)
-            except (ProjectionError, TypeError, ArithmeticError, KeyError) as error:
-                raise ProjectionError(f"{write.by}: {_reason(error)}") from None
+        found = await self._found({parts_of(self._table, write.key) for write in writes})
+        rows = apply_all(self._table, writes, partial(Row, None), found)
         await self._delete([key for key, row in rows.items() if row.is_gone])
         await self._update(rows)
-        await self._insert({key: row.values for key, row in rows.items() if row.is_new})
+        await self.insert({key: row.values for key, row in rows.items() if row.is_new})
 
     async def _found(self, keys: Iterable[Key]) -> dict[Key, Row]:
         rows: dict[Key, Row] = {key: Row(None) for key in keys}
@@ -113,7 +119,8 @@ class Folding:
             is_one = among(self._key, chunk, self._connection.dialect)
             await self._connection.execute(sa.delete(self._table).where(is_one))
 
-    async def _insert(self, rows: dict[Key, Any]) -> None:
+    async def insert(self, rows: Mapping[Key, Any]) -> None:
+        """Adds whole rows, which are not there. Raises: the driver's errors."""
         if rows:
             whole = [self._whole(key, values) for key, values in sorted(rows.items())]
             await self._connection.execute(sa.insert(self._table), whole)

@@ -1,0 +1,8 @@
+"""Writes batches into a table.
+
+batch      one batch: versions and rows in one transaction
+advancing  versions, compared and moved
+folding    what a batch makes of rows
+upserting  what it makes of rows that need not be read
+loading    rows that whole streams make, while a table is built
+"""

@@ -1,0 +1,183 @@
+"""What a batch makes of rows that nobody has to read: one statement for all that change alike.
+
+That is possible where a new row and an old one can be told by the database alone: the table has no
+constraints but its primary key, what a change leaves out of a new row has a default or may be
+empty, and sums come out alike whatever a row holds. Otherwise `folding` reads the rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bus.common.batches import batched
+from bus.data.ids import key_of
+from bus.stores.collections import Write
+from bus.stores.sink import Remove, Upsert
+from bus.stores.sql.tables.columns import defaults, increased, stored
+from bus.stores.sql.tables.keys import AT_ONCE, Key, among
+from bus.stores.sql.tables.writing.folding import apply_all
+
+_WHOLE_NUMBERS: Mapping[Any, int] = {
+    **dict.fromkeys((sa.SmallInteger, sa.SMALLINT), 2**15),
+    **dict.fromkeys((sa.Integer, sa.INTEGER), 2**31),
+    **dict.fromkeys((sa.BigInteger, sa.BIGINT), 2**63),
+}
+_DECIMALS = (sa.Numeric, sa.NUMERIC, sa.DECIMAL)
+
+
+class Known(NamedTuple):
+    """What is known of a table. `needed` are the columns of which a new row must say something;
+    `sums` are those that the database adds to as Python does, with what a sum has to stay below."""
+
+    defaults: Mapping[str, Any]
+    needed: frozenset[str]
+    sums: Mapping[str, Any]
+
+
+@lru_cache(256)
+def known(table: sa.Table) -> Known | None:
+    """Returns what is known of a table; None if its rows have to be read."""
+    if _is_constrained(table):
+        return None
+    given = {name: value for name, value in defaults(table).items() if value is not None}
+    empty = defaults(table).keys() - given.keys()
+    needed = frozenset(name for name in empty if not table.columns[name].nullable)
+    bounds = {column.name: _bound(column) for column in table.columns}
+    return Known(given, needed, {name: bound for name, bound in bounds.items() if bound})
+
+
+def _is_constrained(table: sa.Table) -> bool:
+    """Returns whether what a change leaves out of a new row decides if the row may be."""
+    return (
+        bool(table.constraints - {table.primary_key})
+        or any(column.constraints for column in table.columns)
+        or any(index.unique for index in table.indexes)
+    )
+
+
+def _bound(column: sa.Column[Any]) -> Any:
+    kind: Any = column.type
+    if type(kind) in _DECIMALS and kind.precision is not None and kind.scale is not None:
+        return Decimal(10) ** (kind.precision - kind.scale)
+    return _WHOLE_NUMBERS.get(type(kind))
+
+
+class Row:
+    """A row that was not read, as the batch has changed it so far."""
+
+    __slots__ = ("added", "removed", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.added: dict[str, Any] = {}
+        self.removed = False
+
+    def apply(self, table: sa.Table, change: Any) -> None:
+        """Applies one change. Raises: ProjectionError."""
+        if isinstance(change, Remove):
+            self.removed, self.values, self.added = True, {}, {}
+            return
+        if self.removed:  # nothing of what it held counts any more
+            self.removed, self.values = False, defaults(table)
+        if isinstance(change, Upsert):
+            for name, value in change.values.items():
+                self.added.pop(name, None)
+                self.values[name] = stored(table.columns[name], value)
+            return
+        for name, amount in change.amounts.items():
+            held = self.values if name in self.values else self.added
+            held[name] = increased(table.columns[name], held.get(name), amount)
+
+
+Alike = tuple[bool, frozenset[str], frozenset[str]]
+"""Whether rows are removed; the columns that are set; those that are added to."""
+
+
+def unread(table: sa.Table, writes: Sequence[Write]) -> Mapping[Alike, Mapping[Key, Row]] | None:
+    """Returns rows by what is to be done to them, or None if the table's rows have to be read.
+
+    Raises: ProjectionError."""
+    facts = known(table)
+    if facts is None:
+        return None
+    alike: dict[Alike, dict[Key, Row]] = defaultdict(dict)
+    for key, row in sorted(apply_all(table, writes, Row).items()):
+        if not row.removed and not _is_told(facts, row):
+            return None
+        alike[row.removed, frozenset(row.values), frozenset(row.added)][key] = row
+    # Statements after one another lock rows in no order, so that two writers of the same rows might
+    # wait for each other. Rows of one stream have one writer, which its version has let through.
+    is_ordered = len(alike) == 1 or all(key_of(write.stream) == write.key for write in writes)
+    return alike if is_ordered else None
+
+
+def _is_told(facts: Known, row: Row) -> bool:
+    """Returns whether the change says all of a new row, and as much of an old one."""
+    is_whole = all(name in row.values or name in row.added for name in facts.needed)
+    return is_whole and all(
+        name in facts.sums and abs(facts.defaults.get(name, 0) + added) < facts.sums[name]
+        for name, added in row.added.items()
+    )
+
+
+class Upserting:
+    """Changes rows of one table unread, within a transaction."""
+
+    def __init__(self, connection: AsyncConnection, table: sa.Table) -> None:
+        self._connection = connection
+        self._table = table
+        self._key = list(table.primary_key.columns)
+        facts = known(table)
+        self._defaults = facts.defaults if facts else {}
+
+    async def run(self, rows: Mapping[Alike, Mapping[Key, Row]]) -> None:
+        """Makes the changes. Raises: the driver's errors."""
+        for (removed, _, added), alike in rows.items():
+            if removed:
+                await self._delete(list(alike))
+            else:
+                await self._upsert(added, alike)
+
+    async def _delete(self, keys: Sequence[Key]) -> None:
+        for chunk in batched(keys, AT_ONCE):
+            is_one = among(self._key, chunk, self._connection.dialect)
+            await self._connection.execute(sa.delete(self._table).where(is_one))
+
+    async def _upsert(self, added: frozenset[str], rows: Mapping[Key, Row]) -> None:
+        (first, *_) = rows.values()
+        given = [self._given(key, row) for key, row in rows.items()]
+        await self._connection.execute(self._statement(sorted(first.values), sorted(added)), given)
+
+    def _given(self, key: Key, row: Row) -> dict[str, Any]:
+        """Returns the row as it is if it is new."""
+        parts = zip(self._key, key, strict=True)
+        sums = {name: self._defaults.get(name, 0) + amount for name, amount in row.added.items()}
+        own = {column.name: part for column, part in parts}
+        return {**own, **self._defaults, **row.values, **sums}
+
+    def _statement(self, names: Sequence[str], added: Sequence[str]) -> Any:
+        if self._connection.dialect.name == "postgresql":
+            insert = postgresql.insert(self._table)
+            changed = self._changed(insert.excluded, names, added)
+            return insert.on_conflict_do_update(index_elements=self._key, set_=changed)
+        other = mysql.insert(self._table)
+        return other.on_duplicate_key_update(self._changed(other.inserted, names, added))
+
+    def _changed(self, given: Any, names: Sequence[str], added: Sequence[str]) -> dict[str, Any]:
+        """Returns what becomes of a row that is there already."""
+        changed = {name: given[name] for name in names}
+        for name in added:
+            column = self._table.columns[name]
+            before = sa.func.coalesce(column, sa.literal_column("0")) if column.nullable else column
+            amount = given[name]
+            if default := self._defaults.get(name):  # is part of what a new row is given
+                amount = amount - sa.literal(default, column.type)
+            changed[name] = before + amount
+        nothing = self._key[0].name
+        return changed or {nothing: given[nothing]}
