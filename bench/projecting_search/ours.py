@@ -22,6 +22,8 @@ async def drive(arguments: side.Arguments) -> side.Metrics:
     arguments = {**arguments, "partitions": 1}
     backlog, index = Backlog(arguments), f"{arguments['service']}-views"
     async with build(arguments) as bus:
+        # The index is there before the clock runs, as that of the loop written by hand is.
+        await bus.runtime.catalogue.prepare(bus.runtime.projections[0], serves=True)
         await fill(bus, backlog)
     projected = partial(until_documents_are, arguments, backlog, index)
     found = await race.until_projected(arguments, backlog, projected=projected)

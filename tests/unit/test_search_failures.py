@@ -15,7 +15,7 @@ from bus.errors import (
     ProjectionError,
     StoreUnavailable,
 )
-from bus.stores.collections import Changes, Target, Write
+from bus.stores.collections import Changes, ReadUnit, Target, Write
 from bus.stores.search import SearchIndex
 from bus.stores.search.engine import address_of
 from bus.stores.search.failures import said
@@ -177,6 +177,28 @@ async def test_what_is_too_large_goes_by_halves_and_alone_it_is_refused(
     with pytest.raises(ProjectionError, match=r"a document has .* bytes"):
         await place.write(TARGET, changes, {})
     assert len(engine.requests) == 3
+
+
+async def test_a_batch_has_nothing_refreshed_and_who_waits_has(
+    canned: tuple[Canned, SearchPlace],
+) -> None:
+    server, place = canned
+    source = {"_bus": {"key": "a", "hidden": False, "version": 1}}
+    server.body = {
+        "docs": [
+            {"_id": "a", "found": True, "_seq_no": 0, "_primary_term": 1, "_source": source},
+        ],
+        "items": [{"index": {"status": 200, "_seq_no": 1, "_primary_term": 1}}],
+    }
+
+    async def folded(unit: ReadUnit) -> Changes:
+        assert unit.versions == {"job-a": 1}
+        return Changes([Write("a", Upsert(title="y"), "", "job-a", 2)], {"job-a": 2})
+
+    await place.writer(TARGET, "queue").transact(["job-a"], folded)
+    assert [line for line in server.requests if "_refresh" in line] == []
+    await place.versions(TARGET, ["job-a"])
+    assert len([line for line in server.requests if "_refresh" in line]) == 1
 
 
 async def test_an_engine_that_is_too_old_is_told(canned: tuple[Canned, SearchPlace]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bus.errors import OutcomeUnknown, ProjectionError
 from bus.stores.collections import Changes, Write
+from bus.stores.search.memory import Memory
 from bus.stores.search.writing import by_document, by_stream
 from bus.stores.search.writing.records import (
     Fields,
@@ -34,46 +35,59 @@ KEYS = ["x", "y", "z"]
 
 
 class Engine(Records):
-    """An index in memory. With a source of chance every request takes some time, a request for
-    several documents some time for each, and it may be cut off between any two of them."""
+    """An index in memory, and the process of one worker, or of several that share what they recall.
+    With a source of chance every request takes some time, a request for several documents some time
+    for each, and it may be cut off between any two of them."""
 
     def __init__(self, chance: Random | None = None, cuts: float = 0.0) -> None:
         self.held: dict[str, Held] = {}
         self._chance = chance
         self._cuts = cuts
-        self._before: dict[str, list[Held]] = {}
-        self._number = 0
+        self._memory = Memory()
+        self.reads = 0
+
+    def beside(self) -> "Engine":
+        """Another process."""
+        engine = Engine(self._chance, self._cuts)
+        engine.held = self.held
+        return engine
 
     async def read(self, ids: Iterable[str]) -> dict[str, Held]:
         found: dict[str, Held] = {}
+        asked = self._memory.moment()
         for id in ids:
+            self.reads += 1
             await self._step()
             if id in self.held:
-                found[id] = self.held[id]
-        return found
+                found[id] = self.held[id]._replace(asked=asked)
+        await self._step()
+        answered = self._memory.moment()
+        return {id: held._replace(answered=answered) for id, held in found.items()}
 
     async def recall(self, ids: Iterable[str]) -> dict[str, Held]:
-        """What was read some time ago, of some; but not after it was refused."""
-        found = await self.read(ids)
-        for id in found:
-            before = self._before.get(id)
-            if before and self._chance and self._chance.random() < 0.5:
-                found[id] = self._chance.choice(before)
-        return found
+        known = self.known(ids)
+        return known | await self.read([id for id in ids if id not in known])
+
+    def known(self, ids: Iterable[str]) -> dict[str, Held]:
+        return self._memory.recall(ids)
 
     async def put(self, puts: Iterable[Put]) -> set[str]:
-        conflicts = set[str]()
+        conflicts, stored, asked = set[str](), dict[str, Held](), self._memory.moment()
         for put in puts:
             await self._step()
-            if self.held.get(put.id) != put.known:
+            held = self.held.get(put.id)
+            if (held and held.number) != (put.known and put.known.number):
                 conflicts.add(put.id)
-                self._before.pop(put.id, None)
                 continue
-            self._number += 1
             assert put.source is not None
-            self.held[put.id] = Held(put.source, self._number, 1)
-            self._before.setdefault(put.id, []).append(self.held[put.id])
+            answered = put.known.answered if put.known else 0
+            number = (held.number if held else 0) + 1
+            self.held[put.id] = stored[put.id] = Held(put.source, number, 1, asked, answered)
         await self._step()
+        for id in conflicts:
+            self._memory.forget(id)
+        for id, held in stored.items():
+            self._memory.keep(id, held, 1)
         return conflicts
 
     async def _step(self) -> None:
@@ -155,6 +169,14 @@ def versions_in(engine: Engine, streams: Iterable[str]) -> dict[str, int]:
     return {stream: version_of(engine.held.get(id_of(stream))) for stream in streams}
 
 
+def versions_known(engine: Engine, streams: Iterable[str], chance: Random) -> dict[str, int]:
+    """What a worker takes for the versions: those that there are, or that it stored itself."""
+    known = engine.known(map(id_of, streams)) if chance.random() < 0.5 else {}
+    return versions_in(engine, streams) | {
+        stream: version_of(known[id_of(stream)]) for stream in streams if id_of(stream) in known
+    }
+
+
 async def work(engine: Engine, log: Mapping[str, list[list[Write]]], chance: Random) -> None:
     """Applies everything, as a worker does: batches of some streams, cut anywhere, that begin at
     versions which may have moved since they were read; until nothing is left."""
@@ -168,22 +190,24 @@ async def work(engine: Engine, log: Mapping[str, list[list[Write]]], chance: Ran
                 known |= until
                 continue
         await asyncio.sleep(chance.random())
-        known = versions_in(engine, log)
+        known = versions_known(engine, log, chance)
 
 
 @settings(max_examples=hundreds(3), deadline=None)
-@given(some_streams, st.integers(0, 10**9))
+@given(some_streams, st.integers(0, 10**9), st.integers(0, 2))
 def test_writers_that_are_cut_off_anywhere_apply_each_event_once(
-    drawn: Sequence[Sequence[Sequence[tuple[str, str]]]], seed: int
+    drawn: Sequence[Sequence[Sequence[tuple[str, str]]]], seed: int, most_marks: int
 ) -> None:
     chance = Random(seed)
     log = log_of(drawn)
     engine = Engine(chance, cuts=0.03)
 
     async def all_work() -> None:
-        await asyncio.gather(*(work(engine, log, chance) for _ in range(3)))
+        processes = [engine, engine, engine.beside(), engine.beside()]
+        await asyncio.gather(*(work(process, log, chance) for process in processes))
 
-    with virtual_time():
+    with virtual_time(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_stream, "MOST_MARKS", most_marks)
         run(all_work())
     assert versions_in(engine, log) == {stream: len(events) for stream, events in log.items()}
     for key in KEYS:
@@ -205,17 +229,18 @@ def test_documents_with_versions_have_each_event_once_whoever_is_cut_off(
     def versions() -> dict[str, int]:
         return {stream: version_of(engine.held.get(stream[4:])) for stream in log}
 
-    async def one_worker() -> None:
+    async def one_worker(process: Engine) -> None:
         known = versions()
         while behind := [s for s, version in known.items() if version < len(log[s])]:
             until = {s: chance.randint(known[s] + 1, len(log[s])) for s in behind}
             writes = [w for s in behind for event in log[s][known[s] : until[s]] for w in event]
             with suppress(OutcomeUnknown):
-                await by_document.write(engine, Changes(writes, until), known)
+                await by_document.write(process, Changes(writes, until), known)
             known = versions()
 
     async def all_work() -> None:
-        await asyncio.gather(*(one_worker() for _ in range(3)))
+        processes = [engine, engine, engine.beside()]
+        await asyncio.gather(*map(one_worker, processes))
 
     with virtual_time():
         run(all_work())
@@ -257,10 +282,11 @@ async def test_a_document_removed_by_another_stream_keeps_what_was_applied_to_it
     assert await by_stream.write(engine, removed, {"job-b": 0})
     assert await by_stream.write(engine, added, {"job-a": 0})
     assert engine.fields("x") is None
-    assert engine.marks("x") == {"job-a": 1}
+    assert engine.marks("x") == {"job-b": 1, "job-a": 1}
 
 
-async def test_marks_go_once_checkpoints_cover_them() -> None:
+async def test_marks_go_once_checkpoints_cover_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_stream, "MOST_MARKS", 0)
     engine = Engine()
     for version in range(1, 4):
         one = batch(write("x", Increment(count=1), "a", version), a=version)
@@ -272,6 +298,61 @@ async def test_marks_go_once_checkpoints_cover_them() -> None:
     assert engine.fields("x") == {"count": 4}
 
 
+async def test_what_this_process_stored_itself_is_not_read_again() -> None:
+    engine = Engine()
+    for version in range(1, 4):
+        engine.reads = 0
+        one = batch(write("x", Increment(count=1), "a", version), a=version)
+        assert await by_stream.write(engine, one, {"job-a": version - 1})
+        assert engine.reads == (1 if version == 1 else 0), "the document, once"
+    assert engine.fields("x") == {"count": 3}
+
+
+async def test_a_checkpoint_that_is_older_than_what_was_read_of_a_document_is_read_again() -> None:
+    """Another process has applied the event, advanced the checkpoint and dropped its mark; this one
+    recalls the checkpoint as it was before, and reads the document as it is now."""
+    engine = Engine()
+    other = engine.beside()
+    assert await by_stream.write(engine, batch(write("y", Upsert(a=1), "a", 1), a=1), {"job-a": 0})
+    second = batch(write("x", Increment(count=1), "a", 2), a=2)
+    assert await by_stream.write(other, second, {"job-a": 1})
+    third = batch(write("y", Upsert(a=3), "a", 3), a=3)
+    assert await by_stream.write(other, third, {"job-a": 2})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_stream, "MOST_MARKS", 0)
+        assert await by_stream.write(
+            other, batch(write("x", Increment(count=1), "b", 1), b=1), {"job-b": 0}
+        )
+    assert engine.marks("x") == {"job-b": 1}
+    assert not await by_stream.write(engine, second, {"job-a": 1})
+    assert engine.fields("x") == {"count": 2}
+
+
+async def test_a_checkpoint_of_an_index_that_was_made_anew_drops_no_marks() -> None:
+    engine = Engine()
+    other = engine.beside()
+    assert await by_stream.write(engine, batch(write("y", Upsert(a=1), "a", 1), a=1), {"job-a": 0})
+    engine.held.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(by_stream, "_advance", _cut_off)
+        with pytest.raises(OutcomeUnknown):
+            await by_stream.write(
+                other, batch(write("x", Increment(count=1), "a", 1), a=1), {"job-a": 0}
+            )
+    later = batch(write("y", Upsert(a=2), "a", 2), write("x", Upsert(b=1), "b", 1), a=2, b=1)
+    assert not await by_stream.write(engine, later, {"job-a": 1, "job-b": 0})
+    assert engine.marks("x")["job-a"] == 1
+
+
+async def test_a_checkpoint_that_others_have_advanced_is_learned() -> None:
+    engine = Engine()
+    other = engine.beside()
+    for process, version in ((engine, 1), (other, 2), (engine, 3)):
+        one = batch(write("x", Increment(count=1), "a", version), a=version)
+        assert await by_stream.write(process, one, {"job-a": version - 1})
+    assert engine.fields("x") == {"count": 3}
+
+
 async def test_a_writer_that_read_a_document_before_its_marks_went_is_refused() -> None:
     """It has read the document, and only then are the checkpoints advanced, and the marks dropped
     by a third; it may not take the event for new."""
@@ -280,19 +361,16 @@ async def test_a_writer_that_read_a_document_before_its_marks_went_is_refused() 
 
     class Overtaken(Engine):
         async def read(self, ids: Iterable[str]) -> dict[str, Held]:
-            found = await engine.read(ids)
+            found = await super().read(ids)
             if "x" not in engine.held:
                 assert await by_stream.write(engine, late, {"job-a": 0})
                 other = batch(write("x", Increment(count=1), "b", 1), b=1)
                 assert await by_stream.write(engine, other, {"job-b": 0})
             return found
 
-        recall = read
-
-        async def put(self, puts: Iterable[Put]) -> set[str]:
-            return await engine.put(puts)
-
-    assert not await by_stream.write(Overtaken(), late, {"job-a": 0})
+    overtaken = Overtaken()
+    overtaken.held = engine.held
+    assert not await by_stream.write(overtaken, late, {"job-a": 0})
     assert engine.fields("x") == {"count": 2}
 
 
@@ -311,17 +389,14 @@ async def test_what_is_removed_before_it_was_there_keeps_a_slower_writer_out() -
     gone = batch(made, write("x", Remove(), "a", 2), a=2)
 
     class Slower(Engine):
-        async def read(self, ids: Iterable[str]) -> dict[str, Held]:
-            return await engine.read(ids)
-
-        recall = read
-
         async def put(self, puts: Iterable[Put]) -> set[str]:
             if "x" not in engine.held:
                 assert await by_stream.write(engine, gone, {"job-a": 0})
-            return await engine.put(puts)
+            return await super().put(puts)
 
-    assert not await by_stream.write(Slower(), batch(made, a=1), {"job-a": 0})
+    slower = Slower()
+    slower.held = engine.held
+    assert not await by_stream.write(slower, batch(made, a=1), {"job-a": 0})
     assert engine.fields("x") is None
     assert engine.held[id_of("job-a")].source == checkpoint("job-a", 2)
 

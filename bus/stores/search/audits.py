@@ -56,7 +56,9 @@ async def replace(
     source = None if wanted is None else stored(wanted, versioned=versioned)
     if source is not None and not versioned:
         source[OWN]["marks"] = []
-    return not await index.put([Put(key, source, held)])
+    is_stored = not await index.put([Put(key, source, held)])
+    index.forget(key)  # without its marks, it says less than what is known of it
+    return is_stored
 
 
 async def reached(index: Index, after: str, limit: int, *, versioned: bool) -> dict[str, int]:

@@ -5,6 +5,7 @@ It may be out of date at any time; compare-and-set finds that out.
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import count
 
 from bus.stores.search.writing.records import Held
 
@@ -18,6 +19,11 @@ class Memory:
     def __init__(self) -> None:
         self._held = OrderedDict[str, tuple[Held, int]]()
         self._size = 0
+        self._moments = count(1)
+
+    def moment(self) -> int:
+        """Returns a number beyond all before."""
+        return next(self._moments)
 
     def recall(self, ids: Iterable[str]) -> dict[str, Held]:
         """Returns those of these that it has."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from bus.stores.search.memory import Memory
 from bus.stores.search.writing import by_document, by_stream
 from bus.stores.search.writing.records import SHOWN, id_of, version_of
 from bus.stores.sink import Place
+from bus.stores.sinks.placed import SinkWriter
 
 MOST_KNOWN = 10_000
 """Streams whose versions are known to be found by searches."""
@@ -151,17 +153,25 @@ class SearchPlace(Place):
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         """Has searches find what it returns: refreshes the index, if they may not find it yet."""
-        index, by_key = self.index(target), target.versions_in_documents
-        ids = {key_of(stream) if by_key else id_of(stream): stream for stream in streams}
-        held = await index.read(ids, own_alone=True)
-        reached = {ids[id]: version_of(found) for id, found in held.items()}
+        reached = await self.stored(target, streams)
         known = {(target.collection, stream): version for stream, version in reached.items()}
         if not known.items() <= self._found.items():
-            await index.refresh()
+            await self.index(target).refresh()
             if len(self._found) > MOST_KNOWN:
                 self._found.clear()
             self._found |= known
         return reached
+
+    async def stored(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
+        """Returns the versions that these streams have durably reached, which searches may not find
+        yet. Raises: StoreUnavailable."""
+        by_key = target.versions_in_documents
+        ids = {key_of(stream) if by_key else id_of(stream): stream for stream in streams}
+        held = await self.index(target).read(ids, own_alone=True)
+        return {ids[id]: version_of(found) for id, found in held.items()}
+
+    def writer(self, target: Target, queue: str) -> "SearchWriter":
+        return SearchWriter(self, target)
 
     async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
         versioned = target.versions_in_documents
@@ -192,6 +202,18 @@ class SearchPlace(Place):
     ) -> bool:
         versioned = target.versions_in_documents
         return await audits.replace(self.index(target), key, found, wanted, versioned=versioned)
+
+
+class SearchWriter(SinkWriter):
+    """Writes batches by the versions that are stored: nobody waits to find them."""
+
+    def __init__(self, place: SearchPlace, target: Target) -> None:
+        super().__init__(place, target)
+        self._stored = partial(place.stored, target)
+
+    async def _versions(self, streams: Sequence[str]) -> dict[str, int]:
+        found = await self._stored(streams)
+        return {stream: found.get(stream, 0) for stream in streams}
 
 
 def _check_name(name: str, target: Target) -> None:

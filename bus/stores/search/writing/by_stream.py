@@ -11,11 +11,12 @@ A batch brings streams from the versions `before` to later ones. It is written s
 
     a  read the documents that it changes (or recall what was read or stored before: it was that
        then, and (e) finds out if it is not that any more);
-    b  read, after that, the checkpoints of its streams, and of those that these documents' marks
-       name;
+    b  read, after that, the checkpoints of its streams (or recall those that are younger than what
+       was read of these documents), and of those that marks name of documents with very many;
     c  if a stream of the batch is not at `before`, stop: another writer was first;
     d  apply to each document the events that are later than its mark for their stream, and mark
-       their versions; drop the marks that the checkpoints of (b) cover;
+       their versions; drop the marks that checkpoints cover which are younger than what was read
+       of the document;
     e  store each document, by compare-and-set on what (a) read; those that others changed meanwhile
        go through (a) to (e) again;
     f  only when all are stored, advance the checkpoints, by compare-and-set on what (b) read.
@@ -31,6 +32,17 @@ Why (1) survives each step, whoever else writes, and wherever a writer dies:
   before our (a), then what we read had the mark, unless somebody dropped it, who had seen the
   checkpoint advanced, and stored the document before our (a), so that our (b) would have seen that
   too, and (c) had stopped us. That is why checkpoints are read after documents, not before.
+- Recalling a document: what others made of it is known up to when it was last read (`answered`);
+  if one of them has changed it since, (e) fails. So it is as if (a) had just read it.
+- Recalling a checkpoint, in (b) and (d): it was read, or stored by compare-and-set, after the
+  documents of its events were last read (`asked`, against their `answered`). That is all that the
+  above asks of (b): at that moment (1) held of the checkpoint and the document, and since then
+  the document has only been changed here, where each change adds its marks, and drops those that
+  the checkpoint covers. If the checkpoint was advanced since by another writer, then that one
+  has stored these documents too, and (e) fails; if it concerns none, (f) does.
+- A document that is not there: no event that concerns it was applied, because even one that
+  removes it has it stored, hidden. So any checkpoint will do for it, and a stream that was never
+  seen may be taken to have none: if it has, (f) fails.
 - Advancing a checkpoint (f): every document that the events concern has been stored with them, and
   no later write takes them out: who changes a document keeps a mark, or knows it as covered.
 - A crash between two documents, or before (f), leaves marks ahead of a checkpoint, as (1) allows:
@@ -50,8 +62,9 @@ know yet that it was left behind; marks that were dropped within that time are t
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from bus.common.backoff import Backoff
 from bus.stores.collections import Changes, Write
@@ -70,6 +83,8 @@ from bus.stores.search.writing.records import (
     version_of,
 )
 
+MOST_MARKS = 16
+"""Of a document; from there on the checkpoints that allow to drop some are read."""
 TRIES = 20
 """Of documents that other writers change at the same time; after that the batch begins anew."""
 
@@ -79,24 +94,70 @@ async def write(records: Records, changes: Changes, before: Mapping[str, int]) -
     writes = by_key(changes.writes)
     left = set(writes)
     for pause in islice(Backoff(0.002, 0.1), TRIES):
-        documents = await records.recall(left)
-        marks = {key: marks_of(documents.get(key)) for key in left}
-        streams = {*changes.versions, *(stream for key in left for stream in marks[key])}
-        points = await _checkpoints(records, streams)
+        documents = await _documents(records, left, writes)
+        points = await _checkpoints(records, _needed(changes.versions, documents), before)
         if any(version_of(points.get(s)) != before.get(s, 0) for s in changes.versions):
             return False
-        reached = {stream: version_of(held) for stream, held in points.items()}
-        puts = [_put(key, documents.get(key), writes[key], marks[key], reached) for key in left]
-        left = await records.put(puts)
+        left = await records.put([_put(document, points) for document in documents])
         if not left:
             return await _advance(records, changes.versions, points)
         await asyncio.sleep(pause)
     return False
 
 
-async def _checkpoints(records: Records, streams: set[str]) -> dict[str, Held]:
-    ids = {id_of(stream): stream for stream in streams}
-    return {ids[id]: held for id, held in (await records.read(ids)).items()}
+class _Document(NamedTuple):
+    """A document of a batch: what is held of it, what is known of it up to `answered`."""
+
+    key: str
+    held: Held | None
+    answered: int
+    marks: Mapping[str, int]
+    writes: Sequence[Write]
+
+
+async def _documents(
+    records: Records, keys: Collection[str], writes: Mapping[str, Sequence[Write]]
+) -> list[_Document]:
+    found = await records.recall(keys)
+    helds = ((key, found.get(key)) for key in keys)
+    return [
+        _Document(key, held, held.answered if held else 0, marks_of(held), writes[key])
+        for key, held in helds
+    ]
+
+
+def _needed(streams: Iterable[str], documents: Iterable[_Document]) -> dict[str, int]:
+    """Returns the streams whose checkpoints are needed, each with how young it has to be."""
+    needed = dict.fromkeys(streams, 0)
+    for document in documents:
+        concerned = {write.stream for write in document.writes}
+        if len(document.marks) > MOST_MARKS:
+            concerned |= document.marks.keys()
+        for stream in concerned:
+            needed[stream] = max(document.answered, needed.get(stream, 0))
+    return needed
+
+
+async def _checkpoints(
+    records: Records, needed: Mapping[str, int], before: Mapping[str, int]
+) -> dict[str, Held]:
+    """Returns checkpoints by stream, recalled where they are young enough and as they ought to be:
+    else another writer's would be unknown for ever. A stream that was never seen has none to read,
+    if any will do."""
+    ids = {id_of(stream): stream for stream in needed}
+    known = {ids[id]: held for id, held in records.known(ids).items()}
+    young = {
+        stream: held
+        for stream, held in known.items()
+        if held.asked >= needed[stream] and version_of(held) == before.get(stream, version_of(held))
+    }
+
+    def is_to_be_read(stream: str) -> bool:
+        is_new = before.get(stream) == 0 and needed[stream] == 0 and stream not in known
+        return stream not in young and not is_new
+
+    read = await records.read([id for id, stream in ids.items() if is_to_be_read(stream)])
+    return young | {ids[id]: held for id, held in read.items()}
 
 
 async def _advance(
@@ -108,19 +169,19 @@ async def _advance(
     )
 
 
-def _put(
-    key: str,
-    held: Held | None,
-    writes: Sequence[Write],
-    marks: Mapping[str, int],
-    reached: Mapping[str, int],
-) -> Put:
+def _put(document: _Document, points: Mapping[str, Held]) -> Put:
     """Returns a document as it is to be stored."""
+    key, held, answered, marks, writes = document
     fields: Fields | None = fields_of(held)
-    ahead = {s: mark for s, mark in marks.items() if mark > reached.get(s, 0)}
+    ahead = {s: mark for s, mark in marks.items() if mark > _reached(points.get(s), answered)}
     for change in writes:
         # By the marks as they were read: one event may change a document more than once.
         if change.version > marks.get(change.stream, 0):
             fields = applied(fields, change)
             ahead[change.stream] = max(change.version, ahead.get(change.stream, 0))
     return Put(key, source_of(key, fields, marks=list(ahead.items())), held)
+
+
+def _reached(point: Held | None, answered: int) -> int:
+    """Returns up to where a stream was applied for certain, for a document that was read then."""
+    return version_of(point) if point and point.asked >= answered else 0

@@ -40,11 +40,17 @@ Fields = dict[str, Any]
 
 class Held(NamedTuple):
     """What an index holds under an id, and the number of its last change (with the term of the
-    primary that gave it), by which another change says that it knew this one."""
+    primary that gave it), by which another change says that it knew this one.
+
+    It was held at a moment not before `asked`; and only this process has changed it since a moment
+    not after `answered` (0: ever). Moments are numbers that grow.
+    """
 
     source: Document
     number: int
     term: int
+    asked: int = 0
+    answered: int = 0
 
 
 class Put(NamedTuple):
@@ -67,6 +73,10 @@ class Records(Protocol):
     async def recall(self, ids: Iterable[str]) -> dict[str, Held]:
         """Returns what `read` does, or, of some, what was held there before: to put something else
         there fails then, and after that it is not recalled again. Raises: StoreUnavailable."""
+        ...
+
+    def known(self, ids: Iterable[str]) -> dict[str, Held]:
+        """Returns what it would recall of these ids without reading."""
         ...
 
     async def put(self, puts: Iterable[Put]) -> set[str]:
