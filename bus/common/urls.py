@@ -1,10 +1,17 @@
-"""Checks the URLs of broker and database before anything connects.
+"""Checks the URLs of broker and database before anything connects, and reads the files that they
+name for TLS.
 
 An error about a URL never quotes it, because a password may be anywhere in a malformed one.
 """
 
 import re
+import ssl
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from bus.errors import ConfigurationError
 
 AMQP_SCHEMES = ("amqp", "amqps")
 MONGO_SCHEMES = ("mongodb", "mongodb+srv")
@@ -20,6 +27,11 @@ _LOG_OPTIONS = {
 _TLS_REMEDY = (
     "write tls=true, and cafile=FILE for the authority that signed the server's certificate "
     "(certfile=FILE and keyfile=FILE for one of ours)"
+)
+
+TLS_REMEDY = (
+    "check that cafile= is the authority that signed the server's certificate, that the URL has "
+    "the host name which that names, and certfile= and keyfile= if the server asks for one of ours"
 )
 
 ENCODED = "percent-encode user and password, each by urllib.parse.quote(text, safe='')"
@@ -146,6 +158,36 @@ def _insecure(parts: SplitResult) -> str | None:
     return None
 
 
-def no_password() -> str:
+def tls_context(options: Mapping[str, Any], where: str) -> ssl.SSLContext:
+    """Returns what connections by TLS are made with, by the options of a URL: `cafile`, `certfile`
+    and `keyfile`. The server is always verified.
+
+    Raises: ConfigurationError, for what `where` names, if a file cannot be read, or does not hold
+    what it ought to.
+    """
+    authority, certificate, key = map(options.get, ("cafile", "certfile", "keyfile"))
+    trusting = partial(ssl.create_default_context, cafile=authority)
+    context = _read(where, f"cafile={authority}", trusting)
+    if certificate:
+        which = f"certfile={certificate}{f' (and keyfile={key})' if key else ''}"
+        _read(where, which, lambda: context.load_cert_chain(certificate, key, _no_password))
+    return context
+
+
+T = TypeVar("T")
+
+
+def _read(where: str, which: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except OSError as error:
+        why = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigurationError(
+            f"{where}: {which} cannot be read ({why}): correct the path in the URL, or the file's "
+            f"permissions; certificates are read as PEM, a key without a password"
+        ) from None
+
+
+def _no_password() -> str:
     """Returns none for a private key, so that nobody is asked for it on a terminal."""
     return ""

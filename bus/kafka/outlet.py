@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, ProducerClosed
 
 from bus.common.tasks import apart
 from bus.errors import StoreUnavailable
-from bus.kafka.failures import told
+from bus.kafka.failures import SENDS, told
 from bus.kafka.records import partition_of, record_of
 from bus.kafka.topic import KafkaTopic
 from bus.kafka.topics import administering, partitions_of, prepared
@@ -52,7 +52,7 @@ class KafkaOutlet(Outlet):
         parts: dict[int, list[SentEvent]] = defaultdict(list)
         for event in events:
             parts[partition_of(event.stream, self._sink.partitions)].append(event)
-        with told(self._where):
+        with told(self._where, SENDS):
             async with asyncio.timeout(SEND_WITHIN):
                 producer = await self._started()
                 try:

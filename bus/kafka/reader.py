@@ -18,7 +18,7 @@ from aiokafka.errors import (
 
 from bus.common.tasks import apart, end
 from bus.errors import InvalidMessage, StoreUnavailable
-from bus.kafka.failures import told
+from bus.kafka.failures import IS_FED, told
 from bus.kafka.feed import KafkaFeed
 from bus.kafka.records import Fetched, frame_of, place_of, unreadable
 from bus.kafka.topics import administering, partitions_of
@@ -58,7 +58,7 @@ class KafkaReader(FeedReader):
         self._look_at = 0.0
 
     async def open(self) -> None:
-        with told(self._feed.where):
+        with told(self._feed.where, IS_FED):
             async with (
                 asyncio.timeout(ASK_WITHIN),
                 administering(self._feed.url, self._feed.where) as admin,
@@ -75,23 +75,23 @@ class KafkaReader(FeedReader):
         await self._look()
 
     async def take(self, limit: int) -> list[Fed]:
-        with told(self._feed.where):
+        with told(self._feed.where, IS_FED):
             found = await self._consumer.getmany(timeout_ms=TAKE_WITHIN_MS, max_records=limit)
         await self._look()
         return [self._fed(record) for records in found.values() for record in records]
 
     async def settle(self, taken: Sequence[Fed]) -> None:
         last = {part: offset + 1 for part, offset in (fed.token for fed in taken)}
-        with told(self._feed.where), suppress(*TAKEN_OVER):
+        with told(self._feed.where, IS_FED), suppress(*TAKEN_OVER):
             await self._consumer.commit(last)
 
     async def ends(self) -> dict[str, int]:
-        with told(self._feed.where):
+        with told(self._feed.where, IS_FED):
             found = await self._consumer.end_offsets(self._parts)
         return {str(part.partition): offset for part, offset in found.items()}
 
     async def has_reached(self, ends: Mapping[str, int]) -> bool:
-        with told(self._feed.where):
+        with told(self._feed.where, IS_FED):
             begun = await self._consumer.beginning_offsets(self._parts)
             for part in self._parts:
                 settled = await self._consumer.committed(part) or 0
@@ -110,7 +110,7 @@ class KafkaReader(FeedReader):
         """Learns where the topic begins, now and then."""
         if time.monotonic() < self._look_at:
             return
-        with told(self._feed.where):
+        with told(self._feed.where, IS_FED):
             begun = await self._consumer.beginning_offsets(self._parts)
         self._feed.beginnings |= {part.partition: offset for part, offset in begun.items()}
         self._look_at = time.monotonic() + LOOK_EVERY

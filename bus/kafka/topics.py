@@ -1,15 +1,17 @@
 """Makes topics, and compares those that exist with their declaration."""
 
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from bus.errors import StoreUnavailable
-from bus.kafka.failures import ABOUT_RIGHTS, told
+from bus.kafka.failures import ABOUT_RIGHTS, SENDS, told
 from bus.kafka.topic import KafkaTopic
 from bus.kafka.urls import connection
 
@@ -19,7 +21,7 @@ MADE_WITHIN_MS = 10_000
 async def prepared(sink: KafkaTopic) -> list[str]:
     """Makes the topic if it does not exist. Returns what differs from the declaration, each with
     its remedy. Raises: StoreUnavailable, NotAllowed, ConfigurationError."""
-    with told(sink.where):
+    with told(sink.where, SENDS):
         async with administering(sink.url, sink.where) as admin:
             found = await partitions_of(admin, sink.topic)
             if not found:
@@ -33,13 +35,33 @@ async def prepared(sink: KafkaTopic) -> list[str]:
 
 @asynccontextmanager
 async def administering(url: str, where: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Lends a client for looking at topics, and making them."""
-    admin = AIOKafkaAdminClient(**connection(url, where))
+    """Lends a client for looking at topics, and making them. Others start after it, so that why no
+    broker lets them in is told here."""
+    options = connection(url, where)
+    admin = AIOKafkaAdminClient(**options)
     try:
-        await admin.start()
+        try:
+            await admin.start()
+        except KafkaConnectionError as error:
+            raise await _cause(options) or error from None
         yield admin
     finally:
         await admin.close()
+
+
+async def _cause(options: Mapping[str, Any]) -> Exception | None:
+    """Returns what hinders connections to brokers, of which a client says only that it failed."""
+    asked = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    for place in options["bootstrap_servers"]:
+        host, _, port = place.rpartition(":")
+        try:
+            connected = await create_conn(host, int(port), **asked)
+        except (KafkaError, ssl.SSLError) as error:
+            return error
+        except OSError:  # nobody is there: another one may say more
+            continue
+        connected.close()
+    return None
 
 
 async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:

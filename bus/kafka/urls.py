@@ -1,10 +1,9 @@
 """How Kafka's brokers are reached, by one URL. An error never quotes it: it may hold a password."""
 
-import ssl
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bus.common.urls import ENCODED, no_password
+from bus.common.urls import ENCODED, tls_context
 from bus.errors import ConfigurationError
 
 FORM = "kafka://user:password@host:port,host:port/?tls=true"
@@ -25,7 +24,7 @@ def connection(url: str, where: str) -> dict[str, Any]:
         + ("SSL" if "tls" in options else "PLAINTEXT"),
     }
     if "tls" in options:
-        found["ssl_context"] = _context(options, where)
+        found["ssl_context"] = tls_context(options, where)
     if user:
         found |= {
             "sasl_mechanism": options.get("mechanism", "SCRAM-SHA-512"),
@@ -81,19 +80,6 @@ def _options(query: str, has_user: bool, where: str) -> dict[str, str]:
 def _is_host(text: str) -> bool:
     host, _, port = text.rpartition(":")
     return bool(host) and port.isdecimal() and 0 < int(port) < 65536
-
-
-def _context(options: dict[str, str], where: str) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.get("cafile"))
-        if "certfile" in options:
-            context.load_cert_chain(options["certfile"], options.get("keyfile"), no_password)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"{where}: a file for TLS that the URL names cannot be used: "
-            f"{error.strerror or type(error).__name__}; correct cafile, certfile or keyfile"
-        ) from None
-    return context
 
 
 def _refused(where: str, why: str) -> ConfigurationError:

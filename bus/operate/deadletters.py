@@ -32,6 +32,7 @@ from bus.signing import SIGNATURE
 from bus.stores.collections import Target
 from bus.stores.control import Control, Parked
 from bus.transports.base import Frame, refusal
+from bus.transports.topology import history_queue
 
 AT_ONCE = 100
 EVERY_REASON = 10_000
@@ -50,6 +51,11 @@ LOG_STANDS = (
     "its data cannot be changed, because it is an event in the log; correct the code that reads it "
     "(the projection's handler, or the event's class or upcast), or record a correcting event, and "
     "retry it"
+)
+ANOTHERS = (
+    "its data cannot be changed, because it is an event of another service, as that one sent it; "
+    "have it sent as it should be from there (where it comes from a topic: `bus projections "
+    "rebuild` of what fills that), whereupon the letter goes by itself, or discard the letter"
 )
 STREAM_STAYS = (
     "a parked stream cannot be dropped like a message: its documents would stay wrong for good; "
@@ -159,6 +165,8 @@ class DeadLetters(OnOpenBus):
             await self.show(id)  # raises if there is none
             raise DeadLetterError(f"{id}: {LOG_STANDS}")
         row = await self._row(id)
+        if row["queue"] == history_queue(self._runtime.service).name:
+            raise DeadLetterError(f"{id}: {ANOTHERS}")
         registry = self._registry_of(row)
         frame = frame_of({**row, "body": _json(data)})
         try:

@@ -7,7 +7,15 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import RecordsToDelete
 
-from bus import Bus, ConfigurationError, DeadLetters, Projections, Settings, Worker
+from bus import (
+    Bus,
+    ConfigurationError,
+    DeadLetterError,
+    DeadLetters,
+    Projections,
+    Settings,
+    Worker,
+)
 from bus.codec import event_frames
 from bus.kafka import KafkaFeed, KafkaTopic
 from bus.kafka.topics import administering
@@ -108,6 +116,8 @@ async def test_records_that_nobody_can_read_are_listed_and_stop_nothing(
                 await until(lambda: is_read(fed), "the history to be built", within=60)
                 await until(lambda: are_as_folded(fed, owner), "the documents", within=60)
             letters = await DeadLetters(fed).list()
+            with pytest.raises(DeadLetterError, match="have it sent as it should be from there"):
+                await DeadLetters(fed).edit(letters[0].id, {"amount": 1})
     found = "\n".join(sorted(letter.reason for letter in letters))
     assert len(letters) == 4, found
     for words in ("has no header 'service'", "sent by 'other'", "invalid literal", "JSON"):

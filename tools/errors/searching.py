@@ -59,7 +59,7 @@ def an_engines_certificate_without_tls() -> None:
     SearchIndex(url="http://127.0.0.1:9200/?cafile=ca.pem", mappings={"properties": {}})
 
 
-@searching("ConfigurationError: SearchIndex(url=...): a certificate cannot be read")
+@searching("ConfigurationError: SearchIndex(url=...): cafile=none.pem cannot be read")
 def an_engines_certificate_that_is_not_there() -> None:
     SearchIndex(url="https://127.0.0.1:9200/?cafile=none.pem", mappings={"properties": {}})
 

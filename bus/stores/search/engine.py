@@ -3,7 +3,6 @@
 Nothing is tried again here, or by the client: who asks decides that, by the versions.
 """
 
-import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from opensearchpy import AsyncOpenSearch
 from opensearchpy.exceptions import SerializationError, TransportError
 
-from bus.common.urls import ENCODED, no_password, problem_of
+from bus.common.urls import ENCODED, problem_of, tls_context
 from bus.errors import ConfigurationError, OutcomeUnknown, StoreUnavailable
 from bus.stores.search.failures import ABSENT, translated
 
@@ -63,7 +62,11 @@ def _host_of(url: str) -> Mapping[str, Any]:
     if parts.username is not None:
         host["http_auth"] = (unquote(parts.username), unquote(parts.password or ""))
     if parts.scheme == "https":
-        host |= {"use_ssl": True, "scheme": "https", "ssl_context": _context(options)}
+        host |= {
+            "use_ssl": True,
+            "scheme": "https",
+            "ssl_context": tls_context(options, "SearchIndex(url=...)"),
+        }
     return host
 
 
@@ -75,21 +78,6 @@ def _misread(url: str) -> str | None:
     except ValueError:
         is_clear = False
     return None if is_clear else f"does not read as http://user:password@host:port; {ENCODED}"
-
-
-def _context(options: Mapping[str, str]) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.get("cafile"))
-        if certificate := options.get("certfile"):
-            context.load_cert_chain(certificate, options.get("keyfile"), no_password)
-    except OSError as error:
-        why = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
-        files = ", ".join(f"{name}={path}" for name, path in options.items())
-        raise ConfigurationError(
-            f"SearchIndex(url=...): a certificate cannot be read ({files}: {why}): correct the "
-            f"path, or the file's permissions; they are read as PEM, a key without a password"
-        ) from None
-    return context
 
 
 class Engine:

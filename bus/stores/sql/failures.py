@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoneFree
 
 from bus.common.tasks import OthersTime
-from bus.common.urls import ENCODED
+from bus.common.urls import ENCODED, TLS_REMEDY
 from bus.errors import (
     BusError,
     ConfigurationError,
@@ -25,7 +25,6 @@ from bus.errors import (
     OutcomeUnknown,
     StoreUnavailable,
 )
-from bus.stores.sql.reaching import TLS_REMEDY
 
 ANSWER_WITHIN = 5.0
 MARGIN = 2.0

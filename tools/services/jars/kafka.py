@@ -6,6 +6,7 @@ import struct
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,6 +48,7 @@ class KafkaNode(JarNode):
     """One Kafka of our own, which makes the topics that somebody asks for.
 
     `advertised` is the port that it tells clients to come to, if that is not its own: a proxy's.
+    `users` (name: password) may log in by SCRAM-SHA-512, if its settings ask for that.
     """
 
     label: ClassVar[str] = "Kafka"
@@ -55,6 +57,7 @@ class KafkaNode(JarNode):
     wanted: ClassVar[Wanted] = Wanted("kafka", label, variable)
 
     advertised: int | None = None
+    users: Mapping[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -64,6 +67,12 @@ class KafkaNode(JarNode):
     def address(self) -> str:
         """Where clients begin, as they want to be told."""
         return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def own_address(self) -> str:
+        """Where it is reached without TLS and without a name, whatever its settings ask of clients:
+        for who looks after it."""
+        return f"{LOOPBACK}:{self.ports['broker']}"
 
     # --- what a node must say of itself ------------------------------------------------------
 
@@ -77,7 +86,8 @@ class KafkaNode(JarNode):
         return self._run("kafka.Kafka", str(self._file))
 
     def _await_ready(self, deadline: float) -> None:
-        while not knows_brokers(self.port):
+        # Asked at the listener of its own: that of clients may ask for TLS, or who they are.
+        while not knows_brokers(self.ports["broker"]):
             self._still_starting(deadline)
             time.sleep(0.05)
 
@@ -103,6 +113,8 @@ class KafkaNode(JarNode):
     def _format(self) -> None:
         """Write the data of a new server."""
         words = ["format", "--standalone", "-t", new_name(), "-c", str(self._file)]
+        for name, password in self.users.items():
+            words += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         done = subprocess.run(
             self._java("kafka.tools.StorageTool", *words),
             env=self._environment(),

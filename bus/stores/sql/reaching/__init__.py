@@ -3,6 +3,6 @@
 tls           by TLS, as a URL asks for it
 """
 
-from bus.stores.sql.reaching.tls import TLS_REMEDY, WithTls
+from bus.stores.sql.reaching.tls import WithTls
 
-__all__ = ["TLS_REMEDY", "WithTls"]
+__all__ = ["WithTls"]

@@ -2,49 +2,21 @@
 
 import ssl
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
-from bus.common.urls import TLS, no_password
-from bus.errors import ConfigurationError
-
-TLS_REMEDY = (
-    "check that cafile= is the authority that signed the server's certificate, that the URL has "
-    "the host name which that names, and certfile= and keyfile= if the server asks for one of ours"
-)
+from bus.common.urls import TLS, tls_context
 
 
 def context_for(options: Mapping[str, Any], setting: str = "BUS_LOG_URL") -> ssl.SSLContext | None:
     """Returns what connections are made with, by the options of a URL; None if they do not ask for
     TLS.
 
-    Raises: ConfigurationError if a file cannot be read, or holds no certificate.
+    Raises: ConfigurationError.
     """
     if not any(name in options for name in TLS):
         return None
-    named = {name: options.get(name) for name in TLS}
-    read = partial(_read, setting)
-    context: ssl.SSLContext = read("cafile", named["cafile"], lambda: _trusting(named["cafile"]))
-    if certificate := named["certfile"]:
-        key = named["keyfile"]
-        which = f"{certificate} (and keyfile={key})" if key else certificate
-        read("certfile", which, lambda: context.load_cert_chain(certificate, key, no_password))
-    return context
-
-
-def _trusting(authority: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=authority)
-
-
-def _read(setting: str, option: str, path: Any, read: Any) -> Any:
-    try:
-        return read()
-    except OSError as error:
-        why = "it holds none" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigurationError(
-            f"{setting}: {option}={path} cannot be read ({why}): correct the path in the URL, or "
-            f"the file's permissions; certificates are read as PEM, a key without a password"
-        ) from None
+    return tls_context(options, setting)
 
 
 class WithTls:

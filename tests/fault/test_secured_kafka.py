@@ -1,0 +1,137 @@
+"""Kafka by TLS, as a user who may do what was granted: who is let in, who is kept out, and what is
+told of it."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from bus import DeadLetters, Settings, StoreUnavailable, Worker
+from bus.errors import NotAllowed
+from bus.kafka import KafkaFeed, KafkaTopic
+from bus.kafka.topics import prepared
+from tests.databases import drop
+from tests.fault.certificates import Certificates
+from tests.fault.secured_kafka import (
+    CREATE,
+    DESCRIBE,
+    DESCRIBE_CONFIGS,
+    GROUP,
+    READ,
+    TOPIC,
+    WRITE,
+    Right,
+    grant,
+    secured,
+    url_of,
+)
+from tests.service.feeding import are_as_folded, reports
+from tests.service.sending import Pay, bank
+from tests.waiting import until
+from tools.services.jars.kafka import KafkaNode
+
+PASSWORDS = {"ada": "ada%secret", "bob": "bob-secret", "eve": "eve-secret"}
+
+
+@pytest.fixture(scope="module")
+def server(
+    kafka_kind: type[KafkaNode],
+    certificates: Certificates,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[KafkaNode]:
+    folder = tmp_path_factory.mktemp("secured") / "node"
+    with secured(kafka_kind, folder, certificates, PASSWORDS) as node:
+        yield node
+
+
+def sends(topic: str) -> list[Right]:
+    return [(TOPIC, topic, may) for may in (CREATE, DESCRIBE, DESCRIBE_CONFIGS, WRITE)]
+
+
+def is_fed(topic: str, group: str) -> list[Right]:
+    return [(TOPIC, topic, DESCRIBE), (TOPIC, topic, READ), (GROUP, group, READ)]
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "PLAIN"])
+async def test_events_go_and_come_by_tls_with_the_rights_that_docs_list(
+    real_settings: Settings,
+    mongo_url: str,
+    server: KafkaNode,
+    certificates: Certificates,
+    unique: str,
+    mechanism: str,
+) -> None:
+    options = f"cafile={certificates.authority}&mechanism={mechanism}"
+    own = url_of(server, "ada", PASSWORDS["ada"], options)
+    fed_by = url_of(server, "bob", PASSWORDS["bob"], options)
+    await grant(server, "ada", sends(unique))
+    await grant(server, "bob", is_fed(unique, f"{unique}fed"))
+    other = real_settings.model_copy(update={"mongo_db": f"{unique}fed"})
+    feed = KafkaFeed(unique, topic=unique, url=fed_by)
+    try:
+        sink = KafkaTopic(unique, url=own, partitions=2)
+        owner, fed = bank(real_settings, unique, sink), reports(other, f"{unique}fed", feed)
+        async with owner, fed, Worker(owner), Worker(fed):
+            for amount in range(6):
+                await owner.execute(Pay(account_id=f"a{amount % 2}", amount=amount))
+            await until(lambda: are_as_folded(fed, owner), "the documents")
+    finally:
+        await drop(mongo_url, f"{unique}fed")
+
+
+async def test_who_lacks_rights_waits_for_them_and_nothing_is_given_up(
+    real_settings: Settings, server: KafkaNode, certificates: Certificates, unique: str
+) -> None:
+    url = url_of(server, "eve", PASSWORDS["eve"], f"cafile={certificates.authority}")
+    sink = KafkaTopic(unique, url=url, partitions=2)
+    with pytest.raises(NotAllowed, match=r"grant the URL's user.*Write on the topic, and Create"):
+        await prepared(sink)
+    await grant(server, "eve", [right for right in sends(unique) if right[2] != WRITE])
+    await prepared(sink)
+    async with bank(real_settings, unique, sink) as bus, Worker(bus):
+        await bus.execute(Pay(account_id="a0", amount=1))
+
+        async def is_told() -> bool:
+            return "does not allow this user" in str((await bus.health()).as_json())
+
+        await until(is_told, "health to tell what is missing")
+        assert await DeadLetters(bus).groups() == []
+        await grant(server, "eve", sends(unique))
+
+        async def is_well() -> bool:
+            return not (await bus.health()).problems
+
+        await until(is_well, "the event to be sent")
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "host", "options", "why"),
+    [
+        ("ada", "wrong-secret", "127.0.0.1", "authority", "does not let this user in"),
+        ("nobody", "wrong-secret", "127.0.0.1", "authority", "check user, password and mech"),
+        ("ada", PASSWORDS["ada"], "127.0.0.1", "stranger", "VERIFY_FAILED.*cafile= is the auth"),
+        ("ada", PASSWORDS["ada"], "localhost", "authority", "Hostname mismatch.*host name which"),
+        ("", "", "127.0.0.1", "authority", r"cannot be reached.*ask for TLS \(tls=true\), or for"),
+    ],
+)
+async def test_who_is_kept_out_is_told_why_and_no_password_is_shown(
+    server: KafkaNode,
+    certificates: Certificates,
+    caplog: pytest.LogCaptureFixture,
+    user: str,
+    password: str,
+    host: str,
+    options: str,
+    why: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = url_of(server, user, password, f"cafile={getattr(certificates, options)}")
+    with pytest.raises(StoreUnavailable, match=f"(?s){why}") as caught:
+        await prepared(KafkaTopic("any", url=url.replace("127.0.0.1", host)))
+    assert "secret" not in str(caught.value)
+    assert "secret" not in caplog.text
+
+
+async def test_a_broker_that_asks_for_tls_gets_none_without_it(server: KafkaNode) -> None:
+    with pytest.raises(StoreUnavailable, match="do they ask for TLS"):
+        await prepared(KafkaTopic("any", url=f"kafka://ada:x@{server.address}"))
