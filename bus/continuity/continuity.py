@@ -258,9 +258,20 @@ class Continuity:
 
     async def identities(self, names: Collection[str] | None = None) -> dict[str, str]:
         """Returns the identities of collections (all, or these) in the service's database and in
-        the place for documents, which may be the same. Raises: StoreUnavailable."""
+        the place for documents, which may be the same; UNKNOWN for those that another release keeps
+        in another technology, where this code cannot look. Raises: StoreUnavailable."""
         own = await self._control.identities(names)
-        return own | await self._collections.identities(names)
+        elsewhere = await self._elsewhere()
+        unknown = elsewhere if names is None else elsewhere & set(names)
+        return dict.fromkeys(unknown, UNKNOWN) | own | await self._collections.identities(names)
+
+    async def _elsewhere(self) -> set[str]:
+        return {
+            generation.collection
+            for projection in self._projections
+            for generation in (await self._catalogue.lineage(projection, KNOWN_FOR)).generations
+            if generation.place != projection.target().place
+        }
 
     async def note_turn(self, here: Mapping[str, str], broken: Mapping[str, str]) -> None:
         """Records what there is, and what of it is broken."""
