@@ -20,6 +20,7 @@ MAPPINGS = {
         "count": {"type": "long"},
         "text": {"type": "text"},
         "tags": {"type": "keyword"},
+        "hint": {"type": "completion"},  # an engine adds an analyser of its own
         "place": {"properties": {"town": {"type": "keyword"}}},
     }
 }
