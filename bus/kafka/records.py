@@ -1,7 +1,8 @@
 """Events as records of a topic, and back. The form is described in docs/kafka.md, for readers that
 are not ours: what changes here changes it for them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,8 @@ from bus.transports.topology import event_topic
 
 OWN = "header."
 """How the names of an event's own headers begin."""
+MOST_DIGITS = 9
+"""Of numbers in headers: what other headers and messages take, which a dead letter goes into."""
 Headers = list[tuple[str, bytes]]
 
 
@@ -106,8 +109,8 @@ def _frame_of(record: Fetched, owner: str) -> Frame:
         headers={
             **{k.removeprefix(OWN): v for k, v in headers.items() if k.startswith(OWN)},
             "stream": stream,
-            "version": int(headers["version"]),
-            "schema": int(headers["schema"]),
+            "version": _whole(headers, "version"),
+            "schema": _whole(headers, "schema"),
             "causation_id": headers.get("causation_id", ""),
         },
     )
@@ -119,8 +122,8 @@ def unreadable(record: Fetched) -> Frame:
     for name, value in record.headers or ():
         headers[name.removeprefix(OWN)] = (value or b"").decode(errors="replace")
     for name in ("version", "schema"):
-        if headers.get(name, "").isdecimal():
-            headers[name] = int(headers[name])
+        with suppress(KeyError, ValueError):
+            headers[name] = _whole(headers, name)
     try:
         time = _time_in(headers.get("time", ""))
     except ValueError:
@@ -136,6 +139,14 @@ def unreadable(record: Fetched) -> Frame:
         correlation_id=str(headers.get("correlation_id") or place_of(record)),
         headers=own,
     )
+
+
+def _whole(headers: Mapping[str, str], name: str) -> int:
+    """Reads a whole number. Raises: KeyError, ValueError."""
+    text = headers[name]
+    if not text.isdecimal() or len(text) > MOST_DIGITS:
+        raise ValueError(f"its header {name!r} is no whole number of {MOST_DIGITS} digits at most")
+    return int(text)
 
 
 def _texts(record: Fetched) -> dict[str, str]:

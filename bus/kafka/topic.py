@@ -48,7 +48,7 @@ class KafkaTopic(EventSink):
         retention: timedelta | None = None,
         max_bytes: int = MOST_BYTES,
         replicas: int | None = None,
-        settings: Mapping[str, str] | None = None,
+        settings: Mapping[str, str | int | float] | None = None,
     ) -> None:
         self.where = f"KafkaTopic({topic!r:.100})"
         check_name(topic, self.where)
@@ -62,7 +62,10 @@ class KafkaTopic(EventSink):
         self.replicas = replicas and whole(
             replicas, f"{self.where}: replicas", least=1, most=MOST_PARTITIONS
         )
-        self.settings = {**_settings(retention, self.max_bytes, self.where), **(settings or {})}
+        self.settings = {
+            **_settings(retention, self.max_bytes, self.where),
+            **_further(settings or {}, self.where),
+        }
 
     def outlet(self, service: str) -> "KafkaOutlet":
         from bus.kafka.outlet import KafkaOutlet
@@ -101,3 +104,16 @@ def _settings(retention: timedelta | None, max_bytes: int, where: str) -> dict[s
         "retention.bytes": "-1",
         "max.message.bytes": str(max_bytes),
     }
+
+
+def _further(settings: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Returns further settings as Kafka has them: texts. Raises: ConfigurationError."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if not isinstance(name, str) or not isinstance(value, str | int | float):
+            raise ConfigurationError(
+                f"{where}: settings= has {name!r:.60}: {type(value).__name__}; name settings of a "
+                f'topic, and give each a text, as in {{"min.insync.replicas": "2"}}'
+            )
+        found[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return found

@@ -92,7 +92,7 @@ async def _make(admin: AIOKafkaAdminClient, sink: KafkaTopic) -> None:
         if code and error is not TopicAlreadyExistsError:
             raise StoreUnavailable(
                 f"{sink.where}: the topic cannot be made as declared: {error.__name__}, "
-                f"{said[0] if said else ''}"
+                f"{said[0] if said else ''}; correct its name, settings= or replicas="
             )
 
 

@@ -9,7 +9,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from bus import ConfigurationError, InvalidMessage
 from bus.codec import event_frames
 from bus.common import clock
-from bus.kafka import KafkaFeed
+from bus.kafka import KafkaFeed, KafkaTopic
 from bus.kafka.records import Record, frame_of, partition_of, record_of, unreadable
 from bus.kafka.urls import connection
 from bus.stores.event_log import Commit, Recorded
@@ -67,7 +67,9 @@ def test_a_record_is_read_as_its_owner_would_publish_the_event() -> None:
     ("changed", "words"),
     [
         ({"id": None}, "no header 'id'"),
-        ({"version": b"x"}, "invalid literal"),
+        ({"version": b"x"}, "whole number"),
+        ({"version": b"-1"}, "whole number"),
+        ({"version": b"1180591620717411303424"}, "whole number"),
         ({"time": b"soon"}, "isoformat"),
         ({"service": b"other"}, "sent by 'other'"),
         ({"stream": b"\xff"}, "utf-8"),
@@ -82,6 +84,8 @@ def test_what_is_no_event_says_why_and_where_and_is_kept(
     assert str(refused.value).startswith("jobs/1@7: ")
     kept = unreadable(record)
     assert (kept.body, kept.name) == (record.value, "Opened")
+    numbers = [kept.headers.get(name) for name in ("version", "schema")]
+    assert not any(isinstance(number, int) and number >= 2**31 for number in numbers)
 
 
 def test_a_stream_has_the_partition_that_kafkas_own_clients_choose() -> None:
@@ -124,6 +128,21 @@ def test_a_url_that_cannot_be_meant_is_refused_and_not_quoted(url: str) -> None:
 def test_a_file_for_tls_that_is_not_there_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"cafile=/nowhere/ca\.pem cannot be read"):
         connection("kafka://one:9092/?tls=true&cafile=/nowhere/ca.pem", "here")
+
+
+def test_settings_of_a_topic_are_texts_as_kafka_tells_them() -> None:
+    some: dict[str, str | int] = {
+        "min.insync.replicas": 2,
+        "unclean.leader.election.enable": False,
+        "a": "b",
+    }
+    topic = KafkaTopic("t", url="kafka://h:1", settings=some)
+    assert topic.settings["min.insync.replicas"] == "2"
+    assert topic.settings["unclean.leader.election.enable"] == "false"
+    assert topic.settings["a"] == "b"
+    wrong: Any = {"min.insync.replicas": None}
+    with pytest.raises(ConfigurationError, match="give each a text"):
+        KafkaTopic("t", url="kafka://h:1", settings=wrong)
 
 
 def test_feeds_of_one_topic_are_one() -> None:

@@ -80,6 +80,12 @@ def a_retention_without_its_unit() -> None:
     KafkaTopic("bank_events", url=URL, retention=7)  # type: ignore[arg-type]
 
 
+@streams("ConfigurationError: settings= has 'min.insync.replicas': NoneType")
+def a_setting_of_a_topic_without_a_value() -> None:
+    wrong: Any = {"min.insync.replicas": None}
+    KafkaTopic("bank_events", url=URL, settings=wrong)
+
+
 @streams("ConfigurationError: on(...): KafkaTopic is sent every event of its categories as it is")
 def a_handler_of_what_goes_to_a_topic() -> None:
     sink = KafkaTopic("bank_events", url=URL)
