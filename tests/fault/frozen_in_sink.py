@@ -19,7 +19,7 @@ from bus.stores.search.index import Index
 from bus.stores.search.place import SearchPlace
 from bus.stores.sinks.sent import SentPlace
 from bus.stores.sql.tables.place import TablePlace
-from bus.stores.sql.tables.writing import Batch
+from bus.stores.sql.tables.writing.batch import Batch
 from tests.killing import lethal
 from tests.service import searching, sending, sheets
 
