@@ -12,6 +12,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.stores.sql.tables.making import checkpoints
+from bus.stores.sql.tables.writing.merging import merge
 
 _MOVE = sa.text(
     "WITH given AS (SELECT * FROM unnest(:streams, :before, :versions)"
@@ -74,25 +75,19 @@ async def _moved(
     versions: Mapping[str, int],
     before: Mapping[str, int],
 ) -> bool:
-    """Returns whether each of these streams was moved, by one statement of the driver's.
-
-    A row that is changed counts as two, and one as one that is left alone, because it has another
-    version, or is added, because there was none.
-    """
+    """Returns whether each of these streams was moved: a row that is left alone, because it has
+    another version, or added, because there was none, does not count as two."""
     both = {stream: versions[stream] << _HALF | before[stream] for stream in streams}
-    insert = mysql.insert(checkpoints)
+    given = list(_rows(collection, streams, both))
+    return await merge(connection, checkpoints, given, _moving) == 2 * len(streams)
+
+
+def _moving(insert: mysql.Insert) -> mysql.Insert:
     given = insert.inserted.version
     is_there = checkpoints.c.version == given.op("&")(sa.literal_column(str(2**_HALF - 1)))
     after = given.op(">>")(sa.literal_column(str(_HALF)))
-    moving = insert.on_duplicate_key_update(
-        version=sa.func.if_(is_there, after, checkpoints.c.version)
-    )
-    done = await connection.execute(
-        moving,
-        list(_rows(collection, streams, both)),
-        execution_options={"preserve_rowcount": True},
-    )
-    return bool(done.rowcount == 2 * len(streams))
+    moved = sa.func.if_(is_there, after, checkpoints.c.version)
+    return insert.on_duplicate_key_update(version=moved)
 
 
 def _rows(

@@ -19,6 +19,7 @@ from bus.stores.collections import Write
 from bus.stores.sink import Increment, Remove, Upsert
 from bus.stores.sql.tables.columns import defaults, increased, stored, written
 from bus.stores.sql.tables.keys import AT_ONCE, Key, among, parts_of, rows_of
+from bus.stores.sql.tables.writing.merging import merge
 
 
 class Changeable(Protocol):
@@ -147,13 +148,16 @@ class Folding:
             ]
             await self._connection.execute(statement, given)
             return
-        # Each of them is there, and locked. MariaDB's driver sends this as one statement.
-        insert = mysql.insert(self._table)
-        update = insert.on_duplicate_key_update({name: insert.inserted[name] for name in names})
-        await self._connection.execute(update, [self._whole(key, values) for key, values in rows])
+        # Each of them is there, and locked.
+        whole = [self._whole(key, values) for key, values in rows]
+        await merge(self._connection, self._table, whole, partial(_overwriting, names))
 
     def _whole(self, key: Key, values: dict[str, Any]) -> dict[str, Any]:
         return {**{c.name: part for c, part in zip(self._key, key, strict=True)}, **values}
+
+
+def _overwriting(names: Sequence[str], insert: mysql.Insert) -> mysql.Insert:
+    return insert.on_duplicate_key_update({name: insert.inserted[name] for name in names})
 
 
 def _reason(error: Exception) -> str:
