@@ -177,7 +177,8 @@ class Upserting:
             before = sa.func.coalesce(column, sa.literal_column("0")) if column.nullable else column
             amount = given[name]
             if default := self._defaults.get(name):  # is part of what a new row is given
-                amount = amount - sa.literal(default, column.type)
+                # Written out: MariaDB's driver knows parameters among the values alone.
+                amount = amount - sa.literal_column(f"({Decimal(default):f})")
             changed[name] = before + amount
         nothing = self._key[0].name
         return changed or {nothing: given[nothing]}
