@@ -43,6 +43,7 @@ NAMES = (
     "projecting_search",
     "projecting_kafka",
     "rebuilding",
+    "rebuilding_sql",
     "loading",
     "latency",
     "live_cost",

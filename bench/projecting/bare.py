@@ -8,11 +8,11 @@ ends it.
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import aiormq
-from aiormq.abc import AbstractChannel
 from pydantic import BaseModel
 from pymongo import AsyncMongoClient, UpdateOne, WriteConcern
 
@@ -43,27 +43,10 @@ def update_by_owner(event: Deposited) -> UpdateOne:
     return UpdateOne({"_id": event.owner}, update, upsert=True)
 
 
-class Projector:
-    def __init__(self, channel: AbstractChannel, views: Any, kind: str) -> None:
-        self._channel = channel
-        self._views = views
-        self._update = update_by_account if kind == "documents" else update_by_owner
-        self._arrived: list[Any] = []
-        self._changed = asyncio.Event()
-
-    async def on_message(self, message: Any) -> None:
-        self._arrived.append(message)
-        self._changed.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            while self._arrived:
-                batch, self._arrived = self._arrived[:BATCH], self._arrived[BATCH:]
-                events = [Deposited.model_validate_json(message.body) for message in batch]
-                await self._views.bulk_write(list(map(self._update, events)), ordered=False)
-                await self._channel.basic_ack(batch[-1].delivery_tag, multiple=True, wait=False)
+Projected = Callable[[side.Arguments, Backlog], Awaitable[None]]
+"""Returns once a backlog is projected."""
+Store = Callable[[list[Deposited]], Awaitable[object]]
+"""Stores what a batch of events changes."""
 
 
 def queue_of(arguments: side.Arguments, partition: int) -> str:
@@ -84,35 +67,63 @@ async def declare(arguments: side.Arguments) -> None:
     await connection.close()
 
 
-async def work(arguments: side.Arguments) -> None:
+async def consume(arguments: side.Arguments, store: Store) -> None:
+    """Stores what has arrived, up to 500 events at a time, until it is stopped."""
     connection = await aiormq.connect(os.environ["BUS_AMQP_URL"])
     channel = await connection.channel()
     await channel.basic_qos(prefetch_count=PREFETCH)
-    async with AsyncMongoClient[Any](os.environ["BUS_MONGO_URL"]) as client:
-        await client.admin.command("ping")
-        views = client.get_database(arguments["service"], write_concern=DURABLE)["views"]
-        projector = Projector(channel, views, arguments["kind"])
-        stop = await race.ready()
-        with race.told():
-            queue = queue_of(arguments, arguments["partition"])
-            await channel.basic_consume(queue, projector.on_message)
-            running = asyncio.create_task(projector.run())
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if running.done():
-            running.result()
-        running.cancel()
+    arrived: list[Any] = []
+    changed = asyncio.Event()
+
+    async def on_message(message: Any) -> None:
+        arrived.append(message)
+        changed.set()
+
+    async def project() -> None:
+        while True:
+            await changed.wait()
+            changed.clear()
+            while arrived:
+                batch = arrived[:BATCH]
+                del arrived[:BATCH]
+                await store([Deposited.model_validate_json(message.body) for message in batch])
+                await channel.basic_ack(batch[-1].delivery_tag, multiple=True, wait=False)
+
+    stop = await race.ready()
+    with race.told():
+        await channel.basic_consume(queue_of(arguments, arguments["partition"]), on_message)
+        running = asyncio.create_task(project())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if running.done():
+        running.result()
+    running.cancel()
     await connection.close()
 
 
-async def drive(arguments: side.Arguments, partitions: int = 1) -> side.Metrics:
+async def work(arguments: side.Arguments) -> None:
+    update = update_by_account if arguments["kind"] == "documents" else update_by_owner
+    async with AsyncMongoClient[Any](os.environ["BUS_MONGO_URL"]) as client:
+        await client.admin.command("ping")
+        views = client.get_database(arguments["service"], write_concern=DURABLE)["views"]
+
+        async def store(events: list[Deposited]) -> None:
+            await views.bulk_write(list(map(update, events)), ordered=False)
+
+        await consume(arguments, store)
+
+
+async def drive(
+    arguments: side.Arguments, partitions: int = 1, projected: Projected | None = None
+) -> side.Metrics:
     arguments = {**arguments, "partitions": partitions}
     backlog = Backlog(arguments)
     async with Bus(arguments["service"], settings=Settings()) as bus:
         await declare(arguments)
         await fill(bus, backlog)
-    return await race.until_projected(arguments, backlog)
+    done = partial(projected, arguments, backlog) if projected else None
+    return await race.until_projected(arguments, backlog, projected=done)
 
 
 drive_two = partial(drive, partitions=2)

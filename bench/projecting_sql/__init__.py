@@ -1,18 +1,21 @@
 """A backlog in a projection's queue, projected into a table of PostgreSQL or MariaDB."""
 
 from bench.comparison import Case, Comparison, Goal, Side
+from bench.side import Arguments
 
 OWN, SHARED = "a row for each stream", "rows of several streams"
 POSTGRESQL = tuple(f"PostgreSQL, {kind}" for kind in (OWN, SHARED))
 MARIADB = tuple(f"MariaDB, {kind}" for kind in (OWN, SHARED))
 
 
-def case(label: str) -> Case:
-    """What its label says."""
+BACKLOG, QUICK = {"count": 60_000, "streams": 5000}, {"count": 20_000}
+
+
+def case(label: str, events: Arguments, quick: Arguments) -> Case:
+    """What its label says, of so many events."""
     database, _, kind = label.partition(", ")
     rows = "documents" if kind == OWN else "checkpoints"
-    arguments = {"database": database.lower(), "kind": rows, "count": 60_000, "streams": 5000}
-    return Case(label, arguments, quick={"count": 20_000})
+    return Case(label, {"database": database.lower(), "kind": rows, **events}, quick=quick)
 
 
 BENCHMARK = Comparison(
@@ -23,7 +26,7 @@ BENCHMARK = Comparison(
         Side("bare, asyncpg", "bare_asyncpg.py", cases=POSTGRESQL),
         Side("bare, aiomysql", "bare_aiomysql.py", cases=MARIADB),
     ],
-    cases=[case(label) for label in (*POSTGRESQL, *MARIADB)],
+    cases=[case(label, BACKLOG, QUICK) for label in (*POSTGRESQL, *MARIADB)],
     goals=[
         Goal("bare, asyncpg", at_least=0.8, cases=POSTGRESQL),
         Goal("bare, aiomysql", at_least=0.8, cases=MARIADB),

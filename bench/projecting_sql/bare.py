@@ -5,20 +5,13 @@ versions: what comes twice is counted twice, what comes late overwrites what is 
 missing stays missing, a message that cannot be read ends it.
 """
 
-import asyncio
-import os
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
-
-import aiormq
+from contextlib import AbstractAsyncContextManager
 
 from bench import side
-from bench.projecting import race
-from bench.projecting.backlog import Backlog, fill
-from bench.projecting.bare import BATCH, PREFETCH, Deposited, declare, queue_of
+from bench.projecting import bare
+from bench.projecting.bare import Deposited
 from bench.projecting_sql.service import until_rows_are, url_of
-from bus import Bus, Settings
 from tools.services import statements
 
 CREATE = (
@@ -27,6 +20,8 @@ CREATE = (
 )
 Row = tuple[str, int, str | None, str]
 Upsert = Callable[[list[Row]], Awaitable[None]]
+Upserting = Callable[[side.Arguments], AbstractAsyncContextManager[Upsert]]
+"""Connects by a driver."""
 
 
 def row_of(event: Deposited, kind: str) -> Row:
@@ -36,48 +31,16 @@ def row_of(event: Deposited, kind: str) -> Row:
     return event.owner, 1, None, event.note
 
 
-async def work(arguments: side.Arguments, upsert: Upsert) -> None:
+async def work(upserting: Upserting, arguments: side.Arguments) -> None:
     """Consumes until it is stopped."""
-    connection = await aiormq.connect(os.environ["BUS_AMQP_URL"])
-    channel = await connection.channel()
-    await channel.basic_qos(prefetch_count=PREFETCH)
-    arrived: list[Any] = []
-    changed = asyncio.Event()
+    async with upserting(arguments) as upsert:
 
-    async def on_message(message: Any) -> None:
-        arrived.append(message)
-        changed.set()
+        async def store(events: list[Deposited]) -> None:
+            await upsert([row_of(event, arguments["kind"]) for event in events])
 
-    async def project() -> None:
-        while True:
-            await changed.wait()
-            changed.clear()
-            while arrived:
-                batch = arrived[:BATCH]
-                del arrived[:BATCH]
-                events = [Deposited.model_validate_json(message.body) for message in batch]
-                await upsert([row_of(event, arguments["kind"]) for event in events])
-                await channel.basic_ack(batch[-1].delivery_tag, multiple=True, wait=False)
-
-    stop = await race.ready()
-    with race.told():
-        await channel.basic_consume(queue_of(arguments, 0), on_message)
-        running = asyncio.create_task(project())
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if running.done():
-        running.result()
-    running.cancel()
-    await connection.close()
+        await bare.consume(arguments, store)
 
 
 async def drive(arguments: side.Arguments) -> side.Metrics:
-    arguments = {**arguments, "partitions": 1}
-    backlog = Backlog(arguments)
     statements.run(url_of(arguments), CREATE)
-    async with Bus(arguments["service"], settings=Settings()) as bus:
-        await declare(arguments)
-        await fill(bus, backlog)
-    projected = partial(until_rows_are, arguments, backlog)
-    return await race.until_projected(arguments, backlog, projected=projected)
+    return await bare.drive(arguments, projected=until_rows_are)

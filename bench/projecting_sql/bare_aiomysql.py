@@ -1,10 +1,14 @@
 """The consumer written by hand, over aiomysql, which makes one statement of many rows."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
 import aiomysql
 from sqlalchemy import make_url
 
 from bench import side
-from bench.projecting_sql.bare import Row, drive, work
+from bench.projecting_sql.bare import Row, Upsert, drive, work
 from bench.projecting_sql.service import url_of
 
 INSERT = "INSERT INTO views VALUES (%s, %s, %s, %s) ON DUPLICATE KEY UPDATE "
@@ -14,7 +18,8 @@ SETS = {
 }
 
 
-async def project(arguments: side.Arguments) -> None:
+@asynccontextmanager
+async def upserting(arguments: side.Arguments) -> AsyncIterator[Upsert]:
     place = make_url(url_of(arguments))
     connection = await aiomysql.connect(
         host=place.host,
@@ -31,9 +36,9 @@ async def project(arguments: side.Arguments) -> None:
             await cursor.executemany(statement, rows)
             await connection.commit()
 
-    await work(arguments, upsert)
+    yield upsert
     connection.close()
 
 
 if __name__ == "__main__":
-    side.run(drive, worker=project)
+    side.run(drive, worker=partial(work, upserting))
