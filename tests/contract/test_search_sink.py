@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from bus.errors import ConfigurationError
+from bus.errors import ConfigurationError, ProjectionError
 from bus.stores.collections import UNUSABLE, Target
 from bus.stores.search import SearchIndex
 from bus.stores.search.place import SearchPlace
@@ -49,6 +49,26 @@ class TestSearchIndex(SinkContract):
                 stack.push_async_callback(place.close)
                 await place.open()
             yield places
+
+    async def test_a_load_with_a_refused_row_loads_nothing(
+        self, place: Place, target: Target
+    ) -> None:
+        """Of the stream whose document is refused: engines have no transactions."""
+        assert isinstance(place, SearchPlace)
+        for kind in (target, target._replace(versions_in_documents=True)):
+            own = kind._replace(collection=f"jobs__v{2 + kind.versions_in_documents}")
+            await place.prepare(own)
+            some = changes(("b", Upsert(title="y")), ("a", Upsert(count="many")), a=1, b=1)
+            with pytest.raises(ProjectionError, match="mapper_parsing_exception"):
+                await place.load(own, some)
+            assert await place.versions(own, ["job-a"]) == {}
+            good = changes(("b", Upsert(title="y")), ("a", Upsert(count=1)), a=1, b=1)
+            assert set(await place.load(own, good)) <= {"job-b"}
+            assert set(await place.load(own, good)) == {"job-a", "job-b"}
+            assert await found(place, place.index(own).alias) == {
+                "a": {"count": 1},
+                "b": {"title": "y"},
+            }
 
     async def shown(self, place: Place, name: str) -> Rows | None:
         assert isinstance(place, SearchPlace)

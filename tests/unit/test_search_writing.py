@@ -417,6 +417,27 @@ async def test_an_old_event_does_not_raise_a_removed_document() -> None:
     assert version_of(engine.held["a"]) == 2
 
 
+async def test_what_whole_streams_make_is_loaded_once_and_without_reading() -> None:
+    engine = Engine()
+    made = batch(
+        write("a", Upsert(title="x"), "a", 1),
+        write("a", Increment(count=2), "a", 2),
+        write("b", Remove(), "b", 1),
+        a=2,
+        b=1,
+    )
+    assert await by_document.load(engine, made) == set()
+    more = batch(write("a", Upsert(title="y"), "a", 3), write("c", Upsert(title="z"), "c", 1), a=3)
+    assert await by_document.load(engine, more._replace(versions={"job-a": 3, "job-c": 1})) == {
+        "job-a"
+    }
+    assert engine.reads == 0
+    assert engine.fields("a") == {"title": "x", "count": 2}
+    assert engine.fields("b") is None
+    assert engine.fields("c") == {"title": "z"}
+    assert [version_of(engine.held[key]) for key in "abc"] == [2, 1, 1]
+
+
 async def test_a_version_without_a_document_is_hidden() -> None:
     engine = Engine()
     assert await by_document.write(engine, batch(a=3), {"job-a": 0})

@@ -183,6 +183,21 @@ class SearchPlace(Place):
         write = by_document.write if target.versions_in_documents else by_stream.write
         return await write(self.index(target), changes, before)
 
+    async def load(self, target: Target, changes: Changes) -> Collection[str]:
+        """Adds what whole streams make of documents that do not exist, with the versions that they
+        reach. Returns the streams that have a version already.
+
+        Raises: ProjectionError (a document is refused; others may be stored), StoreUnavailable,
+        OutcomeUnknown (repeating is safe).
+        """
+        if target.versions_in_documents:
+            return await by_document.load(self.index(target), changes)
+        there = await self.stored(target, list(changes.versions))
+        left = {stream: v for stream, v in changes.versions.items() if stream not in there}
+        new = Changes([write for write in changes.writes if write.stream in left], left)
+        is_first = await by_stream.write(self.index(target), new, dict.fromkeys(left, 0))
+        return there if is_first else changes.versions
+
     # --- audits ----------------------------------------------------------------------------------
 
     async def page(self, target: Target, after: str, limit: int) -> list[Document]:

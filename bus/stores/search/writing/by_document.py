@@ -50,6 +50,17 @@ async def write(records: Records, changes: Changes, before: Mapping[str, int]) -
     return not await records.put(puts)
 
 
+async def load(records: Records, changes: Changes) -> set[str]:
+    """Makes documents of all that their streams have brought, without reading any. Returns the
+    streams of which a document is there already, and stays. Raises: what `Records.put` raises."""
+    writes = by_key(changes.writes)
+    streams = {key_of(stream): stream for stream in changes.versions}
+    for key in streams:
+        check_key(key)
+    puts = [_put(k, None, writes[k], changes.versions[s]) for k, s in streams.items()]
+    return {streams[key] for key in await records.put(puts)}
+
+
 def _put(key: str, held: Held | None, writes: list[Write], version: int) -> Put:
     fields = fields_of(held)
     for change in writes:
