@@ -51,7 +51,7 @@ class TestSearchIndex(SinkContract):
             yield places
 
     async def test_a_load_with_a_refused_row_loads_nothing(
-        self, place: Place, target: Target
+        self, sink: Sink, place: Place, target: Target
     ) -> None:
         """Of the stream whose document is refused: engines have no transactions."""
         assert isinstance(place, SearchPlace)
