@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, ProducerClosed
 
-from bus.common.tasks import apart
+from bus.common.tasks import apart, end
 from bus.errors import StoreUnavailable
 from bus.kafka.failures import SENDS, told
 from bus.kafka.records import partition_of, record_of
@@ -139,15 +139,19 @@ class KafkaOutlet(Outlet):
 
 async def _ended(producer: AIOKafkaProducer) -> None:
     """Stops a producer. If its brokers are away, it would wait for them for ever, to send what it
-    holds: after a moment all of that fails, and its connections are closed."""
+    holds: after a moment all of that fails, and its connections are closed. A request that was on
+    its way to a broker that stood still may never end by itself: it is cancelled."""
     stopping = asyncio.ensure_future(producer.stop())
     await asyncio.wait({stopping}, timeout=END_WITHIN)
     if not stopping.done():
         _fail_all(producer._message_accumulator)
-        with suppress(KafkaError, OSError):
-            await producer.client.close()
-    with suppress(Exception):
-        await stopping
+        with suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(END_WITHIN):
+                await producer.client.close()
+        await asyncio.wait({stopping}, timeout=END_WITHIN)
+    await end([stopping])
+    with suppress(Exception, asyncio.CancelledError):
+        stopping.result()  # nobody else asks for it
 
 
 def _fail_all(accumulator: Any) -> None:
