@@ -6,20 +6,18 @@ late overwrites what is newer, what is missing stays missing, a message that can
 document that is refused ends it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 from opensearchpy import AsyncOpenSearch
 
 from bench import side
-from bench.projecting import race
-from bench.projecting.backlog import Backlog, fill
-from bench.projecting.bare import declare
+from bench.projecting import bare as consumer
 from bench.projecting_search.service import MAPPINGS, SETTINGS, until_documents_are, url_of
 from bench.projecting_sql import bare
 from bench.projecting_sql.bare import Row
-from bus import Bus, Settings
 from tools.services.jars import search
 
 Lines = list[Mapping[str, Any]]
@@ -38,21 +36,20 @@ def index_of(arguments: side.Arguments) -> str:
 
 
 async def work(store: Store, arguments: side.Arguments) -> None:
-    async with AsyncOpenSearch(hosts=[url_of(arguments)], timeout=60) as client:
-        await client.info()
-        await bare.work(arguments, partial(store, client, index_of(arguments)))
+    @asynccontextmanager
+    async def storing(arguments: side.Arguments) -> AsyncIterator[bare.Upsert]:
+        async with AsyncOpenSearch(hosts=[url_of(arguments)], timeout=60) as client:
+            await client.info()
+            yield partial(store, client, index_of(arguments))
+
+    await bare.work(storing, arguments)
 
 
 async def drive(arguments: side.Arguments) -> side.Metrics:
-    arguments = {**arguments, "partitions": 1}
-    backlog, index = Backlog(arguments), index_of(arguments)
+    index = index_of(arguments)
     body = {"mappings": {"dynamic": "strict", **MAPPINGS}, "settings": SETTINGS}
     search.call(url_of(arguments), "PUT", f"/{index}", body)
-    async with Bus(arguments["service"], settings=Settings()) as bus:
-        await declare(arguments)
-        await fill(bus, backlog)
-    projected = partial(until_documents_are, arguments, backlog, index)
-    found = await race.until_projected(arguments, backlog, projected=projected)
+    found = await consumer.drive(arguments, projected=partial(until_documents_are, index=index))
     search.call(url_of(arguments), "DELETE", f"/{index}")
     return found
 

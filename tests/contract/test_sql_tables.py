@@ -453,3 +453,57 @@ async def test_a_server_that_is_away_is_told_by_where_its_url_stands(sql_url: st
     with pytest.raises(StoreUnavailable):
         await place.write(DAYS, changes(a=1), {"job-a": 0})
     await place.close()
+
+
+async def test_columns_may_be_called_as_anything(sql_url: str) -> None:
+    table = sa.Table(
+        "named",
+        sa.MetaData(),
+        sa.Column("id", sa.String(20), primary_key=True),
+        sa.Column("title", sa.String(20), unique=True),
+        sa.Column("new_title", sa.String(20)),
+        sa.Column("key_0", sa.Integer),
+    )
+    target = Target("named", "named__v1", False, place="table")
+    async with opened(sql_url, table) as place:
+        await place.prepare(target)
+        made = changes(("a", Upsert(title="x", new_title="y", key_0=1)), a=1)
+        assert await place.write(target, made, {"job-a": 0})
+        changed = changes(("a", Upsert(title="z", key_0=2)), a=2)
+        assert await place.write(target, changed, {"job-a": 1})
+        row = (await place.whole(target, ["a"]))["a"]
+        assert (row["title"], row["new_title"], row["key_0"]) == ("z", "y", 2)
+
+
+async def test_a_sum_beyond_its_column_is_refused_by_the_columns_name(sql_url: str) -> None:
+    table = sa.Table(
+        "sums",
+        sa.MetaData(),
+        sa.Column("id", sa.String(20), primary_key=True),
+        sa.Column("small", sa.SmallInteger),
+    )
+    target = Target("sums", "sums__v1", False, place="table")
+    async with opened(sql_url, table) as place:
+        await place.prepare(target)
+        made = changes(("a", Increment(small=-30_000)), a=1)
+        assert await place.write(target, made, {"job-a": 0})
+        some = [("a", Increment(small=30_000))] * 2  # their sum has no place there, the row's has
+        assert await place.write(target, changes(*some, a=3), {"job-a": 1})
+        with pytest.raises(ProjectionError, match="'small'"):
+            await place.write(target, changes(some[0], a=4), {"job-a": 3})
+        assert (await place.whole(target, ["a"]))["a"]["small"] == 30_000
+
+
+async def test_a_statement_that_names_what_is_not_there_is_refused(sql_url: str) -> None:
+    target = Target("jobs", "jobs__v1", False, place="table")
+    async with opened(sql_url, jobs()) as place:
+        await place.prepare(target)
+        own = place._copies.of(target.collection)
+        for wrong in ("no_such_column", "(SELECT max(n) FROM no_such_table)"):
+            statement = sa.update(own).values(count=sa.text(wrong))
+            with pytest.raises(ProjectionError, match="refuses the change"):
+                await place.write(target, changes(("a", statement), a=1), {"job-a": 0})
+        await place.drop(target)
+        gone = sa.update(own).values(count=1)
+        with pytest.raises(StoreUnavailable):
+            await place.write(target, changes(("a", gone), a=1), {"job-a": 0})

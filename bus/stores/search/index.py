@@ -80,8 +80,9 @@ class Index(Records):
             self._check_read(entry)
             if entry.get("found"):
                 number, term = entry["_seq_no"], entry["_primary_term"]
-                held = Held(entry.get("_source", {}), number, term, asked, answered)
-                found[entry["_id"]] = held
+                found[entry["_id"]] = Held(
+                    entry.get("_source", {}), number, term, asked=asked, answered=answered
+                )
 
     def _check_read(self, entry: Mapping[str, Any]) -> None:
         error = entry.get("error")
@@ -127,7 +128,8 @@ class Index(Records):
         else:
             number, term = item["_seq_no"], item["_primary_term"]
             answered = put.known.answered if put.known else 0
-            self._memory.keep(put.id, Held(put.source, number, term, asked, answered), size)
+            held = Held(put.source, number, term, asked=asked, answered=answered)
+            self._memory.keep(put.id, held, size)
 
     def forget(self, id: str) -> None:
         """Has it read the next time, and not recalled."""

@@ -121,7 +121,13 @@ async def _documents(
     found = await records.recall(keys)
     helds = ((key, found.get(key)) for key in keys)
     return [
-        _Document(key, held, held.answered if held else 0, marks_of(held), writes[key])
+        _Document(
+            key,
+            held,
+            answered=held.answered if held else 0,
+            marks=marks_of(held),
+            writes=writes[key],
+        )
         for key, held in helds
     ]
 

@@ -79,12 +79,26 @@ def _check_length(column: sa.Column[Any], value: str) -> None:
 
 def increased(column: sa.Column[Any], value: Any, amount: Any) -> Any:
     """Returns a number with an amount added; a missing one counts as 0."""
+    total = summed(column, value, amount)
+    return _fitting(column, total) if is_numeric(column) else stored(column, total)
+
+
+def summed(column: sa.Column[Any], value: Any, amount: Any) -> Any:
+    """Returns what `increased` returns, though the column may have no room for it."""
     added = stored(column, amount)
     if value is None:
         return added
-    if is_numeric(column):
-        return _fitting(column, _scaled(column, value) + added)
-    return stored(column, value + added)
+    return _exact(value) + added if is_numeric(column) else value + added
+
+
+def bound(column: sa.Column[Any]) -> Decimal | int | None:
+    """Returns what a column's numbers are below; None if that is not known."""
+    kind: Any = column.type
+    if type(kind) in (sa.Numeric, sa.NUMERIC, sa.DECIMAL):
+        scale = scale_of(column)
+        is_bounded = scale is not None and kind.precision is not None
+        return Decimal(10) ** (kind.precision - scale) if is_bounded else None
+    return _MOST.get(type(kind))
 
 
 def defaults(table: sa.Table) -> dict[str, Any]:
@@ -216,7 +230,7 @@ def _in_range(column: sa.Column[Any], value: int) -> int:
 def _scaled(column: sa.Column[Any], value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise ProjectionError(f"column {column.name!r} takes a number, and is given {_kind(value)}")
-    exact = value if isinstance(value, Decimal) else Decimal(str(value))
+    exact = _exact(value)
     if not exact.is_finite():
         raise _not_finite(column)
     scale = scale_of(column)
@@ -226,6 +240,10 @@ def _scaled(column: sa.Column[Any], value: Any) -> Decimal:
         return _fitting(column, exact.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP))
     except DecimalException:
         raise _too_many_digits(column) from None
+
+
+def _exact(value: Any) -> Decimal:
+    return value if isinstance(value, Decimal) else Decimal(str(value))
 
 
 def scale_of(column: sa.Column[Any]) -> int | None:

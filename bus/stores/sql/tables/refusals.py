@@ -63,8 +63,13 @@ def judged(
     if kind is Kind.AGAIN or (kind is Kind.TAKEN and _by_another(error, phase, primary_key)):
         return None
     if kind is Kind.TAKEN or is_refused(error):
-        return ProjectionError(f"{database.name} refuses the change: {words(error)}")
+        return refused(error, database)
     return database.translated(error, writing=phase is Phase.COMMIT)
+
+
+def refused(error: BaseException, database: Database) -> ProjectionError:
+    """Returns the error for a change that a database refuses."""
+    return ProjectionError(f"{database.name} refuses the change: {words(error)}")
 
 
 def _of_driver(name: str, error: Exception) -> ProjectionError:

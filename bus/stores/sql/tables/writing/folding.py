@@ -136,14 +136,14 @@ class Folding:
 
     async def _update_alike(self, names: Sequence[str], rows: Sequence[tuple[Key, Any]]) -> None:
         if self._connection.dialect.name == "postgresql":
-            statement = sa.update(self._table).values({n: sa.bindparam(f"new_{n}") for n in names})
-            for number, column in enumerate(self._key):
-                statement = statement.where(column == sa.bindparam(f"key_{number}"))
+            # Each parameter is called as no column is, by its number.
+            own = [f"bus {number}" for number in range(len(names) + len(self._key))]
+            new: dict[str, Any] = dict(zip(names, map(sa.bindparam, own), strict=False))
+            statement = sa.update(self._table).values(new)
+            for column, name in zip(self._key, own[len(names) :], strict=True):
+                statement = statement.where(column == sa.bindparam(name))
             given = [
-                {
-                    **{f"new_{name}": values[name] for name in names},
-                    **{f"key_{number}": part for number, part in enumerate(key)},
-                }
+                dict(zip(own, [*(values[name] for name in names), *key], strict=True))
                 for key, values in rows
             ]
             await self._connection.execute(statement, given)

@@ -8,7 +8,7 @@ empty, and sums come out alike whatever a row holds. Otherwise `folding` reads t
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -19,16 +19,10 @@ from bus.common.batches import batched
 from bus.data.ids import key_of
 from bus.stores.collections import Write
 from bus.stores.sink import Remove, Upsert
-from bus.stores.sql.tables.columns import defaults, increased, stored
+from bus.stores.sql.tables.columns import bound, defaults, increased, stored, summed
 from bus.stores.sql.tables.keys import AT_ONCE, Key, among
 from bus.stores.sql.tables.writing.folding import apply_all
-
-_WHOLE_NUMBERS: Mapping[Any, int] = {
-    **dict.fromkeys((sa.SmallInteger, sa.SMALLINT), 2**15),
-    **dict.fromkeys((sa.Integer, sa.INTEGER), 2**31),
-    **dict.fromkeys((sa.BigInteger, sa.BIGINT), 2**63),
-}
-_DECIMALS = (sa.Numeric, sa.NUMERIC, sa.DECIMAL)
+from bus.stores.sql.tables.writing.merging import merge
 
 
 class Known(NamedTuple):
@@ -48,7 +42,7 @@ def known(table: sa.Table) -> Known | None:
     given = {name: value for name, value in defaults(table).items() if value is not None}
     empty = defaults(table).keys() - given.keys()
     needed = frozenset(name for name in empty if not table.columns[name].nullable)
-    bounds = {column.name: _bound(column) for column in table.columns}
+    bounds = {column.name: bound(column) for column in table.columns}
     return Known(given, needed, {name: bound for name, bound in bounds.items() if bound})
 
 
@@ -59,13 +53,6 @@ def _is_constrained(table: sa.Table) -> bool:
         or any(column.constraints for column in table.columns)
         or any(index.unique for index in table.indexes)
     )
-
-
-def _bound(column: sa.Column[Any]) -> Any:
-    kind: Any = column.type
-    if type(kind) in _DECIMALS and kind.precision is not None and kind.scale is not None:
-        return Decimal(10) ** (kind.precision - kind.scale)
-    return _WHOLE_NUMBERS.get(type(kind))
 
 
 class Row:
@@ -91,8 +78,11 @@ class Row:
                 self.values[name] = stored(table.columns[name], value)
             return
         for name, amount in change.amounts.items():
-            held = self.values if name in self.values else self.added
-            held[name] = increased(table.columns[name], held.get(name), amount)
+            column = table.columns[name]
+            if name in self.values:
+                self.values[name] = increased(column, self.values[name], amount)
+            else:
+                self.added[name] = summed(column, self.added.get(name), amount)
 
 
 Alike = tuple[bool, frozenset[str], frozenset[str]]
@@ -152,7 +142,14 @@ class Upserting:
     async def _upsert(self, added: frozenset[str], rows: Mapping[Key, Row]) -> None:
         (first, *_) = rows.values()
         given = [self._given(key, row) for key, row in rows.items()]
-        await self._connection.execute(self._statement(sorted(first.values), sorted(added)), given)
+        names, sums = sorted(first.values), sorted(added)
+        if self._connection.dialect.name != "postgresql":
+            await merge(self._connection, self._table, given, partial(self._merging, names, sums))
+            return
+        insert = postgresql.insert(self._table)
+        changed = self._changed(insert.excluded, names, sums)
+        merging = insert.on_conflict_do_update(index_elements=self._key, set_=changed)
+        await self._connection.execute(merging, given)
 
     def _given(self, key: Key, row: Row) -> dict[str, Any]:
         """Returns the row as it is if it is new."""
@@ -161,13 +158,10 @@ class Upserting:
         own = {column.name: part for column, part in parts}
         return {**own, **self._defaults, **row.values, **sums}
 
-    def _statement(self, names: Sequence[str], added: Sequence[str]) -> Any:
-        if self._connection.dialect.name == "postgresql":
-            insert = postgresql.insert(self._table)
-            changed = self._changed(insert.excluded, names, added)
-            return insert.on_conflict_do_update(index_elements=self._key, set_=changed)
-        other = mysql.insert(self._table)
-        return other.on_duplicate_key_update(self._changed(other.inserted, names, added))
+    def _merging(
+        self, names: Sequence[str], added: Sequence[str], insert: mysql.Insert
+    ) -> mysql.Insert:
+        return insert.on_duplicate_key_update(self._changed(insert.inserted, names, added))
 
     def _changed(self, given: Any, names: Sequence[str], added: Sequence[str]) -> dict[str, Any]:
         """Returns what becomes of a row that is there already."""
