@@ -418,6 +418,25 @@ async def test_a_table_that_was_dropped_has_no_identity_and_the_next_begins_anew
     await make(place, (ADA, Upsert(name="x")))
 
 
+@pytest.mark.parametrize("stream", ["known", "new"])
+async def test_versions_that_somebody_took_away_are_noticed_and_the_next_table_begins_anew(
+    place: TablePlace, sql_url: str, stream: str
+) -> None:
+    await make(place, (ADA, Upsert(name="x", count=1)))
+    statements.run(sql_url, "DELETE FROM bus_checkpoints")
+    assert await place.identities() == {}
+    some, before = changes((ADA, Increment(count=1)), **{stream: 5}), {f"job-{stream}": 4}
+    if stream == "new":
+        before = {"job-new": 0}
+    assert not await place.write(DAYS, some, before)
+    with pytest.raises(StoreUnavailable, match="lacks what days__v1 had reached"):
+        await place.versions(DAYS, [f"job-{stream}"])
+    assert [row["count"] for row in await place.page(DAYS, "", 9)] == [1]
+    assert list(await place.prepare(DAYS)) == []
+    assert await place.page(DAYS, "", 9) == []
+    await make(place, (ADA, Upsert(name="x")))
+
+
 class Base(DeclarativeBase):
     pass
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_UP, Decimal, DecimalException
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,11 +29,13 @@ _MOST: Mapping[Any, int] = {
 """Whole numbers begin with minus this, and end before it: no driver names the column."""
 
 
+@lru_cache(4096)
 def is_numeric(column: sa.Column[Any]) -> bool:
     """Returns whether it has decimal numbers."""
     return isinstance(column.type, sa.Numeric) and not isinstance(column.type, sa.Float)
 
 
+@lru_cache(4096)
 def python_type(column: sa.Column[Any]) -> type | None:
     """Returns the type of its values; None if that cannot be told."""
     kind = column.type

@@ -55,7 +55,15 @@ checkpoints = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     **innodb(),
 )
-"""The version that each stream has reached in a table."""
+"""The version that each stream has reached in a table; and for each table a row without a stream,
+by which it is noticed that somebody has taken its versions away."""
+WITNESS = ""
+
+
+def has_versions(collection: Any) -> sa.Exists:
+    """Returns a condition: nobody has taken away the versions of a collection."""
+    own = checkpoints.c
+    return sa.exists().where(own.collection == collection, own.stream == WITNESS)
 
 
 class Making:
@@ -113,6 +121,7 @@ class Making:
         async def look(connection: AsyncConnection) -> Sequence[str] | None:
             row = await self._row(connection, collection)
             is_there = row is not None and row.made and await self._exists(connection, collection)
+            is_there = is_there and await self._has_versions(connection, collection)
             return await self._differing(connection, collection, row) if is_there else None
 
         found: Sequence[str] | None = await self._database.reading(look)
@@ -141,7 +150,8 @@ class Making:
         exists = await self._exists(connection, collection)
         if row is not None and row.service != self._service:
             return [_of_another(collection, row.service)]
-        if row is not None and row.made and exists:
+        has_all = exists and await self._has_versions(connection, collection)
+        if row is not None and row.made and has_all:
             return await self._differing(connection, collection, row)
         if row is None and exists:
             return [
@@ -155,9 +165,15 @@ class Making:
         await connection.execute(CreateTable(table))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             await connection.execute(CreateIndex(index))
+        witness = {"collection": collection, "stream": WITNESS, "version": 0}
+        await connection.execute(sa.insert(checkpoints), [witness])
         is_one = tables.c.collection == collection
         await connection.execute(sa.update(tables).where(is_one).values(made=True))
         return ()
+
+    async def _has_versions(self, connection: AsyncConnection, collection: str) -> bool:
+        found = sa.select(has_versions(collection))
+        return bool((await connection.execute(found)).scalar_one())
 
     def _new(self, collection: str, table: sa.Table, connection: AsyncConnection) -> dict[str, Any]:
         return {
@@ -194,7 +210,9 @@ class Making:
         """Returns the identities of this service's tables, by collection. Raises:
         StoreUnavailable."""
         found = sa.select(tables.c.collection, tables.c.identity, tables.c.name).where(
-            tables.c.service == self._service, tables.c.made == sa.true()
+            tables.c.service == self._service,
+            tables.c.made == sa.true(),
+            has_versions(tables.c.collection),
         )
         if names is not None:
             found = found.where(tables.c.collection.in_(list(names)))

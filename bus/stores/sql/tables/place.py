@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from bus.common.batches import batched
 from bus.data.payload import Document
+from bus.errors import StoreUnavailable
 from bus.stores.collections import Changes, Target
 from bus.stores.sink import Place
 from bus.stores.sql.engine import Database, Pool, connect
@@ -17,7 +18,7 @@ from bus.stores.sql.schema import MYSQL
 from bus.stores.sql.tables.auditing import Auditing
 from bus.stores.sql.tables.copies import Copies
 from bus.stores.sql.tables.keys import AT_ONCE, rows_of
-from bus.stores.sql.tables.making import Making, checkpoints
+from bus.stores.sql.tables.making import WITNESS, Making, checkpoints, has_versions, tables
 from bus.stores.sql.tables.views import Views
 from bus.stores.sql.tables.writing.batch import Batch
 from bus.stores.sql.tables.writing.loading import Load, without
@@ -112,7 +113,7 @@ class TablePlace(Place):
 
     async def versions(self, target: Target, streams: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
-        for chunk in batched(streams, AT_ONCE):
+        for chunk in batched([WITNESS, *streams] if streams else [], AT_ONCE):
             rows = await self._database.rows(
                 rows_of(
                     [checkpoints.c.stream, checkpoints.c.version],
@@ -123,7 +124,18 @@ class TablePlace(Place):
                 )
             )
             found |= {row.stream: row.version for row in rows}
+        if streams and found.pop(WITNESS, None) is None:
+            await self._check_versions(target)
         return found
+
+    async def _check_versions(self, target: Target) -> None:
+        """Raises: StoreUnavailable if somebody has taken away the versions of a table that is
+        there: events would be applied to its rows once more."""
+        own = tables.c.collection == target.collection
+        asked = sa.select(tables.c.name).where(own, tables.c.made, ~has_versions(target.collection))
+        if await self._database.rows(asked):
+            lost = f"{checkpoints.name} lacks what {target.collection} had reached"
+            raise StoreUnavailable(f"{self.name}: {self._database.setting.tables.format(lost)}")
 
     async def reached(self, target: Target, after: str, limit: int) -> dict[str, int]:
         rows = await self._database.rows(

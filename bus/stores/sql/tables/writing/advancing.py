@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bus.stores.sql.tables.making import checkpoints
+from bus.stores.sql.tables.making import checkpoints, has_versions
 from bus.stores.sql.tables.writing.merging import merge
 
 _MOVE = sa.text(
@@ -27,6 +27,7 @@ _MOVE = sa.text(
     " ON CONFLICT (collection, stream) DO UPDATE SET version = excluded.version RETURNING 1), "
     "begun AS (INSERT INTO bus_checkpoints (collection, stream, version)"
     " SELECT :collection, given.stream, given.version FROM given WHERE given.before = 0"
+    " AND EXISTS (SELECT FROM bus_checkpoints WHERE collection = :collection AND stream = '')"
     " RETURNING 1) "
     "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM begun)"
 ).bindparams(
@@ -64,6 +65,8 @@ async def advance(
     if known and not await _moved(connection, collection, known, versions, before):
         return False
     if new := [stream for stream in streams if not before[stream]]:
+        if not (await connection.execute(sa.select(has_versions(collection)))).scalar_one():
+            return False
         await connection.execute(sa.insert(checkpoints), list(_rows(collection, new, versions)))
     return True
 
