@@ -34,7 +34,7 @@ from tests.service.sheets import (
 )
 from tests.waiting import in_parts, patience, until
 from tools.faults.proxy import Proxy
-from tools.faults.sql import end_backend, locked, make_user
+from tools.faults.sql import end_backend, locked, make_user, read_only
 from tools.services import statements
 from tools.services.sql_node import SQLNode
 
@@ -121,7 +121,7 @@ async def right(load: Load, url: str) -> None:
     await until(is_well, "no problem left")
 
 
-async def test_rows_are_right_after_a_server_was_killed_restarted_frozen_and_crowded(
+async def test_rows_are_right_after_a_server_was_killed_frozen_read_only_and_crowded(
     sql_node: SQLNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(projection_runner, "FOLLOW_EVERY", 0.1)
@@ -141,6 +141,13 @@ async def test_rows_are_right_after_a_server_was_killed_restarted_frozen_and_cro
         sql_node.pause()
         await asyncio.sleep(1)
         sql_node.resume()
+
+    async def refusing() -> None:
+        def refuse() -> None:
+            with read_only(sql_node):
+                time.sleep(2)
+
+        await asyncio.to_thread(refuse)
 
     async def held_off() -> None:
         def hold() -> None:  # elsewhere: it waits for what this loop has under way
@@ -168,7 +175,7 @@ async def test_rows_are_right_after_a_server_was_killed_restarted_frozen_and_cro
 
     async with served(url) as load:
         await until(lambda: are_there(url), "rows before anything breaks")
-        await load.during(killed, restarted, frozen, held_off, crowded, url=url)
+        await load.during(killed, restarted, frozen, refusing, held_off, crowded, url=url)
         await right(load, url)
 
 
