@@ -123,13 +123,21 @@ class Catalogue:
         problems = [
             problem
             for generation in fed
-            for problem in await self._collections.prepare(self.target_of(projection, generation))
+            for problem in await self._prepared(projection, generation)
         ]
         if problems and problems != self._problems.get(projection.name):
             log.error("collections_mismatched", projection=projection.name, problems=problems)
         self._problems[projection.name] = problems
         for generation in fed:
             await note_handled(self._control, projection, generation.collection, serves=serves)
+
+    async def _prepared(self, projection: Projection[Any], generation: Generation) -> Sequence[str]:
+        try:
+            return await self._collections.prepare(self.target_of(projection, generation))
+        except ConfigurationError as error:
+            if projection.sink is None:
+                raise
+            return [str(error)]  # what else the service does does not stand on it
 
     async def show(self, projection: Projection[Any]) -> None:
         """Shows readers without the bus, under the projection's name, the collection that is read.

@@ -236,3 +236,20 @@ class TestSearch(Brisk):
             with pytest.raises(StoreUnavailable, match=r"127.0.0.1:9 cannot be reached"):
                 await bus.query(FindJobs(word="baker"), after=receipt)
             assert not await DeadLetters(bus).streams()
+
+    async def test_an_index_that_is_somebody_elses_stops_its_projection_alone(
+        self, make: Callable[..., Bus], search_url: str, unique: str
+    ) -> None:
+        path = f"/{unique}job_search__v1"
+        call(search_url, "PUT", path)
+        async with make() as bus, Worker(bus):
+            receipt = await post(bus, ["j1"])
+            assert await bus.query(CountTowns(), after=receipt, timeout=30) == {"Bern": 1}
+            told = [problem.what for problem in (await bus.health()).problems]
+            assert any("is not the bus's, and is left as it is" in what for what in told)
+            with pytest.raises(StoreUnavailable, match="left as it is"):
+                await bus.query(FindJobs(word="baker"), after=receipt)
+            assert not call(search_url, "GET", path)[path[1:]]["mappings"]
+            call(search_url, "DELETE", path)
+            assert not await bus.runtime.catalogue.problems(bus.runtime.projections[0])
+            assert await bus.query(FindJobs(word="baker"), after=receipt, timeout=60)

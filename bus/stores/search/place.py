@@ -11,7 +11,7 @@ from opensearchpy.exceptions import RequestError, TransportError
 
 from bus.data.ids import key_of
 from bus.data.payload import Document
-from bus.errors import ConfigurationError, NotAllowed
+from bus.errors import ConfigurationError, NotAllowed, StoreUnavailable
 from bus.stores.collections import Changes, Target
 from bus.stores.search import aliases, audits
 from bus.stores.search.declared import Declared, owner_of
@@ -41,6 +41,8 @@ class SearchPlace(Place):
         self._memories: dict[str, Memory] = {}
         self._found: dict[tuple[str, str], int] = {}
         """The versions of streams, by collection, that searches are known to find."""
+        self._refused: dict[str, str] = {}
+        """Why a collection has no index of this service's."""
 
     async def open(self, *, makes: bool = True) -> None:
         """Raises: StoreUnavailable, ConfigurationError (the engine is too old)."""
@@ -62,6 +64,14 @@ class SearchPlace(Place):
     # --- collections -----------------------------------------------------------------------------
 
     async def prepare(self, target: Target) -> Sequence[str]:
+        self._refused.pop(target.collection, None)
+        try:
+            return await self._prepare(target)
+        except ConfigurationError as error:
+            self._refused[target.collection] = str(error)
+            raise
+
+    async def _prepare(self, target: Target) -> Sequence[str]:
         index = self.index(target)
         _check_name(index.name, target)
         stored = await self._stored(index)
@@ -145,7 +155,10 @@ class SearchPlace(Place):
         }
 
     def index(self, target: Target) -> Index:
-        """Returns the index of a collection."""
+        """Returns the index of a collection. Raises: StoreUnavailable if it was refused: there is
+        none, or it is somebody else's."""
+        if why := self._refused.get(target.collection):
+            raise StoreUnavailable(why)
         memory = self._memories.setdefault(target.collection, Memory())
         return Index(self.engine, f"{self._prefix}{target.collection}", memory)
 
