@@ -2,17 +2,21 @@
 
 What is new goes to this service's own exchange first, signed, and then into the copy of the other
 service's streams; only then is it settled in the feed. So a crash repeats an event to handlers, and
-loses none; what the copy holds already was published before, and is passed over.
+loses none; what the copy holds already was published before, and is passed over. History, which
+happened before the service was first fed, goes into the copy alone: projections are built from
+there, and handlers hear what happens from then on, as over RabbitMQ.
 """
 
 import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from functools import partial
 
 from bus.assembly.runtime import Runtime
 from bus.codec import followed_commit
+from bus.common import clock
 from bus.data.ids import category_of
 from bus.delivery.foreign_events import Arrived, ForeignEvents
 from bus.errors import InvalidMessage
@@ -58,6 +62,11 @@ class Feeding:
         self._stopping = asyncio.Event()
         self._look_at = 0.0
         self._is_asked = False
+        self._is_history = False
+        """Whether what the topic had is still being read."""
+        self._since: dict[str, datetime] = {}
+        """When a worker first wanted to be fed with each category."""
+        self._made = clock.now()
 
     @property
     def duty(self) -> Duty:
@@ -67,8 +76,7 @@ class Feeding:
     async def run(self) -> None:
         """Reads until stopped; begins anew where the history is asked for again."""
         while not self._stopping.is_set():
-            run = (await self._runtime.control.note(self._key)).value.get("run", 1)
-            await self._read(run)
+            await self._read(await self._begin())
 
     async def _stop(self, timeout: float) -> None:
         self._stopping.set()
@@ -110,9 +118,13 @@ class Feeding:
             except InvalidMessage as error:
                 await self._give_up(delivery, error, handler=self._queue, attempts=1, unread=True)
         if new := await self._new(read):
-            await self._publish(new)
+            await self._publish([one for one in new if self._is_heard(one)])
             await self._foreign_events.keep(new)
             await hurry(self._runtime, {commit.stream for _, commit in new})
+
+    def _is_heard(self, arrived: Arrived) -> bool:
+        _, commit = arrived
+        return not self._is_history or commit.time >= self._since[commit.category]
 
     async def _new(self, read: Sequence[Arrived]) -> list[Arrived]:
         """Returns what the copy does not hold yet, each event once."""
@@ -141,6 +153,18 @@ class Feeding:
 
     # --- how far it is -------------------------------------------------------------------------
 
+    async def _begin(self) -> int:
+        """Returns how often the history was asked for."""
+        since = dict.fromkeys(self._categories, self._made.isoformat())
+        note = await change_note(
+            self._runtime.control,
+            self._key,
+            lambda found: {**found, "since": since | found.get("since", {})},
+        )
+        self._since = {name: datetime.fromisoformat(at) for name, at in note["since"].items()}
+        self._is_history = not note.get("done")
+        return int(note.get("run", 1))
+
     async def _goes_on(self, reader: FeedReader, run: int) -> bool:
         """Returns whether to go on with this reader; notes once the history is here.
 
@@ -153,6 +177,7 @@ class Feeding:
         self._look_at = time.monotonic() + LOOK_EVERY
         history = self._runtime.history
         note = (await self._runtime.control.note(self._key)).value
+        self._is_history = not note.get("done")
         if note.get("run", 1) != run:
             return False
         if not await history.missing(self._categories):
@@ -177,7 +202,9 @@ class Feeding:
         await change_note(
             self._runtime.control,
             self._key,
-            lambda found: value if found.get("run", 1) == run else found,
+            lambda found: (
+                {**value, "since": found.get("since", {})} if found.get("run", 1) == run else found
+            ),
         )
 
 

@@ -103,6 +103,25 @@ async def test_what_is_sent_again_runs_no_handler_and_changes_no_document(
     assert sorted(noted) == [*range(10), 99]
 
 
+async def test_handlers_hear_what_happens_since_the_service_is_fed(
+    real_settings: Settings, fed_settings: Settings, kafka_server: str, unique: str
+) -> None:
+    noted = Noted()
+    name = f"{unique}_fed"
+    async with paying(real_settings, unique, kafka_server) as owner:
+        await pay(owner, 10)
+        fed = reports(fed_settings, name, feed(unique, kafka_server), noted)
+        async with fed, Worker(fed):
+            await owner.execute(Pay(account_id="a0", amount=100))
+            await until(lambda: are_as_folded(fed, owner), "the documents", within=60)
+            await until(lambda: noted == [100], "what came since", within=60)
+        await owner.execute(Pay(account_id="a1", amount=101))
+        again = reports(fed_settings, name, feed(unique, kafka_server), noted)
+        async with again, Worker(again):
+            await until(lambda: noted == [100, 101], "what came meanwhile", within=60)
+            await until(lambda: are_as_folded(again, owner), "the documents", within=60)
+
+
 async def test_records_that_nobody_can_read_are_listed_and_stop_nothing(
     real_settings: Settings, fed_settings: Settings, kafka_server: str, unique: str
 ) -> None:
@@ -120,7 +139,7 @@ async def test_records_that_nobody_can_read_are_listed_and_stop_nothing(
                 await DeadLetters(fed).edit(letters[0].id, {"amount": 1})
     found = "\n".join(sorted(letter.reason for letter in letters))
     assert len(letters) == 4, found
-    for words in ("has no header 'service'", "sent by 'other'", "invalid literal", "JSON"):
+    for words in ("has no header 'service'", "sent by 'other'", "is no whole number", "JSON"):
         assert words in found, found
     assert f"{unique}/0@6: " in found, found
 
