@@ -23,6 +23,7 @@ async def test_autogenerate_sees_the_services_own_tables_alone(
     own = create_async_engine(postgresql_url)
     async with own.begin() as connection:
         await connection.execute(sa.text("CREATE TABLE orders (id int)"))
+        await connection.execute(sa.text("CREATE TABLE jobs_table__v1r2 (id int)"))
         found = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
     await own.dispose()
     assert [name for name in found if include_name(name, "table", {})] == ["orders"]
