@@ -35,6 +35,8 @@ from bus.transports.topology import Queue
 FOLLOW_EVERY = 1.0
 TEND_EVERY = 2.0
 TIDY_EVERY = 60.0
+MEND_EVERY = 5.0
+"""Seconds between tries to make what could not be made as declared."""
 SHOW_EVERY = 60.0
 MOVE_EVERY = 30.0
 PATIENCE = 10
@@ -62,7 +64,7 @@ class ProjectionRunner:
             CollectionFeed, runtime, projection, consumers, give_up, trust, partitions
         )
         self._fed: dict[Generation, CollectionFeed] = {}
-        self._tidy_at = self._settle_at = self._show_at = 0.0
+        self._tidy_at = self._settle_at = self._show_at = self._mend_at = 0.0
         self._read = self._shown = ""
         self._idle: set[str] = set()
         self._begun = self._has_changed = False
@@ -95,6 +97,9 @@ class ProjectionRunner:
     async def _turn(self) -> None:
         if not self._begun:
             await self._begin()
+        if time.monotonic() >= self._mend_at:
+            self._mend_at = time.monotonic() + MEND_EVERY
+            await self._catalogue.problems(self._projection)
         await self._look()
 
     async def _begin(self) -> None:

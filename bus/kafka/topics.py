@@ -1,5 +1,6 @@
 """Makes topics, and compares those that exist with their declaration."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,13 +17,17 @@ from bus.kafka.topic import KafkaTopic
 from bus.kafka.urls import connection
 
 MADE_WITHIN_MS = 10_000
+PREPARED_WITHIN = 15.0
 
 
 async def prepared(sink: KafkaTopic) -> list[str]:
     """Makes the topic if it does not exist. Returns what differs from the declaration, each with
     its remedy. Raises: StoreUnavailable, NotAllowed, ConfigurationError."""
     with told(sink.where, SENDS):
-        async with administering(sink.url, sink.where) as admin:
+        async with (
+            asyncio.timeout(PREPARED_WITHIN),
+            administering(sink.url, sink.where) as admin,
+        ):
             found = await partitions_of(admin, sink.topic)
             if not found:
                 await _make(admin, sink)

@@ -1,6 +1,6 @@
 """Which documents certain streams feed."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from bus.codec import envelopes_of
@@ -11,9 +11,9 @@ from bus.stores.collections import Write
 from bus.stores.event_log import Streams
 
 
-async def keys_fed(projection: Projection[Any], streams: Iterable[str], log: Streams) -> set[Any]:
+async def keys_fed(projection: Projection[Any], streams: Collection[str], log: Streams) -> set[Any]:
     """Returns the keys of the documents. Raises: ProjectionError if that cannot be told."""
-    if any(handler.is_async for handler in projection.handlers.values()):
+    if streams and any(handler.is_async for handler in projection.handlers.values()):
         raise ProjectionError(
             f"projection {projection.name!r}: async handlers do not tell beforehand "
             f"which documents they write; name the documents, or audit all"

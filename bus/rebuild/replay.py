@@ -179,7 +179,7 @@ class Replay:
         if self._rows:
             writes = [write for folding in folded for write in folding.writes]
             versions = {folding.stream: folding.version for folding in folded}
-            return await self._rows.load(target, Changes(writes, versions))
+            return await self._rows.load_streams(target, Changes(writes, versions))
         if self._bulk:
             await self._bulk.insert(target, [folding.result for folding in folded])
         return ()

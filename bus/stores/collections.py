@@ -238,11 +238,11 @@ class LoadsStreams(Collections, Protocol):
     """It can store what whole streams make of rows that are each fed by one of them: for a rebuild,
     which is their only writer."""
 
-    async def load(self, target: Target, changes: Changes) -> Collection[str]:
+    async def load_streams(self, target: Target, changes: Changes) -> Collection[str]:
         """Adds what writes make, in their order, of rows that do not exist, and the versions that
-        their streams reach: all or nothing. Returns the streams that have a version already, of
-        which it has written nothing. Raises: ProjectionError (a row is refused; nothing is
-        written), StoreUnavailable, OutcomeUnknown (repeating is safe).
+        their streams reach: all or nothing, where there are transactions. Returns the streams that
+        have a version already, of which it has written nothing. Raises: ProjectionError (a row is
+        refused), StoreUnavailable, OutcomeUnknown (repeating is safe).
         """
         ...
 

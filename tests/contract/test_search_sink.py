@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import date
+from unittest.mock import ANY
 
 import pytest
 
-from bus.errors import ConfigurationError, ProjectionError
+from bus.errors import ConfigurationError, ProjectionError, StoreUnavailable
 from bus.stores.collections import UNUSABLE, Target
 from bus.stores.search import SearchIndex
 from bus.stores.search.place import SearchPlace
@@ -60,11 +61,11 @@ class TestSearchIndex(SinkContract):
             await place.prepare(own)
             some = changes(("b", Upsert(title="y")), ("a", Upsert(count="many")), a=1, b=1)
             with pytest.raises(ProjectionError, match="mapper_parsing_exception"):
-                await place.load(own, some)
+                await place.load_streams(own, some)
             assert await place.versions(own, ["job-a"]) == {}
             good = changes(("b", Upsert(title="y")), ("a", Upsert(count=1)), a=1, b=1)
-            assert set(await place.load(own, good)) <= {"job-b"}
-            assert set(await place.load(own, good)) == {"job-a", "job-b"}
+            assert set(await place.load_streams(own, good)) <= {"job-b"}
+            assert set(await place.load_streams(own, good)) == {"job-a", "job-b"}
             assert await found(place, place.index(own).alias) == {
                 "a": {"count": 1},
                 "b": {"title": "y"},
@@ -171,6 +172,11 @@ class TestVersionsInDocuments:
         try:
             with pytest.raises(ConfigurationError, match="is of service 'service'"):
                 await other.prepare(target)
+            with pytest.raises(StoreUnavailable, match="is of service 'service'"):
+                await other.write(target, changes(("a", Upsert(title="x")), a=1), {"job-a": 0})
+            await other.drop(target)
+            assert await place.identities() == {target.collection: ANY}
+            assert await place.page(target, "", 9) == []
             assert await other.identities() == {}
         finally:
             await other.close()

@@ -214,4 +214,7 @@ def _lines(put: Put) -> bytes:
 
 
 def _line(value: Any) -> bytes:
-    return to_json(value) + b"\n"
+    try:
+        return to_json(value) + b"\n"
+    except ValueError as error:
+        raise ProjectionError(f"a document cannot be written as JSON: {error}") from None

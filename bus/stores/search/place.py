@@ -41,6 +41,7 @@ class SearchPlace(Place):
         self._memories: dict[str, Memory] = {}
         self._found: dict[tuple[str, str], int] = {}
         """The versions of streams, by collection, that searches are known to find."""
+        self._uuids: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         """Why a collection has no index of this service's."""
 
@@ -64,15 +65,16 @@ class SearchPlace(Place):
     # --- collections -----------------------------------------------------------------------------
 
     async def prepare(self, target: Target) -> Sequence[str]:
-        self._refused.pop(target.collection, None)
         try:
-            return await self._prepare(target)
+            problems = await self._prepare(target)
         except ConfigurationError as error:
             self._refused[target.collection] = str(error)
             raise
+        self._refused.pop(target.collection, None)
+        return problems
 
     async def _prepare(self, target: Target) -> Sequence[str]:
-        index = self.index(target)
+        index = self._index(target)
         _check_name(index.name, target)
         stored = await self._stored(index)
         if stored is None:
@@ -80,9 +82,17 @@ class SearchPlace(Place):
             stored = await self._stored(index) or {}
         await self._await_started(index)
         self._check_owner(index, target, stored)
+        self._know(target, f"{stored.get('settings', {}).get('index.uuid')}")
         if stored.get("aliases", {}).get(index.alias, {}).get("filter") != SHOWN:
             await aliases.hide_hidden(index)
         return self._declared.differing(index.name, stored)
+
+    def _know(self, target: Target, uuid: str) -> None:
+        """Forgets what is remembered of an index of this name that was there before."""
+        if self._uuids.get(target.collection, uuid) != uuid:
+            self._memories.pop(target.collection, None)
+            self._found.clear()
+        self._uuids[target.collection] = uuid
 
     async def _stored(self, index: Index) -> Mapping[str, Any] | None:
         found = await self.engine.ask("GET", index.path, flat_settings="true")
@@ -111,9 +121,14 @@ class SearchPlace(Place):
         with suppress(NotAllowed):  # then what comes next is tried again
             await self.engine.ask("GET", health, wait_for_status="yellow", timeout="5s")
 
-    def _check_owner(self, index: Index, target: Target, stored: Mapping[str, Any]) -> None:
+    def _is_own(self, target: Target, stored: Mapping[str, Any]) -> bool:
         owner = owner_of(stored)
-        if (owner.get("service"), owner.get("projection")) != (self._service, target.projection):
+        found = owner.get("service"), owner.get("projection")
+        return found == (self._service, target.projection)
+
+    def _check_owner(self, index: Index, target: Target, stored: Mapping[str, Any]) -> None:
+        if not self._is_own(target, stored):
+            owner = owner_of(stored)
             whose = f"of service {owner['service']!r}" if "service" in owner else "not the bus's"
             raise ConfigurationError(
                 f"{self.engine.where}: the index {index.name} is {whose}, and is left as it is; "
@@ -121,7 +136,10 @@ class SearchPlace(Place):
             )
 
     async def drop(self, target: Target) -> None:
-        await self.engine.ask("DELETE", self.index(target).path, within=WRITE_WITHIN)
+        """Leaves alone what is another service's."""
+        index = self._index(target)
+        if self._is_own(target, await self._stored(index) or {}):
+            await self.engine.ask("DELETE", index.path, within=WRITE_WITHIN)
         self._memories.pop(target.collection, None)
         self._found.clear()
 
@@ -159,6 +177,9 @@ class SearchPlace(Place):
         none, or it is somebody else's."""
         if why := self._refused.get(target.collection):
             raise StoreUnavailable(why)
+        return self._index(target)
+
+    def _index(self, target: Target) -> Index:
         memory = self._memories.setdefault(target.collection, Memory())
         return Index(self.engine, f"{self._prefix}{target.collection}", memory)
 
@@ -196,7 +217,7 @@ class SearchPlace(Place):
         write = by_document.write if target.versions_in_documents else by_stream.write
         return await write(self.index(target), changes, before)
 
-    async def load(self, target: Target, changes: Changes) -> Collection[str]:
+    async def load_streams(self, target: Target, changes: Changes) -> Collection[str]:
         """Adds what whole streams make of documents that do not exist, with the versions that they
         reach. Returns the streams that have a version already.
 

@@ -270,10 +270,10 @@ class SinkContract:
         loads = self.loading(sink, place, target)
         some = [("a", Upsert(title="x")), ("a", Increment(count=2)), ("b", Increment(count=1))]
         made = changes(*some, ("c", Upsert(title="z")), ("c", Remove()), a=2, b=1, c=2)
-        assert set(await loads.load(target, made)) == set()
+        assert set(await loads.load_streams(target, made)) == set()
         more = changes(*some, ("d", Upsert(title="new")), a=3, b=1, d=1)
-        assert set(await loads.load(target, more)) == {"job-a", "job-b"}
-        assert set(await loads.load(target, more)) == {"job-a", "job-b", "job-d"}
+        assert set(await loads.load_streams(target, more)) == {"job-a", "job-b"}
+        assert set(await loads.load_streams(target, more)) == {"job-a", "job-b", "job-d"}
         assert await self.rows(place, target) == {
             "a": {"title": "x", "count": 2},
             "b": {"count": 1},
@@ -288,7 +288,7 @@ class SinkContract:
         parts = [changes(*_numbered(part), **_versions(part)) for part in (range(60), range(90))]
         loads = [self.loading(sink, own, target) for own in places]
         pairs = [(own, part) for own in loads for part in parts]
-        await asyncio.gather(*(own.load(target, part) for own, part in pairs))
+        await asyncio.gather(*(own.load_streams(target, part) for own, part in pairs))
         rows = await self.rows(place, target)
         assert rows == {f"k{number}": {"count": number} for number in range(1, 90)}
 
@@ -298,7 +298,7 @@ class SinkContract:
         loads = self.loading(sink, place, target)
         some = changes(("b", Upsert(title="y")), ("a", self.refused()), a=1, b=1)
         with pytest.raises(ProjectionError):
-            await loads.load(target, some)
+            await loads.load_streams(target, some)
         assert await self.rows(place, target) == {}
         assert await place.versions(target, ["job-a", "job-b"]) == {}
 

@@ -107,10 +107,10 @@ def bound(column: sa.Column[Any]) -> Decimal | int | None:
 def defaults(table: sa.Table) -> dict[str, Any]:
     """Returns what a new row holds, besides its key, before it is changed."""
     found: dict[str, Any] = dict.fromkeys(written(table))
-    for column in table.columns:
-        default: Any = column.default
+    for name in found:
+        default: Any = table.columns[name].default
         if default is not None:
-            found[column.name] = stored(column, default.arg)
+            found[name] = stored(table.columns[name], default.arg)
     return found
 
 

@@ -150,9 +150,13 @@ class Making:
         exists = await self._exists(connection, collection)
         if row is not None and row.service != self._service:
             return [_of_another(collection, row.service)]
-        has_all = exists and await self._has_versions(connection, collection)
-        if row is not None and row.made and has_all:
-            return await self._differing(connection, collection, row)
+        if row is not None and row.made and exists:
+            if await self._has_versions(connection, collection):
+                return await self._differing(connection, collection, row)
+            return [
+                f"{collection}: {checkpoints.name} lacks what it had reached; its rows stay until "
+                f"`bus events recover` builds it anew"
+            ]
         if row is None and exists:
             return [
                 f"{collection}: there is a table {short(collection)} that the bus did not make; "
@@ -184,6 +188,12 @@ class Making:
             "shape": written(shape_of(table, connection.dialect)),
             "made": False,
         }
+
+    async def has_made(self, collection: str) -> bool:
+        """Returns whether the table was made, and not dropped by the bus. Raises:
+        StoreUnavailable."""
+        own = tables.c.collection == collection
+        return bool(await self._database.rows(sa.select(tables.c.name).where(own, tables.c.made)))
 
     async def drop(self, collection: str) -> None:
         """Removes a collection's table, unless it is another service's.

@@ -18,7 +18,7 @@ from bus.stores.sql.schema import MYSQL
 from bus.stores.sql.tables.auditing import Auditing
 from bus.stores.sql.tables.copies import Copies
 from bus.stores.sql.tables.keys import AT_ONCE, rows_of
-from bus.stores.sql.tables.making import WITNESS, Making, checkpoints, has_versions, tables
+from bus.stores.sql.tables.making import WITNESS, Making, checkpoints, has_versions
 from bus.stores.sql.tables.views import Views
 from bus.stores.sql.tables.writing.batch import Batch
 from bus.stores.sql.tables.writing.loading import Load, without
@@ -99,9 +99,12 @@ class TablePlace(Place):
 
     async def write(self, target: Target, changes: Changes, before: Mapping[str, int]) -> bool:
         table = self._copies.of(target.collection)
-        return await Batch(self._database, table, target.collection).write(changes, before)
+        if await Batch(self._database, table, target.collection).write(changes, before):
+            return True
+        await self._check_versions(target)  # else nobody was first, and no try succeeds
+        return False
 
-    async def load(self, target: Target, changes: Changes) -> Collection[str]:
+    async def load_streams(self, target: Target, changes: Changes) -> Collection[str]:
         left: dict[str, int] = {}
         table = self._copies.of(target.collection)
         for _ in range(LOADS):
@@ -124,16 +127,16 @@ class TablePlace(Place):
                 )
             )
             found |= {row.stream: row.version for row in rows}
-        if streams and found.pop(WITNESS, None) is None:
+        is_there = found.pop(WITNESS, None) is not None
+        if streams and not is_there and await self._making.has_made(target.collection):
             await self._check_versions(target)
         return found
 
     async def _check_versions(self, target: Target) -> None:
-        """Raises: StoreUnavailable if somebody has taken away the versions of a table that is
-        there: events would be applied to its rows once more."""
-        own = tables.c.collection == target.collection
-        asked = sa.select(tables.c.name).where(own, tables.c.made, ~has_versions(target.collection))
-        if await self._database.rows(asked):
+        """Raises: StoreUnavailable if a table has no versions: it was dropped, or somebody has
+        taken them away, and events would be applied to its rows once more."""
+        has_some = sa.select(has_versions(target.collection).label("has_some"))
+        if not (await self._database.rows(has_some))[0].has_some:
             lost = f"{checkpoints.name} lacks what {target.collection} had reached"
             raise StoreUnavailable(f"{self.name}: {self._database.setting.tables.format(lost)}")
 

@@ -100,7 +100,8 @@ class Folding:
         """Makes changes of rows, in order. Raises: ProjectionError, and the driver's errors."""
         found = await self._found({parts_of(self._table, write.key) for write in writes})
         rows = apply_all(self._table, writes, partial(Row, None), found)
-        await self._delete([key for key, row in rows.items() if row.is_gone])
+        gone = [key for key, row in rows.items() if row.is_gone]
+        await delete(self._connection, self._table, gone)
         await self._update(rows)
         await self.insert({key: row.values for key, row in rows.items() if row.is_new})
 
@@ -115,16 +116,11 @@ class Folding:
                 rows[parts] = Row(dict(zip(names, found[len(self._key) :], strict=True)))
         return rows
 
-    async def _delete(self, keys: Sequence[Key]) -> None:
-        for chunk in batched(keys, AT_ONCE):
-            is_one = among(self._key, chunk, self._connection.dialect)
-            await self._connection.execute(sa.delete(self._table).where(is_one))
-
     async def insert(self, rows: Mapping[Key, Any]) -> None:
         """Adds whole rows, which are not there. Raises: the driver's errors."""
         if rows:
-            whole = [self._whole(key, values) for key, values in sorted(rows.items())]
-            await self._connection.execute(sa.insert(self._table), whole)
+            given = [whole(self._table, key, values) for key, values in sorted(rows.items())]
+            await self._connection.execute(sa.insert(self._table), given)
 
     async def _update(self, rows: dict[Key, Row]) -> None:
         alike: dict[frozenset[str], list[tuple[Key, Any]]] = defaultdict(list)
@@ -149,11 +145,21 @@ class Folding:
             await self._connection.execute(statement, given)
             return
         # Each of them is there, and locked.
-        whole = [self._whole(key, values) for key, values in rows]
-        await merge(self._connection, self._table, whole, partial(_overwriting, names))
+        all_of = [whole(self._table, key, values) for key, values in rows]
+        await merge(self._connection, self._table, all_of, partial(_overwriting, names))
 
-    def _whole(self, key: Key, values: dict[str, Any]) -> dict[str, Any]:
-        return {**{c.name: part for c, part in zip(self._key, key, strict=True)}, **values}
+
+async def delete(connection: AsyncConnection, table: sa.Table, keys: Sequence[Key]) -> None:
+    """Removes the rows with these keys. Raises: the driver's errors."""
+    for chunk in batched(keys, AT_ONCE):
+        is_one = among(list(table.primary_key.columns), chunk, connection.dialect)
+        await connection.execute(sa.delete(table).where(is_one))
+
+
+def whole(table: sa.Table, key: Key, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a row as it is written."""
+    parts = zip(table.primary_key.columns, key, strict=True)
+    return {**values, **{column.name: part for column, part in parts}}
 
 
 def _overwriting(names: Sequence[str], insert: mysql.Insert) -> mysql.Insert:

@@ -1,6 +1,7 @@
 """Rows that are added or, where they are there already, changed: in MariaDB and MySQL."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bus.common.batches import batched
 
 TOGETHER = 50
-"""Rows in a statement that MySQL's driver does not cut itself: of a megabyte each, they still are
-fewer bytes than the server takes at once (64 MiB)."""
+LARGE = 100_000
+"""Rows in a statement that MySQL's driver does not cut itself, and the characters or bytes of a
+value from which on a row goes alone: servers take 16 MiB at once, or more."""
 
 
 async def merge(
@@ -33,7 +35,13 @@ async def merge(
         return done.rowcount
     count = 0
     # Of MySQL's way to name the new row the driver knows nothing, and would send row by row.
-    for some in batched(rows, TOGETHER):
-        done = await connection.execute(otherwise(mysql.insert(table).values(some)))
-        count += done.rowcount
+    for size, alike in groupby(rows, _at_once):
+        for some in batched(alike, size):
+            done = await connection.execute(otherwise(mysql.insert(table).values(some)))
+            count += done.rowcount
     return count
+
+
+def _at_once(row: Mapping[str, Any]) -> int:
+    sized = (value for value in row.values() if isinstance(value, str | bytes))
+    return 1 if any(len(value) > LARGE for value in sized) else TOGETHER

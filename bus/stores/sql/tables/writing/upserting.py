@@ -15,13 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from bus.common.batches import batched
 from bus.data.ids import key_of
 from bus.stores.collections import Write
 from bus.stores.sink import Remove, Upsert
 from bus.stores.sql.tables.columns import bound, defaults, increased, stored, summed
-from bus.stores.sql.tables.keys import AT_ONCE, Key, among
-from bus.stores.sql.tables.writing.folding import apply_all
+from bus.stores.sql.tables.keys import Key
+from bus.stores.sql.tables.writing.folding import apply_all, delete, whole
 from bus.stores.sql.tables.writing.merging import merge
 
 
@@ -43,7 +42,7 @@ def known(table: sa.Table) -> Known | None:
     empty = defaults(table).keys() - given.keys()
     needed = frozenset(name for name in empty if not table.columns[name].nullable)
     bounds = {column.name: bound(column) for column in table.columns}
-    return Known(given, needed, {name: bound for name, bound in bounds.items() if bound})
+    return Known(given, needed, {name: most for name, most in bounds.items() if most})
 
 
 def _is_constrained(table: sa.Table) -> bool:
@@ -130,14 +129,9 @@ class Upserting:
         """Makes the changes. Raises: the driver's errors."""
         for (removed, _, added), alike in rows.items():
             if removed:
-                await self._delete(list(alike))
+                await delete(self._connection, self._table, list(alike))
             else:
                 await self._upsert(added, alike)
-
-    async def _delete(self, keys: Sequence[Key]) -> None:
-        for chunk in batched(keys, AT_ONCE):
-            is_one = among(self._key, chunk, self._connection.dialect)
-            await self._connection.execute(sa.delete(self._table).where(is_one))
 
     async def _upsert(self, added: frozenset[str], rows: Mapping[Key, Row]) -> None:
         (first, *_) = rows.values()
@@ -153,10 +147,8 @@ class Upserting:
 
     def _given(self, key: Key, row: Row) -> dict[str, Any]:
         """Returns the row as it is if it is new."""
-        parts = zip(self._key, key, strict=True)
         sums = {name: self._defaults.get(name, 0) + amount for name, amount in row.added.items()}
-        own = {column.name: part for column, part in parts}
-        return {**own, **self._defaults, **row.values, **sums}
+        return whole(self._table, key, {**self._defaults, **row.values, **sums})
 
     def _merging(
         self, names: Sequence[str], added: Sequence[str], insert: mysql.Insert
