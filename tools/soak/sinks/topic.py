@@ -108,7 +108,7 @@ async def _administered(
 
 
 async def _set(admin: AIOKafkaAdminClient, setting: str, value: int) -> None:
-    settings = {**declared("kafka://anywhere").settings, setting: str(value)}
+    settings = {**declared("kafka://anywhere:9092").settings, setting: str(value)}
     wanted = ConfigResource(ConfigResourceType.TOPIC, TOPIC, configs=settings)
     for response in await admin.alter_configs([wanted]):
         for code, *words in response.resources:

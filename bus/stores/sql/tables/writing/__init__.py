@@ -1,7 +1,7 @@
 """Writes batches into a table.
 
 batch      one batch: versions and rows in one transaction
-merging    rows that are added or changed, in MariaDB and MySQL
+merging    many rows that are added or changed, by few statements
 advancing  versions, compared and moved
 folding    what a batch makes of rows
 upserting  what it makes of rows that need not be read

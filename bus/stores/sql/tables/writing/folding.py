@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.common.batches import batched
@@ -19,7 +19,7 @@ from bus.stores.collections import Write
 from bus.stores.sink import Increment, Remove, Upsert
 from bus.stores.sql.tables.columns import defaults, increased, stored, written
 from bus.stores.sql.tables.keys import AT_ONCE, Key, among, parts_of, rows_of
-from bus.stores.sql.tables.writing.merging import merge
+from bus.stores.sql.tables.writing.merging import at_once, merge
 
 
 class Changeable(Protocol):
@@ -120,7 +120,7 @@ class Folding:
         """Adds whole rows, which are not there. Raises: the driver's errors."""
         if rows:
             given = [whole(self._table, key, values) for key, values in sorted(rows.items())]
-            await self._connection.execute(sa.insert(self._table), given)
+            await at_once(self._connection, self._table, sa.insert(self._table), given)
 
     async def _update(self, rows: dict[Key, Row]) -> None:
         alike: dict[frozenset[str], list[tuple[Key, Any]]] = defaultdict(list)
@@ -131,22 +131,15 @@ class Folding:
             await self._update_alike(sorted(names), some)
 
     async def _update_alike(self, names: Sequence[str], rows: Sequence[tuple[Key, Any]]) -> None:
-        if self._connection.dialect.name == "postgresql":
-            # Each parameter is called as no column is, by its number.
-            own = [f"bus {number}" for number in range(len(names) + len(self._key))]
-            new: dict[str, Any] = dict(zip(names, map(sa.bindparam, own), strict=False))
-            statement = sa.update(self._table).values(new)
-            for column, name in zip(self._key, own[len(names) :], strict=True):
-                statement = statement.where(column == sa.bindparam(name))
-            given = [
-                dict(zip(own, [*(values[name] for name in names), *key], strict=True))
-                for key, values in rows
-            ]
-            await self._connection.execute(statement, given)
-            return
+        given = [whole(self._table, key, values) for key, values in rows]
         # Each of them is there, and locked.
-        all_of = [whole(self._table, key, values) for key, values in rows]
-        await merge(self._connection, self._table, all_of, partial(_overwriting, names))
+        if self._connection.dialect.name != "postgresql":
+            await merge(self._connection, self._table, given, partial(_overwriting, names))
+            return
+        insert = postgresql.insert(self._table)
+        changed = {name: insert.excluded[name] for name in names}
+        update = insert.on_conflict_do_update(index_elements=self._key, set_=changed)
+        await at_once(self._connection, self._table, update, given)
 
 
 async def delete(connection: AsyncConnection, table: sa.Table, keys: Sequence[Key]) -> None:

@@ -1,4 +1,4 @@
-"""Rows that are added or, where they are there already, changed: in MariaDB and MySQL."""
+"""Many rows that are added or, where they are there already, changed, by few statements."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -35,13 +35,27 @@ async def merge(
         return done.rowcount
     count = 0
     # Of MySQL's way to name the new row the driver knows nothing, and would send row by row.
-    for size, alike in groupby(rows, _at_once):
+    for size, alike in groupby(rows, _together):
         for some in batched(alike, size):
             done = await connection.execute(otherwise(mysql.insert(table).values(some)))
             count += done.rowcount
     return count
 
 
-def _at_once(row: Mapping[str, Any]) -> int:
+async def at_once(
+    connection: AsyncConnection,
+    table: sa.Table,
+    insert: Any,
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
+    """Adds rows by a statement for many. Raises: the driver's errors."""
+    if connection.dialect.name == "postgresql":
+        # Else the driver sends the rows one after the other, and a process that freezes among them
+        # is no idle one for the server: it would keep its locks for as long as it is frozen.
+        insert = insert.returning(next(iter(table.primary_key.columns)))
+    await connection.execute(insert, rows)
+
+
+def _together(row: Mapping[str, Any]) -> int:
     sized = (value for value in row.values() if isinstance(value, str | bytes))
     return 1 if any(len(value) > LARGE for value in sized) else TOGETHER

@@ -21,7 +21,7 @@ from bus.stores.sink import Remove, Upsert
 from bus.stores.sql.tables.columns import bound, defaults, increased, stored, summed
 from bus.stores.sql.tables.keys import Key
 from bus.stores.sql.tables.writing.folding import apply_all, delete, whole
-from bus.stores.sql.tables.writing.merging import merge
+from bus.stores.sql.tables.writing.merging import at_once, merge
 
 
 class Known(NamedTuple):
@@ -143,7 +143,7 @@ class Upserting:
         insert = postgresql.insert(self._table)
         changed = self._changed(insert.excluded, names, sums)
         merging = insert.on_conflict_do_update(index_elements=self._key, set_=changed)
-        await self._connection.execute(merging, given)
+        await at_once(self._connection, self._table, merging, given)
 
     def _given(self, key: Key, row: Row) -> dict[str, Any]:
         """Returns the row as it is if it is new."""
