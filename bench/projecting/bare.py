@@ -47,6 +47,8 @@ Projected = Callable[[side.Arguments, Backlog], Awaitable[None]]
 """Returns once a backlog is projected."""
 Store = Callable[[list[Deposited]], Awaitable[object]]
 """Stores what a batch of events changes."""
+Handle = Callable[[list[Any]], Awaitable[object]]
+"""Does what is to be done with a batch of messages, before they are acknowledged."""
 
 
 def queue_of(arguments: side.Arguments, partition: int) -> str:
@@ -69,6 +71,15 @@ async def declare(arguments: side.Arguments) -> None:
 
 async def consume(arguments: side.Arguments, store: Store) -> None:
     """Stores what has arrived, up to 500 events at a time, until it is stopped."""
+
+    async def handle(messages: list[Any]) -> None:
+        await store([Deposited.model_validate_json(message.body) for message in messages])
+
+    await consume_messages(arguments, handle)
+
+
+async def consume_messages(arguments: side.Arguments, handle: Handle) -> None:
+    """Handles what has arrived, up to 500 messages at a time, until it is stopped."""
     connection = await aiormq.connect(os.environ["BUS_AMQP_URL"])
     channel = await connection.channel()
     await channel.basic_qos(prefetch_count=PREFETCH)
@@ -86,7 +97,7 @@ async def consume(arguments: side.Arguments, store: Store) -> None:
             while arrived:
                 batch = arrived[:BATCH]
                 del arrived[:BATCH]
-                await store([Deposited.model_validate_json(message.body) for message in batch])
+                await handle(batch)
                 await channel.basic_ack(batch[-1].delivery_tag, multiple=True, wait=False)
 
     stop = await race.ready()

@@ -6,17 +6,12 @@ from bench import side
 from bench.projecting import race
 from bench.projecting.backlog import Backlog, fill
 from bench.projecting.service import build
-from bus import Worker
 
 
 async def work(arguments: side.Arguments) -> None:
-    async with build(arguments) as bus:
-        partition, partitions = arguments["partition"], arguments["partitions"]
-        only = "views" if partitions == 1 else f"views.{partition}of{partitions}"
-        stop = await race.ready()
-        with race.told():
-            async with Worker(bus, only=[only]):
-                await stop.wait()
+    partition, partitions = arguments["partition"], arguments["partitions"]
+    only = "views" if partitions == 1 else f"views.{partition}of{partitions}"
+    await race.work(build(arguments), only)
 
 
 async def drive(arguments: side.Arguments, partitions: int = 1) -> side.Metrics:

@@ -16,6 +16,7 @@ from pymongo import AsyncMongoClient
 from bench import side
 from bench.projecting.backlog import Backlog
 from bench.side import Arguments, Metrics
+from bus import Bus, Worker
 
 WITHIN = 900.0
 
@@ -43,6 +44,15 @@ async def until_projected(
         "client_cpu_ms": sum(one.used["cpu"] for one in started) * 1000 / backlog.count,
         "memory_mb": max(one.used["memory_mb"] for one in started),
     }
+
+
+async def work(bus: Bus, only: str) -> None:
+    """Runs one part of a worker of ours, from the word on and until it is stopped."""
+    async with bus:
+        stop = await ready()
+        with told():
+            async with Worker(bus, only=[only]):
+                await stop.wait()
 
 
 class _Process:

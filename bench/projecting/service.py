@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from bench.side import Arguments
-from bus import Aggregate, Bus, Event, Projection, Settings, Update
+from bus import Aggregate, Bus, Event, Increment, Projection, Settings, Sink, Update, Upsert
 
 NOTE = "x" * 400
 
@@ -42,6 +42,24 @@ def projection(kind: str, partitions: int) -> Projection[Any]:
         @views.on(Deposited, key=lambda event: event.owner)
         def deposited_by_owner(event: Deposited) -> Update:
             return {"$inc": {"events": 1}, "$set": {"note": event.note}}
+
+    return views
+
+
+def kept_by(sink: Sink, kind: str) -> Projection[Any]:
+    """The same in another technology."""
+    views: Projection[Any] = Projection("views", of=[Account], sink=sink)
+    if kind == "documents":
+
+        @views.on(Deposited)
+        def deposited(event: Deposited) -> Upsert:
+            return Upsert(events=event.number, owner=event.owner, note=event.note)
+
+    else:
+
+        @views.on(Deposited, key=lambda event: event.owner)
+        def deposited_by_owner(event: Deposited) -> list[Increment | Upsert]:
+            return [Increment(events=1), Upsert(note=event.note)]
 
     return views
 

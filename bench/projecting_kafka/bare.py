@@ -6,21 +6,15 @@ kept: what comes twice is sent twice, what is missing stays missing, and after a
 event may be sent before the one that failed.
 """
 
-import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import aiormq
 from aiokafka import AIOKafkaProducer
 
 from bench import side
-from bench.projecting import race
-from bench.projecting.backlog import Backlog, fill
-from bench.projecting.bare import BATCH, PREFETCH, declare, queue_of
+from bench.projecting import bare
 from bench.projecting_kafka.service import address, topic, until_sent
-from bus import Bus, Settings
 
 COPIED = ("stream", "version", "schema", "causation_id")
 
@@ -47,52 +41,20 @@ def record_of(message: Any) -> Record:
 
 
 async def work(send: Send, arguments: side.Arguments) -> None:
-    connection = await aiormq.connect(os.environ["BUS_AMQP_URL"])
-    channel = await connection.channel()
-    await channel.basic_qos(prefetch_count=PREFETCH)
-    arrived: list[Any] = []
-    changed = asyncio.Event()
-
-    async def on_message(message: Any) -> None:
-        arrived.append(message)
-        changed.set()
-
-    async def forward(producer: AIOKafkaProducer) -> None:
-        while True:
-            await changed.wait()
-            changed.clear()
-            while arrived:
-                batch = arrived[:BATCH]
-                del arrived[:BATCH]
-                await send(producer, arguments["service"], list(map(record_of, batch)))
-                await channel.basic_ack(batch[-1].delivery_tag, multiple=True, wait=False)
-
     producer = AIOKafkaProducer(
         bootstrap_servers=address(), acks="all", enable_idempotence=True, max_batch_size=1_000_000
     )
+
+    async def forward(messages: list[Any]) -> None:
+        await send(producer, arguments["service"], list(map(record_of, messages)))
+
     async with producer:
-        stop = await race.ready()
-        with race.told():
-            await channel.basic_consume(queue_of(arguments, 0), on_message)
-            running = asyncio.create_task(forward(producer))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if running.done():
-            running.result()
-        running.cancel()
-    await connection.close()
+        await bare.consume_messages(arguments, forward)
 
 
 async def drive(arguments: side.Arguments) -> side.Metrics:
-    arguments = {**arguments, "partitions": 1}
-    backlog = Backlog(arguments)
-    async with Bus(arguments["service"], settings=Settings()) as bus:
-        await declare(arguments)
-        await fill(bus, backlog)
     async with topic(arguments, makes=True):
-        projected = partial(until_sent, arguments, backlog)
-        return await race.until_projected(arguments, backlog, projected=projected)
+        return await bare.drive(arguments, projected=until_sent)
 
 
 def run(send: Send) -> None:

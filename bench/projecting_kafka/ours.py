@@ -6,15 +6,10 @@ from bench import side
 from bench.projecting import race
 from bench.projecting.backlog import Backlog, fill
 from bench.projecting_kafka.service import build, topic, until_sent
-from bus import Worker
 
 
 async def work(arguments: side.Arguments) -> None:
-    async with build(arguments) as bus:
-        stop = await race.ready()
-        with race.told():
-            async with Worker(bus, only=["sent"]):
-                await stop.wait()
+    await race.work(build(arguments), "sent")
 
 
 async def drive(arguments: side.Arguments) -> side.Metrics:

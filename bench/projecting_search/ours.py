@@ -6,16 +6,11 @@ from bench import side
 from bench.projecting import race
 from bench.projecting.backlog import Backlog, fill
 from bench.projecting_search.service import build, until_documents_are, url_of
-from bus import Worker
 from tools.services.jars import search
 
 
 async def work(arguments: side.Arguments) -> None:
-    async with build(arguments) as bus:
-        stop = await race.ready()
-        with race.told():
-            async with Worker(bus, only=["views"]):
-                await stop.wait()
+    await race.work(build(arguments), "views")
 
 
 async def drive(arguments: side.Arguments) -> side.Metrics:

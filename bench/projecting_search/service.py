@@ -5,9 +5,9 @@ import os
 from bench import side
 from bench.projecting.backlog import Backlog
 from bench.projecting.race import WITHIN
-from bench.projecting.service import Account, Deposited
+from bench.projecting.service import kept_by
 from bench.side import Arguments
-from bus import Bus, Increment, Projection, Settings, Upsert
+from bus import Bus, Settings
 from bus.stores.search import SearchIndex
 from tools.services.errors import CommandFailed
 from tools.services.jars import search
@@ -34,19 +34,7 @@ def build(arguments: Arguments) -> Bus:
         settings=SETTINGS,
         prefix=f"{arguments['service']}-",
     )
-    views = Projection("views", of=[Account], sink=sink)
-    if arguments["kind"] == "documents":
-
-        @views.on(Deposited)
-        def deposited(event: Deposited) -> Upsert:
-            return Upsert(events=event.number, owner=event.owner, note=event.note)
-
-    else:
-
-        @views.on(Deposited, key=lambda event: event.owner)
-        def deposited_by_owner(event: Deposited) -> list[Increment | Upsert]:
-            return [Increment(events=1), Upsert(note=event.note)]
-
+    views = kept_by(sink, arguments["kind"])
     projections = [] if arguments.get("without_views") else [views]
     return Bus(arguments["service"], projections=projections, settings=Settings())
 

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from bench import side
 from bench.projecting.backlog import Backlog
 from bench.projecting.race import WITHIN
-from bench.projecting.service import Account, Deposited
+from bench.projecting.service import kept_by
 from bench.side import Arguments
-from bus import Bus, Increment, Projection, Settings, Upsert
+from bus import Bus, Settings
 from bus.stores.sql import SqlTable
 from tools.services import statements
 
@@ -29,19 +29,7 @@ def url_of(arguments: Arguments) -> str:
 
 def build(arguments: Arguments) -> Bus:
     """As `bench/projecting` has it, in a table."""
-    views = Projection("views", of=[Account], sink=SqlTable(TABLE, url=url_of(arguments)))
-    if arguments["kind"] == "documents":
-
-        @views.on(Deposited)
-        def deposited(event: Deposited) -> Upsert:
-            return Upsert(events=event.number, owner=event.owner, note=event.note)
-
-    else:
-
-        @views.on(Deposited, key=lambda event: event.owner)
-        def deposited_by_owner(event: Deposited) -> list[Increment | Upsert]:
-            return [Increment(events=1), Upsert(note=event.note)]
-
+    views = kept_by(SqlTable(TABLE, url=url_of(arguments)), arguments["kind"])
     return Bus(arguments["service"], projections=[views], settings=Settings())
 
 

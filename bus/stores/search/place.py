@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -258,11 +257,7 @@ class SearchWriter(SinkWriter):
 
     def __init__(self, place: SearchPlace, target: Target) -> None:
         super().__init__(place, target)
-        self._stored = partial(place.stored, target)
-
-    async def _versions(self, streams: Sequence[str]) -> dict[str, int]:
-        found = await self._stored(streams)
-        return {stream: found.get(stream, 0) for stream in streams}
+        self._read = place.stored
 
 
 def _check_name(name: str, target: Target) -> None:

@@ -88,6 +88,7 @@ class SinkWriter(Writer):
     def __init__(self, place: Place, target: Target) -> None:
         self._place = place
         self._target = target
+        self._read = place.versions
         self._turn = asyncio.Lock()
 
     async def take_over(self) -> None:
@@ -121,7 +122,7 @@ class SinkWriter(Writer):
         return await self._place.write(self._target, changes, before)
 
     async def _versions(self, streams: Sequence[str]) -> dict[str, int]:
-        found = await self._place.versions(self._target, streams)
+        found = await self._read(self._target, streams)
         return {stream: found.get(stream, 0) for stream in streams}
 
     async def close(self) -> None:
