@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from bus import Bus, HealthProblem
 from bus.common.batches import batched
 
 
@@ -32,6 +33,12 @@ async def until(
         if time.monotonic() - began > within * patient:
             raise AssertionError(f"after {within} s or more: {missing}")
         await asyncio.sleep(0.01)
+
+
+async def problems(bus: Bus) -> list[HealthProblem]:
+    """What health tells, but for this process's being late, which it remembers for a minute: the
+    test runs in it, on a machine that may be busy."""
+    return [one for one in (await bus.health()).problems if one.part != "event loop"]
 
 
 async def in_parts(work: Iterable[Awaitable[Any]], *, of: int = 200) -> None:

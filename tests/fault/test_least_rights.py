@@ -16,7 +16,7 @@ from bus.operate.projections import Projections
 from bus.stores.session import OWN_COLLECTIONS
 from tests.databases import guarded_node, url_of
 from tests.service.wallet import Diary, GetWallet, Pay, build
-from tests.waiting import until
+from tests.waiting import problems, until
 from tools.services import RabbitMQNode
 from tools.services.mongodb import MongoNode
 
@@ -164,7 +164,6 @@ async def test_without_the_right_to_move_a_view_it_is_made_anew(
 
 async def still_fine(bus: Bus) -> None:
     async def fine() -> bool:
-        health = await bus.health()
-        return health.ready and not [one for one in health.problems if "parked" not in one.what]
+        return not [one for one in await problems(bus) if "parked" not in one.what]
 
     await until(fine, f"no problem: {await bus.health()}")

@@ -10,7 +10,7 @@ import pytest
 from bus import Bus, Projections, Worker
 from bus.testing import shared_memory
 from tests.service.sheets import Apply, CityTotal, Post, build, expected, jobs_of, read, totals_of
-from tests.waiting import until
+from tests.waiting import problems, until
 from tools.services import statements
 from tools.services.sql_node import SQLNode
 
@@ -64,7 +64,7 @@ async def test_tables_are_made_fed_and_built_anew_with_the_rights_of_the_page(
         await is_there(analysts, expected(["a"], 1))
         await until(lambda: total_is(bus, 2), "the total")
         await Projections(bus).drop("jobs_table", "jobs_table__v1")
-        assert not (await bus.health()).problems
+        assert not await problems(bus)
     for statement in ("SELECT * FROM totals", "DELETE FROM jobs_table", "CREATE TABLE b (id int)"):
         with pytest.raises(statements.REFUSALS):
             statements.run(analysts, statement)

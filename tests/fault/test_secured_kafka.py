@@ -27,7 +27,7 @@ from tests.fault.secured_kafka import (
 )
 from tests.service.feeding import are_as_folded, reports
 from tests.service.sending import Pay, bank
-from tests.waiting import until
+from tests.waiting import problems, until
 from tools.services.jars.kafka import KafkaNode
 
 PASSWORDS = {"ada": "ada%secret", "bob": "bob-secret", "eve": "eve-secret"}
@@ -99,7 +99,7 @@ async def test_who_lacks_rights_waits_for_them_and_nothing_is_given_up(
         await grant(server, "eve", sends(unique))
 
         async def is_well() -> bool:
-            return not (await bus.health()).problems
+            return not await problems(bus)
 
         await until(is_well, "the event to be sent")
 

@@ -32,7 +32,7 @@ from tests.service.sheets import (
     read,
     totals_of,
 )
-from tests.waiting import in_parts, patience, until
+from tests.waiting import in_parts, patience, problems, until
 from tools.faults.proxy import Proxy
 from tools.faults.sql import end_backend, locked, make_user, read_only
 from tools.services import statements
@@ -116,7 +116,7 @@ async def right(load: Load, url: str) -> None:
     await until(whole, f"a total of {total}")
 
     async def is_well() -> bool:
-        return not (await load.bus.health()).problems
+        return not await problems(load.bus)
 
     await until(is_well, "no problem left")
 
@@ -138,7 +138,7 @@ async def test_rows_are_right_after_a_server_was_killed_frozen_read_only_and_cro
         await asyncio.to_thread(sql_node.start)
 
     async def frozen() -> None:
-        sql_node.pause()
+        await asyncio.to_thread(sql_node.pause)
         await asyncio.sleep(1)
         sql_node.resume()
 

@@ -126,6 +126,7 @@ async def both_in_charge(
 
             async def stands_still() -> bool:
                 await more()
+                await asyncio.sleep(0.1)  # what one search returns is bounded
                 return thread_states(late.pid) <= {"T"}
 
             await until(stands_still, "the worker stands still within a batch", within=60)

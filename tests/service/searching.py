@@ -186,7 +186,7 @@ def service(
         client: Annotated[AsyncOpenSearch, job_search],
         index: Annotated[ActiveIndex, job_search],
     ) -> dict[str, str]:
-        body = {"query": {"match": {"title": query.word}}, "size": 1000}
+        body = {"query": {"match": {"title": query.word}}, "size": 10_000}
         hits = (await client.search(index=index, body=body))["hits"]["hits"]
         return {hit["_id"]: hit["_source"]["title"] for hit in hits}
 
@@ -196,7 +196,7 @@ def service(
         client: Annotated[AsyncOpenSearch, towns],
         index: Annotated[ActiveIndex, towns],
     ) -> dict[str, int]:
-        hits = (await client.search(index=index, body={"size": 1000}))["hits"]["hits"]
+        hits = (await client.search(index=index, body={"size": 10_000}))["hits"]["hits"]
         return {hit["_id"]: hit["_source"]["jobs"] for hit in hits}
 
     return Bus(name, routers=[router, queries], projections=[job_search, towns], settings=settings)
