@@ -33,7 +33,7 @@ from bus.stores.sql.failures import (
     no_driver,
     translated,
 )
-from bus.stores.sql.reaching import WithTls
+from bus.stores.sql.reaching import WithTls, by_aiomysql
 
 Result = TypeVar("Result")
 
@@ -90,6 +90,7 @@ def connect(
             f"{scheme}://user:password@host:port/database"
         ) from None
     event.listen(engine.sync_engine, "do_connect", WithTls(parsed.query, setting.name))
+    event.listen(engine.sync_engine, "do_connect", by_aiomysql)
     statements = [*dialect.set_up, *pool.set_up.get(base, ())]
     event.listen(engine.sync_engine, "connect", _set_up(dialect, statements))
     event.listen(engine.sync_engine, "handle_error", _leave)

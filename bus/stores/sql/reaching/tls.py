@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from bus.common.urls import TLS, tls_context
@@ -33,29 +32,5 @@ class WithTls:
         for name in TLS:
             options.pop(name, None)
         self._context = self._context or context_for(self._options, self._setting)
-        if self._context is None:
-            return
-        options["ssl"] = self._context
-        if dialect.driver == "aiomysql":
-            options["async_creator_fn"] = _by_aiomysql
-
-
-async def _by_aiomysql(*words: Any, **options: Any) -> Any:
-    """Connects by TLS or not at all. The driver itself would go on without TLS, if a server, or who
-    stands before it, says that it has none."""
-    connection = _over_tls()(*words, **options)
-    await connection._connect()
-    return connection
-
-
-@cache
-def _over_tls() -> Any:
-    from aiomysql.connection import CLIENT, Connection
-
-    class OverTls(Connection):  # type: ignore[misc, unused-ignore]
-        async def _request_authentication(self) -> None:
-            if not self.server_capabilities & CLIENT.SSL:
-                raise ssl.SSLError("the server offers no TLS")
-            await super()._request_authentication()
-
-    return OverTls
+        if self._context is not None:
+            options["ssl"] = self._context
