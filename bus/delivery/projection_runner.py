@@ -7,6 +7,7 @@ is swept at the start and then regularly, and has its parked streams tried again
 import asyncio
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from bus.delivery.consumer import Consumers
 from bus.delivery.foreign_events import ForeignEvents
 from bus.delivery.projection_consumer import ProjectionConsumer
 from bus.delivery.trust import Trust
+from bus.errors import TransportUnavailable
 from bus.failures.deadletters import settled_in_log
 from bus.failures.give_up import GiveUp
 from bus.lifecycle.duty import Duty
@@ -287,11 +289,16 @@ class CollectionFeed:
         await end([self.looking_after])
         await self._worker_consumers.finish(self._consumers, time.monotonic() + STOP_WITHIN)
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether one of its queues has a backlog at present."""
-        healthy = self._runtime.transport.healthy
-        return healthy and any(consumer.behind for consumer in self._consumers)
+    async def is_behind(self) -> bool:
+        """Returns whether one of its queues has a backlog at present, here or at the broker, which
+        may have sent little of it yet, or sends it to another worker."""
+        transport = self._runtime.transport
+        if not transport.healthy:
+            return False
+        with suppress(TransportUnavailable):
+            waiting = [await transport.depth(name) for name in self._queues]
+            return any(waiting) or any(consumer.behind for consumer in self._consumers)
+        return False
 
     async def look_after(self) -> None:
         """Sweeps at the start and then as often as the settings say; tries parked streams again, at
@@ -313,7 +320,7 @@ class CollectionFeed:
             nonlocal first, untried, waiting
             if first or await sweeper.is_due(every):
                 waiting = waiting or time.monotonic()
-                if not self.is_behind or time.monotonic() - waiting > PATIENCE * every:
+                if not await self.is_behind() or time.monotonic() - waiting > PATIENCE * every:
                     await sweeper.sweep()
                     await self._settle_letters()
                     first, waiting = False, 0.0
