@@ -72,8 +72,8 @@ class Settings(BaseSettings):
         "of a log in SQL; what is missing is reported",
     )
     heartbeat: int = Field(default=7, ge=2, le=60)
-    prefetch: int = Field(default=1000, ge=1, le=10_000)
-    batch: int = Field(default=500, ge=1, le=10_000)
+    prefetch: int = Field(default=2000, ge=1, le=10_000)
+    batch: int = Field(default=1000, ge=1, le=10_000)
     sweep_every: float = Field(default=60.0, gt=0)
     handled_for: int = Field(
         default=14 * 24 * 3600,

@@ -1,6 +1,6 @@
 """A consumer written by hand over the drivers: decodes (pydantic), upserts, acknowledges.
 
-What has arrived is upserted by one unordered bulk write of up to 500 (majority, journaled) and
+What has arrived is upserted by one unordered bulk write of up to 1000 (majority, journaled) and
 acknowledged by one frame. No versions and no transaction: what comes twice is counted twice, what
 comes late overwrites what is newer, what is missing stays missing, a message that cannot be read
 ends it.
@@ -22,7 +22,7 @@ from bench.projecting.backlog import Backlog, fill
 from bus import Bus, Settings
 
 DURABLE = WriteConcern(w="majority", j=True)
-PREFETCH, BATCH = 2000, 500
+PREFETCH, BATCH = 2000, 1000
 SLOTS = 64
 
 
@@ -70,7 +70,7 @@ async def declare(arguments: side.Arguments) -> None:
 
 
 async def consume(arguments: side.Arguments, store: Store) -> None:
-    """Stores what has arrived, up to 500 events at a time, until it is stopped."""
+    """Stores what has arrived, up to 1000 events at a time, until it is stopped."""
 
     async def handle(messages: list[Any]) -> None:
         await store([Deposited.model_validate_json(message.body) for message in messages])
@@ -79,7 +79,7 @@ async def consume(arguments: side.Arguments, store: Store) -> None:
 
 
 async def consume_messages(arguments: side.Arguments, handle: Handle) -> None:
-    """Handles what has arrived, up to 500 messages at a time, until it is stopped."""
+    """Handles what has arrived, up to 1000 messages at a time, until it is stopped."""
     connection = await aiormq.connect(os.environ["BUS_AMQP_URL"])
     channel = await connection.channel()
     await channel.basic_qos(prefetch_count=PREFETCH)

@@ -1,6 +1,6 @@
 """A consumer written by hand that sends what arrives to a topic, by an idempotent producer.
 
-What has arrived, up to 500, is sent with the headers that readers need, and acknowledged by one
+What has arrived, up to 1000, is sent with the headers that readers need, and acknowledged by one
 frame once all replicas in step have all of it. Nothing is read as its class, and no versions are
 kept: what comes twice is sent twice, what is missing stays missing, and after a failure a later
 event may be sent before the one that failed.

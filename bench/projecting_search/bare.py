@@ -1,6 +1,6 @@
 """A consumer written by hand over the engine's client: decodes (pydantic), stores, acknowledges.
 
-What has arrived is stored by one bulk request of up to 500, refreshed by the engine alone, once in
+What has arrived is stored by one bulk request of up to 1000, refreshed by the engine alone, once in
 a second, and acknowledged by one frame. No versions: what comes twice is counted twice, what comes
 late overwrites what is newer, what is missing stays missing, a message that cannot be read or a
 document that is refused ends it.

@@ -1,6 +1,6 @@
 """A consumer written by hand over the drivers: decodes (pydantic), upserts, acknowledges.
 
-What has arrived is upserted by one transaction of up to 500 and acknowledged by one frame. No
+What has arrived is upserted by one transaction of up to 1000 and acknowledged by one frame. No
 versions: what comes twice is counted twice, what comes late overwrites what is newer, what is
 missing stays missing, a message that cannot be read ends it.
 """

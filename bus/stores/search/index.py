@@ -1,6 +1,7 @@
 """One index of an engine: what it holds is read and stored by id, in requests of a bounded size."""
 
 import asyncio
+import math
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -188,11 +189,14 @@ def _conflicts(item: Mapping[str, Any]) -> bool:
 
 
 def _requests(puts: Iterable[Put]) -> Iterator[tuple[list[Put], list[bytes]]]:
-    """Yields bulk requests: what is put, and the lines of each."""
+    """Yields bulk requests, as few as will do and equally long: what is put, and the lines of
+    each."""
+    puts = list(puts)
+    requests = math.ceil(len(puts) / AT_ONCE)
     some, parts, size = list[Put](), list[bytes](), 0
     for put in puts:
         part = _lines(put)
-        if some and (len(some) == AT_ONCE or size + len(part) > MOST_BYTES):
+        if some and (len(some) * requests >= len(puts) or size + len(part) > MOST_BYTES):
             yield some, parts
             some, parts, size = [], [], 0
         some.append(put)
