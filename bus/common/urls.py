@@ -34,6 +34,9 @@ TLS_REMEDY = (
     "the host name which that names, and certfile= and keyfile= if the server asks for one of ours"
 )
 
+Url = str | Callable[[], str]
+"""A URL, or a function that returns it, so that its password need not be known before."""
+
 ENCODED = "percent-encode user and password, each by urllib.parse.quote(text, safe='')"
 
 _STRAY = re.compile(r"%(?![0-9A-Fa-f]{2})")

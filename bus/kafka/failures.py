@@ -55,7 +55,7 @@ def translated(error: BaseException, where: str, rights: str) -> Exception:
         return NotAllowed(
             f"{where}: Kafka does not let this user in ({said}); check user, password and "
             f"mechanism= in the URL ({ENCODED}); where a password was changed, give the new URL "
-            f"and start this process again"
+            f"and start this process again (a function that is given as url= is called anyway)"
         )
     if isinstance(error, ssl.SSLError):
         return StoreUnavailable(f"{where}: no connection to Kafka by TLS ({said}); {TLS_REMEDY}")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from bus.common.urls import Url
 from bus.errors import ConfigurationError
 from bus.kafka import urls
 from bus.kafka.topic import check_name
@@ -18,12 +19,13 @@ class KafkaFeed(Feed):
 
     `owner` is that service. Workers of this service share the topic's partitions, as a consumer
     group; its name begins with `group` (default: this service's name and the topic's). What the
-    topic holds of other categories is passed over.
+    topic holds of other categories is passed over. `url` may be a function that returns it, which
+    is called for each connection.
 
     Raises: ConfigurationError.
     """
 
-    def __init__(self, owner: str, *, topic: str, url: str, group: str = "") -> None:
+    def __init__(self, owner: str, *, topic: str, url: Url, group: str = "") -> None:
         self.where = f"KafkaFeed({owner!r:.100}, topic={topic!r:.100})"
         check_name(topic, self.where)
         urls.check(url, self.where)
@@ -47,7 +49,7 @@ class KafkaFeed(Feed):
         return hash(self._key)
 
     @property
-    def _key(self) -> tuple[str, ...]:
+    def _key(self) -> tuple[object, ...]:
         return self.owner, self.topic, self.url, self.group
 
     @property

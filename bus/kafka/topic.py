@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bus.common.figures import whole
+from bus.common.urls import Url
 from bus.errors import ConfigurationError, ProjectionError
 from bus.kafka import urls
 from bus.kafka.records import record_of
@@ -31,7 +32,8 @@ class KafkaTopic(EventSink):
     the topic's name. Records are kept for `retention` (None: for ever), and have `max_bytes` at
     most. `settings` are further ones of the topic, as {"min.insync.replicas": "2"}; `replicas` is
     the number of its copies (None: the brokers' own default). A topic that exists is left as it is,
-    and health tells what differs. An event that was sent twice, after a crash or by a rebuild, has
+    and health tells what differs. `url` may be a function that returns it, which is called for each
+    connection. An event that was sent twice, after a crash or by a rebuild, has
     the same id and version both times.
 
     Raises: ConfigurationError.
@@ -43,7 +45,7 @@ class KafkaTopic(EventSink):
         self,
         topic: str,
         *,
-        url: str,
+        url: Url,
         partitions: int = 6,
         retention: timedelta | None = None,
         max_bytes: int = MOST_BYTES,

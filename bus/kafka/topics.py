@@ -11,6 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
+from bus.common.urls import Url
 from bus.errors import StoreUnavailable
 from bus.kafka.failures import ABOUT_RIGHTS, SENDS, told
 from bus.kafka.topic import KafkaTopic
@@ -39,7 +40,7 @@ async def prepared(sink: KafkaTopic) -> list[str]:
 
 
 @asynccontextmanager
-async def administering(url: str, where: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def administering(url: Url, where: str) -> AsyncIterator[AIOKafkaAdminClient]:
     """Lends a client for looking at topics, and making them. Others start after it, so that why no
     broker lets them in is told here."""
     options = connection(url, where)

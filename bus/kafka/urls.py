@@ -3,8 +3,8 @@
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from bus.common.urls import ENCODED, tls_context
-from bus.errors import ConfigurationError
+from bus.common.urls import ENCODED, Url, tls_context
+from bus.errors import ConfigurationError, StoreUnavailable
 
 FORM = "kafka://user:password@host:port,host:port/?tls=true"
 OPTIONS = ("tls", "cafile", "certfile", "keyfile", "mechanism")
@@ -12,9 +12,12 @@ MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 REQUEST_WITHIN_MS = 10_000
 
 
-def connection(url: str, where: str) -> dict[str, Any]:
-    """Returns how clients connect, for all of aiokafka's. Raises: ConfigurationError."""
-    parts, options = _read(url, where)
+def connection(url: Url, where: str) -> dict[str, Any]:
+    """Returns how clients connect, for all of aiokafka's.
+
+    Raises: ConfigurationError; StoreUnavailable if the function that was given for a URL fails.
+    """
+    parts, options = _read(_told(url, where), where)
     login, _, hosts = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
     found: dict[str, Any] = {
@@ -35,13 +38,29 @@ def connection(url: str, where: str) -> dict[str, Any]:
 
 
 def check(url: object, where: str) -> None:
-    """Raises: ConfigurationError if this is no URL of Kafka; files that it names are not read."""
-    _read(url, where)
+    """Raises: ConfigurationError if this is no URL of Kafka; files that it names are not read, and
+    functions not called."""
+    if not callable(url):
+        _read(url, where)
+
+
+def _told(url: Url, where: str) -> str:
+    if isinstance(url, str):
+        return url
+    try:
+        return url()
+    except Exception as error:
+        raise StoreUnavailable(
+            f"{where}: the function that was given as url= raises {type(error).__name__}; it is "
+            f"called again for the next connection"
+        ) from error
 
 
 def _read(url: object, where: str) -> tuple[SplitResult, dict[str, str]]:
     if not isinstance(url, str):
-        raise ConfigurationError(f"{where}: the URL is text, as in {FORM}")
+        raise ConfigurationError(
+            f"{where}: url= is text, as in {FORM}, or a function that returns it"
+        )
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from bus import ConfigurationError, InvalidMessage
+from bus import ConfigurationError, InvalidMessage, StoreUnavailable
 from bus.codec import event_frames
 from bus.common import clock
 from bus.kafka import KafkaFeed, KafkaTopic
@@ -128,6 +128,20 @@ def test_a_url_that_cannot_be_meant_is_refused_and_not_quoted(url: str) -> None:
 def test_a_file_for_tls_that_is_not_there_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"cafile=/nowhere/ca\.pem cannot be read"):
         connection("kafka://one:9092/?tls=true&cafile=/nowhere/ca.pem", "here")
+
+
+def test_a_url_may_come_from_a_function_which_each_connection_calls() -> None:
+    passwords = iter(["first", "second"])
+    topic = KafkaTopic("t", url=lambda: f"kafka://ada:{next(passwords)}@h:1")
+    found = [connection(topic.url, "here")["sasl_plain_password"] for _ in range(2)]
+    assert found == ["first", "second"]
+    with pytest.raises(StoreUnavailable, match="as url= raises StopIteration; it is called again"):
+        connection(topic.url, "here")
+    with pytest.raises(ConfigurationError, match="the URL does not begin with kafka://"):
+        connection(lambda: "http://h:1", "here")
+    wrong: Any = lambda: None  # noqa: E731
+    with pytest.raises(ConfigurationError, match=r"url= is text.*or a function that returns it"):
+        connection(wrong, "here")
 
 
 def test_settings_of_a_topic_are_texts_as_kafka_tells_them() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -167,6 +168,21 @@ async def test_an_engine_that_does_not_listen_was_asked_nothing() -> None:
         await place.close()
 
 
+async def test_a_url_may_come_from_a_function_which_is_called_as_a_bus_opens() -> None:
+    passwords = iter(["first", "second"])
+    sink = SearchIndex(
+        url=lambda: f"http://ada:{next(passwords)}@127.0.0.1:9", mappings={"properties": {}}
+    )
+    for password in ("first", "second"):
+        place = sink.place("service")
+        (host,) = place.engine.client.transport.hosts
+        assert b64decode(host["headers"]["authorization"].split()[1]).decode() == f"ada:{password}"
+        await place.close()
+    wrong: Any = lambda: 9  # noqa: E731
+    with pytest.raises(ConfigurationError, match="or a function that returns either"):
+        SearchIndex(url=wrong, mappings={"properties": {}}).place("service")
+
+
 async def test_what_is_too_large_goes_by_halves_and_alone_it_is_refused(
     canned: tuple[Canned, SearchPlace],
 ) -> None:
@@ -237,7 +253,7 @@ def test_a_url_says_where_nodes_are_and_who_asks() -> None:
     address = address_of(["http://ann:p%40ss@one", "https://two/path"])
     assert address.label == "one:9200, two:443"
     one, two = address.hosts
-    assert one["http_auth"] == ("ann", "p@ss")
+    assert one["headers"] == {"authorization": f"Basic {b64encode(b'ann:p@ss').decode()}"}
     assert two["use_ssl"]
     assert two["url_prefix"] == "path"
 

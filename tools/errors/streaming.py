@@ -70,7 +70,7 @@ def a_broker_without_its_port() -> None:
     KafkaTopic("bank_events", url="kafka://localhost")
 
 
-@streams("ConfigurationError: the URL is text, as in kafka://")
+@streams("ConfigurationError: url= is text, as in kafka://")
 def a_url_that_is_none() -> None:
     KafkaTopic("bank_events", url=None)  # type: ignore[arg-type]
 

@@ -3,6 +3,7 @@
 Nothing is tried again here, or by the client: who asks decides that, by the versions.
 """
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -29,12 +30,17 @@ class Address(NamedTuple):
     label: str
     """For errors: without user and password."""
 
+    def __repr__(self) -> str:
+        return f"Address({self.label!r})"
+
 
 def address_of(urls: str | Sequence[str]) -> Address:
     """Reads the URLs of an engine's nodes. Raises: ConfigurationError."""
-    nodes = [urls] if isinstance(urls, str) else list(urls)
+    nodes = [urls] if isinstance(urls, str) or not isinstance(urls, Sequence) else list(urls)
     if not nodes or not all(isinstance(url, str) for url in nodes):
-        raise ConfigurationError("SearchIndex(url=...) takes a URL, or a list of them")
+        raise ConfigurationError(
+            "SearchIndex(url=...) takes a URL, a list of them, or a function that returns either"
+        )
     hosts = tuple(_host_of(url) for url in nodes)
     return Address(hosts, ", ".join(f"{host['host']}:{host['port']}" for host in hosts))
 
@@ -60,7 +66,7 @@ def _host_of(url: str) -> Mapping[str, Any]:
         "url_prefix": parts.path.strip("/"),
     }
     if parts.username is not None:
-        host["http_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+        host["headers"] = {"authorization": _authorization(parts.username, parts.password or "")}
     if parts.scheme == "https":
         host |= {
             "use_ssl": True,
@@ -68,6 +74,12 @@ def _host_of(url: str) -> Mapping[str, Any]:
             "ssl_context": tls_context(options, "SearchIndex(url=...)"),
         }
     return host
+
+
+def _authorization(user: str, password: str) -> str:
+    """Returns who asks, in UTF-8, as engines read it: the client itself would write Latin-1."""
+    login = f"{unquote(user)}:{unquote(password)}"
+    return f"Basic {b64encode(login.encode()).decode()}"
 
 
 def _misread(url: str) -> str | None:

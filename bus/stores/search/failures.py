@@ -50,7 +50,8 @@ _ABOUT_DOCUMENTS = frozenset(
 """Kinds of errors with status 400 that say what is wrong with a document."""
 _BLOCKED = "cluster_block_exception"
 _GONE = "index_not_found_exception"
-_DENIED = frozenset({401, 403})
+_UNKNOWN_USER = 401
+_DENIED = 403
 _CUT_SHORT = frozenset({500, 502, 504})
 """Statuses that do not say what was written."""
 
@@ -90,8 +91,11 @@ _UNBLOCK = (
 )
 _RIGHTS = (
     "grant the URL's user, on the projection's indices and their aliases: create_index, manage, "
-    f"read and write; and check user and password in the URL ({ENCODED}); where a password was "
-    "changed, give the new URL and start this process again"
+    "read and write"
+)
+_LOGIN = (
+    f"check user and password in the URL ({ENCODED}); where a password was changed, give the new "
+    "URL and start this process again"
 )
 TLS_REMEDY = (
     "write https:// where the engine asks for TLS, cafile=FILE for the authority that signed its "
@@ -150,15 +154,23 @@ def _of_connection(where: str, error: NoConnection, writing: bool) -> BusError:
     cause = error.info
     what = type(cause).__name__
     if isinstance(error, SSLError) or "SSL" in what or "Certificate" in what:
-        return StoreUnavailable(f"{where}: no connection by TLS ({what}); {TLS_REMEDY}")
+        return StoreUnavailable(f"{where}: no connection by TLS ({_why(cause)}); {TLS_REMEDY}")
     if isinstance(cause, ClientConnectorError):  # nothing was asked
         return StoreUnavailable(
             f"{where} cannot be reached ({what}); is it running, and is its URL right?"
         )
-    what = "no answer in time" if isinstance(error, ConnectionTimeout) else what
+    is_late = isinstance(error, ConnectionTimeout)
+    what = "no answer in time" if is_late else what
     if writing:
         return OutcomeUnknown(f"{where} did not say whether it wrote: {what}")
-    return StoreUnavailable(f"{where}: {what}; is it running, and is its URL right?")
+    by_tls = "" if is_late else f" If it hangs up: {TLS_REMEDY}"
+    return StoreUnavailable(f"{where}: {what}; is it running, and is its URL right?{by_tls}")
+
+
+def _why(error: Any) -> str:
+    """Returns what TLS says of a certificate, if it is about one."""
+    cause = getattr(error, "certificate_error", error)
+    return f"{type(cause).__name__}: {cause}"[:300]
 
 
 def _of_status(where: str, status: int, error: Any, *, writing: bool) -> BusError:
@@ -167,7 +179,9 @@ def _of_status(where: str, status: int, error: Any, *, writing: bool) -> BusErro
         return TooLarge(f"{where}: {what}")
     if kind == _BLOCKED:
         return StoreUnavailable(f"{where} takes no writes: {what}; {_UNBLOCK}")
-    if status in _DENIED:
+    if status == _UNKNOWN_USER:
+        return NotAllowed(f"{where} does not let this user in: {what}; {_LOGIN}")
+    if status == _DENIED:
         return NotAllowed(f"{where} does not allow it: {what}; {_RIGHTS}")
     if kind == _GONE:
         return StoreUnavailable(

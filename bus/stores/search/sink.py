@@ -1,7 +1,7 @@
 """What a projection is declared with to be kept in a search engine. No I/O."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,8 @@ from bus.stores.search.engine import Engine, address_of
 from bus.stores.search.place import SearchPlace
 from bus.stores.search.writing import values
 from bus.stores.sink import Lend, Sink
+
+Urls = str | Sequence[str]
 
 
 class ActiveIndex(str):
@@ -35,10 +37,11 @@ class SearchIndex(Sink):
 
     `mappings` and `settings` (with analysers) are written as for the engine; fields that
     `mappings` does not name are refused unless it says what `dynamic` is. To change either, raise
-    the projection's `version`. `url` may be a list, for the nodes of a cluster; user and password
-    stand in it percent-encoded, and `https://` asks for TLS, with the options `cafile`, `certfile`
-    and `keyfile`. `prefix` begins the names of all indices and aliases, where several services
-    share an engine. Queries take `AsyncOpenSearch` and `ActiveIndex`. Raises: ConfigurationError.
+    the projection's `version`. `url` may be a list, for the nodes of a cluster, or a function that
+    returns either, called as a bus opens; user and password stand in it percent-encoded, and
+    `https://` asks for TLS, with the options `cafile`, `certfile` and `keyfile`. `prefix` begins
+    the names of all indices and aliases, where several services share an engine. Queries take
+    `AsyncOpenSearch` and `ActiveIndex`. Raises: ConfigurationError.
     """
 
     kind = "index"
@@ -47,12 +50,13 @@ class SearchIndex(Sink):
     def __init__(
         self,
         *,
-        url: str | Sequence[str],
+        url: Urls | Callable[[], Urls],
         mappings: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
         prefix: str = "",
     ) -> None:
-        self._address = address_of(url)
+        self._url = url
+        self._address = None if callable(url) else address_of(url)
         self._declared = Declared(mappings, settings or {})
         if not isinstance(prefix, str) or not re.fullmatch(r"([a-z0-9][a-z0-9_-]{0,49})?", prefix):
             raise ConfigurationError(
@@ -62,7 +66,8 @@ class SearchIndex(Sink):
         self._prefix = prefix
 
     def place(self, service: str) -> SearchPlace:
-        return SearchPlace(Engine(self._address), self._declared, service, self._prefix)
+        address = self._address or address_of(self._url() if callable(self._url) else self._url)
+        return SearchPlace(Engine(address), self._declared, service, self._prefix)
 
     def check(self, key: Any, change: Any) -> None:
         values.check(key, change)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.dml import UpdateBase
 
-from bus.common.urls import problem_of_log
+from bus.common.urls import Url, problem_of_log
 from bus.errors import ConfigurationError, ProjectionError
 from bus.stores.collections import Target
 from bus.stores.sink import Increment, Lend, Remove, Sink, Upsert
@@ -23,8 +23,6 @@ KEYS = (str, int, bool, Decimal, UUID, date, datetime)
 """What primary keys are made of: what databases and Python put into the same order."""
 OWN = ("_id", "_hidden")
 """Names by which an audit calls something else."""
-
-Url = str | Callable[[], str]
 
 
 class SqlTable(Sink):
