@@ -89,7 +89,9 @@ class Assembly:
         publisher = Publisher(event_log, transport, signing.sign, self._signals, taken)
         copied = self._copied()
         history = History(control, copied, self._feeds)
-        foreign = Foreign(self._owners, settings.gap_within, self._feeds)
+        read = {feed: backend.feed(feed) for feed in self._feeds.values()}
+        feeds = {category: read[feed] for category, feed in self._feeds.items()}
+        foreign = Foreign(self._owners, settings.gap_within, feeds)
         read_log, followed = read_log_of(service, event_log, backend.followed, copied)
         catalogue = Catalogue(projections, read_log, collections, control, history)
         continuity = Continuity(

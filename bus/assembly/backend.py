@@ -20,6 +20,12 @@ from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.routed import RoutedLog
 from bus.stores.session import Effects, Join, Joined
 from bus.transports.base import Transport
+from bus.transports.feed import Feed
+
+
+def as_declared(feed: Feed) -> Feed:
+    """Returns the feed itself."""
+    return feed
 
 
 async def nothing() -> None:
@@ -40,7 +46,8 @@ class Backend:
     """What a bus stands on. `disconnect` closes what was opened for it alone; `middleware` wraps
     every handler, inside the service's own. Without `followed` it can follow no other service.
     `join` lets an application's own transactions store commits. `log_notes` are notes in the
-    log's database, if that is another than the one of `control`."""
+    log's database, if that is another than the one of `control`. `feed` returns what a feed that is
+    declared is read from, in tests something else than that."""
 
     transport: Transport
     event_log: EventLog
@@ -52,6 +59,7 @@ class Backend:
     followed: FollowedLog | None = None
     join: Join = joins_nothing
     log_notes: Control | None = None
+    feed: Callable[[Feed], Feed] = as_declared
 
 
 class MakeBackend(Protocol):

@@ -8,7 +8,6 @@ there, and handlers hear what happens from then on, as over RabbitMQ.
 """
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -172,9 +171,9 @@ class Feeding:
         note does, the history was asked for again, or a category was added, and a new group reads
         all from the start.
         """
-        if time.monotonic() < self._look_at:
+        if clock.source.elapsed() < self._look_at:
             return True
-        self._look_at = time.monotonic() + LOOK_EVERY
+        self._look_at = clock.source.elapsed() + LOOK_EVERY
         history = self._runtime.history
         note = (await self._runtime.control.note(self._key)).value
         self._is_history = not note.get("done")

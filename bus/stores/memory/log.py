@@ -4,6 +4,7 @@ part of what is stored."""
 from bisect import bisect_right, insort
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
+from itertools import islice
 from operator import attrgetter
 from threading import RLock
 from typing import NamedTuple
@@ -94,6 +95,15 @@ class MemoryLog(StoredLog):
 
     def _streams_of(self, category: str) -> list[str]:
         return sorted(name for name in list(self._streams) if name.startswith(f"{category}-"))
+
+    @property
+    def size(self) -> int:
+        """How many commits are stored."""
+        return len(self._commits)
+
+    def stored(self, after: int, limit: int) -> list[Commit]:
+        """Returns commits in the order in which they were stored, beyond the first `after`."""
+        return [self._commit(id) for id in list(islice(self._commits, after, after + limit))]
 
     async def count(self, categories: Sequence[str]) -> int:
         return sum(len(self._categories.get(name, ())) for name in set(categories))

@@ -120,6 +120,13 @@ class BrokenEffects(Fragile):
         return stored
 
 
+class BrokenFeed(Fragile):
+    """A feed whose readers fail, and are read again from where they were settled."""
+
+    def reader(self, owner: str, group: str) -> Fragile:
+        return Fragile(self._inner.reader(owner, group), self._life)
+
+
 class BrokenCollections(Fragile):
     """Collections whose writes and answers sometimes get lost."""
 

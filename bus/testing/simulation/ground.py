@@ -16,6 +16,8 @@ from bus.settings import Settings
 from bus.stores.memory import MemoryCollections, MemoryControl, MemoryEventLog
 from bus.stores.memory.effects import MemoryEffects
 from bus.stores.memory.log import MemoryFollowedLog
+from bus.testing.simulation.feeds import Group, MemoryFeed
+from bus.transports.feed import Feed
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 
 PAUSE = 0.01
@@ -43,10 +45,15 @@ class Ground:
     def __init__(self, broker: MemoryBroker | None = None) -> None:
         self.broker = broker or MemoryBroker()
         self._stores: defaultdict[str, Stores] = defaultdict(Stores)
+        self._groups: defaultdict[str, Group] = defaultdict(Group)
 
     def stores(self, service: str) -> Stores:
         """Returns the stores of a service, the same ones each time."""
         return self._stores[service]
+
+    def feed(self, feed: Feed) -> MemoryFeed:
+        """Returns what reads the owner's log in place of a feed."""
+        return MemoryFeed(feed, lambda owner: self._stores[owner].event_log, self._groups)
 
 
 class SharedMemory(Settings):
@@ -64,6 +71,7 @@ class SharedMemory(Settings):
             control=stores.control,
             effects=stores.effects(projected, self.handled_for),
             followed=stores.followed,
+            feed=self._ground.feed,
         )
 
 

@@ -25,6 +25,7 @@ from bus.testing.simulation.broken import (
     BrokenCollections,
     BrokenEffects,
     BrokenEventLog,
+    BrokenFeed,
     BrokenTransport,
     Fragile,
     handling,
@@ -32,6 +33,7 @@ from bus.testing.simulation.broken import (
 from bus.testing.simulation.faults import Fate, Life
 from bus.testing.simulation.ground import Ground
 from bus.transports.base import Transport
+from bus.transports.feed import Feed
 from bus.transports.memory.transport import MemoryInbox, MemoryTransport
 from bus.worker import Worker
 
@@ -80,6 +82,7 @@ class ChaosSettings(Settings):
             effects=cast(Effects, BrokenEffects(effects, life)),
             middleware=[handling(life)],
             followed=cast(FollowedLog, Fragile(stores.followed, life)),
+            feed=lambda feed: cast(Feed, BrokenFeed(self._ground.feed(feed), life)),
         )
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from bus.assembly.runtime import Runtime
 from bus.common import clock
@@ -11,6 +11,7 @@ from bus.read.foreign import History
 from bus.read.projection import Projection
 from bus.stores.collections import Target
 from bus.testing.simulation.broken import HastyBroker
+from bus.testing.simulation.feeds import MemoryFeed
 from bus.testing.simulation.ground import Ground
 from bus.testing.simulation.process import Process
 
@@ -50,7 +51,7 @@ class Rest:
         """
         services = [(await process.opened()).runtime for process in self.processes]
         for runtime in services:
-            if reason := await self._unpublished(runtime):
+            if reason := await self._unpublished(runtime) or self._unread(runtime):
                 return Unrest(reason)
         if unrest := self._undelivered(services):
             return unrest
@@ -63,6 +64,13 @@ class Rest:
         far = clock.now() + timedelta(days=365)
         pending = await self._ground.stores(runtime.service).event_log.pending(far, 10)
         return f"not confirmed: {', '.join(commit.id for commit in pending)}" if pending else ""
+
+    def _unread(self, runtime: Runtime) -> str:
+        for category, feed in runtime.foreign.feeds.items():
+            owner = runtime.foreign.owners[category]
+            if left := cast(MemoryFeed, feed).left(owner):
+                return f"{runtime.service!r} is fed by the {feed.name}: commits to be read: {left}"
+        return ""
 
     def _undelivered(self, services: Sequence[Runtime]) -> Unrest | None:
         queues = (queue.name for runtime in services for queue in runtime.topology.queues)
@@ -101,7 +109,8 @@ class Rest:
         target = runtime.catalogue.target_of(projection, lineage.of(lineage.active))
         await self._check_parked(runtime, target)
         written = await self._written(runtime, projection.categories)
-        collections = self._ground.stores(runtime.service).collections
+        stores = self._ground.stores(runtime.service)
+        collections = runtime.collections if target.place else stores.collections
         reached = await collections.versions(target, list(written))
         behind = {s: v for s, v in written.items() if reached.get(s, 0) < v}
         return ", ".join(f"{s} at {reached.get(s, 0)} of {v}" for s, v in behind.items())

@@ -1,0 +1,74 @@
+"""Services that are fed from a topic, tested in memory: what their owner's log holds feeds them."""
+
+import pytest
+
+from bus import Bus, Settings, Worker, clock
+from bus.kafka import KafkaFeed
+from bus.testing import World, chaos, memory_world, shared_memory
+from tests.service.feeding import GetDeposits, Noted, are_as_folded, reports
+from tests.service.sending import Account, Opened, Paid, Pay, bank
+from tests.waiting import until
+
+FEED = KafkaFeed("bank", topic="bank_events", url="kafka://nowhere.invalid:9092")
+
+
+def a_bank(settings: Settings) -> Bus:
+    return bank(settings, "bank", None)
+
+
+async def amounts(world: World) -> dict[str, list[int]]:
+    return {one.id: one.amounts for one in await world.query(GetDeposits())}
+
+
+async def test_what_is_given_feeds_a_service_whose_owner_is_not_there() -> None:
+    noted = Noted()
+
+    def fed(settings: Settings) -> Bus:
+        return reports(settings, "reports", FEED, noted)
+
+    async with memory_world(fed) as world:
+        owner = world.of("bank")
+        await owner.given(Account, "a1", Opened(owner="Ada"), Paid(amount=1), Paid(amount=2))
+        await world.settle()
+        assert await amounts(world) == {"a1": [1, 2]}
+        await owner.given(Account, "a1", Paid(amount=3))
+        await owner.given(Account, "a2", Opened(owner="Bob"), Paid(amount=4))
+        await world.settle()
+        assert await amounts(world) == {"a1": [1, 2, 3], "a2": [4]}
+        assert sorted(noted) == [1, 2, 3, 4]
+        assert (await world.query(GetDeposits()))[0].owner == "Ada"
+        await world.of("reports").crash()
+        await world.settle()
+        assert sorted(noted) == [1, 2, 3, 4], "what was settled does not come again"
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_goes_wrong_a_service_that_is_fed_has_what_happened(seed: int) -> None:
+    noted = Noted()
+
+    def fed(settings: Settings) -> Bus:
+        return reports(settings, "reports", FEED, noted)
+
+    async with chaos(a_bank, fed, seed=seed) as world:
+        for number in range(30):
+            await world.execute(Pay(account_id=f"a{number % 3}", amount=number))
+        await world.settle()
+        expected = {f"a{each}": list(range(each, 30, 3)) for each in range(3)}
+        assert await amounts(world) == expected, world
+        assert set(noted) == set(range(30)), world
+
+
+async def test_workers_of_one_service_share_what_feeds_it() -> None:
+    settings, noted = shared_memory(), Noted()
+    first, second = (reports(settings, "reports", FEED, noted) for _ in range(2))
+    async with a_bank(settings) as owner, Worker(owner), first, second:
+        await owner.execute(Pay(account_id="a", amount=0))
+        before = clock.now()
+        await until(lambda: clock.now() > before, "its time to be another one than the start")
+        async with Worker(first):
+            async with Worker(second):
+                await owner.execute(Pay(account_id="a", amount=1))
+                await until(lambda: are_as_folded(first, owner), "the history and what came")
+            await owner.execute(Pay(account_id="a", amount=2))
+            await until(lambda: are_as_folded(second, owner), "what came to the one that stays")
+            await until(lambda: {*noted} == {1, 2}, "what came since to be noted")
