@@ -24,12 +24,14 @@ from bus.messages import Command, Envelope, Event, Message, Query
 from bus.observe.listeners import Signals
 from bus.read.documents import Documents
 from bus.read.projection import Projection
-from bus.stores.collections import Changes, ReadUnit, Target, Write
+from bus.stores.collections import Changes, ReadUnit, Target, Write, Writer
 from bus.stores.documents.values import fields_of
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.memory import MemoryCollections, MemoryEventLog
 from bus.stores.memory.effects import MemorySession
 from bus.stores.session import handled
+from bus.stores.sinks.memory import MemoryPlace
+from bus.stores.sinks.placed import SinkWriter
 from bus.testing.comparing import Said
 from bus.testing.outcome import Folded, Outcome, check_given
 from bus.testing.written import documents_in
@@ -192,7 +194,8 @@ class Scenario:
         return _run(self._handled(envelope, by, provide or {}))
 
     def project(self, projection: Projection[Any]) -> Folded:
-        """Folds the given events, in order, into a projection's documents."""
+        """Folds the given events, in order, into a projection's documents; with a `sink`, into rows
+        in memory, whatever that sink is. Statements of SQL need their database."""
         if not isinstance(projection, Projection):
             raise AssertionError(
                 f"project(...) takes a Projection, and this is {projection!r:.100}"
@@ -266,15 +269,22 @@ class Scenario:
         return Documents(collections.documents(target), view)
 
     async def _folded(self, projection: Projection[Any]) -> Folded:
-        collections, target = MemoryCollections(), projection.target()
+        target = projection.target()
+        if projection.sink is not None:
+            place = MemoryPlace()
+            await self._fold_into(SinkWriter(place, target), projection)
+            return Folded(None, place.rows(target))
+        collections = MemoryCollections()
         await collections.prepare(target)
-        writer = collections.writer(target, "given")
+        await self._fold_into(collections.writer(target, "given"), projection)
+        found = await collections.documents(target).find({})
+        return Folded(projection.view, {document.pop("_id"): document for document in found})
+
+    async def _fold_into(self, writer: Writer, projection: Projection[Any]) -> None:
         for commit in self._commits:
             if commit.category in projection.categories:
                 for envelope in envelopes_of(commit, projection.registry()):
                     await writer.transact([commit.stream], partial(_fold, projection, envelope))
-        found = await collections.documents(target).find({})
-        return Folded(projection.view, {document.pop("_id"): document for document in found})
 
 
 class _Offered:

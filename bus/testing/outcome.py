@@ -94,9 +94,11 @@ class Outcome:
 
 
 class Folded:
-    """The documents that a projection made."""
+    """The documents that a projection made; without a view, the rows of one with a sink."""
 
-    def __init__(self, view: type[BaseModel], documents: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, view: type[BaseModel] | None, documents: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         self.documents = documents
         self._view = view
 
@@ -105,7 +107,7 @@ class Folded:
         _check_documents("then(...) of a projection", expected)
         came = {
             key: read_as(self._view, {"_id": key, **document})
-            if isinstance(expected.get(key), BaseModel)
+            if self._view and isinstance(expected.get(key), BaseModel)
             else document
             for key, document in self.documents.items()
         }

@@ -60,8 +60,8 @@ def run_by_pytest(folder: Path) -> str:
 
 def test_the_tests_on_the_page_of_testing_pass(tmp_path: Path) -> None:
     write_files("a-service-of-your-own.md", tmp_path)
-    assert write_files("testing.md", tmp_path) == 6
-    assert "15 passed" in run_by_pytest(tmp_path)
+    assert write_files("testing.md", tmp_path) == 7
+    assert "17 passed" in run_by_pytest(tmp_path)
 
 
 def test_the_tests_on_the_page_of_states_pass(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from bus.stores.sql import SqlTable
 from bus.stores.sql.tables.columns import increased, stored
 from bus.stores.sql.tables.copies import Copies, short
 from bus.stores.sql.tables.writing.upserting import unread
+from bus.testing import given
 
 POSTGRESQL = "postgresql+asyncpg://user@host/database"
 MARIADB = "mariadb+aiomysql://user@host/database"
@@ -34,7 +35,7 @@ class Moved(Event):
     day: str
 
 
-class Thing(Aggregate):
+class Thing(Aggregate, events=[Moved]):
     def apply(self, event: Event) -> None: ...
 
 
@@ -349,3 +350,29 @@ def test_names_of_a_copy_are_its_own_and_never_too_long() -> None:
     assert len(names) == len(set(names))
     assert all(len(name) <= 63 for name in names)
     assert short("ä" * 40) != short("ä" * 41)
+
+
+def test_without_its_database_it_is_folded_into_rows_in_memory_but_for_statements() -> None:
+    declared = table(sa.Column("day", sa.String(9)), sa.Column("count", sa.Integer))
+    sink = SqlTable(declared, url=POSTGRESQL)
+    written: Projection[Any] = Projection("things", of=[Thing], sink=sink)
+
+    @written.on(Moved)
+    def moved(event: Moved) -> list[Upsert | tuple[str, Increment]]:
+        return [Upsert(day=event.day), ("moves", Increment(count=1))]
+
+    folded = given(Thing, "a", Moved(day="1"), Moved(day="2")).project(written)
+    folded.then({"a": {"day": "2"}, "moves": {"count": 2}})
+    with pytest.raises(AssertionError, match="moves"):
+        folded.then({"a": {"day": "2"}})
+
+    emptied: Projection[Any] = Projection(
+        "things", of=[Thing], sink=SqlTable(table(), url=POSTGRESQL)
+    )
+
+    @emptied.on(Moved)
+    def gone(event: Moved, things: sa.Table) -> sa.Delete:
+        return sa.delete(things)
+
+    with pytest.raises(ProjectionError, match=r"rows in memory take .* of type Delete.* its own"):
+        given(Thing, "a", Moved(day="all")).project(emptied)

@@ -35,6 +35,11 @@ class MemorySink(Sink):
     def lends(self) -> Mapping[type, Lend]:
         return {MemoryRows: _lend}
 
+    def find(self, projection: str) -> "MemoryRows | None":
+        """Returns a copy of the rows that readers of a projection find; None if there are none
+        yet."""
+        return self._place.find(projection)
+
 
 class MemoryRows(dict[Any, dict[str, Any]]):
     """The rows that readers find, by key: a copy."""
@@ -150,6 +155,11 @@ def _apply(rows: Rows, write: Write) -> None:
             rows[write.key] = {**row, **added}
         case Remove():
             rows.pop(write.key, None)
+        case other:
+            raise ProjectionError(
+                f"rows in memory take Upsert, Increment and Remove, and this is of type "
+                f"{type(other).__name__}, which its own store carries out: test it there"
+            )
 
 
 def _added(value: Any, name: str, amount: Any) -> Any:
