@@ -28,11 +28,15 @@ CHUNK = 1000
 
 
 class Backlog:
-    """`count` events of `streams` streams, equally many each; the same ones every time."""
+    """`count` events of `streams` streams, equally many each; the same ones every time. Of fewer
+    events than streams, each is the first and only one of its stream.
+
+    Raises: SystemExit if there are too few events for one document.
+    """
 
     def __init__(self, arguments: Arguments) -> None:
         self.kind: str = arguments["kind"]
-        self._streams: int = arguments["streams"]
+        self._streams = _whole_owners(min(arguments["streams"], arguments["count"]))
         self._each: int = arguments["count"] // self._streams
         self.count: int = self._streams * self._each
         self._order = list(range(self._streams)) * self._each
@@ -49,11 +53,13 @@ class Backlog:
 
     def last_of(self, partition: int, partitions: int) -> str:
         """The document that the last event of a partition's queue changes."""
-        last = next(
+        of_it = (
             stream
             for stream in reversed(self._order)
             if slot_of(f"account-a{stream}") % partitions == partition
         )
+        if (last := next(of_it, None)) is None:
+            raise SystemExit(f"--count: no stream of {self._streams} is in partition {partition}")
         return f"a{last}" if self.kind == "documents" else _owner(last)
 
     def commits(self) -> Iterator[Commit]:
@@ -78,6 +84,13 @@ def _commit(number: int, stream: int, version: int, time: Any) -> Commit:
         causation_id=f"{number:032x}",
         message="Deposit",
     )
+
+
+def _whole_owners(streams: int) -> int:
+    """Returns how many of these streams make whole documents. Raises: SystemExit if none do."""
+    if streams < STREAMS_OF_AN_OWNER:
+        raise SystemExit(f"--count: give {STREAMS_OF_AN_OWNER} events at least, one for a stream")
+    return streams // STREAMS_OF_AN_OWNER * STREAMS_OF_AN_OWNER
 
 
 def _owner(stream: int) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from bus.bus import Bus
 from bus.cli.loading import load, without_servers
 from bus.cli.running import Json, Target, guarded, on_open_bus
 from bus.cli.tables import cell, print_json, print_progress, print_table
@@ -175,13 +176,21 @@ def fetch(
     target: Target,
     category: Annotated[str, typer.Argument(help="a category of another service, as `job`")],
 ) -> None:
-    """Asks another service for the history of a category again; workers take it in."""
-    owner = _with(target, lambda projections: projections.fetch(category))
-    print(f"the history of {category} is asked of {owner}; `status` and health tell how far it is")
+    """Asks another service for the history of a category again, or has its feed read from the start
+    again; workers take it in."""
+    done = on_open_bus(target, lambda bus: _fetched(bus, category))
+    print(f"{done}; `status` and health tell how far it is")
 
 
 def _with(target: str, action: Callable[[Projections], Awaitable[Result]]) -> Result:
     return on_open_bus(target, lambda bus: action(Projections(bus)))
+
+
+async def _fetched(bus: Bus, category: str) -> str:
+    owner = await Projections(bus).fetch(category)
+    if feed := bus.runtime.foreign.feeds.get(category):
+        return f"the {feed.name}, which brings {category} of {owner}, is read from its start again"
+    return f"the history of {category} is asked of {owner}"
 
 
 async def _rebuilt(projections: Projections, name: str, *, wait: bool) -> str:

@@ -268,7 +268,8 @@ class Projections(OnOpenBus):
         )
 
     async def fetch(self, category: str) -> str:
-        """Asks the owner of a category for its whole history again, and returns the owner's name.
+        """Asks the owner of a category for its whole history again, and returns the owner's name. A
+        feed that brings the category is read from its start again, and its owner not asked.
 
         Workers store it; their next sweep applies what was missing.
         """

@@ -1,8 +1,12 @@
 """Services that are fed from a topic, tested in memory: what their owner's log holds feeds them."""
 
+import asyncio
+
 import pytest
+from typer.testing import CliRunner
 
 from bus import Bus, Settings, Worker, clock
+from bus.cli.main import app
 from bus.kafka import KafkaFeed
 from bus.testing import World, chaos, memory_world, shared_memory
 from tests.service.feeding import GetDeposits, Noted, are_as_folded, reports
@@ -72,3 +76,19 @@ async def test_workers_of_one_service_share_what_feeds_it() -> None:
             await owner.execute(Pay(account_id="a", amount=2))
             await until(lambda: are_as_folded(second, owner), "what came to the one that stays")
             await until(lambda: {*noted} == {1, 2}, "what came since to be noted")
+
+
+def alone(settings: Settings) -> Bus:
+    return reports(settings, "reports", FEED)
+
+
+async def test_that_its_topic_is_read_again_is_what_fetch_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BUS_AMQP_URL", "memory://")
+    monkeypatch.setenv("BUS_MONGO_URL", "memory://")
+    words = ["projections", "fetch", f"{__name__}:alone", "account"]
+    result = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert result.stdout.startswith(
+        "the topic bank_events, which brings account of bank, is read from its start again; "
+    ), result.output
