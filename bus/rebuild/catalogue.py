@@ -55,6 +55,7 @@ class Catalogue:
         self._known: dict[str, tuple[Lineage, float]] = {}
         self._asking: dict[str, asyncio.Task[Lineage]] = {}
         self._problems: dict[str, list[str]] = {}
+        self._refusals: dict[str, str] = {}
         self._unshown: dict[str, str | None] = {}
         self.learned = asyncio.Event()
         """Set once the queues are known."""
@@ -133,11 +134,18 @@ class Catalogue:
 
     async def _prepared(self, projection: Projection[Any], generation: Generation) -> Sequence[str]:
         try:
-            return await self._collections.prepare(self.target_of(projection, generation))
+            problems = await self._collections.prepare(self.target_of(projection, generation))
         except ConfigurationError as error:
             if projection.sink is None:
                 raise
+            self._refusals[generation.collection] = str(error)
             return [str(error)]  # what else the service does does not stand on it
+        self._refusals.pop(generation.collection, None)
+        return problems
+
+    def refusal(self, collection: str) -> str:
+        """Returns why a collection could not be created when it was last tried, or ""."""
+        return self._refusals.get(collection, "")
 
     async def show(self, projection: Projection[Any]) -> None:
         """Shows readers without the bus, under the projection's name, the collection that is read.

@@ -113,7 +113,11 @@ class Recovery(OnOpenBus):
                 target = self._runtime.catalogue.target_of(projection, generation)
                 stands_on = self._runtime.stands_on(projection, target)
                 is_broken = everything or not broken.keys().isdisjoint(stands_on)
-                if is_broken or await self._is_ahead(projection, target):
+                if is_broken:
+                    yield target.collection
+                elif why := self._runtime.catalogue.refusal(target.collection):
+                    self._report(f"{target.collection} is passed over: {why}")
+                elif await self._is_ahead(projection, target):
                     yield target.collection
 
     async def _is_ahead(self, projection: Projection[Any], target: Target) -> bool:

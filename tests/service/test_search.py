@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, DeadLetters, ProjectionError, Projections, Settings, StoreUnavailable, Worker
+from bus import (
+    Bus,
+    DeadLetters,
+    ProjectionError,
+    Projections,
+    Recovery,
+    Settings,
+    StoreUnavailable,
+    Worker,
+)
 from tests.service.rebuild_contract import Brisk
 from tests.service.searching import (
     Close,
@@ -250,6 +259,9 @@ class TestSearch(Brisk):
             assert any("is not the bus's, and is left as it is" in what for what in told)
             with pytest.raises(StoreUnavailable, match="left as it is"):
                 await bus.query(FindJobs(word="baker"), after=receipt)
+            steps: list[str] = []
+            assert (await Recovery(bus, steps.append).run()).rebuilt == ()
+            assert [step for step in steps if "is passed over" in step and "left as it is" in step]
             assert not call(search_url, "GET", path)[path[1:]]["mappings"]
             call(search_url, "DELETE", path)  # and nobody asks for health
 
