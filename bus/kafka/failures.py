@@ -64,7 +64,8 @@ def translated(error: BaseException, where: str, rights: str) -> Exception:
     if isinstance(error, errors.KafkaConnectionError):
         return StoreUnavailable(
             f"{where}: Kafka cannot be reached ({said}); is it running, are its brokers those of "
-            f"the URL, and do they ask for TLS (tls=true), or for a user, as the URL says?"
+            f"the URL, and do they ask for TLS (tls=true), or for a user or a certificate of ours "
+            f"(certfile=), as the URL says?"
         )
     return StoreUnavailable(f"{where}: Kafka does not answer, or not now ({said})")
 

@@ -27,7 +27,9 @@ Right = tuple[int, str, int]
 """What of, its name (or what it begins with), and what may be done."""
 
 
-def settings_of(certificate: Path, authority: Path, passwords: dict[str, str]) -> dict[str, str]:
+def settings_of(
+    certificate: Path, authority: Path, passwords: dict[str, str], *, asks: bool
+) -> dict[str, str]:
     """TLS, SCRAM and PLAIN where clients come in; without a right, nothing. Its own listener is
     open to who looks after it."""
     plain = " ".join(f'user_{name}="{password}"' for name, password in passwords.items())
@@ -38,7 +40,7 @@ def settings_of(certificate: Path, authority: Path, passwords: dict[str, str]) -
         f"{at}.ssl.keystore.location": str(certificate),
         f"{at}.ssl.truststore.type": "PEM",
         f"{at}.ssl.truststore.location": str(authority),
-        f"{at}.ssl.client.auth": "requested",
+        f"{at}.ssl.client.auth": "required" if asks else "requested",
         f"{at}.sasl.enabled.mechanisms": "SCRAM-SHA-512,PLAIN",
         f"{at}.scram-sha-512.sasl.jaas.config": f"{LOGIN}.scram.ScramLoginModule required;",
         f"{at}.plain.sasl.jaas.config": f"{LOGIN}.plain.PlainLoginModule required {plain};",
@@ -49,14 +51,19 @@ def settings_of(certificate: Path, authority: Path, passwords: dict[str, str]) -
 
 @contextmanager
 def secured(
-    kind: type[KafkaNode], folder: Path, certificates: Certificates, passwords: dict[str, str]
+    kind: type[KafkaNode],
+    folder: Path,
+    certificates: Certificates,
+    passwords: dict[str, str],
+    *,
+    asks: bool = False,
 ) -> Iterator[KafkaNode]:
-    """Lends a node with these users, none of whom has a right yet."""
+    """Lends a node with these users, none of whom has a right yet. It `asks` for a certificate of
+    theirs, too."""
     folder.mkdir()
     certificate = _in_its_form(certificates.server, folder / "server.pem")
-    node = kind(
-        folder / "kafka", settings=settings_of(certificate, certificates.authority, passwords)
-    )
+    settings = settings_of(certificate, certificates.authority, passwords, asks=asks)
+    node = kind(folder / "kafka", settings=settings)
     node.users = passwords
     with lent(node):
         yield node

@@ -3,6 +3,7 @@ told of it."""
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +136,62 @@ async def test_who_is_kept_out_is_told_why_and_no_password_is_shown(
 async def test_a_broker_that_asks_for_tls_gets_none_without_it(server: KafkaNode) -> None:
     with pytest.raises(StoreUnavailable, match="do they ask for TLS"):
         await prepared(KafkaTopic("any", url=f"kafka://ada:x@{server.address}"))
+
+
+async def test_a_broker_whose_certificate_has_expired_gets_nothing(
+    kafka_kind: type[KafkaNode], certificates: Certificates, tmp_path: Path
+) -> None:
+    expired = certificates._replace(server=certificates.expired)
+    with secured(kafka_kind, tmp_path / "expired", expired, PASSWORDS) as node:
+        url = url_of(node, "ada", PASSWORDS["ada"], f"cafile={certificates.authority}")
+        with pytest.raises(StoreUnavailable, match=r"certificate has expired.*cafile= is the auth"):
+            await prepared(KafkaTopic("any", url=url))
+
+
+async def test_a_broker_may_ask_for_a_certificate_of_ours(
+    kafka_kind: type[KafkaNode], certificates: Certificates, tmp_path: Path
+) -> None:
+    with secured(kafka_kind, tmp_path / "asking", certificates, PASSWORDS, asks=True) as node:
+        await grant(node, "ada", sends("any"))
+        trusts = f"cafile={certificates.authority}"
+        shown = f"{trusts}&certfile={certificates.client}"
+        url = url_of(node, "ada", PASSWORDS["ada"], shown)
+        assert await prepared(KafkaTopic("any", url=url)) == []
+        url = url_of(node, "ada", PASSWORDS["ada"], trusts)
+        with pytest.raises(
+            StoreUnavailable, match=r"cannot be reached.*certificate of ours \(certfile=\)"
+        ):
+            await prepared(KafkaTopic("any", url=url))
+
+
+async def test_a_password_that_was_changed_needs_no_new_start_if_a_function_tells_it(
+    real_settings: Settings,
+    mongo_url: str,
+    server: KafkaNode,
+    certificates: Certificates,
+    unique: str,
+) -> None:
+    known = {"ada": "old-secret", "bob": "old-secret"}
+    options = f"cafile={certificates.authority}"
+    await grant(server, "ada", sends(unique))
+    await grant(server, "bob", is_fed(unique, f"{unique}fed"))
+    sink = KafkaTopic(
+        unique, url=lambda: url_of(server, "ada", known["ada"], options), partitions=2
+    )
+    feed = KafkaFeed(unique, topic=unique, url=lambda: url_of(server, "bob", known["bob"], options))
+    other = real_settings.model_copy(update={"mongo_db": f"{unique}fed"})
+    try:
+        owner, fed = bank(real_settings, unique, sink), reports(other, f"{unique}fed", feed)
+        async with owner, fed, Worker(owner), Worker(fed):
+            await owner.execute(Pay(account_id="a0", amount=1))
+
+            async def are_told() -> bool:
+                each = [str((await bus.health()).as_json()) for bus in (owner, fed)]
+                return all("does not let this user in" in said for said in each)
+
+            await until(are_told, "health of both to tell that the password is wrong")
+            known |= PASSWORDS
+            await until(lambda: are_as_folded(fed, owner), "the documents")
+            assert await DeadLetters(owner).groups() == await DeadLetters(fed).groups() == []
+    finally:
+        await drop(mongo_url, f"{unique}fed")
