@@ -99,5 +99,5 @@ def test_the_page_of_testing_passes_on_real_services(
         capture_output=True,
         text=True,
     )
-    assert "15 passed" in shown.stdout, shown.stdout
+    assert "17 passed" in shown.stdout, shown.stdout
     assert "bus services: real" in shown.stdout
