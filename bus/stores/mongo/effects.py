@@ -36,6 +36,7 @@ from bus.stores.session import (
     Use,
     handled,
     own_target,
+    swallowed,
 )
 
 TRANSACT_WITHIN = 15.0
@@ -239,6 +240,8 @@ class _Run:
             commits = await handled(self._handling, session)
         except Exception as error:
             if session.failure is not None:
+                if session.refused is not None:  # what failed after it says only that all had ended
+                    raise swallowed(session.refused) from None
                 raise session.failure from None
             cause = reported(error)
             if isinstance(cause, PyMongoError) and is_callers_own(cause):
