@@ -17,6 +17,7 @@ from bus import (
     Worker,
 )
 from bus.codec import event_frames
+from bus.delivery import projection_runner
 from bus.kafka import KafkaFeed, KafkaTopic
 from bus.kafka.topics import administering
 from bus.transports.feed import Feed
@@ -185,8 +186,13 @@ async def test_what_others_publish_as_if_it_had_come_from_the_topic_is_refused(
 
 
 async def test_a_topic_whose_beginning_was_removed_is_told_as_that(
-    real_settings: Settings, fed_settings: Settings, kafka_server: str, unique: str
+    real_settings: Settings,
+    fed_settings: Settings,
+    kafka_server: str,
+    unique: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(projection_runner, "MOVE_EVERY", 1.0)
     async with paying(real_settings, unique, kafka_server, partitions=1) as owner:
         await pay(owner, 6, accounts=1)
         await until(lambda: is_sent(owner), "all to be sent")
