@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.common.batches import batched
@@ -19,7 +18,7 @@ from bus.stores.collections import Write
 from bus.stores.sink import Increment, Remove, Upsert
 from bus.stores.sql.tables.columns import defaults, increased, stored, written
 from bus.stores.sql.tables.keys import AT_ONCE, Key, among, parts_of, rows_of
-from bus.stores.sql.tables.writing.merging import at_once, merge
+from bus.stores.sql.tables.writing.merging import at_once, upsert
 
 
 class Changeable(Protocol):
@@ -133,13 +132,7 @@ class Folding:
     async def _update_alike(self, names: Sequence[str], rows: Sequence[tuple[Key, Any]]) -> None:
         given = [whole(self._table, key, values) for key, values in rows]
         # Each of them is there, and locked.
-        if self._connection.dialect.name != "postgresql":
-            await merge(self._connection, self._table, given, partial(_overwriting, names))
-            return
-        insert = postgresql.insert(self._table)
-        changed = {name: insert.excluded[name] for name in names}
-        update = insert.on_conflict_do_update(index_elements=self._key, set_=changed)
-        await at_once(self._connection, self._table, update, given)
+        await upsert(self._connection, self._table, given, partial(_overwriting, names))
 
 
 async def delete(connection: AsyncConnection, table: sa.Table, keys: Sequence[Key]) -> None:
@@ -155,8 +148,8 @@ def whole(table: sa.Table, key: Key, values: Mapping[str, Any]) -> dict[str, Any
     return {**values, **{column.name: part for column, part in parts}}
 
 
-def _overwriting(names: Sequence[str], insert: mysql.Insert) -> mysql.Insert:
-    return insert.on_duplicate_key_update({name: insert.inserted[name] for name in names})
+def _overwriting(names: Sequence[str], given: Any) -> dict[str, Any]:
+    return {name: given[name] for name in names}
 
 
 def _reason(error: Exception) -> str:

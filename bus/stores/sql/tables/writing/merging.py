@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.common.batches import batched
@@ -14,6 +14,28 @@ TOGETHER = 50
 LARGE = 100_000
 """Rows in a statement that MySQL's driver does not cut itself, and the characters or bytes of a
 value from which on a row goes alone: servers take 16 MiB at once, or more."""
+
+
+async def upsert(
+    connection: AsyncConnection,
+    table: sa.Table,
+    rows: Sequence[Mapping[str, Any]],
+    changed: Callable[[Any], dict[str, Any]],
+) -> None:
+    """Adds rows; `changed` returns, by the columns of one that was given, what becomes of one that
+    is there. Raises: the driver's errors."""
+    if connection.dialect.name != "postgresql":
+        await merge(
+            connection,
+            table,
+            rows,
+            lambda insert: insert.on_duplicate_key_update(changed(insert.inserted)),
+        )
+        return
+    insert = postgresql.insert(table)
+    key = list(table.primary_key.columns)
+    update = insert.on_conflict_do_update(index_elements=key, set_=changed(insert.excluded))
+    await at_once(connection, table, update, rows)
 
 
 async def merge(

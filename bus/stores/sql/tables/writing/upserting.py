@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bus.data.ids import key_of
@@ -21,7 +20,7 @@ from bus.stores.sink import Remove, Upsert
 from bus.stores.sql.tables.columns import bound, defaults, increased, stored, summed
 from bus.stores.sql.tables.keys import Key
 from bus.stores.sql.tables.writing.folding import apply_all, delete, whole
-from bus.stores.sql.tables.writing.merging import at_once, merge
+from bus.stores.sql.tables.writing.merging import upsert
 
 
 class Known(NamedTuple):
@@ -121,7 +120,6 @@ class Upserting:
     def __init__(self, connection: AsyncConnection, table: sa.Table) -> None:
         self._connection = connection
         self._table = table
-        self._key = list(table.primary_key.columns)
         facts = known(table)
         self._defaults = facts.defaults if facts else {}
 
@@ -137,25 +135,14 @@ class Upserting:
         (first, *_) = rows.values()
         given = [self._given(key, row) for key, row in rows.items()]
         names, sums = sorted(first.values), sorted(added)
-        if self._connection.dialect.name != "postgresql":
-            await merge(self._connection, self._table, given, partial(self._merging, names, sums))
-            return
-        insert = postgresql.insert(self._table)
-        changed = self._changed(insert.excluded, names, sums)
-        merging = insert.on_conflict_do_update(index_elements=self._key, set_=changed)
-        await at_once(self._connection, self._table, merging, given)
+        await upsert(self._connection, self._table, given, partial(self._changed, names, sums))
 
     def _given(self, key: Key, row: Row) -> dict[str, Any]:
         """Returns the row as it is if it is new."""
         sums = {name: self._defaults.get(name, 0) + amount for name, amount in row.added.items()}
         return whole(self._table, key, {**self._defaults, **row.values, **sums})
 
-    def _merging(
-        self, names: Sequence[str], added: Sequence[str], insert: mysql.Insert
-    ) -> mysql.Insert:
-        return insert.on_duplicate_key_update(self._changed(insert.inserted, names, added))
-
-    def _changed(self, given: Any, names: Sequence[str], added: Sequence[str]) -> dict[str, Any]:
+    def _changed(self, names: Sequence[str], added: Sequence[str], given: Any) -> dict[str, Any]:
         """Returns what becomes of a row that is there already."""
         changed = {name: given[name] for name in names}
         for name in added:
@@ -166,5 +153,5 @@ class Upserting:
                 # Written out: MariaDB's driver knows parameters among the values alone.
                 amount = amount - sa.literal_column(f"({Decimal(default):f})")
             changed[name] = before + amount
-        nothing = self._key[0].name
+        nothing = next(iter(self._table.primary_key.columns)).name
         return changed or {nothing: given[nothing]}
