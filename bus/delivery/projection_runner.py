@@ -295,9 +295,10 @@ class CollectionFeed:
         transport = self._runtime.transport
         if not transport.healthy:
             return False
+        if any(consumer.behind for consumer in self._consumers):
+            return True
         with suppress(TransportUnavailable):
-            waiting = [await transport.depth(name) for name in self._queues]
-            return any(waiting) or any(consumer.behind for consumer in self._consumers)
+            return any([await transport.depth(name) for name in self._queues])
         return False
 
     async def look_after(self) -> None:
