@@ -33,8 +33,8 @@ class KafkaTopic(EventSink):
     most. `settings` are further ones of the topic, as {"min.insync.replicas": "2"}; `replicas` is
     the number of its copies (None: the brokers' own default). A topic that exists is left as it is,
     and health tells what differs. `url` may be a function that returns it, which is called for each
-    connection. An event that was sent twice, after a crash or by a rebuild, has
-    the same id and version both times.
+    connection. An event that was sent twice, after a crash or by a rebuild, has the same id and
+    version both times.
 
     Raises: ConfigurationError.
     """

@@ -126,6 +126,12 @@ async def keeper(search_url: str, certificates: Certificates) -> AsyncIterator[D
 
 
 @pytest.fixture
+def url(keeper: Doorkeeper, certificates: Certificates) -> str:
+    """With the right password, and the authority that is to be trusted."""
+    return keeper.url(f"cafile={certificates.authority}")
+
+
+@pytest.fixture
 def settings(real_settings: Settings) -> Settings:
     """The broker has no part in these."""
     return real_settings.model_copy(update={"amqp_url": "memory://"})
@@ -155,13 +161,12 @@ def without_password(text: str) -> None:
 
 async def test_what_is_searched_goes_by_tls_and_with_a_password(
     keeper: Doorkeeper,
+    url: str,
     settings: Settings,
-    certificates: Certificates,
     unique: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    url = keeper.url(f"cafile={certificates.authority}")
     async with service(settings, unique, url) as bus, Worker(bus):
         receipt = await post(bus, [f"j{number}" for number in range(5)])
         assert len(await bus.query(FindJobs(word="baker"), after=receipt, timeout=60)) == 5
@@ -174,13 +179,12 @@ async def test_what_is_searched_goes_by_tls_and_with_a_password(
 
 async def test_who_has_a_wrong_password_waits_for_the_right_one_and_nothing_is_given_up(
     keeper: Doorkeeper,
+    url: str,
     settings: Settings,
-    certificates: Certificates,
     unique: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    url = keeper.url(f"cafile={certificates.authority}")
     keeper.change("another one")
     async with service(settings, unique, url) as bus, Worker(bus):
         receipt = await post(bus, ["before"])
