@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from bus.common.urls import Url
@@ -19,6 +19,7 @@ from bus.kafka.urls import connection
 
 MADE_WITHIN_MS = 10_000
 PREPARED_WITHIN = 15.0
+CLOSED_WITHIN = 1.0
 
 
 async def prepared(sink: KafkaTopic) -> list[str]:
@@ -60,14 +61,24 @@ async def _cause(options: Mapping[str, Any]) -> Exception | None:
     asked = {name: value for name, value in options.items() if name != "bootstrap_servers"}
     for place in options["bootstrap_servers"]:
         host, _, port = place.rpartition(":")
+        tried = AIOKafkaConnection(host, int(port), **asked)
         try:
-            connected = await create_conn(host, int(port), **asked)
+            await tried.connect()
         except (KafkaError, ssl.SSLError) as error:
             return error
         except OSError:  # nobody is there: another one may say more
             continue
-        connected.close()
+        finally:
+            await _closed(tried)
     return None
+
+
+async def _closed(connection: AIOKafkaConnection) -> None:
+    """Closes a connection, and waits until its socket is closed: to end TLS takes an answer, and
+    who was not let in may end its event loop next."""
+    ended = connection.close()
+    if connection._protocol is not None:
+        await asyncio.wait({ended}, timeout=CLOSED_WITHIN)
 
 
 async def partitions_of(admin: AIOKafkaAdminClient, topic: str) -> int:

@@ -1,8 +1,13 @@
 """Kafka by TLS, as a user who may do what was granted: who is let in, who is kept out, and what is
 told of it."""
 
+import asyncio
 import logging
+import socket
+import ssl
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -146,6 +151,34 @@ async def test_a_broker_whose_certificate_has_expired_gets_nothing(
         url = url_of(node, "ada", PASSWORDS["ada"], f"cafile={certificates.authority}")
         with pytest.raises(StoreUnavailable, match=r"certificate has expired.*cafile= is the auth"):
             await prepared(KafkaTopic("any", url=url))
+
+
+async def test_who_was_not_let_in_leaves_no_socket_behind(certificates: Certificates) -> None:
+    """A broker that answers nonsense, and takes its time to say farewell by TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.server)
+    closed = []
+
+    def answer(listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                with context.wrap_socket(listening.accept()[0], server_side=True) as accepted:
+                    accepted.recv(1000)
+                    accepted.sendall(bytes(8))
+                    assert accepted.recv(1000) == b""
+                    time.sleep(0.2)
+                    accepted.unwrap()
+                    closed.append(accepted)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answering = asyncio.create_task(asyncio.to_thread(answer, listening))
+        port = listening.getsockname()[1]
+        url = f"kafka://127.0.0.1:{port}/?tls=true&cafile={certificates.authority}"
+        with pytest.raises(StoreUnavailable):
+            await prepared(KafkaTopic("any", url=url))
+        assert len(closed) == 2
+        listening.shutdown(socket.SHUT_RDWR)
+        await answering
 
 
 async def test_a_broker_may_ask_for_a_certificate_of_ours(
