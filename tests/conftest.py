@@ -9,7 +9,7 @@ import pytest
 from bus import Settings
 from tests.databases import drop
 
-pytest_plugins = ["bus.testing.plugin", "tests.examples", "tests.stores"]
+pytest_plugins = ["bus.testing.plugin", "tests.examples", "tests.stores", "tests.unclosed"]
 
 
 def _service(variable: str) -> str:
