@@ -1,7 +1,7 @@
-"""The topology in AMQP's words: exchanges, quorum queues, the delay ladder, dead letters.
+"""Declares a topology at the broker, and looks up what of it is there.
 
-Declared on a throw-away connection, because a refused declaration closes its channel and ends
-whatever else is under way there. Valid for RabbitMQ 3.10 and for 4.
+On a throw-away connection, because a refused declaration closes its channel and ends whatever else
+is under way there.
 """
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
@@ -15,10 +15,13 @@ from aiormq.exceptions import ChannelAccessRefused
 from bus.common.tasks import together
 from bus.errors import TopologyMismatch
 from bus.transports.rabbitmq.connection import RabbitSession, genuine
-from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology, dead_queue
-
-# RabbitMQ 4 has a default limit (20), and earlier versions have no value for "no limit".
-_NO_LIMIT = 1_000_000_000
+from bus.transports.rabbitmq.planning.wanted import (
+    WantedQueue,
+    bindings_of,
+    wanted_exchanges,
+    wanted_queues,
+)
+from bus.transports.topology import Queue, Topology
 
 CHANNELS = 4
 """How many channels declare at once: a broker makes the queues of one channel one by one, at about
@@ -35,22 +38,14 @@ class Thing(NamedTuple):
         return f"{self.kind} {self.name}"
 
 
-class _Queue(NamedTuple):
-    """A queue, and its bindings: pairs of an exchange and a topic."""
-
-    name: str
-    arguments: Mapping[str, Any]
-    bindings: Sequence[tuple[str, str]]
-
-
 async def declare(session: RabbitSession, topology: Topology) -> dict[str, str]:
     """Creates everything, or finds it as it should be.
 
     Returns the queues that have other properties, each with the refusal in words.
     Raises: TopologyMismatch, for an exchange that has other properties.
     """
-    await _declare_exchanges(session, _exchanges(topology))
-    queues = _queues(topology)
+    await _declare_exchanges(session, wanted_exchanges(topology))
+    queues = wanted_queues(topology)
     shares = (queues[start::CHANNELS] for start in range(CHANNELS))
     found: dict[str, str] = {}
     await together(*(_declare_queues(session, share, found) for share in shares))
@@ -59,8 +54,8 @@ async def declare(session: RabbitSession, topology: Topology) -> dict[str, str]:
 
 async def missing(session: RabbitSession, topology: Topology) -> list[Thing]:
     """Returns the exchanges and queues that do not exist. Bindings cannot be looked up."""
-    things = [Thing("exchange", name) for name in _exchanges(topology)]
-    things += [Thing("queue", queue.name) for queue in _queues(topology)]
+    things = [Thing("exchange", name) for name in wanted_exchanges(topology)]
+    things += [Thing("queue", queue.name) for queue in wanted_queues(topology)]
     shares = (things[start::CHANNELS] for start in range(CHANNELS))
     gone: list[Thing] = []
     await together(*(_look(session, share, gone) for share in shares))
@@ -87,7 +82,7 @@ def of_several_consumers(topology: Topology, names: Collection[str]) -> list[str
 
 
 def _feeds(topology: Topology, queue: Queue) -> set[str]:
-    return {exchange for exchange, _ in _bindings(topology.service, queue)}
+    return {exchange for exchange, _ in bindings_of(topology.service, queue)}
 
 
 async def _look(session: RabbitSession, things: Sequence[Thing], gone: list[Thing]) -> None:
@@ -107,29 +102,11 @@ async def _look(session: RabbitSession, things: Sequence[Thing], gone: list[Thin
 
 def names_of(topology: Topology) -> tuple[list[str], list[str]]:
     """Returns the names of the queues and of the exchanges that it declares, others' too."""
-    return [queue.name for queue in _queues(topology)], list(_exchanges(topology))
-
-
-def _queues(topology: Topology) -> list[_Queue]:
-    service, dead = topology.service, dead_queue(topology.service)
-    delays = {f"{service}.delay.{seconds}s": _delay(seconds) for seconds in DELAYS}
-    return [
-        _Queue(dead, {"x-delivery-limit": _NO_LIMIT}, [(dead, "")]),
-        *(_Queue(name, arguments, [(name, "")]) for name, arguments in delays.items()),
-        *(
-            _Queue(queue.name, _arguments(queue, dead), _bindings(service, queue))
-            for queue in topology.queues
-        ),
-    ]
-
-
-def _bindings(service: str, queue: Queue) -> list[tuple[str, str]]:
-    own = [(f"{service}.{queue.address}", topic) for topic in queue.topics]
-    return own + [(f"{owner}.events", topic) for owner, topics in queue.foreign for topic in topics]
+    return [queue.name for queue in wanted_queues(topology)], list(wanted_exchanges(topology))
 
 
 async def _declare_queues(
-    session: RabbitSession, queues: Sequence[_Queue], mismatches: dict[str, str]
+    session: RabbitSession, queues: Sequence[WantedQueue], mismatches: dict[str, str]
 ) -> None:
     channel = await _opened(session)
     for queue in queues:
@@ -142,8 +119,8 @@ async def _declare_queues(
     await genuine(channel.close())
 
 
-async def _declare_queue(channel: AbstractChannel, queue: _Queue) -> None:
-    arguments = {"x-queue-type": "quorum", **queue.arguments}
+async def _declare_queue(channel: AbstractChannel, queue: WantedQueue) -> None:
+    arguments = dict(queue.arguments)
     declaration = channel.declare_queue(queue.name, durable=True, arguments=arguments)
     declared = await _declared(f"queue {queue.name}", declaration)
     for exchange, topic in queue.bindings:
@@ -151,7 +128,7 @@ async def _declare_queue(channel: AbstractChannel, queue: _Queue) -> None:
 
 
 async def _bind_anyway(
-    session: RabbitSession, channel: AbstractChannel, queue: _Queue
+    session: RabbitSession, channel: AbstractChannel, queue: WantedQueue
 ) -> AbstractChannel:
     """Binds a queue with other properties, and returns an open channel.
 
@@ -172,41 +149,13 @@ async def _opened(session: RabbitSession) -> AbstractChannel:
     return channel
 
 
-def _exchanges(topology: Topology) -> dict[str, ExchangeType]:
-    """Returns the service's own exchanges, and the events of others, whose services may not have
-    started yet."""
-    service = topology.service
-    kinds = {"events": ExchangeType.TOPIC, "commands": ExchangeType.DIRECT}
-    kinds |= dict.fromkeys(("dead", *(f"delay.{n}s" for n in DELAYS)), ExchangeType.FANOUT)
-    followed = {binding.service for queue in topology.queues for binding in queue.foreign}
-    foreign = {f"{other}.events": ExchangeType.TOPIC for other in sorted(followed)}
-    return {f"{service}.{role}": kind for role, kind in kinds.items()} | foreign
-
-
-async def _declare_exchanges(session: RabbitSession, kinds: Mapping[str, ExchangeType]) -> None:
+async def _declare_exchanges(session: RabbitSession, kinds: Mapping[str, str]) -> None:
     channel = await _opened(session)
     for name, kind in kinds.items():
-        await _declared(f"exchange {name}", channel.declare_exchange(name, kind, durable=True))
+        await _declared(
+            f"exchange {name}", channel.declare_exchange(name, ExchangeType(kind), durable=True)
+        )
     await genuine(channel.close())
-
-
-def _arguments(queue: Queue, dead: str) -> dict[str, Any]:
-    arguments = {"x-delivery-limit": DELIVERY_LIMIT, **_dead_letters_to(dead)}
-    if queue.single_consumer:
-        arguments["x-single-active-consumer"] = True
-    return arguments
-
-
-def _delay(seconds: int) -> dict[str, Any]:
-    return {"x-message-ttl": seconds * 1000, **_dead_letters_to("")}
-
-
-def _dead_letters_to(exchange: str) -> dict[str, Any]:
-    return {
-        "x-dead-letter-exchange": exchange,
-        "x-dead-letter-strategy": "at-least-once",  # the default loses what cannot be routed
-        "x-overflow": "reject-publish",  # required by that strategy
-    }
 
 
 async def _declared(what: str, declaration: Awaitable[Any]) -> Any:

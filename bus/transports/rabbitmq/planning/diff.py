@@ -1,0 +1,180 @@
+"""The plan: what a topology wants against what was found. No I/O."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from bus.transports.rabbitmq.planning.change import CHANGE, MAKE, PRUNE, UNSEEN, Change
+from bus.transports.rabbitmq.planning.found import Found, FoundExchange, FoundQueue
+from bus.transports.rabbitmq.planning.policies import against_policy, against_timeout
+from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_exchanges, wanted_queues
+from bus.transports.topology import Topology
+
+CLASSIC = "classic"
+"""The type of a queue that was declared without one."""
+
+APPLY = "bus topology apply"
+PRUNES = "bus topology prune"
+
+
+def changes(
+    topology: Topology,
+    found: Found,
+    *,
+    limits: Mapping[str, float] | None = None,
+    ahead: int = 1,
+    kept: Collection[str] = (),
+) -> list[Change]:
+    """Returns what differs, in the order in which it can be put right.
+
+    `limits` are the time limits of handlers in seconds, by queue; as many as `ahead` may be worked
+    off before a message that is at hand. `kept` are queues that nobody declares now, but that
+    belong to a collection of a projection, or whose worker deletes them soon.
+    """
+    queues = wanted_queues(topology)
+    return [
+        *_exchanges(wanted_exchanges(topology), found),
+        *(change for queue in queues for change in _queue(queue, found)),
+        *(change for queue in queues for change in _policies(queue, found)),
+        *_timeouts(limits or {}, ahead, found),
+        *_orphans(topology, queues, kept, found),
+        *(Change(UNSEEN, "", what, "not looked at", how, is_warning=True)
+          for what, how in found.unseen),
+    ]  # fmt: skip
+
+
+def _exchanges(wanted: Mapping[str, str], found: Found) -> Iterator[Change]:
+    for name, kind in wanted.items():
+        exchange = found.exchanges.get(name)
+        if exchange is None:
+            yield Change(MAKE, "exchange", name, f"there is no {kind} exchange", APPLY, should=kind)
+        elif exchange.kind is not None:
+            yield from _other_exchange(exchange, kind)
+
+
+def _other_exchange(exchange: FoundExchange, kind: str) -> Iterator[Change]:
+    was = {"type": exchange.kind, "durable": exchange.durable, **exchange.arguments}
+    should = {"type": kind, "durable": True}
+    if differing := _differing(was, should):
+        yield Change(
+            CHANGE,
+            "exchange",
+            exchange.name,
+            _in_words(was, should, differing),
+            f"stop what publishes to it, delete it (on the management page), and run {APPLY}; "
+            f"events wait in the log meanwhile",
+            was=_only(was, differing),
+            should=_only(should, differing),
+        )
+
+
+def _queue(wanted: WantedQueue, found: Found) -> Iterator[Change]:
+    queue = found.queues.get(wanted.name)
+    if queue is None:
+        yield Change(MAKE, "queue", wanted.name, "there is no such queue", APPLY)
+        return
+    yield from _other_queue(wanted, queue)
+    yield from _bindings(wanted, queue, found)
+
+
+def _other_queue(wanted: WantedQueue, queue: FoundQueue) -> Iterator[Change]:
+    if queue.arguments is None:
+        return
+    was = {
+        "durable": queue.durable,
+        "auto-delete": queue.auto_delete,
+        "x-queue-type": CLASSIC,
+        **queue.arguments,
+    }
+    should = {"durable": True, "auto-delete": False, **wanted.arguments}
+    if differing := _differing(was, should):
+        yield Change(
+            CHANGE,
+            "queue",
+            wanted.name,
+            _in_words(was, should, differing),
+            f"stop what consumes it, and run {APPLY}: it moves the messages",
+            was=_only(was, differing),
+            should=_only(should, differing),
+            messages=queue.messages or 0,
+        )
+
+
+def _bindings(wanted: WantedQueue, queue: FoundQueue, found: Found) -> Iterator[Change]:
+    """Bindings to an exchange that is missing are made with it, and need no line of their own."""
+    if queue.bindings is None:
+        return
+    should = {binding for binding in wanted.bindings if binding[0] in found.exchanges}
+    lacks, spare = should - queue.bindings, queue.bindings - {*wanted.bindings}
+    for exchange, topics in _by_exchange(lacks):
+        why = f"is not bound to {exchange}: {_listed(topics)}"
+        yield Change(MAKE, "binding", wanted.name, why, APPLY, should={exchange: topics})
+    for exchange, topics in _by_exchange(spare):
+        why = f"nobody needs its binding to {exchange}: {_listed(topics)}"
+        yield Change(PRUNE, "binding", wanted.name, why, PRUNES, was={exchange: topics})
+
+
+def _policies(wanted: WantedQueue, found: Found) -> Iterator[Change]:
+    if queue := found.queues.get(wanted.name):
+        yield from against_policy(wanted, queue)
+
+
+def _timeouts(limits: Mapping[str, float], ahead: int, found: Found) -> Iterator[Change]:
+    for name, limit in limits.items():
+        queue = found.queues.get(name, FoundQueue(name))
+        yield from against_timeout(queue, limit, ahead, found.timeout)
+
+
+def _orphans(
+    topology: Topology, queues: Iterable[WantedQueue], kept: Collection[str], found: Found
+) -> Iterator[Change]:
+    own = f"{topology.service}."
+    known = {queue.name for queue in queues} | {*kept}
+    for name, queue in sorted(found.queues.items()):
+        if name.startswith(own) and name not in known:
+            yield _orphan(queue)
+    for name in sorted(found.exchanges):
+        if name.startswith(own) and name not in wanted_exchanges(topology):
+            yield Change(PRUNE, "exchange", name, "nobody declares it", PRUNES)
+
+
+def _orphan(queue: FoundQueue) -> Change:
+    remedy = f"{PRUNES} deletes it"
+    why = "nobody declares it: a router that was renamed, or a projection that was dropped?"
+    if queue.consumers:
+        why = f"not declared here, but consumed ({queue.consumers}): by another release?"
+        remedy = f"stop what consumes it; then {remedy}"
+    elif queue.messages:
+        remedy = f"{remedy} with --with-messages; the log has the events that are in it"
+    return Change(PRUNE, "queue", queue.name, why, remedy, messages=queue.messages or 0)
+
+
+def _differing(was: Mapping[str, Any], should: Mapping[str, Any]) -> list[str]:
+    keys = dict.fromkeys([*should, *was])
+    return [key for key in keys if was.get(key) != should.get(key)]
+
+
+def _only(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: values.get(key) for key in keys}
+
+
+def _in_words(was: Mapping[str, Any], should: Mapping[str, Any], keys: Iterable[str]) -> str:
+    return "; ".join(f"{key} is {_word(was, key)}, not {_word(should, key)}" for key in keys)
+
+
+def _word(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "unset" if value is None else repr(value) if value == "" else str(value)
+
+
+def _by_exchange(bindings: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    topics: dict[str, list[str]] = {}
+    for exchange, topic in sorted(bindings):
+        topics.setdefault(exchange, []).append(topic)
+    return list(topics.items())
+
+
+def _listed(topics: list[str]) -> str:
+    more = f" and {len(topics) - 4} more" if len(topics) > 5 else ""
+    return ", ".join(topics[: 4 if more else 5]) + more
