@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.common.urls import (
     AMQP_SCHEMES,
+    HTTP_SCHEMES,
     MONGO_SCHEMES,
     has_database,
     problem_of,
@@ -23,7 +24,7 @@ UNSET = "unset"
 """The type of the problem that a value is missing which the other settings make needed."""
 _MISSING = frozenset({"missing", UNSET})
 
-_SECRET = frozenset({"amqp_url", "mongo_url", "log_url", "signing_secret"})
+_SECRET = frozenset({"amqp_url", "mongo_url", "log_url", "management_url", "signing_secret"})
 _SECONDS = frozenset(
     {"heartbeat", "sweep_every", "handled_for", "gap_within", "compare_every", "release_within",
      "stop_within", "sentinel_every"}
@@ -70,6 +71,12 @@ class Settings(BaseSettings):
         default="always",
         description="never: another user declares the queues and exchanges, and makes the tables "
         "of a log in SQL; what is missing is reported",
+    )
+    management_url: str = Field(
+        default="",
+        repr=False,
+        description="http[s]://user:password@host:15672: RabbitMQ's management API, by which "
+        "`bus topology plan` sees policies, bindings and what nobody declares",
     )
     heartbeat: int = Field(default=7, ge=2, le=60)
     prefetch: int = Field(default=2000, ge=1, le=10_000)
@@ -151,6 +158,11 @@ class Settings(BaseSettings):
                 return value
             raise PydanticCustomError(UNSET, "")
         return _checked(value, [value], MONGO_SCHEMES)
+
+    @field_validator("management_url")
+    @classmethod
+    def _management(cls, value: str) -> str:
+        return _checked(value, [value], HTTP_SCHEMES) if value else value
 
     @field_validator("log_url")
     @classmethod

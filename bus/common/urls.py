@@ -15,6 +15,7 @@ from bus.errors import ConfigurationError
 
 AMQP_SCHEMES = ("amqp", "amqps")
 MONGO_SCHEMES = ("mongodb", "mongodb+srv")
+HTTP_SCHEMES = ("http", "https")
 
 LOG_SCHEMES = ("postgresql+asyncpg", "mysql+aiomysql", "mariadb+aiomysql")
 TLS = ("tls", "cafile", "certfile", "keyfile")
@@ -140,7 +141,7 @@ def _option_problem(base: str, query: str) -> str | None:
 
 def _names_a_host(parts: SplitResult) -> bool:
     """Returns whether it names a host. Raises: ValueError for a port that is no number."""
-    if parts.scheme in AMQP_SCHEMES:
+    if parts.scheme in (*AMQP_SCHEMES, *HTTP_SCHEMES):
         return bool(parts.hostname) and parts.port != 0
     return bool(parts.netloc.rpartition("@")[2].strip(":,"))  # several hosts, a port for each
 

@@ -51,6 +51,7 @@ BAD = {
     "mongo_db": "a.b",
     "log_url": "postgresql://localhost/jobs",
     "log_level": "verbose",
+    "management_url": "amqp://guest:secret@localhost/",
 }
 
 

@@ -47,6 +47,8 @@ def _exchanges(wanted: Mapping[str, str], found: Found) -> Iterator[Change]:
         exchange = found.exchanges.get(name)
         if exchange is None:
             yield Change(MAKE, "exchange", name, f"there is no {kind} exchange", APPLY, should=kind)
+        elif exchange.refusal:
+            yield _exchange_change(name, exchange.refusal, None, kind)
         elif exchange.kind is not None:
             yield from _other_exchange(exchange, kind)
 
@@ -55,16 +57,16 @@ def _other_exchange(exchange: FoundExchange, kind: str) -> Iterator[Change]:
     was = {"type": exchange.kind, "durable": exchange.durable, **exchange.arguments}
     should = {"type": kind, "durable": True}
     if differing := _differing(was, should):
-        yield Change(
-            CHANGE,
-            "exchange",
-            exchange.name,
-            _in_words(was, should, differing),
-            f"stop what publishes to it, delete it (on the management page), and run {APPLY}; "
-            f"events wait in the log meanwhile",
-            was=_only(was, differing),
-            should=_only(should, differing),
-        )
+        why = _in_words(was, should, differing)
+        yield _exchange_change(exchange.name, why, _only(was, differing), _only(should, differing))
+
+
+def _exchange_change(name: str, why: str, was: Any, should: Any) -> Change:
+    remedy = (
+        f"stop what publishes to it, delete it (on the management page), and run {APPLY}; events "
+        f"wait in the log meanwhile"
+    )
+    return Change(CHANGE, "exchange", name, why, remedy, was, should)
 
 
 def _queue(wanted: WantedQueue, found: Found) -> Iterator[Change]:
@@ -77,6 +79,8 @@ def _queue(wanted: WantedQueue, found: Found) -> Iterator[Change]:
 
 
 def _other_queue(wanted: WantedQueue, queue: FoundQueue) -> Iterator[Change]:
+    if queue.refusal:
+        yield _queue_change(queue, queue.refusal, None, dict(wanted.arguments))
     if queue.arguments is None:
         return
     was = {
@@ -87,16 +91,13 @@ def _other_queue(wanted: WantedQueue, queue: FoundQueue) -> Iterator[Change]:
     }
     should = {"durable": True, "auto-delete": False, **wanted.arguments}
     if differing := _differing(was, should):
-        yield Change(
-            CHANGE,
-            "queue",
-            wanted.name,
-            _in_words(was, should, differing),
-            f"stop what consumes it, and run {APPLY}: it moves the messages",
-            was=_only(was, differing),
-            should=_only(should, differing),
-            messages=queue.messages or 0,
-        )
+        why = _in_words(was, should, differing)
+        yield _queue_change(queue, why, _only(was, differing), _only(should, differing))
+
+
+def _queue_change(queue: FoundQueue, why: str, was: Any, should: Any) -> Change:
+    remedy = f"stop what consumes it, and run {APPLY}: it moves the messages"
+    return Change(CHANGE, "queue", queue.name, why, remedy, was, should, queue.messages or 0)
 
 
 def _bindings(wanted: WantedQueue, queue: FoundQueue, found: Found) -> Iterator[Change]:

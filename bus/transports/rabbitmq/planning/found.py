@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 
 class FoundExchange(NamedTuple):
-    """An exchange. `kind` is None, and `arguments` empty, where only its existence can be seen."""
+    """An exchange. `kind` is None, and `arguments` empty, where only its existence can be seen.
+    `refusal` is that of `FoundQueue`."""
 
     name: str
     kind: str | None = None
     durable: bool = True
     arguments: Mapping[str, Any] = {}
+    refusal: str = ""
 
 
 class FoundPolicy(NamedTuple):
@@ -29,7 +31,8 @@ class FoundQueue(NamedTuple):
 
     `arguments` are as declared, `bindings` pairs of an exchange and a topic, without the one to the
     default exchange that every queue has. `messages` counts those that are out with consumers too,
-    where the source can see them.
+    where the source can see them. `refusal` is what RabbitMQ said to a declaration, where that is
+    how arguments were compared; empty if it agreed.
     """
 
     name: str
@@ -40,6 +43,7 @@ class FoundQueue(NamedTuple):
     policy: FoundPolicy | None = None
     durable: bool = True
     auto_delete: bool = False
+    refusal: str = ""
 
 
 class Unseen(NamedTuple):
