@@ -6,6 +6,7 @@ DOUBLEDECKER_RABBITMQ may name the folder with `rabbitmq-server` in it.
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.services.cache import cache_folder, locked
@@ -74,20 +75,21 @@ def epmd() -> str:
     return found
 
 
-def link_lean_copy(scripts_folder: Path, home: Path) -> None:
+def link_lean_copy(scripts_folder: Path, home: Path, *, plugins: Sequence[str] = ()) -> None:
     """Link the installation without its optional plugins: the node starts in about half the time.
 
-    Erlang looks for each of its modules in every plugin's folder, enabled or not.
+    Erlang looks for each of its modules in every plugin's folder, enabled or not. With `plugins`,
+    which need others, all are there.
     """
     installation = (scripts_folder / "rabbitmq-server").resolve().parent.parent
-    plugins = home / "plugins"
-    shutil.rmtree(plugins, ignore_errors=True)
-    plugins.mkdir()
+    folder = home / "plugins"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     for part in ("sbin", "escript"):
         _link(home / part, installation / part)
     for entry in (installation / "plugins").iterdir():
-        if _is_needed(entry.name):
-            _link(plugins / entry.name, entry)
+        if plugins or _is_needed(entry.name):
+            _link(folder / entry.name, entry)
 
 
 def _is_needed(plugin: str) -> bool:
