@@ -4,6 +4,7 @@ main          the commands, and what each takes
 running       what they share: parameters, the loop they run on, how an error ends them
 loading       from an import string to a bus
 projections, aggregates, events, deadletters, contracts, stores   the commands of those names
+operating     `topology`, what RabbitMQ should hold and what it holds
 checking      asks the worker on this machine for its health
 tables        how listings are printed, and how people write times
 """

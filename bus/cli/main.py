@@ -10,7 +10,8 @@ from bus.bus import Bus
 from bus.cli import aggregates, contracts, deadletters, events, projections, stores
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load, without_servers
-from bus.cli.running import Json, Target, guarded, on_open_bus, until_stopped, warn_if_in_memory
+from bus.cli.operating import topology
+from bus.cli.running import Json, Target, guarded, until_stopped, warn_if_in_memory
 from bus.common.tasks import end
 from bus.settings import Settings
 from bus.version import __version__
@@ -49,6 +50,7 @@ app.add_typer(aggregates.app)
 app.add_typer(events.app)
 app.add_typer(contracts.app)
 app.add_typer(stores.app)
+app.add_typer(topology.app)
 
 
 @app.command()
@@ -112,35 +114,6 @@ def claim(
 
 
 @app.command()
-def topology(
-    target: Target,
-    declare: Annotated[
-        bool,
-        typer.Option(
-            "--declare", help="make them at the broker, for others with BUS_DECLARE=never"
-        ),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Prints the queues of a service and what they are bound to. Needs no broker to print."""
-    if declare:
-        on_open_bus(target, _declared)
-    described = guarded(lambda: load(target, without_servers).runtime.topology)
-    if as_json:
-        queues = [queue._asdict() for queue in described.queues]
-        print(json.dumps({"service": described.service, "queues": queues}, indent=2))
-        return
-    for queue in described.queues:
-        print(queue.name)
-        topics = [f"{described.service}.{queue.address}: {topic}" for topic in queue.topics]
-        topics += [
-            f"{owner.service}.events: {topic}" for owner in queue.foreign for topic in owner.topics
-        ]
-        shown = topics if len(topics) <= 6 else [*topics[:5], f"... and {len(topics) - 5} more"]
-        print("".join(f"    {topic}\n" for topic in shown), end="")
-
-
-@app.command()
 def version(as_json: Json = False) -> None:
     """Prints the version."""
     print(json.dumps({"version": __version__}) if as_json else __version__)
@@ -149,10 +122,6 @@ def version(as_json: Json = False) -> None:
 def main() -> None:
     """Runs the console script."""
     app()
-
-
-async def _declared(bus: Bus) -> None:
-    await bus.runtime.transport.declare(bus.runtime.topology)
 
 
 def _check_worker(target: str, as_json: bool) -> NoReturn:

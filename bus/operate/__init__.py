@@ -9,5 +9,6 @@ log_copy         moves a service's log to another database, while commands come 
 log_place        where it can be
 log_states       copies the states beside it
 log_pairs        two logs side by side
+topology         what a service needs at RabbitMQ against what is there
 conversation     commands and events, each beneath the one that caused it
 """

@@ -86,7 +86,7 @@ def test_the_readmes_service_runs_in_memory_as_it_says(installed: Path, tmp_path
 
 def test_its_topology_can_be_printed_without_a_broker(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "bank.py").write_text(service())
-    printed = run(tmp_path, installed, "-m", "bus", "topology", "bank:build")
+    printed = run(tmp_path, installed, "-m", "bus", "topology", "show", "bank:build")
     assert printed == (
         "bank.commands\n    bank.commands: command\n"
         "bank.balances\n    bank.events: account.#\n"

@@ -83,7 +83,7 @@ def test_the_service_from_nothing_is_built_by_what_the_page_says(tmp_path: Path)
     assert write_files("a-service-of-your-own.md", tmp_path) == 5
     alone = installed(tmp_path)
     shown = subprocess.run(
-        [sys.executable, "-m", "bus", "topology", "handlers.app:build"],
+        [sys.executable, "-m", "bus", "topology", "show", "handlers.app:build"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(alone)},
         capture_output=True,
@@ -124,7 +124,7 @@ def test_what_the_page_builds_runs_in_memory_alone_and_in_a_web_application(
 def test_a_folder_named_as_a_package_elsewhere_is_warned_of(tmp_path: Path) -> None:
     write_files("a-service-of-your-own.md", tmp_path)
     shown = subprocess.run(
-        [sys.executable, "-m", "bus", "topology", "handlers.app:build"],
+        [sys.executable, "-m", "bus", "topology", "show", "handlers.app:build"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

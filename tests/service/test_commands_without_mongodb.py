@@ -53,6 +53,12 @@ BEFORE = [
     Line("stores check APP", "the tables are there"),
     Line("stores upgrade APP", "they had that already"),
     Line("topology APP --declare", "commands"),
+    Line("topology show APP", "commands"),
+    Line("topology plan APP", "not looked at"),
+    Line("topology check APP", "not looked at"),
+    Line("topology check APP --strict", "not looked at", 1),
+    Line("topology apply APP", "made: 0"),
+    Line("topology prune APP", "set BUS_MANAGEMENT_URL", 2),
 ]
 AFTER = [
     Line("events show APP order-1", "OrderPlaced"),

@@ -179,6 +179,21 @@ def test_an_exchange_of_another_type_is_named_with_what_to_stop() -> None:
     assert "stop what publishes to it" in change.remedy
 
 
+def test_what_rabbitmq_said_to_a_declaration_is_why() -> None:
+    found = with_queue("bank.mail", arguments=None, bindings=None, refusal="it says no")
+    assert planned(found)[:4] == ("~", "queue", "bank.mail", "it says no")
+    found = in_order()
+    other = FoundExchange("bank.events", refusal="it says no")
+    found = found._replace(exchanges={**found.exchanges, "bank.events": other})
+    assert planned(found)[:4] == ("~", "exchange", "bank.events", "it says no")
+
+
+def test_a_queue_that_was_being_moved_is_changed_and_what_stands_aside_is_not_pruned() -> None:
+    change = planned(with_queue("bank.mail.moving", messages=9))
+    assert (change.sign, change.name, change.messages) == ("~", "bank.mail", 9)
+    assert "goes on where that ended" in change.remedy
+
+
 # -- declared by nobody
 
 

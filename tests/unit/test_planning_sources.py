@@ -41,7 +41,8 @@ def policy(name: str, pattern: str, definition: dict[str, Any], **more: Any) -> 
 
 
 def operator(name: str, pattern: str, definition: dict[str, Any]) -> dict[str, Any]:
-    value = {"pattern": pattern, "definition": definition, "priority": 0, "apply-to": "queues"}
+    pairs = [list(pair) for pair in definition.items()]  # as an export has it
+    value = {"pattern": pattern, "definition": pairs, "priority": 0, "apply-to": "queues"}
     return {"vhost": "/", "component": "operator_policy", "name": name, "value": value}
 
 
@@ -140,6 +141,7 @@ class Api(BaseHTTPRequestHandler):
         ],
         "/api/exchanges/my%20vhost": EXCHANGES,
         "/api/bindings/my%20vhost": BINDINGS,
+        "/api/policies/my%20vhost": None,  # what the plugin refuses a user without the tag
     }  # fmt: skip
 
     def do_GET(self) -> None:

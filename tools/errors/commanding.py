@@ -10,37 +10,37 @@ MEMORY = {"BUS_AMQP_URL": "memory://", "BUS_MONGO_URL": "memory://"}
 commands.command(
     "A target without a function",
     "ConfigurationError: 'bank.build' is not an import string: it names no function",
-    "bus topology bank.build",
+    "bus topology show bank.build",
 )
 commands.command(
     "A path for a module",
     "ConfigurationError: 'handlers/bank.py:build' is a path",
-    "bus topology handlers/bank.py:build",
+    "bus topology show handlers/bank.py:build",
 )
 commands.command(
     "A target that is not a bus",
     "ConfigurationError: bank:accounts is a Router",
-    "bus topology bank:accounts",
+    "bus topology show bank:accounts",
 )
 commands.command(
     "A target that is async",
     "ConfigurationError: bank:get_balance is an async function",
-    "bus topology bank:get_balance",
+    "bus topology show bank:get_balance",
 )
 commands.command(
     "A target that takes something else",
     "ConfigurationError: bank:BalanceView takes",
-    "bus topology bank:BalanceView",
+    "bus topology show bank:BalanceView",
 )
 commands.command(
     "An unknown module",
     "ConfigurationError: there is no module 'shops' in /home/ada/bank or among the installed",
-    "bus topology shops:build",
+    "bus topology show shops:build",
 )
 commands.command(
     "An unknown function",
     "ConfigurationError: module 'bank' has no 'start' in /home/ada/bank/bank.py",
-    "bus topology bank:start",
+    "bus topology show bank:start",
 )
 commands.command(
     "A worker that cannot be asked",

@@ -50,7 +50,7 @@ connecting.meeting(
 connecting.meeting(
     "RabbitMQ does not run",
     "TransportUnavailable: is it running, and is its URL right?",
-    "bus topology bank:build --declare",
+    "bus topology apply bank:build",
     5672,
     nobody,
     BUS_AMQP_URL="amqp://guest:guest@127.0.0.1:5672/",
@@ -59,7 +59,7 @@ connecting.meeting(
 connecting.meeting(
     "A wrong user or password for RabbitMQ",
     "TransportUnavailable: ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN",
-    "bus topology bank:build --declare",
+    "bus topology apply bank:build",
     5672,
     rabbitmq(lets_in=False),
     BUS_AMQP_URL="amqp://ada:wrong@127.0.0.1:5672/",
@@ -68,7 +68,7 @@ connecting.meeting(
 connecting.meeting(
     "A virtual host that RabbitMQ does not have",
     "TransportUnavailable: the broker does not open the virtual host of the URL to this user",
-    "bus topology bank:build --declare",
+    "bus topology apply bank:build",
     5672,
     rabbitmq(lets_in=True),
     BUS_AMQP_URL="amqp://guest:guest@127.0.0.1:5672/shop",

@@ -12,11 +12,12 @@ from fastapi import FastAPI
 
 from bus import errors
 from bus.cli import contracts, deadletters, events, projections, stores
+from bus.cli.operating import topology
 from bus.cli.running import guarded
 from bus.errors import BusError
 from handlers.http.problems import add_problems
 
-GROUPS = (deadletters, projections, events, contracts, stores)
+GROUPS = (deadletters, projections, events, contracts, stores, topology)
 
 
 def kinds() -> list[type[BusError]]:

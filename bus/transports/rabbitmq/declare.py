@@ -163,9 +163,9 @@ async def _declared(what: str, declaration: Awaitable[Any]) -> Any:
         return await genuine(declaration)
     except ChannelPreconditionFailed as error:
         raise TopologyMismatch(
-            f"The {what} exists with other properties. RabbitMQ says: {error}. "
-            f"Drain it and delete it (rabbitmqctl delete_queue ... or the management page), then "
-            "start again; or rename the subscription, which starts a new queue."
+            f"The {what} exists with other properties. RabbitMQ says: {error}. Stop what uses it "
+            f"and run `bus topology apply MODULE:build`: it moves a queue with what is in it, and "
+            f"says what to do about an exchange"
         ) from None
 
 

@@ -141,7 +141,7 @@ class Declaring:
             raise TopologyMismatch(
                 f"RabbitMQ lacks what {service} needs, and BUS_DECLARE=never makes "
                 f"nothing: {', '.join(map(str, gone))}. Let a user who may declare it run `bus "
-                f"topology MODULE:build --declare`, or set BUS_DECLARE=always"
+                f"topology apply MODULE:build`, or set BUS_DECLARE=always"
             )
         self._report_unfed()
         return [], {}
@@ -167,17 +167,29 @@ class Declaring:
     async def _apart(
         self, work: Callable[[RabbitSession], Awaitable[T]], doing: str, service: str
     ) -> T:
-        """Runs work on a connection of its own, which a refusal may close.
+        return await apart(self._urls, self._connect_timeout, work, doing, service)
 
-        Raises: ConfigurationError, TransportUnavailable.
-        """
-        session = await connect_any(self._urls, self._connect_timeout)
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                return await work(session)
-        except ChannelAccessRefused as error:
-            raise ConfigurationError(f"RabbitMQ: {error}; {right_remedy(service)}") from None
-        except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
-            raise TransportUnavailable(f"RabbitMQ: {doing} failed: {error}") from None
-        finally:
-            await session.close()
+
+async def apart(
+    urls: Sequence[URL],
+    connect_timeout: float,
+    work: Callable[[RabbitSession], Awaitable[T]],
+    doing: str,
+    service: str,
+    *,
+    timeout: float | None = _TIMEOUT,
+) -> T:
+    """Runs work on a connection of its own, which a refusal may close.
+
+    Raises: ConfigurationError, TransportUnavailable.
+    """
+    session = await connect_any(urls, connect_timeout)
+    try:
+        async with asyncio.timeout(timeout):
+            return await work(session)
+    except ChannelAccessRefused as error:
+        raise ConfigurationError(f"RabbitMQ: {error}; {right_remedy(service)}") from None
+    except (TimeoutError, ConnectionError, AMQPError, ChannelInvalidStateError) as error:
+        raise TransportUnavailable(f"RabbitMQ: {doing} failed: {error}") from None
+    finally:
+        await session.close()

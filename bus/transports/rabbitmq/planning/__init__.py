@@ -2,9 +2,11 @@
 
 wanted     a topology in AMQP's words
 found      what a source saw at the broker, and what it could not see
-entries    RabbitMQ's JSON
-definitions, management   the sources: an exported file, the management API
+definitions, management, amqp   the sources: an exported file, the management API, AMQP alone
+looking    which of them is asked
 change     one line of a plan
 policies   policies and time-outs that work against what is declared
 diff       the plan: wanted against found
+moving     makes a queue anew that has other properties, with what is in it
+pruning    removes what nobody declares
 """

@@ -5,13 +5,21 @@ It holds what was declared and which policies there are, and no messages or cons
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bus.errors import ConfigurationError
-from bus.transports.rabbitmq.planning.entries import Entry, exchanges_in, mapping, queues_in
-from bus.transports.rabbitmq.planning.found import Found, FoundPolicy, FoundQueue, Unseen
+from bus.transports.rabbitmq.planning.found import (
+    Entry,
+    Found,
+    FoundPolicy,
+    FoundQueue,
+    Unseen,
+    exchanges_in,
+    mapping,
+    queues_in,
+)
 
 _PARTS = ("queues", "exchanges", "bindings")
 _OF_QUEUES = frozenset({"all", "queues"})
@@ -20,14 +28,6 @@ _BY_TYPE = {"quorum": "quorum_queues", "classic": "classic_queues", "stream": "s
 UNSEEN = (
     Unseen("messages and consumers", "an export has none; without --definitions they are counted"),
 )
-
-
-class _Policy(NamedTuple):
-    name: str
-    pattern: str
-    apply_to: str
-    priority: int
-    definition: Mapping[str, Any]
 
 
 def read_definitions(file: Path, vhost: str) -> Found:
@@ -50,9 +50,10 @@ def found_in(document: Any, vhost: str, file: str) -> Found:
             f"rabbitmqctl export_definitions {file}"
         )
     _check_vhost(document, vhost, file)
-    policies, operators = _policies(document, vhost)
+    policies = list(_of(document.get("policies", ()), vhost))
+    operators = _operators(document, vhost)
     queues = (
-        queue._replace(policy=_merged(_first(policies, queue), _first(operators, queue)))
+        queue._replace(policy=policy_on(queue, policies, operators))
         for queue in queues_in(_of(document["queues"], vhost), _of(document["bindings"], vhost))
     )
     return Found(
@@ -77,41 +78,38 @@ def _of(entries: Iterable[Entry], vhost: str) -> Iterator[Entry]:
     return (entry for entry in entries if entry.get("vhost", vhost) == vhost)
 
 
-def _policies(
-    document: Mapping[str, Any], vhost: str
-) -> tuple[Sequence[_Policy], Sequence[_Policy]]:
-    """Returns the policies, and the operator's policies, those of the highest priority first."""
-    own = [_policy(entry["name"], entry) for entry in _of(document.get("policies", ()), vhost)]
-    operators = [
-        _policy(entry["name"], entry["value"])
-        for entry in _of(document.get("parameters", ()), vhost)
+def _operators(document: Mapping[str, Any], vhost: str) -> list[Entry]:
+    """Returns the operators' policies, in the form of others."""
+    parameters = _of(document.get("parameters", ()), vhost)
+    return [
+        {**entry["value"], "name": entry["name"]}
+        for entry in parameters
         if entry.get("component") == "operator_policy"
     ]
-    return _sorted(own), _sorted(operators)
 
 
-def _sorted(policies: Iterable[_Policy]) -> list[_Policy]:
-    return sorted(policies, key=lambda policy: -policy.priority)
-
-
-def _policy(name: str, entry: Entry) -> _Policy:
-    apply_to, priority = entry.get("apply-to", "all"), entry.get("priority", 0)
-    return _Policy(name, entry["pattern"], apply_to, priority, mapping(entry, "definition"))
-
-
-def _first(policies: Iterable[_Policy], queue: FoundQueue) -> _Policy | None:
-    """Returns the one that counts: RabbitMQ applies only one of each sort to a queue."""
-    kind = (queue.arguments or {}).get("x-queue-type", "classic")
-    to = _OF_QUEUES | {_BY_TYPE.get(kind, "")}
-    matching = (p for p in policies if p.apply_to in to and re.search(p.pattern, queue.name))
-    return next(matching, None)
-
-
-def _merged(policy: _Policy | None, operator: _Policy | None) -> FoundPolicy:
-    """Returns both in one: of two numbers RabbitMQ takes the smaller, otherwise the operator's."""
-    definition: dict[str, Any] = dict(policy.definition) if policy else {}
-    for key, value in (operator.definition if operator else {}).items():
+def policy_on(
+    queue: FoundQueue, policies: Iterable[Entry], operators: Iterable[Entry]
+) -> FoundPolicy:
+    """Returns what policies, and operators' policies, come to on a queue: of two numbers RabbitMQ
+    takes the smaller, otherwise the operator's value."""
+    policy, operator = _first(policies, queue), _first(operators, queue)
+    definition: dict[str, Any] = dict(mapping(policy, "definition"))
+    for key, value in mapping(operator, "definition").items():
         own = definition.get(key)
         both = isinstance(own, int) and isinstance(value, int)
         definition[key] = min(own, value) if both else value
-    return FoundPolicy(", ".join(p.name for p in (policy, operator) if p), definition)
+    return FoundPolicy(", ".join(p["name"] for p in (policy, operator) if p), definition)
+
+
+def _first(policies: Iterable[Entry], queue: FoundQueue) -> Entry:
+    """Returns the one of the highest priority, because RabbitMQ applies only one of each sort to a
+    queue; an empty one if none applies."""
+    kind = (queue.arguments or {}).get("x-queue-type", "classic")
+    to = _OF_QUEUES | {_BY_TYPE.get(kind, "")}
+    matching = (
+        policy
+        for policy in policies
+        if policy.get("apply-to", "all") in to and re.search(policy["pattern"], queue.name)
+    )
+    return max(matching, key=lambda policy: policy.get("priority", 0), default={})

@@ -1,6 +1,6 @@
 """The plan: what a topology wants against what was found. No I/O."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bus.transports.rabbitmq.planning.change import CHANGE, MAKE, PRUNE, UNSEEN, Change
@@ -71,11 +71,24 @@ def _exchange_change(name: str, why: str, was: Any, should: Any) -> Change:
 
 def _queue(wanted: WantedQueue, found: Found) -> Iterator[Change]:
     queue = found.queues.get(wanted.name)
+    if aside := found.queues.get(wanted.aside.name):
+        yield _unfinished(wanted, aside)
     if queue is None:
         yield Change(MAKE, "queue", wanted.name, "there is no such queue", APPLY)
         return
     yield from _other_queue(wanted, queue)
     yield from _bindings(wanted, queue, found)
+
+
+def _unfinished(wanted: WantedQueue, aside: FoundQueue) -> Change:
+    why = f"it was being moved, and {aside.name} holds messages of it"
+    remedy = f"run {APPLY}: it goes on where that ended"
+    return Change(CHANGE, "queue", wanted.name, why, remedy, messages=aside.messages or 0)
+
+
+def is_other(wanted: WantedQueue, queue: FoundQueue) -> bool:
+    """Returns whether a queue has other properties than it should have, as far as can be seen."""
+    return any(_other_queue(wanted, queue))
 
 
 def _other_queue(wanted: WantedQueue, queue: FoundQueue) -> Iterator[Change]:
@@ -126,10 +139,10 @@ def _timeouts(limits: Mapping[str, float], ahead: int, found: Found) -> Iterator
 
 
 def _orphans(
-    topology: Topology, queues: Iterable[WantedQueue], kept: Collection[str], found: Found
+    topology: Topology, queues: Sequence[WantedQueue], kept: Collection[str], found: Found
 ) -> Iterator[Change]:
     own = f"{topology.service}."
-    known = {queue.name for queue in queues} | {*kept}
+    known = {name for queue in queues for name in (queue.name, queue.aside.name)} | {*kept}
     for name, queue in sorted(found.queues.items()):
         if name.startswith(own) and name not in known:
             yield _orphan(queue)

@@ -1,22 +1,31 @@
 """What the management API says: all there is, with messages, consumers and policies.
 
-The user needs the tag `management`. Asked in a thread, because it is asked rarely, and the library
-needs no dependency for it.
+The user needs the tag `management`; with `policymaker`, policies are seen as they are, and without
+it as they were a few seconds ago, as counts of messages are. Asked in a thread, because it is asked
+rarely, and that needs no dependency.
 """
 
 import asyncio
 import base64
 import http.client
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from bus.common.urls import tls_context
 from bus.errors import ConfigurationError, TransportUnavailable
-from bus.transports.rabbitmq.planning.entries import Entry, exchanges_in, mapping, queues_in
-from bus.transports.rabbitmq.planning.found import Found, FoundPolicy, FoundQueue
+from bus.transports.rabbitmq.planning.definitions import policy_on
+from bus.transports.rabbitmq.planning.found import (
+    Entry,
+    Found,
+    FoundPolicy,
+    FoundQueue,
+    exchanges_in,
+    mapping,
+    queues_in,
+)
 
 TIMEOUT = 10.0
 _PORTS = {"http": 15672, "https": 15671}
@@ -35,16 +44,26 @@ def _ask(url: str, vhost: str) -> Found:
     where = f"the management API at {parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
     try:
         with closing(_connection(parts, where)) as connection:
-            lists = [
-                _get(connection, parts, f"{name}/{quote(vhost, safe='')}", where)
-                for name in ("queues", "exchanges", "bindings")
-            ]
+            return _found(connection, parts, quote(vhost, safe=""), where)
     except (OSError, http.client.HTTPException) as error:
         raise TransportUnavailable(
             f"{where} does not answer: {error or type(error).__name__}; check BUS_MANAGEMENT_URL, "
             f"and that the plugin runs (rabbitmq-plugins enable rabbitmq_management)"
         ) from None
-    return found_by(*lists, source=where)
+
+
+def _found(
+    connection: http.client.HTTPConnection, parts: SplitResult, vhost: str, where: str
+) -> Found:
+    lists = [
+        _get(connection, parts, f"{name}/{vhost}", where)
+        for name in ("queues", "exchanges", "bindings")
+    ]
+    policies = [
+        _answer(connection, parts, f"{name}/{vhost}")[1]
+        for name in ("policies", "operator-policies")
+    ]
+    return found_by(*lists, policies=None if None in policies else policies, source=where)
 
 
 def _connection(parts: SplitResult, where: str) -> http.client.HTTPConnection:
@@ -58,16 +77,24 @@ def _connection(parts: SplitResult, where: str) -> http.client.HTTPConnection:
 def _get(
     connection: http.client.HTTPConnection, parts: SplitResult, resource: str, where: str
 ) -> Any:
+    status, found = _answer(connection, parts, resource)
+    if found is None:
+        raise _refused(where, resource, status)
+    return found
+
+
+def _answer(
+    connection: http.client.HTTPConnection, parts: SplitResult, resource: str
+) -> tuple[int, Any]:
+    """Returns the status, and what was asked for; None if it was refused, or is not JSON."""
     path = f"{parts.path.rstrip('/')}/api/{resource}"
     connection.request("GET", path, headers={"Authorization": _basic(parts)})
     answer = connection.getresponse()
     body = answer.read()
-    if answer.status != http.HTTPStatus.OK:
-        raise _refused(where, path, answer.status)
     try:
-        return json.loads(body)
+        return answer.status, json.loads(body) if answer.status == http.HTTPStatus.OK else None
     except ValueError:
-        raise _refused(where, path, answer.status) from None
+        return answer.status, None
 
 
 def _basic(parts: SplitResult) -> str:
@@ -75,7 +102,7 @@ def _basic(parts: SplitResult) -> str:
     return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
-def _refused(where: str, path: str, status: int) -> ConfigurationError:
+def _refused(where: str, resource: str, status: int) -> ConfigurationError:
     remedies = {
         401: "check user and password in BUS_MANAGEMENT_URL, and that the user has the tag "
         "management: rabbitmqctl set_user_tags USER management",
@@ -83,7 +110,7 @@ def _refused(where: str, path: str, status: int) -> ConfigurationError:
         "has no permissions in it: rabbitmqctl set_permissions -p VHOST USER '' '' ''",
     }
     remedy = remedies.get(status, "is BUS_MANAGEMENT_URL that of RabbitMQ's management plugin?")
-    return ConfigurationError(f"{where} answers {path} with {status}; {remedy}")
+    return ConfigurationError(f"{where} answers /api/{resource} with {status}; {remedy}")
 
 
 def found_by(
@@ -91,21 +118,27 @@ def found_by(
     exchanges: Iterable[Entry],
     bindings: Iterable[Entry],
     *,
+    policies: Sequence[Sequence[Entry]] | None,
     source: str,
 ) -> Found:
-    """Returns what the API's lists of a virtual host say."""
+    """Returns what the API's lists of a virtual host say. `policies` are those of users and those
+    of operators, None if they cannot be read."""
     facts = {entry["name"]: entry for entry in queues}
-    found = (_with_facts(queue, facts[queue.name]) for queue in queues_in(facts.values(), bindings))
+    found = (
+        _counted(queue, facts[queue.name])._replace(
+            policy=policy_on(queue, *policies) if policies else _former_policy(facts[queue.name])
+        )
+        for queue in queues_in(facts.values(), bindings)
+    )
     return Found(source, {queue.name: queue for queue in found}, exchanges_in(exchanges))
 
 
-def _with_facts(queue: FoundQueue, entry: Entry) -> FoundQueue:
+def _counted(queue: FoundQueue, entry: Entry) -> FoundQueue:
+    return queue._replace(messages=entry.get("messages"), consumers=entry.get("consumers"))
+
+
+def _former_policy(entry: Entry) -> FoundPolicy:
+    """Returns what policies came to when the queue was last measured."""
     names = (entry.get("policy"), entry.get("operator_policy"))
-    return queue._replace(
-        messages=entry.get("messages"),
-        consumers=entry.get("consumers"),
-        policy=FoundPolicy(
-            ", ".join(name for name in names if name),
-            mapping(entry, "effective_policy_definition"),
-        ),
-    )
+    definition = mapping(entry, "effective_policy_definition")
+    return FoundPolicy(", ".join(name for name in names if name), definition)

@@ -11,6 +11,9 @@ from bus.transports.topology import DELAYS, DELIVERY_LIMIT, Queue, Topology, dea
 # RabbitMQ 4 has a default limit (20), and earlier versions have no value for "no limit".
 NO_LIMIT = 1_000_000_000
 
+MOVING = ".moving"
+"""Ends the name of a queue in which messages stand aside while their own is made anew."""
+
 TOPIC, DIRECT, FANOUT = "topic", "direct", "fanout"
 
 
@@ -21,6 +24,17 @@ class WantedQueue(NamedTuple):
     name: str
     arguments: Mapping[str, Any]
     bindings: Sequence[tuple[str, str]]
+
+    @property
+    def aside(self) -> "WantedQueue":
+        """The queue that takes its messages while it is made anew."""
+        return self._replace(name=f"{self.name}{MOVING}")
+
+    @property
+    def own_exchange(self) -> str:
+        """The exchange that is for this queue alone, where messages come with keys that they must
+        keep; empty if it has none."""
+        return next((exchange for exchange, topic in self.bindings if not topic), "")
 
 
 def wanted_queues(topology: Topology) -> list[WantedQueue]:

@@ -1,0 +1,98 @@
+"""Makes what a service lacks at RabbitMQ, and moves queues that have other properties.
+
+For a user who may declare; nothing is removed but the queues that are made anew.
+"""
+
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from bus.assembly.runtime import OnOpenBus, Runtime
+from bus.errors import ConfigurationError, TopologyMismatch
+from bus.operate.topology.plan import found_at, planned
+from bus.recovery.losses import Losses
+from bus.transports.rabbitmq.connection import checked_urls
+from bus.transports.rabbitmq.declaring import apart
+from bus.transports.rabbitmq.planning.change import CHANGE, MAKE
+from bus.transports.rabbitmq.planning.diff import is_other
+from bus.transports.rabbitmq.planning.found import Found
+from bus.transports.rabbitmq.planning.moving import PATIENCE, Moved, move
+from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_queues
+from bus.transports.topology import DELAYS
+
+CONNECT_TIMEOUT = 5.0
+
+
+class Applied(NamedTuple):
+    """What was done: `made` counts the lines of the plan that were made; `moved` says what came of
+    each queue that was made anew."""
+
+    made: int
+    moved: dict[str, Moved]
+
+
+class Applying(OnOpenBus):
+    """Carries out the plan for a bus, which must be open, but for what `prune` removes.
+
+    Raises: ConfigurationError if this user declares nothing (BUS_DECLARE=never), or an exchange has
+    another type; TransportUnavailable, as if somebody still consumes a queue that must be moved. It
+    may then be called again, and goes on.
+    """
+
+    async def apply(self, *, patience: float = PATIENCE) -> Applied:
+        """Makes what is missing, then moves one queue at a time. For `patience` (seconds), delayed
+        messages may come back to a queue before it is made anew."""
+        runtime = self._runtime
+        if runtime.settings.declare == "never":
+            raise ConfigurationError(
+                "BUS_DECLARE=never makes nothing at RabbitMQ: apply as a user who may declare, "
+                "with BUS_DECLARE=always"
+            )
+        found = await found_at(runtime)
+        changes = planned(runtime, found).changes
+        for change in changes:
+            if change[:2] == (CHANGE, "exchange"):
+                raise TopologyMismatch(f"exchange {change.name}: {change.why}; {change.remedy}")
+        await _make(runtime)
+        moved = {
+            queue.name: await _move(runtime, queue, found, patience)
+            for queue in wanted_queues(runtime.topology)
+            if _must_move(queue, found)
+        }
+        return Applied(sum(change.sign == MAKE for change in changes), moved)
+
+
+async def _make(runtime: Runtime) -> None:
+    """Declares everything. Queues of handlers that had to be made are noted, so that a worker sends
+    again what they missed."""
+    losses = Losses(runtime)
+    with suppress(TopologyMismatch):  # those that are moved next
+        await runtime.transport.declare(runtime.topology)
+    await losses.note_anew()
+
+
+def _must_move(wanted: WantedQueue, found: Found) -> bool:
+    queue = found.queues.get(wanted.name)
+    return wanted.aside.name in found.queues or (queue is not None and is_other(wanted, queue))
+
+
+async def _move(runtime: Runtime, wanted: WantedQueue, found: Found, patience: float) -> Moved:
+    queue = found.queues.get(wanted.name)
+    work = partial(
+        move,
+        wanted=wanted,
+        is_other=queue is not None and is_other(wanted, queue),
+        bindings=(queue and queue.bindings) or (),
+        delays=_delays_to(runtime, wanted),
+        patience=patience,
+    )
+    urls = checked_urls(runtime.settings.amqp_urls, runtime.settings.heartbeat)
+    doing = f"moving {wanted.name}"
+    return await apart(urls, CONNECT_TIMEOUT, work, doing, runtime.service, timeout=None)
+
+
+def _delays_to(runtime: Runtime, wanted: WantedQueue) -> list[str]:
+    """Returns the queues from which messages come back to this one by its name."""
+    if wanted.own_exchange:
+        return []
+    return [f"{runtime.service}.delay.{seconds}s" for seconds in DELAYS]

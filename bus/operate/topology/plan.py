@@ -1,0 +1,117 @@
+"""The plan: what a service declares, in the collections that its projections have now, against what
+is at the broker. Changes nothing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bus.assembly.runtime import OnOpenBus, Runtime, Subscription
+from bus.declare.router import Router
+from bus.delivery.handler_consumer import AHEAD
+from bus.errors import ConfigurationError
+from bus.read.projection import Projection
+from bus.settings import MEMORY
+from bus.transports.rabbitmq.connection import checked_urls
+from bus.transports.rabbitmq.planning.change import Change
+from bus.transports.rabbitmq.planning.diff import changes
+from bus.transports.rabbitmq.planning.found import Found
+from bus.transports.rabbitmq.planning.looking import look_at
+
+
+class Plan(NamedTuple):
+    """What differs. `source` says in words what the broker was looked at by."""
+
+    service: str
+    source: str
+    changes: tuple[Change, ...]
+
+    def differs(self, *, strictly: bool = False) -> bool:
+        """Returns whether anything is to be done; `strictly`, also for warnings, and if something
+        could not be looked at."""
+        return any(strictly or not change.is_warning for change in self.changes)
+
+
+class Planning(OnOpenBus):
+    """Plans what is to be done at RabbitMQ for a bus, which must be open.
+
+        async with bus.looking():
+            plan = await Planning(bus).plan()
+
+    Raises: ConfigurationError, TransportUnavailable.
+    """
+
+    async def plan(
+        self, *, definitions: Path | None = None, consumer_timeout: float | None = None
+    ) -> Plan:
+        """Returns the plan. `definitions` is a file of `rabbitmqctl export_definitions` to look at
+        in place of the broker; `consumer_timeout` (seconds) is what the broker is configured with,
+        which it tells nobody."""
+        runtime = self._runtime
+        found = await found_at(runtime, definitions)
+        return planned(runtime, found._replace(timeout=consumer_timeout))
+
+
+def planned(runtime: Runtime, found: Found) -> Plan:
+    """Returns the plan for what was found."""
+    differing = changes(
+        runtime.topology,
+        found,
+        limits=time_limits(runtime),
+        ahead=AHEAD,
+        kept=kept_queues(runtime),
+    )
+    return Plan(runtime.service, found.source, tuple(differing))
+
+
+async def found_at(runtime: Runtime, definitions: Path | None = None) -> Found:
+    """Looks at the broker of a service. Raises: ConfigurationError, TransportUnavailable."""
+    settings = runtime.settings
+    if settings.amqp_url == MEMORY:
+        raise ConfigurationError(
+            "a plan compares a service with RabbitMQ, and this one is in memory: set BUS_AMQP_URL "
+            "to the broker's URL"
+        )
+    return await look_at(
+        checked_urls(settings.amqp_urls, settings.heartbeat),
+        runtime.topology,
+        definitions=definitions,
+        management_url=settings.management_url,
+        compares=settings.declare == "always",
+    )
+
+
+def kept_queues(runtime: Runtime) -> set[str]:
+    """Returns the queues of all collections that projections have or had: a worker looks after
+    them, and deletes those that are no longer needed."""
+    return {name for projection in runtime.projections for name in _queues(runtime, projection)}
+
+
+def _queues(runtime: Runtime, projection: Projection[Any]) -> Iterator[str]:
+    lineage = runtime.catalogue.known(projection)
+    for generation in (*lineage.generations, *lineage.gone):
+        yield from runtime.letters_of(projection, generation)
+
+
+def time_limits(runtime: Runtime) -> dict[str, float]:
+    """Returns how long a handler may take for one message, in seconds, by queue."""
+    return {
+        queue.name: limit
+        for subscription in runtime.subscriptions
+        for queue in subscription.queues
+        if (limit := _limit(runtime, subscription)) > 0
+    }
+
+
+def _limit(runtime: Runtime, subscription: Subscription) -> float:
+    """Returns the longest limit of those who handle its messages; 0 for those of projections."""
+    of = subscription.of
+    if isinstance(of, Router):
+        return of.time_limit
+    if isinstance(of, Projection):
+        return 0.0
+    handling = (router for router in runtime.routers.values() if _takes_commands(router))
+    return max((router.time_limit for router in handling), default=0.0)
+
+
+def _takes_commands(router: Router) -> bool:
+    return any(handler.kind == "command" for handler in router.handlers)

@@ -1,0 +1,49 @@
+"""Removes queues, bindings and exchanges of a service that nobody declares any more."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from bus.assembly.runtime import OnOpenBus
+from bus.errors import ConfigurationError
+from bus.operate.topology.apply import CONNECT_TIMEOUT
+from bus.operate.topology.plan import found_at, planned
+from bus.transports.rabbitmq.connection import checked_urls
+from bus.transports.rabbitmq.declaring import apart
+from bus.transports.rabbitmq.planning.change import PRUNE, Change
+from bus.transports.rabbitmq.planning.pruning import Kept, remove
+
+
+class Pruned(NamedTuple):
+    """What was removed, and what stayed, each with why."""
+
+    removed: tuple[Change, ...]
+    kept: tuple[Kept, ...]
+
+
+class Pruning(OnOpenBus):
+    """Removes what nobody declares, of a bus that must be open.
+
+    Raises: ConfigurationError where only AMQP can be asked, which does not list what there is;
+    TransportUnavailable.
+    """
+
+    async def prunable(self) -> list[Change]:
+        """Returns what would be removed."""
+        found = await found_at(self._runtime)
+        if not found.is_whole:
+            raise ConfigurationError(
+                "AMQP does not tell what is there and declared by nobody: set BUS_MANAGEMENT_URL "
+                "to RabbitMQ's management API (rabbitmq-plugins enable rabbitmq_management)"
+            )
+        return [change for change in planned(self._runtime, found).changes if change.sign == PRUNE]
+
+    async def prune(self, changes: Sequence[Change], *, with_messages: bool = False) -> Pruned:
+        """Removes these, but a queue that is consumed; and one with messages in it only
+        `with_messages`."""
+        runtime = self._runtime
+        urls = checked_urls(runtime.settings.amqp_urls, runtime.settings.heartbeat)
+        work = partial(remove, changes=changes, with_messages=with_messages)
+        kept = await apart(urls, CONNECT_TIMEOUT, work, "pruning", runtime.service)
+        stay = [each.change for each in kept]
+        return Pruned(tuple(change for change in changes if change not in stay), tuple(kept))

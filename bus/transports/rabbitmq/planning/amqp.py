@@ -1,0 +1,110 @@
+"""What AMQP alone can tell: whether what is declared exists, and how much is in it.
+
+It knows neither policies nor bindings, nor what else is there.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from bus.transports.rabbitmq.connection import RabbitSession, genuine
+from bus.transports.rabbitmq.planning.found import Found, FoundExchange, FoundQueue, Unseen
+from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_exchanges, wanted_queues
+from bus.transports.topology import Topology
+
+_MORE = (
+    "set BUS_MANAGEMENT_URL, or give --definitions FILE, made by "
+    "`rabbitmqctl export_definitions FILE`"
+)
+UNSEEN = tuple(
+    Unseen(what, _MORE)
+    for what in ("bindings", "policies", "queues and exchanges that nobody declares")
+)
+ARGUMENTS = Unseen("types and arguments", _MORE)
+
+
+async def look(session: RabbitSession, topology: Topology, *, compares: bool) -> Found:
+    """Returns what there is of a topology. Makes nothing.
+
+    With `compares`, what exists of the service's own is declared once more, which changes nothing,
+    and is refused if it has other properties; the user needs the right to configure it.
+    """
+    own = f"{topology.service}."
+    asking = _Asking(session, compares=compares)
+    wanted = wanted_queues(topology)
+    queues = [await asking.queue(queue) for each in wanted for queue in (each, each.aside)]
+    kinds = wanted_exchanges(topology).items()
+    exchanges = [
+        await asking.exchange(name, kind, is_own=name.startswith(own)) for name, kind in kinds
+    ]
+    await asking.close()
+    return Found(
+        "AMQP",
+        {queue.name: queue for queue in queues if queue},
+        {exchange.name: exchange for exchange in exchanges if exchange},
+        is_whole=False,
+        unseen=UNSEEN if compares and not asking.was_refused else (ARGUMENTS, *UNSEEN),
+    )
+
+
+class _Asking:
+    """Asks on one channel, and on another one after each refusal, which closes it."""
+
+    def __init__(self, session: RabbitSession, *, compares: bool) -> None:
+        self._session = session
+        self._compares = compares
+        self._channel: AbstractChannel | None = None
+        self.was_refused = False
+        """Whether something could not be compared for lack of a right."""
+
+    async def queue(self, wanted: WantedQueue) -> FoundQueue | None:
+        """Returns the queue, or None if there is none."""
+        answer = await self._answer(lambda c: c.queue_declare(wanted.name, passive=True))
+        if isinstance(answer, ChannelNotFoundEntity):
+            return None
+        if isinstance(answer, ChannelClosed):
+            self.was_refused = True
+            return FoundQueue(wanted.name)
+        arguments = dict(wanted.arguments)
+        refusal = await self._refusal(
+            lambda c: c.queue_declare(wanted.name, durable=True, arguments=arguments)
+        )
+        return FoundQueue(wanted.name, answer.message_count, answer.consumer_count, refusal=refusal)
+
+    async def exchange(self, name: str, kind: str, *, is_own: bool) -> FoundExchange | None:
+        """Returns the exchange, or None if there is none."""
+        answer = await self._answer(lambda c: c.exchange_declare(name, passive=True))
+        if isinstance(answer, ChannelNotFoundEntity):
+            return None
+        if not is_own:
+            return FoundExchange(name)
+        refusal = await self._refusal(
+            lambda c: c.exchange_declare(name, exchange_type=kind, durable=True)
+        )
+        return FoundExchange(name, refusal=refusal)
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await genuine(self._channel.close())
+
+    async def _refusal(self, declare: Callable[[AbstractChannel], Awaitable[Any]]) -> str:
+        if not self._compares:
+            return ""
+        answer = await self._answer(declare)
+        if isinstance(answer, ChannelPreconditionFailed):
+            return f"RabbitMQ says: {answer}"
+        self.was_refused |= isinstance(answer, ChannelClosed)
+        return ""
+
+    async def _answer(self, question: Callable[[AbstractChannel], Awaitable[Any]]) -> Any:
+        """Returns the answer, or the error that closed the channel."""
+        channel = self._channel or await self._session.channel(confirms=False)
+        self._channel = None
+        try:
+            answer = await genuine(question(channel))
+        except ChannelClosed as error:
+            return error
+        self._channel = channel
+        return answer
