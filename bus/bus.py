@@ -13,7 +13,7 @@ from bus.assembly.assembly import Assembly
 from bus.assembly.backend import MakeBackend
 from bus.assembly.runtime import Runtime
 from bus.assembly.served import freeze, warn_never_served
-from bus.codec import command_frame, digest_of, new_envelope
+from bus.codec import digest_of, new_envelope
 from bus.common.figures import Seconds, seconds
 from bus.declare.router import Router
 from bus.delivery.replies import receipt_in
@@ -94,15 +94,17 @@ class Bus:
         freeze(service, routers, projections)
         warn_never_served(service, routers, projections)
 
-    def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> Callable[[], None]:
+    def listen(
+        self, kind: type[Some], listener: Callable[[Some], object], *, apart: bool = False
+    ) -> Callable[[], None]:
         """Has a function called with each signal of a kind, wherever this bus or its worker runs in
         this process: `bus.listen(signals.CommandHandled, count)`; `signals.Signal` is all of them.
 
-        It is called where it happens, and everything waits for it: it counts, or puts the signal
-        into a queue. What it raises is logged once, and harms nobody. Returns a function that ends
-        the listening. Raises: ConfigurationError.
+        It is called where it happens, and everything waits for it; with `apart` a thread calls it,
+        soon afterwards, and nothing waits. What it raises is logged once, and harms nobody. Returns
+        a function that ends the listening. Raises: ConfigurationError.
         """
-        return self._signals.listen(kind, listener)
+        return self._signals.listen(kind, listener, apart=apart)
 
     @property
     def runtime(self) -> Runtime:
@@ -303,9 +305,7 @@ class Bus:
         arrived: sending it again with the same id is safe), InvalidMessage.
         """
         envelope = new_envelope(command, id, correlation_id, headers)
-        failures = await self._here().transport.publish([command_frame(envelope)], must_route=True)
-        for failure in failures.values():
-            raise failure
+        await self._here().send(envelope)
         return envelope.id
 
     async def request(
@@ -331,7 +331,7 @@ class Bus:
         )
         envelope = new_envelope(command, id, correlation_id, headers)
         runtime = self._here()
-        reply = await runtime.transport.request(command_frame(envelope), limit)
+        reply = await runtime.request(envelope, limit)
         return runtime.dispatcher.typed(type(command), receipt_in(reply, envelope.name))
 
     async def publish(

@@ -27,7 +27,7 @@ _MISSING = frozenset({"missing", UNSET})
 _SECRET = frozenset({"amqp_url", "mongo_url", "log_url", "management_url", "signing_secret"})
 _SECONDS = frozenset(
     {"heartbeat", "sweep_every", "handled_for", "gap_within", "compare_every", "release_within",
-     "stop_within", "sentinel_every"}
+     "stop_within", "sentinel_every", "facts_every"}
 )  # fmt: skip
 _NOT_IN_A_NAME = frozenset('/\\. "$*<>:|?\0')
 NOT_FOR_DATA = frozenset({"admin", "config", "local"})
@@ -123,6 +123,23 @@ class Settings(BaseSettings):
     )
     log_level: LogLevel = Field(
         default="INFO", description="the lowest level that `bus worker` and `bus relay` log"
+    )
+
+    telemetry: Literal["auto", "never"] = Field(
+        default="auto",
+        description="auto: traces and metrics where this process has set up OpenTelemetry; never: "
+        "none",
+    )
+    trace_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="the part of the commands and messages to which no trace came that begin one",
+    )
+    facts_every: float = Field(
+        default=15.0,
+        gt=0,
+        description="how often one process of the service measures backlogs, lags and queues",
     )
 
     def __init__(self, **values: Any) -> None:

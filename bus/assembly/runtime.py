@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 from bus.assembly.declarations import aggregates_of, events_of
+from bus.codec import command_frame
 from bus.common.moved import FormerReadStore
 from bus.continuity.continuity import Continuity
 from bus.declare.registry import registry_of
@@ -32,7 +33,7 @@ from bus.stores.collections import Collections, Target
 from bus.stores.control import Control
 from bus.stores.event_log import EventLog, FollowedLog, ReadableLog
 from bus.stores.session import Effects, Join
-from bus.transports.base import Transport
+from bus.transports.base import Frame, Transport
 from bus.transports.topology import (
     Queue,
     Topology,
@@ -123,6 +124,22 @@ class Runtime(NamedTuple):
                 f"TestClient runs as `with TestClient(app) as client:`)"
             )
         return self
+
+    async def send(self, envelope: Envelope) -> None:
+        """Puts a command on the service's durable queue.
+
+        Raises: Unroutable, TransportUnavailable, InvalidMessage.
+        """
+        failures = await self.transport.publish([command_frame(envelope)], must_route=True)
+        for failure in failures.values():
+            raise failure
+
+    async def request(self, envelope: Envelope, timeout: float) -> Frame:
+        """Puts a command on the service's durable queue; returns the reply, of whichever kind.
+
+        Raises: OutcomeUnknown, and what `send` raises.
+        """
+        return await self.transport.request(command_frame(envelope), timeout)
 
     async def publish(self, event: Event, envelope: Envelope) -> Receipt:
         """Stores and publishes an event that belongs to no aggregate.

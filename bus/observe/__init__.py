@@ -1,8 +1,9 @@
 """What a process says of itself: what happens, lines of its log, and its health.
 
+measured      what all signals have, and the signals of states, which somebody measures
 signals       a small record for each thing that happens
 logged        which of them are logged, at which level
-listeners     calls those who listen to them
+listeners     calls those who listen to them, and the tracer, which hears that something begins
 log           structured logging: which message a line is about; never a payload
 log_line      writes one line, whatever the program's own processors do with it
 lines         how lines leave the process

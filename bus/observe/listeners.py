@@ -1,20 +1,95 @@
-"""Listeners: calls functions with the signals that they listen to; their failures harm nobody."""
+"""Listeners: calls functions with the signals that they listen to; their failures harm nobody.
 
-from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+A tracer is told besides that something begins, so that a span can be open meanwhile.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Condition, Thread
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from bus.common.exceptions import own
 from bus.common.signatures import inspected, is_async, name_of
 from bus.errors import ConfigurationError
+from bus.messages import Envelope
 from bus.observe.log import Logger
 from bus.observe.logged import LEVELS, log_signal
-from bus.observe.signals import KINDS, Signal
+from bus.observe.signals import KINDS, HandlerRun, ListenerBehind, Signal
+from bus.transports.base import Delivery, Frame
 
 Some = TypeVar("Some", bound=Signal)
 Fields = ParamSpec("Fields")
 Listener = Callable[[Any], object]
+Ended = Callable[[BaseException | None], None]
+"""Called when what was begun is over, with what it raised, if anything."""
+
+SLOW = 0.05
+"""Seconds that a listener may take before the log names it: all that goes on waits for it."""
+MOST_BEHIND = 10_000
+"""How many signals wait for the listeners that are called apart."""
+TELL_EVERY = 60.0
+IDLE = 5.0
+"""Seconds after which the thread of these listeners ends, unless there is another signal."""
 
 log = Logger("bus.signals")
+
+
+class Batch(NamedTuple):
+    """Something that was done for several messages at once, and has just ended.
+
+    `name` is the exchange, the queue, the projection or the service; `began` is Unix time, in
+    seconds. `contexts` are the `traceparent`s of what is in it, sampled ones only, with `names`
+    (routing keys, or names of messages) beside them. `ages`: how old its oldest and its youngest
+    message are, in seconds. `error` is the type of what it raised.
+    """
+
+    what: Literal["send", "receive", "settle", "project", "relay", "store", "rebuild", "sweep"]
+    name: str
+    began: float
+    contexts: Sequence[str]
+    messages: int
+    names: Sequence[str] = ()
+    ages: tuple[float, float] = (0.0, 0.0)
+    error: str = ""
+
+
+class Tracer(Protocol):
+    """Hears that something begins. There is one for a bus: `Signals.tracer`.
+
+    It should raise nothing; what it raises is treated as a listener's. `share` is the part of the
+    runs that begin a trace, of those to which no context came. `ambient` returns something true
+    where a context is there already, of an HTTP request say; it is called for each run.
+    """
+
+    share: float
+
+    @property
+    def ambient(self) -> Callable[[], object]: ...
+
+    def begin(
+        self,
+        kind: type[HandlerRun],
+        envelope: Envelope,
+        handler: str,
+        attempt: int,
+        came: Delivery | None,
+    ) -> tuple[Envelope, Ended] | None:
+        """Returns the envelope to go on with, and what to call at the end; None for no span.
+
+        `came` is what a worker handles. A run without any context is begun only if the `share` says
+        so.
+        """
+        ...
+
+    def sending(self, frame: Frame) -> tuple[Frame, Ended] | None:
+        """Returns the frame to send, and what to call once it is sent; None for no span."""
+        ...
+
+    def batch(self, what: Batch) -> None:
+        """Takes what was done for several messages, once it is over."""
+        ...
 
 
 class Signals:
@@ -22,14 +97,39 @@ class Signals:
 
     def __init__(self, service: str = "") -> None:
         self.service = service
-        self.wanted: dict[type[Signal], tuple[Listener, ...]] = {}
+        self.wanted: dict[type[Signal], tuple[Listener, ...]] = dict.fromkeys(LEVELS, (log_signal,))
         """Who listens, by kind. Look here before making a signal of what happens often."""
-        self._failed: set[tuple[int, type[Signal]]] = set()
-        for kind in LEVELS:
-            self._add(kind, log_signal)
+        self.each: frozenset[type[Signal]] = frozenset()
+        """The kinds of `HandlerRun` of which somebody wants each one, not a sample."""
+        self.attends: Callable[[], object] | None = None
+        """Says whether somebody may want this very run. None: at most samples are wanted."""
+        self._tracer: Tracer | None = None
+        self._failed: set[tuple[int, str]] = set()
+        self._slow: set[int] = set()
+        self._apart = _Apart(self)
 
-    def listen(self, kind: type[Some], listener: Callable[[Some], object]) -> Callable[[], None]:
+    @property
+    def tracer(self) -> Tracer | None:
+        """Who hears that something begins, if anybody does."""
+        return self._tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self._tracer = tracer
+        self._attend()
+
+    def listen(
+        self,
+        kind: type[Some],
+        listener: Callable[[Some], object],
+        *,
+        apart: bool = False,
+        sampled: bool = False,
+    ) -> Callable[[], None]:
         """Has `listener` called with each signal of a kind; returns what ends that.
+
+        With `apart`, a thread calls it, so that nothing waits for it. With `sampled`, it does not
+        want each run of a handler: a `HandlerRun` may stand for several.
 
         Raises: ConfigurationError.
         """
@@ -52,12 +152,15 @@ class Signals:
                 f"the signal into a queue where a task of yours is to go on with it"
             )
         _check_parameters(where, listener)
+        called: Listener = partial(self._apart.put, listener) if apart else listener
+        if sampled:
+            called = _Sampled(called)
         for known in kinds:
-            self._add(known, listener)
+            self._add(known, called)
 
         def stop() -> None:
             while kinds:  # so that a second call does nothing
-                self._remove(kinds.pop(), listener)
+                self._remove(kinds.pop(), called)
 
         return stop
 
@@ -71,40 +174,193 @@ class Signals:
         """Calls the listeners with a signal, or makes none if there are none. Raises nothing."""
         listeners = self.wanted.get(kind)  # type: ignore[call-overload]
         if listeners:
-            self._call(listeners, kind(self.service, *values, **named))
+            signal = kind(self.service, *values, **named)
+            for listener in listeners:
+                self._call(listener, signal)
+
+    def _call(self, listener: Listener, signal: Signal) -> None:
+        """Calls one listener; names it in the log, once, if it takes longer than SLOW."""
+        began = time.monotonic()
+        try:
+            listener(signal)
+        except BaseException as error:
+            if not own(error):
+                raise
+            self.note(listener, name_of(listener), signal.name, error)
+        took = time.monotonic() - began
+        if took > SLOW and id(listener) not in self._slow:
+            self._slow.add(id(listener))
+            log.warning(
+                "listener_slow",
+                listener=name_of(listener),
+                signal=signal.name,
+                seconds=round(took, 3),
+                hint="everything waits for it: have it called in a thread, listen(..., apart=True)",
+            )
+
+    def begin(
+        self,
+        kind: type[HandlerRun],
+        envelope: Envelope,
+        handler: str,
+        attempt: int,
+        came: Delivery | None,
+    ) -> tuple[Envelope, Ended] | None:
+        """Tells the tracer that a handler is to run. Raises nothing."""
+        tracer = self._tracer
+        if tracer is None:
+            return None
+        try:
+            begun = tracer.begin(kind, envelope, handler, attempt, came)
+        except BaseException as error:
+            self._note_tracer(tracer, "begin", error)
+            return None
+        return begun and (begun[0], partial(self._ended, tracer, begun[1]))
+
+    def sending(self, frame: Frame) -> tuple[Frame, Ended] | None:
+        """Tells the tracer that a message is to be sent. Raises nothing."""
+        tracer = self._tracer
+        if tracer is None:
+            return None
+        try:
+            begun = tracer.sending(frame)
+        except BaseException as error:
+            self._note_tracer(tracer, "sending", error)
+            return None
+        return begun and (begun[0], partial(self._ended, tracer, begun[1]))
+
+    def batch(self, what: Batch) -> None:
+        """Tells the tracer, if there is one, what was done. Raises nothing."""
+        tracer = self._tracer
+        if tracer is None:
+            return
+        try:
+            tracer.batch(what)
+        except BaseException as error:
+            self._note_tracer(tracer, "batch", error)
+
+    def _ended(self, tracer: Tracer, ended: Ended, error: BaseException | None) -> None:
+        try:
+            ended(error)
+        except BaseException as failure:
+            self._note_tracer(tracer, "ended", failure)
 
     def _add(self, kind: type[Signal], listener: Listener) -> None:
         self.wanted[kind] = (*self.wanted.get(kind, ()), listener)
+        self._attend()
 
     def _remove(self, kind: type[Signal], listener: Listener) -> None:
-        self._failed.discard((id(listener), kind))
+        self._failed.discard((id(listener), kind.name))
+        self._slow.discard(id(listener))
         left = list(self.wanted[kind])
         left.remove(listener)
         if left:
             self.wanted[kind] = tuple(left)
         else:
             del self.wanted[kind]
+        self._attend()
 
-    def _call(self, listeners: tuple[Listener, ...], signal: Signal) -> None:
-        for listener in listeners:
-            try:
-                listener(signal)
-            except BaseException as error:
-                if not own(error):
-                    raise
-                self._note(listener, type(signal), error)
+    def _attend(self) -> None:
+        """Works out what each run of a handler has to look at."""
+        self.each = frozenset(
+            kind
+            for kind, listeners in self.wanted.items()
+            if issubclass(kind, HandlerRun)
+            and not all(isinstance(listener, _Sampled) for listener in listeners)
+        )
+        tracer = self._tracer
+        self.attends = _always if self.each else None if tracer is None else tracer.ambient
 
-    def _note(self, listener: Listener, kind: type[Signal], error: BaseException) -> None:
-        """Logs the first failure of a listener with signals of a kind."""
-        if (id(listener), kind) not in self._failed:
-            self._failed.add((id(listener), kind))
+    def _note_tracer(self, tracer: Tracer, what: str, error: BaseException) -> None:
+        if not own(error):
+            raise error
+        self.note(tracer, f"{name_of(tracer)}.{what}", what, error)
+
+    def note(self, of: object, name: str, what: str, error: BaseException) -> None:
+        """Logs the first failure of a listener with signals of a kind, or of a tracer."""
+        if (id(of), what) not in self._failed:
+            self._failed.add((id(of), what))
             log.error(
                 "listener_failed",
-                listener=name_of(listener),
-                signal=kind.name,
+                listener=name,
+                signal=what,
                 hint="it is called all the same from now on; further failures are not logged",
                 exc_info=error,
             )
+
+
+class _Apart:
+    """The listeners that are called in a thread, one after the other.
+
+    The thread is there while there are signals. It does not keep the process from ending.
+    """
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._waiting: deque[tuple[Listener, Signal]] = deque()
+        self._ready = Condition()
+        self._thread: Thread | None = None
+        self._dropped: dict[int, _Dropped] = {}
+
+    def put(self, listener: Listener, signal: Signal) -> None:
+        """Has the listener called soon, unless too many signals wait already."""
+        with self._ready:
+            has_room = len(self._waiting) < MOST_BEHIND
+            if has_room:
+                self._waiting.append((listener, signal))
+                self._ready.notify()
+            if self._thread is None or not self._thread.is_alive():  # as in the child of a fork
+                self._thread = Thread(target=self._run, name="bus listeners", daemon=True)
+                self._thread.start()
+        if not has_room:
+            self._drop(listener)
+
+    def _drop(self, listener: Listener) -> None:
+        dropped = self._dropped.setdefault(id(listener), _Dropped(listener))
+        dropped.count += 1
+        if time.monotonic() >= dropped.tell_at:
+            self._tell(dropped)
+
+    def _tell(self, dropped: "_Dropped") -> None:
+        count, dropped.count = dropped.count, 0  # first: who hears of it may be the one behind
+        dropped.tell_at = time.monotonic() + TELL_EVERY
+        if count:
+            name = name_of(dropped.listener)
+            self._signals.emit(ListenerBehind, listener=name, dropped=count)
+
+    def _run(self) -> None:
+        while (waiting := self._next()) is not None:
+            listener, signal = waiting
+            try:
+                listener(signal)
+            except BaseException as error:  # there is no task here that anybody could cancel
+                self._signals.note(listener, name_of(listener), signal.name, error)
+        for dropped in list(self._dropped.values()):
+            self._tell(dropped)
+
+    def _next(self) -> tuple[Listener, Signal] | None:
+        with self._ready:
+            if not self._ready.wait_for(lambda: self._waiting, IDLE):
+                self._thread = None
+                return None
+            return self._waiting.popleft()
+
+
+class _Dropped:
+    """What one listener was not given, since it was last said."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.count = 0
+        self.tell_at = 0.0
+
+
+class _Sampled(partial[object]):
+    """A listener that makes do with a sample of the runs of handlers."""
+
+
+def _always() -> bool:
+    return True
 
 
 def _check_parameters(where: str, listener: Listener) -> None:

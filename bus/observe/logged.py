@@ -40,6 +40,7 @@ LEVELS: dict[type[Signal], str | Callable[[Any], str]] = {
     signals.ConsumerReopened: "error",
     signals.WorkerStarted: "info",
     signals.WorkerStopped: "info",
+    signals.ListenerBehind: "warning",
 }
 """Others happen too often: no signal is made of them unless somebody listens."""
 

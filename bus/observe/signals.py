@@ -5,24 +5,21 @@ listener, too: `logged` says which signals become lines. Each has a stable `name
 class's: `command_handled`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
+
+from bus.observe.measured import AuditKnown as AuditKnown
+from bus.observe.measured import BacklogMeasured as BacklogMeasured
+from bus.observe.measured import BuildMeasured as BuildMeasured
+from bus.observe.measured import LagMeasured as LagMeasured
+from bus.observe.measured import LettersMeasured as LettersMeasured
+from bus.observe.measured import PartitionHeld as PartitionHeld
+from bus.observe.measured import QueueMeasured as QueueMeasured
+from bus.observe.measured import Signal as Signal
 
 Outcome = Literal["done", "failed", "put_off"]
 """How a handler ended: it returned, it raised, or it asked for a later try (`Retry`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """What all signals have: the service in which it happened."""
-
-    name: ClassVar[str]
-    service: str
-
-    def __init_subclass__(cls) -> None:
-        cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +334,15 @@ class WorkerStopped(Signal):
     """A worker has stopped; `unfinished` of its duties (most are consumers) did not end in time."""
 
     unfinished: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerBehind(Signal):
+    """A listener that is called `apart` is too slow: `dropped` signals were not given to it, since
+    this was last said. It is said once a minute at most."""
+
+    listener: str
+    dropped: int
 
 
 KINDS: tuple[type[Signal], ...] = tuple(

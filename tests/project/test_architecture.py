@@ -33,6 +33,7 @@ FLOORS = [
     {"describe", "failures", "recovery"},
     {"delivery", "opening"},
     {"bus", "following", "operate"},
+    {"telemetry"},
     {"building", "duties"},
     {"worker"},
     {"cli", "testing", "__init__"},
@@ -105,6 +106,8 @@ HOMES = {
     "aiokafka": "bus/kafka",
     "opensearchpy": "bus/stores/search",
     "aiohttp": "bus/stores/search",
+    "opentelemetry": "bus/telemetry",
+    "prometheus_client": "bus/telemetry",
 }
 
 

@@ -1,0 +1,97 @@
+"""Measured: what all signals have, and the signals of states, which somebody measures now and then.
+
+A state is of the whole service: how far a projection lags, how many messages wait in a queue. One
+process measures them, every `BUS_FACTS_EVERY` seconds, while telemetry is on.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What all signals have: the service in which it happened."""
+
+    name: ClassVar[str]
+    service: str
+
+    def __init_subclass__(cls) -> None:
+        cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class LagMeasured(Signal):
+    """How far a projection's collection is behind the log: `events`, of which the oldest has waited
+    for `seconds`. `more`: there are more events than were looked at. `parked` streams stand aside
+    for an error, others for another service's event (`waits_event`) or a release (`waits_release`).
+    """
+
+    projection: str
+    collection: str
+    events: int
+    seconds: float
+    more: bool
+    parked: int
+    waits_event: int
+    waits_release: int
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogMeasured(Signal):
+    """How many stored commits the broker has not confirmed (or `more`), and since how many
+    `seconds` the oldest of them waits."""
+
+    commits: int
+    seconds: float
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMeasured(Signal):
+    """How many messages a queue holds, how many consumers it has, and how many at least are
+    `expected`."""
+
+    queue: str
+    messages: int
+    consumers: int
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class LettersMeasured(Signal):
+    """The dead letters there are: of each of the largest `groups` its queue, message, error and
+    count; those of all other groups are counted together, under "other"."""
+
+    groups: Sequence[tuple[str, str, str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildMeasured(Signal):
+    """How far the build of a collection is: `replayed` of about `commits`."""
+
+    projection: str
+    collection: str
+    replayed: int
+    commits: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditKnown(Signal):
+    """When a projection was last audited (`at`: Unix time, in seconds), and how many documents
+    differed then."""
+
+    projection: str
+    at: float
+    differences: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHeld(Signal):
+    """Whether this process is the one that gets the messages of a projection's partition."""
+
+    queue: str
+    projection: str
+    partition: int
+    held: bool
