@@ -3,6 +3,7 @@
 dispatcher    finds the one handler of a message and runs it, in its unit of work
 transactions  runs a handler with a session, whose writes are stored with its commits
 joining       a unit of work within a transaction of the application's own
+measuring     counts the runs of each handler, and watches those that somebody wants to hear of
 middleware    what runs around every handler
 layers        checks that what is given as middleware can be
 anew          a message as it was, for another try of its handler

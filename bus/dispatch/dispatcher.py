@@ -3,16 +3,16 @@
 Everything is composed when the bus is built; a dispatch is a look-up and an await.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from bus.codec import digest_of
-from bus.common.exceptions import judged, reported
+from bus.common.exceptions import judged
 from bus.data.ids import category_of, derived_id, former_derived_id
-from bus.declare.router import BASES, Handler, Kind
+from bus.declare.router import Handler
 from bus.dispatch.dependencies import Alone, Bound, Provided, bind, bind_alone, takes_session
+from bus.dispatch.measuring import Counted, Route, Routes, Watch
 from bus.dispatch.middleware import (
     Middleware,
     Next,
@@ -25,54 +25,15 @@ from bus.dispatch.middleware import (
 )
 from bus.dispatch.results import Results
 from bus.dispatch.transactions import Transactions
-from bus.errors import (
-    ConfigurationError,
-    NoHandler,
-    OutcomeUnknown,
-    ResultUnreadable,
-    Retry,
-    Unavailable,
-)
-from bus.messages import Envelope, Message, Query, Receipt, check_kind
+from bus.errors import ConfigurationError, OutcomeUnknown, ResultUnreadable, Unavailable
+from bus.messages import Envelope, Message, Query, Receipt
 from bus.observe.listeners import Signals
-from bus.observe.log import current_attempt
-from bus.observe.signals import (
-    CommandHandled,
-    CommandRepeated,
-    EventHandled,
-    HandlerRun,
-    Outcome,
-    QueryAnswered,
-)
+from bus.observe.signals import CommandHandled, CommandRepeated, EventHandled, QueryAnswered
 from bus.read.projection import Projection
 from bus.stores.event_log import Commit, EventLog
 from bus.stores.session import Effects
 from bus.write.receipts import check_repeat, receipt_of_repeat
 from bus.write.unit_of_work import Publishing, UnitOfWork
-
-Route = Callable[[Envelope], Awaitable[Any]]
-
-
-class Routes(dict[type[Message], Route]):
-    """The one route of each command, or of each query. Raises: NoHandler for a missing one."""
-
-    def __init__(self, kind: Kind) -> None:
-        super().__init__()
-        self._kind = kind
-
-    def __missing__(self, message: type[Message]) -> Route:
-        check_kind(message, BASES[self._kind], "query" if self._kind == "query" else "execute")
-        for other in self:
-            if message.wire_name == other.wire_name or issubclass(message, other):
-                raise NoHandler(
-                    f"nobody handles the {self._kind} {message.__name__}: a handler runs for the "
-                    f"very class that it names, here {other.__name__}; give that, or register a "
-                    f"handler of {message.__name__}"
-                )
-        raise NoHandler(
-            f"nobody handles the {self._kind} {message.wire_name}; "
-            f"is its router in Bus(routers=[...])?"
-        )
 
 
 class Dispatcher:
@@ -101,7 +62,7 @@ class Dispatcher:
         self._owners = foreign or {}
         self._may_be_former = may_be_former
         self._signals = signals or Signals(service)
-        self._wanted = self._signals.wanted
+        self._watch = Watch(self._signals)
         self.lends_sessions = False
         """Whether any handler takes a session, so that `effects` must be open."""
         self._results: dict[type[Message], Results] = {}
@@ -115,9 +76,11 @@ class Dispatcher:
     def execute(self, envelope: Envelope) -> Awaitable[Receipt]:
         """Runs a command under a new id. Raises: NoHandler, and whatever its handler raises."""
         route = self._commands[type(envelope.message)]
-        if CommandHandled in self._wanted:
-            return self._measured(CommandHandled, route, envelope)
-        return route(envelope)
+        attends = self._signals.attends
+        if route.left > 0 and (attends is None or not (attends() or envelope.headers)):
+            run = route.run  # `route.run(...)` takes longer: it looks for a method first
+            return run(envelope)
+        return self._watch.run(route, envelope)
 
     async def execute_once(self, envelope: Envelope) -> Receipt:
         """Runs a command at most once per id; returns the first receipt if it has run before.
@@ -162,18 +125,23 @@ class Dispatcher:
     def ask(self, envelope: Envelope) -> Awaitable[Any]:
         """Runs a query. Raises: NoHandler, and whatever its handler raises."""
         route = self._queries[type(envelope.message)]
-        if QueryAnswered in self._wanted:
-            return self._measured(QueryAnswered, route, envelope)
-        return route(envelope)
+        attends = self._signals.attends
+        if route.left > 0 and (attends is None or not (attends() or envelope.headers)):
+            run = route.run
+            return run(envelope)
+        return self._watch.run(route, envelope)
 
     async def handle(self, subscription: str, envelope: Envelope) -> None:
         """Runs a subscription's handler of an event, if any; stores its changes at most once."""
         route = self._events.get((subscription, type(envelope.message)))
         if route is not None:
-            if EventHandled in self._wanted:
-                await self._measured(EventHandled, route, envelope, subscription)
-            else:
-                await route(envelope)
+            await self._watch.run(route, envelope)
+
+    @property
+    def counted(self) -> list[Counted]:
+        """How many runs each handler had here, exactly, whether somebody listens or not."""
+        routes = (*self._commands.values(), *self._queries.values(), *self._events.values())
+        return [route.counted for route in routes]
 
     def read_by(
         self, message: type[Message], by_view: Mapping[type, Projection[Any]]
@@ -192,7 +160,9 @@ class Dispatcher:
             run_event = self._run_event_once if self._lends(handler) else self._run_event
             bound = bind(handler, self._provided)
             for message in handler.messages:
+                route = Route(EventHandled, message.wire_name, handler.router)
                 self._events[handler.router, message] = self._composed(
+                    route,
                     lambda envelope: run_event(envelope, handler, bound),
                     keeps=self._keeps(handler, message),
                 )
@@ -206,26 +176,33 @@ class Dispatcher:
         self._by[message] = handler
         if handler.kind == "command":
             self._commands[message] = self._composed(
+                Route(CommandHandled, message.wire_name, handler.name),
                 self._command(handler),
                 self.recorded,
                 self._settled,
                 keeps=self._keeps(handler, message),
             )
         else:
-            self._queries[message] = self._composed(self._query(handler))
+            route = Route(QueryAnswered, message.wire_name, handler.name)
+            self._queries[message] = self._composed(route, self._query(handler))
 
     def _composed(
         self,
+        route: Route,
         run: Next,
         stored: Stored | None = None,
         settled: Settled | None = None,
         *,
         keeps: bool = False,
-    ) -> Next:
+    ) -> Route:
         if not self._middleware:
-            return logged_and_retried(run, self._signals, settled=settled, keeps=keeps)
+            route.run = logged_and_retried(run, self._signals, route, settled=settled, keeps=keeps)
+            return route
         retried = retried_on_conflict(run, self._signals, keeps=keeps)
-        return compose(self._middleware, retried, stored, settled, signals=self._signals)
+        route.run = compose(
+            self._middleware, retried, stored, settled, signals=self._signals, route=route
+        )
+        return route
 
     def _keeps(self, handler: Handler, message: type[Message]) -> bool:
         """Returns whether to keep the message as it was, for another run after a conflict.
@@ -355,32 +332,6 @@ class Dispatcher:
             return None
         self._signals.emit(CommandRepeated, envelope.name, envelope.id)
         return self.typed(type(envelope.message), receipt)
-
-    async def _measured(
-        self, kind: type[HandlerRun], route: Route, envelope: Envelope, handler: str = ""
-    ) -> Any:
-        """Runs it, and tells who listens how long it took and what came of it."""
-        began = time.monotonic()
-        outcome: Outcome = "done"
-        error = ""
-        try:
-            return await route(envelope)
-        except BaseException as raised:
-            outcome = "put_off" if isinstance(judged(raised), Retry) else "failed"
-            error = type(reported(raised)).__name__
-            raise
-        finally:
-            self._signals.emit(
-                kind,
-                message=envelope.name,
-                message_id=envelope.id,
-                correlation_id=envelope.correlation_id,
-                handler=handler or self._by[type(envelope.message)].name,
-                attempt=current_attempt.get(),
-                seconds=time.monotonic() - began,
-                outcome=outcome,
-                error=error,
-            )
 
 
 def _without_changes(alone: Alone, results: Results) -> Next:

@@ -17,6 +17,7 @@ from bus.common.fingerprint import reason_of
 from bus.common.signatures import name_of, with_article
 from bus.common.tasks import TurningTime
 from bus.dispatch.anew import anew
+from bus.dispatch.measuring import Route
 from bus.errors import ConcurrencyError, ConfigurationError, OutcomeUnknown, Retry, Unavailable
 from bus.messages import Envelope, Receipt
 from bus.observe.listeners import Signals
@@ -41,6 +42,7 @@ def compose(
     settled: Settled | None = None,
     *,
     signals: Signals,
+    route: Route,
 ) -> Next:
     """Returns the chain of `middleware`, the first one outermost and logged, around `innermost`.
 
@@ -51,7 +53,7 @@ def compose(
     chain = innermost
     for outer in reversed(others):
         chain = _around(outer, chain, stored)
-    return _logged_around(outermost, chain, stored, settled, signals)
+    return _logged_around(outermost, chain, stored, settled, signals, route)
 
 
 def _around(outer: Middleware, following: Next, stored: Stored | None) -> Next:
@@ -73,6 +75,7 @@ def _logged_around(
     stored: Stored | None,
     settled: Settled | None,
     signals: Signals,
+    route: Route,
 ) -> Next:
     """Does what `logged` and `_around` do, in one coroutine."""
 
@@ -84,11 +87,15 @@ def _logged_around(
                 raise await _lost(outer, envelope, result, stored)
             return result
         except Exception as error:
-            receipt = await _settle(error, envelope, settled, signals)
+            receipt = await _settle(error, envelope, settled, signals, route)
             if receipt is None:
                 raise
             return receipt
+        except BaseException as error:
+            route.note(error)
+            raise
         finally:
+            route.left -= 1
             current_envelope.reset(token)
 
     return run
@@ -163,12 +170,14 @@ async def _what_became_of_it(stored: Stored, envelope: Envelope) -> str:
 def logged(
     following: Next,
     signals: Signals,
+    route: Route,
     *,
     after_conflict: Next | None = None,
     settled: Settled | None = None,
     keeps: bool = False,
 ) -> Next:
-    """Names the message in every log line written meanwhile, and tells of a handler's failure.
+    """Names the message in every log line written meanwhile, counts the run, and tells of a
+    handler's failure.
 
     After a conflict `after_conflict` runs, if given; with `keeps`, it gets the message as it was.
     What `settled` returns after a failure is returned in its place.
@@ -185,18 +194,22 @@ def logged(
                     raise
             return await after_conflict(kept)
         except Exception as error:
-            receipt = await _settle(error, envelope, settled, signals)
+            receipt = await _settle(error, envelope, settled, signals, route)
             if receipt is None:
                 raise
             return receipt
+        except BaseException as error:
+            route.note(error)
+            raise
         finally:
+            route.left -= 1
             current_envelope.reset(token)
 
     return run
 
 
 async def _settle(
-    error: Exception, envelope: Envelope, settled: Settled | None, signals: Signals
+    error: Exception, envelope: Envelope, settled: Settled | None, signals: Signals, route: Route
 ) -> Receipt | None:
     """Returns the receipt of a command that is stored all the same; else tells of the failure.
 
@@ -204,10 +217,13 @@ async def _settle(
     """
     try:
         receipt = await settled(error, envelope) if settled else None
-    except Exception as unsettled:
-        _emit_failure(signals, envelope, unsettled)
+    except BaseException as unsettled:
+        route.note(unsettled)
+        if isinstance(unsettled, Exception):
+            _emit_failure(signals, envelope, unsettled)
         raise
     if receipt is None:
+        route.note(error)
         _emit_failure(signals, envelope, error)
     return receipt
 
@@ -230,11 +246,13 @@ def _emit_failure(signals: Signals, envelope: Envelope, error: Exception) -> Non
 
 
 def logged_and_retried(
-    following: Next, signals: Signals, *, settled: Settled | None, keeps: bool
+    following: Next, signals: Signals, route: Route, *, settled: Settled | None, keeps: bool
 ) -> Next:
     """Does what `logged(retried_on_conflict(following))` does, with one coroutine less."""
     after_conflict = partial(_again, following, signals)
-    return logged(following, signals, after_conflict=after_conflict, settled=settled, keeps=keeps)
+    return logged(
+        following, signals, route, after_conflict=after_conflict, settled=settled, keeps=keeps
+    )
 
 
 def timeout(seconds: figures.Seconds) -> Middleware:

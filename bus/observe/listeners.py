@@ -6,6 +6,7 @@ A tracer is told besides that something begins, so that a span can be open meanw
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial
 from threading import Condition, Thread
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -32,6 +33,9 @@ MOST_BEHIND = 10_000
 TELL_EVERY = 60.0
 IDLE = 5.0
 """Seconds after which the thread of these listeners ends, unless there is another signal."""
+
+current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery", default=None)
+"""What a worker's handler handles at present, as it came; None elsewhere."""
 
 log = Logger("bus.signals")
 
@@ -101,6 +105,8 @@ class Signals:
         """Who listens, by kind. Look here before making a signal of what happens often."""
         self.each: frozenset[type[Signal]] = frozenset()
         """The kinds of `HandlerRun` of which somebody wants each one, not a sample."""
+        self.sampled: frozenset[type[Signal]] = frozenset()
+        """The kinds of `HandlerRun` of which somebody makes do with a sample."""
         self.attends: Callable[[], object] | None = None
         """Says whether somebody may want this very run. None: at most samples are wanted."""
         self._tracer: Tracer | None = None
@@ -262,12 +268,10 @@ class Signals:
 
     def _attend(self) -> None:
         """Works out what each run of a handler has to look at."""
-        self.each = frozenset(
-            kind
-            for kind, listeners in self.wanted.items()
-            if issubclass(kind, HandlerRun)
-            and not all(isinstance(listener, _Sampled) for listener in listeners)
-        )
+        runs = {kind: who for kind, who in self.wanted.items() if issubclass(kind, HandlerRun)}
+        samples = {kind: [isinstance(one, _Sampled) for one in who] for kind, who in runs.items()}
+        self.each = frozenset(kind for kind, sampled in samples.items() if not all(sampled))
+        self.sampled = frozenset(kind for kind, sampled in samples.items() if any(sampled))
         tracer = self._tracer
         self.attends = _always if self.each else None if tracer is None else tracer.ambient
 

@@ -25,7 +25,8 @@ Outcome = Literal["done", "failed", "put_off"]
 @dataclass(frozen=True, slots=True)
 class HandlerRun(Signal):
     """One run of a handler, its middleware included. `handler` is its name; for an event, its
-    subscription's. `error` is the type of what it raised. `attempt` counts a worker's tries."""
+    subscription's. `error` is the type of what it raised. `attempt` counts a worker's tries.
+    `runs` is more than 1 only for who makes do with a sample: how many runs it stands for."""
 
     message: str
     message_id: str
@@ -35,6 +36,7 @@ class HandlerRun(Signal):
     seconds: float
     outcome: Outcome
     error: str = ""
+    runs: int = 1
 
 
 class CommandHandled(HandlerRun):

@@ -8,9 +8,11 @@ from pydantic import BaseModel, ValidationError
 
 from bus import Command, Envelope
 from bus.common import clock
+from bus.dispatch.measuring import Route
 from bus.dispatch.middleware import logged
 from bus.observe import log
 from bus.observe.listeners import Signals
+from bus.observe.signals import CommandHandled
 
 
 class Open(Command):
@@ -44,7 +46,7 @@ async def test_each_line_names_the_message_and_none_holds_its_payload(
         raise RuntimeError("broken\nFAKE LINE")
 
     with pytest.raises(RuntimeError):
-        await logged(handler, Signals())(envelope)
+        await logged(handler, Signals(), Route(CommandHandled, "Open", "open"))(envelope)
     printed = capsys.readouterr().err
     first, second = map(json.loads, printed.splitlines())
     for line in (first, second):

@@ -1,0 +1,203 @@
+"""Measuring: counts the runs of each handler, and watches those that somebody wants to hear of.
+
+A run that is watched has a time and becomes a signal, and a span. That costs more than a short
+handler does, so of these only a sample is watched, unless somebody wants each one. What is counted
+(`Counted`) is exact all the same.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from bus.common import clock
+from bus.common.exceptions import judged, reported
+from bus.declare.router import BASES, Kind
+from bus.errors import NoHandler, Retry
+from bus.messages import Envelope, Message, check_kind
+from bus.observe.listeners import Signals, current_delivery
+from bus.observe.log import current_attempt
+from bus.observe.signals import HandlerRun
+
+EVERY = 128
+"""One of so many runs is watched, if they are short, and samples will do."""
+SHORT = 100e-6
+"""Seconds. Runs that take longer are all watched: that costs 3 microseconds, about."""
+QUIET = 256
+"""After so many runs it is looked again whether somebody wants samples."""
+
+
+class Counted(NamedTuple):
+    """How many runs of a handler have ended, by what came of them. `handler` is its name; for an
+    event, its subscription's."""
+
+    kind: type[HandlerRun]
+    message: str
+    handler: str
+    done: int
+    failed: int
+    put_off: int
+
+
+class Route:
+    """The way of a message to its handler, and the runs that it had. Of one event loop.
+
+    `left` is how many runs are to end before the next one is watched.
+    """
+
+    __slots__ = (
+        "_due",
+        "_failed",
+        "_put_off",
+        "_told",
+        "_traced",
+        "handler",
+        "is_short",
+        "kind",
+        "left",
+        "message",
+        "run",
+    )
+
+    run: Callable[[Envelope], Awaitable[Any]]
+    """What runs around the handler, and the handler. It counts down `left` as it ends."""
+
+    def __init__(self, kind: type[HandlerRun], message: str, handler: str) -> None:
+        self.kind = kind
+        self.message = message
+        self.handler = handler
+        self.left = 0
+        self.is_short = False
+        self._due = 0
+        self._failed = 0
+        self._put_off = 0
+        self._told = 0
+        self._traced = 0
+
+    @property
+    def counted(self) -> Counted:
+        """What the runs came to that have ended."""
+        done = self._ended - self._failed - self._put_off
+        return Counted(self.kind, self.message, self.handler, done, self._failed, self._put_off)
+
+    @property
+    def _ended(self) -> int:
+        return self._due - self.left
+
+    def note(self, error: BaseException) -> None:
+        """Counts a run that raised, beside counting it down."""
+        if isinstance(judged(error), Retry):
+            self._put_off += 1
+        else:
+            self._failed += 1
+
+    def wait(self, runs: int) -> None:
+        """Has so many runs end before the next one is watched."""
+        self._due += runs - self.left
+        self.left = runs
+
+    def untold(self) -> int:
+        """Returns how many runs have ended since it was called last."""
+        before, self._told = self._told, self._ended
+        return self._told - before
+
+    def begins_trace(self, share: float) -> bool:
+        """Returns whether a run is to begin a trace: at random, for those before it, too, that were
+        not watched."""
+        before, self._traced = self._traced, self._ended
+        return share > 0 and clock.source.fraction() < share * max(self._traced - before, 1)
+
+
+class Routes(dict[type[Message], Route]):
+    """The one route of each command, or of each query. Raises: NoHandler for a missing one."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, message: type[Message]) -> Route:
+        check_kind(message, BASES[self._kind], "query" if self._kind == "query" else "execute")
+        for other in self:
+            if message.wire_name == other.wire_name or issubclass(message, other):
+                raise NoHandler(
+                    f"nobody handles the {self._kind} {message.__name__}: a handler runs for the "
+                    f"very class that it names, here {other.__name__}; give that, or register a "
+                    f"handler of {message.__name__}"
+                )
+        raise NoHandler(
+            f"nobody handles the {self._kind} {message.wire_name}; "
+            f"is its router in Bus(routers=[...])?"
+        )
+
+
+class Watch:
+    """Runs what somebody may want to hear of."""
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+
+    def run(self, route: Route, envelope: Envelope) -> Awaitable[Any]:
+        """Runs a message's handler, watched if somebody wants this run.
+
+        Whoever calls it often looks first whether `route.left` is more than 0, no header came, and
+        `Signals.attends` says nothing: then nobody does.
+        """
+        signals, tracer = self._signals, self._signals.tracer
+        has_context = tracer is not None and bool(envelope.headers or tracer.ambient())
+        if route.left > 0 and not has_context and route.kind not in signals.each:
+            return route.run(envelope)
+        if tracer is None and route.kind not in signals.wanted:
+            route.wait(QUIET)
+            return route.run(envelope)
+        traced = tracer is not None and (has_context or route.begins_trace(tracer.share))
+        if route.left <= 0:
+            route.wait(self._pause(route))
+        return self._watched(route, envelope, traced=traced)
+
+    def _pause(self, route: Route) -> int:
+        """Returns after how many runs to watch the next one."""
+        share = self._signals.tracer.share if self._signals.tracer else 0.0
+        traces = round(1 / share) if share > 1 / QUIET else QUIET
+        wanted = route.kind in self._signals.wanted
+        samples = QUIET if not wanted else EVERY if route.is_short else 0
+        return min(samples, traces if traces > 1 else 0)
+
+    async def _watched(self, route: Route, envelope: Envelope, *, traced: bool) -> Any:
+        begun = traced and self._signals.begin(
+            route.kind, envelope, route.handler, current_attempt.get(), current_delivery.get()
+        )
+        if begun:
+            envelope = begun[0]
+        began = time.monotonic()
+        try:
+            result = await route.run(envelope)
+        except BaseException as raised:
+            self._tell(route, envelope, began, raised)
+            if begun:
+                begun[1](raised)
+            raise
+        self._tell(route, envelope, began, None)
+        if begun:
+            begun[1](None)
+        return result
+
+    def _tell(
+        self, route: Route, envelope: Envelope, began: float, raised: BaseException | None
+    ) -> None:
+        seconds = time.monotonic() - began
+        route.is_short = seconds < SHORT
+        if route.kind not in self._signals.wanted:
+            return
+        put_off = raised is not None and isinstance(judged(raised), Retry)
+        runs = route.untold()
+        self._signals.emit(
+            route.kind,
+            message=envelope.name,
+            message_id=envelope.id,
+            correlation_id=envelope.correlation_id,
+            handler=route.handler,
+            attempt=current_attempt.get(),
+            seconds=seconds,
+            outcome="done" if raised is None else "put_off" if put_off else "failed",
+            error="" if raised is None else type(reported(raised)).__name__,
+            runs=runs if route.kind in self._signals.sampled else 1,
+        )
