@@ -1,10 +1,11 @@
 """What an open bus consists of, for delivery and the command line to use."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from bus.assembly.declarations import aggregates_of, events_of
 from bus.codec import command_frame
@@ -19,6 +20,7 @@ from bus.messages import Command, Envelope, Event, Fault, Receipt
 from bus.observe.health import Checkup
 from bus.observe.listeners import Signals
 from bus.observe.loops import Loops
+from bus.observe.signals import Sent
 from bus.read.foreign import Foreign, History
 from bus.read.freshness import Freshness
 from bus.read.live import Live
@@ -46,6 +48,8 @@ from bus.transports.topology import (
 from bus.write.aggregate import Aggregate
 from bus.write.publisher import Publisher
 from bus.write.unit_of_work import Outbox, UnitOfWork
+
+Result = TypeVar("Result")
 
 
 class Subscription(NamedTuple):
@@ -130,16 +134,44 @@ class Runtime(NamedTuple):
 
         Raises: Unroutable, TransportUnavailable, InvalidMessage.
         """
-        failures = await self.transport.publish([command_frame(envelope)], must_route=True)
-        for failure in failures.values():
-            raise failure
+
+        async def send(frame: Frame) -> None:
+            failures = await self.transport.publish([frame], must_route=True)
+            for failure in failures.values():
+                raise failure
+
+        await self._told(send, envelope, answered=False)
 
     async def request(self, envelope: Envelope, timeout: float) -> Frame:
         """Puts a command on the service's durable queue; returns the reply, of whichever kind.
 
         Raises: OutcomeUnknown, and what `send` raises.
         """
-        return await self.transport.request(command_frame(envelope), timeout)
+
+        async def request(frame: Frame) -> Frame:
+            return await self.transport.request(frame, timeout)
+
+        return await self._told(request, envelope, answered=True)
+
+    async def _told(
+        self, send: Callable[[Frame], Awaitable[Result]], envelope: Envelope, *, answered: bool
+    ) -> Result:
+        """Sends a command, and tells who listens, and the tracer, what came of it."""
+        frame, signals = command_frame(envelope), self.signals
+        begun = signals.sending(frame)
+        began = time.monotonic()
+        raised: BaseException | None = None
+        try:
+            return await send(begun[0] if begun else frame)
+        except BaseException as error:
+            raised = error
+            raise
+        finally:
+            if begun:
+                begun[1](raised)
+            seconds, error_type = time.monotonic() - began, type(raised).__name__ if raised else ""
+            raised = None  # else its traceback would hold it for ever
+            signals.emit(Sent, envelope.name, envelope.id, answered, seconds, error_type)
 
     async def publish(self, event: Event, envelope: Envelope) -> Receipt:
         """Stores and publishes an event that belongs to no aggregate.

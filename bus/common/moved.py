@@ -69,10 +69,14 @@ ROOMS = {
         "delivery.history": "receiver",
         "delivery.replaying": "sender",
     },
-    "lifecycle": {"delivery.roster": "duty", "entering": "entering", "forking": "forking"},
+    "lifecycle": {
+        "delivery.loop_watch": "loop_watch",
+        "delivery.roster": "duty",
+        "entering": "entering",
+        "forking": "forking",
+    },
     "observe": {
         "delivery.health_server": "health_server",
-        "delivery.loop_watch": "loop_watch",
         "health": "health",
         "lines": "lines",
         "log": "log",

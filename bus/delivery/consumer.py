@@ -1,17 +1,21 @@
 """What a worker expects of each queue's consumer, and how consumers start; each is a duty."""
 
 import asyncio
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
+from bus.common import clock
 from bus.common.backoff import pauses
 from bus.errors import TransportUnavailable
 from bus.failures.retry import Holding, Stopped, insist
 from bus.lifecycle.duty import Duty, Supervisor
 from bus.observe.health import Check
+from bus.observe.listeners import Signals
 from bus.observe.log import Logger
+from bus.observe.signals import Received, Settled, Settling
 from bus.transports.base import Delivery, Inbox, Transport
 
 PREFETCH = 100
@@ -50,8 +54,16 @@ class QueueConsumer:
 
     is_last = False
 
-    def __init__(self, queue: str, transport: Transport, *, prefetch: int = PREFETCH) -> None:
+    def __init__(
+        self,
+        queue: str,
+        transport: Transport,
+        *,
+        prefetch: int = PREFETCH,
+        signals: Signals | None = None,
+    ) -> None:
         self.queue = queue
+        self.signals = signals or Signals()
         self._transport = transport
         self._prefetch = prefetch
         self._stopping = asyncio.Event()
@@ -81,6 +93,40 @@ class QueueConsumer:
             await asyncio.sleep(pause)
         raise AssertionError("pauses are endless")
 
+    async def take(self, inbox: Inbox, most: int) -> list[Delivery]:
+        """Returns what has arrived, at most so much of it, as soon as there is anything; or nothing
+        once the inbox stops."""
+        taken = await inbox.take(most)
+        if taken:
+            self._tell_received(taken)
+        return taken
+
+    async def settle(
+        self, inbox: Inbox, deliveries: Sequence[Delivery], outcome: Settling = "done"
+    ) -> None:
+        """Acknowledges messages. Raises: TransportUnavailable."""
+        signals, began = self.signals, time.time()
+        await inbox.acknowledge(deliveries)
+        if Settled in signals.wanted:
+            signals.emit(Settled, self.queue, len(deliveries), outcome)
+        if signals.tracer is not None:
+            signals.batch_of("settle", self.queue, began, (one.frame for one in deliveries))
+
+    def _tell_received(self, taken: Sequence[Delivery]) -> None:
+        signals = self.signals
+        if Received in signals.wanted:
+            waited = clock.now() - min(one.frame.time for one in taken)
+            signals.emit(
+                Received,
+                self.queue,
+                messages=len(taken),
+                size=sum(len(one.frame.body) for one in taken),
+                oldest=max(waited.total_seconds(), 0.0),
+                redelivered=sum(one.redelivered for one in taken),
+            )
+        if signals.tracer is not None:
+            signals.batch_of("receive", self.queue, time.time(), (one.frame for one in taken))
+
     async def stop(self, timeout: float) -> None:
         """Takes nothing more; `run` finishes what is at hand."""
         self._stopping.set()
@@ -103,10 +149,10 @@ class BatchConsumer(QueueConsumer):
         inbox = await self.open()
         try:
             while not self._stopping.is_set():
-                if deliveries := await inbox.take(self._prefetch):
+                if deliveries := await self.take(inbox, self._prefetch):
                     await insist(partial(self.process, deliveries), self._holding, self._stopping)
                     with suppress(TransportUnavailable):
-                        await inbox.acknowledge(deliveries)
+                        await self.settle(inbox, deliveries)
         except Stopped:
             pass
         finally:

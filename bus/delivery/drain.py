@@ -63,7 +63,7 @@ class DeadQueueConsumer(BatchConsumer):
         *,
         counting: Collection[str] = (),
     ) -> None:
-        super().__init__(queue, transport)
+        super().__init__(queue, transport, signals=give_up.signals)
         self._counting = counting
         self._own = f"{queue.removesuffix('.dead')}."
         self._give_up = give_up

@@ -16,9 +16,9 @@ from bus.delivery.trust import Trust
 from bus.errors import ConfigurationError
 from bus.failures.give_up import GiveUp
 from bus.lifecycle.duty import Duty
+from bus.lifecycle.loop_watch import LoopWatch
 from bus.messages import Envelope
 from bus.observe.health import Check
-from bus.observe.loop_watch import LoopWatch
 from bus.read.projection import Projection
 from bus.transports.topology import dead_queue
 

@@ -30,7 +30,8 @@ from bus.failures.releases import Waiting, never_came, wait_of, waited_by
 from bus.failures.retry import Step, Stopped, insist, next_step
 from bus.messages import Envelope
 from bus.observe.log import current_attempt, current_handler
-from bus.observe.signals import PutOff, Retried
+from bus.observe.signals import PutOff, Retried, Settling
+from bus.observe.tracer import current_delivery
 from bus.stores.control import Control
 from bus.transports.base import Delivery, Inbox, Transport
 from bus.transports.topology import DELIVERY_LIMIT, rung
@@ -84,7 +85,7 @@ class HandlerConsumer(QueueConsumer):
         # A message taken here may wait for all those before it. If it waited for longer than the
         # broker's consumer_timeout, the broker would close the channel. So few are taken ahead.
         at_hand = min(prefetch, PREFETCH, AHEAD * concurrency)
-        super().__init__(queue, transport, prefetch=at_hand)
+        super().__init__(queue, transport, prefetch=at_hand, signals=give_up.signals)
         self.waiting = Waiting(queue)
         self._release_within = release_within
         self._handle = handle
@@ -112,7 +113,7 @@ class HandlerConsumer(QueueConsumer):
         )
         try:
             while not self._stopping.is_set():
-                taken = await inbox.take(self._prefetch)
+                taken = await self.take(inbox, self._prefetch)
                 if taken and self._vouch:
                     vouch = partial(self._vouch, self.queue, taken)
                     await insist(vouch, self._holding, self._stopping)
@@ -154,7 +155,7 @@ class HandlerConsumer(QueueConsumer):
         await insist(partial(sort, self._trust), self._holding, self._stopping)
         with suppress(TransportUnavailable):
             for delivery in found.refused:  # one by one: others before them may be unsettled
-                await inbox.acknowledge([delivery])
+                await self.settle(inbox, [delivery], "given_up")
         return found.believed
 
     async def _start(
@@ -178,11 +179,13 @@ class HandlerConsumer(QueueConsumer):
     async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
         if delivery.generation != inbox.generation:
             return  # its channel is gone and it comes again: now it would take effect twice
+        if self.signals.tracer is not None or current_delivery.get() is not None:
+            current_delivery.set(delivery)
         if current_handler.get() != self.queue:  # else set already: a lane keeps its context
             current_handler.set(self.queue)
         try:
             if self._handled.includes(delivery):
-                await self._acknowledge(inbox, delivery)
+                await self._acknowledge(inbox, delivery, "done")
                 return
             if RETURNED in delivery.frame.headers:
                 outcome = await self._suspected(envelope, delivery)
@@ -239,7 +242,7 @@ class HandlerConsumer(QueueConsumer):
         if step == Step():
             return
         after = (step.pause if step.delay is None else step.delay) or 0.0
-        emit, place = self._give_up.signals.emit, (self.queue, envelope.name, envelope.id, attempt)
+        emit, place = self.signals.emit, (self.queue, envelope.name, envelope.id, attempt)
         if isinstance(error, Retry):
             emit(PutOff, *place, delay=after)
             return
@@ -296,29 +299,32 @@ class HandlerConsumer(QueueConsumer):
     async def _settle(self, inbox: Inbox, delivery: Delivery, outcome: Handled) -> None:
         """Acknowledges a message: the one place where an outcome becomes an acknowledgement."""
         error = outcome.error
+        became: Settling = "done"
         if self._replies is not None and not outcome.waited:
             error = await self._replies.settled(delivery, error)
         if error is not None:
             follow_up = partial(self._follow_up, delivery, error, outcome)
-            await insist(follow_up, self._holding, self._stopping)
+            became = await insist(follow_up, self._holding, self._stopping)
         elif DEAD_LETTER in delivery.frame.headers:
-            settled = partial(repaired, self._control, delivery, signals=self._give_up.signals)
+            settled = partial(repaired, self._control, delivery, signals=self.signals)
             await insist(settled, self._holding, self._stopping)
         if RETURNED in delivery.frame.headers:
             over = partial(self._suspects.over, delivery.frame.id)
             await insist(over, self._holding, self._stopping)
         # First: if the acknowledgement is lost, the message comes again and would be handled again.
         self._handled.add(delivery)
-        await self._acknowledge(inbox, delivery)
+        await self._acknowledge(inbox, delivery, became)
 
-    async def _acknowledge(self, inbox: Inbox, delivery: Delivery) -> None:
+    async def _acknowledge(self, inbox: Inbox, delivery: Delivery, became: Settling) -> None:
         try:
-            await inbox.acknowledge([delivery])
+            await self.settle(inbox, [delivery], became)
         except TransportUnavailable:
             return  # it comes again, and `_handled` recognises it then
 
-    async def _follow_up(self, delivery: Delivery, error: BaseException, outcome: Handled) -> None:
-        """Puts the message off to a later try, or gives it up."""
+    async def _follow_up(
+        self, delivery: Delivery, error: BaseException, outcome: Handled
+    ) -> Settling:
+        """Puts the message off to a later try, or gives it up; returns which of them."""
         delay, attempts, unread = outcome.step.delay, outcome.attempts, outcome.unread
         added: dict[str, str | int] = {ATTEMPT: attempts}
         if outcome.waited:
@@ -327,10 +333,10 @@ class HandlerConsumer(QueueConsumer):
             unread = False
             if not self._give_up.has_room(delivery):
                 delay = UNKNOWN_FOR
-        if delay is None or not await self._put_off(delivery, delay, added):
-            await self._give_up(
-                delivery, error, handler=self.queue, attempts=attempts, unread=unread
-            )
+        if delay is not None and await self._put_off(delivery, delay, added):
+            return "put_off"
+        await self._give_up(delivery, error, handler=self.queue, attempts=attempts, unread=unread)
+        return "given_up"
 
     async def _put_off(
         self, delivery: Delivery, delay: float, added: Mapping[str, str | int]

@@ -5,6 +5,7 @@ it is stored.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -60,7 +61,7 @@ class ProjectionConsumer(QueueConsumer):
         batch: int,
         vouch: Vouch | None = None,
     ) -> None:
-        super().__init__(queue, transport, prefetch=prefetch)
+        super().__init__(queue, transport, prefetch=prefetch, signals=projector.signals)
         self._projector = projector
         self._collections = collections
         self._control = control
@@ -90,8 +91,10 @@ class ProjectionConsumer(QueueConsumer):
             while not self._stopping.is_set():
                 deliveries = await self._take(inbox)
                 if deliveries:
+                    began = time.time()
                     project = partial(self._project, inbox, deliveries)
                     await insist(project, self._holding, self._stopping)
+                    self._tell_projected(deliveries, began)
                     await self._settle(inbox, deliveries)
                 await insist(self._projector.look, self._holding, self._stopping)
         except Stopped:
@@ -106,7 +109,7 @@ class ProjectionConsumer(QueueConsumer):
         taken: list[Delivery] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(WAIT):
-                taken = await inbox.take(self._batch)
+                taken = await self.take(inbox, self._batch)
         self.behind = len(taken) == self._batch
         return taken
 
@@ -203,4 +206,9 @@ class ProjectionConsumer(QueueConsumer):
 
     async def _settle(self, inbox: Inbox, deliveries: Sequence[Delivery]) -> None:
         with suppress(TransportUnavailable):
-            await inbox.acknowledge(deliveries)
+            await self.settle(inbox, deliveries)
+
+    def _tell_projected(self, deliveries: Sequence[Delivery], began: float) -> None:
+        if self.signals.tracer is not None:
+            name = self._projector.projection.name
+            self.signals.batch_of("project", name, began, (one.frame for one in deliveries))

@@ -14,9 +14,10 @@ from bus.common.exceptions import judged, reported
 from bus.declare.router import BASES, Kind
 from bus.errors import NoHandler, Retry
 from bus.messages import Envelope, Message, check_kind
-from bus.observe.listeners import Signals, current_delivery
+from bus.observe.listeners import Signals
 from bus.observe.log import current_attempt
 from bus.observe.signals import HandlerRun
+from bus.observe.tracer import current_delivery
 
 EVERY = 128
 """One of so many runs is watched, if they are short, and samples will do."""

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bus.common import clock
 from bus.common.backoff import doubled, pauses
@@ -14,6 +14,8 @@ from bus.common.fingerprint import reason_of
 from bus.declare.policies import RetryPolicy
 from bus.errors import MessageError, NoHandler, Retry
 from bus.observe.log import Logger
+
+Result = TypeVar("Result")
 
 log = Logger("bus.retry")
 
@@ -75,17 +77,17 @@ class Holding:
 
 
 async def insist(
-    step: Callable[[], Awaitable[object]], holding: Holding, stopping: asyncio.Event
-) -> None:
-    """Repeats a step, which must be idempotent, for as long as a service is away.
+    step: Callable[[], Awaitable[Result]], holding: Holding, stopping: asyncio.Event
+) -> Result:
+    """Repeats a step, which must be idempotent, for as long as a service is away; returns what it
+    returns.
 
     Raises: Stopped if the worker must stop meanwhile; whatever else the step raises.
     """
     try:
         for pause in pauses():
             try:
-                await step()
-                return
+                return await step()
             except Exception as error:
                 if not outage(error):
                     raise
@@ -95,5 +97,6 @@ async def insist(
                     await stopping.wait()
             if stopping.is_set():
                 raise Stopped
+        raise AssertionError("pauses are endless")
     finally:
         holding.over(step)

@@ -44,7 +44,8 @@ class HistoryConsumer(BatchConsumer):
         asking: Asking,
         give_up: GiveUp,
     ) -> None:
-        super().__init__(history_queue(runtime.service).name, runtime.transport, prefetch=PREFETCH)
+        queue, signals = history_queue(runtime.service).name, runtime.signals
+        super().__init__(queue, runtime.transport, prefetch=PREFETCH, signals=signals)
         self._runtime = runtime
         self._followed = followed
         self._foreign_events = foreign_events

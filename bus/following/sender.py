@@ -61,7 +61,7 @@ class ReplayConsumer(BatchConsumer):
         control: Control,
         give_up: GiveUp,
     ) -> None:
-        super().__init__(requests_queue(service).name, transport)
+        super().__init__(requests_queue(service).name, transport, signals=give_up.signals)
         self._log = event_log
         self._control = control
         self._give_up = give_up

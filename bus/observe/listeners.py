@@ -5,11 +5,10 @@ A tracer is told besides that something begins, so that a span can be open meanw
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from functools import partial
 from threading import Condition, Thread
-from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bus.common.exceptions import own
 from bus.common.signatures import inspected, is_async, name_of
@@ -18,14 +17,12 @@ from bus.messages import Envelope
 from bus.observe.log import Logger
 from bus.observe.logged import LEVELS, log_signal
 from bus.observe.signals import KINDS, HandlerRun, ListenerBehind, Signal
+from bus.observe.tracer import Batch, Ended, Tracer, What, batch_of
 from bus.transports.base import Delivery, Frame
 
 Some = TypeVar("Some", bound=Signal)
 Fields = ParamSpec("Fields")
 Listener = Callable[[Any], object]
-Ended = Callable[[BaseException | None], None]
-"""Called when what was begun is over, with what it raised, if anything."""
-
 SLOW = 0.05
 """Seconds that a listener may take before the log names it: all that goes on waits for it."""
 MOST_BEHIND = 10_000
@@ -34,66 +31,7 @@ TELL_EVERY = 60.0
 IDLE = 5.0
 """Seconds after which the thread of these listeners ends, unless there is another signal."""
 
-current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery", default=None)
-"""What a worker's handler handles at present, as it came; None elsewhere."""
-
 log = Logger("bus.signals")
-
-
-class Batch(NamedTuple):
-    """Something that was done for several messages at once, and has just ended.
-
-    `name` is the exchange, the queue, the projection or the service; `began` is Unix time, in
-    seconds. `contexts` are the `traceparent`s of what is in it, sampled ones only, with `names`
-    (routing keys, or names of messages) beside them. `ages`: how old its oldest and its youngest
-    message are, in seconds. `error` is the type of what it raised.
-    """
-
-    what: Literal["send", "receive", "settle", "project", "relay", "store", "rebuild", "sweep"]
-    name: str
-    began: float
-    contexts: Sequence[str]
-    messages: int
-    names: Sequence[str] = ()
-    ages: tuple[float, float] = (0.0, 0.0)
-    error: str = ""
-
-
-class Tracer(Protocol):
-    """Hears that something begins. There is one for a bus: `Signals.tracer`.
-
-    It should raise nothing; what it raises is treated as a listener's. `share` is the part of the
-    runs that begin a trace, of those to which no context came. `ambient` returns something true
-    where a context is there already, of an HTTP request say; it is called for each run.
-    """
-
-    share: float
-
-    @property
-    def ambient(self) -> Callable[[], object]: ...
-
-    def begin(
-        self,
-        kind: type[HandlerRun],
-        envelope: Envelope,
-        handler: str,
-        attempt: int,
-        came: Delivery | None,
-    ) -> tuple[Envelope, Ended] | None:
-        """Returns the envelope to go on with, and what to call at the end; None for no span.
-
-        `came` is what a worker handles. A run without any context is begun only if the `share` says
-        so.
-        """
-        ...
-
-    def sending(self, frame: Frame) -> tuple[Frame, Ended] | None:
-        """Returns the frame to send, and what to call once it is sent; None for no span."""
-        ...
-
-    def batch(self, what: Batch) -> None:
-        """Takes what was done for several messages, once it is over."""
-        ...
 
 
 class Signals:
@@ -109,19 +47,15 @@ class Signals:
         """The kinds of `HandlerRun` of which somebody makes do with a sample."""
         self.attends: Callable[[], object] | None = None
         """Says whether somebody may want this very run. None: at most samples are wanted."""
-        self._tracer: Tracer | None = None
+        self.tracer: Tracer | None = None
+        """Who hears that something begins, if anybody does; `trace` sets it."""
         self._failed: set[tuple[int, str]] = set()
         self._slow: set[int] = set()
         self._apart = _Apart(self)
 
-    @property
-    def tracer(self) -> Tracer | None:
-        """Who hears that something begins, if anybody does."""
-        return self._tracer
-
-    @tracer.setter
-    def tracer(self, tracer: Tracer | None) -> None:
-        self._tracer = tracer
+    def trace(self, tracer: Tracer | None) -> None:
+        """Has the tracer told what begins, in place of the one before; None for nobody."""
+        self.tracer = tracer
         self._attend()
 
     def listen(
@@ -213,7 +147,7 @@ class Signals:
         came: Delivery | None,
     ) -> tuple[Envelope, Ended] | None:
         """Tells the tracer that a handler is to run. Raises nothing."""
-        tracer = self._tracer
+        tracer = self.tracer
         if tracer is None:
             return None
         try:
@@ -225,7 +159,7 @@ class Signals:
 
     def sending(self, frame: Frame) -> tuple[Frame, Ended] | None:
         """Tells the tracer that a message is to be sent. Raises nothing."""
-        tracer = self._tracer
+        tracer = self.tracer
         if tracer is None:
             return None
         try:
@@ -235,9 +169,18 @@ class Signals:
             return None
         return begun and (begun[0], partial(self._ended, tracer, begun[1]))
 
+    def batch_of(
+        self, what: What, name: str, began: float, frames: Iterable[Frame], error: str = ""
+    ) -> None:
+        """Tells the tracer what was done with these messages, if any of them is of a trace."""
+        if self.tracer is None:
+            return
+        if batch := batch_of(what, name, began, list(frames), error):
+            self.batch(batch)
+
     def batch(self, what: Batch) -> None:
         """Tells the tracer, if there is one, what was done. Raises nothing."""
-        tracer = self._tracer
+        tracer = self.tracer
         if tracer is None:
             return
         try:
@@ -272,7 +215,7 @@ class Signals:
         samples = {kind: [isinstance(one, _Sampled) for one in who] for kind, who in runs.items()}
         self.each = frozenset(kind for kind, sampled in samples.items() if not all(sampled))
         self.sampled = frozenset(kind for kind, sampled in samples.items() if any(sampled))
-        tracer = self._tracer
+        tracer = self.tracer
         self.attends = _always if self.each else None if tracer is None else tracer.ambient
 
     def _note_tracer(self, tracer: Tracer, what: str, error: BaseException) -> None:

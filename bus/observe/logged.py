@@ -35,6 +35,7 @@ LEVELS: dict[type[Signal], str | Callable[[Any], str]] = {
     signals.ReadersMoved: "info",
     signals.ReadersStayed: "warning",
     signals.Repaired: "info",
+    signals.ProjectionAudited: lambda audited: "warning" if audited.differences else "info",
     signals.Connected: "info",
     signals.Disconnected: "warning",
     signals.ConsumerReopened: "error",

@@ -1,7 +1,8 @@
 """Measured: what all signals have, and the signals of states, which somebody measures now and then.
 
 A state is of the whole service: how far a projection lags, how many messages wait in a queue. One
-process measures them, every `BUS_FACTS_EVERY` seconds, while telemetry is on.
+process measures them, every `BUS_FACTS_EVERY` seconds, while telemetry is on. One signal is about
+listeners themselves.
 """
 
 import re
@@ -95,3 +96,12 @@ class PartitionHeld(Signal):
     projection: str
     partition: int
     held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerBehind(Signal):
+    """A listener that is called `apart` is too slow: `dropped` signals were not given to it, since
+    this was last said. It is said once a minute at most."""
+
+    listener: str
+    dropped: int

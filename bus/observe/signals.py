@@ -14,12 +14,15 @@ from bus.observe.measured import BacklogMeasured as BacklogMeasured
 from bus.observe.measured import BuildMeasured as BuildMeasured
 from bus.observe.measured import LagMeasured as LagMeasured
 from bus.observe.measured import LettersMeasured as LettersMeasured
+from bus.observe.measured import ListenerBehind as ListenerBehind
 from bus.observe.measured import PartitionHeld as PartitionHeld
 from bus.observe.measured import QueueMeasured as QueueMeasured
 from bus.observe.measured import Signal as Signal
 
 Outcome = Literal["done", "failed", "put_off"]
 """How a handler ended: it returned, it raised, or it asked for a later try (`Retry`)."""
+Settling = Literal["done", "put_off", "given_up"]
+"""What became of a message that a worker acknowledges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,40 @@ class Published(Signal):
 
 
 @dataclass(frozen=True, slots=True)
+class Sent(Signal):
+    """A command was put on the service's queue, or could not be (`error` is the type of what was
+    raised). `answered`: it was a request, and `seconds` are those until its answer came."""
+
+    message: str
+    message_id: str
+    answered: bool
+    seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Signal):
+    """A worker has taken messages that arrived. `oldest` is how many seconds ago the oldest of them
+    was made; `redelivered` is how many had been delivered before."""
+
+    queue: str
+    messages: int
+    size: int
+    oldest: float
+    redelivered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(Signal):
+    """A worker has acknowledged messages: they are done with, put off to a later try, or given up
+    (a dead letter, or refused)."""
+
+    queue: str
+    messages: int
+    outcome: Settling
+
+
+@dataclass(frozen=True, slots=True)
 class Relayed(Signal):
     """The relay has published `commits` that were left to it; `waiting` of the batch remain."""
 
@@ -121,7 +158,8 @@ class BatchProjected(Signal):
     """A projection has applied a batch that arrived (`arrived` events).
 
     `events` were applied to `streams`, `healed` of them read from the log because they had not
-    arrived; `duplicates` had been applied before. A rebuild or an audit emits batches only if the
+    arrived; `duplicates` had been applied before. `oldest` is how many seconds before that the
+    oldest event was stored that was applied. A rebuild or an audit emits batches only if the
     versions of streams stand in checkpoints; otherwise it reads stream by stream. Events that are
     read from the log that way, also by sweeps, retries of parked streams and repairs, are in no
     batch.
@@ -135,6 +173,7 @@ class BatchProjected(Signal):
     duplicates: int
     streams: int
     seconds: float
+    oldest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +337,19 @@ class Repaired(Signal):
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectionAudited(Signal):
+    """An audit has compared so many `documents`: those that differ, and how many of these it has
+    put right."""
+
+    projection: str
+    collection: str
+    documents: int
+    differences: int
+    repaired: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Connected(Signal):
     """A connection to the broker is open; `purpose` is what it is used for."""
 
@@ -336,15 +388,6 @@ class WorkerStopped(Signal):
     """A worker has stopped; `unfinished` of its duties (most are consumers) did not end in time."""
 
     unfinished: int
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerBehind(Signal):
-    """A listener that is called `apart` is too slow: `dropped` signals were not given to it, since
-    this was last said. It is said once a minute at most."""
-
-    listener: str
-    dropped: int
 
 
 KINDS: tuple[type[Signal], ...] = tuple(

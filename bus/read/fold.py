@@ -6,6 +6,7 @@ Runs in a transaction, and may run several times. Knows no store.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from bus.codec import Unread
@@ -29,6 +30,11 @@ Lacks = Callable[[str], Awaitable[bool]]
 """Returns whether another release of the code handles events of a name that this one does not."""
 
 READS_AT_ONCE = 16
+
+
+def age(time: datetime | None, now: datetime) -> float:
+    """Returns how many seconds ago a time was; 0 for none, or for one to come."""
+    return 0.0 if time is None else max((now - time).total_seconds(), 0.0)
 
 
 def first_of(batch: Batch) -> tuple[Batch, Batch]:
@@ -68,7 +74,9 @@ class Applied(NamedTuple):
     def __add__(self, other: "Applied") -> "Applied":  # type: ignore[override]
         return Applied(*(a + b for a, b in zip(self, other, strict=True)))
 
-    def emit(self, signals: Signals, target: Target, arrived: int, seconds: float) -> None:
+    def emit(
+        self, signals: Signals, target: Target, arrived: int, seconds: float, oldest: float
+    ) -> None:
         """Emits BatchProjected, and Healed if there were gaps or duplicates."""
         signals.emit(
             BatchProjected,
@@ -76,6 +84,7 @@ class Applied(NamedTuple):
             collection=target.collection,
             arrived=arrived,
             seconds=seconds,
+            oldest=oldest,
             **self._asdict(),
         )
         if self.healed or self.duplicates:
@@ -103,6 +112,8 @@ class Fold:
         """Failures before which a run stops: to repeat one would start it again for ever."""
         self.failures: dict[str, StreamFailed] = {}
         self.applied = Applied()
+        self.oldest: datetime | None = None
+        """When the oldest event was stored of those that were applied."""
         self.unread: Counter[str] = Counter()
         """The number of events passed over, by name: the projection has no handler of them."""
 
@@ -121,12 +132,15 @@ class Fold:
         }
         healed = await self._healed(before, [s for s, events in ordered.items() if events is None])
         count = from_log = duplicates = 0
+        self.oldest = None
         for stream, arrived in ordered.items():
             events = healed[stream] if arrived is None else arrived
             version = before[stream]
             reached = await self._fold(events, unit, writes) or version
             if reached > version:
                 versions[stream] = reached
+                if self.oldest is None or events[0].time < self.oldest:
+                    self.oldest = events[0].time
             count += reached - version
             from_log += reached - version if stream in healed else 0
             duplicates += len(self._batch[stream]) - _fresh(self._batch[stream], version)

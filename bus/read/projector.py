@@ -8,7 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bus.codec import envelopes_of
@@ -28,7 +28,7 @@ from bus.messages import Envelope
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import BatchProjected, StreamReleased
-from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed, first_of
+from bus.read.fold import Applied, Batch, Fold, LogLacks, Spoiled, StreamFailed, age, first_of
 from bus.read.foreign import OWN_ALONE, Foreign
 from bus.read.parking import emit_parked
 from bus.read.projection import Projection
@@ -97,6 +97,7 @@ class Projector:
         self._passed: set[str] = set()
         self._unreadable: dict[str, int] = {}
         self._look_at = 0.0
+        self._oldest: datetime | None = None
         self.trouble: str | None = None
         self._known_names = known_names
         self.unknown: Counter[str] = Counter()
@@ -135,10 +136,12 @@ class Projector:
                 batch[envelope.stream].append(envelope)
             elif parked.is_missed and parked.version == envelope.version:
                 batch[envelope.stream] = []  # the missing event is in the log: read all from there
-        began = time.monotonic()
+        began, self._oldest = time.monotonic(), None
         applied = await self._apply(batch) if batch else Applied()
         if BatchProjected in self.signals.wanted or applied.healed or applied.duplicates:
-            applied.emit(self.signals, self.target, len(arrived), time.monotonic() - began)
+            seconds = time.monotonic() - began
+            waited = age(self._oldest, self._control.now())
+            applied.emit(self.signals, self.target, len(arrived), seconds, waited)
         return applied
 
     async def apply_streams(self, streams: Iterable[str]) -> Applied:
@@ -235,6 +238,7 @@ class Projector:
                 with suppress(Spoiled):
                     await self._writer.transact(list(batch), fold, believed=self._believed(batch))
                     self.count_unread(fold.unread)
+                    self._oldest = min(filter(None, (self._oldest, fold.oldest)), default=None)
                     return fold.applied, list(fold.failures.values())
         except ProjectionError as error:
             return await self._transact_each(batch, error)

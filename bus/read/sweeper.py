@@ -4,12 +4,14 @@ A delivery that never came (a queue deleted by hand, a broker lost for good) onl
 shows what is missing.
 """
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from bus.common import clock
 from bus.common.batches import gathered
 from bus.observe.signals import Swept
+from bus.observe.tracer import Batch
 from bus.read.projector import Projector
 from bus.stores.collections import Collections
 from bus.stores.control import Control
@@ -68,7 +70,7 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Applies what is missing of the commits since the last sweep; returns how many events."""
-        target = self._projector.target
+        target, began = self._projector.target, time.time()
         now = self._control.now()
         until = min(now, await self._log.settled()) - SWEEP_GRACE
         since = await self._control.swept(target)
@@ -87,7 +89,9 @@ class Sweeper:
         await self._control.mark_swept(target, until)
         self._held_at = clock.source.elapsed() if until < now - SWEEP_GRACE else None
         if found:
-            self._projector.signals.emit(Swept, target.projection, target.collection, missing=found)
+            signals = self._projector.signals
+            signals.emit(Swept, target.projection, target.collection, missing=found)
+            signals.batch(Batch("sweep", target.projection, began, (), found))
         return found
 
     async def _apply_missing(self, commits: Sequence[Commit]) -> int:

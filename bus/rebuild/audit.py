@@ -18,7 +18,8 @@ from bus.common.batches import batched
 from bus.data.ids import category_of, key_of
 from bus.errors import ProjectionError, VersionUnusable
 from bus.observe.listeners import Signals
-from bus.observe.signals import Repaired
+from bus.observe.signals import ProjectionAudited, Repaired
+from bus.observe.tracer import Batch
 from bus.read.foreign import Foreign
 from bus.read.projection import Projection
 from bus.read.projector import Projector
@@ -102,7 +103,7 @@ class Audit:
         Raises: ProjectionError (it is held by others, or too far behind), StoreUnavailable,
         OutcomeUnknown.
         """
-        self._compared = 0
+        self._compared, started = 0, time.time()
         began = self._control.now()
         await self._remove_left_over(began)
         try:
@@ -119,8 +120,16 @@ class Audit:
             found = await self._settled(suspects, began, repair)
         finally:
             await drop(self._collections, self._control, self._again)
-        streams = tuple(sorted(parked))
-        return Audited(self._target.collection, self._compared, tuple(found), streams)
+        self._tell(found, started)
+        return Audited(self._target.collection, self._compared, tuple(found), tuple(sorted(parked)))
+
+    def _tell(self, found: Sequence[Difference], started: float) -> None:
+        name, seconds = self._projection.name, time.time() - started
+        repaired = sum(difference.repaired for difference in found)
+        where = self._target.collection
+        counts = (self._compared, len(found), repaired)
+        self._signals.emit(ProjectionAudited, name, where, *counts, seconds=seconds)
+        self._signals.batch(Batch("audit", name, started, (), self._compared))
 
     def _waits(self, key: str, parked: set[str]) -> bool:
         """Returns whether a document is known to be behind, because its stream is parked."""

@@ -15,6 +15,7 @@ from bus.common import clock
 from bus.data.payload import Document
 from bus.observe.log import Logger
 from bus.observe.signals import BuildBegun, Rebuilt
+from bus.observe.tracer import Batch
 from bus.read.projector import Projector
 from bus.rebuild.replay import Reached
 from bus.rebuild.replay_in_time import folds_streams, replay_into
@@ -107,7 +108,7 @@ class Builder:
 
     async def run(self) -> None:
         """Replays share after share. Raises: StoreUnavailable, OutcomeUnknown (run it again)."""
-        began = time.monotonic()
+        began, since = time.monotonic(), time.time()
         while not (plan := await self._plan()).is_done:
             for number, share in enumerate(plan.shares):
                 if not share.is_done and await self._hold(number):
@@ -117,9 +118,11 @@ class Builder:
                 await asyncio.sleep(clock.jittered(LOOK_EVERY))
         if await self._control.swept(self._target) is None:
             await self._control.mark_swept(self._target, plan.since)
-        self._projector.signals.emit(
+        signals, name = self._projector.signals, self._projector.projection.name
+        signals.batch(Batch("rebuild", name, since, (), plan.replayed))
+        signals.emit(
             Rebuilt,
-            self._projector.projection.name,
+            name,
             self._target.collection,
             commits=plan.replayed,
             seconds=time.monotonic() - began,

@@ -120,15 +120,25 @@ class Publisher:
     async def _publish(self, batch: list[tuple[Commit, list[Frame]]]) -> list[str]:
         """Publishes; returns the ids of the commits whose frames were all confirmed."""
         frames = [f for _, frames in batch for f in frames]
-        began = time.monotonic()
+        began, since = time.monotonic(), time.time()
         failures = await self._send_frames(frames)
         if Published in self.signals.wanted:
             seconds, size = time.monotonic() - began, sum(len(frame.body) for frame in frames)
             self.signals.emit(Published, len(frames), len(failures), size, seconds)
+        if self.signals.tracer is not None:
+            self._trace(frames, failures, since)
         self._report(failures)
         if not failures:
             return [commit.id for commit, _ in batch]
         return [c.id for c, frames in batch if not any(f.id in failures for f in frames)]
+
+    def _trace(self, frames: list[Frame], failures: dict[str, Exception], since: float) -> None:
+        for address in ("events", "commands"):
+            sent = [frame for frame in frames if frame.address == address]
+            failed = next((failures[frame.id] for frame in sent if frame.id in failures), None)
+            error = "" if failed is None else type(failed).__name__
+            exchange = f"{self.signals.service}.{address}"
+            self.signals.batch_of("send", exchange, since, sent, error)
 
     async def _send_frames(self, frames: list[Frame]) -> dict[str, Exception]:
         """Sends frames; returns the failures by frame id.

@@ -17,6 +17,7 @@ from bus.lifecycle.duty import Duty
 from bus.observe.log import Logger
 from bus.observe.loops import Loops
 from bus.observe.signals import Relayed
+from bus.observe.tracer import Batch, context_of
 from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame
 from bus.write.publisher import Publisher
@@ -79,11 +80,15 @@ class Relay:
         if not commits:
             return False
         framed = [(c, frames) for c in commits if (frames := _frames_of(c)) is not None]
-        began = time.monotonic()
+        began, since = time.monotonic(), time.time()
         sent = await self._publisher.publish([c for c, _ in framed], [f for _, f in framed])
         seconds = time.monotonic() - began
         waiting = len(commits) - sent
-        self._publisher.signals.emit(Relayed, sent, waiting=waiting, seconds=seconds)
+        signals = self._publisher.signals
+        signals.emit(Relayed, sent, waiting=waiting, seconds=seconds)
+        if sent:
+            contexts = [found for commit in commits if (found := context_of(commit.headers))]
+            signals.batch(Batch("relay", signals.service, since, contexts, sent))
         self._since = _beyond(commits, self._since) if not sent and len(commits) == BATCH else None
         return sent > 0
 

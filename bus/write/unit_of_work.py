@@ -15,6 +15,7 @@ from bus.messages import Command, Envelope, Event, Receipt, check_kind
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import EventsStored
+from bus.observe.tracer import Batch, context_of
 from bus.stores.event_log import Commit, EventLog, Outgoing, Recorded, Snapshot
 from bus.transports.base import Frame
 from bus.write import snapshots
@@ -213,7 +214,8 @@ class UnitOfWork:
         """
         if not self._prepared:
             return Receipt(self.id, {}, result)
-        wanted = EventsStored in self._publishing.signals.wanted
+        signals = self._publishing.signals
+        wanted = EventsStored in signals.wanted or signals.tracer is not None
         append = self._measured_append if wanted else self._log.append
         stored = await append(self._prepared)
         if stored is self._prepared:  # else the log had commits under this id: a repeat
@@ -259,13 +261,18 @@ class UnitOfWork:
             self.tell_stored(max(waited.total_seconds(), 0.0))
 
     def tell_stored(self, seconds: float) -> None:
-        """Tells who listens that what was prepared is stored, if it is anything."""
+        """Tells who listens, and the tracer, that what was prepared is stored, if there is any."""
         if self._prepared:
-            self._publishing.signals.emit(
+            signals, count = self._publishing.signals, len(self._prepared)
+            if signals.tracer is not None:
+                context = context_of(self.envelope.headers)
+                contexts, began = [context] if context else [], time.time() - seconds
+                signals.batch(Batch("store", self._service, began, contexts, count))
+            signals.emit(
                 EventsStored,
                 message=self.envelope.name,
                 message_id=self.envelope.id,
-                commits=len(self._prepared),
+                commits=count,
                 events=sum(len(commit.events) for commit in self._prepared),
                 size=sum(len(frame.body) for frames in self._frames for frame in frames),
                 seconds=seconds,

@@ -18,9 +18,9 @@ from bus import (
     TransportUnavailable,
 )
 from bus.common import clock
+from bus.lifecycle.loop_watch import LoopWatch
 from bus.observe.health import Breaks, Check, Checkup
 from bus.observe.health_server import HealthServer
-from bus.observe.loop_watch import LoopWatch
 from bus.stores.control import Parked
 from tests.service.wallet import Diary, Pay, build
 from tests.unit.virtual_time import stand

@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from bus import Bus, Command, Envelope, Router, Settings, signals
-from bus.observe.listeners import MOST_BEHIND, Batch, Ended, Signals
+from bus.observe.listeners import MOST_BEHIND, Signals
 from bus.observe.signals import CommandHandled, HandlerRun, QueryAnswered, Signal
+from bus.observe.tracer import Batch, Ended
 from bus.transports.base import Delivery, Frame
 from tests.waiting import until
 
@@ -166,7 +167,7 @@ def test_a_tracer_that_raises_harms_nobody_and_is_logged_once() -> None:
     assert told.begin(CommandHandled, frame, "", 1, None) is None
     assert told.sending(frame) is None
     told.batch(Batch("store", "bank", 0.0, (), 1))
-    told.tracer = Broken()
+    told.trace(Broken())
     with capture_logs() as lines:
         for _ in range(2):
             assert told.begin(CommandHandled, frame, "", 1, None) is None
@@ -177,5 +178,5 @@ def test_a_tracer_that_raises_harms_nobody_and_is_logged_once() -> None:
             told.batch(Batch("store", "bank", 0.0, (), 1))
     assert [line["listener"].rpartition(".")[2] for line in lines] == ["begin", "ended", "batch"]
     assert all(line["event"] == "listener_failed" for line in lines)
-    told.tracer = None
+    told.trace(None)
     assert told.attends is None

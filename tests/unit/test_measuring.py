@@ -23,8 +23,9 @@ from bus import (
 from bus.codec import new_envelope
 from bus.dispatch.measuring import EVERY, QUIET, Counted, Route
 from bus.dispatch.middleware import logged
-from bus.observe.listeners import Batch, Ended, Signals
+from bus.observe.listeners import Signals
 from bus.observe.signals import CommandHandled, EventHandled, HandlerRun, QueryAnswered
+from bus.observe.tracer import Batch, Ended
 from bus.transports.base import Delivery, Frame
 from tests.unit.accounts import Opened
 
@@ -210,7 +211,7 @@ async def test_a_run_with_a_context_is_begun_and_ended_with_what_it_raised() -> 
         return await following(envelope)
 
     bus, tracer = moving(seeing), Traces()
-    bus._signals.tracer = tracer
+    bus._signals.trace(tracer)
     async with bus:
         await bus.execute(Move())
         assert (tracer.begun, seen) == ([], [{}])
@@ -219,7 +220,7 @@ async def test_a_run_with_a_context_is_begun_and_ended_with_what_it_raised() -> 
         tracer.there = None
         with pytest.raises(Reject):
             await bus.execute(Move(mood="rejects"), headers={"traceparent": "theirs"})
-        bus._signals.tracer = None
+        bus._signals.trace(None)
         await bus.execute(Move(), headers={"traceparent": "theirs"})
     assert [one.headers for one in tracer.begun] == [{}, {"traceparent": "theirs"}]
     assert seen[1:] == [{"traceparent": "ours"}] * 2 + [{"traceparent": "theirs"}]
@@ -233,7 +234,7 @@ async def test_a_share_of_the_runs_without_a_context_begins_a_trace(
     share: float, least: int, most: int
 ) -> None:
     bus, tracer = moving(), Traces(share)
-    bus._signals.tracer = tracer
+    bus._signals.trace(tracer)
     async with bus:
         for _ in range(1000):
             await bus.execute(Move())
