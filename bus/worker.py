@@ -90,7 +90,8 @@ class _Shift:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         settings = runtime.settings
-        self._server = HealthServer(runtime.checkup, settings.health_host, settings.health_port)
+        host, port, pages = settings.health_host, settings.health_port, runtime.signals.pages
+        self._server = HealthServer(runtime.checkup, host, port, pages=pages)
         self._supervisor = Supervisor(runtime.checkup, runtime.loops)
         self._check = Check("worker", self._is_stopping, "ready")
         self._one_by_one = asyncio.Lock()

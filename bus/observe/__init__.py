@@ -10,5 +10,5 @@ log_line      writes one line, whatever the program's own processors do with it
 lines         how lines leave the process
 loops         keeps loops going as long as the process does, and reports when one fails
 health        whether a process is alive and ready, and what is wrong with its parts
-health_server answers /livez and /readyz
+health_server answers /livez and /readyz, and what listeners show besides
 """

@@ -1,4 +1,4 @@
-"""Answers /livez and /readyz over HTTP, from the event loop that does the work.
+"""Answers /livez and /readyz over HTTP, and further pages, from the event loop that does the work.
 
 This is on purpose: a starved loop, or a frozen process, does not answer.
 """
@@ -7,22 +7,41 @@ import asyncio
 import errno
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 
 from bus.common.tasks import end
 from bus.errors import ConfigurationError
 from bus.observe.health import Checkup, Health
+from bus.observe.listeners import Page
+from bus.observe.log import Logger
 
 WITHIN = 5.0
 LONGEST_HEAD = 8 * 1024
-REASONS = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+REASONS = {
+    200: "OK",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+JSON = "application/json"
+
+log = Logger("bus.health")
 
 
 class HealthServer:
-    """A server of two pages: GET (or HEAD) answers 200 or 503, and the report as JSON."""
+    """A server of two pages: GET (or HEAD) answers 200 or 503, and the report as JSON.
 
-    def __init__(self, checkup: Checkup, host: str, port: int) -> None:
+    `pages` are others, by path. They may come later.
+    """
+
+    def __init__(
+        self, checkup: Checkup, host: str, port: int, *, pages: Mapping[str, Page] | None = None
+    ) -> None:
         self._checkup = checkup
+        self._pages = {} if pages is None else pages
+        self._failed: set[str] = set()
         self._host = host
         self._port = port
         self._server: asyncio.Server | None = None
@@ -73,16 +92,32 @@ class HealthServer:
         method, _, rest = head.partition(b" ")
         if method not in (b"GET", b"HEAD"):
             return _response(405, b"")
-        match rest.partition(b" ")[0].partition(b"?")[0]:
-            case b"/livez":
+        path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+        head_only = method == b"HEAD"
+        match path:
+            case "/livez":
                 report = await self._checkup.alive()
                 status, body = _status(report.alive), _without_ready(report)
-            case b"/readyz":
+            case "/readyz":
                 report = await self._checkup.health()
                 status, body = _status(report.ready), json.dumps(report.as_json())
             case _:
-                return _response(404, b"")
-        return _response(status, body.encode(), head_only=method == b"HEAD")
+                return await self._page(path, _header(head, b"accept"), head_only=head_only)
+        return _response(status, body.encode(), head_only=head_only)
+
+    async def _page(self, path: str, accept: str, *, head_only: bool) -> bytes:
+        page = self._pages.get(path)
+        if page is None:
+            return _response(404, b"")
+        try:
+            content, body = await page(accept)
+        except Exception as error:
+            if path not in self._failed:
+                self._failed.add(path)
+                log.error("page_failed", page=path, exc_info=error)
+            return _response(500, b"")
+        self._failed.discard(path)
+        return _response(200, body, content=content, head_only=head_only)
 
 
 def _why(error: OSError) -> str:
@@ -103,9 +138,18 @@ def _without_ready(report: Health) -> str:
     return json.dumps(body)
 
 
-def _response(status: int, body: bytes, *, head_only: bool = False) -> bytes:
+def _header(head: bytes, name: bytes) -> str:
+    """Returns a request's header; "" if it has none of that name."""
+    for line in head.split(b"\r\n")[1:]:
+        key, _, value = line.partition(b":")
+        if key.lower() == name:
+            return value.strip().decode("latin-1")
+    return ""
+
+
+def _response(status: int, body: bytes, *, content: str = JSON, head_only: bool = False) -> bytes:
     head = (
-        f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {content}\r\n"
         f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (b"" if head_only else body)

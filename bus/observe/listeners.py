@@ -5,7 +5,7 @@ A tracer is told besides that something begins, so that a span can be open meanw
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from threading import Condition, Thread
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -23,6 +23,10 @@ from bus.transports.base import Delivery, Frame
 Some = TypeVar("Some", bound=Signal)
 Fields = ParamSpec("Fields")
 Listener = Callable[[Any], object]
+Page = Callable[[str], Awaitable[tuple[str, bytes]]]
+"""Given the request's `Accept`, returns a content type and a body. It asks nobody: it is to answer
+while everything else is away."""
+
 SLOW = 0.05
 """Seconds that a listener may take before the log names it: all that goes on waits for it."""
 MOST_BEHIND = 10_000
@@ -41,6 +45,8 @@ class Signals:
         self.service = service
         self.wanted: dict[type[Signal], tuple[Listener, ...]] = dict.fromkeys(LEVELS, (log_signal,))
         """Who listens, by kind. Look here before making a signal of what happens often."""
+        self.pages: dict[str, Page] = {}
+        """What listeners show at the health port, by path: "/metrics"."""
         self.each: frozenset[type[Signal]] = frozenset()
         """The kinds of `HandlerRun` of which somebody wants each one, not a sample."""
         self.sampled: frozenset[type[Signal]] = frozenset()

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus import (
     Bus,
@@ -16,6 +17,7 @@ from bus import (
     Settings,
     StoreUnavailable,
     TransportUnavailable,
+    Worker,
 )
 from bus.common import clock
 from bus.lifecycle.loop_watch import LoopWatch
@@ -318,13 +320,18 @@ async def test_a_loop_that_was_blocked_is_told_for_a_while() -> None:
 
 async def asked(port: int, request: bytes) -> tuple[int, bytes]:
     """The status and the body that the server answers; 0 where it only closes."""
+    head, _, body = (await answered(port, request)).partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else 0, body
+
+
+async def answered(port: int, request: bytes) -> bytes:
+    """All that the server answers."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     writer.write(request)
     async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]) if head else 0, body
+    return answer
 
 
 @pytest.mark.real_time
@@ -345,6 +352,35 @@ async def test_a_worker_answers_two_pages_and_nothing_else() -> None:
         assert (await asked(port, b"GET /" + b"x" * 100_000))[0] == 0
     finally:
         await server.close()
+
+
+@pytest.mark.real_time
+async def test_what_listeners_show_is_answered_beside_health_and_costs_itself_alone() -> None:
+    bus = Bus("bank", settings=Settings.in_memory(health_port=free_ports(1)[0]))
+    port, broken = bus.runtime.settings.health_port, True
+
+    async def metrics(accept: str) -> tuple[str, bytes]:
+        return f"text/plain; for={accept}", b"bus_commands_total 1"
+
+    async def fails(accept: str) -> tuple[str, bytes]:
+        if broken:
+            raise RuntimeError("no")
+        return "text/plain", b"mended"
+
+    with capture_logs() as lines:
+        async with bus, Worker(bus):
+            assert await asked(port, b"GET /metrics HTTP/1.1\r\n\r\n") == (404, b"")
+            bus._signals.pages |= {"/metrics": metrics, "/fails": fails}
+            assert await asked(port, b"HEAD /metrics HTTP/1.1\r\n\r\n") == (200, b"")
+            request = b"GET /metrics?x=1 HTTP/1.1\r\nHost: x\r\nACCEPT: text/y \r\n\r\n"
+            assert await asked(port, request) == (200, b"bus_commands_total 1")
+            assert b"\r\nContent-Type: text/plain; for=text/y\r\n" in await answered(port, request)
+            for _ in range(2):
+                assert await asked(port, b"GET /fails HTTP/1.1\r\n\r\n") == (500, b"")
+            assert (await asked(port, b"GET /livez HTTP/1.1\r\n\r\n"))[0] == 200
+            broken = False
+            assert await asked(port, b"GET /fails HTTP/1.1\r\n\r\n") == (200, b"mended")
+    assert [line["page"] for line in lines if line["event"] == "page_failed"] == ["/fails"]
 
 
 @pytest.mark.real_time
