@@ -100,9 +100,8 @@ class Bus:
         """Has a function called with each signal of a kind, wherever this bus or its worker runs in
         this process: `bus.listen(signals.CommandHandled, count)`; `signals.Signal` is all of them.
 
-        It is called where it happens, and everything waits for it; with `apart` a thread calls it,
-        soon afterwards, and nothing waits. What it raises is logged once, and harms nobody. Returns
-        a function that ends the listening. Raises: ConfigurationError.
+        It is called where it happens, and everything waits for it; `apart`, a thread calls it. What
+        it raises harms nobody. Returns what ends the listening. Raises: ConfigurationError.
         """
         return self._signals.listen(kind, listener, apart=apart)
 
@@ -229,7 +228,7 @@ class Bus:
             await self._caught_up("execute", type(command), after, timeout)
         last = self._serving.last  # like `here`, but without calls: this is the hottest path
         if last is not None and last.thread == get_ident() and last.loop.is_running():
-            runtime = last.value if last.value is not None else self._here()
+            runtime = last.value or self._here()
         else:
             runtime = self._here()
         dispatcher = runtime.dispatcher
@@ -249,7 +248,8 @@ class Bus:
         """
         if after is not None:
             await self._caught_up("query", type(query), after, timeout)
-        answer: Answer = await self._here().dispatcher.ask(new_envelope(query))
+        runtime = self._serving.here() or self._here()
+        answer: Answer = await runtime.dispatcher.ask(new_envelope(query))
         return answer
 
     def watch(

@@ -179,7 +179,7 @@ class HandlerConsumer(QueueConsumer):
     async def _process(self, inbox: Inbox, delivery: Delivery, envelope: Envelope) -> None:
         if delivery.generation != inbox.generation:
             return  # its channel is gone and it comes again: now it would take effect twice
-        if self.signals.tracer is not None or current_delivery.get() is not None:
+        if self.signals.tracer is not None:
             current_delivery.set(delivery)
         if current_handler.get() != self.queue:  # else set already: a lane keeps its context
             current_handler.set(self.queue)

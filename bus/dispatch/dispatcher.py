@@ -135,7 +135,11 @@ class Dispatcher:
         """Runs a subscription's handler of an event, if any; stores its changes at most once."""
         route = self._events.get((subscription, type(envelope.message)))
         if route is not None:
-            await self._watch.run(route, envelope)
+            if route.left > 0 and self._signals.attends is None:
+                run = route.run
+                await run(envelope)
+            else:
+                await self._watch.run(route, envelope)
 
     @property
     def counted(self) -> list[Counted]:
