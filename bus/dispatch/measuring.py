@@ -78,7 +78,14 @@ class Route:
     def counted(self) -> Counted:
         """What the runs came to that have ended."""
         done = self._ended - self._failed - self._put_off
-        return Counted(self.kind, self.message, self.handler, done, self._failed, self._put_off)
+        return Counted(
+            self.kind,
+            self.message,
+            self.handler,
+            done=done,
+            failed=self._failed,
+            put_off=self._put_off,
+        )
 
     @property
     def _ended(self) -> int:
@@ -143,7 +150,9 @@ class Watch:
         `Signals.attends` says nothing: then nobody does.
         """
         signals, tracer = self._signals, self._signals.tracer
-        has_context = tracer is not None and bool(envelope.headers or tracer.ambient())
+        has_context = tracer is not None and bool(
+            "traceparent" in envelope.headers or tracer.ambient()
+        )
         if route.left > 0 and not has_context and route.kind not in signals.each:
             return route.run(envelope)
         if tracer is None and route.kind not in signals.wanted:

@@ -93,11 +93,11 @@ def batch_of(
         what,
         name,
         began,
-        [context_of(frame.headers) for frame in sampled],
-        len(frames),
-        [frame.topic if what == "send" else frame.name for frame in sampled],
-        ((now - min(times)).total_seconds(), (now - max(times)).total_seconds()),
-        error,
+        contexts=[context_of(frame.headers) for frame in sampled],
+        messages=len(frames),
+        names=[frame.topic if what == "send" else frame.name for frame in sampled],
+        ages=((now - min(times)).total_seconds(), (now - max(times)).total_seconds()),
+        error=error,
     )
 
 

@@ -91,7 +91,7 @@ class Sweeper:
         if found:
             signals = self._projector.signals
             signals.emit(Swept, target.projection, target.collection, missing=found)
-            signals.batch(Batch("sweep", target.projection, began, (), found))
+            signals.batch(Batch("sweep", target.projection, began, contexts=(), messages=found))
         return found
 
     async def _apply_missing(self, commits: Sequence[Commit]) -> int:

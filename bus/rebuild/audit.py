@@ -129,7 +129,7 @@ class Audit:
         where = self._target.collection
         counts = (self._compared, len(found), repaired)
         self._signals.emit(ProjectionAudited, name, where, *counts, seconds=seconds)
-        self._signals.batch(Batch("audit", name, started, (), self._compared))
+        self._signals.batch(Batch("audit", name, started, contexts=(), messages=self._compared))
 
     def _waits(self, key: str, parked: set[str]) -> bool:
         """Returns whether a document is known to be behind, because its stream is parked."""

@@ -119,7 +119,7 @@ class Builder:
         if await self._control.swept(self._target) is None:
             await self._control.mark_swept(self._target, plan.since)
         signals, name = self._projector.signals, self._projector.projection.name
-        signals.batch(Batch("rebuild", name, since, (), plan.replayed))
+        signals.batch(Batch("rebuild", name, since, contexts=(), messages=plan.replayed))
         signals.emit(
             Rebuilt,
             name,

@@ -88,7 +88,7 @@ class Relay:
         signals.emit(Relayed, sent, waiting=waiting, seconds=seconds)
         if sent:
             contexts = [found for commit in commits if (found := context_of(commit.headers))]
-            signals.batch(Batch("relay", signals.service, since, contexts, sent))
+            signals.batch(Batch("relay", signals.service, since, contexts=contexts, messages=sent))
         self._since = _beyond(commits, self._since) if not sent and len(commits) == BATCH else None
         return sent > 0
 

@@ -267,7 +267,9 @@ class UnitOfWork:
             if signals.tracer is not None:
                 context = context_of(self.envelope.headers)
                 contexts, began = [context] if context else [], time.time() - seconds
-                signals.batch(Batch("store", self._service, began, contexts, count))
+                signals.batch(
+                    Batch("store", self._service, began, contexts=contexts, messages=count)
+                )
             signals.emit(
                 EventsStored,
                 message=self.envelope.name,

@@ -8,6 +8,7 @@ from bus import Envelope, Event, Reject, Router
 from bus.common import clock
 from bus.delivery.handler_consumer import AHEAD, HandlerConsumer
 from bus.failures.give_up import GiveUp
+from bus.observe.listeners import Signals
 from bus.stores.memory import MemoryControl
 from bus.transports.base import Delivery, Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
@@ -26,6 +27,7 @@ class FailingOnce(GiveUp):
 
     def __init__(self, error: type[BaseException]) -> None:
         self.error = error
+        self.signals = Signals("bank")
         self.given_up: list[str] = []
         self.failed = False
 

@@ -170,7 +170,7 @@ class Words(HistorySender):
 
 async def test_followers_compare_from_it_on(bus: Bus, log: HeldLog) -> None:
     runtime = bus.runtime
-    replay = ReplayConsumer("bank", log, runtime.transport, runtime.control, cast(GiveUp, None))
+    replay = ReplayConsumer("bank", log, runtime.transport, runtime.control, GiveUp(runtime))
     commit = await log.hold()
     await asyncio.sleep(HELD)
     told = Words()

@@ -137,7 +137,8 @@ async def test_an_event_that_nobody_can_read_is_one_line_of_each_subscription(
             async with Worker(bus):  # which tries it at once
                 await tried(bus, 3)
                 await Projections(bus).audit("wallets")
-    (parked,) = of(lines, "wallets")
+    parked, audited = of(lines, "wallets")
+    assert (audited["event"], audited["log_level"]) == ("projection_audited", "info")
     assert (parked["event"], parked["log_level"]) == ("stream_parked", "error")
     assert parked["letter"] == "wallets__v1/wallet-a"
     assert (parked["stream"], parked["version"], parked["message"]) == ("wallet-a", 1, "Paid")

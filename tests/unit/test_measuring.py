@@ -214,7 +214,8 @@ async def test_a_run_with_a_context_is_begun_and_ended_with_what_it_raised() -> 
     bus._signals.trace(tracer)
     async with bus:
         await bus.execute(Move())
-        assert (tracer.begun, seen) == ([], [{}])
+        await bus.execute(Move(), headers={"tenant": "a"})
+        assert (tracer.begun, seen) == ([], [{}, {"tenant": "a"}])
         tracer.there = "an HTTP request"
         await bus.execute(Move())
         tracer.there = None
@@ -223,7 +224,7 @@ async def test_a_run_with_a_context_is_begun_and_ended_with_what_it_raised() -> 
         bus._signals.trace(None)
         await bus.execute(Move(), headers={"traceparent": "theirs"})
     assert [one.headers for one in tracer.begun] == [{}, {"traceparent": "theirs"}]
-    assert seen[1:] == [{"traceparent": "ours"}] * 2 + [{"traceparent": "theirs"}]
+    assert seen[2:] == [{"traceparent": "ours"}] * 2 + [{"traceparent": "theirs"}]
     assert tracer.ended == ["NoneType", "Reject"]
 
 

@@ -99,7 +99,7 @@ async def test_what_a_worker_takes_and_settles_is_heard_with_what_became_of_it(
     assert all(one.size > 0 and 0 <= one.oldest < 600 for one in received)
     assert sum(one.redelivered for one in received) == 0
     projected = [one for one in heard.of(signals.BatchProjected) if one.events]
-    assert sum(one.events for one in projected) == 3
+    assert sum(one.events for one in projected) >= 3
     assert all(0 <= one.oldest < 600 for one in projected)
 
 
