@@ -37,7 +37,7 @@ def changes(
         *(change for queue in queues for change in _policies(queue, found)),
         *_timeouts(limits or {}, ahead, found),
         *_orphans(topology, queues, kept, found),
-        *(Change(UNSEEN, "", what, "not looked at", how, is_warning=True)
+        *(Change(UNSEEN, "", what, "not looked at", remedy=how, is_warning=True)
           for what, how in found.unseen),
     ]  # fmt: skip
 
@@ -46,7 +46,9 @@ def _exchanges(wanted: Mapping[str, str], found: Found) -> Iterator[Change]:
     for name, kind in wanted.items():
         exchange = found.exchanges.get(name)
         if exchange is None:
-            yield Change(MAKE, "exchange", name, f"there is no {kind} exchange", APPLY, should=kind)
+            yield Change(
+                MAKE, "exchange", name, f"there is no {kind} exchange", remedy=APPLY, should=kind
+            )
         elif exchange.refusal:
             yield _exchange_change(name, exchange.refusal, None, kind)
         elif exchange.kind is not None:
@@ -66,7 +68,7 @@ def _exchange_change(name: str, why: str, was: Any, should: Any) -> Change:
         f"stop what publishes to it, delete it (on the management page), and run {APPLY}; events "
         f"wait in the log meanwhile"
     )
-    return Change(CHANGE, "exchange", name, why, remedy, was, should)
+    return Change(CHANGE, "exchange", name, why, remedy=remedy, was=was, should=should)
 
 
 def _queue(wanted: WantedQueue, found: Found) -> Iterator[Change]:
@@ -74,7 +76,7 @@ def _queue(wanted: WantedQueue, found: Found) -> Iterator[Change]:
     if aside := found.queues.get(wanted.aside.name):
         yield _unfinished(wanted, aside)
     if queue is None:
-        yield Change(MAKE, "queue", wanted.name, "there is no such queue", APPLY)
+        yield Change(MAKE, "queue", wanted.name, "there is no such queue", remedy=APPLY)
         return
     yield from _other_queue(wanted, queue)
     yield from _bindings(wanted, queue, found)
@@ -83,7 +85,7 @@ def _queue(wanted: WantedQueue, found: Found) -> Iterator[Change]:
 def _unfinished(wanted: WantedQueue, aside: FoundQueue) -> Change:
     why = f"it was being moved, and {aside.name} holds messages of it"
     remedy = f"run {APPLY}: it goes on where that ended"
-    return Change(CHANGE, "queue", wanted.name, why, remedy, messages=aside.messages or 0)
+    return Change(CHANGE, "queue", wanted.name, why, remedy=remedy, messages=aside.messages or 0)
 
 
 def is_other(wanted: WantedQueue, queue: FoundQueue) -> bool:
@@ -110,7 +112,16 @@ def _other_queue(wanted: WantedQueue, queue: FoundQueue) -> Iterator[Change]:
 
 def _queue_change(queue: FoundQueue, why: str, was: Any, should: Any) -> Change:
     remedy = f"stop what consumes it, and run {APPLY}: it moves the messages"
-    return Change(CHANGE, "queue", queue.name, why, remedy, was, should, queue.messages or 0)
+    return Change(
+        CHANGE,
+        "queue",
+        queue.name,
+        why,
+        remedy=remedy,
+        was=was,
+        should=should,
+        messages=queue.messages or 0,
+    )
 
 
 def _bindings(wanted: WantedQueue, queue: FoundQueue, found: Found) -> Iterator[Change]:
@@ -121,10 +132,10 @@ def _bindings(wanted: WantedQueue, queue: FoundQueue, found: Found) -> Iterator[
     lacks, spare = should - queue.bindings, queue.bindings - {*wanted.bindings}
     for exchange, topics in _by_exchange(lacks):
         why = f"is not bound to {exchange}: {_listed(topics)}"
-        yield Change(MAKE, "binding", wanted.name, why, APPLY, should={exchange: topics})
+        yield Change(MAKE, "binding", wanted.name, why, remedy=APPLY, should={exchange: topics})
     for exchange, topics in _by_exchange(spare):
         why = f"nobody needs its binding to {exchange}: {_listed(topics)}"
-        yield Change(PRUNE, "binding", wanted.name, why, PRUNES, was={exchange: topics})
+        yield Change(PRUNE, "binding", wanted.name, why, remedy=PRUNES, was={exchange: topics})
 
 
 def _policies(wanted: WantedQueue, found: Found) -> Iterator[Change]:
@@ -148,7 +159,7 @@ def _orphans(
             yield _orphan(queue)
     for name in sorted(found.exchanges):
         if name.startswith(own) and name not in wanted_exchanges(topology):
-            yield Change(PRUNE, "exchange", name, "nobody declares it", PRUNES)
+            yield Change(PRUNE, "exchange", name, "nobody declares it", remedy=PRUNES)
 
 
 def _orphan(queue: FoundQueue) -> Change:
@@ -159,7 +170,7 @@ def _orphan(queue: FoundQueue) -> Change:
         remedy = f"stop what consumes it; then {remedy}"
     elif queue.messages:
         remedy = f"{remedy} with --with-messages; the log has the events that are in it"
-    return Change(PRUNE, "queue", queue.name, why, remedy, messages=queue.messages or 0)
+    return Change(PRUNE, "queue", queue.name, why, remedy=remedy, messages=queue.messages or 0)
 
 
 def _differing(was: Mapping[str, Any], should: Mapping[str, Any]) -> list[str]:

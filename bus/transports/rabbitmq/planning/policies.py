@@ -28,7 +28,7 @@ def against_policy(wanted: WantedQueue, found: FoundQueue) -> Iterator[Change]:
             "policy",
             wanted.name,
             why,
-            _remedy(policy, key),
+            remedy=_remedy(policy, key),
             was={key: policy.definition[key]},
             messages=found.messages or 0,
             is_warning=is_warning,
@@ -156,7 +156,7 @@ def _short(
         queue.name,
         f"consumer_timeout is {timeout:g} s ({where}): {why}; RabbitMQ then closes the channel, "
         f"and what it had is delivered again",
-        remedy,
+        remedy=remedy,
         was=timeout,
         should=None if least == math.inf else least,
         messages=queue.messages or 0,
