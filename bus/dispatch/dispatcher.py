@@ -75,12 +75,8 @@ class Dispatcher:
 
     def execute(self, envelope: Envelope) -> Awaitable[Receipt]:
         """Runs a command under a new id. Raises: NoHandler, and whatever its handler raises."""
-        route = self._commands[type(envelope.message)]
-        attends = self._signals.attends
-        if route.left > 0 and (attends is None or not (attends() or envelope.headers)):
-            run = route.run  # `route.run(...)` takes longer: it looks for a method first
-            return run(envelope)
-        return self._watch.run(route, envelope)
+        run = self._commands[type(envelope.message)].run
+        return run(envelope)
 
     async def execute_once(self, envelope: Envelope) -> Receipt:
         """Runs a command at most once per id; returns the first receipt if it has run before.
@@ -124,22 +120,14 @@ class Dispatcher:
 
     def ask(self, envelope: Envelope) -> Awaitable[Any]:
         """Runs a query. Raises: NoHandler, and whatever its handler raises."""
-        route = self._queries[type(envelope.message)]
-        attends = self._signals.attends
-        if route.left > 0 and (attends is None or not (attends() or envelope.headers)):
-            run = route.run
-            return run(envelope)
-        return self._watch.run(route, envelope)
+        run = self._queries[type(envelope.message)].run
+        return run(envelope)
 
     async def handle(self, subscription: str, envelope: Envelope) -> None:
         """Runs a subscription's handler of an event, if any; stores its changes at most once."""
         route = self._events.get((subscription, type(envelope.message)))
         if route is not None:
-            if route.left > 0 and self._signals.attends is None:
-                run = route.run
-                await run(envelope)
-            else:
-                await self._watch.run(route, envelope)
+            await route.run(envelope)
 
     @property
     def counted(self) -> list[Counted]:
@@ -200,12 +188,15 @@ class Dispatcher:
         keeps: bool = False,
     ) -> Route:
         if not self._middleware:
-            route.run = logged_and_retried(run, self._signals, route, settled=settled, keeps=keeps)
-            return route
-        retried = retried_on_conflict(run, self._signals, keeps=keeps)
-        route.run = compose(
-            self._middleware, retried, stored, settled, signals=self._signals, route=route
-        )
+            route.chain = logged_and_retried(
+                run, self._signals, route, settled=settled, keeps=keeps
+            )
+        else:
+            retried = retried_on_conflict(run, self._signals, keeps=keeps)
+            route.chain = compose(
+                self._middleware, retried, stored, settled, signals=self._signals, route=route
+            )
+        self._watch.add(route)
         return route
 
     def _keeps(self, handler: Handler, message: type[Message]) -> bool:

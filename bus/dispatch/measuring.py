@@ -7,6 +7,7 @@ handler does, so of these only a sample is watched, unless somebody wants each o
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from bus.common import clock
@@ -17,14 +18,16 @@ from bus.messages import Envelope, Message, check_kind
 from bus.observe.listeners import Signals
 from bus.observe.log import current_attempt
 from bus.observe.signals import HandlerRun
-from bus.observe.tracer import current_delivery
+from bus.observe.tracer import Ended, current_delivery
+
+Next = Callable[[Envelope], Awaitable[Any]]
 
 EVERY = 128
 """One of so many runs is watched, if they are short, and samples will do."""
 SHORT = 100e-6
 """Seconds. Runs that take longer are all watched: that costs 3 microseconds, about."""
-QUIET = 256
-"""After so many runs it is looked again whether somebody wants samples."""
+MOST = 256
+"""With a tracer, one of so many is watched at least: it may be to begin a trace."""
 
 
 class Counted(NamedTuple):
@@ -51,6 +54,7 @@ class Route:
         "_put_off",
         "_told",
         "_traced",
+        "chain",
         "handler",
         "is_short",
         "kind",
@@ -59,7 +63,9 @@ class Route:
         "run",
     )
 
-    run: Callable[[Envelope], Awaitable[Any]]
+    run: Next
+    """Runs a message: its `chain`, or whoever watches that."""
+    chain: Next
     """What runs around the handler, and the handler. It counts down `left` as it ends."""
 
     def __init__(self, kind: type[HandlerRun], message: str, handler: str) -> None:
@@ -108,6 +114,10 @@ class Route:
         before, self._told = self._told, self._ended
         return self._told - before
 
+    def forget(self) -> None:
+        """Has samples stand for the runs from now on."""
+        self._told = self._traced = self._ended
+
     def begins_trace(self, share: float) -> bool:
         """Returns whether a run is to begin a trace: at random, for those before it, too, that were
         not watched."""
@@ -138,48 +148,62 @@ class Routes(dict[type[Message], Route]):
 
 
 class Watch:
-    """Runs what somebody may want to hear of."""
+    """Has the runs watched that somebody wants to hear of; the others take the way that they had.
+
+    Who listens may change at any time: `Signals` has it see to that.
+    """
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
+        self._routes: list[Route] = []
+        signals.watches.add(self)
 
-    def run(self, route: Route, envelope: Envelope) -> Awaitable[Any]:
-        """Runs a message's handler, watched if somebody wants this run.
+    def add(self, route: Route) -> None:
+        self._routes.append(route)
+        route.run = self._runner(route)
 
-        Whoever calls it often looks first whether `route.left` is more than 0, no header came, and
-        `Signals.attends` says nothing: then nobody does.
-        """
-        signals, tracer = self._signals, self._signals.tracer
-        has_context = tracer is not None and bool(
-            "traceparent" in envelope.headers or tracer.ambient()
-        )
-        if route.left > 0 and not has_context and route.kind not in signals.each:
-            return route.run(envelope)
-        if tracer is None and route.kind not in signals.wanted:
-            route.wait(QUIET)
-            return route.run(envelope)
-        traced = tracer is not None and (has_context or route.begins_trace(tracer.share))
-        if route.left <= 0:
-            route.wait(self._pause(route))
-        return self._watched(route, envelope, traced=traced)
+    def attend(self) -> None:
+        """Has each route run as those want it who listen now."""
+        for route in self._routes:
+            if route.run is route.chain:
+                route.forget()
+            route.run = self._runner(route)
 
-    def _pause(self, route: Route) -> int:
-        """Returns after how many runs to watch the next one."""
-        share = self._signals.tracer.share if self._signals.tracer else 0.0
-        traces = round(1 / share) if share > 1 / QUIET else QUIET
-        wanted = route.kind in self._signals.wanted
-        samples = QUIET if not wanted else EVERY if route.is_short else 0
-        return min(samples, traces if traces > 1 else 0)
+    def _runner(self, route: Route) -> Next:
+        signals = self._signals
+        if route.kind in signals.each:
+            return partial(self._watched, route)
+        if signals.tracer is not None:
+            return self._traced(route, signals.tracer.ambient)
+        return self._sampled(route) if route.kind in signals.sampled else route.chain
 
-    async def _watched(self, route: Route, envelope: Envelope, *, traced: bool) -> Any:
-        begun = traced and self._signals.begin(
-            route.kind, envelope, route.handler, current_attempt.get(), current_delivery.get()
-        )
+    def _sampled(self, route: Route) -> Next:
+        chain = route.chain
+
+        def run(envelope: Envelope) -> Awaitable[Any]:
+            return chain(envelope) if route.left > 0 else self._watched(route, envelope)
+
+        return run
+
+    def _traced(self, route: Route, ambient: Callable[[], object]) -> Next:
+        chain = route.chain
+
+        def run(envelope: Envelope) -> Awaitable[Any]:
+            if route.left > 0 and not envelope.headers and not ambient():
+                return chain(envelope)
+            return self._watched(route, envelope)
+
+        return run
+
+    async def _watched(self, route: Route, envelope: Envelope) -> Any:
+        begun = self._begun(route, envelope)
         if begun:
             envelope = begun[0]
+        if route.left <= 0:
+            route.wait(self._pause(route))
         began = time.monotonic()
         try:
-            result = await route.run(envelope)
+            result = await route.chain(envelope)
         except BaseException as raised:
             self._tell(route, envelope, began, raised)
             if begun:
@@ -189,6 +213,25 @@ class Watch:
         if begun:
             begun[1](None)
         return result
+
+    def _begun(self, route: Route, envelope: Envelope) -> tuple[Envelope, Ended] | None:
+        tracer = self._signals.tracer
+        if tracer is None:
+            return None
+        has_context = "traceparent" in envelope.headers or tracer.ambient()
+        if not has_context and not route.begins_trace(tracer.share):
+            return None
+        return self._signals.begin(
+            route.kind, envelope, route.handler, current_attempt.get(), current_delivery.get()
+        )
+
+    def _pause(self, route: Route) -> int:
+        """Returns after how many runs to watch the next one."""
+        share = self._signals.tracer.share if self._signals.tracer else 0.0
+        traces = round(1 / share) if share > 1 / MOST else MOST
+        wanted = route.kind in self._signals.wanted
+        samples = MOST if not wanted else EVERY if route.is_short else 0
+        return min(samples, traces if traces > 1 else 0)
 
     def _tell(
         self, route: Route, envelope: Envelope, began: float, raised: BaseException | None

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from threading import Condition, Thread
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from weakref import WeakSet
 
 from bus.common.exceptions import own
 from bus.common.signatures import inspected, is_async, name_of
@@ -38,6 +39,14 @@ IDLE = 5.0
 log = Logger("bus.signals")
 
 
+class Watches(Protocol):
+    """Has runs of handlers watched that somebody wants to hear of."""
+
+    def attend(self) -> None:
+        """Looks again who listens."""
+        ...
+
+
 class Signals:
     """The listeners of one bus, in all of its event loops. The log is the first of them."""
 
@@ -51,8 +60,8 @@ class Signals:
         """The kinds of `HandlerRun` of which somebody wants each one, not a sample."""
         self.sampled: frozenset[type[Signal]] = frozenset()
         """The kinds of `HandlerRun` of which somebody makes do with a sample."""
-        self.attends: Callable[[], object] | None = None
-        """Says whether somebody may want this very run. None: at most samples are wanted."""
+        self.watches = WeakSet[Watches]()
+        """Who is to see to it that runs are watched, if they are wanted."""
         self.tracer: Tracer | None = None
         """Who hears that something begins, if anybody does; `trace` sets it."""
         self._failed: set[tuple[int, str]] = set()
@@ -216,13 +225,13 @@ class Signals:
         self._attend()
 
     def _attend(self) -> None:
-        """Works out what each run of a handler has to look at."""
+        """Works out what is wanted of each run of a handler."""
         runs = {kind: who for kind, who in self.wanted.items() if issubclass(kind, HandlerRun)}
         samples = {kind: [isinstance(one, _Sampled) for one in who] for kind, who in runs.items()}
         self.each = frozenset(kind for kind, sampled in samples.items() if not all(sampled))
         self.sampled = frozenset(kind for kind, sampled in samples.items() if any(sampled))
-        tracer = self.tracer
-        self.attends = _always if self.each else None if tracer is None else tracer.ambient
+        for watches in list(self.watches):
+            watches.attend()
 
     def _note_tracer(self, tracer: Tracer, what: str, error: BaseException) -> None:
         if not own(error):
@@ -310,10 +319,6 @@ class _Dropped:
 
 class _Sampled(partial[object]):
     """A listener that makes do with a sample of the runs of handlers."""
-
-
-def _always() -> bool:
-    return True
 
 
 def _check_parameters(where: str, listener: Listener) -> None:

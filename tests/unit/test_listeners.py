@@ -118,17 +118,15 @@ def test_a_listener_for_which_all_wait_is_named_once() -> None:
 
 def test_who_makes_do_with_a_sample_does_not_have_each_run_watched() -> None:
     told = Signals("bank")
-    assert told.attends is None
     stop = told.listen(HandlerRun, lambda run: None, sampled=True)
     assert CommandHandled in told.wanted
-    assert (told.each, told.attends) == (frozenset(), None)
+    assert CommandHandled in told.sampled
+    assert told.each == frozenset()
     stop_another = told.listen(CommandHandled, lambda run: None)
     assert told.each == {CommandHandled}
-    assert told.attends is not None
-    assert told.attends()
     stop_another()
     stop()
-    assert (told.each, told.attends) == (frozenset(), None)
+    assert told.each == told.sampled == frozenset()
     assert QueryAnswered not in told.wanted
 
 
@@ -179,4 +177,4 @@ def test_a_tracer_that_raises_harms_nobody_and_is_logged_once() -> None:
     assert [line["listener"].rpartition(".")[2] for line in lines] == ["begin", "ended", "batch"]
     assert all(line["event"] == "listener_failed" for line in lines)
     told.trace(None)
-    assert told.attends is None
+    assert told.tracer is None

@@ -21,7 +21,7 @@ from bus import (
     signals,
 )
 from bus.codec import new_envelope
-from bus.dispatch.measuring import EVERY, QUIET, Counted, Route
+from bus.dispatch.measuring import EVERY, Counted, Route
 from bus.dispatch.middleware import logged
 from bus.observe.listeners import Signals
 from bus.observe.signals import CommandHandled, EventHandled, HandlerRun, QueryAnswered
@@ -82,7 +82,7 @@ async def test_runs_are_counted_exactly_by_what_came_of_them(
     if listens != "nobody":
         bus._signals.listen(HandlerRun, lambda run: None, sampled=listens == "sampled")
     async with bus:
-        for number in range(QUIET + 50):
+        for number in range(306):
             await bus.execute(Move())
             assert counted(bus)["Move"] == (number + 1, 0, 0)
         for _ in range(3):
@@ -95,7 +95,7 @@ async def test_runs_are_counted_exactly_by_what_came_of_them(
         await handle("moves", new_envelope(Opened(owner="Ada")))
         with pytest.raises(Reject):
             await handle("moves", new_envelope(Opened(owner="nobody")))
-        assert counted(bus) == {"Move": (QUIET + 50, 3, 3), "Look": (3, 0, 0), "Opened": (1, 1, 0)}
+        assert counted(bus) == {"Move": (306, 3, 3), "Look": (3, 0, 0), "Opened": (1, 1, 0)}
         kinds = {one.kind for one in bus.runtime.dispatcher.counted}
     assert kinds == {CommandHandled, QueryAnswered, EventHandled}
 
@@ -141,6 +141,23 @@ async def test_a_sample_of_short_runs_stands_for_all_of_them(
         assert 20 <= len(heard) <= 22
         runs = sum(one.runs for one in heard)
         assert runs == 20 * EVERY - bus.runtime.dispatcher._commands[Move].untold()
+
+
+async def test_a_sample_stands_for_no_run_before_somebody_listened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bus.dispatch.measuring.SHORT", 60.0)
+    bus, heard = moving(), list[CommandHandled]()
+    async with bus:
+        for _ in range(300):
+            await bus.execute(Move())
+        bus._signals.listen(CommandHandled, heard.append, sampled=True)
+        for _ in range(EVERY + 1):
+            await bus.execute(Move())
+        assert counted(bus)["Move"] == (301 + EVERY, 0, 0)
+        untold = bus.runtime.dispatcher._commands[Move].untold()
+    assert heard[0].runs == 1
+    assert sum(one.runs for one in heard) + untold == EVERY + 1
 
 
 async def test_runs_that_take_longer_are_all_watched(monkeypatch: pytest.MonkeyPatch) -> None:
