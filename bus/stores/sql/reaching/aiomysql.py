@@ -30,16 +30,25 @@ def _connection() -> Any:
         async def _request_authentication(self) -> None:
             if self._ssl_context and not self.server_capabilities & CLIENT.SSL:
                 raise ssl.SSLError("the server offers no TLS")
-            await super()._request_authentication()
+            try:
+                await super()._request_authentication()
+            except BaseException:
+                await _closed(self._writer)
+                raise
 
         async def ensure_closed(self) -> None:
             """Says farewell, and waits until the socket is closed: to end TLS takes an answer, and
             a process may end its event loop next."""
             writer = self._writer
             await super().ensure_closed()
-            if writer is not None:
-                with suppress(OSError, TimeoutError):
-                    async with asyncio.timeout(CLOSED_WITHIN):
-                        await writer.wait_closed()
+            await _closed(writer)
 
     return OwnConnection
+
+
+async def _closed(writer: asyncio.StreamWriter | None) -> None:
+    if writer is not None:
+        writer.close()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(CLOSED_WITHIN):
+                await writer.wait_closed()
