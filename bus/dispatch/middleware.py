@@ -17,6 +17,7 @@ from bus.common.fingerprint import reason_of
 from bus.common.signatures import name_of, with_article
 from bus.common.tasks import TurningTime
 from bus.dispatch.anew import anew
+from bus.dispatch.measuring import Next as Next
 from bus.dispatch.measuring import Route
 from bus.errors import ConcurrencyError, ConfigurationError, OutcomeUnknown, Retry, Unavailable
 from bus.messages import Envelope, Receipt
@@ -27,7 +28,6 @@ from bus.write.repository import after_conflict
 
 TRIES = 10
 
-Next = Callable[[Envelope], Awaitable[Any]]
 Middleware = Callable[[Envelope, Next], Awaitable[Any]]
 Stored = Callable[[Envelope], Awaitable[object]]
 """Returns something true if the log holds what a command did."""
