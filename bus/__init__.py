@@ -58,6 +58,7 @@ from bus.stores.collections import Index
 from bus.stores.event_log import EventCount
 from bus.stores.session import Session
 from bus.stores.sink import Increment, Remove, Sink, Upsert
+from bus.telemetry import switch
 from bus.version import __version__
 from bus.worker import Worker
 from bus.write.aggregate import Aggregate
@@ -151,3 +152,4 @@ __all__ = [
 ]
 
 moved.install()
+switch.install()

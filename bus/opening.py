@@ -1,7 +1,7 @@
 """Connects the parts of a bus, and starts what runs for as long as it is open."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from bus.assembly.runtime import Runtime
@@ -17,6 +17,10 @@ from bus.write import snapshots
 
 log = Logger("bus")
 
+attachers: list[Callable[[Runtime], Callable[[], None]]] = []
+"""Who of the rooms above is told of each opening, before it opens anything: telemetry. Each returns
+what ends that, and raises nothing."""
+
 
 @asynccontextmanager
 async def opened(runtime: Runtime, *, looking: bool) -> AsyncGenerator[Runtime, None]:
@@ -27,6 +31,8 @@ async def opened(runtime: Runtime, *, looking: bool) -> AsyncGenerator[Runtime, 
     """
     configure_default()
     async with AsyncExitStack() as stack:
+        for attach in attachers:
+            stack.callback(attach(runtime))
         try:
             await _open(runtime, stack, looking=looking)
         except NotAllowed as error:

@@ -1,0 +1,179 @@
+"""Switch: has a bus tell its traces and metrics, from its opening to its closing.
+
+It imports nothing of OpenTelemetry: who has set it up in this process has imported it.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
+
+from bus import opening
+from bus.assembly.runtime import HasRuntime, Runtime
+from bus.common.exceptions import own
+from bus.observe.listeners import Signals
+from bus.observe.log import Logger
+
+End = Callable[[], None]
+Attach = Callable[[Runtime, Any], End | None]
+"""Takes an opening and the provider that is set up, or None; returns what ends it, if it began."""
+
+NAME = "doubledecker"
+"""As OTEL_PYTHON_DISABLED_INSTRUMENTATIONS knows us, and automatic instrumentation."""
+
+
+class Part(NamedTuple):
+    """A module with an `attach` (see `Attach`), imported only if it is wanted. If it `needs_it`,
+    it does nothing without a provider of that kind."""
+
+    module: str
+    provider: Literal["tracer", "meter"]
+    needs_it: bool
+
+
+PARTS = [Part("bus.telemetry.tracing", "tracer", needs_it=True)]
+
+log = Logger("bus.telemetry")
+
+
+class Providers(NamedTuple):
+    """Whose traces and meters are used, if not those that the process has set up."""
+
+    tracer: Any = None
+    meter: Any = None
+
+
+def instrument(bus: HasRuntime, *, tracer_provider: Any = None, meter_provider: Any = None) -> None:
+    """Has a bus tell these providers its traces and metrics, or those that the process has set up.
+
+    It may be open already. By itself it uses those that are set up when it opens.
+    """
+    signals = bus.runtime.signals
+    _given[signals] = Providers(tracer_provider, meter_provider)
+    _off.pop(signals, None)
+    _again(signals)
+
+
+def uninstrument(bus: HasRuntime) -> None:
+    """Ends the traces and metrics of a bus, also of its later openings."""
+    signals = bus.runtime.signals
+    _off[signals] = True
+    _again(signals)
+
+
+def instrument_all(tracer_provider: Any = None, meter_provider: Any = None) -> None:
+    """Has all buses of this process tell these providers, unless they were given others."""
+    _whole.providers, _whole.is_off = Providers(tracer_provider, meter_provider), False
+    for signals in list(_open):
+        _again(signals)
+
+
+def uninstrument_all() -> None:
+    """Ends the traces and metrics of all buses of this process, also of later ones."""
+    _whole.is_off = True
+    for signals in list(_open):
+        _again(signals)
+
+
+def install() -> None:
+    """Has each bus attached that opens in this process."""
+    if attach not in opening.attachers:
+        opening.attachers.append(attach)
+
+
+def attach(runtime: Runtime) -> End:
+    """Begins traces and metrics of an opening, if they are wanted; returns what ends them. Raises
+    nothing."""
+    attached = _Attached(runtime)
+    _open.setdefault(runtime.signals, []).append(attached)
+    attached.begin()
+
+    def detach() -> None:
+        _open[runtime.signals].remove(attached)
+        attached.end()
+
+    return detach
+
+
+class _Attached:
+    """One opening of a bus, and what ends its traces and metrics."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._ends: list[End] = []
+
+    def begin(self) -> None:
+        signals = self._runtime.signals
+        if _is_off(self._runtime):
+            return
+        given, whole = _given.get(signals, Providers()), _whole.providers
+        providers = {
+            "tracer": given.tracer or whole.tracer or _set_up("trace", "Tracer"),
+            "meter": given.meter or whole.meter or _set_up("metrics", "Meter"),
+        }
+        for part in PARTS:
+            if (provider := providers[part.provider]) or not part.needs_it:
+                self._attach(part.module, provider)
+
+    def end(self) -> None:
+        while self._ends:
+            end = self._ends.pop()
+            try:
+                end()
+            except BaseException as error:
+                _note(error, "end")
+
+    def _attach(self, module: str, provider: Any) -> None:
+        try:
+            attach: Attach = import_module(module).attach
+            end = attach(self._runtime, provider)
+        except BaseException as error:
+            _note(error, module)
+        else:
+            if end:
+                self._ends.append(end)
+
+
+class _Whole:
+    """What was said for all buses of the process."""
+
+    providers = Providers()
+    is_off = False
+
+
+def _again(signals: Signals) -> None:
+    for attached in _open.get(signals, ()):
+        attached.end()
+        attached.begin()
+
+
+def _is_off(runtime: Runtime) -> bool:
+    named = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
+    disabled = {NAME, "*"} & {name.strip() for name in named}
+    is_off = _whole.is_off or runtime.signals in _off
+    return is_off or runtime.settings.telemetry == "never" or bool(disabled)
+
+
+def _set_up(module: str, kind: str) -> Any:
+    """Returns the process's own provider, if somebody has set one up: not what stands in for it."""
+    api = sys.modules.get(f"opentelemetry.{module}")
+    get = getattr(api, f"get_{kind.lower()}_provider", None)
+    if api is None or get is None:
+        return None
+    provider = get()
+    stand_ins = (f"Proxy{kind}Provider", f"_Proxy{kind}Provider", f"NoOp{kind}Provider")
+    return None if type(provider).__name__ in stand_ins else provider
+
+
+def _note(error: BaseException, what: str) -> None:
+    if not own(error):
+        raise error
+    log.error("telemetry_failed", part=what, exc_info=error)
+
+
+_given: "WeakKeyDictionary[Signals, Providers]" = WeakKeyDictionary()
+_off: "WeakKeyDictionary[Signals, bool]" = WeakKeyDictionary()
+_open: "WeakKeyDictionary[Signals, list[_Attached]]" = WeakKeyDictionary()
+_whole = _Whole()
