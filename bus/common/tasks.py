@@ -15,12 +15,24 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+entering: Callable[[], object] | None = None
+"""Called in the context of each task that the bus starts for itself, before the task begins. Traces
+set it, so that nobody takes such work for part of one."""
+
+
+def own_context(context: Context) -> Context:
+    """Returns the context as one of a task that the bus starts for itself."""
+    if entering is not None:
+        context.run(entering)
+    return context
+
+
 def apart(work: Coroutine[Any, Any, Result], *, name: str | None = None) -> "asyncio.Task[Result]":
     """Starts a task in a context of its own, for work that others than its caller wait for.
 
     A deadline of PyMongo's, say, or a time limit is of that caller alone.
     """
-    return asyncio.create_task(work, name=name, context=Context())
+    return asyncio.create_task(work, name=name, context=own_context(Context()))
 
 
 async def end(tasks: Iterable["asyncio.Task[Any]"], *, patience: float = 5.0) -> None:

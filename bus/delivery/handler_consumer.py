@@ -29,7 +29,7 @@ from bus.failures.give_up import GiveUp
 from bus.failures.releases import Waiting, never_came, wait_of, waited_by
 from bus.failures.retry import Step, Stopped, insist, next_step
 from bus.messages import Envelope
-from bus.observe.log import current_attempt, current_handler
+from bus.observe.log import current_attempt, current_handler, current_trace
 from bus.observe.signals import PutOff, Retried, Settling
 from bus.observe.tracer import current_delivery
 from bus.stores.control import Control
@@ -181,6 +181,7 @@ class HandlerConsumer(QueueConsumer):
             return  # its channel is gone and it comes again: now it would take effect twice
         if self.signals.tracer is not None:
             current_delivery.set(delivery)
+            current_trace.set("")  # of the one before: a lane keeps its context
         if current_handler.get() != self.queue:  # else set already: a lane keeps its context
             current_handler.set(self.queue)
         try:

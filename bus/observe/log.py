@@ -24,6 +24,8 @@ LogLevel = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITIC
 current_envelope: ContextVar[Envelope | None] = ContextVar("current_envelope", default=None)
 current_attempt: ContextVar[int] = ContextVar("current_attempt", default=1)
 current_handler: ContextVar[str] = ContextVar("current_handler", default="")
+current_trace: ContextVar[str] = ContextVar("current_trace", default="")
+"""The `traceparent` of the span that is open, where there are traces."""
 
 
 class Logger:
@@ -60,7 +62,11 @@ def plain_line(event: str, level: str, values: dict[str, Any], failure: Exceptio
 def add_message(
     _logger: Any, _method: str, line: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Adds the identity of the message that is being handled."""
+    """Adds the identity of the message that is being handled, and of its trace."""
+    if trace := current_trace.get():
+        _, trace_id, span_id, _ = trace.split("-")
+        line.setdefault("trace_id", trace_id)
+        line.setdefault("span_id", span_id)
     envelope = current_envelope.get()
     if envelope is not None:
         line.setdefault("message", envelope.name)

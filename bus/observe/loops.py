@@ -8,12 +8,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 from bus.common.backoff import pauses
 from bus.common.exceptions import failed, outage, reported
 from bus.common.fingerprint import reason_of
+from bus.common.tasks import own_context
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 
@@ -65,7 +67,8 @@ class Loops:
 
     def start(self, run: Run, name: str) -> "asyncio.Task[None]":
         """Keeps `run` running in a task of its own."""
-        return asyncio.create_task(self.keep(run, name), name=name)
+        context = own_context(copy_context())
+        return asyncio.create_task(self.keep(run, name), name=name, context=context)
 
     async def keep(self, run: Run, name: str) -> None:
         """Runs `run` until it returns or is cancelled; restarts it, with growing pauses, after

@@ -31,7 +31,8 @@ class Batch(NamedTuple):
     `name` is the exchange, the queue, the projection or the service; `began` is Unix time, in
     seconds. `contexts` are the `traceparent`s of what is in it, sampled ones only, with `names`
     (routing keys, or names of messages) beside them. `ages`: how old its oldest and its youngest
-    message are, in seconds. `error` is the type of what it raised.
+    message are, in seconds. `error` is the type of what it raised. It is `late` if one of them was
+    put off, sent again or left over: they belong to its own trace no more.
     """
 
     what: What
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     names: Sequence[str] = ()
     ages: tuple[float, float] = (0.0, 0.0)
     error: str = ""
+    late: bool = False
 
 
 class Tracer(Protocol):
@@ -98,6 +100,7 @@ def batch_of(
         names=[frame.topic if what == "send" else frame.name for frame in sampled],
         ages=((now - min(times)).total_seconds(), (now - max(times)).total_seconds()),
         error=error,
+        late=not all(frame.address for frame in sampled),
     )
 
 

@@ -3,7 +3,9 @@
 OpenTelemetry and prometheus-client are known here and nowhere else, and imported only in a process
 that uses them.
 
-switch        what a bus tells its traces and metrics to, from its opening to its closing
+switch        has a bus tell its traces and metrics, from its opening to its closing
+instrumentor  starts it by automatic instrumentation
+tracing       spans of OpenTelemetry
 """
 
 from bus.telemetry.switch import instrument as instrument

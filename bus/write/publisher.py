@@ -11,11 +11,12 @@ from contextvars import Context
 
 from bus.codec import sign_events
 from bus.common import clock
-from bus.common.tasks import end
+from bus.common.tasks import end, own_context
 from bus.errors import BusError, TransportUnavailable
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import Published
+from bus.observe.tracer import batch_of
 from bus.signing import Sign
 from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame, Transport
@@ -66,7 +67,8 @@ class Publisher:
         if not self._waiting:
             # In a new context, as by `tasks.apart`: one caller's PyMongo deadline is not for
             # all that offer something in this tick.
-            asyncio.get_running_loop().call_soon(self._send, context=Context())
+            context = own_context(Context())
+            asyncio.get_running_loop().call_soon(self._send, context=context)
         self._held += len(commits)
         self._waiting += zip(commits, frames, strict=True)
 
@@ -78,7 +80,8 @@ class Publisher:
         """
         if not self._open:
             return 0
-        confirmed = await self._publish(list(zip(commits, frames, strict=True)))
+        batch = list(zip(commits, frames, strict=True))
+        confirmed = await self._publish(batch, late=True)
         if confirmed:
             await self._log.confirmed(confirmed)
         return len(confirmed)
@@ -117,7 +120,9 @@ class Publisher:
         if self._confirmed and self._marking is None:
             self._marking = asyncio.create_task(self._mark())
 
-    async def _publish(self, batch: list[tuple[Commit, list[Frame]]]) -> list[str]:
+    async def _publish(
+        self, batch: list[tuple[Commit, list[Frame]]], *, late: bool = False
+    ) -> list[str]:
         """Publishes; returns the ids of the commits whose frames were all confirmed."""
         frames = [f for _, frames in batch for f in frames]
         began, since = time.monotonic(), time.time()
@@ -126,19 +131,22 @@ class Publisher:
             seconds, size = time.monotonic() - began, sum(len(frame.body) for frame in frames)
             self.signals.emit(Published, len(frames), len(failures), size, seconds)
         if self.signals.tracer is not None:
-            self._trace(frames, failures, since)
+            self._trace(frames, failures, since, late=late)
         self._report(failures)
         if not failures:
             return [commit.id for commit, _ in batch]
         return [c.id for c, frames in batch if not any(f.id in failures for f in frames)]
 
-    def _trace(self, frames: list[Frame], failures: dict[str, Exception], since: float) -> None:
+    def _trace(
+        self, frames: list[Frame], failures: dict[str, Exception], since: float, *, late: bool
+    ) -> None:
         for address in ("events", "commands"):
             sent = [frame for frame in frames if frame.address == address]
             failed = next((failures[frame.id] for frame in sent if frame.id in failures), None)
             error = "" if failed is None else type(failed).__name__
             exchange = f"{self.signals.service}.{address}"
-            self.signals.batch_of("send", exchange, since, sent, error)
+            if found := batch_of("send", exchange, since, sent, error):
+                self.signals.batch(found._replace(late=late))
 
     async def _send_frames(self, frames: list[Frame]) -> dict[str, Exception]:
         """Sends frames; returns the failures by frame id.
