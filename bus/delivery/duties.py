@@ -67,7 +67,8 @@ def projecting(work: Work) -> Iterator[Duty]:
 
 def watching(work: Work) -> Iterator[Duty]:
     """Yields the duties that watch this worker itself."""
-    runtime, loop = work.runtime, LoopWatch()
+    runtime = work.runtime
+    loop = LoopWatch(signals=runtime.signals)
     sentinel = Sentinel(
         work.consumers,
         runtime.transport,

@@ -31,6 +31,7 @@ from bus.failures.give_up import GiveUp
 from bus.failures.retry import Stopped, insist
 from bus.messages import Envelope
 from bus.observe.log import Logger
+from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.stores.collections import Collections
 from bus.stores.control import Control
@@ -74,6 +75,18 @@ class ProjectionConsumer(QueueConsumer):
         self._generation: int | None = None
         self.behind = True
         """Whether more had arrived than one batch holds; True until anything is known."""
+
+    @property
+    def projection(self) -> Projection[Any]:
+        """The projection that it feeds."""
+        return self._projector.projection
+
+    @property
+    def holds(self) -> bool:
+        """Whether the queue's messages come here, as far as any came: a queue has one consumer that
+        gets them, and others that stand by."""
+        inbox, latest = self._inbox, self._generation
+        return inbox is not None and latest is not None and inbox.generation == latest
 
     @property
     def problem(self) -> str | None:

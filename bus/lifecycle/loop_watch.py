@@ -4,10 +4,14 @@ import asyncio
 import time
 
 from bus.observe.health import Check
+from bus.observe.listeners import Signals
 from bus.observe.log import Logger
+from bus.observe.signals import LoopBlocked
 
 EVERY = 0.25
 LATE = 1.0
+COUNTED = 0.1
+"""Seconds of delay from which a signal says so. Less is the system's own scheduling."""
 REMEMBERED = 60.0
 
 log = Logger("bus.loop")
@@ -16,8 +20,9 @@ log = Logger("bus.loop")
 class LoopWatch:
     """Notices if the loop was late by more than `late` seconds, and remembers it for a minute."""
 
-    def __init__(self, *, late: float = LATE) -> None:
+    def __init__(self, *, late: float = LATE, signals: Signals | None = None) -> None:
         self._late = late
+        self._signals = signals or Signals()
         self._delay = 0.0
         self._seen_at = 0.0
 
@@ -33,6 +38,8 @@ class LoopWatch:
             self._note(time.monotonic() - due)
 
     def _note(self, delay: float) -> None:
+        if delay > COUNTED:
+            self._signals.emit(LoopBlocked, delay)
         if delay > self._late:
             self._delay, self._seen_at = delay, time.monotonic()
             log.error("event_loop_blocked", seconds=round(delay, 1))

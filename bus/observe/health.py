@@ -128,6 +128,13 @@ class Checkup:
         self._since: dict[Check, float] = {}
         self.looks_only = False
         """Whether asking must not write anything."""
+        self.last: Health | None = None
+        """What was answered last when somebody asked for health."""
+
+    @property
+    def parts(self) -> list[tuple[str, Breaks]]:
+        """The parts that are asked, and what follows if something is wrong with them."""
+        return [(check.part, check.breaks) for check in self._checks]
 
     def add(self, checks: Iterable[Check]) -> None:
         self._checks += checks
@@ -141,7 +148,9 @@ class Checkup:
     async def health(self) -> Health:
         """Asks every part, concurrently."""
         problems = await self._problems(self._checks)
-        return _health([*problems, *self._failing({problem.part for problem in problems})])
+        failing = self._failing({problem.part for problem in problems})
+        self.last = _health([*problems, *failing])
+        return self.last
 
     def _failing(self, parts: set[str]) -> Iterator[HealthProblem]:
         """Yields the failing loops, except for an outage that is among the problems already."""

@@ -13,7 +13,7 @@ from contextlib import suppress
 from bus.common.tasks import end
 from bus.errors import ConfigurationError
 from bus.observe.health import Checkup, Health
-from bus.observe.listeners import Page
+from bus.observe.listeners import NoPage, Page
 from bus.observe.log import Logger
 
 WITHIN = 5.0
@@ -26,6 +26,7 @@ REASONS = {
     503: "Service Unavailable",
 }
 JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
 
 log = Logger("bus.health")
 
@@ -111,6 +112,8 @@ class HealthServer:
             return _response(404, b"")
         try:
             content, body = await page(accept)
+        except NoPage as why:
+            return _response(404, f"{why}\n".encode(), content=TEXT, head_only=head_only)
         except Exception as error:
             if path not in self._failed:
                 self._failed.add(path)

@@ -26,7 +26,7 @@ Fields = ParamSpec("Fields")
 Listener = Callable[[Any], object]
 Page = Callable[[str], Awaitable[tuple[str, bytes]]]
 """Given the request's `Accept`, returns a content type and a body. It asks nobody: it is to answer
-while everything else is away."""
+while everything else is away. Raises: NoPage."""
 
 SLOW = 0.05
 """Seconds that a listener may take before the log names it: all that goes on waits for it."""
@@ -45,6 +45,10 @@ class Watches(Protocol):
     def attend(self) -> None:
         """Looks again who listens."""
         ...
+
+
+class NoPage(Exception):
+    """A page is not to be had; it says why."""
 
 
 class Signals:

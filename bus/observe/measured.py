@@ -1,8 +1,8 @@
 """Measured: what all signals have, and the signals of states, which somebody measures now and then.
 
 A state is of the whole service: how far a projection lags, how many messages wait in a queue. One
-process measures them, every `BUS_FACTS_EVERY` seconds, while telemetry is on. One signal is about
-listeners themselves.
+process measures them, every `BUS_FACTS_EVERY` seconds, while telemetry is on. Two signals are about
+the process itself: its event loop, and its listeners.
 """
 
 import re
@@ -96,6 +96,22 @@ class PartitionHeld(Signal):
     projection: str
     partition: int
     held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatesMeasured(Signal):
+    """This process has measured all states, in so many `seconds`, and goes on doing so; or it does
+    so no longer (not `goes_on`): another one does."""
+
+    goes_on: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked(Signal):
+    """Something held up a worker's event loop for so many `seconds`, so that nothing else ran."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,11 @@ from bus.observe.measured import BuildMeasured as BuildMeasured
 from bus.observe.measured import LagMeasured as LagMeasured
 from bus.observe.measured import LettersMeasured as LettersMeasured
 from bus.observe.measured import ListenerBehind as ListenerBehind
+from bus.observe.measured import LoopBlocked as LoopBlocked
 from bus.observe.measured import PartitionHeld as PartitionHeld
 from bus.observe.measured import QueueMeasured as QueueMeasured
 from bus.observe.measured import Signal as Signal
+from bus.observe.measured import StatesMeasured as StatesMeasured
 
 Outcome = Literal["done", "failed", "put_off"]
 """How a handler ended: it returned, it raised, or it asked for a later try (`Retry`)."""

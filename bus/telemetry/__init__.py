@@ -6,6 +6,7 @@ that uses them.
 switch        has a bus tell its traces and metrics, from its opening to its closing
 instrumentor  starts it by automatic instrumentation
 tracing       spans of OpenTelemetry
+metrics       counts and states, for Prometheus and for OpenTelemetry
 """
 
 from bus.telemetry.switch import instrument as instrument

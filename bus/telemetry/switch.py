@@ -33,7 +33,10 @@ class Part(NamedTuple):
     needs_it: bool
 
 
-PARTS = [Part("bus.telemetry.tracing", "tracer", needs_it=True)]
+PARTS = [
+    Part("bus.telemetry.tracing", "tracer", needs_it=True),
+    Part("bus.telemetry.metrics", "meter", needs_it=False),
+]
 
 log = Logger("bus.telemetry")
 

@@ -23,6 +23,7 @@ from bus.common import clock
 from bus.lifecycle.loop_watch import LoopWatch
 from bus.observe.health import Breaks, Check, Checkup
 from bus.observe.health_server import HealthServer
+from bus.observe.listeners import NoPage
 from bus.stores.control import Parked
 from tests.service.wallet import Diary, Pay, build
 from tests.unit.virtual_time import stand
@@ -359,25 +360,29 @@ async def test_what_listeners_show_is_answered_beside_health_and_costs_itself_al
     bus = Bus("bank", settings=Settings.in_memory(health_port=free_ports(1)[0]))
     port, broken = bus.runtime.settings.health_port, True
 
-    async def metrics(accept: str) -> tuple[str, bytes]:
-        return f"text/plain; for={accept}", b"bus_commands_total 1"
+    async def prices(accept: str) -> tuple[str, bytes]:
+        return f"text/plain; for={accept}", b"oil 1"
 
     async def fails(accept: str) -> tuple[str, bytes]:
         if broken:
             raise RuntimeError("no")
         return "text/plain", b"mended"
 
+    async def lacks(accept: str) -> tuple[str, bytes]:
+        raise NoPage("install it")
+
     with capture_logs() as lines:
         async with bus, Worker(bus):
-            assert await asked(port, b"GET /metrics HTTP/1.1\r\n\r\n") == (404, b"")
-            bus._signals.pages |= {"/metrics": metrics, "/fails": fails}
-            assert await asked(port, b"HEAD /metrics HTTP/1.1\r\n\r\n") == (200, b"")
-            request = b"GET /metrics?x=1 HTTP/1.1\r\nHost: x\r\nACCEPT: text/y \r\n\r\n"
-            assert await asked(port, request) == (200, b"bus_commands_total 1")
+            assert await asked(port, b"GET /prices HTTP/1.1\r\n\r\n") == (404, b"")
+            bus._signals.pages |= {"/prices": prices, "/fails": fails, "/lacks": lacks}
+            assert await asked(port, b"HEAD /prices HTTP/1.1\r\n\r\n") == (200, b"")
+            request = b"GET /prices?x=1 HTTP/1.1\r\nHost: x\r\nACCEPT: text/y \r\n\r\n"
+            assert await asked(port, request) == (200, b"oil 1")
             assert b"\r\nContent-Type: text/plain; for=text/y\r\n" in await answered(port, request)
             for _ in range(2):
                 assert await asked(port, b"GET /fails HTTP/1.1\r\n\r\n") == (500, b"")
             assert (await asked(port, b"GET /livez HTTP/1.1\r\n\r\n"))[0] == 200
+            assert await asked(port, b"GET /lacks HTTP/1.1\r\n\r\n") == (404, b"install it\n")
             broken = False
             assert await asked(port, b"GET /fails HTTP/1.1\r\n\r\n") == (200, b"mended")
     assert [line["page"] for line in lines if line["event"] == "page_failed"] == ["/fails"]

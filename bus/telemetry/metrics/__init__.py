@@ -1,4 +1,14 @@
 """Metrics of a service, made of its signals.
 
-In reading order: `catalogue` names them all, `tally` counts what the signals say.
+In reading order:
+
+catalogue   names them all
+tally       counts what the signals say
+states      knows what was measured last of the whole service
+attached    the metrics of a bus in this process, and where they are shown
+prometheus  shows them as text
 """
+
+from bus.telemetry.metrics.attached import attach as attach
+from bus.telemetry.metrics.attached import collector as collector
+from bus.telemetry.metrics.attached import page as page

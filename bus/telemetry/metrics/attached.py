@@ -1,0 +1,158 @@
+"""Attached: the metrics of a bus in this process, from when they are wanted.
+
+They are where the process has a health port and prometheus-client, where it has set up a meter
+provider, or once somebody asks for them.
+"""
+
+import platform
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from bus.assembly.runtime import HasRuntime, Runtime
+from bus.errors import ConfigurationError
+from bus.observe.listeners import NoPage, Signals
+from bus.settings import MEMORY
+from bus.telemetry.metrics.states import States
+from bus.telemetry.metrics.tally import Labels, Numbers, Reading, Tally, joined
+from bus.version import __version__
+
+if TYPE_CHECKING:
+    from bus.telemetry.metrics.prometheus import Families
+
+PAGE = "/metrics"
+LACKS = (
+    "metrics need prometheus-client, which is not installed: pip install 'doubledecker[prometheus]'"
+)
+
+
+class Metrics:
+    """The metrics of one bus, in all of its event loops."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self._tally = Tally()
+        self._states = States()
+        self._runtimes: list[Runtime] = []
+        self._stops: list[Callable[[], None]] = []
+        self.is_asked = False
+        """Whether somebody shows them elsewhere than at a health port."""
+
+    def begin(self, runtime: Runtime) -> Callable[[], None]:
+        """Begins to count what is done here; returns what ends that. What was counted stays."""
+        if not self._runtimes:
+            self._stops = [
+                *self._tally.listen(runtime.signals),
+                *self._states.listen(runtime.signals),
+            ]
+        if runtime not in self._runtimes:
+            self._runtimes.append(runtime)
+        self._tally.count(runtime.dispatcher, lambda: runtime.state.is_over)
+        return partial(self._end, runtime)
+
+    def _end(self, runtime: Runtime) -> None:
+        if runtime in self._runtimes:
+            self._runtimes.remove(runtime)
+        while self._stops and not self._runtimes:
+            self._stops.pop()()
+
+    def read(self) -> Reading:
+        """Returns all of them, as far as they are known; asks nobody."""
+        here = [Reading({}, _gauges(runtime), {}) for runtime in list(self._runtimes)]
+        return joined([self._tally.read(), Reading({}, self._states.read(), {}), *here])
+
+    def text(self, accept: str) -> tuple[str, bytes]:
+        """Returns them as text for Prometheus, with its content type."""
+        from bus.telemetry.metrics.prometheus import text
+
+        return text(lambda: [(self.service, self.read())], accept)
+
+    async def page(self, accept: str) -> tuple[str, bytes]:
+        """Returns them as a page of the health port. Raises: NoPage."""
+        if not _is_installed():
+            raise NoPage(LACKS)
+        return self.text(accept)
+
+
+def attach(runtime: Runtime, provider: Any = None) -> Callable[[], None] | None:
+    """Begins to count what an opening of a bus does, if somebody can see it; returns what ends
+    that."""
+    signals, has_port = runtime.signals, runtime.settings.health_port > 0
+    metrics = _of(signals)
+    if has_port:
+        signals.pages[PAGE] = metrics.page
+    is_shown = metrics.is_asked or (has_port and _is_installed())
+    return metrics.begin(runtime) if is_shown else None
+
+
+def page(bus: HasRuntime, accept: str = "") -> tuple[str, bytes]:
+    """Returns the metrics of a bus in this process as text for Prometheus: the content type, and
+    the body. `accept` is the request's header. With it come all others that the process registers
+    with prometheus-client.
+
+    They are counted from the first call on, or from the opening on where the process has a health
+    port; `page(bus)` before the bus is opened counts all. Raises: ConfigurationError if
+    prometheus-client is not installed.
+    """
+    return _asked(bus).text(accept)
+
+
+def collector(bus: HasRuntime) -> "Families":
+    """Returns the metrics of a bus for a registry of prometheus-client: `REGISTRY.register(
+    collector(bus))`, for an application that shows a page of its own. As `page`, otherwise."""
+    metrics = _asked(bus)
+    from bus.telemetry.metrics.prometheus import Families
+
+    return Families(lambda: [(metrics.service, metrics.read())])
+
+
+def _asked(bus: HasRuntime) -> Metrics:
+    if not _is_installed():
+        raise ConfigurationError(LACKS)
+    runtime = bus.runtime
+    metrics = _of(runtime.signals)
+    if not metrics.is_asked:
+        metrics.is_asked = True
+        if runtime.state.loop is not None and runtime.settings.telemetry != "never":
+            metrics.begin(runtime)
+    return metrics
+
+
+def _of(signals: Signals) -> Metrics:
+    return _known.setdefault(signals, Metrics(signals.service))
+
+
+def _is_installed() -> bool:
+    return find_spec("prometheus_client") is not None
+
+
+def _gauges(runtime: Runtime) -> Numbers:
+    """Returns what is known of this process at this moment."""
+    checkup = runtime.checkup
+    health: dict[Labels, float] = dict.fromkeys(checkup.parts, 0.0)
+    if checkup.last:
+        health |= {(problem.part, problem.breaks): 1.0 for problem in checkup.last.problems}
+    info = (
+        __version__,
+        platform.python_version(),
+        runtime.transport.description,
+        _store(runtime),
+    )
+    return {
+        "bus.health": health if checkup.last else {},
+        "bus.loops.failing": {(failing.loop,): 1.0 for failing in runtime.loops.failing},
+        "bus.info": {info: 1.0},
+    }
+
+
+def _store(runtime: Runtime) -> str:
+    """Returns what the event log is in: "postgresql", "mysql", "mongodb" or "memory"."""
+    settings = runtime.settings
+    if settings.log_url:
+        return settings.log_url.partition(":")[0].partition("+")[0]
+    return "memory" if settings.mongo_url == MEMORY else "mongodb"
+
+
+_known: "WeakKeyDictionary[Signals, Metrics]" = WeakKeyDictionary()
