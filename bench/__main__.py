@@ -51,6 +51,7 @@ NAMES = (
     "growth",
     "dispatch",
     "starting",
+    "telemetry",
     "poison",
 )
 
