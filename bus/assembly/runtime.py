@@ -178,9 +178,10 @@ class Runtime(NamedTuple):
 
         Raises: OutcomeUnknown, StoreUnavailable, InvalidMessage, IdConflict.
         """
-        work = UnitOfWork(envelope.id, self.service, envelope, self.event_log, self.publisher)
-        work.outbox.publish(event)
-        return await work.commit()
+        with self.signals.publishing(envelope) as traced:
+            work = UnitOfWork(envelope.id, self.service, traced, self.event_log, self.publisher)
+            work.outbox.publish(event)
+            return await work.commit()
 
     def joined(
         self, session: Any, correlation_id: str | None, headers: Mapping[str, str] | None

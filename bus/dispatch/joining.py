@@ -69,13 +69,14 @@ async def joined_work(
     if outbox.first is None:
         return
     envelope = new_envelope(outbox.first, outbox.seed, correlation_id, headers)
-    work = UnitOfWork(envelope.id, service, envelope, log, publishing, outbox=outbox)
-    await outbox.locate(joined)
-    commits = work.prepare()
-    began = time.monotonic()
+    with publishing.signals.publishing(envelope) as traced:
+        work = UnitOfWork(envelope.id, service, traced, log, publishing, outbox=outbox)
+        await outbox.locate(joined)
+        commits = work.prepare()
+        began = time.monotonic()
 
-    def stored() -> None:
-        work.tell_stored(time.monotonic() - began)
-        work.offer()
+        def stored() -> None:
+            work.tell_stored(time.monotonic() - began)
+            work.offer()
 
-    await joined.append(commits, stored)
+        await joined.append(commits, stored)

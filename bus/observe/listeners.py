@@ -5,7 +5,8 @@ A tracer is told besides that something begins, so that a span can be open meanw
 
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from threading import Condition, Thread
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -17,7 +18,7 @@ from bus.errors import ConfigurationError
 from bus.messages import Envelope
 from bus.observe.log import Logger
 from bus.observe.logged import LEVELS, log_signal
-from bus.observe.signals import KINDS, HandlerRun, ListenerBehind, Signal
+from bus.observe.signals import KINDS, EventHandled, HandlerRun, ListenerBehind, Signal
 from bus.observe.tracer import Batch, Ended, Tracer, What, batch_of
 from bus.transports.base import Delivery, Frame
 
@@ -175,6 +176,21 @@ class Signals:
             self._note_tracer(tracer, "begin", error)
             return None
         return begun and (begun[0], partial(self._ended, tracer, begun[1]))
+
+    @contextmanager
+    def publishing(self, envelope: Envelope) -> Iterator[Envelope]:
+        """Tells the tracer that an event is published outside of handlers, and when that is over;
+        yields the envelope to go on with."""
+        begun = self.begin(EventHandled, envelope, "", 1, None)
+        if begun is None:
+            yield envelope
+            return
+        try:
+            yield begun[0]
+        except BaseException as error:
+            begun[1](error)
+            raise
+        begun[1](None)
 
     def sending(self, frame: Frame) -> tuple[Frame, Ended] | None:
         """Tells the tracer that a message is to be sent. Raises nothing."""

@@ -70,7 +70,7 @@ class Tracer(Protocol):
         """Returns the envelope to go on with, and what to call at the end; None for no span.
 
         `came` is what a worker handles. A run without any context is begun only if the `share` says
-        so.
+        so. An event without a `handler` is one that is published outside of handlers.
         """
         ...
 

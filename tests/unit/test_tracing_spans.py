@@ -19,7 +19,18 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 from structlog.testing import capture_logs
 
-from bus import Bus, Command, ConcurrencyError, Envelope, Query, Reject, Retry, Router, Settings
+from bus import (
+    Bus,
+    Command,
+    ConcurrencyError,
+    Envelope,
+    InvalidMessage,
+    Query,
+    Reject,
+    Retry,
+    Router,
+    Settings,
+)
 from bus.codec import command_frame, new_envelope
 from bus.common.tasks import apart
 from bus.observe.log import add_message
@@ -236,6 +247,32 @@ async def test_conflicts_are_told_in_the_span_of_the_command(spans: Spans) -> No
     command = spans.one("command Move")
     assert [event.name for event in command.events] == ["conflict", "conflict"]
     assert attributes(command)["bus.conflicts"] == 2
+
+
+async def test_an_event_that_is_published_outside_of_handlers_is_in_the_trace_of_its_request(
+    spans: Spans,
+) -> None:
+    service = Service(spans, share=0.0)
+    async with service as bus:
+        await bus.publish(Opened(owner="Ada"))
+        assert spans.all == []
+        with spans.tracer.start_as_current_span("POST /accounts") as request:
+            receipt = await bus.publish(Opened(owner="Ada"))
+        (commit,) = await bus.runtime.event_log.find(receipt.id)
+    published, stored = spans.one("publish Opened"), spans.one("store bank")
+    assert is_child(published, request)
+    assert is_child(stored, published)
+    carried = contexts.read(commit.headers)
+    assert carried is not None
+    assert (carried.trace_id, carried.span_id) == place(published)
+
+
+async def test_an_event_that_cannot_be_published_is_an_error(spans: Spans) -> None:
+    service = Service(spans)
+    async with service as bus:
+        with pytest.raises(InvalidMessage):
+            await bus.publish(Opened(owner="x" * 2_000_000))
+    assert spans.one("publish Opened").status.status_code is StatusCode.ERROR
 
 
 async def test_a_command_that_is_sent_carries_the_context_of_its_span(spans: Spans) -> None:

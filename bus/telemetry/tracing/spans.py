@@ -83,7 +83,7 @@ class SpanTracer:
         if origin is None:
             return None
         is_query = kind is QueryAnswered
-        if origin.of is None and (is_query or came is not None or not self._begins(envelope)):
+        if origin.of is None and (is_query or came is not None or not self._begins(kind, envelope)):
             return None
         if origin.is_left_out:
             return None if origin.is_given or is_query else _passed_on(envelope, origin)
@@ -148,11 +148,11 @@ class SpanTracer:
         span.add_event("conflict", {"bus.message": signal.message})
         span.set_attribute("bus.conflicts", signal.conflicts)
 
-    def _begins(self, envelope: Envelope) -> bool:
-        """Returns whether a run begins a trace. Unless something looked like a context, that was
-        decided before this was asked."""
-        is_decided = not ambient.get_current() and "traceparent" not in envelope.headers
-        return is_decided or self._chosen()
+    def _begins(self, kind: type[HandlerRun], envelope: Envelope) -> bool:
+        """Returns whether a trace begins here. Of a command to which nothing came that looked like
+        a context, that was decided before this was asked."""
+        seen = ambient.get_current() or "traceparent" in envelope.headers
+        return self._chosen() if seen or kind is not CommandHandled else True
 
     def _chosen(self) -> bool:
         return self.share >= 1 or clock.source.fraction() < self.share
