@@ -3,15 +3,8 @@
 Knows no database. Every implementation passes the contracts in `bus.testing.contracts`.
 """
 
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Collection,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 from bus.data.payload import Document
@@ -108,6 +101,13 @@ class EventCount(NamedTuple):
     last: datetime
     stream: str
     version: int
+
+
+class Backlog(NamedTuple):
+    """The commits that are not confirmed: how many, counted up to some limit, and since when."""
+
+    commits: int
+    oldest: datetime | None
 
 
 class Streams(Protocol):
@@ -222,8 +222,7 @@ class EventLog(StoredLog, Protocol):
         ...
 
     async def newest(self) -> str:
-        """Returns the id of a commit that was stored recently and durably; empty if there is
-        none."""
+        """Returns the id of a commit stored recently and durably; empty if there is none."""
         ...
 
     async def held(self, ids: Sequence[str]) -> set[str]:
@@ -260,6 +259,11 @@ class EventLog(StoredLog, Protocol):
     ) -> list[Commit]:
         """Returns unconfirmed commits, from `since` on and before `before`, oldest first."""
         ...
+
+    async def backlog(self, most: int = 10_000) -> Backlog:
+        """Returns what is unconfirmed, of which it counts `most` commits."""
+        found = await self.pending(datetime.max.replace(tzinfo=UTC), most)
+        return Backlog(len(found), found[0].time if found else None)
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
         """Clears the pending mark. If this write is lost, a commit is published twice."""
@@ -337,10 +341,8 @@ class EventLog(StoredLog, Protocol):
 
     def every(self, since: datetime | None = None) -> AsyncGenerator[StoredCommit, None]:
         """Yields all commits, also those without events, from `since` on: by time, then by version,
-        then by stream (as Python compares text).
-
-        For moving a log. What is stored meanwhile is yielded or missed.
-        """
+        then by stream (as Python compares text). For moving a log: what is stored meanwhile is
+        yielded or missed."""
         ...
 
     async def import_commits(self, copies: Sequence[StoredCommit]) -> None:

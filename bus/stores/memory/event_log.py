@@ -10,7 +10,15 @@ from typing import Any
 from bus.common.tasks import Home
 from bus.errors import StoreUnavailable
 from bus.stores.documents.matching import matcher
-from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
+from bus.stores.event_log import (
+    Backlog,
+    Commit,
+    EventCount,
+    EventLog,
+    Recorded,
+    Snapshot,
+    StoredCommit,
+)
 from bus.stores.memory.log import Entry, MemoryLog
 from bus.stores.records import (
     commit_document,
@@ -239,6 +247,10 @@ class MemoryEventLog(MemoryLog, EventLog):
             waiting = [entry for entry in waiting if entry.time >= since]
         waiting.sort(key=attrgetter("time", "first"))
         return [self._commit(entry.id) for entry in waiting[:limit]]
+
+    async def backlog(self, most: int = 10_000) -> Backlog:
+        times = [entry.time for entry in list(self._pending.values())]
+        return Backlog(min(len(times), most), min(times, default=None))
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
         for commit_id in commit_ids:

@@ -15,7 +15,15 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from bus.common import clock
 from bus.errors import InvalidMessage, OutcomeUnknown, StoreUnavailable, Unavailable
 from bus.observe.loops import Loops
-from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
+from bus.stores.event_log import (
+    Backlog,
+    Commit,
+    EventCount,
+    EventLog,
+    Recorded,
+    Snapshot,
+    StoredCommit,
+)
 from bus.stores.mongo.client import Client, MongoSession, Unanswered, bounded
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.clock import ServerClock
@@ -135,10 +143,8 @@ class MongoEventLog(MongoLog, EventLog):
         return commits
 
     async def append_within(self, session: MongoSession, commits: Sequence[Commit]) -> None:
-        """Stores commits as a part of the caller's transaction.
-
-        Raises: Taken, ConcurrencyError, InvalidMessage, StoreUnavailable, and the driver's errors.
-        """
+        """Stores commits as a part of the caller's transaction. Raises: Taken, ConcurrencyError,
+        InvalidMessage, StoreUnavailable, and the driver's errors."""
         if self._refusal:
             raise StoreUnavailable(self._refusal)
         try:
@@ -184,10 +190,8 @@ class MongoEventLog(MongoLog, EventLog):
             yield session
 
     async def _stored(self, id: str) -> list[Commit]:
-        """Returns what the log holds under the id of an append that found its place taken.
-
-        Raises: OutcomeUnknown if that cannot be read: the append may have been stored.
-        """
+        """Returns what the log holds under the id of an append that found its place taken. Raises:
+        OutcomeUnknown if that cannot be read: the append may have been stored."""
         try:
             return await self.find(id)
         except Unavailable as error:
@@ -268,10 +272,8 @@ class MongoEventLog(MongoLog, EventLog):
             await self._database["snapshots"].delete_many({})
 
     async def find(self, command_id: str) -> list[Commit]:
-        """Returns them only once a majority holds them, because a receipt is a promise.
-
-        Raises: StoreUnavailable.
-        """
+        """Returns them only once a majority holds them, because a receipt is a promise. Raises:
+        StoreUnavailable."""
         deadline = time.monotonic() + HELD_WITHIN
         while found := await self._find(self._latest, command_id):
             if await self._find(self._commits, command_id) == found:
@@ -344,6 +346,9 @@ class MongoEventLog(MongoLog, EventLog):
             cursor = self._commits.find(filter).sort([("time", 1)]).limit(limit)
             found = [commit_from(document) for document in await cursor.to_list(None)]
         return sorted(found, key=lambda commit: (commit.time, commit.first))
+
+    async def backlog(self, most: int = 10_000) -> Backlog:
+        return await self._looking.backlog(most)
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
         """Waits until it is durable, or the relay would see the marks a moment longer."""

@@ -1,4 +1,5 @@
-"""Queries of the event log for people: names of events, a conversation, what is stored now.
+"""Queries of the event log for people: names of events, a conversation, what is stored now, what
+waits.
 
 Nothing that a service does uses them; two of them read the whole log.
 """
@@ -10,7 +11,7 @@ from typing import Any
 
 from bus.data.payload import Document
 from bus.errors import StoreUnavailable
-from bus.stores.event_log import Commit, EventCount
+from bus.stores.event_log import Backlog, Commit, EventCount
 from bus.stores.mongo.client import Collection as MongoCollection
 from bus.stores.mongo.client import settled
 from bus.stores.mongo.failures import reading
@@ -103,6 +104,14 @@ class LogQueries:
             cursor = self._commits.find(filter).sort([("time", -1), ("first", -1)]).limit(count)
             found = await cursor.to_list(None)
         return [commit_from(row) for row in reversed(found)]
+
+    async def backlog(self, most: int) -> Backlog:
+        """Counts what is pending by the index of it, which holds nothing else."""
+        filter = {"pending": True}
+        async with reading():
+            oldest = await self._commits.find(filter, {"time": 1}).sort("time", 1).to_list(1)
+            count = await self._commits.count_documents(filter, limit=most) if oldest else 0
+        return Backlog(count, oldest[0]["time"] if oldest else None)
 
     async def categories(self) -> list[str]:
         """Returns all categories, sorted, by jumps from one to the next in the index."""

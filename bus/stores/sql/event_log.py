@@ -18,7 +18,15 @@ from bus.errors import (
     StoreUnavailable,
     Unavailable,
 )
-from bus.stores.event_log import Commit, EventCount, EventLog, Recorded, Snapshot, StoredCommit
+from bus.stores.event_log import (
+    Backlog,
+    Commit,
+    EventCount,
+    EventLog,
+    Recorded,
+    Snapshot,
+    StoredCommit,
+)
 from bus.stores.records import NotOlder, is_of_command, moved_on, not_older
 from bus.stores.sql.dialects import Late
 from bus.stores.sql.engine import Database, Held
@@ -303,6 +311,14 @@ class SqlEventLog(SqlLog, EventLog):
             query = query.where(c.time >= since)
         rows = await self._database.rows(query.order_by(c.time).limit(limit))
         return sorted(map(commit_of, rows), key=lambda commit: (commit.time, commit.first))
+
+    async def backlog(self, most: int = 10_000) -> Backlog:
+        waiting = sa.select(c.time).where(c.pending == sa.true()).order_by(c.time).limit(most)
+        some = waiting.subquery()
+        query = sa.select(sa.func.count(), sa.func.min(some.c.time)).select_from(some)
+        (found,) = await self._database.rows(query)
+        count, oldest = tuple(found)
+        return Backlog(count, oldest)
 
     async def confirmed(self, commit_ids: Sequence[str]) -> None:
         """Waits until it is durable, or the relay would see the marks a moment longer."""

@@ -13,7 +13,7 @@ import pytest
 
 from bus.common import clock
 from bus.errors import ConcurrencyError, InvalidMessage
-from bus.stores.event_log import Commit, EventCount, EventLog, Outgoing, Recorded, Snapshot
+from bus.stores.event_log import Backlog, Commit, EventCount, EventLog, Outgoing, Recorded, Snapshot
 
 TIME = clock.now()
 
@@ -443,6 +443,19 @@ class EventLogContract:
         await until_pending(event_log, [b])
         assert await event_log.read("job-1") == [a]
         await event_log.confirmed([])
+
+    async def test_what_is_not_confirmed_is_counted_up_to_a_limit(
+        self, event_log: EventLog
+    ) -> None:
+        assert await event_log.backlog() == Backlog(0, None)
+        a, b, c = await seconds_apart(
+            event_log, commit("a"), commit("b", "job-2"), commit("c", "job-3")
+        )
+        assert await event_log.backlog() == Backlog(3, a.time)
+        assert await event_log.backlog(most=2) == Backlog(2, a.time)
+        await event_log.confirmed([a.id, c.id])
+        await until_pending(event_log, [b])
+        assert await event_log.backlog() == Backlog(1, b.time)
 
     async def test_what_is_stored_is_settled(self, event_log: EventLog) -> None:
         stored = commit("a", time=event_log.now())
