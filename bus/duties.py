@@ -5,6 +5,7 @@ from bus.delivery.duties import Work, handling, projecting, watching
 from bus.following.duties import following
 from bus.lifecycle.duty import Duty
 from bus.recovery.losses import Losses, Resending
+from bus.telemetry.facts import measuring
 from bus.write.relay import Relay
 
 
@@ -27,4 +28,5 @@ def duties_of(work: Work) -> list[Duty]:
         upkeep.duty,
         resending.duty,
         *watching(work),
+        *measuring(work),
     ]

@@ -119,7 +119,10 @@ class Settings(BaseSettings):
     sentinel_every: float = Field(default=10.0, gt=0)
     health_host: str = Field(default="127.0.0.1", min_length=1)
     health_port: int = Field(
-        default=0, ge=0, le=65535, description="where a worker answers /livez and /readyz; 0: off"
+        default=0,
+        ge=0,
+        le=65535,
+        description="where a worker or relay answers /livez, /readyz and /metrics; 0: off",
     )
     log_level: LogLevel = Field(
         default="INFO", description="the lowest level that `bus worker` and `bus relay` log"
@@ -127,8 +130,8 @@ class Settings(BaseSettings):
 
     telemetry: Literal["auto", "never"] = Field(
         default="auto",
-        description="auto: traces and metrics where this process has set up OpenTelemetry; never: "
-        "none",
+        description="auto: traces and metrics where this process has set up OpenTelemetry, and "
+        "metrics at the health port; never: none",
     )
     trace_share: float = Field(
         default=1.0,

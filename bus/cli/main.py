@@ -11,9 +11,10 @@ from bus.cli import aggregates, contracts, deadletters, events, projections, sto
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load, without_servers
 from bus.cli.operating import topology
-from bus.cli.running import Json, Target, guarded, until_stopped, warn_if_in_memory
+from bus.cli.running import Json, Target, answering, guarded, until_stopped, warn_if_in_memory
 from bus.common.tasks import end
 from bus.settings import Settings
+from bus.telemetry.facts import Here
 from bus.version import __version__
 from bus.worker import Worker
 from bus.write.relay import Relay
@@ -94,11 +95,15 @@ def relay(target: Target) -> None:
             relay = Relay(
                 runtime.event_log, runtime.publisher, runtime.control, loops=runtime.loops
             )
-            relaying = runtime.loops.start(relay.run, "relay")
-            try:
-                await stop.wait()
-            finally:
-                await end([relaying])
+            async with answering(runtime):
+                running = [
+                    runtime.loops.start(relay.run, "relay"),
+                    runtime.loops.start(Here(runtime).run, "process"),
+                ]
+                try:
+                    await stop.wait()
+                finally:
+                    await end(running)
 
     until_stopped(target, run)
 

@@ -4,15 +4,18 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 import typer
 
+from bus.assembly.runtime import Runtime
 from bus.bus import Bus
 from bus.cli.loading import load
 from bus.errors import BusError, ConfigurationError
 from bus.observe import log
+from bus.observe.health_server import HealthServer
 from bus.observe.lines import LINES
 from bus.settings import MEMORY, Settings
 
@@ -62,6 +65,20 @@ def until_stopped(target: str, run: Callable[[Bus, asyncio.Event], Awaitable[Non
         await run(bus, _stop_on_signals())
 
     guarded(lambda: _run(whole, load(target, Settings)))
+
+
+@asynccontextmanager
+async def answering(runtime: Runtime) -> AsyncGenerator[None, None]:
+    """Answers for health, and for metrics, at the health port, if there is one. Raises:
+    ConfigurationError if it is not to be had."""
+    host, port = runtime.settings.health_host, runtime.settings.health_port
+    server = HealthServer(runtime.checkup, host, port, pages=runtime.signals.pages)
+    if port:
+        await server.start()
+    try:
+        yield
+    finally:
+        await server.close()
 
 
 def warn_if_in_memory(bus: Bus) -> None:

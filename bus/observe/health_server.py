@@ -25,6 +25,9 @@ REASONS = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""With this variable set, the processes of one machine share what they count, and any of them
+answers for all: the first one takes the port."""
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
@@ -56,6 +59,9 @@ class HealthServer:
             )
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
+                if os.environ.get(SHARED):
+                    log.info("health_port_taken", host=self._host, port=self._port)
+                    return
                 raise ConfigurationError(
                     f"cannot answer at {self._host}:{self._port}: something listens there, another "
                     f"worker of this process or another program; give each worker a "

@@ -25,13 +25,13 @@ from bus.read.projection import Projection
 from bus.read.projector import Projector
 from bus.read.sweeper import SWEEP_OVERLAP
 from bus.rebuild.catalogue import Catalogue
-from bus.rebuild.drift import Audited, Difference, Selection, alike, differing
+from bus.rebuild.drift import Audited, Difference, Selection, alike, audit_of, differing
 from bus.rebuild.fed import keys_fed
 from bus.rebuild.pause import paused
 from bus.rebuild.replay import Reached
 from bus.rebuild.replay_in_time import folds_streams, replay_into
 from bus.stores.collections import Collections, Comparable, Target, needed
-from bus.stores.control import Control, drop
+from bus.stores.control import Control, change_note, drop
 from bus.stores.event_log import Commit, ReadableLog, Streams
 
 BESIDE = "__audit_"
@@ -120,8 +120,14 @@ class Audit:
             found = await self._settled(suspects, began, repair)
         finally:
             await drop(self._collections, self._control, self._again)
+        if part is None:
+            await self._note(sum(not difference.repaired for difference in found))
         self._tell(found, started)
         return Audited(self._target.collection, self._compared, tuple(found), tuple(sorted(parked)))
+
+    async def _note(self, left: int) -> None:
+        noted = {"at": self._control.now().timestamp(), "differences": left}
+        await change_note(self._control, audit_of(self._target.collection), lambda _: noted)
 
     def _tell(self, found: Sequence[Difference], started: float) -> None:
         name, seconds = self._projection.name, time.time() - started

@@ -1,4 +1,4 @@
-"""Drift: what an audit found, and whether two documents are alike. Pure."""
+"""Drift: what an audit found, the note of that, and whether two documents are alike."""
 
 from collections.abc import (
     Sequence,
@@ -55,6 +55,12 @@ class Audited(NamedTuple):
     def is_right(self) -> bool:
         """Whether nothing differs any more."""
         return all(difference.repaired for difference in self.differences)
+
+
+def audit_of(collection: str) -> str:
+    """Returns the key of the note of a collection's last audit: when it was (`at`, Unix time), and
+    how many documents it left that differ (`differences`)."""
+    return f"{collection}/audit"
 
 
 class Selection(NamedTuple):

@@ -6,6 +6,7 @@ that uses them.
 switch        has a bus tell its traces and metrics, from its opening to its closing
 instrumentor  starts it by automatic instrumentation
 tracing       spans of OpenTelemetry
+facts         measures the states of a service, in one of its workers
 metrics       counts and states, for Prometheus and for OpenTelemetry
 """
 

@@ -57,7 +57,9 @@ def bank(health_port: int = 0, projection: str = "owners") -> Bus:
     def opened(event: Opened) -> Update:
         return {"$set": {"owner": event.owner}}
 
-    settings = Settings.in_memory().model_copy(update={"health_port": health_port})
+    settings = Settings.in_memory().model_copy(
+        update={"health_port": health_port, "telemetry": "never"}
+    )
     return Bus("bank", projections=[owners], settings=settings)
 
 

@@ -5,6 +5,7 @@ In reading order:
 catalogue   names them all
 tally       counts what the signals say
 states      knows what was measured last of the whole service
+processes   adds up those of several processes behind one port
 attached    the metrics of a bus in this process, and where they are shown
 prometheus  shows them as text
 """

@@ -15,6 +15,7 @@ from bus.assembly.runtime import HasRuntime, Runtime
 from bus.errors import ConfigurationError
 from bus.observe.listeners import NoPage, Signals
 from bus.settings import MEMORY
+from bus.telemetry.metrics.processes import Shared, shared_folder
 from bus.telemetry.metrics.states import States
 from bus.telemetry.metrics.tally import Labels, Numbers, Reading, Tally, joined
 from bus.version import __version__
@@ -37,16 +38,16 @@ class Metrics:
         self._states = States()
         self._runtimes: list[Runtime] = []
         self._stops: list[Callable[[], None]] = []
+        self._shared: Shared | None = None
         self.is_asked = False
         """Whether somebody shows them elsewhere than at a health port."""
 
     def begin(self, runtime: Runtime) -> Callable[[], None]:
         """Begins to count what is done here; returns what ends that. What was counted stays."""
         if not self._runtimes:
-            self._stops = [
-                *self._tally.listen(runtime.signals),
-                *self._states.listen(runtime.signals),
-            ]
+            signals = runtime.signals
+            self._stops = [*self._tally.listen(signals), *self._states.listen(signals)]
+            self._share()
         if runtime not in self._runtimes:
             self._runtimes.append(runtime)
         self._tally.count(runtime.dispatcher, lambda: runtime.state.is_over)
@@ -58,16 +59,26 @@ class Metrics:
         while self._stops and not self._runtimes:
             self._stops.pop()()
 
+    def _share(self) -> None:
+        if folder := shared_folder():
+            self._shared = self._shared or Shared(folder, self.service, self.read)
+            self._shared.start()
+            self._stops.append(self._shared.stop)
+
     def read(self) -> Reading:
         """Returns all of them, as far as they are known; asks nobody."""
         here = [Reading({}, _gauges(runtime), {}) for runtime in list(self._runtimes)]
         return joined([self._tally.read(), Reading({}, self._states.read(), {}), *here])
 
+    def everywhere(self) -> list[tuple[str, Reading]]:
+        """Returns them by service: those of other processes and buses, too, if they are shared."""
+        return self._shared.all() if self._shared else [(self.service, self.read())]
+
     def text(self, accept: str) -> tuple[str, bytes]:
         """Returns them as text for Prometheus, with its content type."""
         from bus.telemetry.metrics.prometheus import text
 
-        return text(lambda: [(self.service, self.read())], accept)
+        return text(self.everywhere, accept)
 
     async def page(self, accept: str) -> tuple[str, bytes]:
         """Returns them as a page of the health port. Raises: NoPage."""
@@ -105,7 +116,7 @@ def collector(bus: HasRuntime) -> "Families":
     metrics = _asked(bus)
     from bus.telemetry.metrics.prometheus import Families
 
-    return Families(lambda: [(metrics.service, metrics.read())])
+    return Families(metrics.everywhere)
 
 
 def _asked(bus: HasRuntime) -> Metrics:

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 from bus.telemetry.metrics.catalogue import CATALOGUE, Metric
+from bus.telemetry.metrics.processes import VARIABLE
 from bus.telemetry.metrics.tally import Distribution, Labels, Reading
 
 FAMILIES = frozenset(metric.family for metric in CATALOGUE)
@@ -67,7 +68,7 @@ def text(readings: Readings, accept: str) -> tuple[str, bytes]:
 
 def _theirs() -> Iterable[Family]:
     """Returns what else this process registers; with PROMETHEUS_MULTIPROC_DIR, that of all."""
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if not os.path.isdir(os.environ.get(VARIABLE, "")):
         return REGISTRY.collect()
     from prometheus_client.multiprocess import MultiProcessCollector
 

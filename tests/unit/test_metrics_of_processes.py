@@ -1,0 +1,205 @@
+"""Metrics of several processes, or buses, of one machine behind one port."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from bus import ConfigurationError, Settings, Worker
+from bus.observe.health_server import SHARED
+from bus.telemetry import metrics
+from bus.telemetry.metrics.processes import VARIABLE
+from tests.service.wallet import Diary, Pay, build
+from tests.unit.test_metrics import values
+from tests.waiting import until
+from tools.services.ports import free_ports
+
+pytestmark = pytest.mark.real_time
+
+PAYING = """
+import asyncio, sys
+from bus import Settings
+from bus.telemetry import metrics
+from tests.service.wallet import Diary, Pay, build
+
+async def run(count):
+    bus = build(Settings.in_memory(), Diary(), "bank")
+    metrics.page(bus)
+    async with bus:
+        for number in range(count):
+            await bus.execute(Pay(wallet_id=f"w{number}", amount=1))
+        metrics.page(bus)
+        print("paid", flush=True)
+        sys.stdin.readline()
+
+asyncio.run(run(int(sys.argv[1])))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _every_level() -> Iterator[None]:
+    """Another test of this process may have left structlog set up for warnings alone."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    assert VARIABLE == SHARED
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def paying(folder: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes that have carried out three and four commands."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PAYING, count],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for count in ("3", "4")
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "paid\n"
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def written(folder: Path) -> list[str]:
+    """Returns what each bus has written."""
+    return [path.read_text() for path in folder.glob("bus_*.json")]
+
+
+async def test_any_process_answers_for_all(paying: list[subprocess.Popen[str]]) -> None:
+    bus = build(Settings.in_memory(), Diary(), "bank")
+    metrics.page(bus)
+    async with bus:
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        text = metrics.page(bus)[1]
+    assert list(values(text, "bus_commands_total").values()) == [8]
+    assert list(values(text, "bus_command_duration_seconds_count").values()) != [1]
+
+
+async def test_what_a_killed_process_counted_stays(paying: list[subprocess.Popen[str]]) -> None:
+    bus = build(Settings.in_memory(), Diary(), "bank")
+    metrics.page(bus)
+    async with bus:
+        for process in paying:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        assert list(values(metrics.page(bus)[1], "bus_stored_commits_total").values()) == [7]
+
+
+async def test_of_a_killed_process_nothing_is_told_as_if_it_were_so_now(
+    paying: list[subprocess.Popen[str]], folder: Path
+) -> None:
+    other = build(Settings.in_memory(), Diary(), "other")
+    metrics.page(other)
+    async with other:
+        text = metrics.page(other)[1].decode()
+        assert 'bus_info{broker="memory"' in text
+        assert text.count('service="bank",store="memory"') == 1  # one value for both that live
+        for process in paying:
+            process.kill()
+            process.wait()
+        assert 'service="bank",store="memory"' not in metrics.page(other)[1].decode()
+
+
+async def test_two_buses_of_one_process_are_told_by_service(folder: Path) -> None:
+    one = build(Settings.in_memory(), Diary(), "one")
+    two = build(Settings.in_memory(), Diary(), "two")
+    metrics.page(one)
+    metrics.page(two)
+    async with one, two:
+        await one.execute(Pay(wallet_id="a", amount=1))
+        await two.execute(Pay(wallet_id="a", amount=1))
+        await two.execute(Pay(wallet_id="a", amount=1))
+
+        def shown() -> bool:
+            text = metrics.page(one)[1].decode()
+            assert 'bus_stored_commits_total{service="one"} 1.0' in text
+            return 'bus_stored_commits_total{service="two"} 2.0' in text
+
+        await until(shown, "the other one's are written, too")
+
+
+async def test_a_bus_that_is_opened_again_goes_on_in_its_file(folder: Path) -> None:
+    bus = build(Settings.in_memory(), Diary(), "bank")
+    metrics.page(bus)
+    for _ in range(2):
+        async with bus:
+            await bus.execute(Pay(wallet_id="a", amount=1))
+    assert list(values(metrics.page(bus)[1], "bus_stored_commits_total").values()) == [2]
+    assert len(written(folder)) == 1
+
+
+async def test_counts_are_written_though_nobody_asks(folder: Path) -> None:
+    bus = build(Settings.in_memory(), Diary(), "bank")
+    metrics.page(bus)
+    async with bus:
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        await until(
+            lambda: any("bus.stored.commits" in text for text in written(folder)),
+            "the thread writes what is counted",
+        )
+
+
+async def test_a_folder_that_is_not_there_is_named_once_and_harms_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(folder / "missing"))
+    bus = build(Settings.in_memory(health_port=9), Diary(), "bank")
+    async with bus:
+        await bus.execute(Pay(wallet_id="a", amount=1))
+        assert b"bus_stored_commits_total" in (await bus.runtime.signals.pages["/metrics"](""))[1]
+    assert capfd.readouterr().err.count("metrics_not_shared") == 1
+
+
+async def test_the_first_worker_takes_the_port_and_others_go_on(folder: Path) -> None:
+    (port,) = free_ports(1)
+    settings = Settings.in_memory(health_port=port)
+    one, other = build(settings, Diary(), "one"), build(settings, Diary(), "other")
+    with capture_logs() as lines:
+        async with one, Worker(one), other, Worker(other):
+            await other.execute(Pay(wallet_id="a", amount=1))
+            metrics.page(other)  # writes what it has counted
+            status, body = await asyncio.to_thread(asked, port)
+    assert [line["port"] for line in lines if line["event"] == "health_port_taken"] == [port]
+    assert status == 200
+    assert b'bus_stored_commits_total{service="other"} 1.0' in body
+
+
+async def test_without_the_variable_a_port_that_is_taken_is_refused() -> None:
+    (port,) = free_ports(1)
+    settings = Settings.in_memory(health_port=port)
+    one, other = build(settings, Diary(), "one"), build(settings, Diary(), "other")
+    async with one, Worker(one), other:
+        with pytest.raises(ConfigurationError, match="something listens there"):
+            await Worker(other).__aenter__()
+
+
+def asked(port: int) -> tuple[int, bytes]:
+    """Returns what a worker answers for /metrics."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", "/metrics")
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
