@@ -75,7 +75,7 @@ def problem_of(url: str, schemes: tuple[str, ...]) -> str | None:
             return unreadable
     except ValueError:
         return unreadable
-    return _insecure(parts)
+    return _insecure(parts) or (_sign_in_problem(parts) if "amqp" in schemes else None)
 
 
 def problem_of_log(url: str) -> str | None:
@@ -159,6 +159,32 @@ def _insecure(parts: SplitResult) -> str | None:
                 f"has {name}, which turns the checks of TLS off: remove it, give the authority's "
                 f"certificate as {remedy}=... and the host name that the server's certificate names"
             )
+    return None
+
+
+def _sign_in_problem(parts: SplitResult) -> str | None:
+    """Returns why this URL's `auth` cannot be taken, without its value, or None."""
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    auth = options.get("auth", "plain").lower()
+    if auth not in ("plain", "external"):
+        return (
+            "has another value for auth than external: write auth=external to sign in by the "
+            "certificate of certfile=, or leave auth out to sign in by user and password"
+        )
+    if auth == "plain":
+        return None
+    if parts.scheme != "amqps":
+        return "has auth=external without TLS, so that no certificate is shown: begin with amqps://"
+    if not options.get("certfile"):
+        return (
+            "has auth=external without certfile: give the certificate that names the broker's user "
+            "as certfile=FILE, and its key as keyfile=FILE unless that file holds both"
+        )
+    if "@" in parts.netloc:
+        return (
+            "has auth=external and a user, at which the broker would not look: remove all before "
+            "the host, as the certificate names the user"
+        )
     return None
 
 

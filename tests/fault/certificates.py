@@ -32,3 +32,32 @@ def made_in(folder: Path) -> Certificates:
     ):
         leaf.private_key_and_cert_chain_pem.write_to_path(folder / name)
     return Certificates(*(folder / field for field in Certificates._fields))
+
+
+class Authority:
+    """Signs certificates, which it puts into files of a folder; `file` is its own."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._signs = trustme.CA()
+        self.file = folder / name
+        self._signs.cert_pem.write_to_path(self.file)
+
+    def server(self) -> Path:
+        """The certificate, and the key, of what listens here."""
+        return self._written("server", self._signs.issue_cert(HERE))
+
+    def client(self, common_name: str, *, expired: bool = False) -> Path:
+        """The certificate, and the key, of a user of that name."""
+        leaf = self._signs.issue_cert(
+            f"{common_name}@example.org",
+            common_name=common_name,
+            not_before=THEN if expired else None,
+            not_after=LATER if expired else None,
+        )
+        return self._written(f"{self.file.name} {common_name}", leaf)
+
+    def _written(self, name: str, leaf: trustme.LeafCert) -> Path:
+        file = self._folder / name.replace(" ", "-")
+        leaf.private_key_and_cert_chain_pem.write_to_path(file)
+        return file

@@ -1,10 +1,7 @@
 """The rights that docs/security.md gives: an API and a worker run with them, and with no more."""
 
 import asyncio
-import json
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,28 +12,11 @@ from bus.delivery import projection_runner
 from bus.operate.projections import Projections
 from bus.stores.session import OWN_COLLECTIONS
 from tests.databases import guarded_node, url_of
+from tests.fault.least_rights import rights_of, role_of
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import problems, until
 from tools.services import RabbitMQNode
 from tools.services.mongodb import MongoNode
-
-PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
-
-
-def rights_of(user: str, service: str) -> list[str]:
-    """The three expressions that the page gives a user, for another service than its example."""
-    row = re.search(rf"^\| {user}.*$", PAGE, re.MULTILINE)
-    assert row, user
-    expressions = re.findall(r"`(\^[^`]*)`", row[0])
-    assert len(expressions) == 3
-    return [one.replace("bank", service).replace("\\|", "|") for one in expressions]
-
-
-def role_of(service: str) -> dict[str, Any]:
-    found = re.search(r"```json\n(\{.*?\n\})\n```", PAGE, re.DOTALL)
-    assert found
-    role: dict[str, Any] = json.loads(found[1].replace('"bank"', f'"{service}"'))
-    return role
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,9 @@
 """What is said of what RabbitMQ refuses."""
 
+import re
+
 import pytest
+from aiormq.exceptions import AuthenticationError
 
 from bus.transports.rabbitmq.refusals import reason_of
 
@@ -42,3 +45,30 @@ def test_what_the_driver_makes_of_a_refused_virtual_host_is_told_as_that() -> No
     told = reason_of("amqp", ConnectionError(words))
     assert told.startswith("the broker does not open the virtual host of the URL to this user; ")
     assert "0x" not in told
+
+
+def test_what_a_broker_says_of_a_certificate_of_ours_is_told_in_words() -> None:
+    for alert, meaning in (
+        ("TLSV1_ALERT_UNKNOWN_CA", "does not know the authority .* certfile="),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "certificate of certfile= has expired"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "asks for a certificate, and the URL names none"),
+    ):
+        told = reason_of("amqps", ConnectionError(f"SSLError(1, '[SSL: {alert}] ...')"))
+        assert re.search(meaning, told), told
+    theirs = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired"
+    assert "cafile= is the authority" in reason_of("amqps", ConnectionError(theirs))
+
+
+def test_a_certificate_that_is_no_user_is_not_taken_for_a_wrong_password() -> None:
+    words = "ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL."
+    told = reason_of("amqps", ConnectionError(words))
+    assert "no user of the name in the certificate" in told
+    assert "password in the URL" not in told
+
+
+@pytest.mark.parametrize(("offered", "said"), [("PLAIN AMQPLAIN", "PLAIN"), ("", "nothing")])
+def test_a_broker_that_lets_in_by_other_means_is_told_as_that(offered: str, said: str) -> None:
+    told = reason_of("amqps", AuthenticationError(offered, ["PLAIN", "EXTERNAL"]))
+    assert f"only by {said}" in told
+    assert "rabbitmq_auth_mechanism_ssl" in told
+    assert "Errno" not in told

@@ -156,6 +156,35 @@ def test_a_switch_that_turns_the_checks_of_tls_off_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("amqps://h/?auth=external", "without certfile: give .* as certfile=FILE"),
+        ("amqps://a/,amqps://h/?auth=EXTERNAL&certfile=", "without certfile: give"),
+        (
+            "amqps://u:secret@h/?auth=external&certfile=c",
+            "and a user.*: remove all before the host",
+        ),
+        ("amqps://u@h/?auth=external&certfile=c", "user.*: remove all before the host"),
+        ("amqp://h/?auth=external&certfile=c", "without TLS.*: begin with amqps://"),
+        ("amqps://h/?auth=secret", "another value for auth than external: write auth=external"),
+    ],
+)
+def test_a_certificate_as_a_user_needs_tls_and_a_certificate_and_no_user(
+    url: str, problem: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"BUS_AMQP_URL: .*{problem}") as refused:
+        Settings(amqp_url=url, mongo_url="mongodb://h/")
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["amqps://h:5671/v?auth=external&certfile=c", "amqps://u:p@h/?auth=plain&certfile=c"]
+)
+def test_a_certificate_may_be_the_user_or_stand_beside_one(url: str) -> None:
+    assert Settings(amqp_url=url, mongo_url="mongodb://h/").amqp_urls == (url,)
+
+
+@pytest.mark.parametrize(
     "place",
     ["u:4729/xq@h/", "u:xq?4729@h/", "u:4729#xq@h/", "u:[xq@4729/", "u:xq\u21004729@h/", "u:xq"],
 )

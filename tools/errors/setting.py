@@ -72,6 +72,13 @@ settings.command(
     BUS_AMQP_URL="amqps://broker.example.org/?no_verify_ssl=1",
     BUS_MONGO_URL="mongodb://db.example.org/?tls=true&tlsInsecure=true",
 )
+settings.command(
+    "A certificate as a user, without the certificate",
+    "ConfigurationError: BUS_AMQP_URL: the URL has auth=external without certfile",
+    "bus worker bank:build",
+    BUS_AMQP_URL="amqps://broker.example.org/?auth=external",
+    BUS_MONGO_URL="mongodb://localhost:27017/?replicaSet=rs0",
+)
 
 
 @settings("ConfigurationError: prefech: there is no such setting")
