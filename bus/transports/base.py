@@ -16,6 +16,7 @@ MAX_BODY = 1024 * 1024
 MOST_WAITING = 16 * 1024 * 1024
 """How many bytes of unsettled bodies an inbox holds; one more message may be on its way."""
 MAX_ADDRESS = 255
+LADDER = "on the ladder of delays"
 DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
 REPLY = "reply"
 ADDRESSES = frozenset(
@@ -326,3 +327,8 @@ class Transport(Protocol):
     def description(self) -> str:
         """The broker and its version, for people: "RabbitMQ 3.10.8"."""
         ...
+
+    @property
+    def retries(self) -> str:
+        """How a message waits for a later try, and why in this way, for people."""
+        return LADDER

@@ -260,6 +260,8 @@ def test_a_binding_that_nobody_needs_any_more_is_pruned() -> None:
         ("bank.mail", {"delivery_limit": 5}, "after 5 deliveries instead of 20"),
         ("bank.dead", {"delivery_limit": 20}, "before a worker keeps them after 20 deliveries"),
         ("bank.delay.5s", {"dead_letter_routing_key": "x"}, "to the queue 'x' instead of back"),
+        ("bank.mail", {"delayed_retry_type": "failed"}, "no count shows it, so the queue looks"),
+        ("bank.dead", {"delayed_retry_type": "all"}, "later messages overtake it"),
     ],
 )
 def test_a_policy_that_takes_messages_away_is_named_with_what_it_does(
@@ -298,6 +300,8 @@ def test_a_policy_that_costs_no_message_is_a_warning(
         ("bank.mail", {"max_length": 100, "overflow": "reject-publish"}),
         ("bank.delay.5s", {"message_ttl": 3_600_000}),
         ("bank.delay.5s", {"delivery_limit": 3}),  # nobody takes from it
+        ("bank.delay.5s", {"delayed_retry_type": "failed"}),
+        ("bank.mail", {"delayed_retry_type": "disabled"}),
         ("bank.mail", {"ha_mode": "all", "queue_mode": "lazy"}),
     ],
 )

@@ -8,15 +8,16 @@ from functools import partial
 from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus, Runtime
-from bus.errors import ConfigurationError, TopologyMismatch
+from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
 from bus.operate.topology.plan import found_at, planned
 from bus.recovery.losses import Losses
 from bus.transports.rabbitmq.connection import checked_urls
 from bus.transports.rabbitmq.declaring import apart
 from bus.transports.rabbitmq.planning.change import CHANGE, MAKE
 from bus.transports.rabbitmq.planning.diff import is_other
-from bus.transports.rabbitmq.planning.found import Found
+from bus.transports.rabbitmq.planning.found import NO_POLICY, Found
 from bus.transports.rabbitmq.planning.moving import PATIENCE, Moved, move
+from bus.transports.rabbitmq.planning.policies import holds_back
 from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_queues
 from bus.transports.topology import DELAYS
 
@@ -53,12 +54,11 @@ class Applying(OnOpenBus):
         for change in changes:
             if change[:2] == (CHANGE, "exchange"):
                 raise TopologyMismatch(f"exchange {change.name}: {change.why}; {change.remedy}")
+        moving = [queue for queue in wanted_queues(runtime.topology) if _must_move(queue, found)]
+        for queue in moving:
+            _require_all_in_sight(queue, found)
         await _make(runtime)
-        moved = {
-            queue.name: await _move(runtime, queue, found, patience)
-            for queue in wanted_queues(runtime.topology)
-            if _must_move(queue, found)
-        }
+        moved = {queue.name: await _move(runtime, queue, found, patience) for queue in moving}
         return Applied(sum(change.sign == MAKE for change in changes), moved)
 
 
@@ -74,6 +74,19 @@ async def _make(runtime: Runtime) -> None:
 def _must_move(wanted: WantedQueue, found: Found) -> bool:
     queue = found.queues.get(wanted.name)
     return wanted.aside.name in found.queues or (queue is not None and is_other(wanted, queue))
+
+
+def _require_all_in_sight(wanted: WantedQueue, found: Found) -> None:
+    """Raises: TransportUnavailable, if RabbitMQ holds messages back or may do so: nobody can take
+    them from the queue, and they would be deleted with it."""
+    queue = found.queues.get(wanted.name)
+    if queue is None or not (queue.delayed or holds_back((queue.policy or NO_POLICY).definition)):
+        return
+    raise TransportUnavailable(
+        f"RabbitMQ: {wanted.name} must be made anew, and messages that RabbitMQ holds back by its "
+        f"own delayed retry would be lost with it (seen: {queue.delayed}). Take delayed-retry-type "
+        f"out of the policies on it, wait until what is held back came back, and apply again"
+    )
 
 
 async def _move(runtime: Runtime, wanted: WantedQueue, found: Found, patience: float) -> Moved:

@@ -1,6 +1,7 @@
 """The transport as a whole: two connections, what is declared, who consumes."""
 
 import asyncio
+import re
 from collections.abc import Collection, Sequence
 
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
@@ -8,7 +9,7 @@ from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from bus.common.tasks import apart
 from bus.errors import TransportUnavailable
 from bus.observe.loops import Loops
-from bus.transports.base import Frame, Transport
+from bus.transports.base import LADDER, Frame, Transport
 from bus.transports.rabbitmq.connection import (
     Link,
     RabbitSession,
@@ -24,6 +25,8 @@ from bus.transports.rabbitmq.publisher import RabbitPublisher
 from bus.transports.topology import Topology
 
 _COUNT_TIMEOUT = 5.0
+_DELAYS_ITSELF = (4, 3)
+"""The first release of RabbitMQ that has queues delay what was returned to them."""
 
 
 class RabbitTransport(Transport):
@@ -159,6 +162,16 @@ class RabbitTransport(Transport):
     @property
     def description(self) -> str:
         return self._server
+
+    @property
+    def retries(self) -> str:
+        found = re.search(r"(\d+)\.(\d+)", self._server)
+        if found is None or (int(found[1]), int(found[2])) < _DELAYS_ITSELF:
+            return LADDER
+        return (
+            f"{LADDER}; {self._server} could delay by itself, and that is not used: no count shows "
+            f"what it holds back, so a queue that holds messages would look empty"
+        )
 
     async def _count(self, queue: str) -> tuple[int, int]:
         """Returns ready messages and consumers; callers for the same queue share one question.

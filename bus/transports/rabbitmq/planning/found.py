@@ -32,8 +32,9 @@ class FoundQueue(NamedTuple):
 
     `arguments` are as declared, `bindings` pairs of an exchange and a topic, without the one to the
     default exchange that every queue has. `messages` counts those that are out with consumers too,
-    where the source can see them. `refusal` is what RabbitMQ said to a declaration, where that is
-    how arguments were compared; empty if it agreed.
+    where the source can see them; `delayed` those that RabbitMQ itself holds back. `refusal` is
+    what RabbitMQ said to a declaration, where that is how arguments were compared; empty if it
+    agreed.
     """
 
     name: str
@@ -45,6 +46,7 @@ class FoundQueue(NamedTuple):
     durable: bool = True
     auto_delete: bool = False
     refusal: str = ""
+    delayed: int = 0
 
 
 class Unseen(NamedTuple):

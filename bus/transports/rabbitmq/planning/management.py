@@ -134,7 +134,11 @@ def found_by(
 
 
 def _counted(queue: FoundQueue, entry: Entry) -> FoundQueue:
-    return queue._replace(messages=entry.get("messages"), consumers=entry.get("consumers"))
+    return queue._replace(
+        messages=entry.get("messages"),
+        consumers=entry.get("consumers"),
+        delayed=entry.get("messages_delayed", 0),
+    )
 
 
 def _former_policy(entry: Entry) -> FoundPolicy:

@@ -15,6 +15,7 @@ from bus.transports.rabbitmq.planning.wanted import WantedQueue
 TIMEOUT = 1800.0
 """Seconds: RabbitMQ's consumer_timeout, if nobody set another one."""
 
+DELAYED_RETRY, _NO_DELAY = "delayed-retry-type", "disabled"
 _REJECTS = "reject-publish"
 _LENGTHS = {"max-length": "messages", "max-length-bytes": "bytes"}
 
@@ -49,6 +50,7 @@ def _harms(wanted: WantedQueue, definition: Mapping[str, Any]) -> Iterator[tuple
     yield from _overflows(wanted, definition)
     yield from _limits(wanted, definition)
     yield from _targets(wanted, definition)
+    yield from _delays(wanted, definition)
 
 
 def _times(wanted: WantedQueue, definition: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
@@ -105,6 +107,21 @@ def _targets(wanted: WantedQueue, definition: Mapping[str, Any]) -> Iterator[tup
     if key is not None and wanted.arguments.get("x-dead-letter-exchange") == "":
         why = f"sends delayed messages to the queue {key!r} instead of back to theirs"
         yield "dead-letter-routing-key", why, False
+
+
+def _delays(wanted: WantedQueue, definition: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """From 4.3 on. Nobody takes from the ladder, so there is nothing that it could hold back."""
+    if holds_back(definition) and "x-message-ttl" not in wanted.arguments:
+        why = (
+            "holds back what a consumer had when its channel was lost: no count shows it, so the "
+            "queue looks empty, and later messages overtake it"
+        )
+        yield DELAYED_RETRY, why, False
+
+
+def holds_back(definition: Mapping[str, Any]) -> bool:
+    """Returns whether a policy has RabbitMQ delay by itself what comes back to a queue."""
+    return str(definition.get(DELAYED_RETRY, _NO_DELAY)) != _NO_DELAY
 
 
 def against_timeout(
