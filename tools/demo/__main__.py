@@ -1,6 +1,7 @@
 """The command line of `bin/demo`."""
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -11,13 +12,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tools.demo import looking, staying, stopping
 from tools.demo.errors import DemoFailed
 from tools.demo.report import Report, print_json, print_report
 from tools.demo.run import Plan, run
 from tools.demo.screen import Screen
+from tools.demo.staying import KeptDemo
 from tools.demo.stores import KINDS, SERVERS
-from tools.services import ServiceError, ServiceUnavailable, command, services
+from tools.services import ServiceError, ServiceUnavailable, command, keeping, services
 from tools.services.finding import EVERYTHING, LABELS, MONGODB
+from tools.services.kept import FOLDER
 
 WRONG, FAILED = 1, 2
 
@@ -27,6 +31,24 @@ def main() -> int:
     options = _parser().parse_args()
     command.leave_on_signals()
     screen = Screen(Console(stderr=True))
+    try:
+        if options.stop:
+            return _stop(options.folder, screen)
+        if options.keep:
+            return _keep(options, began, screen)
+        return _once(options, began, screen)
+    except (DemoFailed, ServiceError) as error:
+        screen.console.print(
+            f"The demo could not {'be stopped' if options.stop else 'run'}: {error}"
+            f"{_hint(options, error)}",
+            markup=False,
+            highlight=False,
+        )
+        return FAILED
+
+
+def _once(options: argparse.Namespace, began: float, screen: Screen) -> int:
+    """Runs the demo; its logs stay where something is wrong."""
     logs = Path(tempfile.mkdtemp(prefix="doubledecker-demo-"))
     wanted = False
     try:
@@ -34,19 +56,79 @@ def main() -> int:
         _print(report, as_json=options.json)
         wanted = bool(report.problems)
         return WRONG if wanted else 0
-    except (DemoFailed, ServiceError) as error:
-        screen.console.print(
-            f"The demo could not run: {error}{_hint(options, error)}", markup=False, highlight=False
-        )
-        wanted = isinstance(error, DemoFailed)
-        return FAILED
+    except DemoFailed:
+        wanted = True
+        raise
     finally:
         if not wanted:
             shutil.rmtree(logs, ignore_errors=True)
 
 
+def _keep(options: argparse.Namespace, began: float, screen: Screen) -> int:
+    """Runs the demo and leaves it running, or says what runs already."""
+    folder: Path = options.folder
+    with staying.changing(folder):
+        former = KeptDemo.read(folder)
+        if former and former.running:
+            screen.stage("A demo is kept already; nothing was started.")
+            return _show(former, folder, as_json=options.json)
+        if former:
+            screen.stage(
+                "No process of the demo that was kept runs any more; removing its rest ..."
+            )
+            stopping.stop(folder, former)
+        return _begin(options, began, screen)
+
+
+def _begin(options: argparse.Namespace, began: float, screen: Screen) -> int:
+    folder: Path = options.folder
+    logs = folder / "demo"
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir()
+    try:
+        report = _run(_plan(options, began), options.broker == "memory", logs, screen)
+    except BaseException:
+        staying.forget(folder)  # its processes have ended, and nothing of it is left
+        raise
+    kept = KeptDemo.read(folder)
+    assert kept
+    looking.wait(kept)
+    if options.json:
+        print(json.dumps(report.figures() | {"kept": looking.look(kept, folder).as_json()}))
+    else:
+        print_report(report, Console())
+        _show(kept, folder, as_json=False)
+    return WRONG if report.problems else 0
+
+
+def _show(kept: KeptDemo, folder: Path, *, as_json: bool) -> int:
+    """Prints what is kept; the status tells whether all of it runs."""
+    sight = looking.look(kept, folder)
+    if as_json:
+        print(json.dumps({"kept": sight.as_json()}))
+    else:
+        looking.show(sight, Console())
+    return WRONG if sight.ended else 0
+
+
+def _stop(folder: Path, screen: Screen) -> int:
+    with staying.changing(folder):
+        kept = KeptDemo.read(folder)
+        if kept is None:
+            screen.stage(f"No demo is kept in {folder}.")
+            return 0
+        ended_before = kept.ended
+        stopped = stopping.stop(folder, kept)
+    if ended_before:
+        screen.stage(f"Ended before, by themselves or by others: {', '.join(ended_before)}.")
+    screen.stage(f"Stopped: {', '.join(stopped) or 'nothing ran'}. Its queues and data are gone.")
+    return 0
+
+
 def _hint(options: argparse.Namespace, error: Exception) -> str:
     """Returns what else would help where a server cannot be had."""
+    if options.keep and not options.stores and isinstance(error, ServiceUnavailable):
+        return ". Or, where it is RabbitMQ, add --broker memory"
     needed = {SERVERS[name]: name for name in options.stores}
     if not (needed and isinstance(error, ServiceUnavailable)):
         return ""
@@ -87,8 +169,24 @@ def _parser() -> argparse.ArgumentParser:
         f"under load: all, or some of {', '.join(KINDS)} (tables for analysts in PostgreSQL; "
         f"search in OpenSearch; events in Kafka, and a third service that counts from there)",
     )
+    staying_or_not = parser.add_mutually_exclusive_group()
+    staying_or_not.add_argument(
+        "--keep",
+        action="store_true",
+        help="leave everything running, servers included, and say where to look; where a demo is "
+        "kept already, say what runs of it (exit status 1: not all)",
+    )
+    staying_or_not.add_argument(
+        "--stop",
+        action="store_true",
+        help="end what --keep left running, and remove its queues and data; the servers stay until "
+        "bin/services down",
+    )
     parser.add_argument(
-        "--keep", action="store_true", help="leave queues and databases on services that stay"
+        "--folder",
+        type=lambda text: Path(text).resolve(),
+        default=FOLDER,
+        help="where what is kept is noted (default: .services in the checkout)",
     )
     return parser
 
@@ -117,7 +215,7 @@ def _plan(options: argparse.Namespace, began: float) -> Plan:
         seed=options.seed,
         service=service,
         database=database,
-        keep=options.keep,
+        keep=options.folder if options.keep else None,
         began=began,
         log=log,
         stores=options.stores,
@@ -131,7 +229,11 @@ def _run(plan: Plan, in_memory: bool, logs: Path, screen: Screen) -> Report:
     screen.stage(f"Finding or starting {', '.join(names[:-1])} and {names[-1]} ...")
     if in_memory:
         os.environ["BUS_AMQP_URL"] = "memory://"
-    with services([*EVERYTHING, *more], allow_memory=True) as found:
+    if plan.keep:
+        keeping.up(plan.keep, [*more])
+    with services(
+        [*EVERYTHING, *more], kept_folder=plan.keep or FOLDER, allow_memory=True
+    ) as found:
         return run(found, plan, logs, screen)
 
 

@@ -24,6 +24,17 @@ class Response(NamedTuple):
         return json.loads(self.body)
 
 
+async def get(url: str, path: str) -> Response | None:
+    """Asks for one page; None where nothing answers."""
+    connection = Connection(url)
+    try:
+        return await connection.request("GET", path)
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
 class Connection:
     """Sends one request after the other; connects when it must."""
 

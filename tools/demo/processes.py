@@ -1,4 +1,5 @@
-"""The demo's processes: an API, workers and a relay, which end with the demo whatever happens."""
+"""The demo's processes: an API, workers and a relay, which end with the demo whatever happens, or
+stay where it is told so."""
 
 import json
 import os
@@ -28,13 +29,32 @@ class Counted(NamedTuple):
     healed: int
 
 
-class Processes:
-    """The processes of one demo; each writes a log of its own into `folder`."""
+class StartedProcess(NamedTuple):
+    """A process, where it answers over HTTP if it does, and its log."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    process: ServerProcess
+    url: str
+    log: Path
+
+
+Note = Callable[[Mapping[str, StartedProcess]], object]
+"""Is told of all processes whenever one was started."""
+
+
+class Processes:
+    """The processes of one demo; each writes a log of its own into `folder`.
+
+    With `note` they stay when the block ends without an error, and each has a port for its health.
+    """
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, note: Note | None = None
+    ) -> None:
         self.folder = folder
+        self._note = note
         self._environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
         self._running: dict[str, ServerProcess] = {}
+        self._urls: dict[str, str] = {}
         self._starts: dict[str, Callable[[], ServerProcess]] = {}
         self.url = ""
         self.kills = Counter[str]()
@@ -48,24 +68,26 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._note and error is None:
+            return
         with ThreadPoolExecutor(max_workers=max(1, len(self._running))) as threads:
             list(threads.map(lambda one: one.stop(STOP_WITHIN), self._running.values()))
 
     def start_api(self, *options: str) -> None:
         (port,) = free_ports(1)
-        self.url = f"http://{LOOPBACK}:{port}"
+        self.url = self._urls["api"] = f"http://{LOOPBACK}:{port}"
         self._start("api", "handlers.http", "--host", LOOPBACK, "--port", str(port), *options)
 
     def start_workers(self, count: int) -> None:
         for number in range(1, count + 1):
-            self._start(f"worker-{number}", "bus", "worker", TARGET)
+            self._start_with_health(f"worker-{number}", "bus", "worker", TARGET)
 
     def start_relay(self) -> None:
-        self._start("relay", "bus", "relay", TARGET)
+        self._start_with_health("relay", "bus", "relay", TARGET)
 
     def start_statistics(self, target: str, environment: Mapping[str, str]) -> None:
         """Starts the worker of the third service, with an environment of its own."""
-        self._start(STATISTICS, "bus", "worker", target, **environment)
+        self._start_with_health(STATISTICS, "bus", "worker", target, **environment)
 
     def kill(self, name: str) -> None:
         """Kills a process, as a crash would, and starts it again."""
@@ -74,6 +96,7 @@ class Processes:
         process.wait(STOP_WITHIN)
         self.kills[name] += 1
         self._running[name] = self._starts[name]()
+        self._tell()
 
     def runs(self, name: str) -> bool:
         return name in self._running
@@ -88,14 +111,33 @@ class Processes:
         lines = [line for line in self._log_lines() if line.get("event") == "healed"]
         return Counted(sum(x["duplicates"] for x in lines), sum(x["healed"] for x in lines))
 
+    def _start_with_health(self, name: str, *module: str, **environment: str) -> None:
+        """Starts a process; one that stays answers at a port of its own."""
+        if self._note:
+            (port,) = free_ports(1)
+            self._urls[name] = f"http://{LOOPBACK}:{port}"
+            environment["BUS_HEALTH_PORT"] = str(port)
+        self._start(name, *module, **environment)
+
     def _start(self, name: str, *module: str, **environment: str) -> None:
         self._starts[name] = lambda: ServerProcess.start(
             [sys.executable, "-m", *module],
             environment={**self._environment, **environment},
-            log=self.folder / f"{name}.log",
-            detached=False,
+            log=self._log(name),
+            detached=self._note is not None,
         )
         self._running[name] = self._starts[name]()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._note:
+            self._note({name: self._told(name, one) for name, one in self._running.items()})
+
+    def _told(self, name: str, process: ServerProcess) -> StartedProcess:
+        return StartedProcess(process, self._urls.get(name, ""), self._log(name))
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
 
     def _log_lines(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self.folder.glob("*.log")):

@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pymongo import MongoClient
 
-from tools.demo import cleaning
+from tools.demo import staying
 from tools.demo.breaking import Breaking
+from tools.demo.cleaning import clean
 from tools.demo.client import PATIENCE, Client
 from tools.demo.errors import DemoFailed
 from tools.demo.fold import Document
-from tools.demo.http import Connection
+from tools.demo.http import Connection, get
 from tools.demo.load import load
 from tools.demo.processes import WORKER, Processes
 from tools.demo.report import Places, Report
@@ -35,14 +37,14 @@ LONG_PATIENCE = 180.0
 
 class Plan(NamedTuple):
     """What is asked of a run. `log` is the SQL server that has the log, if one has; `stores` are
-    the other stores that documents are kept in besides. `keep` leaves the run's queues and
-    databases where they are."""
+    the other stores that documents are kept in besides. With `keep`, a folder, the processes go on,
+    queues and databases stay, and the folder has a note of them."""
 
     commands: int
     seed: int
     service: str
     database: str
-    keep: bool
+    keep: Path | None
     began: float
     log: str = ""
     stores: tuple[str, ...] = ()
@@ -51,15 +53,15 @@ class Plan(NamedTuple):
 def run(found: Found, plan: Plan, logs: Path, screen: Screen) -> Report:
     """Raises: DemoFailed."""
     client: MongoClient[Document] = MongoClient(found.mongo_url, tz_aware=True)
-    with client:
+    with client, ExitStack() as ending:
         log_url = _make_log(found, plan)
         stores = Stores(found, plan.stores, plan.service, Statistics(client, plan.service))
-        try:
-            stores.make()
-            return _run(found, plan, logs, screen, client, log_url, stores)
-        finally:
-            if not plan.keep:
-                _clean(found, plan, client, stores)
+        ending.callback(clean, found, plan, client, stores)
+        stores.make()
+        report = _run(found, plan, logs, screen, client, log_url, stores)
+        if plan.keep:
+            ending.pop_all()
+        return report
 
 
 def _run(
@@ -74,26 +76,34 @@ def _run(
     tally, books = Tally(), Books(client[plan.database], _written(client, plan, log_url), stores)
     environment = _environment(found, plan, log_url) | stores.environment
     patience = LONG_PATIENCE if stores else PATIENCE
-    with Processes(logs, environment) as processes:
+    note = staying.noted(plan.keep, found, plan, environment, logs) if plan.keep else None
+
+    def report(processes: Processes) -> Report:
+        return Report(
+            _places(found, plan, version, client),
+            tally,
+            books.check(),
+            processes.counted(),
+            processes.kills[WORKER],
+            time.monotonic() - plan.began,
+            logs,
+            stores.told,
+            breaking.broken,
+            stores.repeated,
+        )
+
+    with Processes(logs, environment, note=note) as processes:
         version = _start(found, processes, screen)
         _start_statistics(stores, processes, screen)
         breaking = Breaking(processes, stores, screen.stage)
         asyncio.run(_drive(plan, tally, processes, screen, breaking, patience))
         screen.stage("Waiting until every event has arrived ...")
         settle(books, lambda: _look_after(processes), patience=2 * patience)
+        if plan.keep:
+            screen.stage("Comparing all that they stored with the log ...")
+            return report(processes)
         screen.stage("Stopping the processes, then comparing all that they stored with the log ...")
-    return Report(
-        _places(found, plan, version, client),
-        tally,
-        books.check(),
-        processes.counted(),
-        processes.kills[WORKER],
-        time.monotonic() - plan.began,
-        logs,
-        stores.told,
-        breaking.broken,
-        stores.repeated,
-    )
+    return report(processes)
 
 
 def _make_log(found: Found, plan: Plan) -> str:
@@ -175,14 +185,8 @@ def _broker(processes: Processes) -> str:
 
 async def _asked(url: str) -> dict[str, Any]:
     """What the API says of its broker; nothing while it is not ready."""
-    connection = Connection(url)
-    try:
-        response = await connection.request("GET", "/readyz")
-    except OSError:
-        return {}
-    finally:
-        connection.close()
-    health: dict[str, Any] = response.json()
+    response = await get(url, "/readyz")
+    health: dict[str, Any] = response.json() if response else {"ready": False}
     return health["broker"] if health["ready"] else {}
 
 
@@ -246,16 +250,3 @@ async def _race(*runners: Coroutine[Any, Any, None]) -> None:
 def _look_after(processes: Processes) -> None:
     if ended := processes.ended:
         raise DemoFailed(f"{', '.join(ended)} ended by itself; the logs are in {processes.folder}")
-
-
-def _clean(found: Found, plan: Plan, client: MongoClient[Document], stores: Stores) -> None:
-    """Private services go with the demo; those that stay get nothing left behind."""
-    if found.mongodb is None:
-        cleaning.drop_database(client, plan.database)
-        if stores.statistics:
-            stores.statistics.drop()
-    stores.drop()
-    if plan.log and found.sql[plan.log].node is None:
-        statements.drop_database(found.sql[plan.log].url, plan.database)
-    if found.rabbitmq is None and found.amqp_origin != "memory":
-        cleaning.delete_queues(found.amqp_url, plan.service)

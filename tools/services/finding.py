@@ -126,7 +126,7 @@ def services(
             say(f"{error}\nGoing on without {LABELS[name]}.")
         asked_at = _on_demand(_missing(on_demand, found), folder, ending)
         missing = {name: str(error) for name, error in unavailable.items()}
-        yield replace(_found(found, missing), asked_at=asked_at)
+        yield replace(found_at(found, missing), asked_at=asked_at)
 
 
 def why_missing(name: str) -> str:
@@ -138,6 +138,23 @@ def standing(wanted: Iterable[str], kept_folder: Path) -> dict[str, Place]:
     """What runs already: in the environment's URLs first, then what `up` keeps."""
     found = _in_environment(wanted)
     return _kept(_missing(wanted, found), kept_folder) | found
+
+
+def found_at(places_by_name: Mapping[str, Place], missing: Mapping[str, str]) -> Found:
+    """What is found, of services by name and of what is missing."""
+    amqp = places_by_name.get(RABBITMQ, Place())
+    mongo = places_by_name.get(MONGODB, Place())
+    return Found(
+        amqp_url=amqp.url,
+        mongo_url=mongo.url,
+        amqp_origin=amqp.origin,
+        mongo_origin=mongo.origin,
+        rabbitmq=amqp.node if isinstance(amqp.node, RabbitMQNode) else None,
+        mongodb=mongo.node if isinstance(mongo.node, MongoNode) else None,
+        sql={name: place for name, place in places_by_name.items() if name in SQL},
+        java={name: place for name, place in places_by_name.items() if name in JAVA},
+        missing=missing,
+    )
 
 
 def start_in_docker(wanted: list[str]) -> tuple[dict[str, Place], list[str]]:
@@ -274,19 +291,3 @@ def _temporary_folder(ending: ExitStack) -> Path:
     folder = tempfile.mkdtemp(prefix="doubledecker-")
     ending.callback(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
-
-
-def _found(places_by_name: Mapping[str, Place], missing: Mapping[str, str]) -> Found:
-    amqp = places_by_name.get(RABBITMQ, Place())
-    mongo = places_by_name.get(MONGODB, Place())
-    return Found(
-        amqp_url=amqp.url,
-        mongo_url=mongo.url,
-        amqp_origin=amqp.origin,
-        mongo_origin=mongo.origin,
-        rabbitmq=amqp.node if isinstance(amqp.node, RabbitMQNode) else None,
-        mongodb=mongo.node if isinstance(mongo.node, MongoNode) else None,
-        sql={name: place for name, place in places_by_name.items() if name in SQL},
-        java={name: place for name, place in places_by_name.items() if name in JAVA},
-        missing=missing,
-    )

@@ -32,11 +32,18 @@ def read(folder: Path) -> dict[str, KeptService]:
 
 
 def write(folder: Path, kept: dict[str, KeptService]) -> None:
-    """Replace what is written there, whole: a reader sees the old or the new state."""
-    state = {name: asdict(service) for name, service in kept.items()}
-    fresh = folder / "state.new"
+    """Replace what is written there."""
+    replace(_state_file(folder), {name: asdict(service) for name, service in kept.items()})
+
+
+def replace(file: Path, state: object) -> None:
+    """Write a file anew, whole: a reader sees the old or the new state. Only this user may read
+    it, because URLs may hold passwords."""
+    fresh = file.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
     fresh.write_text(json.dumps(state, indent=2) + "\n")
-    fresh.replace(_state_file(folder))
+    fresh.replace(file)
 
 
 @contextmanager
