@@ -19,6 +19,8 @@ class ServiceProcess:
     """A program of a service's, with its log in a file. `started` is what it logs when it works."""
 
     started: str
+    output: Path | None = None
+    """Where its standard output goes; by default into the log."""
 
     def __init__(self, settings: Settings, log: Path, *command: str, **environment: str) -> None:
         self._command = command
@@ -40,14 +42,14 @@ class ServiceProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._running.returncode is None:
+        if self.runs:
             self.kill()
         await self._running.wait()
 
     async def start(self) -> None:
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, (self.output or self._log).open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, env=self._environment, stdout=log, stderr=log
+                *self._command, env=self._environment, stdout=output, stderr=log
             )
 
     async def ready(self) -> None:
@@ -68,6 +70,10 @@ class ServiceProcess:
     async def ended(self, within: float) -> int:
         async with asyncio.timeout(within * patience()):
             return await self._running.wait()
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.returncode is None
 
     @property
     def _running(self) -> asyncio.subprocess.Process:
