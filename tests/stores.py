@@ -31,6 +31,7 @@ from tools.services.jars import search
 from tools.services.jars.kafka import KafkaNode
 from tools.services.jars.search import SearchNode
 from tools.services.node import Node
+from tools.services.prometheus import PrometheusNode
 from tools.services.redis import RedisNode
 from tools.services.sql_node import SQLNode
 
@@ -193,6 +194,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with lent(available(RedisNode)(tmp_path_factory.mktemp("redis"))) as node:
         yield node.url
+
+
+@pytest.fixture(scope="session")
+def prometheus_kind() -> type[PrometheusNode]:
+    """Prometheus, of which a test makes nodes with rules of its own."""
+    return available(PrometheusNode)
 
 
 def available(kind: AnyKind) -> AnyKind:

@@ -14,6 +14,7 @@ from tools.services.mariadb import MariaDBNode
 from tools.services.mongodb import MongoNode
 from tools.services.mysql import MySQLNode
 from tools.services.postgresql import PostgreSQLNode
+from tools.services.prometheus import PrometheusNode
 from tools.services.rabbitmq import RabbitMQNode
 from tools.services.redis import RedisNode
 
@@ -28,6 +29,7 @@ __all__ = [
     "OpenSearchNode",
     "Origin",
     "PostgreSQLNode",
+    "PrometheusNode",
     "RabbitMQNode",
     "RedisNode",
     "ServiceError",

@@ -1,4 +1,4 @@
-"""Debian packages, installed where we may; no system service is left behind by that.
+"""Debian packages, installed where we may, or unpacked; no system service is left behind by that.
 
 Debian starts a packaged server once it is installed, and at each boot from then on. Where systemd
 runs, the units are masked until the next boot while apt works, and disabled after that, so that
@@ -6,6 +6,7 @@ our private nodes are the only ones. Where it does not (containers), Debian star
 """
 
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -68,6 +69,73 @@ def install(
             f"apt-get could not install {names}: {_last_words(done)}. Mend that, run "
             f"`apt-get install {names}` yourself, or {otherwise}"
         )
+
+
+def unpacked(package: str, *, otherwise: str) -> Path:
+    """A folder of this user's with a Debian package's files; downloads it where it is not there.
+
+    Nothing is installed, what it depends on neither, and no program of its is run: that needs no
+    root. `otherwise` is what may be done instead.
+
+    Raises `ServiceUnavailable` where it cannot be had.
+    """
+    folder = cache_folder() / "packages" / f"{package}-{_release()}"
+    if not folder.exists():
+        with locked(folder.with_name(f"{folder.name}.lock")):
+            if not folder.exists():
+                _unpack(package, folder, otherwise)
+    return folder
+
+
+def _release() -> str:
+    try:
+        return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    except OSError:
+        return ""
+
+
+def _unpack(package: str, folder: Path, otherwise: str) -> None:
+    """Fill the folder, whole or not at all."""
+    if absent := missing(["apt-get", "dpkg-deb"]):
+        raise ServiceUnavailable(
+            f"{package} is missing and this system has no {absent[0]}: {otherwise}"
+        )
+    say(f"Fetching {package} from the system's packages (once) ...")
+    fresh = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    if _download(package, fresh).returncode != 0:  # the lists of packages are missing, or too old
+        _apt_get(_as_root(package, otherwise), ["update"])
+        done = _download(package, fresh)
+        if done.returncode != 0:
+            raise ServiceUnavailable(
+                f"apt-get could not download {package}: {_last_words(done)}. Mend that, or "
+                f"{otherwise}"
+            )
+    (file,) = fresh.glob("*.deb")
+    done = subprocess.run(
+        ["dpkg-deb", "--extract", str(file), str(fresh)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ServiceUnavailable(
+            f"{package} cannot be unpacked: {_last_words(done)}. Mend that, or {otherwise}"
+        )
+    file.unlink()
+    fresh.rename(folder)
+
+
+def _download(package: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["apt-get", "--quiet", "download", package],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _as_root(names: str, otherwise: str) -> list[str]:
