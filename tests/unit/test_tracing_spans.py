@@ -203,6 +203,14 @@ async def test_a_sampler_that_wants_none_has_the_rest_of_the_trace_left_out() ->
     assert not sent.trace_flags.sampled
 
 
+async def test_what_each_run_looks_at_is_the_ambient_context(spans: Spans) -> None:
+    look = Told(spans).tracer.ambient
+    assert not look()
+    with spans.tracer.start_as_current_span("POST /moves"):
+        assert look() is ambient.get_current()
+    assert not look()
+
+
 async def test_who_suppresses_instrumentation_has_no_spans_made(spans: Spans) -> None:
     async with Service(spans) as bus:
         token = ambient.attach(ambient.set_value(ambient._SUPPRESS_INSTRUMENTATION_KEY, True))

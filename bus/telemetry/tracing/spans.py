@@ -36,6 +36,13 @@ from bus.telemetry.tracing.batches import LATE, BatchSpans, beneath
 from bus.telemetry.tracing.quiet import Quiet, is_suppressed
 from bus.transports.base import Delivery, Frame
 
+_LOOK: Callable[[], object] = getattr(
+    getattr(getattr(ambient, "_RUNTIME_CONTEXT", None), "_current_context", None),
+    "get",
+    ambient.get_current,
+)
+"""What `get_current` returns, without two calls: each run of a handler asks for it."""
+
 
 class Origin(NamedTuple):
     """Where something begins: in a span (`of`), if it is not None. A new span is begun in
@@ -61,7 +68,7 @@ class SpanTracer:
         self, tracer: Tracer, conventions: Conventions, share: float, provider: object
     ) -> None:
         self.share = share
-        self.ambient: Callable[[], object] = ambient.get_current
+        self.ambient: Callable[[], object] = _LOOK
         self.provider = provider
         self.openings = 0
         self._tracer = tracer
