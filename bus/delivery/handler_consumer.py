@@ -5,6 +5,7 @@ Outcome becomes acknowledgement in one place.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -352,9 +353,13 @@ class HandlerConsumer(QueueConsumer):
             topic=self.queue,
             headers={**headers, **added},
         )
+        began = time.time()
         failure = (await self._transport.publish([frame], must_route=True)).get(frame.id)
         if isinstance(failure, TransportUnavailable):
             raise failure
+        ladder = f"{self.signals.service}.{frame.address}"
+        error = "" if failure is None else type(failure).__name__
+        self.signals.batch_of("send", ladder, began, [frame], error)
         return failure is None
 
 

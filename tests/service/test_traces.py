@@ -122,6 +122,8 @@ async def test_later_tries_are_traces_of_their_own_with_a_link(
         first, *later = await spans_of(spans, f"process {unique}.thanking", tries)
     assert is_child(first, command)
     assert [(one.parent, linked(one)) for one in later] == [(None, [place(command)])] * (tries - 1)
+    put_off = [one for one in spans.all if one.name.startswith(f"send {unique}.delay.")]
+    assert [is_child(one, command) for one in put_off] == [True] * (mood != "fails once")
     attempts = [dict(one.attributes or {})["bus.attempt"] for one in (first, *later)]
     assert attempts == [*range(1, tries + 1)]
     assert later[-1].status.status_code is StatusCode.UNSET

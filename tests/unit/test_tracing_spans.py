@@ -257,6 +257,17 @@ async def test_conflicts_are_told_in_the_span_of_the_command(spans: Spans) -> No
     assert attributes(command)["bus.conflicts"] == 2
 
 
+async def test_a_command_that_is_repeated_in_another_trace_is_a_repeat(spans: Spans) -> None:
+    service = Service(spans)
+    async with service as bus:
+        with spans.tracer.start_as_current_span("POST /moves"):
+            first = await bus.execute(Move(), id="m1")
+        with spans.tracer.start_as_current_span("POST /moves"):
+            again = await bus.execute(Move(), id="m1")
+    assert again == first
+    assert len(service.headers) == 1
+
+
 async def test_an_event_that_is_published_outside_of_handlers_is_in_the_trace_of_its_request(
     spans: Spans,
 ) -> None:

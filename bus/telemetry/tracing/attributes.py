@@ -14,6 +14,9 @@ from bus.transports.base import Delivery, Frame
 Attributes = dict[str, str | int | float]
 Operation = Literal["send", "receive", "process", "settle"]
 
+DELAY = ".delay."
+"""Between a service's name, which has no dot, and the seconds, in the name of an exchange."""
+
 _FORMER = {"send": "publish", "receive": "receive", "process": "process"}
 
 
@@ -71,7 +74,12 @@ class Conventions:
 
 
 def destination(exchange: str, topic: str) -> str:
-    """Returns an exchange and a routing key, without the slot of the stream that ends it."""
+    """Returns an exchange and a routing key, without the slot of the stream that ends it.
+
+    A delay is one place, whichever queue it is for.
+    """
+    if DELAY in exchange:
+        return exchange
     name, _, slot = topic.rpartition(".")
     return f"{exchange}:{name if slot.isdecimal() and name else topic}"
 
