@@ -21,6 +21,7 @@ from bus.telemetry.metrics.tally import Labels, Numbers, Reading, Tally, joined
 from bus.version import __version__
 
 if TYPE_CHECKING:
+    from bus.telemetry.metrics.meter import Meters
     from bus.telemetry.metrics.prometheus import Families
 
 PAGE = "/metrics"
@@ -39,15 +40,21 @@ class Metrics:
         self._runtimes: list[Runtime] = []
         self._stops: list[Callable[[], None]] = []
         self._shared: Shared | None = None
+        self._meters: dict[int, Meters] = {}
+        self._told: dict[int, Any] = {}
+        """The providers that are told at present."""
         self.is_asked = False
         """Whether somebody shows them elsewhere than at a health port."""
 
-    def begin(self, runtime: Runtime) -> Callable[[], None]:
-        """Begins to count what is done here; returns what ends that. What was counted stays."""
+    def begin(self, runtime: Runtime, provider: Any = None) -> Callable[[], None]:
+        """Begins to count what is done here, and to tell it to a meter provider, if there is one;
+        returns what ends that. What was counted stays."""
         if not self._runtimes:
             signals = runtime.signals
             self._stops = [*self._tally.listen(signals), *self._states.listen(signals)]
             self._share()
+        if provider is not None and id(provider) not in self._told:
+            self._measure(runtime, provider)
         if runtime not in self._runtimes:
             self._runtimes.append(runtime)
         self._tally.count(runtime.dispatcher, lambda: runtime.state.is_over)
@@ -58,6 +65,18 @@ class Metrics:
             self._runtimes.remove(runtime)
         while self._stops and not self._runtimes:
             self._stops.pop()()
+            self._told.clear()
+
+    def _measure(self, runtime: Runtime, provider: Any) -> None:
+        """Has instruments say what is counted. A provider that was used before has them still."""
+        from bus.telemetry.metrics.meter import Meters
+
+        meters = self._meters.get(id(provider))
+        if meters is None or meters.provider is not provider:
+            meters = self._meters[id(provider)] = Meters(self.service, provider, self.read)
+        self._told[id(provider)] = provider
+        system = "memory" if runtime.settings.amqp_url == MEMORY else "rabbitmq"
+        self._stops += meters.listen(runtime.signals, system)
 
     def _share(self) -> None:
         if folder := shared_folder():
@@ -94,8 +113,8 @@ def attach(runtime: Runtime, provider: Any = None) -> Callable[[], None] | None:
     metrics = _of(signals)
     if has_port:
         signals.pages[PAGE] = metrics.page
-    is_shown = metrics.is_asked or (has_port and _is_installed())
-    return metrics.begin(runtime) if is_shown else None
+    is_shown = metrics.is_asked or provider is not None or (has_port and _is_installed())
+    return metrics.begin(runtime, provider) if is_shown else None
 
 
 def page(bus: HasRuntime, accept: str = "") -> tuple[str, bytes]:
