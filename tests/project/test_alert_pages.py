@@ -17,6 +17,7 @@ DEPLOY = ROOT / "deploy"
 RULES = (DEPLOY / "prometheus" / "alerts.yml").read_text()
 CASES = (DEPLOY / "prometheus" / "alerts_test.yml").read_text()
 BOARD = json.loads((DEPLOY / "grafana" / "doubledecker.json").read_text())
+SEEN = (ROOT / "tests" / "fault" / "test_alerts.py").read_text()
 PAGE = (ROOT / "docs" / "operating.md").read_text()
 
 PARTS = ("**Means:**", "**Look:**", "**Do:**", "**Over when:**")
@@ -120,8 +121,10 @@ def test_the_page_names_commands_that_there_are(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=ids)
-def test_an_alert_has_a_case_in_which_it_fires(rule: Rule) -> None:
+def test_an_alert_has_a_case_in_which_it_fires_and_was_seen_to(rule: Rule) -> None:
     assert f'alertname="{rule.name}"' in CASES
+    for what in ("fire", "end"):
+        assert re.search(rf'await {what}\(prometheus[^)]*"{rule.name}"', SEEN)
 
 
 def test_the_page_has_no_alert_besides() -> None:
