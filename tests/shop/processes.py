@@ -20,7 +20,9 @@ from tests.shop.shipping import SIGN
 from tests.waiting import until
 from tools.services.ports import LOOPBACK, free_ports
 
+API = "api"
 SERVICES = ("orders", "payments", "shipping")
+PROCESSES = (API, *SERVICES)
 INSTRUMENT = str(Path(sys.executable).parent / "opentelemetry-instrument")
 WATCHED = {
     "OTEL_TRACES_EXPORTER": "console",
@@ -34,7 +36,14 @@ class Shop:
     """All processes of a shop, and what people do there."""
 
     def __init__(
-        self, amqp_url: str, mongo_url: str, name: str, folder: Path, *, watched: bool = False
+        self,
+        amqp_url: str,
+        mongo_url: str,
+        name: str,
+        folder: Path,
+        *,
+        watched: bool = False,
+        **environment: str,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -46,12 +55,13 @@ class Shop:
             SIGN: str(self.no_courier),
             "BUS_LOG_LEVEL": "DEBUG",
             **(WATCHED if watched else {}),
+            **environment,
         }
         self.urls = {
             process: f"http://{LOOPBACK}:{port}"
-            for process, port in zip(("api", *SERVICES), free_ports(1 + len(SERVICES)), strict=True)
+            for process, port in zip(PROCESSES, free_ports(len(PROCESSES)), strict=True)
         }
-        self.processes = {"api": self._api(), **{name: self._worker(name) for name in SERVICES}}
+        self.processes = {API: self._api(), **{name: self._worker(name) for name in SERVICES}}
         # A connection for each request: the server closes those that are idle, at any moment.
         once = httpx.Limits(max_keepalive_connections=0)
         self.http = httpx.AsyncClient(timeout=30, trust_env=False, limits=once)
@@ -59,17 +69,17 @@ class Shop:
     async def place(self, *, card: str = "gold") -> str:
         """Places an order, and returns its id."""
         body = {"article": "a chair", "amount": 40, "card": card}
-        answer = await self.http.post(f"{self.urls['api']}/orders", json=body)
+        answer = await self.http.post(f"{self.urls[API]}/orders", json=body)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["order_id"])
 
     async def cancel(self, order_id: str) -> None:
-        answer = await self.http.delete(f"{self.urls['api']}/orders/{order_id}")
+        answer = await self.http.delete(f"{self.urls[API]}/orders/{order_id}")
         assert answer.status_code == 204, answer.text
 
     async def shown(self, order_id: str) -> dict[str, Any]:
         """What the board says of an order; empty before it says anything."""
-        answer = await self.http.get(f"{self.urls['api']}/orders/{order_id}")
+        answer = await self.http.get(f"{self.urls[API]}/orders/{order_id}")
         found: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
         return found
 
@@ -81,29 +91,47 @@ class Shop:
 
         await until(is_shown, f"the board shows {wanted} of order {order_id}", within=60)
 
-    async def ready(self) -> None:
-        """Waits until all of them are."""
-        for process, url in self.urls.items():
-            page = "/openapi.json" if process == "api" else "/readyz"
-            await until(partial(self._answers, url + page), f"{process} is ready", within=60)
+    async def start(self) -> None:
+        """Starts all, and waits until they are ready and the board is built, so that it answers.
+
+        Those who own what the board follows come first: an owner that is not there yet is asked
+        again only after a while.
+        """
+        await self._start("payments", "shipping")
+        await self._start("orders")
+        board = self.processes["orders"]
+        await until(lambda: "readers_moved" in board.log(), "the board is built", within=60)
+        await self._start(API)
+
+    async def _start(self, *names: str) -> None:
+        for name in names:
+            await self.processes[name].start()
+        for name in names:
+            page, status = ("/orders/none", 404) if name == API else ("/readyz", 200)
+            is_ready = partial(self._says, f"{self.urls[name]}{page}", status)
+            await until(is_ready, f"{name} is ready", within=60)
 
     async def stop(self) -> None:
         """Ends all of them as an operator does: what they still have to say is written by then."""
         running = [one for one in self.processes.values() if one.runs]
         for process in running:
             process.terminate()
-        for process in running:
-            await process.ended(within=30)
-
-    async def _answers(self, page: str) -> bool:
         try:
-            return (await self.http.get(page)).status_code == 200
+            for process in running:
+                await process.ended(within=30)
+        finally:
+            for process in [one for one in running if one.runs]:
+                process.kill()
+
+    async def _says(self, page: str, status: int) -> bool:
+        try:
+            return (await self.http.get(page)).status_code == status
         except httpx.TransportError:
             return False
 
     def _api(self) -> ServiceProcess:
-        port = self.urls["api"].rpartition(":")[2]
-        return self._process("api", "orders", ["tests.shop.http", "--port", port])
+        port = self.urls[API].rpartition(":")[2]
+        return self._process(API, "orders", ["tests.shop.http", "--port", port])
 
     def _worker(self, service: str) -> ServiceProcess:
         port = self.urls[service].rpartition(":")[2]
@@ -130,15 +158,19 @@ class Shop:
 
 @asynccontextmanager
 async def running(
-    amqp_url: str, mongo_url: str, name: str, folder: Path, *, watched: bool = False
+    amqp_url: str,
+    mongo_url: str,
+    name: str,
+    folder: Path,
+    *,
+    watched: bool = False,
+    **environment: str,
 ) -> AsyncIterator[Shop]:
     """A shop that is open; what it stored goes with it."""
-    shop = Shop(amqp_url, mongo_url, name, folder, watched=watched)
+    shop = Shop(amqp_url, mongo_url, name, folder, watched=watched, **environment)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(drop, mongo_url, *(f"{name}_{service}" for service in SERVICES))
         await stack.enter_async_context(shop.http)
-        for process in shop.processes.values():
-            await stack.enter_async_context(process)
-        await shop.ready()
+        stack.push_async_callback(shop.stop)
+        await shop.start()
         yield shop
-        await shop.stop()
