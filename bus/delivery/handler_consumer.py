@@ -28,7 +28,7 @@ from bus.errors import MessageError, NewerMessage, Retry, TransportUnavailable, 
 from bus.failures.deadletters import repaired
 from bus.failures.give_up import GiveUp
 from bus.failures.releases import Waiting, never_came, wait_of, waited_by
-from bus.failures.retry import Step, Stopped, insist, next_step
+from bus.failures.retry import Step, Stopped, insist, is_last, next_step
 from bus.messages import Envelope
 from bus.observe.log import current_attempt, current_handler, current_trace
 from bus.observe.signals import PutOff, Retried, Settling
@@ -232,14 +232,18 @@ class HandlerConsumer(QueueConsumer):
             cause = judged(error)
             if isinstance(cause, NewerMessage):  # of its aggregate's events, say
                 return self._unread(delivery, cause)
-            step = next_step(cause, attempt, policy_for(error, router.retry))
-            self._report(envelope, reported(error), step, attempt)
+            policy = policy_for(error, router.retry)
+            step = next_step(cause, attempt, policy)
+            last = is_last(cause, attempt, policy)
+            self._report(envelope, reported(error), step, attempt, last=last)
             if step.pause is None:
                 return Handled(reported(error), attempt, step)
             attempt += 1
             await asyncio.sleep(step.pause)
 
-    def _report(self, envelope: Envelope, error: BaseException, step: Step, attempt: int) -> None:
+    def _report(
+        self, envelope: Envelope, error: BaseException, step: Step, attempt: int, *, last: bool
+    ) -> None:
         """Emits a signal for a failed try, unless it was the last: the dead letter has its own."""
         if step == Step():
             return
@@ -257,6 +261,7 @@ class HandlerConsumer(QueueConsumer):
             raised_in=failure.frames,
             after=round(after, 3),
             in_place=step.delay is None,
+            is_last=last,
         )
 
     def _unread(self, delivery: Delivery, error: UnknownMessage) -> Handled:

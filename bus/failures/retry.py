@@ -44,6 +44,11 @@ def next_step(error: BaseException, attempt: int, policy: RetryPolicy) -> Step:
     return Step(delay=delays[0]) if delays else Step()
 
 
+def is_last(error: BaseException, attempt: int, policy: RetryPolicy) -> bool:
+    """Returns whether the try that follows number `attempt` is the last, if it ends likewise."""
+    return next_step(error, attempt + 1, policy) == Step()
+
+
 class Holding:
     """Whether a queue's messages are held because a service is away; logs when that begins and
     ends."""

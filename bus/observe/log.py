@@ -18,6 +18,13 @@ from bus.observe.lines import LINES
 from bus.observe.log_line import log_line
 
 MOST_CAUSES = 5
+_WRITE_THEMSELVES = (
+    *("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi"),
+    *("aio_pika", "aiormq", "aiokafka", "pymongo", "opentelemetry"),
+)
+"""Loggers of libraries that may have been given handlers of their own."""
+_LOGGED_BY_US = frozenset({"aiormq.connection"})
+"""Loggers of libraries that say, at each try, what the bus logs once: theirs are for debugging."""
 LogLevel = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"]
 """Listed, because other libraries add their own levels to those that `logging` knows."""
 
@@ -139,7 +146,8 @@ def printable(text: str) -> str:
 
 def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     """Sets structlog up for a program: console on a terminal, JSON elsewhere, on standard error.
-    What libraries log by `logging`, from warnings on, and Python's own warnings go the same way.
+    What libraries log by `logging`, from warnings on (uvicorn: from info), and Python's own
+    warnings go the same way, unless the program has given `logging` a handler.
 
     A program that configures structlog itself need not call this, but should include the processor
     `add_message`. Raises: ConfigurationError if there is no such level.
@@ -149,6 +157,23 @@ def configure(*, json: bool | None = None, level: str = "INFO") -> None:
     if not root.handlers:
         root.addHandler(_ToStructlog())
         logging.captureWarnings(capture=True)
+    if any(isinstance(handler, _ToStructlog) for handler in root.handlers):
+        _take_over()
+
+
+def _take_over() -> None:
+    """Removes the handlers of loggers that write plain text beside the others' lines.
+
+    One that neither has a handler nor hands on was turned off, and stays so.
+    """
+    for name in _WRITE_THEMSELVES:
+        logger = logging.getLogger(name)
+        if logger.handlers:
+            logger.handlers.clear()
+            logger.propagate = True
+    server = logging.getLogger("uvicorn")
+    if server.level == logging.NOTSET:  # where it listens is said at this level
+        server.setLevel(logging.INFO)
 
 
 def _configure(json: bool | None, level: str) -> None:
@@ -216,10 +241,12 @@ class _ToStructlog(logging.Handler):
         try:
             level = logging.getLevelName(record.levelno).lower()
             method = level if level in ("debug", "info", "error", "critical") else "warning"
+            if record.name in _LOGGED_BY_US:
+                method = "debug"
             values: dict[str, Any] = {"logger": record.name}
             if record.exc_info and record.exc_info[1]:
                 values["exc_info"] = record.exc_info[1]
-            log_line(record.name, method, record.getMessage(), **values)
+            log_line(record.name, method, record.getMessage().strip(), **values)
         finally:
             self._here.is_logging = False
 

@@ -11,6 +11,9 @@ from bus.observe.signals import Signal
 
 log = Logger("bus.signals")
 
+MANY = 100
+"""Events: as many that came late or twice in one batch are more than the usual redeliveries."""
+
 
 def _of_parked(signal: signals.StreamParked) -> str:
     if signal.again:
@@ -18,14 +21,29 @@ def _of_parked(signal: signals.StreamParked) -> str:
     return {"": "error", "event": "info", "release": "warning"}[signal.waits_for]
 
 
+def _of_retried(signal: signals.Retried) -> str:
+    if signal.in_place:
+        return "debug"
+    return "warning" if signal.is_last else "info"
+
+
+def _of_relayed(signal: signals.Relayed) -> str:
+    """While the broker is away, `not_published` has said so; at the end, one line is enough."""
+    return "debug" if signal.waiting or signal.more else "info"
+
+
+def _of_healed(signal: signals.Healed) -> str:
+    return "info" if signal.healed + signal.duplicates >= MANY else "debug"
+
+
 LEVELS: dict[type[Signal], str | Callable[[Any], str]] = {
     signals.MessageFailed: "info",
-    signals.Relayed: "info",
-    signals.Healed: "info",
+    signals.Relayed: _of_relayed,
+    signals.Healed: _of_healed,
     signals.Swept: "info",
     signals.StreamParked: _of_parked,
     signals.StreamReleased: "info",
-    signals.Retried: lambda retried: "info" if retried.in_place else "warning",
+    signals.Retried: _of_retried,
     signals.PutOff: "debug",
     signals.GaveUp: "error",
     signals.LettersRepaired: "info",

@@ -148,11 +148,12 @@ class Settled(Signal):
 
 @dataclass(frozen=True, slots=True)
 class Relayed(Signal):
-    """The relay has published `commits` that were left to it; `waiting` of the batch remain."""
+    """The relay has published `commits`; `waiting` of its batch remain, `more` may follow it."""
 
     commits: int
     waiting: int
     seconds: float
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ class StreamReleased(Signal):
 @dataclass(frozen=True, slots=True)
 class Retried(Signal):
     """A worker's try failed, and another one follows in `after` seconds: `in_place`, or through the
-    broker."""
+    broker. `is_last`: if that one fails as well, the message is given up."""
 
     queue: str
     message: str
@@ -242,6 +243,7 @@ class Retried(Signal):
     raised_in: Sequence[str]
     after: float
     in_place: bool
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

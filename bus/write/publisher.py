@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import Context
+from typing import Literal
 
 from bus.codec import sign_events
 from bus.common import clock
@@ -28,6 +29,10 @@ seconds. With 64 commands at a time, clearing marks per group took 9 % of all CP
 """
 
 log = Logger("bus.publisher")
+
+
+Source = Literal["offer", "relay"]
+"""Where a batch comes from: it was just stored, or the relay tries it again."""
 
 
 class Publisher:
@@ -54,6 +59,8 @@ class Publisher:
         self._marking: asyncio.Task[None] | None = None
         self._held = 0
         self._unsent = 0
+        self._failing: dict[Source, bool] = {}
+        """What fails at present, and whether because the broker is away."""
         self._open = False
 
     def start(self) -> None:
@@ -80,11 +87,16 @@ class Publisher:
         """
         if not self._open:
             return 0
-        batch = list(zip(commits, frames, strict=True))
-        confirmed = await self._publish(batch, late=True)
+        if not commits:  # an empty batch says nothing about the broker
+            return 0
+        confirmed = await self._publish(list(zip(commits, frames, strict=True)), "relay")
         if confirmed:
             await self._log.confirmed(confirmed)
         return len(confirmed)
+
+    def stand_by(self) -> None:
+        """Forgets what the relay failed at, as another process relays."""
+        self._failing.pop("relay", None)
 
     async def close(self, timeout: float = 10.0) -> None:
         """Waits at most `timeout` seconds for what was offered."""
@@ -113,16 +125,14 @@ class Publisher:
 
     async def _publish_and_mark(self, batch: list[tuple[Commit, list[Frame]]]) -> None:
         try:
-            confirmed = await self._publish(batch)
+            confirmed = await self._publish(batch, "offer")
         finally:
             self._held -= len(batch)
         self._confirmed += confirmed  # `+= await ...` would extend the list from before the await
         if self._confirmed and self._marking is None:
             self._marking = asyncio.create_task(self._mark())
 
-    async def _publish(
-        self, batch: list[tuple[Commit, list[Frame]]], *, late: bool = False
-    ) -> list[str]:
+    async def _publish(self, batch: list[tuple[Commit, list[Frame]]], source: Source) -> list[str]:
         """Publishes; returns the ids of the commits whose frames were all confirmed."""
         frames = [f for _, frames in batch for f in frames]
         began, since = time.monotonic(), time.time()
@@ -131,8 +141,8 @@ class Publisher:
             seconds, size = time.monotonic() - began, sum(len(frame.body) for frame in frames)
             self.signals.emit(Published, len(frames), len(failures), size, seconds)
         if self.signals.tracer is not None:
-            self._trace(frames, failures, since, late=late)
-        self._report(failures)
+            self._trace(frames, failures, since, late=source == "relay")
+        self._report(failures, source)
         if not failures:
             return [commit.id for commit, _ in batch]
         return [c.id for c, frames in batch if not any(f.id in failures for f in frames)]
@@ -178,15 +188,27 @@ class Publisher:
         finally:
             self._marking = None
 
-    def _report(self, failures: dict[str, Exception]) -> None:
-        """Logs once that the broker is away, and once that it is back."""
-        if failures and not self._unsent:
+    def _report(self, failures: dict[str, Exception], source: Source) -> None:
+        """Logs once that messages are not published, and once that they are again.
+
+        A message that the broker refuses each time, so that the relay goes on failing, hides no
+        outage, and what is published meanwhile is no news.
+        """
+        if failures:
             reason = next(iter(failures.values()))
-            if isinstance(reason, TransportUnavailable):
-                log.warning("not_published", reason=str(reason))
-            else:
-                log.error("not_published", reason=str(reason))
-        if not failures and self._unsent:
+            if source not in self._failing and not any(self._failing.values()):
+                _log_failure(reason)
+            self._failing[source] = isinstance(reason, TransportUnavailable)
+            self._unsent += len(failures) if source == "offer" else 0
+            return
+        over = [self._failing.pop(each, None) for each in {"offer", source}]
+        if over != [None] * len(over) and not any(self._failing.values()):
             log.info("publishing_again", were_left_to_the_relay=self._unsent)
             self._unsent = 0
-        self._unsent += len(failures)
+
+
+def _log_failure(reason: Exception) -> None:
+    if isinstance(reason, TransportUnavailable):
+        log.warning("not_published", reason=str(reason))
+    else:
+        log.error("not_published", reason=str(reason))

@@ -58,6 +58,7 @@ class Relay:
         self._renew_at = 0.0
         self._look_ahead_at = 0.0
         self._since: datetime | None = None
+        self._unpublishable: set[str] = set()
 
     @property
     def duty(self) -> Duty:
@@ -75,17 +76,19 @@ class Relay:
     async def relay_once(self) -> bool:
         """Publishes one batch of pending commits; returns False if none was published."""
         if not await self._leads():
+            self._publisher.stand_by()
             return False
         commits = await self._waiting() or await self._ahead()
         if not commits:
             return False
-        framed = [(c, frames) for c in commits if (frames := _frames_of(c)) is not None]
+        framed = [(c, frames) for c in commits if (frames := self._frames_of(c)) is not None]
         began, since = time.monotonic(), time.time()
         sent = await self._publisher.publish([c for c, _ in framed], [f for _, f in framed])
         seconds = time.monotonic() - began
         waiting = len(commits) - sent
         signals = self._publisher.signals
-        signals.emit(Relayed, sent, waiting=waiting, seconds=seconds)
+        more = len(commits) == BATCH
+        signals.emit(Relayed, sent, waiting=waiting, seconds=seconds, more=more)
         if sent:
             contexts = [found for commit in commits if (found := context_of(commit.headers))]
             signals.batch(Batch("relay", signals.service, since, contexts=contexts, messages=sent))
@@ -105,6 +108,17 @@ class Relay:
         self._look_ahead_at = time.monotonic() + LOOK_AHEAD_EVERY
         waiting = await self._log.pending(datetime.max.replace(tzinfo=UTC), BATCH)
         return [commit for commit in waiting if commit.time > self._log.now() + GRACE]
+
+    def _frames_of(self, commit: Commit) -> list[Frame] | None:
+        """Returns a commit's frames; None if they cannot be published, which must not block others
+        and is logged once."""
+        try:
+            return frames_of(commit)
+        except InvalidMessage as error:
+            if commit.id not in self._unpublishable:
+                log.error("commit_unpublishable", commit=commit.id, reason=str(error))
+            self._unpublishable.add(commit.id)
+            return None
 
     async def _hand_over(self) -> None:
         if time.monotonic() < self._renew_at + LEASE / 2:
@@ -128,12 +142,3 @@ def _beyond(commits: list[Commit], since: datetime | None) -> datetime:
     """
     last = commits[-1].time
     return last + timedelta(milliseconds=1) if last == since else last
-
-
-def _frames_of(commit: Commit) -> list[Frame] | None:
-    """Returns a commit's frames; None if they cannot be published, which must not block others."""
-    try:
-        return frames_of(commit)
-    except InvalidMessage as error:
-        log.error("commit_unpublishable", commit=commit.id, reason=str(error))
-        return None

@@ -19,6 +19,7 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 access_log=False,
+                log_config=None,  # its lines go the way of all others (log.configure)
                 timeout_graceful_shutdown=STOP_WITHIN,
             )
         )

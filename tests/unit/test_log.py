@@ -1,10 +1,14 @@
 import json
+import logging
 from collections.abc import Iterator
-from typing import get_args
+from contextlib import contextmanager
+from logging import config
+from typing import Any, get_args
 
 import pytest
 import structlog
 from pydantic import BaseModel, ValidationError
+from uvicorn.config import LOGGING_CONFIG
 
 from bus import Command, Envelope
 from bus.common import clock
@@ -67,6 +71,88 @@ def test_a_program_that_configured_nothing_gets_warnings_on_standard_error_only(
     assert printed.out == ""
     assert "loud" in printed.err
     assert "quiet" not in printed.err
+
+
+@contextmanager
+def own_root() -> Iterator[logging.Logger]:
+    """The root of `logging` as a program begins with it: pytest gives it handlers for a test."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    try:
+        yield root
+    finally:
+        root.handlers = handlers
+        logging.captureWarnings(capture=False)
+        for name in ("uvicorn", *LOGGING_CONFIG["loggers"], "aiokafka"):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(logging.NOTSET)
+
+
+def logged_by(name: str, capsys: pytest.CaptureFixture[str]) -> list[Any]:
+    """What comes of a line of each level."""
+    for level in (logging.INFO, logging.WARNING, logging.ERROR):
+        logging.getLogger(name).log(level, "said %s", "so")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = [json.loads(line) for line in printed.err.splitlines()]
+    assert all((line["logger"], line["event"]) == (name, "said so") for line in lines)
+    return [line["level"] for line in lines]
+
+
+def write_plainly(*, access: bool = True) -> None:
+    """Has libraries log as they do by themselves."""
+    config.dictConfig(LOGGING_CONFIG)
+    if not access:
+        logging.getLogger("uvicorn.access").handlers = []
+    logging.getLogger("aiokafka").addHandler(logging.StreamHandler())
+
+
+@own_root()
+def test_libraries_that_write_by_themselves_write_json_as_all_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_plainly()
+    log.configure(json=True)
+    for name in ("uvicorn.error", "uvicorn.access"):
+        assert logged_by(name, capsys) == ["info", "warning", "error"]
+    for name in ("aiokafka.conn", "aiormq.channel", "opentelemetry.sdk", "pymongo.client"):
+        assert logged_by(name, capsys) == ["warning", "error"]
+
+
+@own_root()
+def test_a_server_says_where_it_listens_if_it_logs_as_all_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure(json=True)
+    assert logged_by("uvicorn.error", capsys) == ["info", "warning", "error"]
+
+
+@own_root()
+def test_what_was_turned_off_stays_off(capsys: pytest.CaptureFixture[str]) -> None:
+    write_plainly(access=False)
+    log.configure(json=True)
+    logging.getLogger("uvicorn.access").info("a request")
+    assert capsys.readouterr().err == ""
+
+
+@own_root()
+def test_what_the_bus_says_once_a_library_says_for_debugging(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure(json=True)
+    assert logged_by("aiormq.connection", capsys) == []
+    log.configure(json=True, level="DEBUG")
+    assert logged_by("aiormq.connection", capsys) == ["debug", "debug"]
+
+
+def test_a_program_that_has_its_own_handlers_keeps_them() -> None:
+    with own_root() as root:
+        root.addHandler(handler := logging.NullHandler())
+        write_plainly()
+        log.configure(json=True)
+        assert root.handlers == [handler]
+        assert logging.getLogger("uvicorn").handlers
 
 
 class Inner(BaseModel):

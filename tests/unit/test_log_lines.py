@@ -1,13 +1,25 @@
 """One happening is one line, and what is no failure is not told as one."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from bus import Bus, Reject, Router, Settings, Worker
+from bus import (
+    Bus,
+    Reject,
+    Retry,
+    RetryPolicy,
+    Router,
+    Settings,
+    StoreUnavailable,
+    Worker,
+)
 from bus.codec import event_frames
 from bus.common import clock
 from bus.messages import Envelope
@@ -19,6 +31,8 @@ from tests.service.delivery_contract import store_and_publish
 from tests.service.parcels import signed
 from tests.service.wallet import Diary, GetWallet, Paid, Pay, build, payments
 from tests.waiting import until
+
+PAGE = (Path(__file__).parents[2] / "docs" / "log.md").read_text()
 
 Lines = list[MutableMapping[str, Any]]
 
@@ -41,49 +55,121 @@ def told(lines: Lines) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("mood", "expected"),
-    [
-        ("", []),
-        ("later", []),
-        ("fails once", [("info", "retried")]),
-        ("outage", [("warning", "queue_held_up"), ("info", "queue_goes_on")]),
-        ("rejects", [("error", "gave_up")]),
-    ],
-)
-async def test_what_becomes_of_a_message_is_one_line(
-    mood: str, expected: list[tuple[str, str]], unique: str
+def promised() -> dict[str, list[tuple[str, str]]]:
+    """The lines that docs/log.md promises, by what becomes of a message."""
+    section = PAGE.partition("### One line for one happening\n")[2].partition("\n#")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    return {what: re.findall(r"(\w+) `(\w+)`", lines) for what, lines in rows[2:]}
+
+
+PROMISED = promised()
+IN_A_WORKER = {
+    "it is handled": "fails 0",
+    "its handler asks for a later try (`Retry`), and succeeds then": "later",
+    "it fails, and a try in place succeeds": "fails 1",
+    "it fails, and the try after the first of two delays succeeds": "fails 2",
+    "it fails, and the try after the last of two delays succeeds": "fails 3",
+    "it fails at each try, with two delays": "fails 99",
+    "its handler refuses it (`Reject`)": "rejects",
+    "a service that its handler needs is away for a while": "away",
+}
+EXECUTED: dict[str, Exception] = {
+    "it fails where it is executed, and its caller has the error": Reject("never"),
+    "its handler asks for a later try where it is executed": Retry(delay=1),
+}
+PROJECTED = "a projection cannot apply it, and can after a release"
+
+
+def troubled(done: list[str]) -> Router:
+    """Handles what was paid, as the mood says, with two delays."""
+    router = Router("troubled", retry=RetryPolicy(tries=2, pause=0.01, delays=(1, 1)))
+    tries = Counter[str]()
+
+    @router.event
+    async def on_paid(event: Paid, envelope: Envelope) -> None:
+        tries[envelope.id] += 1
+        first = tries[envelope.id] == 1
+        match event.mood.split():
+            case ["fails", times] if tries[envelope.id] <= int(times):
+                raise LookupError("no such ledger")
+            case ["later"] if first:
+                raise Retry(delay=0.5)
+            case ["rejects"]:
+                raise Reject("never")
+            case ["away"] if first:
+                raise StoreUnavailable("the other database is away")
+        done.append(envelope.id)
+
+    return router
+
+
+def test_what_becomes_of_a_message_is_on_the_page_and_tried_here() -> None:
+    assert PROMISED.keys() == {*IN_A_WORKER, *EXECUTED, PROJECTED}
+
+
+@pytest.mark.parametrize("what", IN_A_WORKER)
+async def test_what_becomes_of_a_message_in_a_worker_is_as_many_lines_as_the_page_says(
+    what: str, unique: str
+) -> None:
+    done: list[str] = []
+    with capture_logs() as lines:
+        bus = Bus(unique, routers=[payments(), troubled(done)], settings=Settings.in_memory())
+        async with bus, Worker(bus):
+            await bus.execute(Pay(wallet_id="a", amount=1, mood=IN_A_WORKER[what]))
+            letters = bus.runtime.control.dead_letters
+            given_up = ("error", "gave_up") in PROMISED[what]
+            await until(letters if given_up else lambda: done, "it is done with")
+    assert told(lines) == PROMISED[what]
+
+
+@pytest.mark.parametrize("what", EXECUTED)
+async def test_what_fails_where_it_is_executed_is_as_many_lines_as_the_page_says(
+    what: str, unique: str
+) -> None:
+    async def refuse(_envelope: Envelope, _following: Any) -> Any:
+        raise EXECUTED[what]
+
+    with capture_logs() as lines:
+        async with build(Settings.in_memory(), Diary(), unique, middleware=[refuse]) as bus:
+            with pytest.raises(type(EXECUTED[what])):
+                await bus.execute(Pay(wallet_id="a", amount=1))
+    assert told(lines) == PROMISED[what]
+
+
+async def test_what_a_projection_cannot_apply_is_as_many_lines_as_the_page_says(
+    unique: str,
 ) -> None:
     diary = Diary()
     with capture_logs() as lines:
-        async with build(Settings.in_memory(), diary, unique) as bus, Worker(bus):
-            await bus.execute(Pay(wallet_id="a", amount=1, mood=mood))
-            letters = bus.runtime.control.dead_letters
-            await until(letters if mood == "rejects" else lambda: diary.seen, "it is done with")
-    assert told(lines) == expected
+        async with build(Settings.in_memory(), diary, unique) as bus:
+            async with Worker(bus):
+                await bus.execute(Pay(wallet_id="a", amount=1, mood="unprojectable"))
+                await tried(bus, 1)
+            diary.mended = True
+            async with Worker(bus):
+                await until(lambda: ("info", "stream_released") in told(lines), "it goes on")
+    assert told(lines) == PROMISED[PROJECTED]
 
 
-async def test_a_try_that_is_put_off_is_a_warning_that_says_where_it_failed(unique: str) -> None:
-    failing = Router("failing")
-
-    @failing.event
-    async def fail(event: Paid) -> None:
-        raise LookupError("no such ledger")
-
+async def test_a_try_that_is_put_off_says_where_it_failed_and_whether_the_next_is_the_last(
+    unique: str,
+) -> None:
     with capture_logs() as lines:
-        bus = Bus(unique, routers=[payments(), failing], settings=Settings.in_memory())
+        bus = Bus(unique, routers=[payments(), troubled([])], settings=Settings.in_memory())
         async with bus, Worker(bus):
-            await bus.execute(Pay(wallet_id="a", amount=1))
-
-            def warned() -> list[Any]:
-                return [line for line in lines if line["log_level"] == "warning"]
-
-            await until(warned, "it is put off")
-            (line,) = warned()
-    assert line["event"] == "retried"
-    assert (line["error"], line["reason"], line["after"]) == ("LookupError", "no such ledger", 1)
-    assert line["raised_in"][-1].startswith("test_log_lines.py:")
-    assert line["raised_in"][-1].endswith(" fail")
+            await bus.execute(Pay(wallet_id="a", amount=1, mood="fails 99"))
+            await until(bus.runtime.control.dead_letters, "it is given up")
+    retried = [line for line in lines if line["event"] == "retried"]
+    assert [(line["log_level"], line["attempt"], line["is_last"]) for line in retried] == [
+        ("debug", 1, False),
+        ("info", 2, False),
+        ("warning", 3, True),
+    ]
+    for line in retried[1:]:
+        assert (line["error"], line["reason"]) == ("LookupError", "no such ledger")
+        assert line["after"] == 1
+        assert line["raised_in"][-1].startswith("test_log_lines.py:")
+        assert line["raised_in"][-1].endswith(" on_paid")
 
 
 async def test_a_command_that_fails_where_it_is_executed_is_one_line(unique: str) -> None:

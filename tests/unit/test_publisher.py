@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from bus.codec import frames_of
 from bus.common import clock
+from bus.errors import BusError, TransportUnavailable
 from bus.signing import Signing
 from bus.stores.event_log import Commit, Recorded
 from bus.stores.memory import MemoryControl, MemoryEventLog
@@ -54,6 +57,85 @@ async def test_events_leave_signed() -> None:
     await log.append(commits)
     await publisher.publish(commits, [frames_of(one) for one in commits])
     assert [signing.verify(frame) for frame in transport.sent] == [True, True]
+
+
+class Refusing(MemoryTransport):
+    """Refuses what `refuses` names, with that error."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryBroker(), "bank")
+        self.refuses: dict[str, Exception] = {}
+
+    async def publish(self, frames: Sequence[Frame], **options: Any) -> dict[str, Exception]:
+        named = {frame.id: frame.id.partition(":")[0] for frame in frames}
+        return {id: self.refuses[name] for id, name in named.items() if name in self.refuses}
+
+
+AWAY, REFUSED = TransportUnavailable("the broker is away"), BusError("no queue takes it")
+
+
+async def test_an_outage_is_one_line_and_its_end_another_however_often_it_is_tried() -> None:
+    log, transport = MemoryEventLog(), Refusing()
+    publisher = Publisher(log, transport)
+    publisher.start()
+    commits = [opened("c1"), opened("c2")]
+    frames = [frames_of(one) for one in commits]
+    await log.append(commits)
+    with capture_logs() as lines:
+        transport.refuses = {"c1": AWAY, "c2": AWAY}
+        for _ in range(3):
+            publisher.offer(commits, frames)
+            await asyncio.sleep(0.01)
+            assert await publisher.publish(commits, frames) == 0
+        transport.refuses = {}
+        assert await publisher.publish(commits, frames) == 2
+        assert await publisher.publish([], []) == 0
+    await publisher.close()
+    assert [line["event"] for line in lines] == ["not_published", "publishing_again"]
+    assert lines[1]["were_left_to_the_relay"] == 6  # and not what the relay failed at
+
+
+async def test_one_that_is_refused_each_time_is_one_line_and_hides_no_outage() -> None:
+    log, transport = MemoryEventLog(), Refusing()
+    publisher = Publisher(log, transport)
+    publisher.start()
+    bad, good = opened("bad"), opened("good")
+    await log.append([bad, good])
+
+    async def offer() -> None:
+        publisher.offer([good], [frames_of(good)])
+        await asyncio.sleep(0.01)
+
+    with capture_logs() as lines:
+        transport.refuses = {"bad": REFUSED}
+        for _ in range(3):
+            assert await publisher.publish([bad], [frames_of(bad)]) == 0
+            await offer()
+        transport.refuses = {"bad": REFUSED, "good": AWAY}
+        await offer()
+        transport.refuses = {"bad": REFUSED}
+        await offer()
+    await publisher.close()
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("error", "not_published"),
+        ("warning", "not_published"),
+        ("info", "publishing_again"),
+    ]
+
+
+async def test_a_relay_that_stands_by_hides_no_outage() -> None:
+    log, transport = MemoryEventLog(), Refusing()
+    publisher = Publisher(log, transport)
+    publisher.start()
+    commit = opened("c1")
+    await log.append([commit])
+    transport.refuses = {"c1": AWAY}
+    with capture_logs() as lines:
+        for _ in range(2):
+            await publisher.publish([commit], [frames_of(commit)])
+            publisher.stand_by()
+    await publisher.close()
+    assert [line["event"] for line in lines] == ["not_published"] * 2
 
 
 class SlowLog(MemoryEventLog):

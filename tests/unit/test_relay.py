@@ -2,6 +2,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from bus.common import clock
 from bus.stores.event_log import Commit, Outgoing, Recorded
 from bus.stores.memory import MemoryControl, MemoryEventLog
@@ -37,8 +39,14 @@ async def test_a_stored_commit_that_may_not_travel_holds_up_no_other() -> None:
     good = Commit("good", "account-c", "account", 1, (opened,), a_while_ago, "c")
     for commit in (odd, empty, good):
         await log.append([commit])
-    assert await Relay(log, publisher, MemoryControl()).relay_once()
+    relay = Relay(log, publisher, MemoryControl())
+    with capture_logs() as lines:
+        assert await relay.relay_once()
+        for _ in range(3):
+            assert not await relay.relay_once()
     assert await log.pending(clock.now(), 10) == [odd]
+    shown = [line["event"] for line in lines if line["log_level"] != "debug"]
+    assert shown == ["commit_unpublishable"]
 
 
 async def test_many_that_nobody_takes_hold_up_none_behind_them() -> None:

@@ -146,7 +146,7 @@ def _places(found: Found, plan: Plan, broker: str, client: MongoClient[Document]
 
 def _environment(found: Found, plan: Plan, log_url: str) -> dict[str, str]:
     names = {"JOBBOARD_SERVICE": plan.service, "BUS_MONGO_DB": plan.database}
-    return {**found.environment, **names, "BUS_LOG_URL": log_url, "BUS_LOG_LEVEL": "INFO"}
+    return {**found.environment, **names, "BUS_LOG_URL": log_url, "BUS_LOG_LEVEL": "DEBUG"}
 
 
 def _start(found: Found, processes: Processes, screen: Screen) -> str:
