@@ -53,7 +53,8 @@ class Router:
         async def open_account(command: OpenAccount, all: Repository[Account]) -> None: ...
 
     The name is the subscription of its event handlers and so names a durable queue: renaming the
-    router starts a new queue, and the old one keeps what it holds.
+    router starts a new queue, and the old one keeps what it holds until `bus topology apply
+    --rename OLD=NEW` brings it over.
     """
 
     def __init__(

@@ -114,6 +114,18 @@ class Losses:
 
         await change_note(self._runtime.control, self._key, noted)
 
+    async def rename(self, old: str, new: str) -> None:
+        """Notes that a subscription has another name, and has settled no more than it had."""
+
+        def renamed(known: Document) -> Document:
+            if old not in known:
+                return known
+            before, entry = dict(known[old]), dict(known.get(new) or known[old])
+            entry = {**before, **entry, "quiet": min(before["quiet"], entry["quiet"])}
+            return {**{name: of for name, of in known.items() if name != old}, new: entry}
+
+        await change_note(self._runtime.control, self._key, renamed)
+
     async def mark_quiet(self, names: Collection[str], until: datetime) -> None:
         """Notes that all published up to a time is settled, unless something was lost meanwhile."""
         text = until.isoformat()

@@ -15,9 +15,10 @@ from bus import Settings, TransportUnavailable, Worker
 from bus.operate.topology.apply import Applying
 from bus.operate.topology.plan import Planning
 from bus.transports.rabbitmq.connection import RabbitSession, connect
-from bus.transports.rabbitmq.planning import moving
-from bus.transports.rabbitmq.planning.moving import Moved, move
+from bus.transports.rabbitmq.moving import draining
+from bus.transports.rabbitmq.moving.anew import Moved, move
 from bus.transports.rabbitmq.planning.wanted import WantedQueue
+from tests.fault.applying import MANY, Applies, Step, publishing
 from tests.fault.conftest import channel_of
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
@@ -217,7 +218,7 @@ async def session_of(broker: RabbitMQNode) -> AsyncIterator[RabbitSession]:
 async def test_a_move_that_is_killed_at_any_step_loses_nothing_and_is_ended_by_the_next(
     broker: RabbitMQNode, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moving, "SILENCE", 0.1)
+    monkeypatch.setattr(draining, "SILENCE", 0.1)
     topic = f"{unique}.#"
     wanted = WantedQueue(unique, {"x-queue-type": "quorum"}, [("amq.topic", topic)])
     steps, was_over = 0, False
@@ -257,3 +258,48 @@ async def finished(broker: RabbitMQNode, wanted: WantedQueue) -> Moved:
         except ChannelPreconditionFailed:
             is_other = True
         return await move(session, wanted, is_other=is_other)
+
+
+# -- a process that is killed
+
+
+async def test_apply_killed_before_any_step_while_events_come_in_loses_none(
+    broker: RabbitMQNode,
+    settings: Settings,
+    unique: str,
+    diary: Diary,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """kill -9 of the command: the next one goes on, and every event is handled."""
+    monkeypatch.setattr(draining, "SILENCE", 0.1)
+    queue = f"{unique}.thanking"
+    applies = Applies(settings, unique)
+    async with (
+        build(settings, Diary(), unique) as api,
+        channel_of(broker) as channel,
+        publishing(api) as publisher,
+    ):
+        steps: list[Step | None] = [None]
+        for step in steps:
+            paid, seen = publisher.paid, len(diary.seen)
+            await spoil(channel, queue, CLASSIC, (f"{unique}.events", "*.Paid.*"))
+            await publisher.go_on(MANY)
+            if step is None:
+                steps += await applies.steps(queue, f"{queue}.moving")
+            else:
+                await applies.killed(step)
+                await publisher.go_on(5)
+                async with build(settings, Diary(), unique).looking() as looking:
+                    assert (await Applying(looking).apply()).moved[queue].gone == 0
+            await publisher.rest()
+            await all_handled(settings, diary, unique, publisher.paid, f"killed before {step}")
+            twice = len(diary.seen) - seen - (publisher.paid - paid)
+            assert twice <= draining.PREFETCH, step
+    assert len(steps) > 15
+
+
+async def all_handled(settings: Settings, diary: Diary, unique: str, paid: int, when: str) -> None:
+    async with build(settings, diary, unique) as bus:
+        assert not (await Planning(bus).plan()).differs(), when
+        async with Worker(bus, only=["thanking"]):
+            await until(lambda: len({*diary.seen}) == paid, f"{when}: all are handled", within=60)

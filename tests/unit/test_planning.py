@@ -209,6 +209,25 @@ def test_a_queue_that_nobody_declares_is_pruned_and_its_messages_are_counted() -
     assert "--with-messages" not in planned(with_queue("bank.post")).remedy
 
 
+def test_a_queue_that_nobody_declares_and_one_with_its_bindings_hint_at_a_new_name() -> None:
+    bindings = in_order().queues["bank.mail"].bindings
+    old = FoundQueue("bank.post", 7, 0, {}, bindings)
+    for found in (in_order(), without("bank.mail")):  # applied by the new release, and not yet
+        plan = changes(TOPOLOGY, found._replace(queues={**found.queues, old.name: old}))
+        change = plan[-1]
+        assert (change.sign, change.name, change.messages) == ("-", "bank.post", 7)
+        assert "bank.mail has the same bindings: was it renamed?" in change.why
+        assert change.remedy.startswith("bus topology apply --rename post=mail brings what")
+
+
+def test_other_bindings_and_those_of_projections_are_no_hint() -> None:
+    for name in ("bank.mail", "bank.balances.0of2", "bank.commands", "bank.history.requests"):
+        bindings = in_order().queues[name].bindings or frozenset()
+        other = bindings - {min(bindings)} if name == "bank.mail" else bindings
+        change = planned(with_queue("bank.post", bindings=other))
+        assert "--rename" not in change.remedy
+
+
 def test_what_consumes_a_queue_that_nobody_declares_is_to_be_stopped_first() -> None:
     change = planned(with_queue("bank.post", consumers=2))
     assert "consumed (2)" in change.why

@@ -20,11 +20,12 @@ from bus.bus import Bus
 from bus.cli.loading import load, without_servers
 from bus.cli.running import Json, Target, guarded, on_open_bus
 from bus.cli.tables import cell, print_json
+from bus.errors import ConfigurationError
 from bus.operate.topology.apply import Applied, Applying
 from bus.operate.topology.plan import Plan, Planning
 from bus.operate.topology.prune import Pruned, Pruning
+from bus.transports.rabbitmq.moving.anew import PATIENCE
 from bus.transports.rabbitmq.planning.change import CHANGE, CORRECT, MAKE, PRUNE, UNSEEN, Change
-from bus.transports.rabbitmq.planning.moving import PATIENCE
 from bus.transports.topology import Queue, Topology
 
 SHOW = "show"
@@ -132,19 +133,44 @@ def apply(
             min=0, help="seconds for which delayed messages may come back to a queue that is moved"
         ),
     ] = PATIENCE,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rename",
+            metavar="OLD=NEW",
+            help="a router that was renamed: its messages are brought to the new name; may be "
+            "given again for others",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Makes what is missing, and moves queues that differ with what is in them.
 
     A user who may declare runs it (BUS_DECLARE=always). Run it again if it ended in the middle.
     """
-    applied = on_open_bus(target, lambda bus: Applying(bus).apply(patience=wait))
+    names = guarded(lambda: _renames(rename or []))
+    applied = on_open_bus(target, lambda bus: Applying(bus).apply(patience=wait, renames=names))
     if as_json:
-        moved = {queue: moved._asdict() for queue, moved in applied.moved.items()}
-        print_json({"made": applied.made, "moved": moved})
+        _print_applied_json(applied)
     else:
         _print_applied(applied)
-    raise typer.Exit(1 if any(moved.gone for moved in applied.moved.values()) else 0)
+    gone = [moved.gone for moved in applied.moved.values()]
+    gone += [renamed.gone for renamed in applied.renamed.values()]
+    raise typer.Exit(1 if any(gone) else 0)
+
+
+def _renames(pairs: Sequence[str]) -> dict[str, str]:
+    """Returns the new names by the old ones. Raises: ConfigurationError."""
+    named = dict(pair.partition("=")[::2] for pair in pairs)
+    if not all(named) or not all(named.values()):
+        raise ConfigurationError("--rename takes OLD=NEW, the names of a router then and now")
+    return named
+
+
+def _print_applied_json(applied: Applied) -> None:
+    moved = {queue: moved._asdict() for queue, moved in applied.moved.items()}
+    renamed = {old: renamed._asdict() for old, renamed in applied.renamed.items()}
+    print_json({"made": applied.made, "moved": moved, "renamed": renamed})
 
 
 @app.command()
@@ -195,12 +221,20 @@ def _print_applied(applied: Applied) -> None:
     print(f"made: {applied.made}")
     for queue, moved in applied.moved.items():
         print(f"{cell(queue)}: made anew, with {moved.messages:,} messages")
-        if moved.gone:
-            print(
-                f"{cell(queue)}: {moved.gone} messages came at the last moment and are gone with "
-                f"the former queue; send events again by `bus events republish`",
-                file=sys.stderr,
-            )
+        _print_gone(queue, moved.gone)
+    for old, renamed in applied.renamed.items():
+        brought = f"{renamed.messages:,} messages and {renamed.letters:,} dead letters were brought"
+        print(f"{cell(old)}: {brought if renamed.was_there else 'it has no queue (any more)'}")
+        _print_gone(old, renamed.gone)
+
+
+def _print_gone(queue: str, gone: int) -> None:
+    if gone:
+        print(
+            f"{cell(queue)}: {gone} messages came at the last moment and are gone with the former "
+            f"queue; send events again by `bus events republish`",
+            file=sys.stderr,
+        )
 
 
 async def _declared(bus: Bus) -> None:

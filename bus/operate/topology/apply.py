@@ -3,33 +3,33 @@
 For a user who may declare; nothing is removed but the queues that are made anew.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus, Runtime
 from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
-from bus.operate.topology.plan import found_at, planned
+from bus.operate.topology.plan import apart_of, found_at, planned
+from bus.operate.topology.rename import Renamed, checked, rename
 from bus.recovery.losses import Losses
-from bus.transports.rabbitmq.connection import checked_urls
-from bus.transports.rabbitmq.declaring import apart
+from bus.transports.rabbitmq.moving.anew import PATIENCE, Moved, move
 from bus.transports.rabbitmq.planning.change import CHANGE, MAKE
 from bus.transports.rabbitmq.planning.diff import is_other
 from bus.transports.rabbitmq.planning.found import NO_POLICY, Found
-from bus.transports.rabbitmq.planning.moving import PATIENCE, Moved, move
 from bus.transports.rabbitmq.planning.policies import holds_back
 from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_queues
 from bus.transports.topology import DELAYS
 
-CONNECT_TIMEOUT = 5.0
-
 
 class Applied(NamedTuple):
     """What was done: `made` counts the lines of the plan that were made; `moved` says what came of
-    each queue that was made anew."""
+    each queue that was made anew, `renamed` of each subscription, by its old name."""
 
     made: int
     moved: dict[str, Moved]
+    renamed: Mapping[str, Renamed] = MappingProxyType({})
 
 
 class Applying(OnOpenBus):
@@ -40,10 +40,15 @@ class Applying(OnOpenBus):
     may then be called again, and goes on.
     """
 
-    async def apply(self, *, patience: float = PATIENCE) -> Applied:
+    async def apply(
+        self, *, patience: float = PATIENCE, renames: Mapping[str, str] = {}
+    ) -> Applied:
         """Makes what is missing, then moves one queue at a time. For `patience` (seconds), delayed
-        messages may come back to a queue before it is made anew."""
+        messages may come back to a queue before it is made anew. `renames` has the new names of
+        subscriptions, by their old ones, whose messages are brought to the new queue."""
         runtime = self._runtime
+        for old, new in renames.items():
+            checked(runtime, old, new)
         if runtime.settings.declare == "never":
             raise ConfigurationError(
                 "BUS_DECLARE=never makes nothing at RabbitMQ: apply as a user who may declare, "
@@ -55,11 +60,13 @@ class Applying(OnOpenBus):
             if change[:2] == (CHANGE, "exchange"):
                 raise TopologyMismatch(f"exchange {change.name}: {change.why}; {change.remedy}")
         moving = [queue for queue in wanted_queues(runtime.topology) if _must_move(queue, found)]
-        for queue in moving:
-            _require_all_in_sight(queue, found)
+        former = [f"{runtime.service}.{old}" for old in renames]
+        for name in [*(queue.name for queue in moving), *former]:
+            _require_all_in_sight(name, found)
         await _make(runtime)
         moved = {queue.name: await _move(runtime, queue, found, patience) for queue in moving}
-        return Applied(sum(change.sign == MAKE for change in changes), moved)
+        renamed = {old: await rename(runtime, found, old, new) for old, new in renames.items()}
+        return Applied(sum(change.sign == MAKE for change in changes), moved, renamed)
 
 
 async def _make(runtime: Runtime) -> None:
@@ -76,14 +83,14 @@ def _must_move(wanted: WantedQueue, found: Found) -> bool:
     return wanted.aside.name in found.queues or (queue is not None and is_other(wanted, queue))
 
 
-def _require_all_in_sight(wanted: WantedQueue, found: Found) -> None:
+def _require_all_in_sight(name: str, found: Found) -> None:
     """Raises: TransportUnavailable, if RabbitMQ holds messages back or may do so: nobody can take
     them from the queue, and they would be deleted with it."""
-    queue = found.queues.get(wanted.name)
+    queue = found.queues.get(name)
     if queue is None or not (queue.delayed or holds_back((queue.policy or NO_POLICY).definition)):
         return
     raise TransportUnavailable(
-        f"RabbitMQ: {wanted.name} must be made anew, and messages that RabbitMQ holds back by its "
+        f"RabbitMQ: {name} must be emptied and deleted, and messages that RabbitMQ holds back by its "
         f"own delayed retry would be lost with it (seen: {queue.delayed}). Take delayed-retry-type "
         f"out of the policies on it, wait until what is held back came back, and apply again"
     )
@@ -99,9 +106,7 @@ async def _move(runtime: Runtime, wanted: WantedQueue, found: Found, patience: f
         delays=_delays_to(runtime, wanted),
         patience=patience,
     )
-    urls = checked_urls(runtime.settings.amqp_urls, runtime.settings.heartbeat)
-    doing = f"moving {wanted.name}"
-    return await apart(urls, CONNECT_TIMEOUT, work, doing, runtime.service, timeout=None)
+    return await apart_of(runtime, work, f"moving {wanted.name}", timeout=None)
 
 
 def _delays_to(runtime: Runtime, wanted: WantedQueue) -> list[str]:

@@ -1,9 +1,9 @@
 """The plan: what a service declares, in the collections that its projections have now, against what
 is at the broker. Changes nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bus.assembly.runtime import OnOpenBus, Runtime, Subscription
 from bus.declare.router import Router
@@ -11,11 +11,15 @@ from bus.delivery.handler_consumer import AHEAD
 from bus.errors import ConfigurationError
 from bus.read.projection import Projection
 from bus.settings import MEMORY
-from bus.transports.rabbitmq.connection import checked_urls
+from bus.transports.rabbitmq.connection import RabbitSession, checked_urls
+from bus.transports.rabbitmq.declaring import APART_WITHIN, apart
 from bus.transports.rabbitmq.planning.change import Change
 from bus.transports.rabbitmq.planning.diff import changes
 from bus.transports.rabbitmq.planning.found import Found
 from bus.transports.rabbitmq.planning.looking import look_at
+
+CONNECT_TIMEOUT = 5.0
+T = TypeVar("T")
 
 
 class Plan(NamedTuple):
@@ -78,6 +82,19 @@ async def found_at(runtime: Runtime, definitions: Path | None = None) -> Found:
         management_url=settings.management_url,
         compares=settings.declare == "always",
     )
+
+
+async def apart_of(
+    runtime: Runtime,
+    work: Callable[[RabbitSession], Awaitable[T]],
+    doing: str,
+    *,
+    timeout: float | None = APART_WITHIN,
+) -> T:
+    """Runs work on a connection to a service's broker. Raises: ConfigurationError,
+    TransportUnavailable."""
+    urls = checked_urls(runtime.settings.amqp_urls, runtime.settings.heartbeat)
+    return await apart(urls, CONNECT_TIMEOUT, work, doing, runtime.service, timeout=timeout)
 
 
 def kept_queues(runtime: Runtime) -> set[str]:

@@ -6,10 +6,7 @@ from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus
 from bus.errors import ConfigurationError
-from bus.operate.topology.apply import CONNECT_TIMEOUT
-from bus.operate.topology.plan import found_at, planned
-from bus.transports.rabbitmq.connection import checked_urls
-from bus.transports.rabbitmq.declaring import apart
+from bus.operate.topology.plan import apart_of, found_at, planned
 from bus.transports.rabbitmq.planning.change import PRUNE, Change
 from bus.transports.rabbitmq.planning.pruning import Kept, remove
 
@@ -42,8 +39,7 @@ class Pruning(OnOpenBus):
         """Removes these, but a queue that is consumed; and one with messages in it only
         `with_messages`."""
         runtime = self._runtime
-        urls = checked_urls(runtime.settings.amqp_urls, runtime.settings.heartbeat)
         work = partial(remove, changes=changes, with_messages=with_messages)
-        kept = await apart(urls, CONNECT_TIMEOUT, work, "pruning", runtime.service)
+        kept = await apart_of(runtime, work, "pruning")
         stay = [each.change for each in kept]
         return Pruned(tuple(change for change in changes if change not in stay), tuple(kept))

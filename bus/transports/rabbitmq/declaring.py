@@ -32,7 +32,8 @@ from bus.transports.topology import Topology
 log = Logger("bus.rabbitmq")
 T = TypeVar("T")
 
-_TIMEOUT = 60.0
+APART_WITHIN = 60.0
+"""Seconds for work on a connection of its own."""
 
 
 class Declaring:
@@ -177,7 +178,7 @@ async def apart(
     doing: str,
     service: str,
     *,
-    timeout: float | None = _TIMEOUT,
+    timeout: float | None = APART_WITHIN,
 ) -> T:
     """Runs work on a connection of its own, which a refusal may close.
 

@@ -7,6 +7,5 @@ looking    which of them is asked
 change     one line of a plan
 policies   policies and time-outs that work against what is declared
 diff       the plan: wanted against found
-moving     makes a queue anew that has other properties, with what is in it
 pruning    removes what nobody declares
 """

@@ -156,15 +156,37 @@ def _orphans(
     known = {name for queue in queues for name in (queue.name, queue.aside.name)} | {*kept}
     for name, queue in sorted(found.queues.items()):
         if name.startswith(own) and name not in known:
-            yield _orphan(queue)
+            yield _orphan(queue, _renamed(topology, queue, queues, found))
     for name in sorted(found.exchanges):
         if name.startswith(own) and name not in wanted_exchanges(topology):
             yield Change(PRUNE, "exchange", name, "nobody declares it", remedy=PRUNES)
 
 
-def _orphan(queue: FoundQueue) -> Change:
+def _renamed(
+    topology: Topology, queue: FoundQueue, queues: Sequence[WantedQueue], found: Found
+) -> str:
+    """Returns the queue of handlers that this may have become, or "": one with the same bindings,
+    and rather one that is not there yet."""
+    several = {q.name for q in topology.queues if not q.single_consumer and q.address == "events"}
+    bindings = {*(queue.bindings or ())}
+    alike = [
+        wanted.name
+        for wanted in queues
+        if wanted.name in several and wanted.bindings and {*wanted.bindings} == bindings
+    ]
+    return min(alike, key=lambda name: name in found.queues, default="")
+
+
+def _orphan(queue: FoundQueue, renamed: str) -> Change:
     remedy = f"{PRUNES} deletes it"
+    if renamed:
+        names = "=".join(name.partition(".")[2] for name in (queue.name, renamed))
+        remedy = (
+            f"{APPLY} --rename {names} brings what is in it to the new name; otherwise {remedy}"
+        )
     why = "nobody declares it: a router that was renamed, or a projection that was dropped?"
+    if renamed:
+        why = f"nobody declares it, and {renamed} has the same bindings: was it renamed?"
     if queue.consumers:
         why = f"not declared here, but consumed ({queue.consumers}): by another release?"
         remedy = f"stop what consumes it; then {remedy}"

@@ -5,23 +5,30 @@ the queue is made. Each step can be repeated, so a move that ended in the middle
 exists at the broker says where. A message may come twice, and later ones before earlier ones.
 """
 
-import asyncio
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from bus.common.tasks import together
 from bus.errors import TransportUnavailable
 from bus.transports.rabbitmq.connection import RabbitSession, genuine
+from bus.transports.rabbitmq.moving.draining import (
+    Put,
+    counts,
+    drain,
+    put_all,
+    require_no_consumers,
+    unbind,
+)
 from bus.transports.rabbitmq.planning.wanted import WantedQueue
 
-PREFETCH = 100
-SILENCE = 0.5
-"""Seconds without a message after which a queue is looked at whether it is empty."""
 PATIENCE = 60.0
 """Seconds for which messages in the delays may come back to a queue before it can be deleted."""
+
+MOST_IDS = 1_000_000
+"""How many messages' ids are kept to recognise those that come twice, about 100 bytes each."""
 
 
 class Moved(NamedTuple):
@@ -51,7 +58,7 @@ async def move(
     """
     gone = 0
     if is_other:
-        await _require_no_consumers(session, wanted.name)
+        await require_no_consumers(session, wanted.name)
         gone = await _put_aside(session, wanted, bindings, delays, patience)
     moved, left = await _bring_back(session, wanted)
     return Moved(moved, gone + left)
@@ -69,9 +76,9 @@ async def _put_aside(
     await _make(channel, wanted.aside)
     deadline, is_calm = time.monotonic() + patience, False
     while True:
-        await _unbind(channel, wanted.name, {*wanted.bindings, *bindings})
-        moved = await _drain(session, wanted.name, wanted.aside)
-        waiting = sum([(await _counts(channel, delay))[0] for delay in delays])
+        await unbind(channel, wanted.name, {*wanted.bindings, *bindings})
+        moved = await drain(session, wanted.name, _into(wanted.aside))
+        waiting = sum([(await counts(channel, delay))[0] for delay in delays])
         if not moved and not waiting and is_calm:  # twice: what left a delay may be on its way
             break
         is_calm = not waiting
@@ -82,7 +89,7 @@ async def _put_aside(
                 f"{wanted.aside.name}. Stop the workers, wait until the delays are over, and apply "
                 f"again"
             )
-    await _require_no_consumers(session, wanted.name)
+    await require_no_consumers(session, wanted.name)
     deleted = await genuine(channel.queue_delete(wanted.name))
     await genuine(channel.close())
     return deleted.message_count or 0
@@ -94,9 +101,9 @@ async def _bring_back(session: RabbitSession, wanted: WantedQueue) -> tuple[int,
     await _make(channel, wanted)
     aside = wanted.aside
     await _declare(channel, aside)  # a move may have ended after it was deleted
-    await _unbind(channel, aside.name, aside.bindings)
-    moved = 0
-    while more := await _drain(session, aside.name, wanted):
+    await unbind(channel, aside.name, aside.bindings)
+    put, moved = _once(_into(wanted)), 0
+    while more := await drain(session, aside.name, put):
         moved += more
     deleted = await genuine(channel.queue_delete(aside.name))
     await genuine(channel.close())
@@ -114,78 +121,41 @@ async def _make(channel: AbstractChannel, queue: WantedQueue) -> None:
         await genuine(channel.queue_bind(queue.name, exchange, topic))
 
 
-async def _unbind(
-    channel: AbstractChannel, queue: str, bindings: Collection[tuple[str, str]]
-) -> None:
-    for exchange, topic in bindings:
-        await genuine(channel.queue_unbind(queue, exchange, topic))
-
-
-async def _counts(channel: AbstractChannel, queue: str) -> tuple[int, int]:
-    """Returns the messages that are ready, and the consumers."""
-    found = await genuine(channel.queue_declare(queue, passive=True))
-    return found.message_count or 0, found.consumer_count or 0
-
-
-async def _require_no_consumers(session: RabbitSession, queue: str) -> None:
-    channel = await session.channel(confirms=False)
-    for pause in (0.1, 0.4, 1.0):  # a consumer of ours may still be counted for a moment
-        _, consumers = await _counts(channel, queue)
-        if not consumers:
-            break
-        await asyncio.sleep(pause)
-    await genuine(channel.close())
-    if consumers:
-        raise TransportUnavailable(
-            f"RabbitMQ: {queue} is consumed ({consumers}), and what its consumers hold would be "
-            f"lost with it. Stop the workers that consume it, and apply again"
-        )
-
-
-async def _drain(session: RabbitSession, source: str, target: WantedQueue) -> int:
-    """Moves messages until the source is silent and empty; returns how many.
-
-    Each is acknowledged only after the broker has confirmed that the target has it.
-    """
-    taking, putting = await session.channel(confirms=False), await session.channel(confirms=True)
-    arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
-    await genuine(taking.basic_qos(prefetch_count=PREFETCH))
-    await genuine(taking.basic_consume(source, arrived.put, consumer_tag=source))
-    moved = 0
-    while batch := await _batch(taking, source, arrived):
-        await together(*(_put(putting, message, target) for message in batch))
-        await genuine(taking.basic_ack(batch[-1].delivery_tag or 0, multiple=True))
-        moved += len(batch)
-    await genuine(taking.basic_cancel(source))
-    await genuine(taking.close())
-    await genuine(putting.close())
-    return moved
-
-
-async def _batch(
-    channel: AbstractChannel, source: str, arrived: "asyncio.Queue[DeliveredMessage]"
-) -> list[DeliveredMessage]:
-    """Returns what has arrived, at least one; nothing once the queue is silent and empty."""
-    while arrived.empty():
-        try:
-            async with asyncio.timeout(SILENCE):
-                return [await genuine(arrived.get())]
-        except TimeoutError:
-            ready, _ = await _counts(channel, source)
-            if not ready and arrived.empty():
-                return []
-    return [arrived.get_nowait() for _ in range(arrived.qsize())]
-
-
-async def _put(channel: AbstractChannel, message: DeliveredMessage, target: WantedQueue) -> None:
-    """Publishes a message as it came. One in a delay keeps its routing key, which names the queue
-    that it comes back to."""
+def _into(target: WantedQueue) -> Put:
+    """Returns what puts messages into a queue. One in a delay keeps its routing key, which names
+    the queue that it comes back to."""
     own = target.own_exchange
-    publishing = channel.basic_publish(
-        message.body,
-        exchange=own,
-        routing_key=message.routing_key or "" if own else target.name,
-        properties=message.header.properties,
-        mandatory=True,
-    )
-    await genuine(publishing)
+
+    def address(message: DeliveredMessage) -> tuple[str, str]:
+        return (own, message.routing_key or "") if own else ("", target.name)
+
+    return partial(put_all, address=address)
+
+
+def _once(put: Put) -> Put:
+    """Returns what leaves out a message that was put already: it came into both queues while both
+    were bound, or was put aside twice, as by a move that was killed."""
+    put_already: set[tuple[str, int]] = set()
+
+    def is_new(message: DeliveredMessage) -> bool:
+        key = _identity(message)
+        known = key in put_already
+        if key is not None:
+            put_already.add(key)
+        return not known
+
+    async def put_new(channel: AbstractChannel, messages: Sequence[DeliveredMessage]) -> int:
+        if len(put_already) > MOST_IDS:
+            put_already.clear()
+        return await put(channel, list(filter(is_new, messages)))
+
+    return put_new
+
+
+def _identity(message: DeliveredMessage) -> tuple[str, int] | None:
+    """Returns what a message and its copy have in common: the id, to which its publisher has added
+    a number, and the headers but for the broker's. None for one without such an id."""
+    properties = message.header.properties
+    id, headers = properties.message_id or "", properties.headers or {}
+    own = frozenset((name, str(of)) for name, of in headers.items() if not name.startswith("x-"))
+    return (id, hash(own)) if "#" in id else None
