@@ -5,6 +5,7 @@ outlet    the producer that sends them
 topics    makes topics, and compares them with their declaration
 feed      another service's events come from a topic
 reader    the consumer that takes them
+examining how far a group has come in a topic
 records   events as records, and back
 urls      how the brokers are reached
 failures  what an error of Kafka's means

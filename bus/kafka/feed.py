@@ -6,6 +6,7 @@ from bus.common.urls import Url
 from bus.errors import ConfigurationError
 from bus.kafka import urls
 from bus.kafka.topic import check_name
+from bus.observe.health import Finding
 from bus.transports.feed import Feed
 
 if TYPE_CHECKING:
@@ -59,7 +60,18 @@ class KafkaFeed(Feed):
     def reader(self, owner: str, group: str) -> "KafkaReader":
         from bus.kafka.reader import KafkaReader
 
-        return KafkaReader(self, owner, f"{self.group or group}.{self.topic}")
+        return KafkaReader(self, owner, self.group_of(group))
+
+    def group_of(self, service: str) -> str:
+        """Returns the name of the consumer group of a service's processes."""
+        return f"{self.group or service}.{self.topic}"
+
+    async def examined(self, service: str) -> list[Finding]:
+        """Returns how far a service has come in it. Raises: StoreUnavailable, NotAllowed,
+        ConfigurationError."""
+        from bus.kafka.examining import examined_feed
+
+        return await examined_feed(self, service)
 
     def missing(self) -> str:
         cut = {part: offset for part, offset in sorted(self.beginnings.items()) if offset}

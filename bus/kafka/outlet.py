@@ -18,15 +18,16 @@ from bus.errors import StoreUnavailable
 from bus.kafka.failures import SENDS, told
 from bus.kafka.records import partition_of, record_of
 from bus.kafka.topic import KafkaTopic
-from bus.kafka.topics import administering, partitions_of, prepared
+from bus.kafka.topics import administering, examined, partitions_of, prepared
 from bus.kafka.urls import connection
+from bus.observe.health import Examined, Finding
 from bus.stores.sinks.sent import Outlet, SentEvent
 
 SEND_WITHIN = 15.0
 END_WITHIN = 2.0
 
 
-class KafkaOutlet(Outlet):
+class KafkaOutlet(Outlet, Examined):
     """Sends events to one topic, by a producer of its own."""
 
     def __init__(self, sink: KafkaTopic, service: str) -> None:
@@ -47,6 +48,9 @@ class KafkaOutlet(Outlet):
 
     async def prepare(self) -> Sequence[str]:
         return await prepared(self._sink)
+
+    async def examined(self) -> list[Finding]:
+        return await examined(self._sink)
 
     async def send(self, events: Sequence[SentEvent]) -> None:
         parts: dict[int, list[SentEvent]] = defaultdict(list)

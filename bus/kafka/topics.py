@@ -16,6 +16,7 @@ from bus.errors import StoreUnavailable
 from bus.kafka.failures import ABOUT_RIGHTS, SENDS, told
 from bus.kafka.topic import KafkaTopic
 from bus.kafka.urls import connection
+from bus.observe.health import Finding, fault, fine, warning
 
 MADE_WITHIN_MS = 10_000
 PREPARED_WITHIN = 15.0
@@ -38,6 +39,27 @@ async def prepared(sink: KafkaTopic) -> list[str]:
                 *_other_partitions(sink, found),
                 *_other_settings(sink, await _settings(admin, sink)),
             ]
+
+
+async def examined(sink: KafkaTopic) -> list[Finding]:
+    """Returns what differs from the declaration, and makes nothing. Raises: StoreUnavailable,
+    NotAllowed, ConfigurationError."""
+    with told(sink.where, SENDS):
+        async with administering(sink.url, sink.where) as admin:
+            found = await partitions_of(admin, sink.topic)
+            if not found:
+                missing = f"{sink.where}: there is no such topic yet"
+                return [fault(missing, "start a worker, which makes it")]
+            differing = [
+                *_other_partitions(sink, found),
+                *_other_settings(sink, await _settings(admin, sink)),
+            ]
+    return [fine(f"{sink.where}: {found} partitions"), *map(_differs, differing)]
+
+
+def _differs(problem: str) -> Finding:
+    what, _, remedy = problem.partition("; ")
+    return warning(what, remedy)
 
 
 @asynccontextmanager

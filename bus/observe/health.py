@@ -7,7 +7,7 @@ fails or is not answered is a problem like any other: asking for health never ra
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from bus.common.tasks import apart, end
 from bus.errors import Unavailable
@@ -27,6 +27,7 @@ LASTING = 10.0
 SERVICES = {"broker", "database"}
 
 Breaks = Literal["nothing", "ready", "alive"]
+Level = Literal["ok", "warning", "error"]
 Ask = Callable[[], Awaitable[str | None]]
 
 
@@ -59,6 +60,50 @@ class Health(NamedTuple):
             {**problem._asdict(), "seconds": round(problem.seconds, 1)} for problem in self.problems
         ]
         return {"alive": self.alive, "ready": self.ready, "problems": problems}
+
+
+class Finding(NamedTuple):
+    """What was found out about a part of what a service stands on, and what to do about it.
+
+    `level` "ok" is as it should be, or good to know. `promise` is the row of the guarantees, "G1",
+    that does not hold in full until it is put right; empty if all do.
+    """
+
+    part: str
+    level: Level
+    what: str
+    remedy: str = ""
+    promise: str = ""
+
+
+def fine(what: str) -> Finding:
+    """Returns a finding, of a part that who asked gives it."""
+    return Finding("", "ok", what)
+
+
+def warning(what: str, remedy: str, promise: str = "") -> Finding:
+    """Returns a finding that stops nothing now."""
+    return Finding("", "warning", what, remedy, promise)
+
+
+def fault(what: str, remedy: str, promise: str = "") -> Finding:
+    """Returns a finding by which something does not work, or may be lost."""
+    return Finding("", "error", what, remedy, promise)
+
+
+def of_problem(text: str, remedy: str = "", promise: str = "") -> Finding:
+    """Returns an error that was put into words as all are here: what is wrong; what to do."""
+    what, _, told = text.partition("; ")
+    return fault(what, told or remedy, promise)
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """A server, or a part of it, that can be asked what it is and what it lacks."""
+
+    async def examined(self) -> list[Finding]:
+        """Returns what was found; changes nothing. Raises: Unavailable, ConfigurationError."""
+        ...
 
 
 class Check(NamedTuple):

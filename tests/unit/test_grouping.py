@@ -13,7 +13,7 @@ from bus.stores.collections import Target
 from bus.stores.grouping import COUNT, grouping_of
 from bus.stores.memory.documents import MemoryDocuments, Tables
 from bus.stores.memory.totals import groups
-from bus.stores.mongo.totals import row_of, stages_of
+from bus.stores.mongo.documents import row_of, stages_of
 
 
 class View(BaseModel):

@@ -9,11 +9,12 @@ snapshots, states, places   a cache of states; states written with commits; the 
 copies, fence  a log that is moved: copies of another's commits; commits are refused
 followed_log  events of other services
 collections   read collections, and their checkpoints
-documents, grouping, totals   reads and writes of documents
+documents     reads, groups and writes of documents
 writer, seal  a batch in one transaction; lost checkpoints
 indexes, views, changes   what there is beside documents
 control, deadletters   a service's own records
 effects       a handler's writes, its commits and its mark in one transaction
+examining     what a server is, and what it lacks
 erasing       deletes what tests made
 """
 

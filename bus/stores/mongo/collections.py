@@ -8,6 +8,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, ProjectionError
+from bus.observe.health import Finding
 from bus.stores.collections import (
     UNUSABLE,
     Browsable,
@@ -26,6 +27,7 @@ from bus.stores.mongo.changes import MongoChangeFeed
 from bus.stores.mongo.client import LATEST, Client, Database, bounded, database, settled
 from bus.stores.mongo.clock import ServerClock, check_server
 from bus.stores.mongo.documents import MongoDocuments
+from bus.stores.mongo.examining import missing_indexes
 from bus.stores.mongo.failures import (
     DUPLICATE_KEY,
     ENCODING_ERRORS,
@@ -76,6 +78,11 @@ class MongoCollections(LoadsInBulk, Comparable, Watchable, Browsable):
             await self._make(target.collection)
             models = [_index_model(index) for index in target.indexes]
             return await make_indexes(self._database[target.collection], models)
+
+    async def examined_collection(self, target: Target) -> list[Finding]:
+        """Returns what is not as declared in a collection. Raises: StoreUnavailable."""
+        models = [_index_model(index) for index in target.indexes]
+        return await missing_indexes(self._database[target.collection], models)
 
     async def _make(self, collection: str) -> None:
         """Makes a collection if need be: made within transactions, two writers would conflict."""

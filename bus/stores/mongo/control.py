@@ -7,20 +7,23 @@ from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from bus.data.payload import Document
+from bus.observe.health import Examined, Finding
 from bus.stores.collections import Target
 from bus.stores.control import Control, Note, Parked
 from bus.stores.mongo.client import Client, database
 from bus.stores.mongo.clock import ServerClock, check_server
 from bus.stores.mongo.collections import identities_in
-from bus.stores.mongo.deadletters import MongoLetters
+from bus.stores.mongo.deadletters import LETTERS, MongoLetters
 from bus.stores.mongo.documents import ABSENT
+from bus.stores.mongo.examining import examined, missing_indexes
 from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.indexes import need_indexes
 
 OPEN_WITHIN = 30.0
+PARKED = IndexModel([("projection", 1)])
 
 
-class MongoControl(MongoLetters, Control):
+class MongoControl(MongoLetters, Control, Examined):
     """A service's own records, in one database of a replica set."""
 
     def __init__(
@@ -39,10 +42,17 @@ class MongoControl(MongoLetters, Control):
         await check_server(self._client, self._clock)
         if makes:
             async with reading(OPEN_WITHIN):
-                await need_indexes(self._parked, [IndexModel([("projection", 1)])])
+                await need_indexes(self._parked, [PARKED])
                 await self.index_letters()
 
     async def close(self) -> None: ...
+
+    async def examined(self) -> list[Finding]:
+        found = await examined(self._client, self._database, self._clock)
+        if any(finding.level == "error" for finding in found):
+            return found
+        parked = await missing_indexes(self._parked, [PARKED])
+        return [*found, *parked, *await missing_indexes(self._letters, LETTERS)]
 
     def now(self) -> datetime:
         return self._clock.now()

@@ -12,6 +12,11 @@ from bus.stores.mongo.failures import reading, writing
 from bus.stores.mongo.indexes import need_indexes
 
 LISTED_WITHIN = 30.0
+LETTERS = [
+    IndexModel([("last_seen", -1)]),
+    IndexModel([("first_seen", 1)]),
+    *(IndexModel([(key, 1)]) for key in ("fingerprint", "queue", "headers.stream")),
+]
 
 
 class MongoLetters(KeepsLetters):
@@ -21,9 +26,7 @@ class MongoLetters(KeepsLetters):
         self._letters = letters
 
     async def index_letters(self) -> None:
-        keys = "fingerprint", "queue", "headers.stream"
-        order = IndexModel([("last_seen", -1)]), IndexModel([("first_seen", 1)])
-        await need_indexes(self._letters, [*order, *(IndexModel([(key, 1)]) for key in keys)])
+        await need_indexes(self._letters, LETTERS)
 
     async def add_dead_letter(self, letter: Document, times: int = 1) -> None:
         now = clock.now()

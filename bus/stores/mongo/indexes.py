@@ -52,7 +52,12 @@ def _described(collection: str, index: str, error: OperationFailure) -> str:
         return f"{where} cannot be made: {said(error)}; declare it otherwise"
     found = _EXISTING.search(str(error))
     existing = next(filter(None, found.groups()), index) if found else index
+    return exists_otherwise(collection, index, existing)
+
+
+def exists_otherwise(collection: str, index: str, existing: str) -> str:
+    """Returns what to say of an index that cannot be made because of an `existing` one."""
     return (
-        f"{where} exists with other options or keys than are declared; drop it: "
-        f"db.getCollection({collection!r}).dropIndex({existing!r})"
+        f"the index {index!r} of the collection {collection!r} exists with other options or keys "
+        f"than are declared; drop it: db.getCollection({collection!r}).dropIndex({existing!r})"
     )

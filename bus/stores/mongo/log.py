@@ -7,6 +7,7 @@ import bson
 from pymongo import IndexModel
 
 from bus.data.payload import Document
+from bus.observe.health import Examined, Finding
 from bus.stores.event_log import Commit, StoredLog
 from bus.stores.mongo.client import LATEST, Client, check_usable, database, settled
 from bus.stores.mongo.clock import ServerClock
@@ -27,7 +28,7 @@ PAGE = 1000
 Order = list[tuple[str, int]]
 
 
-class MongoLog(StoredLog):
+class MongoLog(StoredLog, Examined):
     """A collection of commits."""
 
     arrival = "time"
@@ -58,6 +59,9 @@ class MongoLog(StoredLog):
         await self._clock.look(self._client)
         if makes:
             await self._indexes.make(OPEN_WITHIN)
+
+    async def examined(self) -> list[Finding]:
+        return await self._indexes.examined()
 
     def now(self) -> datetime:
         return self._clock.now()

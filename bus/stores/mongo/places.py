@@ -10,8 +10,10 @@ from pymongo import IndexModel
 from pymongo.errors import OperationFailure
 
 from bus.errors import ConfigurationError
+from bus.observe.health import Finding, fault
 from bus.observe.log import Logger
 from bus.stores.mongo.client import Collection
+from bus.stores.mongo.examining import missing_indexes
 from bus.stores.mongo.failures import DUPLICATE_KEY, reading
 from bus.stores.mongo.indexes import need_indexes
 
@@ -42,6 +44,18 @@ class Places:
         async with reading():
             indexes = await self._commits.index_information()
         return any(index["key"] == PLACES and index.get("unique") for index in indexes.values())
+
+    async def examined(self) -> list[Finding]:
+        """Returns which of them are missing. Raises: StoreUnavailable."""
+        if not await self.are_unique() and await self._exists():
+            what, _, follows = gone(self._commits.name).partition("; ")
+            remedy = f"start a process of the service, or run `bus events recover APP`: {follows}"
+            return [fault(what, remedy, "G6")]
+        return await missing_indexes(self._commits, self._models)
+
+    async def _exists(self) -> bool:
+        async with reading():
+            return bool(await self._commits.index_information())
 
     async def mended(self, within: float) -> str | None:
         """Creates the unique index again; returns why it cannot, or None.

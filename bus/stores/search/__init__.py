@@ -9,6 +9,7 @@ engine    requests, and what they are sent to
 failures  what an engine's answer means
 declared  mapping and settings
 aliases   names by which readers find an index
+examining what an engine is, and how its cluster is
 audits    documents as audits read and correct them
 """
 

@@ -11,10 +11,12 @@ from opensearchpy.exceptions import RequestError, TransportError
 from bus.data.ids import key_of
 from bus.data.payload import Document
 from bus.errors import ConfigurationError, NotAllowed, StoreUnavailable
+from bus.observe.health import Examined, Finding, fault, of_problem
 from bus.stores.collections import Changes, Target
 from bus.stores.search import aliases, audits
 from bus.stores.search.declared import Declared, owner_of
 from bus.stores.search.engine import WRITE_WITHIN, Engine
+from bus.stores.search.examining import examined
 from bus.stores.search.failures import EXISTS, kind_of, translated, undeclarable
 from bus.stores.search.index import Index
 from bus.stores.search.memory import Memory
@@ -29,7 +31,7 @@ OLDEST = (7, 10)
 """The first Elasticsearch that writes through an alias or not at all."""
 
 
-class SearchPlace(Place):
+class SearchPlace(Place, Examined):
     """Keeps a projection in indices of an engine, one for each collection."""
 
     def __init__(self, engine: Engine, declared: Declared, service: str, prefix: str) -> None:
@@ -85,6 +87,20 @@ class SearchPlace(Place):
         if stored.get("aliases", {}).get(index.alias, {}).get("filter") != SHOWN:
             await aliases.hide_hidden(index)
         return self._declared.differing(index.name, stored)
+
+    async def examined(self) -> list[Finding]:
+        return await examined(self.engine)
+
+    async def examined_collection(self, target: Target) -> list[Finding]:
+        """Returns what differs in an index. Raises: StoreUnavailable, ConfigurationError."""
+        index = self._index(target)
+        stored = await self._stored(index)
+        if stored is None:
+            missing = f"{index.name}: there is no such index yet"
+            return [fault(missing, "start a worker, which makes it", "G3")]
+        self._check_owner(index, target, stored)
+        differing = self._declared.differing(index.name, stored)
+        return [of_problem(problem, promise="G3") for problem in differing]
 
     def _know(self, target: Target, uuid: str) -> None:
         """Forgets what is remembered of an index of this name that was there before."""

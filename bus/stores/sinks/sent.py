@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from bus.common import clock
 from bus.errors import ConfigurationError
 from bus.messages import Envelope, Event
+from bus.observe.health import Examined, Finding
 from bus.stores.collections import Changes, Collections, ReadUnit, Target, Write, Writer
 from bus.stores.event_log import Recorded
 from bus.stores.sink import Place, Sink
@@ -100,7 +101,7 @@ class EventSink(Sink):
         return [Write(key=event.stream, update=event, stream=event.stream, version=event.version)]
 
 
-class SentPlace(Place):
+class SentPlace(Place, Examined):
     """Sends first, then notes the versions, by compare-and-set. `keep_versions_in` is called before
     all else."""
 
@@ -122,6 +123,9 @@ class SentPlace(Place):
 
     async def prepare(self, target: Target) -> Sequence[str]:
         return await self.outlet.prepare()
+
+    async def examined(self) -> list[Finding]:
+        return await self.outlet.examined() if isinstance(self.outlet, Examined) else []
 
     async def drop(self, target: Target) -> None:
         """Removes the versions. What was sent stays: others read it."""

@@ -18,6 +18,7 @@ from bus.errors import (
     StoreUnavailable,
     Unavailable,
 )
+from bus.observe.health import Examined, Finding, of_problem
 from bus.stores.event_log import (
     Backlog,
     Commit,
@@ -35,6 +36,7 @@ from bus.stores.sql.log import SENDING, SqlLog, SqlPages, c
 from bus.stores.sql.migrations import Migrations, gone
 from bus.stores.sql.moving import WITH_PENDING, Copies, Fence, in_order
 from bus.stores.sql.queries import LogQueries
+from bus.stores.sql.reaching.server import rights_in, server_of
 from bus.stores.sql.rows import FIELDS, Sent, commit_of, sent
 from bus.stores.sql.schema import commits as table
 from bus.stores.sql.settling import (
@@ -57,10 +59,12 @@ MOST_TRANSACTIONS = 8
 """At a time. More wait in their order: the pool gives a connection to whoever asks at the moment
 that one is returned, and others get none in time."""
 
+UPGRADE = "`bus stores check APP` lists all, and `bus stores create APP` makes what is missing"
+
 _load_of = attrgetter("load")
 
 
-class SqlEventLog(SqlLog, EventLog):
+class SqlEventLog(SqlLog, EventLog, Examined):
     """The tables `commits`, `snapshots` and `states` of one database.
 
     Commits to one stream share a statement with others that came with them; commits to several
@@ -97,6 +101,15 @@ class SqlEventLog(SqlLog, EventLog):
                 appender.most_bytes = min(appender.most_bytes, self._most_bytes // 4)
         for held in self._held:
             held.open()
+
+    async def examined(self) -> list[Finding]:
+        found = [await server_of(self._database)]
+        await self._database.look()
+        if problems := await self._migrations.problems():
+            return [*found, *(of_problem(problem, UPGRADE, "G1") for problem in problems)]
+        if lost := await self._migrations.gone():
+            return [*found, of_problem(gone(self._database.name, lost), promise="G6")]
+        return [*found, *await rights_in(self._database, [table])]
 
     async def close(self) -> None:
         for appender in self._appenders:

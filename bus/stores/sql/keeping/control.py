@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bus.errors import StoreUnavailable
+from bus.observe.health import Examined, Finding, of_problem
 from bus.stores.collections import Target
 from bus.stores.control import Control, Note, Parked
 from bus.stores.sql.engine import Database
@@ -15,6 +16,7 @@ from bus.stores.sql.failures import Kind, kind_of
 from bus.stores.sql.keeping.documents import document_in, kept
 from bus.stores.sql.keeping.letters import SqlLetters
 from bus.stores.sql.migrations import Migrations
+from bus.stores.sql.reaching.server import rights_in, server_of
 from bus.stores.sql.schema import STREAM, Json, Moment, Word, innodb, metadata
 
 notes = sa.Table(
@@ -53,7 +55,7 @@ leases = sa.Table(
 )
 
 
-class SqlControl(SqlLetters, Control):
+class SqlControl(SqlLetters, Control, Examined):
     """A service's own records, beside its log: for one that has no MongoDB."""
 
     def __init__(self, engine: AsyncEngine, *, creates: bool = True) -> None:
@@ -65,6 +67,12 @@ class SqlControl(SqlLetters, Control):
     async def open(self, *, makes: bool = True) -> None:
         await self._database.look()
         await self._migrations.need(creates=makes and self._creates, may_lack=False)
+
+    async def examined(self) -> list[Finding]:
+        found = await server_of(self._database)
+        if problems := await self._migrations.problems():
+            return [found, *(of_problem(problem, promise="G1") for problem in problems)]
+        return [found, *await rights_in(self._database, [notes, parked, swept, leases])]
 
     async def close(self) -> None: ...
 

@@ -1,5 +1,6 @@
 """How the server is reached.
 
+server        what it is, and what its user may do
 aiomysql      by that driver, and what it leaves undone
 tls           by TLS, as a URL asks for it
 """

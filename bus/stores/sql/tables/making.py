@@ -115,6 +115,14 @@ class Making:
                 f"correct its declaration"
             ]
 
+    async def differing(self, collection: str) -> Sequence[str]:
+        """Returns what is not as declared, each with a remedy, and makes nothing. Raises:
+        StoreUnavailable."""
+        known = None if await self._lacks_shared() else await self._known(collection)
+        if known is None:
+            return [f"{collection}: there is no table of it yet; start a worker, which makes it"]
+        return known
+
     async def _known(self, collection: str) -> Sequence[str] | None:
         """Returns what differs, or None if the table is to be made."""
 

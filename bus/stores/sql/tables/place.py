@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from bus.common.batches import batched
 from bus.data.payload import Document
 from bus.errors import StoreUnavailable
+from bus.observe.health import Examined, Finding, of_problem
 from bus.stores.collections import Changes, Target
 from bus.stores.sink import Place
 from bus.stores.sql.engine import Database, Pool, connect
 from bus.stores.sql.failures import Kind, Setting, is_lost, is_of_store, kind_of
+from bus.stores.sql.reaching.server import server_of
 from bus.stores.sql.schema import MYSQL
 from bus.stores.sql.tables.auditing import Auditing
 from bus.stores.sql.tables.copies import Copies
@@ -51,7 +53,7 @@ READING = Pool(
 """What queries are lent."""
 
 
-class TablePlace(Place):
+class TablePlace(Place, Examined):
     """Keeps the tables of one projection in one database."""
 
     def __init__(self, copies: Copies, url: str, service: str) -> None:
@@ -93,6 +95,14 @@ class TablePlace(Place):
 
     async def prepare(self, target: Target) -> Sequence[str]:
         return await self._making.prepare(target.collection)
+
+    async def examined(self) -> list[Finding]:
+        return [await server_of(self._database)]
+
+    async def examined_collection(self, target: Target) -> list[Finding]:
+        """Returns what differs in a table. Raises: StoreUnavailable."""
+        differing = await self._making.differing(target.collection)
+        return [of_problem(problem, promise="G3") for problem in differing]
 
     async def drop(self, target: Target) -> None:
         await self._making.drop(target.collection)
