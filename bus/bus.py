@@ -148,9 +148,7 @@ class Bus:
     @asynccontextmanager
     async def looking(self) -> AsyncGenerator[Self, None]:
         """Opens the bus for inspection: starts no build and binds no queue, so that code of another
-        release than the serving one can inspect too.
-
-        Raises: StoreUnavailable, ConfigurationError.
+        release than the serving one can inspect too. Raises: StoreUnavailable, ConfigurationError.
         """
         await self._enter(self._looking)
         try:
@@ -163,7 +161,11 @@ class Bus:
 
         Raises: ConfigurationError (it is another service's), StoreUnavailable, OutcomeUnknown.
         """
-        await claim(self._assembly.runtime(), former)
+        await claim(self.unopened(), former)
+
+    def unopened(self) -> Runtime:
+        """Returns the parts of one more opening, none of which is open."""
+        return self._assembly.runtime()
 
     async def _enter(self, entered: Entered[Runtime]) -> None:
         forking.opened(self)
@@ -231,10 +233,8 @@ class Bus:
             runtime = last.value or self._here()
         else:
             runtime = self._here()
-        dispatcher = runtime.dispatcher
-        return await (
-            dispatcher.execute(envelope) if id is None else dispatcher.execute_once(envelope)
-        )
+        by = runtime.dispatcher
+        return await (by.execute(envelope) if id is None else by.execute_once(envelope))
 
     async def query(
         self, query: Query[Answer], *, after: Receipt | None = None, timeout: Seconds = 5.0
@@ -270,8 +270,7 @@ class Bus:
         handler raises.
         """
         check_kind(type(query), Query, "watch")
-        projections = self._read_by(type(query))
-        if not projections:
+        if not (projections := self._read_by(type(query))):
             raise ConfigurationError(
                 f"{query.wire_name} cannot be watched: its handler reads no projection, so that "
                 f"nothing tells when its answer changes; let it take Documents[...], or use query()"
@@ -392,9 +391,8 @@ class Bus:
     async def _caught_up(
         self, caller: str, message: type[Message], after: Receipt, timeout: Seconds
     ) -> None:
-        limit = seconds(timeout, f"{caller}(): timeout", zero=True)
-        versions, projections = to_wait_for(after), self._read_by(message)
-        await self._here().freshness.wait_for(projections, versions, limit)
+        limit, read = seconds(timeout, f"{caller}(): timeout", zero=True), self._read_by(message)
+        await self._here().freshness.wait_for(read, to_wait_for(after), limit)
 
     def _read_by(self, message: type[Message]) -> list[Projection[Any]]:
         return self.runtime.dispatcher.read_by(message, self._projections)

@@ -59,7 +59,7 @@ async def claim(runtime: Runtime, former: str) -> None:
             runtime.service,
             former,
             log=runtime.log_notes,
-            lasts=_lasts(runtime),
+            lasts=lasts(runtime),
         )
 
 
@@ -73,9 +73,9 @@ async def _close(runtime: Runtime) -> None:
         await end_guest()
 
 
-async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> None:
-    losses = Losses(runtime)
-    # Before anything is opened, so that an opening that fails closes what it has opened.
+def close_with(stack: AsyncExitStack, runtime: Runtime) -> None:
+    """Has the stack close all parts. To be called before anything is opened, so that an opening
+    that fails closes what it has opened."""
     stack.push_async_callback(runtime.disconnect)
     stack.push_async_callback(runtime.event_log.close)
     for place in runtime.places:
@@ -87,6 +87,12 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
     stack.push_async_callback(runtime.transport.close)
     if runtime.followed:
         stack.push_async_callback(runtime.followed.close)
+
+
+async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> None:
+    losses = Losses(runtime)
+    close_with(stack, runtime)
+    if runtime.followed:
         await runtime.followed.open(makes=not looking)
     for place in runtime.places:
         await place.open(makes=not looking)
@@ -96,7 +102,7 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
         runtime.event_log.open(makes=not looking),
     )
     if runtime.log_notes:
-        kept = runtime.control if _lasts(runtime) else None
+        kept = runtime.control if lasts(runtime) else None
         await check_log(runtime.log_notes, kept, runtime.service, claims=claims)
         # Last, so that who is refused the log has taken nothing.
         await check_owner(runtime.control, runtime.service, claims=claims)
@@ -130,7 +136,7 @@ def _upkeep(runtime: Runtime) -> Upkeep:
     return upkeep
 
 
-def _lasts(runtime: Runtime) -> bool:
+def lasts(runtime: Runtime) -> bool:
     """Returns whether the service's own records outlive the process."""
     return runtime.settings.mongo_url != MEMORY
 

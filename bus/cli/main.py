@@ -11,6 +11,7 @@ from bus.cli import aggregates, contracts, deadletters, events, projections, sto
 from bus.cli.checking import ask_worker, shown
 from bus.cli.loading import load, without_servers
 from bus.cli.operating import topology
+from bus.cli.operating.doctor import doctor
 from bus.cli.running import Json, Target, answering, guarded, until_stopped, warn_if_in_memory
 from bus.common.tasks import end
 from bus.settings import Settings
@@ -52,6 +53,7 @@ app.add_typer(events.app)
 app.add_typer(contracts.app)
 app.add_typer(stores.app)
 app.add_typer(topology.app)
+app.command()(doctor)
 
 
 @app.command()

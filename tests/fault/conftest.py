@@ -38,6 +38,26 @@ def broker(broker_of_module: RabbitMQNode) -> RabbitMQNode:
 
 
 @pytest.fixture(scope="module")
+def managed_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
+    folder = tmp_path_factory.mktemp("managed")
+    with lent(RabbitMQNode(folder, plugins=["rabbitmq_management"])) as node:
+        yield node
+
+
+@pytest.fixture
+def managed(managed_of_module: RabbitMQNode) -> RabbitMQNode:
+    """A broker of the module's own with the management API, which runs."""
+    revive(managed_of_module)
+    return managed_of_module
+
+
+@pytest.fixture
+def managed_settings(real_settings: Settings, managed: RabbitMQNode) -> Settings:
+    urls = {"amqp_url": managed.url, "management_url": managed.management_url}
+    return real_settings.model_copy(update=urls)
+
+
+@pytest.fixture(scope="module")
 def database_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoNode]:
     with lent(MongoNode(tmp_path_factory.mktemp("mongodb"))) as node:
         yield node

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aio_pika import ExchangeType, Message
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 from typer.testing import CliRunner
 
 from bus import Bus, ConfigurationError, Settings, TopologyMismatch
@@ -19,29 +19,26 @@ from bus.operate.topology.plan import Plan, Planning
 from bus.operate.topology.prune import Pruning
 from bus.transports.rabbitmq.planning.change import Change
 from tests.fault.conftest import channel_of
-from tests.servers import lent, revive
+from tests.fault.spoiling import (
+    Spoil,
+    control,
+    declared_classic,
+    without_binding,
+    without_exchange,
+    without_queue,
+)
 from tests.service.wallet import Diary, build
 from tools.services import RabbitMQNode
 
 
-@pytest.fixture(scope="module")
-def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    """A broker with the management API."""
-    folder = tmp_path_factory.mktemp("managed")
-    with lent(RabbitMQNode(folder, plugins=["rabbitmq_management"])) as node:
-        yield node
-
-
 @pytest.fixture
 def broker(managed: RabbitMQNode) -> RabbitMQNode:
-    revive(managed)
     return managed
 
 
 @pytest.fixture
-def settings(real_settings: Settings, broker: RabbitMQNode) -> Settings:
-    urls = {"amqp_url": broker.url, "management_url": broker.management_url}
-    return real_settings.model_copy(update=urls)
+def settings(managed_settings: Settings) -> Settings:
+    return managed_settings
 
 
 @pytest.fixture
@@ -51,10 +48,6 @@ async def bus(settings: Settings, unique: str) -> AsyncIterator[Bus]:
         pass
     async with build(settings, Diary(), unique).looking() as looking:
         yield looking
-
-
-async def control(broker: RabbitMQNode, *words: str) -> None:
-    await asyncio.to_thread(broker.control, *words)
 
 
 async def planned(bus: Bus, **options: Any) -> Plan:
@@ -87,11 +80,6 @@ def one(plan: Plan, sign: str) -> Change:
     return change
 
 
-async def declared_classic(channel: AbstractChannel, name: str, **arguments: Any) -> None:
-    await channel.queue_delete(name)
-    await channel.declare_queue(name, durable=True, arguments=arguments or None)
-
-
 async def test_what_was_declared_differs_in_nothing_by_whichever_source(
     broker: RabbitMQNode, settings: Settings, bus: Bus, unique: str, tmp_path: Path
 ) -> None:
@@ -122,20 +110,6 @@ async def test_amqp_alone_says_what_it_cannot_see(
 # -- missing, made by apply
 
 
-async def without_queue(channel: AbstractChannel, service: str) -> None:
-    await channel.queue_delete(f"{service}.thanking")
-
-
-async def without_exchange(channel: AbstractChannel, service: str) -> None:
-    await channel.exchange_delete(f"{service}.delay.30s")
-
-
-async def without_binding(channel: AbstractChannel, service: str) -> None:
-    queue = await channel.get_queue(f"{service}.thanking", ensure=False)
-    await queue.unbind(f"{service}.events", "*.Paid.*")
-
-
-Spoil = Callable[[AbstractChannel, str], Awaitable[None]]
 MISSING: list[tuple[Spoil, str, str]] = [
     (without_queue, "queue", "thanking"),
     (without_exchange, "exchange", "delay.30s"),

@@ -55,6 +55,12 @@ commands.command(
     **MEMORY,
 )
 commands.command(
+    "A part that the doctor does not know",
+    "ConfigurationError: there is no part 'brocker' to examine; there are settings, libraries",
+    "bus doctor bank:build --only brocker",
+    **MEMORY,
+)
+commands.command(
     "An aggregate that has no states",
     "ConfigurationError: Account is stored by its events, and has no states; write class Account(",
     "bus aggregates store bank:build Account",

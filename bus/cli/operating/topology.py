@@ -64,7 +64,7 @@ Definitions = Annotated[
         help="look at this file in place of the broker: rabbitmqctl export_definitions FILE",
     ),
 ]
-Timeout = Annotated[
+ConsumerTimeout = Annotated[
     float | None,
     typer.Option(
         "--consumer-timeout",
@@ -101,7 +101,7 @@ def show(
 def plan(
     target: Target,
     definitions: Definitions = None,
-    consumer_timeout: Timeout = None,
+    consumer_timeout: ConsumerTimeout = None,
     as_json: Json = False,
 ) -> None:
     """Prints what RabbitMQ lacks, what differs, what nobody declares, and harmful policies."""
@@ -112,7 +112,7 @@ def plan(
 def check(
     target: Target,
     definitions: Definitions = None,
-    consumer_timeout: Timeout = None,
+    consumer_timeout: ConsumerTimeout = None,
     strict: Annotated[
         bool, typer.Option(help="1 also for warnings, and for what could not be looked at")
     ] = False,

@@ -11,7 +11,12 @@ from aiormq.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreco
 
 from bus.transports.rabbitmq.connection import RabbitSession, genuine
 from bus.transports.rabbitmq.planning.found import Found, FoundExchange, FoundQueue, Unseen
-from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_exchanges, wanted_queues
+from bus.transports.rabbitmq.planning.wanted import (
+    DIRECT,
+    WantedQueue,
+    wanted_exchanges,
+    wanted_queues,
+)
 from bus.transports.topology import Topology
 
 _MORE = (
@@ -47,6 +52,22 @@ async def look(session: RabbitSession, topology: Topology, *, compares: bool) ->
         is_whole=False,
         unseen=UNSEEN if compares and not asking.was_refused else (ARGUMENTS, *UNSEEN),
     )
+
+
+async def try_rights(session: RabbitSession, service: str, *, declares: bool) -> None:
+    """Does what changes nothing and needs the rights of a service: writes to an exchange of its own
+    and to the default one, for nobody; if it `declares`, declares that exchange once more.
+
+    Raises: the driver's errors.
+    """
+    own = f"{service}.commands"
+    channel = await session.channel(confirms=True)
+    await genuine(channel.exchange_declare(own, passive=True))
+    for exchange in (own, ""):
+        await genuine(channel.basic_publish(b"", exchange=exchange, routing_key=f"{service}.?"))
+    if declares:
+        await genuine(channel.exchange_declare(own, exchange_type=DIRECT, durable=True))
+    await genuine(channel.close())
 
 
 class _Asking:

@@ -9,9 +9,10 @@ import asyncio
 import base64
 import http.client
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from bus.common.urls import tls_context
@@ -29,6 +30,10 @@ from bus.transports.rabbitmq.planning.found import (
 
 TIMEOUT = 10.0
 _PORTS = {"http": 15672, "https": 15671}
+Result = TypeVar("Result")
+
+
+Ask = Callable[[http.client.HTTPConnection, SplitResult, str], Result]
 
 
 async def ask_management(url: str, vhost: str) -> Found:
@@ -36,15 +41,16 @@ async def ask_management(url: str, vhost: str) -> Found:
 
     Raises: ConfigurationError if it is not there or refuses, TransportUnavailable.
     """
-    return await asyncio.to_thread(_ask, url, vhost)
+    ask = partial(_found, vhost=quote(vhost, safe=""))
+    return await asyncio.to_thread(_asked, url, ask)
 
 
-def _ask(url: str, vhost: str) -> Found:
+def _asked(url: str, ask: Ask[Result]) -> Result:
     parts = urlsplit(url)
     where = f"the management API at {parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
     try:
         with closing(_connection(parts, where)) as connection:
-            return _found(connection, parts, quote(vhost, safe=""), where)
+            return ask(connection, parts, where)
     except (OSError, http.client.HTTPException) as error:
         raise TransportUnavailable(
             f"{where} does not answer: {error or type(error).__name__}; check BUS_MANAGEMENT_URL, "
@@ -52,8 +58,18 @@ def _ask(url: str, vhost: str) -> Found:
         ) from None
 
 
+async def nodes_by(url: str) -> list[Entry]:
+    """Returns the nodes of the broker, by the management API at `url`; none if its user may not ask
+    for them. Raises: ConfigurationError, TransportUnavailable."""
+    return await asyncio.to_thread(_asked, url, _nodes)
+
+
+def _nodes(connection: http.client.HTTPConnection, parts: SplitResult, where: str) -> list[Entry]:
+    return _answer(connection, parts, "nodes")[1] or []
+
+
 def _found(
-    connection: http.client.HTTPConnection, parts: SplitResult, vhost: str, where: str
+    connection: http.client.HTTPConnection, parts: SplitResult, where: str, *, vhost: str
 ) -> Found:
     lists = [
         _get(connection, parts, f"{name}/{vhost}", where)

@@ -1,0 +1,175 @@
+"""What surrounds a service: the libraries it runs with, its settings, its telemetry."""
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from urllib.parse import parse_qs, urlsplit
+
+from bus.assembly.runtime import Runtime
+from bus.observe.health import Finding, fault, fine, warning
+from bus.operate.doctor.patient import Patient
+from bus.settings import MEMORY, Settings
+from bus.version import __version__
+
+DISTRIBUTION = "doubledecker"
+ALWAYS_NAMED = ("aio-pika", "aiormq", "pymongo", "pydantic")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+SECURE = frozenset({"amqps", "https", "mongodb+srv"})
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)")
+_BOUND = re.compile(r"(<=|>=|==|!=|~=|<|>)\s*([0-9][0-9.]*)")
+
+
+# --- libraries -----------------------------------------------------------------------------------
+
+
+async def libraries(patient: Patient) -> list[Finding]:
+    """Returns which libraries are not of the versions that this release asks for."""
+    try:
+        required = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return [fine(f"not compared: {DISTRIBUTION} runs without being installed")]
+    return [fine(_versions()), *unmet(required)]
+
+
+def _versions() -> str:
+    named = ", ".join(f"{name} {found}" for name in ALWAYS_NAMED if (found := installed(name)))
+    return f"bus {__version__} on Python {platform.python_version()}, {named}"
+
+
+def installed(name: str) -> str:
+    """Returns the version of a library; empty if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def unmet(required: Iterable[str]) -> Iterator[Finding]:
+    """Yields the libraries that are installed in another version than is required, and those that
+    are missing. What belongs to an extra may be missing."""
+    for requirement in dict.fromkeys(required):
+        found = _REQUIREMENT.match(requirement)
+        if found is None or ("extra ==" in requirement and not _is_ours(requirement)):
+            continue
+        name, bounds = found[1], found[2].strip()
+        version = installed(name)
+        if version and not all(_holds(version, *bound) for bound in _BOUND.findall(bounds)):
+            remedy = f"pip install '{name}{bounds}'"
+            yield fault(f"{name} is {version}, and this release needs {bounds}", remedy)
+        elif not version and "extra ==" not in requirement:
+            yield fault(f"{name} is not installed", f"pip install '{name}{bounds}'")
+
+
+def _is_ours(requirement: str) -> bool:
+    """Returns whether an extra is for running a service, and not for working on the bus."""
+    return not re.search(r"extra == [\"'](dev|docs|testing)[\"']", requirement)
+
+
+def _holds(version: str, relation: str, bound: str) -> bool:
+    length = max(version.count("."), bound.count(".")) + 1
+    here, there = _numbers(version, length), _numbers(bound, length)
+    return {
+        "<": here < there,
+        "<=": here <= there,
+        ">": here > there,
+        ">=": here >= there,
+        "==": here == there,
+        "!=": here != there,
+    }.get(relation, True)
+
+
+def _numbers(version: str, length: int) -> list[int]:
+    found = [int(number) for number in re.findall(r"\d+", version)[:length]]
+    return found + [0] * (length - len(found))
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+async def settings(patient: Patient) -> list[Finding]:
+    """Returns which settings give something away."""
+    own = patient.runtime.settings
+    return [*_in_memory(patient.runtime), *_unencrypted(own), *_stated(own)]
+
+
+def _in_memory(runtime: Runtime) -> Iterator[Finding]:
+    kept = [name for name in ("amqp_url", "mongo_url") if getattr(runtime.settings, name) == MEMORY]
+    for name in kept if runtime.has_default_backend else ():
+        variable = f"BUS_{name.upper()}"
+        yield warning(f"{variable} is {MEMORY}: what is there ends with its process",
+                      f"set {variable} to the URL of a server", "G1")  # fmt: skip
+
+
+def _unencrypted(own: Settings) -> Iterator[Finding]:
+    urls = {
+        "BUS_AMQP_URL": own.amqp_urls,
+        "BUS_MONGO_URL": (own.mongo_url,),
+        "BUS_LOG_URL": (own.log_url,),
+        "BUS_MANAGEMENT_URL": (own.management_url,),
+    }
+    for variable, several in urls.items():
+        if away := [place for url in several for place in _open_places(url)]:
+            yield warning(
+                f"{variable} goes to {', '.join(away)} without TLS: passwords and messages can be "
+                f"read on the way",
+                "use amqps://, tls=true or https:// (docs/security.md)",
+            )
+
+
+def _open_places(url: str) -> list[str]:
+    """Returns the hosts beyond this machine that a URL leads to without TLS."""
+    if not url or url == MEMORY:
+        return []
+    parts = urlsplit(url)
+    options = {name.lower(): value[-1] for name, value in parse_qs(parts.query).items()}
+    if parts.scheme in SECURE or "true" in (options.get("tls"), options.get("ssl")):
+        return []
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    names = [_host(host) for host in hosts if host]
+    return [name for name in names if name not in LOOPBACK]
+
+
+def _host(place: str) -> str:
+    """Returns the host of `host:port` or `[::1]:port`."""
+    return place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
+
+
+def _stated(own: Settings) -> Iterator[Finding]:
+    declares = "queues are declared by its processes" if own.declare == "always" else (
+        "queues are declared by `bus topology apply` alone"
+    )  # fmt: skip
+    yield fine(f"BUS_DECLARE={own.declare}: {declares}")
+    port = f"port {own.health_port}" if own.health_port else "off (BUS_HEALTH_PORT)"
+    yield fine(f"health of workers by HTTP: {port}")
+
+
+# --- telemetry -----------------------------------------------------------------------------------
+
+
+async def telemetry(patient: Patient) -> list[Finding]:
+    """Returns whether traces and metrics leave this process."""
+    own = patient.runtime.settings
+    if own.telemetry == "never":
+        return [fine("BUS_TELEMETRY=never: no traces, no metrics")]
+    asked_for = sorted(name for name in os.environ if name.startswith("OTEL_EXPORTER_"))
+    if is_exporting():
+        return [fine(f"OpenTelemetry is set up here; BUS_TRACE_SHARE={own.trace_share:g}")]
+    if asked_for and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true":
+        what = f"{asked_for[0]} is set, and nothing exports in this process"
+        missing = "" if installed("opentelemetry-sdk") else "install opentelemetry-distro, and "
+        remedy = f"{missing}start processes by `opentelemetry-instrument bus worker APP`"
+        return [warning(what, remedy)]
+    return [fine("OpenTelemetry is not set up in this process: no traces")]
+
+
+def is_exporting() -> bool:
+    """Returns whether the process has set up OpenTelemetry. Imports nothing for that."""
+    trace = sys.modules.get("opentelemetry.trace")
+    provider = trace.get_tracer_provider() if trace else None
+    return provider is not None and type(provider).__name__ not in (
+        "ProxyTracerProvider",
+        "NoOpTracerProvider",
+    )

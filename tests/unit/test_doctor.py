@@ -1,0 +1,298 @@
+"""`bus doctor` in memory: what it says of what surrounds a service and of what waits, its order,
+its output and its exit status."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bus import Bus, ConfigurationError, Settings, StoreUnavailable
+from bus.cli.main import app
+from bus.observe.health import Finding, fault, fine, of_problem
+from bus.operate.doctor import doctor, patient, surroundings
+from bus.operate.doctor.doctor import PARTS, Doctor
+from bus.operate.doctor.patient import Patient, asked
+from bus.operate.doctor.surroundings import unmet
+from bus.stores.deadletters import GROUPED
+from tests.service.wallet import build
+
+SERVICE = """
+from bus import Bus, Settings
+
+def build(settings: Settings) -> Bus:
+    return Bus("tiny", settings=settings)
+"""
+IN_MEMORY = Settings.in_memory()
+
+
+def tiny(settings: Settings = IN_MEMORY) -> Bus:
+    return Bus("tiny", settings=settings)
+
+
+async def found(bus: Bus, *only: str) -> list[Finding]:
+    return await Doctor(bus).examine(only)
+
+
+# --- as a whole
+
+
+async def test_each_part_is_told_in_its_order_and_the_bus_need_not_be_open() -> None:
+    began: list[str] = []
+    bus = tiny()
+    told = await Doctor(bus).examine(begins=began.append)
+    assert began == [*PARTS]
+    parts = [finding.part for finding in told]
+    assert parts == sorted(parts, key=[*PARTS].index)
+    assert {"settings", "libraries", "broker", "database", "log", "contents", "work"} <= {*parts}
+    async with bus:  # as if nothing had been
+        assert (await bus.health()).ready
+
+
+async def test_a_service_in_memory_has_no_errors_and_a_warning_of_each_setting() -> None:
+    told = [finding for finding in await found(tiny()) if finding.level != "ok"]
+    assert [(finding.part, finding.promise) for finding in told] == [("settings", "G1")] * 2
+    assert all("memory://" in finding.what and finding.remedy for finding in told)
+
+
+async def test_only_the_parts_that_are_asked_for_are_examined() -> None:
+    assert {finding.part for finding in await found(tiny(), "log", "settings")} == {
+        "settings",
+        "log",
+    }
+    with pytest.raises(ConfigurationError, match="there is no part 'brocker' to examine; there"):
+        await found(tiny(), "brocker")
+
+
+async def test_what_a_part_needs_is_told_where_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(runtime: Any) -> None:
+        raise StoreUnavailable("the database is away; start it")
+
+    monkeypatch.setitem(patient.OPENINGS, "database", away)
+    told = await found(tiny(), "work")
+    assert told == [fault("the database is away", "start it")._replace(part="database")]
+    every = await found(tiny())
+    assert [finding.part for finding in every if finding.level == "error"] == ["database"]
+    assert {"settings", "broker"} <= {finding.part for finding in every}
+
+
+async def test_a_question_that_is_not_answered_or_fails_is_a_finding() -> None:
+    async def never() -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    async def broken() -> Iterable[Finding]:
+        raise KeyError("x")
+
+    (silent,) = await asked("a store", never(), within=0.01)
+    assert (silent.level, silent.what) == ("error", "a store: no answer within 0 s")
+    assert "frozen" in silent.remedy
+    (failed,) = await asked("a store", broken())
+    assert (failed.level, failed.what) == ("error", "a store: KeyError: 'x'")
+
+
+def test_a_problem_in_words_is_split_into_what_it_is_and_what_to_do() -> None:
+    assert of_problem("it is away; start it; or wait", "else") == fault(
+        "it is away", "start it; or wait"
+    )
+    assert of_problem("it is away", "see to it", "G1") == fault("it is away", "see to it", "G1")
+
+
+# --- what waits
+
+
+async def test_what_waits_is_told_with_the_command_that_helps() -> None:
+    bus = build(IN_MEMORY)
+    async with bus:
+        letter = {**dict.fromkeys(GROUPED, ""), "_id": "one", "fingerprint": "f", "queue": "mail"}
+        await bus.runtime.control.add_dead_letter(letter)
+        told = await found(bus, "work")
+    (given_up,) = [finding for finding in told if "dead letters" in finding.what]
+    assert given_up.what == "dead letters: 1 of 1 kinds, from mail"
+    assert "`bus deadletters groups APP`" in given_up.remedy
+
+
+# --- settings
+
+
+def urls(**values: str) -> Settings:
+    return Settings(
+        **{"amqp_url": "amqp://localhost/", "mongo_url": "mongodb://localhost", **values}
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, ""),
+        ({"amqp_url": "amqp://bank:secret@mq.example:5672/"}, "BUS_AMQP_URL goes to mq.example"),
+        ({"amqp_url": "amqp://localhost/,amqp://b.example/"}, "BUS_AMQP_URL goes to b.example"),
+        ({"amqp_url": "amqps://mq.example/"}, ""),
+        ({"mongo_url": "mongodb://u:p@a.example,b.example/?tls=true"}, ""),
+        (
+            {"mongo_url": "mongodb://u:p@[::1]:27017,b.example:1/"},
+            "BUS_MONGO_URL goes to b.example",
+        ),
+        ({"management_url": "http://mq.example:15672"}, "BUS_MANAGEMENT_URL goes to mq.example"),
+        ({"management_url": "https://mq.example:15671"}, ""),
+        ({"log_url": "postgresql+asyncpg://u:p@db.example/bank"}, "BUS_LOG_URL goes to db.example"),
+        ({"log_url": "postgresql+asyncpg://u:p@db.example/bank?tls=true"}, ""),
+    ],
+)
+async def test_a_server_elsewhere_without_tls_is_a_warning(
+    values: dict[str, str], told: str
+) -> None:
+    seen = Patient(tiny().unopened()._replace(settings=urls(**values)))
+    warned = [one for one in await surroundings.settings(seen) if one.level == "warning"]
+    assert [finding.what.partition(" without TLS")[0] for finding in warned] == [told] * bool(told)
+    assert not any("secret" in finding.what for finding in warned)
+
+
+# --- libraries
+
+
+def test_libraries_of_other_versions_and_missing_ones_are_told_with_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = {"aiormq": "7.2.3", "aio-pika": "10.2", "sqlalchemy": "3.0", "typer": "0.16.1"}
+    monkeypatch.setattr(surroundings, "installed", lambda name: there.get(name, ""))
+    required = [
+        "aio-pika<11,>=10.2",
+        "aiormq<8,>=7.2.4",
+        "typer>=0.16",
+        "structlog>=24.1",
+        'sqlalchemy[asyncio]<3,>=2.0.43; extra == "postgresql"',
+        'sqlalchemy[asyncio]<3,>=2.0.43; extra == "mysql"',
+        'aiokafka<0.15,>=0.12; extra == "kafka"',
+        'mypy>=99; extra == "dev"',
+    ]
+    told = {finding.what: finding.remedy for finding in unmet(required)}
+    assert told == {
+        "aiormq is 7.2.3, and this release needs <8,>=7.2.4": "pip install 'aiormq<8,>=7.2.4'",
+        "structlog is not installed": "pip install 'structlog>=24.1'",
+        "sqlalchemy is 3.0, and this release needs <3,>=2.0.43": (
+            "pip install 'sqlalchemy<3,>=2.0.43'"
+        ),
+    }
+
+
+async def test_those_that_the_tests_run_with_are_of_the_versions_that_are_required() -> None:
+    (told,) = await found(tiny(), "libraries")
+    assert told.level == "ok"
+    assert f"pymongo {metadata.version('pymongo')}" in told.what
+
+
+# --- telemetry
+
+
+async def test_an_exporter_that_is_asked_for_and_not_there_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(surroundings, "is_exporting", lambda: False)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    (told,) = await found(tiny(), "telemetry")
+    assert told.level == "warning"
+    assert told.what.startswith("OTEL_EXPORTER_OTLP_ENDPOINT is set, and nothing exports")
+    assert "opentelemetry-instrument" in told.remedy
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert [finding.level for finding in await found(tiny(), "telemetry")] == ["ok"]
+    never = tiny(Settings.in_memory(telemetry="never"))
+    (told,) = await found(never, "telemetry")
+    assert told.what == "BUS_TELEMETRY=never: no traces, no metrics"
+
+
+# --- the command
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"examined_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(SERVICE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BUS_AMQP_URL", "memory://")
+    monkeypatch.setenv("BUS_MONGO_URL", "memory://")
+    return f"{name}:build"
+
+
+def finds(monkeypatch: pytest.MonkeyPatch, *findings: Finding) -> None:
+    """Has one part find these, and the others nothing."""
+
+    async def examine(patient: Patient) -> list[Finding]:
+        return [*findings]
+
+    monkeypatch.setattr(doctor, "PARTS", {"broker": examine})
+
+
+MILD = fine("it runs")._replace(level="warning", remedy="look")
+
+
+@pytest.mark.parametrize(
+    ("findings", "words", "status"),
+    [
+        ([], "", 0),
+        ([fine("it runs")], "--strict", 0),
+        ([fine("it runs"), MILD], "", 0),
+        ([fine("it runs"), MILD], "--strict", 1),
+        ([MILD, fault("it is away", "start it")], "", 1),
+        ([], "--only brocker", 2),
+    ],
+)
+def test_the_exit_status_is_1_for_an_error_and_for_a_warning_where_that_is_asked(
+    findings: list[Finding],
+    words: str,
+    status: int,
+    service: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finds(monkeypatch, *findings)
+    result = CliRunner().invoke(app, ["doctor", service, *words.split()])
+    assert result.exit_code == status
+    assert ("there is no part 'brocker'" in result.stderr) == (status == 2)
+
+
+def test_people_read_it_by_part_with_the_remedy_beneath(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds(monkeypatch, fine("RabbitMQ 3.10.8"), MILD, fault("it is away\x1b[2J", "start it", "G2"))
+    shown = CliRunner().invoke(app, ["doctor", service])
+    assert shown.stdout == (
+        "broker\n"
+        "    RabbitMQ 3.10.8\n"
+        "  ! it runs\n"
+        "      look\n"
+        "  x it is away\\x1b[2J (G2 does not hold in full)\n"
+        "      start it\n"
+        "Doctor: 1 errors, 1 warnings.\n"
+    )
+    assert shown.stderr == ""
+
+
+def test_programs_read_json_with_the_worst_level_first(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds(monkeypatch, fine("it runs"), fault("it is away", "start it", "G2"))
+    shown = CliRunner().invoke(app, ["doctor", service, "--json"])
+    assert json.loads(shown.stdout) == {
+        "status": "error",
+        "findings": [
+            {"part": "broker", "level": "ok", "what": "it runs", "remedy": "", "promise": ""},
+            {
+                "part": "broker",
+                "level": "error",
+                "what": "it is away",
+                "remedy": "start it",
+                "promise": "G2",
+            },
+        ],
+    }
+
+
+def test_each_part_has_its_row_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    section = page[page.index("### bus doctor") :].partition("\n### When")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*PARTS]
