@@ -1,8 +1,8 @@
 """Measured: what all signals have, and the signals of states, which somebody measures now and then.
 
 A state is of the whole service: how far a projection lags, how many messages wait in a queue. One
-process measures them, every `BUS_FACTS_EVERY` seconds, while telemetry is on. Two signals are about
-the process itself: its event loop, and its listeners.
+process measures them, every `BUS_FACTS_EVERY` seconds, while telemetry is on. Four signals are
+about the process itself: its worker, its event loop, and its listeners.
 """
 
 import re
@@ -105,6 +105,20 @@ class StatesMeasured(Signal):
 
     goes_on: bool
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted(Signal):
+    """A worker has begun to consume."""
+
+    subscriptions: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Signal):
+    """A worker has stopped; `unfinished` of its duties (most are consumers) did not end in time."""
+
+    unfinished: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from bus.observe.measured import PartitionHeld as PartitionHeld
 from bus.observe.measured import QueueMeasured as QueueMeasured
 from bus.observe.measured import Signal as Signal
 from bus.observe.measured import StatesMeasured as StatesMeasured
+from bus.observe.measured import WorkerStarted as WorkerStarted
+from bus.observe.measured import WorkerStopped as WorkerStopped
 
 Outcome = Literal["done", "failed", "put_off"]
 """How a handler ended: it returned, it raised, or it asked for a later try (`Retry`)."""
@@ -378,20 +380,6 @@ class ConsumerReopened(Signal):
     why: Literal["forgotten", "stuck"]
     round: int | None = None
     waiting: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStarted(Signal):
-    """A worker has begun to consume."""
-
-    subscriptions: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStopped(Signal):
-    """A worker has stopped; `unfinished` of its duties (most are consumers) did not end in time."""
-
-    unfinished: int
 
 
 KINDS: tuple[type[Signal], ...] = tuple(

@@ -21,7 +21,7 @@ from bus.stores.sql.migrations import Migrations
 from bus.stores.sql.schema import versions
 from tests.databases import guarded_node, url_of
 from tests.fault.diagnosis import amiss, one
-from tests.fault.test_least_rights import role_of
+from tests.fault.least_rights import role_of
 from tests.service.test_indexes import with_index
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
