@@ -99,6 +99,7 @@ class SpanTracer:
             "bus.message": envelope.name,
             "messaging.message.id": envelope.id,
             "messaging.message.conversation_id": envelope.correlation_id,
+            "bus.outcome": "done",
         }
         if handler:
             attributes["bus.handler"] = handler
@@ -121,7 +122,10 @@ class SpanTracer:
             f"process {came.queue}",
             context=parent,
             kind=SpanKind.CONSUMER,
-            attributes=self._conventions.of_process(came, handler, attempt),
+            attributes={
+                **self._conventions.of_process(came, handler, attempt),
+                "bus.outcome": "done",
+            },
             links=[Link(origin)] if is_late and origin else [],
         )
         return _with_context(envelope, span), _Running(span, parent, stays=True)
@@ -186,14 +190,13 @@ class _Running:
 
 
 def _end(span: Span, error: BaseException | None) -> None:
+    """Ends a span. It began as if all went well: to say so only now would cost a third more."""
     cause = error and judged(error)
     if isinstance(cause, Retry):
         span.add_event("put off", {"bus.delay": cause.delay})
         span.set_attribute("bus.outcome", "put_off")
     elif error is not None:
         _fail(span, reported(error))
-    else:
-        span.set_attribute("bus.outcome", "done")
     span.end()
 
 
