@@ -12,7 +12,6 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_lates
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as read_openmetrics,
 )
-from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from bus import Bus, ConfigurationError, Retry, Router, Settings, Worker, signals
 from bus.observe.listeners import NoPage, Signals
@@ -21,23 +20,12 @@ from bus.telemetry.metrics import attached
 from bus.telemetry.metrics.catalogue import CATALOGUE, MOST_ERRORS, OTHER
 from bus.telemetry.metrics.states import States
 from bus.telemetry.metrics.tally import Distribution, Reading, Tally, joined
+from tests.scraping import values
 from tests.service.wallet import Diary, Pay, build
 from tests.unit.accounts import Open
 from tests.waiting import until
 
 NOT_LABELS = {"id", "message_id", "correlation_id", "stream", "reason", "letter", "group"}
-
-
-def values(text: bytes, name: str) -> dict[frozenset[tuple[str, str]], float]:
-    """Returns the samples of a name, by their labels without `service`."""
-    return {
-        frozenset((key, value) for key, value in sample.labels.items() if key != "service"): (
-            sample.value
-        )
-        for family in read_text(text.decode())
-        for sample in family.samples
-        if sample.name == name
-    }
 
 
 def value(bus: Bus, name: str, **labels: str) -> float:

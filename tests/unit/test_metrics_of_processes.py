@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ from bus import ConfigurationError, Settings, Worker
 from bus.observe.health_server import SHARED
 from bus.telemetry import metrics
 from bus.telemetry.metrics.processes import VARIABLE
+from tests.scraping import asked, values
 from tests.service.wallet import Diary, Pay, build
-from tests.unit.test_metrics import values
 from tests.waiting import until
 from tools.services.ports import free_ports
 
@@ -192,14 +191,3 @@ async def test_without_the_variable_a_port_that_is_taken_is_refused() -> None:
     async with one, Worker(one), other:
         with pytest.raises(ConfigurationError, match="something listens there"):
             await Worker(other).__aenter__()
-
-
-def asked(port: int) -> tuple[int, bytes]:
-    """Returns what a worker answers for /metrics."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request("GET", "/metrics")
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()

@@ -168,7 +168,9 @@ CATALOGUE: tuple[Metric, ...] = (
     _counter("bus.loop.blocked", "how long something blocked the event loop", unit="s"),
     _gauge("bus.loops.failing", "1 while a loop fails", "loop"),
     _state("bus.facts.age", "since when states have not been measured", unit="s"),
-    _gauge("bus.info", "1", "version", "python", "broker", "store"),
+    _gauge(
+        "bus.info", "1, and by its labels what runs here", "version", "python", "broker", "store"
+    ),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in CATALOGUE}
