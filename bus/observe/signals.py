@@ -164,11 +164,9 @@ class BatchProjected(Signal):
 
     `events` were applied to `streams`, `healed` of them read from the log because they had not
     arrived; `duplicates` had been applied before. `oldest` is how many seconds before that the
-    oldest event was stored that was applied. A rebuild or an audit emits batches only if the
-    versions of streams stand in checkpoints; otherwise it reads stream by stream. Events that are
-    read from the log that way, also by sweeps, retries of parked streams and repairs, are in no
-    batch.
-    """
+    oldest event was stored that was applied. What is read from the log stream by stream is in no
+    batch: sweeps, retries of parked streams, repairs, and rebuilds and audits unless the versions
+    stand in checkpoints."""
 
     projection: str
     collection: str

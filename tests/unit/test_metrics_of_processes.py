@@ -16,7 +16,7 @@ from bus import ConfigurationError, Settings, Worker
 from bus.observe.health_server import SHARED
 from bus.telemetry import metrics
 from bus.telemetry.metrics.processes import VARIABLE
-from tests.scraping import asked, values
+from tests.scraping import asked, total, values
 from tests.service.wallet import Diary, Pay, build
 from tests.waiting import until
 from tools.services.ports import free_ports
@@ -91,8 +91,8 @@ async def test_any_process_answers_for_all(paying: list[subprocess.Popen[str]]) 
     async with bus:
         await bus.execute(Pay(wallet_id="a", amount=1))
         text = metrics.page(bus)[1]
-    assert list(values(text, "bus_commands_total").values()) == [8]
-    assert list(values(text, "bus_command_duration_seconds_count").values()) != [1]
+    assert total(text, "bus_commands_total") == 8
+    assert total(text, "bus_command_duration_seconds_count") > 1
 
 
 async def test_what_a_killed_process_counted_stays(paying: list[subprocess.Popen[str]]) -> None:

@@ -203,12 +203,12 @@ class _Histogram:
 
 
 def _add_runs(counts: Numbers, runs: Iterable[Counted]) -> None:
+    """Adds them, those that never came about as 0: a rate shows the first one only then."""
     for run in runs:
         of = counts.setdefault(RUNS[run.kind][0], {})
         for outcome in ("done", "failed", "put_off"):
             labels = (run.message, run.handler, outcome)
-            if count := getattr(run, outcome):
-                of[labels] = of.get(labels, 0) + count
+            of[labels] = of.get(labels, 0) + getattr(run, outcome)
 
 
 def joined(readings: Iterable[Reading]) -> Reading:
