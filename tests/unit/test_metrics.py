@@ -285,6 +285,7 @@ def test_states_are_forgotten_as_another_process_measures_them() -> None:
     heard.emit(signals.StatesMeasured, goes_on=True, seconds=0.1)
     assert states.read()["bus.unpublished.age"] == {(): 7.5}
     assert states.read()["bus.facts.age"][()] >= 0
+    heard.emit(signals.QueueMeasured, "q", messages=1, consumers=1, expected=1)
     heard.emit(signals.StatesMeasured, goes_on=False, seconds=0.0)
     assert not any(states.read().values())
 
