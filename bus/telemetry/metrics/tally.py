@@ -5,7 +5,7 @@ are called in any thread.
 """
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import add
 from threading import Lock
@@ -57,8 +57,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._counts: Numbers = {}
-        self._histograms: dict[str, dict[Labels, _Histogram]] = {}
+        self._counts: defaultdict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(int))
+        self._histograms: defaultdict[str, dict[Labels, _Histogram]] = defaultdict(dict)
         self._connected: dict[Labels, float] = {}
         self._errors: dict[str, set[str]] = {}
         self._counting: dict[int, tuple[Counting, Callable[[], bool]]] = {}
@@ -118,25 +118,30 @@ class Tally:
         """Notes how long a run took, as often as it stands for others. Their number is counted
         elsewhere."""
         _, duration = RUNS[type(run)]
-        self._observe(duration, run.seconds, run.message, run.outcome, weight=run.runs)
+        with self._lock:
+            self._add_to(duration, run.seconds, run.message, run.outcome, weight=run.runs)
 
     def _stored(self, of: signals.EventsStored) -> None:
-        self._add("bus.stored.commits", by=of.commits)
-        self._add("bus.stored.events", by=of.events)
-        self._add("bus.stored.bytes", by=of.size)
-        self._observe("bus.store.duration", of.seconds)
+        with self._lock:
+            self._counts["bus.stored.commits"][()] += of.commits
+            self._counts["bus.stored.events"][()] += of.events
+            self._counts["bus.stored.bytes"][()] += of.size
+            self._add_to("bus.store.duration", of.seconds)
 
     def _published(self, of: signals.Published) -> None:
-        self._add("bus.published", by=of.messages - of.failed)
-        self._add("bus.publish.failed", by=of.failed)
-        self._observe("bus.publish.duration", of.seconds)
+        with self._lock:
+            self._counts["bus.published"][()] += of.messages - of.failed
+            self._counts["bus.publish.failed"][()] += of.failed
+            self._add_to("bus.publish.duration", of.seconds)
 
     def _received(self, of: signals.Received) -> None:
-        self._add("bus.received", of.queue, by=of.messages)
-        self._observe("bus.queue.delay", of.oldest, of.queue)
+        with self._lock:
+            self._counts["bus.received"][of.queue,] += of.messages
+            self._add_to("bus.queue.delay", of.oldest, of.queue)
 
     def _settled(self, of: signals.Settled) -> None:
-        self._add("bus.settled", of.queue, of.outcome, by=of.messages)
+        with self._lock:
+            self._counts["bus.settled"][of.queue, of.outcome] += of.messages
 
     def _retried(self, of: signals.Retried) -> None:
         error = self._known("bus.retries", of.error)
@@ -146,13 +151,15 @@ class Tally:
         self._add("bus.given_up", of.queue, self._known("bus.given_up", of.error))
 
     def _projected(self, of: signals.BatchProjected) -> None:
-        self._add("bus.projection.events", of.projection, by=of.events)
-        self._add("bus.projection.healed", of.projection, by=of.healed)
-        self._add("bus.projection.duplicates", of.projection, by=of.duplicates)
-        self._observe("bus.projection.batch", of.arrived, of.projection)
-        self._observe("bus.projection.duration", of.seconds, of.projection)
-        if of.events:
-            self._observe("bus.projection.visible", of.oldest, of.projection)
+        name = of.projection
+        with self._lock:
+            self._counts["bus.projection.events"][name,] += of.events
+            self._counts["bus.projection.healed"][name,] += of.healed
+            self._counts["bus.projection.duplicates"][name,] += of.duplicates
+            self._add_to("bus.projection.batch", of.arrived, name)
+            self._add_to("bus.projection.duration", of.seconds, name)
+            if of.events:
+                self._add_to("bus.projection.visible", of.oldest, name)
 
     def _swept(self, of: signals.Swept) -> None:
         self._add("bus.projection.swept", of.projection, by=of.missing)
@@ -172,16 +179,15 @@ class Tally:
 
     def _add(self, metric: str, *labels: str, by: float = 1) -> None:
         with self._lock:
-            counts = self._counts.setdefault(metric, {})
-            counts[labels] = counts.get(labels, 0) + by
+            self._counts[metric][labels] += by
 
-    def _observe(self, metric: str, value: float, *labels: str, weight: int = 1) -> None:
-        with self._lock:
-            of = self._histograms.setdefault(metric, {})
-            found = of.get(labels)
-            if found is None:
-                found = of[labels] = _Histogram(METRICS[metric].buckets)
-            found.add(value, weight)
+    def _add_to(self, histogram: str, value: float, *labels: str, weight: int = 1) -> None:
+        """Adds a value; the caller holds the lock."""
+        of = self._histograms[histogram]
+        found = of.get(labels)
+        if found is None:
+            found = of[labels] = _Histogram(METRICS[histogram].buckets)
+        found.add(value, weight)
 
 
 class _Histogram:
