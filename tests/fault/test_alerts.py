@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy" / "prometheus"
 FASTER = 60
 WITHIN = 60.0
+QUIET_FOR = 3.0
 DAY = 24 * 3600.0
 
 QUIET = {
@@ -139,22 +141,33 @@ async def bus(worker: Tower) -> AsyncIterator[Bus]:
 
 
 async def fire(node: PrometheusNode, *names: str) -> None:
-    """Wait until these alerts fire."""
-    await _until(lambda: {*names} <= firing(node), f"{names} fire", node)
+    """Wait until each of these alerts has fired."""
+    left = {*names}
+
+    def all_fired() -> bool:
+        left.difference_update(alert.name for alert in node.alerts() if alert.state == "firing")
+        return not left
+
+    await _until(all_fired, f"{names} fire", node)
 
 
 async def end(node: PrometheusNode, *names: str) -> None:
-    """Wait until none of these alerts fires, nor is about to."""
-    await _until(lambda: not {*names} & named(node), f"{names} end", node)
+    """Wait until none of these alerts fires, nor is about to, for some scrapes that succeed: one
+    that fails ends an alert, too."""
+    began = time.monotonic()
+
+    def is_quiet() -> bool:
+        nonlocal began
+        if {*names} & named(node) or not node.query("up == 1"):
+            began = time.monotonic()
+        return time.monotonic() - began > QUIET_FOR
+
+    await _until(is_quiet, f"{names} end", node)
 
 
 async def value(node: PrometheusNode, *expressions: str) -> None:
     """Wait until one of these expressions gives something."""
     await _until(lambda: any(map(node.query, expressions)), f"{expressions}", node)
-
-
-def firing(node: PrometheusNode) -> set[str]:
-    return {alert.name for alert in node.alerts() if alert.state == "firing"}
 
 
 def named(node: PrometheusNode) -> set[str]:
@@ -274,7 +287,7 @@ async def test_handlers_that_fail_and_what_they_leave(
         async with again_and_again(lambda n: bus.execute(Ring(bell=f"h{n}")), every=0.2):
             await fire(prometheus, "BusRetriesMany", "BusDeadLetters")
     await end(prometheus, "BusRetriesMany")
-    assert "BusDeadLetters" in firing(prometheus)
+    await fire(prometheus, "BusDeadLetters")  # still: nothing ends them by itself
     await DeadLetters(bus).retry(all=True)
     await end(prometheus, "BusDeadLetters")
 
@@ -380,9 +393,9 @@ async def test_a_process_that_is_not_ready(
 ) -> None:
     await value(prometheus, "bus_facts_age_seconds")
     database.pause()
-    await fire(prometheus, "BusNotReady")
+    await fire(prometheus, "BusNotReady", "BusNobodyMeasures")
     database.resume()
-    await end(prometheus, "BusNotReady")
+    await end(prometheus, "BusNotReady", "BusNobodyMeasures")
 
 
 async def test_a_worker_that_is_gone_was_the_last_to_measure(
