@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import lent, nothing_runs_in, processes_of
-from tools.services import CommandFailed, PrometheusNode, ServiceUnavailable
+from tools.services import CommandFailed, PrometheusNode, ServiceUnavailable, prometheus
 from tools.services.packages import NO_INSTALL, unpacked
 from tools.services.ports import free_ports, wait_until
 from tools.services.prometheus import Alert, faster, programs, promtool
@@ -122,6 +122,28 @@ def test_programs_on_the_path_are_used(monkeypatch: pytest.MonkeyPatch, tmp_path
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert programs() == (tmp_path / "prometheus", tmp_path / "promtool")
+
+
+@pytest.mark.parametrize("packages", [["prometheus"], ["prometheus", "promtool"]])
+def test_programs_come_from_one_package_or_from_two(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, packages: list[str]
+) -> None:
+    there: dict[str, list[str]] = {package: [] for package in packages}
+    there["prometheus"].append("prometheus")
+    there[packages[-1]].append("promtool")
+
+    def folder_of(package: str, *, otherwise: str) -> Path:
+        for name in there[package]:
+            file = tmp_path / package / "usr" / "bin" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        return tmp_path / package
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(prometheus, "unpacked", folder_of)
+    server, tool = programs()
+    assert server == tmp_path / "prometheus" / "usr" / "bin" / "prometheus"
+    assert tool == tmp_path / packages[-1] / "usr" / "bin" / "promtool"
 
 
 def test_without_a_package_manager_it_is_said_what_to_do(

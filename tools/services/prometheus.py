@@ -1,4 +1,4 @@
-"""A private Prometheus node, of Debian's package or of a Prometheus on the PATH.
+"""A private Prometheus node, of Debian's packages or of a Prometheus on the PATH.
 
 It runs the very files that are made for production, only faster: what takes minutes there takes
 seconds here, and there is no second copy of a rule that could differ.
@@ -24,8 +24,7 @@ from tools.services.packages import unpacked
 from tools.services.ports import LOOPBACK
 from tools.services.process import ServerProcess
 
-PACKAGE = "prometheus"
-SERVER, TOOL = "prometheus", "promtool"
+SERVER, TOOL = "prometheus", "promtool"  # the packages are named so, too
 OTHERWISE = f"put {SERVER} and {TOOL} on the PATH"
 
 SECOND = 1.0
@@ -187,14 +186,16 @@ class PrometheusNode(Node):
 
 
 def programs() -> tuple[Path, Path]:
-    """Where `prometheus` and `promtool` are; unpacks Debian's package where they are not.
+    """Where `prometheus` and `promtool` are; unpacks Debian's packages where they are not.
 
     Raises `ServiceUnavailable` where they cannot be had.
     """
     server, tool = shutil.which(SERVER), shutil.which(TOOL)
     if server and tool:
         return Path(server), Path(tool)
-    folder = unpacked(PACKAGE, otherwise=OTHERWISE) / "usr" / "bin"
+    folder = unpacked(SERVER, otherwise=OTHERWISE) / "usr" / "bin"
+    if not (folder / TOOL).exists():  # Debian 13 has a package for each
+        return folder / SERVER, unpacked(TOOL, otherwise=OTHERWISE) / "usr" / "bin" / TOOL
     return folder / SERVER, folder / TOOL
 
 
