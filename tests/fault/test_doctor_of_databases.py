@@ -26,8 +26,11 @@ from tests.service.test_indexes import with_index
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
 from tools.faults import MongoSet
+from tools.faults.sql import make_user
+from tools.services import statements
 from tools.services.mongodb import MongoNode, program
 from tools.services.ports import LOOPBACK, answers, free_ports
+from tools.services.sql_node import SQLNode
 
 IN_MEMORY = "BUS_AMQP_URL is memory://"
 
@@ -289,3 +292,22 @@ async def test_tables_of_an_earlier_release_are_well_after_the_upgrade(
 
 async def made_by_version_1(migrations: Migrations) -> None:
     await migrations._database.write(versions.update().values(version=1))
+
+
+async def test_a_right_in_sql_that_was_revoked_is_named_and_what_to_grant(
+    sql_node: SQLNode, settings: Settings, unique: str
+) -> None:
+    sql_node.create_database(unique)
+    url = make_user(sql_node, unique, unique)
+    in_sql = settings.model_copy(update={"log_url": url})
+    await worked(build(in_sql, Diary(), unique))
+    bus = build(in_sql, Diary(), unique)
+    assert await found(bus) == []
+    table = "bus_commits" if statements.is_postgresql(url) else f"{unique}.*"
+    statements.run(sql_node.url_of(unique), f"REVOKE UPDATE ON {table} FROM {unique}")
+    finding = one(await found(bus), "log", "does not allow")
+    assert (finding.level, finding.promise) == ("error", "G1")
+    assert "grant" in finding.remedy
+    assert "UPDATE" in finding.remedy
+    statements.run(sql_node.url_of(unique), f"GRANT UPDATE ON {table} TO {unique}")
+    assert await found(bus) == []
