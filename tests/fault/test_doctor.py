@@ -26,6 +26,7 @@ from tests.fault.spoiling import (
     without_binding,
     without_queue,
 )
+from tests.fault.test_least_rights import rights_of
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
 from tools.services import RabbitMQNode
@@ -196,6 +197,17 @@ async def test_a_right_that_was_taken_is_named_with_the_command_that_gives_it(
     words = shlex.split(command.replace("VHOST", "/").replace("USER", unique))
     await control(broker, *words)
     assert await amiss(theirs) == []
+
+
+@pytest.mark.parametrize(("whose", "lacks"), [("API", True), ("worker", False)])
+async def test_with_the_least_rights_of_a_worker_it_is_well_and_of_an_api_that_is_said(
+    whose: str, lacks: bool, broker: RabbitMQNode, settings: Settings, bus: Bus, unique: str
+) -> None:
+    url = await user(broker, unique, *rights_of(whose, unique))
+    least = settings.model_copy(update={"amqp_url": url, "declare": "never"})
+    found = await amiss(build(least, Diary(), unique))
+    assert [(one.part, one.level) for one in found] == [("broker", "warning")] * lacks
+    assert all("enough for an API, but not for a worker" in one.what for one in found)
 
 
 async def test_a_virtual_host_that_is_missing_is_named_and_the_rest_goes_on(

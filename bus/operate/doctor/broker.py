@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from bus.assembly.runtime import Runtime
-from bus.errors import TransportUnavailable
+from bus.errors import ConfigurationError, TransportUnavailable
 from bus.observe.health import Finding, fault, fine, of_problem, warning
 from bus.operate.doctor.patient import Patient, asked
 from bus.settings import MEMORY
@@ -125,5 +125,10 @@ async def _rights(runtime: Runtime) -> list[Finding]:
         if NOT_DECLARED in str(error):
             return []
         raise
+    except ConfigurationError as error:
+        if declares or "amq.default" not in str(error):
+            raise
+        what = "its user may not write to amq.default: enough for an API, but not for a worker"
+        return [warning(what, right_remedy(runtime.service), "G7")]
     does = "write and declare" if declares else "write"
     return [fine(f"its user may {does} what this service needs")]
