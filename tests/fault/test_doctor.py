@@ -265,7 +265,7 @@ async def test_the_command_exits_with_1_for_an_error_alone_and_its_json_is_stabl
     ]
     printed = (await said()).stdout
     assert "topology\n  x queue wallets.thanking: there is no such queue (G8" in printed
-    assert printed.endswith("Doctor: 1 errors, 2 warnings.\n")
+    assert printed.endswith("Doctor: errors: 1, warnings: 2.\n")
 
 
 async def said(*words: str) -> Any:

@@ -16,12 +16,15 @@ from pymongo import MongoClient
 from bus import Bus, Index, Recovery, Settings, Worker, clock
 from bus.common.clock import Source
 from bus.continuity import continuity
+from bus.operate.doctor.doctor import Doctor
 from bus.stores.sql import migrating
 from bus.stores.sql.migrations import Migrations
 from bus.stores.sql.schema import versions
 from tests.databases import guarded_node, url_of
 from tests.fault.diagnosis import amiss, one
 from tests.fault.least_rights import role_of
+from tests.service.sending import Pay as PayIn
+from tests.service.sending import bank
 from tests.service.test_indexes import with_index
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
@@ -272,6 +275,18 @@ async def test_a_log_with_commits_of_a_time_to_come_is_named(bus: Bus, database:
 
 
 # -- a log in SQL
+
+
+async def test_a_service_without_mongodb_is_well_and_its_server_is_named(
+    sql_url: str, unique: str
+) -> None:
+    alone = Settings(amqp_url="memory://", mongo_url="", log_url=sql_url)
+    async with bank(alone, unique, None) as bus:
+        await bus.execute(PayIn(account_id="a", amount=1))
+    assert await found(bank(alone, unique, None)) == []
+    told = await Doctor(bank(alone, unique, None)).examine(["database", "log"])
+    assert {finding.part for finding in told} == {"database", "log"}
+    assert any(re.match(r"(PostgreSQL|MariaDB) \d", finding.what) for finding in told)
 
 
 async def test_tables_of_an_earlier_release_are_well_after_the_upgrade(

@@ -143,3 +143,18 @@ async def test_a_topic_that_differs_and_a_feed_that_is_behind_are_named(
     await admin.start()
     await admin.delete_topics([unique])
     await admin.close()
+
+
+async def test_stores_that_are_away_are_named_each_and_hide_nothing(
+    settings: Settings, unique: str
+) -> None:
+    mappings = {"properties": {"amount": {"type": "long"}}}
+    sinks: list[Bus] = [
+        with_sink(settings, unique, SearchIndex(url="http://127.0.0.1:1", mappings=mappings)),
+        bank(settings, unique, KafkaTopic("jobs", url="kafka://127.0.0.1:1")),
+        reports(settings, unique, KafkaFeed("jobs", topic="jobs", url="kafka://127.0.0.1:1")),
+    ]
+    for bus in sinks:
+        found = [finding for finding in await amiss(bus) if finding.level == "error"]
+        assert [finding.part for finding in found] == ["stores"]
+        assert found[0].remedy

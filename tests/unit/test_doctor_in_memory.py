@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from bus import Bus, ConfigurationError, Settings, StoreUnavailable
 from bus.cli.main import app
 from bus.observe.health import Finding, fault, fine, of_problem
-from bus.operate.doctor import doctor, patient, surroundings
+from bus.operate.doctor import broker, doctor, patient, surroundings
 from bus.operate.doctor.doctor import PARTS, Doctor
 from bus.operate.doctor.patient import Patient, asked
 from bus.operate.doctor.surroundings import unmet
@@ -193,7 +193,7 @@ async def test_those_that_the_tests_run_with_are_of_the_versions_that_are_requir
 async def test_an_exporter_that_is_asked_for_and_not_there_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(surroundings, "is_exporting", lambda: False)
+    monkeypatch.setattr(surroundings, "provider", lambda: None)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
     (told,) = await found(tiny(), "telemetry")
     assert told.level == "warning"
@@ -204,6 +204,57 @@ async def test_an_exporter_that_is_asked_for_and_not_there_is_a_warning(
     never = tiny(Settings.in_memory(telemetry="never"))
     (told,) = await found(never, "telemetry")
     assert told.what == "BUS_TELEMETRY=never: no traces, no metrics"
+
+
+class Sampling:
+    """A provider of tracers as OpenTelemetry's, which samples one of ten."""
+
+    sampler: Any
+
+    def __init__(self) -> None:
+        self.sampler = self
+
+    def get_description(self) -> str:
+        return "ParentBased{root:TraceIdRatioBased{0.1},...}"
+
+
+async def test_traces_that_are_left_out_twice_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(surroundings, "provider", Sampling)
+    (told,) = await found(tiny(Settings.in_memory(trace_share=0.5)), "telemetry")
+    assert (told.level, told.remedy[:18]) == ("warning", "set one of them to")
+    (told,) = await found(tiny(), "telemetry")
+    assert told.what == "OpenTelemetry is set up here; BUS_TRACE_SHARE=1"
+
+
+# --- the broker
+
+
+@pytest.mark.parametrize(
+    ("description", "levels"),
+    [
+        ("RabbitMQ 3.9.27", ["ok", "warning"]),
+        ("RabbitMQ 3.10.8", ["ok"]),
+        ("RabbitMQ 4.0.5", ["ok"]),
+        ("RabbitMQ 4.3.0", ["ok", "warning"]),
+        ("RabbitMQ 4.3.5", ["ok", "warning"]),
+        ("RabbitMQ 4.3.6", ["ok"]),
+    ],
+)
+def test_releases_that_are_too_old_or_stop_queues_are_a_warning(
+    description: str, levels: list[str]
+) -> None:
+    assert [finding.level for finding in broker.of_version(description)] == levels
+
+
+def test_a_node_that_is_away_is_an_error_and_fewer_than_three_a_warning() -> None:
+    nodes = [{"name": f"rabbit@{name}", "running": True} for name in "abc"]
+    away = {"name": "rabbit@c", "running": False}
+    told = [*broker.of_cluster(nodes), *broker.of_cluster(nodes[:1])]
+    told += broker.of_cluster([*nodes[:2], away])
+    assert [finding.level for finding in told] == ["ok", "warning", "error"]
+    assert told[-1].what == "1 of 3 nodes do not run: rabbit@c"
 
 
 # --- the command
@@ -267,7 +318,7 @@ def test_people_read_it_by_part_with_the_remedy_beneath(
         "      look\n"
         "  x it is away\\x1b[2J (G2 does not hold in full)\n"
         "      start it\n"
-        "Doctor: 1 errors, 1 warnings.\n"
+        "Doctor: errors: 1, warnings: 1.\n"
     )
     assert shown.stderr == ""
 

@@ -51,14 +51,23 @@ def doctor(
 
 def _examined(target: str, only: Sequence[str], timeout: float | None) -> list[Finding]:
     doctor = Doctor(load(target, Settings))
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(doctor.examine(only, consumer_timeout=timeout, begins=_show))
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(
+                doctor.examine(
+                    only,
+                    consumer_timeout=timeout,
+                    begins=lambda part: _show(f"{part} ..."),
+                )
+            )
+    finally:
+        _show("")
 
 
-def _show(part: str) -> None:
-    """Shows on a terminal what is being asked."""
+def _show(words: str) -> None:
+    """Shows on a terminal what is being asked, in the place of what was."""
     if sys.stderr.isatty():
-        print(f"\r{f'{part} ...':<20}", end="\r", file=sys.stderr, flush=True)
+        print(f"\r{words:<20}", end="\r", file=sys.stderr, flush=True)
 
 
 def _worst(found: Sequence[Finding]) -> str:
@@ -83,4 +92,4 @@ def _print_finding(finding: Finding) -> None:
 
 def _summary(found: Sequence[Finding]) -> str:
     counted = Counter(finding.level for finding in found)
-    return f"Doctor: {counted['error']} errors, {counted['warning']} warnings."
+    return f"Doctor: errors: {counted['error']}, warnings: {counted['warning']}."

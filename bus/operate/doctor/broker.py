@@ -1,7 +1,7 @@
 """RabbitMQ: whether it is reached, what it is, and whether it takes what the service sends."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ async def examined(patient: Patient) -> list[Finding]:
         return []
     delays = ", ".join(f"{seconds} s" for seconds in DELAYS)
     return [
-        *_version(runtime.transport.description),
+        *of_version(runtime.transport.description),
         *await _nodes(runtime),
         *await _tried(patient),
         fine(f"later tries wait in queues of the service's own ({delays}), not by the broker's"),
@@ -64,7 +64,8 @@ def _met(what: str, service: str) -> Finding:
     return of_problem(what, LOOK, "G2")
 
 
-def _version(description: str) -> Iterator[Finding]:
+def of_version(description: str) -> Iterator[Finding]:
+    """Yields what a release of RabbitMQ is, and what it is known to do."""
     number = tuple(map(int, re.findall(r"\d+", description)))
     yield fine(description)
     if number < OLDEST:
@@ -92,7 +93,7 @@ async def _by_management(url: str) -> list[Finding]:
             fine("the user of BUS_MANAGEMENT_URL may not see nodes: it lacks the tag monitoring")
         ]
     alarms = [finding for node in nodes for finding in _alarms(node)]
-    return [*alarms, *_cluster(nodes)]
+    return [*alarms, *of_cluster(nodes)]
 
 
 def _alarms(node: Mapping[str, Any]) -> Iterator[Finding]:
@@ -102,7 +103,8 @@ def _alarms(node: Mapping[str, Any]) -> Iterator[Finding]:
             yield fault(what, FREE, "G2")
 
 
-def _cluster(nodes: list[Mapping[str, Any]]) -> Iterator[Finding]:
+def of_cluster(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yields what nodes, as the management API lists them, can lose."""
     away = [str(node["name"]) for node in nodes if not node.get("running")]
     if away:
         what = f"{len(away)} of {len(nodes)} nodes do not run: {', '.join(away)}"

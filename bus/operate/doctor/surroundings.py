@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from bus.assembly.runtime import Runtime
@@ -18,6 +19,8 @@ DISTRIBUTION = "doubledecker"
 ALWAYS_NAMED = ("aio-pika", "aiormq", "pymongo", "pydantic")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SECURE = frozenset({"amqps", "https", "mongodb+srv"})
+UNSET = ("NoneType", "ProxyTracerProvider", "NoOpTracerProvider")
+"""Providers of a process that has set up none."""
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)")
 _BOUND = re.compile(r"(<=|>=|==|!=|~=|<|>)\s*([0-9][0-9.]*)")
 
@@ -154,8 +157,10 @@ async def telemetry(patient: Patient) -> list[Finding]:
     own = patient.runtime.settings
     if own.telemetry == "never":
         return [fine("BUS_TELEMETRY=never: no traces, no metrics")]
+    if twice := _sampled_twice(own):
+        return [twice]
     asked_for = sorted(name for name in os.environ if name.startswith("OTEL_EXPORTER_"))
-    if is_exporting():
+    if provider() is not None:
         return [fine(f"OpenTelemetry is set up here; BUS_TRACE_SHARE={own.trace_share:g}")]
     if asked_for and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true":
         what = f"{asked_for[0]} is set, and nothing exports in this process"
@@ -165,11 +170,22 @@ async def telemetry(patient: Patient) -> list[Finding]:
     return [fine("OpenTelemetry is not set up in this process: no traces")]
 
 
-def is_exporting() -> bool:
-    """Returns whether the process has set up OpenTelemetry. Imports nothing for that."""
+def provider() -> Any:
+    """Returns the provider of tracers that the process has set up, or None. Imports nothing for
+    that."""
     trace = sys.modules.get("opentelemetry.trace")
-    provider = trace.get_tracer_provider() if trace else None
-    return provider is not None and type(provider).__name__ not in (
-        "ProxyTracerProvider",
-        "NoOpTracerProvider",
+    found = trace.get_tracer_provider() if trace else None
+    return None if type(found).__name__ in UNSET else found
+
+
+def _sampled_twice(own: Settings) -> Finding | None:
+    """Returns whether both we and OpenTelemetry leave traces out."""
+    sampler = getattr(provider(), "sampler", None)
+    described = sampler.get_description() if sampler else ""
+    if own.trace_share >= 1 or "TraceIdRatioBased" not in described:
+        return None
+    return warning(
+        f"BUS_TRACE_SHARE={own.trace_share:g} and OpenTelemetry's own sampler ({described}) both "
+        f"leave traces out: what is left is the product of their shares",
+        "set one of them to 1 (OTEL_TRACES_SAMPLER=parentbased_always_on)",
     )
