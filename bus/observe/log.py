@@ -23,8 +23,11 @@ _WRITE_THEMSELVES = (
     *("aio_pika", "aiormq", "aiokafka", "pymongo", "opentelemetry"),
 )
 """Loggers of libraries that may have been given handlers of their own."""
-_LOGGED_BY_US = frozenset({"aiormq.connection"})
-"""Loggers of libraries that say, at each try, what the bus logs once: theirs are for debugging."""
+_LOGGED_BY_US = {
+    "aiormq.connection": ("error when creating", "Unexpected connection close", "Cancelling cause"),
+    "aiokafka": ("Unable ",),
+}
+"""How lines of libraries begin that say, at each try, what the bus logs once, with its reason."""
 LogLevel = Literal["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"]
 """Listed, because other libraries add their own levels to those that `logging` knows."""
 
@@ -241,7 +244,7 @@ class _ToStructlog(logging.Handler):
         try:
             level = logging.getLevelName(record.levelno).lower()
             method = level if level in ("debug", "info", "error", "critical") else "warning"
-            if record.name in _LOGGED_BY_US:
+            if str(record.msg).startswith(_LOGGED_BY_US.get(record.name, ())):
                 method = "debug"
             values: dict[str, Any] = {"logger": record.name}
             if record.exc_info and record.exc_info[1]:

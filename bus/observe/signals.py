@@ -342,8 +342,7 @@ class Repaired(Signal):
 
 @dataclass(frozen=True, slots=True)
 class ProjectionAudited(Signal):
-    """An audit has compared so many `documents`: those that differ, and how many of these it has
-    put right."""
+    """An audit has compared `documents`; of so many `differences`, `repaired` are put right."""
 
     projection: str
     collection: str
@@ -367,6 +366,7 @@ class Disconnected(Signal):
 
     purpose: str
     seconds: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

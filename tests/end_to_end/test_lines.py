@@ -137,6 +137,8 @@ async def test_each_line_is_json_and_each_happening_is_as_many_lines_as_the_page
         ("warning", "not_published"): 1,
         ("info", "publishing_again"): 1,
     }
+    lost = [line for line in lines_of(three.api) if line["event"] == "disconnected"]
+    assert all(line.get("reason") for line in lost), lost
     (failed,) = (line for line in lines_of(three.api) if line["level"] == "error")
     assert "LookupError: what nobody expected" in failed["exception"]
 

@@ -140,10 +140,16 @@ def test_what_was_turned_off_stays_off(capsys: pytest.CaptureFixture[str]) -> No
 def test_what_the_bus_says_once_a_library_says_for_debugging(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    log.configure(json=True)
-    assert logged_by("aiormq.connection", capsys) == []
-    log.configure(json=True, level="DEBUG")
-    assert logged_by("aiormq.connection", capsys) == ["debug", "debug"]
+    for level, expected in (("INFO", []), ("DEBUG", ["debug"])):
+        log.configure(json=True, level=level)
+        for name, text in (
+            ("aiormq.connection", "error when creating transport: %r"),
+            ("aiokafka", 'Unable connect to "%r"'),
+        ):
+            logging.getLogger(name).error(text, OSError("away"))
+            lines = map(json.loads, capsys.readouterr().err.splitlines())
+            assert [line["level"] for line in lines] == expected
+    assert logged_by("aiormq.connection", capsys) == ["warning", "error"]
 
 
 def test_a_program_that_has_its_own_handlers_keeps_them() -> None:

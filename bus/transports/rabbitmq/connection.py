@@ -206,7 +206,8 @@ class Link:
         self._connected.set()
         try:
             await _until_lost(session)
-            self.loops.signals.emit(Disconnected, self._purpose, time.monotonic() - began)
+            seconds, why = time.monotonic() - began, _why_lost(session)
+            self.loops.signals.emit(Disconnected, self._purpose, seconds, why)
         finally:
             self.session = None
             self.problem = TransportUnavailable("RabbitMQ: the connection was lost")
@@ -223,6 +224,15 @@ async def _until_lost(session: RabbitSession) -> None:
         if session.silent:
             session.writer.transport.abort()
             return
+
+
+def _why_lost(session: RabbitSession) -> str:
+    """Returns what the broker, or the operating system, said as the connection was lost."""
+    closing = session.closing
+    if not closing.done():
+        return "nothing was heard from the broker for two heartbeats"
+    error = None if closing.cancelled() else closing.exception()
+    return str(error or "")[:500]
 
 
 async def attend(
