@@ -11,6 +11,7 @@ from bus.continuity.owner import check_log, check_owner, hand_over
 from bus.continuity.upkeep import Upkeep
 from bus.errors import BusError, ConfigurationError, NotAllowed, TransportUnavailable
 from bus.observe.log import Logger, configure_default
+from bus.recovery.declared import note_declared, notes_queues
 from bus.recovery.losses import Losses
 from bus.settings import MEMORY
 from bus.write import snapshots
@@ -114,6 +115,8 @@ async def _open(runtime: Runtime, stack: AsyncExitStack, *, looking: bool) -> No
         _look(runtime) if looking else _open_effects(runtime),
         *([] if looking else [_connect(runtime, stack)]),
     )
+    if not looking and notes_queues(runtime):
+        await note_declared(runtime)
     await runtime.continuity.open(notes=not looking)
     runtime.checkup.looks_only = looking
     upkeep = _upkeep(runtime)

@@ -170,13 +170,16 @@ def test_a_queue_that_does_not_outlive_the_broker_is_changed() -> None:
     assert planned(with_queue("bank.mail", durable=False)).why == "durable is false, not true"
 
 
-def test_an_exchange_of_another_type_is_named_with_what_to_stop() -> None:
+def test_an_exchange_of_another_type_is_made_anew_by_whose_it_is() -> None:
     found = in_order()
     other = FoundExchange("bank.events", "fanout", arguments={"alternate-exchange": "lost"})
     change = planned(found._replace(exchanges={**found.exchanges, "bank.events": other}))
     assert (change.sign, change.kind) == ("~", "exchange")
     assert change.why == "type is fanout, not topic; alternate-exchange is lost, not unset"
-    assert "stop what publishes to it" in change.remedy
+    assert change.remedy.startswith("run bus topology apply --exchanges, which")
+    foreign = FoundExchange("shop.events", "fanout")
+    change = planned(found._replace(exchanges={**found.exchanges, "shop.events": foreign}))
+    assert change.remedy.startswith("it is that of shop: let its user run")
 
 
 def test_what_rabbitmq_said_to_a_declaration_is_why() -> None:
@@ -194,6 +197,25 @@ def test_a_queue_that_was_being_moved_is_changed_and_what_stands_aside_is_not_pr
     assert "goes on where that ended" in change.remedy
 
 
+# -- partitions
+
+
+def test_another_number_of_partitions_is_a_warning_and_its_former_queues_are_left_to_a_worker() -> (
+    None
+):
+    former = "bank.balances"
+    plan = changes(
+        TOPOLOGY, with_queue(former, messages=7), kept={former}, divided={former: (1, 2)},
+        former={former},
+    )  # fmt: skip
+    assert [(c.sign, c.kind, c.name, c.is_warning) for c in plan] == [
+        ("~", "partitions", former, True),
+        ("-", "queue", former, True),
+    ]
+    assert plan[0].why == "the projection has 1, and this release 2"
+    assert plan[1].messages == 7
+
+
 # -- declared by nobody
 
 
@@ -205,8 +227,8 @@ def test_a_queue_that_nobody_declares_is_pruned_and_its_messages_are_counted() -
         "bank.post",
         5,
     )
-    assert "--with-messages" in change.remedy
-    assert "--with-messages" not in planned(with_queue("bank.post")).remedy
+    assert change.remedy.startswith("bus topology prune --with-messages deletes it")
+    assert planned(with_queue("bank.post")).remedy.startswith("bus topology prune deletes it")
 
 
 def test_a_queue_that_nobody_declares_and_one_with_its_bindings_hint_at_a_new_name() -> None:
@@ -217,7 +239,7 @@ def test_a_queue_that_nobody_declares_and_one_with_its_bindings_hint_at_a_new_na
         change = plan[-1]
         assert (change.sign, change.name, change.messages) == ("-", "bank.post", 7)
         assert "bank.mail has the same bindings: was it renamed?" in change.why
-        assert change.remedy.startswith("bus topology apply --rename post=mail brings what")
+        assert change.remedy.startswith("bus topology apply --rename post=mail brings all")
 
 
 def test_other_bindings_and_those_of_projections_are_no_hint() -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from bus.errors import ConfigurationError, TransportUnavailable
 from bus.transports.rabbitmq.planning.definitions import found_in, read_definitions
 from bus.transports.rabbitmq.planning.found import Found
 from bus.transports.rabbitmq.planning.management import ask_management
+from tests.fault.certificates import made_in
 
 QUORUM = {"x-queue-type": "quorum"}
 
@@ -160,7 +163,20 @@ class Api(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def place() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+    with served() as place:
+        yield place
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a client that hangs up."""
+
+
+@contextmanager
+def served(context: ssl.SSLContext | None = None) -> Iterator[str]:
+    with Server(("127.0.0.1", 0), Api) as server:
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"127.0.0.1:{server.server_port}"
@@ -192,6 +208,24 @@ def test_a_management_api_that_refuses_is_an_error_with_the_remedy(place: str) -
         asked(place, "nowhere")
     with pytest.raises(ConfigurationError, match="is BUS_MANAGEMENT_URL that of RabbitMQ's"):
         asked(place, "html")
+
+
+def test_a_management_api_is_asked_by_tls_if_its_authority_is_known(tmp_path: Path) -> None:
+    certificates = made_in(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates.server)
+    with served(context) as place:
+        known = f"https://me:p%20w@{place}/?cafile={certificates.authority}"
+        assert asyncio.run(ask_management(known, "my vhost")).queues
+        for file in ("", f"?cafile={certificates.stranger}"):  # as one that signed itself
+            url = f"https://me:p%20w@{place}/{file}"
+            with pytest.raises(TransportUnavailable, match=r"by TLS: .*certificate.*cafile="):
+                asyncio.run(ask_management(url, "my vhost"))
+        nowhere = f"https://me:p%20w@{place}/?cafile={tmp_path / 'none'}"
+        with pytest.raises(ConfigurationError, match="none cannot be read"):
+            asyncio.run(ask_management(nowhere, "my vhost"))
+    with served() as place, pytest.raises(TransportUnavailable, match="the one for TLS"):
+        asyncio.run(ask_management(f"https://me:x@{place}/", "my vhost"))
 
 
 def test_a_management_api_that_is_away_is_unavailable() -> None:

@@ -142,6 +142,13 @@ def apply(
             "given again for others",
         ),
     ] = None,
+    exchanges: Annotated[
+        bool,
+        typer.Option(
+            "--exchanges",
+            help="delete exchanges of the service that have another type, and make them anew",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Makes what is missing, and moves queues that differ with what is in them.
@@ -149,7 +156,10 @@ def apply(
     A user who may declare runs it (BUS_DECLARE=always). Run it again if it ended in the middle.
     """
     names = guarded(lambda: _renames(rename or []))
-    applied = on_open_bus(target, lambda bus: Applying(bus).apply(patience=wait, renames=names))
+    applied = on_open_bus(
+        target,
+        lambda bus: Applying(bus).apply(patience=wait, renames=names, exchanges=exchanges),
+    )
     if as_json:
         _print_applied_json(applied)
     else:
@@ -182,15 +192,16 @@ def prune(
     with_messages: Annotated[
         bool, typer.Option("--with-messages", help="queues that hold messages too, which are lost")
     ] = False,
+    definitions: Definitions = None,
     as_json: Json = False,
 ) -> None:
     """Removes queues, bindings and exchanges of the service that nobody declares; asks first.
 
-    What is consumed stays. BUS_MANAGEMENT_URL must be set.
+    What is consumed stays. By AMQP alone, it finds only queues that the service once declared.
     """
 
     async def pruned(bus: Bus) -> Pruned:
-        changes = await Pruning(bus).prunable()
+        changes = await Pruning(bus).prunable(definitions=definitions)
         if changes:
             await asyncio.to_thread(_confirm, bus.service, changes, yes)
         return await Pruning(bus).prune(changes, with_messages=with_messages)

@@ -3,7 +3,7 @@
 For a user who may declare; nothing is removed but the queues that are made anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus, Runtime
 from bus.errors import ConfigurationError, TopologyMismatch, TransportUnavailable
-from bus.operate.topology.plan import apart_of, found_at, planned
+from bus.operate.topology.plan import apart_of, declared_topology, found_at, planned
 from bus.operate.topology.rename import Renamed, checked, rename
+from bus.recovery.declared import forget_declared, note_declared
 from bus.recovery.losses import Losses
+from bus.transports.rabbitmq.declare import delete_exchanges
 from bus.transports.rabbitmq.moving.anew import PATIENCE, Moved, move
 from bus.transports.rabbitmq.planning.change import CHANGE, MAKE
 from bus.transports.rabbitmq.planning.diff import is_other
@@ -41,11 +43,16 @@ class Applying(OnOpenBus):
     """
 
     async def apply(
-        self, *, patience: float = PATIENCE, renames: Mapping[str, str] = {}
+        self,
+        *,
+        patience: float = PATIENCE,
+        renames: Mapping[str, str] = {},
+        exchanges: bool = False,
     ) -> Applied:
         """Makes what is missing, then moves one queue at a time. For `patience` (seconds), delayed
         messages may come back to a queue before it is made anew. `renames` has the new names of
-        subscriptions, by their old ones, whose messages are brought to the new queue."""
+        subscriptions, by their old ones, whose messages are brought to the new queue. With
+        `exchanges`, the service's own exchanges of another type are deleted and made anew."""
         runtime = self._runtime
         for old, new in renames.items():
             checked(runtime, old, new)
@@ -56,25 +63,36 @@ class Applying(OnOpenBus):
             )
         found = await found_at(runtime)
         changes = planned(runtime, found).changes
-        for change in changes:
-            if change[:2] == (CHANGE, "exchange"):
+        spoilt = [change for change in changes if change[:2] == (CHANGE, "exchange")]
+        for change in spoilt:
+            if not exchanges or not change.name.startswith(f"{runtime.service}."):
                 raise TopologyMismatch(f"exchange {change.name}: {change.why}; {change.remedy}")
         moving = [queue for queue in wanted_queues(runtime.topology) if _must_move(queue, found)]
         former = [f"{runtime.service}.{old}" for old in renames]
         for name in [*(queue.name for queue in moving), *former]:
             _require_all_in_sight(name, found)
+        await _delete_exchanges(runtime, [change.name for change in spoilt])
         await _make(runtime)
         moved = {queue.name: await _move(runtime, queue, found, patience) for queue in moving}
+        await forget_declared(runtime, found.queues)
         renamed = {old: await rename(runtime, found, old, new) for old, new in renames.items()}
         return Applied(sum(change.sign == MAKE for change in changes), moved, renamed)
+
+
+async def _delete_exchanges(runtime: Runtime, names: Sequence[str]) -> None:
+    """Deletes exchanges, which are made anew next: until then events wait in the log, and queues of
+    handlers are noted as lost, so that a worker sends again what they missed."""
+    if names:
+        await apart_of(runtime, partial(delete_exchanges, names=names), "deleting exchanges")
 
 
 async def _make(runtime: Runtime) -> None:
     """Declares everything. Queues of handlers that had to be made are noted, so that a worker sends
     again what they missed."""
     losses = Losses(runtime)
+    await note_declared(runtime)
     with suppress(TopologyMismatch):  # those that are moved next
-        await runtime.transport.declare(runtime.topology)
+        await runtime.transport.declare(declared_topology(runtime))
     await losses.note_anew()
 
 
@@ -91,8 +109,9 @@ def _require_all_in_sight(name: str, found: Found) -> None:
         return
     raise TransportUnavailable(
         f"RabbitMQ: {name} must be emptied and deleted, and messages that RabbitMQ holds back by "
-        f"its own delayed retry would be lost with it (seen: {queue.delayed}). Take delayed-retry-type "
-        f"out of the policies on it, wait until what is held back came back, and apply again"
+        f"its own delayed retry would be lost with it (seen: {queue.delayed}). Take "
+        f"delayed-retry-type out of the policies on it, wait until what is held back came back, and "
+        f"apply again"
     )
 
 

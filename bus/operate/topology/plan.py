@@ -10,6 +10,8 @@ from bus.declare.router import Router
 from bus.delivery.handler_consumer import AHEAD
 from bus.errors import ConfigurationError
 from bus.read.projection import Projection
+from bus.rebuild.generations import Generation
+from bus.recovery.declared import declared_once
 from bus.settings import MEMORY
 from bus.transports.rabbitmq.connection import RabbitSession, checked_urls
 from bus.transports.rabbitmq.declaring import APART_WITHIN, apart
@@ -17,6 +19,7 @@ from bus.transports.rabbitmq.planning.change import Change
 from bus.transports.rabbitmq.planning.diff import changes
 from bus.transports.rabbitmq.planning.found import Found
 from bus.transports.rabbitmq.planning.looking import look_at
+from bus.transports.topology import Topology
 
 CONNECT_TIMEOUT = 5.0
 T = TypeVar("T")
@@ -58,13 +61,55 @@ class Planning(OnOpenBus):
 def planned(runtime: Runtime, found: Found) -> Plan:
     """Returns the plan for what was found."""
     differing = changes(
-        runtime.topology,
+        declared_topology(runtime),
         found,
         limits=time_limits(runtime),
         ahead=AHEAD,
         kept=kept_queues(runtime),
+        divided=_divided(runtime),
+        former=former_queues(runtime),
     )
     return Plan(runtime.service, found.source, tuple(differing))
+
+
+def declared_topology(runtime: Runtime) -> Topology:
+    """Returns the topology with the queues of projections that a worker of this release is about to
+    divide into another number of partitions."""
+    topology = runtime.topology
+    known = {queue.name for queue in topology.queues}
+    coming = [
+        queue
+        for projection, generation in _to_divide(runtime)
+        for queue in runtime.queues_of(projection, generation, projection.partitions)
+        if queue.name not in known
+    ]
+    return topology._replace(queues=(*topology.queues, *coming))
+
+
+def _divided(runtime: Runtime) -> dict[str, tuple[int, int]]:
+    """Returns the number of partitions that a projection's queue has, and is to have."""
+    return {
+        f"{runtime.service}.{generation.queue}": (generation.partitions, projection.partitions)
+        for projection, generation in _to_divide(runtime)
+    }
+
+
+def _to_divide(runtime: Runtime) -> Iterator[tuple[Projection[Any], Generation]]:
+    for projection in runtime.projections:
+        for generation in runtime.catalogue.known(projection).fed_by(projection.version):
+            if generation.partitions != projection.partitions:
+                yield projection, generation
+
+
+def former_queues(runtime: Runtime) -> set[str]:
+    """Returns the queues of former numbers of partitions, which a worker deletes."""
+    return {
+        queue.name
+        for projection in runtime.projections
+        for generation in runtime.catalogue.known(projection).generations
+        for count in generation.former
+        for queue in runtime.queues_of(projection, generation, count)
+    }
 
 
 async def found_at(runtime: Runtime, definitions: Path | None = None) -> Found:
@@ -77,7 +122,8 @@ async def found_at(runtime: Runtime, definitions: Path | None = None) -> Found:
         )
     return await look_at(
         checked_urls(settings.amqp_urls, settings.heartbeat),
-        runtime.topology,
+        declared_topology(runtime),
+        noted=await declared_once(runtime),
         definitions=definitions,
         management_url=settings.management_url,
         compares=settings.declare == "always",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from bus.assembly.runtime import OnOpenBus
@@ -18,22 +19,30 @@ class Pruned(NamedTuple):
     kept: tuple[Kept, ...]
 
 
+def _is_over(change: Change) -> bool:
+    """Returns whether nobody needs it, and no worker looks after it."""
+    return change.sign == PRUNE and not change.is_warning
+
+
 class Pruning(OnOpenBus):
     """Removes what nobody declares, of a bus that must be open.
 
-    Raises: ConfigurationError where only AMQP can be asked, which does not list what there is;
-    TransportUnavailable.
+    Raises: ConfigurationError where only AMQP can be asked, which does not list what there is, and
+    no queue is left that was noted when it was declared; TransportUnavailable.
     """
 
-    async def prunable(self) -> list[Change]:
-        """Returns what would be removed."""
-        found = await found_at(self._runtime)
-        if not found.is_whole:
+    async def prunable(self, *, definitions: Path | None = None) -> list[Change]:
+        """Returns what would be removed. `definitions` are those of `Planning.plan`."""
+        found = await found_at(self._runtime, definitions)
+        changes = [each for each in planned(self._runtime, found).changes if _is_over(each)]
+        if not changes and not found.is_whole:
             raise ConfigurationError(
-                "AMQP does not tell what is there and declared by nobody: set BUS_MANAGEMENT_URL "
-                "to RabbitMQ's management API (rabbitmq-plugins enable rabbitmq_management)"
+                "AMQP does not tell what is there and declared by nobody, and no queue is left "
+                "that this service noted when it declared it: set BUS_MANAGEMENT_URL to RabbitMQ's "
+                "management API (rabbitmq-plugins enable rabbitmq_management), or give "
+                "--definitions"
             )
-        return [change for change in planned(self._runtime, found).changes if change.sign == PRUNE]
+        return changes
 
     async def prune(self, changes: Sequence[Change], *, with_messages: bool = False) -> Pruned:
         """Removes these, but a queue that is consumed; and one with messages in it only

@@ -13,7 +13,7 @@ from aio_pika.exceptions import AMQPError, ChannelNotFoundEntity, ChannelPrecond
 from aiormq.exceptions import ChannelAccessRefused
 
 from bus.common.tasks import together
-from bus.errors import TopologyMismatch
+from bus.errors import ConfigurationError, TopologyMismatch
 from bus.transports.rabbitmq.connection import RabbitSession, genuine
 from bus.transports.rabbitmq.planning.wanted import (
     WantedQueue,
@@ -44,7 +44,7 @@ async def declare(session: RabbitSession, topology: Topology) -> dict[str, str]:
     Returns the queues that have other properties, each with the refusal in words.
     Raises: TopologyMismatch, for an exchange that has other properties.
     """
-    await _declare_exchanges(session, wanted_exchanges(topology))
+    await _declare_exchanges(session, wanted_exchanges(topology), f"{topology.service}.")
     queues = wanted_queues(topology)
     shares = (queues[start::CHANNELS] for start in range(CHANNELS))
     found: dict[str, str] = {}
@@ -149,13 +149,31 @@ async def _opened(session: RabbitSession) -> AbstractChannel:
     return channel
 
 
-async def _declare_exchanges(session: RabbitSession, kinds: Mapping[str, str]) -> None:
+async def _declare_exchanges(session: RabbitSession, kinds: Mapping[str, str], own: str) -> None:
     channel = await _opened(session)
     for name, kind in kinds.items():
-        await _declared(
-            f"exchange {name}", channel.declare_exchange(name, ExchangeType(kind), durable=True)
-        )
+        declaration = channel.declare_exchange(name, ExchangeType(kind), durable=True)
+        try:
+            await _declared(f"exchange {name}", declaration)
+        except ChannelAccessRefused:  # which has closed the channel
+            if name.startswith(own):
+                raise
+            channel = await _opened(session)
+            await _require_there(channel, name)
     await genuine(channel.close())
+
+
+async def _require_there(channel: AbstractChannel, name: str) -> None:
+    """Passes over another service's exchange that is there: who follows it need not be let
+    configure it. Raises: ConfigurationError."""
+    try:
+        await genuine(channel.declare_exchange(name, passive=True))
+    except ChannelNotFoundEntity:
+        raise ConfigurationError(
+            f"RabbitMQ has no exchange {name} yet, and this user may not make it: start the "
+            f"service that publishes to it, or let it be declared, before this one (or let the "
+            f"user of this one configure {name} too)"
+        ) from None
 
 
 async def _declared(what: str, declaration: Awaitable[Any]) -> Any:
@@ -175,6 +193,14 @@ async def delete(session: RabbitSession, queues: Sequence[str]) -> None:
     await genuine(channel)
     for name in queues:
         await genuine(channel.queue_delete(name))
+    await genuine(channel.close())
+
+
+async def delete_exchanges(session: RabbitSession, names: Sequence[str]) -> None:
+    """Deletes exchanges with all their bindings."""
+    channel = await session.channel(confirms=False)
+    for name in names:
+        await genuine(channel.exchange_delete(name))
     await genuine(channel.close())
 
 

@@ -1,9 +1,9 @@
-"""What AMQP alone can tell: whether what is declared exists, and how much is in it.
+"""What AMQP alone can tell: whether what is declared, or once was, exists, and how much is in it.
 
 It knows neither policies nor bindings, nor what else is there.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aiormq.abc import AbstractChannel
@@ -25,13 +25,23 @@ _MORE = (
 )
 UNSEEN = tuple(
     Unseen(what, _MORE)
-    for what in ("bindings", "policies", "queues and exchanges that nobody declares")
+    for what in (
+        "bindings",
+        "policies",
+        "what nobody declares, but for queues that this service declared once",
+    )
 )
 ARGUMENTS = Unseen("types and arguments", _MORE)
 
 
-async def look(session: RabbitSession, topology: Topology, *, compares: bool) -> Found:
-    """Returns what there is of a topology. Makes nothing.
+Noted = Mapping[str, frozenset[tuple[str, str]]]
+"""Bindings of queues that were once declared, by name."""
+
+
+async def look(
+    session: RabbitSession, topology: Topology, *, compares: bool, noted: Noted
+) -> Found:
+    """Returns what there is of a topology, and of queues that were `noted`. Makes nothing.
 
     With `compares`, what exists of the service's own is declared once more, which changes nothing,
     and is refused if it has other properties; the user needs the right to configure it.
@@ -40,6 +50,7 @@ async def look(session: RabbitSession, topology: Topology, *, compares: bool) ->
     asking = _Asking(session, compares=compares)
     wanted = wanted_queues(topology)
     queues = [await asking.queue(queue) for each in wanted for queue in (each, each.aside)]
+    queues += [await asking.former(name, noted[name]) for name in _others(noted, wanted)]
     kinds = wanted_exchanges(topology).items()
     exchanges = [
         await asking.exchange(name, kind, is_own=name.startswith(own)) for name, kind in kinds
@@ -70,6 +81,11 @@ async def try_rights(session: RabbitSession, service: str, *, declares: bool) ->
     await genuine(channel.close())
 
 
+def _others(noted: Noted, wanted: Sequence[WantedQueue]) -> list[str]:
+    known = {name for queue in wanted for name in (queue.name, queue.aside.name)}
+    return sorted(noted.keys() - known)
+
+
 class _Asking:
     """Asks on one channel, and on another one after each refusal, which closes it."""
 
@@ -93,6 +109,13 @@ class _Asking:
             lambda c: c.queue_declare(wanted.name, durable=True, arguments=arguments)
         )
         return FoundQueue(wanted.name, answer.message_count, answer.consumer_count, refusal=refusal)
+
+    async def former(self, name: str, bindings: frozenset[tuple[str, str]]) -> FoundQueue | None:
+        """Returns a queue that was bound so once, or None if there is none."""
+        answer = await self._answer(lambda c: c.queue_declare(name, passive=True))
+        if isinstance(answer, ChannelClosed):  # gone, or not this user's to see
+            return None
+        return FoundQueue(name, answer.message_count, answer.consumer_count, bindings=bindings)
 
     async def exchange(self, name: str, kind: str, *, is_own: bool) -> FoundExchange | None:
         """Returns the exchange, or None if there is none."""

@@ -16,8 +16,9 @@ class Change(NamedTuple):
     `+` is missing, and `apply` makes it; `~` is not as declared; `-` nobody declares, and `prune`
     removes it; `!` is set at the broker, and its operator corrects it; `?` could not be looked at.
 
-    `kind` is "queue", "exchange", "binding", "policy" or "timeout". `was` and `should` hold what
-    differs. `messages` counts those in the queue. With `is_warning`, nothing is lost by it.
+    `kind` is "queue", "exchange", "binding", "partitions", "policy" or "timeout". `was` and
+    `should` hold what differs. `messages` counts those in the queue. With `is_warning`, nothing is
+    lost by it.
     """
 
     sign: Sign

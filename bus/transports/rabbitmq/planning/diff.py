@@ -23,26 +23,32 @@ def changes(
     limits: Mapping[str, float] | None = None,
     ahead: int = 1,
     kept: Collection[str] = (),
+    divided: Mapping[str, tuple[int, int]] = {},
+    former: Collection[str] = (),
 ) -> list[Change]:
     """Returns what differs, in the order in which it can be put right.
 
     `limits` are the time limits of handlers in seconds, by queue; as many as `ahead` may be worked
     off before a message that is at hand. `kept` are queues that nobody declares now, but that
-    belong to a collection of a projection, or whose worker deletes them soon.
+    belong to a collection of a projection, or whose worker deletes them soon. `divided` has the
+    number of partitions that a projection has, and is to have; `former` are the queues of former
+    numbers, which a worker deletes.
     """
     queues = wanted_queues(topology)
     return [
-        *_exchanges(wanted_exchanges(topology), found),
+        *_exchanges(topology.service, wanted_exchanges(topology), found),
         *(change for queue in queues for change in _queue(queue, found)),
+        *(_partitions(name, *counts) for name, counts in divided.items()),
         *(change for queue in queues for change in _policies(queue, found)),
         *_timeouts(limits or {}, ahead, found),
         *_orphans(topology, queues, kept, found),
+        *_former(former, queues, found),
         *(Change(UNSEEN, "", what, "not looked at", remedy=how, is_warning=True)
           for what, how in found.unseen),
     ]  # fmt: skip
 
 
-def _exchanges(wanted: Mapping[str, str], found: Found) -> Iterator[Change]:
+def _exchanges(service: str, wanted: Mapping[str, str], found: Found) -> Iterator[Change]:
     for name, kind in wanted.items():
         exchange = found.exchanges.get(name)
         if exchange is None:
@@ -50,24 +56,28 @@ def _exchanges(wanted: Mapping[str, str], found: Found) -> Iterator[Change]:
                 MAKE, "exchange", name, f"there is no {kind} exchange", remedy=APPLY, should=kind
             )
         elif exchange.refusal:
-            yield _exchange_change(name, exchange.refusal, None, kind)
+            yield _exchange_change(service, name, exchange.refusal, None, kind)
         elif exchange.kind is not None:
-            yield from _other_exchange(exchange, kind)
+            yield from _other_exchange(service, exchange, kind)
 
 
-def _other_exchange(exchange: FoundExchange, kind: str) -> Iterator[Change]:
+def _other_exchange(service: str, exchange: FoundExchange, kind: str) -> Iterator[Change]:
     was = {"type": exchange.kind, "durable": exchange.durable, **exchange.arguments}
     should = {"type": kind, "durable": True}
     if differing := _differing(was, should):
         why = _in_words(was, should, differing)
-        yield _exchange_change(exchange.name, why, _only(was, differing), _only(should, differing))
+        was, should = _only(was, differing), _only(should, differing)
+        yield _exchange_change(service, exchange.name, why, was, should)
 
 
-def _exchange_change(name: str, why: str, was: Any, should: Any) -> Change:
+def _exchange_change(service: str, name: str, why: str, was: Any, should: Any) -> Change:
+    owner = name.rpartition(".")[0]
     remedy = (
-        f"stop what publishes to it, delete it (on the management page), and run {APPLY}; events "
-        f"wait in the log meanwhile"
+        f"run {APPLY} --exchanges, which deletes it and makes it anew; events wait in the log "
+        f"meanwhile, and handlers may get some twice"
     )
+    if not name.startswith(f"{service}."):
+        remedy = f"it is that of {owner}: let its user run {APPLY} --exchanges for that service"
     return Change(CHANGE, "exchange", name, why, remedy=remedy, was=was, should=should)
 
 
@@ -162,6 +172,36 @@ def _orphans(
             yield Change(PRUNE, "exchange", name, "nobody declares it", remedy=PRUNES)
 
 
+def _partitions(name: str, was: int, should: int) -> Change:
+    return Change(
+        CHANGE,
+        "partitions",
+        name,
+        f"the projection has {was}, and this release {should}",
+        remedy="start a worker of this release: it brings the documents up to date from the log, "
+        "and deletes the former queues once nobody consumes them",
+        was=was,
+        should=should,
+        is_warning=True,
+    )
+
+
+def _former(
+    names: Collection[str], queues: Sequence[WantedQueue], found: Found
+) -> Iterator[Change]:
+    for name in sorted({*names} - {queue.name for queue in queues}):
+        if queue := found.queues.get(name):
+            yield Change(
+                PRUNE,
+                "queue",
+                name,
+                "of a former number of partitions; the log has what is in it",
+                remedy="leave it to a worker, which deletes it once nobody consumes it",
+                messages=queue.messages or 0,
+                is_warning=True,
+            )
+
+
 def _renamed(
     topology: Topology, queue: FoundQueue, queues: Sequence[WantedQueue], found: Found
 ) -> str:
@@ -178,20 +218,17 @@ def _renamed(
 
 
 def _orphan(queue: FoundQueue, renamed: str) -> Change:
-    remedy = f"{PRUNES} deletes it"
+    remedy = f"{PRUNES} deletes it; if anything is in it, only --with-messages"
+    why = "nobody declares it: a router that was renamed, or a projection that was dropped?"
+    if queue.messages:
+        remedy = f"{PRUNES} --with-messages deletes it; the log has the events that are in it"
     if renamed:
         names = "=".join(name.partition(".")[2] for name in (queue.name, renamed))
-        remedy = (
-            f"{APPLY} --rename {names} brings what is in it to the new name; otherwise {remedy}"
-        )
-    why = "nobody declares it: a router that was renamed, or a projection that was dropped?"
-    if renamed:
         why = f"nobody declares it, and {renamed} has the same bindings: was it renamed?"
+        remedy = f"{APPLY} --rename {names} brings all to the new name; otherwise {remedy}"
     if queue.consumers:
         why = f"not declared here, but consumed ({queue.consumers}): by another release?"
         remedy = f"stop what consumes it; then {remedy}"
-    elif queue.messages:
-        remedy = f"{remedy} with --with-messages; the log has the events that are in it"
     return Change(PRUNE, "queue", queue.name, why, remedy=remedy, messages=queue.messages or 0)
 
 

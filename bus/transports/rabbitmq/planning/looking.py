@@ -7,7 +7,7 @@ from pathlib import Path
 from yarl import URL
 
 from bus.transports.rabbitmq.declaring import apart
-from bus.transports.rabbitmq.planning.amqp import look
+from bus.transports.rabbitmq.planning.amqp import Noted, look
 from bus.transports.rabbitmq.planning.definitions import read_definitions
 from bus.transports.rabbitmq.planning.found import Found
 from bus.transports.rabbitmq.planning.management import ask_management
@@ -18,6 +18,7 @@ async def look_at(
     urls: Sequence[URL],
     topology: Topology,
     *,
+    noted: Noted,
     definitions: Path | None = None,
     management_url: str = "",
     compares: bool = False,
@@ -26,13 +27,14 @@ async def look_at(
     """Returns what is at the broker: what the file of `definitions` says if one is given, otherwise
     what the management API says if it has a URL, otherwise what AMQP tells.
 
-    `compares` is that of AMQP alone. Raises: ConfigurationError, TransportUnavailable.
+    `compares` and `noted` are those of AMQP alone. Raises: ConfigurationError,
+    TransportUnavailable.
     """
     if definitions:
         return read_definitions(definitions, vhost_of(urls[0]))
     if management_url:
         return await ask_management(management_url, vhost_of(urls[0]))
-    work = partial(look, topology=topology, compares=compares)
+    work = partial(look, topology=topology, compares=compares, noted=noted)
     return await apart(urls, connect_timeout, work, "looking at the topology", topology.service)
 
 

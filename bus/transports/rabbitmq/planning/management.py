@@ -9,13 +9,14 @@ import asyncio
 import base64
 import http.client
 import json
+import ssl
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from bus.common.urls import tls_context
+from bus.common.urls import TLS_REMEDY, tls_context
 from bus.errors import ConfigurationError, TransportUnavailable
 from bus.transports.rabbitmq.planning.definitions import policy_on
 from bus.transports.rabbitmq.planning.found import (
@@ -51,6 +52,11 @@ def _asked(url: str, ask: Ask[Result]) -> Result:
     try:
         with closing(_connection(parts, where)) as connection:
             return ask(connection, parts, where)
+    except ssl.SSLError as error:
+        raise TransportUnavailable(
+            f"{where} is not reached by TLS: {error}; {TLS_REMEDY} (in BUS_MANAGEMENT_URL, as in "
+            f"https://user:password@host:15671?cafile=FILE), and that the port is the one for TLS"
+        ) from None
     except (OSError, http.client.HTTPException) as error:
         raise TransportUnavailable(
             f"{where} does not answer: {error or type(error).__name__}; check BUS_MANAGEMENT_URL, "
