@@ -12,7 +12,13 @@ from functools import partial
 
 import pytest
 from aio_pika import Message
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, FieldValue
+from aio_pika.abc import (
+    AbstractChannel,
+    AbstractIncomingMessage,
+    AbstractMessage,
+    AbstractQueue,
+    FieldValue,
+)
 from aio_pika.exceptions import AMQPError
 
 from bus import Bus, RetryPolicy, Router, Settings, Worker
@@ -355,18 +361,29 @@ async def test_two_workers_that_both_held_a_batch_for_too_long_go_on(
         buses = [await stack.enter_async_context(build(settings, diary, unique)) for _ in "ab"]
         for bus in buses:
             await stack.enter_async_context(Worker(bus))
-        queue = f"{unique}.wallets"
-        load = Payments(buses[0], diary, clients=30, pause=0.01)
-        async with load.flowing():
+        queue, load = f"{unique}.wallets", Payments(buses[0], diary)
+        async with channel_of(broker) as channel:
+            copy = await copied(channel, unique, load)
             await asyncio.to_thread(database.pause)
             try:
+                await channel.default_exchange.publish(copy, queue)
                 for bus in buses:
                     lost_one = partial(has_lost_one, bus, queue)
-                    await until(lost_one, "each loses its consumer", within=120)
+                    await until(lost_one, "each has it for too long, one after the other")
             finally:
                 await asyncio.to_thread(database.resume)
-            await load.recovery(within=60)
+        await load.pay("w")
         await load.expect_each_once(within=60)
+
+
+async def copied(channel: AbstractChannel, service: str, load: Payments) -> AbstractMessage:
+    """Returns an event that was published: that it comes once more changes nothing."""
+    copies = await channel.declare_queue(exclusive=True)
+    await copies.bind(f"{service}.events", "#")
+    await load.pay("w")
+    copy = await got(copies)
+    await copy.ack()
+    return copy
 
 
 class Consuming(QueueConsumer):
