@@ -19,6 +19,7 @@ from bus.operate.topology.apply import Applying
 from bus.operate.topology.prune import Pruning
 from tests.fault.conftest import channel_of
 from tests.fault.diagnosis import ALWAYS, amiss, one
+from tests.fault.least_rights import rights_of
 from tests.fault.spoiling import (
     Spoil,
     control,
@@ -26,7 +27,6 @@ from tests.fault.spoiling import (
     without_binding,
     without_queue,
 )
-from tests.fault.test_least_rights import rights_of
 from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.waiting import until
 from tools.services import RabbitMQNode

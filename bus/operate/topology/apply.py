@@ -108,10 +108,9 @@ def _require_all_in_sight(name: str, found: Found) -> None:
     if queue is None or not (queue.delayed or holds_back((queue.policy or NO_POLICY).definition)):
         return
     raise TransportUnavailable(
-        f"RabbitMQ: {name} must be emptied and deleted, and messages that RabbitMQ holds back by "
-        f"its own delayed retry would be lost with it (seen: {queue.delayed}). Take "
-        f"delayed-retry-type out of the policies on it, wait until what is held back came back, and "
-        f"apply again"
+        f"RabbitMQ: {name} must be emptied and deleted, and what RabbitMQ holds back in it by its "
+        f"own delayed retry would be lost (seen: {queue.delayed}). Take delayed-retry-type out of "
+        f"the policies on it, wait until what is held back came back, and apply again"
     )
 
 
