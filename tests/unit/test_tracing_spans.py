@@ -30,6 +30,7 @@ from bus import (
     Retry,
     Router,
     Settings,
+    Worker,
 )
 from bus.codec import command_frame, new_envelope
 from bus.common.tasks import apart
@@ -548,6 +549,14 @@ def test_a_message_of_a_bus_without_a_trace_has_no_span_and_a_stranger_s_has(
     assert spans.one("process bank.mail").parent is None
 
 
+def test_a_stranger_s_message_with_no_context_begins_a_trace_by_the_share(spans: Spans) -> None:
+    told = Told(spans)
+    told.tracer.share = 0.0
+    assert handled(told, arrived()._replace(headers={"traceparent": "anything"})) is None
+    told.tracer.share = 1.0
+    assert handled(told, arrived()._replace(headers={"traceparent": "anything"})) is not None
+
+
 @pytest.mark.parametrize("chosen", ["", "messaging", "http,messaging/dup", "messaging/dup"])
 def test_former_names_of_attributes_are_added_if_they_are_asked_for(
     spans: Spans, chosen: str
@@ -567,11 +576,14 @@ async def test_a_tracer_that_raises_harms_nobody(
 
     with capture_logs() as lines:
         service = Service(spans)
-        async with service as bus:
+        async with service as bus, Worker(bus):
             tracer = bus.runtime.signals.tracer
             assert isinstance(tracer, SpanTracer)
             monkeypatch.setattr(tracer, "_tracer", None)
+            monkeypatch.setattr(tracer, "_batches", None)
             await bus.execute(Move())
-            await bus.send(Move())
-    assert len(service.headers) == 1
-    assert {line["event"] for line in lines} == {"listener_failed"}
+            await bus.request(Move(), headers={"traceparent": SAMPLED})
+            await bus.publish(Opened(owner="Ada"))
+    assert len(service.headers) == 2
+    failed = [line for line in lines if line["log_level"] in ("warning", "error")]
+    assert {line["event"] for line in failed} == {"listener_failed"}

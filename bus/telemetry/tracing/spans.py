@@ -89,12 +89,13 @@ class SpanTracer:
         origin = _origin(envelope.headers)
         if origin is None:
             return None
-        is_query = kind is QueryAnswered
-        if origin.of is None and (is_query or came is not None or not self._begins(kind, envelope)):
+        is_query, is_command = kind is QueryAnswered, kind is CommandHandled
+        may_begin = not is_query and came is None
+        if origin.of is None and not (may_begin and self._begins(envelope, decided=is_command)):
             return None
         if origin.is_left_out:
             return None if origin.is_given or is_query else _passed_on(envelope, origin)
-        what = "query" if is_query else "command" if kind is CommandHandled else "publish"
+        what = "query" if is_query else "command" if is_command else "publish"
         attributes: Attributes = {
             "bus.message": envelope.name,
             "messaging.message.id": envelope.id,
@@ -112,7 +113,8 @@ class SpanTracer:
         self, envelope: Envelope, handler: str, attempt: int, came: Delivery
     ) -> tuple[Envelope, Ended] | None:
         origin = contexts.read(envelope.headers)
-        if origin is None and "schema" in came.frame.headers:
+        is_ours = "schema" in came.frame.headers
+        if origin is None and (is_ours or not self._begins(envelope, decided=True)):
             return None
         if origin is not None and not origin.trace_flags.sampled:
             return None
@@ -159,11 +161,11 @@ class SpanTracer:
         span.add_event("conflict", {"bus.message": signal.message})
         span.set_attribute("bus.conflicts", signal.conflicts)
 
-    def _begins(self, kind: type[HandlerRun], envelope: Envelope) -> bool:
-        """Returns whether a trace begins here. Of a command to which nothing came that looked like
-        a context, that was decided before this was asked."""
+    def _begins(self, envelope: Envelope, *, decided: bool) -> bool:
+        """Returns whether a trace begins here. It may be `decided` already, unless something looked
+        like a context."""
         seen = ambient.get_current() or "traceparent" in envelope.headers
-        return self._chosen() if seen or kind is not CommandHandled else True
+        return (decided and not seen) or self._chosen()
 
     def _chosen(self) -> bool:
         return self.share >= 1 or clock.source.fraction() < self.share
