@@ -165,7 +165,11 @@ def _set_up(module: str, kind: str) -> Any:
     get = getattr(api, f"get_{kind.lower()}_provider", None)
     if api is None or get is None:
         return None
-    provider = get()
+    try:
+        provider = get()
+    except BaseException as error:  # as for an OTEL_PYTHON_TRACER_PROVIDER that is not installed
+        _note(error, module)
+        return None
     stand_ins = (f"Proxy{kind}Provider", f"_Proxy{kind}Provider", f"NoOp{kind}Provider")
     return None if type(provider).__name__ in stand_ins else provider
 

@@ -109,6 +109,19 @@ async def test_telemetry_can_be_switched_off_as_any_instrumentation(
         assert listener.attached == []
 
 
+async def test_a_provider_that_the_process_names_and_cannot_have_harms_nobody(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> object:
+        raise LookupError("no such provider")
+
+    monkeypatch.setattr(pytest.importorskip("opentelemetry.trace"), "get_tracer_provider", fails)
+    async with bank() as bus:
+        assert (await bus.health()).ready
+    assert listener.attached == []
+    assert "no such provider" in capfd.readouterr().err
+
+
 async def test_what_cannot_be_attached_harms_nobody(
     listener: Listener, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
