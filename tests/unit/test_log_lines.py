@@ -23,6 +23,8 @@ from bus import (
 from bus.codec import event_frames
 from bus.common import clock
 from bus.messages import Envelope
+from bus.observe.logged import log_signal
+from bus.observe.signals import Healed, Relayed, Signal
 from bus.operate.projections import Projections
 from bus.stores.event_log import Recorded
 from bus.transports.base import Frame
@@ -210,6 +212,24 @@ async def tried(bus: Bus, times: int) -> None:
         return [one.tries for one in rows] == [times]
 
     await until(so_often, f"{times} tries")
+
+
+@pytest.mark.parametrize(
+    ("level", "signal"),
+    [
+        ("debug", Relayed("bank", 0, waiting=20, seconds=0.1)),
+        ("debug", Relayed("bank", 500, waiting=0, seconds=0.1, more=True)),
+        ("info", Relayed("bank", 20, waiting=0, seconds=0.1)),
+        ("debug", Healed("bank", "balances", events=1000, healed=99, duplicates=0, streams=9)),
+        ("info", Healed("bank", "balances", events=1000, healed=50, duplicates=50, streams=9)),
+    ],
+)
+def test_what_is_usual_is_for_debugging_and_what_is_worth_knowing_is_told(
+    level: str, signal: Signal
+) -> None:
+    with capture_logs() as lines:
+        log_signal(signal)
+    assert [(line["log_level"], line["event"]) for line in lines] == [(level, signal.name)]
 
 
 async def test_an_event_that_nobody_can_read_is_one_line_of_each_subscription(
