@@ -53,9 +53,11 @@ def answered(url: str) -> tuple[int, str]:
         return one.status, one.read().decode()
 
 
-def health(processes: Mapping[str, Any]) -> set[str]:
-    """Where they say how they are: all but the relay at least."""
-    return {processes[name]["health"] for name in PROCESSES - {"relay"}}
+def expected(processes: Mapping[str, Any]) -> set[str]:
+    """Where all say how they are; all but the API have metrics there, too."""
+    health = {name: processes[name]["health"] for name in PROCESSES}
+    metrics = {health[name].replace("/readyz", "/metrics") for name in PROCESSES - {"api"}}
+    return metrics | {*health.values()}
 
 
 def printed_urls(text: str) -> list[str]:
@@ -91,7 +93,7 @@ def test_what_is_kept_answers_where_it_says_and_ends_by_the_command_that_it_prin
     assert "nothing was started" in again.stderr
     urls = printed_urls(again.stdout)
     assert {answered(url)[0] for url in urls} == {200}
-    assert {f"{report['kept']['url']}/", *health(processes)} <= set(urls)
+    assert {report["kept"]["page"], *expected(processes)} <= set(urls)
     for name in PROCESSES:
         log = Path(processes[name]["log"])
         assert str(log) in again.stdout

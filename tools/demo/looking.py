@@ -17,8 +17,6 @@ from tools.services.ports import places, wait_until
 
 API = "api"
 HEALTH, METRICS = "/readyz", "/metrics"
-QUIET = ("relay",)
-"""Need not answer for its health."""
 READY_WITHIN = 60.0
 
 
@@ -120,13 +118,12 @@ async def _seen(demo: KeptDemo) -> list[Seen]:
 async def _ask(demo: KeptDemo, name: str, *, runs: bool) -> Seen:
     process = demo.processes[name]
     health = await get(process.url, HEALTH) if runs else None
-    expected = runs and (health or name not in QUIET)
     metrics = await get(process.url, METRICS) if runs else None
     return Seen(
         name,
         process.pid,
         runs,
-        process.url + HEALTH if expected else "",
+        process.url + HEALTH if runs else "",
         _said(health),
         process.url + METRICS if metrics and metrics.status == 200 else "",
         process.log,
