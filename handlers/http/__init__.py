@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from bus import Bus, Worker
 from handlers.http.board import add_board
+from handlers.http.metrics import add_metrics
 from handlers.http.page import add_page
 from handlers.http.problems import add_problems
 from handlers.http.routes import routes
@@ -44,4 +45,5 @@ def create_app(bus: Bus, *, worker: Worker | None = None) -> FastAPI:
     add_problems(app)
     add_page(app)
     add_board(app)
+    add_metrics(app, bus)
     return app

@@ -22,6 +22,7 @@ from bus import (
 from bus.errors import Discontinued, NotAllowed
 from handlers.app import build
 from handlers.http import create_app
+from tests.scraping import total
 from tests.service.conftest import Until, client_of
 
 JOBS, APPLICATIONS = "/api/v1/jobs", "/api/v1/applications"
@@ -280,6 +281,25 @@ async def test_it_tells_whether_it_lives_and_is_ready(api: httpx.AsyncClient, un
     ready = (await api.get("/readyz")).json()
     assert (ready["alive"], ready["ready"], ready["problems"]) == (True, True, [])
     assert ready["broker"]["healthy"] is True
+
+
+async def test_it_shows_what_it_counts_to_prometheus(idle: Bus) -> None:
+    async with client_of(idle) as api:
+        assert (await api.post(JOBS, json=POSTING)).status_code == 201
+        answer = await api.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        answer = await api.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert total(answer.content, "bus_commands_total", message="PostJob", outcome="done") == 1
+
+
+async def test_without_the_extra_of_prometheus_there_is_nothing_to_show(
+    idle: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.telemetry.metrics.attached.find_spec", lambda name: None)
+    async with client_of(idle) as api:
+        assert (await api.get("/metrics")).status_code == 404
+        assert (await api.get("/livez")).status_code == 200
 
 
 async def test_it_is_not_ready_while_the_database_is_away(
