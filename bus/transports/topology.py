@@ -57,6 +57,11 @@ def dead_queue(service: str) -> str:
     return f"{service}.dead"
 
 
+def delay_queues(service: str) -> list[str]:
+    """Returns the queues from which messages come back to theirs after a delay."""
+    return [f"{service}.delay.{seconds}s" for seconds in DELAYS]
+
+
 def event_topic(category: str, name: str, stream: str) -> str:
     return f"{category}.{name}.{slot_of(stream)}"
 

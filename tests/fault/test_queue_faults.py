@@ -230,7 +230,7 @@ async def test_a_queue_that_does_not_match_stops_only_its_own_consumer(
         await until(lambda: diary.seen, "the payment is handled")
         await channel.queue_delete(f"{unique}.thanking")
         await channel.declare_queue(f"{unique}.thanking", durable=True)
-        with pytest.raises(TopologyMismatch, match=rf"{unique}\.thanking.*delete it"):
+        with pytest.raises(TopologyMismatch, match=rf"{unique}\.thanking.*bus topology apply"):
             async with build(settings, Diary(), unique):
                 pass
         await payments.recovery(within=30)

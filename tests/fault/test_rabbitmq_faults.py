@@ -114,7 +114,7 @@ async def test_a_mismatch_names_the_queue_and_the_remedy_and_disturbs_nobody(
         channel = await connection.channel()
         await channel.declare_queue(f"{unique}.other", durable=True)
     other = Queue(f"{unique}.other", "events", ("x.#",))
-    with pytest.raises(TopologyMismatch, match=f"{unique}.other.*inequivalent arg.*delete it"):
+    with pytest.raises(TopologyMismatch, match=f"{unique}.other.*inequivalent arg.*topology apply"):
         await transport.declare(Topology(unique, (other,)))
     assert transport.healthy
     assert await transport.publish([event(1)], must_route=True) == {}

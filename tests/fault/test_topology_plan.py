@@ -422,6 +422,30 @@ async def test_by_amqp_alone_what_the_service_once_declared_is_found_and_pruned(
         assert known[f"{unique}.thanking"] == {(f"{unique}.events", "*.Paid.*")}
 
 
+async def test_what_comes_back_from_a_delay_to_a_pruned_queue_stops_no_other_retry(
+    broker: RabbitMQNode, bus: Bus, unique: str
+) -> None:
+    """RabbitMQ keeps what it cannot bring back: 32 such messages stop a delay for all queues."""
+    old, delay = f"{unique}.old", f"{unique}.delay.30s"
+    async with channel_of(broker) as channel:
+        await channel.declare_queue(old, durable=True)
+        exchange = await channel.get_exchange(delay)
+        for _ in range(40):
+            await exchange.publish(Message(b"{}"), old)
+        await exchange.publish(Message(b"{}", type="other"), f"{unique}.thanking")
+        pruning = Pruning(bus)
+        (stays,) = (await pruning.prune(await pruning.prunable())).kept
+        assert stays.why.startswith("40 messages in delays come back to it")
+        outcome = await pruning.prune(await pruning.prunable(), with_messages=True)
+        assert [change.name for change in outcome.removed] == [old]
+        left = await (await channel.get_queue(delay)).get()
+        assert left.type == "other"
+        assert left.routing_key == f"{unique}.thanking"
+        await left.ack()
+        found = await channel.declare_queue(delay, passive=True)
+        assert found.declaration_result.message_count == 0
+
+
 async def test_prune_asks_for_the_name_of_the_service(
     broker: RabbitMQNode, settings: Settings, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

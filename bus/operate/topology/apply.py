@@ -22,7 +22,7 @@ from bus.transports.rabbitmq.planning.diff import is_other
 from bus.transports.rabbitmq.planning.found import NO_POLICY, Found
 from bus.transports.rabbitmq.planning.policies import holds_back
 from bus.transports.rabbitmq.planning.wanted import WantedQueue, wanted_queues
-from bus.transports.topology import DELAYS
+from bus.transports.topology import delay_queues
 
 
 class Applied(NamedTuple):
@@ -131,4 +131,4 @@ def _delays_to(runtime: Runtime, wanted: WantedQueue) -> list[str]:
     """Returns the queues from which messages come back to this one by its name."""
     if wanted.own_exchange:
         return []
-    return [f"{runtime.service}.delay.{seconds}s" for seconds in DELAYS]
+    return delay_queues(runtime.service)

@@ -10,6 +10,7 @@ from bus.errors import ConfigurationError
 from bus.operate.topology.plan import apart_of, found_at, planned
 from bus.transports.rabbitmq.planning.change import PRUNE, Change
 from bus.transports.rabbitmq.planning.pruning import Kept, remove
+from bus.transports.topology import delay_queues
 
 
 class Pruned(NamedTuple):
@@ -48,7 +49,12 @@ class Pruning(OnOpenBus):
         """Removes these, but a queue that is consumed; and one with messages in it only
         `with_messages`."""
         runtime = self._runtime
-        work = partial(remove, changes=changes, with_messages=with_messages)
+        work = partial(
+            remove,
+            changes=changes,
+            with_messages=with_messages,
+            delays=delay_queues(runtime.service),
+        )
         kept = await apart_of(runtime, work, "pruning")
         stay = [each.change for each in kept]
         return Pruned(tuple(change for change in changes if change not in stay), tuple(kept))

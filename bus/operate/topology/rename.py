@@ -27,7 +27,7 @@ from bus.transports.rabbitmq.moving.renaming import (
 )
 from bus.transports.rabbitmq.planning.found import Found
 from bus.transports.rabbitmq.planning.wanted import wanted_queues
-from bus.transports.topology import DELAYS
+from bus.transports.topology import delay_queues
 
 MARKS = 1000
 """How many marks are copied at a time."""
@@ -108,7 +108,7 @@ def _renaming(runtime: Runtime, found: Found, old: str, new: str) -> Renaming:
         old=f"{service}.{old}",
         new=successor.name,
         bindings={*bindings, *successor.bindings},
-        delays=[f"{service}.delay.{seconds}s" for seconds in DELAYS],
+        delays=delay_queues(service),
         letters=DEAD_LETTER,
     )
 

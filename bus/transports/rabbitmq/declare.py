@@ -181,9 +181,9 @@ async def _declared(what: str, declaration: Awaitable[Any]) -> Any:
         return await genuine(declaration)
     except ChannelPreconditionFailed as error:
         raise TopologyMismatch(
-            f"The {what} exists with other properties. RabbitMQ says: {error}. Stop what uses it "
-            f"and run `bus topology apply MODULE:build`: it moves a queue with what is in it, and "
-            f"says what to do about an exchange"
+            f"The {what} exists with other properties. RabbitMQ says: {error}. Run `bus topology "
+            f"apply MODULE:build`: it makes a queue anew, with what is in it, once nobody consumes "
+            f"it, and an exchange of this service with --exchanges"
         ) from None
 
 

@@ -27,7 +27,9 @@ async def drain(session: RabbitSession, source: str, put: Put, most: int | None 
     await genuine(taking.basic_qos(prefetch_count=PREFETCH))
     await genuine(taking.basic_consume(source, arrived.put, consumer_tag=source))
     taken = brought = 0
-    while (most is None or taken < most) and (batch := await _batch(taking, source, arrived)):
+    while taken != most and (batch := await _batch(taking, source, arrived)):
+        # What is beyond the last one goes back: it may have been put here in this very run.
+        batch = batch if most is None else batch[: most - taken]
         brought += await put(putting, batch)
         await genuine(taking.basic_ack(batch[-1].delivery_tag or 0, multiple=True))
         taken += len(batch)
