@@ -83,12 +83,12 @@ def fine(what: str) -> Finding:
 
 def warning(what: str, remedy: str, promise: str = "") -> Finding:
     """Returns a finding that stops nothing now."""
-    return Finding("", "warning", what, remedy, promise)
+    return Finding("", "warning", what, remedy, promise=promise)
 
 
 def fault(what: str, remedy: str, promise: str = "") -> Finding:
     """Returns a finding by which something does not work, or may be lost."""
-    return Finding("", "error", what, remedy, promise)
+    return Finding("", "error", what, remedy, promise=promise)
 
 
 def of_problem(text: str, remedy: str = "", promise: str = "") -> Finding:

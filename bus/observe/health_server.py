@@ -64,9 +64,8 @@ class HealthServer:
                     return
                 raise ConfigurationError(
                     f"cannot answer at {self._host}:{self._port}: something listens there, another "
-                    f"worker of this process or another program; give each worker a "
-                    f"BUS_HEALTH_PORT of its own (in one process, by Settings(health_port=...)), "
-                    f"or 0"
+                    f"worker, a relay or another program; give each process a BUS_HEALTH_PORT of "
+                    f"its own (workers of one process, by Settings(health_port=...)), or 0"
                 ) from None
             raise ConfigurationError(
                 f"cannot answer at {self._host}:{self._port}: {_why(error)}; set BUS_HEALTH_HOST "

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+import structlog
 
 from tests.unit.virtual_time import VirtualLoop, virtual_time
 
@@ -26,3 +27,12 @@ def _virtual_time(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with virtual_time():
         yield
+
+
+@pytest.fixture
+def every_level() -> Iterator[None]:
+    """Another test of this process may have left structlog set up for warnings alone."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)

@@ -392,8 +392,8 @@ async def test_what_listeners_show_is_answered_beside_health_and_costs_itself_al
 @pytest.mark.parametrize(
     ("host", "words"),
     [
-        (LOOPBACK, "something listens there, another worker of this process or another program; "
-                   "give each worker a BUS_HEALTH_PORT of its own"),
+        (LOOPBACK, "something listens there, another worker, a relay or another program; "
+                   "give each process a BUS_HEALTH_PORT of its own"),
         ("192.0.2.1", "; set BUS_HEALTH_HOST to an address of this machine"),
     ],
 )  # fmt: skip

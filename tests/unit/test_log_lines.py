@@ -2,12 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from bus import (
@@ -39,13 +38,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "log.md").read_text()
 Lines = list[MutableMapping[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def _every_level() -> Iterator[None]:
-    """Another test of this process may have left structlog set up for warnings alone."""
-    before = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**before)
+pytestmark = pytest.mark.usefixtures("every_level")
 
 
 def told(lines: Lines) -> list[tuple[str, str]]:

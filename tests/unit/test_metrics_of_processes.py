@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from bus import ConfigurationError, Settings, Worker
@@ -43,13 +42,7 @@ asyncio.run(run(int(sys.argv[1])))
 """
 
 
-@pytest.fixture(autouse=True)
-def _every_level() -> Iterator[None]:
-    """Another test of this process may have left structlog set up for warnings alone."""
-    before = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**before)
+pytestmark = pytest.mark.usefixtures("every_level")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
+import pytest
 from structlog.testing import capture_logs
 
 from bus.codec import frames_of
@@ -16,6 +17,8 @@ from bus.stores.memory import MemoryControl, MemoryEventLog
 from bus.transports.base import Frame
 from bus.transports.memory.transport import MemoryBroker, MemoryTransport
 from bus.write.publisher import Publisher
+
+pytestmark = pytest.mark.usefixtures("every_level")
 
 LATER = clock.now().replace(year=2999)
 

@@ -251,6 +251,8 @@ async def test_a_port_that_is_taken_is_a_clear_error(unique: str) -> None:
     (port,) = free_ports(1)
     settings = Settings.in_memory(health_port=port)
     async with build(settings, Diary(), unique) as bus, Worker(bus):
-        with pytest.raises(ConfigurationError, match=f"{port}: .*another worker of this process"):
+        with pytest.raises(
+            ConfigurationError, match=f"{port}: .*another worker, a relay or another"
+        ):
             await Worker(bus).__aenter__()
         await until(lambda: ready(bus), "the first worker is not disturbed")

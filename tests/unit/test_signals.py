@@ -2,13 +2,12 @@
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from bus import (
@@ -42,14 +41,7 @@ from tests.service.wallet import Diary, GetWallet, Pay, build
 from tests.unit.accounts import Account, Open, Opened, View, open_account
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def _every_level() -> Iterator[None]:
-    """Another test of this process may have left structlog set up for warnings alone."""
-    before = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**before)
+pytestmark = pytest.mark.usefixtures("every_level")
 
 
 class Move(Command):

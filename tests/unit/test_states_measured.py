@@ -1,11 +1,9 @@
 """Facts: the states of a service are measured by one of its workers, and that harms nobody."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from bus import Bus, Settings, StoreUnavailable, Worker, signals
@@ -29,13 +27,7 @@ MEASURED = (
 Kind = TypeVar("Kind", bound=signals.Signal)
 
 
-@pytest.fixture(autouse=True)
-def _every_level() -> Iterator[None]:
-    """Another test of this process may have left structlog set up for warnings alone."""
-    before = structlog.get_config()
-    structlog.reset_defaults()
-    yield
-    structlog.configure(**before)
+pytestmark = pytest.mark.usefixtures("every_level")
 
 
 class Heard:

@@ -47,19 +47,19 @@ class Metric(NamedTuple):
 
 
 def _counter(name: str, help: str, *labels: str, unit: str = "") -> Metric:
-    return Metric(name, "counter", unit, labels, help)
+    return Metric(name, "counter", unit, labels, help=help)
 
 
 def _gauge(name: str, help: str, *labels: str, unit: str = "") -> Metric:
-    return Metric(name, "gauge", unit, labels, help)
+    return Metric(name, "gauge", unit, labels, help=help)
 
 
 def _state(name: str, help: str, *labels: str, unit: str = "") -> Metric:
-    return Metric(name, "gauge", unit, labels, help, of="service")
+    return Metric(name, "gauge", unit, labels, help=help, of="service")
 
 
 def _seconds(name: str, help: str, *labels: str, buckets: tuple[float, ...] = DURATIONS) -> Metric:
-    return Metric(name, "histogram", "s", labels, help, buckets)
+    return Metric(name, "histogram", "s", labels, help=help, buckets=buckets)
 
 
 CATALOGUE: tuple[Metric, ...] = (
@@ -113,8 +113,8 @@ CATALOGUE: tuple[Metric, ...] = (
         "histogram",
         "",
         ("projection",),
-        "events that arrived in a batch",
-        SIZES,
+        help="events that arrived in a batch",
+        buckets=SIZES,
     ),
     _seconds("bus.projection.duration", "how long applying a batch took", "projection"),
     _seconds(
