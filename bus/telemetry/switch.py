@@ -42,10 +42,15 @@ log = Logger("bus.telemetry")
 
 
 class Providers(NamedTuple):
-    """Whose traces and meters are used, if not those that the process has set up."""
+    """Whose traces and meters are used; None for none, or where they are given for those that the
+    process has set up. With `is_off`, none are."""
 
     tracer: Any = None
     meter: Any = None
+    is_off: bool = False
+
+
+OFF = Providers(is_off=True)
 
 
 def instrument(bus: HasRuntime, *, tracer_provider: Any = None, meter_provider: Any = None) -> None:
@@ -53,31 +58,39 @@ def instrument(bus: HasRuntime, *, tracer_provider: Any = None, meter_provider: 
 
     It may be open already. By itself it uses those that are set up when it opens.
     """
-    signals = bus.runtime.signals
-    _given[signals] = Providers(tracer_provider, meter_provider)
-    _off.pop(signals, None)
-    _again(signals)
+    _given[bus.runtime.signals] = Providers(tracer_provider, meter_provider)
+    _again(bus.runtime.signals)
 
 
 def uninstrument(bus: HasRuntime) -> None:
     """Ends the traces and metrics of a bus, also of its later openings."""
-    signals = bus.runtime.signals
-    _off[signals] = True
-    _again(signals)
+    _given[bus.runtime.signals] = OFF
+    _again(bus.runtime.signals)
 
 
 def instrument_all(tracer_provider: Any = None, meter_provider: Any = None) -> None:
     """Has all buses of this process tell these providers, unless they were given others."""
-    _whole.providers, _whole.is_off = Providers(tracer_provider, meter_provider), False
+    _process.given = Providers(tracer_provider, meter_provider)
     for signals in list(_open):
         _again(signals)
 
 
 def uninstrument_all() -> None:
     """Ends the traces and metrics of all buses of this process, also of later ones."""
-    _whole.is_off = True
+    _process.given = OFF
     for signals in list(_open):
         _again(signals)
+
+
+def providers(runtime: Runtime) -> Providers:
+    """Returns whose traces and meters an opening of this bus uses."""
+    own, whole = _given.get(runtime.signals, Providers()), _process.given
+    if own.is_off or whole.is_off or _is_refused(runtime):
+        return OFF
+    return Providers(
+        own.tracer or whole.tracer or _set_up("trace", "Tracer"),
+        own.meter or whole.meter or _set_up("metrics", "Meter"),
+    )
 
 
 def install() -> None:
@@ -108,16 +121,12 @@ class _Attached:
         self._ends: list[End] = []
 
     def begin(self) -> None:
-        signals = self._runtime.signals
-        if _is_off(self._runtime):
+        found = providers(self._runtime)
+        if found.is_off:
             return
-        given, whole = _given.get(signals, Providers()), _whole.providers
-        providers = {
-            "tracer": given.tracer or whole.tracer or _set_up("trace", "Tracer"),
-            "meter": given.meter or whole.meter or _set_up("metrics", "Meter"),
-        }
         for part in PARTS:
-            if (provider := providers[part.provider]) or not part.needs_it:
+            provider = getattr(found, part.provider)
+            if provider or not part.needs_it:
                 self._attach(part.module, provider)
 
     def end(self) -> None:
@@ -139,11 +148,10 @@ class _Attached:
                 self._ends.append(end)
 
 
-class _Whole:
+class _Process:
     """What was said for all buses of the process."""
 
-    providers = Providers()
-    is_off = False
+    given = Providers()
 
 
 def _again(signals: Signals) -> None:
@@ -152,11 +160,10 @@ def _again(signals: Signals) -> None:
         attached.begin()
 
 
-def _is_off(runtime: Runtime) -> bool:
+def _is_refused(runtime: Runtime) -> bool:
     named = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
     disabled = {NAME, "*"} & {name.strip() for name in named}
-    is_off = _whole.is_off or runtime.signals in _off
-    return is_off or runtime.settings.telemetry == "never" or bool(disabled)
+    return runtime.settings.telemetry == "never" or bool(disabled)
 
 
 def _set_up(module: str, kind: str) -> Any:
@@ -181,6 +188,5 @@ def _note(error: BaseException, what: str) -> None:
 
 
 _given: "WeakKeyDictionary[Signals, Providers]" = WeakKeyDictionary()
-_off: "WeakKeyDictionary[Signals, bool]" = WeakKeyDictionary()
 _open: "WeakKeyDictionary[Signals, list[_Attached]]" = WeakKeyDictionary()
-_whole = _Whole()
+_process = _Process()

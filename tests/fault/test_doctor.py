@@ -66,7 +66,7 @@ async def test_a_healthy_service_is_well_and_only_what_its_servers_are_is_said(b
         "its user may write and declare",
         "a majority confirms",
         "nothing waits",
-        "later tries wait in queues",
+        "retries: on the ladder of delays",
     ):
         assert words in ok
     assert await amiss(bus) == []  # it has changed nothing

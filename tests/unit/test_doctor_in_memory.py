@@ -20,6 +20,7 @@ from bus.operate.doctor.doctor import PARTS, Doctor
 from bus.operate.doctor.patient import Patient, asked
 from bus.operate.doctor.surroundings import unmet
 from bus.stores.deadletters import GROUPED
+from bus.telemetry.switch import Providers
 from tests.service.wallet import build
 
 SERVICE = """
@@ -193,14 +194,16 @@ async def test_those_that_the_tests_run_with_are_of_the_versions_that_are_requir
 async def test_an_exporter_that_is_asked_for_and_not_there_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(surroundings, "provider", lambda: None)
+    monkeypatch.setattr(surroundings, "providers", lambda runtime: Providers())
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
-    (told,) = await found(tiny(), "telemetry")
+    told, metrics = await found(tiny(), "telemetry")
+    assert (metrics.level, metrics.what[:13]) == ("ok", "metrics: none")
     assert told.level == "warning"
     assert told.what.startswith("OTEL_EXPORTER_OTLP_ENDPOINT is set, and nothing exports")
     assert "opentelemetry-instrument" in told.remedy
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    assert [finding.level for finding in await found(tiny(), "telemetry")] == ["ok"]
+    assert {finding.level for finding in await found(tiny(), "telemetry")} == {"ok"}
+    monkeypatch.undo()
     never = tiny(Settings.in_memory(telemetry="never"))
     (told,) = await found(never, "telemetry")
     assert told.what == "BUS_TELEMETRY=never: no traces, no metrics"
@@ -221,11 +224,21 @@ class Sampling:
 async def test_traces_that_are_left_out_twice_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(surroundings, "provider", Sampling)
-    (told,) = await found(tiny(Settings.in_memory(trace_share=0.5)), "telemetry")
+    given = Providers(Sampling(), object())
+    monkeypatch.setattr(surroundings, "providers", lambda runtime: given)
+    told, metrics = await found(tiny(Settings.in_memory(trace_share=0.5)), "telemetry")
     assert (told.level, told.remedy[:18]) == ("warning", "set one of them to")
-    (told,) = await found(tiny(), "telemetry")
+    assert metrics.what == "metrics go to OpenTelemetry's meter"
+    told, _ = await found(tiny(), "telemetry")
     assert told.what == "OpenTelemetry is set up here; BUS_TRACE_SHARE=1"
+
+
+async def test_a_health_port_without_metrics_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tiny(Settings.in_memory(health_port=8001))
+    assert (await found(own, "telemetry"))[1].what.startswith("metrics for Prometheus: /metrics at")
+    monkeypatch.setattr(surroundings, "installed", lambda name: "")
+    lacking = (await found(own, "telemetry"))[1]
+    assert (lacking.level, lacking.remedy) == ("warning", "pip install 'doubledecker[prometheus]'")
 
 
 # --- the broker

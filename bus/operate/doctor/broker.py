@@ -15,7 +15,6 @@ from bus.transports.rabbitmq.declaring import apart
 from bus.transports.rabbitmq.planning.amqp import try_rights
 from bus.transports.rabbitmq.planning.management import nodes_by
 from bus.transports.rabbitmq.refusals import right_remedy
-from bus.transports.topology import DELAYS
 
 OLDEST = (3, 10)
 STOPS_QUEUES = (4, 3, 0), (4, 3, 5)
@@ -36,12 +35,11 @@ async def examined(patient: Patient) -> list[Finding]:
         return [fine("in memory: nobody outside of this process is reached")]
     if not await patient.reaches("broker"):
         return []
-    delays = ", ".join(f"{seconds} s" for seconds in DELAYS)
     return [
         *of_version(runtime.transport.description),
         *await _nodes(runtime),
         *await _tried(patient),
-        fine(f"later tries wait in queues of the service's own ({delays}), not by the broker's"),
+        fine(f"retries: {runtime.transport.retries}"),
     ]
 
 

@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
@@ -13,14 +12,13 @@ from bus.assembly.runtime import Runtime
 from bus.observe.health import Finding, fault, fine, warning
 from bus.operate.doctor.patient import Patient
 from bus.settings import MEMORY, Settings
+from bus.telemetry.switch import providers
 from bus.version import __version__
 
 DISTRIBUTION = "doubledecker"
 ALWAYS_NAMED = ("aio-pika", "aiormq", "pymongo", "pydantic")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 SECURE = frozenset({"amqps", "https", "mongodb+srv"})
-UNSET = ("NoneType", "ProxyTracerProvider", "NoOpTracerProvider")
-"""Providers of a process that has set up none."""
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)")
 _BOUND = re.compile(r"(<=|>=|==|!=|~=|<|>)\s*([0-9][0-9.]*)")
 
@@ -153,34 +151,38 @@ def _stated(own: Settings) -> Iterator[Finding]:
 
 
 async def telemetry(patient: Patient) -> list[Finding]:
-    """Returns whether traces and metrics leave this process."""
-    own = patient.runtime.settings
+    """Returns whether traces and metrics leave this process, or others that are set up like it."""
+    runtime = patient.runtime
+    found = providers(runtime)
+    if found.is_off:
+        return [fine(f"{_why_off(runtime.settings)}: no traces, no metrics")]
+    return [*_traces(runtime.settings, found.tracer), _metrics(runtime.settings, found.meter)]
+
+
+def _why_off(own: Settings) -> str:
     if own.telemetry == "never":
-        return [fine("BUS_TELEMETRY=never: no traces, no metrics")]
-    if twice := _sampled_twice(own):
-        return [twice]
+        return "BUS_TELEMETRY=never"
+    return "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names it"
+
+
+def _traces(own: Settings, provider: Any) -> Iterator[Finding]:
     asked_for = sorted(name for name in os.environ if name.startswith("OTEL_EXPORTER_"))
-    if provider() is not None:
-        return [fine(f"OpenTelemetry is set up here; BUS_TRACE_SHARE={own.trace_share:g}")]
-    if asked_for and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true":
+    if provider is not None:
+        yield _sampled_twice(own, provider) or fine(
+            f"OpenTelemetry is set up here; BUS_TRACE_SHARE={own.trace_share:g}"
+        )
+    elif asked_for and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true":
         what = f"{asked_for[0]} is set, and nothing exports in this process"
         missing = "" if installed("opentelemetry-sdk") else "install opentelemetry-distro, and "
         remedy = f"{missing}start processes by `opentelemetry-instrument bus worker APP`"
-        return [warning(what, remedy)]
-    return [fine("OpenTelemetry is not set up in this process: no traces")]
+        yield warning(what, remedy)
+    else:
+        yield fine("OpenTelemetry is not set up in this process: no traces")
 
 
-def provider() -> Any:
-    """Returns the provider of tracers that the process has set up, or None. Imports nothing for
-    that."""
-    trace = sys.modules.get("opentelemetry.trace")
-    found = trace.get_tracer_provider() if trace else None
-    return None if type(found).__name__ in UNSET else found
-
-
-def _sampled_twice(own: Settings) -> Finding | None:
+def _sampled_twice(own: Settings, provider: Any) -> Finding | None:
     """Returns whether both we and OpenTelemetry leave traces out."""
-    sampler = getattr(provider(), "sampler", None)
+    sampler = getattr(provider, "sampler", None)
     described = sampler.get_description() if sampler else ""
     if own.trace_share >= 1 or "TraceIdRatioBased" not in described:
         return None
@@ -189,3 +191,16 @@ def _sampled_twice(own: Settings) -> Finding | None:
         f"leave traces out: what is left is the product of their shares",
         "set one of them to 1 (OTEL_TRACES_SAMPLER=parentbased_always_on)",
     )
+
+
+def _metrics(own: Settings, provider: Any) -> Finding:
+    if provider is not None:
+        return fine("metrics go to OpenTelemetry's meter")
+    if not own.health_port:
+        return fine("metrics: none (BUS_HEALTH_PORT, or OpenTelemetry's meter)")
+    if not installed("prometheus-client"):
+        return warning(
+            "workers have a health port, and no metrics at it: prometheus-client is missing",
+            "pip install 'doubledecker[prometheus]'",
+        )
+    return fine(f"metrics for Prometheus: /metrics at port {own.health_port} of workers and relays")

@@ -57,6 +57,5 @@ def _finding(change: Change) -> Finding:
 
 def _level(change: Change) -> Level:
     """What nobody declares does no harm, unless it fills."""
-    if change.sign == PRUNE:
-        return "error" if change.messages else "warning"
-    return "warning" if change.is_warning else "error"
+    is_harmless = change.sign == PRUNE and not change.messages
+    return "warning" if change.is_warning or is_harmless else "error"
