@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -24,30 +24,19 @@ from tests.databases import drop
 from tests.fault.applying import publishing
 from tests.fault.conftest import channel_of
 from tests.fault.spoiling import control
-from tests.servers import lent, revive
 from tests.service.wallet import Diary, GetWallet, Paid, Pay, Thanked, build, payments
 from tests.waiting import until
 from tools.services import RabbitMQNode
 
 
-@pytest.fixture(scope="module")
-def managed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQNode]:
-    """A broker with the management API."""
-    folder = tmp_path_factory.mktemp("managed")
-    with lent(RabbitMQNode(folder, plugins=["rabbitmq_management"])) as node:
-        yield node
-
-
 @pytest.fixture
 def broker(managed: RabbitMQNode) -> RabbitMQNode:
-    revive(managed)
     return managed
 
 
 @pytest.fixture
-def settings(real_settings: Settings, broker: RabbitMQNode) -> Settings:
-    urls = {"amqp_url": broker.url, "management_url": broker.management_url}
-    return real_settings.model_copy(update=urls)
+def settings(managed_settings: Settings) -> Settings:
+    return managed_settings
 
 
 @pytest.fixture
