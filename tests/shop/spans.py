@@ -20,6 +20,7 @@ class Span(NamedTuple):
     attributes: Mapping[str, Any]
     began: float
     """Seconds since 1970."""
+    ended: float
     events: tuple[str, ...]
     links: tuple[str, ...]
     """The trace ids that it links to."""
@@ -77,6 +78,7 @@ def _span(process: str, found: dict[str, Any]) -> Span:
         status=found["status"]["status_code"],
         attributes=found["attributes"],
         began=datetime.fromisoformat(found["start_time"]).timestamp(),
+        ended=datetime.fromisoformat(found["end_time"]).timestamp(),
         events=tuple(one["name"] for one in found["events"]),
         links=tuple(_bare(one["context"]["trace_id"]) for one in found["links"]),
     )
