@@ -66,7 +66,8 @@ class Route:
     run: Next
     """Runs a message: its `chain`, or whoever watches that."""
     chain: Next
-    """What runs around the handler, and the handler. It counts down `left` as it ends."""
+    """What runs around the handler, and the handler. It counts down `left` as it ends, or `note`s
+    what it raised."""
 
     def __init__(self, kind: type[HandlerRun], message: str, handler: str) -> None:
         self.kind = kind
@@ -83,14 +84,10 @@ class Route:
     @property
     def counted(self) -> Counted:
         """What the runs came to that have ended."""
-        done = self._ended - self._failed - self._put_off
+        ended, failed, put_off = self._due - self.left, self._failed, self._put_off
+        done = ended - failed - put_off
         return Counted(
-            self.kind,
-            self.message,
-            self.handler,
-            done=done,
-            failed=self._failed,
-            put_off=self._put_off,
+            self.kind, self.message, self.handler, done=done, failed=failed, put_off=put_off
         )
 
     @property
@@ -98,11 +95,14 @@ class Route:
         return self._due - self.left
 
     def note(self, error: BaseException) -> None:
-        """Counts a run that raised, beside counting it down."""
-        if isinstance(judged(error), Retry):
+        """Counts a run that raised."""
+        is_put_off = isinstance(judged(error), Retry)
+        # Without a call from here on: another thread that reads `counted` would see half of it.
+        if is_put_off:
             self._put_off += 1
         else:
             self._failed += 1
+        self.left -= 1
 
     def wait(self, runs: int) -> None:
         """Has so many runs end before the next one is watched."""

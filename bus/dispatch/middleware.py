@@ -85,6 +85,7 @@ def _logged_around(
             result = await outer(envelope, following)
             if type(result) is not Receipt and (stored or _is_awaitable(result)):
                 raise await _lost(outer, envelope, result, stored)
+            route.left -= 1
             return result
         except Exception as error:
             receipt = await _settle(error, envelope, settled, signals, route)
@@ -95,7 +96,6 @@ def _logged_around(
             route.note(error)
             raise
         finally:
-            route.left -= 1
             current_envelope.reset(token)
 
     return run
@@ -188,11 +188,15 @@ def logged(
         try:
             kept = anew(envelope) if keeps else envelope
             try:
-                return await following(envelope)
+                result = await following(envelope)
+                route.left -= 1
+                return result
             except (ConcurrencyError, ExceptionGroup) as error:
                 if after_conflict is None or not conflict(error):
                     raise
-            return await after_conflict(kept)
+            result = await after_conflict(kept)
+            route.left -= 1
+            return result
         except Exception as error:
             receipt = await _settle(error, envelope, settled, signals, route)
             if receipt is None:
@@ -202,7 +206,6 @@ def logged(
             route.note(error)
             raise
         finally:
-            route.left -= 1
             current_envelope.reset(token)
 
     return run
@@ -211,7 +214,8 @@ def logged(
 async def _settle(
     error: Exception, envelope: Envelope, settled: Settled | None, signals: Signals, route: Route
 ) -> Receipt | None:
-    """Returns the receipt of a command that is stored all the same; else tells of the failure.
+    """Counts a run that raised. Returns the receipt of a command that is stored all the same; else
+    tells of the failure.
 
     Raises: what `settled` raises.
     """
@@ -225,6 +229,8 @@ async def _settle(
     if receipt is None:
         route.note(error)
         _emit_failure(signals, envelope, error)
+    else:
+        route.left -= 1
     return receipt
 
 

@@ -116,6 +116,33 @@ async def test_a_run_counts_once_it_has_ended_and_as_failed_if_it_is_cancelled(
         assert counted(bus)["Move"] == (4, 1, 0)
 
 
+@pytest.mark.parametrize("middleware", [[], [passing]])
+async def test_a_run_that_fails_is_counted_whole_before_anybody_is_told(
+    middleware: list[Any],
+) -> None:
+    bus, seen = moving(*middleware), list[tuple[int, int, int]]()
+    bus.listen(signals.MessageFailed, lambda _: seen.append(counted(bus)["Move"]))
+    bus.listen(signals.PutOff, lambda _: seen.append(counted(bus)["Move"]))
+    async with bus:
+        with pytest.raises(Reject):
+            await bus.execute(Move(mood="rejects"))
+        with pytest.raises(Retry):
+            await bus.execute(Move(mood="later"))
+    assert seen == [(0, 1, 0), (0, 1, 1)]
+
+
+async def test_a_command_that_is_stored_although_its_run_raised_is_done() -> None:
+    async def fails(envelope: Envelope) -> None:
+        raise RuntimeError("no")
+
+    async def settled(error: Exception, envelope: Envelope) -> Receipt | None:
+        return Receipt(envelope.id, {})
+
+    route = Route(CommandHandled, "Move", "move")
+    await logged(fails, Signals(), route, settled=settled)(new_envelope(Move()))
+    assert route.counted[3:] == (1, 0, 0)
+
+
 async def test_a_run_of_which_nobody_can_say_what_became_of_it_has_failed() -> None:
     async def fails(envelope: Envelope) -> None:
         raise RuntimeError("no")
