@@ -17,7 +17,7 @@ from bus.errors import NoHandler, Retry
 from bus.messages import Envelope, Message, check_kind
 from bus.observe.listeners import Signals
 from bus.observe.log import current_attempt
-from bus.observe.signals import HandlerRun
+from bus.observe.signals import HandlerRun, Signal
 from bus.observe.tracer import Ended, current_delivery
 
 Next = Callable[[Envelope], Awaitable[Any]]
@@ -49,11 +49,11 @@ class Route:
     """
 
     __slots__ = (
+        "_decided",
         "_due",
         "_failed",
         "_put_off",
         "_told",
-        "_traced",
         "chain",
         "handler",
         "is_short",
@@ -75,11 +75,11 @@ class Route:
         self.handler = handler
         self.left = 0
         self.is_short = False
+        self._decided = 0
         self._due = 0
         self._failed = 0
         self._put_off = 0
         self._told = 0
-        self._traced = 0
 
     @property
     def counted(self) -> Counted:
@@ -114,15 +114,27 @@ class Route:
         before, self._told = self._told, self._ended
         return self._told - before
 
-    def forget(self) -> None:
+    def forget_untold(self) -> None:
         """Has samples stand for the runs from now on."""
-        self._told = self._traced = self._ended
+        self._told = self._ended
+
+    def forget_undecided(self) -> None:
+        """Has traces begin for the runs from now on."""
+        self._decided = self._ended
+
+    def watched(self, seconds: float) -> int:
+        """Notes that a run has ended that was watched; returns for how many runs it stands: for
+        those that have ended since the last one, and itself."""
+        self.is_short = seconds < SHORT
+        self._decided += 1
+        return self.untold()
 
     def begins_trace(self, share: float) -> bool:
-        """Returns whether a run is to begin a trace: at random, for those before it, too, that were
-        not watched."""
-        before, self._traced = self._traced, self._ended
-        return share > 0 and clock.source.fraction() < share * max(self._traced - before, 1)
+        """Returns whether a run without a context is to begin a trace: at random, for those, too,
+        that ended unwatched, all of which had none."""
+        unwatched = self._ended - self._decided
+        self._decided = self._ended
+        return share > 0 and clock.source.fraction() < share * (1 + unwatched)
 
 
 class Routes(dict[type[Message], Route]):
@@ -156,6 +168,8 @@ class Watch:
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._routes: list[Route] = []
+        self._had_samples: frozenset[type[Signal]] = frozenset()
+        self._had_tracer = False
         signals.watches.add(self)
 
     def add(self, route: Route) -> None:
@@ -164,17 +178,21 @@ class Watch:
 
     def attend(self) -> None:
         """Has each route run as those want it who listen now."""
+        signals = self._signals
         for route in self._routes:
-            if route.run is route.chain:
-                route.forget()
+            if route.kind not in self._had_samples:
+                route.forget_untold()
+            if not self._had_tracer:
+                route.forget_undecided()
             route.run = self._runner(route)
+        self._had_samples, self._had_tracer = signals.sampled, signals.tracer is not None
 
     def _runner(self, route: Route) -> Next:
         signals = self._signals
         if route.kind in signals.each:
             return partial(self._watched, route)
         if signals.tracer is not None:
-            return self._traced(route, signals.tracer.ambient)
+            return self._traced(route, signals.ambient)
         return self._sampled(route) if route.kind in signals.sampled else route.chain
 
     def _sampled(self, route: Route) -> Next:
@@ -189,8 +207,11 @@ class Watch:
         chain = route.chain
 
         def run(envelope: Envelope) -> Awaitable[Any]:
-            if route.left > 0 and not envelope.headers and not ambient():
-                return chain(envelope)
+            try:
+                if route.left > 0 and not envelope.headers and not ambient():
+                    return chain(envelope)
+            except BaseException as error:
+                self._signals.note_tracer(self._signals.tracer, "ambient", error)
             return self._watched(route, envelope)
 
         return run
@@ -215,11 +236,10 @@ class Watch:
         return result
 
     def _begun(self, route: Route, envelope: Envelope) -> tuple[Envelope, Ended] | None:
-        tracer = self._signals.tracer
-        if tracer is None:
+        if self._signals.tracer is None:
             return None
-        has_context = "traceparent" in envelope.headers or tracer.ambient()
-        if not has_context and not route.begins_trace(tracer.share):
+        has_context = "traceparent" in envelope.headers or self._signals.is_in_trace()
+        if not has_context and not route.begins_trace(self._signals.share):
             return None
         return self._signals.begin(
             route.kind, envelope, route.handler, current_attempt.get(), current_delivery.get()
@@ -227,8 +247,8 @@ class Watch:
 
     def _pause(self, route: Route) -> int:
         """Returns after how many runs to watch the next one."""
-        share = self._signals.tracer.share if self._signals.tracer else 0.0
-        traces = round(1 / share) if share > 1 / MOST else MOST
+        share = self._signals.share
+        traces = int(1 / share) if share > 1 / MOST else MOST
         wanted = route.kind in self._signals.wanted
         samples = MOST if not wanted else EVERY if route.is_short else 0
         return min(samples, traces if traces > 1 else 0)
@@ -237,11 +257,10 @@ class Watch:
         self, route: Route, envelope: Envelope, began: float, raised: BaseException | None
     ) -> None:
         seconds = time.monotonic() - began
-        route.is_short = seconds < SHORT
+        runs = route.watched(seconds)
         if route.kind not in self._signals.wanted:
             return
         put_off = raised is not None and isinstance(judged(raised), Retry)
-        runs = route.untold()
         self._signals.emit(
             route.kind,
             message=envelope.name,

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from threading import Condition, Thread
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -69,13 +70,19 @@ class Signals:
         """Who is to see to it that runs are watched, if they are wanted."""
         self.tracer: Tracer | None = None
         """Who hears that something begins, if anybody does; `trace` sets it."""
+        self.share = 0.0
+        """The tracer's share."""
+        self.ambient: Callable[[], object] = _nothing
+        """The tracer's look at what context there is. It may raise."""
         self._failed: set[tuple[int, str]] = set()
         self._slow: set[int] = set()
         self._apart = _Apart(self)
 
     def trace(self, tracer: Tracer | None) -> None:
-        """Has the tracer told what begins, in place of the one before; None for nobody."""
-        self.tracer = tracer
+        """Has the tracer told what begins, in place of the one before; None for nobody. Raises:
+        what its `share` and its `ambient` raise."""
+        share, ambient = (tracer.share, tracer.ambient) if tracer else (0.0, _nothing)
+        self.tracer, self.share, self.ambient = tracer, share, ambient
         self._attend()
 
     def listen(
@@ -115,6 +122,8 @@ class Signals:
         called: Listener = partial(self._apart.put, listener) if apart else listener
         if sampled:
             called = _Sampled(called)
+        elif any(issubclass(known, HandlerRun) for known in kinds):
+            called = _Each(called)
         for known in kinds:
             self._add(known, called)
 
@@ -158,6 +167,14 @@ class Signals:
                 hint="everything waits for it: have it called in a thread, listen(..., apart=True)",
             )
 
+    def is_in_trace(self) -> bool:
+        """Returns whether the tracer finds a context here. Raises nothing."""
+        try:
+            return bool(self.ambient())
+        except BaseException as error:
+            self.note_tracer(self.tracer, "ambient", error)
+            return False
+
     def begin(
         self,
         kind: type[HandlerRun],
@@ -173,7 +190,7 @@ class Signals:
         try:
             begun = tracer.begin(kind, envelope, handler, attempt, came)
         except BaseException as error:
-            self._note_tracer(tracer, "begin", error)
+            self.note_tracer(tracer, "begin", error)
             return None
         return begun and (begun[0], partial(self._ended, tracer, begun[1]))
 
@@ -200,18 +217,30 @@ class Signals:
         try:
             begun = tracer.sending(frame)
         except BaseException as error:
-            self._note_tracer(tracer, "sending", error)
+            self.note_tracer(tracer, "sending", error)
             return None
         return begun and (begun[0], partial(self._ended, tracer, begun[1]))
 
     def batch_of(
-        self, what: What, name: str, began: float, frames: Iterable[Frame], error: str = ""
+        self,
+        what: What,
+        name: str,
+        began: float,
+        frames: Iterable[Frame],
+        error: str = "",
+        *,
+        late: bool = False,
     ) -> None:
-        """Tells the tracer what was done with these messages, if any of them is of a trace."""
-        if self.tracer is None:
+        """Tells the tracer what was done with these messages, if any of them is of a trace. They
+        are all `late` if that is said. Raises nothing."""
+        tracer = self.tracer
+        if tracer is None:
             return
-        if batch := batch_of(what, name, began, list(frames), error):
-            self.batch(batch)
+        try:
+            if batch := batch_of(what, name, began, list(frames), error, late=late):
+                tracer.batch(batch)
+        except BaseException as failure:
+            self.note_tracer(tracer, "batch", failure)
 
     def batch(self, what: Batch) -> None:
         """Tells the tracer, if there is one, what was done. Raises nothing."""
@@ -221,13 +250,13 @@ class Signals:
         try:
             tracer.batch(what)
         except BaseException as error:
-            self._note_tracer(tracer, "batch", error)
+            self.note_tracer(tracer, "batch", error)
 
     def _ended(self, tracer: Tracer, ended: Ended, error: BaseException | None) -> None:
         try:
             ended(error)
         except BaseException as failure:
-            self._note_tracer(tracer, "ended", failure)
+            self.note_tracer(tracer, "ended", failure)
 
     def _add(self, kind: type[Signal], listener: Listener) -> None:
         self.wanted[kind] = (*self.wanted.get(kind, ()), listener)
@@ -253,7 +282,8 @@ class Signals:
         for watches in list(self.watches):
             watches.attend()
 
-    def _note_tracer(self, tracer: Tracer, what: str, error: BaseException) -> None:
+    def note_tracer(self, tracer: Tracer | None, what: str, error: BaseException) -> None:
+        """Logs the first failure of a tracer. Raises: `error`, if it is not the tracer's own."""
         if not own(error):
             raise error
         self.note(tracer, f"{name_of(tracer)}.{what}", what, error)
@@ -328,6 +358,10 @@ class _Apart:
             return self._waiting.popleft()
 
 
+def _nothing() -> object:
+    return None
+
+
 class _Dropped:
     """What one listener was not given, since it was last said."""
 
@@ -339,6 +373,15 @@ class _Dropped:
 
 class _Sampled(partial[object]):
     """A listener that makes do with a sample of the runs of handlers."""
+
+
+class _Each(partial[object]):
+    """A listener that hears each run of a handler, so that none of them stands for others."""
+
+    def __call__(self, signal: Signal) -> object:
+        if isinstance(signal, HandlerRun) and signal.runs != 1:
+            signal = replace(signal, runs=1)
+        return super().__call__(signal)
 
 
 def _check_parameters(where: str, listener: Listener) -> None:

@@ -51,7 +51,8 @@ class Tracer(Protocol):
 
     It should raise nothing; what it raises is treated as a listener's. `share` is the part of the
     runs that begin a trace, of those to which no context came. `ambient` returns something true
-    where a context is there already, of an HTTP request say; it is called for each run.
+    where a context is there already, of an HTTP request say; it is called for each run. Both are
+    read once, as it begins.
     """
 
     share: float
@@ -84,9 +85,9 @@ class Tracer(Protocol):
 
 
 def batch_of(
-    what: What, name: str, began: float, frames: Sequence[Frame], error: str
+    what: What, name: str, began: float, frames: Sequence[Frame], error: str, *, late: bool
 ) -> Batch | None:
-    """Returns a batch of these messages; None if none of them is of a trace."""
+    """Returns a batch of these messages, `late` ones perhaps; None if none is of a trace."""
     sampled = [frame for frame in frames if context_of(frame.headers)]
     if not sampled:
         return None
@@ -100,7 +101,7 @@ def batch_of(
         names=[frame.topic if what == "send" else frame.name for frame in sampled],
         ages=((now - min(times)).total_seconds(), (now - max(times)).total_seconds()),
         error=error,
-        late=not all(frame.address for frame in sampled),
+        late=late or not all(frame.address for frame in sampled),
     )
 
 

@@ -17,7 +17,6 @@ from bus.errors import BusError, TransportUnavailable
 from bus.observe.listeners import Signals
 from bus.observe.log import Logger
 from bus.observe.signals import Published
-from bus.observe.tracer import batch_of
 from bus.signing import Sign
 from bus.stores.event_log import Commit, EventLog
 from bus.transports.base import Frame, Transport
@@ -155,8 +154,7 @@ class Publisher:
             failed = next((failures[frame.id] for frame in sent if frame.id in failures), None)
             error = "" if failed is None else type(failed).__name__
             exchange = f"{self.signals.service}.{address}"
-            if found := batch_of("send", exchange, since, sent, error):
-                self.signals.batch(found._replace(late=late))
+            self.signals.batch_of("send", exchange, since, sent, error, late=late)
 
     async def _send_frames(self, frames: list[Frame]) -> dict[str, Exception]:
         """Sends frames; returns the failures by frame id.

@@ -137,7 +137,10 @@ class Broken:
 
     @property
     def ambient(self) -> Callable[[], object]:
-        return lambda: None
+        return self.look
+
+    def look(self) -> object:
+        raise RuntimeError("ambient")
 
     def begin(
         self,
@@ -166,15 +169,23 @@ def test_a_tracer_that_raises_harms_nobody_and_is_logged_once() -> None:
     assert told.sending(frame) is None
     told.batch(Batch("store", "bank", 0.0, (), 1))
     told.trace(Broken())
+    odd: Any = [nothing]
     with capture_logs() as lines:
         for _ in range(2):
+            assert not told.is_in_trace()
             assert told.begin(CommandHandled, frame, "", 1, None) is None
             begun = told.sending(frame)
             assert begun is not None
             assert begun[0] is nothing
             begun[1](None)
+            told.batch_of("receive", "bank.mail", 0.0, odd)
             told.batch(Batch("store", "bank", 0.0, (), 1))
-    assert [line["listener"].rpartition(".")[2] for line in lines] == ["begin", "ended", "batch"]
+    assert [line["listener"].rpartition(".")[2] for line in lines] == [
+        "ambient",
+        "begin",
+        "ended",
+        "batch",
+    ]
     assert all(line["event"] == "listener_failed" for line in lines)
     told.trace(None)
     assert told.tracer is None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus import (
     Bus,
@@ -21,6 +22,7 @@ from bus import (
     signals,
 )
 from bus.codec import new_envelope
+from bus.common import clock
 from bus.dispatch.measuring import EVERY, Counted, Route
 from bus.dispatch.middleware import logged
 from bus.observe.listeners import Signals
@@ -273,7 +275,7 @@ async def test_a_run_with_a_context_is_begun_and_ended_with_what_it_raised() -> 
 
 
 @pytest.mark.parametrize(
-    ("share", "least", "most"), [(0.0, 0, 0), (0.02, 20, 70), (1.0, 2000, 2000)]
+    ("share", "least", "most"), [(0.0, 0, 0), (0.02, 20, 70), (0.6, 1100, 1300), (1.0, 2000, 2000)]
 )
 async def test_a_share_of_the_runs_without_a_context_begins_a_trace(
     share: float, least: int, most: int
@@ -296,3 +298,88 @@ async def test_one_run_stands_for_itself_where_each_is_heard() -> None:
         bus.listen(signals.CommandHandled, heard.append)
         await bus.execute(Move())
     assert [one.runs for one in heard] == [1]
+
+
+async def test_runs_with_a_context_do_not_have_more_traces_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bus.dispatch.measuring.SHORT", 0.0)  # so that each run is watched
+    bus, tracer = moving(), Traces(0.05)
+    bus._signals.listen(CommandHandled, lambda run: None, sampled=True)
+    bus._signals.trace(tracer)
+    async with bus:
+        for _ in range(200):
+            await bus.execute(Move())
+            for _ in range(10):
+                await bus.execute(Move(), headers={"traceparent": "theirs"})
+    assert 1 <= sum(not envelope.headers for envelope in tracer.begun) <= 40
+
+
+async def test_a_sample_stands_for_no_run_that_only_a_tracer_had_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bus.dispatch.measuring.SHORT", 60.0)
+    bus, heard = moving(), list[CommandHandled]()
+    bus._signals.trace(Traces())
+    async with bus:
+        for _ in range(300):
+            await bus.execute(Move())
+        bus._signals.listen(CommandHandled, heard.append, sampled=True)
+        for _ in range(5 * EVERY):
+            await bus.execute(Move())
+        untold = bus.runtime.dispatcher._commands[Move].untold()
+    assert heard
+    assert sum(one.runs for one in heard) + untold == 5 * EVERY
+
+
+async def test_who_hears_each_run_has_none_stand_for_others_beside_who_makes_do_with_a_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bus.dispatch.measuring.SHORT", 60.0)
+    bus, sample, heard = moving(), list[HandlerRun](), list[HandlerRun]()
+    bus._signals.listen(CommandHandled, sample.append, sampled=True)
+    async with bus:
+        for _ in range(60):
+            await bus.execute(Move())
+        stop = bus.listen(signals.HandlerRun, heard.append)
+        await bus.execute(Move())
+        await bus.execute(Move())
+        stop()
+        await bus.execute(Move())
+        untold = bus.runtime.dispatcher._commands[Move].untold()
+    assert [one.runs for one in heard] == [1, 1]
+    assert sum(one.runs for one in sample) + untold == 63
+
+
+async def test_a_tracer_that_comes_later_begins_no_traces_for_runs_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bus.dispatch.measuring.SHORT", 60.0)
+    bus, tracer = moving(), Traces(0.001)
+    monkeypatch.setattr(clock.source, "fraction", lambda: 0.002)
+    bus._signals.listen(CommandHandled, lambda run: None, sampled=True)
+    async with bus:
+        for _ in range(100):
+            await bus.execute(Move())
+        bus._signals.trace(tracer)
+        await bus.execute(Move(), headers={"tenant": "a"})
+    assert tracer.begun == []
+
+
+async def test_a_tracer_that_cannot_say_whether_there_is_a_context_harms_no_run() -> None:
+    def fails() -> object:
+        raise RuntimeError("no context")
+
+    class Failing(Traces):
+        @property
+        def ambient(self) -> Callable[[], object]:
+            return fails
+
+    bus = moving()
+    bus._signals.trace(Failing())
+    with capture_logs() as lines:
+        async with bus:
+            for _ in range(3):
+                await bus.execute(Move())
+        assert counted(bus)["Move"] == (3, 0, 0)
+    assert [line["event"] for line in lines if "listener" in line] == ["listener_failed"]
