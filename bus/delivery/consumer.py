@@ -123,13 +123,13 @@ class QueueConsumer:
     def _tell_received(self, taken: Sequence[Delivery]) -> None:
         signals = self.signals
         if Received in signals.wanted:
-            waited = clock.now() - min(one.frame.time for one in taken)
+            now = clock.now()
             signals.emit(
                 Received,
                 self.queue,
                 messages=len(taken),
                 size=sum(len(one.frame.body) for one in taken),
-                oldest=max(waited.total_seconds(), 0.0),
+                oldest=max(one.frame.age(now) for one in taken),
                 redelivered=sum(one.redelivered for one in taken),
             )
         if signals.tracer is not None:

@@ -91,7 +91,8 @@ def batch_of(
     sampled = [frame for frame in frames if context_of(frame.headers)]
     if not sampled:
         return None
-    now, times = clock.now(), [frame.time for frame in frames]
+    now = clock.now()
+    ages = [frame.age(now) for frame in frames]
     return Batch(
         what,
         name,
@@ -99,7 +100,7 @@ def batch_of(
         contexts=[context_of(frame.headers) for frame in sampled],
         messages=len(frames),
         names=[frame.topic if what == "send" else frame.name for frame in sampled],
-        ages=((now - min(times)).total_seconds(), (now - max(times)).total_seconds()),
+        ages=(max(ages), min(ages)),
         error=error,
         late=late or not all(frame.address for frame in sampled),
     )

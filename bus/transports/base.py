@@ -5,7 +5,7 @@ topic, and from a queue to the consumer that takes from its inbox.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from bus.data.limits import MAX_COUNT, MAX_HEADERS, MAX_KEY, MAX_WORD, size_of
@@ -16,6 +16,8 @@ MAX_BODY = 1024 * 1024
 MOST_WAITING = 16 * 1024 * 1024
 """How many bytes of unsettled bodies an inbox holds; one more message may be on its way."""
 MAX_ADDRESS = 255
+EPOCH = datetime.fromtimestamp(0, UTC)
+"""The time of a message that does not say when it was made, as a stranger's may."""
 LADDER = "on the ladder of delays"
 DEATH_QUEUE, DEATH_REASON = "x-death-queue", "x-death-reason"
 REPLY = "reply"
@@ -49,6 +51,10 @@ class Frame(NamedTuple):
     correlation_id: str
     headers: Mapping[str, str | int] = {}
     reply_to: str = ""
+
+    def age(self, now: datetime) -> float:
+        """Returns how many seconds ago it was made; 0 if it does not say when."""
+        return 0.0 if self.time == EPOCH else max((now - self.time).total_seconds(), 0.0)
 
 
 def refusal(frame: Frame) -> InvalidMessage | None:

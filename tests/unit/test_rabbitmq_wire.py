@@ -8,7 +8,7 @@ import pamqp.frame
 import pytest
 from pamqp import body, commands, header, heartbeat
 
-from bus.transports.base import Frame
+from bus.transports.base import EPOCH, Frame
 from bus.transports.rabbitmq import frames
 from bus.transports.rabbitmq.frame_reader import FrameReader
 
@@ -120,7 +120,7 @@ def test_a_message_with_every_property_is_read() -> None:
 def test_a_foreign_message_is_read_as_far_as_it_goes() -> None:
     frame = content(commands.Basic.Properties())
     assert (frame.id, frame.name, frame.correlation_id) == ("", "", "")
-    assert frame.time == frames.EPOCH
+    assert frame.time == EPOCH
     assert frame.headers == {}
 
 
@@ -134,7 +134,7 @@ def test_headers_of_other_kinds_are_left_out() -> None:
 
 def test_a_time_out_of_range_is_no_reason_to_fail() -> None:
     properties = commands.Basic.Properties(headers={"timestamp_in_ms": 2**62})
-    assert content(properties).time == frames.EPOCH
+    assert content(properties).time == EPOCH
 
 
 def test_settling_is_what_the_library_reads() -> None:

@@ -36,12 +36,12 @@ from bus.codec import command_frame, new_envelope
 from bus.common.tasks import apart
 from bus.observe.log import add_message
 from bus.observe.signals import EventHandled
-from bus.observe.tracer import Batch, What
+from bus.observe.tracer import Batch, What, batch_of
 from bus.telemetry import uninstrument
 from bus.telemetry.tracing import contexts
 from bus.telemetry.tracing.attributes import Conventions
 from bus.telemetry.tracing.spans import SpanTracer
-from bus.transports.base import Delivery, Frame
+from bus.transports.base import EPOCH, Delivery, Frame
 from tests.spans import Spans, is_child, linked, place, recorded
 from tests.unit.accounts import Opened
 
@@ -535,6 +535,18 @@ def test_a_later_try_is_a_trace_of_its_own_with_a_link(spans: Spans, why: str) -
     handled(Told(spans), arrived() if again else arrived()._replace(address=""), 2 if again else 1)
     span = spans.one("process bank.mail")
     assert (span.parent, linked(span)) == (None, [THEIRS])
+
+
+def test_a_message_that_does_not_say_when_it_was_made_is_not_late(spans: Spans) -> None:
+    frame = arrived()._replace(time=EPOCH)
+    handled(Told(spans), frame)
+    span = spans.one("process bank.mail")
+    assert span.parent
+    assert (span.parent.trace_id, span.parent.span_id) == THEIRS
+    assert attributes(span)["bus.queue.seconds"] == 0
+    batch = batch_of("receive", "bank.mail", 1.0, [frame], "", late=False)
+    assert batch
+    assert batch.ages == (0, 0)
 
 
 def test_a_message_of_a_bus_without_a_trace_has_no_span_and_a_stranger_s_has(

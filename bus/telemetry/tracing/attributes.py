@@ -90,8 +90,8 @@ def counted(messages: int) -> Attributes:
 
 
 def age_of(frame: Frame) -> float:
-    """Returns how many seconds ago a message was made."""
-    return round(max((clock.now() - frame.time).total_seconds(), 0.0), 3)
+    """Returns how many seconds ago a message was made; 0 if it does not say when."""
+    return round(frame.age(clock.now()), 3)
 
 
 def _of_message(frame: Frame) -> Attributes:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from pamqp import decode
 
-from bus.transports.base import DEATH_QUEUE, DEATH_REASON, Frame
+from bus.transports.base import DEATH_QUEUE, DEATH_REASON, EPOCH, Frame
 
 METHOD, HEADER, BODY = 1, 2, 3
 RETURN, DELIVER, ACK, NACK = (60, 50), (60, 60), (60, 80), (60, 120)
@@ -57,7 +57,6 @@ _NUMBERS = {
     ord(kind): struct.Struct(layout)
     for kind, layout in {"b": ">b", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q"}.items()
 }
-EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Incoming(NamedTuple):
